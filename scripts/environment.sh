@@ -1,0 +1,85 @@
+# Sourced by the other scripts: makes the project's own Python environment in .venv.
+#
+# What is installed is the built wheel, not the source tree, so that everything tries what is
+# shipped. Nothing is downloaded, or built, when nothing changed since the last time.
+
+ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=$ROOT/.venv
+RUNTIME_EXTRAS="gemmi-program>=0.7"
+TOOLS="pytest>=8 pytest-timeout>=2.3 hypothesis>=6.100 ruff>=0.6 mypy>=1.10 import-linter>=2.0
+       types-PyYAML types-psutil"
+
+say() { printf '%s\n' "$*" >&2; }
+
+find_python() {
+    local candidate
+    for candidate in python3 python3.11 python3.12 python3.13 python3.14; do
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    say "Python 3.11 or newer is needed and was not found on PATH."
+    say "On Debian 12, as root: apt-get install python3 python3-venv"
+    return 1
+}
+
+make_venv() {
+    local python
+    python=$(find_python) || exit 1
+    "$python" -m venv "$VENV" >/dev/null 2>&1 && [ -x "$VENV/bin/pip" ] && return
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        say "Installing Debian's python3-venv ..."
+        { apt-get -qq update && apt-get -qq install -y python3-venv; } >/dev/null 2>&1
+        rm -rf "$VENV"
+        "$python" -m venv "$VENV" >/dev/null && return
+    fi
+    rm -rf "$VENV"
+    say "A virtual environment could not be made with $python."
+    say "On Debian 12, as root: apt-get install python3-venv"
+    exit 1
+}
+
+# Hash of everything that decides what is installed.
+fingerprint() {
+    (cd "$ROOT" && {
+        printf '%s\n' "$@"
+        find setup.py pyproject.toml README.md LICENSE scripts/environment.sh zwrap schedulers templates \
+            -type f -not -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    } | sha256sum | cut -d' ' -f1)
+}
+
+# prepare runtime|tools: .venv holds the wheel, and for `tools` what tests and checks need.
+prepare() {
+    local kind=$1 wanted packages=$RUNTIME_EXTRAS stamp=$VENV/.prepared-$1
+    [ "$kind" = tools ] && packages="$packages $TOOLS"
+    wanted=$(fingerprint "$packages")
+    [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
+    [ -x "$VENV/bin/pip" ] || { say "Setting up $VENV (once) ..."; make_venv; }
+    local scratch log
+    scratch=$(mktemp -d) && log=$scratch/log
+    if ! {
+        # shellcheck disable=SC2086  # a list of requirements
+        "$VENV/bin/python" -m pip install -q --disable-pip-version-check \
+            "setuptools>=77" wheel $packages &&
+            cp -r "$ROOT/setup.py" "$ROOT/pyproject.toml" "$ROOT/README.md" "$ROOT/LICENSE" \
+                "$ROOT/zwrap" "$ROOT/schedulers" "$ROOT/templates" "$scratch" &&
+            "$VENV/bin/python" -m pip wheel -q --disable-pip-version-check --no-deps \
+                --no-build-isolation -w "$scratch/dist" "$scratch" &&
+            "$VENV/bin/python" -m pip install -q --disable-pip-version-check "$scratch"/dist/*.whl &&
+            "$VENV/bin/python" -m pip install -q --disable-pip-version-check --no-deps \
+                --force-reinstall "$scratch"/dist/*.whl
+    } >"$log" 2>&1; then
+        say "Setting up failed. The end of the log:"
+        tail -n 15 "$log" >&2
+        rm -rf "$scratch"
+        exit 1
+    fi
+    rm -rf "$scratch"
+    rm -f "$VENV"/.prepared-*
+    printf '%s' "$wanted" >"$stamp"
+    if [ "$kind" = tools ]; then # which hold all that running needs, too
+        fingerprint "$RUNTIME_EXTRAS" | tr -d '\n' >"$VENV/.prepared-runtime"
+    fi
+}

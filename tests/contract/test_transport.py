@@ -1,0 +1,406 @@
+"""The contract that every transport keeps. One harness per transport, the same rules for all."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from zwrap.errors import MessageError, SettledError, TransportError
+from zwrap.message import ID_HEADER, Outgoing
+from zwrap.transport import Transport
+from zwrap.transport.memory import MemoryBroker, MemoryTransport
+from zwrap.transport.spool import SpoolTransport
+
+
+class Harness:
+    """Opens connections to one site and looks at its dead letters."""
+
+    def __init__(self, connect: Callable[[], Transport], dead: Callable[[str], list[str]]) -> None:
+        self._connect = connect
+        self.dead_letter_reasons = dead
+        self.open: list[Transport] = []
+
+    def connect(self) -> Transport:
+        self.open.append(self._connect())
+        return self.open[-1]
+
+
+def memory_harness(tmp_path: Path) -> Harness:
+    broker = MemoryBroker()
+    return Harness(
+        lambda: MemoryTransport(broker),
+        lambda queue: [letter.reason for letter in broker.dead_letters.get(queue, [])],
+    )
+
+
+def spool_harness(tmp_path: Path) -> Harness:
+    root = tmp_path / "spool with 'odd' name"
+
+    def dead(queue: str) -> list[str]:
+        return [reason.strip() for _, reason in SpoolTransport(root).queue(queue).dead_letters()]
+
+    return Harness(lambda: SpoolTransport(root), dead)
+
+
+@pytest.fixture(params=[memory_harness, spool_harness], ids=["memory", "spool"])
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
+    harness: Harness = request.param(tmp_path)
+    yield harness
+    for transport in harness.open:
+        transport.close()
+
+
+@pytest.fixture
+def transport(site: Harness) -> Transport:
+    return site.connect()
+
+
+BODY = {"text": "naïve \u2028 ☃", "list": [1, 2.5, None, True], "nested": {"a": {"b": []}}}
+
+
+def test_a_message_arrives_with_body_headers_and_id(transport: Transport) -> None:
+    transport.send("q", BODY, {"k": "v", "n": 3, "t": True})
+    transport.subscribe("q")
+    delivery = transport.receive(5)
+    assert delivery is not None
+    assert delivery.message.body == BODY
+    assert {"k": "v", "n": 3, "t": True}.items() <= delivery.message.headers.items()
+    assert uuid.UUID(delivery.message.id)
+    assert (delivery.source, delivery.attempt, delivery.topic) == ("q", 1, False)
+    delivery.ack()
+    assert transport.receive(0.05) is None
+
+
+@pytest.mark.parametrize("body", [None, "", "text", 0, [], {}, [None], False])
+def test_any_json_value_can_be_sent(transport: Transport, body: object) -> None:
+    transport.send("q", body)
+    transport.subscribe("q")
+    delivery = transport.receive(5)
+    assert delivery is not None
+    assert delivery.message.body == body
+
+
+def test_what_json_cannot_hold_is_refused_before_anything_is_sent(transport: Transport) -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(MessageError, match="'b' cannot be written as JSON"):
+        transport.commit([Outgoing("a", 1), Outgoing("b", endless)])
+    assert transport.waiting("a") == 0
+
+
+def test_the_order_of_one_producer_is_kept(transport: Transport) -> None:
+    for number in range(50):
+        transport.send("q", number)
+    transport.subscribe("q", prefetch=100)
+    received = [transport.receive(5) for _ in range(50)]
+    assert [delivery.message.body for delivery in received if delivery] == list(range(50))
+
+
+def test_receive_waits_no_longer_than_it_was_told(transport: Transport) -> None:
+    transport.subscribe("q")
+    began = time.monotonic()
+    assert transport.receive(0.2) is None
+    assert 0.15 < time.monotonic() - began < 5
+
+
+def test_receive_wakes_when_another_connection_sends(site: Harness) -> None:
+    receiver, sender = site.connect(), site.connect()
+    receiver.subscribe("q")
+    timer = threading.Timer(0.2, lambda: sender.send("q", "wake up"))
+    timer.start()
+    delivery = receiver.receive(30)
+    timer.join()
+    assert delivery is not None
+    assert delivery.message.body == "wake up"
+
+
+def test_one_receive_covers_all_subscriptions(transport: Transport) -> None:
+    for queue in ("a", "b"):
+        transport.subscribe(queue)
+        transport.send(queue, queue)
+    transport.subscribe_topic("t")
+    transport.broadcast("t", "t")
+    received = [transport.receive(5) for _ in range(3)]
+    assert sorted(delivery.source for delivery in received if delivery) == ["a", "b", "t"]
+
+
+def test_prefetch_bounds_what_is_held(transport: Transport) -> None:
+    for number in range(3):
+        transport.send("q", number)
+    transport.subscribe("q", prefetch=2)
+    first, second = transport.receive(5), transport.receive(5)
+    assert first is not None
+    assert second is not None
+    assert transport.receive(0.05) is None
+    first.ack()
+    assert transport.receive(5) is not None
+
+
+def test_each_delivery_is_settled_exactly_once(transport: Transport) -> None:
+    transport.send("q", 1)
+    transport.subscribe("q")
+    delivery = transport.receive(5)
+    assert delivery is not None
+    delivery.ack()
+    for settle in (delivery.ack, delivery.retry, lambda: delivery.dead_letter("no")):
+        with pytest.raises(SettledError):
+            settle()
+
+
+def test_a_retry_comes_again_as_the_next_attempt_under_the_same_id(transport: Transport) -> None:
+    transport.send("q", BODY, {"k": "v"})
+    transport.subscribe("q")
+    seen = []
+    for _ in range(3):
+        delivery = transport.receive(5)
+        assert delivery is not None
+        seen.append((delivery.attempt, delivery.message.id, delivery.message.headers["k"]))
+        delivery.retry()
+    assert [attempt for attempt, *_ in seen] == [1, 2, 3]
+    assert len({rest for _, *rest in map(tuple, seen) for rest in [tuple(rest)]}) == 1
+
+
+def test_an_uncounted_retry_costs_no_attempt(transport: Transport) -> None:
+    transport.send("q", 1)
+    transport.subscribe("q")
+    for _ in range(3):
+        delivery = transport.receive(5)
+        assert delivery is not None
+        assert delivery.attempt == 1
+        delivery.retry(counted=False)
+
+
+def test_a_delayed_retry_waits(transport: Transport) -> None:
+    transport.send("q", 1)
+    transport.subscribe("q")
+    first = transport.receive(5)
+    assert first is not None
+    first.retry(delay_s=0.5)
+    assert transport.receive(0.2) is None
+    second = transport.receive(10)
+    assert second is not None
+    assert second.attempt == 2
+
+
+def test_a_delayed_message_waits_and_does_not_hold_up_others(transport: Transport) -> None:
+    transport.send("q", "late", delay_s=0.6)
+    transport.send("q", "now")
+    assert transport.waiting("q") == 2
+    transport.subscribe("q", prefetch=5)
+    first = transport.receive(5)
+    assert first is not None
+    assert first.message.body == "now"
+    assert transport.receive(0.1) is None
+    late = transport.receive(10)
+    assert late is not None
+    assert late.message.body == "late"
+    assert late.attempt == 1
+
+
+def test_an_expired_message_is_gone(transport: Transport) -> None:
+    transport.send("q", "short", expires_s=0.1)
+    transport.send("q", "long", expires_s=60)
+    time.sleep(0.3)
+    transport.subscribe("q", prefetch=5)
+    delivery = transport.receive(5)
+    assert delivery is not None
+    assert delivery.message.body == "long"
+    assert transport.receive(0.05) is None
+
+
+def test_a_dead_letter_keeps_its_reason_and_does_not_come_back(site: Harness) -> None:
+    transport = site.connect()
+    transport.send("q", BODY)
+    transport.subscribe("q")
+    delivery = transport.receive(5)
+    assert delivery is not None
+    delivery.dead_letter("because of this\nand that")
+    assert transport.receive(0.05) is None
+    assert site.dead_letter_reasons("q") == ["because of this\nand that"]
+
+
+def test_a_unit_sends_and_settles(transport: Transport) -> None:
+    transport.send("in", 1)
+    transport.subscribe("in")
+    delivery = transport.receive(5)
+    assert delivery is not None
+    with transport.unit(delivery) as unit:
+        unit.send(Outgoing("out", "a"), Outgoing("out", "b"))
+        assert transport.waiting("out") == 0
+    transport.flush()
+    assert transport.waiting("out") == 2
+    assert delivery.settled
+    transport.close()
+
+
+def test_an_exception_inside_a_unit_sends_nothing_and_settles_nothing(transport: Transport) -> None:
+    transport.send("in", 1)
+    transport.subscribe("in")
+    delivery = transport.receive(5)
+    assert delivery is not None
+    with pytest.raises(ZeroDivisionError), transport.unit(delivery) as unit:
+        unit.send(Outgoing("out", "a"))
+        _ = 1 // 0
+    assert transport.waiting("out") == 0
+    assert not delivery.settled
+    delivery.ack()
+
+
+def test_a_unit_covers_many_deliveries(transport: Transport) -> None:
+    for number in range(3):
+        transport.send("in", number)
+    transport.subscribe("in", prefetch=3)
+    deliveries = [transport.receive(5) for _ in range(3)]
+    held = [delivery for delivery in deliveries if delivery]
+    with transport.unit(*held) as unit:
+        unit.send(Outgoing("out", [delivery.message.body for delivery in held]))
+    transport.flush()
+    assert all(delivery.settled for delivery in held)
+    assert transport.waiting("in") == 0
+
+
+def test_a_unit_may_end_in_a_dead_letter(site: Harness) -> None:
+    transport = site.connect()
+    transport.send("in", 1)
+    transport.subscribe("in")
+    delivery = transport.receive(5)
+    assert delivery is not None
+    with transport.unit(delivery, dead_letter="told the error nodes") as unit:
+        unit.send(Outgoing("error", "it failed"))
+    transport.flush()
+    assert transport.waiting("error") == 1
+    assert site.dead_letter_reasons("in") == ["told the error nodes"]
+
+
+def test_handling_a_message_again_repeats_the_ids_of_what_it_sends(transport: Transport) -> None:
+    transport.send("in", 1)
+    transport.subscribe("in")
+    ids = []
+    for queue in ("first", "second"):
+        delivery = transport.receive(5)
+        assert delivery is not None
+        with transport.unit() as unit:
+            pass
+        unit = type(unit)(delivery.message.id)
+        unit.send(Outgoing(queue, "a"), Outgoing(queue, "b"))
+        ids.append([message.headers[ID_HEADER] for message in unit.outgoing])
+        delivery.retry()
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 2
+
+
+def test_an_id_that_a_message_brings_is_kept(transport: Transport) -> None:
+    identity = str(uuid.uuid4())
+    transport.send("q", 1, {ID_HEADER: identity})
+    transport.subscribe("q")
+    delivery = transport.receive(5)
+    assert delivery is not None
+    assert delivery.message.id == identity
+
+
+def test_what_a_closed_connection_held_goes_to_the_next_as_another_attempt(site: Harness) -> None:
+    first = site.connect()
+    first.send("q", 1)
+    first.subscribe("q")
+    delivery = first.receive(5)
+    assert delivery is not None
+    first.close()
+    second = site.connect()
+    second.subscribe("q")
+    again = second.receive(5)
+    assert again is not None
+    assert (again.attempt, again.message.id) == (2, delivery.message.id)
+
+
+def test_a_unit_whose_delivery_is_lost_sends_nothing(site: Harness) -> None:
+    first, second = site.connect(), site.connect()
+    first.send("q", 1)
+    first.subscribe("q")
+    delivery = first.receive(5)
+    assert delivery is not None
+    first.close()
+    with first.unit(delivery) as unit:
+        unit.send(Outgoing("out", 1))
+    assert second.waiting("out") == 0
+
+
+def test_a_closed_connection_says_so(transport: Transport) -> None:
+    transport.subscribe("q")
+    transport.close()
+    with pytest.raises(TransportError, match="closed"):
+        transport.receive(0.1)
+
+
+def test_a_broadcast_reaches_everybody_who_listens_now(site: Harness) -> None:
+    early, late, sender = site.connect(), site.connect(), site.connect()
+    sender.broadcast("command", "before anybody listens")
+    early.subscribe_topic("command")
+    sender.broadcast("command", {"command": "shutdown"})
+    late.subscribe_topic("command")
+    heard = early.receive(5)
+    assert heard is not None
+    assert heard.message.body == {"command": "shutdown"}
+    assert heard.topic
+    heard.ack()
+    heard.ack()
+    assert early.receive(0.05) is None
+    assert late.receive(0.05) is None
+
+
+def test_an_expired_broadcast_is_not_heard(site: Harness) -> None:
+    listener, sender = site.connect(), site.connect()
+    listener.subscribe_topic("t")
+    sender.broadcast("t", "old", expires_s=0.05)
+    time.sleep(0.2)
+    assert listener.receive(0.05) is None
+
+
+def test_the_last_status_of_each_sender_is_heard(site: Harness) -> None:
+    listener, sender = site.connect(), site.connect()
+    listener.subscribe_topic("transient.status")
+    for number in range(3):
+        sender.broadcast("transient.status", ["a", number], expires_s=15, replaces="a")
+    sender.broadcast("transient.status", ["b", 0], expires_s=15, replaces="b")
+    heard = {}
+    while delivery := listener.receive(0.1):
+        heard[delivery.message.body[0]] = delivery.message.body[1]
+    assert heard == {"a": 2, "b": 0}
+
+
+def test_two_receivers_share_a_queue_without_loss_or_repeat(site: Harness) -> None:
+    sender = site.connect()
+    for number in range(200):
+        sender.send("q", number)
+    taken: list[list[int]] = [[], []]
+
+    def consume(mine: list[int]) -> None:
+        transport = site.connect()
+        transport.subscribe("q")
+        while delivery := transport.receive(0.3):
+            mine.append(delivery.message.body)
+            delivery.ack()
+
+    threads = [threading.Thread(target=consume, args=(mine,)) for mine in taken]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken[0] + taken[1]) == list(range(200))
+
+
+def test_another_thread_may_send_while_one_receives(transport: Transport) -> None:
+    transport.subscribe("q")
+    thread = threading.Thread(
+        target=lambda: [transport.send("q", number) for number in range(20)]
+    )
+    thread.start()
+    for _ in range(20):
+        delivery = transport.receive(10)
+        assert delivery is not None
+        delivery.ack()
+    thread.join()

@@ -1,0 +1,108 @@
+"""Files that are whole or absent: atomic replace, create-once, and the filesystem's own clock."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from pathlib import Path
+
+from zwrap.host import this_process
+
+_serial = itertools.count()
+
+
+def _scratch(path: Path) -> Path:
+    """A neighbour of `path` that no other process or thread writes."""
+    return path.with_name(f".{path.name[:100]}.{this_process()}.{next(_serial)}.tmp")
+
+
+def _write(path: Path, data: bytes, mode: int, durable: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        write_all(descriptor, data)
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte; one write(2) may be short."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_directory(path: Path | str) -> None:
+    """Make the names in a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(
+    path: Path, data: bytes | str, *, mode: int = 0o640, durable: bool = True
+) -> None:
+    """Put `data` at `path` so that a reader sees the old file or the new one, never a part."""
+    scratch = _scratch(path)
+    try:
+        _write(scratch, data.encode() if isinstance(data, str) else data, mode, durable)
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
+    """Put `data` at `path` if nothing is there; False if another was first.
+
+    Uses link(2), which fails where rename(2) would replace. On NFS a repeated link may answer
+    "exists" although it was ours; the link count of the scratch file tells (open(2), O_EXCL).
+    """
+    scratch = _scratch(path)
+    _write(scratch, data, mode, durable=True)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(scratch, path)
+        won = scratch.stat().st_nlink == 2
+    finally:
+        scratch.unlink()
+    if won:
+        sync_directory(path.parent)
+    return won
+
+
+class FilesystemClock:
+    """The time of the filesystem that holds a directory, in seconds since the epoch.
+
+    Leases and delays are compared between hosts, so no host's own clock may decide: "now" is
+    the time stamp of a file just touched, carried on with the monotonic clock for `trust_s`.
+    """
+
+    def __init__(self, directory: Path, trust_s: float = 30.0) -> None:
+        self._file = directory / f".clock-{this_process()}"
+        self._trust_s = trust_s
+        self._read_at = float("-inf")
+        self._offset_ns = 0
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch, by the filesystem."""
+        monotonic_ns = time.monotonic_ns()
+        if monotonic_ns / 1e9 - self._read_at > self._trust_s:
+            self._file.touch()
+            self._offset_ns = self._file.stat().st_mtime_ns - monotonic_ns
+            self._read_at = monotonic_ns / 1e9
+            with contextlib.suppress(FileNotFoundError):
+                self._file.unlink()
+        return monotonic_ns + self._offset_ns
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the filesystem."""
+        return self.now_ns() / 1e9

@@ -1,0 +1,118 @@
+"""Values of a job: what is asked for, what it is called, how it stands and how it ended."""
+
+from __future__ import annotations
+
+import enum
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from zwrap.errors import RequestError
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class State(enum.Enum):
+    """How a job stands with its batch system."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    NODE_FAIL = "node_fail"
+    OUT_OF_MEMORY = "out_of_memory"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job will never run again."""
+        return self not in (State.PENDING, State.RUNNING, State.SUSPENDED)
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a job asks of its batch system. None: whatever the system gives."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    nodes: Count | None = None
+    tasks: Count | None = None
+    cpus_per_task: Count | None = None
+    memory_mib: Count | None = None
+    """Memory per node."""
+    memory_per_cpu_mib: Count | None = None
+    gpus: Count | None = None
+    gpus_per_node: Count | None = None
+    walltime_s: Count | None = None
+    exclusive: bool = False
+    constraints: str | None = None
+    prefer: str | None = None
+
+
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One job, independent of any batch system."""
+
+    cluster: str
+    job_name: str
+    token: str
+    working_directory: Path
+    job_directory: Path
+    """Where claim, verdict, outbox, script and output of this attempt lie."""
+    commands: str
+    """Shell text, run in the working directory."""
+    environment: dict[str, str] = {}
+    resources: Resources = Resources()
+    standard_output: Path
+    standard_error: Path
+
+    @property
+    def full_name(self) -> str:
+        """Name under which the batch system knows the job; it ends in the token."""
+        return f"{self.job_name}.{self.token}"
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a batch system says of one job."""
+
+    job_id: str
+    name: str
+    state: State
+    exit_code: int | None = None
+    signal: int | None = None
+    node: str | None = None
+    reason: str | None = None
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch system allows. None: no limit is known."""
+
+    array_size: int | None = None
+    submitted_jobs: int | None = None
+
+
+class Outcome(enum.Enum):
+    """How an attempt ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+_TIME = re.compile(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)")
+
+
+def seconds(value: Any, where: str) -> int:
+    """A duration given in seconds, ``MM:SS``, ``H:MM:SS`` or ``D-HH:MM:SS``, in seconds."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+        return int(value)
+    match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match:
+        days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+        if total := ((days * 24 + hours) * 60 + minutes) * 60 + rest:
+            return total
+    raise RequestError(
+        f"{where} is {value!r}; a duration above 0 is expected, in seconds or as 'H:MM:SS'."
+    )

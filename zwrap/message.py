@@ -1,0 +1,115 @@
+"""Messages and their identity: what travels between all stations."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from zwrap.errors import MessageError
+
+JSON = Any
+"""Whatever a JSON text can hold: dict, list, str, int, float, bool or None."""
+
+ID_HEADER = "zwrap-id"
+"""Identity of a message, kept by every repeat of it."""
+
+ATTEMPT_HEADER = "zwrap-attempt"
+"""Number of the attempt that a person started (1 unless a dead letter was put back)."""
+
+RECIPE_HEADER = "workflows-recipe"
+"""Marks a recipe message; python-workflows accepts True, "True", "true" and 1."""
+
+NAMESPACE = uuid.UUID("6f2b44a4-5d0c-5a58-9d5a-2c1d3f0e8a77")
+"""Root of all derived message ids."""
+
+_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
+_canonical = msgspec.json.Encoder(decimal_format="number", enc_hook=str, order="deterministic")
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One received message."""
+
+    body: JSON
+    headers: Mapping[str, JSON]
+    id: str
+
+    @property
+    def is_recipe(self) -> bool:
+        """Whether the body is a recipe message (envelope) rather than a plain one."""
+        return self.headers.get(RECIPE_HEADER) in (True, "True", "true", 1)
+
+
+class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message on its way out."""
+
+    destination: str
+    message: JSON
+    headers: dict[str, JSON] = {}
+    topic: bool = False
+    """True: broadcast to whoever listens now. False: sent to one queue."""
+    delay_s: float = 0.0
+    expires_s: float | None = None
+    replaces: str | None = None
+    """On a topic: only the latest message of this sender matters."""
+
+    def with_id(self, identity: str) -> Outgoing:
+        """The same message under `identity`, unless it has one."""
+        if ID_HEADER in self.headers:
+            return self
+        return msgspec.structs.replace(self, headers={**self.headers, ID_HEADER: identity})
+
+
+def encode(value: JSON) -> bytes:
+    """JSON text of `value`; decimals become numbers, other foreign types their text."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes, what: str = "message") -> JSON:
+    """The value of a JSON text, or MessageError that says where it is malformed."""
+    if not data.strip():
+        raise MessageError(f"The {what} is empty; a JSON text is expected.")
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        begin = data[:60].decode("utf-8", "replace")
+        raise MessageError(f"The {what} is not valid JSON: {error}. It begins {begin!r}.") from None
+
+
+def new_id() -> str:
+    """A fresh message id."""
+    return str(uuid.uuid4())
+
+
+def child_id(parent: str, position: int | str) -> str:
+    """Id of the message at `position` among those that handling `parent` produces.
+
+    Derived, so handling the same message again produces the same ids.
+    """
+    return str(uuid.uuid5(NAMESPACE, f"{parent}/{position}"))
+
+
+def identify(body: JSON, headers: Mapping[str, JSON], broker_id: str | None = None) -> str:
+    """Id of a received message.
+
+    In this order: the header `zwrap-id`; a stable id that the broker gave; for a recipe
+    message its content; else a fresh one.
+    """
+    own = headers.get(ID_HEADER)
+    if isinstance(own, str) and own:
+        return own
+    if broker_id:
+        return child_id("broker", broker_id)
+    if headers.get(RECIPE_HEADER) in (True, "True", "true", 1):
+        return str(uuid.uuid5(NAMESPACE, _canonical.encode(body).decode()))
+    return new_id()
+
+
+def token_of(message: Message) -> str:
+    """Name of the one job that this message may become: its id and the attempt."""
+    attempt = message.headers.get(ATTEMPT_HEADER)
+    if attempt is None:
+        attempt = 2 if message.headers.get("dlq-reinjected") else 1
+    return f"{uuid.uuid5(NAMESPACE, message.id).hex}-{attempt}"

@@ -1,0 +1,54 @@
+"""Pictures of a recipe: a tree for the terminal and DOT for Graphviz."""
+
+from __future__ import annotations
+
+from rich.tree import Tree
+
+from zwrap.recipe import Recipe
+
+
+def label(recipe: Recipe, number: int) -> str:
+    """What a person calls a node: its service or task, and where it listens."""
+    node = recipe[number]
+    task = (node.get("wrapper") or {}).get("task_information")
+    name = node.get("service") or task
+    where = [f"{kind} {node[kind]}" for kind in ("queue", "topic") if node.get(kind)]
+    return " · ".join([str(number), *([str(name)] if name else []), *where])
+
+
+def tree(recipe: Recipe) -> Tree:
+    """The recipe as a tree; a node that several outputs reach is drawn out once."""
+    root = Tree(recipe.name, guide_style="dim")
+    drawn: set[int] = set()
+
+    def grow(branch: Tree, number: int, output: str) -> None:
+        text = (f"[cyan]{output}[/] → " if output else "") + label(recipe, number)
+        if number in drawn:
+            branch.add(f"{text} [dim](above)[/]")
+            return
+        drawn.add(number)
+        twig = branch.add(text)
+        for name, target in recipe.targets(number):
+            grow(twig, target, name)
+
+    for number, _ in recipe.start:
+        grow(root, number, "start")
+    for number in recipe.error:
+        grow(root, number, "error")
+    return root
+
+
+def dot(recipe: Recipe) -> str:
+    """The recipe in the DOT language (graphviz.org/doc/info/lang.html)."""
+
+    def quoted(text: str) -> str:
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+    lines = [f"digraph {quoted(recipe.name)} {{", "  start [shape=circle];"]
+    lines += [f"  {number} [label={quoted(label(recipe, number))}];" for number in recipe.nodes]
+    lines += [f"  start -> {number};" for number, _ in recipe.start]
+    for number in recipe.nodes:
+        for name, target in recipe.targets(number):
+            style = ", style=dashed" if name.startswith("error") else ""
+            lines.append(f"  {number} -> {target} [label={quoted(name)}{style}];")
+    return "\n".join([*lines, "}"])

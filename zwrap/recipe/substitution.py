@@ -1,0 +1,95 @@
+"""Parameter substitution in recipes: `{name}` as Python formats it, minus everything that kills.
+
+Text that `str.format` accepts gives what `str.format` gives, except that attribute access is
+never done (`{x.y}` stays as it is). Whatever cannot be filled in stays verbatim: unknown names,
+missing keys, `{}`, stray braces. See reference "Format String Syntax" of the Python manual.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import string
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_REPLACE = re.compile(r"\{\$REPLACE:(.+)\}", re.DOTALL)
+_SIMPLE_FIELD = re.compile(r"\{([^{}]+)\}")
+_FIELD_NAME = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]*\])*)")
+_formatter = string.Formatter()
+
+Printer = Callable[[str], str]
+
+
+class _Unfilled(Exception):
+    """The field cannot be filled in and stays verbatim."""
+
+
+def substitute(value: Any, parameters: Mapping[str, Any], printer: Printer = str) -> Any:
+    """A copy of `value` in which every text, dictionary keys included, is filled in once."""
+    if isinstance(value, str):
+        replace = _REPLACE.fullmatch(value)
+        if replace:
+            return copy.deepcopy(parameters.get(replace[1]))
+        return fill(value, parameters, printer)
+    if isinstance(value, Mapping):
+        return {
+            substitute(key, parameters) if isinstance(key, str) else key: substitute(
+                entry, parameters, printer
+            )
+            for key, entry in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [substitute(entry, parameters, printer) for entry in value]
+    return copy.deepcopy(value)
+
+
+def fill(text: str, parameters: Mapping[str, Any], printer: Printer = str) -> str:
+    """`text` with its `{name}` fields filled in; `printer` is applied to each value's text."""
+    if "{" not in text and "}" not in text:
+        return text
+    try:
+        pieces = list(_formatter.parse(text))
+    except ValueError:  # stray braces: only whole, known fields are touched, nothing is unescaped
+        return _SIMPLE_FIELD.sub(lambda m: _filled_simple(m, parameters, printer), text)
+    return "".join(
+        literal + ("" if field is None else _filled(field, spec, conversion, parameters, printer))
+        for literal, field, spec, conversion in pieces
+    )
+
+
+def _filled_simple(match: re.Match[str], parameters: Mapping[str, Any], printer: Printer) -> str:
+    try:
+        return printer(str(_value(match[1], parameters)))
+    except _Unfilled:
+        return match[0]
+
+
+def _filled(
+    field: str,
+    spec: str | None,
+    conversion: str | None,
+    parameters: Mapping[str, Any],
+    printer: Printer,
+) -> str:
+    verbatim = "{" + field + (f"!{conversion}" if conversion else "")
+    verbatim += f":{spec}" if spec else ""
+    try:
+        value = _formatter.convert_field(_value(field, parameters), conversion)
+        return printer(format(value, fill(spec or "", parameters)))
+    except (_Unfilled, ValueError, TypeError):
+        return verbatim + "}"
+
+
+def _value(field: str, parameters: Mapping[str, Any]) -> Any:
+    """The value that `name`, `name[key]` or `name[0][key]` stands for."""
+    match = _FIELD_NAME.fullmatch(field)
+    if not match or match[1] not in parameters:
+        raise _Unfilled
+    value = parameters[match[1]]
+    for key in re.findall(r"\[([^\[\]]*)\]", match[2]):
+        try:
+            value = value[int(key) if key.isdecimal() else key]
+        except (KeyError, IndexError, TypeError):
+            raise _Unfilled from None
+    return value

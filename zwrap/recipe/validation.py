@@ -1,0 +1,113 @@
+"""What can be wrong with a recipe, said with node and key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def complaints(recipe: Mapping[Any, Any]) -> list[str]:
+    """Everything wrong with a normalised recipe (integer node keys); empty when it is sound."""
+    if not recipe:
+        return ["it is empty; at least one node and 'start' are expected"]
+    nodes = {key: node for key, node in recipe.items() if type(key) is int}
+    found = [*_key_complaints(recipe), *_start_complaints(recipe, nodes)]
+    if "error" in recipe:
+        found += _reference_complaints("key 'error'", recipe["error"], nodes, dicts=False)
+    for number, node in nodes.items():
+        found += _node_complaints(number, node, nodes)
+    if not found:
+        found += _cycle_complaints(nodes)
+        found += _unreferenced_complaints(recipe, nodes)
+    return found
+
+
+def _key_complaints(recipe: Mapping[Any, Any]) -> Iterator[str]:
+    for key in recipe:
+        if type(key) is not int and key not in ("start", "error"):
+            yield f"key {key!r} is neither a node number above 0, nor 'start', nor 'error'"
+
+
+def _start_complaints(recipe: Mapping[Any, Any], nodes: Mapping[int, Any]) -> Iterator[str]:
+    start = recipe.get("start")
+    if not isinstance(start, list) or not start:
+        yield "key 'start' must be a non-empty list of [node, payload] pairs"
+        return
+    for index, pair in enumerate(start):
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            yield f"key 'start', entry {index}: {pair!r} is not a [node, payload] pair"
+        elif type(pair[0]) is not int or pair[0] not in nodes:
+            yield f"key 'start', entry {index}: node {pair[0]!r} does not exist"
+
+
+def _node_complaints(number: int, node: Any, nodes: Mapping[int, Any]) -> Iterator[str]:
+    if not isinstance(node, dict):
+        yield f"node {number} is a {type(node).__name__}; an object is expected"
+        return
+    for key in ("output", "error"):
+        if key in node:
+            where = f"node {number}, key {key!r}"
+            yield from _reference_complaints(where, node[key], nodes, dicts=True)
+
+
+def _reference_complaints(
+    where: str, value: Any, nodes: Mapping[int, Any], *, dicts: bool, inside: bool = False
+) -> Iterator[str]:
+    if type(value) is int:
+        if value not in nodes:
+            yield f"{where}: node {value} does not exist"
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _reference_complaints(where, entry, nodes, dicts=False)
+    elif isinstance(value, dict) and dicts:
+        for name, entry in value.items():
+            yield from _reference_complaints(
+                f"{where}, output {name!r}", entry, nodes, dicts=True, inside=True
+            )
+    elif not (value is None and inside):
+        expected = "a node number, a list of them" + (" or named outputs" if dicts else "")
+        yield f"{where}: {value!r} is not {expected}"
+
+
+def successors(node: Mapping[str, Any]) -> set[int]:
+    """Numbers of the nodes that a sound node leads to, by `output` and `error`."""
+    found: set[int] = set()
+    waiting = [node.get("output"), node.get("error")]
+    while waiting:
+        value = waiting.pop()
+        if type(value) is int:
+            found.add(value)
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return found
+
+
+def _cycle_complaints(nodes: Mapping[int, Any]) -> Iterator[str]:
+    """Depth-first search without recursion: recipes of any length are judged."""
+    done: set[int] = set()
+    for root in nodes:
+        path: list[int] = []
+        stack = [iter([root])]
+        while stack:
+            number = next(stack[-1], None)
+            if number is None:
+                stack.pop()
+                if path:
+                    done.add(path.pop())
+            elif number in path:
+                circle = [*path[path.index(number) :], number]
+                yield "the nodes form a cycle: " + " -> ".join(map(str, circle))
+                return
+            elif number not in done:
+                path.append(number)
+                stack.append(iter(sorted(successors(nodes[number]))))
+
+
+def _unreferenced_complaints(recipe: Mapping[Any, Any], nodes: Mapping[int, Any]) -> Iterator[str]:
+    reached = {pair[0] for pair in recipe["start"]} | set(recipe.get("error", []))
+    for node in nodes.values():
+        reached |= successors(node)
+    for number in sorted(set(nodes) - reached):
+        yield f"node {number} is reached from nowhere: neither 'start' nor any output leads to it"

@@ -1,0 +1,114 @@
+"""Station "scheduler": how a batch system is asked, and how its answers are read.
+
+A scheduler never runs anything and never sleeps. Each method returns a `Question`: the call to
+make and the function that reads the reply. `zwrap.submission` makes the calls. An answer is
+yes, no, or "could not ask" (`UnreachableError`); an empty or failed reply is never "finished".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from zwrap.job import JobRequest, JobStatus, Limits
+
+T = TypeVar("T")
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A program to run, without a shell."""
+
+    argv: list[str]
+    stdin: str = ""
+    timeout_s: float = 30.0
+    environment: dict[str, str] = {}
+
+
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to a batch system's web interface."""
+
+    method: str
+    url: str
+    headers: dict[str, str] = {}
+    body: Any = None
+    timeout_s: float = 30.0
+
+
+class DrmaaCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call into the DRMAA library, made in a helper process."""
+
+    function: str
+    arguments: dict[str, Any] = {}
+    timeout_s: float = 30.0
+
+
+Call = Command | HttpRequest | DrmaaCall
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back from a call."""
+
+    status: int | None
+    """Exit status or HTTP status; None: no answer within the time limit, or no such program."""
+    output: str = ""
+    error: str = ""
+
+
+class Question(msgspec.Struct, Generic[T], frozen=True):
+    """A call and the function that reads its reply."""
+
+    call: Call
+    read: Callable[[Reply], T]
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The batch system took the job."""
+
+    job_id: str
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """The batch system refused the job and will refuse it again."""
+
+    reason: str
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """The job may or may not be there; look it up by its token before anything else."""
+
+    reason: str
+
+
+Submission = Accepted | Rejected | Unknown
+
+
+class Scheduler(Protocol):
+    """One batch system. `tests/contract/test_scheduler.py` is the contract in executable form."""
+
+    template: str
+    """Name of the job script template."""
+
+    settle_s: float
+    """How long after an unknown submission the batch system may still create the job."""
+
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None: ...
+
+    def submit(self, request: JobRequest, script: str) -> Question[Submission]:
+        """Hand over a job."""
+
+    def find(self, token: str) -> Question[list[JobStatus]]:
+        """All jobs, live or ended, whose name ends in the token."""
+
+    def states(self) -> Question[dict[str, JobStatus]]:
+        """All live jobs, by job id; a job that is not among them is gone."""
+
+    def accounting(self, job_ids: Sequence[str]) -> Question[dict[str, JobStatus]]:
+        """How ended jobs ended, by job id, as far as it is recorded."""
+
+    def cancel(self, job_ids: Sequence[str]) -> Question[None]:
+        """End jobs."""
+
+    def limits(self) -> Question[Limits]:
+        """What the batch system allows."""

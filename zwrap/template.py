@@ -1,0 +1,128 @@
+"""Station "template": from a job request to the text of a job script.
+
+Every printed value is shell-quoted unless a filter says what else it is:
+
+``shell``      shell text by definition (the commands of a recipe)
+``directive``  a word on a directive line (#SBATCH, #$): refused when it could end the line
+``variable``   the name of an environment variable
+``comment``    text in a comment
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.sandbox
+import zwrap_templates
+
+from zwrap.errors import TemplateError, UnknownNameError
+from zwrap.job import JobRequest
+
+SHIPPED = Path(zwrap_templates.__file__).parent
+
+
+class _Verbatim(str):
+    """Text that is printed as it is."""
+
+    __slots__ = ()
+
+
+def _finalize(value: Any) -> Any:
+    return value if isinstance(value, _Verbatim) else shlex.quote(str(value))
+
+
+def _shell(value: str) -> _Verbatim:
+    return _Verbatim(value)
+
+
+def _directive(value: Any) -> _Verbatim:
+    text = str(value)
+    if not text or re.search(r"[\x00-\x1f\x7f]", text):
+        raise TemplateError(
+            f"{text!r} cannot stand on a directive line: it is empty or has a control character "
+            "(a line break would let it give directives of its own)."
+        )
+    return _Verbatim(text)
+
+
+def _variable(value: Any) -> _Verbatim:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(value)):
+        raise TemplateError(
+            f"{str(value)!r} is no name of an environment variable: letters, digits and '_' are "
+            "expected, not beginning with a digit."
+        )
+    return _Verbatim(value)
+
+
+def _comment(value: Any) -> _Verbatim:
+    return _Verbatim(re.sub(r"[\x00-\x1f\x7f]", "?", str(value)))
+
+
+class Templates:
+    """The shipped templates, and those of a site, which come first."""
+
+    def __init__(self, site_directory: Path | None = None) -> None:
+        shipped = jinja2.FileSystemLoader(SHIPPED)
+        loaders: list[jinja2.BaseLoader] = [jinja2.PrefixLoader({"zwrap": shipped}), shipped]
+        if site_directory is not None:
+            loaders.insert(0, jinja2.FileSystemLoader(site_directory))
+        self._environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+            loader=jinja2.ChoiceLoader(loaders),
+            undefined=jinja2.StrictUndefined,
+            finalize=_finalize,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            autoescape=False,  # noqa: S701  (shell, not HTML: `finalize` quotes)
+        )
+        self._environment.filters.update(
+            shell=_shell, directive=_directive, variable=_variable, comment=_comment
+        )
+
+    def names(self) -> list[str]:
+        """Names of all templates that can be asked for."""
+        return sorted(
+            name
+            for name in self._environment.list_templates()
+            if name.endswith(".j2") and not name.startswith("zwrap/")
+        )
+
+    def check(self, name: str) -> None:
+        """Raise TemplateError when a template has a syntax error."""
+        try:
+            self._environment.get_template(name)
+        except jinja2.TemplateNotFound as error:
+            raise UnknownNameError("template", error.name, self.names(), f"in {name}") from None
+        except jinja2.TemplateSyntaxError as error:
+            where = error.filename or name
+            raise TemplateError(
+                f"Template {where}, line {error.lineno}: {error.message}."
+            ) from None
+
+    def render(self, name: str, request: JobRequest) -> str:
+        """The job script; TemplateError says which template and which value is at fault."""
+        self.check(name)
+        try:
+            return self._environment.get_template(name).render(
+                job_name=request.job_name,
+                full_name=request.full_name,
+                token=request.token,
+                cluster=request.cluster,
+                working_directory=request.working_directory,
+                job_directory=request.job_directory,
+                standard_output=request.standard_output,
+                standard_error=request.standard_error,
+                environment=request.environment,
+                resources=request.resources,
+                commands=request.commands,
+            )
+        except TemplateError as error:
+            raise TemplateError(f"Template {name}: {error}") from None
+        except jinja2.TemplateNotFound as error:
+            raise UnknownNameError("template", error.name, self.names(), f"in {name}") from None
+        except jinja2.TemplateError as error:
+            raise TemplateError(f"Template {name} cannot be rendered: {error.message}.") from None

@@ -1,0 +1,167 @@
+"""Station "transport", in memory: the contract without a server or a disk, for tests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from zwrap.errors import TransportError
+from zwrap.message import JSON, Message, Outgoing, decode, identify
+from zwrap.transport import Delivery, Settlement, Transport, Verb, encoded
+
+
+class _Waiting(NamedTuple):
+    order: int
+    not_before: float
+    expires: float
+    attempt: int
+    message: Message
+
+
+class DeadLetter(NamedTuple):
+    """A message that was put aside."""
+
+    message: Message
+    reason: str
+
+
+class MemoryBroker:
+    """What the connections of one process share: queues, topics and dead letters."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.queues: dict[str, list[_Waiting]] = {}
+        self.dead_letters: dict[str, list[DeadLetter]] = {}
+        self.listeners: list[MemoryTransport] = []
+        self._order = 0
+
+    def put(
+        self, queue: str, message: Message, *, attempt: int, delay_s: float, expires_s: float | None
+    ) -> None:
+        """Add a message to a queue; the caller holds `changed`."""
+        now = time.monotonic()
+        self._order += 1
+        expires = now + expires_s if expires_s is not None else float("inf")
+        entry = _Waiting(self._order, now + delay_s, expires, attempt, message)
+        self.queues.setdefault(queue, []).append(entry)
+        self.changed.notify_all()
+
+    def take(self, queue: str) -> _Waiting | None:
+        """Remove the first message that is due; the caller holds `changed`."""
+        now = time.monotonic()
+        waiting = self.queues.get(queue, [])
+        waiting[:] = [entry for entry in waiting if entry.expires > now]
+        due = min((entry for entry in waiting if entry.not_before <= now), default=None)
+        if due:
+            waiting.remove(due)
+        return due
+
+
+class MemoryTransport(Transport):
+    """One connection to a `MemoryBroker`."""
+
+    def __init__(self, broker: MemoryBroker | None = None) -> None:
+        super().__init__()
+        self.broker = broker or MemoryBroker()
+        self._prefetch: dict[str, int] = {}
+        self._topics: dict[str, list[tuple[float, Message]]] = {}
+        self._held: dict[Delivery, _Waiting] = {}
+        self._open = True
+        with self.broker.changed:
+            self.broker.listeners.append(self)
+
+    def subscribe(self, queue: str, prefetch: int = 1) -> None:
+        self._prefetch[queue] = prefetch
+
+    def subscribe_topic(self, topic: str) -> None:
+        with self.broker.changed:
+            self._topics.setdefault(topic, [])
+
+    def receive(self, timeout_s: float) -> Delivery | None:
+        deadline = time.monotonic() + timeout_s
+        with self.broker.changed:
+            while self._open:
+                delivery = self._next_broadcast() or self._next_message()
+                left_s = deadline - time.monotonic()
+                if delivery or left_s <= 0:
+                    return delivery
+                self.broker.changed.wait(min(left_s, 0.05))
+        raise TransportError("The connection to the memory broker is closed.")
+
+    def _next_broadcast(self) -> Delivery | None:
+        for topic, heard in self._topics.items():
+            while heard:
+                expires, message = heard.pop(0)
+                if expires > time.monotonic():
+                    return Delivery(self, message, topic, attempt=1, topic=True)
+        return None
+
+    def _next_message(self) -> Delivery | None:
+        for queue, prefetch in self._prefetch.items():
+            if sum(delivery.source == queue for delivery in self._held) >= prefetch:
+                continue
+            entry = self.broker.take(queue)
+            if entry:
+                delivery = Delivery(self, entry.message, queue, attempt=entry.attempt, topic=False)
+                self._held[delivery] = entry
+                return delivery
+        return None
+
+    def waiting(self, queue: str) -> int:
+        with self.broker.changed:
+            return len(self.broker.queues.get(queue, []))
+
+    def close(self) -> None:
+        with self.broker.changed:
+            for delivery, entry in self._held.items():
+                again = entry._replace(attempt=entry.attempt + 1)
+                self.broker.queues.setdefault(delivery.source, []).append(again)
+            self._held.clear()
+            self._open = False
+            if self in self.broker.listeners:
+                self.broker.listeners.remove(self)
+            self.broker.changed.notify_all()
+
+    def _publish(self, messages: Sequence[Outgoing]) -> None:
+        copies: list[JSON] = [decode(encoded(message, message.message)) for message in messages]
+        with self.broker.changed:
+            for message, body in zip(messages, copies, strict=True):
+                received = Message(body, message.headers, identify(body, message.headers))
+                if message.topic:
+                    self._tell(message, received)
+                else:
+                    self.broker.put(
+                        message.destination,
+                        received,
+                        attempt=1,
+                        delay_s=message.delay_s,
+                        expires_s=message.expires_s,
+                    )
+
+    def _tell(self, message: Outgoing, received: Message) -> None:
+        expires = time.monotonic() + (60.0 if message.expires_s is None else message.expires_s)
+        for listener in self.broker.listeners:
+            if message.destination in listener._topics:
+                listener._topics[message.destination].append((expires, received))
+        self.broker.changed.notify_all()
+
+    def _owned(self, delivery: Delivery) -> bool:
+        return delivery in self._held
+
+    def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
+        with self.broker.changed:
+            entry = self._held.pop(delivery)
+            if settlement.verb is Verb.DEAD_LETTER:
+                letter = DeadLetter(msgspec.structs.replace(entry.message), settlement.reason)
+                self.broker.dead_letters.setdefault(delivery.source, []).append(letter)
+            elif settlement.verb is Verb.RETRY:
+                again = entry._replace(
+                    attempt=entry.attempt + settlement.counted,
+                    not_before=time.monotonic() + settlement.delay_s,
+                )
+                self.broker.queues.setdefault(delivery.source, []).append(again)
+            self.broker.changed.notify_all()

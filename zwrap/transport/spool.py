@@ -1,0 +1,226 @@
+"""Station "transport", on a filesystem: queues and topics as directories, no server at all.
+
+``<root>/<queue>/`` is a `SpoolQueue`, ``<root>/.topics/<topic>/`` a `SpoolTopic`. A message
+file holds ``{"headers": {...}, "message": ...}``, the form of a Zocalo drop file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import stat
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap.errors import ConfigurationError, MessageError, TransportError
+from zwrap.message import Message, Outgoing, decode, identify
+from zwrap.transport import Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport.spool_queue import RENEW_S, Claimed, SpoolQueue, make_directory
+from zwrap.transport.spool_topic import SpoolTopic
+
+log = logging.getLogger(__name__)
+
+POLL_FIRST_S = 0.002
+POLL_LAST_S = 0.1
+RECOVER_EVERY_S = 5.0
+
+
+class SpoolTransport(Transport):
+    """Queues and topics below one directory that every process of the site can see."""
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        durable: bool = True,
+        limit: int = 10_000,
+        limit_wait_s: float = 10.0,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self._options: dict[str, Any] = {
+            "durable": durable,
+            "limit": limit,
+            "limit_wait_s": limit_wait_s,
+        }
+        self._queues: dict[str, SpoolQueue] = {}
+        self._topics: dict[str, SpoolTopic] = {}
+        self._prefetch: dict[str, int] = {}
+        self._listening: list[str] = []
+        self._heard: list[Delivery] = []
+        self._held: dict[Delivery, Claimed] = {}
+        self._closed = threading.Event()
+        self._renewer: threading.Thread | None = None
+        make_directory(self.root)
+        mode = self.root.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise ConfigurationError(
+                f"The spool {self.root} may be written by everybody, so anybody could start jobs. "
+                f"Take that right away: chmod o-w {self.root}"
+            )
+
+    def queue(self, name: str) -> SpoolQueue:
+        """The directory behind a queue, for those who look after it."""
+        with self._lock:
+            if name not in self._queues:
+                self._queues[name] = SpoolQueue(self.root / checked_name(name), **self._options)
+            return self._queues[name]
+
+    def _topic(self, name: str) -> SpoolTopic:
+        if name not in self._topics:
+            self._topics[name] = SpoolTopic(self.root / ".topics" / checked_name(name))
+        return self._topics[name]
+
+    def subscribe(self, queue: str, prefetch: int = 1) -> None:
+        with self._lock:
+            self.queue(queue)
+            self._prefetch[queue] = prefetch
+            if self._renewer is None:
+                self._renewer = threading.Thread(
+                    target=self._renew_leases, name="spool leases", daemon=True
+                )
+                self._renewer.start()
+
+    def _renew_leases(self) -> None:
+        while not self._closed.wait(RENEW_S):
+            with self._lock:
+                for name in self._prefetch:
+                    with contextlib.suppress(OSError, ConfigurationError):
+                        self._queues[name].keep_lease()
+
+    def subscribe_topic(self, topic: str) -> None:
+        with self._lock:
+            self._topic(topic).listen()
+            self._listening.append(topic)
+
+    def receive(self, timeout_s: float) -> Delivery | None:
+        deadline = time.monotonic() + timeout_s
+        pause_s = POLL_FIRST_S
+        while True:
+            with self._lock:
+                if self._closed.is_set():
+                    raise TransportError(f"The connection to spool {self.root} is closed.")
+                delivery = self._next_broadcast() or self._next_message()
+            left_s = deadline - time.monotonic()
+            if delivery or left_s <= 0:
+                return delivery
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(pause_s * 1.5, POLL_LAST_S)
+
+    def _next_broadcast(self) -> Delivery | None:
+        if not self._heard:
+            for topic in self._listening:
+                for content in self._topics[topic].hear():
+                    with contextlib.suppress(MessageError):
+                        message = _message(content, foreign=False, name="")
+                        self._heard.append(Delivery(self, message, topic, attempt=1, topic=True))
+        return self._heard.pop(0) if self._heard else None
+
+    def _next_message(self) -> Delivery | None:
+        for name, prefetch in self._prefetch.items():
+            if prefetch <= sum(delivery.source == name for delivery in self._held):
+                continue
+            queue = self._queues[name]
+            recovered = queue.recover(RECOVER_EVERY_S * random.uniform(0.8, 1.2))
+            if recovered:
+                log.warning("%s taken back from dead owners of %s", recovered, queue.path)
+            delivery = self._claim(name, queue)
+            if delivery:
+                return delivery
+        return None
+
+    def _claim(self, name: str, queue: SpoolQueue) -> Delivery | None:
+        while claimed := queue.claim():
+            try:
+                message = _message(claimed.content, claimed.is_foreign, f"{name}/{claimed.base}")
+            except MessageError as error:
+                log.error("Message %s of %s: %s", claimed.name, queue.path, error)
+                queue.banish(claimed, str(error))
+                continue
+            delivery = Delivery(self, message, name, attempt=claimed.attempt, topic=False)
+            self._held[delivery] = claimed
+            return delivery
+        return None
+
+    def waiting(self, queue: str) -> int:
+        with self._lock:
+            return self.queue(queue).waiting()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed.set()
+            for delivery, claimed in self._held.items():
+                self._queues[delivery.source].release(claimed)
+            self._held.clear()
+            for queue in self._queues.values():
+                queue.close()
+
+    def _publish(self, messages: Sequence[Outgoing]) -> None:
+        contents = [
+            encoded(message, {"headers": message.headers, "message": message.message})
+            for message in messages
+        ]
+        queues: dict[tuple[str, float, float], list[bytes]] = {}
+        for message, content in zip(messages, contents, strict=True):
+            if message.topic:
+                self._topic(message.destination).publish(
+                    content, message.expires_s, message.replaces
+                )
+            else:
+                key = (message.destination, message.delay_s, message.expires_s or 0.0)
+                queues.setdefault(key, []).append(content)
+        for (name, delay_s, expires_s), batch in queues.items():
+            self.queue(name).put(batch, delay_s=delay_s, expires_s=expires_s)
+
+    def _owned(self, delivery: Delivery) -> bool:
+        claimed = self._held.get(delivery)
+        return claimed is not None and self._queues[delivery.source].owned(claimed)
+
+    def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
+        claimed = self._held.pop(delivery)
+        queue = self._queues[delivery.source]
+        if settlement.verb is Verb.ACK:
+            queue.ack(claimed)
+        elif settlement.verb is Verb.RETRY:
+            queue.release(claimed, counted=settlement.counted, delay_s=settlement.delay_s)
+        else:
+            queue.banish(claimed, settlement.reason)
+
+
+def checked_name(name: str) -> str:
+    """A queue or topic name that is safe as a directory name."""
+    if not name or name.startswith(".") or "/" in name or "\0" in name or len(name) > 200:
+        raise MessageError(
+            f"{name!r} cannot be a queue or topic: a name of 1 to 200 characters is expected, "
+            "without '/' and not beginning with '.'."
+        )
+    return name
+
+
+class _File(msgspec.Struct):
+    message: Any
+    headers: dict[str, Any] = {}
+
+
+_decoder = msgspec.json.Decoder(_File)
+
+
+def _message(content: bytes, foreign: bool, name: str) -> Message:
+    """The message in a file; `name` identifies a file without an id."""
+    if foreign:
+        body = decode(content)
+        return Message(body, {}, identify(body, {}, name))
+    try:
+        file = _decoder.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        decode(content)  # says what is wrong when it is no JSON at all
+        raise MessageError(
+            f'The file is not {{"headers": ..., "message": ...}}: {error}.'
+        ) from None
+    return Message(file.message, file.headers, identify(file.message, file.headers, name))

@@ -1,0 +1,82 @@
+"""One topic in a directory: files that expire, remembered by each reader.
+
+A plain broadcast is a file of its own; one that replaces the last word of the same sender (a
+status) is one file per sender, replaced by rename(2). The first line of each file is
+the time at which it expires (ms since the epoch), so that whoever writes next can clear it away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from zwrap.files import FilesystemClock, write_atomically
+from zwrap.host import this_process
+from zwrap.transport.spool_queue import make_directory
+
+DEFAULT_EXPIRY_S = 60.0
+"""How long a broadcast without an expiry can be heard."""
+
+_serial = itertools.count()
+
+
+class SpoolTopic:
+    """One topic directory, as seen by one reader or writer."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        make_directory(path)
+        self._clock = FilesystemClock(path)
+        self._heard: dict[str, int] = {}
+
+    def publish(self, content: bytes, expires_s: float | None, replaces: str | None) -> None:
+        """Let everybody hear `content` until it expires."""
+        now_ns = self._clock.now_ns()
+        ends_ms = now_ns // 1_000_000 + int(
+            1000 * (DEFAULT_EXPIRY_S if expires_s is None else expires_s)
+        )
+        if replaces is None:
+            base = f"{now_ns:019d}-{this_process()}-{next(_serial)}"
+        else:
+            base = "status-" + re.sub(r"[^A-Za-z0-9._-]", "_", replaces)
+        file = self.path / base
+        write_atomically(file, f"{ends_ms}\n".encode() + content, durable=False)
+        self._sweep(now_ns)
+
+    def listen(self) -> None:
+        """Begin to listen: what was said before is not heard, but the last status of each is."""
+        self._heard = {name: stamp for name, stamp in self._files() if name[:7] != "status-"}
+
+    def hear(self) -> Iterator[bytes]:
+        """What was said since the last call and has not expired."""
+        found = dict(self._files())
+        for name, stamp in sorted(found.items()):
+            if self._heard.get(name) == stamp:
+                continue
+            with contextlib.suppress(OSError, ValueError):
+                ends_ms, _, content = (self.path / name).read_bytes().partition(b"\n")
+                if int(ends_ms) > self._clock.now() * 1000:
+                    yield content
+        self._heard = found
+
+    def _files(self) -> Iterator[tuple[str, int]]:
+        with os.scandir(self.path) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    with contextlib.suppress(FileNotFoundError):
+                        state = entry.stat()
+                        yield entry.name, state.st_mtime_ns ^ state.st_ino
+
+    def _sweep(self, now_ns: int) -> None:
+        """Remove expired files; whoever writes, sweeps."""
+        for name, _ in self._files():
+            file = self.path / name
+            with contextlib.suppress(OSError, ValueError):
+                with file.open("rb") as stream:
+                    ends_ms = int(stream.readline(32))
+                if ends_ms * 1_000_000 < now_ns:
+                    file.unlink()
