@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 setup(
     name="zwrap",
     version="0.1.0",
-    description="A wrapper-centric Zocalo for batch clusters: messages become jobs, results become messages.",
+    description="A wrapper-centric Zocalo for batch clusters",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
@@ -24,7 +24,7 @@ setup(
     package_data={
         "zwrap": ["py.typed"],
         "zwrap.program": ["*.yaml"],
-        "zwrap_templates": ["*.j2", "*.sh"],
+        "zwrap_templates": ["py.typed", "*.j2", "*.sh"],
         "zwrap_schedulers": ["py.typed"],
     },
     install_requires=[

@@ -83,7 +83,7 @@ class Local:
 
     def limits(self) -> Question[Limits]:
         """The local batch system has no arrays and no limit on waiting jobs."""
-        return Question(self._command("list"), lambda reply: (_check(reply), Limits(array_size=1))[1])
+        return Question(self._command("list"), _read_limits)
 
 
 def _cpus(resources: Resources) -> int:
@@ -117,6 +117,11 @@ def _read_jobs(reply: Reply) -> dict[str, JobStatus]:
             f"{error}."
         ) from None
     return {job.job_id: job for job in jobs}
+
+
+def _read_limits(reply: Reply) -> Limits:
+    _check(reply)
+    return Limits(array_size=1)
 
 
 def _read_nothing(reply: Reply) -> None:

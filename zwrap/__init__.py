@@ -2,11 +2,9 @@
 
 The way of the data, one module per station::
 
-  request -> transport -> dispatcher -> recipe -> submitter -> template -> scheduler -> (batch system)
-                                                                                             |
-  next step <- transport <- envelope <- program <- wrapper (heartbeat, limits) <-------------'
-                                ^
-                              watcher (speaks for a job that can no longer speak)
+  request -> transport -> dispatcher -> recipe -> submitter -> template -> scheduler -> (batch)
+                                                                                            |
+  next step <- transport <- envelope <- program <- wrapper (heartbeat, limits) <------------'
 
 Each module on this way names its station in the first line of its docstring.
 """

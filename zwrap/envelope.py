@@ -111,10 +111,8 @@ class Envelope:
         A channel that leads nowhere gives no message, and is logged once.
         """
         output = self.step.get("output")
-        if isinstance(output, dict):
-            target = output.get(channel)
-        else:
-            target = output if default else None
+        named = output if isinstance(output, dict) else {channel: output if default else None}
+        target = named.get(channel)
         if target is None and channel not in self._unconnected:
             self._unconnected.add(channel)
             log.info("Output %r of node %s is not connected", channel, self.pointer)

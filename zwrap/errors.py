@@ -36,6 +36,11 @@ class TemporaryError(ZwrapError):
 
     exit_status = TEMPORARY
 
+    def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """When another try makes sense; None: the caller's usual back-off."""
+
 
 class UnknownNameError(PermanentError):
     """A name was used that nothing is known by."""

@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import socket
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -36,16 +37,15 @@ class ProcessIdentity(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> ProcessIdentity | None:
         """Read the form that ``str()`` writes; None if it is something else."""
-        host, pid, start = (text.rsplit("-", 2) + ["", ""])[:3]
-        return cls(host, int(pid), start) if pid.isdigit() and start else None
+        match = re.fullmatch(r"(.+)-(\d+)-([^-]+)", text)
+        return cls(match[1], int(match[2]), match[3]) if match else None
 
 
 @functools.cache
 def _machine() -> str:
     """Boot and process namespace: process numbers mean something only inside one such pair."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
-            boot_id = boot.read(8)
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
     except OSError:
         boot_id = "noboot"
     try:
@@ -58,8 +58,7 @@ def _machine() -> str:
 def _start_tick(pid: int) -> str | None:
     """Start time of a process in clock ticks since boot (proc(5), field 22 of stat)."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            fields = stat.read().rpartition(b")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
     return None if fields[0] in (b"Z", b"X") else fields[19].decode()

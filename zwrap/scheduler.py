@@ -26,32 +26,11 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
 
 
-class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A request to a batch system's web interface."""
-
-    method: str
-    url: str
-    headers: dict[str, str] = {}
-    body: Any = None
-    timeout_s: float = 30.0
-
-
-class DrmaaCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call into the DRMAA library, made in a helper process."""
-
-    function: str
-    arguments: dict[str, Any] = {}
-    timeout_s: float = 30.0
-
-
-Call = Command | HttpRequest | DrmaaCall
-
-
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What came back from a call."""
 
     status: int | None
-    """Exit status or HTTP status; None: no answer within the time limit, or no such program."""
+    """Exit status; None: no answer within the time limit, or no such program."""
     output: str = ""
     error: str = ""
 
@@ -59,7 +38,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 class Question(msgspec.Struct, Generic[T], frozen=True):
     """A call and the function that reads its reply."""
 
-    call: Call
+    call: Command
     read: Callable[[Reply], T]
 
 

@@ -77,7 +77,7 @@ class Templates:
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
-            autoescape=False,  # noqa: S701  (shell, not HTML: `finalize` quotes)
+            autoescape=False,
         )
         self._environment.filters.update(
             shell=_shell, directive=_directive, variable=_variable, comment=_comment

@@ -243,9 +243,14 @@ def test_an_exception_inside_a_unit_sends_nothing_and_settles_nothing(transport:
     transport.subscribe("in")
     delivery = transport.receive(5)
     assert delivery is not None
-    with pytest.raises(ZeroDivisionError), transport.unit(delivery) as unit:
-        unit.send(Outgoing("out", "a"))
-        _ = 1 // 0
+
+    def fail() -> None:
+        with transport.unit(delivery) as unit:
+            unit.send(Outgoing("out", "a"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert transport.waiting("out") == 0
     assert not delivery.settled
     delivery.ack()
@@ -395,9 +400,7 @@ def test_two_receivers_share_a_queue_without_loss_or_repeat(site: Harness) -> No
 
 def test_another_thread_may_send_while_one_receives(transport: Transport) -> None:
     transport.subscribe("q")
-    thread = threading.Thread(
-        target=lambda: [transport.send("q", number) for number in range(20)]
-    )
+    thread = threading.Thread(target=lambda: [transport.send("q", number) for number in range(20)])
     thread.start()
     for _ in range(20):
         delivery = transport.receive(10)

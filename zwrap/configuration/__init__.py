@@ -142,8 +142,7 @@ class Configuration:
                 text = file.read_text(encoding="utf-8")
             except OSError as error:
                 raise ConfigurationError(
-                    f"{self._place(name)} refers to {file}, which cannot be read: "
-                    f"{error.strerror}."
+                    f"{self._place(name)} refers to {file}, which cannot be read: {error.strerror}."
                 ) from None
             section = _load(text, str(file))
             if not isinstance(section, dict) or not isinstance(section.get("plugin"), str):

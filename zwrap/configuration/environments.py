@@ -43,7 +43,9 @@ def _flattened(value: Any, where: str) -> list[str]:
             f"{where} is {value!r}; a list of sections, a mapping of groups, or the name of "
             "another environment is expected."
         )
-    members = [entry for group in groups for entry in ([group] if isinstance(group, str) else group or [])]
+    members = [
+        entry for group in groups for entry in ([group] if isinstance(group, str) else group or [])
+    ]
     for member in members:
         if not isinstance(member, str):
             raise ConfigurationError(f"{where} names {member!r}, which is no section name.")

@@ -49,7 +49,9 @@ class Logging:
     @staticmethod
     def activate(section: Mapping[str, Any], configuration: Any) -> LoggingSettings:
         """Set up logging."""
-        settings = {key: value for key, value in section.items() if key not in ("plugin", "verbose")}
+        settings = {
+            key: value for key, value in section.items() if key not in ("plugin", "verbose")
+        }
         verbose = section.get("verbose") or []
         try:
             logging.config.dictConfig(
@@ -78,6 +80,7 @@ class Transport:
     @staticmethod
     def activate(section: Mapping[str, Any], configuration: Any) -> str:
         """The name."""
+        del configuration
         name: str = section["default"]
         return name
 

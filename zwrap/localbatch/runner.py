@@ -181,13 +181,14 @@ def _run_script(job: Job, directory: Path, identity: int) -> End:
             cwd=job.working_directory,
             env=_environment(job, identity),
             process_group=0,
-            preexec_fn=_default_signals,
+            preexec_fn=_default_signals,  # noqa: PLW1509  (the shepherd has one thread)
         )
     stopped = _wait(process, directory, job.walltime_s)
     code = process.returncode
     if stopped:
-        how = {"signal": -code} if code < 0 else {"exit_code": code}
-        return End(state=stopped, **how)
+        if code < 0:
+            return End(state=stopped, signal=-code)
+        return End(state=stopped, exit_code=code)
     if code < 0:
         return End(state=State.FAILED, signal=-code, reason=f"killed by signal {-code}")
     return End(state=State.COMPLETED if code == 0 else State.FAILED, exit_code=code)
@@ -224,5 +225,3 @@ def _wait(process: subprocess.Popen[bytes], directory: Path, limit_s: int | None
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     return stopped
-
-

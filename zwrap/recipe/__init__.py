@@ -22,7 +22,7 @@ Node = dict[str, Any]
 
 
 class Recipe:
-    """A recipe: numbered nodes, `start` pairs and optional `error` nodes. Never changed in place."""
+    """A recipe: numbered nodes, `start` pairs, optional `error` nodes. Never changed in place."""
 
     def __init__(self, definition: Mapping[Any, Any] | None = None, name: str = "recipe") -> None:
         self.name = name
@@ -168,17 +168,24 @@ def _listed(value: Any) -> Any:
 
 def _normalised(definition: dict[Any, Any]) -> dict[Any, Any]:
     """Integer node keys, scalar outputs and errors as one-element lists; the rest as it is."""
-    result: dict[Any, Any] = {}
-    for key, value in definition.items():
-        number = int(key) if isinstance(key, str) and key.isdecimal() and int(key) > 0 else key
-        value = copy.deepcopy(value)
-        if number == "error":
-            value = _listed(value)
-        elif type(number) is int and isinstance(value, dict):
-            for output in ("output", "error"):
-                if output in value:
-                    value[output] = _listed(value[output])
-        elif number == "start" and isinstance(value, list):
-            value = [list(pair) if isinstance(pair, tuple) else pair for pair in value]
-        result[number] = value
-    return result
+    return {_node_key(key): _normalised_value(key, value) for key, value in definition.items()}
+
+
+def _node_key(key: Any) -> Any:
+    return int(key) if isinstance(key, str) and key.isdecimal() and int(key) > 0 else key
+
+
+def _normalised_value(key: Any, value: Any) -> Any:
+    if key == "error":
+        return _listed(copy.deepcopy(value))
+    if key == "start" and isinstance(value, list):
+        pairs = copy.deepcopy(value)
+        return [list(pair) if isinstance(pair, tuple) else pair for pair in pairs]
+    if type(_node_key(key)) is int and isinstance(value, dict):
+        return {
+            name: _listed(copy.deepcopy(entry))
+            if name in ("output", "error")
+            else copy.deepcopy(entry)
+            for name, entry in value.items()
+        }
+    return copy.deepcopy(value)

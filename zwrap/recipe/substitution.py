@@ -21,7 +21,7 @@ _formatter = string.Formatter()
 Printer = Callable[[str], str]
 
 
-class _Unfilled(Exception):
+class _UnfilledError(Exception):
     """The field cannot be filled in and stays verbatim."""
 
 
@@ -61,7 +61,7 @@ def fill(text: str, parameters: Mapping[str, Any], printer: Printer = str) -> st
 def _filled_simple(match: re.Match[str], parameters: Mapping[str, Any], printer: Printer) -> str:
     try:
         return printer(str(_value(match[1], parameters)))
-    except _Unfilled:
+    except _UnfilledError:
         return match[0]
 
 
@@ -77,7 +77,7 @@ def _filled(
     try:
         value = _formatter.convert_field(_value(field, parameters), conversion)
         return printer(format(value, fill(spec or "", parameters)))
-    except (_Unfilled, ValueError, TypeError):
+    except (_UnfilledError, ValueError, TypeError):
         return verbatim + "}"
 
 
@@ -85,11 +85,11 @@ def _value(field: str, parameters: Mapping[str, Any]) -> Any:
     """The value that `name`, `name[key]` or `name[0][key]` stands for."""
     match = _FIELD_NAME.fullmatch(field)
     if not match or match[1] not in parameters:
-        raise _Unfilled
+        raise _UnfilledError
     value = parameters[match[1]]
     for key in re.findall(r"\[([^\[\]]*)\]", match[2]):
         try:
             value = value[int(key) if key.isdecimal() else key]
         except (KeyError, IndexError, TypeError):
-            raise _Unfilled from None
+            raise _UnfilledError from None
     return value

@@ -1,0 +1,57 @@
+"""Services: plain loops around `Transport.receive`.
+
+A service says which queue it reads and what it does with one message; `zwrap.service.loop`
+is the loop. `scripts/dispatcher` shows it in one page.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError
+from zwrap.transport import Delivery, Transport
+
+
+class Service(ABC):
+    """What one service does with the messages of one queue."""
+
+    queue: ClassVar[str]
+    prefetch: ClassVar[int] = 1
+    plain_messages: ClassVar[bool] = False
+    """Whether messages outside a recipe are taken, too."""
+
+    def __init__(self, configuration: Configuration, transport: Transport) -> None:
+        self.configuration = configuration
+        self.transport = transport
+
+    @property
+    def name(self) -> str:
+        """Name in status messages and for `zocalo.shutdown -s`."""
+        return type(self).__name__
+
+    def idle(self) -> None:  # noqa: B027  (a service with nothing to do when idle is complete)
+        """Called about once a second while no message waits."""
+
+    def close(self) -> None:  # noqa: B027
+        """Called once at the end."""
+
+    @abstractmethod
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        """Work on one message and settle it.
+
+        `envelope` is None for a plain message. PermanentError makes it a dead letter,
+        TemporaryError a retry; anything else is a fault of the service and counts an attempt.
+        """
+
+    def open(self, delivery: Delivery) -> Envelope | None:
+        """The envelope of a recipe message; MessageError for one that is not taken."""
+        if delivery.message.is_recipe:
+            return Envelope.from_body(delivery.message.body)
+        if not self.plain_messages:
+            raise MessageError(
+                f"Service {self.name} takes recipe messages only (header workflows-recipe: true)."
+            )
+        return None

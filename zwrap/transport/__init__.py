@@ -64,9 +64,7 @@ class Delivery:
 
     def retry(self, delay_s: float = 0.0, *, counted: bool = True) -> None:
         """Give the message back; it comes again after `delay_s` seconds."""
-        self._transport.commit(
-            [], [self], Settlement(Verb.RETRY, delay_s=delay_s, counted=counted)
-        )
+        self._transport.commit([], [self], Settlement(Verb.RETRY, delay_s=delay_s, counted=counted))
 
     def dead_letter(self, reason: str) -> None:
         """Put the message aside, with the reason, for a person to look at."""
@@ -185,7 +183,7 @@ class Transport(ABC):
             for delivery in queued:
                 if delivery.settled:
                     raise SettledError(
-                        f"Message {delivery.message.id} from {delivery.source!r} was settled before."
+                        f"Message {delivery.message.id} of {delivery.source!r} was settled before."
                     )
             lost = [delivery for delivery in queued if not self._owned(delivery)]
             if lost:

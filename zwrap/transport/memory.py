@@ -68,7 +68,7 @@ class MemoryTransport(Transport):
         super().__init__()
         self.broker = broker or MemoryBroker()
         self._prefetch: dict[str, int] = {}
-        self._topics: dict[str, list[tuple[float, Message]]] = {}
+        self.topics: dict[str, list[tuple[float, Message]]] = {}
         self._held: dict[Delivery, _Waiting] = {}
         self._open = True
         with self.broker.changed:
@@ -79,7 +79,7 @@ class MemoryTransport(Transport):
 
     def subscribe_topic(self, topic: str) -> None:
         with self.broker.changed:
-            self._topics.setdefault(topic, [])
+            self.topics.setdefault(topic, [])
 
     def receive(self, timeout_s: float) -> Delivery | None:
         deadline = time.monotonic() + timeout_s
@@ -93,7 +93,7 @@ class MemoryTransport(Transport):
         raise TransportError("The connection to the memory broker is closed.")
 
     def _next_broadcast(self) -> Delivery | None:
-        for topic, heard in self._topics.items():
+        for topic, heard in self.topics.items():
             while heard:
                 expires, message = heard.pop(0)
                 if expires > time.monotonic():
@@ -145,8 +145,8 @@ class MemoryTransport(Transport):
     def _tell(self, message: Outgoing, received: Message) -> None:
         expires = time.monotonic() + (60.0 if message.expires_s is None else message.expires_s)
         for listener in self.broker.listeners:
-            if message.destination in listener._topics:
-                listener._topics[message.destination].append((expires, received))
+            if message.destination in listener.topics:
+                listener.topics[message.destination].append((expires, received))
         self.broker.changed.notify_all()
 
     def _owned(self, delivery: Delivery) -> bool:

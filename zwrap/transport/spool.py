@@ -18,8 +18,10 @@ from typing import Any
 
 import msgspec
 
+from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.message import Message, Outgoing, decode, identify
+from zwrap.state import default_spool
 from zwrap.transport import Delivery, Settlement, Transport, Verb, encoded
 from zwrap.transport.spool_queue import RENEW_S, Claimed, SpoolQueue, make_directory
 from zwrap.transport.spool_topic import SpoolTopic
@@ -64,6 +66,19 @@ class SpoolTransport(Transport):
                 f"The spool {self.root} may be written by everybody, so anybody could start jobs. "
                 f"Take that right away: chmod o-w {self.root}"
             )
+
+    @classmethod
+    def from_configuration(cls, configuration: Configuration) -> SpoolTransport:
+        """The spool that plugin `spool` names, else ZWRAP_SPOOL, else the one of this user."""
+        settings = configuration.spool
+        if settings is None:
+            return cls(default_spool())
+        return cls(
+            settings.path,
+            durable=settings.durable,
+            limit=settings.out_limit,
+            limit_wait_s=settings.out_wait,
+        )
 
     def queue(self, name: str) -> SpoolQueue:
         """The directory behind a queue, for those who look after it."""

@@ -71,9 +71,7 @@ class Name:
         match = _NAME.fullmatch(text)
         if match is None:
             return cls(text)
-        return cls(
-            match["base"], int(match["a"] or 1), int(match["n"] or 0), int(match["e"] or 0)
-        )
+        return cls(match["base"], int(match["a"] or 1), int(match["n"] or 0), int(match["e"] or 0))
 
     def __str__(self) -> str:
         return (
@@ -129,7 +127,7 @@ class SpoolQueue:
         for name in ("tmp", "incoming", "pending", "errors"):
             make_directory(self.path / name)
         self._incoming = f"{self.path}/incoming/"
-        self._tmp = f"{self.path}/tmp/"
+        self._tmp = f"{self.path}/tmp/"  # noqa: S108  (the filer protocol names it so)
         # One directory per instance: two of them in one process must not mistake claims.
         self._owner = f"{this_process()},{next(_serial)}"
         self._mine = f"{self.path}/pending/{self._owner}/"
@@ -347,7 +345,7 @@ class SpoolQueue:
         with contextlib.suppress(OSError):
             if os.listdir(self._mine) == [".lease"]:
                 os.unlink(self._mine + ".lease")
-                os.rmdir(self._mine)
+                Path(self._mine).rmdir()
         self._leased_at = float("-inf")
 
     # -- looking -----------------------------------------------------------------------------

@@ -1,0 +1,102 @@
+"""What all command lines share: environments, transport, logging, and errors as one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from zwrap import __version__
+from zwrap.configuration import Configuration
+from zwrap.errors import ZwrapError
+from zwrap.transport.connect import default_transport, transport_names
+
+Main = Callable[[list[str] | None], int]
+
+
+def reported(main: Main) -> Callable[..., int]:
+    """Let `main` end every failure in one sentence and its exit status, without a traceback."""
+
+    @functools.wraps(main)
+    def wrapper(arguments: list[str] | None = None) -> int:
+        try:
+            return main(arguments)
+        except ZwrapError as error:
+            complain(str(error))
+            return error.exit_status
+        except KeyboardInterrupt:
+            complain("interrupted")
+            return 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+    return wrapper
+
+
+def complain(text: str) -> None:
+    """One line on standard error, with the name of the program."""
+    program = os.path.basename(sys.argv[0] or "zwrap")
+    sys.stderr.write(f"{program}: {text}\n")
+
+
+def say(text: str = "") -> None:
+    """One line on standard output."""
+    sys.stdout.write(f"{text}\n")
+
+
+def configured(arguments: Sequence[str] | None) -> Configuration:
+    """The site configuration with the environments that `-e` names active.
+
+    A tolerant first pass, so that the configuration is there before the full parser is built.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("-e", "--environment", action="append", default=[])
+    known, _ = first.parse_known_args(arguments)
+    return Configuration.from_file().activate(known.environment)
+
+
+def add_common_options(parser: argparse.ArgumentParser, configuration: Configuration) -> None:
+    """Options of every Zocalo command."""
+    parser.add_argument(
+        "-e",
+        "--environment",
+        action="append",
+        default=[],
+        metavar="ENV",
+        help="activate this environment of the site configuration; known: "
+        + (", ".join(configuration.environments) or "none"),
+    )
+    parser.add_argument(
+        "-t",
+        "--transport",
+        metavar="TRN",
+        default=default_transport(configuration),
+        help=f"message transport, default %(default)s; known: {', '.join(transport_names())}",
+    )
+    parser.add_argument("-?", action="help", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=f"zwrap {__version__}")
+
+
+class RecipeIDFormatter(logging.Formatter):
+    """Puts the recipe ID, where there is one, on each line of the log."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, or more with a traceback."""
+        text = super().format(record)
+        recipe_id = getattr(record, "recipe_ID", None)
+        return f"{text} [recipe {recipe_id}]" if recipe_id else text
+
+
+def set_up_logging(configuration: Configuration, verbosity: int) -> None:
+    """Log to standard error, unless the site says otherwise; each -v raises the verbosity."""
+    if configuration.logging is not None:
+        configuration.logging.verbosity = verbosity
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(RecipeIDFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = logging.DEBUG if verbosity > 1 else logging.INFO
+    logging.basicConfig(level=level, handlers=[handler])

@@ -1,0 +1,171 @@
+"""`zocalo.go`: send a processing request."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import socket
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap.cli.common import add_common_options, complain, configured, reported, say
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError, TransportError
+from zwrap.files import write_atomically
+from zwrap.message import encode
+from zwrap.recipe import Recipe
+from zwrap.transport import Transport
+from zwrap.transport.connect import EMBEDDED, connect
+
+QUEUE = "processing_recipe"
+
+
+def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="zocalo.go", description=__doc__, allow_abbrev=False)
+    parser.add_argument("dcid", nargs="*", help="data collection ID")
+    add = parser.add_argument
+    add(
+        "-r", "--recipe", action="append", default=[], metavar="RCP", help="recipe name; repeatable"
+    )
+    add("-a", "--autoprocscalingid", type=int, metavar="ID", help="autoprocscaling ID")
+    add("-f", "--file", metavar="FILE", help="run the recipe in this file")
+    add("-n", "--no-dcid", action="store_true", help="the recipe needs no data collection ID")
+    add("--drop", action="store_true", help=argparse.SUPPRESS)
+    add("-p", "--reprocessing", action="store_true", help="the ID is a reprocessing ID")
+    add("-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="recipe parameter")
+    add("-v", "--verbose", action="store_true", help="show the message")
+    add("--dry-run", action="store_true", help="send nothing")
+    add_common_options(parser, configuration)
+    return parser
+
+
+@reported
+def main(arguments: list[str] | None = None) -> int:
+    """Check the request, then send it or write it to a drop file."""
+    configuration = configured(arguments)
+    options = _parser(configuration).parse_args(arguments)
+    complaint = _complaint(options)
+    if complaint:
+        sys.stderr.write(f"{complaint}\n")
+        return 1
+    message = _message(options)
+    headers = {"zocalo.go.user": getpass.getuser(), "zocalo.go.host": socket.gethostname()}
+    if options.verbose:
+        say(msgspec.json.format(encode(message), indent=2).decode())
+    if options.dry_run:
+        say("Dry run: nothing was sent.")
+        return 0
+    _announce(options)
+    if options.drop:
+        say(f"Written to {_drop(configuration, headers, message)}")
+        return 0
+    return _send(configuration, options, headers, message)
+
+
+def _complaint(options: argparse.Namespace) -> str | None:
+    """What is wrong with the command line, in the words of python-zocalo."""
+    if not (options.recipe or options.file or options.no_dcid or options.reprocessing):
+        return "No recipes specified."
+    for setting in options.set:
+        if "=" not in setting:
+            return f"Invalid variable specification {setting!r}"
+    if options.no_dcid:
+        if not (options.recipe or options.file):
+            return "No recipes specified."
+        return None
+    if len(options.dcid) > 1:
+        return "Only a single data collection ID can be specified."
+    if not options.dcid:
+        return "You must either specify a data collection ID or option --no-dcid."
+    if not options.dcid[0].isdecimal() or int(options.dcid[0]) <= 0:
+        return f"{options.dcid[0]!r} is no data collection ID: a whole number above 0 is expected."
+    return None
+
+
+def _message(options: argparse.Namespace) -> dict[str, Any]:
+    parameters: dict[str, Any] = {}
+    for setting in options.set:
+        key, _, value = setting.partition("=")
+        parameters[key] = value
+    message: dict[str, Any] = {"recipes": options.recipe, "parameters": parameters}
+    if options.file:
+        message["custom_recipe"] = Recipe.from_file(Path(options.file)).for_wire()
+    if not options.no_dcid:
+        number = int(options.dcid[0])
+        parameters["ispyb_process" if options.reprocessing else "ispyb_dcid"] = number
+        if options.autoprocscalingid and not options.reprocessing:
+            parameters["ispyb_autoprocscalingid"] = options.autoprocscalingid
+    return message
+
+
+def _announce(options: argparse.Namespace) -> None:
+    say(f"Running recipes {options.recipe or [options.file]}")
+    if not options.no_dcid and not options.reprocessing:
+        say(f"for data collection {options.dcid[0]}")
+    say()
+
+
+def _send(
+    configuration: Configuration,
+    options: argparse.Namespace,
+    headers: dict[str, Any],
+    message: dict[str, Any],
+) -> int:
+    storage = configuration.storage or {}
+    try:
+        transport = connect(configuration, options.transport)
+        transport.send(QUEUE, message, headers)
+        transport.flush()
+    except (TransportError, OSError) as error:
+        if not storage.get("zocalo.go.fallback_location"):
+            raise TransportError(f"The request was not sent: {error}") from None
+        complain(f"The message transport cannot be used: {error}")
+        say(f"Written to {_drop(configuration, headers, message)}; it is sent by zocalo.pickup.")
+        return 0
+    if options.reprocessing and not options.no_dcid:
+        say(f"Reprocessing task submitted for ID {options.dcid[0]}.")
+    else:
+        say("Submitted.")
+    if configuration.is_embedded and options.transport == EMBEDDED:
+        _tell_about_spool(transport)
+    transport.close()
+    return 0
+
+
+def _tell_about_spool(transport: Transport) -> None:
+    """Without a configuration nobody knows where the request went, or whether it is read."""
+    complain(f"No ZOCALO_CONFIG: the request is in the spool {getattr(transport, 'root', '')}.")
+    transport.subscribe_topic("transient.status")
+    while status := transport.receive(0):
+        body = status.message.body
+        if isinstance(body, dict) and body.get("serviceclass") == "Dispatcher":
+            return
+    complain("No Dispatcher is alive on it. Start one: zocalo.service -s Dispatcher")
+
+
+def _drop(configuration: Configuration, headers: dict[str, Any], message: dict[str, Any]) -> Path:
+    """Write the drop file; its path."""
+    location = (configuration.storage or {}).get("zocalo.go.fallback_location")
+    if not location:
+        raise ConfigurationError(
+            "There is no place for drop files: set 'zocalo.go.fallback_location' in a storage "
+            "section of the site configuration."
+        )
+    file = Path(location) / str(uuid.uuid4())
+    content = msgspec.json.format(encode({"headers": headers, "message": message}), indent=2)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, content + b"\n")
+    except OSError as error:
+        raise ConfigurationError(
+            f"The drop file {file} cannot be written: {error.strerror}."
+        ) from None
+    return file
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""`zocalo.service`: run a service."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import importlib.metadata
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+
+from zwrap.cli.common import add_common_options, configured, reported, say, set_up_logging
+from zwrap.configuration import Configuration
+from zwrap.errors import PermanentError, UnknownNameError
+from zwrap.service import Service
+from zwrap.service.loop import Loop
+from zwrap.state import state_directory
+from zwrap.transport.connect import connect
+
+GROUP = "workflows.services"
+BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 5.0
+
+
+def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="zocalo.service", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add(
+        "-s",
+        "--service",
+        metavar="SVC",
+        help=f"service to run; known: {', '.join(service_names())}",
+    )
+    add("--tag", metavar="TAG", help="goes into status messages")
+    add("-r", "--restart", action="store_true", help="start again, with back-off, when it fails")
+    add("--lifetime", type=float, metavar="S", help="end after so many seconds")
+    add("--once", action="store_true", help="handle what waits, then end")
+    add(
+        "--lock", nargs="?", const="", metavar="FILE",
+        help="do nothing if another holds this lock on this host, so that cron may start it "
+        "every minute; default file: one per service in the user's state directory",
+    )  # fmt: skip
+    add("-v", "--verbose", action="count", default=0, help="log more")
+    add("-d", "--debug", action="store_true", help="log everything")
+    add_common_options(parser, configuration)
+    return parser
+
+
+@reported
+def main(arguments: list[str] | None = None) -> int:
+    """Find the service and run it until it is told to stop."""
+    configuration = configured(arguments)
+    parser = _parser(configuration)
+    options = parser.parse_args(arguments)
+    if not options.service:
+        parser.error("Please specify a service name with -s.")
+    name = matching(options.service, service_names())
+    with contextlib.ExitStack() as stack:
+        if options.lock is not None and not stack.enter_context(_locked(options.lock, name)):
+            say(f"Another {name} holds the lock; nothing to do.")
+            return 0
+        if options.restart:
+            return _Restarter().run(sys.argv[1:] if arguments is None else arguments)
+        set_up_logging(configuration, 2 if options.debug else options.verbose)
+        _run(configuration, options, name)
+    return 0
+
+
+def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> None:
+    transport = connect(configuration, options.transport)
+    try:
+        service = load_service(name)(configuration, transport)
+        loop = Loop(
+            service,
+            transport,
+            lifetime_s=options.lifetime,
+            once=options.once,
+            tag=options.tag,
+        )
+        loop.run()
+    finally:
+        transport.close()
+
+
+def service_names() -> list[str]:
+    """Names of the installed services."""
+    return sorted({entry.name for entry in importlib.metadata.entry_points(group=GROUP)})
+
+
+def load_service(name: str) -> type[Service]:
+    """The class of a service."""
+    for entry in importlib.metadata.entry_points(group=GROUP, name=name):
+        kind = entry.load()
+        if isinstance(kind, type) and issubclass(kind, Service):
+            return kind
+        raise PermanentError(
+            f"Service {name!r} ({entry.value}) is not a zwrap service: a subclass of "
+            "zwrap.service.Service is expected. Services written for python-workflows run with "
+            "its own zocalo.service beside zwrap."
+        )
+    raise UnknownNameError("service", name, service_names())
+
+
+def matching(wanted: str, known: Iterable[str]) -> str:
+    """The service meant: exact name, else any letter case, else a unique prefix."""
+    names = list(known)
+    tries = [
+        [name for name in names if name == wanted],
+        [name for name in names if name.lower() == wanted.lower()],
+        [name for name in names if name.startswith(wanted)],
+        [name for name in names if name.lower().startswith(wanted.lower())],
+    ]
+    for found in tries:
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise PermanentError(
+                f"{wanted!r} may mean {' or '.join(sorted(found))}; write more of the name."
+            )
+    raise UnknownNameError("service", wanted, names)
+
+
+class _locked(contextlib.AbstractContextManager[bool]):  # noqa: N801  (used like a function)
+    """Hold a lock file of this host; False if another process holds it."""
+
+    def __init__(self, file: str, service: str) -> None:
+        default = state_directory() / "locks" / re.sub(r"\W", "_", service)
+        self._path = Path(file) if file else default
+
+    def __enter__(self) -> bool:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+class _Restarter:
+    """Runs the same command without --restart and --lock, again and again while it fails."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped = False
+
+    def run(self, arguments: list[str]) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._pass_on)
+        pause_s = BACKOFF_FIRST_S
+        while True:
+            began = time.monotonic()
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "zwrap.cli.service", *without_restart(arguments)]
+            )
+            status = self._child.wait()
+            if status == 0 or self._stopped:
+                return status if status >= 0 else 128 - status  # as a shell says it
+            if time.monotonic() - began > BACKOFF_LAST_S:
+                pause_s = BACKOFF_FIRST_S
+            sys.stderr.write(f"The service ended with status {status}; again in {pause_s:g} s.\n")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, BACKOFF_LAST_S)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._stopped = True
+        if self._child:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child.pid, number)
+
+
+def without_restart(arguments: list[str]) -> list[str]:
+    """The command line of the restarted process: the parent restarts and holds the lock."""
+    kept: list[str] = []
+    skip_file = False
+    for argument in arguments:
+        if skip_file and not argument.startswith("-"):
+            skip_file = False
+            continue
+        skip_file = argument == "--lock"
+        if argument not in ("-r", "--restart") and argument.partition("=")[0] != "--lock":
+            kept.append(argument)
+    return kept
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""`zocalo.shutdown`: ask services to end."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from typing import Any
+
+from zwrap.cli.common import add_common_options, configured, reported, say
+from zwrap.configuration import Configuration
+from zwrap.transport.connect import connect
+
+TOPIC = "command"
+
+
+def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zocalo.shutdown", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("hosts", nargs="*", metavar="HOST", help="one instance: hostname.pid")
+    parser.add_argument(
+        "-s", "--service", action="append", default=[], metavar="SVC",
+        help="all instances of this service; 'none': instances without one",
+    )  # fmt: skip
+    add_common_options(parser, configuration)
+    return parser
+
+
+@reported
+def main(arguments: list[str] | None = None) -> int:
+    """Broadcast one command per host and service."""
+    configuration = configured(arguments)
+    parser = _parser(configuration)
+    options = parser.parse_args(arguments)
+    if not options.hosts and not options.service:
+        parser.print_help()
+        return 1
+    transport = connect(configuration, options.transport)
+    for host in options.hosts:
+        say(f"Stopping {host}")
+        _broadcast(transport, {"host": qualified(host)})
+    for service in options.service:
+        name = None if service.lower() == "none" else service
+        say("Stopping all instances " + (f"of {name}" if name else "without a service"))
+        _broadcast(transport, {"service": name})
+    transport.flush()
+    transport.close()
+    return 0
+
+
+def _broadcast(transport: Any, condition: dict[str, Any]) -> None:
+    transport.broadcast(TOPIC, {"command": "shutdown", **condition})
+
+
+def qualified(host: str) -> str:
+    """`node.17` of this domain in the form of status messages: `org.site.node.17`."""
+    domain = socket.gethostname().split(".")[1:]
+    if host.count(".") != 1 or not domain:
+        return host
+    return ".".join([*reversed(domain), host])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""`zocalo.wrap`: run one recipe step inside its job."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Old batch scripts load a program's modules before this command. Their PYTHONPATH is for the
+# program, which still gets it; it must not decide what this process imports.
+if os.environ.get("PYTHONPATH"):
+    _theirs = os.environ["PYTHONPATH"].split(os.pathsep)
+    sys.path[:] = [entry for entry in sys.path if entry not in _theirs]
+
+import argparse
+import faulthandler
+from pathlib import Path
+
+from zwrap.cli.common import add_common_options, configured, reported, set_up_logging
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.program import names
+from zwrap.transport.connect import connect, transport_names
+from zwrap.wrapper.lifecycle import Wrapper, read_envelope, wrapper_names
+from zwrap.wrapper.signals import BatchJob
+
+
+def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="zocalo.wrap", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--wrap", metavar="NAME", help="the wrapper or program to run")
+    parser.add_argument("--recipewrapper", metavar="FILE", help="the recipe step, as JSON")
+    parser.add_argument(
+        "--compat-exit",
+        action="store_true",
+        help="exit with 0 even if the step failed, as python-zocalo does",
+    )
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="log more")
+    add_common_options(parser, configuration)
+    return parser
+
+
+@reported
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step; the exit status is the program's own, 100 or 111."""
+    faulthandler.enable()
+    configuration = configured(arguments)
+    parser = _parser(configuration)
+    options = parser.parse_args(arguments)
+    set_up_logging(configuration, options.verbose)
+    if not options.wrap:
+        sys.stderr.write("A wrapper object must be specified.\n")
+        return 1
+    if not options.recipewrapper:
+        parser.error("--recipewrapper FILE is needed: the recipe step to run, as JSON.")
+    _check_reachable(configuration)
+    programs = program_directory(configuration)
+    _check_known(options.wrap, programs)
+    if options.transport not in transport_names():
+        raise UnknownNameError("transport", options.transport, transport_names())
+    wrapper = Wrapper(
+        options.wrap,
+        read_envelope(Path(options.recipewrapper)),
+        configuration,
+        lambda: connect(configuration, options.transport),
+        programs,
+    )
+    status = wrapper.run()
+    return 0 if options.compat_exit else status
+
+
+def program_directory(configuration: Configuration) -> Path | None:
+    """The site's own program definitions."""
+    directory = (configuration.storage or {}).get("zwrap.program_directory")
+    return Path(directory) if directory else None
+
+
+def _check_known(name: str, programs: Path | None) -> None:
+    known = names(programs)
+    if name not in known:
+        known += wrapper_names()
+        if name not in known:
+            raise UnknownNameError("wrapper", name, known)
+
+
+def _check_reachable(configuration: Configuration) -> None:
+    """Messages of a batch job must not vanish into a spool on the compute node's own disk."""
+    in_job = BatchJob.from_environment().system != "none"
+    if in_job and configuration.is_embedded and not os.environ.get("ZWRAP_SPOOL"):
+        raise ConfigurationError(
+            "This is a batch job, and neither ZOCALO_CONFIG nor ZWRAP_SPOOL says where its "
+            "messages go. Export one of them in the job script; a spool must be on a filesystem "
+            "that submit host and compute nodes share."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""The directory of one attempt: claim, outbox and verdict, shared by all who speak for the job.
+
+::
+
+    <working directory>/.zwrap/<token>/
+        envelope.json     the recipe wrapper file, unless the recipe names another place
+        script            what was submitted
+        bin/              `zocalo.wrap` of the submitting site
+        claim.json        the job that runs this attempt; another job finds it and ends
+        outbox/           messages on their way out, a spool queue
+        verdict.json      how the attempt ended; whoever puts it there speaks for the job
+        late-*.json       what others had to say after that; never sent
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from pathlib import Path
+
+import msgspec
+
+from zwrap.errors import TemporaryError
+from zwrap.files import create_once, write_atomically
+from zwrap.host import ProcessIdentity, is_alive, this_process
+from zwrap.job import Outcome
+from zwrap.message import Outgoing
+from zwrap.transport.spool_queue import SpoolQueue, make_directory
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Which job, and which process of it, runs an attempt."""
+
+    token: str
+    job_id: str
+    process: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an attempt ended, who says so, and the last messages of the step."""
+
+    token: str
+    outcome: Outcome
+    witness: str
+    cause: str
+    job_id: str
+    exit_status: int
+    final: list[Outgoing] = []
+
+
+def job_directory(working_directory: Path, token: str) -> Path:
+    """Where the files of an attempt lie."""
+    return working_directory / ".zwrap" / token
+
+
+class JobDirectory:
+    """The files of one attempt."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        make_directory(path)
+
+    def outbox(self) -> SpoolQueue:
+        """Messages that wait to be sent; a new view for each caller."""
+        return SpoolQueue(self.path / "outbox", limit=0)
+
+    def claim(self, token: str, job_id: str) -> Claim | None:
+        """Claim the attempt for this job; the claim of the other job if one has it.
+
+        The same job id takes over from a process that is gone: a requeued job.
+        """
+        file = self.path / "claim.json"
+        mine = Claim(token, job_id, str(this_process()))
+        if create_once(file, msgspec.json.encode(mine)):
+            return None
+        try:
+            other = msgspec.json.decode(file.read_bytes(), type=Claim)
+        except (OSError, msgspec.DecodeError) as error:
+            raise TemporaryError(f"The claim {file} cannot be read: {error}.") from None
+        process = ProcessIdentity.parse(other.process)
+        if other.job_id != job_id or (process and is_alive(process)):
+            return other
+        write_atomically(file, msgspec.json.encode(mine))
+        return None
+
+    def speak(self, verdict: Verdict) -> bool:
+        """Put the verdict in place; False if another has spoken, and this one is kept as late."""
+        if create_once(self.path / "verdict.json", msgspec.json.encode(verdict)):
+            return True
+        for number in itertools.count(1):
+            if create_once(self.path / f"late-{number}.json", msgspec.json.encode(verdict)):
+                break
+        return False
+
+    def verdict(self) -> Verdict | None:
+        """The verdict, if somebody has spoken."""
+        with contextlib.suppress(FileNotFoundError):
+            return msgspec.json.decode((self.path / "verdict.json").read_bytes(), type=Verdict)
+        return None
+
+    def mark_sent(self) -> None:
+        """Say that everything of this attempt, the verdict included, has been sent."""
+        (self.path / "verdict.sent").touch()
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether everything of this attempt has been sent."""
+        return (self.path / "verdict.sent").exists()
+
+    def link_program(self, name: str, target: Path) -> None:
+        """Offer `target` as `name` in the attempt's own `bin/`."""
+        make_directory(self.path / "bin")
+        link = self.path / "bin" / name
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(target)

@@ -1,0 +1,183 @@
+"""Station "program": wrappers as data. One YAML definition says all about one program.
+
+Command, inputs, limits, success rules, outputs with their parsers, and messages; see
+docs/programs.md for the format. Only parsers for file formats are Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from zwrap.errors import ProgramError, UnknownNameError
+from zwrap.job import Count, seconds
+from zwrap.program.parsers import check_parser
+
+SHIPPED = Path(__file__).parent
+INLINE = "command"
+"""The program whose definition stands in the recipe step's own `job_parameters`."""
+
+
+class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One value that the command line may use."""
+
+    description: str = ""
+    required: bool = False
+    default: Any = None
+    file: bool = False
+    """The value names a file (or a list of them) that must exist."""
+
+
+class TextRule(msgspec.Struct, forbid_unknown_fields=True):
+    """A regular expression, searched in a file of the working directory, stdout or stderr."""
+
+    file: str
+    pattern: str
+
+
+class Success(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What must hold for a run to be a success; everything stated must."""
+
+    exit_status: list[int] = msgspec.field(default_factory=lambda: [0])
+    """Accepted exit statuses; empty: any."""
+    files: list[str] = []
+    """Patterns of files that this run must have written, not empty."""
+    no_files: list[str] = []
+    """Patterns of files that this run must not have written."""
+    text: list[TextRule] = []
+    no_text: list[TextRule] = []
+
+
+class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Bounds on a run."""
+
+    time: Any = None
+    """Longest run, in seconds or ``H:MM:SS``; `timeout` in job_parameters goes before it."""
+    grace_s: Count = 10
+    """Seconds between SIGTERM and SIGKILL."""
+
+
+class Output(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A file that is parsed, and the channel that its content is sent on."""
+
+    file: str
+    parser: str
+    options: dict[str, Any] = {}
+    required: bool = True
+    channel: str | None = None
+    """Output channel; the output's own name unless given."""
+
+
+class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Files that are recorded on `result-individual-file` and `result-all-files`."""
+
+    pattern: str
+    type: str = "result"
+    rank: int = 1
+
+
+class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How progress is read from the end of the program's log while it runs."""
+
+    pattern: str
+    """Regular expression; its last match counts, its groups are shown."""
+    file: str = "stdout"
+
+
+class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One program."""
+
+    name: str
+    command: list[str] | str
+    """Argument list; or shell text, in which substituted values are quoted."""
+    description: str = ""
+    set_up: list[str] = []
+    """Shell lines run before the command in the program's own shell (module load, ...)."""
+    inputs: dict[str, Input] = {}
+    environment: dict[str, str] = {}
+    limits: Limits = msgspec.field(default_factory=Limits)
+    success: Success = msgspec.field(default_factory=Success)
+    outputs: dict[str, Output] = {}
+    files: list[ResultFile] = []
+    progress: Progress | None = None
+    messages: dict[str, Any] = {}
+    """Further messages: channel to payload, filled in from inputs and parsed outputs."""
+    source: str = ""
+    """Where the definition was read, for messages to people."""
+
+
+def from_mapping(data: Mapping[str, Any], source: str, name: str | None = None) -> Definition:
+    """A checked definition, or ProgramError that names file and key."""
+    values = {"name": name, **data} if name else dict(data)
+    try:
+        definition = msgspec.convert({**values, "source": source}, Definition)
+    except msgspec.ValidationError as error:
+        known = ", ".join(field for field in Definition.__struct_fields__ if field != "source")
+        raise ProgramError(f"{source}: {error}. Known keys: {known}.") from None
+    if not definition.command:
+        raise ProgramError(f"{source}, key 'command' is empty; a list of arguments is expected.")
+    for key, output in definition.outputs.items():
+        check_parser(output.parser, f"{source}, output {key!r}")
+    if definition.limits.time is not None:
+        seconds(definition.limits.time, f"{source}, key 'limits.time'")
+    return definition
+
+
+def from_file(path: Path) -> Definition:
+    """Read and check a definition file."""
+    try:
+        data = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except OSError as error:
+        raise ProgramError(f"Program definition {path} cannot be read: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        detail = " ".join(str(error).split())
+        raise ProgramError(f"Program definition {path} is not valid YAML: {detail}.") from None
+    if not isinstance(data, dict):
+        raise ProgramError(f"Program definition {path} must be a mapping.")
+    return from_mapping(data, str(path), path.stem if "name" not in data else None)
+
+
+def directories(site_directory: Path | None = None) -> list[Path]:
+    """Where definitions are looked for, the site's own first."""
+    return [*([site_directory] if site_directory else []), SHIPPED]
+
+
+def names(site_directory: Path | None = None) -> list[str]:
+    """Names of all programs that can be asked for."""
+    return sorted(
+        {
+            INLINE,
+            *(file.stem for place in directories(site_directory) for file in place.glob("*.yaml")),
+        }
+    )
+
+
+def find(
+    name: str, job_parameters: Mapping[str, Any], site_directory: Path | None = None
+) -> Definition | None:
+    """The definition of that name, or None; `command` stands in `job_parameters` itself."""
+    if name == INLINE:
+        fields = Definition.__struct_fields__
+        data = {key: value for key, value in job_parameters.items() if key in fields}
+        if "command" not in data:
+            raise ProgramError(
+                "Wrapper 'command' runs what job_parameters says, and key 'command' is not there; "
+                "a list of arguments is expected."
+            )
+        return from_mapping({**data, "name": data.get("name", INLINE)}, "job_parameters")
+    for directory in directories(site_directory):
+        file = directory / f"{name}.yaml"
+        if "/" not in name and file.is_file():
+            return from_file(file)
+    return None
+
+
+def unknown_program(
+    name: str, wrappers: list[str], site_directory: Path | None
+) -> UnknownNameError:
+    """The error for a name that is neither a definition nor an installed wrapper."""
+    return UnknownNameError("wrapper", name, [*wrappers, *names(site_directory)])

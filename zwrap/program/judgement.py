@@ -1,0 +1,155 @@
+"""Did the program succeed, and what did it leave? Files of an earlier run do not count."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap.errors import ProgramError
+from zwrap.program import Definition, TextRule
+from zwrap.program.parsers import parse
+
+SEARCHED_BYTES = 16 * 1024 * 1024
+"""Text rules look at so much of the beginning and of the end of a file."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a program ran, when it began, and how it ended."""
+
+    directory: Path
+    stdout: Path
+    stderr: Path
+    began: float
+    """Time stamp that the filesystem gave a file just before the program began."""
+    exit_status: int
+
+    def path(self, name: str) -> Path:
+        """A file of the run; `stdout` and `stderr` are the program's own."""
+        if name in ("stdout", "stderr"):
+            return self.stdout if name == "stdout" else self.stderr
+        return self.directory / name
+
+    def fresh(self, pattern: str) -> list[Path]:
+        """Files matching `pattern` that this run wrote."""
+        return [file for file in self._matching(pattern) if file.stat().st_mtime >= self.began]
+
+    def stale(self, pattern: str) -> list[Path]:
+        """Files matching `pattern` that were there before this run."""
+        return [file for file in self._matching(pattern) if file.stat().st_mtime < self.began]
+
+    def _matching(self, pattern: str) -> list[Path]:
+        place, name = (
+            (Path("/"), pattern[1:]) if pattern.startswith("/") else (self.directory, pattern)
+        )
+        return sorted(file for file in place.glob(name) if file.is_file())
+
+
+def failures(definition: Definition, run: Run) -> list[str]:
+    """One sentence for each success rule that does not hold; empty for a success."""
+    return [
+        *_exit_failures(definition, run),
+        *_file_failures(definition, run),
+        *(
+            f"{rule.file} does not hold the expected {rule.pattern!r}"
+            for rule in definition.success.text
+            if not _search(rule, run)
+        ),
+        *(
+            f"{rule.file} says: {found}"
+            for rule in definition.success.no_text
+            if (found := _search(rule, run))
+        ),
+    ]
+
+
+def _exit_failures(definition: Definition, run: Run) -> Iterator[str]:
+    accepted = definition.success.exit_status
+    if accepted and run.exit_status not in accepted:
+        if run.exit_status < 0:
+            yield f"it was killed by signal {-run.exit_status}"
+        else:
+            yield f"it exited with status {run.exit_status}"
+
+
+def _file_failures(definition: Definition, run: Run) -> Iterator[str]:
+    for pattern in definition.success.files:
+        fresh = run.fresh(pattern)
+        if not fresh:
+            old = " (only one from before this run is there)" if run.stale(pattern) else ""
+            yield f"it did not write {pattern}{old}"
+        elif not any(file.stat().st_size for file in fresh):
+            yield f"it left {pattern} empty"
+    for pattern in definition.success.no_files:
+        for file in run.fresh(pattern):
+            yield f"it left {file.name}"
+
+
+def _search(rule: TextRule, run: Run) -> str | None:
+    """The line in which the rule's pattern is found."""
+    text = _text(run.path(rule.file))
+    match = re.search(rule.pattern, text, re.MULTILINE)
+    if match is None:
+        return None
+    begin = text.rfind("\n", 0, match.start()) + 1
+    end = text.find("\n", match.end())
+    return text[begin : end if end >= 0 else None].strip()[:300] or match[0]
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(SEARCHED_BYTES)
+            size = file.seek(0, 2)
+            if size > len(data):
+                file.seek(max(len(data), size - SEARCHED_BYTES))
+                data += b"\n" + file.read()
+    except FileNotFoundError:
+        return ""
+    return data.decode("utf-8", "replace")
+
+
+def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, Any], list[str]]:
+    """Parsed outputs by name, and one sentence for each required one that cannot be read."""
+    found: dict[str, Any] = {}
+    complaints = []
+    for name, output in definition.outputs.items():
+        path = run.path(output.file)
+        fresh = [path] if output.file in ("stdout", "stderr") else run.fresh(output.file)
+        if not fresh:
+            if output.required:
+                complaints.append(f"output {name!r}: it did not write {output.file}")
+            continue
+        try:
+            found[name] = parse(output.parser, fresh[0], output.options)
+        except ProgramError as error:
+            if output.required:
+                complaints.append(f"output {name!r}: {error}")
+    return found, complaints
+
+
+def result_files(definition: Definition, run: Run) -> list[dict[str, Any]]:
+    """Payloads of `result-individual-file`, in the order of the definition, each file once."""
+    seen: dict[Path, dict[str, Any]] = {}
+    for declared in definition.files:
+        pattern = declared.pattern
+        fresh = [run.path(pattern)] if pattern in ("stdout", "stderr") else run.fresh(pattern)
+        for file in fresh:
+            seen.setdefault(
+                file,
+                {
+                    "file_path": str(file.parent),
+                    "file_name": file.name,
+                    "file_type": declared.type,
+                    "importance_rank": declared.rank,
+                },
+            )
+    return list(seen.values())
+
+
+def file_list(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The absolute paths in records of result files."""
+    return [str(Path(record["file_path"], record["file_name"])) for record in records]

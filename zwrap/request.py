@@ -1,0 +1,187 @@
+"""From a recipe step on `cluster.submission` to a job request and the files that it names.
+
+The keys are those of Diamond's cluster submission service, and `wrapper` of cryoem-services.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap.envelope import Envelope
+from zwrap.errors import RequestError, UnknownNameError
+from zwrap.job import Count, JobRequest, Resources, seconds
+from zwrap.jobdirectory import job_directory
+from zwrap.message import encode
+
+
+class Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The `cluster` block of a step's parameters. Memory in MB, as batch systems count it."""
+
+    commands: str | list[str]
+    scheduler: str | None = None
+    job_name: str | None = None
+    environment: dict[str, Any] | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    nodes: Count | None = None
+    tasks: Count | None = None
+    cpus_per_task: Count | None = None
+    memory_per_node: Count | None = None
+    min_memory_per_cpu: Count | None = None
+    gpus: Count | None = None
+    gpus_per_node: Count | None = None
+    time_limit: Any = None
+    exclusive: bool = False
+    constraints: str | None = None
+    prefer: str | None = None
+
+
+REFUSED = {
+    "array": "one message is one job; zwrap itself joins messages to arrays",
+    "qsub_submission_parameters": "raw options are not passed on; name the resources instead",
+}
+
+
+class PreparedJob(msgspec.Struct, frozen=True):
+    """A job request, and the files to write before it is submitted."""
+
+    request: JobRequest
+    files: dict[Path, bytes]
+
+
+def prepare(envelope: Envelope, token: str, default_cluster: str) -> PreparedJob:
+    """Read a recipe step; RequestError names the key that is wrong and what is expected."""
+    where = f"node {envelope.pointer}, parameters"
+    parameters = envelope.step.get("parameters")
+    if not isinstance(parameters, dict):
+        raise RequestError(f"{where}: an object with 'cluster' and 'workingdir' is expected.")
+    cluster = _cluster(parameters.get("cluster"), f"{where}, key 'cluster'")
+    working = _absolute(parameters.get("workingdir"), f"{where}, key 'workingdir'")
+    directory = job_directory(working, token)
+    commands = cluster.commands
+    text = commands if isinstance(commands, str) else "\n".join(commands)
+    files: dict[Path, bytes] = {}
+    for name, keys, default, content in _documents(envelope):
+        given = next((parameters[key] for key in keys if parameters.get(key)), None)
+        path = working / str(given) if given else directory / default
+        if given or f"${name}" in text:
+            files[path] = content
+        text = replace_variable(text, name, str(path))
+    text = replace_variable(text, "RECIPEPOINTER", str(envelope.pointer))
+    request = JobRequest(
+        cluster=cluster.scheduler or default_cluster,
+        job_name=_job_name(cluster.job_name or _task(envelope)),
+        token=token,
+        working_directory=working,
+        job_directory=directory,
+        commands=text,
+        environment={name: str(value) for name, value in (cluster.environment or {}).items()},
+        resources=_resources(cluster, where),
+        standard_output=working / str(parameters.get("standard_output") or directory / "job.out"),
+        standard_error=working / str(parameters.get("standard_error") or directory / "job.err"),
+    )
+    return PreparedJob(request, files)
+
+
+def _documents(envelope: Envelope) -> list[tuple[str, tuple[str, ...], str, bytes]]:
+    """Token, parameter keys, default file name and content of what a job may be handed."""
+    return [
+        ("RECIPEWRAP", ("recipewrapper", "wrapper"), "envelope.json", envelope.to_json()),
+        ("RECIPEENV", ("recipeenvironment",), "environment.json", encode(envelope.environment)),
+        ("RECIPEFILE", ("recipefile",), "recipe.json", envelope.recipe.to_json().encode()),
+    ]
+
+
+def _cluster(block: Any, where: str) -> Cluster:
+    if not isinstance(block, dict):
+        raise RequestError(f"{where}: an object with at least 'commands' is expected.")
+    for key, reason in REFUSED.items():
+        if block.get(key):
+            raise RequestError(f"{where}, key {key!r} cannot be honoured: {reason}.")
+    block = {key: value for key, value in block.items() if key not in REFUSED}
+    for key in block:
+        if key not in Cluster.__struct_fields__:
+            raise UnknownNameError("key", key, Cluster.__struct_fields__, where)
+    try:
+        cluster = msgspec.convert(block, Cluster, strict=False)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{where}: {error}.") from None
+    if not cluster.commands:
+        raise RequestError(f"{where}, key 'commands' is empty; shell text is expected.")
+    return cluster
+
+
+def _absolute(value: Any, where: str) -> Path:
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise RequestError(f"{where} is {value!r}; an absolute path is expected.")
+    return Path(value)
+
+
+def _resources(cluster: Cluster, where: str) -> Resources:
+    limit = cluster.time_limit
+    return Resources(
+        partition=cluster.partition,
+        account=cluster.account,
+        qos=cluster.qos,
+        nodes=cluster.nodes,
+        tasks=cluster.tasks,
+        cpus_per_task=cluster.cpus_per_task,
+        memory_mib=cluster.memory_per_node,
+        memory_per_cpu_mib=cluster.min_memory_per_cpu,
+        gpus=cluster.gpus,
+        gpus_per_node=cluster.gpus_per_node,
+        walltime_s=None if limit is None else seconds(limit, f"{where}, key 'time_limit'"),
+        exclusive=cluster.exclusive,
+        constraints=cluster.constraints,
+        prefer=cluster.prefer,
+    )
+
+
+def _task(envelope: Envelope) -> str:
+    step: Mapping[str, Any] = envelope.step
+    task = (step.get("wrapper") or {}).get("task_information") if step.get("wrapper") else None
+    return str(task or step.get("service") or "zwrap")
+
+
+def _job_name(name: str) -> str:
+    """A name that every batch system takes: safe characters, not beginning with a digit."""
+    safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:64]
+    return safe if safe[:1].isalpha() else f"j{safe}"
+
+
+def replace_variable(text: str, name: str, value: str) -> str:
+    """Shell `text` with each ``$name`` and ``${name}`` replaced by `value`, quoted as needed there.
+
+    What is needed depends on the quotes around it; that is why this is no plain replacement.
+    """
+    pattern = re.compile(rf"\\.|['\"]|\$(?:{name}\b|\{{{name}\}})", re.DOTALL)
+    quote = ""
+
+    def found(match: re.Match[str]) -> str:
+        nonlocal quote
+        piece = match[0]
+        if piece in "'\"":
+            if not quote:
+                quote = piece
+            elif quote == piece:
+                quote = ""
+            return piece
+        if piece.startswith("\\"):
+            if quote != "'" or piece[1] != "'":
+                return piece
+            quote = ""  # inside '...' a backslash is itself, so this quote ends the text
+            return piece
+        if quote == "'":
+            return value.replace("'", "'\\''")
+        if quote == '"':
+            return re.sub(r'([\\$"`])', r"\\\1", value)
+        return shlex.quote(value)
+
+    return pattern.sub(found, text)

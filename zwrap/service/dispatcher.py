@@ -1,0 +1,198 @@
+"""Station "dispatcher": a request comes in, the first messages of its recipes go out."""
+
+from __future__ import annotations
+
+import copy
+import importlib.metadata
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError, PermanentError, ZwrapError
+from zwrap.files import write_atomically
+from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id
+from zwrap.recipe import Recipe
+from zwrap.service import Service
+from zwrap.transport import Delivery, Transport
+
+log = logging.getLogger(__name__)
+
+READY_GROUP = "zocalo.services.dispatcher.ready_for_processing"
+FILTER_GROUP = "zocalo.services.dispatcher.filters"
+OWN_FILTER_GROUP = "zwrap.dispatcher.filters"
+READY_TIMEOUT_S = 120.0
+READY_DELAY_S = 2.0
+
+Parameters = dict[str, Any]
+
+
+class Dispatcher(Service):
+    """Turns processing requests into running recipes (queue `processing_recipe`)."""
+
+    queue: ClassVar[str] = "processing_recipe"
+    prefetch: ClassVar[int] = 10
+    plain_messages: ClassVar[bool] = True
+
+    def __init__(self, configuration: Configuration, transport: Transport) -> None:
+        super().__init__(configuration, transport)
+        self._storage = dict(configuration.storage or {})
+        self._ready: list[Callable[..., Any]] = _hooks(READY_GROUP)
+        self._filters: list[Callable[..., Any]] = _hooks(FILTER_GROUP)
+        self._own_filters: list[Callable[..., Any]] = _hooks(OWN_FILTER_GROUP)
+
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        """Start the recipes of one request, or put it back while it is not ready."""
+        incoming = envelope.payload if envelope else delivery.message.body
+        message, parameters = _request(incoming)
+        if "guid" not in parameters:
+            parameters["guid"] = _recipe_id(delivery.message)
+        if not self._is_ready(message, parameters):
+            self._put_back(delivery, envelope, message, parameters)
+            return
+        recipe, parameters = self._recipe(message, parameters)
+        outgoing = Envelope(recipe, recipe.start[0][0], environment={"ID": parameters["guid"]})
+        with self.transport.unit(delivery) as unit:
+            unit.send(*outgoing.start())
+            self._write_logbook(delivery, parameters["guid"], incoming, recipe)
+        log.info(
+            "Started recipe %s: %s",
+            parameters["guid"],
+            recipe.name,
+            extra={"recipe_ID": parameters["guid"]},
+        )
+
+    def _is_ready(self, message: dict[str, Any], parameters: Parameters) -> bool:
+        return all(_called(hook, message, parameters) for hook in self._ready)
+
+    def _put_back(
+        self,
+        delivery: Delivery,
+        envelope: Envelope | None,
+        message: dict[str, Any],
+        parameters: Parameters,
+    ) -> None:
+        """Send the request again in two seconds, until it has waited too long."""
+        expires = parameters.setdefault(
+            "dispatcher_expiration",
+            time.time() + float(parameters.get("dispatcher_timeout", READY_TIMEOUT_S)),
+        )
+        request = {**message, "parameters": parameters}
+        if float(expires) < time.time():
+            queue = parameters.get("dispatcher_error_queue")
+            if not queue:
+                raise PermanentError(
+                    f"The request did not become ready within "
+                    f"{parameters.get('dispatcher_timeout', READY_TIMEOUT_S):g} s "
+                    "(parameter dispatcher_timeout)."
+                )
+            with self.transport.unit(delivery) as unit:
+                unit.send(Outgoing(str(queue), request))
+            return
+        headers = {
+            key: value
+            for key, value in delivery.message.headers.items()
+            if key == RECIPE_HEADER or key.startswith("zocalo.")
+        }
+        if envelope:  # a request that came inside a recipe keeps its recipe
+            envelope.payload = request
+        body = envelope.body() if envelope else request
+        with self.transport.unit(delivery) as unit:
+            unit.send(Outgoing(self.queue, body, headers, delay_s=READY_DELAY_S))
+
+    def _recipe(self, message: dict[str, Any], parameters: Parameters) -> tuple[Recipe, Parameters]:
+        """The merged recipes of a request, filled in with its parameters and checked."""
+        message = {**copy.deepcopy(message), "recipe": Recipe()}
+        for hook in self._filters:
+            message, parameters = _filtered(hook, message, parameters)
+        for hook in self._own_filters:
+            message, parameters = hook(message, parameters, self._storage)
+        recipe = message["recipe"]
+        if isinstance(recipe, dict):
+            recipe = Recipe(recipe, "of a filter")
+        if not recipe:
+            raise MessageError(
+                "The request names no recipe: 'recipes' (names) or 'custom_recipe' is expected."
+            )
+        filled: Recipe = recipe.apply_parameters(parameters)
+        filled.validate()
+        return filled, parameters
+
+    def _write_logbook(self, delivery: Delivery, guid: str, incoming: Any, recipe: Recipe) -> None:
+        """Keep request and recipe where `zocalo.dispatcher.logbook_location` says."""
+        location = self._storage.get("zocalo.dispatcher.logbook_location")
+        if not location:
+            return
+        file = Path(location) / time.strftime("%Y-%m") / guid[:2] / guid[2:]
+        sections = [
+            ("Incoming message header", dict(delivery.message.headers)),
+            ("Incoming message body", delivery.message.body),
+            ("Parsed message body", incoming),
+            ("Recipe object", recipe.for_wire()),
+        ]
+        text = "\n\n".join(
+            f"{title}:\n{msgspec.json.format(msgspec.json.encode(content), indent=2).decode()}"
+            for title, content in sections
+        )
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, text + "\n", durable=False)
+        except OSError as error:
+            log.warning("The logbook entry %s cannot be written: %s", file, error.strerror)
+
+
+def _request(body: Any) -> tuple[dict[str, Any], Parameters]:
+    """Message and parameters of a request, copied; MessageError for anything else."""
+    if not isinstance(body, dict):
+        kind = "null" if body is None else type(body).__name__
+        raise MessageError(
+            f"A processing request is an object with 'recipes' and 'parameters'; this is {kind}."
+        )
+    parameters = body.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise MessageError(
+            f"Key 'parameters' of the request holds a {type(parameters).__name__}; "
+            "an object is expected."
+        )
+    return copy.deepcopy(body), copy.deepcopy(parameters)
+
+
+def _recipe_id(message: Message) -> str:
+    """Derived from the message, so that handling it again starts the same recipe, not another."""
+    return str(uuid.UUID(child_id(message.id, "recipe")))
+
+
+def _hooks(group: str) -> list[Callable[..., Any]]:
+    entries = sorted(importlib.metadata.entry_points(group=group), key=lambda entry: entry.name)
+    return [entry.load() for entry in entries]
+
+
+def _called(hook: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a site's function; its failure is one of this message, not of the service."""
+    try:
+        return hook(*arguments)
+    except ZwrapError:
+        raise
+    except Exception as error:
+        name = getattr(hook, "__qualname__", repr(hook))
+        raise MessageError(
+            f"The site's function {hook.__module__}.{name} failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _filtered(
+    hook: Callable[..., Any], message: dict[str, Any], parameters: Parameters
+) -> tuple[dict[str, Any], Parameters]:
+    answer = _called(hook, message, parameters)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise MessageError(
+            f"The site's filter {hook.__module__}.{getattr(hook, '__qualname__', hook)} returned "
+            f"{type(answer).__name__}; the pair (message, parameters) is expected."
+        )
+    return answer

@@ -1,0 +1,147 @@
+"""The loop of every service: receive, handle, settle; and what becomes of a failure."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from zwrap.envelope import Envelope
+from zwrap.errors import PermanentError, TemporaryError, TransportError
+from zwrap.host import host_id
+from zwrap.message import Message
+from zwrap.service import Service
+from zwrap.service.status import IDLE, PROCESSING, SHUTDOWN, ServiceStatus
+from zwrap.transport import Delivery, Transport
+
+log = logging.getLogger(__name__)
+
+COMMAND_TOPIC = "command"
+MAX_ATTEMPTS = 5
+"""A message that was handed out so often and never settled is a dead letter."""
+
+RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
+
+
+class Loop:
+    """Runs one service until it is told to stop."""
+
+    def __init__(
+        self,
+        service: Service,
+        transport: Transport,
+        *,
+        lifetime_s: float | None = None,
+        once: bool = False,
+        tag: str | None = None,
+    ) -> None:
+        self._service = service
+        self._transport = transport
+        self._ends_at = time.monotonic() + lifetime_s if lifetime_s else float("inf")
+        self._once = once
+        self._status = ServiceStatus(service, transport, tag)
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Receive and handle until the end; returns after a clean end."""
+        self._transport.subscribe(self._service.queue, self._service.prefetch)
+        self._transport.subscribe_topic(COMMAND_TOPIC)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        log.info("%s reads queue %s", self._service.name, self._service.queue)
+        with self._status:
+            try:
+                while not self._stop.is_set() and time.monotonic() < self._ends_at:
+                    delivery = self._transport.receive(0 if self._once else 1.0)
+                    if delivery is None:
+                        self._service.idle()
+                        if self._once:
+                            break
+                    elif delivery.topic:
+                        self._command(delivery.message)
+                    else:
+                        self._handle(delivery)
+            finally:
+                self._status.set(SHUTDOWN)
+                self._transport.flush()
+                self._service.close()
+        log.info("%s ends", self._service.name)
+
+    def _command(self, message: Message) -> None:
+        """Obey a shutdown that means this instance; every given condition must hold."""
+        body = message.body
+        if not isinstance(body, dict) or body.get("command") != "shutdown":
+            return
+        conditions = [
+            body["host"] == host_id() if "host" in body else None,
+            body["service"] == self._service.name if "service" in body else None,
+        ]
+        given = [condition for condition in conditions if condition is not None]
+        if given and all(given):
+            log.info("Shutdown was asked for: %s", body)
+            self._stop.set()
+
+    def _handle(self, delivery: Delivery) -> None:
+        self._status.set(PROCESSING)
+        handle_delivery(self._service, delivery, self._wait)
+        self._status.set(IDLE)
+
+    def _wait(self, seconds: float) -> None:
+        """A temporary failure is often one of the whole site: pause before the next message."""
+        self._stop.wait(seconds)
+
+
+def handle_delivery(
+    service: Service, delivery: Delivery, pause: Callable[[float], Any] = time.sleep
+) -> None:
+    """Let a service handle one message, and settle it whatever happens.
+
+    TransportError passes: without a transport nothing can be settled.
+    """
+    envelope: Envelope | None = None
+    try:
+        if delivery.attempt > MAX_ATTEMPTS:
+            raise PermanentError(
+                f"The message was handed out {MAX_ATTEMPTS} times and never finished; each time "
+                "its receiver failed or died."
+            )
+        envelope = service.open(delivery)
+        service.handle(delivery, envelope)
+    except TransportError:
+        raise
+    except PermanentError as error:
+        _give_up(service, delivery, envelope, str(error))
+    except TemporaryError as error:
+        delay_s = error.retry_after_s or RETRY_FIRST_S
+        log.warning("Message %s is tried again: %s", delivery.message.id, error)
+        delivery.retry(delay_s, counted=False)
+        if error.retry_after_s is None:
+            pause(delay_s)
+    except Exception:
+        log.exception("Message %s: the service failed", delivery.message.id)
+        if delivery.attempt >= MAX_ATTEMPTS:
+            _give_up(service, delivery, envelope, traceback.format_exc())
+        else:
+            delivery.retry(min(RETRY_FIRST_S * 2 ** (delivery.attempt - 1), RETRY_LAST_S))
+
+
+def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, error: str) -> None:
+    """Make a message a dead letter, and tell the `error` nodes of its recipe."""
+    route = ""
+    if envelope is not None:
+        steps = " -> ".join(str(step) for step in [*envelope.path, envelope.pointer])
+        route = f"\nrecipe {envelope.recipe_id}, route {steps}"
+    reason = (
+        f"{error}\n"
+        f"message {delivery.message.id}, queue {delivery.source}, attempt {delivery.attempt}, "
+        f"service {service.name} {host_id()}{route}"
+    )
+    log.error("Message %s is a dead letter: %s", delivery.message.id, error)
+    with service.transport.unit(delivery, dead_letter=reason) as unit:
+        if envelope is not None:
+            facts = {"error": error, "service": service.name, "step": envelope.pointer}
+            unit.send(*envelope.send_error(facts))

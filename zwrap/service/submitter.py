@@ -1,0 +1,147 @@
+"""Station "submitter": a recipe step becomes exactly one batch job."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError, RequestError, TemporaryError
+from zwrap.files import write_atomically
+from zwrap.job import JobRequest
+from zwrap.jobdirectory import JobDirectory
+from zwrap.ledger import Attempt, Ledger
+from zwrap.message import token_of
+from zwrap.request import PreparedJob, prepare
+from zwrap.scheduler import Scheduler
+from zwrap.service import Service
+from zwrap.state import default_spool, state_directory
+from zwrap.submission import load_scheduler, submit_once
+from zwrap.template import Templates
+from zwrap.transport import Delivery, Transport
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CLUSTER = "local"
+
+
+class Submitter(Service):
+    """Submits batch jobs (queue `cluster.submission`)."""
+
+    queue: ClassVar[str] = "cluster.submission"
+
+    def __init__(self, configuration: Configuration, transport: Transport) -> None:
+        super().__init__(configuration, transport)
+        self._renderer = Renderer(configuration)
+        self._ledger = Ledger.in_file(state_directory() / "ledger.sqlite")
+
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        """Submit the job of one recipe step, unless it is there, and tell `job_submitted`."""
+        if envelope is None:
+            raise MessageError("A job is submitted for a recipe step only.")
+        prepared, scheduler = self._renderer.prepare(envelope, token_of(delivery.message))
+        request = prepared.request
+        script = self._renderer.script(request, scheduler)
+        self._write_files(prepared, script)
+        job_id = submit_once(self._ledger, scheduler, request, script, _attempt(envelope, request))
+        with self.transport.unit(delivery) as unit:
+            told = {"jobid": int(job_id) if job_id.isdecimal() else job_id}
+            told["scheduler"] = request.cluster
+            unit.send(*envelope.send("job_submitted", told, default=True))
+        log.info(
+            "Node %s is job %s on cluster %s",
+            envelope.pointer,
+            job_id,
+            request.cluster,
+            extra={"recipe_ID": envelope.recipe_id},
+        )
+
+    def _write_files(self, prepared: PreparedJob, script: str) -> None:
+        """Everything the job needs, each file whole, before the job exists."""
+        request = prepared.request
+        try:
+            request.working_directory.mkdir(parents=True, exist_ok=True)
+            directory = JobDirectory(request.job_directory)
+            for path, content in prepared.files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, content)
+            for program in ("zocalo.wrap", "zwrap"):
+                directory.link_program(program, own_program(program))
+            write_atomically(request.job_directory / "script", script, mode=0o750)
+        except OSError as error:
+            kind = RequestError if isinstance(error, _HOPELESS) else TemporaryError
+            raise kind(
+                f"The files of the job cannot be written: {error.filename}: {error.strerror}."
+            ) from None
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self._ledger.close()
+
+
+_HOPELESS = (PermissionError, FileExistsError, NotADirectoryError, FileNotFoundError)
+
+
+class Renderer:
+    """From a recipe step to job request and script, without submitting anything."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        storage = configuration.storage or {}
+        site = storage.get("zwrap.template_directory")
+        self._templates = Templates(Path(site) if site else None)
+        self._configuration = configuration
+        self._default_cluster = str(storage.get("scheduler") or DEFAULT_CLUSTER)
+
+    def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Scheduler]:
+        """The job request of a step, and the batch system that it is for."""
+        prepared = prepare(envelope, token, self._default_cluster)
+        return prepared, load_scheduler(prepared.request.cluster)
+
+    def script(self, request: JobRequest, scheduler: Scheduler) -> str:
+        """The job script."""
+        handed = job_environment(self._configuration, request)
+        given = {**handed, **request.environment}
+        rendered = replace(request, environment=given)
+        return self._templates.render(scheduler.template, rendered)
+
+
+def job_environment(configuration: Configuration, request: JobRequest) -> dict[str, str]:
+    """What a job is told of this site, and nothing else of the submitting host."""
+    told = {
+        "ZWRAP_TOKEN": request.token,
+        "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
+        "ZWRAP_SPOOL": str(default_spool()),
+    }
+    if configuration.file:
+        told["ZOCALO_CONFIG"] = str(configuration.file)
+    if len(configuration.active_environments) == 1:
+        told["ZOCALO_DEFAULT_ENV"] = configuration.active_environments[0]
+    return told
+
+
+def own_program(name: str) -> Path:
+    """The console script of this very installation."""
+    beside = Path(sys.executable).with_name(name)
+    if beside.exists():
+        return beside
+    found = shutil.which(name)
+    if found:
+        return Path(found).absolute()
+    raise TemporaryError(f"The program {name} of this installation was not found beside {beside}.")
+
+
+def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:
+    return Attempt(
+        token=request.token,
+        recipe_id=envelope.recipe_id,
+        step=envelope.pointer,
+        cluster=request.cluster,
+        job_name=request.job_name,
+        job_directory=str(request.job_directory),
+    )

@@ -1,0 +1,1 @@
+"""Station "wrapper": the shell around a program inside the job."""

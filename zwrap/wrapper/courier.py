@@ -1,0 +1,119 @@
+"""Carries the wrapper's messages: outbox first, then the transport, on a thread of its own.
+
+A broker that is away never delays the program: what cannot be sent stays in the outbox, in
+order, and leaves it when the other side has taken responsibility.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from zwrap import mover
+from zwrap.errors import TemporaryError, TransportError, ZwrapError
+from zwrap.host import host_id
+from zwrap.message import Outgoing
+from zwrap.transport import Transport
+from zwrap.transport.spool_queue import SpoolQueue
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 3.0
+"""Between two heartbeats; python-zocalo's interval."""
+
+STATUS_TOPIC = "transient.status"
+STATUS_EXPIRES_S = 15.0
+RETRY_FIRST_S = 0.2
+RETRY_LAST_S = 30.0
+
+
+class Courier:
+    """Sends what is in the outbox, and a heartbeat every `INTERVAL_S` seconds and on `wake`."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Transport],
+        outbox: Callable[[], SpoolQueue],
+        status: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._connect = connect
+        # Two views of one directory: taking messages never waits for one being sent.
+        self._inlet, self._outlet = outbox(), outbox()
+        self._status = status
+        self._wake = threading.Event()
+        self._unkept: deque[Outgoing] = deque()
+        self._ending = False
+        self._pause_s = RETRY_FIRST_S
+        self._transport: Transport | None = None
+        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self._thread.start()
+
+    def post(self, messages: list[Outgoing]) -> None:
+        """Take messages: they are on disk when this returns, and sent as soon as possible."""
+        try:
+            if messages:
+                mover.store(self._inlet, messages)
+        except TransportError as error:  # a full disk: what cannot be kept is sent all the same
+            log.error("Messages cannot be kept in the outbox: %s", error)
+            self._unkept.extend(messages)
+        self._wake.set()
+
+    def beat(self) -> None:
+        """Send a heartbeat now: the status has changed."""
+        self._wake.set()
+
+    def close(self, wait_s: float) -> bool:
+        """Send the rest, for at most `wait_s` seconds; whether everything was sent."""
+        self._ending = True
+        self._wake.set()
+        self._thread.join(wait_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        beat_at = float("-inf")
+        while True:
+            woken = self._wake.is_set()
+            self._wake.clear()
+            ending = self._ending
+            sent = self._deliver()
+            if sent and (woken or ending or time.monotonic() - beat_at >= INTERVAL_S):
+                beat_at = time.monotonic()
+                self._heartbeat()
+            if ending and sent:
+                break
+            wait_s = max(0.0, beat_at + INTERVAL_S - time.monotonic()) if sent else self._pause_s
+            self._wake.wait(min(wait_s, self._pause_s) if ending else wait_s)
+        with contextlib.suppress(ZwrapError, OSError):
+            if self._transport:
+                self._transport.close()
+            self._outlet.close()
+
+    def _deliver(self) -> bool:
+        """Empty the outbox; False if the transport cannot be used now."""
+        try:
+            if self._transport is None:
+                self._transport = self._connect()
+            mover.deliver(self._outlet, self._transport)
+            while self._unkept:
+                self._transport.commit([self._unkept[0]])
+                self._unkept.popleft()
+        except (TransportError, TemporaryError, OSError) as error:
+            log.warning("Messages stay in the outbox %s: %s", self._outlet.path, error)
+            self._pause_s = min(self._pause_s * 2, RETRY_LAST_S)
+            return False
+        self._pause_s = RETRY_FIRST_S
+        return True
+
+    def _heartbeat(self) -> None:
+        with contextlib.suppress(ZwrapError, OSError):
+            if self._transport:
+                body = self._status()
+                beat = Outgoing(
+                    STATUS_TOPIC, body, topic=True, expires_s=STATUS_EXPIRES_S, replaces=host_id()
+                )
+                self._transport.commit([beat])

@@ -1,0 +1,88 @@
+"""What a heartbeat says: how far the step is, what it uses, and the end of its log."""
+
+from __future__ import annotations
+
+import enum
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from zwrap import __version__
+from zwrap.host import host_id
+from zwrap.program import Progress
+from zwrap.wrapper.process import Usage
+
+TAIL_LINES = 5
+TAIL_BYTES = 1000
+USAGE_AFTER_S = 2.5
+"""A program that ends before is not measured; loading the measuring code would cost more."""
+
+
+class Status(enum.Enum):
+    """Status codes and texts of python-workflows (CommonService)."""
+
+    STARTING = 1, "starting"
+    PROCESSING = 4, "processing"
+    END = 6, "shutdown"
+    ERROR = 7, "error"
+
+
+class Heartbeat:
+    """The status message of one wrapper; read from the courier's thread."""
+
+    def __init__(self, task: str, program: str, fields: dict[str, str]) -> None:
+        self.status = Status.STARTING
+        self.pid: int | None = None
+        self.log: Path | None = None
+        self.progress: Progress | None = None
+        self.usage = Usage()
+        self._task = task
+        self._program = program
+        self._fields = fields
+        self._began = time.monotonic()
+
+    def body(self) -> dict[str, Any]:
+        """The fields of python-zocalo's status message, and those of zwrap."""
+        elapsed_s = time.monotonic() - self._began
+        code, text = self.status.value
+        body: dict[str, Any] = {
+            "host": host_id(),
+            "task": self._task,
+            "workflows": __version__,
+            "zocalo": __version__,
+            "zwrap": __version__,
+            "status": code,
+            "statustext": text,
+            **self._fields,
+            "program": self._program,
+            "elapsed_s": round(elapsed_s, 1),
+        }
+        if self.pid and elapsed_s > USAGE_AFTER_S:
+            body.update(self.usage.measure(self.pid))
+        if self.log:
+            lines = tail(self.log)
+            body["tail"] = lines
+            if progress := read_progress(self.progress, lines):
+                body["progress"] = progress
+        return body
+
+
+def tail(file: Path) -> list[str]:
+    """The last lines of a file, at most `TAIL_LINES` and `TAIL_BYTES`."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, 2) - TAIL_BYTES))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    lines = re.split(r"[\r\n]+", text)
+    return [line for line in lines if line.strip()][-TAIL_LINES:]
+
+
+def read_progress(progress: Progress | None, lines: list[str]) -> str | None:
+    """Groups of the last match of the definition's progress pattern."""
+    if progress is None:
+        return None
+    matches = list(re.finditer(progress.pattern, "\n".join(lines)))
+    return "/".join(filter(None, matches[-1].groups())) or matches[-1][0] if matches else None

@@ -1,0 +1,243 @@
+"""Station "wrapper": the life of one recipe step inside its job.
+
+claim, read the envelope, heartbeats from the first moment, ``starting``, the program, its
+outputs parsed and sent, ``success`` or ``failure``, ``completed``. The channels, payloads and
+their order are those of `zocalo.wrap`; new are the claim, the verdict and the exit status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zwrap import program
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import PERMANENT, MessageError, ZwrapError
+from zwrap.job import Outcome
+from zwrap.jobdirectory import JobDirectory, Verdict, job_directory
+from zwrap.message import Outgoing, child_id, decode
+from zwrap.transport import Transport
+from zwrap.wrapper.base import BaseWrapper
+from zwrap.wrapper.courier import Courier
+from zwrap.wrapper.heartbeat import Heartbeat, Status
+from zwrap.wrapper.process import Program
+from zwrap.wrapper.signals import BatchJob, Meaning, watched
+from zwrap.wrapper.step import ProgramStep, StepResult
+
+log = logging.getLogger(__name__)
+
+GROUP = "zocalo.wrappers"
+SEND_WAIT_S = 60.0
+"""How long the wrapper waits at its end for a transport that is away; the rest stays on disk."""
+
+
+class StoppedError(ZwrapError):
+    """A signal asked a wrapper written in Python to stop."""
+
+    exit_status = 143
+
+
+def read_envelope(file: Path) -> Envelope:
+    """The recipe step in a recipe wrapper file; MessageError says what is wrong with it."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise MessageError(
+            f"The recipe wrapper file {file} cannot be read: {error.strerror}."
+        ) from None
+    try:
+        return Envelope.from_body(decode(content, f"recipe wrapper file {file}"))
+    except MessageError as error:
+        text = str(error)
+        raise MessageError(text if str(file) in text else f"{file}: {text}") from None
+
+
+def wrapper_names() -> list[str]:
+    """Names of the installed wrappers written in Python."""
+    return sorted({entry.name for entry in importlib.metadata.entry_points(group=GROUP)})
+
+
+class Wrapper:
+    """One run of `zocalo.wrap`."""
+
+    def __init__(
+        self,
+        name: str,
+        envelope: Envelope,
+        configuration: Configuration,
+        connect: Callable[[], Transport],
+        programs: Path | None = None,
+    ) -> None:
+        self._name = name
+        self._envelope = envelope
+        self._configuration = configuration
+        self._connect = connect
+        self._programs = programs
+        self._job = BatchJob.from_environment()
+        # Without a submitter that named the attempt every run is an attempt of its own.
+        self._token = os.environ.get("ZWRAP_TOKEN") or f"{uuid.uuid4().hex}-1"
+        given = os.environ.get("ZWRAP_JOB_DIRECTORY")
+        self._directory = JobDirectory(
+            Path(given) if given else job_directory(Path.cwd(), self._token)
+        )
+        self._position = 0
+        self._running: Program | None = None
+        self._stopped_by: str | None = None
+        self._interruptible = False
+        """Whether a wrapper written in Python runs, which only an exception can stop."""
+
+    def run(self) -> int:
+        """Live the whole life; the exit status."""
+        job_id = self._job.job_id or f"{os.getpid()}"
+        other = self._directory.claim(self._token, job_id)
+        if other:
+            log.warning(
+                "Attempt %s is run by job %s (%s) already; this job has nothing to do",
+                self._token,
+                other.job_id,
+                other.process,
+            )
+            return 0
+        verdict = self._directory.verdict()
+        if verdict is None:
+            return self._live(job_id)
+        log.warning("Attempt %s has ended before: %s", self._token, verdict.cause)
+        self._send_rest(verdict)
+        return verdict.exit_status
+
+    def _live(self, job_id: str) -> int:
+        task = (self._envelope.step.get("wrapper") or {}).get("task_information")
+        heartbeat = Heartbeat(
+            f"{self._name} ({task})" if task else self._name,
+            self._name,
+            {**self._job.fields, "recipe_ID": str(self._envelope.recipe_id), "token": self._token},
+        )
+        courier = Courier(self._connect, self._directory.outbox, heartbeat.body)
+        with watched(self._job.system, self._signalled):
+            self._post(courier, self._envelope.send("starting", "Starting processing"))
+            heartbeat.status = Status.PROCESSING
+            courier.beat()
+            result = self._run_step(heartbeat, courier)
+            self._post(courier, result.messages)
+            heartbeat.status = Status.ERROR if result.failures else Status.END
+            verdict = self._verdict(result, job_id, heartbeat)
+            if self._speak(verdict):
+                courier.post(verdict.final)
+            sent = courier.close(SEND_WAIT_S)
+        if sent:
+            self._mark_sent()
+        else:
+            log.error("Not everything was sent; the rest stays in %s/outbox", self._directory.path)
+        return verdict.exit_status
+
+    def _send_rest(self, verdict: Verdict) -> None:
+        """Send the last messages of a verdict whose speaker died before it could."""
+        if self._directory.is_sent:
+            return
+        courier = Courier(self._connect, self._directory.outbox, dict)
+        courier.post(verdict.final)
+        if courier.close(SEND_WAIT_S):
+            self._mark_sent()
+
+    def _speak(self, verdict: Verdict) -> bool:
+        try:
+            return self._directory.speak(verdict)
+        except OSError as error:  # a full disk: rather say it twice than never
+            log.error("The verdict cannot be written: %s", error)
+            return True
+
+    def _mark_sent(self) -> None:
+        with contextlib.suppress(OSError):
+            self._directory.mark_sent()
+
+    def _post(self, courier: Courier, messages: list[Outgoing]) -> None:
+        """Send messages under ids that a repeat of this attempt would repeat."""
+        courier.post(self._identified(messages))
+
+    def _identified(self, messages: list[Outgoing]) -> list[Outgoing]:
+        first, self._position = self._position, self._position + len(messages)
+        return [
+            message.with_id(child_id(self._token, position))
+            for position, message in enumerate(messages, first)
+        ]
+
+    def _run_step(self, heartbeat: Heartbeat, courier: Courier) -> StepResult:
+        """Run the program or the Python wrapper; whatever goes wrong becomes a failure."""
+        try:
+            parameters = self._envelope.step.get("job_parameters") or {}
+            definition = program.find(self._name, parameters, self._programs)
+            if definition is not None:
+                return ProgramStep(definition, self._envelope, heartbeat).run(self._started)
+            return self._run_python(courier)
+        except ZwrapError as error:
+            log.error("%s", error)
+            return StepResult(failures=[str(error)], exit_status=error.exit_status)
+        except Exception as error:
+            log.exception("The wrapper failed")
+            return StepResult(failures=[f"{type(error).__name__}: {error}"], exit_status=PERMANENT)
+
+    def _run_python(self, courier: Courier) -> StepResult:
+        for entry in importlib.metadata.entry_points(group=GROUP, name=self._name):
+            instance: BaseWrapper = entry.load()(environment={"config": self._configuration})
+            instance.set_recipe_wrapper(
+                self._envelope, lambda messages: self._post(courier, messages)
+            )
+            self._interruptible = True
+            try:
+                succeeded = instance.run()
+            finally:
+                self._interruptible = False
+            if succeeded:
+                return StepResult(failures=[], exit_status=0)
+            return StepResult(failures=["Processing failed"], exit_status=1)
+        raise program.unknown_program(self._name, wrapper_names(), self._programs)
+
+    def _started(self, running: Program) -> None:
+        self._running = running
+        if self._stopped_by:
+            running.stop(self._stopped_by)
+
+    def _signalled(self, number: signal.Signals, meaning: Meaning) -> None:
+        if meaning is not Meaning.STOP:
+            log.warning("Signal %s means %s to this job", number.name, meaning.value)
+            return
+        self._stopped_by = self._stopped_by or number.name
+        if self._running:
+            self._running.stop(number.name)
+        elif self._interruptible:
+            raise StoppedError(f"The step was stopped by {number.name}.")
+
+    def _verdict(self, result: StepResult, job_id: str, heartbeat: Heartbeat) -> Verdict:
+        send = self._envelope.send
+        cause = "; ".join(result.failures)
+        if result.failures:
+            log.error("Step failed: %s", cause)
+            facts: dict[str, Any] = {
+                "error": cause,
+                "step": self._envelope.pointer,
+                "program": self._name,
+                "job_id": self._job.job_id,
+                "peak_memory_mib": round(heartbeat.usage.peak_mib, 1) or None,
+                **result.facts,
+            }
+            final = [*send("failure", cause), *self._envelope.send_error(facts)]
+        else:
+            final = send("success", "Finished processing")
+        final += send("completed", "Finished processing")
+        return Verdict(
+            token=self._token,
+            outcome=Outcome.FAILURE if result.failures else Outcome.SUCCESS,
+            witness="wrapper",
+            cause=cause or "finished",
+            job_id=job_id,
+            exit_status=result.exit_status,
+            final=self._identified(final),
+        )

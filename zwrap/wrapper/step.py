@@ -1,0 +1,158 @@
+"""One step run by a program definition: prepare, run, judge, and say what to send."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap.envelope import Envelope
+from zwrap.errors import ProgramError
+from zwrap.job import seconds
+from zwrap.message import Outgoing
+from zwrap.program import Definition, invocation, judgement
+from zwrap.wrapper.heartbeat import Heartbeat, tail
+from zwrap.wrapper.process import Ended, Program
+
+
+class StepResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a step ended and what it has to say."""
+
+    failures: list[str]
+    """Sentences that say why it failed; empty for a success."""
+    exit_status: int
+    messages: list[Outgoing] = []
+    facts: dict[str, Any] = {}
+    """Cause in numbers, for the `error` nodes of the recipe."""
+
+
+class ProgramStep:
+    """The run of one program definition for one recipe step."""
+
+    def __init__(self, definition: Definition, envelope: Envelope, heartbeat: Heartbeat) -> None:
+        self._envelope = envelope
+        self._heartbeat = heartbeat
+        parameters = envelope.step.get("job_parameters") or {}
+        self._known = invocation.values(
+            definition, parameters, envelope.payload, envelope.environment
+        )
+        self._directory = Path(str(parameters.get("working_directory") or Path.cwd()))
+        self._known["working_directory"] = str(self._directory)
+        self._definition = invocation.with_file_names(definition, self._known)
+        limit = parameters.get("timeout") or definition.limits.time
+        self._limit_s = None if limit is None else seconds(limit, "job_parameters, key 'timeout'")
+
+    def run(self, started: Callable[[Program], None]) -> StepResult:
+        """Run the program; `started` is told of it as soon as it runs."""
+        definition, directory = self._definition, self._directory
+        _make_working_directory(directory)
+        invocation.check_files(definition, self._known, directory)
+        stdout = directory / f"{definition.name}.log"
+        stderr = directory / f"{definition.name}.err"
+        for file in (stdout, stderr):  # an earlier run's words must not be judged
+            file.unlink(missing_ok=True)
+        began = _time_stamp(directory)
+        program = Program(
+            invocation.argv(definition, self._known),
+            directory=directory,
+            environment={
+                **program_environment(os.environ),
+                **invocation.environment(definition, self._known),
+            },
+            stdout=stdout,
+            stderr=stderr,
+            grace_s=definition.limits.grace_s,
+        )
+        self._heartbeat.pid = program.pid
+        self._heartbeat.log = stdout
+        self._heartbeat.progress = definition.progress
+        started(program)
+        ended = program.wait(self._limit_s)
+        self._heartbeat.pid = None
+        run = judgement.Run(
+            directory=directory,
+            stdout=stdout,
+            stderr=stderr,
+            began=began,
+            exit_status=ended.returncode,
+        )
+        return self._judge(run, ended)
+
+    def _judge(self, run: judgement.Run, ended: Ended) -> StepResult:
+        definition = self._definition
+        failures = self._interruptions(ended) or judgement.failures(definition, run)
+        parsed, complaints = ({}, []) if failures else judgement.parsed_outputs(definition, run)
+        failures += complaints
+        records = judgement.result_files(definition, run)
+        if failures:
+            records = [record for record in records if record["file_type"] == "log"]
+        facts = {
+            "exit_status": ended.exit_status,
+            "elapsed_s": round(ended.elapsed_s, 3),
+            "leftover_processes": ended.leftovers,
+            "stderr_tail": tail(run.stderr),
+        }
+        return StepResult(
+            failures=[f"{definition.name}: {failure}" for failure in failures],
+            exit_status=(ended.exit_status or 1) if failures else 0,
+            messages=self._messages(parsed, records, failed=bool(failures)),
+            facts=facts,
+        )
+
+    def _interruptions(self, ended: Ended) -> list[str]:
+        if ended.stopped_by:
+            return [f"it was stopped after {ended.elapsed_s:.0f} s by {ended.stopped_by}"]
+        if ended.timed_out:
+            return [f"it exceeded its time limit of {self._limit_s} s"]
+        return []
+
+    def _messages(
+        self, parsed: Mapping[str, Any], records: list[dict[str, Any]], *, failed: bool
+    ) -> list[Outgoing]:
+        send = self._envelope.send
+        messages = [
+            message for record in records for message in send("result-individual-file", record)
+        ]
+        if not failed:
+            known = {**self._known, **parsed, "files": judgement.file_list(records)}
+            for name, output in self._definition.outputs.items():
+                if name in parsed:
+                    messages += send(output.channel or name, parsed[name])
+            for channel, payload in invocation.messages(self._definition, known).items():
+                messages += send(channel, payload)
+        if records:
+            messages += send("result-all-files", {"filelist": judgement.file_list(records)})
+        return messages
+
+
+def _make_working_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProgramError(
+            f"The working directory {directory} cannot be made: {error.strerror}."
+        ) from None
+
+
+def program_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the program sees: the job's environment without what the job script gave the wrapper."""
+    hidden = ("ZWRAP_TOKEN", "ZWRAP_JOB_DIRECTORY")
+    return {name: value for name, value in environment.items() if name not in hidden}
+
+
+def _time_stamp(directory: Path) -> float:
+    """The filesystem's time in a directory: files changed later are of this run."""
+    probe = directory / f".zwrap-began-{os.getpid()}-{time.monotonic_ns()}"
+    try:
+        probe.touch()
+        stamp = probe.stat().st_mtime
+        probe.unlink()
+    except OSError as error:
+        raise ProgramError(
+            f"The working directory {directory} cannot be written to: {error.strerror}."
+        ) from None
+    return stamp
