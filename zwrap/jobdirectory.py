@@ -45,6 +45,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause: str
     job_id: str
     exit_status: int
+    elapsed_s: float = 0.0
+    """Run time of the program."""
     final: list[Outgoing] = []
 
 

@@ -71,9 +71,10 @@ def prepare(envelope: Envelope, token: str, default_cluster: str) -> PreparedJob
     for name, keys, default, content in _documents(envelope):
         given = next((parameters[key] for key in keys if parameters.get(key)), None)
         path = working / str(given) if given else directory / default
-        if given or f"${name}" in text:
+        replaced = replace_variable(text, name, str(path))
+        if given or replaced != text:
             files[path] = content
-        text = replace_variable(text, name, str(path))
+        text = replaced
     text = replace_variable(text, "RECIPEPOINTER", str(envelope.pointer))
     request = JobRequest(
         cluster=cluster.scheduler or default_cluster,

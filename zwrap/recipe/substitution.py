@@ -72,13 +72,12 @@ def _filled(
     parameters: Mapping[str, Any],
     printer: Printer,
 ) -> str:
-    verbatim = "{" + field + (f"!{conversion}" if conversion else "")
-    verbatim += f":{spec}" if spec else ""
+    spec = fill(spec or "", parameters)
     try:
         value = _formatter.convert_field(_value(field, parameters), conversion)
-        return printer(format(value, fill(spec or "", parameters)))
+        return printer(format(value, spec))
     except (_UnfilledError, ValueError, TypeError):
-        return verbatim + "}"
+        return "{" + field + (f"!{conversion}" if conversion else "") + f":{spec}" * bool(spec) + "}"
 
 
 def _value(field: str, parameters: Mapping[str, Any]) -> Any:

@@ -239,5 +239,6 @@ class Wrapper:
             cause=cause or "finished",
             job_id=job_id,
             exit_status=result.exit_status,
+            elapsed_s=result.facts.get("elapsed_s", 0.0),
             final=self._identified(final),
         )

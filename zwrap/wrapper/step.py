@@ -97,7 +97,7 @@ class ProgramStep:
             "stderr_tail": tail(run.stderr),
         }
         return StepResult(
-            failures=[f"{definition.name}: {failure}" for failure in failures],
+            failures=[f"{definition.name}: {'; '.join(failures)}"] if failures else [],
             exit_status=(ended.exit_status or 1) if failures else 0,
             messages=self._messages(parsed, records, failed=bool(failures)),
             facts=facts,

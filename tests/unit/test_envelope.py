@@ -1,0 +1,124 @@
+"""Rules of recipe messages."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError
+from zwrap.message import Outgoing
+from zwrap.recipe import Recipe
+
+RECIPE = Recipe(
+    {
+        "start": [[1, {"p": 0}], [2, "second"]],
+        "error": 6,
+        "1": {"queue": "one", "output": {"a": 2, "b": [2, 3], "nested": {"c": 3, "d": 4}}},
+        "2": {"queue": "two", "topic": "both", "output": [3, 4], "error": 5},
+        "3": {"queue": "three", "transport-delay": 7},
+        "4": {"service": "nowhere"},
+        "5": {"queue": "own errors"},
+        "6": {"queue": "all errors"},
+    }
+)
+
+
+def at(node: int, **values: Any) -> Envelope:
+    return Envelope(RECIPE, node, environment={"ID": "guid"}, **values)
+
+
+def queues(messages: list[Outgoing]) -> list[str]:
+    return [message.destination for message in messages]
+
+
+def test_a_message_has_the_five_keys_and_the_header() -> None:
+    [message] = at(1, path=[9]).send("a", {"result": 1})[:1]
+    assert message.headers == {"workflows-recipe": True}
+    assert message.message == {
+        "environment": {"ID": "guid"},
+        "payload": {"result": 1},
+        "recipe": RECIPE.for_wire(),
+        "recipe-path": [9, 1],
+        "recipe-pointer": 2,
+    }
+    assert all(isinstance(key, str) for key in message.message["recipe"])
+
+
+def test_starting_sends_to_each_first_node_with_its_payload() -> None:
+    messages = at(1).start()
+    assert queues(messages) == ["one", "two", "both"]
+    assert [message.message["payload"] for message in messages] == [{"p": 0}, "second", "second"]
+    assert all(message.message["recipe-path"] == [] for message in messages)
+
+
+def test_a_node_with_queue_and_topic_gets_two_messages() -> None:
+    assert [(m.destination, m.topic) for m in at(1).send("a", 1)] == [("two", False), ("both", True)]
+
+
+def test_named_outputs_lead_to_their_nodes_only() -> None:
+    assert queues(at(1).send("b", 1)) == ["two", "both", "three"]
+    assert queues(at(1).send("nested", 1)) == ["three"]
+
+
+def test_an_unnamed_output_takes_the_default_channel_only() -> None:
+    assert queues(at(2).send("job_submitted", 1, default=True)) == ["three"]
+    assert queues(at(2).send("success", 1)) == []
+
+
+def test_an_unconnected_output_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    envelope = at(1)
+    with caplog.at_level(logging.INFO):
+        assert envelope.send("success", 1) == envelope.send("success", 2) == []
+    assert [record.getMessage() for record in caplog.records] == [
+        "Output 'success' of node 1 is not connected"
+    ]
+
+
+def test_errors_go_to_the_node_s_own_error_nodes_else_to_the_recipe_s() -> None:
+    assert queues(at(2).send_error({"error": "x"})) == ["own errors"]
+    assert queues(at(1).send_error({"error": "x"})) == ["all errors"]
+
+
+def test_a_delay_of_the_node_is_the_delay_of_the_message() -> None:
+    assert at(1).send("nested", 1)[0].delay_s == 7
+
+
+def test_a_checkpoint_returns_to_the_same_node_without_a_longer_path() -> None:
+    [message] = at(1, path=[9]).checkpoint("again")
+    assert message.message["recipe-pointer"] == 1
+    assert message.message["recipe-path"] == [9]
+
+
+def test_opening_what_was_sent_gives_the_same() -> None:
+    body = {**at(1).send("b", [1])[-1].message, "foreign": {"kept": True}}
+    opened = Envelope.from_body(body)
+    assert (opened.pointer, opened.path, opened.payload) == (3, [1], [1])
+    assert opened.recipe_id == "guid"
+    assert opened.body() == body
+
+
+def test_missing_environment_and_path_are_empty_and_a_text_pointer_is_taken() -> None:
+    opened = Envelope.from_body({"recipe": RECIPE.for_wire(), "recipe-pointer": "1"})
+    assert (opened.environment, opened.path, opened.pointer) == ({}, [], 1)
+    assert opened.recipe_id is None
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (None, "must be a JSON object, not NoneType"),
+        ([], "must be a JSON object, not list"),
+        ({}, "no object under key 'recipe'"),
+        ({"recipe": {"1": {}}}, "no node number under key 'recipe-pointer'"),
+        ({"recipe": {"1": {}}, "recipe-pointer": 2}, "names node 2, which does not exist"),
+        ({"recipe": {"1": {}}, "recipe-pointer": "start"}, "no node number"),
+        ({"recipe": {"1": []}, "recipe-pointer": 1}, "names node 1, which does not exist"),
+        ({"recipe": {"1": {}}, "recipe-pointer": 1, "environment": "x"}, "must be an object"),
+    ],
+)
+def test_a_malformed_message_is_refused_with_what_it_lacks(body: object, complaint: str) -> None:
+    with pytest.raises(MessageError, match=complaint):
+        Envelope.from_body(body)

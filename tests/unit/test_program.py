@@ -1,0 +1,287 @@
+"""Rules of program definitions: what is run, what is a success, what is parsed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap import program
+from zwrap.errors import ProgramError, UnknownNameError
+from zwrap.program import invocation, judgement
+from zwrap.program.parsers import parse
+
+
+def definition(**values: Any) -> program.Definition:
+    return program.from_mapping({"command": ["run"], **values}, "test.yaml", "prog")
+
+
+def known(defined: program.Definition, payload: Any = None, **parameters: Any) -> dict[str, Any]:
+    return invocation.values(defined, parameters, payload, {"ID": "guid"})
+
+
+@pytest.mark.parametrize("name", program.names())
+def test_every_shipped_definition_is_sound(name: str) -> None:
+    if name != program.INLINE:
+        assert program.from_file(program.SHIPPED / f"{name}.yaml").name == name
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"command": []}, "test.yaml, key 'command' is empty"),
+        ({"comand": ["x"]}, "unknown field `comand`.*Known keys: name, command"),
+        ({"success": {"exit_status": 0}}, r"Expected `array`, got `int` - at `\$.success"),
+        ({"outputs": {"o": {"file": "f", "parser": "jsn"}}}, "Unknown parser 'jsn'.*'json'"),
+        ({"limits": {"time": "soon"}}, "key 'limits.time' is 'soon'"),
+        ({"limits": {"grace_s": 0}}, ">= 1"),
+    ],
+)
+def test_each_fault_of_a_definition_names_file_and_key(values: Any, complaint: str) -> None:
+    with pytest.raises(Exception, match=complaint) as caught:
+        definition(**values)
+    assert getattr(caught.value, "exit_status", None) == 100
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "- a"])
+def test_a_file_that_is_no_definition_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text(text)
+    with pytest.raises(ProgramError, match=r"odd\.yaml"):
+        program.from_file(file)
+
+
+def test_a_site_definition_goes_before_a_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "gemmi-merge.yaml").write_text("command: [mine]\n")
+    found = program.find("gemmi-merge", {}, tmp_path)
+    assert found
+    assert found.command == ["mine"]
+    assert program.find("../gemmi-merge", {}, tmp_path / "x") is None
+
+
+def test_the_command_program_stands_in_the_job_parameters() -> None:
+    found = program.find("command", {"command": ["a"], "working_directory": "/w"})
+    assert found
+    assert found.command == ["a"]
+    with pytest.raises(ProgramError, match="key 'command' is not there"):
+        program.find("command", {})
+
+
+def test_values_come_from_defaults_then_parameters_then_the_program_s_block() -> None:
+    defined = definition(inputs={name: {"default": "default"} for name in "abc"})
+    values = known(defined, b="top", c="top", prog={"c": "block"})
+    assert [values[name] for name in "abc"] == ["default", "top", "block"]
+
+
+def test_a_missing_required_input_is_named_with_its_description() -> None:
+    defined = definition(inputs={"x": {"required": True, "description": "the data"}})
+    with pytest.raises(ProgramError, match=r"'prog' needs input 'x' \(the data\)"):
+        known(defined)
+
+
+def test_an_input_file_must_exist(tmp_path: Path) -> None:
+    defined = definition(inputs={"x": {"file": True}})
+    (tmp_path / "there").touch()
+    invocation.check_files(defined, known(defined, x="there"), tmp_path)
+    with pytest.raises(ProgramError, match="Input 'x' of program 'prog' is 'gone', which does not"):
+        invocation.check_files(defined, known(defined, x=["there", "gone"]), tmp_path)
+
+
+def test_arguments_are_filled_in_repeated_and_dropped_but_never_split() -> None:
+    defined = definition(
+        command=["run", "--a={a}", "image={images}", "{none}", "{payload[d]}", "{}"],
+        inputs={"a": {}, "images": {}, "none": {}},
+    )
+    values = known(defined, {"d": 1.5}, a="x y; $(z)", images=["1", "2 3"])
+    assert invocation.argv(defined, values) == [
+        "run", "--a=x y; $(z)", "image=1", "image=2 3", "1.5", "{}",
+    ]  # fmt: skip
+
+
+def test_set_up_lines_and_shell_text_run_in_a_shell_with_values_quoted() -> None:
+    defined = definition(set_up=["module load {v}"], inputs={"v": {"default": "a b"}})
+    assert invocation.argv(defined, known(defined)) == [
+        "/bin/bash", "-c", "module load 'a b'\nexec run",
+    ]  # fmt: skip
+    defined = definition(command="x < {f}", inputs={"f": {"default": "; rm"}})
+    assert invocation.argv(defined, known(defined)) == ["/bin/bash", "-c", "x < '; rm'"]
+
+
+def run_in(directory: Path, exit_status: int = 0) -> judgement.Run:
+    for name in ("out", "err"):
+        (directory / name).touch()
+    return judgement.Run(
+        directory=directory,
+        stdout=directory / "out",
+        stderr=directory / "err",
+        began=1_000_000.0,
+        exit_status=exit_status,
+    )
+
+
+def write(directory: Path, name: str, text: str = "x", *, stale: bool = False) -> None:
+    (directory / name).write_text(text)
+    if stale:
+        os.utime(directory / name, (900_000, 900_000))
+
+
+def test_the_exit_status_must_be_an_accepted_one(tmp_path: Path) -> None:
+    assert judgement.failures(definition(), run_in(tmp_path)) == []
+    assert judgement.failures(definition(), run_in(tmp_path, 3)) == ["it exited with status 3"]
+    assert judgement.failures(definition(), run_in(tmp_path, -9)) == ["it was killed by signal 9"]
+    lenient = definition(success={"exit_status": [0, 3]})
+    assert judgement.failures(lenient, run_in(tmp_path, 3)) == []
+    assert judgement.failures(definition(success={"exit_status": []}), run_in(tmp_path, 7)) == []
+
+
+def test_required_files_must_be_of_this_run_and_not_empty(tmp_path: Path) -> None:
+    defined = definition(success={"files": ["*.mtz"]})
+    run = run_in(tmp_path)
+    assert judgement.failures(defined, run) == ["it did not write *.mtz"]
+    write(tmp_path, "old.mtz", stale=True)
+    assert judgement.failures(defined, run) == [
+        "it did not write *.mtz (only one from before this run is there)"
+    ]
+    write(tmp_path, "new.mtz", "")
+    assert judgement.failures(defined, run) == ["it left *.mtz empty"]
+    write(tmp_path, "new.mtz")
+    assert judgement.failures(defined, run) == []
+
+
+def test_an_error_file_of_this_run_is_a_failure_and_a_stale_one_is_not(tmp_path: Path) -> None:
+    defined = definition(success={"no_files": ["fast_dp.error"]})
+    write(tmp_path, "fast_dp.error", stale=True)
+    assert judgement.failures(defined, run_in(tmp_path)) == []
+    write(tmp_path, "fast_dp.error")
+    assert judgement.failures(defined, run_in(tmp_path)) == ["it left fast_dp.error"]
+
+
+def test_texts_are_searched_line_by_line_and_quoted(tmp_path: Path) -> None:
+    rule = {"file": "stdout", "pattern": "^Giving up"}
+    run = run_in(tmp_path)
+    write(tmp_path, "out", "a\nGiving up: no model\nb\n")
+    assert judgement.failures(definition(success={"no_text": [rule]}), run) == [
+        "stdout says: Giving up: no model"
+    ]
+    assert judgement.failures(definition(success={"text": [rule]}), run) == []
+    write(tmp_path, "out", "fine")
+    assert judgement.failures(definition(success={"text": [rule]}), run) == [
+        "stdout does not hold the expected '^Giving up'"
+    ]
+    other = {"file": "not there", "pattern": "x"}
+    assert judgement.failures(definition(success={"no_text": [other]}), run) == []
+
+
+def test_a_required_output_that_cannot_be_read_is_a_complaint(tmp_path: Path) -> None:
+    outputs = {
+        "good": {"file": "good.json", "parser": "json"},
+        "bad": {"file": "bad.json", "parser": "json"},
+        "gone": {"file": "gone.json", "parser": "json"},
+        "optional": {"file": "gone.json", "parser": "json", "required": False},
+        "stale": {"file": "stale.json", "parser": "json"},
+    }
+    write(tmp_path, "good.json", '{"a": 1}')
+    write(tmp_path, "bad.json", "{")
+    write(tmp_path, "stale.json", "{}", stale=True)
+    found, complaints = judgement.parsed_outputs(definition(outputs=outputs), run_in(tmp_path))
+    assert found == {"good": {"a": 1}}
+    assert [complaint.split(":")[0] for complaint in complaints] == [
+        "output 'bad'", "output 'gone'", "output 'stale'",
+    ]  # fmt: skip
+
+
+def test_result_files_are_recorded_once_with_type_and_rank(tmp_path: Path) -> None:
+    write(tmp_path, "a.mtz")
+    write(tmp_path, "b.mtz")
+    write(tmp_path, "old.mtz", stale=True)
+    files = [{"pattern": "a.mtz", "rank": 1}, {"pattern": "*.mtz", "type": "other", "rank": 2}]
+    records = judgement.result_files(definition(files=files), run_in(tmp_path))
+    assert [(r["file_name"], r["file_type"], r["importance_rank"]) for r in records] == [
+        ("a.mtz", "result", 1),
+        ("b.mtz", "other", 2),
+    ]
+    assert judgement.file_list(records) == [str(tmp_path / "a.mtz"), str(tmp_path / "b.mtz")]
+
+
+MERGING = """\
+In resolution shells:
+  d_max  d_min   #obs  #uniq  #used  Rmerge   Rmeas   Rpim    CC1/2
+ 31.804 4.070    2443    677    590   0.015   0.018   0.009   1.0000
+  1.958 1.891     842    450    271   0.228   0.295   0.186   0.9144
+
+Observations (all reflections): 20208
+Unique reflections: 5998
+Used refl. (those with multiplicity 2+): 5392
+          Overall    Avg of 10 shells weighted by #used
+R-merge:  0.0379          0.0807
+R-meas:   0.0445          0.0975
+R-pim:    0.0229          0.0536
+CC1/2:    0.99984         0.98252
+"""
+
+
+def test_merging_statistics_are_read_value_by_value(tmp_path: Path) -> None:
+    write(tmp_path, "log", MERGING)
+    parsed = parse("gemmi-merging-statistics", tmp_path / "log", {})
+    assert parsed["overall"] == {
+        "observations": 20208, "unique": 5998, "used": 5392, "r_merge": 0.0379, "r_meas": 0.0445,
+        "r_pim": 0.0229, "cc_half": 0.99984, "d_max": 31.804, "d_min": 1.891,
+    }  # fmt: skip
+    assert parsed["shells"][1] == {
+        "d_max": 1.958, "d_min": 1.891, "observations": 842, "unique": 450, "used": 271,
+        "r_merge": 0.228, "r_meas": 0.295, "r_pim": 0.186, "cc_half": 0.9144,
+    }  # fmt: skip
+    assert len(parsed["shells"]) == 2
+
+
+@pytest.mark.parametrize("name", ["gemmi-merging-statistics", "gemmi-column-statistics"])
+@pytest.mark.parametrize("text", ["", "something else\n", MERGING[:200]])
+def test_a_log_without_the_table_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    write(tmp_path, "log", text)
+    with pytest.raises(ProgramError, match="log holds no"):
+        parse(name, tmp_path / "log", {})
+
+
+@pytest.mark.parametrize(
+    ("parser", "options", "expected"),
+    [
+        ("lines", {"pattern": "^k"}, ["key = 1", "key = 2.5"]),
+        ("regex", {"pattern": r"key = (?P<k>\S+)"}, {"k": 2.5}),
+        ("table", {"header": "^h1"}, [{"h1": 1, "h2": "x"}, {"h1": 2.0, "h2": "y"}]),
+        ("text", {}, "key = 1\nkey = 2.5\nh1 h2\n1 x\n2.0 y\nend\n"),
+    ],
+)
+def test_generic_parsers(tmp_path: Path, parser: str, options: Any, expected: Any) -> None:
+    write(tmp_path, "f", "key = 1\nkey = 2.5\nh1 h2\n1 x\n2.0 y\nend\n")
+    assert parse(parser, tmp_path / "f", options) == expected
+
+
+@pytest.mark.parametrize(
+    ("parser", "options", "complaint"),
+    [
+        ("regex", {"pattern": "nothing"}, "does not match 'nothing'"),
+        ("regex", {}, "needs a text under options, key 'pattern'"),
+        ("table", {"header": "nothing"}, "no table with a header like 'nothing'"),
+        ("json", {}, "is not valid JSON"),
+    ],
+)
+def test_generic_parsers_say_what_is_missing(
+    tmp_path: Path, parser: str, options: Any, complaint: str
+) -> None:
+    write(tmp_path, "f", "text\n")
+    with pytest.raises(ProgramError, match=complaint):
+        parse(parser, tmp_path / "f", options)
+
+
+def test_an_unknown_parser_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'table'"):
+        parse("tabel", tmp_path / "f", {})
+
+
+def test_json_may_be_entered_by_a_dotted_key(tmp_path: Path) -> None:
+    write(tmp_path, "f", '{"a": {"b": [1]}}')
+    assert parse("json", tmp_path / "f", {"key": "a.b"}) == [1]
+    with pytest.raises(ProgramError, match=r"has no key 'a\.c'"):
+        parse("json", tmp_path / "f", {"key": "a.c"})

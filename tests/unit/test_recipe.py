@@ -1,0 +1,229 @@
+"""Rules of recipes: validation, merging, substitution."""
+
+from __future__ import annotations
+
+import copy
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zwrap.errors import MessageError, RecipeError
+from zwrap.recipe import Recipe, drawing
+from zwrap.recipe.substitution import fill, substitute
+
+SOUND: dict[str, Any] = {
+    "start": [[1, {"a": 1}]],
+    "error": 4,
+    "1": {"queue": "one", "output": {"x": 2, "many": [2, 3], "none": None, "deep": {"y": 3}}},
+    "2": {"queue": "two", "output": 3},
+    "3": {"topic": "three"},
+    "4": {"queue": "errors"},
+}
+
+
+def test_a_recipe_is_normalised_as_python_workflows_does() -> None:
+    recipe = Recipe(SOUND)
+    assert recipe.error == [4]
+    assert recipe[2]["output"] == [3]
+    assert recipe[1]["output"]["x"] == 2
+    assert recipe.start == [(1, {"a": 1})]
+    assert set(recipe.nodes) == {1, 2, 3, 4}
+
+
+def test_a_recipe_goes_through_json_unchanged() -> None:
+    recipe = Recipe(SOUND)
+    assert Recipe(json.loads(recipe.to_json())) == recipe
+    assert recipe == recipe.to_json()
+    assert recipe == SOUND
+    assert recipe != {}
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"start": None}, "key 'start' must be a non-empty list"),
+        ({"start": []}, "key 'start' must be a non-empty list"),
+        ({"start": [[9, 0]]}, "key 'start', entry 0: node 9 does not exist"),
+        ({"start": [[1]]}, "key 'start', entry 0: [1] is not a [node, payload] pair"),
+        ({"0": {}}, "key '0' is neither a node number above 0, nor 'start', nor 'error'"),
+        ({"title": "x"}, "key 'title' is neither a node number"),
+        ({"5": ["list"]}, "node 5 is a list; an object is expected"),
+        ({"2": {"output": "3"}}, "node 2, key 'output': '3' is not a node number"),
+        ({"2": {"output": None}}, "node 2, key 'output': None is not"),
+        ({"2": {"output": 7}}, "node 2, key 'output': node 7 does not exist"),
+        ({"2": {"output": {"n": 7}}}, "node 2, key 'output', output 'n': node 7 does not exist"),
+        ({"2": {"output": [True]}}, "node 2, key 'output': True is not"),
+        ({"2": {"output": 3, "error": 8}}, "node 2, key 'error': node 8 does not exist"),
+        ({"error": 9}, "key 'error': node 9 does not exist"),
+        ({"error": {"a": 4}}, "key 'error': {'a': 4} is not a node number"),
+        ({"3": {"output": 1}}, "the nodes form a cycle: 1 -> 2 -> 3 -> 1"),
+        ({"3": {"error": 3}}, "the nodes form a cycle: 3 -> 3"),
+        ({"6": {"queue": "q"}}, "node 6 is reached from nowhere"),
+    ],
+)
+def test_every_complaint_names_node_and_key(change: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(RecipeError, match="Invalid recipe r: ") as caught:
+        Recipe({**SOUND, **change}, "r").validate()
+    assert complaint in str(caught.value)
+
+
+def test_all_complaints_are_listed_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe({"x": 1, "start": [[3, 0]], "1": []}).validate()
+    for part in ("key 'x' is", "node 3 does not exist", "node 1 is a list"):
+        assert part in str(caught.value)
+
+
+def test_an_empty_recipe_is_refused() -> None:
+    with pytest.raises(RecipeError, match="it is empty"):
+        Recipe({}).validate()
+
+
+def test_a_long_chain_needs_no_recursion() -> None:
+    nodes = {str(number): {"output": number + 1} for number in range(1, 5000)}
+    Recipe({"start": [[1, 0]], **nodes, "5000": {}}).validate()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"x"'])
+def test_a_file_that_is_no_recipe_is_refused_with_its_name(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "odd.json"
+    file.write_text(text)
+    with pytest.raises((RecipeError, MessageError), match=r"odd\.json"):
+        Recipe.from_file(file)
+
+
+def test_an_unreadable_file_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"/nowhere/x\.json cannot be read: No such file"):
+        Recipe.from_file(Path("/nowhere/x.json"))
+
+
+def test_merging_renumbers_the_second_and_changes_neither() -> None:
+    first, second = Recipe(SOUND), Recipe(SOUND)
+    before = first.as_dict()
+    merged = first.merged(second)
+    merged.validate()
+    assert first.as_dict() == second.as_dict() == before
+    assert set(merged.nodes) == set(range(1, 9))
+    assert merged[5]["output"] == {"x": 6, "many": [6, 7], "none": None, "deep": {"y": 7}}
+    assert merged.start == [(1, {"a": 1}), (5, {"a": 1})]
+    assert merged.error == [4, 8]
+
+
+def test_merging_with_an_empty_recipe_gives_the_other() -> None:
+    assert Recipe().merged(Recipe(SOUND)) == Recipe(SOUND)
+    assert Recipe(SOUND).merged(Recipe()) == Recipe(SOUND)
+
+
+def test_what_is_handed_out_is_a_copy() -> None:
+    definition = copy.deepcopy(SOUND)
+    recipe = Recipe(definition)
+    definition["1"]["queue"] = "changed"
+    recipe.nodes[1]["queue"] = "changed"
+    recipe.for_wire()["1"]["queue"] = "changed"
+    assert recipe[1]["queue"] == "one"
+
+
+class Sly:
+    secret = "seen"  # noqa: S105
+
+    def __str__(self) -> str:
+        return "sly"
+
+
+PARAMETERS: dict[str, Any] = {
+    "x": "X",
+    "n": 7,
+    "list": [1, "two"],
+    "dict": {"key": "value", "inner": [0, {"z": "deep"}]},
+    "USER": "me",
+    "sly": Sly(),
+    "width": 6,
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "filled"),
+    [
+        # What str.format gives, is given.
+        ("plain", "plain"),
+        ("{x}", "X"),
+        ("a {x} b {n} c", "a X b 7 c"),
+        ("{n:05d}", "00007"),
+        ("{x!r}", "'X'"),
+        ("{n:{width}d}", "     7"),
+        ("{dict[key]}", "value"),
+        ("{list[1]}", "two"),
+        ("{dict[inner][1][z]}", "deep"),
+        ("{{x}}", "{x}"),
+        ("{{{x}}}", "{X}"),
+        ("{sly}", "sly"),
+        ("${HOME}", "${HOME}"),
+        ("${USER}", "$me"),
+        # What str.format would refuse, stays.
+        ("{}", "{}"),
+        ("{0}", "{0}"),
+        ("{", "{"),
+        ("}", "}"),
+        ("{x} and {", "X and {"),
+        ("find . -exec ls {} ; # {x}", "find . -exec ls {} ; # X"),
+        ("awk '{print $1}' {x}", "awk '{print $1}' X"),
+        ('{"a": {"b": "{x}"}}', '{"a": {"b": "X"}}'),
+        ("{unknown}", "{unknown}"),
+        ("{unknown[a]}", "{unknown[a]}"),
+        ("{unknown:03d}", "{unknown:03d}"),
+        ("{unknown!r:>4}", "{unknown!r:>4}"),
+        ("{dict[missing]}", "{dict[missing]}"),
+        ("{list[9]}", "{list[9]}"),
+        ("{list[two]}", "{list[two]}"),
+        ("{x:d}", "{x:d}"),
+        # Attributes are never looked at.
+        ("{sly.secret}", "{sly.secret}"),
+        ("{x.__class__.__mro__}", "{x.__class__.__mro__}"),
+        ("{dict[key].__class__}", "{dict[key].__class__}"),
+    ],
+)
+def test_filling_in(text: str, filled: str) -> None:
+    assert fill(text, PARAMETERS) == filled
+
+
+@given(st.text(alphabet="{}x[]!:.0 n", max_size=12))
+def test_no_text_can_raise(text: str) -> None:
+    fill(text, PARAMETERS)
+
+
+@given(st.text(alphabet=string.ascii_letters + "{}", max_size=12))
+def test_whatever_str_format_fills_in_is_filled_in_so(text: str) -> None:
+    parameters = {name: f"<{name}>" for name in ("a", "b", "ab")}
+    try:
+        expected = text.format(**parameters)
+    except (KeyError, ValueError, IndexError):
+        return
+    assert fill(text, parameters) == expected
+
+
+def test_replace_inserts_a_copy_of_the_structure() -> None:
+    value = substitute({"k": "{$REPLACE:dict}", "m": "{$REPLACE:missing}"}, PARAMETERS)
+    assert value == {"k": PARAMETERS["dict"], "m": None}
+    assert value["k"] is not PARAMETERS["dict"]
+    assert value["k"]["inner"] is not PARAMETERS["dict"]["inner"]
+
+
+def test_keys_and_queues_are_filled_in_and_the_input_stays() -> None:
+    definition = {"start": [[1, "{x}"]], "1": {"queue": "{x}", "parameters": {"{n}": ["{x}", 1]}}}
+    before = copy.deepcopy(definition)
+    recipe = Recipe(definition).apply_parameters(PARAMETERS)
+    assert recipe[1] == {"queue": "X", "parameters": {"7": ["X", 1]}}
+    assert recipe.start == [(1, "X")]
+    assert definition == before
+
+
+def test_the_picture_names_every_node_and_output() -> None:
+    text = drawing.dot(Recipe(SOUND, 'odd "name"'))
+    assert text.startswith('digraph "odd \\"name\\"" {')
+    for piece in ('1 -> 2 [label="x"]', '1 -> 3 [label="deep.y"]', 'label="4 · queue errors"'):
+        assert piece in text

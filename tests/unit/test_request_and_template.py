@@ -1,0 +1,202 @@
+"""Rules on the way from a recipe step to a job script."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.envelope import Envelope
+from zwrap.errors import RequestError, TemplateError, UnknownNameError
+from zwrap.job import JobRequest, seconds
+from zwrap.recipe import Recipe
+from zwrap.request import prepare, replace_variable
+from zwrap.template import Templates
+
+GOLDEN = Path(__file__).parent / "golden"
+NASTY = "/a b/it's \"q\" $HOME `id` \\ {x}\nnext"
+
+
+def envelope(cluster: object = None, **parameters: Any) -> Envelope:
+    cluster = {"commands": "run", **cluster} if isinstance(cluster, dict) else cluster
+    node = {
+        "queue": "cluster.submission",
+        "wrapper": {"task_information": "a task"},
+        "parameters": {"cluster": cluster or {"commands": "run"}, "workingdir": "/w", **parameters},
+    }
+    recipe = Recipe({"start": [[1, []]], "1": {"queue": "x", "output": 2}, "2": node})
+    return Envelope(recipe, 2, environment={"ID": "guid"}, path=[1])
+
+
+def test_every_resource_key_is_understood_also_as_text() -> None:
+    block = {
+        "scheduler": "other", "job_name": "my job!", "environment": {"A": 1},
+        "partition": "p", "account": "a", "qos": "q", "nodes": "1", "tasks": 2,
+        "cpus_per_task": "3", "memory_per_node": 4, "min_memory_per_cpu": 5, "gpus": 6,
+        "gpus_per_node": 7, "time_limit": "1:00:01", "exclusive": True, "constraints": "c",
+        "prefer": "x", "commands": ["one", "two"],
+    }  # fmt: skip
+    request = prepare(envelope(block), "tok-1", "local").request
+    assert (request.cluster, request.job_name, request.commands) == ("other", "my_job_", "one\ntwo")
+    assert request.environment == {"A": "1"}
+    resources = request.resources
+    assert (resources.nodes, resources.tasks, resources.cpus_per_task) == (1, 2, 3)
+    assert (resources.memory_mib, resources.memory_per_cpu_mib) == (4, 5)
+    assert (resources.gpus, resources.gpus_per_node) == (6, 7)
+    assert (resources.walltime_s, resources.exclusive) == (3601, True)
+    assert request.full_name == "my_job_.tok-1"
+
+
+def test_defaults_are_the_site_s_cluster_and_the_attempt_s_directory() -> None:
+    request = prepare(envelope(), "tok-1", "local").request
+    assert request.cluster == "local"
+    assert request.job_name == "a_task"
+    assert request.job_directory == Path("/w/.zwrap/tok-1")
+    assert request.standard_output == Path("/w/.zwrap/tok-1/job.out")
+
+
+@pytest.mark.parametrize("key", ["recipewrapper", "wrapper"])
+def test_the_envelope_is_written_where_either_key_says(key: str) -> None:
+    prepared = prepare(envelope({"commands": "wrap $RECIPEWRAP"}, **{key: "sub/rw"}), "t-1", "x")
+    assert prepared.request.commands == "wrap /w/sub/rw"
+    content = prepared.files[Path("/w/sub/rw")]
+    assert Envelope.from_body(__import__("json").loads(content)).pointer == 2
+
+
+def test_all_four_tokens_are_replaced_and_their_files_written() -> None:
+    commands = "$RECIPEWRAP ${RECIPEENV} $RECIPEFILE $RECIPEPOINTER $RECIPEPOINTERS"
+    prepared = prepare(envelope({"commands": commands}), "t-1", "x")
+    where = "/w/.zwrap/t-1"
+    assert prepared.request.commands == (
+        f"{where}/envelope.json {where}/environment.json {where}/recipe.json 2 $RECIPEPOINTERS"
+    )
+    assert prepared.files[Path(where, "environment.json")] == b'{"ID":"guid"}'
+    assert Recipe.from_json(prepared.files[Path(where, "recipe.json")])[2]["queue"]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "parameters", "complaint"),
+    [
+        ({}, {"workingdir": "relative"}, "key 'workingdir' is 'relative'; an absolute path"),
+        ({}, {"workingdir": None}, "key 'workingdir' is None"),
+        ("text", {}, "node 2, parameters, key 'cluster': an object with at least 'commands'"),
+        ({"commands": ""}, {}, "key 'commands' is empty"),
+        ({"commands": 7}, {}, r"\$.commands"),
+        ({"nodes": 0}, {}, r"Expected `int` >= 1 - at `\$.nodes`"),
+        ({"time_limit": "soon"}, {}, "key 'time_limit' is 'soon'; a duration above 0"),
+        ({"array": "1-3"}, {}, "key 'array' cannot be honoured: one message is one job"),
+        ({"partitoin": "x"}, {}, "Unknown key 'partitoin'.*Did you mean 'partition'"),
+    ],
+)
+def test_each_fault_names_the_key(cluster: Any, parameters: Any, complaint: str) -> None:
+    with pytest.raises((RequestError, UnknownNameError), match=complaint):
+        prepare(envelope(cluster, **parameters), "t-1", "local")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (90, 90), ("90", 90), ("1:30", 90), ("2:00:00", 7200), ("1-00:00:00", 86400), (1.5, 1),
+    ],
+)  # fmt: skip
+def test_durations(text: object, expected: int) -> None:
+    assert seconds(text, "x") == expected
+
+
+@pytest.mark.parametrize("text", [0, -1, "", "x", None, True, "1:2:3:4", "0:00"])
+def test_no_durations(text: object) -> None:
+    with pytest.raises(RequestError, match="x is .*a duration above 0 is expected"):
+        seconds(text, "x")
+
+
+@pytest.mark.parametrize("around", ["%s", '"%s"', "'%s'", 'x"y"%s', "'a'\"b %s\"", "\\\"%s"])
+@pytest.mark.parametrize("value", ["/plain/path", NASTY])
+def test_a_path_arrives_whole_whatever_the_quotes_around_its_token(around: str, value: str) -> None:
+    """Judged by the shell itself: the replaced text prints what a real variable would print."""
+    command = "printf %s " + around.replace("%s", "$RECIPEWRAP")
+    text = replace_variable(command, "RECIPEWRAP", value)
+    printed = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True)
+    marker = subprocess.run(
+        ["bash", "-c", "printf %s " + around.replace("%s", "@")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert printed.stdout == marker.stdout.replace("@", value)
+
+
+def request(**values: Any) -> JobRequest:
+    defaults: dict[str, Any] = {
+        "cluster": "local",
+        "job_name": "name",
+        "token": "tok-1",
+        "working_directory": Path("/w"),
+        "job_directory": Path("/w/.zwrap/tok-1"),
+        "commands": "true",
+        "standard_output": Path("/o"),
+        "standard_error": Path("/e"),
+    }
+    return JobRequest(**{**defaults, **values})
+
+
+def test_the_local_script_is_as_agreed() -> None:
+    script = Templates().render(
+        "local.sh.j2",
+        request(
+            working_directory=Path("/data/it's here"),
+            environment={"ZWRAP_TOKEN": "tok-1", "A": "two words"},
+            commands="echo $A\nzocalo.wrap --wrap x",
+        ),
+    )
+    golden = GOLDEN / "local.sh"
+    assert script == golden.read_text(), f"rendered differently from {golden}"
+
+
+def test_nothing_in_a_value_is_run(tmp_path: Path) -> None:
+    directory = tmp_path / "a b'c\"d$HOME`touch x`\nnewline"
+    directory.mkdir()
+    script = Templates().render(
+        "local.sh.j2",
+        request(
+            working_directory=directory,
+            job_name="$(touch y)\nrm -rf x",
+            environment={"V": NASTY},
+            commands='pwd; printf %s "$V"',
+        ),
+    )
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{directory}\n{NASTY}"
+    assert ran.stderr == ""
+    assert list(directory.iterdir()) == []
+
+
+def test_a_site_template_extends_a_block_and_keeps_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "local.sh.j2").write_text(
+        '{% extends "zwrap/local.sh.j2" %}\n'
+        "{% block setup %}\nmodule load {{ cluster }}\n{% endblock %}\n"
+    )
+    script = Templates(tmp_path).render("local.sh.j2", request(environment={"A": "b"}))
+    assert "module load local\n" in script
+    assert "export A=b\n" in script
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{{ unknown }}", "Template local.sh.j2 cannot be rendered: 'unknown' is undefined"),
+        ("line\n{% if %}", "Template .*local.sh.j2, line 2: "),
+        ("{{ job_name | directive }}", "Template local.sh.j2: 'a\\\\nb' cannot stand on a dir"),
+        ("{{ 'A-B' | variable }}", "is no name of an environment variable"),
+        ("{{ ''.__class__ }}", "cannot be rendered: .*is unsafe"),
+        ('{% extends "zwrap/locl.sh.j2" %}', "Unknown template 'zwrap/locl.sh.j2'"),
+    ],
+)
+def test_a_faulty_site_template_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "local.sh.j2").write_text(text)
+    with pytest.raises((TemplateError, UnknownNameError), match=complaint):
+        Templates(tmp_path).render("local.sh.j2", request(job_name="a\nb"))
+
+
+def test_an_unknown_template_is_answered_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'local.sh.j2'"):
+        Templates().render("locl.sh.j2", request())
