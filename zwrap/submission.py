@@ -79,6 +79,7 @@ def submit_once(
     RejectedError: the batch system will not have it. UnknownOutcomeError: it is not known yet
     whether the job is there; come again after `retry_after_s`.
     """
+    question = scheduler.submit(request, script)  # refuses what cannot be expressed
     row, is_new = ledger.intend(attempt)
     if row.state == SUBMITTED and row.job_id:
         return row.job_id
@@ -92,7 +93,7 @@ def submit_once(
                 f"Another submitter is about to submit {row.token}.",
                 retry_after_s=scheduler.settle_s,
             )
-    answer = ask(scheduler.submit(request, script))
+    answer = ask(question)
     if isinstance(answer, Accepted):
         ledger.record(row.token, SUBMITTED, job_id=answer.job_id)
         return answer.job_id

@@ -19,6 +19,7 @@ A file of another name, put there by a foreign filer producer, is a message with
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -390,6 +391,8 @@ def make_directory(path: Path) -> None:
                 with contextlib.suppress(FileExistsError):
                     directory.mkdir()
                     directory.chmod(DIRECTORY_MODE)
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path))
     except OSError as error:
         raise ConfigurationError(
             f"The spool directory {path} cannot be made: {error.strerror}. "

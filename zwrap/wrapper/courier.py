@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zwrap import mover
-from zwrap.errors import TemporaryError, TransportError, ZwrapError
+from zwrap.errors import TransportError, ZwrapError
 from zwrap.host import host_id
 from zwrap.message import Outgoing
 from zwrap.transport import Transport
@@ -47,7 +47,7 @@ class Courier:
         self._status = status
         self._wake = threading.Event()
         self._unkept: deque[Outgoing] = deque()
-        self._ending = False
+        self._ending = self._all_sent = False
         self._pause_s = RETRY_FIRST_S
         self._transport: Transport | None = None
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
@@ -72,7 +72,7 @@ class Courier:
         self._ending = True
         self._wake.set()
         self._thread.join(wait_s)
-        return not self._thread.is_alive()
+        return self._all_sent
 
     def _run(self) -> None:
         beat_at = float("-inf")
@@ -85,6 +85,7 @@ class Courier:
                 beat_at = time.monotonic()
                 self._heartbeat()
             if ending and sent:
+                self._all_sent = True
                 break
             wait_s = max(0.0, beat_at + INTERVAL_S - time.monotonic()) if sent else self._pause_s
             self._wake.wait(min(wait_s, self._pause_s) if ending else wait_s)
@@ -102,7 +103,7 @@ class Courier:
             while self._unkept:
                 self._transport.commit([self._unkept[0]])
                 self._unkept.popleft()
-        except (TransportError, TemporaryError, OSError) as error:
+        except (ZwrapError, OSError) as error:
             log.warning("Messages stay in the outbox %s: %s", self._outlet.path, error)
             self._pause_s = min(self._pause_s * 2, RETRY_LAST_S)
             return False

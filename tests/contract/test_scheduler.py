@@ -1,0 +1,202 @@
+"""The contract that every batch system keeps, on the real one. One harness per system."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.errors import RequestError, UnreachableError
+from zwrap.job import JobRequest, JobStatus, Resources, State
+from zwrap.scheduler import Accepted, Rejected, Reply, Scheduler, Unknown
+from zwrap.submission import ask, load_scheduler, scheduler_names
+
+END_S = 30.0
+
+
+@pytest.fixture(params=["local"])
+def scheduler(request: pytest.FixtureRequest) -> Iterator[Scheduler]:
+    system = load_scheduler(request.param)
+    yield system
+    left = ask(system.states())
+    if left:
+        ask(system.cancel(list(left)))
+        wait_until(lambda: not ask(system.states()))
+
+
+def wait_until(condition: Any, seconds: float = END_S) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+    return result
+
+
+def request_in(directory: Path, **values: Any) -> JobRequest:
+    token = f"{uuid.uuid4().hex}-1"
+    return JobRequest(
+        **{
+            "cluster": "test",
+            "job_name": "job",
+            "token": token,
+            "working_directory": directory,
+            "job_directory": directory,
+            "commands": "",
+            "standard_output": directory / "out",
+            "standard_error": directory / "err",
+            **values,
+        }
+    )
+
+
+def submit(scheduler: Scheduler, request: JobRequest, commands: str) -> str:
+    answer = ask(scheduler.submit(request, f"#!/bin/bash\n{commands}\n"))
+    assert isinstance(answer, Accepted), answer
+    return answer.job_id
+
+
+def ended(scheduler: Scheduler, job_id: str) -> JobStatus:
+    status: JobStatus = wait_until(lambda: ask(scheduler.accounting([job_id])).get(job_id))
+    return status
+
+
+def test_a_job_runs_in_its_directory_and_ends_with_its_exit_code(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
+    request = request_in(tmp_path)
+    job_id = submit(scheduler, request, "pwd; echo oops >&2; exit 3")
+    status = ended(scheduler, job_id)
+    assert (status.state, status.exit_code, status.name) == (State.FAILED, 3, request.full_name)
+    assert (tmp_path / "out").read_text() == f"{tmp_path}\n"
+    assert (tmp_path / "err").read_text() == "oops\n"
+
+
+def test_a_job_that_succeeds_is_completed(scheduler: Scheduler, tmp_path: Path) -> None:
+    status = ended(scheduler, submit(scheduler, request_in(tmp_path), "true"))
+    assert (status.state, status.exit_code) == (State.COMPLETED, 0)
+
+
+def test_a_job_killed_by_a_signal_says_which(scheduler: Scheduler, tmp_path: Path) -> None:
+    status = ended(scheduler, submit(scheduler, request_in(tmp_path), "kill -9 $$"))
+    assert (status.state, status.signal) == (State.FAILED, 9)
+
+
+def test_a_live_job_is_listed_and_found_by_its_token(scheduler: Scheduler, tmp_path: Path) -> None:
+    request = request_in(tmp_path)
+    job_id = submit(scheduler, request, "sleep 60")
+    wait_until(lambda: ask(scheduler.states())[job_id].state is State.RUNNING)
+    assert [status.job_id for status in ask(scheduler.find(request.token))] == [job_id]
+    assert ask(scheduler.find(f"{uuid.uuid4().hex}-1")) == []
+    assert ask(scheduler.accounting([job_id])) == {}
+
+
+def test_an_ended_job_is_gone_from_the_list_and_still_found(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
+    request = request_in(tmp_path)
+    job_id = submit(scheduler, request, "true")
+    ended(scheduler, job_id)
+    assert job_id not in ask(scheduler.states())
+    assert [status.job_id for status in ask(scheduler.find(request.token))] == [job_id]
+
+
+def test_a_cancelled_job_ends_with_its_descendants(scheduler: Scheduler, tmp_path: Path) -> None:
+    job_id = submit(scheduler, request_in(tmp_path), "sleep 60 & echo $! >pid; wait")
+    pid = int(wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+    ask(scheduler.cancel([job_id]))
+    assert ended(scheduler, job_id).state is State.CANCELLED
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_job_cancelled_before_it_starts_never_starts(
+    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "1")
+    submit(scheduler, request_in(tmp_path), "sleep 60")
+    job_id = submit(scheduler, request_in(tmp_path), "touch started")
+    ask(scheduler.cancel([job_id]))
+    assert ended(scheduler, job_id).state is State.CANCELLED
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_job_past_its_time_limit_is_ended_and_says_so(
+    scheduler: Scheduler, tmp_path: Path
+) -> None:
+    request = request_in(tmp_path, resources=Resources(walltime_s=1))
+    assert ended(scheduler, submit(scheduler, request, "sleep 60")).state is State.TIMEOUT
+
+
+def test_no_more_jobs_run_than_there_are_processors(
+    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "2")
+    script = "echo + >>log; sleep 0.3; echo - >>log"
+    jobs = [submit(scheduler, request_in(tmp_path), script) for _ in range(5)]
+    for job_id in jobs:
+        ended(scheduler, job_id)
+    running = highest = 0
+    for line in (tmp_path / "log").read_text().split():
+        running += 1 if line == "+" else -1
+        highest = max(highest, running)
+    assert highest == 2
+
+
+def test_the_job_sees_nothing_of_the_submitting_process(
+    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/secret")
+    monkeypatch.setenv("MY_SECRET", "secret")
+    ended(scheduler, submit(scheduler, request_in(tmp_path), "env"))
+    assert "secret" not in (tmp_path / "out").read_text().lower()
+
+
+def test_a_missing_working_directory_is_a_refusal(scheduler: Scheduler, tmp_path: Path) -> None:
+    answer = ask(scheduler.submit(request_in(tmp_path / "gone"), "true"))
+    assert isinstance(answer, Rejected)
+    assert "gone does not exist" in answer.reason
+
+
+def test_what_cannot_be_expressed_is_refused(scheduler: Scheduler, tmp_path: Path) -> None:
+    for resources in (Resources(gpus=1), Resources(exclusive=True), Resources(constraints="x")):
+        with pytest.raises(RequestError, match="cannot give"):
+            scheduler.submit(request_in(tmp_path, resources=resources), "true")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=None, error="no answer"),
+        Reply(status=1, output="[]"),
+        Reply(status=0, output=""),
+        Reply(status=0, output="[{}]"),
+    ],
+)
+def test_an_empty_or_failed_reply_is_never_an_answer(scheduler: Scheduler, reply: Reply) -> None:
+    for question in (scheduler.states(), scheduler.find("t"), scheduler.accounting(["1"])):
+        with pytest.raises(UnreachableError):
+            question.read(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(status=0, output="17\n"), Accepted),
+        (Reply(status=100, error="no"), Rejected),
+        (Reply(status=None, error="timeout"), Unknown),
+        (Reply(status=0, output=""), Unknown),
+        (Reply(status=-9), Unknown),
+    ],
+)
+def test_a_submission_has_three_outcomes(
+    scheduler: Scheduler, tmp_path: Path, reply: Reply, kind: type
+) -> None:
+    question = scheduler.submit(request_in(tmp_path), "true")
+    assert isinstance(question.read(reply), kind)
+
+
+def test_the_installed_batch_systems_are_found_by_name() -> None:
+    assert "local" in scheduler_names()

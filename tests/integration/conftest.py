@@ -1,0 +1,136 @@
+"""A site on the embedded default: a spool, and the commands as a user runs them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.transport.spool import SpoolTransport
+
+BIN = Path(sys.executable).parent
+
+
+class Site:
+    """One spool, one state directory, and processes that end with the test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.spool = directory / "spool"
+        self.recipes = directory / "recipes"
+        self.recipes.mkdir()
+        self.config = directory / "site.yml"
+        self.settings: dict[str, Any] = {"zocalo.recipe_directory": str(self.recipes)}
+        self.processes: list[subprocess.Popen[str]] = []
+        self.write_config()
+
+    def write_config(self) -> None:
+        self.config.write_text(
+            "version: 1\n"
+            "environments: {default: [store, files]}\n"
+            f"store: {json.dumps({'plugin': 'storage', **self.settings})}\n"
+            f"files: {json.dumps({'plugin': 'spool', 'path': str(self.spool)})}\n"
+        )
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+        return {
+            **kept,
+            "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+            "ZOCALO_CONFIG": str(self.config),
+            "ZWRAP_STATE": str(self.directory / "state"),
+            **{key: value for key, value in os.environ.items() if key.startswith("ZWRAP_LOCAL")},
+        }
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen[str]:
+        environment = {**self.environment(), **options.pop("env", {})}
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=options.pop("cwd", self.directory),
+            **options,
+        )
+        self.processes.append(process)
+        return process
+
+    def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        process = self.start(*command, **options)
+        output, error = process.communicate(timeout=60)
+        assert "Traceback" not in error, error
+        return subprocess.CompletedProcess(command, process.returncode, output, error)
+
+    def service(self, name: str, *options: str) -> subprocess.Popen[str]:
+        log = (self.directory / f"{name}.log").open("a")
+        environment = self.environment()
+        process = subprocess.Popen(
+            ["zocalo.service", "-s", name, *options], env=environment, text=True, stderr=log
+        )
+        self.processes.append(process)
+        return process
+
+    def transport(self) -> SpoolTransport:
+        return SpoolTransport(self.spool)
+
+    def take(self, queue: str, count: int = 1, seconds: float = 30) -> list[Any]:
+        """Bodies of the next messages of a queue."""
+        transport = self.transport()
+        transport.subscribe(queue, prefetch=count)
+        deadline = time.monotonic() + seconds
+        bodies = []
+        while len(bodies) < count and time.monotonic() < deadline:
+            if delivery := transport.receive(0.2):
+                bodies.append(delivery.message.body)
+                delivery.ack()
+        transport.close()
+        assert len(bodies) == count, f"{len(bodies)} of {count} messages on {queue}; {self.logs()}"
+        return bodies
+
+    def dead_letters(self, queue: str) -> list[str]:
+        return [reason for _, reason in self.transport().queue(queue).dead_letters()]
+
+    def logs(self) -> str:
+        return "\n".join(log.read_text()[-3000:] for log in self.directory.glob("*.log"))
+
+    def end(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGKILL)
+            process.communicate()
+        directory = self.directory / "state" / "localbatch"
+        if directory.exists():
+            command = [sys.executable, "-m", "zwrap.localbatch", "--directory", str(directory)]
+            listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=True)
+            for job in json.loads(listed.stdout):
+                subprocess.run([*command, "cancel", job["job_id"]], check=True)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., Any]:
+    def wait(condition: Callable[[], Any], seconds: float = 20) -> Any:
+        deadline = time.monotonic() + seconds
+        while not (result := condition()):
+            assert time.monotonic() < deadline, "waited too long"
+            time.sleep(0.02)
+        return result
+
+    return wait

@@ -1,0 +1,179 @@
+"""Rules of exactly one submission, with a batch system that can be made to misbehave."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.errors import ConfigurationError, RejectedError, UnknownOutcomeError, UnreachableError
+from zwrap.job import JobRequest, JobStatus, State
+from zwrap.ledger import Attempt, Ledger
+from zwrap.scheduler import Accepted, Command, Question, Rejected, Submission, Unknown
+from zwrap.submission import run, submit_once
+
+
+class Moody:
+    """A batch system that answers as it is told, and remembers what it really took."""
+
+    settle_s = 0.2
+
+    def __init__(self) -> None:
+        self.answers: list[Submission | BaseException] = []
+        self.taken: list[str] = []
+        self.reachable = True
+        self.takes_before_failing = True
+
+    def submit(self, request: JobRequest, script: str) -> Question[Submission]:
+        def read(reply: object) -> Submission:
+            answer = self.answers.pop(0) if self.answers else Accepted(str(len(self.taken) + 1))
+            if isinstance(answer, Accepted) or self.takes_before_failing:
+                self.taken.append(request.token)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        return Question(NOTHING, read)
+
+    def find(self, token: str) -> Question[list[JobStatus]]:
+        def read(reply: object) -> list[JobStatus]:
+            if not self.reachable:
+                raise UnreachableError("down")
+            return [
+                JobStatus(job_id=str(number), name=f"n.{taken}", state=State.PENDING)
+                for number, taken in enumerate(self.taken, 1)
+                if taken == token
+            ]
+
+        return Question(NOTHING, read)
+
+
+NOTHING = Command(argv=["true"])
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger.in_file(tmp_path / "ledger.sqlite")
+    yield opened
+    opened.close()
+
+
+def submitted(ledger: Ledger, system: Any, token: str = "t-1") -> str:
+    attempt = Attempt(
+        token=token, recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d"
+    )
+    request = JobRequest(
+        cluster="c",
+        job_name="n",
+        token=token,
+        working_directory=Path("/"),
+        job_directory=Path("/d"),
+        commands="",
+        standard_output=Path("/o"),
+        standard_error=Path("/e"),
+    )
+    return submit_once(ledger, system, request, "script", attempt)
+
+
+def test_submitting_again_gives_the_same_job(ledger: Ledger) -> None:
+    system = Moody()
+    assert submitted(ledger, system) == submitted(ledger, system) == "1"
+    assert system.taken == ["t-1"]
+
+
+def test_another_attempt_is_another_job(ledger: Ledger) -> None:
+    system = Moody()
+    assert [submitted(ledger, system, token) for token in ("t-1", "t-2")] == ["1", "2"]
+
+
+def test_a_refusal_is_final_and_remembered(ledger: Ledger) -> None:
+    system = Moody()
+    system.takes_before_failing = False
+    system.answers = [Rejected("bad partition")]
+    for _ in range(2):
+        with pytest.raises(RejectedError, match="bad partition"):
+            submitted(ledger, system)
+    assert system.taken == []
+
+
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("answer", [Unknown("timeout"), KeyboardInterrupt()], ids=["?", "crash"])
+def test_after_an_unknown_outcome_the_job_is_looked_up_before_anything_else(
+    ledger: Ledger, answer: Any, taken: bool
+) -> None:
+    system = Moody()
+    system.takes_before_failing = taken
+    system.answers = [answer]
+    with pytest.raises((UnknownOutcomeError, KeyboardInterrupt)):
+        submitted(ledger, system)
+    with pytest.raises(UnknownOutcomeError, match="may still be under way") as caught:
+        submitted(ledger, system)
+    time.sleep(caught.value.retry_after_s or 0)
+    assert submitted(ledger, system) == "1"
+    assert system.taken == ["t-1"]
+
+
+def test_while_the_batch_system_cannot_be_asked_nothing_is_submitted(ledger: Ledger) -> None:
+    system = Moody()
+    system.answers = [Unknown("timeout")]
+    with pytest.raises(UnknownOutcomeError):
+        submitted(ledger, system)
+    system.reachable = False
+    time.sleep(0.3)
+    with pytest.raises(UnreachableError):
+        submitted(ledger, system)
+    assert system.taken == ["t-1"]
+
+
+def test_of_two_submitters_only_one_tries_again(ledger: Ledger) -> None:
+    attempt = Attempt(
+        token="t-1", recipe_id=None, step=None, cluster="c", job_name="n", job_directory="/d"
+    )
+    row, is_new = ledger.intend(attempt)
+    assert is_new
+    assert ledger.intend(attempt) == (row, False)
+    assert [ledger.try_again(row), ledger.try_again(row)] == [True, False]
+
+
+def test_the_ledger_outlives_its_process(ledger: Ledger, tmp_path: Path) -> None:
+    submitted(ledger, Moody())
+    [row] = Ledger.in_file(tmp_path / "ledger.sqlite").all()
+    assert (row.token, row.job_id, row.state, row.recipe_id) == ("t-1", "1", "submitted", "r")
+
+
+def test_a_ledger_on_a_network_filesystem_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zwrap.ledger.filesystem_of", lambda path: "nfs4")
+    with pytest.raises(ConfigurationError, match=r"network filesystem \(nfs4\).*ZWRAP_STATE"):
+        Ledger.in_file(tmp_path / "ledger.sqlite")
+
+
+def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
+    script = f"sleep 60 & echo $! >{tmp_path}/pid; wait"
+    reply = run(Command(argv=["/bin/sh", "-c", script], timeout_s=0.5))
+    assert reply.status is None
+    assert "no answer from /bin/sh within 0.5 s" in reply.error
+    pid = (tmp_path / "pid").read_text().strip()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_command_that_is_not_there_is_no_answer() -> None:
+    reply = run(Command(argv=["/nowhere/sbatch"]))
+    assert (reply.status, reply.error) == (
+        None,
+        "/nowhere/sbatch cannot be run: No such file or directory",
+    )
+
+
+def test_a_command_gets_its_input_and_returns_its_output() -> None:
+    argv = [sys.executable, "-c", "import sys; sys.stdout.write(sys.stdin.read()); sys.exit(4)"]
+    reply = run(Command(argv=argv, stdin="text"))
+    assert (reply.status, reply.output) == (4, "text")
