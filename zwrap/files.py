@@ -87,7 +87,7 @@ class FilesystemClock:
     """
 
     def __init__(self, directory: Path, trust_s: float = 30.0) -> None:
-        self._file = directory / f".clock-{this_process()}"
+        self._directory = directory
         self._trust_s = trust_s
         self._read_at = float("-inf")
         self._offset_ns = 0
@@ -96,11 +96,11 @@ class FilesystemClock:
         """Nanoseconds since the epoch, by the filesystem."""
         monotonic_ns = time.monotonic_ns()
         if monotonic_ns / 1e9 - self._read_at > self._trust_s:
-            self._file.touch()
-            self._offset_ns = self._file.stat().st_mtime_ns - monotonic_ns
+            probe = _scratch(self._directory / "clock")
+            probe.touch()
+            self._offset_ns = probe.stat().st_mtime_ns - monotonic_ns
             self._read_at = monotonic_ns / 1e9
-            with contextlib.suppress(FileNotFoundError):
-                self._file.unlink()
+            probe.unlink(missing_ok=True)
         return monotonic_ns + self._offset_ns
 
     def now(self) -> float:

@@ -72,11 +72,9 @@ class Site:
         return subprocess.CompletedProcess(command, process.returncode, output, error)
 
     def service(self, name: str, *options: str) -> subprocess.Popen[str]:
-        log = (self.directory / f"{name}.log").open("a")
-        environment = self.environment()
-        process = subprocess.Popen(
-            ["zocalo.service", "-s", name, *options], env=environment, text=True, stderr=log
-        )
+        command = ["zocalo.service", "-s", name, *options]
+        with (self.directory / f"{name}.log").open("a") as log:
+            process = subprocess.Popen(command, env=self.environment(), text=True, stderr=log)
         self.processes.append(process)
         return process
 

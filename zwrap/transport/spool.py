@@ -106,7 +106,7 @@ class SpoolTransport(Transport):
         while not self._closed.wait(RENEW_S):
             with self._lock:
                 for name in self._prefetch:
-                    with contextlib.suppress(OSError, ConfigurationError):
+                    with contextlib.suppress(OSError, TransportError):
                         self._queues[name].keep_lease()
 
     def subscribe_topic(self, topic: str) -> None:

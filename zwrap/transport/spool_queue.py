@@ -30,7 +30,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from zwrap.errors import ConfigurationError, QueueFullError, TransportError
+from zwrap.errors import QueueFullError, TransportError
 from zwrap.files import FilesystemClock, sync_directory, write_all
 from zwrap.host import ProcessIdentity, host_name, is_alive, this_process
 
@@ -145,13 +145,19 @@ class SpoolQueue:
     def put(self, contents: Sequence[bytes], *, delay_s: float = 0, expires_s: float = 0) -> None:
         """Add messages; they wait, whole and in this order, when this returns."""
         self._wait_for_room(len(contents))
-        names = [self._new_name(delay_s, expires_s) for _ in contents]
-        for name, content in zip(names, contents, strict=True):
-            self._write(self._tmp + name, content)
-        for name in names:
-            os.rename(self._tmp + name, self._incoming + name)
-        if self.durable:
-            sync_directory(self._incoming)
+        try:
+            names = [self._new_name(delay_s, expires_s) for _ in contents]
+            for name, content in zip(names, contents, strict=True):
+                self._write(self._tmp + name, content)
+            for name in names:
+                os.rename(self._tmp + name, self._incoming + name)
+            if self.durable:
+                sync_directory(self._incoming)
+        except OSError as error:
+            raise TransportError(
+                f"The message cannot be written to {self.path}: {error.strerror}. It can be sent "
+                "again when there is space and permission."
+            ) from None
 
     def _new_name(self, delay_s: float, expires_s: float) -> str:
         self._last_ns = max(self._last_ns + 1, self._clock.now_ns())
@@ -163,23 +169,16 @@ class SpoolQueue:
         return str(Name(name, 1, due_ms, end_ms))
 
     def _write(self, path: str, content: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         try:
-            descriptor = os.open(
-                path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE
-            )
-            try:
-                write_all(descriptor, content)
-                if self.durable:
-                    os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            raise TransportError(
-                f"The message cannot be written to {self.path}: {error.strerror}. "
-                "Nothing was sent; it can be sent again when there is space and permission."
-            ) from None
+            write_all(descriptor, content)
+            if self.durable:
+                os.fsync(descriptor)
+        except OSError:
+            self._remove(path)
+            raise
+        finally:
+            os.close(descriptor)
 
     def _wait_for_room(self, count: int) -> None:
         """Back-pressure: count the queue only when the last count allows no more messages."""
@@ -274,7 +273,7 @@ class SpoolQueue:
         try:
             self._write(scratch, reason.rstrip().encode() + b"\n")
             os.rename(scratch, target + REASON_SUFFIX)
-        except TransportError:  # a full disk must not keep a bad message in the way
+        except OSError:  # a full disk must not keep a bad message in the way
             log.error("The reason of dead letter %s could not be written: %s", target, reason)
         with contextlib.suppress(FileNotFoundError):
             os.rename(claimed.path, target)
@@ -394,7 +393,7 @@ def make_directory(path: Path) -> None:
         if not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path))
     except OSError as error:
-        raise ConfigurationError(
+        raise TransportError(
             f"The spool directory {path} cannot be made: {error.strerror}. "
             "Choose a directory that you may write to (ZWRAP_SPOOL, or plugin 'spool', key 'path')."
         ) from None

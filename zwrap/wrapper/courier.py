@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zwrap import mover
-from zwrap.errors import TransportError, ZwrapError
+from zwrap.errors import ZwrapError
 from zwrap.host import host_id
 from zwrap.message import Outgoing
 from zwrap.transport import Transport
@@ -58,7 +58,7 @@ class Courier:
         try:
             if messages:
                 mover.store(self._inlet, messages)
-        except TransportError as error:  # a full disk: what cannot be kept is sent all the same
+        except (ZwrapError, OSError) as error:  # a full disk: what cannot be kept is sent all the same
             log.error("Messages cannot be kept in the outbox: %s", error)
             self._unkept.extend(messages)
         self._wake.set()

@@ -1,0 +1,406 @@
+"""Rules of the Dispatcher and the service loop, on the in-memory transport."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import PermanentError, TemporaryError, UnreachableError
+from zwrap.message import RECIPE_HEADER, Message, Outgoing
+from zwrap.recipe import Recipe
+from zwrap.service import Service
+from zwrap.service.dispatcher import Dispatcher
+from zwrap.service.loop import MAX_ATTEMPTS, Loop, handle_delivery
+from zwrap.transport import Delivery
+from zwrap.transport.memory import MemoryBroker, MemoryTransport
+
+GOOD = {"start": [[1, "{x}"]], "1": {"queue": "first", "output": 2}, "2": {"queue": "second"}}
+OTHER = {"start": [[1, []]], "1": {"queue": "other"}}
+
+
+class Site:
+    """A recipe directory, a Dispatcher, and what lands where."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "good.json").write_text(json.dumps(GOOD))
+        (directory / "other.json").write_text(json.dumps(OTHER))
+        (directory / "broken.json").write_text("{")
+        self.broker = MemoryBroker()
+        self.transport = MemoryTransport(self.broker)
+        self.service: Service | None = None
+        self.settings: dict[str, Any] = {"zocalo.recipe_directory": str(directory)}
+
+    def dispatch(self, body: Any, headers: dict[str, Any] | None = None) -> None:
+        if self.service is None:
+            storage = json.dumps({"plugin": "storage", **self.settings})
+            text = f"version: 1\nstore: {storage}\nenvironments: {{default: [store]}}"
+            configuration = Configuration.from_string(text).activate()
+            self.service = Dispatcher(configuration, self.transport)
+            self.transport.subscribe(self.service.queue, 10)
+        self.transport.send("processing_recipe", body, headers)
+        delivery = self.transport.receive(1)
+        assert delivery
+        handle_delivery(self.service, delivery)
+        assert delivery.settled
+
+    def messages(self, queue: str) -> list[Message]:
+        return [entry.message for entry in self.broker.queues.get(queue, [])]
+
+    def dead(self) -> list[str]:
+        return [letter.reason for letter in self.broker.dead_letters.get("processing_recipe", [])]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_a_named_recipe_is_filled_in_and_started(site: Site) -> None:
+    site.dispatch({"recipes": ["good"], "parameters": {"x": "value", "n": 1}})
+    [message] = site.messages("first")
+    body = message.body
+    assert message.headers[RECIPE_HEADER] is True
+    assert body["payload"] == "value"
+    assert body["recipe-path"] == []
+    assert body["recipe-pointer"] == 1
+    assert body["recipe"]["start"] == [[1, "value"]]
+    assert body["recipe"]["1"]["output"] == [2]
+    assert len(body["environment"]["ID"]) == 36
+    assert site.dead() == []
+
+
+def test_guid_is_the_recipe_id_and_a_parameter(site: Site) -> None:
+    recipe = {"start": [[1, "{guid}"]], "1": {"queue": "first"}}
+    site.dispatch({"custom_recipe": recipe, "parameters": {"guid": "mine"}})
+    [message] = site.messages("first")
+    assert message.body["environment"] == {"ID": "mine"}
+    assert message.body["payload"] == "mine"
+    site.dispatch({"custom_recipe": recipe})
+    assert site.messages("first")[1].body["payload"] == site.messages("first")[1].body[
+        "environment"
+    ]["ID"]
+
+
+def test_several_recipes_are_merged_custom_first(site: Site) -> None:
+    site.dispatch({"recipes": ["good", "other"], "custom_recipe": OTHER})
+    assert len(site.messages("other")) == 2
+    assert len(site.messages("first")) == 1
+    assert set(site.messages("first")[0].body["recipe"]) == {"start", "1", "2", "3", "4"}
+
+
+def test_a_request_inside_a_recipe_is_taken_from_its_payload(site: Site) -> None:
+    outer = Envelope(Recipe(OTHER), 1, payload={"recipes": ["good"]}, environment={"ID": "outer"})
+    site.dispatch(outer.body(), {RECIPE_HEADER: "True"})
+    assert len(site.messages("first")) == 1
+
+
+def test_handling_the_same_request_again_starts_the_same_recipe(site: Site) -> None:
+    for _ in range(2):
+        site.dispatch({"recipes": ["good"]}, {"zwrap-id": "one-and-the-same"})
+    first, second = site.messages("first")
+    assert first.id == second.id
+    assert first.body == second.body
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (None, "an object with 'recipes' and 'parameters'; this is null"),
+        ("text", "this is str"),
+        ([1], "this is list"),
+        ({}, "The request names no recipe"),
+        ({"recipes": []}, "The request names no recipe"),
+        ({"recipes": ["good"], "parameters": []}, None),
+        ({"recipes": ["good"], "parameters": [1]}, "Key 'parameters' of the request holds a list"),
+        ({"recipes": ["god"]}, "Unknown recipe 'god' .*Did you mean 'good'"),
+        ({"recipes": "good"}, "Key 'recipes' holds 'good'; a list of recipe names"),
+        ({"recipes": ["../good"]}, "'../good' is no recipe name"),
+        ({"recipes": ["/etc/passwd"]}, "is no recipe name"),
+        ({"recipes": [7]}, "7 is no recipe name"),
+        ({"recipes": ["broken"]}, r"broken\.json is not valid JSON"),
+        ({"custom_recipe": [1]}, "Key 'custom_recipe' holds a list"),
+        ({"custom_recipe": {"1": {}}}, "Invalid recipe custom_recipe: key 'start'"),
+        (
+            {"custom_recipe": {"start": [[1, 0]], "1": {"output": "{x}"}}},
+            "node 1, key 'output': '{x}' is not a node number",
+        ),
+    ],
+)
+def test_a_bad_request_is_a_dead_letter_with_its_reason_and_the_service_lives(
+    site: Site, body: Any, reason: str | None
+) -> None:
+    site.dispatch(body)
+    if reason is None:
+        assert site.dead() == []
+    else:
+        [found] = site.dead()
+        assert __import__("re").search(reason, found), found
+        assert "message " in found
+        assert "queue processing_recipe" in found
+    before = len(site.messages("other"))
+    site.dispatch({"recipes": ["other"]})
+    assert len(site.messages("other")) == before + 1
+
+
+def test_without_a_recipe_directory_a_name_is_refused(site: Site) -> None:
+    site.settings = {}
+    site.dispatch({"recipes": ["good"]})
+    assert "set 'zocalo.recipe_directory'" in site.dead()[0]
+
+
+def test_the_logbook_holds_request_and_recipe(site: Site, tmp_path: Path) -> None:
+    site.settings["zocalo.dispatcher.logbook_location"] = str(tmp_path / "log")
+    site.dispatch({"recipes": ["good"], "parameters": {"guid": "abcdef"}}, {"zocalo.go.user": "me"})
+    [entry] = (tmp_path / "log").glob("*/ab/cdef")
+    text = entry.read_text()
+    for heading in ("message header", "message body", "Parsed message", "Recipe object"):
+        assert heading in text
+    assert '"zocalo.go.user": "me"' in text
+    assert entry.parent.parent.name == time.strftime("%Y-%m")
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """Install a site's own package with one function behind an entry point."""
+
+    def install(group: str, name: str, code: str) -> None:
+        module = f"site_{name}"
+        place = tmp_path / "installed" / name
+        info = place / f"{module}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:{name}\n")
+        (place / f"{module}.py").write_text(textwrap.dedent(code))
+        monkeypatch.syspath_prepend(str(place))
+        monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install
+
+
+FILTERS = "zocalo.services.dispatcher.filters"
+READY = "zocalo.services.dispatcher.ready_for_processing"
+
+
+def test_a_site_s_filters_run_first_and_add_parameters(site: Site, plug_in: Any) -> None:
+    plug_in(
+        FILTERS,
+        "adds",
+        """
+        def adds(message, parameters):
+            assert not message["recipe"]
+            return message, {**parameters, "x": "from the filter"}
+        """,
+    )
+    site.dispatch({"recipes": ["good"]})
+    assert site.messages("first")[0].body["payload"] == "from the filter"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("def bad(m, p): raise KeyError('dcid')", "site_bad.bad failed: KeyError: 'dcid'"),
+        ("def bad(m, p): return None", "site_bad.bad returned NoneType; the pair"),
+    ],
+)
+def test_a_failing_filter_is_a_fault_of_the_message(
+    site: Site, plug_in: Any, code: str, reason: str
+) -> None:
+    plug_in(FILTERS, "bad", code)
+    site.dispatch({"recipes": ["good"]})
+    assert reason in site.dead()[0]
+
+
+READY_CODE = "def ready(message, parameters): return parameters.get('go')"
+
+
+def test_a_request_that_is_not_ready_comes_again_later(site: Site, plug_in: Any) -> None:
+    plug_in(READY, "ready", READY_CODE)
+    site.dispatch({"recipes": ["good"]}, {"zocalo.go.user": "me"})
+    [again] = site.messages("processing_recipe")
+    assert again.headers["zocalo.go.user"] == "me"
+    assert again.body["parameters"]["dispatcher_expiration"] == pytest.approx(
+        time.time() + 120, abs=10
+    )
+    assert again.body["parameters"]["guid"]
+    assert site.transport.receive(0.05) is None, "it waits"
+    assert site.messages("first") == []
+
+
+def test_a_request_inside_a_recipe_keeps_its_recipe_while_it_waits(
+    site: Site, plug_in: Any
+) -> None:
+    plug_in(READY, "ready", READY_CODE)
+    outer = Envelope(Recipe(OTHER), 1, payload={"recipes": ["good"]}, environment={"ID": "outer"})
+    site.dispatch(outer.body(), {RECIPE_HEADER: True})
+    [again] = site.messages("processing_recipe")
+    assert again.is_recipe
+    assert again.body["environment"] == {"ID": "outer"}
+    assert "dispatcher_expiration" in again.body["payload"]["parameters"]
+
+
+def test_a_request_that_never_becomes_ready_ends(site: Site, plug_in: Any) -> None:
+    plug_in(READY, "ready", READY_CODE)
+    past = {"dispatcher_expiration": time.time() - 1, "dispatcher_timeout": 5}
+    site.dispatch({"recipes": ["good"], "parameters": past})
+    assert "did not become ready within 5 s" in site.dead()[0]
+    site.dispatch({"parameters": {**past, "dispatcher_error_queue": "late"}})
+    assert len(site.messages("late")) == 1
+
+
+class Scripted(Service):
+    """Does what it is told, in turn."""
+
+    queue = "in"
+    plain_messages = True
+
+    def __init__(self, transport: MemoryTransport) -> None:
+        super().__init__(Configuration(), transport)
+        self.acts: list[Any] = []
+        self.handled = 0
+
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        self.handled += 1
+        act = self.acts.pop(0) if self.acts else None
+        if isinstance(act, BaseException):
+            raise act
+        delivery.ack()
+
+
+def once(transport: MemoryTransport, service: Service) -> Delivery:
+    delivery = transport.receive(5)
+    assert delivery
+    handle_delivery(service, delivery, lambda seconds: None)
+    return delivery
+
+
+def test_a_permanent_error_is_a_dead_letter_and_tells_the_error_nodes() -> None:
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    service.acts = [PermanentError("it cannot be")]
+    recipe = Recipe({"start": [[1, 0]], "1": {"queue": "in", "error": 2}, "2": {"queue": "errors"}})
+    transport.commit(Envelope(recipe, 1, environment={"ID": "g"}).start())
+    transport.subscribe("in")
+    once(transport, service)
+    [letter] = transport.broker.dead_letters["in"]
+    assert letter.reason.startswith("it cannot be\n")
+    assert "recipe g, route 1" in letter.reason
+    [told] = transport.broker.queues["errors"]
+    assert told.message.body["payload"] == {
+        "error": "it cannot be", "service": "Scripted", "step": 1,
+    }  # fmt: skip
+
+
+def test_a_temporary_error_costs_no_attempt_however_long_it_lasts() -> None:
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    service.acts = [UnreachableError("down", retry_after_s=0.01) for _ in range(3 * MAX_ATTEMPTS)]
+    transport.send("in", 1)
+    transport.subscribe("in")
+    attempts = {once(transport, service).attempt for _ in range(3 * MAX_ATTEMPTS + 1)}
+    assert attempts == {1}
+    assert transport.broker.dead_letters == {}
+
+
+def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("zwrap.service.loop.RETRY_FIRST_S", 0.001)
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    service.acts = [ZeroDivisionError("a bug") for _ in range(9)]
+    transport.send("in", 1)
+    transport.subscribe("in")
+    assert [once(transport, service).attempt for _ in range(MAX_ATTEMPTS)] == [1, 2, 3, 4, 5]
+    [letter] = transport.broker.dead_letters["in"]
+    assert "ZeroDivisionError: a bug" in letter.reason
+    assert "Traceback" in letter.reason
+
+
+def test_a_message_that_killed_its_receivers_is_not_handled_again() -> None:
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    transport.send("in", 1)
+    for _ in range(MAX_ATTEMPTS):
+        victim = MemoryTransport(transport.broker)
+        victim.subscribe("in")
+        assert victim.receive(5)
+        victim.close()
+    transport.subscribe("in")
+    once(transport, service)
+    assert service.handled == 0
+    assert "handed out 5 times and never finished" in transport.broker.dead_letters["in"][0].reason
+
+
+def test_a_plain_message_is_refused_where_only_recipes_are_taken() -> None:
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    type(service).plain_messages = False
+    try:
+        transport.send("in", 1)
+        transport.subscribe("in")
+        once(transport, service)
+    finally:
+        type(service).plain_messages = True
+    assert "takes recipe messages only" in transport.broker.dead_letters["in"][0].reason
+
+
+@pytest.mark.parametrize(
+    ("command", "ends"),
+    [
+        ({"command": "shutdown", "service": "Scripted"}, True),
+        ({"command": "shutdown", "service": "Other"}, False),
+        ({"command": "shutdown", "host": "h.1"}, False),
+        ({"command": "shutdown", "service": "Scripted", "host": "h.1"}, False),
+        ({"command": "shutdown"}, False),
+        ({"command": "dance", "service": "Scripted"}, False),
+        ("shutdown", False),
+    ],
+)
+def test_a_shutdown_is_obeyed_when_every_condition_holds(command: Any, ends: bool) -> None:
+    transport = MemoryTransport()
+    loop = Loop(Scripted(transport), transport)
+    loop._command(Message(command, {}, "m"))
+    assert loop._stop.is_set() is ends
+
+
+def test_once_handles_what_waits_and_ends_and_the_status_is_told() -> None:
+    transport = MemoryTransport()
+    listener = MemoryTransport(transport.broker)
+    listener.subscribe_topic("transient.status")
+    service = Scripted(transport)
+    for number in range(3):
+        transport.send("in", number)
+    Loop(service, transport, once=True, tag="mine").run()
+    assert service.handled == 3
+    seen = []
+    while delivery := listener.receive(0.05):
+        seen.append(delivery.message.body)
+    assert seen[-1]["status"] == 6
+    assert seen[0]["serviceclass"] == "Scripted"
+    assert seen[0]["tag"] == "mine"
+    assert {"host", "status", "statustext", "service", "utilization", "workflows", "zocalo"} <= set(
+        seen[0]
+    )
+
+
+def test_a_lifetime_ends_the_loop() -> None:
+    transport = MemoryTransport()
+    began = time.monotonic()
+    Loop(Scripted(transport), transport, lifetime_s=0.2).run()
+    assert time.monotonic() - began < 10
+
+
+def test_errors_are_permanent_or_temporary() -> None:
+    assert issubclass(UnreachableError, TemporaryError)
+    assert (PermanentError.exit_status, TemporaryError.exit_status) == (100, 111)
+    assert Outgoing("q", 1).expires_s is None
