@@ -413,8 +413,6 @@ def test_a_batch_job_without_any_configuration_is_refused(site: Site, directory:
     assert "neither ZOCALO_CONFIG nor ZWRAP_SPOOL" in done.stderr
 
 
-
-
 def test_a_python_wrapper_of_an_installed_package_is_run(site: Site, tmp_path: Path) -> None:
     job = Job(site, tmp_path / "w")
     process = site.start(

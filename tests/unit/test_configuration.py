@@ -148,9 +148,7 @@ def test_each_fault_is_one_sentence(text: str, complaint: str) -> None:
 )
 def test_a_wrong_name_is_answered_with_the_known_ones(text: str, complaint: str) -> None:
     with pytest.raises(UnknownNameError, match=complaint):
-        Configuration.from_string(
-            f"version: 1\nstorage: {{plugin: storage}}\nenvironments: {text}"
-        )
+        Configuration.from_string(f"version: 1\nstorage: {{plugin: storage}}\nenvironments: {text}")
 
 
 def test_an_undefined_environment_is_answered_with_the_known_ones(site: Path) -> None:

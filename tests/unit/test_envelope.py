@@ -55,7 +55,10 @@ def test_starting_sends_to_each_first_node_with_its_payload() -> None:
 
 
 def test_a_node_with_queue_and_topic_gets_two_messages() -> None:
-    assert [(m.destination, m.topic) for m in at(1).send("a", 1)] == [("two", False), ("both", True)]
+    assert [(m.destination, m.topic) for m in at(1).send("a", 1)] == [
+        ("two", False),
+        ("both", True),
+    ]
 
 
 def test_named_outputs_lead_to_their_nodes_only() -> None:

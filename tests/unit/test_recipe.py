@@ -129,7 +129,7 @@ def test_what_is_handed_out_is_a_copy() -> None:
 
 
 class Sly:
-    secret = "seen"  # noqa: S105
+    secret = "seen"
 
     def __str__(self) -> str:
         return "sly"

@@ -86,9 +86,10 @@ def test_guid_is_the_recipe_id_and_a_parameter(site: Site) -> None:
     assert message.body["environment"] == {"ID": "mine"}
     assert message.body["payload"] == "mine"
     site.dispatch({"custom_recipe": recipe})
-    assert site.messages("first")[1].body["payload"] == site.messages("first")[1].body[
-        "environment"
-    ]["ID"]
+    assert (
+        site.messages("first")[1].body["payload"]
+        == site.messages("first")[1].body["environment"]["ID"]
+    )
 
 
 def test_several_recipes_are_merged_custom_first(site: Site) -> None:

@@ -77,7 +77,9 @@ def _filled(
         value = _formatter.convert_field(_value(field, parameters), conversion)
         return printer(format(value, spec))
     except (_UnfilledError, ValueError, TypeError):
-        return "{" + field + (f"!{conversion}" if conversion else "") + f":{spec}" * bool(spec) + "}"
+        return (
+            "{" + field + (f"!{conversion}" if conversion else "") + f":{spec}" * bool(spec) + "}"
+        )
 
 
 def _value(field: str, parameters: Mapping[str, Any]) -> Any:

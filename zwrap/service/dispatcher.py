@@ -37,7 +37,6 @@ class Dispatcher(Service):
     """Turns processing requests into running recipes (queue `processing_recipe`)."""
 
     queue: ClassVar[str] = "processing_recipe"
-    prefetch: ClassVar[int] = 10
     plain_messages: ClassVar[bool] = True
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:

@@ -58,7 +58,10 @@ class Courier:
         try:
             if messages:
                 mover.store(self._inlet, messages)
-        except (ZwrapError, OSError) as error:  # a full disk: what cannot be kept is sent all the same
+        except (
+            ZwrapError,
+            OSError,
+        ) as error:  # a full disk: what cannot be kept is sent all the same
             log.error("Messages cannot be kept in the outbox: %s", error)
             self._unkept.extend(messages)
         self._wake.set()

@@ -1,0 +1,286 @@
+"""Everything is killed at random, and every message is accounted for: spool and local batch.
+
+The seed is printed; ``ZWRAP_CHAOS_SEED=<seed> scripts/test tests/chaos`` repeats a run's choices.
+Requests are sent while Dispatchers, Submitters, the runner of the batch system and, in the
+second test, wrappers and the shepherds of jobs are killed with SIGKILL. At the end:
+
+* every step that was started ended in exactly one final message, or in a dead letter with its
+  reason, or its own job was killed and the batch system says so;
+* no program ran twice;
+* every message that a finished step sent has become a job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.jobdirectory import JobDirectory
+from zwrap.transport.spool import SpoolTransport
+
+BIN = Path(sys.executable).parent
+REQUESTS = 25
+KILL_S = 12.0
+QUIET_S = 4.0
+LIMIT_S = 120.0
+
+
+def step(number: int, following: list[int]) -> dict[str, Any]:
+    directory = f"{{work}}/{{name}}/{number}"
+    return {
+        "queue": "cluster.submission",
+        "parameters": {
+            "cluster": {"commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP"},
+            "workingdir": directory,
+        },
+        "job_parameters": {
+            "working_directory": directory,
+            "command": ["/bin/sh", "-c", "echo x >>runs; sleep 0.2"],
+        },
+        "output": {"success": following, "completed": 9},
+    }
+
+
+RECIPE = {
+    "start": [[1, []]],
+    "1": step(1, [2]),
+    "2": step(2, []),
+    "9": {"queue": "finals"},
+}
+
+
+class Chaos:
+    """A site whose processes are killed and started again."""
+
+    def __init__(self, directory: Path, seed: int, *, jobs_too: bool) -> None:
+        self.directory = directory
+        self.chance = random.Random(seed)
+        self.jobs_too = jobs_too
+        self.spool = directory / "spool"
+        self.batch = directory / "state" / "localbatch"
+        self.work = directory / "work"
+        (directory / "recipes").mkdir()
+        (directory / "recipes" / "two.json").write_text(json.dumps(RECIPE))
+        config = {
+            "version": 1,
+            "environments": {"default": ["store", "files"]},
+            "store": {"plugin": "storage", "zocalo.recipe_directory": str(directory / "recipes")},
+            "files": {"plugin": "spool", "path": str(self.spool)},
+        }
+        (directory / "site.yml").write_text(json.dumps(config))
+        self.environment = {
+            "PATH": f"{BIN}:/usr/bin:/bin",
+            "ZOCALO_CONFIG": str(directory / "site.yml"),
+            "ZWRAP_STATE": str(directory / "state"),
+            "ZWRAP_LOCAL_CPUS": "4",
+        }
+        self.services: dict[str, subprocess.Popen[bytes]] = {}
+        self.killed: Counter[str] = Counter()
+
+    def keep_alive(self) -> None:
+        for name in ("Dispatcher-1", "Dispatcher-2", "Submitter-1", "Submitter-2"):
+            process = self.services.get(name)
+            if process is None or process.poll() is not None:
+                with (self.directory / f"{name}.log").open("ab") as log:
+                    self.services[name] = subprocess.Popen(
+                        [BIN / "zocalo.service", "-s", name.partition("-")[0]],
+                        env=self.environment,
+                        stderr=log,
+                    )
+
+    def kill_one(self) -> None:
+        targets = [(name, process.pid) for name, process in self.services.items()]
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdecimal():
+                    command = (entry / "cmdline").read_bytes().decode()
+                    if str(self.directory) not in command:
+                        continue
+                    if "localbatch" in command:
+                        state = (entry / "stat").read_text().rpartition(")")[2].split()
+                        runner = state[1] == "1" or state[3] == entry.name == state[2]
+                        shepherd = self.is_shepherd(int(entry.name))
+                        if not shepherd and runner:
+                            targets.append(("runner", int(entry.name)))
+                        elif shepherd and self.jobs_too:
+                            targets.append(("shepherd", int(entry.name)))
+                    elif "zocalo.wrap" in command and self.jobs_too:
+                        targets.append(("wrapper", int(entry.name)))
+        kind, pid = self.chance.choice(targets)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.killed[kind.partition("-")[0]] += 1
+
+    def is_shepherd(self, pid: int) -> bool:
+        return any(
+            f"-{pid}-" in file.read_text() for file in self.batch.glob("running/*/shepherd.json")
+        )
+
+    def request(self, name: str) -> None:
+        subprocess.run(
+            [BIN / "zocalo.go", "-n", "-r", "two", "-s", f"work={self.work}", "-s", f"name={name}"],
+            env=self.environment, check=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def live_jobs(self) -> list[dict[str, Any]]:
+        return self.list_jobs()
+
+    def list_jobs(self, *options: str) -> list[dict[str, Any]]:
+        command = [sys.executable, "-m", "zwrap.localbatch", "--directory", str(self.batch), "list"]
+        listed = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+        jobs: list[dict[str, Any]] = json.loads(listed.stdout)
+        return jobs
+
+    def run(self) -> None:
+        names = iter(f"r{number}" for number in range(REQUESTS))
+        self.keep_alive()
+        began = time.monotonic()
+        while time.monotonic() - began < KILL_S:
+            for name in [next(names, None)]:
+                if name:
+                    self.request(name)
+            time.sleep(self.chance.uniform(0.02, 0.3))
+            with contextlib.suppress(FileNotFoundError):
+                self.kill_one()
+            self.keep_alive()
+        for name in names:
+            self.request(name)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let the services finish in peace."""
+        transport = SpoolTransport(self.spool)
+        quiet_since = time.monotonic()
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() - quiet_since < QUIET_S:
+            assert time.monotonic() < deadline, f"still busy after {LIMIT_S} s"
+            self.keep_alive()
+            busy = self.list_jobs() or any(
+                transport.queue(name).waiting() or self.claimed(name)
+                for name in ("processing_recipe", "cluster.submission")
+            )
+            if busy:
+                quiet_since = time.monotonic()
+            time.sleep(0.2)
+        transport.close()
+        self.end()
+
+    def claimed(self, queue: str) -> int:
+        return len(
+            [file for file in self.spool.glob(f"{queue}/pending/*/*") if file.name != ".lease"]
+        )
+
+    def end(self) -> None:
+        for process in self.services.values():
+            process.kill()
+            process.wait()
+
+    def finals(self) -> Counter[tuple[str, int]]:
+        """Distinct final messages per request and step."""
+        transport = SpoolTransport(self.spool)
+        transport.subscribe("finals")
+        seen: dict[str, tuple[str, int]] = {}
+        while delivery := transport.receive(0.2):
+            body = delivery.message.body
+            number = body["recipe-path"][-1]
+            directory = Path(body["recipe"][str(number)]["parameters"]["workingdir"])
+            seen[delivery.message.id] = (directory.parent.name, number)
+            delivery.ack()
+        transport.close()
+        return Counter(seen.values())
+
+
+@pytest.fixture
+def seeds() -> Iterator[None]:
+    yield
+
+
+def fresh_seed() -> int:
+    return int(os.environ.get("ZWRAP_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
+
+
+def account(chaos: Chaos) -> dict[str, int]:
+    """Account for every step; the number of each fate."""
+    finals = chaos.finals()
+    transport = SpoolTransport(chaos.spool)
+    letters = [
+        reason
+        for queue in ("processing_recipe", "cluster.submission")
+        for _, reason in transport.queue(queue).dead_letters()
+    ]
+    for reason in letters:
+        assert "handed out 5 times" in reason, reason
+    transport.close()
+    ended = {job["name"].rpartition(".")[2]: job for job in chaos.list_jobs("--ended")}
+    assert Counter(job["name"] for job in ended.values()).most_common(1)[0][1] == 1
+    fates: Counter[str] = Counter()
+    missing = 0
+    for name in (f"r{number}" for number in range(REQUESTS)):
+        for number in (1, 2):
+            directory = chaos.work / name / str(number)
+            runs = directory / "runs"
+            started = runs.read_text().count("x") if runs.exists() else 0
+            assert started <= 1, f"{directory}: the program ran {started} times"
+            assert finals[name, number] <= 1, f"{directory}: {finals[name, number]} final messages"
+            attempts = list(directory.glob(".zwrap/*"))
+            if finals[name, number]:
+                assert started == 1
+                fates["final message"] += 1
+                continue
+            if not attempts:
+                missing += 1
+                fates["never came to be"] += 1
+            else:
+                job = ended[attempts[0].name]
+                assert job["state"] in ("failed", "node_fail"), f"{directory}: {job} and no word"
+                verdict = JobDirectory(attempts[0]).verdict()
+                fates["job killed, verdict kept" if verdict else "job killed"] += 1
+            break  # without its final message nothing follows
+    assert missing <= len(letters)
+    fates["dead letters"] = len(letters)
+    return dict(fates)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, fresh_seed()], ids=["fixed", "fresh"])
+def test_killing_services_and_runner_loses_nothing_and_repeats_nothing(
+    tmp_path: Path, seed: int
+) -> None:
+    print(f"seed {seed}")
+    chaos = Chaos(tmp_path, seed, jobs_too=False)
+    try:
+        chaos.run()
+    finally:
+        chaos.end()
+    fates = account(chaos)
+    print(f"killed {dict(chaos.killed)}; {fates}")
+    assert sum(chaos.killed.values()) > 20
+    assert "job killed" not in fates
+    assert fates["final message"] == 2 * (REQUESTS - fates["dead letters"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, fresh_seed()], ids=["fixed", "fresh"])
+def test_killing_jobs_too_loses_only_the_killed_jobs(tmp_path: Path, seed: int) -> None:
+    print(f"seed {seed}")
+    chaos = Chaos(tmp_path, seed, jobs_too=True)
+    try:
+        chaos.run()
+    finally:
+        chaos.end()
+    fates = account(chaos)
+    print(f"killed {dict(chaos.killed)}; {fates}")
+    lost = fates.get("job killed", 0) + fates.get("job killed, verdict kept", 0)
+    assert lost <= chaos.killed["wrapper"] + chaos.killed["shepherd"]
