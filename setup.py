@@ -1,10 +1,12 @@
 """Metadata, package map, entry points and console scripts of zwrap."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+OWN_PARTS = runpy.run_path(str(HERE / "zwrap" / "plugins.py"))["OWN"]
 
 setup(
     name="zwrap",
@@ -47,32 +49,11 @@ setup(
             "zocalo.service = zwrap.cli.service:main",
             "zocalo.shutdown = zwrap.cli.shutdown:main",
         ],
-        "zwrap.schedulers": [
-            "local = zwrap_schedulers.local:Local",
-        ],
-        "workflows.transport": [
-            "SpoolTransport = zwrap.transport.spool:SpoolTransport",
-        ],
-        "workflows.services": [
-            "Dispatcher = zwrap.service.dispatcher:Dispatcher",
-            "Submitter = zwrap.service.submitter:Submitter",
-        ],
-        "zocalo.wrappers": [
-            "dummy = zwrap.wrapper.base:DummyWrapper",
-        ],
-        # Sites hang their own functions into the Dispatcher through two further groups,
-        # zocalo.services.dispatcher.ready_for_processing and zocalo.services.dispatcher.filters;
-        # these two lines are the filters that every Dispatcher runs after them.
-        "zwrap.dispatcher.filters": [
-            "custom_recipe = zwrap.service.filters:load_custom_recipe",
-            "recipe_files = zwrap.service.filters:load_recipes_from_files",
-        ],
-        "zocalo.configuration.plugins": [
-            "storage = zwrap.configuration.plugins:Storage",
-            "logging = zwrap.configuration.plugins:Logging",
-            "transport = zwrap.configuration.plugins:Transport",
-            "spool = zwrap.configuration.plugins:Spool",
-        ],
+        **{
+            group: [f"{name} = {target}" for name, target in parts.items()]
+            for group, parts in OWN_PARTS.items()
+            if parts
+        },
     },
     classifiers=[
         "License :: OSI Approved :: BSD License",

@@ -8,13 +8,13 @@ batch system can no longer act on the earlier call, and only then submitted agai
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import signal
 import subprocess
 import time
 from typing import TypeVar
 
+from zwrap import plugins
 from zwrap.errors import RejectedError, UnknownNameError, UnknownOutcomeError
 from zwrap.job import JobRequest
 from zwrap.ledger import REJECTED, SUBMITTED, Attempt, Ledger
@@ -23,21 +23,15 @@ from zwrap.state import state_directory
 
 T = TypeVar("T")
 
-GROUP = "zwrap.schedulers"
-
-
-def scheduler_names() -> list[str]:
-    """Names of the installed batch systems."""
-    return sorted({entry.name for entry in importlib.metadata.entry_points(group=GROUP)})
-
 
 def load_scheduler(name: str) -> Scheduler:
     """The batch system of that name."""
     options = {"directory": str(state_directory() / "localbatch")}
-    for entry in importlib.metadata.entry_points(group=GROUP, name=name):
-        scheduler: Scheduler = entry.load()(name, options)
-        return scheduler
-    raise UnknownNameError("scheduler", name, scheduler_names())
+    kind = plugins.find(plugins.SCHEDULERS, name)
+    if kind is None:
+        raise UnknownNameError("scheduler", name, plugins.names(plugins.SCHEDULERS))
+    scheduler: Scheduler = kind(name, options)
+    return scheduler
 
 
 def ask(question: Question[T]) -> T:

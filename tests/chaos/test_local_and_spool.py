@@ -21,7 +21,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,11 +199,6 @@ class Chaos:
             delivery.ack()
         transport.close()
         return Counter(seen.values())
-
-
-@pytest.fixture
-def seeds() -> Iterator[None]:
-    yield
 
 
 def fresh_seed() -> int:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from zwrap import plugins
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Resources, State
 from zwrap.scheduler import Accepted, Rejected, Reply, Scheduler, Unknown
-from zwrap.submission import ask, load_scheduler, scheduler_names
+from zwrap.submission import ask, load_scheduler
 
 END_S = 30.0
 
@@ -199,4 +200,4 @@ def test_a_submission_has_three_outcomes(
 
 
 def test_the_installed_batch_systems_are_found_by_name() -> None:
-    assert "local" in scheduler_names()
+    assert "local" in plugins.names(plugins.SCHEDULERS)

@@ -107,7 +107,7 @@ def test_durations(text: object, expected: int) -> None:
 
 @pytest.mark.parametrize("text", [0, -1, "", "x", None, True, "1:2:3:4", "0:00"])
 def test_no_durations(text: object) -> None:
-    with pytest.raises(RequestError, match="x is .*a duration above 0 is expected"):
+    with pytest.raises(RequestError, match=r"x is .*a duration above 0 is expected"):
         seconds(text, "x")
 
 
@@ -198,5 +198,5 @@ def test_a_faulty_site_template_is_named(tmp_path: Path, text: str, complaint: s
 
 
 def test_an_unknown_template_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'local.sh.j2'"):
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'local\.sh\.j2'"):
         Templates().render("locl.sh.j2", request())

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from zwrap import __version__
 from zwrap.configuration import Configuration
 from zwrap.errors import ZwrapError
-from zwrap.transport.connect import default_transport, transport_names
+from zwrap.transport.connect import default_transport
 
 Main = Callable[[list[str] | None], int]
 
@@ -75,7 +75,7 @@ def add_common_options(parser: argparse.ArgumentParser, configuration: Configura
         "--transport",
         metavar="TRN",
         default=default_transport(configuration),
-        help=f"message transport, default %(default)s; known: {', '.join(transport_names())}",
+        help="message transport, default %(default)s",
     )
     parser.add_argument("-?", action="help", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"zwrap {__version__}")

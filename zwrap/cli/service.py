@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import importlib.metadata
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
+from zwrap import plugins
 from zwrap.cli.common import add_common_options, configured, reported, say, set_up_logging
 from zwrap.configuration import Configuration
 from zwrap.errors import PermanentError, UnknownNameError
@@ -24,7 +24,6 @@ from zwrap.service.loop import Loop
 from zwrap.state import state_directory
 from zwrap.transport.connect import connect
 
-GROUP = "workflows.services"
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 5.0
 
 
@@ -35,7 +34,7 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
         "-s",
         "--service",
         metavar="SVC",
-        help=f"service to run; known: {', '.join(service_names())}",
+        help=f"service to run; known: {', '.join(plugins.names(plugins.SERVICES))}",
     )
     add("--tag", metavar="TAG", help="goes into status messages")
     add("-r", "--restart", action="store_true", help="start again, with back-off, when it fails")
@@ -60,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.service:
         parser.error("Please specify a service name with -s.")
-    name = matching(options.service, service_names())
+    name = matching(options.service, plugins.names(plugins.SERVICES))
     with contextlib.ExitStack() as stack:
         if options.lock is not None and not stack.enter_context(_locked(options.lock, name)):
             say(f"Another {name} holds the lock; nothing to do.")
@@ -88,23 +87,16 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
         transport.close()
 
 
-def service_names() -> list[str]:
-    """Names of the installed services."""
-    return sorted({entry.name for entry in importlib.metadata.entry_points(group=GROUP)})
-
-
 def load_service(name: str) -> type[Service]:
     """The class of a service."""
-    for entry in importlib.metadata.entry_points(group=GROUP, name=name):
-        kind = entry.load()
-        if isinstance(kind, type) and issubclass(kind, Service):
-            return kind
-        raise PermanentError(
-            f"Service {name!r} ({entry.value}) is not a zwrap service: a subclass of "
-            "zwrap.service.Service is expected. Services written for python-workflows run with "
-            "its own zocalo.service beside zwrap."
-        )
-    raise UnknownNameError("service", name, service_names())
+    kind = plugins.find(plugins.SERVICES, name)
+    if isinstance(kind, type) and issubclass(kind, Service):
+        return kind
+    raise PermanentError(
+        f"Service {name!r} ({kind!r}) is not a zwrap service: a subclass of "
+        "zwrap.service.Service is expected. Services written for python-workflows run with "
+        "its own zocalo.service beside zwrap."
+    )
 
 
 def matching(wanted: str, known: Iterable[str]) -> str:

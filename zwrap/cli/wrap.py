@@ -15,12 +15,13 @@ import argparse
 import faulthandler
 from pathlib import Path
 
+from zwrap import plugins
 from zwrap.cli.common import add_common_options, configured, reported, set_up_logging
 from zwrap.configuration import Configuration
-from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.errors import ConfigurationError
 from zwrap.program import names
-from zwrap.transport.connect import connect, transport_names
-from zwrap.wrapper.lifecycle import Wrapper, read_envelope, wrapper_names
+from zwrap.transport.connect import connect, transport_class
+from zwrap.wrapper.lifecycle import Wrapper, read_envelope, unknown_wrapper
 from zwrap.wrapper.signals import BatchJob
 
 
@@ -54,8 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     _check_reachable(configuration)
     programs = program_directory(configuration)
     _check_known(options.wrap, programs)
-    if options.transport not in transport_names():
-        raise UnknownNameError("transport", options.transport, transport_names())
+    transport_class(options.transport)
     wrapper = Wrapper(
         options.wrap,
         read_envelope(Path(options.recipewrapper)),
@@ -74,11 +74,8 @@ def program_directory(configuration: Configuration) -> Path | None:
 
 
 def _check_known(name: str, programs: Path | None) -> None:
-    known = names(programs)
-    if name not in known:
-        known += wrapper_names()
-        if name not in known:
-            raise UnknownNameError("wrapper", name, known)
+    if name not in names(programs) and plugins.find(plugins.WRAPPERS, name) is None:
+        raise unknown_wrapper(name, programs)
 
 
 def _check_reachable(configuration: Configuration) -> None:

@@ -6,22 +6,19 @@ Format and meaning are those of python-zocalo (``version: 1``, plugin configurat
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from zwrap import plugins
 from zwrap.configuration.environments import resolve_environments
 from zwrap.errors import ConfigurationError, UnknownNameError
 
 log = logging.getLogger(__name__)
 
 RESERVED = ("version", "environments", "include")
-PLUGIN_GROUP = "zocalo.configuration.plugins"
 
 
 class Configuration:
@@ -112,7 +109,7 @@ class Configuration:
         """Activate nothing, but read every section with its plugin; yield what was checked."""
         for name in self._sections:
             section = self._section(name)
-            plugin = _load_plugin(section["plugin"])
+            plugin = plugins.find(plugins.CONFIGURATION, section["plugin"])
             if plugin is None:
                 yield f"section {name}: plugin {section['plugin']!r} is not installed"
                 continue
@@ -152,7 +149,7 @@ class Configuration:
     def _activate(self, name: str) -> None:
         section = self._section(name)
         kind = section["plugin"]
-        plugin = _load_plugin(kind)
+        plugin = plugins.find(plugins.CONFIGURATION, kind)
         if plugin is None:
             log.warning("%s: plugin %r is not installed and does nothing", self._place(name), kind)
             return
@@ -166,6 +163,8 @@ class Configuration:
 
 
 def _load(text: str, where: str) -> Any:
+    import yaml  # not needed without a configuration, as in many a short job
+
     try:
         return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     except yaml.YAMLError as error:
@@ -182,10 +181,3 @@ def _parse(text: str, where: str) -> Mapping[str, Any]:
             f"{where}, key 'version' is {data['version']!r}; the number 1 is expected."
         )
     return data
-
-
-def _load_plugin(name: str) -> Any:
-    """The plugin class of that name, or None if nothing of that name is installed."""
-    for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP, name=name):
-        return entry.load()
-    return None

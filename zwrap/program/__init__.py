@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
-from zwrap.errors import ProgramError, UnknownNameError
+from zwrap.errors import ProgramError
 from zwrap.job import Count, seconds
 from zwrap.program.parsers import check_parser
 
@@ -129,6 +128,8 @@ def from_mapping(data: Mapping[str, Any], source: str, name: str | None = None) 
 
 def from_file(path: Path) -> Definition:
     """Read and check a definition file."""
+    import yaml  # not needed by wrapper `command`
+
     try:
         data = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     except OSError as error:
@@ -174,10 +175,3 @@ def find(
         if "/" not in name and file.is_file():
             return from_file(file)
     return None
-
-
-def unknown_program(
-    name: str, wrappers: list[str], site_directory: Path | None
-) -> UnknownNameError:
-    """The error for a name that is neither a definition nor an installed wrapper."""
-    return UnknownNameError("wrapper", name, [*wrappers, *names(site_directory)])

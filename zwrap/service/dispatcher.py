@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.metadata
 import logging
 import time
 import uuid
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from zwrap import plugins
 from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError, PermanentError, ZwrapError
@@ -20,13 +20,11 @@ from zwrap.files import write_atomically
 from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id
 from zwrap.recipe import Recipe
 from zwrap.service import Service
+from zwrap.service.filters import load_custom_recipe, load_recipes_from_files
 from zwrap.transport import Delivery, Transport
 
 log = logging.getLogger(__name__)
 
-READY_GROUP = "zocalo.services.dispatcher.ready_for_processing"
-FILTER_GROUP = "zocalo.services.dispatcher.filters"
-OWN_FILTER_GROUP = "zwrap.dispatcher.filters"
 READY_TIMEOUT_S = 120.0
 READY_DELAY_S = 2.0
 
@@ -42,9 +40,8 @@ class Dispatcher(Service):
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
         self._storage = dict(configuration.storage or {})
-        self._ready: list[Callable[..., Any]] = _hooks(READY_GROUP)
-        self._filters: list[Callable[..., Any]] = _hooks(FILTER_GROUP)
-        self._own_filters: list[Callable[..., Any]] = _hooks(OWN_FILTER_GROUP)
+        self._ready: list[Callable[..., Any]] = plugins.foreign(plugins.DISPATCHER_READY)
+        self._filters: list[Callable[..., Any]] = plugins.foreign(plugins.DISPATCHER_FILTERS)
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Start the recipes of one request, or put it back while it is not ready."""
@@ -110,8 +107,8 @@ class Dispatcher(Service):
         message = {**copy.deepcopy(message), "recipe": Recipe()}
         for hook in self._filters:
             message, parameters = _filtered(hook, message, parameters)
-        for hook in self._own_filters:
-            message, parameters = hook(message, parameters, self._storage)
+        for own in (load_custom_recipe, load_recipes_from_files):
+            message, parameters = own(message, parameters, self._storage)
         recipe = message["recipe"]
         if isinstance(recipe, dict):
             recipe = Recipe(recipe, "of a filter")
@@ -165,11 +162,6 @@ def _request(body: Any) -> tuple[dict[str, Any], Parameters]:
 def _recipe_id(message: Message) -> str:
     """Derived from the message, so that handling it again starts the same recipe, not another."""
     return str(uuid.UUID(child_id(message.id, "recipe")))
-
-
-def _hooks(group: str) -> list[Callable[..., Any]]:
-    entries = sorted(importlib.metadata.entry_points(group=group), key=lambda entry: entry.name)
-    return [entry.load() for entry in entries]
 
 
 def _called(hook: Callable[..., Any], *arguments: Any) -> Any:

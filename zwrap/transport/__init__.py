@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from zwrap.configuration import Configuration
 from zwrap.errors import MessageError, SettledError
 from zwrap.message import JSON, Message, Outgoing, child_id, encode, new_id
 
@@ -90,6 +91,11 @@ class Transport(ABC):
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+
+    @classmethod
+    @abstractmethod
+    def from_configuration(cls, configuration: Configuration) -> Transport:
+        """The connection that a site configuration describes."""
 
     @abstractmethod
     def subscribe(self, queue: str, prefetch: int = 1) -> None:

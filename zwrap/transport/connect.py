@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Callable
-
+from zwrap import plugins
 from zwrap.configuration import Configuration
 from zwrap.errors import UnknownNameError
 from zwrap.transport import Transport
 
-GROUP = "workflows.transport"
 EMBEDDED = "SpoolTransport"
 """What is used when nothing is configured."""
-
-
-def transport_names() -> list[str]:
-    """Names of the installed transports."""
-    return sorted({entry.name for entry in importlib.metadata.entry_points(group=GROUP)})
 
 
 def default_transport(configuration: Configuration) -> str:
@@ -26,10 +18,16 @@ def default_transport(configuration: Configuration) -> str:
     return str(name)
 
 
+def transport_class(name: str) -> type[Transport]:
+    """The transport of that name."""
+    found: type[Transport] | None = plugins.find(plugins.TRANSPORTS, name)
+    if found is None:
+        raise UnknownNameError("transport", name, plugins.names(plugins.TRANSPORTS))
+    return found
+
+
 def connect(configuration: Configuration, name: str | None = None) -> Transport:
     """Open a connection of the named transport, else of the configured one."""
-    name = name or default_transport(configuration)
-    for entry in importlib.metadata.entry_points(group=GROUP, name=name):
-        build: Callable[[Configuration], Transport] = entry.load().from_configuration
-        return build(configuration)
-    raise UnknownNameError("transport", name, transport_names())
+    return transport_class(name or default_transport(configuration)).from_configuration(
+        configuration
+    )

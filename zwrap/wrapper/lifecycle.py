@@ -8,7 +8,6 @@ their order are those of `zocalo.wrap`; new are the claim, the verdict and the e
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import signal
@@ -17,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zwrap import program
+from zwrap import plugins, program
 from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
-from zwrap.errors import PERMANENT, MessageError, ZwrapError
+from zwrap.errors import PERMANENT, MessageError, UnknownNameError, ZwrapError
 from zwrap.job import Outcome
 from zwrap.jobdirectory import JobDirectory, Verdict, job_directory
 from zwrap.message import Outgoing, child_id, decode
@@ -34,7 +33,6 @@ from zwrap.wrapper.step import ProgramStep, StepResult
 
 log = logging.getLogger(__name__)
 
-GROUP = "zocalo.wrappers"
 SEND_WAIT_S = 60.0
 """How long the wrapper waits at its end for a transport that is away; the rest stays on disk."""
 
@@ -60,9 +58,10 @@ def read_envelope(file: Path) -> Envelope:
         raise MessageError(text if str(file) in text else f"{file}: {text}") from None
 
 
-def wrapper_names() -> list[str]:
-    """Names of the installed wrappers written in Python."""
-    return sorted({entry.name for entry in importlib.metadata.entry_points(group=GROUP)})
+def unknown_wrapper(name: str, programs: Path | None) -> UnknownNameError:
+    """The error for a name that is neither a program definition nor an installed wrapper."""
+    known = [*plugins.names(plugins.WRAPPERS), *program.names(programs)]
+    return UnknownNameError("wrapper", name, known)
 
 
 class Wrapper:
@@ -185,20 +184,19 @@ class Wrapper:
             return StepResult(failures=[f"{type(error).__name__}: {error}"], exit_status=PERMANENT)
 
     def _run_python(self, courier: Courier) -> StepResult:
-        for entry in importlib.metadata.entry_points(group=GROUP, name=self._name):
-            instance: BaseWrapper = entry.load()(environment={"config": self._configuration})
-            instance.set_recipe_wrapper(
-                self._envelope, lambda messages: self._post(courier, messages)
-            )
-            self._interruptible = True
-            try:
-                succeeded = instance.run()
-            finally:
-                self._interruptible = False
-            if succeeded:
-                return StepResult(failures=[], exit_status=0)
-            return StepResult(failures=["Processing failed"], exit_status=1)
-        raise program.unknown_program(self._name, wrapper_names(), self._programs)
+        kind = plugins.find(plugins.WRAPPERS, self._name)
+        if kind is None:
+            raise unknown_wrapper(self._name, self._programs)
+        instance: BaseWrapper = kind(environment={"config": self._configuration})
+        instance.set_recipe_wrapper(self._envelope, lambda messages: self._post(courier, messages))
+        self._interruptible = True
+        try:
+            succeeded = instance.run()
+        finally:
+            self._interruptible = False
+        if succeeded:
+            return StepResult(failures=[], exit_status=0)
+        return StepResult(failures=["Processing failed"], exit_status=1)
 
     def _started(self, running: Program) -> None:
         self._running = running

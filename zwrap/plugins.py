@@ -1,0 +1,67 @@
+"""What is found by name: own parts from one table, those of others through entry points.
+
+`setup.py` registers the same table as entry points, so that other tools find zwrap's parts; zwrap
+itself looks here first, because reading the entry points of all installed packages takes longer
+than the whole start of `zocalo.wrap`. This module must import nothing of zwrap.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from typing import Any
+
+SCHEDULERS = "zwrap.schedulers"
+TRANSPORTS = "workflows.transport"
+SERVICES = "workflows.services"
+WRAPPERS = "zocalo.wrappers"
+CONFIGURATION = "zocalo.configuration.plugins"
+DISPATCHER_READY = "zocalo.services.dispatcher.ready_for_processing"
+DISPATCHER_FILTERS = "zocalo.services.dispatcher.filters"
+
+OWN: dict[str, dict[str, str]] = {
+    SCHEDULERS: {"local": "zwrap_schedulers.local:Local"},
+    TRANSPORTS: {"SpoolTransport": "zwrap.transport.spool:SpoolTransport"},
+    SERVICES: {
+        "Dispatcher": "zwrap.service.dispatcher:Dispatcher",
+        "Submitter": "zwrap.service.submitter:Submitter",
+    },
+    WRAPPERS: {"dummy": "zwrap.wrapper.base:DummyWrapper"},
+    CONFIGURATION: {
+        "storage": "zwrap.configuration.plugins:Storage",
+        "logging": "zwrap.configuration.plugins:Logging",
+        "transport": "zwrap.configuration.plugins:Transport",
+        "spool": "zwrap.configuration.plugins:Spool",
+    },
+    # Nothing of our own: here a site hangs its functions into the Dispatcher.
+    DISPATCHER_READY: {},
+    DISPATCHER_FILTERS: {},
+}
+
+
+def names(group: str) -> list[str]:
+    """Names of everything installed in a group."""
+    return sorted({*OWN.get(group, {}), *(entry.name for entry in _entries(group))})
+
+
+def find(group: str, name: str) -> Any:
+    """The object of that name in a group; None if nothing of that name is installed."""
+    own = OWN.get(group, {}).get(name)
+    if own:
+        return pkgutil.resolve_name(own)
+    for entry in _entries(group):
+        if entry.name == name:
+            return entry.load()
+    return None
+
+
+def foreign(group: str) -> list[Any]:
+    """The objects that others installed in a group, by name."""
+    own = OWN.get(group, {})
+    entries = sorted(_entries(group), key=lambda entry: str(entry.name))
+    return [entry.load() for entry in entries if entry.name not in own]
+
+
+def _entries(group: str) -> list[Any]:
+    from importlib import metadata  # slow to load, and seldom needed
+
+    return list(metadata.entry_points(group=group))
