@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -79,8 +80,9 @@ def decode(data: bytes, what: str = "message") -> JSON:
 
 
 def new_id() -> str:
-    """A fresh message id."""
-    return str(uuid.uuid4())
+    """A fresh message id: a random UUID (RFC 9562), made without the detour over an object."""
+    text = os.urandom(16).hex()
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 def child_id(parent: str, position: int | str) -> str:

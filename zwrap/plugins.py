@@ -27,10 +27,10 @@ OWN: dict[str, dict[str, str]] = {
     },
     WRAPPERS: {"dummy": "zwrap.wrapper.base:DummyWrapper"},
     CONFIGURATION: {
-        "storage": "zwrap.configuration.plugins:Storage",
-        "logging": "zwrap.configuration.plugins:Logging",
-        "transport": "zwrap.configuration.plugins:Transport",
-        "spool": "zwrap.configuration.plugins:Spool",
+        "storage": "zwrap.configuration.core:Storage",
+        "logging": "zwrap.configuration.core:Logging",
+        "transport": "zwrap.configuration.core:Transport",
+        "spool": "zwrap.configuration.core:Spool",
     },
     # Nothing of our own: here a site hangs its functions into the Dispatcher.
     DISPATCHER_READY: {},

@@ -115,13 +115,12 @@ def _send(
     headers: dict[str, Any],
     message: dict[str, Any],
 ) -> int:
-    storage = configuration.storage or {}
     try:
         transport = connect(configuration, options.transport)
         transport.send(QUEUE, message, headers)
         transport.flush()
     except (TransportError, OSError) as error:
-        if not storage.get("zocalo.go.fallback_location"):
+        if configuration.directory("zocalo.go.fallback_location") is None:
             raise TransportError(f"The request was not sent: {error}") from None
         complain(f"The message transport cannot be used: {error}")
         say(f"Written to {_drop(configuration, headers, message)}; it is sent by zocalo.pickup.")
@@ -149,13 +148,13 @@ def _tell_about_spool(transport: Transport) -> None:
 
 def _drop(configuration: Configuration, headers: dict[str, Any], message: dict[str, Any]) -> Path:
     """Write the drop file; its path."""
-    location = (configuration.storage or {}).get("zocalo.go.fallback_location")
-    if not location:
+    location = configuration.directory("zocalo.go.fallback_location")
+    if location is None:
         raise ConfigurationError(
             "There is no place for drop files: set 'zocalo.go.fallback_location' in a storage "
             "section of the site configuration."
         )
-    file = Path(location) / str(uuid.uuid4())
+    file = location / str(uuid.uuid4())
     content = msgspec.json.format(encode({"headers": headers, "message": message}), indent=2)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

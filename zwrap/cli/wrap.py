@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.recipewrapper:
         parser.error("--recipewrapper FILE is needed: the recipe step to run, as JSON.")
     _check_reachable(configuration)
-    programs = program_directory(configuration)
+    programs = configuration.directory("zwrap.program_directory")
     _check_known(options.wrap, programs)
     transport_class(options.transport)
     wrapper = Wrapper(
@@ -65,12 +65,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     status = wrapper.run()
     return 0 if options.compat_exit else status
-
-
-def program_directory(configuration: Configuration) -> Path | None:
-    """The site's own program definitions."""
-    directory = (configuration.storage or {}).get("zwrap.program_directory")
-    return Path(directory) if directory else None
 
 
 def _check_known(name: str, programs: Path | None) -> None:

@@ -96,21 +96,18 @@ def _check(configuration: Configuration) -> int:
         say(f"environments: {', '.join(configuration.environments)}")
     for what in configuration.check():
         say(f"good: {what}")
-    storage = configuration.storage or {}
-    return _checked(_site_checks(storage))
+    return _checked(_site_checks(configuration))
 
 
-def _site_checks(storage: dict[str, str]) -> Iterator[tuple[str, Callable[[], object]]]:
-    recipes = storage.get("zocalo.recipe_directory")
+def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:
+    recipes = configuration.directory("zocalo.recipe_directory")
     if recipes:
-        for file in _files(Path(recipes), "*.json"):
+        for file in _files(recipes, "*.json"):
             yield f"recipe {file}", partial(Recipe.from_file, file)
-    site_templates = storage.get("zwrap.template_directory")
-    templates = Templates(Path(site_templates) if site_templates else None)
+    templates = Templates(configuration.directory("zwrap.template_directory"))
     for name in templates.names():
         yield f"template {name}", partial(templates.check, name)
-    site_programs = storage.get("zwrap.program_directory")
-    for directory in program.directories(Path(site_programs) if site_programs else None):
+    for directory in program.directories(configuration.directory("zwrap.program_directory")):
         for file in _files(directory, "*.yaml"):
             yield f"program {file.stem} ({file})", partial(program.from_file, file)
 

@@ -6,6 +6,7 @@ Format and meaning are those of python-zocalo (``version: 1``, plugin configurat
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,6 +106,11 @@ class Configuration:
             raise AttributeError(name)
         return self._plugins.get(name)
 
+    def directory(self, key: str) -> Path | None:
+        """The directory under a storage key; a relative path counts from the site file."""
+        value = (self.storage or {}).get(key)
+        return self._base / Path(str(value)).expanduser() if value else None
+
     def check(self) -> Iterable[str]:
         """Activate nothing, but read every section with its plugin; yield what was checked."""
         for name in self._sections:
@@ -156,10 +162,8 @@ class Configuration:
         validate = getattr(plugin, "validate", None)
         if validate:
             validate(section, self._place(name))
-        try:
-            self._plugins[kind] = plugin.activate(section, self)
-        except TypeError:
-            self._plugins[kind] = plugin.activate(section)
+        takes = len(inspect.signature(plugin.activate).parameters)
+        self._plugins[kind] = plugin.activate(*(section, self)[:takes])
 
 
 def _load(text: str, where: str) -> Any:

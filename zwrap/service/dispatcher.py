@@ -7,7 +7,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -39,7 +38,6 @@ class Dispatcher(Service):
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
-        self._storage = dict(configuration.storage or {})
         self._ready: list[Callable[..., Any]] = plugins.foreign(plugins.DISPATCHER_READY)
         self._filters: list[Callable[..., Any]] = plugins.foreign(plugins.DISPATCHER_FILTERS)
 
@@ -108,7 +106,7 @@ class Dispatcher(Service):
         for hook in self._filters:
             message, parameters = _filtered(hook, message, parameters)
         for own in (load_custom_recipe, load_recipes_from_files):
-            message, parameters = own(message, parameters, self._storage)
+            message, parameters = own(message, parameters, self.configuration)
         recipe = message["recipe"]
         if isinstance(recipe, dict):
             recipe = Recipe(recipe, "of a filter")
@@ -122,10 +120,10 @@ class Dispatcher(Service):
 
     def _write_logbook(self, delivery: Delivery, guid: str, incoming: Any, recipe: Recipe) -> None:
         """Keep request and recipe where `zocalo.dispatcher.logbook_location` says."""
-        location = self._storage.get("zocalo.dispatcher.logbook_location")
-        if not location:
+        location = self.configuration.directory("zocalo.dispatcher.logbook_location")
+        if location is None:
             return
-        file = Path(location) / time.strftime("%Y-%m") / guid[:2] / guid[2:]
+        file = location / time.strftime("%Y-%m") / guid[:2] / guid[2:]
         sections = [
             ("Incoming message header", dict(delivery.message.headers)),
             ("Incoming message body", delivery.message.body),

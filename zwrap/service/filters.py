@@ -1,16 +1,15 @@
 """Filters of the Dispatcher: each takes message and parameters and returns them.
 
 A site adds its own functions of this form under `zocalo.services.dispatcher.filters`; they run
-before the ones here. The third argument of these two is the site's storage settings.
+before the ones here. The third argument of these two is the site configuration.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, MessageError, UnknownNameError
 from zwrap.recipe import Recipe
 
@@ -18,10 +17,10 @@ Filtered = tuple[dict[str, Any], dict[str, Any]]
 
 
 def load_custom_recipe(
-    message: dict[str, Any], parameters: dict[str, Any], storage: Mapping[str, Any]
+    message: dict[str, Any], parameters: dict[str, Any], configuration: Configuration
 ) -> Filtered:
     """Merge the recipe under key `custom_recipe`."""
-    del storage
+    del configuration
     custom = message.get("custom_recipe")
     if custom:
         if not isinstance(custom, dict):
@@ -35,20 +34,20 @@ def load_custom_recipe(
 
 
 def load_recipes_from_files(
-    message: dict[str, Any], parameters: dict[str, Any], storage: Mapping[str, Any]
+    message: dict[str, Any], parameters: dict[str, Any], configuration: Configuration
 ) -> Filtered:
     """Merge each recipe named under key `recipes` from the recipe directory."""
     names = message.get("recipes") or []
     if isinstance(names, str) or not isinstance(names, (list, tuple)):
         raise MessageError(f"Key 'recipes' holds {names!r}; a list of recipe names is expected.")
     for name in names:
-        message["recipe"] = message["recipe"].merged(_recipe_file(name, storage))
+        message["recipe"] = message["recipe"].merged(_recipe_file(name, configuration))
     return message, parameters
 
 
-def _recipe_file(name: Any, storage: Mapping[str, Any]) -> Recipe:
-    directory = storage.get("zocalo.recipe_directory")
-    if not directory:
+def _recipe_file(name: Any, configuration: Configuration) -> Recipe:
+    directory = configuration.directory("zocalo.recipe_directory")
+    if directory is None:
         raise ConfigurationError(
             f"Recipe {name!r} was asked for by name, and no directory of recipes is known: set "
             "'zocalo.recipe_directory' in a storage section of the site configuration."
@@ -57,8 +56,8 @@ def _recipe_file(name: Any, storage: Mapping[str, Any]) -> Recipe:
         raise MessageError(
             f"{name!r} is no recipe name: letters, digits and '_.+-' are expected, no '/'."
         )
-    file = Path(directory) / f"{name}.json"
+    file = directory / f"{name}.json"
     if not file.is_file():
-        known = [path.stem for path in Path(directory).glob("*.json")]
+        known = [path.stem for path in directory.glob("*.json")]
         raise UnknownNameError("recipe", name, known, f"in {directory}")
     return Recipe.from_file(file)

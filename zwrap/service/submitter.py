@@ -93,8 +93,7 @@ class Renderer:
 
     def __init__(self, configuration: Configuration) -> None:
         storage = configuration.storage or {}
-        site = storage.get("zwrap.template_directory")
-        self._templates = Templates(Path(site) if site else None)
+        self._templates = Templates(configuration.directory("zwrap.template_directory"))
         self._configuration = configuration
         self._default_cluster = str(storage.get("scheduler") or DEFAULT_CLUSTER)
 

@@ -1,0 +1,73 @@
+"""The examples are runnable: a newcomer copies them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .conftest import Site
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture
+def example(site: Site) -> Site:
+    """The example site, with its home directory in the test's."""
+    shutil.rmtree(site.recipes)
+    shutil.copytree(EXAMPLES / "site", site.directory / "example")
+    site.config = site.directory / "example" / "site.yml"
+    site.spool = site.directory / ".local/state/zwrap/example-spool"
+    return site
+
+
+def test_the_example_site_is_sound(example: Site) -> None:
+    done = example.run("zwrap", "check", env={"HOME": str(example.directory)})
+    assert done.returncode == 0, done.stderr
+    for part in ("recipe ", "template local.sh.j2", "program count-words", "plugin logging"):
+        assert f"good: {part}" in done.stdout or part in done.stdout
+
+
+def test_the_example_recipe_runs(
+    example: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(example.directory))
+    text = tmp_path / "some text"
+    text.write_text("one two\nthree\n")
+    work = tmp_path / "w"
+    sent = example.run(
+        "zocalo.go", "-n", "-r", "example", "-s", f"workingdir={work}", "-s", f"text={text}"
+    )
+    assert sent.returncode == 0, sent.stderr
+    for service in ("Dispatcher", "Submitter"):
+        assert example.service(service, "--once").wait(20) == 0
+    [body] = example.take("example.counts")
+    assert body["payload"] == {"lines": 2, "words": 3, "bytes": 14}
+    [script] = work.glob(".zwrap/*/script")
+    assert "umask 027\nexport SITE_CLUSTER=local\n" in script.read_text()
+
+
+def test_a_missing_input_takes_the_failure_route(
+    example: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(example.directory))
+    work = tmp_path / "w"
+    example.run("zocalo.go", "-n", "-r", "example", "-s", f"workingdir={work}", "-s", "text=/gone")
+    for service in ("Dispatcher", "Submitter"):
+        assert example.service(service, "--once").wait(20) == 0
+    [body] = example.take("example.failures")
+    assert body["payload"].startswith("Input 'text' of program 'count-words' is '/gone', which")
+
+
+def test_each_cron_line_is_a_command_that_works(
+    example: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(example.directory))
+    lines = (EXAMPLES / "site" / "crontab").read_text().splitlines()
+    commands = [re.sub(r"^(\S+\s+){5}", "", line) for line in lines if line.startswith("*")]
+    assert len(commands) == 2
+    for command in commands:
+        done = example.run(*command.replace("--lifetime 3600", "--lifetime 1").split())
+        assert done.returncode == 0, done.stderr
