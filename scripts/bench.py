@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from zwrap.ledger import filesystem_of
 from zwrap.transport.spool import SpoolTransport
 from zwrap.transport.spool_queue import SpoolQueue
 
@@ -264,6 +265,7 @@ def drain(queue: SpoolQueue, count: int) -> None:
 
 PRODUCER = """
 import sys
+from zwrap.ledger import filesystem_of
 from zwrap.transport.spool import SpoolTransport
 spool = SpoolTransport(sys.argv[1], durable=False, limit=0)
 for number in range(int(sys.argv[3])):
@@ -271,6 +273,7 @@ for number in range(int(sys.argv[3])):
 """
 CONSUMER = """
 import sys
+from zwrap.ledger import filesystem_of
 from zwrap.transport.spool import SpoolTransport
 spool = SpoolTransport(sys.argv[1], durable=False, limit=0)
 spool.subscribe("q")
@@ -393,20 +396,13 @@ def main() -> None:
         if line.startswith("model name")
     )
     print("# Benchmarks\n")
-    print(
-        "Printed by `scripts/bench`: medians of five rounds, all contestants side by side in each."
-    )
-    print(f"Machine: {os.cpu_count()} x {processor}, Linux {platform.release()}, "
-    print(f"Machine: {os.cpu_count()} x {processor}, Linux {platform.release()}, "
+    print("Printed by `scripts/bench`: medians of five rounds, side by side in each round.")
+    print(f"Machine: {os.cpu_count()} x {processor}, Linux {platform.release()}, ", end="")
+    where = filesystem_of(options.directory)
+    print(f"Python {platform.python_version()}, files on {where}.\n")
     for part in (queues, durable, backlog, together, wrapper, idle):
         part(options.directory)
         sys.stdout.flush()
-
-
-def kind_of(directory: Path) -> str:
-    from zwrap.ledger import filesystem_of
-
-    return filesystem_of(directory)
 
 
 if __name__ == "__main__":
