@@ -21,17 +21,17 @@ class Local:
     """Jobs on this machine, as many at a time as there are processors."""
 
     template = "local.sh.j2"
-    settle_s = 1.0
+    settle_s = 3.0
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
         self.name = name
         self._directory = Path(options["directory"])
 
-    def _command(self, *arguments: str, stdin: str = "") -> Command:
+    def _command(self, *arguments: str) -> Command:
         base = [sys.executable, "-m", "zwrap.localbatch", "--directory", str(self._directory)]
-        return Command(argv=[*base, *arguments], stdin=stdin)
+        return Command(argv=[*base, *arguments])
 
-    def submit(self, request: JobRequest, script: str) -> Question[Submission]:
+    def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
         """Hand over a job; exit status 100 of the command is a refusal."""
         resources = request.resources
         for key in REFUSED:
@@ -49,7 +49,7 @@ class Local:
                 *("--error", str(request.standard_error)),
                 *(("--time", str(resources.walltime_s)) if resources.walltime_s else ()),
                 *("--cpus", str(_cpus(resources))),
-                stdin=script,
+                str(script),
             ),
             _read_submission,
         )

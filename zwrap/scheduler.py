@@ -8,6 +8,7 @@ yes, no, or "could not ask" (`UnreachableError`); an empty or failed reply is ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -18,10 +19,13 @@ T = TypeVar("T")
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """A program to run, without a shell."""
+    """A program to run, without a shell and without input.
+
+    Nothing is handed over on standard input: a submitting process that is killed half-way would
+    leave its child with the first half, and the batch system with a job that does half.
+    """
 
     argv: list[str]
-    stdin: str = ""
     timeout_s: float = 30.0
     environment: dict[str, str] = {}
 
@@ -74,8 +78,8 @@ class Scheduler(Protocol):
 
     def __init__(self, name: str, options: Mapping[str, Any]) -> None: ...
 
-    def submit(self, request: JobRequest, script: str) -> Question[Submission]:
-        """Hand over a job."""
+    def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
+        """Hand over a job; `script` is a file that is whole."""
 
     def find(self, token: str) -> Question[list[JobStatus]]:
         """All jobs, live or ended, whose name ends in the token."""

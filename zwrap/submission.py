@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TypeVar
 
 from zwrap import plugins
@@ -44,7 +45,7 @@ def run(command: Command) -> Reply:
     try:
         process = subprocess.Popen(
             command.argv,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -55,7 +56,7 @@ def run(command: Command) -> Reply:
     except OSError as error:
         return Reply(status=None, error=f"{command.argv[0]} cannot be run: {error.strerror}")
     try:
-        output, complaint = process.communicate(command.stdin, timeout=command.timeout_s)
+        output, complaint = process.communicate(timeout=command.timeout_s)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -66,7 +67,7 @@ def run(command: Command) -> Reply:
 
 
 def submit_once(
-    ledger: Ledger, scheduler: Scheduler, request: JobRequest, script: str, attempt: Attempt
+    ledger: Ledger, scheduler: Scheduler, request: JobRequest, script: Path, attempt: Attempt
 ) -> str:
     """Submit the job of an attempt unless it is there; its job id.
 

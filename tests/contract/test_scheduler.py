@@ -55,7 +55,9 @@ def request_in(directory: Path, **values: Any) -> JobRequest:
 
 
 def submit(scheduler: Scheduler, request: JobRequest, commands: str) -> str:
-    answer = ask(scheduler.submit(request, f"#!/bin/bash\n{commands}\n"))
+    script = request.job_directory / f"script-{request.token}"
+    script.write_text(f"#!/bin/bash\n{commands}\n")
+    answer = ask(scheduler.submit(request, script))
     assert isinstance(answer, Accepted), answer
     return answer.job_id
 
@@ -156,7 +158,8 @@ def test_the_job_sees_nothing_of_the_submitting_process(
 
 
 def test_a_missing_working_directory_is_a_refusal(scheduler: Scheduler, tmp_path: Path) -> None:
-    answer = ask(scheduler.submit(request_in(tmp_path / "gone"), "true"))
+    (tmp_path / "script").write_text("true")
+    answer = ask(scheduler.submit(request_in(tmp_path / "gone"), tmp_path / "script"))
     assert isinstance(answer, Rejected)
     assert "gone does not exist" in answer.reason
 
@@ -164,7 +167,7 @@ def test_a_missing_working_directory_is_a_refusal(scheduler: Scheduler, tmp_path
 def test_what_cannot_be_expressed_is_refused(scheduler: Scheduler, tmp_path: Path) -> None:
     for resources in (Resources(gpus=1), Resources(exclusive=True), Resources(constraints="x")):
         with pytest.raises(RequestError, match="cannot give"):
-            scheduler.submit(request_in(tmp_path, resources=resources), "true")
+            scheduler.submit(request_in(tmp_path, resources=resources), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +198,7 @@ def test_an_empty_or_failed_reply_is_never_an_answer(scheduler: Scheduler, reply
 def test_a_submission_has_three_outcomes(
     scheduler: Scheduler, tmp_path: Path, reply: Reply, kind: type
 ) -> None:
-    question = scheduler.submit(request_in(tmp_path), "true")
+    question = scheduler.submit(request_in(tmp_path), tmp_path)
     assert isinstance(question.read(reply), kind)
 
 

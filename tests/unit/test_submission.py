@@ -28,7 +28,7 @@ class Moody:
         self.reachable = True
         self.takes_before_failing = True
 
-    def submit(self, request: JobRequest, script: str) -> Question[Submission]:
+    def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
         def read(reply: object) -> Submission:
             answer = self.answers.pop(0) if self.answers else Accepted(str(len(self.taken) + 1))
             if isinstance(answer, Accepted) or self.takes_before_failing:
@@ -76,7 +76,7 @@ def submitted(ledger: Ledger, system: Any, token: str = "t-1") -> str:
         standard_output=Path("/o"),
         standard_error=Path("/e"),
     )
-    return submit_once(ledger, system, request, "script", attempt)
+    return submit_once(ledger, system, request, Path("/script"), attempt)
 
 
 def test_submitting_again_gives_the_same_job(ledger: Ledger) -> None:
@@ -173,7 +173,7 @@ def test_a_command_that_is_not_there_is_no_answer() -> None:
     )
 
 
-def test_a_command_gets_its_input_and_returns_its_output() -> None:
-    argv = [sys.executable, "-c", "import sys; sys.stdout.write(sys.stdin.read()); sys.exit(4)"]
-    reply = run(Command(argv=argv, stdin="text"))
-    assert (reply.status, reply.output) == (4, "text")
+def test_a_command_gets_no_input_and_its_answer_is_returned() -> None:
+    code = "import sys; print(repr(sys.stdin.read())); sys.exit(4)"
+    reply = run(Command(argv=[sys.executable, "-c", code]))
+    assert (reply.status, reply.output) == (4, "''\n")

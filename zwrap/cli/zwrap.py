@@ -127,7 +127,9 @@ def _render(configuration: Configuration, options: argparse.Namespace) -> int:
     request = prepared.request
     say(renderer.script(request, scheduler).rstrip("\n"))
     complain(f"job {request.full_name} on cluster {request.cluster}; nothing was submitted")
-    scheduler.submit(request, "")  # refuses what the batch system cannot express
+    scheduler.submit(
+        request, request.job_directory / "script"
+    )  # refuses what the batch system cannot express
     return 0
 
 

@@ -17,13 +17,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m zwrap.localbatch", description=__doc__)
     parser.add_argument("--directory", type=Path, required=True, help="where the jobs lie")
     commands = parser.add_subparsers(dest="command", required=True)
-    submit = commands.add_parser("submit", help="take the script on standard input as a job")
+    submit = commands.add_parser("submit", help="take a script as a job")
     submit.add_argument("--name", required=True)
     submit.add_argument("--chdir", required=True, help="working directory, absolute")
     submit.add_argument("--output", required=True, help="file for standard output")
     submit.add_argument("--error", required=True, help="file for standard error")
     submit.add_argument("--time", type=int, help="time limit in seconds")
     submit.add_argument("--cpus", type=int, default=1)
+    submit.add_argument("script", type=Path, help="file with the job script")
     listing = commands.add_parser("list", help="print jobs as JSON")
     listing.add_argument("--ended", action="store_true", help="ended jobs, too")
     listing.add_argument("--name-suffix", default="", help="only names that end so")
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
                 walltime_s=options.time,
                 cpus=options.cpus,
             )
-            sys.stdout.write(f"{batch.submit(job, sys.stdin.read())}\n")
+            sys.stdout.write(f"{batch.submit(job, options.script.read_text())}\n")
             start_runner(directory)
         elif options.command == "list":
             jobs = batch.list(ended=options.ended, name_suffix=options.name_suffix)

@@ -48,8 +48,8 @@ class Submitter(Service):
         prepared, scheduler = self._renderer.prepare(envelope, token_of(delivery.message))
         request = prepared.request
         script = self._renderer.script(request, scheduler)
-        self._write_files(prepared, script)
-        job_id = submit_once(self._ledger, scheduler, request, script, _attempt(envelope, request))
+        file = self._write_files(prepared, script)
+        job_id = submit_once(self._ledger, scheduler, request, file, _attempt(envelope, request))
         with self.transport.unit(delivery) as unit:
             told = {"jobid": int(job_id) if job_id.isdecimal() else job_id}
             told["scheduler"] = request.cluster
@@ -62,8 +62,8 @@ class Submitter(Service):
             extra={"recipe_ID": envelope.recipe_id},
         )
 
-    def _write_files(self, prepared: PreparedJob, script: str) -> None:
-        """Everything the job needs, each file whole, before the job exists."""
+    def _write_files(self, prepared: PreparedJob, script: str) -> Path:
+        """Everything the job needs, each file whole, before the job exists; the script's path."""
         request = prepared.request
         try:
             request.working_directory.mkdir(parents=True, exist_ok=True)
@@ -73,12 +73,14 @@ class Submitter(Service):
                 write_atomically(path, content)
             for program in ("zocalo.wrap", "zwrap"):
                 directory.link_program(program, own_program(program))
-            write_atomically(request.job_directory / "script", script, mode=0o750)
+            file = request.job_directory / "script"
+            write_atomically(file, script, mode=0o750)
         except OSError as error:
             kind = RequestError if isinstance(error, _HOPELESS) else TemporaryError
             raise kind(
                 f"The files of the job cannot be written: {error.filename}: {error.strerror}."
             ) from None
+        return file
 
     def close(self) -> None:
         """Close the ledger."""
