@@ -6,7 +6,9 @@ open it.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +68,22 @@ class Ledger:
         options: dict[str, Any] = {}
         if url.startswith("sqlite"):
             options["connect_args"] = {"timeout": 30}
+        self._url = url
         self._engine = sa.create_engine(url, **options)
         if url.startswith("sqlite"):
             sa.event.listen(self._engine, "connect", _sqlite_settings)
+        with self._transaction() as connection:
+            _metadata.create_all(connection)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """A transaction; TemporaryError when the database cannot be used now."""
         try:
-            _metadata.create_all(self._engine)
-        except sa.exc.SQLAlchemyError as error:
-            raise TemporaryError(f"The ledger {url} cannot be opened: {_plain(error)}.") from None
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            reason = str(error.orig or error).splitlines()[0]
+            raise TemporaryError(f"The ledger {self._url} cannot be used: {reason}.") from None
 
     @classmethod
     def in_file(cls, path: Path) -> Ledger:
@@ -98,7 +109,7 @@ class Ledger:
             msgspec.structs.replace(attempt, state=INTENDED, created=now, tried=now)
         )
         try:
-            with self._engine.begin() as connection:
+            with self._transaction() as connection:
                 connection.execute(_attempts.insert().values(**row))
         except sa.exc.IntegrityError:
             existing = self.get(attempt.token)
@@ -110,26 +121,26 @@ class Ledger:
     def try_again(self, attempt: Attempt) -> bool:
         """Reserve the next submission of an unfinished attempt; False if another did."""
         mine = _attempts.c.token == attempt.token, _attempts.c.tried == attempt.tried
-        with self._engine.begin() as connection:
+        with self._transaction() as connection:
             change = _attempts.update().where(*mine).values(tried=time.time(), state=INTENDED)
             return connection.execute(change).rowcount == 1
 
     def record(self, token: str, state: str, **values: Any) -> None:
         """Write what became of an attempt."""
-        with self._engine.begin() as connection:
+        with self._transaction() as connection:
             change = _attempts.update().where(_attempts.c.token == token)
             connection.execute(change.values(state=state, **values))
 
     def get(self, token: str) -> Attempt | None:
         """One attempt."""
-        with self._engine.connect() as connection:
+        with self._transaction() as connection:
             query = sa.select(_attempts).where(_attempts.c.token == token)
             row = connection.execute(query).mappings().first()
         return Attempt(**row) if row else None
 
     def all(self) -> list[Attempt]:
         """Every attempt, oldest first."""
-        with self._engine.connect() as connection:
+        with self._transaction() as connection:
             rows = connection.execute(sa.select(_attempts).order_by(_attempts.c.created)).mappings()
             return [Attempt(**row) for row in rows]
 
@@ -143,10 +154,6 @@ def _sqlite_settings(connection: Any, _: object) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # an intent must outlive a power cut
     cursor.close()
-
-
-def _plain(error: sa.exc.SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
 
 
 def filesystem_of(path: Path) -> str:

@@ -14,7 +14,13 @@ import pytest
 
 from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
-from zwrap.errors import PermanentError, TemporaryError, UnreachableError
+from zwrap.errors import (
+    PermanentError,
+    QueueFullError,
+    TemporaryError,
+    TransportError,
+    UnreachableError,
+)
 from zwrap.message import RECIPE_HEADER, Message, Outgoing
 from zwrap.recipe import Recipe
 from zwrap.service import Service
@@ -310,6 +316,26 @@ def test_a_temporary_error_costs_no_attempt_however_long_it_lasts() -> None:
     attempts = {once(transport, service).attempt for _ in range(3 * MAX_ATTEMPTS + 1)}
     assert attempts == {1}
     assert transport.broker.dead_letters == {}
+
+
+def test_a_full_queue_behind_the_service_is_waited_out() -> None:
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    service.acts = [QueueFullError("full")]
+    transport.send("in", 1)
+    transport.subscribe("in")
+    assert once(transport, service).attempt == once(transport, service).attempt == 1
+
+
+def test_a_service_without_its_transport_ends_and_gives_the_message_back() -> None:
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    service.acts = [TransportError("gone")]
+    transport.send("in", 1)
+    transport.subscribe("in")
+    with pytest.raises(TransportError):
+        once(transport, service)
+    assert once(transport, service).attempt == 1
 
 
 def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_traceback(

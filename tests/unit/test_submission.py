@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -10,7 +11,13 @@ from typing import Any
 
 import pytest
 
-from zwrap.errors import ConfigurationError, RejectedError, UnknownOutcomeError, UnreachableError
+from zwrap.errors import (
+    ConfigurationError,
+    RejectedError,
+    TemporaryError,
+    UnknownOutcomeError,
+    UnreachableError,
+)
 from zwrap.job import JobRequest, JobStatus, State
 from zwrap.ledger import Attempt, Ledger
 from zwrap.scheduler import Accepted, Command, Question, Rejected, Submission, Unknown
@@ -143,6 +150,15 @@ def test_the_ledger_outlives_its_process(ledger: Ledger, tmp_path: Path) -> None
     submitted(ledger, Moody())
     [row] = Ledger.in_file(tmp_path / "ledger.sqlite").all()
     assert (row.token, row.job_id, row.state, row.recipe_id) == ("t-1", "1", "submitted", "r")
+
+
+def test_a_ledger_that_cannot_be_used_now_is_a_temporary_failure(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
+        other.execute("drop table attempts")
+    with pytest.raises(TemporaryError, match=r"ledger\.sqlite cannot be used: no such table"):
+        submitted(ledger, Moody())
 
 
 def test_a_ledger_on_a_network_filesystem_is_refused(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from zwrap import __version__
 from zwrap.configuration import Configuration
-from zwrap.errors import ZwrapError
+from zwrap.errors import TEMPORARY, ZwrapError
 from zwrap.transport.connect import default_transport
 
 Main = Callable[[list[str] | None], int]
@@ -33,6 +33,9 @@ def reported(main: Main) -> Callable[..., int]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except OSError as error:
+            complain(f"{error.filename or 'the system'}: {error.strerror}.")
+            return TEMPORARY
 
     return wrapper
 

@@ -6,7 +6,6 @@ Format and meaning are those of python-zocalo (``version: 1``, plugin configurat
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -162,6 +161,8 @@ class Configuration:
         validate = getattr(plugin, "validate", None)
         if validate:
             validate(section, self._place(name))
+        import inspect  # slow to load, and seldom needed by a short job
+
         takes = len(inspect.signature(plugin.activate).parameters)
         self._plugins[kind] = plugin.activate(*(section, self)[:takes])
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from zwrap.envelope import Envelope
-from zwrap.errors import PermanentError, TemporaryError, TransportError
+from zwrap.errors import PermanentError, QueueFullError, TemporaryError, TransportError
 from zwrap.host import host_id
 from zwrap.message import Message
 from zwrap.service import Service
@@ -100,7 +100,8 @@ def handle_delivery(
 ) -> None:
     """Let a service handle one message, and settle it whatever happens.
 
-    TransportError passes: without a transport nothing can be settled.
+    TransportError passes, once the message has been given back: the service is of no use without
+    its transport.
     """
     envelope: Envelope | None = None
     try:
@@ -111,14 +112,14 @@ def handle_delivery(
             )
         envelope = service.open(delivery)
         service.handle(delivery, envelope)
-    except TransportError:
-        raise
     except PermanentError as error:
         _give_up(service, delivery, envelope, str(error))
     except TemporaryError as error:
         delay_s = error.retry_after_s or RETRY_FIRST_S
         log.warning("Message %s is tried again: %s", delivery.message.id, error)
         delivery.retry(delay_s, counted=False)
+        if isinstance(error, TransportError) and not isinstance(error, QueueFullError):
+            raise
         if error.retry_after_s is None:
             pause(delay_s)
     except Exception:

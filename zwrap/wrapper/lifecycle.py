@@ -114,11 +114,10 @@ class Wrapper:
 
     def _live(self, job_id: str) -> int:
         task = (self._envelope.step.get("wrapper") or {}).get("task_information")
-        heartbeat = Heartbeat(
-            f"{self._name} ({task})" if task else self._name,
-            self._name,
-            {**self._job.fields, "recipe_ID": str(self._envelope.recipe_id), "token": self._token},
-        )
+        fields = {**self._job.fields, "token": self._token}
+        if self._envelope.recipe_id:
+            fields["recipe_ID"] = self._envelope.recipe_id
+        heartbeat = Heartbeat(f"{self._name} ({task})" if task else self._name, self._name, fields)
         courier = Courier(self._connect, self._directory.outbox, heartbeat.body)
         with watched(self._job.system, self._signalled):
             self._post(courier, self._envelope.send("starting", "Starting processing"))
