@@ -24,7 +24,7 @@ from typing import Any
 
 from zwrap.ledger import filesystem_of
 from zwrap.transport.spool import SpoolTransport
-from zwrap.transport.spool_queue import SpoolQueue
+from zwrap.transport.spool.queue import SpoolQueue
 
 ROUNDS = 5
 COUNT = 2000

@@ -106,3 +106,10 @@ class FilesystemClock:
     def now(self) -> float:
         """Seconds since the epoch, by the filesystem."""
         return self.now_ns() / 1e9
+
+    def age_s(self, file: Path) -> float:
+        """Seconds since a file was changed; 0 if it is gone."""
+        try:
+            return self.now() - file.stat().st_mtime
+        except OSError:
+            return 0.0

@@ -25,7 +25,8 @@ from zwrap.files import create_once, write_atomically
 from zwrap.host import ProcessIdentity, is_alive, this_process
 from zwrap.job import Outcome
 from zwrap.message import Outgoing
-from zwrap.transport.spool_queue import SpoolQueue, make_directory
+from zwrap.transport.spool.files import make_directory
+from zwrap.transport.spool.queue import SpoolQueue
 
 
 class Claim(msgspec.Struct, frozen=True):

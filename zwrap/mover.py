@@ -6,7 +6,7 @@ import msgspec
 
 from zwrap.message import Outgoing, decode, encode
 from zwrap.transport import Transport
-from zwrap.transport.spool_queue import SpoolQueue
+from zwrap.transport.spool.queue import SpoolQueue
 
 
 def store(queue: SpoolQueue, messages: list[Outgoing]) -> None:

@@ -16,7 +16,9 @@ import pytest
 from zwrap.errors import ConfigurationError, MessageError, QueueFullError, TransportError
 from zwrap.host import ProcessIdentity, is_alive, process_identity, this_process
 from zwrap.transport.spool import SpoolTransport
-from zwrap.transport.spool_queue import LEASE_S, Name, SpoolQueue
+from zwrap.transport.spool.files import Name
+from zwrap.transport.spool.owner import LEASE_S
+from zwrap.transport.spool.queue import SpoolQueue
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def claimed_by_a_process_that_dies(queue: SpoolQueue) -> None:
     code = f"""
         import os, signal
         from pathlib import Path
-        from zwrap.transport.spool_queue import SpoolQueue
+        from zwrap.transport.spool.queue import SpoolQueue
         assert SpoolQueue(Path({str(queue.path)!r})).claim()
         os.kill(os.getpid(), signal.SIGKILL)
     """

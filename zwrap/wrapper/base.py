@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,7 @@ from zwrap.message import Outgoing
 Post = Callable[[list[Outgoing]], None]
 
 
-class BaseWrapper:
+class BaseWrapper(ABC):
     """Subclass this, write `run`, and register the class under entry point `zocalo.wrappers`.
 
     `run` returns whether the program succeeded. The `record_...` and `send_to` methods send
@@ -40,9 +41,9 @@ class BaseWrapper:
         extra = {"recipe_ID": recwrap.recipe_id}
         self.log = logging.LoggerAdapter(logging.getLogger(self.log.name), extra)
 
+    @abstractmethod
     def run(self) -> bool:
         """Do the work; true for success."""
-        raise NotImplementedError(f"{type(self).__name__} has no method run().")
 
     def send_to(self, channel: str, payload: Any) -> None:
         """Send a message behind one output of the step."""

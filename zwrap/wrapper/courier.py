@@ -19,7 +19,7 @@ from zwrap.errors import ZwrapError
 from zwrap.host import host_id
 from zwrap.message import Outgoing
 from zwrap.transport import Transport
-from zwrap.transport.spool_queue import SpoolQueue
+from zwrap.transport.spool.queue import SpoolQueue
 
 log = logging.getLogger(__name__)
 

@@ -8,23 +8,15 @@
     errors/                  dead letters; `<name>.reason` beside each says why
 
 A message moves between them by rename(2), which is atomic on one filesystem, NFS and Lustre
-included. What a message must tell after a crash is in its name::
-
-    1763712345678901234-node1-4711-3.zwrap~a2~n1763712350000~e1763712400000
-    created (ns), host, pid, serial        attempt, not before (ms), expires (ms)
-
-A file of another name, put there by a foreign filer producer, is a message without headers.
+included.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import itertools
 import logging
 import os
-import re
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -32,55 +24,23 @@ from pathlib import Path
 
 from zwrap.errors import QueueFullError, TransportError
 from zwrap.files import FilesystemClock, sync_directory, write_all
-from zwrap.host import ProcessIdentity, host_name, is_alive, this_process
+from zwrap.host import host_name
+from zwrap.transport.spool.files import (
+    FILE_MODE,
+    OWN_SUFFIX,
+    REASON_SUFFIX,
+    Name,
+    make_directory,
+)
+from zwrap.transport.spool.owner import Owner
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 180.0
-"""A claim whose owner was not heard of for this long may be taken over by another host."""
+ABANDONED_S = 3600.0
+"""What lies in `tmp/` for so long was left by a writer that died."""
 
-RENEW_S = 30.0
-"""Interval at which an owner renews its lease."""
 
-OWN_SUFFIX = ".zwrap"
-REASON_SUFFIX = ".reason"
-DIRECTORY_MODE = 0o2770
-FILE_MODE = 0o640
-
-_NAME = re.compile(r"(?P<base>.+?)(?:~a(?P<a>\d+))?(?:~n(?P<n>\d+))?(?:~e(?P<e>\d+))?", re.DOTALL)
 _serial = itertools.count()
-
-
-class Name:
-    """A file name taken apart."""
-
-    __slots__ = ("attempt", "base", "expires_ms", "not_before_ms")
-
-    def __init__(
-        self, base: str, attempt: int = 1, not_before_ms: int = 0, expires_ms: int = 0
-    ) -> None:
-        self.base = base
-        self.attempt = attempt
-        self.not_before_ms = not_before_ms
-        self.expires_ms = expires_ms
-
-    @classmethod
-    def parse(cls, text: str) -> Name:
-        """Take `text` apart; a foreign name is all base."""
-        if "~" not in text:
-            return cls(text)
-        match = _NAME.fullmatch(text)
-        if match is None:
-            return cls(text)
-        return cls(match["base"], int(match["a"] or 1), int(match["n"] or 0), int(match["e"] or 0))
-
-    def __str__(self) -> str:
-        return (
-            self.base
-            + (f"~a{self.attempt}" if self.attempt > 1 else "")
-            + (f"~n{self.not_before_ms}" if self.not_before_ms else "")
-            + (f"~e{self.expires_ms}" if self.expires_ms else "")
-        )
 
 
 class Claimed:
@@ -129,15 +89,12 @@ class SpoolQueue:
             make_directory(self.path / name)
         self._incoming = f"{self.path}/incoming/"
         self._tmp = f"{self.path}/tmp/"  # noqa: S108  (the filer protocol names it so)
-        # One directory per instance: two of them in one process must not mistake claims.
-        self._owner = f"{this_process()},{next(_serial)}"
-        self._mine = f"{self.path}/pending/{self._owner}/"
         self._producer = f"{host_name()}-{os.getpid()}"
         self._clock = FilesystemClock(self.path / "tmp")
+        self._owner = Owner(self.path / "pending", self._clock)
         self._listing: deque[str] = deque()
         self._room = 0
         self._last_ns = 0
-        self._leased_at = float("-inf")
         self._recovered_at = float("-inf")
 
     # -- producing ---------------------------------------------------------------------------
@@ -202,27 +159,17 @@ class SpoolQueue:
 
     def claim(self) -> Claimed | None:
         """Take the first message that is due; it is ours until settled or the lease lapses."""
-        self.keep_lease()
-        listing = self._listing
+        self._owner.keep_lease()
         refilled = False
         while True:
-            if not listing:
+            if not self._listing:
                 if refilled or not self._list():
                     return None
                 refilled = True
-            name = listing.popleft()
-            source, target = self._incoming + name, self._mine + name
-            try:
-                os.rename(source, target)
-            except FileNotFoundError:
-                # Another was faster, our directory was cleared away, or NFS lost the answer to a
-                # rename that succeeded; only the target can tell (it is ours alone).
-                if not os.path.exists(target):
-                    if not os.path.isdir(self._mine):
-                        self._leased_at = float("-inf")
-                        self.keep_lease()
-                        listing.appendleft(name)
-                    continue
+            name = self._listing.popleft()
+            target = self._take(name)
+            if target is None:
+                continue
             if "~e" in name and 0 < Name.parse(name).expires_ms <= self._clock.now() * 1000:
                 self._remove(target)
                 continue
@@ -230,6 +177,20 @@ class SpoolQueue:
                 return Claimed(target, name, _read(target))
             except OSError as error:
                 self.banish(Claimed(target, name, b""), f"It cannot be read: {error.strerror}.")
+
+    def _take(self, name: str) -> str | None:
+        """Move a message to its owner's directory; where it is now, or None if another has it."""
+        target = self._owner.prefix + name
+        try:
+            os.rename(self._incoming + name, target)
+        except FileNotFoundError:
+            # Another was faster, our directory was cleared away, or NFS lost the answer to a
+            # rename that succeeded; only the target can tell (it is ours alone).
+            if not os.path.exists(target):
+                if self._owner.restore():
+                    self._listing.appendleft(name)
+                return None
+        return target
 
     def _list(self) -> bool:
         """Read the names in `incoming/` once, for many claims."""
@@ -282,71 +243,24 @@ class SpoolQueue:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
-    # -- leases and recovery -----------------------------------------------------------------
-
-    def keep_lease(self) -> None:
-        """Say that this owner lives; called before each claim and by the renewing thread."""
-        now = time.monotonic()
-        if now - self._leased_at < RENEW_S / 2:
-            return
-        make_directory(Path(self._mine))
-        Path(self._mine, ".lease").touch()
-        self._leased_at = now
-
     def recover(self, every_s: float = 0.0) -> int:
         """Give back what dead owners hold, at most once per `every_s`; number of messages."""
         now = time.monotonic()
         if now - self._recovered_at < every_s:
             return 0
         self._recovered_at = now
-        self._sweep_scratch()
-        return sum(self._recover_owner(owner) for owner in self._lapsed_owners())
-
-    def _lapsed_owners(self) -> Iterator[Path]:
-        for directory in (self.path / "pending").iterdir():
-            owner = ProcessIdentity.parse(directory.name.partition(",")[0])
-            if owner is None or directory.name == self._owner:
-                continue
-            alive = is_alive(owner)
-            if alive is False or (alive is None and self._age_s(directory / ".lease") > LEASE_S):
-                yield directory
-
-    def _age_s(self, file: Path) -> float:
-        for candidate in (file, file.parent):
-            with contextlib.suppress(OSError):
-                return self._clock.now() - candidate.stat().st_mtime
-        return 0.0
-
-    def _recover_owner(self, directory: Path) -> int:
-        count = 0
-        with contextlib.suppress(FileNotFoundError):
-            for text in sorted(os.listdir(directory)):
-                if text == ".lease":
-                    continue
-                name = Name.parse(text)
-                name.attempt += 1
-                name.not_before_ms = 0
-                with contextlib.suppress(FileNotFoundError):  # another recovers, too
-                    os.rename(directory / text, self._incoming + str(name))
-                    count += 1
-            (directory / ".lease").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                directory.rmdir()
-        return count
-
-    def _sweep_scratch(self) -> None:
-        """Remove what writers that died left in `tmp/` more than an hour ago."""
         for file in (self.path / "tmp").iterdir():
-            if self._age_s(file) > 3600:
+            if self._clock.age_s(file) > ABANDONED_S:
                 file.unlink(missing_ok=True)
+        return self._owner.recover(Path(self._incoming))
+
+    def keep_lease(self) -> None:
+        """Say that this owner lives; called before each claim and by the renewing thread."""
+        self._owner.keep_lease()
 
     def close(self) -> None:
         """Leave no trace of an owner that holds nothing."""
-        with contextlib.suppress(OSError):
-            if os.listdir(self._mine) == [".lease"]:
-                os.unlink(self._mine + ".lease")
-                Path(self._mine).rmdir()
-        self._leased_at = float("-inf")
+        self._owner.close()
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -374,26 +288,3 @@ def _read(path: str) -> bytes:
         return b"".join(pieces)
     finally:
         os.close(descriptor)
-
-
-_made = threading.Lock()
-
-
-def make_directory(path: Path) -> None:
-    """Make a spool directory (mode 2770: the group of the directory above shares it)."""
-    if path.is_dir():
-        return
-    try:
-        with _made:
-            missing = [p for p in (path, *path.parents) if not p.exists()]
-            for directory in reversed(missing):
-                with contextlib.suppress(FileExistsError):
-                    directory.mkdir()
-                    directory.chmod(DIRECTORY_MODE)
-        if not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path))
-    except OSError as error:
-        raise TransportError(
-            f"The spool directory {path} cannot be made: {error.strerror}. "
-            "Choose a directory that you may write to (ZWRAP_SPOOL, or plugin 'spool', key 'path')."
-        ) from None

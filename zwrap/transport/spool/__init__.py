@@ -23,8 +23,10 @@ from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.message import Message, Outgoing, decode, identify
 from zwrap.state import default_spool
 from zwrap.transport import Delivery, Settlement, Transport, Verb, encoded
-from zwrap.transport.spool_queue import RENEW_S, Claimed, SpoolQueue, make_directory
-from zwrap.transport.spool_topic import SpoolTopic
+from zwrap.transport.spool.files import make_directory
+from zwrap.transport.spool.owner import RENEW_S
+from zwrap.transport.spool.queue import Claimed, SpoolQueue
+from zwrap.transport.spool.topic import SpoolTopic
 
 log = logging.getLogger(__name__)
 

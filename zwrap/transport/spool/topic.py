@@ -16,7 +16,7 @@ from pathlib import Path
 
 from zwrap.files import FilesystemClock, write_atomically
 from zwrap.host import this_process
-from zwrap.transport.spool_queue import make_directory
+from zwrap.transport.spool.files import make_directory
 
 DEFAULT_EXPIRY_S = 60.0
 """How long a broadcast without an expiry can be heard."""

@@ -1,0 +1,95 @@
+"""Who holds which messages: one directory per owner, a lease in it, and recovery from the dead."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from zwrap.files import FilesystemClock
+from zwrap.host import ProcessIdentity, is_alive, this_process
+from zwrap.transport.spool.files import Name, make_directory
+
+LEASE_S = 180.0
+"""A claim whose owner was not heard of for this long may be taken over by another host."""
+
+RENEW_S = 30.0
+"""Interval at which an owner renews its lease."""
+
+LEASE = ".lease"
+_serial = itertools.count()
+
+
+class Owner:
+    """This process as an owner of messages of one queue: ``pending/<host>-<pid>-<start>,<n>/``."""
+
+    def __init__(self, pending: Path, clock: FilesystemClock) -> None:
+        self._pending = pending
+        self._clock = clock
+        # One directory per instance: two of them in one process must not mistake claims.
+        self._directory = pending / f"{this_process()},{next(_serial)}"
+        self.prefix = f"{self._directory}/"
+        """Path of the owner's directory, to put a file name behind."""
+        self._leased_at = float("-inf")
+
+    def keep_lease(self) -> None:
+        """Say that this owner lives; cheap when that was said lately."""
+        now = time.monotonic()
+        if now - self._leased_at < RENEW_S / 2:
+            return
+        make_directory(self._directory)
+        (self._directory / LEASE).touch()
+        self._leased_at = now
+
+    def restore(self) -> bool:
+        """Make the directory again if somebody cleared it away; whether that was so."""
+        if self._directory.is_dir():
+            return False
+        self._leased_at = float("-inf")
+        self.keep_lease()
+        return True
+
+    def close(self) -> None:
+        """Leave no trace of an owner that holds nothing."""
+        with contextlib.suppress(OSError):
+            if os.listdir(self._directory) == [LEASE]:
+                (self._directory / LEASE).unlink()
+                self._directory.rmdir()
+        self._leased_at = float("-inf")
+
+    def recover(self, incoming: Path) -> int:
+        """Give back what dead owners hold, as another attempt; number of messages."""
+        return sum(_give_back(directory, incoming) for directory in self._lapsed())
+
+    def _lapsed(self) -> Iterator[Path]:
+        """Directories of owners that are dead, or of another host and not heard of for long."""
+        for directory in self._pending.iterdir():
+            owner = ProcessIdentity.parse(directory.name.partition(",")[0])
+            if owner is None or directory == self._directory:
+                continue
+            alive = is_alive(owner)
+            lease = directory / LEASE
+            age_s = self._clock.age_s(lease if lease.exists() else directory)
+            if alive is False or (alive is None and age_s > LEASE_S):
+                yield directory
+
+
+def _give_back(directory: Path, incoming: Path) -> int:
+    count = 0
+    with contextlib.suppress(FileNotFoundError):
+        for text in sorted(os.listdir(directory)):
+            if text == LEASE:
+                continue
+            name = Name.parse(text)
+            name.attempt += 1
+            name.not_before_ms = 0
+            with contextlib.suppress(FileNotFoundError):  # another recovers, too
+                (directory / text).rename(incoming / str(name))
+                count += 1
+        (directory / LEASE).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+    return count
