@@ -81,6 +81,26 @@ class Envelope:
         identity = self.environment.get("ID")
         return None if identity is None else str(identity)
 
+    @property
+    def task(self) -> str | None:
+        """What the recipe calls this step (``wrapper.task_information``)."""
+        wrapper = self.step.get("wrapper")
+        task = wrapper.get("task_information") if isinstance(wrapper, dict) else None
+        return str(task) if task else None
+
+    @property
+    def job_parameters(self) -> dict[str, Any]:
+        """What the recipe tells the wrapped program; MessageError if that is no object."""
+        parameters = self.step.get("job_parameters")
+        if parameters is None:
+            return {}
+        if not isinstance(parameters, dict):
+            raise MessageError(
+                f"Node {self.pointer}, key 'job_parameters' holds a {type(parameters).__name__}; "
+                "an object is expected."
+            )
+        return parameters
+
     def body(self) -> dict[str, JSON]:
         """The recipe message as it stands on the wire and in a recipe wrapper file."""
         return {

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,9 @@ def prepare(envelope: Envelope, token: str, default_cluster: str) -> PreparedJob
     text = replace_variable(text, "RECIPEPOINTER", str(envelope.pointer))
     request = JobRequest(
         cluster=cluster.scheduler or default_cluster,
-        job_name=_job_name(cluster.job_name or _task(envelope)),
+        job_name=_job_name(
+            cluster.job_name or envelope.task or envelope.step.get("service") or "zwrap"
+        ),
         token=token,
         working_directory=working,
         job_directory=directory,
@@ -145,15 +146,9 @@ def _resources(cluster: Cluster, where: str) -> Resources:
     )
 
 
-def _task(envelope: Envelope) -> str:
-    step: Mapping[str, Any] = envelope.step
-    task = (step.get("wrapper") or {}).get("task_information") if step.get("wrapper") else None
-    return str(task or step.get("service") or "zwrap")
-
-
-def _job_name(name: str) -> str:
+def _job_name(name: object) -> str:
     """A name that every batch system takes: safe characters, not beginning with a digit."""
-    safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)[:64]
+    safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", str(name))[:64]
     return safe if safe[:1].isalpha() else f"j{safe}"
 
 

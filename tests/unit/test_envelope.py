@@ -109,6 +109,15 @@ def test_missing_environment_and_path_are_empty_and_a_text_pointer_is_taken() ->
     assert opened.recipe_id is None
 
 
+def test_job_parameters_must_be_an_object_and_a_task_may_be_missing() -> None:
+    nodes = {"1": {"job_parameters": [1], "wrapper": "text"}, "2": {}}
+    recipe = Recipe({"start": [[1, 0], [2, 0]], **nodes})
+    with pytest.raises(MessageError, match="Node 1, key 'job_parameters' holds a list"):
+        _ = Envelope(recipe, 1).job_parameters
+    assert Envelope(recipe, 2).job_parameters == {}
+    assert Envelope(recipe, 1).task is Envelope(recipe, 2).task is None
+
+
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [

@@ -37,6 +37,15 @@ def test_every_shipped_definition_is_sound(name: str) -> None:
         ({"outputs": {"o": {"file": "f", "parser": "jsn"}}}, "Unknown parser 'jsn'.*'json'"),
         ({"limits": {"time": "soon"}}, "key 'limits.time' is 'soon'"),
         ({"limits": {"grace_s": 0}}, ">= 1"),
+        (
+            {"success": {"text": [{"file": "log", "pattern": "("}]}},
+            r"success rule for log: '\(' is no regular expression",
+        ),
+        ({"progress": {"pattern": "["}}, "key 'progress': '\\[' is no regular expression"),
+        (
+            {"outputs": {"o": {"file": "f", "parser": "regex", "options": {"pattern": "*"}}}},
+            r"output 'o', option 'pattern': '\*' is no",
+        ),
     ],
 )
 def test_each_fault_of_a_definition_names_file_and_key(values: Any, complaint: str) -> None:

@@ -176,6 +176,15 @@ def test_the_logbook_holds_request_and_recipe(site: Site, tmp_path: Path) -> Non
     assert entry.parent.parent.name == time.strftime("%Y-%m")
 
 
+def test_a_recipe_id_never_leads_out_of_the_logbook(site: Site, tmp_path: Path) -> None:
+    site.settings["zocalo.dispatcher.logbook_location"] = str(tmp_path / "a" / "log")
+    for guid in ("../../../../x", "/etc/passwd", "a", 17):
+        site.dispatch({"recipes": ["good"], "parameters": {"guid": guid}})
+    assert site.dead() == []
+    assert len([file for file in (tmp_path / "a").rglob("*") if file.is_file()]) == 4
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.fixture
 def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
     """Install a site's own package with one function behind an entry point."""
@@ -253,6 +262,12 @@ def test_a_request_inside_a_recipe_keeps_its_recipe_while_it_waits(
     assert again.is_recipe
     assert again.body["environment"] == {"ID": "outer"}
     assert "dispatcher_expiration" in again.body["payload"]["parameters"]
+
+
+def test_a_timeout_that_is_no_number_is_refused(site: Site, plug_in: Any) -> None:
+    plug_in(READY, "ready", READY_CODE)
+    site.dispatch({"recipes": ["good"], "parameters": {"dispatcher_timeout": "soon"}})
+    assert "Parameter 'dispatcher_timeout' of the request is 'soon'" in site.dead()[0]
 
 
 def test_a_request_that_never_becomes_ready_ends(site: Site, plug_in: Any) -> None:

@@ -113,6 +113,17 @@ def test_two_views_of_one_process_do_not_mistake_each_other_s_claims(tmp_path: P
     assert second.claim() is None
 
 
+def test_an_owner_whose_directory_was_cleared_away_goes_on(queue: SpoolQueue) -> None:
+    queue.put([b"1", b"2"])
+    first = queue.claim()
+    assert first
+    queue.ack(first)
+    shutil.rmtree(Path(first.path).parent)
+    second = queue.claim()
+    assert second
+    assert second.content == b"2"
+
+
 def test_nothing_is_visible_before_it_is_whole(queue: SpoolQueue) -> None:
     (queue.path / "tmp" / "half.zwrap").write_bytes(b'{"half')
     assert queue.claim() is None

@@ -6,7 +6,8 @@ docs/programs.md for the format. Only parsers for file formats are Python.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +122,28 @@ def from_mapping(data: Mapping[str, Any], source: str, name: str | None = None) 
         raise ProgramError(f"{source}, key 'command' is empty; a list of arguments is expected.")
     for key, output in definition.outputs.items():
         check_parser(output.parser, f"{source}, output {key!r}")
+    for key, pattern in _patterns(definition):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ProgramError(
+                f"{source}, {key}: {pattern!r} is no regular expression: {error}."
+            ) from None
     if definition.limits.time is not None:
         seconds(definition.limits.time, f"{source}, key 'limits.time'")
     return definition
+
+
+def _patterns(definition: Definition) -> Iterator[tuple[str, str]]:
+    """Place and text of every regular expression in a definition."""
+    for rule in (*definition.success.text, *definition.success.no_text):
+        yield f"success rule for {rule.file}", rule.pattern
+    for name, output in definition.outputs.items():
+        for key in ("pattern", "header"):
+            if key in output.options:
+                yield f"output {name!r}, option {key!r}", str(output.options[key])
+    if definition.progress:
+        yield "key 'progress'", definition.progress.pattern
 
 
 def from_file(path: Path) -> Definition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
 from rich.tree import Tree
 
 from zwrap.recipe import Recipe
@@ -10,7 +11,8 @@ from zwrap.recipe import Recipe
 def label(recipe: Recipe, number: int) -> str:
     """What a person calls a node: its service or task, and where it listens."""
     node = recipe[number]
-    task = (node.get("wrapper") or {}).get("task_information")
+    wrapper = node.get("wrapper")
+    task = wrapper.get("task_information") if isinstance(wrapper, dict) else None
     name = node.get("service") or task
     where = [f"{kind} {node[kind]}" for kind in ("queue", "topic") if node.get(kind)]
     return " · ".join([str(number), *([str(name)] if name else []), *where])
@@ -22,7 +24,7 @@ def tree(recipe: Recipe) -> Tree:
     drawn: set[int] = set()
 
     def grow(branch: Tree, number: int, output: str) -> None:
-        text = (f"[cyan]{output}[/] → " if output else "") + label(recipe, number)
+        text = (f"[cyan]{output}[/] → " if output else "") + escape(label(recipe, number))
         if number in drawn:
             branch.add(f"{text} [dim](above)[/]")
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -54,7 +55,7 @@ class Dispatcher(Service):
         outgoing = Envelope(recipe, recipe.start[0][0], environment={"ID": parameters["guid"]})
         with self.transport.unit(delivery) as unit:
             unit.send(*outgoing.start())
-            self._write_logbook(delivery, parameters["guid"], incoming, recipe)
+            self._write_logbook(delivery, str(parameters["guid"]), incoming, recipe)
         log.info(
             "Started recipe %s: %s",
             parameters["guid"],
@@ -73,17 +74,15 @@ class Dispatcher(Service):
         parameters: Parameters,
     ) -> None:
         """Send the request again in two seconds, until it has waited too long."""
-        expires = parameters.setdefault(
-            "dispatcher_expiration",
-            time.time() + float(parameters.get("dispatcher_timeout", READY_TIMEOUT_S)),
-        )
+        timeout_s = _number(parameters, "dispatcher_timeout", READY_TIMEOUT_S)
+        expires = _number(parameters, "dispatcher_expiration", time.time() + timeout_s)
+        parameters["dispatcher_expiration"] = expires
         request = {**message, "parameters": parameters}
-        if float(expires) < time.time():
+        if expires < time.time():
             queue = parameters.get("dispatcher_error_queue")
             if not queue:
                 raise PermanentError(
-                    f"The request did not become ready within "
-                    f"{parameters.get('dispatcher_timeout', READY_TIMEOUT_S):g} s "
+                    f"The request did not become ready within {timeout_s:g} s "
                     "(parameter dispatcher_timeout)."
                 )
             with self.transport.unit(delivery) as unit:
@@ -123,7 +122,8 @@ class Dispatcher(Service):
         location = self.configuration.directory("zocalo.dispatcher.logbook_location")
         if location is None:
             return
-        file = location / time.strftime("%Y-%m") / guid[:2] / guid[2:]
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", guid)
+        file = location / time.strftime("%Y-%m") / name[:2] / (name[2:] or "_")
         sections = [
             ("Incoming message header", dict(delivery.message.headers)),
             ("Incoming message body", delivery.message.body),
@@ -155,6 +155,16 @@ def _request(body: Any) -> tuple[dict[str, Any], Parameters]:
             "an object is expected."
         )
     return copy.deepcopy(body), copy.deepcopy(parameters)
+
+
+def _number(parameters: Parameters, name: str, default: float) -> float:
+    value = parameters.get(name, default)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise MessageError(
+            f"Parameter {name!r} of the request is {value!r}; a number of seconds is expected."
+        ) from None
 
 
 def _recipe_id(message: Message) -> str:

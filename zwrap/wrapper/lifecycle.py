@@ -113,7 +113,7 @@ class Wrapper:
         return verdict.exit_status
 
     def _live(self, job_id: str) -> int:
-        task = (self._envelope.step.get("wrapper") or {}).get("task_information")
+        task = self._envelope.task
         fields = {**self._job.fields, "token": self._token}
         if self._envelope.recipe_id:
             fields["recipe_ID"] = self._envelope.recipe_id
@@ -170,7 +170,7 @@ class Wrapper:
     def _run_step(self, heartbeat: Heartbeat, courier: Courier) -> StepResult:
         """Run the program or the Python wrapper; whatever goes wrong becomes a failure."""
         try:
-            parameters = self._envelope.step.get("job_parameters") or {}
+            parameters = self._envelope.job_parameters
             definition = program.find(self._name, parameters, self._programs)
             if definition is not None:
                 return ProgramStep(definition, self._envelope, heartbeat).run(self._started)

@@ -36,7 +36,7 @@ class ProgramStep:
     def __init__(self, definition: Definition, envelope: Envelope, heartbeat: Heartbeat) -> None:
         self._envelope = envelope
         self._heartbeat = heartbeat
-        parameters = envelope.step.get("job_parameters") or {}
+        parameters = envelope.job_parameters
         self._known = invocation.values(
             definition, parameters, envelope.payload, envelope.environment
         )
