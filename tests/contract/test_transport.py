@@ -129,6 +129,21 @@ def test_one_receive_covers_all_subscriptions(transport: Transport) -> None:
     assert sorted(delivery.source for delivery in received if delivery) == ["a", "b", "t"]
 
 
+def test_a_busy_queue_does_not_starve_another(transport: Transport) -> None:
+    transport.subscribe("busy")
+    transport.subscribe("quiet")
+    for _ in range(4):
+        transport.send("busy", "b")
+    transport.send("quiet", "q")
+    received = []
+    for _ in range(2):
+        delivery = transport.receive(5)
+        assert delivery is not None
+        received.append(delivery.source)
+        delivery.ack()
+    assert sorted(received) == ["busy", "quiet"]
+
+
 def test_prefetch_bounds_what_is_held(transport: Transport) -> None:
     for number in range(3):
         transport.send("q", number)

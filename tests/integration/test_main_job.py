@@ -166,6 +166,34 @@ def test_a_service_ends_on_shutdown_and_on_signals(site: Site, wait_until: Wait)
     assert third.wait(20) == 0
 
 
+def test_a_second_signal_ends_a_service_at_once_and_its_message_comes_again(
+    site: Site, wait_until: Wait
+) -> None:
+    """A site's own function hangs: the first signal waits for it, the second does not."""
+    package = site.directory / "site-packages"
+    info = package / "hangs-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hangs\nVersion: 1\n")
+    group = "zocalo.services.dispatcher.filters"
+    (info / "entry_points.txt").write_text(f"[{group}]\nhangs = hangs:hangs\n")
+    (package / "hangs.py").write_text(
+        "import pathlib, time\n"
+        "def hangs(message, parameters):\n"
+        f"    pathlib.Path({str(site.directory / 'hung')!r}).touch()\n"
+        "    time.sleep(600)\n"
+    )
+    site.run("zocalo.go", "-n", "-r", "any")
+    process = site.start("zocalo.service", "-s", "Dispatcher", env={"PYTHONPATH": str(package)})
+    wait_until((site.directory / "hung").exists)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == -signal.SIGTERM
+    queue = site.transport().queue("processing_recipe")
+    assert queue.recover() == 1
+
+
 def test_only_the_instance_that_is_named_ends(site: Site, wait_until: Wait) -> None:
     first, second = site.service("Dispatcher"), site.service("Dispatcher")
     log = site.directory / "Dispatcher.log"

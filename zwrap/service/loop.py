@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from zwrap.envelope import Envelope
@@ -51,7 +53,7 @@ class Loop:
         self._transport.subscribe(self._service.queue, self._service.prefetch)
         self._transport.subscribe_topic(COMMAND_TOPIC)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+            signal.signal(number, self._signalled)
         log.info("%s reads queue %s", self._service.name, self._service.queue)
         with self._status:
             try:
@@ -70,6 +72,14 @@ class Loop:
                 self._transport.flush()
                 self._service.close()
         log.info("%s ends", self._service.name)
+
+    def _signalled(self, number: int, frame: FrameType | None) -> None:
+        """Finish the message at hand and stop; at the second signal stop at once."""
+        del frame
+        if self._stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._stop.set()
 
     def _command(self, message: Message) -> None:
         """Obey a shutdown that means this instance; every given condition must hold."""

@@ -114,6 +114,7 @@ class MemoryTransport(Transport):
             if entry:
                 delivery = Delivery(self, entry.message, queue, attempt=entry.attempt, topic=False)
                 self._held[delivery] = entry
+                self._prefetch[queue] = self._prefetch.pop(queue)  # the others come first next time
                 return delivery
         return None
 

@@ -149,6 +149,7 @@ class SpoolTransport(Transport):
                 log.warning("%s taken back from dead owners of %s", recovered, queue.path)
             delivery = self._claim(name, queue)
             if delivery:
+                self._prefetch[name] = self._prefetch.pop(name)  # the others come first next time
                 return delivery
         return None
 
