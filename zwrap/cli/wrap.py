@@ -15,13 +15,11 @@ import argparse
 import faulthandler
 from pathlib import Path
 
-from zwrap import plugins
 from zwrap.cli.common import add_common_options, configured, reported, set_up_logging
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError
-from zwrap.program import names
 from zwrap.transport.connect import connect, transport_class
-from zwrap.wrapper.lifecycle import Wrapper, read_envelope, unknown_wrapper
+from zwrap.wrapper.lifecycle import Wrapper, read_envelope
 from zwrap.wrapper.signals import BatchJob
 
 
@@ -53,23 +51,16 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.recipewrapper:
         parser.error("--recipewrapper FILE is needed: the recipe step to run, as JSON.")
     _check_reachable(configuration)
-    programs = configuration.directory("zwrap.program_directory")
-    _check_known(options.wrap, programs)
     transport_class(options.transport)
     wrapper = Wrapper(
         options.wrap,
         read_envelope(Path(options.recipewrapper)),
         configuration,
         lambda: connect(configuration, options.transport),
-        programs,
+        configuration.directory("zwrap.program_directory"),
     )
     status = wrapper.run()
     return 0 if options.compat_exit else status
-
-
-def _check_known(name: str, programs: Path | None) -> None:
-    if name not in names(programs) and plugins.find(plugins.WRAPPERS, name) is None:
-        raise unknown_wrapper(name, programs)
 
 
 def _check_reachable(configuration: Configuration) -> None:

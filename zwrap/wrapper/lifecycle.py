@@ -58,12 +58,6 @@ def read_envelope(file: Path) -> Envelope:
         raise MessageError(text if str(file) in text else f"{file}: {text}") from None
 
 
-def unknown_wrapper(name: str, programs: Path | None) -> UnknownNameError:
-    """The error for a name that is neither a program definition nor an installed wrapper."""
-    known = [*plugins.names(plugins.WRAPPERS), *program.names(programs)]
-    return UnknownNameError("wrapper", name, known)
-
-
 class Wrapper:
     """One run of `zocalo.wrap`."""
 
@@ -185,7 +179,8 @@ class Wrapper:
     def _run_python(self, courier: Courier) -> StepResult:
         kind = plugins.find(plugins.WRAPPERS, self._name)
         if kind is None:
-            raise unknown_wrapper(self._name, self._programs)
+            known = [*plugins.names(plugins.WRAPPERS), *program.names(self._programs)]
+            raise UnknownNameError("wrapper", self._name, known)
         instance: BaseWrapper = kind(environment={"config": self._configuration})
         instance.set_recipe_wrapper(self._envelope, lambda messages: self._post(courier, messages))
         self._interruptible = True
