@@ -23,25 +23,29 @@ IDLE_S = 2.0
 """The runner ends when nothing waits or runs for so long."""
 
 POLL_S = 0.05
+OUTAGE_S = 1.0
+"""Pause before the next try while the disk cannot be written."""
+
 GRACE_S = 10.0
 """Time between SIGTERM and SIGKILL for a job that must end."""
 
 
 def start_runner(directory: Path) -> None:
-    """Start a runner in the background unless one is at work."""
+    """Start a runner in the background unless one is at work; for a process that ends soon."""
     with (directory / "runner.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return  # it looks for jobs once more after it gave up the lock
-    subprocess.Popen(
-        [sys.executable, "-m", "zwrap.localbatch", "--directory", str(directory), "run"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=(directory / "runner.log").open("ab"),
-        start_new_session=True,
-        cwd="/",
-    )
+    with (directory / "runner.log").open("ab") as log:
+        subprocess.Popen(
+            [sys.executable, "-m", "zwrap.localbatch", "--directory", str(directory), "run"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+        )
 
 
 def run(directory: Path) -> None:
@@ -63,21 +67,27 @@ class _Runner:
         self._batch = batch
         self._lock = lock
         self._slots = int(os.environ.get("ZWRAP_LOCAL_CPUS") or os.cpu_count() or 1)
-        self._forked: set[int] = set()
+        self._forked: dict[int, int] = {}
+        """Process id of the shepherd that was forked, and its job."""
 
     def run(self) -> None:
         self._batch.forget_old()
         busy_at = time.monotonic()
         while time.monotonic() - busy_at < IDLE_S:
-            self._reap()
-            if self._look_after_running() + self._start_waiting():
+            try:
+                self._reap()
+                if self._look_after_running() + self._start_waiting():
+                    busy_at = time.monotonic()
+            except OSError as error:  # a full disk: the jobs are there still when it is not
+                sys.stderr.write(f"{time.ctime()} {error.filename}: {error.strerror}\n")
                 busy_at = time.monotonic()
+                time.sleep(OUTAGE_S)
             time.sleep(POLL_S)
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                self._forked.pop(pid, None)
 
     def _look_after_running(self) -> int:
         """Find jobs whose shepherd is gone; number of running jobs."""
@@ -85,7 +95,7 @@ class _Runner:
         for identity in running:
             shepherd = shepherd_of(self._batch.path(RUNNING, identity))
             if shepherd is None:
-                if identity not in self._forked:  # an earlier runner died before it forked
+                if identity not in self._forked.values():  # its runner or shepherd died too soon
                     self._fork(identity)
             elif is_alive(shepherd) is False:
                 kill_session(shepherd.pid)
@@ -113,14 +123,16 @@ class _Runner:
             return 0
 
     def _fork(self, identity: int) -> None:
-        self._forked.add(identity)
-        if os.fork() == 0:
-            try:
-                os.close(self._lock)
-                os.setsid()
-                _shepherd(self._batch, identity)
-            finally:
-                os._exit(0)
+        pid = os.fork()
+        if pid:
+            self._forked[pid] = identity
+            return
+        try:
+            os.close(self._lock)
+            os.setsid()
+            _shepherd(self._batch, identity)
+        finally:
+            os._exit(0)
 
 
 def shepherd_of(directory: Path) -> ProcessIdentity | None:
@@ -157,7 +169,12 @@ def _shepherd(batch: LocalBatch, identity: int) -> None:
             end = _run_script(read_job(directory), directory, identity)
     except OSError as error:
         end = End(state=State.FAILED, reason=f"{error.filename}: {error.strerror}")
-    batch.end(identity, end)
+    while True:
+        try:
+            batch.end(identity, end)
+            return
+        except OSError:  # a full disk must not make an ended job a lost one
+            time.sleep(OUTAGE_S)
 
 
 def _environment(job: Job, identity: int) -> dict[str, str]:
