@@ -150,6 +150,11 @@ class Envelope:
         """This message on its way to the queue, and the topic, of its node."""
         step = self.step
         delay = step.get("transport-delay") or 0
+        if not isinstance(delay, (int, float)):
+            raise MessageError(
+                f"Node {self.pointer}, key 'transport-delay' is {delay!r}; "
+                "a number of seconds is expected."
+            )
         return [
             Outgoing(
                 str(step[kind]),

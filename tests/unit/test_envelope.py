@@ -89,6 +89,12 @@ def test_a_delay_of_the_node_is_the_delay_of_the_message() -> None:
     assert at(1).send("nested", 1)[0].delay_s == 7
 
 
+def test_a_delay_that_is_no_number_is_refused() -> None:
+    recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", "transport-delay": "soon"}})
+    with pytest.raises(MessageError, match="Node 1, key 'transport-delay' is 'soon'"):
+        Envelope(recipe, 1).start()
+
+
 def test_a_checkpoint_returns_to_the_same_node_without_a_longer_path() -> None:
     [message] = at(1, path=[9]).checkpoint("again")
     assert message.message["recipe-pointer"] == 1

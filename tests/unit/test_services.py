@@ -275,8 +275,11 @@ def test_a_request_that_never_becomes_ready_ends(site: Site, plug_in: Any) -> No
     past = {"dispatcher_expiration": time.time() - 1, "dispatcher_timeout": 5}
     site.dispatch({"recipes": ["good"], "parameters": past})
     assert "did not become ready within 5 s" in site.dead()[0]
-    site.dispatch({"parameters": {**past, "dispatcher_error_queue": "late"}})
-    assert len(site.messages("late")) == 1
+    late = {"parameters": {**past, "dispatcher_error_queue": "late"}}
+    site.dispatch(late)
+    outer = Envelope(Recipe(OTHER), 1, payload=late, environment={"ID": "outer"})
+    site.dispatch(outer.body(), {RECIPE_HEADER: True})
+    assert [message.is_recipe for message in site.messages("late")] == [False, True]
 
 
 class Scripted(Service):

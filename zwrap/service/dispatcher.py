@@ -46,7 +46,7 @@ class Dispatcher(Service):
         """Start the recipes of one request, or put it back while it is not ready."""
         incoming = envelope.payload if envelope else delivery.message.body
         message, parameters = _request(incoming)
-        if "guid" not in parameters:
+        if not parameters.get("guid"):
             parameters["guid"] = _recipe_id(delivery.message)
         if not self._is_ready(message, parameters):
             self._put_back(delivery, envelope, message, parameters)
@@ -78,16 +78,6 @@ class Dispatcher(Service):
         expires = _number(parameters, "dispatcher_expiration", time.time() + timeout_s)
         parameters["dispatcher_expiration"] = expires
         request = {**message, "parameters": parameters}
-        if expires < time.time():
-            queue = parameters.get("dispatcher_error_queue")
-            if not queue:
-                raise PermanentError(
-                    f"The request did not become ready within {timeout_s:g} s "
-                    "(parameter dispatcher_timeout)."
-                )
-            with self.transport.unit(delivery) as unit:
-                unit.send(Outgoing(str(queue), request))
-            return
         headers = {
             key: value
             for key, value in delivery.message.headers.items()
@@ -96,8 +86,17 @@ class Dispatcher(Service):
         if envelope:  # a request that came inside a recipe keeps its recipe
             envelope.payload = request
         body = envelope.body() if envelope else request
+        again = Outgoing(self.queue, body, headers, delay_s=READY_DELAY_S)
+        if expires < time.time():
+            queue = parameters.get("dispatcher_error_queue")
+            if not queue:
+                raise PermanentError(
+                    f"The request did not become ready within {timeout_s:g} s "
+                    "(parameter dispatcher_timeout)."
+                )
+            again = Outgoing(str(queue), body, headers)
         with self.transport.unit(delivery) as unit:
-            unit.send(Outgoing(self.queue, body, headers, delay_s=READY_DELAY_S))
+            unit.send(again)
 
     def _recipe(self, message: dict[str, Any], parameters: Parameters) -> tuple[Recipe, Parameters]:
         """The merged recipes of a request, filled in with its parameters and checked."""
