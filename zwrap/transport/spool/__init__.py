@@ -59,6 +59,8 @@ class SpoolTransport(Transport):
         self._listening: list[str] = []
         self._heard: list[Delivery] = []
         self._held: dict[Delivery, Claimed] = {}
+        self._pause_s = POLL_FIRST_S
+        """Until the next look; grows while nothing comes, over calls of `receive`, too."""
         self._closed = threading.Event()
         self._renewer: threading.Thread | None = None
         make_directory(self.root)
@@ -118,17 +120,19 @@ class SpoolTransport(Transport):
 
     def receive(self, timeout_s: float) -> Delivery | None:
         deadline = time.monotonic() + timeout_s
-        pause_s = POLL_FIRST_S
         while True:
             with self._lock:
                 if self._closed.is_set():
                     raise TransportError(f"The connection to spool {self.root} is closed.")
                 delivery = self._next_broadcast() or self._next_message()
             left_s = deadline - time.monotonic()
-            if delivery or left_s <= 0:
+            if delivery:
+                self._pause_s = POLL_FIRST_S
                 return delivery
-            time.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 1.5, POLL_LAST_S)
+            if left_s <= 0:
+                return None
+            time.sleep(min(self._pause_s, left_s))
+            self._pause_s = min(self._pause_s * 1.5, POLL_LAST_S)
 
     def _next_broadcast(self) -> Delivery | None:
         if not self._heard:
