@@ -60,12 +60,15 @@ class Envelope:
         environment = body.get("environment") or {}
         if not isinstance(environment, dict):
             raise MessageError("Key 'environment' of the recipe message must be an object.")
+        path = body.get("recipe-path") or []
+        if not isinstance(path, list):
+            raise MessageError("Key 'recipe-path' of the recipe message must be a list.")
         return cls(
             recipe,
             pointer,
             payload=body.get("payload"),
             environment=environment,
-            path=body.get("recipe-path") or [],
+            path=path,
             foreign={key: value for key, value in body.items() if key not in known},
         )
 

@@ -112,6 +112,6 @@ def identify(body: JSON, headers: Mapping[str, JSON], broker_id: str | None = No
 def token_of(message: Message) -> str:
     """Name of the one job that this message may become: its id and the attempt."""
     attempt = message.headers.get(ATTEMPT_HEADER)
-    if attempt is None:
+    if not isinstance(attempt, int):
         attempt = 2 if message.headers.get("dlq-reinjected") else 1
-    return f"{uuid.uuid5(NAMESPACE, message.id).hex}-{attempt}"
+    return f"{uuid.uuid5(NAMESPACE, message.id).hex}-{attempt:d}"

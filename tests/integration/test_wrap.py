@@ -375,6 +375,22 @@ def test_the_last_messages_of_a_verdict_are_sent_by_whoever_comes_next(
     assert set(bodies) == {"Starting processing", "Finished processing"}
 
 
+def test_a_message_that_can_never_be_sent_holds_up_no_other(site: Site, directory: Path) -> None:
+    job = Job(site, directory, command=["true"])
+    envelope = json.loads(job.file.read_text())
+    nodes = envelope["recipe"]
+    nodes["4"] = {"queue": "no/queue"}
+    nodes["5"] = {"queue": "out", "transport-delay": "soon"}
+    nodes["1"]["output"].update(starting=[2, 4], success=[4, 2])
+    nodes["1"]["output"]["result-all-files"] = 5
+    job.file.write_text(json.dumps(envelope))
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    assert len(job.payloads(3)) == 3
+    letters = JobDirectory(job.job_directory).outbox().dead_letters()
+    assert ["'no/queue' cannot be a queue" in reason for _, reason in letters] == [True, True]
+
+
 def test_what_the_program_prints_is_of_this_run_only(site: Site, directory: Path) -> None:
     job = Job(site, directory, command=["echo", "new"])
     (directory / "command.log").write_text("old\n")

@@ -135,6 +135,7 @@ def test_job_parameters_must_be_an_object_and_a_task_may_be_missing() -> None:
         ({"recipe": {"1": {}}, "recipe-pointer": "start"}, "no node number"),
         ({"recipe": {"1": []}, "recipe-pointer": 1}, "names node 1, which does not exist"),
         ({"recipe": {"1": {}}, "recipe-pointer": 1, "environment": "x"}, "must be an object"),
+        ({"recipe": {"1": {}}, "recipe-pointer": 1, "recipe-path": 7}, "must be a list"),
     ],
 )
 def test_a_malformed_message_is_refused_with_what_it_lacks(body: object, complaint: str) -> None:

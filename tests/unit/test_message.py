@@ -33,6 +33,7 @@ def test_a_token_names_message_and_attempt() -> None:
     again = token_of(Message({}, {"dlq-reinjected": "True"}, "m"))
     assert again == first[:-1] + "2"
     assert token_of(Message({}, {"zwrap-attempt": 3}, "m")) == first[:-1] + "3"
+    assert token_of(Message({}, {"zwrap-attempt": "/../../x"}, "m")) == first
 
 
 @pytest.mark.parametrize("value", [True, "True", "true", 1])

@@ -32,6 +32,7 @@ def test_every_shipped_definition_is_sound(name: str) -> None:
     ("values", "complaint"),
     [
         ({"command": []}, "test.yaml, key 'command' is empty"),
+        ({"name": "a/b"}, "key 'name' is 'a/b'; letters, digits"),
         ({"comand": ["x"]}, "unknown field `comand`.*Known keys: name, command"),
         ({"success": {"exit_status": 0}}, r"Expected `array`, got `int` - at `\$.success"),
         ({"outputs": {"o": {"file": "f", "parser": "jsn"}}}, "Unknown parser 'jsn'.*'json'"),

@@ -59,6 +59,7 @@ def test_a_recipe_goes_through_json_unchanged() -> None:
         ({"2": {"output": {"n": 7}}}, "node 2, key 'output', output 'n': node 7 does not exist"),
         ({"2": {"output": [True]}}, "node 2, key 'output': True is not"),
         ({"2": {"output": 3, "error": 8}}, "node 2, key 'error': node 8 does not exist"),
+        ({"2": {"output": 3, "transport-delay": "x"}}, "key 'transport-delay': 'x' is not a num"),
         ({"error": 9}, "key 'error': node 9 does not exist"),
         ({"error": {"a": 4}}, "key 'error': {'a': 4} is not a node number"),
         ({"3": {"output": 1}}, "the nodes form a cycle: 1 -> 2 -> 3 -> 1"),

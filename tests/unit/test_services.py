@@ -26,8 +26,9 @@ from zwrap.recipe import Recipe
 from zwrap.service import Service
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.loop import MAX_ATTEMPTS, Loop, handle_delivery
-from zwrap.transport import Delivery
+from zwrap.transport import Delivery, Transport
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
+from zwrap.transport.spool import SpoolTransport
 
 GOOD = {"start": [[1, "{x}"]], "1": {"queue": "first", "output": 2}, "2": {"queue": "second"}}
 OTHER = {"start": [[1, []]], "1": {"queue": "other"}}
@@ -288,7 +289,7 @@ class Scripted(Service):
     queue = "in"
     plain_messages = True
 
-    def __init__(self, transport: MemoryTransport) -> None:
+    def __init__(self, transport: Transport) -> None:
         super().__init__(Configuration(), transport)
         self.acts: list[Any] = []
         self.handled = 0
@@ -301,7 +302,7 @@ class Scripted(Service):
         delivery.ack()
 
 
-def once(transport: MemoryTransport, service: Service) -> Delivery:
+def once(transport: Transport, service: Service) -> Delivery:
     delivery = transport.receive(5)
     assert delivery
     handle_delivery(service, delivery, lambda seconds: None)
@@ -323,6 +324,20 @@ def test_a_permanent_error_is_a_dead_letter_and_tells_the_error_nodes() -> None:
     assert told.message.body["payload"] == {
         "error": "it cannot be", "service": "Scripted", "step": 1,
     }  # fmt: skip
+
+
+def test_a_recipe_whose_every_way_is_wrong_does_not_end_the_service(tmp_path: Path) -> None:
+    transport = SpoolTransport(tmp_path)
+    service = Scripted(transport)
+    service.acts = [PermanentError("it cannot be")]
+    recipe = Recipe({"start": [[1, 0]], "1": {"queue": "in", "error": 2}, "2": {"queue": "a/b"}})
+    transport.commit(Envelope(recipe, 1).start())
+    transport.subscribe("in")
+    once(transport, service)
+    [(_, reason)] = transport.queue("in").dead_letters()
+    assert reason.startswith("it cannot be\n")
+    assert "Its error nodes could not be told: 'a/b' cannot be a queue" in reason
+    transport.close()
 
 
 def test_a_temporary_error_costs_no_attempt_however_long_it_lasts() -> None:

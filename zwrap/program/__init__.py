@@ -118,6 +118,11 @@ def from_mapping(data: Mapping[str, Any], source: str, name: str | None = None) 
     except msgspec.ValidationError as error:
         known = ", ".join(field for field in Definition.__struct_fields__ if field != "source")
         raise ProgramError(f"{source}: {error}. Known keys: {known}.") from None
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", definition.name):
+        raise ProgramError(
+            f"{source}, key 'name' is {definition.name!r}; letters, digits and '_.+-' are "
+            "expected, because files are named after it."
+        )
     if not definition.command:
         raise ProgramError(f"{source}, key 'command' is empty; a list of arguments is expected.")
     for key, output in definition.outputs.items():

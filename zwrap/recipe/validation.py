@@ -44,6 +44,9 @@ def _node_complaints(number: int, node: Any, nodes: Mapping[int, Any]) -> Iterat
     if not isinstance(node, dict):
         yield f"node {number} is a {type(node).__name__}; an object is expected"
         return
+    delay = node.get("transport-delay")
+    if delay is not None and not isinstance(delay, (int, float)):
+        yield f"node {number}, key 'transport-delay': {delay!r} is not a number of seconds"
     for key in ("output", "error"):
         if key in node:
             where = f"node {number}, key {key!r}"

@@ -152,7 +152,10 @@ def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, er
         f"service {service.name} {host_id()}{route}"
     )
     log.error("Message %s is a dead letter: %s", delivery.message.id, error)
-    with service.transport.unit(delivery, dead_letter=reason) as unit:
-        if envelope is not None:
-            facts = {"error": error, "service": service.name, "step": envelope.pointer}
-            unit.send(*envelope.send_error(facts))
+    facts = {"error": error, "service": service.name}
+    try:
+        with service.transport.unit(delivery, dead_letter=reason) as unit:
+            if envelope is not None:
+                unit.send(*envelope.send_error({**facts, "step": envelope.pointer}))
+    except PermanentError as second:  # the way to the error nodes is no good either
+        delivery.dead_letter(f"{reason}\nIts error nodes could not be told: {second}")

@@ -30,6 +30,8 @@ STATUS_TOPIC = "transient.status"
 STATUS_EXPIRES_S = 15.0
 RETRY_FIRST_S = 0.2
 RETRY_LAST_S = 30.0
+RETRY_ENDING_S = 1.0
+"""Longest pause between two tries while the job waits for its last messages to go."""
 
 
 class Courier:
@@ -58,10 +60,8 @@ class Courier:
         try:
             if messages:
                 mover.store(self._inlet, messages)
-        except (
-            ZwrapError,
-            OSError,
-        ) as error:  # a full disk: what cannot be kept is sent all the same
+        except (ZwrapError, OSError) as error:
+            # A full disk, say: what cannot be kept is sent all the same.
             log.error("Messages cannot be kept in the outbox: %s", error)
             self._unkept.extend(messages)
         self._wake.set()
@@ -90,8 +90,8 @@ class Courier:
             if ending and sent:
                 self._all_sent = True
                 break
-            wait_s = max(0.0, beat_at + INTERVAL_S - time.monotonic()) if sent else self._pause_s
-            self._wake.wait(min(wait_s, self._pause_s) if ending else wait_s)
+            until_beat_s = max(0.0, beat_at + INTERVAL_S - time.monotonic())
+            self._wake.wait(until_beat_s if sent else self._pause_s)
         with contextlib.suppress(ZwrapError, OSError):
             if self._transport:
                 self._transport.close()
@@ -104,20 +104,24 @@ class Courier:
                 self._transport = self._connect()
             mover.deliver(self._outlet, self._transport)
             while self._unkept:
-                self._transport.commit([self._unkept[0]])
+                mover.send(self._transport, self._unkept[0])
                 self._unkept.popleft()
         except (ZwrapError, OSError) as error:
             log.warning("Messages stay in the outbox %s: %s", self._outlet.path, error)
-            self._pause_s = min(self._pause_s * 2, RETRY_LAST_S)
+            longest_s = RETRY_ENDING_S if self._ending else RETRY_LAST_S
+            self._pause_s = min(self._pause_s * 2, longest_s)
             return False
         self._pause_s = RETRY_FIRST_S
         return True
 
     def _heartbeat(self) -> None:
-        with contextlib.suppress(ZwrapError, OSError):
-            if self._transport:
-                body = self._status()
-                beat = Outgoing(
-                    STATUS_TOPIC, body, topic=True, expires_s=STATUS_EXPIRES_S, replaces=host_id()
-                )
-                self._transport.commit([beat])
+        if self._transport is None:
+            return
+        try:
+            body = self._status()
+            beat = Outgoing(
+                STATUS_TOPIC, body, topic=True, expires_s=STATUS_EXPIRES_S, replaces=host_id()
+            )
+            self._transport.commit([beat])
+        except Exception:  # a heartbeat that fails must never keep a message from being sent
+            log.debug("A heartbeat could not be sent", exc_info=True)

@@ -114,7 +114,7 @@ class Wrapper:
         heartbeat = Heartbeat(f"{self._name} ({task})" if task else self._name, self._name, fields)
         courier = Courier(self._connect, self._directory.outbox, heartbeat.body)
         with watched(self._job.system, self._signalled):
-            self._post(courier, self._envelope.send("starting", "Starting processing"))
+            self._post(courier, self._outgoing("starting", "Starting processing"))
             heartbeat.status = Status.PROCESSING
             courier.beat()
             result = self._run_step(heartbeat, courier)
@@ -153,6 +153,14 @@ class Wrapper:
     def _post(self, courier: Courier, messages: list[Outgoing]) -> None:
         """Send messages under ids that a repeat of this attempt would repeat."""
         courier.post(self._identified(messages))
+
+    def _outgoing(self, channel: str, payload: str) -> list[Outgoing]:
+        """Messages of one channel; a recipe that is wrong there must not end the job."""
+        try:
+            return self._envelope.send(channel, payload)
+        except MessageError as error:
+            log.error("Nothing can be sent on output %r: %s", channel, error)
+            return []
 
     def _identified(self, messages: list[Outgoing]) -> list[Outgoing]:
         first, self._position = self._position, self._position + len(messages)
@@ -208,7 +216,7 @@ class Wrapper:
             raise StoppedError(f"The step was stopped by {number.name}.")
 
     def _verdict(self, result: StepResult, job_id: str, heartbeat: Heartbeat) -> Verdict:
-        send = self._envelope.send
+        send = self._outgoing
         cause = "; ".join(result.failures)
         if result.failures:
             log.error("Step failed: %s", cause)
@@ -220,7 +228,9 @@ class Wrapper:
                 "peak_memory_mib": round(heartbeat.usage.peak_mib, 1) or None,
                 **result.facts,
             }
-            final = [*send("failure", cause), *self._envelope.send_error(facts)]
+            final = send("failure", cause)
+            with contextlib.suppress(MessageError):
+                final += self._envelope.send_error(facts)
         else:
             final = send("success", "Finished processing")
         final += send("completed", "Finished processing")
