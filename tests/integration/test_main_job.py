@@ -249,6 +249,20 @@ def test_a_service_that_fails_is_started_again(site: Site, wait_until: Wait) -> 
     assert process.wait(20) == 0
 
 
+def test_a_service_that_cannot_run_at_all_is_not_started_again(site: Site) -> None:
+    done = site.run("zocalo.service", "-s", "Dispatcher", "-r", "-t", "NoTransport")
+    assert done.returncode == 100
+    assert "again in" not in done.stderr
+
+
+def test_a_restarted_service_holds_its_lock_once(site: Site, wait_until: Wait) -> None:
+    process = site.service("Dispatcher", "-r", "--lock", "-v")
+    wait_until(lambda: "reads queue" in (site.directory / "Dispatcher.log").read_text())
+    assert "holds the lock" in site.run("zocalo.service", "-s", "Dispatcher", "--lock").stdout
+    process.terminate()
+    assert process.wait(20) == 0
+
+
 def test_the_readable_loop_dispatches(site: Site) -> None:
     write_recipe(site, "good", n1={"queue": "out"})
     site.run("zocalo.go", "-n", "-r", "good")

@@ -201,6 +201,13 @@ def test_a_program_that_ignores_sigterm_is_killed_after_the_grace_period(
     assert "exceeded its time limit of 1 s" in job.payloads(3)[1]
 
 
+def test_a_program_that_left_its_group_is_ended_all_the_same(site: Site, directory: Path) -> None:
+    mark = f"sleep 62.{os.getpid()}"
+    job = Job(site, directory, command=["setsid", *mark.split()], limits={"time": 1})
+    assert job.run().returncode == 143
+    assert not _running(mark)
+
+
 def test_a_timeout_in_the_job_parameters_goes_before_the_definition_s(
     site: Site, directory: Path
 ) -> None:

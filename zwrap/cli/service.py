@@ -10,15 +10,16 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 
 from zwrap import plugins
 from zwrap.cli.common import add_common_options, configured, reported, say, set_up_logging
 from zwrap.configuration import Configuration
-from zwrap.errors import PermanentError, UnknownNameError
+from zwrap.errors import PERMANENT, PermanentError, UnknownNameError
 from zwrap.service import Service
 from zwrap.service.loop import Loop
 from zwrap.state import state_directory
@@ -36,6 +37,7 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
         metavar="SVC",
         help=f"service to run; known: {', '.join(plugins.names(plugins.SERVICES))}",
     )
+    add("--restarted", action="store_true", help=argparse.SUPPRESS)
     add("--tag", metavar="TAG", help="goes into status messages")
     add("-r", "--restart", action="store_true", help="start again, with back-off, when it fails")
     add("--lifetime", type=float, metavar="S", help="end after so many seconds")
@@ -60,18 +62,19 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.service:
         parser.error("Please specify a service name with -s.")
     name = matching(options.service, plugins.names(plugins.SERVICES))
-    with contextlib.ExitStack() as stack:
-        if options.lock is not None and not stack.enter_context(_locked(options.lock, name)):
+    if options.restarted:  # the parent holds the lock and restarts
+        return _run(configuration, options, name)
+    with _locked(options.lock, name) as locked:
+        if not locked:
             say(f"Another {name} holds the lock; nothing to do.")
             return 0
         if options.restart:
             return _Restarter().run(sys.argv[1:] if arguments is None else arguments)
-        set_up_logging(configuration, 2 if options.debug else options.verbose)
-        _run(configuration, options, name)
-    return 0
+        return _run(configuration, options, name)
 
 
-def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> None:
+def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> int:
+    set_up_logging(configuration, 2 if options.debug else options.verbose)
     transport = connect(configuration, options.transport)
     try:
         service = load_service(name)(configuration, transport)
@@ -85,6 +88,7 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
         loop.run()
     finally:
         transport.close()
+    return 0
 
 
 def load_service(name: str) -> type[Service]:
@@ -118,71 +122,55 @@ def matching(wanted: str, known: Iterable[str]) -> str:
     raise UnknownNameError("service", wanted, names)
 
 
-class _locked(contextlib.AbstractContextManager[bool]):  # noqa: N801  (used like a function)
-    """Hold a lock file of this host; False if another process holds it."""
-
-    def __init__(self, file: str, service: str) -> None:
-        default = state_directory() / "locks" / re.sub(r"\W", "_", service)
-        self._path = Path(file) if file else default
-
-    def __enter__(self) -> bool:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a")
+@contextlib.contextmanager
+def _locked(file: str | None, service: str) -> Iterator[bool]:
+    """Hold a lock file of this host; False if another process holds it. No file, no lock."""
+    if file is None:
+        yield True
+        return
+    path = Path(file) if file else state_directory() / "locks" / re.sub(r"\W", "_", service)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
-        return True
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
+            yield False
+        else:
+            yield True
 
 
 class _Restarter:
-    """Runs the same command without --restart and --lock, again and again while it fails."""
+    """Runs the same command as a child, again and again while it fails and may recover."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._stopped = False
+        self._stop = threading.Event()
 
     def run(self, arguments: list[str]) -> int:
+        """Restart with back-off until the service ends well, for good, or is told to stop."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._pass_on)
         pause_s = BACKOFF_FIRST_S
-        while True:
+        while not self._stop.is_set():
             began = time.monotonic()
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "zwrap.cli.service", *without_restart(arguments)]
-            )
+            command = [sys.executable, "-m", "zwrap.cli.service", *arguments, "--restarted"]
+            self._child = subprocess.Popen(command)
             status = self._child.wait()
-            if status == 0 or self._stopped:
+            if status in (0, PERMANENT) or self._stop.is_set():
                 return status if status >= 0 else 128 - status  # as a shell says it
             if time.monotonic() - began > BACKOFF_LAST_S:
                 pause_s = BACKOFF_FIRST_S
             sys.stderr.write(f"The service ended with status {status}; again in {pause_s:g} s.\n")
-            time.sleep(pause_s)
+            self._stop.wait(pause_s)
             pause_s = min(pause_s * 2, BACKOFF_LAST_S)
+        return 0
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self._stopped = True
+        self._stop.set()
         if self._child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._child.pid, number)
-
-
-def without_restart(arguments: list[str]) -> list[str]:
-    """The command line of the restarted process: the parent restarts and holds the lock."""
-    kept: list[str] = []
-    skip_file = False
-    for argument in arguments:
-        if skip_file and not argument.startswith("-"):
-            skip_file = False
-            continue
-        skip_file = argument == "--lock"
-        if argument not in ("-r", "--restart") and argument.partition("=")[0] != "--lock":
-            kept.append(argument)
-    return kept
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import select
 import signal
@@ -24,9 +25,13 @@ import zwrap_templates
 
 from zwrap.errors import ProgramError
 
+log = logging.getLogger(__name__)
+
 GUARD = Path(zwrap_templates.__file__).with_name("guard.sh")
 PR_SET_CHILD_SUBREAPER = 36
 LEFTOVER_GRACE_S = 2.0
+LEFTOVER_LIMIT_S = 10.0
+"""A process in uninterruptible sleep (a dead file server, say) is not waited for any longer."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,16 +142,22 @@ class Program:
         )
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program's whole process group."""
+        """Send a signal to the program's whole process group, and to the program if it left it."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._guard.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            if self._process.returncode is None and os.getpgid(self.pid) != self._guard.pid:
+                self._process.send_signal(number)
 
     def _end_leftovers(self) -> int:
         """End what the program left in its group or, after setsid, as our own children."""
         seen: set[int] = set()
-        deadline = time.monotonic() + LEFTOVER_GRACE_S
+        began = time.monotonic()
         while left := self._leftovers():
-            late = time.monotonic() > deadline
+            late = time.monotonic() - began > LEFTOVER_GRACE_S
+            if time.monotonic() - began > LEFTOVER_LIMIT_S:
+                log.error("Processes that SIGKILL does not end are left behind: %s", left)
+                break
             for pid in left:
                 if late or pid not in seen:
                     with contextlib.suppress(ProcessLookupError):
@@ -169,7 +180,8 @@ class Program:
         return left
 
     def _end_guard(self) -> None:
-        self.signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._guard.pid, signal.SIGKILL)
         self._guard.wait()
         for descriptor in (self._lifeline, self._wake_read, self._wake_write):
             with contextlib.suppress(OSError):
