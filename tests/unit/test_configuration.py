@@ -94,6 +94,14 @@ def test_an_uninstalled_plugin_is_a_warning(site: Path, caplog: pytest.LogCaptur
     assert configuration.storage["a"] == 1
 
 
+def test_checking_reads_every_section(site: Path) -> None:
+    (site.parent / "lazy.yml").write_text("plugin: storage\n")
+    lines = list(Configuration.from_file(site).check())
+    assert "good: section lazy (plugin storage)" in lines
+    assert "warning: section odd: plugin 'a-plugin-you-dont-have' is not installed" in lines
+    assert len(lines) == 7
+
+
 def test_logging_is_set_up_and_its_verbosity_only_rises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,8 +94,8 @@ def _check(configuration: Configuration) -> int:
     say(f"configuration: {where}")
     if configuration.environments:
         say(f"environments: {', '.join(configuration.environments)}")
-    for what in configuration.check():
-        say(f"good: {what}")
+    for line in configuration.check():
+        say(line)
     return _checked(_site_checks(configuration))
 
 

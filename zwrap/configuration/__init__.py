@@ -111,17 +111,17 @@ class Configuration:
         return self._base / Path(str(value)).expanduser() if value else None
 
     def check(self) -> Iterable[str]:
-        """Activate nothing, but read every section with its plugin; yield what was checked."""
+        """Activate nothing, but read every section with its plugin; a line on each."""
         for name in self._sections:
             section = self._section(name)
             plugin = plugins.find(plugins.CONFIGURATION, section["plugin"])
             if plugin is None:
-                yield f"section {name}: plugin {section['plugin']!r} is not installed"
+                yield f"warning: section {name}: plugin {section['plugin']!r} is not installed"
                 continue
             validate = getattr(plugin, "validate", None)
             if validate:
                 validate(section, self._place(name))
-            yield f"section {name} (plugin {section['plugin']})"
+            yield f"good: section {name} (plugin {section['plugin']})"
 
     def _check_section(self, name: str, section: Any) -> None:
         if isinstance(section, str):
