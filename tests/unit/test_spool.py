@@ -19,6 +19,7 @@ from zwrap.transport.spool import SpoolTransport
 from zwrap.transport.spool.files import Name
 from zwrap.transport.spool.owner import LEASE_S
 from zwrap.transport.spool.queue import SpoolQueue
+from zwrap.transport.spool.topic import SpoolTopic
 
 
 @pytest.fixture
@@ -195,6 +196,21 @@ def test_several_producers_keep_the_limit_nearly(tmp_path: Path) -> None:
     with pytest.raises(QueueFullError):
         fill()
     assert 40 <= producers[0].waiting() <= 60
+
+
+def test_a_long_lived_writer_sweeps_what_expired_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = SpoolTopic(tmp_path / "topic")
+    topic.publish(b"old", 0.01, None)
+    topic.publish(b"old status", 0.01, "a")
+    topic.publish(b"new", 60, None)
+    time.sleep(0.05)
+    assert len(list(topic.path.iterdir())) == 3, "a short-lived writer leaves them"
+    monkeypatch.setattr("zwrap.transport.spool.topic.SWEEP_S", 0.0)
+    topic.publish(b"newest", 60, None)
+    contents = sorted(file.read_bytes().partition(b"\n")[2] for file in topic.path.iterdir())
+    assert contents == [b"new", b"newest"]
 
 
 def test_files_and_directories_have_explicit_modes(queue: SpoolQueue) -> None:

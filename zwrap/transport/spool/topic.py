@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from zwrap.transport.spool.files import make_directory
 
 DEFAULT_EXPIRY_S = 60.0
 """How long a broadcast without an expiry can be heard."""
+
+SWEEP_S = 30.0
+"""Interval at which one writer looks for expired files; with many writers it is never long."""
 
 _serial = itertools.count()
 
@@ -32,6 +36,7 @@ class SpoolTopic:
         make_directory(path)
         self._clock = FilesystemClock(path)
         self._heard: dict[str, int] = {}
+        self._swept_at = time.monotonic()
 
     def publish(self, content: bytes, expires_s: float | None, replaces: str | None) -> None:
         """Let everybody hear `content` until it expires."""
@@ -45,7 +50,9 @@ class SpoolTopic:
             base = "status-" + re.sub(r"[^A-Za-z0-9._-]", "_", replaces)
         file = self.path / base
         write_atomically(file, f"{ends_ms}\n".encode() + content, durable=False)
-        self._sweep(now_ns)
+        if time.monotonic() - self._swept_at > SWEEP_S:
+            self._swept_at = time.monotonic()
+            self._sweep(now_ns)
 
     def listen(self) -> None:
         """Begin to listen: what was said before is not heard, but the last status of each is."""
@@ -72,7 +79,7 @@ class SpoolTopic:
                         yield entry.name, state.st_mtime_ns ^ state.st_ino
 
     def _sweep(self, now_ns: int) -> None:
-        """Remove expired files; whoever writes, sweeps."""
+        """Remove expired files. Long-lived writers do it; a short job has nothing to do with it."""
         for name, _ in self._files():
             file = self.path / name
             with contextlib.suppress(OSError, ValueError):
