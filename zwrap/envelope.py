@@ -143,7 +143,8 @@ class Envelope:
 
     def send_error(self, payload: JSON) -> list[Outgoing]:
         """Messages to the `error` nodes of this step, else to those of the whole recipe."""
-        return self._to(self.step.get("error", self.recipe.error), payload)
+        own = self.step.get("error")
+        return self._to(self.recipe.error if own is None else own, payload)
 
     def checkpoint(self, payload: JSON) -> list[Outgoing]:
         """A message to this very node; the path does not grow."""

@@ -85,6 +85,13 @@ def test_errors_go_to_the_node_s_own_error_nodes_else_to_the_recipe_s() -> None:
     assert queues(at(1).send_error({"error": "x"})) == ["all errors"]
 
 
+def test_a_null_error_leaves_it_to_the_recipe_and_an_empty_one_to_nobody() -> None:
+    nodes = {"1": {"queue": "q", "error": None}, "2": {"queue": "q", "error": []}}
+    recipe = Recipe({"start": [[1, 0], [2, 0]], "error": 3, **nodes, "3": {"queue": "all"}})
+    assert queues(Envelope(recipe, 1).send_error("x")) == ["all"]
+    assert queues(Envelope(recipe, 2).send_error("x")) == []
+
+
 def test_a_delay_of_the_node_is_the_delay_of_the_message() -> None:
     assert at(1).send("nested", 1)[0].delay_s == 7
 

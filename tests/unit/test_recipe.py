@@ -80,6 +80,10 @@ def test_all_complaints_are_listed_at_once() -> None:
         assert part in str(caught.value)
 
 
+def test_a_null_error_of_a_node_is_as_good_as_none() -> None:
+    Recipe({"start": [[1, 0]], "1": {"queue": "q", "error": None}}).validate()
+
+
 def test_an_empty_recipe_is_refused() -> None:
     with pytest.raises(RecipeError, match="it is empty"):
         Recipe({}).validate()
@@ -186,6 +190,9 @@ PARAMETERS: dict[str, Any] = {
         ("{sly.secret}", "{sly.secret}"),
         ("{x.__class__.__mro__}", "{x.__class__.__mro__}"),
         ("{dict[key].__class__}", "{dict[key].__class__}"),
+        # A structure is inserted for a whole text only.
+        ("{$REPLACE:dict} and {x}", "{$REPLACE:dict} and X"),
+        ("{$REPLACE:dict}{x}", "{$REPLACE:dict}X"),
     ],
 )
 def test_filling_in(text: str, filled: str) -> None:

@@ -13,7 +13,7 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_REPLACE = re.compile(r"\{\$REPLACE:(.+)\}", re.DOTALL)
+_REPLACE = re.compile(r"\{\$REPLACE:([^{}]+)\}")
 _SIMPLE_FIELD = re.compile(r"\{([^{}]+)\}")
 _FIELD_NAME = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]*\])*)")
 _formatter = string.Formatter()

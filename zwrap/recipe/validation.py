@@ -48,7 +48,7 @@ def _node_complaints(number: int, node: Any, nodes: Mapping[int, Any]) -> Iterat
     if delay is not None and not isinstance(delay, (int, float)):
         yield f"node {number}, key 'transport-delay': {delay!r} is not a number of seconds"
     for key in ("output", "error"):
-        if key in node:
+        if key in node and not (key == "error" and node[key] is None):
             where = f"node {number}, key {key!r}"
             yield from _reference_complaints(where, node[key], nodes, dicts=True)
 
