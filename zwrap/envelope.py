@@ -10,6 +10,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from zwrap.errors import MessageError
 from zwrap.message import JSON, RECIPE_HEADER, Outgoing, encode
 from zwrap.recipe import Recipe
@@ -146,9 +148,10 @@ class Envelope:
         own = self.step.get("error")
         return self._to(self.recipe.error if own is None else own, payload)
 
-    def checkpoint(self, payload: JSON) -> list[Outgoing]:
-        """A message to this very node; the path does not grow."""
-        return self._at(self.pointer, payload, path=self.path).delivered()
+    def checkpoint(self, payload: JSON, delay_s: float = 0.0) -> list[Outgoing]:
+        """A message to this very node, not delayed by the node; the path does not grow."""
+        again = self._at(self.pointer, payload, path=self.path)
+        return [replace(message, delay_s=delay_s) for message in again.delivered()]
 
     def delivered(self) -> list[Outgoing]:
         """This message on its way to the queue, and the topic, of its node."""

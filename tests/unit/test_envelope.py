@@ -103,9 +103,11 @@ def test_a_delay_that_is_no_number_is_refused() -> None:
 
 
 def test_a_checkpoint_returns_to_the_same_node_without_a_longer_path() -> None:
-    [message] = at(1, path=[9]).checkpoint("again")
-    assert message.message["recipe-pointer"] == 1
+    [message] = at(3, path=[9]).checkpoint("again")
+    assert message.message["recipe-pointer"] == 3
     assert message.message["recipe-path"] == [9]
+    assert message.delay_s == 0, "the node's own delay was for the first time"
+    assert at(3).checkpoint("again", delay_s=30)[0].delay_s == 30
 
 
 def test_opening_what_was_sent_gives_the_same() -> None:
