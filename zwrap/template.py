@@ -126,3 +126,6 @@ class Templates:
             raise UnknownNameError("template", error.name, self.names(), f"in {name}") from None
         except jinja2.TemplateError as error:
             raise TemplateError(f"Template {name} cannot be rendered: {error.message}.") from None
+        except Exception as error:  # an expression of the template failed as Python does
+            kind = type(error).__name__
+            raise TemplateError(f"Template {name} cannot be rendered: {kind}: {error}.") from None

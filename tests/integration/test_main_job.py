@@ -114,6 +114,7 @@ def test_a_job_script_with_odd_names_runs(site: Site) -> None:
         ({"cluster": {"commands": "x", "gpus": 1}}, "cannot give 'gpus'"),
         ({"cluster": {"commands": "x", "scheduler": "slrum"}}, "Unknown scheduler 'slrum'"),
         ({"cluster": {}}, "missing required field `commands`"),
+        ({"workingdir": "/proc/self"}, "The files of the job cannot be written: /proc/self/.zwrap"),
         ({"workingdir": "/proc/no"}, "The files of the job cannot be written: /proc/no"),
     ],
 )

@@ -188,6 +188,7 @@ def test_a_site_template_extends_a_block_and_keeps_the_rest(tmp_path: Path) -> N
         ("{{ job_name | directive }}", "Template local.sh.j2: 'a\\\\nb' cannot stand on a dir"),
         ("{{ 'A-B' | variable }}", "is no name of an environment variable"),
         ("{{ ''.__class__ }}", "cannot be rendered: .*is unsafe"),
+        ("{{ 1 + job_name }}", "Template local.sh.j2 cannot be rendered: TypeError: "),
         ('{% extends "zwrap/locl.sh.j2" %}', "Unknown template 'zwrap/locl.sh.j2'"),
     ],
 )

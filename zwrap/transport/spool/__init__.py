@@ -23,7 +23,7 @@ from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.message import Message, Outgoing, decode, identify
 from zwrap.state import default_spool
 from zwrap.transport import Delivery, Settlement, Transport, Verb, encoded
-from zwrap.transport.spool.files import make_directory
+from zwrap.transport.spool.files import make_spool_directory
 from zwrap.transport.spool.owner import RENEW_S
 from zwrap.transport.spool.queue import Claimed, SpoolQueue
 from zwrap.transport.spool.topic import SpoolTopic
@@ -63,7 +63,7 @@ class SpoolTransport(Transport):
         """Until the next look; grows while nothing comes, over calls of `receive`, too."""
         self._closed = threading.Event()
         self._renewer: threading.Thread | None = None
-        make_directory(self.root)
+        make_spool_directory(self.root)
         mode = self.root.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise ConfigurationError(

@@ -62,18 +62,23 @@ _made = threading.Lock()
 
 
 def make_directory(path: Path) -> None:
-    """Make a spool directory (mode 2770: the group of the directory above shares it)."""
+    """Make a directory that the group of the directory above shares (mode 2770); OSError if not."""
     if path.is_dir():
         return
+    with _made:
+        missing = [place for place in (path, *path.parents) if not place.exists()]
+        for directory in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir()
+                directory.chmod(DIRECTORY_MODE)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path))
+
+
+def make_spool_directory(path: Path) -> None:
+    """Make a directory of the spool; TransportError if that is not possible now."""
     try:
-        with _made:
-            missing = [p for p in (path, *path.parents) if not p.exists()]
-            for directory in reversed(missing):
-                with contextlib.suppress(FileExistsError):
-                    directory.mkdir()
-                    directory.chmod(DIRECTORY_MODE)
-        if not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path))
+        make_directory(path)
     except OSError as error:
         raise TransportError(
             f"The spool directory {path} cannot be made: {error.strerror}. "

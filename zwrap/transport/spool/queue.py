@@ -30,7 +30,7 @@ from zwrap.transport.spool.files import (
     OWN_SUFFIX,
     REASON_SUFFIX,
     Name,
-    make_directory,
+    make_spool_directory,
 )
 from zwrap.transport.spool.owner import Owner
 
@@ -86,7 +86,7 @@ class SpoolQueue:
         """Most messages that may wait; 0 is no limit."""
         self.limit_wait_s = limit_wait_s
         for name in ("tmp", "incoming", "pending", "errors"):
-            make_directory(self.path / name)
+            make_spool_directory(self.path / name)
         self._incoming = f"{self.path}/incoming/"
         self._tmp = f"{self.path}/tmp/"  # noqa: S108  (the filer protocol names it so)
         self._producer = f"{host_name()}-{os.getpid()}"

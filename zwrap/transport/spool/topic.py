@@ -17,7 +17,7 @@ from pathlib import Path
 
 from zwrap.files import FilesystemClock, write_atomically
 from zwrap.host import this_process
-from zwrap.transport.spool.files import make_directory
+from zwrap.transport.spool.files import make_spool_directory
 
 DEFAULT_EXPIRY_S = 60.0
 """How long a broadcast without an expiry can be heard."""
@@ -33,7 +33,7 @@ class SpoolTopic:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        make_directory(path)
+        make_spool_directory(path)
         self._clock = FilesystemClock(path)
         self._heard: dict[str, int] = {}
         self._swept_at = time.monotonic()
