@@ -127,22 +127,14 @@ def _absolute(value: Any, where: str) -> Path:
 
 
 def _resources(cluster: Cluster, where: str) -> Resources:
+    """What both structures name alike is taken over; units go into the names of the others."""
     limit = cluster.time_limit
+    alike = set(Resources.__struct_fields__) & set(Cluster.__struct_fields__)
     return Resources(
-        partition=cluster.partition,
-        account=cluster.account,
-        qos=cluster.qos,
-        nodes=cluster.nodes,
-        tasks=cluster.tasks,
-        cpus_per_task=cluster.cpus_per_task,
+        **{name: getattr(cluster, name) for name in alike},
         memory_mib=cluster.memory_per_node,
         memory_per_cpu_mib=cluster.min_memory_per_cpu,
-        gpus=cluster.gpus,
-        gpus_per_node=cluster.gpus_per_node,
         walltime_s=None if limit is None else seconds(limit, f"{where}, key 'time_limit'"),
-        exclusive=cluster.exclusive,
-        constraints=cluster.constraints,
-        prefer=cluster.prefer,
     )
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from zwrap.errors import MessageError, RecipeError
 from zwrap.recipe import Recipe, drawing
 from zwrap.recipe.substitution import fill, substitute
+from zwrap.recipe.validation import complaints
 
 SOUND: dict[str, Any] = {
     "start": [[1, {"a": 1}]],
@@ -81,7 +82,8 @@ def test_all_complaints_are_listed_at_once() -> None:
 
 
 def test_a_null_error_of_a_node_is_as_good_as_none() -> None:
-    Recipe({"start": [[1, 0]], "1": {"queue": "q", "error": None}}).validate()
+    recipe = {"start": [[1, 0]], 1: {"queue": "q", "error": None}}
+    assert complaints(recipe) == []
 
 
 def test_an_empty_recipe_is_refused() -> None:
@@ -90,8 +92,10 @@ def test_an_empty_recipe_is_refused() -> None:
 
 
 def test_a_long_chain_needs_no_recursion() -> None:
-    nodes = {str(number): {"output": number + 1} for number in range(1, 5000)}
-    Recipe({"start": [[1, 0]], **nodes, "5000": {}}).validate()
+    nodes: dict[Any, Any] = {number: {"output": number + 1} for number in range(1, 5000)}
+    assert complaints({"start": [[1, 0]], **nodes, 5000: {}}) == []
+    [found] = complaints({"start": [[1, 0]], **nodes, 5000: {"output": 1}})
+    assert found.startswith("the nodes form a cycle: 1 -> 2 -> 3")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "null", '"x"'])
@@ -201,7 +205,7 @@ def test_filling_in(text: str, filled: str) -> None:
 
 @given(st.text(alphabet="{}x[]!:.0 n", max_size=12))
 def test_no_text_can_raise(text: str) -> None:
-    fill(text, PARAMETERS)
+    assert isinstance(fill(text, PARAMETERS), str)
 
 
 @given(st.text(alphabet=string.ascii_letters + "{}", max_size=12))
