@@ -6,7 +6,6 @@ The keys are those of Diamond's cluster submission service, and `wrapper` of cry
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from zwrap.errors import RequestError, UnknownNameError
 from zwrap.job import Count, JobRequest, Resources, seconds
 from zwrap.jobdirectory import job_directory
 from zwrap.message import encode
+from zwrap.shelltext import replace_quoted
 
 
 class Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -145,31 +145,5 @@ def _job_name(name: object) -> str:
 
 
 def replace_variable(text: str, name: str, value: str) -> str:
-    """Shell `text` with each ``$name`` and ``${name}`` replaced by `value`, quoted as needed there.
-
-    What is needed depends on the quotes around it; that is why this is no plain replacement.
-    """
-    pattern = re.compile(rf"\\.|['\"]|\$(?:{name}\b|\{{{name}\}})", re.DOTALL)
-    quote = ""
-
-    def found(match: re.Match[str]) -> str:
-        nonlocal quote
-        piece = match[0]
-        if piece in "'\"":
-            if not quote:
-                quote = piece
-            elif quote == piece:
-                quote = ""
-            return piece
-        if piece.startswith("\\"):
-            if quote != "'" or piece[1] != "'":
-                return piece
-            quote = ""  # inside '...' a backslash is itself, so this quote ends the text
-            return piece
-        if quote == "'":
-            return value.replace("'", "'\\''")
-        if quote == '"':
-            return re.sub(r'([\\$"`])', r"\\\1", value)
-        return shlex.quote(value)
-
-    return pattern.sub(found, text)
+    """Shell `text` with each ``$name`` and ``${name}`` replaced by `value`, quoted as needed."""
+    return replace_quoted(text, rf"\$(?:{name}\b|\{{{name}\}})", lambda _: value)

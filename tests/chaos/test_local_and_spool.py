@@ -133,9 +133,6 @@ class Chaos:
             env=self.environment, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def live_jobs(self) -> list[dict[str, Any]]:
-        return self.list_jobs()
-
     def list_jobs(self, *options: str) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "zwrap.localbatch", "--directory", str(self.batch), "list"]
         listed = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
@@ -147,9 +144,8 @@ class Chaos:
         self.keep_alive()
         began = time.monotonic()
         while time.monotonic() - began < KILL_S:
-            for name in [next(names, None)]:
-                if name:
-                    self.request(name)
+            if name := next(names, None):
+                self.request(name)
             time.sleep(self.chance.uniform(0.02, 0.3))
             with contextlib.suppress(FileNotFoundError):
                 self.kill_one()

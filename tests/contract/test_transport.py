@@ -12,7 +12,7 @@ import pytest
 
 from zwrap.errors import MessageError, SettledError, TransportError
 from zwrap.message import ID_HEADER, Outgoing
-from zwrap.transport import Transport
+from zwrap.transport import Transport, Unit
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.spool import SpoolTransport
 
@@ -304,9 +304,7 @@ def test_handling_a_message_again_repeats_the_ids_of_what_it_sends(transport: Tr
     for queue in ("first", "second"):
         delivery = transport.receive(5)
         assert delivery is not None
-        with transport.unit() as unit:
-            pass
-        unit = type(unit)(delivery.message.id)
+        unit = Unit(delivery.message.id)
         unit.send(Outgoing(queue, "a"), Outgoing(queue, "b"))
         ids.append([message.headers[ID_HEADER] for message in unit.outgoing])
         delivery.retry()

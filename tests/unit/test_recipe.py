@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import string
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,33 @@ def test_whatever_str_format_fills_in_is_filled_in_so(text: str) -> None:
     except (KeyError, ValueError, IndexError):
         return
     assert fill(text, parameters) == expected
+
+
+WORDS = {"x": "a b; $(c) 'd' \"e\" {{f}}\n", "n": 7, "d": {"k": "v w"}}
+
+
+@pytest.mark.parametrize(
+    ("commands", "words"),
+    [
+        ("printf '%s|' {x} --n={n}", f"{WORDS['x']}|--n=7|"),
+        ("printf '%s|' \"{x}\" '{x}'", f"{WORDS['x']}|{WORDS['x']}|"),
+        ("printf '%s|' pre{d[k]}post", "prev wpost|"),
+        ("printf '%s|' '{{print}}' {unknown} {}", "{print}|{unknown}|{}|"),
+        ("{{ printf '%s|' {n}; }}", "7|"),
+        ("printf '%s|' {n} }} '{'", "7|}}|{|"),
+    ],
+)
+def test_in_commands_each_value_stays_one_word_when_the_site_says_so(
+    commands: str, words: str
+) -> None:
+    """Judged by the shell itself."""
+    definition = {"start": [[1, "{x}"]], "1": {"cluster": {"commands": [commands], "{n}": "{x}"}}}
+    recipe = Recipe(definition).apply_parameters(WORDS, quote_commands=True)
+    assert recipe.start == [(1, WORDS["x"])]
+    assert recipe[1]["cluster"]["7"] == WORDS["x"]
+    [text] = recipe[1]["cluster"]["commands"]
+    done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout == words
 
 
 def test_replace_inserts_a_copy_of_the_structure() -> None:

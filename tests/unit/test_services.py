@@ -86,6 +86,21 @@ def test_a_named_recipe_is_filled_in_and_started(site: Site) -> None:
     assert site.dead() == []
 
 
+def test_commands_are_quoted_when_the_site_says_so(site: Site) -> None:
+    node = {"queue": "first", "parameters": {"cluster": {"commands": "run {x}"}}}
+    request = {"custom_recipe": {"start": [[1, 0]], "1": node}, "parameters": {"x": "a b"}}
+    site.settings["zwrap.quote_commands"] = True
+    site.dispatch(request)
+    site.service = None
+    site.settings["zwrap.quote_commands"] = False
+    site.dispatch(request)
+    texts = [
+        message.body["recipe"]["1"]["parameters"]["cluster"]["commands"]
+        for message in site.messages("first")
+    ]
+    assert texts == ["run 'a b'", "run a b"]
+
+
 def test_guid_is_the_recipe_id_and_a_parameter(site: Site) -> None:
     recipe = {"start": [[1, "{guid}"]], "1": {"queue": "first"}}
     site.dispatch({"custom_recipe": recipe, "parameters": {"guid": "mine"}})

@@ -15,7 +15,7 @@ import msgspec
 
 from zwrap.errors import RecipeError
 from zwrap.message import JSON, decode, encode
-from zwrap.recipe.substitution import substitute
+from zwrap.recipe.substitution import substitute, substitute_quoting_commands
 from zwrap.recipe.validation import complaints
 
 Node = dict[str, Any]
@@ -104,9 +104,16 @@ class Recipe:
         if found:
             raise RecipeError(f"Invalid recipe {self.name}: " + "; ".join(found) + ".")
 
-    def apply_parameters(self, parameters: Mapping[str, Any]) -> Recipe:
-        """A recipe in which `{name}` and `{$REPLACE:name}` are replaced (`recipe.substitution`)."""
-        return Recipe(substitute(self._definition, parameters), self.name)
+    def apply_parameters(
+        self, parameters: Mapping[str, Any], *, quote_commands: bool = False
+    ) -> Recipe:
+        """A recipe in which `{name}` and `{$REPLACE:name}` are replaced (`recipe.substitution`).
+
+        With `quote_commands` each value that is put into shell text under a key ``commands``
+        stays one word, whatever it holds.
+        """
+        replaced = substitute_quoting_commands if quote_commands else substitute
+        return Recipe(replaced(self._definition, parameters), self.name)
 
     def merged(self, other: Recipe) -> Recipe:
         """A recipe that holds both; the nodes of `other` get numbers after those of this one."""

@@ -13,35 +13,37 @@ import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from zwrap.shelltext import AsIs, replace_quoted
+
 _REPLACE = re.compile(r"\{\$REPLACE:([^{}]+)\}")
 _SIMPLE_FIELD = re.compile(r"\{([^{}]+)\}")
 _FIELD_NAME = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]*\])*)")
+_SHELL_PIECE = r"\{\{|\}\}|\{[^{}]+\}"
 _formatter = string.Formatter()
 
 Printer = Callable[[str], str]
+Filler = Callable[[str, Mapping[str, Any]], str]
 
 
 class _UnfilledError(Exception):
     """The field cannot be filled in and stays verbatim."""
 
 
-def substitute(value: Any, parameters: Mapping[str, Any], printer: Printer = str) -> Any:
-    """A copy of `value` in which every text, dictionary keys included, is filled in once."""
-    if isinstance(value, str):
-        replace = _REPLACE.fullmatch(value)
-        if replace:
-            return copy.deepcopy(parameters.get(replace[1]))
-        return fill(value, parameters, printer)
-    if isinstance(value, Mapping):
-        return {
-            substitute(key, parameters) if isinstance(key, str) else key: substitute(
-                entry, parameters, printer
-            )
-            for key, entry in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [substitute(entry, parameters, printer) for entry in value]
-    return copy.deepcopy(value)
+def fill_shell(text: str, parameters: Mapping[str, Any]) -> str:
+    """Shell `text` with its fields filled in, each value quoted for the quotes around it."""
+    try:
+        list(_formatter.parse(text))
+        braces = {"{{": AsIs("{"), "}}": AsIs("}")}
+    except ValueError:  # stray braces, as in `fill`
+        braces = {}
+
+    def value(piece: str) -> str | None:
+        if piece in ("{{", "}}"):
+            return braces.get(piece)
+        filled = fill(piece, parameters)
+        return None if filled == piece else filled
+
+    return replace_quoted(text, _SHELL_PIECE, value)
 
 
 def fill(text: str, parameters: Mapping[str, Any], printer: Printer = str) -> str:
@@ -94,3 +96,38 @@ def _value(field: str, parameters: Mapping[str, Any]) -> Any:
         except (KeyError, IndexError, TypeError):
             raise _UnfilledError from None
     return value
+
+
+def substitute(value: Any, parameters: Mapping[str, Any], filled: Filler = fill) -> Any:
+    """A copy of `value` in which every text, dictionary keys included, is filled in once."""
+    if isinstance(value, str):
+        replace = _REPLACE.fullmatch(value)
+        if replace:
+            return copy.deepcopy(parameters.get(replace[1]))
+        return filled(value, parameters)
+    if isinstance(value, Mapping):
+        return {
+            fill(key, parameters) if isinstance(key, str) else key: substitute(
+                entry, parameters, filled
+            )
+            for key, entry in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [substitute(entry, parameters, filled) for entry in value]
+    return copy.deepcopy(value)
+
+
+def substitute_quoting_commands(value: Any, parameters: Mapping[str, Any]) -> Any:
+    """As `substitute`, but below keys ``commands`` (shell text) each value stays one word."""
+    if isinstance(value, Mapping):
+        return {
+            fill(key, parameters) if isinstance(key, str) else key: substitute(
+                entry, parameters, fill_shell
+            )
+            if key == "commands"
+            else substitute_quoting_commands(entry, parameters)
+            for key, entry in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [substitute_quoting_commands(entry, parameters) for entry in value]
+    return substitute(value, parameters)

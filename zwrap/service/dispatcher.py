@@ -112,7 +112,10 @@ class Dispatcher(Service):
             raise MessageError(
                 "The request names no recipe: 'recipes' (names) or 'custom_recipe' is expected."
             )
-        filled: Recipe = recipe.apply_parameters(parameters)
+        storage = self.configuration.storage or {}
+        filled: Recipe = recipe.apply_parameters(
+            parameters, quote_commands=bool(storage.get("zwrap.quote_commands"))
+        )
         filled.validate()
         return filled, parameters
 
