@@ -78,10 +78,10 @@ def submit_once(
     row, is_new = ledger.intend(attempt)
     if row.state == SUBMITTED and row.job_id:
         return row.job_id
-    if row.state == REJECTED:
-        raise RejectedError(row.reason)
     if not is_new:
-        if job_id := _look_up(ledger, scheduler, row):
+        # A refused attempt comes again only when a person put its dead letter back: no job of it
+        # exists, and the batch system may think otherwise now.
+        if row.state != REJECTED and (job_id := _look_up(ledger, scheduler, row)):
             return job_id
         if not ledger.try_again(row):
             raise UnknownOutcomeError(

@@ -243,13 +243,10 @@ def account(chaos: Chaos) -> dict[str, int]:
     return dict(fates)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, fresh_seed()], ids=["fixed", "fresh"])
-def test_killing_services_and_runner_loses_nothing_and_repeats_nothing(
-    tmp_path: Path, seed: int
-) -> None:
+def survived(directory: Path, seed: int, *, jobs_too: bool) -> tuple[Counter[str], dict[str, int]]:
+    """What was killed, and the fate of every step."""
     print(f"seed {seed}")
-    chaos = Chaos(tmp_path, seed, jobs_too=False)
+    chaos = Chaos(directory, seed, jobs_too=jobs_too)
     try:
         chaos.run()
     finally:
@@ -257,6 +254,15 @@ def test_killing_services_and_runner_loses_nothing_and_repeats_nothing(
     fates = account(chaos)
     print(f"killed {dict(chaos.killed)}; {fates}")
     assert sum(chaos.killed.values()) > 20
+    return chaos.killed, fates
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, fresh_seed()], ids=["fixed", "fresh"])
+def test_killing_services_and_runner_loses_nothing_and_repeats_nothing(
+    tmp_path: Path, seed: int
+) -> None:
+    _, fates = survived(tmp_path, seed, jobs_too=False)
     assert "job killed" not in fates
     assert fates["final message"] == 2 * (REQUESTS - fates["dead letters"])
 
@@ -264,13 +270,6 @@ def test_killing_services_and_runner_loses_nothing_and_repeats_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, fresh_seed()], ids=["fixed", "fresh"])
 def test_killing_jobs_too_loses_only_the_killed_jobs(tmp_path: Path, seed: int) -> None:
-    print(f"seed {seed}")
-    chaos = Chaos(tmp_path, seed, jobs_too=True)
-    try:
-        chaos.run()
-    finally:
-        chaos.end()
-    fates = account(chaos)
-    print(f"killed {dict(chaos.killed)}; {fates}")
+    killed, fates = survived(tmp_path, seed, jobs_too=True)
     lost = fates.get("job killed", 0) + fates.get("job killed, verdict kept", 0)
-    assert lost <= chaos.killed["wrapper"] + chaos.killed["shepherd"]
+    assert lost <= killed["wrapper"] + killed["shepherd"]

@@ -15,6 +15,7 @@ import pytest
 
 from zwrap.errors import ConfigurationError, MessageError, QueueFullError, TransportError
 from zwrap.host import ProcessIdentity, is_alive, process_identity, this_process
+from zwrap.service.loop import MAX_ATTEMPTS
 from zwrap.transport.spool import SpoolTransport
 from zwrap.transport.spool.files import Name
 from zwrap.transport.spool.owner import LEASE_S
@@ -169,7 +170,31 @@ def test_a_dead_letter_never_replaces_another(queue: SpoolQueue) -> None:
         assert claimed
         queue.banish(claimed, f"reason {number}")
     letters = [(file.read_text(), reason) for file, reason in queue.dead_letters()]
-    assert letters == [("1", "reason 1\n"), ("2", "reason 2\n")]
+    assert sorted(letters) == [("1", "reason 1\n"), ("2", "reason 2\n")]
+
+
+def test_a_dead_letter_put_back_by_hand_as_the_manual_says_starts_anew(tmp_path: Path) -> None:
+    transport = SpoolTransport(tmp_path)
+    transport.subscribe("q")
+    for _ in range(2):  # and a second death does not change what it is
+        transport.send("q", {"k": 1}, {"zwrap-id": "kept"})
+        for _ in range(MAX_ATTEMPTS):
+            delivery = transport.receive(1)
+            assert delivery
+            delivery.retry()
+        delivery = transport.receive(1)
+        assert delivery
+        assert delivery.attempt == MAX_ATTEMPTS + 1
+        delivery.dead_letter("too often")
+    for file, _ in list(transport.queue("q").dead_letters()):
+        command = f"rm errors/{file.name}.reason && mv errors/{file.name} incoming/"
+        subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path / "q", check=True)
+    for _ in range(2):
+        again = transport.receive(1)
+        assert again
+        assert (again.attempt, again.message.id, again.message.body) == (1, "kept", {"k": 1})
+        again.ack()
+    transport.close()
 
 
 def test_a_full_queue_makes_the_sender_wait_and_then_fail(tmp_path: Path) -> None:

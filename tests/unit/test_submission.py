@@ -97,14 +97,21 @@ def test_another_attempt_is_another_job(ledger: Ledger) -> None:
     assert [submitted(ledger, system, token) for token in ("t-1", "t-2")] == ["1", "2"]
 
 
-def test_a_refusal_is_final_and_remembered(ledger: Ledger) -> None:
+def test_a_refusal_is_permanent_until_a_person_mends_the_cause_and_tries_again(
+    ledger: Ledger,
+) -> None:
     system = Moody()
     system.takes_before_failing = False
-    system.answers = [Rejected("bad partition")]
-    for _ in range(2):
-        with pytest.raises(RejectedError, match="bad partition"):
+    system.answers = [Rejected("bad partition"), Rejected("bad account")]
+    for reason in ("bad partition", "bad account"):
+        with pytest.raises(RejectedError, match=reason):
             submitted(ledger, system)
+        row = ledger.get("t-1")
+        assert row
+        assert (row.state, row.reason) == ("rejected", reason)
     assert system.taken == []
+    assert submitted(ledger, system) == submitted(ledger, system) == "1"
+    assert system.taken == ["t-1"]
 
 
 @pytest.mark.parametrize("taken", [True, False])

@@ -225,10 +225,15 @@ class SpoolQueue:
             os.rename(claimed.path, self._incoming + str(name))
 
     def banish(self, claimed: Claimed, reason: str) -> None:
-        """Move a claimed message to `errors/`, the reason first; never over an older one."""
-        target = f"{self.path}/errors/{claimed.name}"
-        while os.path.exists(target):
-            target += "+"
+        """Move a claimed message to `errors/`, the reason first; never over an older one.
+
+        Attempts and delays leave its name there: whoever puts it back starts it anew.
+        """
+        target = f"{self.path}/errors/{claimed.base}"
+        for number in itertools.count(2):
+            if not os.path.exists(target):
+                break
+            target = f"{self.path}/errors/{number}-{claimed.base}"
         scratch = f"{self._tmp}{claimed.name[:200]}{REASON_SUFFIX}"
         self._remove(scratch)
         try:
