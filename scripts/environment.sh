@@ -50,6 +50,35 @@ fingerprint() {
     } | sha256sum | cut -d' ' -f1)
 }
 
+# Debian packages whose real programs the tests run, and a program of each. As root they are
+# installed; otherwise it is said what is missing, and the tests that need it fail.
+prepare_programs() {
+    local package program missing=""
+    while read -r package program; do
+        command -v "$program" >/dev/null || missing="$missing $package"
+    done <<'LIST'
+dials dials.scale
+LIST
+    [ -z "$missing" ] && return
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "Not installed, and needed by some tests:$missing"
+        say "On Debian 12, as root: apt-get install --no-install-recommends$missing"
+        return
+    fi
+    say "Installing Debian packages for the tests (once, about two minutes):$missing ..."
+    local log
+    log=$(mktemp)
+    # shellcheck disable=SC2086  # a list of packages
+    if ! {
+        apt-get -qq update &&
+            DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing
+    } >"$log" 2>&1; then
+        say "That failed. The end of the log:"
+        tail -n 15 "$log" >&2
+    fi
+    rm -f "$log"
+}
+
 # prepare runtime|tools: .venv holds the wheel, and for `tools` what tests and checks need.
 prepare() {
     local kind=$1 wanted packages=$RUNTIME_EXTRAS stamp=$VENV/.prepared-$1

@@ -12,6 +12,31 @@ import pytest
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the caller's configuration, spool or batch job."""
     for name in list(os.environ):
-        if name.startswith(("ZWRAP_", "ZOCALO_", "SLURM_")) or name in ("JOB_ID", "SGE_TASK_ID"):
+        kept = name == "ZWRAP_TEST_DATA"
+        if (name.startswith(("ZWRAP_", "ZOCALO_", "SLURM_")) and not kept) or name in (
+            "JOB_ID",
+            "SGE_TASK_ID",
+        ):
             monkeypatch.delenv(name)
     monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture
+def saved() -> Path:
+    """Outputs of real programs that are kept with the project."""
+    return TESTS / "data"
+
+
+@pytest.fixture
+def elsewhere() -> Path:
+    """Real data under licences that keep them out of the project (tests/data/README.md)."""
+    directory = Path(os.environ.get("ZWRAP_TEST_DATA") or TESTS.parent.parent / "shared" / "data")
+    if not directory.is_dir():
+        missing = f"{directory} is not there; ZWRAP_TEST_DATA names another place"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return directory

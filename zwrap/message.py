@@ -74,7 +74,7 @@ def decode(data: bytes, what: str = "message") -> JSON:
         raise MessageError(f"The {what} is empty; a JSON text is expected.")
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         begin = data[:60].decode("utf-8", "replace")
         raise MessageError(f"The {what} is not valid JSON: {error}. It begins {begin!r}.") from None
 

@@ -207,7 +207,7 @@ def test_result_files_are_recorded_once_with_type_and_rank(tmp_path: Path) -> No
     write(tmp_path, "b.mtz")
     write(tmp_path, "old.mtz", stale=True)
     files = [{"pattern": "a.mtz", "rank": 1}, {"pattern": "*.mtz", "type": "other", "rank": 2}]
-    records = judgement.result_files(definition(files=files), run_in(tmp_path))
+    records = judgement.result_files(definition(files=files), run_in(tmp_path), failed=False)
     assert [(r["file_name"], r["file_type"], r["importance_rank"]) for r in records] == [
         ("a.mtz", "result", 1),
         ("b.mtz", "other", 2),

@@ -61,12 +61,42 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Seconds between SIGTERM and SIGKILL."""
 
 
+class OptionBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A block of `job_parameters` whose entries become arguments, as ``key=value``.
+
+    Entries without a value are left out, lists are repeated. Entries that are inputs of the
+    command line itself are not options.
+    """
+
+    block: str
+    names: dict[str, str] = {}
+    """Key in the block to name of the option, where they differ."""
+    split: list[str] = []
+    """Keys whose text is a list with commas in it."""
+    format: str = "{name}={value}"
+    only_named: bool = False
+    """Leave out what is not among `names`."""
+
+
+class ParameterFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A file for the options that begin with `prefix`; the program gets `argument` instead."""
+
+    prefix: str
+    file: str
+    argument: str
+
+
 class Output(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A file that is parsed, and the channel that its content is sent on."""
 
-    file: str
+    file: str | list[str]
+    """One file, or several of which the first that this run wrote is taken."""
     parser: str
     options: dict[str, Any] = {}
+    beside: dict[str, str] = {}
+    """Further files for the parser, by option; left out where this run did not write them."""
+    unless: str | None = None
+    """Not sent when `job_parameters` holds something true under this key."""
     required: bool = True
     channel: str | None = None
     """Output channel; the output's own name unless given."""
@@ -78,6 +108,8 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     pattern: str
     type: str = "result"
     rank: int = 1
+    partial: bool = False
+    """Recorded after a failure, too, marked as partial. Files of type `log` always are."""
 
 
 class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -97,6 +129,10 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     description: str = ""
     set_up: list[str] = []
     """Shell lines run before the command in the program's own shell (module load, ...)."""
+    directory: str = ""
+    """Directory below the working directory in which the program runs."""
+    options: list[OptionBlock] = []
+    parameter_files: list[ParameterFile] = []
     inputs: dict[str, Input] = {}
     environment: dict[str, str] = {}
     limits: Limits = msgspec.field(default_factory=Limits)
@@ -123,6 +159,7 @@ def from_mapping(data: Mapping[str, Any], source: str, name: str | None = None) 
             f"{source}, key 'name' is {definition.name!r}; letters, digits and '_.+-' are "
             "expected, because files are named after it."
         )
+    check_directory(definition)
     if not definition.command:
         raise ProgramError(f"{source}, key 'command' is empty; a list of arguments is expected.")
     for key, output in definition.outputs.items():
@@ -137,6 +174,21 @@ def from_mapping(data: Mapping[str, Any], source: str, name: str | None = None) 
     if definition.limits.time is not None:
         seconds(definition.limits.time, f"{source}, key 'limits.time'")
     return definition
+
+
+def check_directory(definition: Definition) -> None:
+    """Raise ProgramError unless the directory of the run is below the working directory."""
+    directory = Path(definition.directory)
+    if directory.is_absolute() or ".." in directory.parts:
+        raise ProgramError(
+            f"{definition.source}, key 'directory' is {definition.directory!r}; a directory below "
+            "the working directory is expected."
+        )
+
+
+def file_names(output: Output) -> list[str]:
+    """The files of which an output is read, the preferred one first."""
+    return [output.file] if isinstance(output.file, str) else output.file
 
 
 def _patterns(definition: Definition) -> Iterator[tuple[str, str]]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
-from zwrap.program import Definition
+from zwrap.program import (
+    Definition,
+    OptionBlock,
+    ParameterFile,
+    check_directory,
+    file_names,
+)
 from zwrap.recipe.substitution import fill, substitute
 
 SHELL = ["/bin/bash", "-c"]
@@ -27,7 +33,8 @@ def values(
     """
     block = job_parameters.get(definition.name)
     given = {**job_parameters, **(block if isinstance(block, dict) else {})}
-    result = {**given, "payload": payload, "environment": environment}
+    blocks = {declared.block: job_parameters.get(declared.block) for declared in definition.options}
+    result = {**given, **blocks, "payload": payload, "environment": environment}
     for name, declared in definition.inputs.items():
         value = given.get(name, declared.default)
         if isinstance(value, str):
@@ -57,11 +64,16 @@ def check_files(definition: Definition, known: Mapping[str, Any], directory: Pat
 def argv(definition: Definition, known: Mapping[str, Any]) -> list[str]:
     """The argument list to run; a shell only where set-up lines or shell text need one."""
     set_up = [fill(line, known, shlex.quote) for line in definition.set_up]
+    further = option_arguments(definition, known)
     if isinstance(definition.command, str):
-        return [*SHELL, "\n".join([*set_up, fill(definition.command, known, shlex.quote)])]
+        command = " ".join(
+            [fill(definition.command, known, shlex.quote), *map(shlex.quote, further)]
+        )
+        return [*SHELL, "\n".join([*set_up, command])]
     arguments = [
         filled for part in definition.command for filled in _argument(definition, part, known)
     ]
+    arguments += further
     if not set_up:
         return arguments
     return [*SHELL, "\n".join([*set_up, f"exec {shlex.join(arguments)}"])]
@@ -80,10 +92,69 @@ def _argument(definition: Definition, part: str, known: Mapping[str, Any]) -> li
     return [fill(part, known)]
 
 
+Option = tuple[str, str]
+"""Name and printed form of one option."""
+
+
+def option_arguments(definition: Definition, known: Mapping[str, Any]) -> list[str]:
+    """Arguments from the blocks of `job_parameters` that the definition turns into options."""
+    arguments = []
+    for name, printed in _options(definition, known):
+        file = _parameter_file(definition, name)
+        argument = file.argument if file else printed
+        if not file or argument not in arguments:
+            arguments.append(argument)
+    return arguments
+
+
+def parameter_files(definition: Definition, known: Mapping[str, Any]) -> dict[str, str]:
+    """Name and content of the parameter files that must lie in the run's directory."""
+    contents: dict[str, str] = {}
+    for name, printed in _options(definition, known):
+        file = _parameter_file(definition, name)
+        if file:
+            contents[file.file] = contents.get(file.file, "") + printed + "\n"
+    return contents
+
+
+def _parameter_file(definition: Definition, name: str) -> ParameterFile | None:
+    return next((f for f in definition.parameter_files if name.startswith(f.prefix)), None)
+
+
+def _options(definition: Definition, known: Mapping[str, Any]) -> Iterator[Option]:
+    command = definition.command
+    used = command if isinstance(command, str) else " ".join(command)
+    for declared in definition.options:
+        block = known.get(declared.block)
+        if block is None:
+            continue
+        where = f"job_parameters, key {declared.block!r}"
+        if not isinstance(block, Mapping):
+            raise ProgramError(f"{where} holds a {type(block).__name__}; an object is expected.")
+        for key, value in block.items():
+            consumed = key in definition.inputs and f"{{{key}}}" in used
+            if not consumed and (key in declared.names or not declared.only_named):
+                yield from _option(declared, key, value, f"{where}, key {key!r}")
+
+
+def _option(declared: OptionBlock, key: str, value: Any, where: str) -> Iterator[Option]:
+    if isinstance(value, str) and key in declared.split:
+        value = [entry.strip() for entry in value.split(",")]
+    name = declared.names.get(key, key)
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, (Mapping, list)):
+            raise ProgramError(
+                f"{where} holds a {type(entry).__name__}; a text, a number or a list of them is "
+                "expected."
+            )
+        if entry not in (None, ""):
+            yield name, declared.format.format(name=name, value=entry)
+
+
 def with_file_names(definition: Definition, known: Mapping[str, Any]) -> Definition:
     """The definition with the placeholders in its file names filled in."""
     success = definition.success
-    return replace(
+    filled = replace(
         definition,
         success=replace(
             success,
@@ -92,12 +163,19 @@ def with_file_names(definition: Definition, known: Mapping[str, Any]) -> Definit
             text=[replace(rule, file=fill(rule.file, known)) for rule in success.text],
             no_text=[replace(rule, file=fill(rule.file, known)) for rule in success.no_text],
         ),
+        directory=fill(definition.directory, known),
         outputs={
-            name: replace(output, file=fill(output.file, known))
+            name: replace(
+                output,
+                file=[fill(file, known) for file in file_names(output)],
+                beside={option: fill(file, known) for option, file in output.beside.items()},
+            )
             for name, output in definition.outputs.items()
         },
         files=[replace(file, pattern=fill(file.pattern, known)) for file in definition.files],
     )
+    check_directory(filled)
+    return filled
 
 
 def environment(definition: Definition, known: Mapping[str, Any]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.program import Definition, TextRule
+from zwrap.program import Definition, TextRule, file_names
 from zwrap.program.parsers import parse
 
 SEARCHED_BYTES = 16 * 1024 * 1024
@@ -37,6 +37,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         """Files matching `pattern` that this run wrote."""
         return [file for file in self._matching(pattern) if file.stat().st_mtime >= self.began]
 
+    def written(self, pattern: str) -> list[Path]:
+        """As `fresh`; `stdout` and `stderr` are always written."""
+        return [self.path(pattern)] if pattern in ("stdout", "stderr") else self.fresh(pattern)
+
     def stale(self, pattern: str) -> list[Path]:
         """Files matching `pattern` that were there before this run."""
         return [file for file in self._matching(pattern) if file.stat().st_mtime < self.began]
@@ -52,16 +56,16 @@ def failures(definition: Definition, run: Run) -> list[str]:
     """One sentence for each success rule that does not hold; empty for a success."""
     return [
         *_exit_failures(definition, run),
+        *(
+            f"{rule.file} says: {found}"
+            for rule in definition.success.no_text
+            if (found := _search(rule, run))
+        ),
         *_file_failures(definition, run),
         *(
             f"{rule.file} does not hold the expected {rule.pattern!r}"
             for rule in definition.success.text
             if not _search(rule, run)
-        ),
-        *(
-            f"{rule.file} says: {found}"
-            for rule in definition.success.no_text
-            if (found := _search(rule, run))
         ),
     ]
 
@@ -90,7 +94,7 @@ def _file_failures(definition: Definition, run: Run) -> Iterator[str]:
 
 def _search(rule: TextRule, run: Run) -> str | None:
     """The line in which the rule's pattern is found."""
-    text = _text(run.path(rule.file))
+    text = "".join(_text(file) for file in run.written(rule.file))
     match = re.search(rule.pattern, text, re.MULTILINE)
     if match is None:
         return None
@@ -117,36 +121,41 @@ def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, Any], li
     found: dict[str, Any] = {}
     complaints = []
     for name, output in definition.outputs.items():
-        path = run.path(output.file)
-        fresh = [path] if output.file in ("stdout", "stderr") else run.fresh(output.file)
-        if not fresh:
+        written = [file for pattern in file_names(output) for file in run.written(pattern)]
+        if not written:
             if output.required:
-                complaints.append(f"output {name!r}: it did not write {output.file}")
+                wanted = " or ".join(file_names(output))
+                complaints.append(f"output {name!r}: it did not write {wanted}")
             continue
+        beside = {option: run.written(file) for option, file in output.beside.items()}
+        options = {option: files[0] for option, files in beside.items() if files}
         try:
-            found[name] = parse(output.parser, fresh[0], output.options)
+            found[name] = parse(output.parser, written[0], {**output.options, **options})
         except ProgramError as error:
             if output.required:
                 complaints.append(f"output {name!r}: {error}")
     return found, complaints
 
 
-def result_files(definition: Definition, run: Run) -> list[dict[str, Any]]:
-    """Payloads of `result-individual-file`, in the order of the definition, each file once."""
+def result_files(definition: Definition, run: Run, *, failed: bool) -> list[dict[str, Any]]:
+    """Payloads of `result-individual-file`, in the order of the definition, each file once.
+
+    Of a failed run only logs, and what the definition wants even then, marked ``partial``.
+    """
     seen: dict[Path, dict[str, Any]] = {}
     for declared in definition.files:
-        pattern = declared.pattern
-        fresh = [run.path(pattern)] if pattern in ("stdout", "stderr") else run.fresh(pattern)
-        for file in fresh:
-            seen.setdefault(
-                file,
-                {
-                    "file_path": str(file.parent),
-                    "file_name": file.name,
-                    "file_type": declared.type,
-                    "importance_rank": declared.rank,
-                },
-            )
+        if failed and not declared.partial and declared.type != "log":
+            continue
+        for file in run.written(declared.pattern):
+            record = {
+                "file_path": str(file.parent),
+                "file_name": file.name,
+                "file_type": declared.type,
+                "importance_rank": declared.rank,
+            }
+            if failed and declared.type != "log":
+                record["partial"] = True
+            seen.setdefault(file, record)
     return list(seen.values())
 
 

@@ -12,9 +12,11 @@ import msgspec
 
 from zwrap.envelope import Envelope
 from zwrap.errors import ProgramError
+from zwrap.files import write_atomically
 from zwrap.job import seconds
 from zwrap.message import Outgoing
 from zwrap.program import Definition, invocation, judgement
+from zwrap.wrapper import results
 from zwrap.wrapper.heartbeat import Heartbeat, tail
 from zwrap.wrapper.process import Ended, Program
 
@@ -40,9 +42,11 @@ class ProgramStep:
         self._known = invocation.values(
             definition, parameters, envelope.payload, envelope.environment
         )
-        self._directory = Path(str(parameters.get("working_directory") or Path.cwd()))
-        self._known["working_directory"] = str(self._directory)
+        self._parameters = parameters
+        self._working = Path(str(parameters.get("working_directory") or Path.cwd()))
+        self._known["working_directory"] = str(self._working)
         self._definition = invocation.with_file_names(definition, self._known)
+        self._directory = self._working / self._definition.directory
         limit = parameters.get("timeout") or definition.limits.time
         self._limit_s = None if limit is None else seconds(limit, "job_parameters, key 'timeout'")
 
@@ -50,7 +54,9 @@ class ProgramStep:
         """Run the program; `started` is told of it as soon as it runs."""
         definition, directory = self._definition, self._directory
         _make_working_directory(directory)
+        results.link(self._working, self._parameters)
         invocation.check_files(definition, self._known, directory)
+        _write_parameter_files(directory, invocation.parameter_files(definition, self._known))
         stdout = directory / f"{definition.name}.log"
         stderr = directory / f"{definition.name}.err"
         for file in (stdout, stderr):  # an earlier run's words must not be judged
@@ -80,27 +86,45 @@ class ProgramStep:
             began=began,
             exit_status=ended.returncode,
         )
-        return self._judge(run, ended)
-
-    def _judge(self, run: judgement.Run, ended: Ended) -> StepResult:
-        definition = self._definition
-        failures = self._interruptions(ended) or judgement.failures(definition, run)
-        parsed, complaints = ({}, []) if failures else judgement.parsed_outputs(definition, run)
-        failures += complaints
-        records = judgement.result_files(definition, run)
-        if failures:
-            records = [record for record in records if record["file_type"] == "log"]
         facts = {
             "exit_status": ended.exit_status,
             "elapsed_s": round(ended.elapsed_s, 3),
             "leftover_processes": ended.leftovers,
-            "stderr_tail": tail(run.stderr),
+            "stderr_tail": tail(stderr),
         }
+        result = self._judge(run, self._interruptions(ended))
+        status = (ended.exit_status or 1) if result.failures else 0
+        return msgspec.structs.replace(result, exit_status=status, facts=facts)
+
+    def judge(self, began: float, exit_status: int | None) -> StepResult:
+        """Judge what an earlier run left, running nothing; exit status None: not known."""
+        definition = self._definition
+        if exit_status is None:
+            success = msgspec.structs.replace(definition.success, exit_status=[])
+            self._definition = msgspec.structs.replace(definition, success=success)
+        run = judgement.Run(
+            directory=self._directory,
+            stdout=self._directory / f"{definition.name}.log",
+            stderr=self._directory / f"{definition.name}.err",
+            began=began,
+            exit_status=exit_status or 0,
+        )
+        return self._judge(run, [])
+
+    def _judge(self, run: judgement.Run, interruptions: list[str]) -> StepResult:
+        definition = self._definition
+        failures = interruptions or judgement.failures(definition, run)
+        parsed, complaints = ({}, []) if failures else judgement.parsed_outputs(definition, run)
+        failures += complaints
+        records = judgement.result_files(definition, run, failed=bool(failures))
+        try:
+            records = results.copied(records, self._working, self._parameters)
+        except ProgramError as error:
+            failures.append(str(error))
         return StepResult(
             failures=[f"{definition.name}: {'; '.join(failures)}"] if failures else [],
-            exit_status=(ended.exit_status or 1) if failures else 0,
+            exit_status=1 if failures else 0,
             messages=self._messages(parsed, records, failed=bool(failures)),
-            facts=facts,
         )
 
     def _interruptions(self, ended: Ended) -> list[str]:
@@ -120,12 +144,15 @@ class ProgramStep:
         if not failed:
             known = {**self._known, **parsed, "files": judgement.file_list(records)}
             for name, output in self._definition.outputs.items():
-                if name in parsed:
+                if name in parsed and not self._known.get(output.unless or ""):
                     messages += send(output.channel or name, parsed[name])
             for channel, payload in invocation.messages(self._definition, known).items():
                 messages += send(channel, payload)
         if records:
-            messages += send("result-all-files", {"filelist": judgement.file_list(records)})
+            files: dict[str, Any] = {"filelist": judgement.file_list(records)}
+            if any("partial" in record for record in records):
+                files["partial"] = True
+            messages += send("result-all-files", files)
         return messages
 
 
@@ -136,6 +163,16 @@ def _make_working_directory(directory: Path) -> None:
         raise ProgramError(
             f"The working directory {directory} cannot be made: {error.strerror}."
         ) from None
+
+
+def _write_parameter_files(directory: Path, contents: Mapping[str, str]) -> None:
+    for name, content in contents.items():
+        try:
+            write_atomically(directory / name, content)
+        except OSError as error:
+            raise ProgramError(
+                f"The parameter file {directory / name} cannot be written: {error.strerror}."
+            ) from None
 
 
 def program_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -21,6 +21,9 @@ PARSERS = {
     "regex": "generic:parse_regex",
     "table": "generic:parse_table",
     "text": "generic:parse_text",
+    "fast_dp": "fast_dp:ispyb_commands",
+    "merging-statistics": "merging:merging_statistics",
+    "xia2": "xia2:ispyb_commands",
     "gemmi-column-statistics": "gemmi:column_statistics",
     "gemmi-merging-statistics": "gemmi:merging_statistics",
 }

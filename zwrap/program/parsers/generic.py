@@ -41,7 +41,7 @@ def parse_json(path: Path, options: Mapping[str, Any]) -> Any:
     """The file's JSON value; with option `key`, the value at that dotted path."""
     try:
         value = msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProgramError(f"{path} is not valid JSON: {error}.") from None
     for key in filter(None, str(options.get("key", "")).split(".")):
         if not isinstance(value, dict) or key not in value:

@@ -240,7 +240,7 @@ def _message(content: bytes, foreign: bool, name: str) -> Message:
         return Message(body, {}, identify(body, {}, name))
     try:
         file = _decoder.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         decode(content)  # says what is wrong when it is no JSON at all
         raise MessageError(
             f'The file is not {{"headers": ..., "message": ...}}: {error}.'

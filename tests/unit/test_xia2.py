@@ -1,0 +1,415 @@
+"""xia2: its command line, what it leaves, and what becomes of it; beside it fast_dp and DIALS."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from zwrap import program
+from zwrap.errors import ProgramError
+from zwrap.program import invocation
+from zwrap.program.parsers import PARSERS, parse
+
+RUN = Path(__file__).parents[1] / "data/xia2/v3.12.0/success_insulin_sad"
+
+
+def arguments(name: str, **job_parameters: Any) -> list[str]:
+    defined = program.find(name, job_parameters)
+    assert defined
+    return invocation.argv(defined, invocation.values(defined, job_parameters, None, {}))
+
+
+def files(name: str, **job_parameters: Any) -> dict[str, str]:
+    defined = program.find(name, job_parameters)
+    assert defined
+    return invocation.parameter_files(defined, invocation.values(defined, job_parameters, None, {}))
+
+
+def commands(directory: Path, file: str = "xia2.json", **options: Any) -> list[dict[str, Any]]:
+    result: list[dict[str, Any]] = parse("xia2", directory / file, options)["ispyb_command_list"]
+    return result
+
+
+# -- the command line ------------------------------------------------------------------------
+
+
+def test_entries_become_options_images_and_lists_are_repeated() -> None:
+    found = arguments(
+        "xia2",
+        xia2={
+            "pipeline": "dials",
+            "nproc": 20,
+            "images": "/a/x_0001.cbf:1:60,/a/y_0001.cbf:1:60",
+            "atom": "",
+            "trust_beam_centre": None,
+            "project": ["p", "q"],
+            "small_molecule": True,
+        },
+    )
+    assert found == [
+        "xia2", "pipeline=dials", "nproc=20", "image=/a/x_0001.cbf:1:60",
+        "image=/a/y_0001.cbf:1:60", "project=p", "project=q", "small_molecule=True",
+    ]  # fmt: skip
+
+
+def test_what_the_user_asked_for_comes_after_and_under_the_names_of_xia2() -> None:
+    found = arguments(
+        "xia2",
+        xia2={"pipeline": "3dii", "images": ""},
+        ispyb_parameters={
+            "d_min": "1.8",
+            "spacegroup": ["P212121"],
+            "unit_cell": "1,2,3,90,90,90",
+            "resolution.cc_half": 0.3,
+        },
+    )
+    assert found == [
+        "xia2", "pipeline=3dii", "xia2.settings.resolution.d_min=1.8",
+        "xia2.settings.space_group=P212121", "xia2.settings.unit_cell=1,2,3,90,90,90",
+        "resolution.cc_half=0.3",
+    ]  # fmt: skip
+
+
+def test_overrides_of_spot_finding_go_to_a_file_of_their_own() -> None:
+    overrides = {"spotfinder.filter.min_spot_size": 3, "spotfinder.threshold.algorithm": "radial"}
+    given = {"xia2": {"nproc": 1}, "ispyb_parameters": overrides}
+    assert arguments("xia2", **given) == ["xia2", "nproc=1", "find_spots.phil_file=spots.phil"]
+    assert files("xia2", **given) == {
+        "spots.phil": "spotfinder.filter.min_spot_size=3\nspotfinder.threshold.algorithm=radial\n"
+    }
+
+
+def test_the_command_line_of_xia2_03() -> None:
+    old = {"arguments": ["-3daii", "-atom", "s"], "executable": "/sw/xia2"}
+    assert arguments("xia2", xia2=old) == ["/sw/xia2", "-3daii", "-atom", "s"]
+
+
+def test_an_option_that_is_no_value_is_named() -> None:
+    with pytest.raises(ProgramError, match="key 'xia2', key 'nproc' holds a dict"):
+        arguments("xia2", xia2={"nproc": {}})
+    with pytest.raises(ProgramError, match="key 'xia2' holds a list; an object"):
+        arguments("xia2", xia2=["nproc=1"])
+
+
+def test_the_directory_of_a_run_is_named_after_the_pipeline_and_never_outside() -> None:
+    def directory(pipeline: str) -> str:
+        given = {"xia2": {"pipeline": pipeline}}
+        defined = program.find("xia2", given)
+        assert defined
+        known = invocation.values(defined, given, None, {})
+        return invocation.with_file_names(defined, known).directory
+
+    assert directory("3dii") == "xia2-3dii"
+    with pytest.raises(ProgramError, match="below the working directory"):
+        directory("x/../../y")
+
+
+def test_fast_dp_takes_the_three_parameters_that_it_knows() -> None:
+    given = {
+        "fast_dp": {"filename": "/a/x_0001.cbf:1:200"},
+        "ispyb_parameters": {"d_min": "1.8", "spacegroup": "I23", "other": 1},
+    }
+    assert arguments("fast_dp", **given) == [
+        "fast_dp", "--atom=S", "-j", "0", "-J", "18", "-l", "durin-plugin.so",
+        "/a/x_0001.cbf:1:200", "--resolution-high=1.8", "--spacegroup=I23",
+    ]  # fmt: skip
+
+
+def test_dials_programs_take_the_options_under_their_name() -> None:
+    given = {"experiments": "a.expt", "reflections": "a.refl", "dials.scale": {"d_min": 2}}
+    assert arguments("dials.scale", **given) == ["dials.scale", "a.expt", "a.refl", "d_min=2"]
+
+
+# -- xia2.json -------------------------------------------------------------------------------
+
+
+def test_the_command_list_equals_xia2s_own_mapping_value_by_value() -> None:
+    oracle = json.loads((RUN / "zocalo_object.json").read_text())
+    autoproc, scaling, integration = commands(RUN)
+    assert autoproc == {
+        "ispyb_command": "write_autoproc",
+        "autoproc_id": None,
+        "store_result": "ispyb_autoproc_id",
+        **oracle["refined_results"],
+    }
+    assert scaling == {
+        "ispyb_command": "insert_scaling",
+        "autoproc_id": "$ispyb_autoproc_id",
+        "store_result": "ispyb_autoprocscaling_id",
+        **oracle["scaling_statistics"],
+    }
+    expected = oracle["integrations"][0]
+    assert {
+        "ispyb_command": "upsert_integration",
+        "scaling_id": "$ispyb_autoprocscaling_id",
+        **expected,
+    }.keys() == integration.keys()
+    for key, value in expected.items():
+        # Rays are intersected here in another order of operations: equal to the last bits.
+        assert math.isclose(integration[key], value, rel_tol=1e-15), key
+
+
+def test_xtriage_entries_become_program_messages() -> None:
+    found = commands(RUN, report=RUN / "xia2-report.json")[3:]
+    entries = json.loads((RUN / "xia2-report.json").read_text())["xtriage"]
+    assert [message["message"] for message in found] == [entry["text"] for entry in entries]
+    assert found[0] == {
+        "ispyb_command": "add_program_message",
+        "program_id": "$ispyb_autoprocprogram_id",
+        "message": entries[0]["text"],
+        "description": entries[0]["summary"],
+        "severity": "INFO",
+    }
+
+
+def changed(tmp_path: Path, change: Any) -> Path:
+    document = json.loads((RUN / "xia2.json").read_text())
+    change(document)
+    (tmp_path / "xia2.json").write_text(json.dumps(document))
+    return tmp_path
+
+
+def test_each_wavelength_has_its_scaling_and_its_sweeps(tmp_path: Path) -> None:
+    def two_wavelengths(document: dict[str, Any]) -> None:
+        crystal = document["_crystals"]["xinsu1"]
+        crystal["_wavelengths"] = {
+            "PEAK": crystal["_wavelengths"]["SAD"],
+            **crystal["_wavelengths"],
+        }
+        scaler = crystal["_scaler"]
+        [integrater] = scaler["_scalr_integraters"].values()
+        for epoch, images in (("63072009.0", [61, 90]), ("63072010.0", [1, 60])):
+            second = {**copy.deepcopy(integrater), "_intgr_dname": "PEAK", "_intgr_wedge": images}
+            scaler["_scalr_integraters"][epoch] = second
+        statistics = scaler["_scalr_statistics"]
+        statistics['["cm0001v1", "xinsu1", "PEAK"]'] = copy.deepcopy(
+            statistics['["cm0001v1", "xinsu1", "SAD"]']
+        )
+        statistics['["cm0001v1", "xinsu1", "PEAK"]']["Completeness"] = [99.0, 98.0, 97.0]
+
+    found = commands(changed(tmp_path, two_wavelengths))
+    assert [command["ispyb_command"] for command in found] == [
+        "write_autoproc", "insert_scaling", "upsert_integration", "upsert_integration",
+        "insert_scaling", "upsert_integration",
+    ]  # fmt: skip
+    assert found[1]["overall"]["completeness"] == 99.0
+    assert [command.get("start_image_no") for command in found] == [None, None, 61, 1, None, 1]
+    assert "integration_id" not in found[2]
+    assert found[3]["integration_id"] is None
+    assert found[5]["integration_id"] is None
+
+
+def test_each_crystal_has_its_solution(tmp_path: Path) -> None:
+    def two_crystals(document: dict[str, Any]) -> None:
+        second = copy.deepcopy(document["_crystals"]["xinsu1"])
+        second["_scaler"]["_scalr_likely_spacegroups"] = ["P 1"]
+        document["_crystals"]["second"] = second
+
+    found = commands(changed(tmp_path, two_crystals))
+    groups = [c["spacegroup"] for c in found if c["ispyb_command"] == "write_autoproc"]
+    assert groups == ["I 2 3", "P 1"]
+
+
+def test_without_scaling_results_xia2_json_is_not_usable(tmp_path: Path) -> None:
+    def unscaled(document: dict[str, Any]) -> None:
+        document["_crystals"]["xinsu1"]["_scaler"] = None
+
+    with pytest.raises(ProgramError, match=r"holds no scaling results \(_scaler is null\)"):
+        commands(changed(tmp_path, unscaled))
+
+
+@pytest.mark.parametrize(
+    ("route", "value", "complaint"),
+    [
+        (["_crystals"], [], "holds \\[\\] at /_crystals; an object is expected"),
+        (["_crystals"], None, "holds null at /_crystals"),
+        (["_crystals", "xinsu1", "_scaler", "_scalr_cell"], [1, 2], "2 values at .*; 6 are expect"),
+        (["_crystals", "xinsu1", "_scaler", "_scalr_statistics"], {}, "no statistics"),
+        (["_crystals", "xinsu1", "_scaler", "_scalr_statistics"], {"SAD": {}}, "has key 'SAD'"),
+        (["_crystals", "xinsu1", "_scaler", "_scalr_likely_spacegroups"], [], "spacegroups/0"),
+    ],
+)
+def test_what_cannot_be_read_of_xia2_json_is_named(
+    tmp_path: Path, route: list[str], value: Any, complaint: str
+) -> None:
+    def change(document: dict[str, Any]) -> None:
+        for key in route[:-1]:
+            document = document[key]
+        document[route[-1]] = value
+
+    with pytest.raises(ProgramError, match=complaint):
+        commands(changed(tmp_path, change))
+
+
+# -- xia2.txt and its relatives --------------------------------------------------------------
+
+OLD = """XIA2 0.3.6.3
+For p/x/SAD
+High resolution limit                   \t  2.04\t  9.12\t  2.04
+Low resolution limit                    \t 37.14\t 37.14\t  2.09
+Completeness                            \t 99.5\t 98.5\t 99.5
+Rmerge                                  \t0.073\t0.028\t0.604
+Rmeas(I+/-)                             \t0.086\t0.032\t0.711
+Wilson B factor                         \t24.212
+Anomalous slope                         \t1.052\t0.000\t0.000
+Total observations                      \t99053\t1246\t7648
+Assuming spacegroup: C 2 2 21
+Unit cell:
+83.500  96.740  57.970
+90.000  90.000  90.000
+Status: normal termination
+"""
+
+
+def test_xia2_03_is_read_from_what_it_printed(tmp_path: Path) -> None:
+    (tmp_path / "xia2.txt").write_text(OLD)
+    autoproc, scaling = commands(tmp_path, "xia2.txt")
+    assert autoproc["spacegroup"] == "C 2 2 21"
+    assert autoproc["refinedcell_c"] == 57.97
+    assert scaling["overall"] == {
+        "res_lim_high": 2.04, "res_lim_low": 37.14, "completeness": 99.5, "n_tot_obs": 99053,
+        "r_merge": 0.073, "r_meas_within_iplusi_minus": 0.086,
+    }  # fmt: skip
+    assert scaling["outerShell"]["n_tot_obs"] == 7648
+
+
+def test_a_newer_xia2_without_xia2_json_has_no_results(saved: Path) -> None:
+    with pytest.raises(ProgramError, match=r"was written by xia2 3.12.0, which left no xia2.json"):
+        parse("xia2", RUN / "xia2.txt", {})
+    failed = saved / "xia2/v3.12.0/fail_environment/xia2.txt"
+    with pytest.raises(ProgramError, match="a program that does not say its version"):
+        parse("xia2", failed, {})
+
+
+def test_the_printed_table_says_what_xia2_json_says() -> None:
+    printed = parse("merging-statistics", RUN / "xia2.txt", {})
+    exact = commands(RUN)[1]
+    for shell, values in printed.items():
+        assert values.keys() == exact[shell].keys()
+        for name, value in values.items():
+            assert value == pytest.approx(exact[shell][name], rel=0.02, abs=0.051), name
+
+
+def test_the_real_run_of_xia2_03(elsewhere: Path) -> None:
+    autoproc, scaling = commands(elsewhere / "xia2/BAZ2BA_x839/3daii-run", "xia2.txt")
+    assert autoproc["spacegroup"] == "C 2 2 21"
+    assert [autoproc[f"refinedcell_{name}"] for name in "abc"] == [83.5, 96.74, 57.97]
+    assert scaling["overall"]["r_merge"] == 0.073
+    assert scaling["innerShell"]["cc_anom"] == -0.144
+    assert scaling["outerShell"]["n_tot_unique_obs"] == 1115
+
+
+def test_real_tables_of_other_ages(elsewhere: Path) -> None:
+    later = parse("merging-statistics", elsewhere / "xia2/doc_blocks/xia2_0.6.257_dials.txt", {})
+    assert later["overall"]["cc_half"] == 0.998
+    assert later["outerShell"]["n_tot_unique_obs"] == 328
+    scaled = parse("merging-statistics", elsewhere / "dials/v3.12.1_quartz/dials.scale.log", {})
+    assert scaled["overall"]["n_tot_obs"] == 1406
+
+
+def test_the_real_result_of_fast_dp(elsewhere: Path) -> None:
+    file = elsewhere / "fast_dp/fast_dp.json"
+    oracle = json.loads(file.read_text())
+    autoproc, scaling, integration = parse("fast_dp", file, {})["ispyb_command_list"]
+    assert autoproc["spacegroup"] == oracle["spacegroup"]
+    for shell, values in oracle["scaling_statistics"].items():
+        assert scaling[shell] == values
+    assert [integration["refined_xbeam"], integration["refined_ybeam"]] == oracle["refined_beam"]
+    assert integration["cell_gamma"] == 90.0
+
+
+# -- bad text --------------------------------------------------------------------------------
+
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(
+            ["_crystals", "_scaler", "_scalr_cell", "_scalr_statistics", "_wavelengths", "xtriage",
+             "_scalr_likely_spacegroups", "scaling_statistics", "unit_cell", "refined_beam", "x"]
+        ),
+        inner,
+        max_size=5,
+    ),
+    max_leaves=30,
+)  # fmt: skip
+OPTIONS = {"regex": {"pattern": "(?P<a>x)"}, "table": {"header": "x"}}
+
+
+def outcome(tmp_path: Path, parser: str, content: bytes, suffix: str) -> None:
+    """A parser reads, or says what it could not read of which file; it raises nothing else."""
+    file = tmp_path / f"file{suffix}"
+    file.write_bytes(content)
+    complaint = str(file)
+    try:
+        parse(parser, file, OPTIONS.get(parser, {}))
+    except ProgramError as error:
+        complaint = str(error)
+    assert str(file) in complaint
+
+
+bad = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+)
+
+
+@pytest.mark.parametrize("parser", PARSERS)
+@pytest.mark.parametrize("suffix", [".json", ".txt"])
+@bad
+@given(
+    content=st.binary(max_size=200)
+    | st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace"))
+)
+def test_no_parser_raises_on_any_bytes(
+    tmp_path: Path, parser: str, suffix: str, content: bytes
+) -> None:
+    outcome(tmp_path, parser, content, suffix)
+
+
+@pytest.mark.parametrize("parser", ["xia2", "fast_dp", "json"])
+@bad
+@given(document=DOCUMENTS)
+def test_no_parser_raises_on_any_json(tmp_path: Path, parser: str, document: Any) -> None:
+    outcome(tmp_path, parser, json.dumps(document).encode(), ".json")
+
+
+@pytest.mark.parametrize("parser", ["xia2", "fast_dp", "json"])
+def test_no_parser_raises_on_nesting_without_end(tmp_path: Path, parser: str) -> None:
+    outcome(tmp_path, parser, b"[" * 100_000, ".json")
+
+
+@bad
+@given(cut=st.integers(0, 5000), where=st.integers(0, 5000), junk=st.binary(max_size=20))
+def test_no_parser_raises_on_a_damaged_real_file(
+    tmp_path: Path, cut: int, where: int, junk: bytes
+) -> None:
+    text = (RUN / "xia2.txt").read_bytes().replace(b"XIA2 3.12.0", b"XIA2 0.3.6")
+    damaged = text[:where] + junk + text[where + 3 : len(text) - cut]
+    outcome(tmp_path, "xia2", damaged, ".txt")
+    outcome(tmp_path, "merging-statistics", damaged, ".txt")
+    outcome(tmp_path, "xia2", (RUN / "xia2.json").read_bytes()[: where * 20], ".json")
+
+
+def test_statistics_of_any_shape_do_not_raise(tmp_path: Path) -> None:
+    @bad
+    @given(values=st.lists(DOCUMENTS, max_size=5), cell=DOCUMENTS, dname=DOCUMENTS)
+    def check(values: list[Any], cell: Any, dname: Any) -> None:
+        def change(document: dict[str, Any]) -> None:
+            scaler = document["_crystals"]["xinsu1"]["_scaler"]
+            [statistics] = scaler["_scalr_statistics"].values()
+            statistics["Completeness"] = values
+            [integrater] = scaler["_scalr_integraters"].values()
+            integrater["_intgr_cell"] = cell
+            integrater["_intgr_dname"] = dname
+
+        directory = changed(tmp_path, change)
+        outcome(tmp_path, "xia2", (directory / "xia2.json").read_bytes(), ".json")
+
+    check()

@@ -1,0 +1,75 @@
+"""Where the beam hits a detector, from the experiment models that DIALS and xia2 write.
+
+Lengths in mm. The frame and the parallax correction are those of dxtbx
+(``dxtbx.model.ParallaxCorrectedPxMmStrategy``).
+"""
+
+from __future__ import annotations
+
+import math
+
+from zwrap.errors import ProgramError
+from zwrap.program.parsers.document import Place
+
+Vector = tuple[float, float, float]
+
+
+def detector_distance_and_beam(detector: Place, beam: Place) -> tuple[float, float, float]:
+    """Distance along the panel's normal, and the beam centre along its fast and slow axes.
+
+    The beam centre is rounded as xia2 rounds it: to pixels, with the parallax correction, and
+    back, so that values are equal to those of its own reports.
+    """
+    panel = detector["panels"][0]
+    fast, slow, origin = (_vector(panel[key]) for key in ("fast_axis", "slow_axis", "origin"))
+    to_source = _vector(beam["direction"])
+    ray = (-to_source[0], -to_source[1], -to_source[2])
+    normal = _cross(fast, slow)
+    distance, towards = _dot(origin, normal), _dot(ray, normal)
+    if abs(towards) < 1e-12:
+        raise ProgramError(f"{panel.file}: the beam does not hit the panel at {panel.route}.")
+    hit = tuple(distance / towards * ray[i] - origin[i] for i in range(3))
+    x, y = _dot(hit, fast), _dot(hit, slow)  # type: ignore[arg-type]
+    dx, dy = _parallax(panel, fast, slow, origin, x, y)
+    x, y = x + dx, y + dy
+    dx, dy = _parallax(panel, fast, slow, origin, x, y)
+    return abs(distance), x - dx, y - dy
+
+
+def _parallax(
+    panel: Place, fast: Vector, slow: Vector, origin: Vector, x: float, y: float
+) -> tuple[float, float]:
+    """Shift of a spot at (x, y) because the sensor absorbs photons in its depth."""
+    strategy = panel.get("px_mm_strategy")
+    kind = strategy.get("type") if strategy else None
+    if kind is None or kind.value != "ParallaxCorrectedPxMmStrategy":
+        return 0.0, 0.0
+    mu, thickness = panel["mu"].as_(float), panel["thickness"].as_(float)
+    place = tuple(origin[i] + x * fast[i] + y * slow[i] for i in range(3))
+    length = math.hypot(*place)
+    if not mu or not length:
+        return 0.0, 0.0
+    ray = tuple(value / length for value in place)
+    cosine = _dot(ray, _cross(fast, slow))  # type: ignore[arg-type]
+    if not cosine:
+        return 0.0, 0.0
+    path = thickness / cosine
+    depth = 1 / mu - (path + 1 / mu) * math.exp(-mu * path) if -mu * path < 700 else math.inf
+    return _dot(ray, fast) * depth, _dot(ray, slow) * depth  # type: ignore[arg-type]
+
+
+def _vector(place: Place) -> Vector:
+    x, y, z = place.numbers(3)
+    return x, y, z
+
+
+def _dot(a: Vector, b: Vector) -> float:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _cross(a: Vector, b: Vector) -> Vector:
+    return (
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    )

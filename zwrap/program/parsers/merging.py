@@ -1,0 +1,75 @@
+"""Merging statistics by the names that xia2 and DIALS print, and by those of ISPyB."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zwrap.errors import ProgramError
+from zwrap.program.ispyb import SHELLS
+from zwrap.program.parsers.generic import number, read
+
+ISPYB_NAMES = {
+    "High resolution limit": "res_lim_high",
+    "Low resolution limit": "res_lim_low",
+    "Completeness": "completeness",
+    "Multiplicity": "multiplicity",
+    "CC half": "cc_half",
+    "Anomalous completeness": "anom_completeness",
+    "Anomalous correlation": "cc_anom",
+    "Anomalous multiplicity": "anom_multiplicity",
+    "Total observations": "n_tot_obs",
+    "Total unique": "n_tot_unique_obs",
+    "Rmerge": "r_merge",  # xia2 0.3, before Rmerge(I+/-) had a name of its own
+    "Rmerge(I+/-)": "r_merge",
+    "Rmeas(I)": "r_meas_all_iplusi_minus",
+    "Rmeas(I+/-)": "r_meas_within_iplusi_minus",
+    "Rpim(I)": "r_pim_all_iplusi_minus",
+    "Rpim(I+/-)": "r_pim_within_iplusi_minus",
+    "I/sigma": "mean_i_sig_i",
+    "Partial bias": "fract_partial_bias",
+}
+
+_ROW = re.compile(r"(?P<name>[A-Za-z][^\t]*?)(?:\s*\t|\s{2,})\s*(?P<values>[-\d.].*)")
+
+
+def in_ispyb_names(statistics: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+    """Statistic to values (overall, inner, outer shell), turned into shell to ISPyB name to value.
+
+    Newer xia2 puts a column "Suggested" first, which is then the overall one.
+    """
+    return {
+        shell: {
+            name: values[column]
+            for statistic, name in ISPYB_NAMES.items()
+            if column < len(values := statistics.get(statistic, ()))
+        }
+        for column, shell in enumerate(SHELLS)
+    }
+
+
+def table(lines: Sequence[str]) -> dict[str, list[Any]]:
+    """Rows of the table that xia2.txt, xia2-summary.dat and dials.scale.log hold.
+
+    Ends at the first line that is no row. Words that are no numbers are left out.
+    """
+    found: dict[str, list[Any]] = {}
+    for line in lines:
+        match = _ROW.fullmatch(line.rstrip())
+        if not match:
+            break
+        values = [number(word) for word in match["values"].split()]
+        found[match["name"].strip()] = [v for v in values if not isinstance(v, str)]
+    return found
+
+
+def merging_statistics(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The last summary of merging statistics in a log (dials.scale.log): shell to ISPyB name."""
+    del options
+    lines = read(path).splitlines()
+    starts = [i for i, line in enumerate(lines) if line.startswith("High resolution limit")]
+    if not starts:
+        raise ProgramError(f"{path} holds no summary of merging statistics.")
+    return in_ispyb_names(table(lines[starts[-1] :]))

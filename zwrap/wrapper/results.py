@@ -1,0 +1,106 @@
+"""Where results go besides the working directory: the places that a recipe step names.
+
+The keys of `job_parameters` are those of Diamond's wrappers: ``results_directory``,
+``create_symlink`` and ``pipeline-final: {path, patterns}``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from zwrap.errors import ProgramError
+from zwrap.links import create_parent_symlink
+
+Record = dict[str, Any]
+
+
+def link(directory: Path, parameters: Mapping[str, Any]) -> None:
+    """Make the link that ``create_symlink`` asks for, two levels above `directory`."""
+    name = parameters.get("create_symlink")
+    if not name:
+        return
+    if not isinstance(name, str) or "/" in name or name in (".", ".."):
+        raise ProgramError(
+            f"job_parameters, key 'create_symlink' is {name!r}; the name of a link is expected, "
+            "without '/'."
+        )
+    if len(directory.parts) < 3:
+        raise ProgramError(f"There is no place two levels above {directory} for the link {name!r}.")
+    try:
+        create_parent_symlink(directory, name, overwrite_symlink=True)
+    except OSError as error:
+        raise ProgramError(
+            f"The link {name!r} to {directory} cannot be made: {error.strerror}."
+        ) from None
+
+
+def copied(records: Sequence[Record], working: Path, parameters: Mapping[str, Any]) -> list[Record]:
+    """Records of the copies in ``results_directory``, where the step names one.
+
+    Files below the working directory keep their place relative to it. Those that match
+    ``pipeline-final`` are copied to its path, too.
+    """
+    given = parameters.get("results_directory")
+    if records and given:
+        directory = _absolute(given, "results_directory")
+        _make(directory)
+        link(directory, parameters)
+        records = [_copied(record, working, directory) for record in records]
+    _copy_final(records, parameters.get("pipeline-final"))
+    return list(records)
+
+
+def _copied(record: Record, working: Path, directory: Path) -> Record:
+    source = Path(record["file_path"], record["file_name"])
+    inside = source.is_relative_to(working)
+    target = directory / (source.relative_to(working) if inside else source.name)
+    _copy(source, target)
+    return {**record, "file_path": str(target.parent)}
+
+
+def _copy_final(records: Sequence[Record], final: Any) -> None:
+    if not final:
+        return
+    if not isinstance(final, Mapping) or not isinstance(final.get("patterns"), list):
+        raise ProgramError(
+            "job_parameters, key 'pipeline-final' must hold 'path' and a list of 'patterns'."
+        )
+    directory = _absolute(final.get("path"), "pipeline-final.path")
+    for record in records:
+        source = Path(record["file_path"], record["file_name"])
+        if any(source.match(str(pattern)) for pattern in final["patterns"]):
+            _copy(source, directory / source.name)
+
+
+def _absolute(value: Any, key: str) -> Path:
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ProgramError(
+            f"job_parameters, key {key!r} is {value!r}; an absolute path is expected."
+        )
+    return Path(value)
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProgramError(f"The directory {directory} cannot be made: {error.strerror}.") from None
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file so that whoever looks finds the whole copy or none."""
+    if source == target:
+        return
+    _make(target.parent)
+    scratch = target.with_name(f".{target.name[:200]}.part")
+    try:
+        shutil.copy2(source, scratch)
+        scratch.replace(target)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise ProgramError(
+            f"The result {source} cannot be copied to {target.parent}: {error.strerror}."
+        ) from None
