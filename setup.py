@@ -33,6 +33,8 @@ setup(
         "Jinja2>=3.1",
         "PyYAML>=6.0",
         "SQLAlchemy>=2.0",
+        "graypy>=2.1",
+        "httpx>=0.25",
         "msgspec>=0.18",
         "psutil>=5.9",
         "rich>=13",

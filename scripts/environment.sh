@@ -7,7 +7,7 @@ ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 RUNTIME_EXTRAS="gemmi-program>=0.7"
 TOOLS="pytest>=8 pytest-timeout>=2.3 hypothesis>=6.100 ruff>=0.6 mypy>=1.10 import-linter>=2.0
-       types-PyYAML types-psutil"
+       types-PyYAML types-psutil aiosmtpd>=1.4"
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -3,7 +3,7 @@
 ::
 
     <working directory>/.zwrap/<token>/
-        envelope.json     the recipe wrapper file, unless the recipe names another place
+        envelope.json     the recipe step
         script            what was submitted
         bin/              `zocalo.wrap` of the submitting site
         claim.json        the job that runs this attempt; another job finds it and ends
@@ -28,6 +28,8 @@ from zwrap.message import Outgoing
 from zwrap.transport.spool.files import make_directory
 from zwrap.transport.spool.queue import SpoolQueue
 
+ENVELOPE = "envelope.json"
+
 
 class Claim(msgspec.Struct, frozen=True):
     """Which job, and which process of it, runs an attempt."""
@@ -48,6 +50,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_status: int
     elapsed_s: float = 0.0
     """Run time of the program."""
+    program: str = ""
+    """Name of the wrapper or program."""
+    program_exit_status: int | None = None
     final: list[Outgoing] = []
 
 
@@ -62,6 +67,13 @@ class JobDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         make_directory(path)
+
+    def keep_envelope(self, content: bytes) -> None:
+        """Keep the recipe step here, too, for those who look at the attempt later."""
+        file = self.path / ENVELOPE
+        with contextlib.suppress(OSError):  # a full disk must not stop the program
+            if not file.exists():
+                write_atomically(file, content, durable=False)
 
     def outbox(self) -> SpoolQueue:
         """Messages that wait to be sent; a new view for each caller."""

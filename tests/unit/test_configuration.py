@@ -38,7 +38,7 @@ def site(tmp_path: Path) -> Path:
 
 def test_aliases_chain_and_groups_count_alphabetically_plugins_last(site: Path) -> None:
     configuration = Configuration.from_file(site).activate()
-    assert configuration.active_environments == ["default"]
+    assert configuration.active_environments == ("default",)
     assert configuration.storage["a"] == 1  # two (alpha), then one (zeta)
     assert configuration.transport == "SpoolTransport"
 
@@ -68,7 +68,7 @@ def test_the_environment_variables_are_obeyed(site: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("ZOCALO_CONFIG", str(site))
     monkeypatch.setenv("ZOCALO_DEFAULT_ENV", "test")
     configuration = Configuration.from_file().activate()
-    assert configuration.active_environments == ["test"]
+    assert configuration.active_environments == ("test",)
 
 
 def test_without_a_file_everything_is_default() -> None:
@@ -79,7 +79,10 @@ def test_without_a_file_everything_is_default() -> None:
 
 def test_a_file_reference_is_read_when_it_is_needed(site: Path) -> None:
     configuration = Configuration.from_file(site)
-    with pytest.raises(ConfigurationError, match=r"'lazy' refers to .*lazy\.yml, which cannot be"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"site\.yml, line 8, key 'lazy' refers to a file: .*lazy\.yml cannot be read",
+    ):
         configuration.activate(["files"])
     (site.parent / "lazy.yml").write_text("plugin: storage\nsecret: 1\n")
     assert Configuration.from_file(site).activate(["files"]).storage == {"secret": 1}
@@ -98,7 +101,9 @@ def test_checking_reads_every_section(site: Path) -> None:
     (site.parent / "lazy.yml").write_text("plugin: storage\n")
     lines = list(Configuration.from_file(site).check())
     assert "good: section lazy (plugin storage)" in lines
-    assert "warning: section odd: plugin 'a-plugin-you-dont-have' is not installed" in lines
+    assert any(
+        "line 9, key 'odd': plugin 'a-plugin-you-dont-have' is not installed" in x for x in lines
+    )
     assert len(lines) == 7
 
 
@@ -128,18 +133,33 @@ def test_logging_is_set_up_and_its_verbosity_only_rises(
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "needs 'version: 1'"),
-        ("[]", "needs 'version: 1'"),
+        ("", "'version: 1' is missing"),
+        ("[]", "'version: 1' is missing"),
         ("version: 2", "key 'version' is 2; the number 1 is expected"),
         ("version: '1'", "key 'version' is '1'; the number 1 is expected"),
-        ("version: 1\nx: {y", "is not valid YAML"),
-        ("version: 1\nx: {y: 1}", "section 'x' must be a mapping with a text under 'plugin'"),
-        ("version: 1\nx: 7", "section 'x' must be a mapping"),
+        (
+            "version: 1\nx: {y",
+            "the configuration, line 3, is not valid YAML: did not find expected ',' or '}'",
+        ),
+        (
+            "version: 1\nx:\n  a: 1\n  a: 2",
+            "line 4: key 'x.a' is there twice; the first is in line 3",
+        ),
+        ("version: 1\nx: {plugn: storage}", "line 2, key 'x' must be.*Is 'plugn' meant to be it"),
+        ("version: 1\nx: {y: 1}", "line 2, key 'x' must be a mapping with a text under 'plugin'"),
+        ("version: 1\nx: 7", "key 'x' must be a mapping"),
         ("version: 1\nenvironments: []", "key 'environments' must be a mapping"),
-        ("version: 1\nenvironments: {a: 7}", "environment 'a' is 7; a list of sections"),
+        (
+            "version: 1\nenvironments: {a: 7}",
+            "line 2, key 'environments.a' is 7; a list of sections",
+        ),
         ("version: 1\nenvironments: {a: [[b]]}", "names \\['b'\\], which is no section name"),
         ("version: 1\nenvironments: {a: b, b: a}", "is an alias of itself: a -> b -> a"),
-        ("version: 1\ninclude: [x.yml]", "key 'include'"),
+        ("version: 1\ninclude: [x.yml]", "line 2, key 'include': the file .*x.yml cannot be read"),
+        ("version: 1\ninclude: 7", "key 'include' must be a list of files"),
+        ("version: 1\ninclude: [7]", "key 'include' names 7; a list of files"),
+        ("version: 1\nenvironments: {a: {g: 7}}", "group 'g' is 7; a section or a list"),
+        ("version: 1\nenvironments: {a: [include]}", "names 'include', which is no section but"),
     ],
 )
 def test_each_fault_is_one_sentence(text: str, complaint: str) -> None:
@@ -167,11 +187,34 @@ def test_an_undefined_environment_is_answered_with_the_known_ones(site: Path) ->
 @pytest.mark.parametrize(
     ("section", "complaint"),
     [
-        ("{plugin: spool}", "section 'x': Object missing required field `path`"),
-        ("{plugin: spool, path: 1}", "Expected `str`, got `int` - at `\\$.path`"),
-        ("{plugin: spool, path: a, durabel: true}", "unknown field `durabel`"),
-        ("{plugin: transport}", "section 'x', key 'default' must name a transport"),
-        ("{plugin: logging, handlers: {h: {class: no.such}}}", "logging section of"),
+        ("{plugin: spool}", "line 2, key 'x' has no key 'path', which plugin 'spool' needs"),
+        (
+            "{plugin: spool, path: 1}",
+            "key 'x.path': a text is expected, not a whole number; put it",
+        ),
+        ("{plugin: spool, path: a, durabel: true}", "key 'x.durabel': no such key is known. Known"),
+        ("{plugin: transport}", "key 'x' has no key 'default', which plugin 'transport' needs"),
+        ("{plugin: logging, handlers: {h: {class: no.such}}}", "line 2, key 'x' cannot be used"),
+        ("{plugin: logging, verbose: 1}", "key 'x.verbose' must be a list"),
+        ("{plugin: logging, verbose: [1]}", "key 'x.verbose.0' must be a mapping"),
+        (
+            "{plugin: logging, verbose: [{root: {handlers: [a]}}]}",
+            "key 'x.verbose.0.root.handlers' cannot be changed by an incremental",
+        ),
+        ("{plugin: logging, incremental: true, filters: {}}", "key 'x.filters' cannot be changed"),
+        ("{plugin: smtp, host: h}", "has no key 'port', which plugin 'smtp' needs"),
+        ("{plugin: smtp, host: h, port: 25, from: me}", "key 'x.from' is 'me'; an e-mail address"),
+        ("{plugin: smtp, host: h, port: '25'}", "key 'x.port': a whole number is expected, not a"),
+        ("{plugin: graylog, protocol: TLS, host: h, port: 1}", "is 'TLS'; UDP or TCP is expected"),
+        (
+            "{plugin: stomp, host: h, port: 1, username: u, password: 12345, prefix: p}",
+            "line 2, key 'x.password': a text is expected, not a whole number; put it in quotes",
+        ),
+        ("{plugin: pika, host: h, port: 1}", "has no key 'username', which plugin 'pika' needs"),
+        ("{plugin: slurm, url: u}", "has no key 'api_version', which plugin 'slurm' needs"),
+        ("{plugin: iris, url: u, api_version: 0.44}", "key 'x.api_version': a text is expected"),
+        ("{plugin: rabbitmqapi, base_url: u}", "has no key 'username'"),
+        ("{plugin: jmx, host: u}", "has no key 'port'"),
     ],
 )
 def test_a_plugin_checks_its_keys(section: str, complaint: str) -> None:
@@ -183,3 +226,180 @@ def test_a_plugin_checks_its_keys(section: str, complaint: str) -> None:
 def test_an_unreadable_file_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"/nowhere/site\.yml cannot be read"):
         Configuration.from_file("/nowhere/site.yml")
+
+
+# -- included files --------------------------------------------------------------------------
+
+
+def files(directory: Path, **texts: str) -> Path:
+    for name, text in texts.items():
+        (directory / f"{name}.yml").write_text("version: 1\n" + text)
+    return directory / "main.yml"
+
+
+def test_included_files_win_and_lists_of_plugins_are_joined(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    main = files(
+        tmp_path,
+        main="a: {plugin: storage, v: main}\nb: {plugin: storage, w: main}\n"
+        "tr: {plugin: transport, default: Main}\n"
+        "environments: {default: {transport: tr, plugins: [a]}, only: [b]}\n"
+        "include: [more/one.yml, two.yml]\n",
+        two="a: {plugin: storage, v: two, x: 2}\n",
+    )
+    files(
+        tmp_path / "more",
+        one="a: {plugin: storage, v: one}\nc: {plugin: storage, y: 3}\n"
+        "other: {plugin: transport, default: One}\n"
+        "environments: {default: {transport: other, plugins: [c]}, alias: only}\n"
+        "include: [deep.yml]\n",
+        deep="c: {plugin: storage, y: deep}\n",
+    )
+    configuration = Configuration.from_file(main)
+    assert configuration.environment_members["default"] == ["other", "a", "c"]
+    assert configuration.environment_members["alias"] == ["b"]
+    configuration.activate()
+    assert configuration.transport == "One"
+    assert configuration.storage == {"v": "two", "x": 2, "y": "deep"}
+
+
+def test_files_that_include_each_other_are_refused(tmp_path: Path) -> None:
+    main = files(tmp_path, main="include: [one.yml]", one="include: [main.yml]")
+    with pytest.raises(ConfigurationError, match=r"line 2, key 'include' goes in a circle: .*main"):
+        Configuration.from_file(main)
+
+
+def test_a_fault_of_an_included_file_names_that_file(tmp_path: Path) -> None:
+    main = files(tmp_path, main="include: [one.yml]", one="x: {plugin: spool, path: 1}\n")
+    with pytest.raises(ConfigurationError, match=r"one\.yml, line 2, key 'x\.path': a text"):
+        list(Configuration.from_file(main).check())
+
+
+def test_a_referred_file_is_checked_like_a_section(tmp_path: Path) -> None:
+    main = files(tmp_path, main="x: secrets.yml\nenvironments: {default: [x]}\n")
+    (tmp_path / "secrets.yml").write_text("plugin: stomp\nhost: h\nport: 1\nusername: u\n"
+                                          "password: 4711\nprefix: p\n")  # fmt: skip
+    with pytest.raises(ConfigurationError) as caught:
+        Configuration.from_file(main).activate()
+    assert "secrets.yml, line 5, key 'password': a text is expected" in str(caught.value)
+    assert "4711" not in str(caught.value)
+
+
+# -- the real files --------------------------------------------------------------------------
+
+
+def test_the_site_file_of_python_zocalo_loads_or_says_what_is_wrong(
+    elsewhere: Path, tmp_path: Path
+) -> None:
+    original = (elsewhere / "siteconfig/site-configuration.yml").read_text()
+    file = tmp_path / "site-configuration.yml"
+    file.write_text(original)
+    missing = r"line 104, key 'include': the file /local/site/common_configuration.yml cannot be"
+    with pytest.raises(ConfigurationError, match=missing):
+        Configuration.from_file(file)
+
+    file.write_text(original.replace("include:\n  - /local/site/common_configuration.yml", ""))
+    configuration = Configuration.from_file(file)
+    assert configuration.environment_members == {
+        "live": ["stomp-live", "graylog-live"], "test": ["stomp-test"],
+        "default": ["stomp-live", "graylog-live"],
+    }  # fmt: skip
+    number = r"line 52, key 'stomp-test.password': a text is expected, not a whole number"
+    with pytest.raises(ConfigurationError, match=number):
+        configuration.activate(["test"])
+    absent = r"key 'stomp-live' refers to a file: /path/secrets.yml cannot be read: No such file"
+    with pytest.raises(ConfigurationError, match=absent):
+        configuration.activate()
+
+    file.write_text(file.read_text().replace("password: 12345", "password: '12345'"))
+    configuration = Configuration.from_file(file).activate(["test"])
+    assert configuration.stomp["password"] == "12345"
+
+
+def test_a_file_that_is_no_site_file_is_said_to_be_none(elsewhere: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"rabbitmq-configuration\.yaml is not a site"):
+        Configuration.from_file(elsewhere / "siteconfig/rabbitmq-configuration.yaml")
+
+
+# -- as printed in the manual, and by others --------------------------------------------------
+
+
+def test_programmatic_use_as_printed(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import zwrap.configuration
+
+    zc = zwrap.configuration.from_file(site)
+    assert "live" in zc.environments
+    zc.activate_environment("live")
+    assert zc.active_environments == ("live",)
+    assert zc.storage["a"] == 1
+    assert zc.smtp is None
+    monkeypatch.setenv("ZOCALO_CONFIG", str(site))
+    assert zwrap.configuration.from_file().environments == zc.environments
+    assert zwrap.configuration.from_string("version: 1\n\n").environments == frozenset()
+    assert "5 environments, 7 plugin configurations, active: live" not in repr(zc)
+    assert repr(zc).endswith("7 plugin configurations, active: live>")
+
+
+class Schema:
+    """What a plugin of others brings along: marshmallow's interface."""
+
+    def __init__(self, **options: str) -> None:
+        assert options == {"unknown": "exclude"}
+
+    def validate(self, values: dict[str, object]) -> dict[str, list[str]]:
+        return {} if "host" in values else {"host": ["Missing data for required field."]}
+
+
+class Other:
+    Schema = Schema
+
+    @staticmethod
+    def activate(configuration: dict[str, object], config_object: Configuration) -> object:
+        return (configuration["host"], config_object.storage)
+
+
+def test_plugins_of_others_are_found_checked_and_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    from zwrap import plugins
+
+    found = plugins.find
+    monkeypatch.setattr(
+        plugins, "find", lambda group, name: Other if name == "other" else found(group, name)
+    )
+    text = "version: 1\ns: {plugin: storage, k: 1}\no: {plugin: other, host: h}\n"
+    zc = Configuration.from_string(text + "environments: {default: [s, o]}").activate()
+    assert zc.other == ("h", {"k": 1})
+    text = "version: 1\no: {plugin: other}\nenvironments: {default: [o]}"
+    with pytest.raises(
+        ConfigurationError, match=r"line 2, key 'o\.host': Missing data for required"
+    ):
+        Configuration.from_string(text).activate()
+
+
+# -- zwrap config show -------------------------------------------------------------------------
+
+
+def test_the_merged_configuration_is_shown_with_origins_and_without_secrets(
+    tmp_path: Path,
+) -> None:
+    from zwrap.configuration import display
+
+    main = files(
+        tmp_path,
+        main="mq:\n  plugin: pika\n  host: h\n  port: 5672\n  username: u\n  password: s3cret\n"
+        "  vhost: /\nst: {plugin: storage, a: 1, url: 'amqp://me:s3cret@h/'}\n"
+        "far: secrets.yml\nlost: gone.yml\n"
+        "sl: {plugin: slurm, url: u, api_version: v, user_token: /run/token}\n"
+        "nested: {plugin: storage, x: {api_key: s3cret, l: [{token: s3cret}]}}\n"
+        "environments: {default: [st, nested]}\ninclude: [one.yml]\n",
+        one="st:\n  plugin: storage\n  a: 2\n",
+    )
+    (tmp_path / "secrets.yml").write_text("plugin: smtp\nhost: h\nport: 25\npassword: s3cret\n")
+    text = "\n".join(display.lines(Configuration.from_file(main).activate()))
+    assert "s3cret" not in text
+    assert "  password: (hidden)" in text
+    assert "  user_token: /run/token" in text
+    line = next(line for line in text.splitlines() if line.startswith("  a: 2"))
+    assert line.endswith(f"# {tmp_path}/one.yml:4")
+    assert f"# {tmp_path}/secrets.yml:3" in text
+    assert "gone.yml cannot be read" in text
+    assert "# storage, as default merges it:" in text

@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from zwrap import __version__
 from zwrap.configuration import Configuration
@@ -15,6 +16,16 @@ from zwrap.errors import TEMPORARY, ZwrapError
 from zwrap.transport.connect import default_transport
 
 Main = Callable[[list[str] | None], int]
+
+
+class Module(Protocol):
+    """A module that carries out one command of `zwrap`."""
+
+    def declare(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command line."""
+
+    def run(self, configuration: Configuration, options: argparse.Namespace) -> int:
+        """Carry the command out; the exit status."""
 
 
 def reported(main: Main) -> Callable[..., int]:
@@ -71,7 +82,7 @@ def add_common_options(parser: argparse.ArgumentParser, configuration: Configura
         default=[],
         metavar="ENV",
         help="activate this environment of the site configuration; known: "
-        + (", ".join(configuration.environments) or "none"),
+        + (", ".join(sorted(configuration.environments)) or "none"),
     )
     parser.add_argument(
         "-t",

@@ -1,94 +1,126 @@
-"""The plugins of the core: storage, logging, transport and spool."""
+"""The plugins whose sections hold plain settings: storage, transports, servers of the site.
+
+Fields are those of python-zocalo and python-workflows. What a section says is checked when it is
+activated; a complaint names file, line and key, and never shows the value, which may be a secret.
+"""
 
 from __future__ import annotations
 
 import copy
-import logging
-import logging.config
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
+from zwrap.configuration.merging import Section
 from zwrap.errors import ConfigurationError
+
+_KINDS = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "nothing",
+    "array": "a list",
+    "object": "a mapping",
+    "int | str": "a port number, or a text with several of them",
+}
+
+
+class Settings(msgspec.Struct, kw_only=True):
+    """What a section of one plugin may hold; subclasses add fields."""
+
+    plugin: str
+
+
+class Plugin:
+    """A plugin whose section is checked against `settings` and returned as it is."""
+
+    settings: ClassVar[type[Settings]] = Settings
+
+    @classmethod
+    def validate(cls, section: Section) -> None:
+        """Raise ConfigurationError that names the first wrong key."""
+        checked(section, cls.settings)
+
+    @classmethod
+    def known_keys(cls) -> tuple[str, ...]:
+        """Keys that mean something."""
+        return tuple(field.encode_name for field in msgspec.structs.fields(cls.settings))
+
+    @classmethod
+    def activate(cls, configuration: Mapping[str, Any]) -> Any:
+        """The section."""
+        return dict(configuration)
+
+
+def checked(section: Section, kind: type[Any]) -> Any:
+    """The typed values of a section, or ConfigurationError that names file, line and key."""
+    for field in msgspec.structs.fields(kind):
+        if field.required and field.encode_name not in section.value:
+            known = ", ".join(f.encode_name for f in msgspec.structs.fields(kind))
+            raise ConfigurationError(
+                f"{section.place()} has no key {field.encode_name!r}, which plugin "
+                f"{section.value['plugin']!r} needs. Known keys: {known}."
+            )
+    try:
+        return msgspec.convert(section.value, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(_sentence(str(error), section, kind)) from None
+
+
+def _sentence(error: str, section: Section, kind: type[Any]) -> str:
+    """msgspec's complaint in the words of a site file."""
+    what, _, route = error.partition(" - at `$.")
+    key = route.rstrip("`").split(".")[0].split("[")[0]
+    if what.startswith("Object contains unknown field"):
+        unknown = what.split("`")[1]
+        known = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
+        return f"{section.place(unknown)}: no such key is known. Known keys: {known}."
+    if what.startswith("Expected `"):
+        expected, got = what.split("`")[1], what.split("`")[3] if what.count("`") > 3 else "?"
+        quotes = (
+            "; put it in quotes" if expected == "str" and got in ("int", "float", "bool") else ""
+        )
+        return (
+            f"{section.place(key)}: {_KINDS.get(expected, expected)} is expected, not "
+            f"{_KINDS.get(got, got)}{quotes}."
+        )
+    return f"{section.place(key) if key else section.place()}: {what}."
 
 
 class Storage:
     """Free keys and values; several active blocks are merged, later ones win."""
 
     @staticmethod
-    def activate(section: Mapping[str, Any], configuration: Any) -> dict[str, Any]:
+    def activate(configuration: Mapping[str, Any], config_object: Any) -> dict[str, Any]:
         """The merged values of all blocks so far."""
-        values = {key: copy.deepcopy(value) for key, value in section.items() if key != "plugin"}
-        return {**(configuration.storage or {}), **values}
+        values = {k: copy.deepcopy(v) for k, v in configuration.items() if k != "plugin"}
+        return {**(config_object.storage or {}), **values}
 
 
-class LoggingSettings:
-    """Logging that was set up; its verbosity can only rise."""
+class TransportSettings(Settings, kw_only=True):
+    """Keys of plugin `transport`."""
 
-    def __init__(self, verbose: list[dict[str, Any]]) -> None:
-        self._verbose = verbose
-        self._verbosity = 0
-
-    @property
-    def verbosity(self) -> int:
-        """How many of the `verbose` blocks are in force."""
-        return self._verbosity
-
-    @verbosity.setter
-    def verbosity(self, level: int) -> None:
-        for block in self._verbose[self._verbosity : level]:
-            logging.config.dictConfig({"version": 1, "incremental": True, **block})
-        self._verbosity = max(self._verbosity, min(level, len(self._verbose)))
+    default: str
 
 
-class Logging:
-    """A `logging.config.dictConfig` dictionary, and `verbose`: incremental ones for -v, -vv, ..."""
-
-    @staticmethod
-    def activate(section: Mapping[str, Any], configuration: Any) -> LoggingSettings:
-        """Set up logging."""
-        settings = {
-            key: value for key, value in section.items() if key not in ("plugin", "verbose")
-        }
-        verbose = section.get("verbose") or []
-        try:
-            logging.config.dictConfig(
-                {"version": 1, "disable_existing_loggers": False, **copy.deepcopy(settings)}
-            )
-        except (ValueError, TypeError, AttributeError, ImportError) as error:
-            cause = error.__cause__ or error
-            raise ConfigurationError(
-                f"The logging section of {configuration.file or 'the configuration'} cannot be "
-                f"used: {error} ({cause}). See Python's logging.config.dictConfig."
-            ) from None
-        return LoggingSettings(list(verbose))
-
-
-class Transport:
+class Transport(Plugin):
     """Name of the transport that is used when `-t` names no other."""
 
-    @staticmethod
-    def validate(section: Mapping[str, Any], where: str) -> None:
-        """Check the keys."""
-        if not isinstance(section.get("default"), str):
-            raise ConfigurationError(
-                f"{where}, key 'default' must name a transport, such as SpoolTransport."
-            )
+    settings = TransportSettings
 
-    @staticmethod
-    def activate(section: Mapping[str, Any], configuration: Any) -> str:
+    @classmethod
+    def activate(cls, configuration: Mapping[str, Any]) -> str:
         """The name."""
-        del configuration
-        name: str = section["default"]
+        name: str = configuration["default"]
         return name
 
 
-class SpoolSettings(msgspec.Struct, forbid_unknown_fields=True):
+class SpoolSettings(Settings, kw_only=True, forbid_unknown_fields=True):
     """Keys of plugin `spool`."""
 
-    plugin: str
     path: str
     durable: bool = True
     """Survive a power cut (fsync), not only the death of processes."""
@@ -96,26 +128,121 @@ class SpoolSettings(msgspec.Struct, forbid_unknown_fields=True):
     out_wait: float = 10.0
 
 
-class Spool:
+class Spool(Plugin):
     """The directory of the file spool and how careful to be with it."""
 
-    @staticmethod
-    def validate(section: Mapping[str, Any], where: str) -> None:
-        """Check the keys."""
-        settings(section, SpoolSettings, where)
+    settings = SpoolSettings
 
-    @staticmethod
-    def activate(section: Mapping[str, Any], configuration: Any) -> SpoolSettings:
+    @classmethod
+    def activate(cls, section: Section) -> SpoolSettings:  # type: ignore[override]
         """The settings, with an absolute path."""
-        values = settings(section, SpoolSettings, "plugin spool")
-        base = configuration.file.parent if configuration.file else Path.cwd()
-        return msgspec.structs.replace(values, path=str(base / Path(values.path).expanduser()))
+        values: SpoolSettings = checked(section, SpoolSettings)
+        path = section.source.base / Path(values.path).expanduser()
+        return msgspec.structs.replace(values, path=str(path))
 
 
-def settings(section: Mapping[str, Any], kind: type[SpoolSettings], where: str) -> SpoolSettings:
-    """The typed values of a section, or ConfigurationError that names the key."""
-    try:
-        return msgspec.convert(dict(section), kind)
-    except msgspec.ValidationError as error:
-        known = ", ".join(kind.__struct_fields__)
-        raise ConfigurationError(f"{where}: {error}. Known keys: {known}.") from None
+class StompSettings(Settings, kw_only=True):
+    """Keys of plugin `stomp` (ActiveMQ)."""
+
+    host: str
+    port: int
+    username: str
+    password: str
+    prefix: str
+
+
+class Stomp(Plugin):
+    """Where ActiveMQ is."""
+
+    settings = StompSettings
+
+
+class PikaSettings(Settings, kw_only=True):
+    """Keys of plugin `pika` (RabbitMQ); host and port may be lists with commas."""
+
+    host: str
+    port: int | str
+    username: str
+    password: str
+    vhost: str
+
+
+class Pika(Plugin):
+    """Where RabbitMQ is."""
+
+    settings = PikaSettings
+
+
+class SMTPSettings(Settings, kw_only=True):
+    """Keys of plugin `smtp`."""
+
+    host: str
+    port: int
+    sender: str = msgspec.field(name="from", default="")
+
+
+class SMTP(Plugin):
+    """Where mail is handed over."""
+
+    settings = SMTPSettings
+
+    @classmethod
+    def validate(cls, section: Section) -> None:
+        """Check the keys; the sender must look like an address."""
+        values: SMTPSettings = checked(section, SMTPSettings)
+        if values.sender and not (0 < values.sender.find("@") < len(values.sender) - 1):
+            raise ConfigurationError(
+                f"{section.place('from')} is {values.sender!r}; an e-mail address is expected."
+            )
+
+
+class JMXSettings(Settings, kw_only=True):
+    """Keys of plugin `jmx` (ActiveMQ's Jolokia)."""
+
+    host: str
+    port: int
+    base_url: str
+    username: str
+    password: str
+
+
+class JMX(Plugin):
+    """Where ActiveMQ can be asked."""
+
+    settings = JMXSettings
+
+
+class RabbitMQAPISettings(Settings, kw_only=True):
+    """Keys of plugin `rabbitmqapi`; base_url may be a list with commas, tried in order."""
+
+    base_url: str
+    username: str
+    password: str
+    vhost: str = "/"
+
+
+class RabbitMQAPI(Plugin):
+    """Where RabbitMQ's management plug-in can be asked."""
+
+    settings = RabbitMQAPISettings
+
+    @classmethod
+    def activate(cls, configuration: Mapping[str, Any]) -> Any:
+        """The section, vhost included."""
+        return {"vhost": "/", **configuration}
+
+
+class SlurmSettings(Settings, kw_only=True):
+    """Keys of plugins `slurm` and `iris` (slurmrestd)."""
+
+    url: str
+    api_version: str
+    user: str | None = None
+    user_token: str | None = None
+    """A token, or the path of a file that holds one."""
+
+
+class Slurm(Plugin):
+    """Where slurmrestd is."""
+
+    settings = SlurmSettings

@@ -2,67 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from zwrap.configuration.merging import RESERVED, Merged
 from zwrap.errors import ConfigurationError, UnknownNameError
 
 
-def resolve_environments(data: Any, sections: set[str], where: str) -> dict[str, list[str]]:
+def resolve_environments(merged: Merged) -> dict[str, list[str]]:
     """Environment name to the sections that it activates, in order, each once.
 
     Groups count alphabetically, the group ``plugins`` last. A text is an alias; aliases chain.
     """
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigurationError(f"{where}, key 'environments' must be a mapping.")
-    place = f"{where}, environment"
+    data, place = merged.environments, merged.origins
     environments = {
-        str(name): _flattened(value, f"{place} {name!r}")
+        name: _flattened(value, place[name])
         for name, value in data.items()
         if not isinstance(value, str)
     }
-    aliases = {str(name): value for name, value in data.items() if isinstance(value, str)}
     for name, members in environments.items():
         for member in members:
-            if member not in sections:
-                raise UnknownNameError("section", member, sections, f"{place} {name!r}")
+            if member in RESERVED:
+                raise ConfigurationError(
+                    f"{place[name]} names {member!r}, which is no section but reserved."
+                )
+            if member not in merged.sections:
+                raise UnknownNameError("section", member, merged.sections, place[name])
+    aliases = {name: value for name, value in data.items() if isinstance(value, str)}
     for name in aliases:
         environments[name] = environments[_target(name, aliases, set(environments), place)]
     return environments
 
 
 def _flattened(value: Any, where: str) -> list[str]:
-    if isinstance(value, list):
-        groups: list[Any] = [value]
-    elif isinstance(value, dict):
-        names = sorted(value, key=lambda name: (name == "plugins", str(name)))
-        groups = [value[name] for name in names]
-    else:
+    if not isinstance(value, dict):
         raise ConfigurationError(
             f"{where} is {value!r}; a list of sections, a mapping of groups, or the name of "
             "another environment is expected."
         )
-    members = [
-        entry for group in groups for entry in ([group] if isinstance(group, str) else group or [])
-    ]
+    members: list[Any] = []
+    for group in sorted(value, key=lambda name: (name == "plugins", str(name))):
+        entries = value[group]
+        if isinstance(entries, str):
+            entries = [entries]
+        if entries is not None and not isinstance(entries, list):
+            raise ConfigurationError(
+                f"{where}, group {group!r} is {entries!r}; a section or a list of them is expected."
+            )
+        members += entries or []
     for member in members:
         if not isinstance(member, str):
             raise ConfigurationError(f"{where} names {member!r}, which is no section name.")
     return list(dict.fromkeys(members))
 
 
-def _target(name: str, aliases: dict[str, str], known: set[str], place: str) -> str:
+def _target(
+    name: str, aliases: Mapping[str, str], known: set[str], place: Mapping[str, str]
+) -> str:
     """The environment that an alias ends at."""
     route = [name]
     while route[-1] in aliases:
         following = aliases[route[-1]]
         if following in route:
             circle = " -> ".join([*route, following])
-            raise ConfigurationError(f"{place} {name!r} is an alias of itself: {circle}.")
+            raise ConfigurationError(f"{place[name]} is an alias of itself: {circle}.")
         if following not in aliases and following not in known:
-            raise UnknownNameError(
-                "environment", following, {*known, *aliases}, f"{place} {route[-1]!r}"
-            )
+            raise UnknownNameError("environment", following, {*known, *aliases}, place[route[-1]])
         route.append(following)
     return route[-1]

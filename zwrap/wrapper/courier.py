@@ -35,17 +35,21 @@ RETRY_ENDING_S = 1.0
 
 
 class Courier:
-    """Sends what is in the outbox, and a heartbeat every `INTERVAL_S` seconds and on `wake`."""
+    """Sends what is in the outbox, and a heartbeat every `INTERVAL_S` seconds and on `wake`.
+
+    Without an outbox there are heartbeats only.
+    """
 
     def __init__(
         self,
         connect: Callable[[], Transport],
-        outbox: Callable[[], SpoolQueue],
+        outbox: Callable[[], SpoolQueue] | None,
         status: Callable[[], dict[str, Any]],
     ) -> None:
         self._connect = connect
         # Two views of one directory: taking messages never waits for one being sent.
-        self._inlet, self._outlet = outbox(), outbox()
+        self._inlet = outbox() if outbox else None
+        self._outlet = outbox() if outbox else None
         self._status = status
         self._wake = threading.Event()
         self._unkept: deque[Outgoing] = deque()
@@ -58,7 +62,7 @@ class Courier:
     def post(self, messages: list[Outgoing]) -> None:
         """Take messages: they are on disk when this returns, and sent as soon as possible."""
         try:
-            if messages:
+            if messages and self._inlet:
                 mover.store(self._inlet, messages)
         except (ZwrapError, OSError) as error:
             # A full disk, say: what cannot be kept is sent all the same.
@@ -95,19 +99,21 @@ class Courier:
         with contextlib.suppress(ZwrapError, OSError):
             if self._transport:
                 self._transport.close()
-            self._outlet.close()
+            if self._outlet:
+                self._outlet.close()
 
     def _deliver(self) -> bool:
         """Empty the outbox; False if the transport cannot be used now."""
         try:
             if self._transport is None:
                 self._transport = self._connect()
-            mover.deliver(self._outlet, self._transport)
+            if self._outlet:
+                mover.deliver(self._outlet, self._transport)
             while self._unkept:
                 mover.send(self._transport, self._unkept[0])
                 self._unkept.popleft()
         except (ZwrapError, OSError) as error:
-            log.warning("Messages stay in the outbox %s: %s", self._outlet.path, error)
+            log.warning("The transport cannot be used, messages wait: %s", error)
             longest_s = RETRY_ENDING_S if self._ending else RETRY_LAST_S
             self._pause_s = min(self._pause_s * 2, longest_s)
             return False

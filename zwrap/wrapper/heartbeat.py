@@ -6,7 +6,7 @@ import enum
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from zwrap import __version__
 from zwrap.host import host_id
@@ -27,34 +27,56 @@ class Status(enum.Enum):
     END = 6, "shutdown"
     ERROR = 7, "error"
 
+    @property
+    def intval(self) -> int:
+        """The code."""
+        return self.value[0]
+
+    @property
+    def description(self) -> str:
+        """The text."""
+        return self.value[1]
+
+
+class StatusLike(Protocol):
+    """A status of ours, or of python-workflows."""
+
+    @property
+    def intval(self) -> int:
+        """The code."""
+
+    @property
+    def description(self) -> str:
+        """The text."""
+
 
 class Heartbeat:
     """The status message of one wrapper; read from the courier's thread."""
 
-    def __init__(self, task: str, program: str, fields: dict[str, str]) -> None:
-        self.status = Status.STARTING
+    def __init__(self, task: str, program: str, fields: dict[str, Any]) -> None:
+        self.status: StatusLike = Status.STARTING
+        self.task = task
+        self.fields = fields
+        """Further fields of the message."""
         self.pid: int | None = None
         self.log: Path | None = None
         self.progress: Progress | None = None
         self.usage = Usage()
-        self._task = task
         self._program = program
-        self._fields = fields
         self._began = time.monotonic()
 
     def body(self) -> dict[str, Any]:
         """The fields of python-zocalo's status message, and those of zwrap."""
         elapsed_s = time.monotonic() - self._began
-        code, text = self.status.value
         body: dict[str, Any] = {
             "host": host_id(),
-            "task": self._task,
+            "task": self.task,
             "workflows": __version__,
             "zocalo": __version__,
             "zwrap": __version__,
-            "status": code,
-            "statustext": text,
-            **self._fields,
+            "status": self.status.intval,
+            "statustext": self.status.description,
+            **self.fields,
             "program": self._program,
             "elapsed_s": round(elapsed_s, 1),
         }

@@ -24,10 +24,10 @@ from zwrap.job import Outcome
 from zwrap.jobdirectory import JobDirectory, Verdict, job_directory
 from zwrap.message import Outgoing, child_id, decode
 from zwrap.transport import Transport
-from zwrap.wrapper.base import BaseWrapper
+from zwrap.wrapper.base import BaseWrapper, RecipeWrapper, StatusNotifications
 from zwrap.wrapper.courier import Courier
 from zwrap.wrapper.heartbeat import Heartbeat, Status
-from zwrap.wrapper.process import Program
+from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
 from zwrap.wrapper.signals import BatchJob, Meaning, watched
 from zwrap.wrapper.step import ProgramStep, StepResult
 
@@ -107,6 +107,7 @@ class Wrapper:
         return verdict.exit_status
 
     def _live(self, job_id: str) -> int:
+        self._directory.keep_envelope(self._envelope.to_json())
         task = self._envelope.task
         fields = {**self._job.fields, "token": self._token}
         if self._envelope.recipe_id:
@@ -176,7 +177,7 @@ class Wrapper:
             definition = program.find(self._name, parameters, self._programs)
             if definition is not None:
                 return ProgramStep(definition, self._envelope, heartbeat).run(self._started)
-            return self._run_python(courier)
+            return self._run_python(heartbeat, courier)
         except ZwrapError as error:
             log.error("%s", error)
             return StepResult(failures=[str(error)], exit_status=error.exit_status)
@@ -184,18 +185,23 @@ class Wrapper:
             log.exception("The wrapper failed")
             return StepResult(failures=[f"{type(error).__name__}: {error}"], exit_status=PERMANENT)
 
-    def _run_python(self, courier: Courier) -> StepResult:
+    def _run_python(self, heartbeat: Heartbeat, courier: Courier) -> StepResult:
         kind = plugins.find(plugins.WRAPPERS, self._name)
         if kind is None:
             known = [*plugins.names(plugins.WRAPPERS), *program.names(self._programs)]
             raise UnknownNameError("wrapper", self._name, known)
         instance: BaseWrapper = kind(environment={"config": self._configuration})
-        instance.set_recipe_wrapper(self._envelope, lambda messages: self._post(courier, messages))
+        instance.status_thread = StatusNotifications(heartbeat, courier.beat)
+        instance.set_recipe_wrapper(
+            RecipeWrapper(self._envelope, lambda messages: self._post(courier, messages))
+        )
+        become_subreaper()
         self._interruptible = True
         try:
             succeeded = instance.run()
         finally:
             self._interruptible = False
+            end_leftovers()
         if succeeded:
             return StepResult(failures=[], exit_status=0)
         return StepResult(failures=["Processing failed"], exit_status=1)
@@ -242,5 +248,7 @@ class Wrapper:
             job_id=job_id,
             exit_status=result.exit_status,
             elapsed_s=result.facts.get("elapsed_s", 0.0),
+            program=self._name,
+            program_exit_status=result.facts.get("exit_status"),
             final=self._identified(final),
         )

@@ -17,8 +17,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import zwrap_templates
@@ -61,10 +62,11 @@ class Program:
         *,
         directory: Path,
         environment: Mapping[str, str],
-        stdout: Path,
-        stderr: Path,
+        stdout: Path | None,
+        stderr: Path | None,
         grace_s: float = 10.0,
     ) -> None:
+        """Start it. Without files for its output it has standard input and output of our own."""
         self._grace_s = grace_s
         self._stop_signal: str | None = None
         self._again = False
@@ -74,12 +76,12 @@ class Program:
         self._lifeline, self._guard = _start_guard(grace_s)
         self.began = time.monotonic()
         try:
-            with stdout.open("ab") as output, stderr.open("ab") as error:
+            with _appending(stdout) as output, _appending(stderr) as error:
                 self._process = subprocess.Popen(
                     list(argv),
                     cwd=directory,
                     env=dict(environment),
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.DEVNULL if stdout else None,
                     stdout=output,
                     stderr=error,
                     process_group=self._guard.pid,
@@ -131,7 +133,7 @@ class Program:
             os.close(ended)
         returncode = self._process.wait()
         elapsed_s = time.monotonic() - self.began
-        leftovers = self._end_leftovers()
+        leftovers = end_leftovers(self._guard.pid)
         self._end_guard()
         return Ended(
             returncode=returncode,
@@ -149,36 +151,6 @@ class Program:
             if self._process.returncode is None and os.getpgid(self.pid) != self._guard.pid:
                 self._process.send_signal(number)
 
-    def _end_leftovers(self) -> int:
-        """End what the program left in its group or, after setsid, as our own children."""
-        seen: set[int] = set()
-        began = time.monotonic()
-        while left := self._leftovers():
-            late = time.monotonic() - began > LEFTOVER_GRACE_S
-            if time.monotonic() - began > LEFTOVER_LIMIT_S:
-                log.error("Processes that SIGKILL does not end are left behind: %s", left)
-                break
-            for pid in left:
-                if late or pid not in seen:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-            seen |= left
-            time.sleep(0.01)
-        return len(seen)
-
-    def _leftovers(self) -> set[int]:
-        """Live processes of the program's group, and adopted ones, but for the guard."""
-        me, guard = os.getpid(), self._guard.pid
-        left = set()
-        for pid, state, parent, group in processes():
-            if state == "Z":
-                if parent == me and pid != guard:
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, os.WNOHANG)
-            elif pid != guard and (group == guard or parent == me):
-                left.add(pid)
-        return left
-
     def _end_guard(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._guard.pid, signal.SIGKILL)
@@ -187,6 +159,47 @@ class Program:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._wake_write = -1
+
+
+def end_leftovers(guard: int | None = None) -> int:
+    """End what is left in the guard's process group, and our own and adopted children; how many."""
+    seen: set[int] = set()
+    began = time.monotonic()
+    while left := _leftovers(guard):
+        late = time.monotonic() - began > LEFTOVER_GRACE_S
+        if time.monotonic() - began > LEFTOVER_LIMIT_S:
+            log.error("Processes that SIGKILL does not end are left behind: %s", left)
+            break
+        for pid in left:
+            if late or pid not in seen:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        seen |= left
+        time.sleep(0.01)
+    return len(seen)
+
+
+def _leftovers(guard: int | None) -> set[int]:
+    """Live processes of the program's group, and adopted ones, but for the guard."""
+    me = os.getpid()
+    left = set()
+    for pid, state, parent, group in processes():
+        if state == "Z":
+            if parent == me and pid != guard:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+        elif pid != guard and (group == guard or parent == me):
+            left.add(pid)
+    return left
+
+
+@contextlib.contextmanager
+def _appending(file: Path | None) -> Iterator[BinaryIO | None]:
+    if file is None:
+        yield None
+        return
+    with file.open("ab") as stream:
+        yield stream
 
 
 def _start_guard(grace_s: float) -> tuple[int, subprocess.Popen[bytes]]:

@@ -96,8 +96,12 @@ class ProgramStep:
         status = (ended.exit_status or 1) if result.failures else 0
         return msgspec.structs.replace(result, exit_status=status, facts=facts)
 
-    def judge(self, began: float, exit_status: int | None) -> StepResult:
-        """Judge what an earlier run left, running nothing; exit status None: not known."""
+    def judge(self, began: float, exit_status: int | None, *, copy: bool) -> StepResult:
+        """Judge what an earlier run left, running nothing.
+
+        Files from before `began` do not count; exit status None: not known. Results are copied to
+        their places only with `copy`.
+        """
         definition = self._definition
         if exit_status is None:
             success = msgspec.structs.replace(definition.success, exit_status=[])
@@ -109,16 +113,19 @@ class ProgramStep:
             began=began,
             exit_status=exit_status or 0,
         )
-        return self._judge(run, [])
+        return self._judge(run, [], copy=copy)
 
-    def _judge(self, run: judgement.Run, interruptions: list[str]) -> StepResult:
+    def _judge(
+        self, run: judgement.Run, interruptions: list[str], *, copy: bool = True
+    ) -> StepResult:
         definition = self._definition
         failures = interruptions or judgement.failures(definition, run)
         parsed, complaints = ({}, []) if failures else judgement.parsed_outputs(definition, run)
         failures += complaints
         records = judgement.result_files(definition, run, failed=bool(failures))
         try:
-            records = results.copied(records, self._working, self._parameters)
+            if copy:
+                records = results.copied(records, self._working, self._parameters)
         except ProgramError as error:
             failures.append(str(error))
         return StepResult(

@@ -1,0 +1,52 @@
+"""`zwrap check`: validate the site configuration and all that it refers to."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from zwrap import program
+from zwrap.cli.common import say
+from zwrap.cli.recipes import checked
+from zwrap.configuration import Configuration
+from zwrap.errors import RequestError
+from zwrap.recipe import Recipe
+from zwrap.template import Templates
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    del parser  # it has no options of its own
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Read everything, and say what was read."""
+    del options
+    where = configuration.file or "no ZOCALO_CONFIG: the embedded default"
+    say(f"configuration: {where}")
+    if configuration.environments:
+        say(f"environments: {', '.join(sorted(configuration.environments))}")
+    for line in configuration.check():
+        say(line)
+    return checked(_site_checks(configuration))
+
+
+def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:
+    recipes = configuration.directory("zocalo.recipe_directory")
+    if recipes:
+        for file in _files(recipes, "*.json"):
+            yield f"recipe {file}", partial(Recipe.from_file, file)
+    templates = Templates(configuration.directory("zwrap.template_directory"))
+    for name in templates.names():
+        yield f"template {name}", partial(templates.check, name)
+    for directory in program.directories(configuration.directory("zwrap.program_directory")):
+        for file in _files(directory, "*.yaml"):
+            yield f"program {file.stem} ({file})", partial(program.from_file, file)
+
+
+def _files(directory: Path, pattern: str) -> list[Path]:
+    if not directory.is_dir():
+        raise RequestError(f"The directory {directory} of the site configuration does not exist.")
+    return sorted(directory.glob(pattern))

@@ -1,0 +1,60 @@
+"""`zwrap recipe`: check or draw recipes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from zwrap.cli.common import complain, say
+from zwrap.configuration import Configuration
+from zwrap.errors import ZwrapError
+from zwrap.recipe import Recipe
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = actions.add_parser("check", help="validate recipe files")
+    check.add_argument("file", nargs="+", type=Path)
+    show = actions.add_parser("show", help="draw a recipe")
+    show.add_argument("file", type=Path)
+    show.add_argument("--dot", action="store_true", help="in the DOT language of Graphviz")
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Check or show."""
+    del configuration
+    if options.action == "show":
+        return _show(options)
+    return checked((f"recipe {file}", partial(Recipe.from_file, file)) for file in options.file)
+
+
+def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:
+    """Run checks; a line for each, 0 if all hold, else the exit status of the worst."""
+    status = count = 0
+    for what, check in checks:
+        count += 1
+        try:
+            check()
+        except ZwrapError as error:
+            complain(str(error))
+            status = max(status, error.exit_status)
+        else:
+            say(f"good: {what}")
+    say(f"{count} checked.")
+    return status
+
+
+def _show(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from zwrap.recipe import drawing
+
+    recipe = Recipe.from_file(options.file)
+    if options.dot:
+        say(drawing.dot(recipe))
+    else:
+        Console().print(drawing.tree(recipe))
+    return 0

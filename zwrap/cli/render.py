@@ -1,0 +1,60 @@
+"""`zwrap render`: show the job script of a recipe step; submit nothing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from zwrap.cli.common import complain, say
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import RequestError
+from zwrap.message import decode, new_id
+from zwrap.recipe import Recipe
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("file", type=Path, help="a recipe, or a recipe wrapper file")
+    parser.add_argument("--node", type=int, help="node of the recipe; default: its first")
+    parser.add_argument(
+        "-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="recipe parameter"
+    )
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Show the script."""
+    from zwrap.service.submitter import Renderer
+
+    envelope = _step(options)
+    renderer = Renderer(configuration)
+    prepared, scheduler = renderer.prepare(envelope, f"{new_id().replace('-', '')}-1")
+    request = prepared.request
+    say(renderer.script(request, scheduler).rstrip("\n"))
+    complain(f"job {request.full_name} on cluster {request.cluster}; nothing was submitted")
+    scheduler.submit(
+        request, request.job_directory / "script"
+    )  # refuses what the batch system cannot express
+    return 0
+
+
+def _step(options: argparse.Namespace) -> Envelope:
+    """The recipe step to render, from a recipe or from a recipe wrapper file."""
+    try:
+        content = decode(options.file.read_bytes(), str(options.file))
+    except OSError as error:
+        raise RequestError(f"{options.file} cannot be read: {error.strerror}.") from None
+    if isinstance(content, dict) and "recipe-pointer" in content:
+        return Envelope.from_body(content)
+    recipe = Recipe.from_file(options.file)
+    parameters = {}
+    for setting in options.set:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise RequestError(f"-s {setting}: KEY=VALUE is expected.")
+        parameters[key] = value
+    node = options.node or recipe.start[0][0]
+    if node not in recipe:
+        raise RequestError(f"{options.file} has no node {node}.")
+    filled = recipe.apply_parameters({"guid": new_id(), **parameters})
+    return Envelope(filled, node, environment={"ID": new_id()})

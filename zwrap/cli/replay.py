@@ -1,0 +1,62 @@
+"""`zwrap replay`: send what a finished directory would have sent."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+
+from zwrap.cli.common import complain, say
+from zwrap.configuration import Configuration
+from zwrap.message import RECIPE_HEADER, Outgoing, encode
+from zwrap.transport.connect import connect
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("directory", type=Path, help="working directory of the step, or an attempt")
+    parser.add_argument("--wrap", metavar="NAME", help="the program; default: the one that ran")
+    parser.add_argument(
+        "--recipewrapper", type=Path, metavar="FILE",
+        help="the recipe step; default: the one in the directory",
+    )  # fmt: skip
+    parser.add_argument(
+        "--exit-status", type=int, metavar="N",
+        help="exit status of the program; default: the recorded one, else it is not judged",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="show the messages; send nothing")
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Judge and send; 0 if the run was a success, 1 if it was a failure."""
+    from zwrap.wrapper.replay import replay
+
+    found = replay(
+        options.directory,
+        wrapper=options.wrap,
+        envelope_file=options.recipewrapper,
+        exit_status=options.exit_status,
+        programs=configuration.directory("zwrap.program_directory"),
+        copy=not options.dry_run,
+    )
+    for failure in found.failures:
+        complain(failure)
+    if options.dry_run:
+        for message in found.messages:
+            say(_shown(message))
+        say(f"Dry run: {len(found.messages)} messages were not sent.")
+    else:
+        transport = connect(configuration, options.transport)
+        transport.commit(found.messages)
+        transport.flush()
+        transport.close()
+        say(f"{len(found.messages)} messages of {found.program} ({found.envelope}) sent.")
+    return 1 if found.failures else 0
+
+
+def _shown(message: Outgoing) -> str:
+    """Destination and payload of a message, in one line."""
+    recipe = isinstance(message.message, dict) and RECIPE_HEADER in message.headers
+    content = message.message.get("payload") if recipe else message.message
+    return f"{message.destination}: {msgspec.json.format(encode(content), indent=0).decode()}"

@@ -1,0 +1,98 @@
+"""The merged site configuration for people: each value with its origin, secrets hidden."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from zwrap.configuration import Configuration
+from zwrap.configuration.merging import Section
+from zwrap.errors import ConfigurationError
+
+HIDDEN = "(hidden)"
+_SECRET = re.compile(
+    r"pass(word|wd|phrase)?$|secret|token|credential|api_?key|private", re.IGNORECASE
+)
+_USER_INFO = re.compile(r"(?<=://)([^\s:/@]*):[^\s/]*@")
+_COLUMN = 60
+
+
+def lines(configuration: Configuration) -> Iterator[str]:
+    """YAML text, a comment on each line says where the value stands."""
+    yield "version: 1"
+    if configuration.environment_members:
+        yield "environments:"
+    for name, members in sorted(configuration.environment_members.items()):
+        active = "active" if name in configuration.active_environments else ""
+        yield _line(1, name, _printed(members), active)
+    for name, section in configuration.sections.items():
+        yield f"{name}:"
+        yield from _section(configuration, name, section)
+    if configuration.storage:
+        yield f"# storage, as {', '.join(configuration.active_environments)} merges it:"
+        for key, value in configuration.storage.items():
+            origin = _storage_origin(configuration, key)
+            yield "#   " + _line(0, str(key), _value(str(key), value), origin)
+
+
+def _section(configuration: Configuration, name: str, section: Section) -> Iterator[str]:
+    if isinstance(section.value, str):
+        yield f"  # {section.value} ({section.origin()}), read when it is activated"
+        try:
+            section = configuration.resolved(name)
+        except ConfigurationError as error:
+            yield f"  # {error}"
+            return
+    yield from _mapping(section, section.value, (), 1)
+
+
+def _mapping(
+    section: Section, values: dict[Any, Any], route: tuple[str, ...], depth: int
+) -> Iterator[str]:
+    for key, value in values.items():
+        here = (*route, str(key))
+        if isinstance(value, dict) and value and not _SECRET.search(str(key)):
+            yield _line(depth, str(key), "", section.origin(*here))
+            yield from _mapping(section, value, here, depth + 1)
+        else:
+            yield _line(depth, str(key), _value(str(key), value), section.origin(*here))
+
+
+def _line(depth: int, key: str, value: str, origin: str) -> str:
+    text = f"{'  ' * depth}{key}: {value}".rstrip()
+    return f"{text:<{_COLUMN}}  # {origin}" if origin else text
+
+
+def _value(key: str, value: Any) -> str:
+    path = isinstance(value, str) and value.startswith("/")  # a token may be the file of one
+    return HIDDEN if _SECRET.search(key) and value and not path else _printed(_hidden(value))
+
+
+def _hidden(value: Any) -> Any:
+    """The value without secrets that stand inside it."""
+    if isinstance(value, dict):
+        return {k: HIDDEN if _SECRET.search(str(k)) else _hidden(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_hidden(entry) for entry in value]
+    if isinstance(value, str):
+        return _USER_INFO.sub(rf"\1:{HIDDEN}@", value)
+    return value
+
+
+def _printed(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("...").rstrip()
+
+
+def _storage_origin(configuration: Configuration, key: str) -> str:
+    """Where the value that won stands."""
+    found = ""
+    for environment in configuration.active_environments:
+        for name in configuration.environment_members[environment]:
+            section = configuration.resolved(name)
+            if section.value["plugin"] == "storage" and key in section.value:
+                found = section.origin(key)
+    return found

@@ -1,0 +1,202 @@
+"""The plugins that set up logging: `logging`, with its handlers and filter, and `graylog`.
+
+Names, arguments and meaning are those of ``zocalo.configuration.plugin_logging``; class paths of
+that module in existing site files mean the ones here.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import logging.config
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from zwrap.configuration.core import Plugin, Settings
+from zwrap.configuration.merging import Section
+from zwrap.errors import ConfigurationError
+
+_OLD_HOME = "zocalo.configuration.plugin_logging."
+_NO_INCREMENT = ("filters", "formatters", "handlers")
+
+
+class LoggingSettings:
+    """Logging that was set up; its verbosity can only rise."""
+
+    def __init__(self, verbose: list[dict[str, Any]]) -> None:
+        self._verbose = verbose
+        self._verbosity = 0
+
+    @property
+    def verbosity(self) -> int:
+        """How many of the `verbose` blocks are in force."""
+        return self._verbosity
+
+    @verbosity.setter
+    def verbosity(self, level: int) -> None:
+        for block in self._verbose[self._verbosity : level]:
+            logging.config.dictConfig(block)
+        self._verbosity = max(self._verbosity, min(level, len(self._verbose)))
+
+    def __repr__(self) -> str:
+        return f"<LoggingSettings verbosity={self._verbosity}>"
+
+
+class Logging:
+    """A `logging.config.dictConfig` dictionary, and `verbose`: incremental ones for -v, -vv, ..."""
+
+    @staticmethod
+    def validate(section: Section) -> None:
+        """Check what can be checked without setting anything up."""
+        verbose = section.value.get("verbose")
+        if verbose is not None and not isinstance(verbose, list):
+            raise ConfigurationError(
+                f"{section.place('verbose')} must be a list: what -v, -vv, ... add."
+            )
+        if section.value.get("incremental"):
+            _check_increment(section, section.value, ())
+        for number, block in enumerate(verbose or []):
+            if not isinstance(block, dict):
+                raise ConfigurationError(
+                    f"{section.place('verbose', str(number))} must be a mapping."
+                )
+            if block.get("incremental", True):
+                _check_increment(section, block, ("verbose", str(number)))
+
+    @staticmethod
+    def activate(section: Section) -> LoggingSettings:
+        """Set up logging."""
+        settings = _resolved(copy.deepcopy(section.value))
+        del settings["plugin"]
+        verbose = settings.pop("verbose", None) or []
+        settings = {"version": 1, "disable_existing_loggers": False, **settings}
+        try:
+            logging.config.dictConfig(settings)
+        except (ValueError, TypeError, AttributeError, ImportError) as error:
+            cause = f" ({error.__cause__})" if error.__cause__ else ""
+            raise ConfigurationError(
+                f"{section.place()} cannot be used: {error}{cause}. See Python's "
+                "logging.config.dictConfig."
+            ) from None
+        return LoggingSettings([{"version": 1, "incremental": True, **block} for block in verbose])
+
+
+def _check_increment(section: Section, block: Mapping[str, Any], route: tuple[str, ...]) -> None:
+    """An incremental block may change levels only (logging.config, Incremental Configuration)."""
+    loggers = block.get("loggers") or {}
+    places: dict[tuple[str, ...], Any] = {(): block, ("root",): block.get("root")}
+    if isinstance(loggers, dict):
+        places.update({("loggers", str(name)): value for name, value in loggers.items()})
+    for inside, value in places.items():
+        for key in _NO_INCREMENT:
+            if isinstance(value, dict) and key in value:
+                raise ConfigurationError(
+                    f"{section.place(*route, *inside, key)} cannot be changed by an incremental "
+                    "block; levels can."
+                )
+
+
+def _resolved(value: Any) -> Any:
+    """The section with class paths of python-zocalo's module turned into those of this one."""
+    if isinstance(value, dict):
+        return {key: _resolved(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_resolved(entry) for entry in value]
+    if isinstance(value, str) and _OLD_HOME in value:
+        return value.replace(_OLD_HOME, f"{__name__}.")
+    return value
+
+
+def syslog_level(level: int) -> int:
+    """The syslog severity (RFC 5424, 6.2.1) of a level of Python's logging."""
+    limits = ((20, 7), (25, 6), (30, 5), (40, 4), (50, 3), (60, 2))
+    return next((severity for limit, severity in limits if level < limit), 1)
+
+
+def _address(host: str) -> str:
+    """The host looked up once, not once for each line of the log."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError:
+        return host
+
+
+def _handler(kind: str, host: str, port: int) -> logging.Handler:
+    import graypy  # only where Graylog is used
+
+    class Handler(getattr(graypy, kind)):  # type: ignore[misc]  # graypy has no types
+        def _make_gelf_dict(self, record: logging.LogRecord) -> dict[str, Any]:
+            message: dict[str, Any] = super()._make_gelf_dict(record)
+            message["level"] = syslog_level(record.levelno)
+            return message
+
+    handler: logging.Handler = Handler(_address(host), port, level_names=True)
+    return handler
+
+
+def GraylogUDPHandler(*, host: str, port: int) -> logging.Handler:  # noqa: N802 (a name in use)
+    """A handler that sends GELF datagrams to Graylog, in chunks where they are long."""
+    return _handler("GELFUDPHandler", host, int(port))
+
+
+def GraylogTCPHandler(*, host: str, port: int) -> logging.Handler:  # noqa: N802
+    """A handler that sends GELF over a TCP connection to Graylog."""
+    return _handler("GELFTCPHandler", host, int(port))
+
+
+class DowngradeFilter(logging.Filter):
+    """Reduces the level of log records above `reduce_to` and below `only_below` to `reduce_to`."""
+
+    def __init__(self, reduce_to: str = "WARNING", *, only_below: str = "CRITICAL") -> None:
+        super().__init__()
+        self._name = reduce_to
+        self._level, self._limit = (_level(name) for name in (reduce_to, only_below))
+        if self._limit <= self._level:
+            raise ValueError(f"'reduce_to' ({reduce_to}) must be below 'only_below' ({only_below})")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record's level, and let it pass."""
+        if self._level < record.levelno < self._limit:
+            record.levelno = self._level
+            record.levelname = self._name
+        return True
+
+
+def _level(name: str) -> int:
+    level = logging.getLevelName(name)
+    if not isinstance(level, int):
+        raise ValueError(f"{name!r} is no level of logging, such as INFO or WARNING")
+    return level
+
+
+class GraylogSettings(Settings, kw_only=True):
+    """Keys of plugin `graylog`."""
+
+    protocol: str
+    host: str
+    port: int
+
+
+class Graylog(Plugin):
+    """Sends everything logged to Graylog. Deprecated in python-zocalo; use plugin `logging`."""
+
+    settings = GraylogSettings
+
+    @classmethod
+    def validate(cls, section: Section) -> None:
+        """Check the keys."""
+        super().validate(section)
+        if section.value["protocol"] not in ("UDP", "TCP"):
+            raise ConfigurationError(
+                f"{section.place('protocol')} is {section.value['protocol']!r}; UDP or TCP is "
+                "expected."
+            )
+
+    @classmethod
+    def activate(cls, configuration: Mapping[str, Any]) -> logging.Handler:
+        """The handler, which hangs at the root logger now."""
+        make = GraylogUDPHandler if configuration["protocol"] == "UDP" else GraylogTCPHandler
+        handler = make(host=configuration["host"], port=configuration["port"])
+        logging.getLogger().addHandler(handler)
+        return handler

@@ -1,0 +1,139 @@
+"""A site file and the files that it includes, merged; each part keeps its origin.
+
+A file is read first, then each file that it includes, in order and to any depth; later ones win.
+A section of the same name is replaced whole. In environments of the same name a group of the same
+name is replaced, but lists under ``plugins`` are joined.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap.configuration.reading import Source, read_file
+from zwrap.errors import ConfigurationError
+
+RESERVED = ("version", "environments", "include")
+
+
+class Section(msgspec.Struct, frozen=True):
+    """One plugin configuration, and the text that it stands in."""
+
+    name: str
+    value: Any
+    """A mapping, or the path of a file that holds one."""
+    source: Source
+
+    def place(self, *route: str) -> str:
+        """File, line and key of a value in it."""
+        inside = self.source.lines.get((self.name,)) is not None
+        return self.source.place(*((self.name, *route) if inside else route))
+
+    def origin(self, *route: str) -> str:
+        """File and line of a value in it."""
+        inside = self.source.lines.get((self.name,)) is not None
+        return self.source.origin(*((self.name, *route) if inside else route))
+
+
+class Merged(msgspec.Struct):
+    """The outcome: sections by name, environments by name and group."""
+
+    sections: dict[str, Section] = {}
+    environments: dict[str, Any] = {}
+    """Alias (text), or group to list of section names."""
+    origins: dict[str, str] = {}
+    """Place of each environment."""
+
+
+def merged(source: Source) -> Merged:
+    """Everything that a site file and its included files say."""
+    result = Merged()
+    _merge(source, result, [])
+    return result
+
+
+def _merge(source: Source, result: Merged, route: list[str]) -> None:
+    if source.label in route:
+        circle = " -> ".join([*route, source.label])
+        raise ConfigurationError(f"{source.place('include')} goes in a circle: {circle}.")
+    _check_version(source)
+    for name, value in source.data.items():
+        if name not in RESERVED:
+            result.sections[str(name)] = _section(source, str(name), value)
+    _merge_environments(source, result)
+    for file in _included(source):
+        included = read_file(file, f"{source.place('include')}: the file")
+        _merge(included, result, [*route, source.label])
+
+
+def _check_version(source: Source) -> None:
+    data = source.data
+    if not isinstance(data, dict) or "version" not in data:
+        raise ConfigurationError(
+            f"{source.label} is not a site configuration: 'version: 1' is missing."
+        )
+    if data["version"] != 1 or type(data["version"]) is not int:
+        raise ConfigurationError(
+            f"{source.place('version')} is {data['version']!r}; the number 1 is expected."
+        )
+
+
+def _section(source: Source, name: str, value: Any) -> Section:
+    section = Section(name, value, source)
+    if not isinstance(value, str):
+        check_plugin(section)
+    return section
+
+
+def check_plugin(section: Section) -> None:
+    """Raise ConfigurationError unless the section is a mapping that names its plugin."""
+    value = section.value
+    if isinstance(value, dict) and isinstance(value.get("plugin"), str):
+        return
+    hint = ""
+    if isinstance(value, dict):
+        close = difflib.get_close_matches("plugin", [str(key) for key in value], n=1)
+        hint = f" Is {close[0]!r} meant to be it?" if close else ""
+    raise ConfigurationError(
+        f"{section.place()} must be a mapping with a text under 'plugin', or the path of a file "
+        f"that holds one.{hint}"
+    )
+
+
+def _merge_environments(source: Source, result: Merged) -> None:
+    given = source.data.get("environments")
+    if given is None:
+        return
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{source.place('environments')} must be a mapping.")
+    for name, value in given.items():
+        key = str(name)
+        groups = {"plugins": value} if isinstance(value, list) else value
+        before = result.environments.get(key)
+        if isinstance(groups, dict) and isinstance(before, dict):
+            groups = _joined(before, groups)
+        result.environments[key] = groups
+        result.origins[key] = source.place("environments", key)
+
+
+def _joined(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    both = {**before, **after}
+    lists = before.get("plugins"), after.get("plugins")
+    if isinstance(lists[0], list) and isinstance(lists[1], list):
+        both["plugins"] = [*lists[0], *lists[1]]
+    return both
+
+
+def _included(source: Source) -> list[Path]:
+    files = source.data.get("include") or []
+    if isinstance(files, str) or not isinstance(files, list):
+        raise ConfigurationError(f"{source.place('include')} must be a list of files.")
+    for file in files:
+        if not isinstance(file, str):
+            raise ConfigurationError(
+                f"{source.place('include')} names {file!r}; a list of files is expected."
+            )
+    return [(source.base / Path(file).expanduser()).absolute() for file in files]

@@ -1,0 +1,105 @@
+"""YAML that remembers where each value stands, so that a complaint can name file, line and key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from zwrap.errors import ConfigurationError
+
+Route = tuple[str, ...]
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Source(msgspec.Struct, frozen=True):
+    """One text of configuration."""
+
+    label: str
+    """The file, or what else it is, as people know it."""
+    base: Path
+    """Directory that relative paths in it count from."""
+    data: Any
+    lines: Mapping[Route, int] = {}
+
+    def place(self, *route: str) -> str:
+        """File, line and key of a value, for a sentence to begin with."""
+        around = self._around(route)
+        where = f"{self.label}, line {self.lines[around]}" if around else self.label
+        return f"{where}, key {'.'.join(route)!r}" if route else where
+
+    def origin(self, *route: str) -> str:
+        """File and line of a value, or of the closest thing around it."""
+        around = self._around(route)
+        return f"{self.label}:{self.lines[around]}" if around else self.label
+
+    def _around(self, route: Route) -> Route:
+        """The value itself, or the closest thing around it whose line is known."""
+        while route and route not in self.lines:
+            route = route[:-1]
+        return route
+
+
+def read_file(path: Path, what: str) -> Source:
+    """Read a YAML file; `what` it is stands in the complaint if that is not possible."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{what} {path} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{what} {path} is not UTF-8 text: {error.reason}.") from None
+    return read_text(text, str(path), path.parent)
+
+
+def read_text(text: str, label: str, base: Path) -> Source:
+    """Read YAML text; ConfigurationError names the line of what is wrong with it."""
+    try:
+        loader = _LOADER(text)
+        try:
+            node = loader.get_single_node()
+            lines = _lines(node, label) if node is not None else {}
+            data = loader.construct_document(node) if node is not None else None
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        where = f"{label}, line {mark.line + 1}," if mark else label
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigurationError(
+            f"{where} is not valid YAML: {' '.join(problem.split())}."
+        ) from None
+    return Source(label, base, data, lines)
+
+
+def _lines(root: yaml.Node, label: str) -> dict[Route, int]:
+    """Line of every key of every mapping; the same key twice is an error, not a silent choice."""
+    lines: dict[Route, int] = {}
+    stack: list[tuple[yaml.Node, Route]] = [(root, ())]
+    seen: set[int] = set()
+    while stack:
+        node, route = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            here: set[str] = set()
+            for key, value in node.value:
+                name = str(key.value)
+                line = key.start_mark.line + 1
+                if name in here and name != "<<":
+                    raise ConfigurationError(
+                        f"{label}, line {line}: key {'.'.join([*route, name])!r} is there twice; "
+                        f"the first is in line {lines[(*route, name)]}."
+                    )
+                here.add(name)
+                lines[(*route, name)] = line
+                stack.append((value, (*route, name)))
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                lines[(*route, str(number))] = value.start_mark.line + 1
+                stack.append((value, (*route, str(number))))
+    return lines

@@ -1,0 +1,127 @@
+"""What a finished directory would have sent: the same judgement and messages, without the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap import program
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError, ProgramError, UnknownNameError
+from zwrap.jobdirectory import ENVELOPE, JobDirectory, Verdict
+from zwrap.message import Outgoing
+from zwrap.wrapper.heartbeat import Heartbeat
+from zwrap.wrapper.lifecycle import read_envelope
+from zwrap.wrapper.step import ProgramStep, StepResult
+
+
+class Replay(msgspec.Struct, frozen=True):
+    """What was found in a directory, and the messages that follow from it."""
+
+    program: str
+    envelope: Path
+    failures: list[str]
+    messages: list[Outgoing]
+
+
+def replay(
+    directory: Path,
+    *,
+    wrapper: str | None = None,
+    envelope_file: Path | None = None,
+    exit_status: int | None = None,
+    programs: Path | None = None,
+    copy: bool = True,
+) -> Replay:
+    """Judge a finished directory and say what is to be sent, `starting` excepted.
+
+    `directory` is the working directory of a step, the directory that its program ran in, or the
+    directory of one attempt. Program, envelope and exit status are those of the attempt found
+    there, unless given.
+    """
+    directory = directory.absolute()
+    if not directory.is_dir():
+        raise ProgramError(f"{directory} is no directory; the one of a finished step is expected.")
+    attempt = None if envelope_file else _attempt(directory)
+    file = envelope_file or (attempt / ENVELOPE if attempt else None)
+    if file is None:
+        raise ProgramError(
+            f"{directory} holds no attempt of a step (.zwrap/*/{ENVELOPE}); name its recipe "
+            "wrapper file with --recipewrapper and its program with --wrap."
+        )
+    verdict = JobDirectory(attempt).verdict() if attempt else None
+    name = wrapper or (verdict.program if verdict else "")
+    if not name:
+        raise ProgramError(
+            f"Which program ran in {directory} is not recorded; name it: --wrap NAME."
+        )
+    envelope = _placed(read_envelope(file), directory, attempt)
+    definition = program.find(name, envelope.job_parameters, programs)
+    if definition is None:
+        raise UnknownNameError(
+            "program", name, program.names(programs), "Python wrappers have none"
+        )
+    envelope = _run_directory(envelope, definition.directory)
+    step = ProgramStep(definition, envelope, Heartbeat(name, name, {}))
+    result = step.judge(_began(attempt), _status(exit_status, verdict), copy=copy)
+    return Replay(name, file, result.failures, [*result.messages, *_final(envelope, result)])
+
+
+def _attempt(directory: Path) -> Path | None:
+    """The directory of the attempt to replay; ProgramError if there are several."""
+    if (directory / ENVELOPE).is_file():
+        return directory
+    found = sorted(file.parent for file in directory.glob(f".zwrap/*/{ENVELOPE}"))
+    if len(found) > 1:
+        listing = ", ".join(str(place) for place in found)
+        raise ProgramError(f"{directory} holds several attempts; name one of them: {listing}.")
+    return found[0] if found else None
+
+
+def _placed(envelope: Envelope, directory: Path, attempt: Path | None) -> Envelope:
+    """The envelope with the working directory where it is now; it may have been moved."""
+    return _with_parameters(
+        envelope, {"working_directory": str(attempt.parents[1] if attempt else directory)}
+    )
+
+
+def _run_directory(envelope: Envelope, name: str) -> Envelope:
+    """The same, when the directory that was named is the one that the program ran in."""
+    working = Path(envelope.job_parameters["working_directory"])
+    definite = "{" not in name
+    inside = working.name == name if definite else working.name.startswith(name.split("{")[0])
+    if not name or not inside or (working / name).is_dir():
+        return envelope
+    return _with_parameters(envelope, {"working_directory": str(working.parent)})
+
+
+def _with_parameters(envelope: Envelope, parameters: Mapping[str, Any]) -> Envelope:
+    body = json.loads(envelope.to_json())
+    step = body["recipe"][str(envelope.pointer)]
+    step["job_parameters"] = {**envelope.job_parameters, **parameters}
+    return Envelope.from_body(body)
+
+
+def _began(attempt: Path | None) -> float:
+    """When the attempt was claimed; without that every file counts."""
+    claim = attempt / "claim.json" if attempt else None
+    return claim.stat().st_mtime if claim and claim.exists() else 0.0
+
+
+def _status(given: int | None, verdict: Verdict | None) -> int | None:
+    return given if given is not None else verdict.program_exit_status if verdict else None
+
+
+def _final(envelope: Envelope, result: StepResult) -> list[Outgoing]:
+    try:
+        if result.failures:
+            last = envelope.send("failure", "; ".join(result.failures))
+        else:
+            last = envelope.send("success", "Finished processing")
+        return [*last, *envelope.send("completed", "Finished processing")]
+    except MessageError as error:
+        raise ProgramError(f"The last messages cannot be sent: {error}") from None
