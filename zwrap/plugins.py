@@ -23,6 +23,10 @@ OWN: dict[str, dict[str, str]] = {
     TRANSPORTS: {"SpoolTransport": "zwrap.transport.spool:SpoolTransport"},
     SERVICES: {
         "Dispatcher": "zwrap.service.dispatcher:Dispatcher",
+        "JSONLines": "zwrap.service.jsonlines:JSONLines",
+        "Mailer": "zwrap.service.mailer:Mailer",
+        "Runner": "zwrap.service.runner:Runner",
+        "Schlockmeister": "zwrap.service.schlockmeister:Schlockmeister",
         "Submitter": "zwrap.service.submitter:Submitter",
     },
     WRAPPERS: {"dummy": "zwrap.wrapper.base:DummyWrapper"},

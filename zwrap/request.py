@@ -62,19 +62,13 @@ def prepare(envelope: Envelope, token: str, default_cluster: str) -> PreparedJob
     if not isinstance(parameters, dict):
         raise RequestError(f"{where}: an object with 'cluster' and 'workingdir' is expected.")
     cluster = _cluster(parameters.get("cluster"), f"{where}, key 'cluster'")
-    working = _absolute(parameters.get("workingdir"), f"{where}, key 'workingdir'")
+    working = absolute_path(parameters.get("workingdir"), f"{where}, key 'workingdir'")
     directory = job_directory(working, token)
     commands = cluster.commands
     text = commands if isinstance(commands, str) else "\n".join(commands)
-    files: dict[Path, bytes] = {}
-    for name, keys, default, content in _documents(envelope):
-        given = next((parameters[key] for key in keys if parameters.get(key)), None)
-        path = working / str(given) if given else directory / default
-        replaced = replace_variable(text, name, str(path))
-        if given or replaced != text:
-            files[path] = content
-        text = replaced
-    text = replace_variable(text, "RECIPEPOINTER", str(envelope.pointer))
+    variables, files = step_files(envelope, parameters, working, directory, text)
+    for name, value in variables.items():
+        text = replace_variable(text, name, value)
     request = JobRequest(
         cluster=cluster.scheduler or default_cluster,
         job_name=_job_name(
@@ -90,6 +84,25 @@ def prepare(envelope: Envelope, token: str, default_cluster: str) -> PreparedJob
         standard_error=working / str(parameters.get("standard_error") or directory / "job.err"),
     )
     return PreparedJob(request, files)
+
+
+def step_files(
+    envelope: Envelope, parameters: dict[str, Any], working: Path, directory: Path, text: str
+) -> tuple[dict[str, str], dict[Path, bytes]]:
+    """What ``$RECIPEWRAP`` and the others stand for in commands, and the files behind them.
+
+    A file is made where the step names it; without a name only if `text` mentions it, and then in
+    `directory`.
+    """
+    variables = {"RECIPEPOINTER": str(envelope.pointer)}
+    files: dict[Path, bytes] = {}
+    for name, keys, default, content in _documents(envelope):
+        given = next((parameters[key] for key in keys if parameters.get(key)), None)
+        path = working / str(given) if given else directory / default
+        variables[name] = str(path)
+        if given or re.search(variable_pattern(name), text):
+            files[path] = content
+    return variables, files
 
 
 def _documents(envelope: Envelope) -> list[tuple[str, tuple[str, ...], str, bytes]]:
@@ -120,7 +133,8 @@ def _cluster(block: Any, where: str) -> Cluster:
     return cluster
 
 
-def _absolute(value: Any, where: str) -> Path:
+def absolute_path(value: Any, where: str) -> Path:
+    """A value as an absolute path; RequestError names the place if it is none."""
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise RequestError(f"{where} is {value!r}; an absolute path is expected.")
     return Path(value)
@@ -146,4 +160,9 @@ def _job_name(name: object) -> str:
 
 def replace_variable(text: str, name: str, value: str) -> str:
     """Shell `text` with each ``$name`` and ``${name}`` replaced by `value`, quoted as needed."""
-    return replace_quoted(text, rf"\$(?:{name}\b|\{{{name}\}})", lambda _: value)
+    return replace_quoted(text, variable_pattern(name), lambda _: value)
+
+
+def variable_pattern(name: str) -> str:
+    """Regular expression for ``$name`` and ``${name}``."""
+    return rf"\$(?:{name}\b|\{{{name}\}})"

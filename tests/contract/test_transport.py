@@ -420,3 +420,89 @@ def test_another_thread_may_send_while_one_receives(transport: Transport) -> Non
         assert delivery is not None
         delivery.ack()
     thread.join()
+
+
+# -- dead letters ----------------------------------------------------------------------------
+
+
+def make_dead(transport: Transport, queue: str, *bodies: object) -> None:
+    transport.subscribe(queue)
+    for body in bodies:
+        transport.send(queue, body, {"h": 1})
+        delivery = transport.receive(5)
+        assert delivery
+        delivery.dead_letter(f"because of {body}")
+
+
+def test_dead_letters_are_counted_by_queue(transport: Transport) -> None:
+    assert transport.dead_letters() == {}
+    transport.send("alive", 1)
+    make_dead(transport, "a", 1, 2)
+    make_dead(transport, "b", 3)
+    assert transport.dead_letters() == {"a": 2, "b": 1}
+
+
+def test_dead_letters_are_taken_with_their_reasons_oldest_first(site: Harness) -> None:
+    make_dead(site.connect(), "a", 1, 2)
+    reader = site.connect()
+    reader.subscribe_dead_letters("a")
+    taken = []
+    while delivery := reader.receive(0.2):
+        taken.append((delivery.message.body, delivery.message.headers["h"], delivery.reason))
+        assert delivery.source == "a"
+        delivery.ack()
+    assert taken == [(1, 1, "because of 1"), (2, 1, "because of 2")]
+    assert reader.dead_letters() == {}
+    assert site.dead_letter_reasons("a") == []
+
+
+def test_a_dead_letter_that_is_given_back_stays_dead(site: Harness) -> None:
+    make_dead(site.connect(), "a", 1)
+    reader = site.connect()
+    reader.subscribe_dead_letters("a")
+    delivery = reader.receive(5)
+    assert delivery
+    delivery.retry()
+    again = reader.receive(5)
+    assert again
+    reader.close()
+    other = site.connect()
+    other.subscribe("a")
+    assert other.receive(0.1) is None
+    assert other.dead_letters() == {"a": 1}
+    assert site.dead_letter_reasons("a") == ["because of 1"]
+
+
+def test_two_readers_of_dead_letters_never_have_the_same(site: Harness) -> None:
+    make_dead(site.connect(), "a", *range(6))
+    readers = [site.connect(), site.connect()]
+    for reader in readers:
+        reader.subscribe_dead_letters("a")
+    taken = []
+    for _ in range(3):
+        for reader in readers:
+            delivery = reader.receive(5)
+            assert delivery
+            taken.append(delivery.message.body)
+            delivery.ack()
+    assert sorted(taken) == list(range(6))
+
+
+def test_what_was_handed_out_too_often_is_taken_out_wherever_it_waits(site: Harness) -> None:
+    transport = site.connect()
+    for queue, rounds in (("a", 3), ("b", 1)):
+        transport.send(queue, queue)
+        for _ in range(rounds):
+            consumer = site.connect()
+            consumer.subscribe(queue)
+            delivery = consumer.receive(5)
+            assert delivery
+            delivery.retry()
+            consumer.close()
+    found = []
+    for delivery in transport.overdelivered(3):
+        found.append((delivery.source, delivery.message.body, delivery.attempt))
+        delivery.dead_letter("too often")
+    assert found == [("a", "a", 4)]
+    assert transport.dead_letters() == {"a": 1}
+    assert transport.waiting("b") == 1

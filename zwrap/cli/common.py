@@ -12,6 +12,7 @@ from typing import Protocol
 
 from zwrap import __version__
 from zwrap.configuration import Configuration
+from zwrap.context import RecipeIDFormatter, annotate_log_records
 from zwrap.errors import TEMPORARY, ZwrapError
 from zwrap.transport.connect import default_transport
 
@@ -95,22 +96,13 @@ def add_common_options(parser: argparse.ArgumentParser, configuration: Configura
     parser.add_argument("--version", action="version", version=f"zwrap {__version__}")
 
 
-class RecipeIDFormatter(logging.Formatter):
-    """Puts the recipe ID, where there is one, on each line of the log."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line, or more with a traceback."""
-        text = super().format(record)
-        recipe_id = getattr(record, "recipe_ID", None)
-        return f"{text} [recipe {recipe_id}]" if recipe_id else text
-
-
 def set_up_logging(configuration: Configuration, verbosity: int) -> None:
     """Log to standard error, unless the site says otherwise; each -v raises the verbosity."""
     if configuration.logging is not None:
         configuration.logging.verbosity = verbosity
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(RecipeIDFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    level = logging.DEBUG if verbosity > 1 else logging.INFO
-    logging.basicConfig(level=level, handlers=[handler])
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(RecipeIDFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        level = logging.DEBUG if verbosity > 1 else logging.INFO
+        logging.basicConfig(level=level, handlers=[handler])
+    annotate_log_records()

@@ -21,6 +21,7 @@ from zwrap.cli.common import add_common_options, configured, reported, say, set_
 from zwrap.configuration import Configuration
 from zwrap.errors import PERMANENT, PermanentError, UnknownNameError
 from zwrap.service import Service
+from zwrap.service.liveness import Liveness, answering
 from zwrap.service.loop import Loop
 from zwrap.state import state_directory
 from zwrap.transport.connect import connect
@@ -47,6 +48,13 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
         help="do nothing if another holds this lock on this host, so that cron may start it "
         "every minute; default file: one per service in the user's state directory",
     )  # fmt: skip
+    add("--liveness", action="store_true", help="answer on a port: 200 alive, 408 not")
+    add("--liveness-port", type=int, default=8000, metavar="PORT", help="default %(default)s")
+    add(
+        "--liveness-timeout", type=float, default=30.0, metavar="S",
+        help="without a sign of life for so long it is not alive, default %(default)s",
+    )  # fmt: skip
+    add("--liveness-host", default="", metavar="ADDRESS", help="default: every address")
     add("-v", "--verbose", action="count", default=0, help="log more")
     add("-d", "--debug", action="store_true", help="log everything")
     add_common_options(parser, configuration)
@@ -78,14 +86,20 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
     transport = connect(configuration, options.transport)
     try:
         service = load_service(name)(configuration, transport)
+        liveness = Liveness(service)
         loop = Loop(
             service,
             transport,
             lifetime_s=options.lifetime,
             once=options.once,
             tag=options.tag,
+            liveness=liveness,
         )
-        loop.run()
+        with contextlib.ExitStack() as stack:
+            if options.liveness:
+                host, port = options.liveness_host, options.liveness_port
+                stack.enter_context(answering(liveness, host, port, options.liveness_timeout))
+            loop.run()
     finally:
         transport.close()
     return 0

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from zwrap.cli.common import add_common_options, configured, reported, set_up_logging
 from zwrap.configuration import Configuration
+from zwrap.context import BatchJob
 from zwrap.errors import ConfigurationError
 from zwrap.transport.connect import connect, transport_class
 from zwrap.wrapper.lifecycle import Wrapper, read_envelope
-from zwrap.wrapper.signals import BatchJob
 
 
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:

@@ -18,8 +18,11 @@ from zwrap.transport import Delivery, Transport
 class Service(ABC):
     """What one service does with the messages of one queue."""
 
-    queue: ClassVar[str]
+    queue: str | None = None
+    """The queue that it reads; None: it reads none, and works when it is idle."""
     prefetch: ClassVar[int] = 1
+    unbounded: ClassVar[bool] = False
+    """Whether work on one message may take any time, so that a liveness check must not mind."""
     plain_messages: ClassVar[bool] = False
     """Whether messages outside a recipe are taken, too."""
 

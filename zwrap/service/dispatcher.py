@@ -34,7 +34,7 @@ Parameters = dict[str, Any]
 class Dispatcher(Service):
     """Turns processing requests into running recipes (queue `processing_recipe`)."""
 
-    queue: ClassVar[str] = "processing_recipe"
+    queue = "processing_recipe"
     plain_messages: ClassVar[bool] = True
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:

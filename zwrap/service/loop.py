@@ -12,11 +12,14 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from zwrap.context import recipe_context
 from zwrap.envelope import Envelope
 from zwrap.errors import PermanentError, QueueFullError, TemporaryError, TransportError
 from zwrap.host import host_id
 from zwrap.message import Message
 from zwrap.service import Service
+from zwrap.service.diagnosis import diagnosis, recipe_id_of
+from zwrap.service.liveness import Liveness
 from zwrap.service.status import IDLE, PROCESSING, SHUTDOWN, ServiceStatus
 from zwrap.transport import Delivery, Transport
 
@@ -40,7 +43,9 @@ class Loop:
         lifetime_s: float | None = None,
         once: bool = False,
         tag: str | None = None,
+        liveness: Liveness | None = None,
     ) -> None:
+        self._liveness = liveness or Liveness(service)
         self._service = service
         self._transport = transport
         self._ends_at = time.monotonic() + lifetime_s if lifetime_s else float("inf")
@@ -50,14 +55,16 @@ class Loop:
 
     def run(self) -> None:
         """Receive and handle until the end; returns after a clean end."""
-        self._transport.subscribe(self._service.queue, self._service.prefetch)
+        if self._service.queue:
+            self._transport.subscribe(self._service.queue, self._service.prefetch)
         self._transport.subscribe_topic(COMMAND_TOPIC)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
-        log.info("%s reads queue %s", self._service.name, self._service.queue)
+        log.info("%s reads queue %s", self._service.name, self._service.queue or "none")
         with self._status:
             try:
                 while not self._stop.is_set() and time.monotonic() < self._ends_at:
+                    self._liveness.turn()
                     delivery = self._transport.receive(0 if self._once else 1.0)
                     if delivery is None:
                         self._service.idle()
@@ -69,8 +76,8 @@ class Loop:
                         self._handle(delivery)
             finally:
                 self._status.set(SHUTDOWN)
-                self._transport.flush()
                 self._service.close()
+                self._transport.flush()
         log.info("%s ends", self._service.name)
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
@@ -97,7 +104,8 @@ class Loop:
 
     def _handle(self, delivery: Delivery) -> None:
         self._status.set(PROCESSING)
-        handle_delivery(self._service, delivery, self._wait)
+        with self._liveness.at_work():
+            handle_delivery(self._service, delivery, self._wait)
         self._status.set(IDLE)
 
     def _wait(self, seconds: float) -> None:
@@ -113,13 +121,15 @@ def handle_delivery(
     TransportError passes, once the message has been given back: the service is of no use without
     its transport.
     """
+    with recipe_context(recipe_id_of(delivery.message)):
+        _handle(service, delivery, pause)
+
+
+def _handle(service: Service, delivery: Delivery, pause: Callable[[float], Any]) -> None:
     envelope: Envelope | None = None
     try:
         if delivery.attempt > MAX_ATTEMPTS:
-            raise PermanentError(
-                f"The message was handed out {MAX_ATTEMPTS} times and never finished; each time "
-                "its receiver failed or died."
-            )
+            raise PermanentError(diagnosis(delivery))
         envelope = service.open(delivery)
         service.handle(delivery, envelope)
     except PermanentError as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from typing import Any
 
 from zwrap import __version__
+from zwrap.context import extended_status_dictionary
 from zwrap.errors import TransportError
 from zwrap.host import host_id
 from zwrap.service import Service
@@ -86,15 +86,12 @@ class ServiceStatus:
                 str(key): round(spent / total, 4) for key, spent in self._spent.items()
             },
             "workflows": __version__,
-            "zocalo": __version__,
             "zwrap": __version__,
+            **extended_status_dictionary(),
         }
         self._spent = {}
         if self._tag:
             body["tag"] = self._tag
-        job = os.environ.get("SLURM_JOB_ID") or os.environ.get("JOB_ID")
-        if job:
-            body["cluster_JOB_ID"] = job
         try:
             self._transport.broadcast(
                 STATUS_TOPIC, body, expires_s=STATUS_EXPIRES_S, replaces=host_id()

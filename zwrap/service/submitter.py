@@ -6,7 +6,6 @@ import logging
 import shutil
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 from msgspec.structs import replace
 
@@ -34,7 +33,7 @@ DEFAULT_CLUSTER = "local"
 class Submitter(Service):
     """Submits batch jobs (queue `cluster.submission`)."""
 
-    queue: ClassVar[str] = "cluster.submission"
+    queue = "cluster.submission"
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)

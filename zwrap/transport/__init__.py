@@ -48,7 +48,14 @@ class Delivery:
     """One received message and, if it came from a queue, the duty to settle it exactly once."""
 
     def __init__(
-        self, transport: Transport, message: Message, source: str, *, attempt: int, topic: bool
+        self,
+        transport: Transport,
+        message: Message,
+        source: str,
+        *,
+        attempt: int,
+        topic: bool,
+        reason: str = "",
     ) -> None:
         self.message = message
         self.source = source
@@ -56,6 +63,8 @@ class Delivery:
         self.attempt = attempt
         """How often this message was handed out, this time included."""
         self.topic = topic
+        self.reason = reason
+        """Of a dead letter: why it is one."""
         self.settled = topic
         self._transport = transport
 
@@ -112,6 +121,24 @@ class Transport(ABC):
     @abstractmethod
     def waiting(self, queue: str) -> int:
         """Number of messages that wait in `queue`, delayed ones included."""
+
+    @abstractmethod
+    def dead_letters(self) -> dict[str, int]:
+        """Queues that have dead letters, and how many."""
+
+    @abstractmethod
+    def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
+        """Take the dead letters of `queue`. `ack` forgets one, `retry` leaves it where it is.
+
+        One that cannot be decoded comes with its text as the body.
+        """
+
+    @abstractmethod
+    def overdelivered(self, limit: int) -> Iterator[Delivery]:
+        """Take what was handed out more than `limit` times and waits again, from any queue.
+
+        Nothing is decoded in a way that could fail: whoever died of it may have died of that.
+        """
 
     @abstractmethod
     def close(self) -> None:

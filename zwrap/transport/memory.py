@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -69,6 +69,9 @@ class MemoryTransport(Transport):
         super().__init__()
         self.broker = broker or MemoryBroker()
         self._prefetch: dict[str, int] = {}
+        self._dead: list[str] = []
+        """Queues whose dead letters are subscribed to."""
+        self._held_dead: dict[Delivery, DeadLetter] = {}
         self.topics: dict[str, list[tuple[float, Message]]] = {}
         self._held: dict[Delivery, _Waiting] = {}
         self._open = True
@@ -91,7 +94,9 @@ class MemoryTransport(Transport):
         deadline = time.monotonic() + timeout_s
         with self.broker.changed:
             while self._open:
-                delivery = self._next_broadcast() or self._next_message()
+                delivery = (
+                    self._next_broadcast() or self._next_dead_letter() or self._next_message()
+                )
                 left_s = deadline - time.monotonic()
                 if delivery or left_s <= 0:
                     return delivery
@@ -118,6 +123,41 @@ class MemoryTransport(Transport):
                 return delivery
         return None
 
+    def _next_dead_letter(self) -> Delivery | None:
+        for queue in self._dead:
+            letters = self.broker.dead_letters.get(queue, [])
+            if letters and not any(held.source == queue for held in self._held_dead):
+                letter = letters.pop(0)
+                delivery = Delivery(
+                    self, letter.message, queue, attempt=1, topic=False, reason=letter.reason
+                )
+                self._held_dead[delivery] = letter
+                return delivery
+        return None
+
+    def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
+        del prefetch  # one at a time is within any
+        self._dead.append(queue)
+
+    def dead_letters(self) -> dict[str, int]:
+        with self.broker.changed:
+            return {queue: len(dead) for queue, dead in self.broker.dead_letters.items() if dead}
+
+    def overdelivered(self, limit: int) -> Iterator[Delivery]:
+        for queue in list(self.broker.queues):
+            while True:
+                with self.broker.changed:
+                    waiting = self.broker.queues[queue]
+                    entry = next((entry for entry in waiting if entry.attempt > limit), None)
+                    if entry is None:
+                        break
+                    waiting.remove(entry)
+                    delivery = Delivery(
+                        self, entry.message, queue, attempt=entry.attempt, topic=False
+                    )
+                    self._held[delivery] = entry
+                yield delivery
+
     def waiting(self, queue: str) -> int:
         with self.broker.changed:
             return len(self.broker.queues.get(queue, []))
@@ -128,6 +168,9 @@ class MemoryTransport(Transport):
                 again = entry._replace(attempt=entry.attempt + 1)
                 self.broker.queues.setdefault(delivery.source, []).append(again)
             self._held.clear()
+            for delivery, letter in self._held_dead.items():
+                self.broker.dead_letters[delivery.source].append(letter)
+            self._held_dead.clear()
             self._open = False
             if self in self.broker.listeners:
                 self.broker.listeners.remove(self)
@@ -157,10 +200,14 @@ class MemoryTransport(Transport):
         self.broker.changed.notify_all()
 
     def _owned(self, delivery: Delivery) -> bool:
-        return delivery in self._held
+        return delivery in self._held or delivery in self._held_dead
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
         with self.broker.changed:
+            if letter := self._held_dead.pop(delivery, None):
+                if settlement.verb is not Verb.ACK:
+                    self.broker.dead_letters[delivery.source].append(letter)
+                return
             entry = self._held.pop(delivery)
             if settlement.verb is Verb.DEAD_LETTER:
                 letter = DeadLetter(msgspec.structs.replace(entry.message), settlement.reason)

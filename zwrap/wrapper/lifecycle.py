@@ -18,6 +18,7 @@ from typing import Any
 
 from zwrap import plugins, program
 from zwrap.configuration import Configuration
+from zwrap.context import BatchJob, set_process_recipe
 from zwrap.envelope import Envelope
 from zwrap.errors import PERMANENT, MessageError, UnknownNameError, ZwrapError
 from zwrap.job import Outcome
@@ -28,7 +29,7 @@ from zwrap.wrapper.base import BaseWrapper, RecipeWrapper, StatusNotifications
 from zwrap.wrapper.courier import Courier
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
-from zwrap.wrapper.signals import BatchJob, Meaning, watched
+from zwrap.wrapper.signals import Meaning, watched
 from zwrap.wrapper.step import ProgramStep, StepResult
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class Wrapper:
         self._connect = connect
         self._programs = programs
         self._job = BatchJob.from_environment()
+        set_process_recipe(envelope.recipe_id)
         # Without a submitter that named the attempt every run is an attempt of its own.
         self._token = os.environ.get("ZWRAP_TOKEN") or f"{uuid.uuid4().hex}-1"
         given = os.environ.get("ZWRAP_JOB_DIRECTORY")

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from zwrap.context import BatchJob
 from zwrap.transport import Transport
 from zwrap.wrapper.courier import Courier
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.process import Ended, Program
-from zwrap.wrapper.signals import BatchJob, Meaning, watched
+from zwrap.wrapper.signals import Meaning, watched
 
 LAST_BEAT_WAIT_S = 3.0
 """The last heartbeat is worth no more waiting: it is no result."""

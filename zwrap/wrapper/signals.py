@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import faulthandler
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -45,32 +44,6 @@ TABLE: dict[str, dict[signal.Signals, Meaning]] = {
         signal.SIGUSR2: Meaning.STOP,
     },
 }
-
-
-class BatchJob:
-    """The batch job that this process is part of, as its environment tells."""
-
-    def __init__(self, system: str, job_id: str | None, fields: dict[str, str]) -> None:
-        self.system = system
-        self.job_id = job_id
-        self.fields = fields
-        """Fields for the status message."""
-
-    @classmethod
-    def from_environment(cls) -> BatchJob:
-        """Look at the variables that batch systems set."""
-        environment = os.environ
-        if environment.get("SLURM_JOB_ID"):
-            job = environment["SLURM_JOB_ID"]
-            return cls("slurm", job, {"cluster_JOB_ID": job})
-        if environment.get("SGE_CELL") and environment.get("JOB_ID"):
-            job = environment["JOB_ID"]
-            cell = environment["SGE_CELL"]
-            return cls("sge", job, {"cluster_JOB_ID": job, "cluster_SGE_CELL": cell})
-        if environment.get("ZWRAP_LOCAL_JOB_ID"):
-            job = environment["ZWRAP_LOCAL_JOB_ID"]
-            return cls("local", job, {"cluster_JOB_ID": job})
-        return cls("none", None, {})
 
 
 Handler = Callable[[signal.Signals, Meaning], None]

@@ -12,7 +12,7 @@ import random
 import stat
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from zwrap.transport.spool.files import make_spool_directory
 from zwrap.transport.spool.owner import RENEW_S
 from zwrap.transport.spool.queue import Claimed, SpoolQueue
 from zwrap.transport.spool.topic import SpoolTopic
+from zwrap.transport.spool.views import DeadLetters
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +56,10 @@ class SpoolTransport(Transport):
         }
         self._queues: dict[str, SpoolQueue] = {}
         self._topics: dict[str, SpoolTopic] = {}
-        self._prefetch: dict[str, int] = {}
+        self._subscriptions: dict[str, _Subscription] = {}
         self._listening: list[str] = []
         self._heard: list[Delivery] = []
-        self._held: dict[Delivery, Claimed] = {}
+        self._held: dict[Delivery, tuple[SpoolQueue, Claimed]] = {}
         self._pause_s = POLL_FIRST_S
         """Until the next look; grows while nothing comes, over calls of `receive`, too."""
         self._closed = threading.Event()
@@ -97,9 +98,15 @@ class SpoolTransport(Transport):
         return self._topics[name]
 
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
+        self._subscribe(_Subscription(queue, self.queue(queue), prefetch))
+
+    def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
+        place = self.root / checked_name(queue)
+        self._subscribe(_Subscription(queue, DeadLetters(place, limit=0), prefetch, dead=True))
+
+    def _subscribe(self, subscription: _Subscription) -> None:
         with self._lock:
-            self.queue(queue)
-            self._prefetch[queue] = prefetch
+            self._subscriptions[f"{subscription.name}/{subscription.dead}"] = subscription
             if self._renewer is None:
                 self._renewer = threading.Thread(
                     target=self._renew_leases, name="spool leases", daemon=True
@@ -109,9 +116,9 @@ class SpoolTransport(Transport):
     def _renew_leases(self) -> None:
         while not self._closed.wait(RENEW_S):
             with self._lock:
-                for name in self._prefetch:
+                for subscription in self._subscriptions.values():
                     with contextlib.suppress(OSError, TransportError):
-                        self._queues[name].keep_lease()
+                        subscription.queue.keep_lease()
 
     def subscribe_topic(self, topic: str) -> None:
         with self._lock:
@@ -144,31 +151,72 @@ class SpoolTransport(Transport):
         return self._heard.pop(0) if self._heard else None
 
     def _next_message(self) -> Delivery | None:
-        for name, prefetch in self._prefetch.items():
-            if prefetch <= sum(delivery.source == name for delivery in self._held):
+        for key, subscription in self._subscriptions.items():
+            queue = subscription.queue
+            if subscription.prefetch <= sum(held is queue for held, _ in self._held.values()):
                 continue
-            queue = self._queues[name]
             recovered = queue.recover(RECOVER_EVERY_S * random.uniform(0.8, 1.2))
             if recovered:
                 log.warning("%s taken back from dead owners of %s", recovered, queue.path)
-            delivery = self._claim(name, queue)
-            if delivery:
-                self._prefetch[name] = self._prefetch.pop(name)  # the others come first next time
+            delivery = self._claim(subscription)
+            if delivery:  # the others come first next time
+                self._subscriptions[key] = self._subscriptions.pop(key)
                 return delivery
         return None
 
-    def _claim(self, name: str, queue: SpoolQueue) -> Delivery | None:
+    def _claim(self, subscription: _Subscription) -> Delivery | None:
+        queue = subscription.queue
         while claimed := queue.claim():
+            if isinstance(queue, DeadLetters):
+                return self._dead_letter(subscription.name, queue, claimed)
             try:
-                message = _message(claimed.content, claimed.is_foreign, f"{name}/{claimed.base}")
+                message = _message(
+                    claimed.content, claimed.is_foreign, f"{subscription.name}/{claimed.base}"
+                )
             except MessageError as error:
                 log.error("Message %s of %s: %s", claimed.name, queue.path, error)
                 queue.banish(claimed, str(error))
                 continue
-            delivery = Delivery(self, message, name, attempt=claimed.attempt, topic=False)
-            self._held[delivery] = claimed
-            return delivery
+            return self._handed_out(subscription.name, queue, claimed, message)
         return None
+
+    def _handed_out(
+        self, name: str, queue: SpoolQueue, claimed: Claimed, message: Message, reason: str = ""
+    ) -> Delivery:
+        delivery = Delivery(
+            self, message, name, attempt=claimed.attempt, topic=False, reason=reason
+        )
+        self._held[delivery] = (queue, claimed)
+        return delivery
+
+    def _dead_letter(self, name: str, queue: DeadLetters, claimed: Claimed) -> Delivery:
+        message = _whatever(claimed, name)
+        return self._handed_out(name, queue, claimed, message, queue.reason(claimed))
+
+    def dead_letters(self) -> dict[str, int]:
+        counts = {
+            place.name: sum(1 for _ in SpoolQueue.dead_letters_in(place))
+            for place in self._places()
+        }
+        return {name: count for name, count in sorted(counts.items()) if count}
+
+    def _places(self) -> list[Path]:
+        """Directories of all queues."""
+        places = [place for place in self.root.iterdir() if not place.name.startswith(".")]
+        return sorted(place for place in places if (place / "incoming").is_dir())
+
+    def overdelivered(self, limit: int) -> Iterator[Delivery]:
+        for place in self._places():
+            queue = self.queue(place.name)
+            queue.recover()
+            while True:
+                with self._lock:
+                    claimed = queue.claim_where(lambda name: name.attempt > limit)
+                    if claimed is None:
+                        break
+                    message = _whatever(claimed, place.name)
+                    delivery = self._handed_out(place.name, queue, claimed, message)
+                yield delivery
 
     def waiting(self, queue: str) -> int:
         with self._lock:
@@ -177,10 +225,11 @@ class SpoolTransport(Transport):
     def close(self) -> None:
         with self._lock:
             self._closed.set()
-            for delivery, claimed in self._held.items():
-                self._queues[delivery.source].release(claimed)
+            for held, claimed in self._held.values():
+                held.release(claimed)
             self._held.clear()
-            for queue in self._queues.values():
+            queues = [subscription.queue for subscription in self._subscriptions.values()]
+            for queue in {*queues, *self._queues.values()}:
                 queue.close()
 
     def _publish(self, messages: Sequence[Outgoing]) -> None:
@@ -201,18 +250,26 @@ class SpoolTransport(Transport):
             self.queue(name).put(batch, delay_s=delay_s, expires_s=expires_s)
 
     def _owned(self, delivery: Delivery) -> bool:
-        claimed = self._held.get(delivery)
-        return claimed is not None and self._queues[delivery.source].owned(claimed)
+        held = self._held.get(delivery)
+        return held is not None and held[0].owned(held[1])
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
-        claimed = self._held.pop(delivery)
-        queue = self._queues[delivery.source]
+        queue, claimed = self._held.pop(delivery)
         if settlement.verb is Verb.ACK:
             queue.ack(claimed)
         elif settlement.verb is Verb.RETRY:
             queue.release(claimed, counted=settlement.counted, delay_s=settlement.delay_s)
         else:
             queue.banish(claimed, settlement.reason)
+
+
+class _Subscription(msgspec.Struct):
+    """A queue, or its dead letters, that messages are taken from."""
+
+    name: str
+    queue: SpoolQueue
+    prefetch: int
+    dead: bool = False
 
 
 def checked_name(name: str) -> str:
@@ -246,3 +303,13 @@ def _message(content: bytes, foreign: bool, name: str) -> Message:
             f'The file is not {{"headers": ..., "message": ...}}: {error}.'
         ) from None
     return Message(file.message, file.headers, identify(file.message, file.headers, name))
+
+
+def _whatever(claimed: Claimed, name: str) -> Message:
+    """The message in a file if it can be read, else its text as the body; never an error."""
+    identity = f"{name}/{claimed.base}"
+    try:
+        return _message(claimed.content, claimed.is_foreign, identity)
+    except MessageError:
+        text = claimed.content.decode("utf-8", "replace")
+        return Message(text, {}, identify(text, {}, identity))

@@ -19,8 +19,9 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 from zwrap.errors import QueueFullError, TransportError
 from zwrap.files import FilesystemClock, sync_directory, write_all
@@ -69,8 +70,19 @@ class Claimed:
         return not self.base.endswith(OWN_SUFFIX)
 
 
+class Places(NamedTuple):
+    """Names of the directories of a queue."""
+
+    incoming: str
+    pending: str
+    tmp: str
+    errors: str
+
+
 class SpoolQueue:
     """One queue directory, as seen by one process. Not thread-safe; its users hold a lock."""
+
+    places: ClassVar[Places] = Places("incoming", "pending", "tmp", "errors")
 
     def __init__(
         self,
@@ -85,13 +97,14 @@ class SpoolQueue:
         self.limit = limit
         """Most messages that may wait; 0 is no limit."""
         self.limit_wait_s = limit_wait_s
-        for name in ("tmp", "incoming", "pending", "errors"):
+        for name in self.places:
             make_spool_directory(self.path / name)
-        self._incoming = f"{self.path}/incoming/"
-        self._tmp = f"{self.path}/tmp/"  # noqa: S108  (the filer protocol names it so)
+        self._incoming = f"{self.path / self.places.incoming}/"
+        self._tmp = f"{self.path / self.places.tmp}/"
+        self._errors = self.path / self.places.errors
         self._producer = f"{host_name()}-{os.getpid()}"
-        self._clock = FilesystemClock(self.path / "tmp")
-        self._owner = Owner(self.path / "pending", self._clock)
+        self._clock = FilesystemClock(self.path / self.places.tmp)
+        self._owner = Owner(self.path / self.places.pending, self._clock)
         self._listing: deque[str] = deque()
         self._room = 0
         self._last_ns = 0
@@ -166,17 +179,30 @@ class SpoolQueue:
                 if refilled or not self._list():
                     return None
                 refilled = True
-            name = self._listing.popleft()
-            target = self._take(name)
-            if target is None:
-                continue
-            if "~e" in name and 0 < Name.parse(name).expires_ms <= self._clock.now() * 1000:
-                self._remove(target)
-                continue
-            try:
-                return Claimed(target, name, _read(target))
-            except OSError as error:
-                self.banish(Claimed(target, name, b""), f"It cannot be read: {error.strerror}.")
+            if claimed := self._claim(self._listing.popleft()):
+                return claimed
+
+    def claim_where(self, wanted: Callable[[Name], bool]) -> Claimed | None:
+        """Take the first message whose name, attempt and times included, is wanted."""
+        self._owner.keep_lease()
+        for name in self._names():
+            if wanted(Name.parse(name)) and (claimed := self._claim(name)):
+                return claimed
+        return None
+
+    def _claim(self, name: str) -> Claimed | None:
+        """Take one message; None if another has it, it expired, or it cannot be read."""
+        target = self._take(name)
+        if target is None:
+            return None
+        if "~e" in name and 0 < Name.parse(name).expires_ms <= self._clock.now() * 1000:
+            self._remove(target)
+            return None
+        try:
+            return Claimed(target, name, _read(target))
+        except OSError as error:
+            self.banish(Claimed(target, name, b""), f"It cannot be read: {error.strerror}.")
+            return None
 
     def _take(self, name: str) -> str | None:
         """Move a message to its owner's directory; where it is now, or None if another has it."""
@@ -194,19 +220,20 @@ class SpoolQueue:
 
     def _list(self) -> bool:
         """Read the names in `incoming/` once, for many claims."""
+        names = self._names()
+        now_ms = self._clock.now() * 1000 if any("~n" in name for name in names) else 0
+        self._listing.extend(
+            name for name in names if not ("~n" in name and Name.parse(name).not_before_ms > now_ms)
+        )
+        return bool(self._listing)
+
+    def _names(self) -> list[str]:
+        """Names of the files that wait, in the order in which they are to be claimed."""
         try:
             names = os.listdir(self._incoming)
         except OSError as error:
             raise TransportError(f"{self._incoming} cannot be read: {error.strerror}.") from None
-        names.sort()
-        now_ms = self._clock.now() * 1000 if any("~n" in name for name in names) else 0
-        self._listing.extend(
-            name
-            for name in names
-            if not name.startswith(".")
-            and not ("~n" in name and Name.parse(name).not_before_ms > now_ms)
-        )
-        return bool(self._listing)
+        return sorted(name for name in names if not name.startswith("."))
 
     def owned(self, claimed: Claimed) -> bool:
         """Whether a claimed message is still ours."""
@@ -229,11 +256,11 @@ class SpoolQueue:
 
         Attempts and delays leave its name there: whoever puts it back starts it anew.
         """
-        target = f"{self.path}/errors/{claimed.base}"
+        target = f"{self._errors}/{claimed.base}"
         for number in itertools.count(2):
             if not os.path.exists(target):
                 break
-            target = f"{self.path}/errors/{number}-{claimed.base}"
+            target = f"{self._errors}/{number}-{claimed.base}"
         scratch = f"{self._tmp}{claimed.name[:200]}{REASON_SUFFIX}"
         self._remove(scratch)
         try:
@@ -254,7 +281,7 @@ class SpoolQueue:
         if now - self._recovered_at < every_s:
             return 0
         self._recovered_at = now
-        for file in (self.path / "tmp").iterdir():
+        for file in Path(self._tmp).iterdir():
             if self._clock.age_s(file) > ABANDONED_S:
                 file.unlink(missing_ok=True)
         return self._owner.recover(Path(self._incoming))
@@ -270,13 +297,18 @@ class SpoolQueue:
     # -- looking -----------------------------------------------------------------------------
 
     def waiting(self) -> int:
-        """Number of messages in `incoming/`, delayed ones included."""
-        return sum(not name.startswith(".") for name in os.listdir(self._incoming))
+        """Number of messages that wait, delayed ones included."""
+        return len(self._names())
 
     def dead_letters(self) -> Iterator[tuple[Path, str]]:
         """Each dead letter's file and the reason, oldest first."""
-        for file in sorted((self.path / "errors").iterdir()):
-            if not file.name.endswith(REASON_SUFFIX):
+        return self.dead_letters_in(self.path)
+
+    @classmethod
+    def dead_letters_in(cls, path: Path) -> Iterator[tuple[Path, str]]:
+        """The same for the directory of any queue, which is left as it is."""
+        for file in sorted((path / cls.places.errors).glob("*")):
+            if not file.name.startswith(".") and not file.name.endswith(REASON_SUFFIX):
                 reason = file.with_name(file.name + REASON_SUFFIX)
                 yield file, reason.read_text() if reason.exists() else "no reason was given\n"
 

@@ -1,0 +1,140 @@
+"""Appends messages to files, one JSON value a line."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError
+from zwrap.files import write_all
+from zwrap.message import encode
+from zwrap.service import Service
+from zwrap.transport import Delivery, Transport
+
+log = logging.getLogger(__name__)
+
+MOST = 100
+"""So many messages are kept until they are written together."""
+
+LONGEST_S = 1.0
+"""So long a message is kept at most."""
+
+RETRY_S = 30.0
+_HOPELESS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+
+
+class _Kept(NamedTuple):
+    delivery: Delivery
+    line: bytes
+
+
+class JSONLines(Service):
+    """Writes what it gets to `output_filename` (queue `jsonlines`).
+
+    Parameters of the recipe step: `output_filename`; `include`, `exclude`: lists of keys. A
+    message is acknowledged when its line is in the file; after a crash in between the line is
+    there twice.
+    """
+
+    queue = "jsonlines"
+    prefetch: ClassVar[int] = MOST
+
+    def __init__(self, configuration: Configuration, transport: Transport) -> None:
+        super().__init__(configuration, transport)
+        self._kept: dict[Path, list[_Kept]] = {}
+        self._oldest = 0.0
+
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        """Keep the message until it is written with others."""
+        if envelope is None:
+            raise MessageError("A line is written for a recipe message only.")
+        file, value = _line(envelope)
+        if not self._kept:
+            self._oldest = time.monotonic()
+        self._kept.setdefault(file, []).append(_Kept(delivery, encode(value) + b"\n"))
+        if self._count() >= MOST or time.monotonic() - self._oldest >= LONGEST_S:
+            self.write()
+
+    def _count(self) -> int:
+        return sum(map(len, self._kept.values()))
+
+    def idle(self) -> None:
+        """Write what is kept."""
+        self.write()
+
+    def close(self) -> None:
+        """Write what is kept."""
+        self.write()
+
+    def write(self) -> None:
+        """Write everything; files that cannot be written do not hold up the others."""
+        kept, self._kept = self._kept, {}
+        for file, entries in kept.items():
+            try:
+                append(file, [entry.line for entry in entries])
+            except OSError as error:
+                self._refuse(file, [entry.delivery for entry in entries], error)
+            else:
+                with self.transport.unit(*[entry.delivery for entry in entries]):
+                    log.info("%d lines written to %s", len(entries), file)
+
+    def _refuse(self, file: Path, deliveries: Sequence[Delivery], error: OSError) -> None:
+        reason = f"{error.filename or file} cannot be written: {error.strerror}."
+        if isinstance(error, _HOPELESS):
+            log.error("%s %d messages are dead letters", reason, len(deliveries))
+            for delivery in deliveries:
+                delivery.dead_letter(reason)
+        else:
+            log.warning("%s %d messages are tried again", reason, len(deliveries))
+            for delivery in deliveries:
+                delivery.retry(RETRY_S, counted=False)
+
+
+def _line(envelope: Envelope) -> tuple[Path, Any]:
+    """File and value of a message; MessageError names the parameter that is wrong."""
+    parameters = envelope.step.get("parameters")
+    where = f"Node {envelope.pointer}, parameters"
+    if not isinstance(parameters, dict) or not isinstance(parameters.get("output_filename"), str):
+        raise MessageError(f"{where}, key 'output_filename': the path of a file is expected.")
+    value = envelope.payload
+    keys = {}
+    for name in ("include", "exclude"):
+        keys[name] = parameters.get(name) or []
+        if not isinstance(keys[name], list):
+            raise MessageError(f"{where}, key {name!r} is {keys[name]!r}; a list is expected.")
+        if keys[name] and not isinstance(value, dict):
+            raise MessageError(
+                f"{where}, key {name!r} chooses among keys, and the payload is no object but a "
+                f"{type(value).__name__}."
+            )
+    if keys["include"]:
+        value = {key: entry for key, entry in value.items() if key in keys["include"]}
+    if keys["exclude"]:
+        value = {key: entry for key, entry in value.items() if key not in keys["exclude"]}
+    return Path(parameters["output_filename"]), value
+
+
+def append(file: Path, lines: Sequence[bytes]) -> None:
+    """Append all lines or, when the disk is full, none; OSError if that is not possible."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o664)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # other instances append to it, too
+        size = os.fstat(descriptor).st_size
+        try:
+            write_all(descriptor, b"".join(lines))
+            os.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):  # what is no regular file cannot be cut back
+                os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)

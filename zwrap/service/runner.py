@@ -1,0 +1,142 @@
+"""Runs the commands of a recipe step right here, without a batch system."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+from typing import Any, ClassVar
+
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError, ProgramError, RequestError
+from zwrap.files import write_atomically
+from zwrap.job import seconds
+from zwrap.jobdirectory import job_directory
+from zwrap.message import token_of
+from zwrap.request import absolute_path, step_files, variable_pattern
+from zwrap.service import Service
+from zwrap.transport import Delivery, Transport
+from zwrap.wrapper.heartbeat import tail
+from zwrap.wrapper.process import Program
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 30
+
+
+class Runner(Service):
+    """Runs commands (queue `runner.submission`, or `runner.<CUSTOM_QUEUE>.submission`).
+
+    Parameters of the recipe step: `workingdir`, `commands` (a list, each split into words as a
+    shell does, but run without one), `timeout` (30 s, each), `output_file`, and `recipewrapper`,
+    `recipefile`, `recipeenvironment` as for batch jobs. A Runner that dies leaves the message to
+    the next, which runs the commands again.
+    """
+
+    unbounded: ClassVar[bool] = True
+
+    def __init__(self, configuration: Configuration, transport: Transport) -> None:
+        super().__init__(configuration, transport)
+        custom = os.environ.get("CUSTOM_QUEUE")
+        self.queue = f"runner.{custom}.submission" if custom else "runner.submission"
+
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        """Run the commands of one step, and tell `job_processed`."""
+        if envelope is None:
+            raise MessageError("Commands are run for a recipe step only.")
+        task = _Task(envelope, token_of(delivery.message))
+        task.prepare()
+        failures: list[str] = []
+        timed_out = False
+        statuses: list[int] = []
+        for command in task.commands:
+            status, failure, late = task.run(command)
+            statuses.append(status)
+            timed_out |= late
+            if failure:
+                log.error("%s", failure)
+                failures.append(failure)
+        with self.transport.unit(delivery) as unit:
+            if timed_out:
+                unit.send(*envelope.send("timeout", ""))
+            done = {"processed": True, "exit_status": statuses}
+            unit.send(*envelope.send("job_processed", done, default=True))
+            if failures:
+                facts = {"error": "; ".join(failures), "step": envelope.pointer}
+                unit.send(*envelope.send_error({**facts, "exit_status": statuses}))
+
+
+class _Task:
+    """The commands of one step, ready to run."""
+
+    def __init__(self, envelope: Envelope, token: str) -> None:
+        where = f"node {envelope.pointer}, parameters"
+        parameters = envelope.step.get("parameters")
+        if not isinstance(parameters, dict):
+            raise RequestError(f"{where}: an object with 'workingdir' and 'commands' is expected.")
+        self.directory = absolute_path(parameters.get("workingdir"), f"{where}, key 'workingdir'")
+        commands = parameters.get("commands")
+        if isinstance(commands, str):
+            commands = [commands]
+        if not isinstance(commands, list) or not commands:
+            raise RequestError(f"{where}, key 'commands': a list of commands is expected.")
+        self._limit_s = seconds(parameters.get("timeout") or TIMEOUT_S, f"{where}, key 'timeout'")
+        own = job_directory(self.directory, token)
+        self.output = self.directory / str(parameters.get("output_file") or own / "runner.out")
+        text = " ".join(map(str, commands))
+        self._variables, self._files = step_files(envelope, parameters, self.directory, own, text)
+        self.commands = [self._words(command) for command in commands]
+
+    def _words(self, command: Any) -> list[str]:
+        """A command as an argument list; a value that is put in stays one word."""
+        words = [str(word) for word in command] if isinstance(command, list) else _split(command)
+        if not words:
+            raise RequestError(f"The command {command!r} is empty.")
+        for name, value in self._variables.items():
+            literal = value.replace("\\", "\\\\")  # a template of re.sub
+            words = [re.sub(variable_pattern(name), literal, word) for word in words]
+        return words
+
+    def prepare(self) -> None:
+        """Make the working directory and the files that the commands name."""
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for path, content in self._files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, content)
+        except OSError as error:
+            raise RequestError(
+                f"The files of the step cannot be written: {error.filename}: {error.strerror}."
+            ) from None
+
+    def run(self, argv: list[str]) -> tuple[int, str, bool]:
+        """Run one command; exit status, why it failed if it did, and whether it took too long."""
+        name = shlex.join(argv)
+        try:
+            program = Program(
+                argv,
+                directory=self.directory,
+                environment=os.environ,
+                stdout=self.output,
+                stderr=self.output,
+            )
+        except ProgramError as error:
+            return 127, str(error), False
+        ended = program.wait(self._limit_s)
+        if ended.timed_out:
+            return ended.exit_status, f"{name} exceeded its timeout of {self._limit_s} s", True
+        if ended.returncode:
+            said = " | ".join(tail(self.output)[-1:])
+            return ended.exit_status, f"{name} exited with {ended.exit_status}: {said}", False
+        return 0, "", False
+
+
+def _split(command: Any) -> list[str]:
+    """Words of a command line, quotes honoured; an apostrophe that opens no quotes is itself."""
+    try:
+        return shlex.split(str(command))
+    except ValueError:
+        return str(command).split()

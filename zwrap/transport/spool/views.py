@@ -1,0 +1,59 @@
+"""Other things that are spool queues when looked at closely: dead letters, and drop files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from zwrap.transport.spool.files import REASON_SUFFIX
+from zwrap.transport.spool.queue import Claimed, Places, SpoolQueue
+
+
+class DeadLetters(SpoolQueue):
+    """The dead letters of a queue, to be taken out one by one; what is given back stays dead."""
+
+    places = Places(incoming="errors", pending="errors/.pending", tmp="tmp", errors="errors")
+
+    def _names(self) -> list[str]:
+        return sorted(name for name in super()._names() if not name.endswith(REASON_SUFFIX))
+
+    def reason(self, claimed: Claimed) -> str:
+        """Why the message was put aside."""
+        try:
+            return self._reason_file(claimed).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def ack(self, claimed: Claimed) -> None:
+        """Forget the message and its reason."""
+        super().ack(claimed)
+        self._reason_file(claimed).unlink(missing_ok=True)
+
+    def release(self, claimed: Claimed, *, counted: bool = True, delay_s: float = 0.0) -> None:
+        """Put the message back among the dead letters, whoever counts and waits."""
+        del counted, delay_s
+        super().release(claimed, counted=False)
+
+    def _reason_file(self, claimed: Claimed) -> Path:
+        return self.path / "errors" / f"{claimed.base}{REASON_SUFFIX}"
+
+
+class DropFiles(SpoolQueue):
+    """Requests that lie in one flat directory, oldest first: a Zocalo fallback location.
+
+    python-zocalo puts its drop files there, too, under random names and not in one step.
+    """
+
+    places = Places(incoming=".", pending=".pending", tmp=".tmp", errors="errors")
+
+    def _names(self) -> list[str]:
+        with os.scandir(self._incoming) as entries:
+            files = [entry for entry in entries if entry.name[:1] != "." and entry.is_file()]
+            return [entry.name for entry in sorted(files, key=_age)]
+
+
+def _age(entry: os.DirEntry[str]) -> tuple[float, str]:
+    try:
+        return entry.stat().st_mtime, entry.name
+    except FileNotFoundError:
+        return 0.0, entry.name
