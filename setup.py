@@ -50,6 +50,13 @@ setup(
             "zocalo.wrap = zwrap.cli.wrap:main",
             "zocalo.service = zwrap.cli.service:main",
             "zocalo.shutdown = zwrap.cli.shutdown:main",
+            "zocalo.pickup = zwrap.cli.pickup:main",
+            "zocalo.queue_drain = zwrap.cli.queue_drain:main",
+            "zocalo.queue_monitor = zwrap.cli.monitor:queue_monitor",
+            "zocalo.status_monitor = zwrap.cli.monitor:status_monitor",
+            "zocalo.dlq_check = zwrap.cli.dlq_check:main",
+            "zocalo.dlq_purge = zwrap.cli.dlq_purge:main",
+            "zocalo.dlq_reinject = zwrap.cli.dlq_reinject:main",
         ],
         **{
             group: [f"{name} = {target}" for name, target in parts.items()]

@@ -20,6 +20,12 @@ ID_HEADER = "zwrap-id"
 ATTEMPT_HEADER = "zwrap-attempt"
 """Number of the attempt that a person started (1 unless a dead letter was put back)."""
 
+REINJECTED_HEADER = "dlq-reinjected"
+"""Marks a dead letter that was put back, as the tools of python-zocalo do."""
+
+UNDECODABLE_HEADER = "zwrap-undecodable"
+"""Marks a dead letter whose content is no message; its body is the text that was found."""
+
 RECIPE_HEADER = "workflows-recipe"
 """Marks a recipe message; python-workflows accepts True, "True", "true" and 1."""
 
@@ -109,9 +115,14 @@ def identify(body: JSON, headers: Mapping[str, JSON], broker_id: str | None = No
     return new_id()
 
 
+def attempt_of(headers: Mapping[str, JSON]) -> int:
+    """Which attempt a message is; putting a dead letter back starts a new one."""
+    attempt = headers.get(ATTEMPT_HEADER)
+    if isinstance(attempt, int):
+        return attempt
+    return 2 if headers.get(REINJECTED_HEADER) else 1
+
+
 def token_of(message: Message) -> str:
     """Name of the one job that this message may become: its id and the attempt."""
-    attempt = message.headers.get(ATTEMPT_HEADER)
-    if not isinstance(attempt, int):
-        attempt = 2 if message.headers.get("dlq-reinjected") else 1
-    return f"{uuid.uuid5(NAMESPACE, message.id).hex}-{attempt:d}"
+    return f"{uuid.uuid5(NAMESPACE, message.id).hex}-{attempt_of(message.headers):d}"

@@ -1,17 +1,31 @@
-"""Moves messages from one place to another, each settled at the source only when it arrived."""
+"""Moves messages from one place to another, each settled at the source only when it arrived.
+
+The places are queues of a transport, its dead letters, spool queues on disk (outbox, drop files)
+and files of exported dead letters (`zwrap.deadletters`).
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 
 from zwrap.errors import MessageError, PermanentError
-from zwrap.message import Outgoing, decode, encode
-from zwrap.transport import Transport
-from zwrap.transport.spool.queue import SpoolQueue
+from zwrap.message import ID_HEADER, JSON, Outgoing, decode, encode
+from zwrap.transport import Delivery, Transport
+from zwrap.transport.spool.queue import Claimed, SpoolQueue
 
 log = logging.getLogger(__name__)
+
+TRANSPORT_HEADERS = frozenset(
+    {
+        "consumer_tag", "content-length", "delivery_mode", "destination", "exchange", "expires",
+        "message-id", "original-destination", "originalExpiration", "redelivered", "routing_key",
+        "subscription", "timestamp",
+    }
+)  # fmt: skip
+"""Headers that a transport adds to what it hands out; they say nothing about the next journey."""
 
 
 def store(queue: SpoolQueue, messages: list[Outgoing]) -> None:
@@ -29,18 +43,42 @@ def deliver(queue: SpoolQueue, transport: Transport) -> int:
     count = 0
     queue.recover()
     while claimed := queue.claim():
-        try:
-            transport.commit([_stored(claimed.content)])
-        except PermanentError as error:
-            log.error("A message can never be sent and is kept in %s/errors: %s", queue.path, error)
-            queue.banish(claimed, str(error))
-            continue
-        except BaseException:
-            queue.release(claimed)
-            raise
-        queue.ack(claimed)
-        count += 1
+        count += deliver_claimed(queue, claimed, transport, _stored) is not None
     return count
+
+
+def deliver_claimed(
+    queue: SpoolQueue,
+    claimed: Claimed,
+    transport: Transport,
+    read: Callable[[Claimed], Outgoing],
+) -> Outgoing | None:
+    """Send one claimed file as what `read` makes of it; None if it was put aside."""
+    try:
+        message = read(claimed)
+        transport.commit([message])
+    except PermanentError as error:
+        log.error("A message can never be sent and is kept in %s/errors: %s", queue.path, error)
+        queue.banish(claimed, str(error))
+        return None
+    except BaseException:
+        queue.release(claimed)
+        raise
+    queue.ack(claimed)
+    return message
+
+
+def forward(delivery: Delivery, queue: str, transport: Transport) -> None:
+    """Send a received message on to `queue`, under its id, and settle it, in one unit."""
+    with transport.unit(delivery) as unit:
+        unit.send(Outgoing(queue, delivery.message.body, own_headers(delivery)))
+
+
+def own_headers(delivery: Delivery) -> dict[str, JSON]:
+    """The headers of a message without those of its journey, and with its id."""
+    message = delivery.message
+    kept = {key: value for key, value in message.headers.items() if key not in TRANSPORT_HEADERS}
+    return {ID_HEADER: message.id, **kept}
 
 
 def send(transport: Transport, message: Outgoing) -> None:
@@ -51,8 +89,8 @@ def send(transport: Transport, message: Outgoing) -> None:
         log.error("A message to %r can never be sent: %s", message.destination, error)
 
 
-def _stored(content: bytes) -> Outgoing:
+def _stored(claimed: Claimed) -> Outgoing:
     try:
-        return msgspec.convert(decode(content), Outgoing)
+        return msgspec.convert(decode(claimed.content), Outgoing)
     except msgspec.ValidationError as error:
         raise MessageError(f"This is no stored message: {error}.") from None

@@ -94,6 +94,32 @@ def add_common_options(parser: argparse.ArgumentParser, configuration: Configura
     )
     parser.add_argument("-?", action="help", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"zwrap {__version__}")
+    for kind, names in TRANSPORT_OPTIONS.items():
+        group = parser.add_argument_group(f"options for {kind}")
+        for name in names:
+            group.add_argument(name, metavar=name.rpartition("-")[2].upper())
+
+
+TRANSPORT_OPTIONS = {
+    "PikaTransport": [
+        f"--rabbit-{name}" for name in ("host", "port", "user", "pass", "vhost", "conf")
+    ],
+    "StompTransport": [
+        f"--stomp-{name}" for name in ("host", "port", "user", "pass", "prfx", "conf")
+    ],
+}
+"""Options of python-workflows, by the transport that they are for."""
+
+
+def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; what has no effect on the chosen transport is said."""
+    options = parser.parse_args(arguments)
+    for kind, names in TRANSPORT_OPTIONS.items():
+        for name in names:
+            given = getattr(options, name[2:].replace("-", "_")) is not None
+            if given and options.transport != kind:
+                complain(f"{name} has no effect: the transport is {options.transport}.")
+    return options
 
 
 def set_up_logging(configuration: Configuration, verbosity: int) -> None:

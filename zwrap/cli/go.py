@@ -12,14 +12,14 @@ from typing import Any
 
 import msgspec
 
-from zwrap.cli.common import add_common_options, complain, configured, reported, say
+from zwrap.cli.common import add_common_options, complain, configured, parsed, reported, say
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, TransportError
 from zwrap.files import write_atomically
-from zwrap.message import encode
+from zwrap.message import ID_HEADER, encode, new_id
 from zwrap.recipe import Recipe
 from zwrap.transport import Transport
-from zwrap.transport.connect import EMBEDDED, connect
+from zwrap.transport.connect import EMBEDDED, connect, transport_class
 
 QUEUE = "processing_recipe"
 
@@ -47,23 +47,36 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Check the request, then send it or write it to a drop file."""
     configuration = configured(arguments)
-    options = _parser(configuration).parse_args(arguments)
+    options = parsed(_parser(configuration), arguments)
     complaint = _complaint(options)
     if complaint:
         sys.stderr.write(f"{complaint}\n")
         return 1
     message = _message(options)
-    headers = {"zocalo.go.user": getpass.getuser(), "zocalo.go.host": socket.gethostname()}
+    headers = {
+        "zocalo.go.user": getpass.getuser(),
+        "zocalo.go.host": socket.gethostname(),
+        ID_HEADER: new_id(),  # the same on every way that the request may take
+    }
+    _announce(options)
     if options.verbose:
         say(msgspec.json.format(encode(message), indent=2).decode())
     if options.dry_run:
-        say("Dry run: nothing was sent.")
-        return 0
-    _announce(options)
+        return _pretend(configuration, options)
     if options.drop:
-        say(f"Written to {_drop(configuration, headers, message)}")
+        say(f"Message successfully stored in {_drop(configuration, headers, message)}")
         return 0
     return _send(configuration, options, headers, message)
+
+
+def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
+    """See that the message could be sent or stored, and do neither."""
+    if options.drop:
+        say(f"Not storing message in {_drop_location(configuration)} (running with --dry-run)")
+    else:
+        transport_class(options.transport)
+        say("Not sending message (running with --dry-run)")
+    return 0
 
 
 def _complaint(options: argparse.Namespace) -> str | None:
@@ -103,8 +116,13 @@ def _message(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _announce(options: argparse.Namespace) -> None:
-    say(f"Running recipes {options.recipe or [options.file]}")
-    if not options.no_dcid and not options.reprocessing:
+    if options.recipe:
+        say(f"Running recipes {options.recipe}")
+    if options.file:
+        say(f"Running recipe from file {options.file}")
+    if options.no_dcid:
+        say("without specified data collection.")
+    elif not options.reprocessing:
         say(f"for data collection {options.dcid[0]}")
     say()
 
@@ -123,7 +141,8 @@ def _send(
         if configuration.directory("zocalo.go.fallback_location") is None:
             raise TransportError(f"The request was not sent: {error}") from None
         complain(f"The message transport cannot be used: {error}")
-        say(f"Written to {_drop(configuration, headers, message)}; it is sent by zocalo.pickup.")
+        say(f"Message successfully stored in {_drop(configuration, headers, message)}")
+        say("zocalo.pickup sends it when the transport is back.")
         return 0
     if options.reprocessing and not options.no_dcid:
         say(f"Reprocessing task submitted for ID {options.dcid[0]}.")
@@ -146,15 +165,19 @@ def _tell_about_spool(transport: Transport) -> None:
     complain("No Dispatcher is alive on it. Start one: zocalo.service -s Dispatcher")
 
 
-def _drop(configuration: Configuration, headers: dict[str, Any], message: dict[str, Any]) -> Path:
-    """Write the drop file; its path."""
+def _drop_location(configuration: Configuration) -> Path:
     location = configuration.directory("zocalo.go.fallback_location")
     if location is None:
         raise ConfigurationError(
             "There is no place for drop files: set 'zocalo.go.fallback_location' in a storage "
             "section of the site configuration."
         )
-    file = location / str(uuid.uuid4())
+    return location
+
+
+def _drop(configuration: Configuration, headers: dict[str, Any], message: dict[str, Any]) -> Path:
+    """Write the drop file; its path."""
+    file = _drop_location(configuration) / str(uuid.uuid4())
     content = msgspec.json.format(encode({"headers": headers, "message": message}), indent=2)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

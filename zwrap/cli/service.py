@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from zwrap import plugins
-from zwrap.cli.common import add_common_options, configured, reported, say, set_up_logging
+from zwrap.cli.common import add_common_options, configured, parsed, reported, say, set_up_logging
 from zwrap.configuration import Configuration
 from zwrap.errors import PERMANENT, PermanentError, UnknownNameError
 from zwrap.service import Service
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Find the service and run it until it is told to stop."""
     configuration = configured(arguments)
     parser = _parser(configuration)
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     if not options.service:
         parser.error("Please specify a service name with -s.")
     name = matching(options.service, plugins.names(plugins.SERVICES))

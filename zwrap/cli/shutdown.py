@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import Any
 
-from zwrap.cli.common import add_common_options, configured, reported, say
+from zwrap.cli.common import add_common_options, configured, parsed, reported, say
 from zwrap.configuration import Configuration
 from zwrap.transport.connect import connect
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Broadcast one command per host and service."""
     configuration = configured(arguments)
     parser = _parser(configuration)
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     if not options.hosts and not options.service:
         parser.print_help()
         return 1

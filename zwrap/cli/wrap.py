@@ -15,7 +15,7 @@ import argparse
 import faulthandler
 from pathlib import Path
 
-from zwrap.cli.common import add_common_options, configured, reported, set_up_logging
+from zwrap.cli.common import add_common_options, configured, parsed, reported, set_up_logging
 from zwrap.configuration import Configuration
 from zwrap.context import BatchJob
 from zwrap.errors import ConfigurationError
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     faulthandler.enable()
     configuration = configured(arguments)
     parser = _parser(configuration)
-    options = parser.parse_args(arguments)
+    options = parsed(parser, arguments)
     set_up_logging(configuration, options.verbose)
     if not options.wrap:
         sys.stderr.write("A wrapper object must be specified.\n")

@@ -6,7 +6,14 @@ import argparse
 import importlib
 import sys
 
-from zwrap.cli.common import Module, add_common_options, configured, reported, set_up_logging
+from zwrap.cli.common import (
+    Module,
+    add_common_options,
+    configured,
+    parsed,
+    reported,
+    set_up_logging,
+)
 from zwrap.configuration import Configuration
 
 COMMANDS = {
@@ -43,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Carry out one command."""
     configuration = configured(arguments)
     given = sys.argv[1:] if arguments is None else arguments
-    options = _parser(configuration, given).parse_args(given)
+    options = parsed(_parser(configuration, given), given)
     set_up_logging(configuration, 0)
     return _module(options.command).run(configuration, options)
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from zwrap import plugins
 from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.state import default_spool
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
     from zwrap.configuration.merging import Section
@@ -125,6 +126,15 @@ class Configuration:
         """The directory under a storage key; a relative path counts from the site file."""
         value = (self.storage or {}).get(key)
         return self._base / Path(str(value)).expanduser() if value else None
+
+    def for_jobs(self) -> dict[str, str]:
+        """Environment variables that let a job use this very site: file, environment, spool."""
+        told = {"ZWRAP_SPOOL": str(default_spool())}
+        if self.file:
+            told["ZOCALO_CONFIG"] = str(self.file)
+        if len(self._active) == 1:
+            told["ZOCALO_DEFAULT_ENV"] = self._active[0]
+        return told
 
     def resolved(self, name: str) -> Section:
         """One plugin configuration; a file reference is read now."""

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from zwrap.configuration import Configuration
@@ -46,7 +47,8 @@ class Runner(Service):
         """Run the commands of one step, and tell `job_processed`."""
         if envelope is None:
             raise MessageError("Commands are run for a recipe step only.")
-        task = _Task(envelope, token_of(delivery.message))
+        environment = {**os.environ, **self.configuration.for_jobs()}
+        task = _Task(envelope, token_of(delivery.message), environment)
         task.prepare()
         failures: list[str] = []
         timed_out = False
@@ -71,7 +73,8 @@ class Runner(Service):
 class _Task:
     """The commands of one step, ready to run."""
 
-    def __init__(self, envelope: Envelope, token: str) -> None:
+    def __init__(self, envelope: Envelope, token: str, environment: Mapping[str, str]) -> None:
+        self._environment = environment
         where = f"node {envelope.pointer}, parameters"
         parameters = envelope.step.get("parameters")
         if not isinstance(parameters, dict):
@@ -119,7 +122,7 @@ class _Task:
             program = Program(
                 argv,
                 directory=self.directory,
-                environment=os.environ,
+                environment=self._environment,
                 stdout=self.output,
                 stderr=self.output,
             )

@@ -20,7 +20,7 @@ from zwrap.message import token_of
 from zwrap.request import PreparedJob, prepare
 from zwrap.scheduler import Scheduler
 from zwrap.service import Service
-from zwrap.state import default_spool, state_directory
+from zwrap.state import state_directory
 from zwrap.submission import load_scheduler, submit_once
 from zwrap.template import Templates
 from zwrap.transport import Delivery, Transport
@@ -113,16 +113,11 @@ class Renderer:
 
 def job_environment(configuration: Configuration, request: JobRequest) -> dict[str, str]:
     """What a job is told of this site, and nothing else of the submitting host."""
-    told = {
+    return {
         "ZWRAP_TOKEN": request.token,
         "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
-        "ZWRAP_SPOOL": str(default_spool()),
+        **configuration.for_jobs(),
     }
-    if configuration.file:
-        told["ZOCALO_CONFIG"] = str(configuration.file)
-    if len(configuration.active_environments) == 1:
-        told["ZOCALO_DEFAULT_ENV"] = configuration.active_environments[0]
-    return told
 
 
 def own_program(name: str) -> Path:

@@ -56,6 +56,7 @@ class Delivery:
         attempt: int,
         topic: bool,
         reason: str = "",
+        sent_at: float | None = None,
     ) -> None:
         self.message = message
         self.source = source
@@ -65,6 +66,8 @@ class Delivery:
         self.topic = topic
         self.reason = reason
         """Of a dead letter: why it is one."""
+        self.sent_at = sent_at
+        """When it was sent, in seconds since the epoch, where the transport knows."""
         self.settled = topic
         self._transport = transport
 
@@ -121,6 +124,10 @@ class Transport(ABC):
     @abstractmethod
     def waiting(self, queue: str) -> int:
         """Number of messages that wait in `queue`, delayed ones included."""
+
+    @abstractmethod
+    def queues(self) -> dict[str, int]:
+        """All queues, and how many messages wait in each, delayed ones included."""
 
     @abstractmethod
     def dead_letters(self) -> dict[str, int]:

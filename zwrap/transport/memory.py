@@ -139,6 +139,10 @@ class MemoryTransport(Transport):
         del prefetch  # one at a time is within any
         self._dead.append(queue)
 
+    def queues(self) -> dict[str, int]:
+        with self.broker.changed:
+            return {queue: len(waiting) for queue, waiting in sorted(self.broker.queues.items())}
+
     def dead_letters(self) -> dict[str, int]:
         with self.broker.changed:
             return {queue: len(dead) for queue, dead in self.broker.dead_letters.items() if dead}

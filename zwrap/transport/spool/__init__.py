@@ -20,7 +20,7 @@ import msgspec
 
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
-from zwrap.message import Message, Outgoing, decode, identify
+from zwrap.message import UNDECODABLE_HEADER, Message, Outgoing, decode, identify
 from zwrap.state import default_spool
 from zwrap.transport import Delivery, Settlement, Transport, Verb, encoded
 from zwrap.transport.spool.files import make_spool_directory
@@ -184,7 +184,13 @@ class SpoolTransport(Transport):
         self, name: str, queue: SpoolQueue, claimed: Claimed, message: Message, reason: str = ""
     ) -> Delivery:
         delivery = Delivery(
-            self, message, name, attempt=claimed.attempt, topic=False, reason=reason
+            self,
+            message,
+            name,
+            attempt=claimed.attempt,
+            topic=False,
+            reason=reason,
+            sent_at=claimed.sent_at,
         )
         self._held[delivery] = (queue, claimed)
         return delivery
@@ -192,6 +198,9 @@ class SpoolTransport(Transport):
     def _dead_letter(self, name: str, queue: DeadLetters, claimed: Claimed) -> Delivery:
         message = _whatever(claimed, name)
         return self._handed_out(name, queue, claimed, message, queue.reason(claimed))
+
+    def queues(self) -> dict[str, int]:
+        return {place.name: self.queue(place.name).waiting() for place in self._places()}
 
     def dead_letters(self) -> dict[str, int]:
         counts = {
@@ -312,4 +321,4 @@ def _whatever(claimed: Claimed, name: str) -> Message:
         return _message(claimed.content, claimed.is_foreign, identity)
     except MessageError:
         text = claimed.content.decode("utf-8", "replace")
-        return Message(text, {}, identify(text, {}, identity))
+        return Message(text, {UNDECODABLE_HEADER: True}, identify(text, {}, identity))

@@ -65,6 +65,16 @@ class Claimed:
         return Name.parse(self.name).base
 
     @property
+    def sent_at(self) -> float | None:
+        """When the message was made, in seconds since the epoch."""
+        if not self.is_foreign:
+            return int(self.name[:19]) / 1e9 if self.name[:19].isdecimal() else None
+        try:
+            return os.stat(self.path).st_mtime
+        except OSError:
+            return None
+
+    @property
     def is_foreign(self) -> bool:
         """Whether another filer producer wrote it: a bare message without headers."""
         return not self.base.endswith(OWN_SUFFIX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -45,6 +46,17 @@ class DropFiles(SpoolQueue):
     """
 
     places = Places(incoming=".", pending=".pending", tmp=".tmp", errors="errors")
+
+    def names(self) -> list[str]:
+        """Names of the files that wait, oldest first."""
+        return self._names()
+
+    def close(self) -> None:
+        """Leave only drop files behind, as python-zocalo's own tools expect it."""
+        super().close()
+        for name in self.places[1:]:
+            with contextlib.suppress(OSError):  # what is not empty stays
+                (self.path / name).rmdir()
 
     def _names(self) -> list[str]:
         with os.scandir(self._incoming) as entries:

@@ -1,0 +1,100 @@
+"""`zocalo.dlq_reinject`: send exported dead letters back to where they were going."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import select
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from zwrap import deadletters
+from zwrap.cli.common import add_common_options, complain, configured, parsed, reported, say
+from zwrap.configuration import Configuration
+from zwrap.errors import PERMANENT, PermanentError
+from zwrap.message import encode
+from zwrap.transport import Transport
+from zwrap.transport.connect import connect
+
+_PURGED = re.compile(r"^ +(/.*)$")
+"""A line of `dlq_purge` with a file name: two blanks before it, or eight in python-zocalo 1.3+."""
+
+
+def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zocalo.dlq_reinject",
+        description=f"{__doc__} Reads the output of dlq_purge on standard input, too.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("-r", "--remove", action="store_true", help="delete each file when its message was taken")
+    add("-v", "--verbose", action="store_true", help="show the messages")
+    add("-d", "--destination", metavar="QUEUE", help="send them to this queue instead")
+    add("-w", "--wait", type=float, default=0.0, metavar="S", help="seconds between two messages")
+    add("files", nargs="*", type=Path, metavar="FILE", help="exported by dlq_purge")
+    add_common_options(parser, configuration)
+    return parser
+
+
+@reported
+def main(arguments: list[str] | None = None) -> int:
+    """Send each; a bad file is said and does not hold up the others."""
+    configuration = configured(arguments)
+    options = parsed(_parser(configuration), arguments)
+    piped = _piped()
+    if piped:
+        say(f"{len(piped)} filenames read from stdin")
+    files = [*options.files, *piped]
+    if not files:
+        sys.stderr.write("No DLQ message files given.\n")
+        return 1
+    transport = connect(configuration, options.transport)
+    status = 0
+    try:
+        for number, file in enumerate(files):
+            if number and options.wait:
+                time.sleep(options.wait)
+            if not _reinject(file, transport, options):
+                status = PERMANENT
+    finally:
+        transport.close()
+    return status
+
+
+def _piped() -> list[Path]:
+    """File names in what `dlq_purge` printed, if that is piped in here."""
+    try:
+        if sys.stdin.isatty() or not select.select([sys.stdin], [], [], 0.0)[0]:
+            return []
+        return [Path(match[1]) for line in sys.stdin if (match := _PURGED.match(line.rstrip()))]
+    except (OSError, ValueError, AttributeError):  # no standard input
+        return []
+
+
+def _reinject(file: Path, transport: Transport, options: argparse.Namespace) -> bool:
+    if not file.exists():
+        say(f"Ignoring missing file {file}")
+        return True
+    say(f"Parsing message from {file}")
+    try:
+        content = deadletters.read(file)
+        if options.verbose:
+            say(msgspec.json.format(encode(content), indent=2).decode())
+        message = deadletters.reinjected(content, file, options.destination)
+        transport.commit([message])
+        transport.flush()
+    except PermanentError as error:
+        complain(str(error))
+        return False
+    say(f"{'broadcast on' if message.topic else 'sent to'} {message.destination}")
+    if options.remove:
+        file.unlink()
+    say("Done.\n")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""`zocalo.queue_monitor` and `zocalo.status_monitor`: what waits, and who is at work."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from zwrap.cli.common import add_common_options, configured, parsed, reported
+from zwrap.configuration import Configuration
+from zwrap.transport import Transport
+from zwrap.transport.connect import connect
+
+STATUS_TOPIC = "transient.status"
+FORGOTTEN_S = 15.0
+"""Who was not heard of for so long is gone."""
+
+
+def _parser(name: str, purpose: str, configuration: Configuration) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=name, description=purpose, allow_abbrev=False)
+    parser.add_argument("--once", action="store_true", help="print one table, and end")
+    parser.add_argument(
+        "--interval", type=float, default=2.0, metavar="S", help="default %(default)s s"
+    )
+    add_common_options(parser, configuration)
+    return parser
+
+
+def queue_table(transport: Transport) -> Table:
+    """Queues, what waits in them, and their dead letters."""
+    table = Table("queue", "waiting", "dead letters")
+    dead = transport.dead_letters()
+    for queue, waiting in {**dict.fromkeys(dead, 0), **transport.queues()}.items():
+        table.add_row(queue, str(waiting), str(dead.get(queue, 0)))
+    return table
+
+
+class Crowd:
+    """Services and wrappers that were heard of lately."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._heard: dict[str, tuple[float, dict[str, Any]]] = {}
+        transport.subscribe_topic(STATUS_TOPIC)
+
+    def table(self, transport: Transport) -> Table:
+        """One row each."""
+        while said := transport.receive(0):
+            body = said.message.body
+            if isinstance(body, dict) and isinstance(body.get("host"), str):
+                self._heard[body["host"]] = (time.monotonic(), body)
+        table = Table("host", "service or task", "status", "job", "recipe")
+        for host, (heard_at, body) in sorted(self._heard.items()):
+            ended = body.get("status") in (6, 7) and time.monotonic() - heard_at > 2
+            if time.monotonic() - heard_at > FORGOTTEN_S or ended:
+                continue
+            name = body.get("service") or body.get("task")
+            cells = (
+                name,
+                body.get("statustext"),
+                body.get("cluster_JOB_ID"),
+                body.get("recipe_ID"),
+            )
+            table.add_row(host, *(str(cell) if cell is not None else "" for cell in cells))
+        return table
+
+
+def _watch(options: argparse.Namespace, table: Callable[[], Table]) -> int:
+    console = Console()
+    if options.once:
+        console.print(table())
+        return 0
+    try:
+        with Live(table(), console=console, auto_refresh=False) as live:
+            while True:
+                time.sleep(options.interval)
+                live.update(table(), refresh=True)
+    except KeyboardInterrupt:
+        return 0
+
+
+@reported
+def queue_monitor(arguments: list[str] | None = None) -> int:
+    """Show the queues until Ctrl+C."""
+    configuration = configured(arguments)
+    parser = _parser("zocalo.queue_monitor", "Show queues and their dead letters.", configuration)
+    options = parsed(parser, arguments)
+    transport = connect(configuration, options.transport)
+    return _watch(options, lambda: queue_table(transport))
+
+
+@reported
+def status_monitor(arguments: list[str] | None = None) -> int:
+    """Show who is at work until Ctrl+C."""
+    configuration = configured(arguments)
+    parser = _parser("zocalo.status_monitor", "Show services and wrappers at work.", configuration)
+    options = parsed(parser, arguments)
+    transport = connect(configuration, options.transport)
+    crowd = Crowd(transport)
+    return _watch(options, lambda: crowd.table(transport))
+
+
+if __name__ == "__main__":
+    sys.exit(queue_monitor())

@@ -1,0 +1,135 @@
+"""`zocalo.pickup`: send the requests that zocalo.go had to write to drop files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from zwrap import mover
+from zwrap.cli.common import add_common_options, configured, parsed, reported, say
+from zwrap.cli.go import QUEUE
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError, MessageError, TransportError
+from zwrap.message import ID_HEADER, Outgoing, child_id, decode, encode
+from zwrap.transport import Transport
+from zwrap.transport.connect import connect
+from zwrap.transport.spool.queue import Claimed
+from zwrap.transport.spool.views import DropFiles
+
+UNFINISHED_S = 10.0
+"""A file that cannot be read and is younger may still be being written."""
+
+
+def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="zocalo.pickup", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add(
+        "-d", "--delay", type=float, default=2, metavar="S",
+        help="seconds between two messages, default %(default)s",
+    )  # fmt: skip
+    add(
+        "-w", "--wait", type=float, default=60, metavar="S",
+        help="seconds to wait at first, default %(default)s",
+    )  # fmt: skip
+    add("-v", "--verbose", action="store_true", help="show the messages")
+    add_common_options(parser, configuration)
+    return parser
+
+
+@reported
+def main(arguments: list[str] | None = None) -> int:
+    """Claim each file before it is sent, so that two of these never send it twice."""
+    configuration = configured(arguments)
+    options = parsed(_parser(configuration), arguments)
+    location = configuration.directory("zocalo.go.fallback_location")
+    if location is None:
+        raise ConfigurationError(
+            "There is no place of drop files: set 'zocalo.go.fallback_location' in a storage "
+            "section of the site configuration."
+        )
+    try:
+        drops = DropFiles(location, limit=0)
+        drops.recover()
+        count = drops.waiting()
+    except (OSError, TransportError):
+        sys.stderr.write("This program is only available to privileged users\n")
+        return 1
+    say(f"Found {count} files")
+    if not count:
+        drops.close()
+        return 0
+    if options.wait:
+        say(f"Waiting {options.wait:g} seconds")
+        time.sleep(options.wait)
+    say(f"Connecting to {options.transport}...")
+    try:
+        transport = connect(configuration, options.transport)
+        try:
+            return _send_all(drops, transport, options)
+        finally:
+            transport.close()
+    finally:
+        drops.close()
+
+
+def _send_all(drops: DropFiles, transport: Transport, options: argparse.Namespace) -> int:
+    names = drops.names()
+    sent = bad = 0
+    for name in names:
+        claimed = drops.claim_where(lambda each, name=name: str(each) == name)  # type: ignore[misc]
+        if claimed is None:
+            continue  # another pickup has it
+        if _unfinished(claimed):
+            drops.release(claimed, counted=False)
+            continue
+        if sent and options.delay:
+            time.sleep(options.delay)
+        message = mover.deliver_claimed(drops, claimed, transport, request)
+        if message is None:
+            bad += 1
+            continue
+        if options.verbose:
+            say(msgspec.json.format(encode(message.message), indent=2).decode())
+        sent += 1
+        say(_told(Path(drops.path, name), message))
+        say(f"Done ({sent} of {len(names)})")
+    return 100 if bad else 0
+
+
+def request(claimed: Claimed) -> Outgoing:
+    """The request in a drop file; MessageError says why there is none."""
+    content = decode(claimed.content, "drop file")
+    if not isinstance(content, dict) or "message" not in content:
+        raise MessageError('The drop file is not {"headers": ..., "message": ...}.')
+    headers = content.get("headers") or {}
+    if not isinstance(headers, dict):
+        raise MessageError("Key 'headers' of the drop file must be an object.")
+    return Outgoing(
+        QUEUE, content["message"], {ID_HEADER: child_id("drop", claimed.base), **headers}
+    )
+
+
+def _unfinished(claimed: Claimed) -> bool:
+    """Whether a file may still be being written: python-zocalo does not write it in one step."""
+    try:
+        request(claimed)
+    except MessageError:
+        return time.time() - (claimed.sent_at or 0.0) < UNFINISHED_S
+    return False
+
+
+def _told(file: Path, message: Outgoing) -> str:
+    body = message.message if isinstance(message.message, Mapping) else {}
+    recipes = body.get("recipes") or []
+    names = ",".join(map(str, recipes)) if isinstance(recipes, list) else str(recipes)
+    host = message.headers.get("zocalo.go.host")
+    return f"Sending {file} from host {host} with recipes {names}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

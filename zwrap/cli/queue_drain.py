@@ -1,0 +1,130 @@
+"""`zocalo.queue_drain`: move messages from one queue to another, one at a time."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from zwrap import mover
+from zwrap.cli.common import add_common_options, configured, parsed, reported, say
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import PermanentError
+from zwrap.transport import Delivery, Transport
+from zwrap.transport.connect import connect
+
+
+def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zocalo.queue_drain", description=__doc__, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("SOURCE", help="queue to take messages from")
+    add("DEST", help="queue to send them to; '.': where its recipe says each was going")
+    add(
+        "--wait", type=float, default=5, metavar="S",
+        help="seconds between two messages, default %(default)s",
+    )  # fmt: skip
+    add(
+        "--stop", type=float, default=60, metavar="S",
+        help="stop when nothing came for so many seconds, default %(default)s; 0: never",
+    )  # fmt: skip
+    add_common_options(parser, configuration)
+    return parser
+
+
+@reported
+def main(arguments: list[str] | None = None) -> int:
+    """Move until nothing comes any more."""
+    configuration = configured(arguments)
+    options = parsed(_parser(configuration), arguments)
+    transport = connect(configuration, options.transport)
+    say(f"Reading messages from {options.SOURCE}")
+    automatic = options.DEST == "."
+    place = "automatically determined destinations" if automatic else options.DEST
+    say(f"Writing messages to {place}")
+    transport.subscribe(options.SOURCE)
+    try:
+        return _Drain(transport, options).run()
+    finally:
+        transport.close()
+
+
+class _Drain:
+    """Counts what was moved."""
+
+    def __init__(self, transport: Transport, options: argparse.Namespace) -> None:
+        self._transport = transport
+        self._options = options
+        self._count = 0
+        self._began = self._last = time.monotonic()
+
+    def run(self) -> int:
+        """Move; 1 if it was interrupted or does not know where to."""
+        stop_s = self._options.stop or float("inf")
+        try:
+            while (left_s := self._last + stop_s - time.monotonic()) > 0:
+                delivery = self._transport.receive(min(left_s, 60.0))
+                if delivery and not self._move(delivery):
+                    sys.stderr.write("Could not determine target queue for message\n")
+                    return 1
+        except KeyboardInterrupt:
+            sys.stderr.write(
+                f"\nCancelling, {self._count} message(s) drained, "
+                "0 message(s) unprocessed in memory\n"
+            )
+            return 1
+        idle_s = time.monotonic() - self._last
+        say(f"{self._count} message(s) drained, no message seen for {idle_s:.1f} seconds")
+        return 0
+
+    def _move(self, delivery: Delivery) -> bool:
+        say()
+        if delivery.sent_at is not None:
+            moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(delivery.sent_at))
+            say(f"Message date: {moment}")
+        target = self._target(delivery)
+        if target is None:
+            delivery.retry(counted=False)
+            return False
+        mover.forward(delivery, target, self._transport)
+        self._count += 1
+        elapsed_s = time.monotonic() - self._began
+        say(f"{self._count:4d} message(s) drained in {elapsed_s:.1f} seconds")
+        time.sleep(self._options.wait)
+        self._last = time.monotonic()
+        return True
+
+    def _target(self, delivery: Delivery) -> str | None:
+        """The queue to send a message to, and on the way say what the message is."""
+        given = None if self._options.DEST == "." else str(self._options.DEST)
+        step: Mapping[str, Any] = {}
+        if delivery.message.is_recipe:
+            try:
+                envelope = Envelope.from_body(delivery.message.body)
+            except PermanentError:
+                return given
+            say(f"Recipe ID:    {envelope.recipe_id}")
+            step = envelope.step
+            if given is None and step.get("queue"):
+                given = str(step["queue"])
+                say(f"Target Queue: {given}")
+        if given == "cluster.submission":
+            _say_cluster(step.get("parameters"))
+        return given
+
+
+def _say_cluster(parameters: Any) -> None:
+    if not isinstance(parameters, Mapping):
+        return
+    if parameters.get("cluster_project"):
+        say(f"Beamline {str(parameters['cluster_project']).upper()}")
+    if parameters.get("workingdir"):
+        say(f"Working directory {parameters['workingdir']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
