@@ -6,7 +6,37 @@ The way of the data, one module per station::
                                                                                             |
   next step <- transport <- envelope <- program <- wrapper (heartbeat, limits) <------------'
 
-Each module on this way names its station in the first line of its docstring.
+Each module on this way names its station in the first line of its docstring. What programs of a
+site import is offered here, too, and loaded when it is asked for (docs/zocalo.md).
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 __version__ = "0.1.0"
+
+_OFFERED = {
+    "BaseWrapper": "zwrap.wrapper.base",
+    "Configuration": "zwrap.configuration",
+    "ConfigurationError": "zwrap.errors",
+    "RabbitMQAPI": "zwrap.rabbitmqapi",
+    "create_parent_symlink": "zwrap.links",
+    "extended_status_dictionary": "zwrap.context",
+    "hash_password": "zwrap.rabbitmqapi",
+    "http_api_request": "zwrap.rabbitmqapi",
+}
+"""Name to the module in which it lives."""
+
+
+def __getattr__(name: str) -> Any:
+    module = _OFFERED.get(name)
+    if module is None:
+        raise AttributeError(f"module 'zwrap' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(module), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OFFERED})

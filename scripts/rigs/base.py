@@ -1,0 +1,159 @@
+"""What all rigs share: a directory, a process in it, and the packages behind it."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class RigError(Exception):
+    """A rig cannot be brought up; the message says what to do."""
+
+
+class Rig(ABC):
+    """A server in a directory. Subclasses say how it is prepared, started and asked."""
+
+    package: str
+    """Debian package."""
+    needs: str
+    """A file of the package."""
+    start_s = 60.0
+    stop_s = 30.0
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @abstractmethod
+    def prepare(self) -> dict[str, Any]:
+        """Write configuration files; how to reach the server."""
+
+    @abstractmethod
+    def command(self) -> tuple[list[str], dict[str, str]]:
+        """Command line and environment of the server."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether clients are served."""
+
+    def clean(self) -> None:  # noqa: B027  (most servers leave nothing)
+        """End what the server leaves behind."""
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.directory / "connection.json").read_text())
+        return content
+
+    def up(self) -> None:
+        if self.runs():
+            return
+        self.install()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if not (self.directory / "connection.json").exists():
+            content = json.dumps(self.prepare(), indent=1)
+            (self.directory / "connection.json").write_text(content + "\n")
+        argv, environment = self.command()
+        with (self.directory / "server.log").open("ab") as log:
+            process = subprocess.Popen(
+                argv,
+                env=environment,
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        (self.directory / "pid").write_text(f"{process.pid}\n")
+        deadline = time.monotonic() + self.start_s
+        while not self.answers():
+            if process.poll() is not None or time.monotonic() > deadline:
+                end = (self.directory / "server.log").read_text(errors="replace")[-2000:]
+                self.down()
+                raise RigError(f"it did not come up; the end of its log:\n{end}")
+            time.sleep(0.2)
+
+    def down(self) -> None:
+        pid = self.pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+            deadline = time.monotonic() + self.stop_s
+            while self.pid() is not None:
+                if time.monotonic() > deadline:
+                    os.kill(pid, signal.SIGKILL)
+                time.sleep(0.1)
+        self.clean()
+        (self.directory / "pid").unlink(missing_ok=True)
+
+    def pid(self) -> int | None:
+        """The server's process, if it lives."""
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int((self.directory / "pid").read_text())
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return None if state == "Z" else pid
+        return None
+
+    def runs(self) -> bool:
+        return self.pid() is not None and self.answers()
+
+    def status(self) -> str:
+        if self.pid() is None:
+            return "down"
+        state = "up" if self.answers() else "started, but it does not answer"
+        return f"{state}; {self.directory / 'connection.json'} says how to reach it"
+
+    def install(self) -> None:
+        if Path(self.needs).exists():
+            return
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise RigError(
+                f"{self.needs} is missing. On Debian 12, as root: apt-get install {self.package}"
+            )
+        with nothing_started():
+            for arguments in (
+                ["update"],
+                ["install", "-y", "--no-install-recommends", self.package],
+            ):
+                done = subprocess.run(
+                    ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600", *arguments],
+                    env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if done.returncode:
+                    raise RigError(f"apt-get {arguments[0]} failed: {done.stderr[-1000:]}")
+
+
+@contextlib.contextmanager
+def nothing_started() -> Iterator[None]:
+    """While this lasts, Debian starts no server that it installs (policy-rc.d)."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink(missing_ok=True)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback address that nobody uses now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
