@@ -111,7 +111,7 @@ def test_while_the_transport_is_away_go_writes_a_drop_file(site: Site) -> None:
     assert done.returncode == 0, done.stderr
     dropped = json.loads(file.read_text())
     assert dropped["message"] == {"recipes": ["a"], "parameters": {}}
-    assert set(dropped["headers"]) == {"zocalo.go.user", "zocalo.go.host"}
+    assert set(dropped["headers"]) == {"zocalo.go.user", "zocalo.go.host", "zwrap-id"}
     assert file.read_text().startswith('{\n  "headers": {')
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -108,3 +109,24 @@ def test_a_file_that_is_no_data_is_a_failure_that_says_so(dials: Dials) -> None:
     status, sent = dials.run("dials.estimate_resolution", files="no.mtz")
     assert status == 1
     assert "stderr says: " in sent["failure"][0]
+
+
+def test_a_real_traceback_ends_in_its_last_line(dials: Dials, elsewhere: Path) -> None:
+    """dials.merge fails on a data set this small."""
+    for name in ("integrated.expt", "integrated.refl"):
+        shutil.copyfile(elsewhere / "dials_input/quartz" / name, dials.working / name)
+    status, sent = dials.run(
+        "dials.scale", experiments="integrated.expt", reflections="integrated.refl"
+    )
+    assert status == 0, sent
+    status, sent = dials.run("command", command=["dials.merge", "scaled.expt", "scaled.refl"])
+    assert status == 1
+    assert re.search(r"exited with status 1, its last words: \w*Error", sent["failure"][0]), sent
+
+
+def test_xtriage_on_an_ambiguous_file_says_sorry(dials: Dials) -> None:
+    merged = UNMERGED.with_name("cm0001v1_xinsu1_scaled.mtz")
+    status, sent = dials.run("command", command=["phenix.xtriage", str(merged)])
+    assert status == 1
+    assert "its last words: " in sent["failure"][0]
+    assert "Sorry: Multiple equally suitable arrays" in (dials.working / "command.err").read_text()

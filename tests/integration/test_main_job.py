@@ -56,7 +56,8 @@ def test_the_demo_recipe_gives_the_values_of_the_real_program(site: Site) -> Non
         "zocalo.go", "-n", "-r", "insulin", "-s", f"workingdir={work}", "-s", f"gemmi={gemmi}",
         "-s", f"unmerged={unmerged}", "-s", f"merged={DATA / 'cm0001v1_xinsu1_scaled.mtz'}",
     )  # fmt: skip
-    assert (sent.returncode, sent.stdout) == (0, "Running recipes ['insulin']\n\nSubmitted.\n")
+    printed = "Running recipes ['insulin']\nwithout specified data collection.\n\nSubmitted.\n"
+    assert (sent.returncode, sent.stdout) == (0, printed)
     succeeded = site.take("demo.succeeded", 5, seconds=90)
     assert sorted(body["recipe-path"][-1] for body in succeeded) == [1, 2, 3, 4, 6]
     paths = {tuple(body["recipe-path"]) for body in succeeded}

@@ -260,7 +260,14 @@ def test_real_runs_of_xia2_03(xia2: Xia2, elsewhere: Path, tmp_path: Path) -> No
     status, log = xia2.run(good)
     assert status == 0, log
     [ispyb] = xia2.sent("ispyb")
-    assert ispyb["ispyb_command_list"][0]["spacegroup"] == "C 2 2 21"
+    autoproc, scaling, integration = ispyb["ispyb_command_list"]
+    assert autoproc["spacegroup"] == "C 2 2 21"
+    assert scaling["overall"]["r_merge"] == 0.073
+    assert integration["end_image_no"] == 1800, "from ispyb.xml"
+    (good / "ispyb.xml").unlink()
+    assert xia2.run(good)[0] == 0
+    kinds = [c["ispyb_command"] for c in xia2.sent("ispyb")[0]["ispyb_command_list"]]
+    assert kinds == ["write_autoproc", "insert_scaling"], "from xia2.txt"
     assert xia2.run(bad)[0] == 1
     [failure] = xia2.sent("failure")
     assert 'xia2.txt says: Status: error "error in indexing"' in failure

@@ -288,6 +288,42 @@ def test_a_newer_xia2_without_xia2_json_has_no_results(saved: Path) -> None:
         parse("xia2", failed, {})
 
 
+def test_the_xml_says_what_xia2_json_says() -> None:
+    oracle = json.loads((RUN / "zocalo_object.json").read_text())
+    found = parse("ispyb-xml", RUN / "ispyb.xml", {})["ispyb_command_list"]
+    autoproc, scaling, integration = found
+    assert autoproc["spacegroup"] == oracle["refined_results"]["spacegroup"]
+    for shell, values in oracle["scaling_statistics"].items():
+        assert scaling[shell] == pytest.approx(values, rel=1e-9)
+    del integration["ispyb_command"], integration["scaling_id"]
+    assert integration == pytest.approx(oracle["integrations"][0], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("<AutoProcContainer>", "<Other>"), "is not valid XML: mismatched tag"),
+        (("AutoProcScalingContainer>", "Container>"), "holds no element AutoProcScalingContainer"),
+        (("<spaceGroup>I 2 3<", "<spaceGroup><"), "nothing in element spaceGroup of AutoProc"),
+        (("outerShell", "outer"), "holds no AutoProcScalingStatistics of outerShell"),
+        (("<startImageNumber>1<", "<startImageNumber>one<"), "'one' in element startImageNumber"),
+    ],
+)
+def test_what_cannot_be_read_of_the_xml_is_named(
+    tmp_path: Path, change: tuple[str, str], complaint: str
+) -> None:
+    text = (RUN / "ispyb.xml").read_text()
+    assert change[0] in text
+    (tmp_path / "ispyb.xml").write_text(text.replace(*change))
+    with pytest.raises(ProgramError, match=complaint):
+        parse("ispyb-xml", tmp_path / "ispyb.xml", {})
+
+
+def test_the_xml_of_a_newer_xia2_does_not_stand_in_for_its_xia2_json() -> None:
+    with pytest.raises(ProgramError, match=r"xia2 3\.12\.0, which left no xia2\.json"):
+        parse("xia2", RUN / "ispyb.xml", {"log": RUN / "xia2.txt"})
+
+
 def test_the_printed_table_says_what_xia2_json_says() -> None:
     printed = parse("merging-statistics", RUN / "xia2.txt", {})
     exact = commands(RUN)[1]
@@ -304,6 +340,21 @@ def test_the_real_run_of_xia2_03(elsewhere: Path) -> None:
     assert scaling["overall"]["r_merge"] == 0.073
     assert scaling["innerShell"]["cc_anom"] == -0.144
     assert scaling["outerShell"]["n_tot_unique_obs"] == 1115
+
+
+def test_real_xml_of_other_programs(elsewhere: Path) -> None:
+    old = parse("ispyb-xml", elsewhere / "xia2/BAZ2BA_x839/3daii-run/ispyb.xml", {})
+    _, scaling, integration = old["ispyb_command_list"]
+    assert scaling["overall"]["n_tot_obs"] == 99053
+    assert (integration["end_image_no"], integration["refined_xbeam"]) == (1800, 144.42152)
+    for name in ("autoPROC", "autoPROC_staraniso"):
+        file = elsewhere / f"autoPROC/AutoProcessingWrappers/{name}.xml"
+        commands_ = parse("ispyb-xml", file, {})["ispyb_command_list"]
+        assert {c["ispyb_command"] for c in commands_} == {
+            "write_autoproc", "insert_scaling", "upsert_integration",
+        }  # fmt: skip
+    edna = parse("ispyb-xml", elsewhere / "edna/autoproc_data.xml", {})["ispyb_command_list"]
+    assert edna[0]["spacegroup"] == "I 2 3"
 
 
 def test_real_tables_of_other_ages(elsewhere: Path) -> None:
@@ -327,19 +378,18 @@ def test_the_real_result_of_fast_dp(elsewhere: Path) -> None:
 
 # -- bad text --------------------------------------------------------------------------------
 
-DOCUMENTS = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(
-            ["_crystals", "_scaler", "_scalr_cell", "_scalr_statistics", "_wavelengths", "xtriage",
-             "_scalr_likely_spacegroups", "scaling_statistics", "unit_cell", "refined_beam", "x"]
-        ),
-        inner,
-        max_size=5,
-    ),
-    max_leaves=30,
+KEYS = (
+    "_crystals", "_scaler", "_scalr_cell", "_scalr_statistics", "_wavelengths", "xtriage",
+    "_scalr_likely_spacegroups", "scaling_statistics", "unit_cell", "refined_beam", "x",
 )  # fmt: skip
+
+
+def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+DOCUMENTS = st.recursive(LEAVES, containers, max_leaves=30)
 OPTIONS = {"regex": {"pattern": "(?P<a>x)"}, "table": {"header": "x"}}
 
 
@@ -361,7 +411,7 @@ bad = settings(
 
 
 @pytest.mark.parametrize("parser", PARSERS)
-@pytest.mark.parametrize("suffix", [".json", ".txt"])
+@pytest.mark.parametrize("suffix", [".json", ".txt", ".xml"])
 @bad
 @given(
     content=st.binary(max_size=200)
@@ -394,6 +444,8 @@ def test_no_parser_raises_on_a_damaged_real_file(
     damaged = text[:where] + junk + text[where + 3 : len(text) - cut]
     outcome(tmp_path, "xia2", damaged, ".txt")
     outcome(tmp_path, "merging-statistics", damaged, ".txt")
+    xml = (RUN / "ispyb.xml").read_bytes()
+    outcome(tmp_path, "ispyb-xml", xml[:where] + junk + xml[where + 3 : len(xml) - cut], ".xml")
     outcome(tmp_path, "xia2", (RUN / "xia2.json").read_bytes()[: where * 20], ".json")
 
 

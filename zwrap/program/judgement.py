@@ -54,13 +54,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 def failures(definition: Definition, run: Run) -> list[str]:
     """One sentence for each success rule that does not hold; empty for a success."""
+    said = [
+        f"{rule.file} says: {found}"
+        for rule in definition.success.no_text
+        if (found := _search(rule, run))
+    ]
     return [
-        *_exit_failures(definition, run),
-        *(
-            f"{rule.file} says: {found}"
-            for rule in definition.success.no_text
-            if (found := _search(rule, run))
-        ),
+        *_exit_failures(definition, run, quote=not said),
+        *said,
         *_file_failures(definition, run),
         *(
             f"{rule.file} does not hold the expected {rule.pattern!r}"
@@ -70,13 +71,21 @@ def failures(definition: Definition, run: Run) -> list[str]:
     ]
 
 
-def _exit_failures(definition: Definition, run: Run) -> Iterator[str]:
+def _exit_failures(definition: Definition, run: Run, *, quote: bool) -> Iterator[str]:
     accepted = definition.success.exit_status
     if accepted and run.exit_status not in accepted:
         if run.exit_status < 0:
             yield f"it was killed by signal {-run.exit_status}"
         else:
-            yield f"it exited with status {run.exit_status}"
+            words = _last_words(run) if quote else ""
+            yield f"it exited with status {run.exit_status}{words}"
+
+
+def _last_words(run: Run) -> str:
+    """The last line that the program wrote on stderr, which most often says why it failed."""
+    lines = _text(run.stderr)[-2000:].split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f", its last words: {last[:300]}" if last else ""
 
 
 def _file_failures(definition: Definition, run: Run) -> Iterator[str]:

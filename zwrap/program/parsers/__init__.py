@@ -22,6 +22,7 @@ PARSERS = {
     "table": "generic:parse_table",
     "text": "generic:parse_text",
     "fast_dp": "fast_dp:ispyb_commands",
+    "ispyb-xml": "ispyb_xml:ispyb_commands",
     "merging-statistics": "merging:merging_statistics",
     "xia2": "xia2:ispyb_commands",
     "gemmi-column-statistics": "gemmi:column_statistics",

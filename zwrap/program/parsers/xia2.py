@@ -10,6 +10,7 @@ from typing import Any
 
 from zwrap.errors import ProgramError
 from zwrap.program.ispyb import Scaling, Solution, cell, command_list, refined
+from zwrap.program.parsers import ispyb_xml
 from zwrap.program.parsers.document import Place, read_document
 from zwrap.program.parsers.generic import read
 from zwrap.program.parsers.geometry import detector_distance_and_beam
@@ -17,12 +18,16 @@ from zwrap.program.parsers.merging import in_ispyb_names, table
 
 
 def ispyb_commands(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Commands for ISPyB from xia2.json, or from the xia2.txt of xia2 0.3.
+    """Commands for ISPyB from xia2.json; of xia2 0.3 from its ispyb.xml, or else its xia2.txt.
 
-    Option `report` is the xia2-report.json, whose xtriage entries become program messages.
-    Each crystal has its own solution, each wavelength its own scaling.
+    Each crystal has its own solution, each wavelength its own scaling. Option `log` is the
+    xia2.txt, option `report` the xia2-report.json, whose xtriage entries become program messages.
     """
-    found = solutions(path) if path.suffix == ".json" else printed_solutions(path)
+    if path.suffix == ".json":
+        found = solutions(path)
+    else:
+        check_age(options.get("log") or path)
+        found = [ispyb_xml.solution(path)] if path.suffix == ".xml" else printed_solutions(path)
     report = options.get("report")
     return command_list(found, xtriage(report) if report else [])
 
@@ -137,16 +142,17 @@ def xtriage(report: Path) -> list[dict[str, Any]]:
     return [] if entries is None else [dict(entry.as_(dict)) for entry in entries.entries()]
 
 
-def printed_solutions(path: Path) -> list[Solution]:
-    """What the xia2.txt of xia2 0.3 says: one solution, a scaling for each wavelength.
-
-    ProgramError for a newer xia2, which must have left a xia2.json.
-    """
-    text = read(path)
-    version = re.search(r"^XIA2 (\S+)", text, re.MULTILINE)
+def check_age(log: Path) -> None:
+    """ProgramError for an xia2 newer than 0.3, which must have left a xia2.json."""
+    version = re.search(r"^XIA2 (\S+)", read(log), re.MULTILINE)
     if not version or not version[1].startswith("0.3"):
         which = f"xia2 {version[1]}" if version else "a program that does not say its version"
-        raise ProgramError(f"{path} was written by {which}, which left no xia2.json.")
+        raise ProgramError(f"{log} was written by {which}, which left no xia2.json.")
+
+
+def printed_solutions(path: Path) -> list[Solution]:
+    """What the xia2.txt of xia2 0.3 says: one solution, a scaling for each wavelength."""
+    text = read(path)
     lines = text.splitlines()
     tables = [
         table(lines[number + 1 :])
