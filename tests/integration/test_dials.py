@@ -88,6 +88,10 @@ def test_symmetry_scaling_and_resolution_of_real_data(dials: Dials, elsewhere: P
     assert status == 0, "its exit status is 1 although it succeeded"
     assert 0.5 < sent["resolution"][0]["cc_half"] < 0.65
 
+    status, sent = dials.run("command", command=["dials.merge", "scaled.expt", "scaled.refl"])
+    assert status == 1, "it fails on a data set this small, with a real traceback"
+    assert re.search(r"exited with status 1, its last words: \w*Error", sent["failure"][0]), sent
+
 
 def test_estimate_resolution_succeeds_with_exit_status_1(dials: Dials) -> None:
     status, sent = dials.run("dials.estimate_resolution", files=str(UNMERGED))
@@ -109,19 +113,6 @@ def test_a_file_that_is_no_data_is_a_failure_that_says_so(dials: Dials) -> None:
     status, sent = dials.run("dials.estimate_resolution", files="no.mtz")
     assert status == 1
     assert "stderr says: " in sent["failure"][0]
-
-
-def test_a_real_traceback_ends_in_its_last_line(dials: Dials, elsewhere: Path) -> None:
-    """dials.merge fails on a data set this small."""
-    for name in ("integrated.expt", "integrated.refl"):
-        shutil.copyfile(elsewhere / "dials_input/quartz" / name, dials.working / name)
-    status, sent = dials.run(
-        "dials.scale", experiments="integrated.expt", reflections="integrated.refl"
-    )
-    assert status == 0, sent
-    status, sent = dials.run("command", command=["dials.merge", "scaled.expt", "scaled.refl"])
-    assert status == 1
-    assert re.search(r"exited with status 1, its last words: \w*Error", sent["failure"][0]), sent
 
 
 def test_xtriage_on_an_ambiguous_file_says_sorry(dials: Dials) -> None:
