@@ -331,6 +331,11 @@ def test_purging_one_queue_leaves_the_others(manual: Manual) -> None:
     assert manual.take("third") == [""], "an empty message is a message"
 
 
+def test_purging_a_queue_that_does_not_exist_makes_none(manual: Manual) -> None:
+    assert manual.shell("zocalo.dlq_purge nosuch") == "Found 0 DLQ messages in nosuch\nDone.\n"
+    assert manual.transport().queues() == {}
+
+
 def test_a_killed_purge_loses_no_dead_letter_and_revives_none(manual: Manual) -> None:
     transport = manual.transport()
     transport.subscribe("q")

@@ -393,7 +393,7 @@ DOCUMENTS = st.recursive(LEAVES, containers, max_leaves=30)
 OPTIONS = {"regex": {"pattern": "(?P<a>x)"}, "table": {"header": "x"}}
 
 
-def outcome(tmp_path: Path, parser: str, content: bytes, suffix: str) -> None:
+def check_outcome(tmp_path: Path, parser: str, content: bytes, suffix: str) -> None:
     """A parser reads, or says what it could not read of which file; it raises nothing else."""
     file = tmp_path / f"file{suffix}"
     file.write_bytes(content)
@@ -420,19 +420,19 @@ bad = settings(
 def test_no_parser_raises_on_any_bytes(
     tmp_path: Path, parser: str, suffix: str, content: bytes
 ) -> None:
-    outcome(tmp_path, parser, content, suffix)
+    check_outcome(tmp_path, parser, content, suffix)
 
 
 @pytest.mark.parametrize("parser", ["xia2", "fast_dp", "json"])
 @bad
 @given(document=DOCUMENTS)
 def test_no_parser_raises_on_any_json(tmp_path: Path, parser: str, document: Any) -> None:
-    outcome(tmp_path, parser, json.dumps(document).encode(), ".json")
+    check_outcome(tmp_path, parser, json.dumps(document).encode(), ".json")
 
 
 @pytest.mark.parametrize("parser", ["xia2", "fast_dp", "json"])
 def test_no_parser_raises_on_nesting_without_end(tmp_path: Path, parser: str) -> None:
-    outcome(tmp_path, parser, b"[" * 100_000, ".json")
+    check_outcome(tmp_path, parser, b"[" * 100_000, ".json")
 
 
 @bad
@@ -442,11 +442,13 @@ def test_no_parser_raises_on_a_damaged_real_file(
 ) -> None:
     text = (RUN / "xia2.txt").read_bytes().replace(b"XIA2 3.12.0", b"XIA2 0.3.6")
     damaged = text[:where] + junk + text[where + 3 : len(text) - cut]
-    outcome(tmp_path, "xia2", damaged, ".txt")
-    outcome(tmp_path, "merging-statistics", damaged, ".txt")
+    check_outcome(tmp_path, "xia2", damaged, ".txt")
+    check_outcome(tmp_path, "merging-statistics", damaged, ".txt")
     xml = (RUN / "ispyb.xml").read_bytes()
-    outcome(tmp_path, "ispyb-xml", xml[:where] + junk + xml[where + 3 : len(xml) - cut], ".xml")
-    outcome(tmp_path, "xia2", (RUN / "xia2.json").read_bytes()[: where * 20], ".json")
+    check_outcome(
+        tmp_path, "ispyb-xml", xml[:where] + junk + xml[where + 3 : len(xml) - cut], ".xml"
+    )
+    check_outcome(tmp_path, "xia2", (RUN / "xia2.json").read_bytes()[: where * 20], ".json")
 
 
 def test_statistics_of_any_shape_do_not_raise(tmp_path: Path) -> None:
@@ -462,6 +464,6 @@ def test_statistics_of_any_shape_do_not_raise(tmp_path: Path) -> None:
             integrater["_intgr_dname"] = dname
 
         directory = changed(tmp_path, change)
-        outcome(tmp_path, "xia2", (directory / "xia2.json").read_bytes(), ".json")
+        check_outcome(tmp_path, "xia2", (directory / "xia2.json").read_bytes(), ".json")
 
     check()

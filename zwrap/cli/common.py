@@ -52,6 +52,24 @@ def reported(main: Main) -> Callable[..., int]:
     return wrapper
 
 
+Declare = Callable[[argparse.ArgumentParser], None]
+Run = Callable[[Configuration, argparse.Namespace], int]
+
+
+def program(name: str, purpose: str | None, declare: Declare, run: Run) -> Callable[..., int]:
+    """The main function of a command: its own options, then those of every Zocalo command."""
+
+    @reported
+    def main(arguments: list[str] | None = None) -> int:
+        configuration = configured(arguments)
+        parser = argparse.ArgumentParser(prog=name, description=purpose, allow_abbrev=False)
+        declare(parser)
+        add_common_options(parser, configuration)
+        return run(configuration, parsed(parser, arguments))
+
+    return main
+
+
 def complain(text: str) -> None:
     """One line on standard error, with the name of the program."""
     program = os.path.basename(sys.argv[0] or "zwrap")

@@ -5,27 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 
-from zwrap.cli.common import add_common_options, configured, parsed, reported, say
+from zwrap.cli.common import program, say
 from zwrap.configuration import Configuration
 from zwrap.transport.connect import connect
 
 
-def _parser(configuration: Configuration) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="zocalo.dlq_check", description=__doc__, allow_abbrev=False
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
     parser.add_argument(
         "-n", "--namespace", default="", metavar="NS", help="look at queues of this namespace only"
     )
-    add_common_options(parser, configuration)
-    return parser
 
 
-@reported
-def main(arguments: list[str] | None = None) -> int:
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Count them by queue; 1 if there is any."""
-    configuration = configured(arguments)
-    options = parsed(_parser(configuration), arguments)
     transport = connect(configuration, options.transport)
     prefix = f"{options.namespace}." if options.namespace else ""
     counts = {
@@ -42,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     say("No DLQ messages found")
     return 0
 
+
+main = program("zocalo.dlq_check", __doc__, declare, run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from zwrap import deadletters
-from zwrap.cli.common import add_common_options, configured, parsed, reported, say
+from zwrap.cli.common import program, say
 from zwrap.configuration import Configuration
 from zwrap.transport import Transport
 from zwrap.transport.connect import connect
@@ -17,38 +17,34 @@ FIRST_WAIT_S, WAIT_S = 3.0, 0.1
 """So long nothing may come, at first and later, until that was all."""
 
 
-def _parser(configuration: Configuration, location: Path) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="zocalo.dlq_purge", description=__doc__, allow_abbrev=False
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
     add = parser.add_argument
     add("--wait", type=float, metavar="S", help="wait this many seconds for further messages")
     add(
-        "--location", "--output-directory", type=Path, default=location, metavar="DIR",
-        help="where to write the files, default %(default)s",
+        "--location", "--output-directory", type=Path, metavar="DIR",
+        help="where to write the files; default: storage key zocalo.dlq.purge_location, else DLQ",
     )  # fmt: skip
     add(
         "queues", nargs="*", metavar="QUEUE",
         help="whose dead letters, with or without 'dlq.'; default: of all queues",
     )  # fmt: skip
-    add_common_options(parser, configuration)
-    return parser
 
 
-@reported
-def main(arguments: list[str] | None = None) -> int:
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Export; each dead letter is forgotten only when its file is safe."""
-    configuration = configured(arguments)
-    location = configuration.directory("zocalo.dlq.purge_location") or Path("DLQ")
-    options = parsed(_parser(configuration, location), arguments)
     transport = connect(configuration, options.transport)
+    configured = configuration.directory("zocalo.dlq.purge_location")
+    location = options.location or configured or Path("DLQ")
     counts = transport.dead_letters()
+    known = {*counts, *transport.queues()}
     queues = [deadletters.queue_name(name) for name in options.queues] or list(counts)
     try:
         for queue in queues:
             say(f"Found {counts.get(queue, 0)} DLQ messages in {queue}")
-            transport.subscribe_dead_letters(queue)
-        _export(transport, options.location.absolute(), options.wait, any(counts.values()))
+            if queue in known:  # a name that is none must not become one
+                transport.subscribe_dead_letters(queue)
+        _export(transport, location.absolute(), options.wait, any(counts.values()))
     finally:
         transport.close()
     say("Done.")
@@ -66,6 +62,8 @@ def _export(transport: Transport, location: Path, wait_s: float | None, expected
         delivery.ack()
         patience_s = WAIT_S if wait_s is None else wait_s
 
+
+main = program("zocalo.dlq_purge", __doc__, declare, run)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from zwrap import deadletters
-from zwrap.cli.common import add_common_options, complain, configured, parsed, reported, say
+from zwrap.cli.common import complain, program, say
 from zwrap.configuration import Configuration
 from zwrap.errors import PERMANENT, PermanentError
 from zwrap.message import encode
@@ -23,27 +23,18 @@ _PURGED = re.compile(r"^ +(/.*)$")
 """A line of `dlq_purge` with a file name: two blanks before it, or eight in python-zocalo 1.3+."""
 
 
-def _parser(configuration: Configuration) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="zocalo.dlq_reinject",
-        description=f"{__doc__} Reads the output of dlq_purge on standard input, too.",
-        allow_abbrev=False,
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
     add = parser.add_argument
     add("-r", "--remove", action="store_true", help="delete each file when its message was taken")
     add("-v", "--verbose", action="store_true", help="show the messages")
     add("-d", "--destination", metavar="QUEUE", help="send them to this queue instead")
     add("-w", "--wait", type=float, default=0.0, metavar="S", help="seconds between two messages")
     add("files", nargs="*", type=Path, metavar="FILE", help="exported by dlq_purge")
-    add_common_options(parser, configuration)
-    return parser
 
 
-@reported
-def main(arguments: list[str] | None = None) -> int:
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Send each; a bad file is said and does not hold up the others."""
-    configuration = configured(arguments)
-    options = parsed(_parser(configuration), arguments)
     piped = _piped()
     if piped:
         say(f"{len(piped)} filenames read from stdin")
@@ -95,6 +86,13 @@ def _reinject(file: Path, transport: Transport, options: argparse.Namespace) -> 
     say("Done.\n")
     return True
 
+
+main = program(
+    "zocalo.dlq_reinject",
+    f"{__doc__} Reads the output of dlq_purge on standard input, too.",
+    declare,
+    run,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

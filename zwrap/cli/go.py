@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from zwrap.cli.common import add_common_options, complain, configured, parsed, reported, say
+from zwrap.cli.common import complain, program, say
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, TransportError
 from zwrap.files import write_atomically
@@ -24,8 +24,8 @@ from zwrap.transport.connect import EMBEDDED, connect, transport_class
 QUEUE = "processing_recipe"
 
 
-def _parser(configuration: Configuration) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="zocalo.go", description=__doc__, allow_abbrev=False)
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
     parser.add_argument("dcid", nargs="*", help="data collection ID")
     add = parser.add_argument
     add(
@@ -39,15 +39,10 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     add("-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="recipe parameter")
     add("-v", "--verbose", action="store_true", help="show the message")
     add("--dry-run", action="store_true", help="send nothing")
-    add_common_options(parser, configuration)
-    return parser
 
 
-@reported
-def main(arguments: list[str] | None = None) -> int:
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Check the request, then send it or write it to a drop file."""
-    configuration = configured(arguments)
-    options = parsed(_parser(configuration), arguments)
     complaint = _complaint(options)
     if complaint:
         sys.stderr.write(f"{complaint}\n")
@@ -188,6 +183,8 @@ def _drop(configuration: Configuration, headers: dict[str, Any], message: dict[s
         ) from None
     return file
 
+
+main = program("zocalo.go", __doc__, declare, run)
 
 if __name__ == "__main__":
     sys.exit(main())

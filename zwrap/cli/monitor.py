@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from zwrap.cli.common import add_common_options, configured, parsed, reported
+from zwrap.cli.common import program
 from zwrap.configuration import Configuration
 from zwrap.transport import Transport
 from zwrap.transport.connect import connect
@@ -22,14 +22,12 @@ FORGOTTEN_S = 15.0
 """Who was not heard of for so long is gone."""
 
 
-def _parser(name: str, purpose: str, configuration: Configuration) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=name, description=purpose, allow_abbrev=False)
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
     parser.add_argument("--once", action="store_true", help="print one table, and end")
     parser.add_argument(
         "--interval", type=float, default=2.0, metavar="S", help="default %(default)s s"
     )
-    add_common_options(parser, configuration)
-    return parser
 
 
 def queue_table(transport: Transport) -> Table:
@@ -49,9 +47,9 @@ class Crowd:
         self._heard: dict[str, tuple[float, dict[str, Any]]] = {}
         transport.subscribe_topic(STATUS_TOPIC)
 
-    def table(self, transport: Transport) -> Table:
+    def table(self) -> Table:
         """One row each."""
-        while said := transport.receive(0):
+        while said := self._transport.receive(0):
             body = said.message.body
             if isinstance(body, dict) and isinstance(body.get("host"), str):
                 self._heard[body["host"]] = (time.monotonic(), body)
@@ -85,26 +83,21 @@ def _watch(options: argparse.Namespace, table: Callable[[], Table]) -> int:
         return 0
 
 
-@reported
-def queue_monitor(arguments: list[str] | None = None) -> int:
-    """Show the queues until Ctrl+C."""
-    configuration = configured(arguments)
-    parser = _parser("zocalo.queue_monitor", "Show queues and their dead letters.", configuration)
-    options = parsed(parser, arguments)
+def _show_queues(configuration: Configuration, options: argparse.Namespace) -> int:
     transport = connect(configuration, options.transport)
     return _watch(options, lambda: queue_table(transport))
 
 
-@reported
-def status_monitor(arguments: list[str] | None = None) -> int:
-    """Show who is at work until Ctrl+C."""
-    configuration = configured(arguments)
-    parser = _parser("zocalo.status_monitor", "Show services and wrappers at work.", configuration)
-    options = parsed(parser, arguments)
-    transport = connect(configuration, options.transport)
-    crowd = Crowd(transport)
-    return _watch(options, lambda: crowd.table(transport))
+def _show_crowd(configuration: Configuration, options: argparse.Namespace) -> int:
+    return _watch(options, Crowd(connect(configuration, options.transport)).table)
 
+
+queue_monitor = program(
+    "zocalo.queue_monitor", "Show queues and their dead letters.", declare, _show_queues
+)
+status_monitor = program(
+    "zocalo.status_monitor", "Show services and wrappers at work.", declare, _show_crowd
+)
 
 if __name__ == "__main__":
     sys.exit(queue_monitor())

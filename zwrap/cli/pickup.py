@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from zwrap import mover
-from zwrap.cli.common import add_common_options, configured, parsed, reported, say
+from zwrap.cli.common import program, say
 from zwrap.cli.go import QUEUE
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
@@ -25,8 +25,8 @@ UNFINISHED_S = 10.0
 """A file that cannot be read and is younger may still be being written."""
 
 
-def _parser(configuration: Configuration) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="zocalo.pickup", description=__doc__, allow_abbrev=False)
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
     add = parser.add_argument
     add(
         "-d", "--delay", type=float, default=2, metavar="S",
@@ -37,15 +37,10 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
         help="seconds to wait at first, default %(default)s",
     )  # fmt: skip
     add("-v", "--verbose", action="store_true", help="show the messages")
-    add_common_options(parser, configuration)
-    return parser
 
 
-@reported
-def main(arguments: list[str] | None = None) -> int:
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Claim each file before it is sent, so that two of these never send it twice."""
-    configuration = configured(arguments)
-    options = parsed(_parser(configuration), arguments)
     location = configuration.directory("zocalo.go.fallback_location")
     if location is None:
         raise ConfigurationError(
@@ -130,6 +125,8 @@ def _told(file: Path, message: Outgoing) -> str:
     host = message.headers.get("zocalo.go.host")
     return f"Sending {file} from host {host} with recipes {names}"
 
+
+main = program("zocalo.pickup", __doc__, declare, run)
 
 if __name__ == "__main__":
     sys.exit(main())

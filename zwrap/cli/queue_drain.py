@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from zwrap import mover
-from zwrap.cli.common import add_common_options, configured, parsed, reported, say
+from zwrap.cli.common import program, say
 from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
 from zwrap.errors import PermanentError
@@ -17,10 +17,8 @@ from zwrap.transport import Delivery, Transport
 from zwrap.transport.connect import connect
 
 
-def _parser(configuration: Configuration) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="zocalo.queue_drain", description=__doc__, allow_abbrev=False
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
     add = parser.add_argument
     add("SOURCE", help="queue to take messages from")
     add("DEST", help="queue to send them to; '.': where its recipe says each was going")
@@ -32,15 +30,10 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
         "--stop", type=float, default=60, metavar="S",
         help="stop when nothing came for so many seconds, default %(default)s; 0: never",
     )  # fmt: skip
-    add_common_options(parser, configuration)
-    return parser
 
 
-@reported
-def main(arguments: list[str] | None = None) -> int:
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Move until nothing comes any more."""
-    configuration = configured(arguments)
-    options = parsed(_parser(configuration), arguments)
     transport = connect(configuration, options.transport)
     say(f"Reading messages from {options.SOURCE}")
     automatic = options.DEST == "."
@@ -125,6 +118,8 @@ def _say_cluster(parameters: Any) -> None:
     if parameters.get("workingdir"):
         say(f"Working directory {parameters['workingdir']}")
 
+
+main = program("zocalo.queue_drain", __doc__, declare, run)
 
 if __name__ == "__main__":
     sys.exit(main())

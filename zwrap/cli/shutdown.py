@@ -7,34 +7,27 @@ import socket
 import sys
 from typing import Any
 
-from zwrap.cli.common import add_common_options, configured, parsed, reported, say
+from zwrap.cli.common import program, say
 from zwrap.configuration import Configuration
 from zwrap.transport.connect import connect
 
 TOPIC = "command"
 
 
-def _parser(configuration: Configuration) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="zocalo.shutdown", description=__doc__, allow_abbrev=False
-    )
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.set_defaults(print_help=parser.print_help)
     parser.add_argument("hosts", nargs="*", metavar="HOST", help="one instance: hostname.pid")
     parser.add_argument(
         "-s", "--service", action="append", default=[], metavar="SVC",
         help="all instances of this service; 'none': instances without one",
     )  # fmt: skip
-    add_common_options(parser, configuration)
-    return parser
 
 
-@reported
-def main(arguments: list[str] | None = None) -> int:
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Broadcast one command per host and service."""
-    configuration = configured(arguments)
-    parser = _parser(configuration)
-    options = parsed(parser, arguments)
     if not options.hosts and not options.service:
-        parser.print_help()
+        options.print_help()
         return 1
     transport = connect(configuration, options.transport)
     for host in options.hosts:
@@ -60,6 +53,8 @@ def qualified(host: str) -> str:
         return host
     return ".".join([*reversed(domain), host])
 
+
+main = program("zocalo.shutdown", __doc__, declare, run)
 
 if __name__ == "__main__":
     sys.exit(main())

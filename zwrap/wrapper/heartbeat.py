@@ -61,6 +61,8 @@ class Heartbeat:
         self.pid: int | None = None
         self.log: Path | None = None
         self.progress: Progress | None = None
+        self._read: str | None = None
+        """The progress that was read last; its line may have left the tail since."""
         self.usage = Usage()
         self._program = program
         self._began = time.monotonic()
@@ -85,8 +87,9 @@ class Heartbeat:
         if self.log:
             lines = tail(self.log)
             body["tail"] = lines
-            if progress := read_progress(self.progress, lines):
-                body["progress"] = progress
+            self._read = read_progress(self.progress, lines) or self._read
+            if self._read:
+                body["progress"] = self._read
         return body
 
 
@@ -106,5 +109,5 @@ def read_progress(progress: Progress | None, lines: list[str]) -> str | None:
     """Groups of the last match of the definition's progress pattern."""
     if progress is None:
         return None
-    matches = list(re.finditer(progress.pattern, "\n".join(lines)))
+    matches = list(re.finditer(progress.pattern, "\n".join(lines), re.MULTILINE))
     return "/".join(filter(None, matches[-1].groups())) or matches[-1][0] if matches else None

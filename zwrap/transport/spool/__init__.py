@@ -20,9 +20,10 @@ import msgspec
 
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
-from zwrap.message import UNDECODABLE_HEADER, Message, Outgoing, decode, identify
+from zwrap.message import Message, Outgoing
 from zwrap.state import default_spool
 from zwrap.transport import Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport.spool.content import read_message, read_whatever
 from zwrap.transport.spool.files import make_spool_directory
 from zwrap.transport.spool.owner import RENEW_S
 from zwrap.transport.spool.queue import Claimed, SpoolQueue
@@ -146,7 +147,7 @@ class SpoolTransport(Transport):
             for topic in self._listening:
                 for content in self._topics[topic].hear():
                     with contextlib.suppress(MessageError):
-                        message = _message(content, foreign=False, name="")
+                        message = read_message(content, foreign=False, name="")
                         self._heard.append(Delivery(self, message, topic, attempt=1, topic=True))
         return self._heard.pop(0) if self._heard else None
 
@@ -170,7 +171,7 @@ class SpoolTransport(Transport):
             if isinstance(queue, DeadLetters):
                 return self._dead_letter(subscription.name, queue, claimed)
             try:
-                message = _message(
+                message = read_message(
                     claimed.content, claimed.is_foreign, f"{subscription.name}/{claimed.base}"
                 )
             except MessageError as error:
@@ -196,7 +197,7 @@ class SpoolTransport(Transport):
         return delivery
 
     def _dead_letter(self, name: str, queue: DeadLetters, claimed: Claimed) -> Delivery:
-        message = _whatever(claimed, name)
+        message = read_whatever(claimed, name)
         return self._handed_out(name, queue, claimed, message, queue.reason(claimed))
 
     def queues(self) -> dict[str, int]:
@@ -223,7 +224,7 @@ class SpoolTransport(Transport):
                     claimed = queue.claim_where(lambda name: name.attempt > limit)
                     if claimed is None:
                         break
-                    message = _whatever(claimed, place.name)
+                    message = read_whatever(claimed, place.name)
                     delivery = self._handed_out(place.name, queue, claimed, message)
                 yield delivery
 
@@ -289,36 +290,3 @@ def checked_name(name: str) -> str:
             "without '/' and not beginning with '.'."
         )
     return name
-
-
-class _File(msgspec.Struct):
-    message: Any
-    headers: dict[str, Any] = {}
-
-
-_decoder = msgspec.json.Decoder(_File)
-
-
-def _message(content: bytes, foreign: bool, name: str) -> Message:
-    """The message in a file; `name` identifies a file without an id."""
-    if foreign:
-        body = decode(content)
-        return Message(body, {}, identify(body, {}, name))
-    try:
-        file = _decoder.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        decode(content)  # says what is wrong when it is no JSON at all
-        raise MessageError(
-            f'The file is not {{"headers": ..., "message": ...}}: {error}.'
-        ) from None
-    return Message(file.message, file.headers, identify(file.message, file.headers, name))
-
-
-def _whatever(claimed: Claimed, name: str) -> Message:
-    """The message in a file if it can be read, else its text as the body; never an error."""
-    identity = f"{name}/{claimed.base}"
-    try:
-        return _message(claimed.content, claimed.is_foreign, identity)
-    except MessageError:
-        text = claimed.content.decode("utf-8", "replace")
-        return Message(text, {UNDECODABLE_HEADER: True}, identify(text, {}, identity))
