@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,10 @@ def test_logging_is_set_up_and_its_verbosity_only_rises(
         ("[]", "'version: 1' is missing"),
         ("version: 2", "key 'version' is 2; the number 1 is expected"),
         ("version: '1'", "key 'version' is '1'; the number 1 is expected"),
+        (
+            "version: 1\nx:\n\ty: 1",
+            "line 3, is not valid YAML: .*a tab, say: YAML is indented with blanks only",
+        ),
         (
             "version: 1\nx: {y",
             "the configuration, line 3, is not valid YAML: did not find expected ',' or '}'",
@@ -401,5 +406,6 @@ def test_the_merged_configuration_is_shown_with_origins_and_without_secrets(
     line = next(line for line in text.splitlines() if line.startswith("  a: 2"))
     assert line.endswith(f"# {tmp_path}/one.yml:4")
     assert f"# {tmp_path}/secrets.yml:3" in text
+    assert re.search(rf"  default: \[st, nested\] +# {tmp_path}/main.yml:13, active\n", text)
     assert "gone.yml cannot be read" in text
     assert "# storage, as default merges it:" in text

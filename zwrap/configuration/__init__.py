@@ -42,6 +42,8 @@ class Configuration:
         """Plugin configurations by name, included files merged."""
         self.environment_members: dict[str, list[str]] = {}
         """Environment to the names of its sections, in the order of their activation."""
+        self.environment_origins: dict[str, str] = {}
+        """Environment to file and line."""
         self._base = file.parent if file else Path.cwd()
         self._plugins: dict[str, Any] = {}
         self._active: list[str] = []
@@ -72,6 +74,9 @@ class Configuration:
         everything = merged(source)
         configuration = cls(everything.sections, file)
         configuration.environment_members = resolve_environments(everything)
+        configuration.environment_origins = {
+            name: source.origin("environments", name) for name, source in everything.origins.items()
+        }
         return configuration
 
     @property

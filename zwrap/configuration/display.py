@@ -26,8 +26,9 @@ def lines(configuration: Configuration) -> Iterator[str]:
     if configuration.environment_members:
         yield "environments:"
     for name, members in sorted(configuration.environment_members.items()):
-        active = "active" if name in configuration.active_environments else ""
-        yield _line(1, name, _printed(members), active)
+        active = ", active" if name in configuration.active_environments else ""
+        origin = configuration.environment_origins[name] + active
+        yield _line(1, name, _printed(members), origin)
     for name, section in configuration.sections.items():
         yield f"{name}:"
         yield from _section(configuration, name, section)

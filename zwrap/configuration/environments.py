@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from zwrap.configuration.merging import RESERVED, Merged
@@ -14,9 +14,9 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
 
     Groups count alphabetically, the group ``plugins`` last. A text is an alias; aliases chain.
     """
-    data, place = merged.environments, merged.origins
+    data, place = merged.environments, merged.place
     environments = {
-        name: _flattened(value, place[name])
+        name: _flattened(value, place(name))
         for name, value in data.items()
         if not isinstance(value, str)
     }
@@ -24,10 +24,10 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
         for member in members:
             if member in RESERVED:
                 raise ConfigurationError(
-                    f"{place[name]} names {member!r}, which is no section but reserved."
+                    f"{place(name)} names {member!r}, which is no section but reserved."
                 )
             if member not in merged.sections:
-                raise UnknownNameError("section", member, merged.sections, place[name])
+                raise UnknownNameError("section", member, merged.sections, place(name))
     aliases = {name: value for name, value in data.items() if isinstance(value, str)}
     for name in aliases:
         environments[name] = environments[_target(name, aliases, set(environments), place)]
@@ -57,7 +57,7 @@ def _flattened(value: Any, where: str) -> list[str]:
 
 
 def _target(
-    name: str, aliases: Mapping[str, str], known: set[str], place: Mapping[str, str]
+    name: str, aliases: Mapping[str, str], known: set[str], place: Callable[[str], str]
 ) -> str:
     """The environment that an alias ends at."""
     route = [name]
@@ -65,8 +65,8 @@ def _target(
         following = aliases[route[-1]]
         if following in route:
             circle = " -> ".join([*route, following])
-            raise ConfigurationError(f"{place[name]} is an alias of itself: {circle}.")
+            raise ConfigurationError(f"{place(name)} is an alias of itself: {circle}.")
         if following not in aliases and following not in known:
-            raise UnknownNameError("environment", following, {*known, *aliases}, place[route[-1]])
+            raise UnknownNameError("environment", following, {*known, *aliases}, place(route[-1]))
         route.append(following)
     return route[-1]

@@ -44,8 +44,12 @@ class Merged(msgspec.Struct):
     sections: dict[str, Section] = {}
     environments: dict[str, Any] = {}
     """Alias (text), or group to list of section names."""
-    origins: dict[str, str] = {}
-    """Place of each environment."""
+    origins: dict[str, Source] = {}
+    """The text that each environment was last defined in."""
+
+    def place(self, environment: str) -> str:
+        """File, line and key of an environment, for a sentence to begin with."""
+        return self.origins[environment].place("environments", environment)
 
 
 def merged(source: Source) -> Merged:
@@ -116,7 +120,7 @@ def _merge_environments(source: Source, result: Merged) -> None:
         if isinstance(groups, dict) and isinstance(before, dict):
             groups = _joined(before, groups)
         result.environments[key] = groups
-        result.origins[key] = source.place("environments", key)
+        result.origins[key] = source
 
 
 def _joined(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

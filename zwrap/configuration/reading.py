@@ -68,10 +68,10 @@ def read_text(text: str, label: str, base: Path) -> Source:
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         where = f"{label}, line {mark.line + 1}," if mark else label
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigurationError(
-            f"{where} is not valid YAML: {' '.join(problem.split())}."
-        ) from None
+        problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+        if "cannot start any token" in problem:
+            problem += " (a tab, say: YAML is indented with blanks only)"
+        raise ConfigurationError(f"{where} is not valid YAML: {problem}.") from None
     return Source(label, base, data, lines)
 
 
