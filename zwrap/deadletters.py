@@ -29,6 +29,9 @@ from zwrap.mover import TRANSPORT_HEADERS
 from zwrap.transport import Delivery
 
 REASON_HEADER = "dlq-reason"
+_OF_DEATH = ("x-death", "x-first-death", "x-delivery-count", "dlqDelivery", REASON_HEADER)
+"""What the headers begin with that tell how a message died; its next life has its own."""
+
 _PREFIX = re.compile(r"^dlq\.", re.IGNORECASE)
 
 
@@ -108,7 +111,7 @@ def reinjected(content: Mapping[str, Any], file: Path, destination: str | None) 
     kept = {
         key: value
         for key, value in header.items()
-        if key not in TRANSPORT_HEADERS and key not in ("x-death", REASON_HEADER)
+        if key not in TRANSPORT_HEADERS and not key.startswith(_OF_DEATH)
     }
     identity = header.get(ID_HEADER) or header.get("message-id")
     topic, name = _destination(header, file)

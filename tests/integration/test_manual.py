@@ -392,7 +392,10 @@ def test_dead_letters_exported_by_the_originals(
     manual: Manual, header: dict[str, Any], queue: str
 ) -> None:
     file = manual.work / "msg"
-    own = {"workflows-recipe": "True", "subscription": "1", "site": "kept", **header}
+    own = {
+        "workflows-recipe": "True", "subscription": "1", "site": "kept",
+        "x-first-death-queue": "q", "x-delivery-count": 3, **header,
+    }  # fmt: skip
     file.write_text(json.dumps({"exported": {}, "header": own, "message": {"m": 1}}))
     manual.shell(f"zocalo.dlq_reinject {file}")
     transport = manual.transport()

@@ -406,6 +406,6 @@ def test_the_merged_configuration_is_shown_with_origins_and_without_secrets(
     line = next(line for line in text.splitlines() if line.startswith("  a: 2"))
     assert line.endswith(f"# {tmp_path}/one.yml:4")
     assert f"# {tmp_path}/secrets.yml:3" in text
-    assert re.search(rf"  default: \[st, nested\] +# {tmp_path}/main.yml:13, active\n", text)
+    assert re.search(rf"  default: \[st, nested\] +# {tmp_path}/main.yml:\d+, active\n", text)
     assert "gone.yml cannot be read" in text
     assert "# storage, as default merges it:" in text
