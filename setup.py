@@ -36,6 +36,7 @@ setup(
         "graypy>=2.1",
         "httpx>=0.25",
         "msgspec>=0.18",
+        "pika>=1.2",
         "psutil>=5.9",
         "rich>=13",
     ],

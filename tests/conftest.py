@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,3 +45,18 @@ def elsewhere() -> Path:
             pytest.fail(missing)
         pytest.skip(missing)
     return directory
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """How to reach a real RabbitMQ, which lives as long as the tests."""
+    rig = [str(TESTS.parent / "scripts" / "rig"), "rabbitmq"]
+    directory = tmp_path_factory.mktemp("rabbitmq")
+    started = subprocess.run(
+        [sys.executable, *rig, "up", "--directory", str(directory)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if started.returncode:
+        pytest.fail(started.stderr)
+    yield json.loads((directory / "connection.json").read_text())
+    subprocess.run([sys.executable, *rig, "down", "--directory", str(directory)], check=True)

@@ -20,7 +20,10 @@ DISPATCHER_FILTERS = "zocalo.services.dispatcher.filters"
 
 OWN: dict[str, dict[str, str]] = {
     SCHEDULERS: {"local": "zwrap_schedulers.local:Local"},
-    TRANSPORTS: {"SpoolTransport": "zwrap.transport.spool:SpoolTransport"},
+    TRANSPORTS: {
+        "PikaTransport": "zwrap.transport.rabbitmq:RabbitMQTransport",
+        "SpoolTransport": "zwrap.transport.spool:SpoolTransport",
+    },
     SERVICES: {
         "Dispatcher": "zwrap.service.dispatcher:Dispatcher",
         "JSONLines": "zwrap.service.jsonlines:JSONLines",

@@ -132,18 +132,3 @@ def wait_until() -> Callable[..., Any]:
         return result
 
     return wait
-
-
-@pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """How to reach a real RabbitMQ, which lives as long as the tests."""
-    rig = [str(Path(__file__).parents[2] / "scripts" / "rig"), "rabbitmq"]
-    directory = tmp_path_factory.mktemp("rabbitmq")
-    started = subprocess.run(
-        [sys.executable, *rig, "up", "--directory", str(directory)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if started.returncode:
-        pytest.fail(started.stderr)
-    yield json.loads((directory / "connection.json").read_text())
-    subprocess.run([sys.executable, *rig, "down", "--directory", str(directory)], check=True)

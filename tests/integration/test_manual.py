@@ -219,8 +219,8 @@ def test_two_pickups_never_send_a_request_twice(manual: Manual) -> None:
     line = "zocalo.pickup -w 0 -d 0"
     processes = [manual.start("bash", "-c", line, cwd=manual.work) for _ in range(3)]
     for process in processes:
-        process.communicate(timeout=60)
-        assert process.returncode == 0
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
     bodies = manual.take("processing_recipe", 60)
     assert sorted(int(body["recipes"][0]) for body in bodies) == list(range(60))
     assert manual.transport().waiting("processing_recipe") == 0

@@ -65,7 +65,7 @@ def program(name: str, purpose: str | None, declare: Declare, run: Run) -> Calla
         parser = argparse.ArgumentParser(prog=name, description=purpose, allow_abbrev=False)
         declare(parser)
         add_common_options(parser, configuration)
-        return run(configuration, parsed(parser, arguments))
+        return run(configuration, parsed(parser, arguments, configuration))
 
     return main
 
@@ -129,13 +129,25 @@ TRANSPORT_OPTIONS = {
 """Options of python-workflows, by the transport that they are for."""
 
 
-def parsed(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; what has no effect on the chosen transport is said."""
+def parsed(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    configuration: Configuration,
+) -> argparse.Namespace:
+    """The options; those for the chosen transport go into the configuration.
+
+    What has no effect on the chosen transport is said.
+    """
     options = parser.parse_args(arguments)
     for kind, names in TRANSPORT_OPTIONS.items():
         for name in names:
-            given = getattr(options, name[2:].replace("-", "_")) is not None
-            if given and options.transport != kind:
+            given = getattr(options, name[2:].replace("-", "_"))
+            if given is None:
+                continue
+            if options.transport == kind:
+                key = name.rpartition("-")[2]
+                configuration.options.setdefault(kind, {})[key] = given
+            else:
                 complain(f"{name} has no effect: the transport is {options.transport}.")
     return options
 

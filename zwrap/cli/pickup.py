@@ -47,13 +47,11 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             "There is no place of drop files: set 'zocalo.go.fallback_location' in a storage "
             "section of the site configuration."
         )
-    try:
-        drops = DropFiles(location, limit=0)
-        drops.recover()
-        count = drops.waiting()
-    except (OSError, TransportError):
+    drops = _opened(location)
+    if drops is None:
         sys.stderr.write("This program is only available to privileged users\n")
         return 1
+    count = drops.waiting()
     say(f"Found {count} files")
     if not count:
         drops.close()
@@ -70,6 +68,18 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             transport.close()
     finally:
         drops.close()
+
+
+def _opened(location: Path) -> DropFiles | None:
+    """The drop files; None if they are not ours to take."""
+    for _ in range(5):  # another pickup that ends just then clears its directories away
+        try:
+            drops = DropFiles(location, limit=0)
+            drops.recover()
+            return drops
+        except (OSError, TransportError):
+            time.sleep(0.05)
+    return None
 
 
 def _send_all(drops: DropFiles, transport: Transport, options: argparse.Namespace) -> int:

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Find the service and run it until it is told to stop."""
     configuration = configured(arguments)
     parser = _parser(configuration)
-    options = parsed(parser, arguments)
+    options = parsed(parser, arguments, configuration)
     if not options.service:
         parser.error("Please specify a service name with -s.")
     name = matching(options.service, plugins.names(plugins.SERVICES))

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     faulthandler.enable()
     configuration = configured(arguments)
     parser = _parser(configuration)
-    options = parsed(parser, arguments)
+    options = parsed(parser, arguments, configuration)
     set_up_logging(configuration, options.verbose)
     if not options.wrap:
         sys.stderr.write("A wrapper object must be specified.\n")

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Carry out one command."""
     configuration = configured(arguments)
     given = sys.argv[1:] if arguments is None else arguments
-    options = parsed(_parser(configuration, given), given)
+    options = parsed(_parser(configuration, given), given, configuration)
     set_up_logging(configuration, 0)
     return _module(options.command).run(configuration, options)
 

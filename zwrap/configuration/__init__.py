@@ -44,6 +44,8 @@ class Configuration:
         """Environment to the names of its sections, in the order of their activation."""
         self.environment_origins: dict[str, str] = {}
         """Environment to file and line."""
+        self.options: dict[str, dict[str, str]] = {}
+        """Transport to what the command line says about it; goes before the file."""
         self._base = file.parent if file else Path.cwd()
         self._plugins: dict[str, Any] = {}
         self._active: list[str] = []

@@ -238,11 +238,22 @@ class Transport(ABC):
                     if delivery not in lost:
                         self._settle(delivery, Settlement(Verb.RETRY, counted=False))
                 return
-            if messages:
-                self._publish([message.with_id(new_id()) for message in messages])
+            self._carry_out([message.with_id(new_id()) for message in messages], queued, settlement)
             for delivery in queued:
                 delivery.settled = True
-                self._settle(delivery, settlement)
+
+    def _carry_out(
+        self,
+        messages: Sequence[Outgoing],
+        deliveries: Sequence[Delivery],
+        settlement: Settlement,
+    ) -> None:
+        """Send, then settle; a transport that pipelines returns before that is done."""
+        if messages:
+            self._publish(messages)
+        for delivery in deliveries:
+            delivery.settled = True
+            self._settle(delivery, settlement)
 
 
 def encoded(message: Outgoing, content: JSON) -> bytes:

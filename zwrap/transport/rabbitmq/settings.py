@@ -1,0 +1,143 @@
+"""Where RabbitMQ is: from plugin `pika`, RABBITMQ_URL, or options of the command line."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+import pika
+
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError
+
+PORT, TLS_PORT = 5672, 5671
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses and credentials of one RabbitMQ cluster."""
+
+    addresses: tuple[tuple[str, int], ...] = (("localhost", PORT),)
+    username: str = "guest"
+    password: str = "guest"  # noqa: S105  (RabbitMQ's own default)
+    vhost: str = "/"
+    heartbeat_s: int | None = None
+    """None: what the server suggests (60 s)."""
+    tls: bool = False
+    ca_file: str | None = None
+    declare: str | None = None
+    """Type of queues that are made when they are missing; None: they are an error."""
+
+    def parameters(self, host: str, port: int) -> pika.ConnectionParameters:
+        """What pika needs to connect to one of the addresses."""
+        options: dict[str, Any] = {}
+        if self.tls:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            options["ssl_options"] = pika.SSLOptions(context, host)
+        return pika.ConnectionParameters(
+            host=host,
+            port=port,
+            virtual_host=self.vhost,
+            credentials=pika.PlainCredentials(self.username, self.password),
+            heartbeat=self.heartbeat_s,
+            socket_timeout=5,
+            stack_timeout=10,
+            client_properties={"product": "zwrap"},
+            **options,
+        )
+
+
+def server_from(configuration: Configuration) -> Server:
+    """The configured server: options go before RABBITMQ_URL, and that before plugin `pika`."""
+    values: dict[str, Any] = dict(configuration.pika or {})
+    values.pop("plugin", None)
+    if url := os.environ.get("RABBITMQ_URL"):
+        values.update(from_url(url))
+    given = configuration.options.get("PikaTransport", {})
+    if given.get("conf"):
+        values.update(from_file(Path(given["conf"])))
+    names = {"user": "username", "pass": "password"}
+    values.update({names.get(key, key): value for key, value in given.items() if key != "conf"})
+    return server(values)
+
+
+def server(values: Mapping[str, Any]) -> Server:
+    """Typed settings; ConfigurationError names what is wrong."""
+    rest = dict(values)
+    tls = bool(rest.get("tls"))
+    hosts = _listed(rest.pop("host", "localhost"))
+    ports = _listed(rest.pop("port", TLS_PORT if tls else PORT))
+    if len(ports) == 1:
+        ports *= len(hosts)
+    if len(ports) != len(hosts):
+        raise ConfigurationError(
+            f"RabbitMQ has {len(hosts)} hosts and {len(ports)} ports; one port, or one for each "
+            "host, is expected."
+        )
+    for port in ports:
+        if not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ConfigurationError(
+                f"RabbitMQ's port is {port!r}; a number up to 65535 is expected."
+            )
+    addresses = tuple((host, int(port)) for host, port in zip(hosts, ports, strict=True))
+    known = set(Server.__struct_fields__) - {"addresses"}
+    try:
+        chosen = {key: value for key, value in rest.items() if key in known}
+        return msgspec.convert({**chosen, "addresses": addresses}, Server, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"The settings of RabbitMQ are not usable: {error}.") from None
+
+
+def _listed(value: Any) -> list[str]:
+    return [entry.strip() for entry in str(value).split(",") if entry.strip()]
+
+
+def from_url(url: str) -> dict[str, Any]:
+    """Settings in a URL: ``amqp[s]://user:password@host:port/vhost?heartbeat=30``.
+
+    Form: www.rabbitmq.com/uri-spec.html. The password is never repeated in a complaint.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError("RABBITMQ_URL is no URL: its port is no number.") from None
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise ConfigurationError(
+            "RABBITMQ_URL is not usable; amqp://user:password@host:port/vhost is expected."
+        )
+    values: dict[str, Any] = {"host": parts.hostname, "tls": parts.scheme == "amqps"}
+    if port is not None:
+        values["port"] = port
+    if parts.username:
+        values["username"] = unquote(parts.username)
+    if parts.password:
+        values["password"] = unquote(parts.password)
+    if len(parts.path) > 1:
+        values["vhost"] = unquote(parts.path[1:])
+    if heartbeat := parse_qs(parts.query).get("heartbeat"):
+        values["heartbeat_s"] = heartbeat[-1]
+    return values
+
+
+def from_file(path: Path) -> dict[str, Any]:
+    """Settings in an INI file, section ``[rabbit]`` (python-workflows) or ``[rabbitmq]``."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with path.open(encoding="utf-8") as file:
+            parser.read_file(file)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path} is no INI file: {' '.join(str(error).split())}."
+        ) from None
+    for section in ("rabbit", "rabbitmq"):
+        if parser.has_section(section):
+            return dict(parser[section])
+    raise ConfigurationError(f"{path} has no section [rabbit].")
