@@ -50,13 +50,20 @@ def elsewhere() -> Path:
 @pytest.fixture(scope="session")
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """How to reach a real RabbitMQ, which lives as long as the tests."""
-    rig = [str(TESTS.parent / "scripts" / "rig"), "rabbitmq"]
-    directory = tmp_path_factory.mktemp("rabbitmq")
-    started = subprocess.run(
-        [sys.executable, *rig, "up", "--directory", str(directory)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    yield from _rig("rabbitmq", tmp_path_factory.mktemp("rabbitmq"))
+
+
+@pytest.fixture(scope="session")
+def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """How to reach a real ActiveMQ, which lives as long as the tests."""
+    yield from _rig("activemq", tmp_path_factory.mktemp("activemq"))
+
+
+def _rig(name: str, directory: Path) -> Iterator[dict[str, Any]]:
+    rig = [sys.executable, str(TESTS.parent / "scripts" / "rig"), name]
+    place = ["--directory", str(directory)]
+    started = subprocess.run([*rig, "up", *place], capture_output=True, text=True, check=False)
     if started.returncode:
         pytest.fail(started.stderr)
     yield json.loads((directory / "connection.json").read_text())
-    subprocess.run([sys.executable, *rig, "down", "--directory", str(directory)], check=True)
+    subprocess.run([*rig, "down", *place], check=True)

@@ -23,6 +23,7 @@ OWN: dict[str, dict[str, str]] = {
     TRANSPORTS: {
         "PikaTransport": "zwrap.transport.rabbitmq:RabbitMQTransport",
         "SpoolTransport": "zwrap.transport.spool:SpoolTransport",
+        "StompTransport": "zwrap.transport.stomp:StompTransport",
     },
     SERVICES: {
         "Dispatcher": "zwrap.service.dispatcher:Dispatcher",

@@ -1,8 +1,9 @@
-"""One module per server."""
+"""One module per server; RIGS names them."""
 
-from .base import RigError
+from .activemq import ActiveMQ
+from .base import Rig, RigError
 from .rabbitmq import RabbitMQ
 
-RIGS = {"rabbitmq": RabbitMQ}
+RIGS: dict[str, type[Rig]] = {"activemq": ActiveMQ, "rabbitmq": RabbitMQ}
 
 __all__ = ["RIGS", "RigError"]

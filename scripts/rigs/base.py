@@ -21,10 +21,10 @@ class RigError(Exception):
 class Rig(ABC):
     """A server in a directory. Subclasses say how it is prepared, started and asked."""
 
-    package: str
-    """Debian package."""
-    needs: str
-    """A file of the package."""
+    packages: tuple[str, ...]
+    """Debian packages."""
+    needs: tuple[str, ...]
+    """A file of each package."""
     start_s = 60.0
     stop_s = 30.0
 
@@ -111,16 +111,19 @@ class Rig(ABC):
         return f"{state}; {self.directory / 'connection.json'} says how to reach it"
 
     def install(self) -> None:
-        if Path(self.needs).exists():
+        missing = [file for file in self.needs if not Path(file).exists()]
+        if not missing:
             return
+        packages = " ".join(self.packages)
         if os.geteuid() != 0 or not shutil.which("apt-get"):
             raise RigError(
-                f"{self.needs} is missing. On Debian 12, as root: apt-get install {self.package}"
+                f"{missing[0]} is missing. On Debian 12, as root: "
+                f"apt-get install --no-install-recommends {packages}"
             )
         with nothing_started():
             for arguments in (
                 ["update"],
-                ["install", "-y", "--no-install-recommends", self.package],
+                ["install", "-y", "--no-install-recommends", *self.packages],
             ):
                 done = subprocess.run(
                     ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600", *arguments],

@@ -18,8 +18,8 @@ HOME = "/usr/lib/rabbitmq/bin"
 
 
 class RabbitMQ(Rig):
-    package = "rabbitmq-server"
-    needs = f"{HOME}/rabbitmq-server"
+    packages = ("rabbitmq-server",)
+    needs = (f"{HOME}/rabbitmq-server",)
 
     def prepare(self) -> dict[str, Any]:
         amqp, http, dist, epmd = free_ports(4)

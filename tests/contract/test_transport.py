@@ -19,6 +19,7 @@ from zwrap.transport import Transport, Unit
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.rabbitmq import RabbitMQTransport
 from zwrap.transport.spool import SpoolTransport
+from zwrap.transport.stomp import StompTransport
 
 
 class Harness:
@@ -29,8 +30,13 @@ class Harness:
         self.dead_letter_reasons = dead
         self.open: list[Transport] = []
         self.clean: Callable[[], None] = lambda: None
-        self.counts_what_waits = True
-        """Whether one can see how often a waiting message was handed out."""
+        self.counts_what_waits = "exactly"
+        """Whether one can see how often a waiting message was handed out.
+
+        ``roughly``: being prefetched by a receiver that closes is a hand-out, too.
+        """
+        self.typed_headers = True
+        """Whether a header arrives as what it was; STOMP knows text only."""
 
     def connect(self) -> Transport:
         self.open.append(self._connect())
@@ -76,19 +82,40 @@ def rabbitmq_harness(server: dict[str, Any], kind: str) -> Harness:
     def connect() -> Transport:
         return RabbitMQTransport.from_configuration(configuration)
 
-    def dead(queue: str) -> list[str]:
-        transport = connect()
-        transport.subscribe_dead_letters(queue)
-        reasons = []
-        while delivery := transport.receive(0.3):
-            reasons.append(delivery.reason)
-        transport.close()
-        return reasons
-
-    harness = Harness(connect, dead)
-    harness.counts_what_waits = False  # looking at a message there is a hand-out itself
+    harness = Harness(connect, lambda queue: reasons_of(connect(), queue))
+    harness.counts_what_waits = "never"  # looking at a message there is a hand-out itself
     harness.clean = lambda: api.delete_vhost(vhost)
     return harness
+
+
+def activemq_harness(server: dict[str, Any]) -> Harness:
+    """A prefix of its own on a real server."""
+    text = f"""
+        version: 1
+        mq: {{plugin: stomp, host: {server["host"]}, port: {server["port"]}, username: admin,
+              password: admin, prefix: test-{uuid.uuid4().hex}}}
+        jmx: {{plugin: jmx, host: {server["host"]}, port: {server["jolokia_port"]},
+               base_url: {server["jolokia_base_url"]}, username: admin, password: admin}}
+        environments: {{default: [mq, jmx]}}
+        """
+    configuration = Configuration.from_string(text).activate()
+
+    def connect() -> Transport:
+        return StompTransport.from_configuration(configuration)
+
+    harness = Harness(connect, lambda queue: reasons_of(connect(), queue))
+    harness.typed_headers = False
+    harness.counts_what_waits = "roughly"
+    return harness
+
+
+def reasons_of(transport: Transport, queue: str) -> list[str]:
+    transport.subscribe_dead_letters(queue)
+    reasons = []
+    while delivery := transport.receive(0.3):
+        reasons.append(delivery.reason)
+    transport.close()
+    return reasons
 
 
 REAL = pytest.mark.slow
@@ -100,6 +127,7 @@ REAL = pytest.mark.slow
         "spool",
         pytest.param("rabbitmq quorum", marks=REAL),
         pytest.param("rabbitmq classic", marks=REAL),
+        pytest.param("activemq", marks=REAL),
     ]
 )
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
@@ -107,6 +135,8 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
         harness = memory_harness(tmp_path)
     elif request.param == "spool":
         harness = spool_harness(tmp_path)
+    elif request.param == "activemq":
+        harness = activemq_harness(request.getfixturevalue("activemq"))
     else:
         server = request.getfixturevalue("rabbitmq")
         harness = rabbitmq_harness(server, request.param.split()[1])
@@ -124,13 +154,17 @@ def transport(site: Harness) -> Transport:
 BODY = {"text": "naïve \u2028 ☃", "list": [1, 2.5, None, True], "nested": {"a": {"b": []}}}
 
 
-def test_a_message_arrives_with_body_headers_and_id(transport: Transport) -> None:
-    transport.send("q", BODY, {"k": "v", "n": 3, "t": True})
+def test_a_message_arrives_with_body_headers_and_id(site: Harness) -> None:
+    transport = site.connect()
+    headers = {"k": "v:\\ x", "n": 3, "t": True}
+    transport.send("q", BODY, headers)
     transport.subscribe("q")
     delivery = transport.receive(5)
     assert delivery is not None
     assert delivery.message.body == BODY
-    assert {"k": "v", "n": 3, "t": True}.items() <= delivery.message.headers.items()
+    if not site.typed_headers:
+        headers = {key: str(value) for key, value in headers.items()}
+    assert headers.items() <= delivery.message.headers.items()
     assert uuid.UUID(delivery.message.id)
     assert (delivery.source, delivery.attempt, delivery.topic) == ("q", 1, False)
     delivery.ack()
@@ -509,7 +543,7 @@ def test_dead_letters_are_taken_with_their_reasons_oldest_first(site: Harness) -
     reader.subscribe_dead_letters("a")
     taken = []
     while delivery := reader.receive(0.2):
-        taken.append((delivery.message.body, delivery.message.headers["h"], delivery.reason))
+        taken.append((delivery.message.body, int(delivery.message.headers["h"]), delivery.reason))
         assert delivery.source == "a"
         delivery.ack()
     assert taken == [(1, 1, "because of 1"), (2, 1, "because of 2")]
@@ -564,9 +598,10 @@ def test_what_was_handed_out_too_often_is_taken_out_wherever_it_waits(site: Harn
     for delivery in transport.overdelivered(3):
         found.append((delivery.source, delivery.message.body, delivery.attempt))
         delivery.dead_letter("too often")
-    if not site.counts_what_waits:
+    if site.counts_what_waits == "never":
         assert found == []
         return
-    assert found == [("a", "a", 4)]
+    assert [(source, body) for source, body, _ in found] == [("a", "a")]
+    assert found[0][2] == 4 or (found[0][2] > 4 and site.counts_what_waits == "roughly")
     assert transport.dead_letters() == {"a": 1}
     assert transport.waiting("b") == 1

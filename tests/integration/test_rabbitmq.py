@@ -28,6 +28,7 @@ from zwrap.transport.rabbitmq import RabbitMQTransport
 from zwrap.transport.rabbitmq.settings import server_from
 
 from .conftest import Site
+from .messages import FORWARDER, drained, forward
 
 pytestmark = pytest.mark.slow
 
@@ -321,25 +322,6 @@ def test_a_url_that_is_none_is_said_without_its_password(
 # -- faults --------------------------------------------------------------------------------------
 
 
-def consume(transport: RabbitMQTransport, seen: Counter[int], stop: threading.Event) -> None:
-    while not stop.is_set():
-        if delivery := transport.receive(0.2):
-            seen[delivery.message.body] += 1
-            with transport.unit(delivery) as unit:
-                unit.send(Outgoing("out", delivery.message.body))
-
-
-def drained(transport: RabbitMQTransport, queue: str) -> Counter[str]:
-    """Ids of what waits in a queue, how often each."""
-    transport.subscribe(queue, 500)
-    ids: Counter[str] = Counter()
-    while delivery := transport.receive(2):
-        ids[delivery.message.id] += 1
-        delivery.ack()
-    transport.flush()
-    return ids
-
-
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
 def test_a_restarted_server_loses_nothing_and_needs_no_help(tmp_path: Path, kind: str) -> None:
     """2 000 messages through a consumer while the server is killed and started again."""
@@ -356,7 +338,7 @@ def test_a_restarted_server_loses_nothing_and_needs_no_help(tmp_path: Path, kind
         worker.subscribe("in", 50)
         seen: Counter[int] = Counter()
         stop = threading.Event()
-        thread = threading.Thread(target=consume, args=(worker, seen, stop))
+        thread = threading.Thread(target=forward, args=(worker, seen, stop))
         thread.start()
         for number in range(2000):
             sender.send("in", number)
@@ -379,21 +361,6 @@ def test_a_restarted_server_loses_nothing_and_needs_no_help(tmp_path: Path, kind
         subprocess.run([*rig, "down", "--directory", directory], check=True, capture_output=True)
 
 
-WORKER = """
-import sys
-from zwrap.configuration import Configuration
-from zwrap.message import Outgoing
-from zwrap.transport.rabbitmq import RabbitMQTransport
-transport = RabbitMQTransport.from_configuration(Configuration.from_string(sys.argv[1]).activate())
-transport.subscribe("in", 20)
-while delivery := transport.receive(3):
-    with transport.unit(delivery) as unit:
-        unit.send(Outgoing("out", delivery.message.body))
-transport.flush()
-transport.close()
-"""
-
-
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
 def test_killed_consumers_lose_nothing(server: Server, kind: str) -> None:
     for name in ("in", "out"):
@@ -403,14 +370,19 @@ def test_killed_consumers_lose_nothing(server: Server, kind: str) -> None:
     values = {"plugin": "pika", **server.given}
     text = json.dumps({"version": 1, "mq": values, "environments": {"default": ["mq"]}})
     for _ in range(4):
-        process = subprocess.Popen([sys.executable, "-c", WORKER, text])
+        process = subprocess.Popen([sys.executable, "-c", FORWARDER, text, "PikaTransport"])
         before = transport.waiting("out")
         while transport.waiting("out") == before:
             time.sleep(0.01)
         time.sleep(0.05)
         process.kill()
         process.wait()
-    assert subprocess.run([sys.executable, "-c", WORKER, text], check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", FORWARDER, text, "PikaTransport"], check=False
+        ).returncode
+        == 0
+    )
     ids = drained(transport, "out")
     assert transport.dead_letters() == {}
     assert len(ids) == 3000

@@ -142,10 +142,10 @@ class Spool(Plugin):
 
 
 class StompSettings(Settings, kw_only=True):
-    """Keys of plugin `stomp` (ActiveMQ)."""
+    """Keys of plugin `stomp` (ActiveMQ); host and port may be lists with commas."""
 
     host: str
-    port: int
+    port: int | str
     username: str
     password: str
     prefix: str

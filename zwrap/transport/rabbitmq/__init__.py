@@ -31,16 +31,13 @@ from zwrap.message import (
     new_id,
 )
 from zwrap.transport import ACK, Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport.copies import ATTEMPTS_HEADER, REASON_HEADER
 from zwrap.transport.rabbitmq import topology
 from zwrap.transport.rabbitmq.connection import Connection, Consumer, Publication, Work, now
 from zwrap.transport.rabbitmq.settings import Server, server_from
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS_HEADER = "zwrap-deliveries"
-"""How often a message was handed out before this copy of it, plus one."""
-
-REASON_HEADER = "dlq-reason"
 SEND_WAIT_S = 60.0
 ANSWER_WAIT_S = 15.0
 _HIDDEN = (ATTEMPTS_HEADER,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import ssl
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ import pika
 
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.transport.settings import addresses, from_file
 
 PORT, TLS_PORT = 5672, 5671
 
@@ -60,7 +60,7 @@ def server_from(configuration: Configuration) -> Server:
         values.update(from_url(url))
     given = configuration.options.get("PikaTransport", {})
     if given.get("conf"):
-        values.update(from_file(Path(given["conf"])))
+        values.update(from_file(Path(given["conf"]), ("rabbit", "rabbitmq")))
     names = {"user": "username", "pass": "password"}
     values.update({names.get(key, key): value for key, value in given.items() if key != "conf"})
     return server(values)
@@ -70,31 +70,15 @@ def server(values: Mapping[str, Any]) -> Server:
     """Typed settings; ConfigurationError names what is wrong."""
     rest = dict(values)
     tls = bool(rest.get("tls"))
-    hosts = _listed(rest.pop("host", "localhost"))
-    ports = _listed(rest.pop("port", TLS_PORT if tls else PORT))
-    if len(ports) == 1:
-        ports *= len(hosts)
-    if len(ports) != len(hosts):
-        raise ConfigurationError(
-            f"RabbitMQ has {len(hosts)} hosts and {len(ports)} ports; one port, or one for each "
-            "host, is expected."
-        )
-    for port in ports:
-        if not port.isdecimal() or not 0 < int(port) < 65536:
-            raise ConfigurationError(
-                f"RabbitMQ's port is {port!r}; a number up to 65535 is expected."
-            )
-    addresses = tuple((host, int(port)) for host, port in zip(hosts, ports, strict=True))
+    found = addresses(
+        "RabbitMQ", rest.pop("host", "localhost"), rest.pop("port", TLS_PORT if tls else PORT)
+    )
     known = set(Server.__struct_fields__) - {"addresses"}
     try:
         chosen = {key: value for key, value in rest.items() if key in known}
-        return msgspec.convert({**chosen, "addresses": addresses}, Server, strict=False)
+        return msgspec.convert({**chosen, "addresses": found}, Server, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"The settings of RabbitMQ are not usable: {error}.") from None
-
-
-def _listed(value: Any) -> list[str]:
-    return [entry.strip() for entry in str(value).split(",") if entry.strip()]
 
 
 def from_url(url: str) -> dict[str, Any]:
@@ -123,21 +107,3 @@ def from_url(url: str) -> dict[str, Any]:
     if heartbeat := parse_qs(parts.query).get("heartbeat"):
         values["heartbeat_s"] = heartbeat[-1]
     return values
-
-
-def from_file(path: Path) -> dict[str, Any]:
-    """Settings in an INI file, section ``[rabbit]`` (python-workflows) or ``[rabbitmq]``."""
-    parser = configparser.ConfigParser(interpolation=None)
-    try:
-        with path.open(encoding="utf-8") as file:
-            parser.read_file(file)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            f"{path} is no INI file: {' '.join(str(error).split())}."
-        ) from None
-    for section in ("rabbit", "rabbitmq"):
-        if parser.has_section(section):
-            return dict(parser[section])
-    raise ConfigurationError(f"{path} has no section [rabbit].")

@@ -1,0 +1,50 @@
+"""What the settings of all brokers share: addresses, and INI files of python-workflows."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zwrap.errors import ConfigurationError
+
+
+def addresses(what: str, host: Any, port: Any) -> tuple[tuple[str, int], ...]:
+    """Hosts and ports, each of which may be a list with commas; one port may do for all hosts."""
+    hosts, ports = _listed(host), _listed(port)
+    if len(ports) == 1:
+        ports *= len(hosts)
+    if len(ports) != len(hosts):
+        raise ConfigurationError(
+            f"{what} has {len(hosts)} hosts and {len(ports)} ports; one port, or one for each "
+            "host, is expected."
+        )
+    for each in ports:
+        if not each.isdecimal() or not 0 < int(each) < 65536:
+            raise ConfigurationError(
+                f"{what}'s port is {each!r}; a number up to 65535 is expected."
+            )
+    return tuple((name, int(number)) for name, number in zip(hosts, ports, strict=True))
+
+
+def _listed(value: Any) -> list[str]:
+    return [entry.strip() for entry in str(value).split(",") if entry.strip()]
+
+
+def from_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
+    """Settings in the first of the sections that an INI file has."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        with path.open(encoding="utf-8") as file:
+            parser.read_file(file)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path} is no INI file: {' '.join(str(error).split())}."
+        ) from None
+    for section in sections:
+        if parser.has_section(section):
+            return dict(parser[section])
+    raise ConfigurationError(f"{path} has no section [{sections[0]}].")

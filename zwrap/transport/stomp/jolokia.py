@@ -1,0 +1,92 @@
+"""What only ActiveMQ's management knows: which queues there are, and how full they are.
+
+Asked over Jolokia (jolokia.org/reference/html/protocol.html), which plugin `jmx` of the site names;
+python-zocalo's dlq_check needs the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError, TransportError
+
+
+class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
+    """Where Jolokia is."""
+
+    host: str
+    port: int
+    base_url: str = "api/jolokia"
+    username: str = ""
+    password: str = ""
+    broker: str = "localhost"
+    """The broker's own name (`brokerName` in activemq.xml)."""
+
+    def sizes(self, names: str = "*") -> dict[str, int]:
+        """Number of messages that wait in each queue whose name matches a pattern.
+
+        TransportError if that cannot be asked.
+        """
+        pattern = (
+            f"org.apache.activemq:type=Broker,brokerName={self.broker},"
+            f"destinationType=Queue,destinationName={_escaped(names)}"
+        )
+        found = self._read(pattern, "QueueSize,InFlightCount")
+        if "*" not in names:
+            found = {pattern: found} if found else {}
+        return {
+            _name(bean): max(0, int(values["QueueSize"]) - int(values["InFlightCount"]))
+            for bean, values in found.items()
+        }
+
+    def _read(self, bean: str, attributes: str) -> dict[str, Any]:
+        place = f"http://{self.host}:{self.port}/{self.base_url.strip('/')}"
+        try:
+            answer = httpx.get(
+                f"{place}/read/{quote(bean, safe=':=,*')}/{attributes}",
+                auth=(self.username, self.password),
+                timeout=10,
+            )
+            answer.raise_for_status()
+            content = answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+            raise TransportError(
+                f"ActiveMQ's management at {place} cannot be asked: {reason}."
+            ) from None
+        if content.get("status") == 404:
+            return {}
+        if content.get("status") != 200:
+            raise TransportError(
+                f"ActiveMQ's management at {place} refuses: {content.get('error')}."
+            )
+        return dict(content["value"])
+
+
+def jolokia_from(configuration: Configuration | None) -> Jolokia:
+    """The configured one; ConfigurationError if there is none."""
+    values = configuration.jmx if configuration is not None else None
+    if not values:
+        raise ConfigurationError(
+            "ActiveMQ tells what waits in its queues over Jolokia only: add a section of plugin "
+            "'jmx' (host, port, base_url, username, password) to the site configuration."
+        )
+    chosen = {key: values[key] for key in Jolokia.__struct_fields__ if key in values}
+    try:
+        return msgspec.convert(chosen, Jolokia, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"The settings of plugin 'jmx' are not usable: {error}.") from None
+
+
+def _escaped(name: str) -> str:
+    return name.replace("!", "!!").replace("/", "!/")
+
+
+def _name(bean: str) -> str:
+    pairs = dict(pair.partition("=")[::2] for pair in bean.partition(":")[2].split(","))
+    return pairs["destinationName"]

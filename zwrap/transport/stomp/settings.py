@@ -1,0 +1,43 @@
+"""Where ActiveMQ is: from plugin `stomp`, or options of the command line; and plugin `jmx`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError
+from zwrap.transport.settings import addresses, from_file
+
+PORT = 61613
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """Addresses and credentials of one ActiveMQ."""
+
+    addresses: tuple[tuple[str, int], ...] = (("localhost", PORT),)
+    username: str = ""
+    password: str = ""
+    prefix: str = ""
+    """What names of queues and topics begin with on the server, before a dot."""
+    heartbeat_s: float = 10.0
+    tls: bool = False
+    ca_file: str | None = None
+
+
+def server_from(configuration: Configuration) -> Server:
+    """The configured server: options go before plugin `stomp`."""
+    values: dict[str, Any] = dict(configuration.stomp or {})
+    given = configuration.options.get("StompTransport", {})
+    if given.get("conf"):
+        values.update(from_file(Path(given["conf"]), ("stomp",)))
+    names = {"user": "username", "pass": "password", "prfx": "prefix"}
+    values.update({names.get(key, key): value for key, value in given.items() if key != "conf"})
+    found = addresses("ActiveMQ", values.pop("host", "localhost"), values.pop("port", None) or PORT)
+    try:
+        chosen = {key: values[key] for key in Server.__struct_fields__ if key in values}
+        return msgspec.convert({**chosen, "addresses": found}, Server, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"The settings of ActiveMQ are not usable: {error}.") from None
