@@ -56,6 +56,7 @@ setup(
             "zocalo.queue_drain = zwrap.cli.queue_drain:main",
             "zocalo.queue_monitor = zwrap.cli.monitor:queue_monitor",
             "zocalo.status_monitor = zwrap.cli.monitor:status_monitor",
+            "zocalo.configure_rabbitmq = zwrap.cli.configure_rabbitmq:main",
             "zocalo.dlq_check = zwrap.cli.dlq_check:main",
             "zocalo.dlq_purge = zwrap.cli.dlq_purge:main",
             "zocalo.dlq_reinject = zwrap.cli.dlq_reinject:main",

@@ -183,6 +183,24 @@ def test_messages_of_others_are_taken(server: Server) -> None:
     ]  # fmt: skip
 
 
+def test_headers_that_amqp_does_not_know_are_sent_all_the_same(server: Server) -> None:
+    server.queue("q")
+    transport = server.connect()
+    headers = {"f": 1.5, "i": 2.0, "huge": 2**70, "deep": {"l": [1.25, None, True]}}
+    transport.send("q", 1, headers)
+    transport.subscribe("q")
+    delivery = transport.receive(5)
+    assert delivery
+    got = delivery.message.headers
+    assert (got["f"], got["i"], got["huge"]) == ("1.5", 2, str(2**70))
+    assert got["deep"] == {"l": ["1.25", None, True]}
+    delivery.ack()
+    with pytest.raises(TransportError, match="cannot be written as AMQP"):
+        transport.send("q", 1, {"k" * 300: 1})
+    transport.send("q", 2)
+    assert transport.receive(5), "the connection goes on"
+
+
 def test_a_large_message_goes_through(server: Server) -> None:
     server.queue("q")
     transport = server.connect()

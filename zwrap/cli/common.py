@@ -35,7 +35,9 @@ def reported(main: Main) -> Callable[..., int]:
     @functools.wraps(main)
     def wrapper(arguments: list[str] | None = None) -> int:
         try:
-            return main(arguments)
+            status = main(arguments)
+            sys.stdout.flush()
+            return status
         except ZwrapError as error:
             complain(str(error))
             return error.exit_status
@@ -154,6 +156,8 @@ def parsed(
 
 def set_up_logging(configuration: Configuration, verbosity: int) -> None:
     """Log to standard error, unless the site says otherwise; each -v raises the verbosity."""
+    if logging.getLogger("httpx").level == logging.NOTSET:
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
     if configuration.logging is not None:
         configuration.logging.verbosity = verbosity
     else:

@@ -35,7 +35,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Send each; a bad file is said and does not hold up the others."""
-    piped = _piped()
+    piped = _piped(wait=not options.files)
     if piped:
         say(f"{len(piped)} filenames read from stdin")
     files = [*options.files, *piped]
@@ -55,10 +55,15 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return status
 
 
-def _piped() -> list[Path]:
-    """File names in what `dlq_purge` printed, if that is piped in here."""
+def _piped(*, wait: bool) -> list[Path]:
+    """File names in what `dlq_purge` printed, if that is piped in here.
+
+    Where files are named on the command line, a silent standard input is not waited for.
+    """
     try:
-        if sys.stdin.isatty() or not select.select([sys.stdin], [], [], 0.0)[0]:
+        if sys.stdin.isatty():
+            return []
+        if not wait and not select.select([sys.stdin], [], [], 0.0)[0]:
             return []
         return [Path(match[1]) for line in sys.stdin if (match := _PURGED.match(line.rstrip()))]
     except (OSError, ValueError, AttributeError):  # no standard input

@@ -1,4 +1,4 @@
-"""`zwrap`: look at recipes, site, templates and programs; run a command; send again."""
+"""`zwrap`: look at recipes, site, templates and programs; run a command; handle queues."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ COMMANDS = {
     "config": ("config", "show the site configuration and where each value comes from"),
     "render": ("render", "show the job script of a recipe step; submit nothing"),
     "exec": ("exec", "run a command with heartbeats and a time limit, without a recipe"),
+    "publish": ("queues", "send a message"),
+    "peek": ("queues", "show messages that wait, or dead letters, and leave them there"),
+    "purge": ("queues", "delete what waits in a queue"),
+    "drain": ("queues", "move all messages from one queue to another"),
     "replay": ("replay", "send what a finished directory would have sent"),
 }
 """Command to the module that carries it out, and what it does."""

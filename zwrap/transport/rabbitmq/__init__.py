@@ -296,7 +296,7 @@ class RabbitMQTransport(Transport):
 
     def _publication(self, message: Outgoing) -> Publication:
         """A message as it goes over the wire."""
-        headers = dict(message.headers)
+        headers = {key: _table(value) for key, value in message.headers.items()}
         identity = str(headers[ID_HEADER])
         properties = pika.BasicProperties(headers=headers, delivery_mode=2, timestamp=now())
         if message.expires_s is not None:
@@ -488,6 +488,21 @@ def _sent_at(message: _Received) -> float | None:
         if isinstance(moment, dt.datetime):
             return moment.replace(tzinfo=dt.UTC).timestamp()
     return None
+
+
+def _table(value: Any) -> Any:
+    """A header as pika can write it, which knows no floating point numbers."""
+    if isinstance(value, dict):
+        return {str(key): _table(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_table(entry) for entry in value]
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int) and abs(value) < 2**63:
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return str(value)
 
 
 def _plain(value: Any) -> Any:

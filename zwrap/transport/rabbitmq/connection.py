@@ -446,16 +446,21 @@ class Connection:
         work.published_at = time.monotonic()
         self._look_after()
         for publication in work.publications:
+            try:
+                publisher.basic_publish(  # type: ignore[union-attr]  # checked in _pump
+                    publication.exchange,
+                    publication.routing_key,
+                    publication.body,
+                    publication.properties,
+                    mandatory=publication.mandatory,
+                )
+            except (ValueError, TypeError, UnicodeError, pika.exceptions.AMQPError) as error:
+                # Nothing of it was written: what AMQP cannot hold is found before.
+                work.failure = work.failure or f"it cannot be written as AMQP: {error}"
+                continue
             work.open += 1
             self._unconfirmed[next(self._sequence)] = (work, publication)
-            publisher.basic_publish(  # type: ignore[union-attr]  # checked in _pump
-                publication.exchange,
-                publication.routing_key,
-                publication.body,
-                publication.properties,
-                mandatory=publication.mandatory,
-            )
-        if not work.publications:
+        if not work.open:
             self._finish(work)
 
     def _came_back(self, channel: Channel, method: Any, properties: Any, body: bytes) -> None:

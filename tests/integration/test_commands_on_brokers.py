@@ -1,0 +1,207 @@
+"""The command line does the same on every transport."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.configuration import Configuration
+from zwrap.rabbitmqapi import PermissionSpec, RabbitMQAPI, VHostSpec
+from zwrap.transport import Transport
+from zwrap.transport.connect import connect
+
+from .conftest import Site
+
+REAL = pytest.mark.slow
+
+
+@pytest.fixture(
+    params=[
+        "spool",
+        pytest.param("quorum", marks=REAL),
+        pytest.param("classic", marks=REAL),
+        pytest.param("activemq", marks=REAL),
+    ]
+)
+def bus(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
+    """A site on one of the transports."""
+    site.settings["zocalo.dlq.purge_location"] = str(site.directory / "DLQ")
+    site.settings["zocalo.go.fallback_location"] = str(site.directory / "drop")
+    site.write_config()
+    if request.param == "spool":
+        yield site
+        return
+    sections: dict[str, dict[str, Any]]
+    if request.param == "activemq":
+        given = request.getfixturevalue("activemq")
+        keys = {key: given[key] for key in ("host", "port", "username", "password")}
+        sections = {
+            "mq": {"plugin": "stomp", "prefix": f"t{uuid.uuid4().hex}", **keys},
+            "api": {"plugin": "jmx", **keys, "port": given["jolokia_port"],
+                    "base_url": given["jolokia_base_url"]},
+            "chosen": {"plugin": "transport", "default": "StompTransport"},
+        }  # fmt: skip
+    else:
+        given = request.getfixturevalue("rabbitmq")
+        user = {key: given[key] for key in ("username", "password")}
+        api = RabbitMQAPI(given["api"], given["username"], given["password"])
+        vhost = f"test-{uuid.uuid4()}"
+        api.add_vhost(VHostSpec(name=vhost))
+        api.set_permissions(
+            PermissionSpec(vhost=vhost, user="admin", configure=".*", write=".*", read=".*")
+        )
+        sections = {
+            "mq": {"plugin": "pika", "host": given["host"], "port": given["port"], **user,
+                   "vhost": vhost, "declare": request.param},
+            "api": {"plugin": "rabbitmqapi", "base_url": given["api"], **user},
+            "chosen": {"plugin": "transport", "default": "PikaTransport"},
+        }  # fmt: skip
+    text = site.config.read_text().replace("[store, files]", "[store, mq, api, chosen]")
+    text += "".join(f"{name}: {json.dumps(section)}\n" for name, section in sections.items())
+    site.config.write_text(text)
+    yield site
+    if request.param != "activemq":
+        api.delete_vhost(vhost)
+
+
+def transport_of(bus: Site) -> Transport:
+    return connect(Configuration.from_file(bus.config).activate())
+
+
+def ok(bus: Site, *command: str, **options: Any) -> str:
+    done = bus.run(*command, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def publish(bus: Site, queue: str, *bodies: Any) -> None:
+    file = bus.directory / "bodies"
+    file.write_text("".join(json.dumps(body) + "\n" for body in bodies))
+    said = ok(bus, "zwrap", "publish", "--lines", queue, str(file))
+    assert said == f"{len(bodies)} message(s) sent.\n"
+
+
+def taken(bus: Site, queue: str) -> list[Any]:
+    transport = transport_of(bus)
+    transport.subscribe(queue, 10)
+    bodies = []
+    while delivery := transport.receive(1):
+        bodies.append(delivery.message.body)
+        delivery.ack()
+    transport.close()
+    return bodies
+
+
+def test_a_queue_by_hand(bus: Site) -> None:
+    publish(bus, "a", *range(5))
+    shown = ok(bus, "zwrap", "peek", "-n", "5", "a")
+    assert [json.loads(part)["message"] for part in parts(shown)] == list(range(5))
+    assert {json.loads(part)["attempt"] for part in parts(shown)} == {1}
+    assert ok(bus, "zwrap", "drain", "a", "b") == "5 message(s) moved.\n"
+    assert ok(bus, "zwrap", "peek", "a") == "Nothing waits in a.\n"
+    refused = bus.run("zwrap", "purge", "b")
+    assert (refused.returncode, "--yes" in refused.stderr) == (100, True)
+    assert "There are 5 message(s) in b." in refused.stderr
+    assert ok(bus, "zwrap", "purge", "b", "--yes") == "5 message(s) deleted.\n"
+    assert taken(bus, "b") == []
+
+
+def parts(shown: str) -> list[str]:
+    return [part + "\n}" for part in shown.split("\n}\n") if part]
+
+
+def test_headers_and_delay_are_published(bus: Site, tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text('{"a": 1}')
+    ok(
+        bus,
+        "zwrap",
+        "publish",
+        "--header",
+        "k=v=w",
+        "--delay",
+        "0.5",
+        "a",
+        str(tmp_path / "m.json"),
+    )
+    transport = transport_of(bus)
+    transport.subscribe("a")
+    delivery = transport.receive(10)
+    assert delivery
+    assert (delivery.message.body, delivery.message.headers["k"]) == ({"a": 1}, "v=w")
+    delivery.ack()
+    transport.close()
+
+
+def test_dead_letters_are_exported_and_put_back_through_a_pipe(bus: Site) -> None:
+    publish(bus, "a", 1, 2)
+    transport = transport_of(bus)
+    transport.subscribe("a")
+    for _ in range(2):
+        delivery = transport.receive(10)
+        assert delivery
+        delivery.dead_letter("because")
+    transport.close()
+    checked = bus.run("zocalo.dlq_check")
+    assert (checked.returncode, "DLQ for a contains 2 entries" in checked.stdout) == (1, True)
+    shown = ok(bus, "zwrap", "peek", "--dead", "-n", "2", "a")
+    assert [json.loads(part)["reason"] for part in parts(shown)] == ["because", "because"]
+    line = "zocalo.dlq_purge | zocalo.dlq_reinject -r"
+    ok(bus, "bash", "-o", "pipefail", "-c", line)
+    assert list((bus.directory / "DLQ").rglob("msg-*")) == []
+    assert sorted(taken(bus, "a")) == [1, 2]
+    assert ok(bus, "zocalo.dlq_check") is not None
+
+
+def test_dead_letters_are_drained_and_purged(bus: Site) -> None:
+    publish(bus, "a", 1, 2)
+    for command in (("drain", "--dead", "a", "b"), ("purge", "--dead", "--yes", "a")):
+        transport = transport_of(bus)
+        transport.subscribe("a")
+        delivery = transport.receive(10)
+        assert delivery
+        delivery.dead_letter("because")
+        transport.close()
+        assert ok(bus, "zwrap", *command).startswith("1 message(s)")
+        assert transport_of(bus).dead_letters() == {}
+    assert taken(bus, "b") == [1]
+
+
+def test_requests_move_on(bus: Site) -> None:
+    """zocalo.queue_drain, and zocalo.pickup of what zocalo.go could not send."""
+    publish(bus, "a", {"k": 1}, {"k": 2})
+    said = ok(bus, "zocalo.queue_drain", "--wait", "0", "--stop", "1", "a", "b")
+    assert "2 message(s) drained" in said
+    assert taken(bus, "b") == [{"k": 1}, {"k": 2}]
+    drop = bus.directory / "drop"
+    drop.mkdir()
+    (drop / "f").write_text(json.dumps({"headers": {}, "message": {"recipes": ["r"]}}))
+    ok(bus, "zocalo.pickup", "-w", "0", "-d", "0")
+    assert taken(bus, "processing_recipe") == [{"recipes": ["r"]}]
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (("publish", "a", "nofile"), "nofile cannot be read"),
+        (("publish", "--header", "x", "a", "nofile"), "NAME=VALUE is expected"),
+        (("peek", "-n", "0", "a"), "a number from 1 on is expected"),
+        (("drain", "a", "a"), "SOURCE and DEST are both 'a'"),
+    ],
+)
+def test_bad_input_is_one_sentence(site: Site, command: tuple[str, ...], complaint: str) -> None:
+    done = site.run("zwrap", *command)
+    assert (done.returncode, done.stderr.count("\n")) == (100, 1)
+    assert complaint in done.stderr
+
+
+def test_a_line_that_is_no_json_is_named_and_nothing_is_sent(site: Site) -> None:
+    (site.directory / "x").write_text("1\n{\n")
+    done = site.run("zwrap", "publish", "--lines", "a", "x")
+    assert done.returncode == 100
+    assert "line 2 of x is not valid JSON" in done.stderr
+    assert taken(site, "a") == []
