@@ -31,6 +31,9 @@ MAX_ATTEMPTS = 5
 
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 
+ONCE_WAIT_S = 0.5
+"""With ``--once``: when nothing came for so long there is nothing. A broker needs a moment."""
+
 
 class Loop:
     """Runs one service until it is told to stop."""
@@ -65,8 +68,9 @@ class Loop:
             try:
                 while not self._stop.is_set() and time.monotonic() < self._ends_at:
                     self._liveness.turn()
-                    delivery = self._transport.receive(0 if self._once else 1.0)
+                    delivery = self._transport.receive(ONCE_WAIT_S if self._once else 1.0)
                     if delivery is None:
+                        self._status.set(IDLE)
                         self._service.idle()
                         if self._once:
                             break
