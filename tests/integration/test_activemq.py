@@ -26,7 +26,7 @@ from zwrap.transport.stomp import StompTransport
 from zwrap.transport.stomp.settings import server_from
 
 from .conftest import Site
-from .messages import FORWARDER, drained, forward
+from .messages import FORWARDER, Proxy, drained, forward
 
 pytestmark = pytest.mark.slow
 
@@ -324,6 +324,37 @@ def test_a_message_that_its_receivers_die_of_is_counted(server: Server) -> None:
     delivery = transport.receive(5)
     assert delivery
     assert delivery.attempt == 4
+
+
+def test_a_link_that_swallows_everything_for_a_while(server: Server) -> None:
+    """Six heart-beats long nothing passes; nothing is lost, and nobody has to help."""
+    proxy = Proxy(server.given["host"], server.given["port"])
+    try:
+        worker = server.connect(port=proxy.port, heartbeat_s=2)
+        sender = server.connect()
+        worker.subscribe("in", 20)
+        seen: Counter[int] = Counter()
+        stop = threading.Event()
+        thread = threading.Thread(target=forward, args=(worker, seen, stop))
+        thread.start()
+        for number in range(600):
+            sender.send("in", number)
+            if number == 200:
+                proxy.stalled.set()
+                threading.Timer(12, proxy.stalled.clear).start()
+        deadline = time.monotonic() + 60
+        while len(seen) < 600:
+            assert time.monotonic() < deadline, f"{600 - len(seen)} messages did not come"
+            time.sleep(0.1)
+        stop.set()
+        thread.join()
+        worker.flush()
+        ids = drained(sender, "out")
+        assert len(ids) == 600, "each message has led to one other, under one id"
+        assert sum(ids.values()) <= 600 + 20, "at most what was on its way comes twice"
+    finally:
+        stop.set()
+        proxy.close()
 
 
 # -- the main job over ActiveMQ ------------------------------------------------------------------

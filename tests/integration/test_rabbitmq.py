@@ -28,7 +28,7 @@ from zwrap.transport.rabbitmq import RabbitMQTransport
 from zwrap.transport.rabbitmq.settings import server_from
 
 from .conftest import Site
-from .messages import FORWARDER, drained, forward
+from .messages import FORWARDER, Proxy, drained, forward
 
 pytestmark = pytest.mark.slow
 
@@ -452,6 +452,124 @@ def test_a_delivery_that_the_server_took_back_is_not_ours(server: Server) -> Non
     again.ack()
     transport.flush()
     assert transport.receive(0.5) is None
+
+
+def test_a_link_that_swallows_everything_for_a_while(server: Server) -> None:
+    """Six heart-beats long nothing passes; nothing is lost, and nobody has to help."""
+    proxy = Proxy(server.given["host"], server.given["port"])
+    try:
+        for name in ("in", "out"):
+            server.queue(name)
+        worker = server.connect(port=proxy.port, heartbeat_s=2)
+        sender = server.connect()
+        worker.subscribe("in", 20)
+        seen: Counter[int] = Counter()
+        stop = threading.Event()
+        thread = threading.Thread(target=forward, args=(worker, seen, stop))
+        thread.start()
+        for number in range(600):
+            sender.send("in", number)
+            if number == 200:
+                proxy.stalled.set()
+                threading.Timer(12, proxy.stalled.clear).start()
+        deadline = time.monotonic() + 60
+        while len(seen) < 600:
+            assert time.monotonic() < deadline, f"{600 - len(seen)} messages did not come"
+            time.sleep(0.1)
+        stop.set()
+        thread.join()
+        worker.flush()
+        ids = drained(sender, "out")
+        assert len(ids) == 600, "each message has led to one other, under one id"
+        assert sum(ids.values()) <= 600 + 20, "at most what was on its way comes twice"
+    finally:
+        stop.set()
+        proxy.close()
+
+
+@pytest.fixture(scope="module")
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Breakable]:
+    made = Breakable(tmp_path_factory.mktemp("breakable"))
+    yield made
+    made.rig("down")
+
+
+class Breakable:
+    """A server of its own, with its administrator's tool."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.rig("up")
+        self.server = Server(json.loads((directory / "connection.json").read_text()))
+
+    def rig(self, action: str) -> None:
+        command = [sys.executable, str(RIG), "rabbitmq", action, "--directory", str(self.directory)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def ctl(self, *arguments: str) -> None:
+        given = self.server.given
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory / "home"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_NODENAME": f"rig{given['port']}@localhost",
+            "ERL_EPMD_PORT": str(given["epmd_port"]),
+            "LANG": "C.UTF-8",
+        }
+        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_full_disk_holds_messages_up_and_loses_none(breakable: Breakable) -> None:
+    server = breakable.server
+    server.queue("full")
+    transport = server.connect()
+    transport.send("full", 0)
+    breakable.ctl("set_disk_free_limit", "1000000GB")
+    sent: list[int] = []
+    thread = threading.Thread(
+        target=lambda: [(transport.send("full", n), sent.append(n)) for n in range(1, 20)]
+    )
+    thread.start()
+    time.sleep(3)
+    assert sent == [], "the server takes nothing"
+    assert "the server takes no messages" in transport._connection.state
+    breakable.ctl("set_disk_free_limit", "1MB")
+    thread.join(30)
+    assert sent == list(range(1, 20))
+    reader = server.connect()
+    reader.subscribe("full", 50)
+    bodies = [delivery.message.body for _ in range(20) if (delivery := reader.receive(5))]
+    assert bodies == list(range(20))
+
+
+def test_a_handler_that_outlives_the_consumer_timeout(breakable: Breakable) -> None:
+    """The server takes the message back (406); it comes again, and the late unit sends nothing."""
+    for name, value in (("consumer_timeout", 2000), ("channel_tick_interval", 500)):
+        breakable.ctl("eval", f"application:set_env(rabbit, {name}, {value}).")
+    server = breakable.server
+    for name in ("slow", "out"):
+        server.queue(name)
+    transport = server.connect()
+    transport.subscribe("slow")
+    transport.send("slow", 1)
+    delivery = transport.receive(5)
+    assert delivery
+    again = transport.receive(30)
+    assert again
+    assert (again.message.id, again.attempt) == (delivery.message.id, 2)
+    with transport.unit(delivery) as unit:
+        unit.send(Outgoing("out", "late"))
+    with transport.unit(again) as unit:
+        unit.send(Outgoing("out", "in time"))
+    transport.flush()
+    transport.subscribe("out", 5)
+    first = transport.receive(5)
+    assert first
+    assert first.message.body == "in time"
+    first.ack()
+    assert transport.receive(1) is None
 
 
 # -- the main job over RabbitMQ --------------------------------------------------------------------
