@@ -65,9 +65,8 @@ class Server:
 def server(site: Site, rabbitmq: dict[str, Any]) -> Iterator[Server]:
     made = Server(site, rabbitmq)
     yield made
-    for vhost in made.api.vhosts():
-        if vhost.name != "/":
-            made.api.delete_vhost(vhost.name)
+    if made.vhost in [vhost.name for vhost in made.api.vhosts()]:
+        made.api.delete_vhost(made.vhost)
 
 
 SAME = "Everything is as the file wants it.\n"
@@ -108,6 +107,7 @@ def test_what_the_file_does_not_want_goes_but_nothing_foreign(server: Server) ->
     assert server.api.queues(foreign.name, "old")
     assert server.api.user("other")
     assert f"- vhost '{foreign.name}'" in server.run("--remove-vhosts")
+    assert foreign.name not in [vhost.name for vhost in server.api.vhosts()]
     server.api.user_delete("other")
 
 

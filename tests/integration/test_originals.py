@@ -21,6 +21,7 @@ import pytest
 
 from zwrap.configuration import Configuration
 from zwrap.message import ID_HEADER
+from zwrap.rabbitmqapi import RabbitMQAPI
 from zwrap.transport import Transport
 from zwrap.transport.connect import connect
 
@@ -195,6 +196,8 @@ def both(request: pytest.FixtureRequest, site: Site, originals: Path) -> Iterato
         made.our("zocalo.configure_rabbitmq", str(file))
     yield made
     made.close()
+    if request.param == "rabbitmq":
+        RabbitMQAPI(given["api"], given["username"], given["password"]).delete_vhost(vhost)
 
 
 def step(queue: str, **more: Any) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def api(rabbitmq: dict[str, Any]) -> RabbitMQAPI:
 def test_a_request_as_of_old(rabbitmq: dict[str, Any]) -> None:
     request = http_api_request(site(rabbitmq), "/vhosts")
     with urllib.request.urlopen(request) as answer:
-        assert [vhost["name"] for vhost in json.load(answer)] == ["/"]
+        assert "/" in [vhost["name"] for vhost in json.load(answer)]
 
 
 def test_the_first_server_that_answers_is_taken(rabbitmq: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ def test_policies_users_permissions_and_vhosts(api: RabbitMQAPI) -> None:
     assert permission not in api.permissions()
     api.user_delete("me")
     api.delete_vhost("z/1")
-    assert [vhost.name for vhost in api.vhosts()] == ["/"]
+    assert "z/1" not in [vhost.name for vhost in api.vhosts()]
 
 
 def test_a_hashed_password_is_accepted_by_the_server(
