@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
-import threading
+import queue as queues
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -85,8 +84,8 @@ class RabbitMQTransport(Transport):
         self._server = server
         self._api = api
         self._connection = Connection(server)
-        self._arrived: deque[_Received] = deque()
-        self._changed = threading.Condition()
+        self._arrived: queues.SimpleQueue[_Received | None] = queues.SimpleQueue()
+        """What came; None: look whether this was closed."""
         self._held: dict[Delivery, _Received] = {}
         self._unfinished: set[Work] = set()
         self._delay_queues: dict[str, set[str]] = {}
@@ -140,9 +139,7 @@ class RabbitMQTransport(Transport):
             if kind == "queue" and method.redelivered and "x-delivery-count" not in message.headers:
                 self._count(message)  # a classic queue, which does not
                 return
-            with self._changed:
-                self._arrived.append(message)
-                self._changed.notify()
+            self._arrived.put(message)
 
         return received
 
@@ -154,17 +151,14 @@ class RabbitMQTransport(Transport):
     def receive(self, timeout_s: float) -> Delivery | None:
         deadline = time.monotonic() + timeout_s
         while True:
-            with self._changed:
-                if self._closed:
-                    raise TransportError(f"The connection to {self._connection.where} is closed.")
-                if not self._arrived:
-                    left_s = deadline - time.monotonic()
-                    if left_s <= 0:
-                        return None
-                    self._changed.wait(left_s)
-                    continue
-                message = self._arrived.popleft()
-            if delivery := self._delivery(message):
+            if self._closed:
+                raise TransportError(f"The connection to {self._connection.where} is closed.")
+            try:
+                left_s = deadline - time.monotonic()
+                message = self._arrived.get(left_s > 0, max(0.0, left_s))
+            except queues.Empty:
+                return None
+            if message is not None and (delivery := self._delivery(message)):
                 return delivery
 
     def _delivery(self, message: _Received) -> Delivery | None:
@@ -215,7 +209,7 @@ class RabbitMQTransport(Transport):
             return
         work = Work(publications, needs=needs, waits=True)
         self._connection.submit(work)
-        if not work.done.wait(SEND_WAIT_S):
+        if not work.wait(SEND_WAIT_S):
             work.waits = False
             raise TransportError(
                 f"{self._connection.where} did not confirm a message within {SEND_WAIT_S:g} s: "
@@ -374,7 +368,7 @@ class RabbitMQTransport(Transport):
     def flush(self, timeout_s: float = 30.0) -> None:
         deadline = time.monotonic() + timeout_s
         for work in list(self._unfinished):
-            if not work.done.wait(max(0.0, deadline - time.monotonic())):
+            if not work.wait(max(0.0, deadline - time.monotonic())):
                 raise TransportError(
                     f"{self._connection.where} did not confirm everything within {timeout_s:g} s: "
                     f"{self._connection.state}."
@@ -385,10 +379,9 @@ class RabbitMQTransport(Transport):
             return
         with contextlib.suppress(TransportError):
             self.flush(10.0)
-        with self._changed:
-            self._closed = True
-            self._held.clear()
-            self._changed.notify_all()
+        self._closed = True
+        self._held.clear()
+        self._arrived.put(None)
         self._connection.close()
 
     # -- looking ---------------------------------------------------------------------------------

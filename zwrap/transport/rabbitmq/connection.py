@@ -72,6 +72,11 @@ class Publication:
 class Work:
     """Messages to be confirmed, what must exist before, and what is to be done after."""
 
+    __slots__ = (
+        "_event", "after", "done", "failure", "missing", "needs", "open", "publications",
+        "published_at", "tries", "valid", "waits",
+    )  # fmt: skip
+
     def __init__(
         self,
         publications: list[Publication],
@@ -94,7 +99,20 @@ class Work:
         self.tries = 0
         self.published_at = 0.0
         self.failure: str | None = None
-        self.done = threading.Event()
+        self.done = False
+        self._event: threading.Event | None = None
+
+    def finish(self) -> None:
+        """That was all; who waits goes on."""
+        self.done = True
+        if self._event is not None:
+            self._event.set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it is done; most works nobody waits for, and an event is costly."""
+        if self._event is None:
+            self._event = threading.Event()
+        return self.done or self._event.wait(timeout_s)
 
 
 class Consumer:
@@ -504,7 +522,7 @@ class Connection:
         try:
             work.after(work.failure)
         finally:
-            work.done.set()
+            work.finish()
 
     # -- consumers, and questions ----------------------------------------------------------------
 
