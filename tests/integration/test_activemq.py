@@ -280,6 +280,28 @@ def test_a_restarted_server_loses_nothing_and_needs_no_help(tmp_path: Path) -> N
         subprocess.run([*rig, "down", *place], check=True, capture_output=True)
 
 
+def test_what_a_sender_gave_up_is_not_sent_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = [sys.executable, str(RIG), "activemq"]
+    place = ["--directory", str(tmp_path / "own")]
+    subprocess.run([*rig, "up", *place], check=True, capture_output=True)
+    try:
+        server = Server(json.loads((tmp_path / "own" / "connection.json").read_text()))
+        transport = server.connect()
+        subprocess.run([*rig, "down", *place], check=True, capture_output=True)
+        monkeypatch.setattr("zwrap.transport.stomp.SEND_WAIT_S", 1.0)
+        with pytest.raises(TransportError, match="did not confirm a message within 1 s: the conn"):
+            transport.send("q", "not sent")
+        subprocess.run([*rig, "up", *place], check=True, capture_output=True)
+        monkeypatch.undo()
+        transport.send("q", "sent")
+        assert transport.waiting("q") == 1
+        server.close()
+    finally:
+        subprocess.run([*rig, "down", *place], check=True, capture_output=True)
+
+
 def test_killed_consumers_lose_nothing(server: Server) -> None:
     transport = server.connect()
     transport.commit([Outgoing("in", number) for number in range(2000)])

@@ -321,6 +321,12 @@ def test_settings_from_url_file_and_options(
     found = server_from(configuration)
     assert (found.username, found.password, found.vhost) == ("me", "p@ss", "z/1")
     assert (found.heartbeat_s, found.tls, found.addresses) == (17, True, (("mq.org", 1),))
+    monkeypatch.setenv("RABBITMQ_HEARTBEAT", "5")
+    assert server_from(configuration).heartbeat_s == 5, "as amqp-dispatcher: before the URL"
+    monkeypatch.setenv("RABBITMQ_HEARTBEAT", "soon")
+    with pytest.raises(ConfigurationError, match="RABBITMQ_HEARTBEAT is 'soon'"):
+        server_from(configuration)
+    monkeypatch.delenv("RABBITMQ_HEARTBEAT")
     (tmp_path / "rabbit.ini").write_text("[rabbit]\nhost = c\nport = 3\npassword = x%y\n")
     configuration.options["PikaTransport"] = {"conf": str(tmp_path / "rabbit.ini"), "user": "opt"}
     found = server_from(configuration)
@@ -542,6 +548,22 @@ def test_a_full_disk_holds_messages_up_and_loses_none(breakable: Breakable) -> N
     reader.subscribe("full", 50)
     bodies = [delivery.message.body for _ in range(20) if (delivery := reader.receive(5))]
     assert bodies == list(range(20))
+
+
+def test_what_a_sender_gave_up_is_not_sent_later(
+    breakable: Breakable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = breakable.server
+    server.queue("given.up")
+    transport = server.connect()
+    breakable.rig("down")
+    monkeypatch.setattr("zwrap.transport.rabbitmq.SEND_WAIT_S", 1.0)
+    with pytest.raises(TransportError, match="did not confirm a message within 1 s: the connec"):
+        transport.send("given.up", "not sent")
+    breakable.rig("up")
+    monkeypatch.undo()
+    transport.send("given.up", "sent")
+    assert transport.waiting("given.up") == 1
 
 
 def test_a_handler_that_outlives_the_consumer_timeout(breakable: Breakable) -> None:

@@ -210,7 +210,7 @@ class RabbitMQTransport(Transport):
         work = Work(publications, needs=needs, waits=True)
         self._connection.submit(work)
         if not work.wait(SEND_WAIT_S):
-            work.waits = False
+            work.valid = lambda: False  # whoever asked sends it again, or says that it was not sent
             raise TransportError(
                 f"{self._connection.where} did not confirm a message within {SEND_WAIT_S:g} s: "
                 f"{self._connection.state}."

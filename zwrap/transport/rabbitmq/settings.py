@@ -58,6 +58,12 @@ def server_from(configuration: Configuration) -> Server:
     values.pop("plugin", None)
     if url := os.environ.get("RABBITMQ_URL"):
         values.update(from_url(url))
+    if beat := os.environ.get("RABBITMQ_HEARTBEAT"):
+        if not beat.isdecimal():
+            raise ConfigurationError(
+                f"RABBITMQ_HEARTBEAT is {beat!r}; a number of seconds is expected, 0 for none."
+            )
+        values["heartbeat_s"] = int(beat)
     given = configuration.options.get("PikaTransport", {})
     if given.get("conf"):
         values.update(from_file(Path(given["conf"]), ("rabbit", "rabbitmq")))

@@ -232,7 +232,7 @@ class StompTransport(Transport):
         work = Work(self._transaction(frames), waits=True)
         self._connection.submit(work)
         if not work.done.wait(SEND_WAIT_S):
-            work.waits = False
+            work.valid = lambda: False  # whoever asked sends it again, or says that it was not sent
             raise TransportError(
                 f"{self._connection.where} did not confirm a message within {SEND_WAIT_S:g} s: "
                 f"{self._connection.state}."

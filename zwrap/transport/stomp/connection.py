@@ -215,12 +215,12 @@ class Connection:
             work = Work([frame("SUBSCRIBE", subscription.headers)], waits=True)
             self.submit(work)
         place = subscription.headers["destination"]
-        if not work.done.wait(wait_s):
-            raise TransportError(f"{self.where}: {place} cannot be read: {self.state}.")
-        if work.failure:
-            with self._lock:
-                del self._subscriptions[identity]
-            raise TransportError(f"{self.where}: {place} cannot be read: {work.failure}.")
+        if work.done.wait(wait_s) and not work.failure:
+            return
+        with self._lock:
+            work.valid = lambda: False
+            del self._subscriptions[identity]
+        raise TransportError(f"{self.where}: {place} cannot be read: {work.failure or self.state}.")
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Read no more."""
@@ -324,7 +324,10 @@ class Connection:
                 link.write([frame("SUBSCRIBE", s.headers) for s in self._subscriptions.values()])
                 waiting, self._waiting = self._waiting, deque()
                 for work in waiting:
-                    self._send(link, work)
+                    if work.valid():
+                        self._send(link, work)
+                    else:
+                        work.finish("nobody waits for it any more")
                 if not link.open:
                     self.lost(link)
             return
