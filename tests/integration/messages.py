@@ -32,6 +32,36 @@ def drained(transport: Transport, queue: str) -> Counter[str]:
     return ids
 
 
+class Forwarding:
+    """`forward` on a thread of its own, while the body of the `with` goes on."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._seen: Counter[int] = Counter()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=forward, args=(transport, self._seen, self._stop), daemon=True
+        )
+
+    def __enter__(self) -> Forwarding:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many different messages came, and what they led to is confirmed."""
+        deadline = time.monotonic() + 60
+        while len(self._seen) < count:
+            assert time.monotonic() < deadline, f"{count - len(self._seen)} did not come"
+            time.sleep(0.1)
+        self._stop.set()
+        self._thread.join()
+        self._transport.flush()
+
+
 FORWARDER = """
 import sys
 from zwrap.configuration import Configuration

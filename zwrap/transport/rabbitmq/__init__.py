@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import logging
-import queue as queues
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -29,16 +28,15 @@ from zwrap.message import (
     identify,
     new_id,
 )
-from zwrap.transport import ACK, Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport import ACK, Delivery, Settlement, Verb, encoded
 from zwrap.transport.copies import ATTEMPTS_HEADER, REASON_HEADER
+from zwrap.transport.pipelined import ANSWER_WAIT_S, PipelinedTransport
 from zwrap.transport.rabbitmq import topology
-from zwrap.transport.rabbitmq.connection import Connection, Consumer, Publication, Work, now
+from zwrap.transport.rabbitmq.connection import Connection, Consumer, Messages, Publication, now
 from zwrap.transport.rabbitmq.settings import Server, server_from
 
 log = logging.getLogger(__name__)
 
-SEND_WAIT_S = 60.0
-ANSWER_WAIT_S = 15.0
 _HIDDEN = (ATTEMPTS_HEADER,)
 
 
@@ -76,20 +74,17 @@ class _Received(msgspec.Struct):
         return bool(self.channel.is_open and self.channel.connection.is_open)
 
 
-class RabbitMQTransport(Transport):
+class RabbitMQTransport(PipelinedTransport):
     """A connection to RabbitMQ."""
+
+    _connection: Connection
 
     def __init__(self, server: Server, api: Any = None) -> None:
         super().__init__()
         self._server = server
         self._api = api
         self._connection = Connection(server)
-        self._arrived: queues.SimpleQueue[_Received | None] = queues.SimpleQueue()
-        """What came; None: look whether this was closed."""
-        self._held: dict[Delivery, _Received] = {}
-        self._unfinished: set[Work] = set()
         self._delay_queues: dict[str, set[str]] = {}
-        self._closed = False
 
     @classmethod
     def from_configuration(cls, configuration: Configuration) -> RabbitMQTransport:
@@ -148,19 +143,6 @@ class RabbitMQTransport(Transport):
         copy = self._copy(message, _identity(message), attempts=_attempt(message) + 1)
         self._submit([copy], [message], ACK)
 
-    def receive(self, timeout_s: float) -> Delivery | None:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            if self._closed:
-                raise TransportError(f"The connection to {self._connection.where} is closed.")
-            try:
-                left_s = deadline - time.monotonic()
-                message = self._arrived.get(left_s > 0, max(0.0, left_s))
-            except queues.Empty:
-                return None
-            if message is not None and (delivery := self._delivery(message)):
-                return delivery
-
     def _delivery(self, message: _Received) -> Delivery | None:
         if message.kind == "topic":
             if message.expired:
@@ -207,14 +189,9 @@ class RabbitMQTransport(Transport):
         if received:
             self._submit(publications, received, settlement, needs)
             return
-        work = Work(publications, needs=needs, waits=True)
+        work = Messages(publications, needs=needs, waits=True)
         self._connection.submit(work)
-        if not work.wait(SEND_WAIT_S):
-            work.valid = lambda: False  # whoever asked sends it again, or says that it was not sent
-            raise TransportError(
-                f"{self._connection.where} did not confirm a message within {SEND_WAIT_S:g} s: "
-                f"{self._connection.state}."
-            )
+        self._wait_for(work)
         if work.failure:
             kind = MessageError if "does not exist" in work.failure else TransportError
             raise kind(f"A message cannot be sent: {work.failure}.")
@@ -228,7 +205,7 @@ class RabbitMQTransport(Transport):
     ) -> None:
         """Hand over messages and what is settled when they are confirmed."""
         copies, more = self._copies(received, settlement)
-        work = Work(
+        work: Messages = Messages(
             [*publications, *copies],
             needs=(*needs, *more),
             valid=lambda: all(message.alive for message in received),
@@ -262,7 +239,7 @@ class RabbitMQTransport(Transport):
         return copies, needs
 
     def _settle_received(
-        self, received: list[_Received], settlement: Settlement, failure: str | None, work: Work
+        self, received: list[_Received], settlement: Settlement, failure: str | None, work: Messages
     ) -> None:
         """On the connection's thread: everything is confirmed, or something never will be."""
         self._unfinished.discard(work)
@@ -355,34 +332,9 @@ class RabbitMQTransport(Transport):
         copy.routing_key = topology.dead_letter_queue(message.queue)
         return copy
 
-    def _publish(self, messages: Sequence[Outgoing]) -> None:
-        self._carry_out(messages, (), ACK)
-
-    def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
-        self._submit([], [self._held.pop(delivery)], settlement)
-
     def _owned(self, delivery: Delivery) -> bool:
         held = self._held.get(delivery)
         return held is not None and held.alive
-
-    def flush(self, timeout_s: float = 30.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        for work in list(self._unfinished):
-            if not work.wait(max(0.0, deadline - time.monotonic())):
-                raise TransportError(
-                    f"{self._connection.where} did not confirm everything within {timeout_s:g} s: "
-                    f"{self._connection.state}."
-                )
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        with contextlib.suppress(TransportError):
-            self.flush(10.0)
-        self._closed = True
-        self._held.clear()
-        self._arrived.put(None)
-        self._connection.close()
 
     # -- looking ---------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ import pika.exceptions
 from pika.adapters.select_connection import IOLoop
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
+from zwrap.transport.pipelined import Work
 from zwrap.transport.rabbitmq.faults import explained
 from zwrap.transport.rabbitmq.settings import Server
 from zwrap.transport.rabbitmq.topology import Need, Question, on_channel
@@ -69,50 +70,21 @@ class Publication:
         self.mandatory = mandatory
 
 
-class Work:
-    """Messages to be confirmed, what must exist before, and what is to be done after."""
+class Messages(Work):
+    """Messages to be confirmed, and what must exist before."""
 
-    __slots__ = (
-        "_event", "after", "done", "failure", "missing", "needs", "open", "publications",
-        "published_at", "tries", "valid", "waits",
-    )  # fmt: skip
+    __slots__ = ("missing", "needs", "open", "publications", "published_at", "tries")
 
     def __init__(
-        self,
-        publications: list[Publication],
-        *,
-        needs: Sequence[Need] = (),
-        valid: Callable[[], bool] = lambda: True,
-        after: Callable[[str | None], None] = lambda _: None,
-        waits: bool = False,
+        self, publications: list[Publication], *, needs: Sequence[Need] = (), **more: Any
     ) -> None:
+        super().__init__(**more)
         self.publications = publications
         self.needs = needs
         self.missing = list(needs)
-        self.valid = valid
-        """Whether it is still to be done: deliveries die with their connection."""
-        self.after = after
-        """Called on the thread when all is confirmed, or with the reason why something is not."""
-        self.waits = waits
-        """Whether somebody waits for it: then it is tried again, over all connections."""
         self.open = 0
         self.tries = 0
         self.published_at = 0.0
-        self.failure: str | None = None
-        self.done = False
-        self._event: threading.Event | None = None
-
-    def finish(self) -> None:
-        """That was all; who waits goes on."""
-        self.done = True
-        if self._event is not None:
-            self._event.set()
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until it is done; most works nobody waits for, and an event is costly."""
-        if self._event is None:
-            self._event = threading.Event()
-        return self.done or self._event.wait(timeout_s)
 
 
 class Consumer:
@@ -149,9 +121,9 @@ class Connection:
         self._tried = 0
         self._pause_s = BACKOFF_FIRST_S
         self._sequence = itertools.count(1)
-        self._unconfirmed: dict[int, tuple[Work, Publication]] = {}
+        self._unconfirmed: dict[int, tuple[Messages, Publication]] = {}
         self._returned: dict[str, str] = {}
-        self._queue: deque[Work] = deque()
+        self._queue: deque[Messages] = deque()
         self._known: set[Need] = set()
         self._ensuring = False
         self._inbox: deque[Callable[[], None]] = deque()
@@ -189,7 +161,7 @@ class Connection:
 
     # -- for other threads -----------------------------------------------------------------------
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Messages) -> None:
         """Hand over work; it is done in the order in which it came."""
         self.call(lambda: self._take(work))
 
@@ -417,7 +389,7 @@ class Connection:
 
     # -- work ------------------------------------------------------------------------------------
 
-    def _take(self, work: Work) -> None:
+    def _take(self, work: Messages) -> None:
         self._queue.append(work)
         self._pump()
 
@@ -438,7 +410,7 @@ class Connection:
             self._queue.popleft()
             self._publish(work)
 
-    def _ensure(self, need: Need, work: Work) -> None:
+    def _ensure(self, need: Need, work: Messages) -> None:
         """Let everything wait until what the next work needs is there."""
         self._ensuring = True
         asked = self._connection
@@ -459,7 +431,7 @@ class Connection:
 
         need.ask(self._connection, told)
 
-    def _publish(self, work: Work) -> None:
+    def _publish(self, work: Messages) -> None:
         publisher = self._publisher
         work.published_at = time.monotonic()
         self._look_after()
@@ -514,15 +486,12 @@ class Connection:
                 break
             yield tag
 
-    def _finish(self, work: Work) -> None:
+    def _finish(self, work: Messages) -> None:
         if work.failure == REFUSED and work.waits and not self._closing:
             work.failure = None  # as while a quorum queue has no leader
             self._ioloop.call_later(REFUSED_AGAIN_S, lambda: self._take(work))
             return
-        try:
-            work.after(work.failure)
-        finally:
-            work.finish()
+        work.finish(work.failure)
 
     # -- consumers, and questions ----------------------------------------------------------------
 

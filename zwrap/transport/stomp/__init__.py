@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -30,16 +28,15 @@ from zwrap.message import (
     encode,
     identify,
 )
-from zwrap.transport import ACK, Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport import ACK, Delivery, Settlement, Verb, encoded
 from zwrap.transport.copies import ATTEMPTS_HEADER, REASON_HEADER
-from zwrap.transport.stomp.connection import Connection, Link, Subscription, Work, frame
+from zwrap.transport.pipelined import ANSWER_WAIT_S, PipelinedTransport
+from zwrap.transport.stomp.connection import Connection, Frames, Link, Subscription, frame
 from zwrap.transport.stomp.jolokia import jolokia_from
 from zwrap.transport.stomp.settings import Server, server_from
 
 log = logging.getLogger(__name__)
 
-SEND_WAIT_S = 60.0
-ANSWER_WAIT_S = 15.0
 QUIET_S = 0.5
 """When the server has handed out nothing for so long, there is nothing more that matches."""
 
@@ -86,20 +83,17 @@ class _Received(msgspec.Struct):
         return self.headers.get("redelivered") == "true"
 
 
-class StompTransport(Transport):
+class StompTransport(PipelinedTransport):
     """A connection to ActiveMQ."""
+
+    _connection: Connection
 
     def __init__(self, server: Server, configuration: Configuration | None = None) -> None:
         super().__init__()
         self._server = server
         self._configuration = configuration
         self._connection = Connection(server)
-        self._arrived: deque[_Received] = deque()
-        self._changed = threading.Condition()
-        self._held: dict[Delivery, _Received] = {}
-        self._unfinished: set[Work] = set()
         self._delayed: list[tuple[str, float]] = []
-        self._closed = False
 
     @classmethod
     def from_configuration(cls, configuration: Configuration) -> StompTransport:
@@ -142,27 +136,9 @@ class StompTransport(Transport):
         def received(link: Link, came: Frame) -> None:
             body = came.body if isinstance(came.body, bytes) else str(came.body or "").encode()
             message = _Received(link, came.headers, body, name, kind, time.monotonic())
-            with self._changed:
-                self._arrived.append(message)
-                self._changed.notify()
+            self._arrived.put(message)
 
         return received
-
-    def receive(self, timeout_s: float) -> Delivery | None:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            with self._changed:
-                if self._closed:
-                    raise TransportError(f"The connection to {self._connection.where} is closed.")
-                if not self._arrived:
-                    left_s = deadline - time.monotonic()
-                    if left_s <= 0:
-                        return None
-                    self._changed.wait(left_s)
-                    continue
-                message = self._arrived.popleft()
-            if delivery := self._delivery(message):
-                return delivery
 
     def _delivery(self, message: _Received) -> Delivery | None:
         topic = message.kind == "topic"
@@ -229,14 +205,9 @@ class StompTransport(Transport):
         if received:
             self._submit(frames, received, settlement)
             return
-        work = Work(self._transaction(frames), waits=True)
+        work = Frames(self._transaction(frames), waits=True)
         self._connection.submit(work)
-        if not work.done.wait(SEND_WAIT_S):
-            work.valid = lambda: False  # whoever asked sends it again, or says that it was not sent
-            raise TransportError(
-                f"{self._connection.where} did not confirm a message within {SEND_WAIT_S:g} s: "
-                f"{self._connection.state}."
-            )
+        self._wait_for(work)
         if work.failure:
             raise TransportError(
                 f"{self._connection.where}: a message cannot be sent: {work.failure}."
@@ -267,7 +238,7 @@ class StompTransport(Transport):
             else:
                 log.info("%d message(s) are no longer ours and will come again", len(received))
 
-        work = Work(
+        work = Frames(
             self._transaction([*frames, *copies, *settled]),
             valid=lambda: link is self._connection.link,
             after=after,
@@ -339,35 +310,9 @@ class StompTransport(Transport):
             made.headers["AMQ_SCHEDULED_DELAY"] = str(max(1, int(delay_s * 1000)))
             self._delayed.append((queue, time.monotonic() + delay_s))
 
-    def _publish(self, messages: Sequence[Outgoing]) -> None:
-        self._carry_out(messages, (), ACK)
-
-    def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
-        self._submit([], [self._held.pop(delivery)], settlement)
-
     def _owned(self, delivery: Delivery) -> bool:
         held = self._held.get(delivery)
         return held is not None and not self._closed and held.link is self._connection.link
-
-    def flush(self, timeout_s: float = 30.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        for work in list(self._unfinished):
-            if not work.done.wait(max(0.0, deadline - time.monotonic())):
-                raise TransportError(
-                    f"{self._connection.where} did not confirm everything within {timeout_s:g} s: "
-                    f"{self._connection.state}."
-                )
-
-    def close(self) -> None:
-        if self._closed:
-            return
-        with contextlib.suppress(TransportError):
-            self.flush(10.0)
-        with self._changed:
-            self._closed = True
-            self._held.clear()
-            self._changed.notify_all()
-        self._connection.close()
 
     # -- looking -----------------------------------------------------------------------------------
 

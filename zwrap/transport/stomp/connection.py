@@ -15,13 +15,14 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import stomp
 from stomp.utils import Frame, convert_frame, pack
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
+from zwrap.transport.pipelined import Work
 from zwrap.transport.stomp.settings import Server
 
 log = logging.getLogger(__name__)
@@ -46,34 +47,14 @@ def frame(command: str, headers: dict[str, str], body: bytes = b"") -> Frame:
     return Frame(command, escaped, body)
 
 
-class Work:
-    """Frames, the last of which asks for a receipt, and what is to be done when it came."""
+class Frames(Work):
+    """Frames, the last of which asks for a receipt."""
 
-    def __init__(
-        self,
-        frames: Sequence[Frame],
-        *,
-        valid: Callable[[], bool] = lambda: True,
-        after: Callable[[str | None], None] = lambda _: None,
-        waits: bool = False,
-    ) -> None:
+    __slots__ = ("frames",)
+
+    def __init__(self, frames: Sequence[Frame], **more: Any) -> None:
+        super().__init__(**more)
         self.frames = frames
-        self.valid = valid
-        """Whether it is still to be done: deliveries die with their connection."""
-        self.after = after
-        """Called when the receipt came, or with the reason why it never will."""
-        self.waits = waits
-        """Whether somebody waits for it: then it is sent again on the next connection."""
-        self.failure: str | None = None
-        self.done = threading.Event()
-
-    def finish(self, failure: str | None) -> None:
-        """Tell the end."""
-        self.failure = failure
-        try:
-            self.after(failure)
-        finally:
-            self.done.set()
 
 
 class Subscription:
@@ -90,7 +71,7 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
 
     def __init__(self, server: Server, host: str, port: int, owner: Connection) -> None:
         self._owner = owner
-        self.receipts: dict[str, Work] = {}
+        self.receipts: dict[str, Frames] = {}
         self.answered = threading.Event()
         self.open = False
         self.refused = ""
@@ -172,7 +153,7 @@ class Connection:
         self.link: Link | None = None
         self._lock = threading.RLock()
         self._subscriptions: dict[str, Subscription] = {}
-        self._waiting: deque[Work] = deque()
+        self._waiting: deque[Frames] = deque()
         self._serial = itertools.count(1)
         self._closing = False
         self._wake = threading.Event()
@@ -195,7 +176,7 @@ class Connection:
         """A fresh number, for transactions and subscriptions."""
         return str(next(self._serial))
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Frames) -> None:
         """Send the frames of some work; its receipt is waited for elsewhere."""
         with self._lock:
             link = self.link
@@ -212,10 +193,10 @@ class Connection:
         identity = subscription.headers["id"]
         with self._lock:
             self._subscriptions[identity] = subscription
-            work = Work([frame("SUBSCRIBE", subscription.headers)], waits=True)
+            work = Frames([frame("SUBSCRIBE", subscription.headers)], waits=True)
             self.submit(work)
         place = subscription.headers["destination"]
-        if work.done.wait(wait_s) and not work.failure:
+        if work.wait(wait_s) and not work.failure:
             return
         with self._lock:
             work.valid = lambda: False
@@ -227,7 +208,7 @@ class Connection:
         identity = subscription.headers["id"]
         with self._lock:
             self._subscriptions.pop(identity, None)
-        self.submit(Work([frame("UNSUBSCRIBE", {"id": identity})]))
+        self.submit(Frames([frame("UNSUBSCRIBE", {"id": identity})]))
 
     def close(self) -> None:
         """End the connection; what was handed out and not settled is handed out again."""
@@ -264,7 +245,7 @@ class Connection:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def _send(self, link: Link, work: Work) -> None:
+    def _send(self, link: Link, work: Frames) -> None:
         receipt = f"zwrap-{self.serial()}"
         work.frames[-1].headers["receipt"] = receipt
         link.receipts[receipt] = work
