@@ -375,6 +375,32 @@ def test_a_restarted_server_loses_nothing_and_needs_no_help(tmp_path: Path, kind
         subprocess.run([*rig, "down", "--directory", directory], check=True, capture_output=True)
 
 
+def test_a_queue_that_refuses_is_waited_for_and_costs_no_attempt(server: Server) -> None:
+    server.queue("in")
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    server.queue("out", "classic", **full)
+    transport = server.connect()
+    transport.subscribe("in", 5)
+    for number in range(3):
+        transport.send("in", number)
+        delivery = transport.receive(5)
+        assert delivery
+        with transport.unit(delivery) as unit:
+            unit.send(Outgoing("out", number))
+    assert transport.receive(1.5) is None, "nothing comes again"
+    reader = server.connect()
+    reader.subscribe("out")
+    found = set()
+    for _ in range(3):
+        delivery = reader.receive(10)
+        assert delivery
+        found.add(delivery.message.body)
+        delivery.ack()
+    assert found == {0, 1, 2}
+    transport.flush()
+    assert (transport.waiting("in"), transport.dead_letters()) == (0, {})
+
+
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
 def test_killed_consumers_lose_nothing(server: Server, kind: str) -> None:
     for name in ("in", "out"):

@@ -24,21 +24,19 @@ ANSWER_WAIT_S = 15.0
 class Work:
     """What was handed over to a connection, and what is to be done when it is confirmed."""
 
-    __slots__ = ("_event", "after", "done", "failure", "valid", "waits")
+    __slots__ = ("_event", "after", "done", "failure", "valid")
 
     def __init__(
         self,
         *,
         valid: Callable[[], bool] = lambda: True,
         after: Callable[[str | None], None] = lambda _: None,
-        waits: bool = False,
     ) -> None:
         self.valid = valid
-        """Whether it is still to be done: deliveries die with their connection."""
+        """Whether it is still to be done, on another connection if need be: what follows from a
+        delivery dies with that one's connection, and a sender may have given up."""
         self.after = after
         """Called when all is confirmed, or with the reason why something is not."""
-        self.waits = waits
-        """Whether somebody waits for it: then it is tried again, over all connections."""
         self.failure: str | None = None
         self.done = False
         self._event: threading.Event | None = None

@@ -32,7 +32,8 @@ from zwrap.transport import ACK, Delivery, Settlement, Verb, encoded
 from zwrap.transport.copies import ATTEMPTS_HEADER, REASON_HEADER
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PipelinedTransport
 from zwrap.transport.rabbitmq import topology
-from zwrap.transport.rabbitmq.connection import Connection, Consumer, Messages, Publication, now
+from zwrap.transport.rabbitmq.connection import Connection, Consumer
+from zwrap.transport.rabbitmq.publisher import Messages, Publication
 from zwrap.transport.rabbitmq.settings import Server, server_from
 
 log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ class RabbitMQTransport(PipelinedTransport):
         if received:
             self._submit(publications, received, settlement, needs)
             return
-        work = Messages(publications, needs=needs, waits=True)
+        work = Messages(publications, needs=needs)
         self._connection.submit(work)
         self._wait_for(work)
         if work.failure:
@@ -269,7 +270,9 @@ class RabbitMQTransport(PipelinedTransport):
         """A message as it goes over the wire."""
         headers = {key: _table(value) for key, value in message.headers.items()}
         identity = str(headers[ID_HEADER])
-        properties = pika.BasicProperties(headers=headers, delivery_mode=2, timestamp=now())
+        properties = pika.BasicProperties(
+            headers=headers, delivery_mode=2, timestamp=int(time.time())
+        )
         if message.expires_s is not None:
             properties.expiration = str(max(0, int(message.expires_s * 1000)))
         body = encoded(message, message.message)

@@ -205,7 +205,7 @@ class StompTransport(PipelinedTransport):
         if received:
             self._submit(frames, received, settlement)
             return
-        work = Frames(self._transaction(frames), waits=True)
+        work = Frames(self._transaction(frames))
         self._connection.submit(work)
         self._wait_for(work)
         if work.failure:

@@ -181,7 +181,7 @@ class Connection:
         with self._lock:
             link = self.link
             if link is None:
-                if work.waits and work.valid():
+                if work.valid():
                     self._waiting.append(work)
                 else:
                     work.finish("the connection is lost")
@@ -193,7 +193,7 @@ class Connection:
         identity = subscription.headers["id"]
         with self._lock:
             self._subscriptions[identity] = subscription
-            work = Frames([frame("SUBSCRIBE", subscription.headers)], waits=True)
+            work = Frames([frame("SUBSCRIBE", subscription.headers)])
             self.submit(work)
         place = subscription.headers["destination"]
         if work.wait(wait_s) and not work.failure:
@@ -208,7 +208,9 @@ class Connection:
         identity = subscription.headers["id"]
         with self._lock:
             self._subscriptions.pop(identity, None)
-        self.submit(Frames([frame("UNSUBSCRIBE", {"id": identity})]))
+        link = self.link  # the next connection will not know of it
+        work = Frames([frame("UNSUBSCRIBE", {"id": identity})], valid=lambda: self.link is link)
+        self.submit(work)
 
     def close(self) -> None:
         """End the connection; what was handed out and not settled is handed out again."""
@@ -263,7 +265,7 @@ class Connection:
         while link.receipts:
             with contextlib.suppress(KeyError):
                 work = link.receipts.pop(next(iter(link.receipts)))
-                if work.waits and not self._closing:
+                if work.valid() and not self._closing:
                     self._waiting.append(work)
                 else:
                     work.finish("the connection was lost")
