@@ -48,6 +48,7 @@ setup(
     entry_points={
         "console_scripts": [
             "zwrap = zwrap.cli.zwrap:main",
+            "amqp-dispatcher = zwrap.cli.amqp_dispatcher:main",
             "zocalo.go = zwrap.cli.go:main",
             "zocalo.wrap = zwrap.cli.wrap:main",
             "zocalo.service = zwrap.cli.service:main",

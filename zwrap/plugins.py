@@ -35,6 +35,7 @@ OWN: dict[str, dict[str, str]] = {
     },
     WRAPPERS: {"dummy": "zwrap.wrapper.base:DummyWrapper"},
     CONFIGURATION: {
+        "consumers": "zwrap.configuration.core:Consumers",
         "graylog": "zwrap.configuration.logs:Graylog",
         "iris": "zwrap.configuration.core:Slurm",
         "jmx": "zwrap.configuration.core:JMX",

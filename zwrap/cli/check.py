@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from zwrap import program
+from zwrap import consumers, program
 from zwrap.cli.common import say
 from zwrap.cli.recipes import checked
 from zwrap.configuration import Configuration
@@ -41,6 +41,9 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
     templates = Templates(configuration.directory("zwrap.template_directory"))
     for name in templates.names():
         yield f"template {name}", partial(templates.check, name)
+    if configuration.consumers is not None:
+        settings = consumers.read(configuration.consumers)
+        yield "consumers", partial(consumers.checked, settings, "Plugin 'consumers'")
     for directory in program.directories(configuration.directory("zwrap.program_directory")):
         for file in _files(directory, "*.yaml"):
             yield f"program {file.stem} ({file})", partial(program.from_file, file)

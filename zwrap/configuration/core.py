@@ -246,3 +246,22 @@ class Slurm(Plugin):
     """Where slurmrestd is."""
 
     settings = SlurmSettings
+
+
+class ConsumersSettings(Settings, kw_only=True):
+    """Keys of plugin `consumers`; what is in them is `zwrap.consumers`' matter."""
+
+    consumers: list[Any]
+    queues: list[Any] | None = None
+    startup_handler: str | None = None
+
+
+class Consumers(Plugin):
+    """Consumers of plain AMQP messages, for `amqp-dispatcher`."""
+
+    settings = ConsumersSettings
+
+    @classmethod
+    def activate(cls, configuration: Mapping[str, Any]) -> Any:
+        """The section, in the form of a file of amqp-dispatcher."""
+        return {key: value for key, value in configuration.items() if key != "plugin"}

@@ -12,6 +12,7 @@ import datetime as dt
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from copy import copy as duplicate
 from typing import Any
 
 import msgspec
@@ -38,18 +39,16 @@ from zwrap.transport.rabbitmq.settings import Server, server_from
 
 log = logging.getLogger(__name__)
 
-_HIDDEN = (ATTEMPTS_HEADER,)
-
 
 class _Received(msgspec.Struct):
     """A message as it came, and the channel on which it must be settled."""
 
     consumer: Consumer
     channel: Any
-    tag: int
-    body: bytes
+    method: Any
+    """AMQP's ``basic.deliver``: delivery tag, exchange, routing key."""
     properties: Any
-    redelivered: bool
+    body: bytes
     queue: str
     kind: str
     """``queue``, ``topic`` or ``dead``."""
@@ -78,6 +77,8 @@ class _Received(msgspec.Struct):
 class RabbitMQTransport(PipelinedTransport):
     """A connection to RabbitMQ."""
 
+    hidden: tuple[str, ...] = (ATTEMPTS_HEADER,)
+    """Headers that are between us and the server."""
     _connection: Connection
 
     def __init__(self, server: Server, api: Any = None) -> None:
@@ -86,6 +87,11 @@ class RabbitMQTransport(PipelinedTransport):
         self._api = api
         self._connection = Connection(server)
         self._delay_queues: dict[str, set[str]] = {}
+        self._copied: dict[str, list[_Received]] = {}
+        """Ids of which a copy is under way, and copies that came before the original was settled.
+
+        Whoever gets a copy may die of it at once; the original must be gone by then.
+        """
 
     @classmethod
     def from_configuration(cls, configuration: Configuration) -> RabbitMQTransport:
@@ -129,11 +135,13 @@ class RabbitMQTransport(PipelinedTransport):
     def _received(self, consumer: Consumer, queue: str, kind: str) -> Any:
         def received(channel: Any, method: Any, properties: Any, body: bytes) -> None:
             message = _Received(
-                consumer, channel, method.delivery_tag, body, properties, method.redelivered, queue,
-                kind, time.monotonic(),
-            )  # fmt: skip
+                consumer, channel, method, properties, body, queue, kind, time.monotonic()
+            )
             if kind == "queue" and method.redelivered and "x-delivery-count" not in message.headers:
                 self._count(message)  # a classic queue, which does not
+                return
+            if self._copied and (early := self._copied.get(_identity(message))) is not None:
+                early.append(message)
                 return
             self._arrived.put(message)
 
@@ -142,6 +150,7 @@ class RabbitMQTransport(PipelinedTransport):
     def _count(self, message: _Received) -> None:
         """Send a redelivered message back as a copy with one more attempt; it comes again."""
         copy = self._copy(message, _identity(message), attempts=_attempt(message) + 1)
+        self._copied.setdefault(copy.identity, [])
         self._submit([copy], [message], ACK)
 
     def _delivery(self, message: _Received) -> Delivery | None:
@@ -150,9 +159,9 @@ class RabbitMQTransport(PipelinedTransport):
                 return None
         elif not message.alive:
             return None  # it died with its connection, and comes again
-        headers = {k: _plain(v) for k, v in message.headers.items() if k not in _HIDDEN}
+        headers = {k: _plain(v) for k, v in message.headers.items() if k not in self.hidden}
         try:
-            body = decode(message.body)
+            body = self._read(message.body)
         except MessageError as error:
             if message.kind == "topic":
                 return None
@@ -175,6 +184,10 @@ class RabbitMQTransport(PipelinedTransport):
         if not delivery.topic:
             self._held[delivery] = message
         return delivery
+
+    def _read(self, body: bytes) -> Any:
+        """What a message says; MessageError if it is not a message."""
+        return decode(body)
 
     # -- sending and settling --------------------------------------------------------------------
 
@@ -227,10 +240,12 @@ class RabbitMQTransport(PipelinedTransport):
         copies, needs = [], []
         for message in received:
             if message.kind == "dead":
-                continue  # it is given back as it is
+                copies.append(_back(message))
+                continue
             copy = self._copy(
                 message, _identity(message), attempts=_attempt(message) + settlement.counted
             )
+            self._copied.setdefault(copy.identity, [])
             if settlement.delay_s:
                 place, need = topology.delay(message.queue, settlement.delay_s)
                 self._delay_queues.setdefault(message.queue, set()).add(place)
@@ -244,14 +259,13 @@ class RabbitMQTransport(PipelinedTransport):
     ) -> None:
         """On the connection's thread: everything is confirmed, or something never will be."""
         self._unfinished.discard(work)
+        if self._copied:
+            self._connection.call(lambda: self._hand_out_copies(received))
         if not all(message.alive for message in received):
             log.info("%d message(s) are no longer ours and will come again", len(received))
         elif failure is None:
             for message in received:
-                if message.kind == "dead" and settlement.verb is not Verb.ACK:
-                    message.channel.basic_nack(message.tag, requeue=True)
-                else:
-                    message.channel.basic_ack(message.tag)
+                message.channel.basic_ack(message.method.delivery_tag)
             return
         for message in received:
             if not message.alive:
@@ -261,7 +275,12 @@ class RabbitMQTransport(PipelinedTransport):
                 self._put_aside(message, f"What follows from it cannot be sent: {failure}.")
             else:
                 log.warning("A message of queue %r comes again: %s", message.queue, failure)
-                message.channel.basic_nack(message.tag, requeue=True)
+                message.channel.basic_nack(message.method.delivery_tag, requeue=True)
+
+    def _hand_out_copies(self, originals: list[_Received]) -> None:
+        for original in originals:
+            for copy in self._copied.pop(_identity(original), ()):
+                self._arrived.put(copy)
 
     def _put_aside(self, message: _Received, reason: str) -> None:
         self._submit([], [message], Settlement(Verb.DEAD_LETTER, reason))
@@ -303,13 +322,11 @@ class RabbitMQTransport(PipelinedTransport):
             for key, value in message.headers.items()
             if not key.startswith(("x-death", "x-first-death", "x-delivery-count"))
         }
-        headers |= {ID_HEADER: identity, ATTEMPTS_HEADER: attempts}
-        properties = pika.BasicProperties(
-            headers=headers,
-            delivery_mode=2,
-            timestamp=message.properties.timestamp,
-            content_type=message.properties.content_type,
-        )
+        properties = duplicate(message.properties)
+        properties.headers = {**headers, ID_HEADER: identity, ATTEMPTS_HEADER: attempts}
+        properties.delivery_mode = 2
+        properties.expiration = None
+        properties.user_id = None  # the server wants ours or none
         return Publication("", message.queue, message.body, properties, identity, mandatory=True)
 
     def _dead_copy(self, message: _Received, reason: str) -> Publication:
@@ -391,6 +408,18 @@ class RabbitMQTransport(PipelinedTransport):
         """
         del limit
         yield from ()
+
+
+def _back(message: _Received) -> Publication:
+    """A dead letter for the queue that it came from, as it is.
+
+    Given back it would be counted, and RabbitMQ 4 throws away what was given back 20 times.
+    """
+    identity = _identity(message)
+    properties = duplicate(message.properties)
+    properties.user_id = None
+    place = topology.dead_letter_queue(message.queue)
+    return Publication("", place, message.body, properties, identity, mandatory=True)
 
 
 def _attempt(message: _Received) -> int:

@@ -40,6 +40,13 @@ def _permanent(cause: BaseException, where: str, server: Server) -> str | None:
             return f"{where} refuses access: {text}."
         if code == 404:
             return f"{where} has no such thing: {text}. Is it declared (zocalo.configure_rabbitmq)?"
+        if code == 405:
+            return f"{where} keeps the queue for another connection: {text}."
+        if code == 406 and "inequivalent arg" in text:
+            return (
+                f"{where} has the queue with other properties: {text}. Make the declaration equal "
+                "to the queue, or passive, or delete the queue."
+            )
         if code == 530:
             return (
                 f"{where} does not let user {server.username!r} use vhost {server.vhost!r}: {text}."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,10 @@ import pika
 
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.host import host_name
 from zwrap.transport.settings import addresses, from_file
+
+log = logging.getLogger(__name__)
 
 PORT, TLS_PORT = 5672, 5671
 
@@ -47,7 +52,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
             heartbeat=self.heartbeat_s,
             socket_timeout=5,
             stack_timeout=10,
-            client_properties={"product": "zwrap"},
+            client_properties={
+                "product": "zwrap",
+                "connection_name": f"{Path(sys.argv[0]).name} {host_name()}-{os.getpid()}",
+            },
             **options,
         )
 
@@ -110,6 +118,12 @@ def from_url(url: str) -> dict[str, Any]:
         values["password"] = unquote(parts.password)
     if len(parts.path) > 1:
         values["vhost"] = unquote(parts.path[1:])
-    if heartbeat := parse_qs(parts.query).get("heartbeat"):
-        values["heartbeat_s"] = heartbeat[-1]
+    given = parse_qs(parts.query).get("heartbeat", [])
+    if len(given) == 1 and given[0].isdecimal():
+        values["heartbeat_s"] = int(given[0])
+    elif given and given != ["none"]:
+        log.warning(
+            "RABBITMQ_URL says heartbeat=%s; one number of seconds is expected, so what the server "
+            "suggests is used.", ",".join(given),
+        )  # fmt: skip
     return values

@@ -9,8 +9,8 @@ queue (www.rabbitmq.com/ttl.html, /dlx.html). No plug-in is needed for that.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 Channel = Any
 Answer = Callable[[Any], None]
@@ -130,6 +130,55 @@ def exchange_exists(topic: str) -> Need:
         channel.exchange_declare(topic, exchange_type="fanout", durable=True, callback=answer)
 
     return _made(look, make)
+
+
+class QueueDeclaration(NamedTuple):
+    """A queue as its owner wants it, and what it is bound to."""
+
+    name: str
+    passive: bool = False
+    """It must be there, whatever its arguments are."""
+    durable: bool = True
+    auto_delete: bool = False
+    exclusive: bool = False
+    arguments: Mapping[str, Any] = {}
+    bindings: Sequence[tuple[str, str]] = ()
+    """Exchange and routing key of each."""
+
+    def declare(self, channel: Channel, answer: Answer) -> None:
+        """Declare it, then bind it."""
+        bindings = iter(self.bindings)
+
+        def bind(frame: Any) -> None:
+            binding = next(bindings, None)
+            if binding is None:
+                answer(frame)
+            else:
+                channel.queue_bind(self.name, *binding, callback=bind)
+
+        channel.queue_declare(
+            self.name,
+            passive=self.passive,
+            durable=self.durable,
+            auto_delete=self.auto_delete,
+            exclusive=self.exclusive,
+            arguments=dict(self.arguments),
+            callback=bind,
+        )
+
+
+def queue_declared(queue: QueueDeclaration) -> Need:
+    """Declare and bind a queue."""
+    return _made(None, queue.declare)
+
+
+@functools.cache
+def exchange_is_there(name: str) -> Need:
+    """Look whether an exchange is there, and make none."""
+    return _made(
+        None,
+        lambda channel, answer: channel.exchange_declare(name, passive=True, callback=answer),
+    )
 
 
 def delay(queue: str, delay_s: float) -> tuple[str, Need]:

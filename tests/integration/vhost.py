@@ -1,0 +1,80 @@
+"""A vhost of its own on a real RabbitMQ, for each test."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pika
+
+from zwrap.configuration import Configuration
+from zwrap.rabbitmqapi import PermissionSpec, QueueSpec, RabbitMQAPI, VHostSpec
+from zwrap.transport.rabbitmq import RabbitMQTransport
+
+
+class Server:
+    """A vhost of its own, and pika's own client to look at things with."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = {**given, "vhost": f"test-{uuid.uuid4()}"}
+        self.api = RabbitMQAPI(given["api"], given["username"], given["password"])
+        self.api.add_vhost(VHostSpec(name=self.vhost))
+        self.allow(given["username"])
+        self.open: list[RabbitMQTransport] = []
+
+    @property
+    def vhost(self) -> str:
+        return str(self.given["vhost"])
+
+    def allow(self, user: str, configure: str = ".*") -> None:
+        self.api.set_permissions(
+            PermissionSpec(vhost=self.vhost, user=user, configure=configure, write=".*", read=".*")
+        )
+
+    def queue(self, name: str, kind: str = "quorum", **arguments: Any) -> None:
+        arguments = {"x-queue-type": kind, **arguments}
+        self.api.queue_declare(
+            QueueSpec(name=name, vhost=self.vhost, durable=True, arguments=arguments)
+        )
+
+    def configuration(self, **changes: Any) -> Configuration:
+        values = {"plugin": "pika", **self.given, **changes}
+        values.pop("dist_port"), values.pop("epmd_port")
+        api = {"plugin": "rabbitmqapi", "base_url": values.pop("api")}
+        api |= {key: self.given[key] for key in ("username", "password")}
+        text = json.dumps(
+            {"version": 1, "mq": values, "api": api, "environments": {"default": ["mq", "api"]}}
+        )
+        return Configuration.from_string(text).activate()
+
+    def connect(self, **changes: Any) -> RabbitMQTransport:
+        transport = RabbitMQTransport.from_configuration(self.configuration(**changes))
+        self.open.append(transport)
+        return transport
+
+    def channel(self) -> Any:
+        credentials = pika.PlainCredentials(self.given["username"], self.given["password"])
+        connection = pika.BlockingConnection(
+            pika.ConnectionParameters(
+                self.given["host"], self.given["port"], self.vhost, credentials
+            )
+        )
+        return connection.channel()
+
+    @property
+    def url(self) -> str:
+        user = f"{self.given['username']}:{self.given['password']}"
+        where = f"{self.given['host']}:{self.given['port']}"
+        return f"amqp://{user}@{where}/{quote(self.vhost, safe='')}"
+
+
+def opened(rabbitmq: dict[str, Any]) -> Iterator[Server]:
+    """The vhost, deleted at the end."""
+    made = Server(rabbitmq)
+    yield made
+    for transport in made.open:
+        transport.close()
+    made.api.delete_vhost(made.vhost)

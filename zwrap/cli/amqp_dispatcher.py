@@ -1,0 +1,145 @@
+"""`amqp-dispatcher`: run the consumers that a file, or plugin `consumers` of the site, declares."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import logging.config
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+
+from zwrap import consumers
+from zwrap.cli.common import program, say
+from zwrap.configuration import Configuration
+from zwrap.consumers.pool import Pool, watch
+from zwrap.errors import ConfigurationError
+from zwrap.transport.rabbitmq.settings import server_from
+from zwrap.transport.rabbitmq.texts import TextTransport
+
+log = logging.getLogger("amqp-dispatcher")
+
+FILE = "config.yml"
+FORMAT = "[%(asctime)s] %(name)s [pid:%(process)d] - %(levelname)s - %(message)s"
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add = parser.add_argument
+    add(
+        "--config", metavar="FILE",
+        help=f"what to run; default: plugin 'consumers' of the site file, else {FILE}",
+    )  # fmt: skip
+    add("--validate", action="store_true", help="only look for faults in it, one a line")
+    add("--connection", choices=["pika"], default="pika", help=argparse.SUPPRESS)
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Run until told to stop."""
+    _log()
+    data, where = _data(configuration, options.config)
+    settings = consumers.read(data)
+    if options.validate:
+        return _validate(settings, where)
+    for remark in settings.remarks:
+        log.warning("%s: %s", where, remark)
+    loaded = consumers.checked(settings, where)
+    if settings.startup_handler:
+        loaded[settings.startup_handler]()
+        log.info("Startup handled")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopper(stop))
+    _run(settings, loaded, configuration, stop)
+    return 0
+
+
+def _run(
+    settings: consumers.Settings,
+    loaded: dict[str, Any],
+    configuration: Configuration,
+    stop: threading.Event,
+) -> None:
+    server = server_from(configuration)
+    pools: list[Pool] = []
+    read = {consumer.queue for consumer in settings.consumers}
+    with contextlib.closing(TextTransport(server)) as owner:
+        try:
+            for name, queue in settings.queues.items():
+                if not (queue.exclusive and name in read):  # that one is its reader's
+                    owner.declare(queue)
+            for each in settings.consumers:
+                pool = Pool(each, loaded[each.consumer], TextTransport(server), stop)
+                pools.append(pool)
+                pool.start(settings.queues.get(each.queue, each.queue))
+            watch(pools, stop)
+        finally:
+            stop.set()
+            for pool in pools:
+                pool.close()
+
+
+def _data(configuration: Configuration, file: str | None) -> tuple[Any, str]:
+    """The document, and what to call it."""
+    if file is None and configuration.consumers is not None:
+        return configuration.consumers, f"Plugin 'consumers' of {configuration.file}"
+    path = Path(file or FILE)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")), str(path)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+
+
+def _validate(settings: consumers.Settings, where: str) -> int:
+    consumers.load(settings)
+    for remark in settings.remarks:
+        say(f"remark: {remark}")
+    for fault in settings.faults:
+        say(fault)
+    if not settings.faults:
+        say(
+            f"{where}: {len(settings.queues)} queue(s) and {len(settings.consumers)} consumer(s), "
+            "no fault."
+        )
+    return 1 if settings.faults else 0
+
+
+def _log() -> None:
+    """As LOGGING_FILE_CONFIG says (docs.python.org, logging.config.fileConfig), else to stderr."""
+    file = os.environ.get("LOGGING_FILE_CONFIG")
+    if not file:
+        logging.basicConfig(level=logging.INFO, format=FORMAT)
+        return
+    try:
+        logging.config.fileConfig(file, disable_existing_loggers=False)
+    except Exception as error:
+        raise ConfigurationError(
+            f"LOGGING_FILE_CONFIG: {file} is not usable: {type(error).__name__}: {error}"
+        ) from None
+
+
+def _stopper(stop: threading.Event) -> Any:
+    def stopped(number: int, frame: FrameType | None) -> None:
+        """Finish the messages at hand; at the second signal stop at once."""
+        del frame
+        if stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        stop.set()
+
+    return stopped
+
+
+main = program("amqp-dispatcher", __doc__, declare, run)
+
+if __name__ == "__main__":
+    sys.exit(main())
