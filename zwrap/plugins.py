@@ -48,6 +48,7 @@ OWN: dict[str, dict[str, str]] = {
         "stomp": "zwrap.configuration.core:Stomp",
         "storage": "zwrap.configuration.core:Storage",
         "transport": "zwrap.configuration.core:Transport",
+        "workers": "zwrap.configuration.core:Workers",
     },
     # Nothing of our own: here a site hangs its functions into the Dispatcher.
     DISPATCHER_READY: {},

@@ -3,74 +3,12 @@
 from __future__ import annotations
 
 import json
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zwrap.configuration import Configuration
-from zwrap.rabbitmqapi import PermissionSpec, RabbitMQAPI, VHostSpec
-from zwrap.transport import Transport
-from zwrap.transport.connect import connect
-
-from .conftest import Site
-
-REAL = pytest.mark.slow
-
-
-@pytest.fixture(
-    params=[
-        "spool",
-        pytest.param("quorum", marks=REAL),
-        pytest.param("classic", marks=REAL),
-        pytest.param("activemq", marks=REAL),
-    ]
-)
-def bus(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
-    """A site on one of the transports."""
-    site.settings["zocalo.dlq.purge_location"] = str(site.directory / "DLQ")
-    site.settings["zocalo.go.fallback_location"] = str(site.directory / "drop")
-    site.write_config()
-    if request.param == "spool":
-        yield site
-        return
-    sections: dict[str, dict[str, Any]]
-    if request.param == "activemq":
-        given = request.getfixturevalue("activemq")
-        keys = {key: given[key] for key in ("host", "port", "username", "password")}
-        sections = {
-            "mq": {"plugin": "stomp", "prefix": f"t{uuid.uuid4().hex}", **keys},
-            "api": {"plugin": "jmx", **keys, "port": given["jolokia_port"],
-                    "base_url": given["jolokia_base_url"]},
-            "chosen": {"plugin": "transport", "default": "StompTransport"},
-        }  # fmt: skip
-    else:
-        given = request.getfixturevalue("rabbitmq")
-        user = {key: given[key] for key in ("username", "password")}
-        api = RabbitMQAPI(given["api"], given["username"], given["password"])
-        vhost = f"test-{uuid.uuid4()}"
-        api.add_vhost(VHostSpec(name=vhost))
-        api.set_permissions(
-            PermissionSpec(vhost=vhost, user="admin", configure=".*", write=".*", read=".*")
-        )
-        sections = {
-            "mq": {"plugin": "pika", "host": given["host"], "port": given["port"], **user,
-                   "vhost": vhost, "declare": request.param},
-            "api": {"plugin": "rabbitmqapi", "base_url": given["api"], **user},
-            "chosen": {"plugin": "transport", "default": "PikaTransport"},
-        }  # fmt: skip
-    text = site.config.read_text().replace("[store, files]", "[store, mq, api, chosen]")
-    text += "".join(f"{name}: {json.dumps(section)}\n" for name, section in sections.items())
-    site.config.write_text(text)
-    yield site
-    if request.param != "activemq":
-        api.delete_vhost(vhost)
-
-
-def transport_of(bus: Site) -> Transport:
-    return connect(Configuration.from_file(bus.config).activate())
+from .conftest import Site, transport_of
 
 
 def ok(bus: Site, *command: str, **options: Any) -> str:

@@ -25,7 +25,7 @@ from zwrap.message import RECIPE_HEADER, Message, Outgoing
 from zwrap.recipe import Recipe
 from zwrap.service import Service
 from zwrap.service.dispatcher import Dispatcher
-from zwrap.service.loop import MAX_ATTEMPTS, Loop, handle_delivery
+from zwrap.service.loop import Loop, handle_delivery
 from zwrap.transport import Delivery, Transport
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.spool import SpoolTransport
@@ -358,10 +358,12 @@ def test_a_recipe_whose_every_way_is_wrong_does_not_end_the_service(tmp_path: Pa
 def test_a_temporary_error_costs_no_attempt_however_long_it_lasts() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
-    service.acts = [UnreachableError("down", retry_after_s=0.01) for _ in range(3 * MAX_ATTEMPTS)]
+    service.acts = [
+        UnreachableError("down", retry_after_s=0.01) for _ in range(3 * Service.attempts)
+    ]
     transport.send("in", 1)
     transport.subscribe("in")
-    attempts = {once(transport, service).attempt for _ in range(3 * MAX_ATTEMPTS + 1)}
+    attempts = {once(transport, service).attempt for _ in range(3 * Service.attempts + 1)}
     assert attempts == {1}
     assert transport.broker.dead_letters == {}
 
@@ -395,7 +397,7 @@ def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_trace
     service.acts = [ZeroDivisionError("a bug") for _ in range(9)]
     transport.send("in", 1)
     transport.subscribe("in")
-    assert [once(transport, service).attempt for _ in range(MAX_ATTEMPTS)] == [1, 2, 3, 4, 5]
+    assert [once(transport, service).attempt for _ in range(Service.attempts)] == [1, 2, 3, 4, 5]
     [letter] = transport.broker.dead_letters["in"]
     assert "ZeroDivisionError: a bug" in letter.reason
     assert "Traceback" in letter.reason
@@ -405,7 +407,7 @@ def test_a_message_that_killed_its_receivers_is_not_handled_again() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
     transport.send("in", 1)
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(Service.attempts):
         victim = MemoryTransport(transport.broker)
         victim.subscribe("in")
         assert victim.receive(5)

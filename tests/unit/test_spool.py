@@ -15,7 +15,7 @@ import pytest
 
 from zwrap.errors import ConfigurationError, MessageError, QueueFullError, TransportError
 from zwrap.host import ProcessIdentity, is_alive, process_identity, this_process
-from zwrap.service.loop import MAX_ATTEMPTS
+from zwrap.service import Service
 from zwrap.transport.spool import SpoolTransport
 from zwrap.transport.spool.files import Name
 from zwrap.transport.spool.owner import LEASE_S
@@ -178,13 +178,13 @@ def test_a_dead_letter_put_back_by_hand_as_the_manual_says_starts_anew(tmp_path:
     transport.subscribe("q")
     for _ in range(2):  # and a second death does not change what it is
         transport.send("q", {"k": 1}, {"zwrap-id": "kept"})
-        for _ in range(MAX_ATTEMPTS):
+        for _ in range(Service.attempts):
             delivery = transport.receive(1)
             assert delivery
             delivery.retry()
         delivery = transport.receive(1)
         assert delivery
-        assert delivery.attempt == MAX_ATTEMPTS + 1
+        assert delivery.attempt == Service.attempts + 1
         delivery.dead_letter("too often")
     for file, _ in list(transport.queue("q").dead_letters()):
         command = f"rm errors/{file.name}.reason && mv errors/{file.name} incoming/"

@@ -14,6 +14,7 @@ import msgspec
 
 from zwrap import mover
 from zwrap.cli.common import say
+from zwrap.cli.process_queue import declared
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.message import JSON, Outgoing, decode, encode
@@ -32,6 +33,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Carry the command out."""
+    options.configuration = configuration
     transport = connect(configuration, options.transport)
     try:
         return _RUN[options.command](transport, options)
@@ -126,7 +128,8 @@ def _shown(delivery: Delivery) -> dict[str, Any]:
 
 def _declare_purge(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("QUEUE", help="whose messages to delete")
+    add("QUEUE", nargs="?", help="whose messages to delete")
+    add("--all", action="store_true", help="those of all workers that the site declares")
     add("--dead", action="store_true", help="its dead letters instead")
     add("--yes", action="store_true", help="do not ask")
 
@@ -154,6 +157,18 @@ def _purge(transport: Transport, options: argparse.Namespace) -> int:
         progress.step()
     transport.flush()
     progress.end()
+    return 0
+
+
+def _purge_all(transport: Transport, options: argparse.Namespace) -> int:
+    """The same for the queue of each worker."""
+    if bool(options.QUEUE) == options.all:
+        raise ConfigurationError("Say which queue to purge, or --all, and not both.")
+    if not options.all:
+        return _purge(transport, options)
+    for queue in declared(options.configuration, []):
+        if status := _purge(transport, argparse.Namespace(**{**vars(options), "QUEUE": queue})):
+            return status
     return 0
 
 
@@ -232,4 +247,4 @@ _DECLARE = {
     "purge": _declare_purge,
     "drain": _declare_drain,
 }
-_RUN = {"publish": _publish, "peek": _peek, "purge": _purge, "drain": _drain}
+_RUN = {"publish": _publish, "peek": _peek, "purge": _purge_all, "drain": _drain}

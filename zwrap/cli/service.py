@@ -5,28 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import os
 import re
-import signal
-import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import FrameType
 
 from zwrap import plugins
 from zwrap.cli.common import add_common_options, configured, parsed, reported, say, set_up_logging
+from zwrap.cli.restarting import restarted
 from zwrap.configuration import Configuration
-from zwrap.errors import PERMANENT, PermanentError, UnknownNameError
+from zwrap.errors import PermanentError, UnknownNameError
 from zwrap.service import Service
 from zwrap.service.liveness import Liveness, answering
 from zwrap.service.loop import Loop
 from zwrap.state import state_directory
 from zwrap.transport.connect import connect
-
-BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 5.0
 
 
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
@@ -77,7 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
             say(f"Another {name} holds the lock; nothing to do.")
             return 0
         if options.restart:
-            return _Restarter().run(sys.argv[1:] if arguments is None else arguments)
+            given = sys.argv[1:] if arguments is None else arguments
+            return restarted([["-m", "zwrap.cli.service", *given, "--restarted"]])
         return _run(configuration, options, name)
 
 
@@ -151,40 +145,6 @@ def _locked(file: str | None, service: str) -> Iterator[bool]:
             yield False
         else:
             yield True
-
-
-class _Restarter:
-    """Runs the same command as a child, again and again while it fails and may recover."""
-
-    def __init__(self) -> None:
-        self._child: subprocess.Popen[bytes] | None = None
-        self._stop = threading.Event()
-
-    def run(self, arguments: list[str]) -> int:
-        """Restart with back-off until the service ends well, for good, or is told to stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._pass_on)
-        pause_s = BACKOFF_FIRST_S
-        while not self._stop.is_set():
-            began = time.monotonic()
-            command = [sys.executable, "-m", "zwrap.cli.service", *arguments, "--restarted"]
-            self._child = subprocess.Popen(command)
-            status = self._child.wait()
-            if status in (0, PERMANENT) or self._stop.is_set():
-                return status if status >= 0 else 128 - status  # as a shell says it
-            if time.monotonic() - began > BACKOFF_LAST_S:
-                pause_s = BACKOFF_FIRST_S
-            sys.stderr.write(f"The service ended with status {status}; again in {pause_s:g} s.\n")
-            self._stop.wait(pause_s)
-            pause_s = min(pause_s * 2, BACKOFF_LAST_S)
-        return 0
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        self._stop.set()
-        if self._child:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._child.pid, number)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ COMMANDS = {
     "peek": ("queues", "show messages that wait, or dead letters, and leave them there"),
     "purge": ("queues", "delete what waits in a queue"),
     "drain": ("queues", "move all messages from one queue to another"),
+    "process_queue": ("process_queue", "run functions that are workers of queues"),
     "replay": ("replay", "send what a finished directory would have sent"),
 }
 """Command to the module that carries it out, and what it does."""

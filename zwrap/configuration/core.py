@@ -265,3 +265,24 @@ class Consumers(Plugin):
     def activate(cls, configuration: Mapping[str, Any]) -> Any:
         """The section, in the form of a file of amqp-dispatcher."""
         return {key: value for key, value in configuration.items() if key != "plugin"}
+
+
+class WorkersSettings(Settings, kw_only=True):
+    """Keys of plugin `workers`."""
+
+    modules: list[str]
+    errors: str | None = None
+    """Directory of the files of errors; default: ``worker-errors`` in the state directory."""
+
+
+class Workers(Plugin):
+    """Python modules with functions of `zwrap.worker`, for `zwrap process_queue`."""
+
+    settings = WorkersSettings
+
+    @classmethod
+    def activate(cls, section: Section) -> dict[str, Any]:  # type: ignore[override]
+        """The section, with an absolute path."""
+        values: WorkersSettings = checked(section, WorkersSettings)
+        errors = section.source.base / Path(values.errors).expanduser() if values.errors else None
+        return {"modules": values.modules, "errors": errors and str(errors)}

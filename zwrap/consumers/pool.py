@@ -11,14 +11,15 @@ from typing import Any
 from zwrap.consumers import ConsumerSettings
 from zwrap.consumers.proxy import AMQP, Message, again_later
 from zwrap.errors import ConfigurationError, TransportError
+from zwrap.service import Service
 from zwrap.service.diagnosis import diagnosis
-from zwrap.service.loop import MAX_ATTEMPTS
 from zwrap.transport import Delivery
 from zwrap.transport.rabbitmq.texts import TextTransport
 from zwrap.transport.rabbitmq.topology import QueueDeclaration
 
 log = logging.getLogger("amqp-dispatcher")
 
+ATTEMPTS = Service.attempts
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 30.0
 STEADY_S = 60.0
 """An instance that lasted so long is replaced without a pause."""
@@ -84,7 +85,7 @@ class Pool:
 
     def _handle(self, instance: Any, delivery: Delivery) -> BaseException | None:
         """Let the consumer have one message and see that it is answered; its failure, if any."""
-        if delivery.attempt > MAX_ATTEMPTS:  # whoever got it died
+        if delivery.attempt > ATTEMPTS:  # whoever got it died
             delivery.dead_letter(f"{diagnosis(delivery)}\nconsumer {self.name}")
             return None
         came, properties = self._transport.origin(delivery)
@@ -101,7 +102,7 @@ class Pool:
         return None
 
     def _failed(self, delivery: Delivery) -> None:
-        if delivery.attempt < MAX_ATTEMPTS:
+        if delivery.attempt < ATTEMPTS:
             again_later(delivery)
         else:
             delivery.dead_letter(

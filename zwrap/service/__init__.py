@@ -20,11 +20,13 @@ class Service(ABC):
 
     queue: str | None = None
     """The queue that it reads; None: it reads none, and works when it is idle."""
-    prefetch: ClassVar[int] = 1
+    prefetch: int = 1
     unbounded: ClassVar[bool] = False
     """Whether work on one message may take any time, so that a liveness check must not mind."""
     plain_messages: ClassVar[bool] = False
     """Whether messages outside a recipe are taken, too."""
+    attempts: int = 5
+    """A message that was handed out so often and never settled is a dead letter."""
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         self.configuration = configuration
@@ -35,8 +37,15 @@ class Service(ABC):
         """Name in status messages and for `zocalo.shutdown -s`."""
         return type(self).__name__
 
+    def patience_s(self) -> float:
+        """So long nothing may come until it is idle."""
+        return 1.0
+
     def idle(self) -> None:  # noqa: B027  (a service with nothing to do when idle is complete)
-        """Called about once a second while no message waits."""
+        """Called about every `patience_s` seconds while no message waits."""
+
+    def gave_up(self, delivery: Delivery, reason: str) -> None:  # noqa: B027
+        """Called when a message became a dead letter."""
 
     def close(self) -> None:  # noqa: B027
         """Called once at the end."""

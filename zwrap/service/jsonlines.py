@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
@@ -45,7 +45,7 @@ class JSONLines(Service):
     """
 
     queue = "jsonlines"
-    prefetch: ClassVar[int] = MOST
+    prefetch = MOST
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)

@@ -26,9 +26,6 @@ from zwrap.transport import Delivery, Transport
 log = logging.getLogger(__name__)
 
 COMMAND_TOPIC = "command"
-MAX_ATTEMPTS = 5
-"""A message that was handed out so often and never settled is a dead letter."""
-
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 
 ONCE_WAIT_S = 0.5
@@ -61,14 +58,15 @@ class Loop:
         if self._service.queue:
             self._transport.subscribe(self._service.queue, self._service.prefetch)
         self._transport.subscribe_topic(COMMAND_TOPIC)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._signalled)
         log.info("%s reads queue %s", self._service.name, self._service.queue or "none")
         with self._status:
             try:
                 while not self._stop.is_set() and time.monotonic() < self._ends_at:
                     self._liveness.turn()
-                    delivery = self._transport.receive(ONCE_WAIT_S if self._once else 1.0)
+                    delivery = self._transport.receive(self._wait_s())
                     if delivery is None:
                         self._status.set(IDLE)
                         self._service.idle()
@@ -83,6 +81,14 @@ class Loop:
                 self._service.close()
                 self._transport.flush()
         log.info("%s ends", self._service.name)
+
+    def stop(self) -> None:
+        """Let it end after the message at hand; from any thread."""
+        self._stop.set()
+
+    def _wait_s(self) -> float:
+        wait_s = self._service.patience_s()
+        return min(ONCE_WAIT_S, wait_s) if self._once else wait_s
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         """Finish the message at hand and stop; at the second signal stop at once."""
@@ -132,7 +138,7 @@ def handle_delivery(
 def _handle(service: Service, delivery: Delivery, pause: Callable[[float], Any]) -> None:
     envelope: Envelope | None = None
     try:
-        if delivery.attempt > MAX_ATTEMPTS:
+        if delivery.attempt > service.attempts:
             raise PermanentError(diagnosis(delivery))
         envelope = service.open(delivery)
         service.handle(delivery, envelope)
@@ -148,7 +154,7 @@ def _handle(service: Service, delivery: Delivery, pause: Callable[[float], Any])
             pause(delay_s)
     except Exception:
         log.exception("Message %s: the service failed", delivery.message.id)
-        if delivery.attempt >= MAX_ATTEMPTS:
+        if delivery.attempt >= service.attempts:
             _give_up(service, delivery, envelope, traceback.format_exc())
         else:
             delivery.retry(min(RETRY_FIRST_S * 2 ** (delivery.attempt - 1), RETRY_LAST_S))
@@ -172,4 +178,6 @@ def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, er
             if envelope is not None:
                 unit.send(*envelope.send_error({**facts, "step": envelope.pointer}))
     except PermanentError as second:  # the way to the error nodes is no good either
-        delivery.dead_letter(f"{reason}\nIts error nodes could not be told: {second}")
+        reason = f"{reason}\nIts error nodes could not be told: {second}"
+        delivery.dead_letter(reason)
+    service.gave_up(delivery, reason)

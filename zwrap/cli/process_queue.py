@@ -1,0 +1,126 @@
+"""`zwrap process_queue`: run functions that are workers of queues, one, several or all."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import threading
+
+from zwrap import worker
+from zwrap.cli.common import say
+from zwrap.cli.restarting import restarted
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError, TransportError
+from zwrap.service.functions import service_for
+from zwrap.service.loop import Loop
+from zwrap.transport.connect import connect
+from zwrap.worker import Worker
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--queue_name", "--queue", metavar="QUEUE", help="the worker of one queue")
+    which.add_argument(
+        "--all", action="store_true",
+        help="all that are enabled, a process each, which is started again when it fails",
+    )  # fmt: skip
+    which.add_argument(
+        "--multi_threaded", nargs="+", metavar="QUEUE",
+        help="several as threads of one process, for small hosts; a time limit then ends it",
+    )  # fmt: skip
+    which.add_argument("--list", action="store_true", help="show the workers and run none")
+    add(
+        "-m", "--module", action="append", default=[], metavar="MODULE",
+        help="Python module with workers, repeatable; default: those of plugin 'workers'",
+    )  # fmt: skip
+    add("--worker_num", type=int, default=0, metavar="N", help="goes into status messages")
+    add("--once", action="store_true", help="handle what waits, then end")
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Find the workers and run them until told to stop."""
+    workers = declared(configuration, options.module)
+    if options.list:
+        for each in workers.values():
+            note = "" if each.runs_with_all else "  (only when it is named)"
+            say(f"{each.queue}: {each.function.__module__}.{each.function.__qualname__}{note}")
+        return 0
+    if options.all:
+        enabled = [each.queue for each in workers.values() if each.runs_with_all]
+        return restarted([_command(options, queue) for queue in enabled])
+    queues = options.multi_threaded or [options.queue_name]
+    chosen = [worker.find(queue, workers) for queue in queues]
+    with contextlib.ExitStack() as stack:
+        loops = [_loop(configuration, options, each, stack) for each in chosen]
+        if len(loops) == 1:
+            loops[0].run()
+        else:
+            _threads(loops, options.once)
+    return 0
+
+
+def declared(configuration: Configuration, modules: list[str]) -> dict[str, Worker]:
+    """The workers in the given modules, else in those that the site names."""
+    named = modules or (configuration.workers or {}).get("modules") or []
+    if not named:
+        raise ConfigurationError(
+            "There are no workers: name a Python module with -m, or in plugin 'workers' of the "
+            "site configuration."
+        )
+    found = worker.load(named)
+    if not found:
+        raise ConfigurationError(f"No worker is in {', '.join(named)}: see zwrap.worker.")
+    return found
+
+
+def _loop(
+    configuration: Configuration,
+    options: argparse.Namespace,
+    chosen: Worker,
+    stack: contextlib.ExitStack,
+) -> Loop:
+    transport = connect(configuration, options.transport)
+    stack.callback(transport.close)
+    worker.use(transport)
+    service = service_for(chosen)(configuration, transport)
+    tag = str(options.worker_num) if options.worker_num else None
+    return Loop(service, transport, once=options.once, tag=tag)
+
+
+def _command(options: argparse.Namespace, queue: str) -> list[str]:
+    """The same for one queue, as arguments of Python."""
+    environments = [part for name in options.environment for part in ("-e", name)]
+    modules = [part for name in options.module for part in ("-m", name)]
+    once = ["--once"] if options.once else []
+    chosen = ["--queue_name", queue, "--worker_num", str(options.worker_num), *modules, *once]
+    transport = ["-t", options.transport]
+    return ["-m", "zwrap.cli.zwrap", *environments, *transport, "process_queue", *chosen]
+
+
+def _threads(loops: list[Loop], once: bool) -> None:
+    """Run each on a thread; when one fails all end, so that they are started again."""
+    failures: list[BaseException] = []
+
+    def run_one(loop: Loop) -> None:
+        try:
+            loop.run()
+        except BaseException as error:
+            failures.append(error)
+            stop()
+
+    def stop() -> None:
+        for loop in loops:
+            loop.stop()
+
+    threads = [threading.Thread(target=run_one, args=(loop,)) for loop in loops[1:]]
+    for thread in threads:
+        thread.start()
+    run_one(loops[0])  # on the main thread, which gets the signals
+    if not once:
+        stop()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise TransportError(f"A worker ended: {failures[0]}") from failures[0]

@@ -1,0 +1,72 @@
+"""Keeps child processes running: one that fails and may recover is started again, with back-off."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from zwrap.errors import PERMANENT
+
+BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 5.0
+
+
+def restarted(commands: Sequence[Sequence[str]]) -> int:
+    """Run Python with each of the arguments until all end well, for good, or are told to stop.
+
+    The first status that is not 0, if any.
+    """
+    children = [_Restarter(command) for command in commands]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        for child in children:
+            child.stop(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    threads = [threading.Thread(target=child.run) for child in children]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return next((child.status for child in children if child.status), 0)
+
+
+class _Restarter:
+    """One of them."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.status = 0
+        self._command = [sys.executable, *command]
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Start it, and again while that makes sense."""
+        pause_s = BACKOFF_FIRST_S
+        while not self._stop.is_set():
+            began = time.monotonic()
+            self._child = subprocess.Popen(self._command)
+            status = self._child.wait()
+            if status in (0, PERMANENT) or self._stop.is_set():
+                self.status = status if status >= 0 else 128 - status  # as a shell says it
+                return
+            if time.monotonic() - began > BACKOFF_LAST_S:
+                pause_s = BACKOFF_FIRST_S
+            sys.stderr.write(f"The service ended with status {status}; again in {pause_s:g} s.\n")
+            self._stop.wait(pause_s)
+            pause_s = min(pause_s * 2, BACKOFF_LAST_S)
+
+    def stop(self, number: int) -> None:
+        """Pass a signal on, and start nothing more."""
+        self._stop.set()
+        if self._child:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child.pid, number)

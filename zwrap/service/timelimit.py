@@ -1,0 +1,69 @@
+"""A limit on the time that a call may take, for calls that listen and for those that do not."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from zwrap.errors import TEMPORARY, ZwrapError
+
+GRACE_S = 5.0
+"""A call that goes on for so long after its time is up cannot be stopped; its process ends."""
+
+
+class TimeLimitError(ZwrapError):
+    """A call took longer than it may."""
+
+
+@contextlib.contextmanager
+def time_limit(limit_s: float | None, who: str) -> Iterator[None]:
+    """Raise TimeLimitError in the body after `limit_s` seconds; None: never.
+
+    That needs the main thread and a body that runs Python now and then. Else the process ends with
+    111 and the traceback of every thread on standard error; what it held comes again.
+    """
+    if limit_s is None:
+        yield
+        return
+    watch = threading.Timer(limit_s + GRACE_S, _end, (who, limit_s))
+    watch.daemon = True
+    watch.start()
+    try:
+        with _interrupting(limit_s, who):
+            yield
+    finally:
+        watch.cancel()
+
+
+@contextlib.contextmanager
+def _interrupting(limit_s: float, who: str) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise TimeLimitError(f"The {who} took longer than its limit of {limit_s:g} s.")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _end(who: str, limit_s: float) -> None:
+    sys.stderr.write(
+        f"The {who} goes on {GRACE_S:g} s after its limit of {limit_s:g} s; this process ends.\n"
+    )
+    sys.stderr.flush()
+    faulthandler.dump_traceback(all_threads=True)
+    os._exit(TEMPORARY)
