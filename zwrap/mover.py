@@ -68,6 +68,27 @@ def deliver_claimed(
     return message
 
 
+def pass_on(source: SpoolQueue, claimed: Claimed, target: SpoolQueue) -> bool:
+    """Move a file from one directory to another, as it is; False if it was empty and put aside."""
+    if not claimed.content.strip():
+        source.banish(claimed, "The file is empty.")
+        return False
+    try:
+        target.adopt(claimed)
+    except BaseException:
+        source.release(claimed, counted=False)
+        raise
+    source.ack(claimed)
+    return True
+
+
+def file_away(delivery: Delivery, queue: SpoolQueue) -> None:
+    """Put a received message into a directory, then settle it."""
+    content = {"headers": own_headers(delivery), "message": delivery.message.body}
+    queue.put([encode(content)])
+    delivery.ack()
+
+
 def forward(delivery: Delivery, queue: str, transport: Transport) -> None:
     """Send a received message on to `queue`, under its id, and settle it, in one unit."""
     with transport.unit(delivery) as unit:

@@ -154,6 +154,21 @@ def transport(site: Harness) -> Transport:
 BODY = {"text": "naïve \u2028 ☃", "list": [1, 2.5, None, True], "nested": {"a": {"b": []}}}
 
 
+def test_consumers_are_those_that_are_subscribed(site: Harness) -> None:
+    looker, first, second = site.connect(), site.connect(), site.connect()
+    looker.send("q", 1)
+    assert looker.consumers("q") == 0, "who sends is none"
+    for reader in (first, second):
+        reader.subscribe("q")
+        reader.receive(0.5)
+    assert looker.consumers("q") == 2
+    second.close()
+    deadline = time.monotonic() + 5
+    while looker.consumers("q") != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_message_arrives_with_body_headers_and_id(site: Harness) -> None:
     transport = site.connect()
     headers = {"k": "v:\\ x", "n": 3, "t": True}

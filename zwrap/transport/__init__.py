@@ -126,6 +126,10 @@ class Transport(ABC):
         """Number of messages that wait in `queue`, delayed ones included."""
 
     @abstractmethod
+    def consumers(self, queue: str) -> int:
+        """Number of receivers that are subscribed to `queue`, those of this connection included."""
+
+    @abstractmethod
     def queues(self) -> dict[str, int]:
         """All queues, and how many messages wait in each, delayed ones included."""
 

@@ -68,7 +68,7 @@ class MemoryTransport(Transport):
     def __init__(self, broker: MemoryBroker | None = None) -> None:
         super().__init__()
         self.broker = broker or MemoryBroker()
-        self._prefetch: dict[str, int] = {}
+        self.prefetch: dict[str, int] = {}
         self._dead: list[str] = []
         """Queues whose dead letters are subscribed to."""
         self._held_dead: dict[Delivery, DeadLetter] = {}
@@ -84,7 +84,7 @@ class MemoryTransport(Transport):
         return cls()
 
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        self._prefetch[queue] = prefetch
+        self.prefetch[queue] = prefetch
 
     def subscribe_topic(self, topic: str) -> None:
         with self.broker.changed:
@@ -112,14 +112,14 @@ class MemoryTransport(Transport):
         return None
 
     def _next_message(self) -> Delivery | None:
-        for queue, prefetch in self._prefetch.items():
+        for queue, prefetch in self.prefetch.items():
             if sum(delivery.source == queue for delivery in self._held) >= prefetch:
                 continue
             entry = self.broker.take(queue)
             if entry:
                 delivery = Delivery(self, entry.message, queue, attempt=entry.attempt, topic=False)
                 self._held[delivery] = entry
-                self._prefetch[queue] = self._prefetch.pop(queue)  # the others come first next time
+                self.prefetch[queue] = self.prefetch.pop(queue)  # the others come first next time
                 return delivery
         return None
 
@@ -138,6 +138,10 @@ class MemoryTransport(Transport):
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
         del prefetch  # one at a time is within any
         self._dead.append(queue)
+
+    def consumers(self, queue: str) -> int:
+        with self.broker.changed:
+            return sum(queue in listener.prefetch for listener in self.broker.listeners)
 
     def queues(self) -> dict[str, int]:
         with self.broker.changed:

@@ -367,6 +367,13 @@ class RabbitMQTransport(PipelinedTransport):
             raise MessageError(f"Queue {queue!r} does not exist on {self._connection.where}.")
         return sum(count for count in counts if isinstance(count, int))
 
+    def consumers(self, queue: str) -> int:
+        self._declare(queue)
+        count = self._connection.ask(topology.count(queue, "consumer_count"), ANSWER_WAIT_S)
+        if isinstance(count, BaseException):
+            raise MessageError(f"Queue {queue!r} does not exist on {self._connection.where}.")
+        return int(count)
+
     def _declare(self, queue: str) -> None:
         """Make a queue where the site wants that."""
         if self._server.declare:

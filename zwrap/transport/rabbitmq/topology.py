@@ -196,12 +196,12 @@ def delay(queue: str, delay_s: float) -> tuple[str, Need]:
     return name, _made(None, _declared(name, arguments), lasting=False)
 
 
-def count(queue: str) -> Question:
-    """How many messages are ready in a queue, exactly."""
+def count(queue: str, what: str = "message_count") -> Question:
+    """How many messages are ready in a queue, or consumers read it, exactly."""
 
     def question(channel: Channel, answer: Answer) -> None:
         channel.queue_declare(
-            queue, passive=True, callback=lambda frame: answer(frame.method.message_count)
+            queue, passive=True, callback=lambda frame: answer(getattr(frame.method, what))
         )
 
     return question

@@ -228,6 +228,10 @@ class SpoolTransport(Transport):
                     delivery = self._handed_out(place.name, queue, claimed, message)
                 yield delivery
 
+    def consumers(self, queue: str) -> int:
+        with self._lock:
+            return self.queue(queue).owners()
+
     def waiting(self, queue: str) -> int:
         with self._lock:
             return self.queue(queue).waiting()

@@ -64,6 +64,14 @@ class Owner:
         """Give back what dead owners hold, as another attempt; number of messages."""
         return sum(_give_back(directory, incoming) for directory in self._lapsed())
 
+    def count(self) -> int:
+        """Number of owners that live, this one included if it holds a lease."""
+        dead = set(self._lapsed())
+        return sum(
+            directory not in dead and (directory / LEASE).exists()
+            for directory in self._pending.iterdir()
+        )
+
     def _lapsed(self) -> Iterator[Path]:
         """Directories of owners that are dead, or of another host and not heard of for long."""
         for directory in self._pending.iterdir():

@@ -139,6 +139,22 @@ class SpoolQueue:
                 "again when there is space and permission."
             ) from None
 
+    def adopt(self, claimed: Claimed) -> None:
+        """Add the message of another queue under its name; adopted again it is still one."""
+        old = Name.parse(claimed.name)
+        name = str(Name(old.base, 1, 0, old.expires_ms))
+        try:
+            self._remove(self._tmp + name)
+            self._write(self._tmp + name, claimed.content)
+            os.rename(self._tmp + name, self._incoming + name)
+            if self.durable:
+                sync_directory(self._incoming)
+        except OSError as error:
+            raise TransportError(
+                f"The message cannot be written to {self.path}: {error.strerror}. It stays where "
+                "it was."
+            ) from None
+
     def _new_name(self, delay_s: float, expires_s: float) -> str:
         self._last_ns = max(self._last_ns + 1, self._clock.now_ns())
         name = f"{self._last_ns:019d}-{self._producer}-{next(_serial)}{OWN_SUFFIX}"
@@ -309,6 +325,10 @@ class SpoolQueue:
     def waiting(self) -> int:
         """Number of messages that wait, delayed ones included."""
         return len(self._names())
+
+    def owners(self) -> int:
+        """Number of living processes that take messages out of it."""
+        return self._owner.count()
 
     def dead_letters(self) -> Iterator[tuple[Path, str]]:
         """Each dead letter's file and the reason, oldest first."""

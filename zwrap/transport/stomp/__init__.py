@@ -324,6 +324,9 @@ class StompTransport(PipelinedTransport):
         sizes = jolokia_from(self._configuration).sizes(self._name(queue))
         return sum(sizes.values()) + sum(name == queue for name, _ in self._delayed)
 
+    def consumers(self, queue: str) -> int:
+        return jolokia_from(self._configuration).consumers(self._name(queue))
+
     def queues(self) -> dict[str, int]:
         self.flush()
         begin = self._name("")

@@ -32,10 +32,7 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
 
         TransportError if that cannot be asked.
         """
-        pattern = (
-            f"org.apache.activemq:type=Broker,brokerName={self.broker},"
-            f"destinationType=Queue,destinationName={_escaped(names)}"
-        )
+        pattern = self._bean(names)
         found = self._read(pattern, "QueueSize,InFlightCount")
         if "*" not in names:
             found = {pattern: found} if found else {}
@@ -44,7 +41,18 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
             for bean, values in found.items()
         }
 
-    def _read(self, bean: str, attributes: str) -> dict[str, Any]:
+    def consumers(self, queue: str) -> int:
+        """Number of receivers that are subscribed to a queue; 0 if there is no such queue."""
+        values = self._read(self._bean(queue), "ConsumerCount")
+        return int(values["ConsumerCount"] if isinstance(values, dict) else values) if values else 0
+
+    def _bean(self, names: str) -> str:
+        return (
+            f"org.apache.activemq:type=Broker,brokerName={self.broker},"
+            f"destinationType=Queue,destinationName={_escaped(names)}"
+        )
+
+    def _read(self, bean: str, attributes: str) -> Any:
         place = f"http://{self.host}:{self.port}/{self.base_url.strip('/')}"
         try:
             answer = httpx.get(
@@ -65,7 +73,7 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
             raise TransportError(
                 f"ActiveMQ's management at {place} refuses: {content.get('error')}."
             )
-        return dict(content["value"])
+        return content["value"]
 
 
 def jolokia_from(configuration: Configuration | None) -> Jolokia:

@@ -1,0 +1,62 @@
+"""`zwrap consumers`: whether enough receivers read each queue, for a monitor."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from zwrap.cli.common import say
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError, ZwrapError
+from zwrap.files import write_atomically
+from zwrap.transport import Transport
+from zwrap.transport.connect import connect
+
+OK, CRITICAL, UNKNOWN = 0, 2, 3
+"""Exit statuses that monitors of the Nagios family understand."""
+_WORDS = {OK: "OK", CRITICAL: "CRITICAL", UNKNOWN: "UNKNOWN"}
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add = parser.add_argument
+    add("QUEUE", nargs="+", help="queue to look at; QUEUE=N: it needs N receivers")
+    add("--min-threshold", type=int, default=1, metavar="N", help="default %(default)s")
+    add(
+        "--state-dir", type=Path, metavar="DIR",
+        help="also write a file consumers-QUEUE there: time|status|word|sentence",
+    )  # fmt: skip
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Look at each, and end with the worst status."""
+    wanted = [_wanted(given, options.min_threshold) for given in options.QUEUE]
+    transport = connect(configuration, options.transport)
+    try:
+        statuses = [_look(transport, *each, options.state_dir) for each in wanted]
+    finally:
+        transport.close()
+    return max(statuses)
+
+
+def _wanted(given: str, threshold: int) -> tuple[str, int]:
+    queue, equals, number = given.partition("=")
+    if not queue or (equals and not number.isdecimal()):
+        raise ConfigurationError(f"{given!r} is not usable; QUEUE or QUEUE=N is expected.")
+    return queue, int(number) if equals else threshold
+
+
+def _look(transport: Transport, queue: str, target: int, directory: Path | None) -> int:
+    try:
+        count = transport.consumers(queue)
+    except ZwrapError as error:
+        status, sentence = UNKNOWN, str(error)
+    else:
+        status = OK if count >= target else CRITICAL
+        sentence = f"queue {queue} has {count} consumers, needs {target}"
+    say(f"{_WORDS[status]}: {sentence}")
+    if directory:
+        line = f"{time.time():.0f}|{status}|{_WORDS[status]}|{sentence}\n"
+        write_atomically(directory / f"consumers-{queue}", line, mode=0o644, durable=False)
+    return status
