@@ -7,10 +7,11 @@ beans of the broker's configuration. Debian's log4j is version 1.2 and mute with
 import contextlib
 import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
-from .base import Rig, free_ports
+from .base import Rig, certificate, free_ports
 
 JAVA = "/usr/share/java"
 ACTIVEMQ = "/usr/share/activemq"
@@ -38,11 +39,16 @@ CONFIGURATION = """\
     </policyEntries></policyMap></destinationPolicy>
     <managementContext><managementContext createConnector="false"/></managementContext>
     <persistenceAdapter><kahaDB directory="@DIRECTORY@/data/kahadb"/></persistenceAdapter>
+    <sslContext>
+      <sslContext keyStore="file:@DIRECTORY@/key.p12" keyStoreType="pkcs12"
+        keyStorePassword="rig-rig"/>
+    </sslContext>
     <plugins><simpleAuthenticationPlugin><users>
       <authenticationUser username="admin" password="admin" groups="users,admins"/>
     </users></simpleAuthenticationPlugin></plugins>
     <transportConnectors>
       <transportConnector name="stomp" uri="stomp://127.0.0.1:@STOMP@?transport.hbGracePeriodMultiplier=1.5&amp;transport.tcpNoDelay=true"/>
+      <transportConnector name="stomps" uri="stomp+ssl://127.0.0.1:@TLS@?transport.hbGracePeriodMultiplier=1.5"/>
     </transportConnectors>
   </broker>
   <bean id="jolokia" class="org.eclipse.jetty.server.Server" init-method="start"
@@ -79,18 +85,28 @@ log4j.appender.console.layout.ConversionPattern=%d %-5p %c: %m%n
 
 
 class ActiveMQ(Rig):
-    packages = ("activemq", "libjetty9-java", "libjolokia-core-java")
+    packages = ("activemq", "libjetty9-java", "libjolokia-core-java", "openssl")
     needs = (
         f"{ACTIVEMQ}/bin/activemq.jar",
         f"{JAVA}/jetty9-server.jar",
         f"{JAVA}/jolokia-core.jar",
+        "/usr/bin/openssl",
     )
 
     def prepare(self) -> dict[str, Any]:
-        stomp, http = free_ports(2)
+        stomp, tls, http = free_ports(3)
         for name in ("conf", "data", "tmp"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         values = {"DIRECTORY": str(self.directory), "STOMP": str(stomp), "HTTP": str(http)}
+        values["TLS"] = str(tls)
+        made, key = certificate(self.directory)
+        subprocess.run(
+            [
+                "openssl", "pkcs12", "-export", "-in", str(made), "-inkey", str(key),
+                "-out", str(self.directory / "key.p12"), "-passout", "pass:rig-rig",
+            ],
+            check=True, capture_output=True,
+        )  # fmt: skip
         text = CONFIGURATION
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)
@@ -99,6 +115,8 @@ class ActiveMQ(Rig):
         return {
             "host": "127.0.0.1",
             "port": stomp,
+            "tls_port": tls,
+            "ca_file": str(made),
             "username": "admin",
             "password": "admin",
             "jolokia_port": http,

@@ -151,6 +151,20 @@ def nothing_started() -> Iterator[None]:
         policy.unlink(missing_ok=True)
 
 
+def certificate(directory: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    made, key = directory / "certificate.pem", directory / "key.pem"
+    subprocess.run(
+        [
+            "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "365",
+            "-subj", "/CN=rig", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", str(key), "-out", str(made),
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return made, key
+
+
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback address that nobody uses now."""
     sockets = [socket.socket() for _ in range(count)]

@@ -12,22 +12,27 @@ import subprocess
 import urllib.request
 from typing import Any
 
-from .base import Rig, free_ports
+from .base import Rig, certificate, free_ports
 
 HOME = "/usr/lib/rabbitmq/bin"
 
 
 class RabbitMQ(Rig):
-    packages = ("rabbitmq-server",)
-    needs = (f"{HOME}/rabbitmq-server",)
+    packages = ("rabbitmq-server", "openssl")
+    needs = (f"{HOME}/rabbitmq-server", "/usr/bin/openssl")
 
     def prepare(self) -> dict[str, Any]:
-        amqp, http, dist, epmd = free_ports(4)
+        amqp, tls, http, dist, epmd = free_ports(5)
         for name in ("mnesia", "log", "plugins", "generated", "home"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
+        made, key = certificate(self.directory)
         (self.directory / "enabled_plugins").write_text("[rabbitmq_management].\n")
         (self.directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{amqp}\n"
+            f"listeners.ssl.1 = 127.0.0.1:{tls}\n"
+            f"ssl_options.certfile = {made}\n"
+            f"ssl_options.keyfile = {key}\n"
+            "ssl_options.verify = verify_none\n"
             "management.tcp.ip = 127.0.0.1\n"
             f"management.tcp.port = {http}\n"
             "loopback_users = none\n"
@@ -38,6 +43,8 @@ class RabbitMQ(Rig):
         return {
             "host": "127.0.0.1",
             "port": amqp,
+            "tls_port": tls,
+            "ca_file": str(made),
             "vhost": "/",
             "username": "admin",
             "password": "admin",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import configparser
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from zwrap.errors import ConfigurationError
+from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 
 
 def addresses(what: str, host: Any, port: Any) -> tuple[tuple[str, int], ...]:
@@ -30,6 +31,29 @@ def addresses(what: str, host: Any, port: Any) -> tuple[tuple[str, int], ...]:
 
 def _listed(value: Any) -> list[str]:
     return [entry.strip() for entry in str(value).split(",") if entry.strip()]
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """What a server's certificate is checked with: that authority, else those of this host."""
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"ca_file {ca_file} is not usable: {error.strerror or error}. Certificates in PEM "
+            "form are expected."
+        ) from None
+
+
+def untrusted(where: str, error: ssl.SSLError) -> ZwrapError:
+    """Why there is no TLS with a server, as one sentence."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigurationError(
+            f"{where} shows a certificate that is not trusted: {error.verify_message}. Key "
+            "'ca_file' names the certificate of who signed it."
+        )
+    return TransportError(
+        f"{where} does not speak TLS as expected ({error.reason or error}); is the port right?"
+    )
 
 
 def from_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Connection:
         self._server = server
         self._addresses = list(server.addresses)
         random.shuffle(self._addresses)
+        self._parameters = {each: server.parameters(*each) for each in self._addresses}
         self._ioloop = IOLoop()
         self._connection: Any = None
         self._publisher = Publisher(self.where, self._ioloop.call_later, self._ready)
@@ -184,7 +185,7 @@ class Connection:
         host, port = self._addresses[self._tried % len(self._addresses)]
         self._tried += 1
         pika.SelectConnection(
-            self._server.parameters(host, port),
+            self._parameters[host, port],
             on_open_callback=self._opened,
             on_open_error_callback=functools.partial(self._refused, host, port),
             on_close_callback=self._lost,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 
 import pika.adapters.utils.connection_workflow as connecting
@@ -10,12 +11,15 @@ import pika.exceptions as faults
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 from zwrap.transport.rabbitmq.settings import Server
+from zwrap.transport.settings import untrusted
 
 
 def explained(error: BaseException, host: str, port: int, server: Server) -> ZwrapError:
     """The error as ours: ConfigurationError if trying again cannot help, else TransportError."""
     where = f"RabbitMQ at {host}:{port}"
     for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError):
+            return untrusted(where, cause)
         if permanent := _permanent(cause, where, server):
             return ConfigurationError(permanent)
     for cause in _causes(error):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ import pika
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.host import host_name
-from zwrap.transport.settings import addresses, from_file
+from zwrap.transport.settings import addresses, from_file, tls_context
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         """What pika needs to connect to one of the addresses."""
         options: dict[str, Any] = {}
         if self.tls:
-            context = ssl.create_default_context(cafile=self.ca_file)
+            context = tls_context(self.ca_file)
             options["ssl_options"] = pika.SSLOptions(context, host)
         return pika.ConnectionParameters(
             host=host,

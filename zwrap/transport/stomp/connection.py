@@ -12,6 +12,7 @@ import itertools
 import logging
 import random
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -23,6 +24,7 @@ from stomp.utils import Frame, convert_frame, pack
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 from zwrap.transport.pipelined import Work
+from zwrap.transport.settings import tls_context, untrusted
 from zwrap.transport.stomp.settings import Server
 
 log = logging.getLogger(__name__)
@@ -132,10 +134,11 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
     def write(self, frames: Sequence[Frame]) -> None:
         """Send frames in one go."""
         data = b"".join(pack(convert_frame(each)) for each in frames)
-        if self.stomp.transport.blocking:
+        queue = getattr(self.stomp.transport, "send_queue", None)
+        if queue is None:
             self.stomp.transport.send(data)
         else:
-            self.stomp.transport.send_queue.put(data)  # TLS is written by stomp.py's thread
+            queue.put(data)  # since version 9 its thread writes what goes over TLS
 
     def cut(self) -> None:
         """End the connection without a word; what was handed out is handed out again."""
@@ -316,11 +319,19 @@ class Connection:
             return
         raise failure or TransportError(f"{self.where} has no address.")
 
+    def _probe(self, host: str, port: int) -> None:
+        """Connect once as stomp.py is going to: it does not tell why it cannot."""
+        with socket.create_connection((host, port), ANSWER_S / 2) as end:
+            if self._server.tls:
+                tls_context(self._server.ca_file).wrap_socket(end, server_hostname=host).close()
+
     def _connect(self, host: str, port: int) -> Link:
         where = f"ActiveMQ at {host}:{port}"
         try:
-            socket.create_connection((host, port), ANSWER_S / 2).close()  # for the reason why not
+            self._probe(host, port)
             link = Link(self._server, host, port, self)
+        except ssl.SSLError as error:
+            raise untrusted(where, error) from None
         except socket.gaierror as error:
             text = f"{where} cannot be used: the name does not resolve ({error.strerror})."
             raise TransportError(text) from None
