@@ -37,7 +37,7 @@ setup(
         "httpx>=0.25",
         "msgspec>=0.18",
         "pika>=1.2",
-        "stomp.py>=8.1",
+        "stomp.py>=9.0",
         "psutil>=5.9",
         "rich>=13",
     ],

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from zwrap.diagnosis import reason_of
 from zwrap.errors import ConfigurationError, MessageError
 from zwrap.files import create_once
 from zwrap.message import (
@@ -59,7 +60,7 @@ def export(delivery: Delivery, directory: Path) -> Exported:
         "timestamp": int(sent_at * 1000),
         "original-destination": f"/queue/{delivery.source}",
         "destination": f"/queue/DLQ.{delivery.source}",
-        REASON_HEADER: delivery.reason,
+        REASON_HEADER: reason_of(delivery),
     }
     content = {
         "exported": {"date": time.strftime("%Y-%m-%d"), "time": time.strftime("%H:%M:%S")},

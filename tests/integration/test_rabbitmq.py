@@ -592,3 +592,106 @@ def test_a_recipe_runs_over_rabbitmq(site: Site, server: Server, tmp_path: Path)
     )  # fmt: skip
     assert done.returncode == 100
     assert "refuses user 'nobody'" in done.stderr
+
+
+# -- what is handed out again and again --------------------------------------------------------
+
+
+def test_what_the_server_puts_aside_says_what_it_was_about(
+    server: Server, site: Site, tmp_path: Path
+) -> None:
+    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dlq.q"}
+    server.queue("q", "quorum", **{"x-delivery-limit": 2}, **dead)
+    server.queue("dlq.q")
+    envelope = {
+        "recipe": {"1": {"service": "xia2"}, "start": [[1, []]]},
+        "recipe-pointer": 1,
+        "recipe-path": [7, 3],
+        "environment": {"ID": "abc-1"},
+        "payload": {},
+    }
+    transport = server.connect()
+    transport.send("q", envelope, {"workflows-recipe": True})
+    channel = server.channel()
+    for _ in range(3):  # a consumer that knows nothing of all this
+        deadline = time.monotonic() + 10
+        while not (method := channel.basic_get("q")[0]):
+            assert time.monotonic() < deadline
+        channel.basic_nack(method.delivery_tag, requeue=True)
+    channel.connection.close()
+    deadline = time.monotonic() + 10
+    while transport.dead_letters() != {"q": 1}:
+        assert time.monotonic() < deadline
+    on_server(site, server)
+    shown = site.run("zwrap", "peek", "q", "--dead")
+    for words in (
+        "The broker put it aside: delivery_limit.",
+        "It was working on node 1 (xia2) of recipe abc-1.",
+        "Its route: 7 -> 3 -> 1",
+    ):
+        assert words in shown.stdout, shown
+    assert transport.dead_letters() == {"q": 1}, "a look costs nothing"
+    purged = site.run("zocalo.dlq_purge", "--location", str(tmp_path / "DLQ"))
+    assert purged.returncode == 0
+    [file] = (tmp_path / "DLQ").glob("*/msg-*")
+    assert "Its route: 7 -> 3 -> 1" in json.loads(file.read_text())["header"]["dlq-reason"]
+
+
+def test_an_audit_names_queues_that_keep_a_message_for_ever(server: Server, site: Site) -> None:
+    dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dlq.good"}
+    server.queue("good", "quorum", **{"x-delivery-limit": 5}, **dead)
+    server.queue("dlq.good")
+    server.queue("endless", "quorum")
+    server.queue("forgetful", "quorum", **{"x-delivery-limit": 5})
+    server.queue("old", "classic")
+    on_server(site, server)
+    checked = site.run("zwrap", "check", "--broker")
+    warnings = [line for line in checked.stdout.splitlines() if line.startswith("warning")]
+    assert [warning.split("'")[1] for warning in warnings] == ["endless", "forgetful", "old"]
+    assert "has no delivery-limit" in warnings[0]
+    assert "is thrown away. Exchange '' with routing key 'dlq.forgetful' keeps it" in warnings[1]
+    assert "is a classic one, which does not count" in warnings[2]
+    site.service("Schlockmeister")
+    log = site.directory / "Schlockmeister.log"
+    deadline = time.monotonic() + 20
+    while "'forgetful' has no dead-letter-exchange" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_dead_letter_may_be_looked_at_any_number_of_times(server: Server) -> None:
+    """RabbitMQ 4 throws away what was given back 20 times; here any dead letter queue does."""
+    server.queue("q")
+    server.queue("dlq.q", "quorum", **{"x-delivery-limit": 3})
+    transport = server.connect()
+    transport.subscribe("q")
+    transport.send("q", 1)
+    first = transport.receive(5)
+    assert first
+    first.dead_letter("because")
+    transport.flush()
+    reader = server.connect()
+    reader.subscribe_dead_letters("q")
+    for _ in range(8):
+        delivery = reader.receive(5)
+        assert delivery
+        assert delivery.reason == "because"
+        delivery.retry()
+        reader.flush()
+    reader.close()
+    deadline = time.monotonic() + 10
+    while transport.dead_letters() != {"q": 1}:
+        assert time.monotonic() < deadline
+
+
+def on_server(site: Site, server: Server) -> None:
+    """Let the commands of a site use a vhost."""
+    keys = ("host", "port", "username", "password", "vhost")
+    user = {key: server.given[key] for key in ("username", "password")}
+    sections = {
+        "mq": {"plugin": "pika", **{key: server.given[key] for key in keys}},
+        "api": {"plugin": "rabbitmqapi", "base_url": server.given["api"], **user},
+        "chosen": {"plugin": "transport", "default": "PikaTransport"},
+        "environments": {"default": ["mq", "api", "chosen"]},
+    }
+    site.config.write_text(json.dumps({"version": 1, **sections}))

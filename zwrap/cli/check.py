@@ -14,23 +14,37 @@ from zwrap.configuration import Configuration
 from zwrap.errors import RequestError
 from zwrap.recipe import Recipe
 from zwrap.template import Templates
+from zwrap.transport.connect import connect
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    del parser  # it has no options of its own
+    parser.add_argument(
+        "--broker", action="store_true",
+        help="also ask the message broker whether it may lose messages or hand them out for ever",
+    )  # fmt: skip
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Read everything, and say what was read."""
-    del options
     where = configuration.file or "no ZOCALO_CONFIG: the embedded default"
     say(f"configuration: {where}")
     if configuration.environments:
         say(f"environments: {', '.join(sorted(configuration.environments))}")
     for line in configuration.check():
         say(line)
+    if options.broker:
+        for sentence in _audit(configuration, options.transport):
+            say(f"warning: {sentence}")
     return checked(_site_checks(configuration))
+
+
+def _audit(configuration: Configuration, name: str) -> list[str]:
+    transport = connect(configuration, name)
+    try:
+        return transport.audit()
+    finally:
+        transport.close()
 
 
 def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -16,6 +16,7 @@ from zwrap import mover
 from zwrap.cli.common import say
 from zwrap.cli.process_queue import declared
 from zwrap.configuration import Configuration
+from zwrap.diagnosis import reason_of
 from zwrap.errors import ConfigurationError
 from zwrap.message import JSON, Outgoing, decode, encode
 from zwrap.transport import Delivery, Transport
@@ -104,7 +105,7 @@ def _peek(transport: Transport, options: argparse.Namespace) -> int:
     held = []
     for delivery in _received(transport, options, options.number):
         held.append(delivery)
-        say(msgspec.json.format(encode(_shown(delivery)), indent=2).decode())
+        say(msgspec.json.format(encode(_shown(delivery, options.dead)), indent=2).decode())
         if len(held) == options.number:
             break
     for delivery in held:
@@ -114,12 +115,12 @@ def _peek(transport: Transport, options: argparse.Namespace) -> int:
     return 0
 
 
-def _shown(delivery: Delivery) -> dict[str, Any]:
+def _shown(delivery: Delivery, dead: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {"id": delivery.message.id, "attempt": delivery.attempt}
     if delivery.sent_at is not None:
         shown["sent"] = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(delivery.sent_at))
-    if delivery.reason:
-        shown["reason"] = delivery.reason
+    if dead:
+        shown["reason"] = reason_of(delivery)
     return {**shown, "headers": dict(delivery.message.headers), "message": delivery.message.body}
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from zwrap.consumers import ConsumerSettings
 from zwrap.consumers.proxy import AMQP, Message, again_later
+from zwrap.diagnosis import diagnosis
 from zwrap.errors import ConfigurationError, TransportError
 from zwrap.service import Service
-from zwrap.service.diagnosis import diagnosis
 from zwrap.transport import Delivery
 from zwrap.transport.rabbitmq.texts import TextTransport
 from zwrap.transport.rabbitmq.topology import QueueDeclaration

@@ -113,6 +113,7 @@ class QueueInfo(QueueSpec, kw_only=True):
     """A queue that exists; counts of messages, sizes in bytes."""
 
     policy: str | None = None
+    effective_policy_definition: dict[str, Any] | None = None
     exclusive: bool | None = None
     messages: int | None = None
     messages_ready: int | None = None

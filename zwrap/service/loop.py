@@ -13,12 +13,12 @@ from types import FrameType
 from typing import Any
 
 from zwrap.context import recipe_context
+from zwrap.diagnosis import diagnosis, recipe_id_of
 from zwrap.envelope import Envelope
 from zwrap.errors import PermanentError, QueueFullError, TemporaryError, TransportError
 from zwrap.host import host_id
 from zwrap.message import Message
 from zwrap.service import Service
-from zwrap.service.diagnosis import diagnosis, recipe_id_of
 from zwrap.service.liveness import Liveness
 from zwrap.service.status import IDLE, PROCESSING, SHUTDOWN, ServiceStatus
 from zwrap.transport import Delivery, Transport

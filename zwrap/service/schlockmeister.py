@@ -7,10 +7,10 @@ import time
 
 from zwrap.configuration import Configuration
 from zwrap.context import recipe_context
+from zwrap.diagnosis import diagnosis, recipe_id_of
 from zwrap.envelope import Envelope
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, ZwrapError
 from zwrap.service import Service
-from zwrap.service.diagnosis import diagnosis, recipe_id_of
 from zwrap.transport import Delivery, Transport
 
 log = logging.getLogger(__name__)
@@ -31,12 +31,25 @@ class Schlockmeister(Service):
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
         self._looked_at = float("-inf")
+        self._told: list[str] = []
 
     def idle(self) -> None:
         """Look, if it is time to."""
         if time.monotonic() - self._looked_at >= INTERVAL_S:
             self._looked_at = time.monotonic()
             quarantine(self.transport, LIMIT)
+            self._audit()
+
+    def _audit(self) -> None:
+        """Say, when it changes, what the broker will not put aside."""
+        try:
+            found = self.transport.audit()
+        except ZwrapError as error:
+            found = [f"It is not known what the broker puts aside: {error}"]
+        for sentence in found:
+            if sentence not in self._told:
+                log.warning("%s", sentence)
+        self._told = found
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Refuse: there is no queue of its own."""

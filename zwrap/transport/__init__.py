@@ -151,6 +151,10 @@ class Transport(ABC):
         Nothing is decoded in a way that could fail: whoever died of it may have died of that.
         """
 
+    def audit(self) -> list[str]:
+        """How the other side could lose a message, or hand it out for ever; a sentence each."""
+        return []
+
     @abstractmethod
     def close(self) -> None:
         """Give unsettled deliveries back and end the connection."""

@@ -8,5 +8,8 @@ ATTEMPTS_HEADER = "zwrap_deliveries"
 Without a hyphen, so that a selector of JMS can name it.
 """
 
+BY_BROKER = "The broker put it aside: "
+"""What a reason begins with that zwrap did not give."""
+
 REASON_HEADER = "dlq-reason"
 """Why a message is a dead letter."""

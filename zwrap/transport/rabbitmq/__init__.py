@@ -30,7 +30,7 @@ from zwrap.message import (
     new_id,
 )
 from zwrap.transport import ACK, Delivery, Settlement, Verb, encoded
-from zwrap.transport.copies import ATTEMPTS_HEADER, REASON_HEADER
+from zwrap.transport.copies import ATTEMPTS_HEADER, BY_BROKER, REASON_HEADER
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PipelinedTransport
 from zwrap.transport.rabbitmq import topology
 from zwrap.transport.rabbitmq.connection import Connection, Consumer
@@ -416,6 +416,16 @@ class RabbitMQTransport(PipelinedTransport):
         del limit
         yield from ()
 
+    def audit(self) -> list[str]:
+        from zwrap.rabbitmqapi import RabbitMQAPI
+        from zwrap.transport.rabbitmq.audit import audited
+
+        api = RabbitMQAPI.from_zocalo_configuration(self._api or Configuration())
+        try:
+            return audited(api, self._server.vhost)
+        finally:
+            api.close()
+
 
 def _back(message: _Received) -> Publication:
     """A dead letter for the queue that it came from, as it is.
@@ -458,7 +468,7 @@ def _reason(message: _Received) -> str:
         return given
     deaths = message.headers.get("x-death")
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
-        return f"RabbitMQ says: {deaths[0].get('reason')}"
+        return f"{BY_BROKER}{deaths[0].get('reason')}."
     return ""
 
 

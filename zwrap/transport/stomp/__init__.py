@@ -29,7 +29,7 @@ from zwrap.message import (
     identify,
 )
 from zwrap.transport import ACK, Delivery, Settlement, Verb, encoded
-from zwrap.transport.copies import ATTEMPTS_HEADER, REASON_HEADER
+from zwrap.transport.copies import ATTEMPTS_HEADER, BY_BROKER, REASON_HEADER
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PipelinedTransport
 from zwrap.transport.stomp.connection import Connection, Frames, Link, Subscription, frame
 from zwrap.transport.stomp.jolokia import jolokia_from
@@ -374,7 +374,7 @@ def _reason(message: _Received) -> str:
     if message.kind != "dead":
         return ""
     cause = message.headers.get("dlqDeliveryFailureCause")
-    return message.headers.get(REASON_HEADER) or (f"ActiveMQ says: {cause}" if cause else "")
+    return message.headers.get(REASON_HEADER) or (f"{BY_BROKER}{cause}" if cause else "")
 
 
 def _sent_at(message: _Received) -> float | None:

@@ -134,11 +134,11 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
     def write(self, frames: Sequence[Frame]) -> None:
         """Send frames in one go."""
         data = b"".join(pack(convert_frame(each)) for each in frames)
-        queue = getattr(self.stomp.transport, "send_queue", None)
+        queue = self.stomp.transport.send_queue
         if queue is None:
             self.stomp.transport.send(data)
         else:
-            queue.put(data)  # since version 9 its thread writes what goes over TLS
+            queue.put(data)  # over TLS its thread writes
 
     def cut(self) -> None:
         """End the connection without a word; what was handed out is handed out again."""

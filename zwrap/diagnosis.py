@@ -7,6 +7,7 @@ from typing import Any
 
 from zwrap.message import Message, encode
 from zwrap.transport import Delivery
+from zwrap.transport.copies import BY_BROKER
 
 SHOWN = 1000
 """Characters of the body that are shown."""
@@ -30,6 +31,13 @@ def diagnosis(delivery: Delivery) -> str:
     )
     shown = f"It begins: {beginning(delivery.message.body)}"
     return "\n".join([fate, *_work(delivery.message), shown])
+
+
+def reason_of(delivery: Delivery) -> str:
+    """Why a dead letter is one; where the broker put it aside, also what it was about."""
+    if delivery.reason and not delivery.reason.startswith(BY_BROKER):
+        return delivery.reason
+    return "\n".join([delivery.reason or "No reason was given.", *_work(delivery.message)])
 
 
 def beginning(body: Any) -> str:
