@@ -1,0 +1,165 @@
+"""Side by side on a real RabbitMQ: how long until something works, and what waiting costs.
+
+* From the start of the Dispatcher's process to the message that it makes of a waiting request.
+* CPU of a Dispatcher that waits: it and its children, over some seconds.
+* `zocalo.wrap --wrap dummy`, from start to end.
+
+The contestants take turns in each round. Run by `scripts/bench starting`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from bench_messaging import BODY, Broker
+
+from zwrap.configuration import Configuration
+from zwrap.transport import Transport
+from zwrap.transport.connect import connect
+
+IDLE_S = 20.0
+RECIPE = {"start": [[1, []]], "1": {"queue": "bench.first", "parameters": {}}}
+WRAPPING = {
+    **BODY,
+    "recipe": {"start": [[1, []]], "1": {"queue": "wrapping", "parameters": {}, "output": {}}},
+}
+QUEUES = ("processing_recipe", "bench.first")
+
+
+class Bench:
+    """A site on a broker of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.broker = Broker("rabbitmq", directory / "rabbitmq")
+        (directory / "recipes").mkdir()
+        (directory / "recipes" / "r.json").write_text(json.dumps(RECIPE))
+        site = json.loads(self.broker.site)
+        recipes = str(directory / "recipes")
+        site["store"] = {"plugin": "storage", "zocalo.recipe_directory": recipes}
+        site["environments"]["default"].append("store")
+        (directory / "site.json").write_text(json.dumps(site))
+        (directory / "rw.json").write_text(json.dumps(WRAPPING))
+        self.directory = directory
+        self.environment = {
+            **os.environ, "ZOCALO_CONFIG": str(directory / "site.json"),
+            "ZWRAP_STATE": str(directory / "state"),
+        }  # fmt: skip
+        text = self.broker.site.replace('"vhost"', '"declare": "classic", "vhost"')
+        self.transport: Transport = connect(
+            Configuration.from_string(text).activate(), self.broker.transport
+        )
+        for queue in QUEUES:
+            self.transport.waiting(queue)
+        for topic in ("command", "transient.status"):
+            self.transport.broadcast(topic, {}, expires_s=1)
+        self.transport.subscribe("bench.first")
+
+    def start(self, command: Path, *options: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [str(command), "-t", self.broker.transport, *options], env=self.environment,
+            cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def first_message_s(self, commands: Path) -> float:
+        self.transport.send("processing_recipe", {"recipes": ["r"], "parameters": {}})
+        began = time.perf_counter()
+        process = self.start(commands / "zocalo.service", "-s", "Dispatcher")
+        delivery = self.transport.receive(60)
+        taken_s = time.perf_counter() - began
+        if delivery is None:
+            sys.exit(f"{commands}: the Dispatcher sent nothing")
+        delivery.ack()
+        end(process)
+        return taken_s
+
+    def idle_percent(self, commands: Path) -> float:
+        process = self.start(commands / "zocalo.service", "-s", "Dispatcher")
+        time.sleep(5)
+        before = cpu_s(process.pid)
+        time.sleep(IDLE_S)
+        used = cpu_s(process.pid) - before
+        end(process)
+        return used / IDLE_S * 100
+
+    def wrap_s(self, commands: Path) -> float:
+        options = ("--wrap", "dummy", "--recipewrapper", "rw.json")
+        began = time.perf_counter()
+        process = self.start(commands / "zocalo.wrap", *options)
+        if process.wait(60):
+            sys.exit(f"{commands}: zocalo.wrap ended with {process.returncode}")
+        taken_s = time.perf_counter() - began
+        for file in self.directory.glob("*.json"):
+            if file.name not in ("site.json", "rw.json"):
+                file.unlink()  # the claim of that run
+        return taken_s
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time of a process and its children."""
+    parent = psutil.Process(pid)
+    times = [each.cpu_times() for each in (parent, *parent.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", required=True, help="Python with zocalo and workflows")
+    parser.add_argument("--rounds", type=int, default=20)
+    options = parser.parse_args()
+    contestants = {"zwrap": Path(sys.executable).parent, "zocalo": Path(options.peers).parent}
+    with tempfile.TemporaryDirectory() as directory:
+        bench = Bench(Path(directory))
+        try:
+            compare(bench, contestants, options.rounds)
+        finally:
+            bench.transport.close()
+            bench.broker.down()
+
+
+def compare(bench: Bench, contestants: dict[str, Path], rounds: int) -> None:
+    wraps: dict[str, list[float]] = {name: [] for name in contestants}
+    firsts: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, commands in contestants.items():
+            wraps[name].append(bench.wrap_s(commands))
+    for _ in range(max(3, rounds // 4)):
+        for name, commands in contestants.items():
+            firsts[name].append(bench.first_message_s(commands))
+    idle = {name: bench.idle_percent(commands) for name, commands in contestants.items()}
+    print(f"\n## Starting and waiting, over RabbitMQ ({rounds} rounds)\n")
+    print("| | zwrap | zocalo 1.5.0 | ratio |\n|---|---|---|---|")
+    for title, found in (
+        ("`zocalo.wrap --wrap dummy`, median", wraps),
+        ("the same, slowest", {name: [max(each)] for name, each in wraps.items()}),
+        (
+            "the same, median of runs below 1 s",
+            {name: [run for run in each if run < 1] for name, each in wraps.items()},
+        ),
+        ("Dispatcher: start to first message, median", firsts),
+    ):
+        ours, theirs = (statistics.median(found[name]) for name in contestants)
+        print(f"| {title} | {ours:.3f} s | {theirs:.3f} s | {ours / theirs:.2f}x |")
+    slow = {name: sum(run > 1 for run in each) for name, each in wraps.items()}
+    print(f"| its runs above 1 s | {slow['zwrap']} | {slow['zocalo']} | |")
+    ours, theirs = idle["zwrap"], idle["zocalo"]
+    print(f"| Dispatcher that waits, CPU | {ours:.2f} % | {theirs:.2f} % | {ours / theirs:.2f}x |")
+
+
+if __name__ == "__main__":
+    main()
