@@ -2,7 +2,7 @@
 
 * From the start of the Dispatcher's process to the message that it makes of a waiting request.
 * CPU of a Dispatcher that waits: it and its children, over some seconds.
-* `zocalo.wrap --wrap dummy`, from start to end.
+* `zocalo.wrap` with a wrapper that does nothing, from start to end.
 
 The contestants take turns in each round. Run by `scripts/bench starting`.
 """
@@ -10,14 +10,17 @@ The contestants take turns in each round. Run by `scripts/bench starting`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -72,6 +75,8 @@ class Bench:
         )  # fmt: skip
 
     def first_message_s(self, commands: Path) -> float:
+        while left := self.transport.receive(0.5):
+            left.ack()
         self.transport.send("processing_recipe", {"recipes": ["r"], "parameters": {}})
         began = time.perf_counter()
         process = self.start(commands / "zocalo.service", "-s", "Dispatcher")
@@ -89,14 +94,16 @@ class Bench:
         before = cpu_s(process.pid)
         time.sleep(IDLE_S)
         used = cpu_s(process.pid) - before
+        if process.poll() is not None:
+            sys.exit(f"{commands}: the Dispatcher ended with {process.returncode}")
         end(process)
         return used / IDLE_S * 100
 
     def wrap_s(self, commands: Path) -> float:
-        options = ("--wrap", "dummy", "--recipewrapper", "rw.json")
+        options = ("--wrap", "bench-nothing", "--recipewrapper", "rw.json")
         began = time.perf_counter()
         process = self.start(commands / "zocalo.wrap", *options)
-        if process.wait(60):
+        if process.wait():  # with a limit Python looks every 50 ms only
             sys.exit(f"{commands}: zocalo.wrap ended with {process.returncode}")
         taken_s = time.perf_counter() - began
         for file in self.directory.glob("*.json"):
@@ -113,8 +120,38 @@ def cpu_s(pid: int) -> float:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+    """End a service, at first with time to acknowledge what it did."""
+    os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+@contextlib.contextmanager
+def nothing(python: Path, package: str) -> Iterator[None]:
+    """While this lasts, an environment has a wrapper that does nothing."""
+    find = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    told = subprocess.run([python, "-c", find], capture_output=True, text=True, check=True)
+    module = Path(told.stdout.strip()) / "benchnothing.py"
+    info = module.with_name("benchnothing-1.dist-info")
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: benchnothing\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(
+        "[zocalo.wrappers]\nbench-nothing = benchnothing:Nothing\n"
+    )
+    module.write_text(
+        f"from {package} import BaseWrapper\n"
+        "class Nothing(BaseWrapper):\n"
+        "    def run(self):\n"
+        "        return True\n"
+    )
+    try:
+        yield
+    finally:
+        module.unlink()
+        shutil.rmtree(info)
 
 
 def main() -> None:
@@ -126,7 +163,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(Path(directory))
         try:
-            compare(bench, contestants, options.rounds)
+            with (
+                nothing(Path(sys.executable), "zwrap.wrapper"),
+                nothing(Path(options.peers), "zocalo.wrapper"),
+            ):
+                compare(bench, contestants, options.rounds)
         finally:
             bench.transport.close()
             bench.broker.down()
@@ -145,7 +186,7 @@ def compare(bench: Bench, contestants: dict[str, Path], rounds: int) -> None:
     print(f"\n## Starting and waiting, over RabbitMQ ({rounds} rounds)\n")
     print("| | zwrap | zocalo 1.5.0 | ratio |\n|---|---|---|---|")
     for title, found in (
-        ("`zocalo.wrap --wrap dummy`, median", wraps),
+        ("`zocalo.wrap` that does nothing, median", wraps),
         ("the same, slowest", {name: [max(each)] for name, each in wraps.items()}),
         (
             "the same, median of runs below 1 s",

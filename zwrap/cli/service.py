@@ -12,7 +12,6 @@ from pathlib import Path
 
 from zwrap import plugins
 from zwrap.cli.common import add_common_options, configured, parsed, reported, say, set_up_logging
-from zwrap.cli.restarting import restarted
 from zwrap.configuration import Configuration
 from zwrap.errors import PermanentError, UnknownNameError
 from zwrap.service import Service
@@ -22,15 +21,18 @@ from zwrap.state import state_directory
 from zwrap.transport.connect import connect
 
 
+class _Parser(argparse.ArgumentParser):
+    """Looks for services that others installed, which takes a while, only to show them."""
+
+    def format_help(self) -> str:
+        self.epilog = f"Services: {', '.join(plugins.names(plugins.SERVICES))}"
+        return super().format_help()
+
+
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="zocalo.service", description=__doc__, allow_abbrev=False)
+    parser = _Parser(prog="zocalo.service", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add(
-        "-s",
-        "--service",
-        metavar="SVC",
-        help=f"service to run; known: {', '.join(plugins.names(plugins.SERVICES))}",
-    )
+    add("-s", "--service", metavar="SVC", help="service to run")
     add("--restarted", action="store_true", help=argparse.SUPPRESS)
     add("--tag", metavar="TAG", help="goes into status messages")
     add("-r", "--restart", action="store_true", help="start again, with back-off, when it fails")
@@ -62,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parsed(parser, arguments, configuration)
     if not options.service:
         parser.error("Please specify a service name with -s.")
-    name = matching(options.service, plugins.names(plugins.SERVICES))
+    own = plugins.OWN[plugins.SERVICES]
+    given = str(options.service)
+    name = given if given in own else matching(given, plugins.names(plugins.SERVICES))
     if options.restarted:  # the parent holds the lock and restarts
         return _run(configuration, options, name)
     with _locked(options.lock, name) as locked:
@@ -70,8 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
             say(f"Another {name} holds the lock; nothing to do.")
             return 0
         if options.restart:
-            given = sys.argv[1:] if arguments is None else arguments
-            return restarted([["-m", "zwrap.cli.service", *given, "--restarted"]])
+            from zwrap.cli.restarting import restarted  # a start that is measured needs it not
+
+            again = sys.argv[1:] if arguments is None else arguments
+            return restarted([["-m", "zwrap.cli.service", *again, "--restarted"]])
         return _run(configuration, options, name)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from zwrap.errors import PermanentError
@@ -46,6 +45,7 @@ class Liveness:
 @contextlib.contextmanager
 def answering(liveness: Liveness, host: str, port: int, timeout_s: float) -> Iterator[int]:
     """Answer on a port, 200 if alive and 408 if not for `timeout_s` seconds; the port."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # slow to load
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +57,8 @@ def untrusted(where: str, error: ssl.SSLError) -> ZwrapError:
 
 def from_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
     """Settings in the first of the sections that an INI file has."""
+    import configparser  # few sites have such a file
+
     parser = configparser.ConfigParser(interpolation=None)
     try:
         with path.open(encoding="utf-8") as file:
