@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from .conftest import BIN, Site
@@ -244,8 +245,8 @@ def test_a_service_that_fails_is_started_again(site: Site, wait_until: Wait) -> 
     process = site.service("Dispatcher", "-r")
     log = site.directory / "Dispatcher.log"
     wait_until(lambda: log.read_text().count("reads queue") == 1)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[0]), signal.SIGKILL)
+    [child] = psutil.Process(process.pid).children()
+    child.kill()
     wait_until(lambda: log.read_text().count("reads queue") == 2)
     process.terminate()
     assert process.wait(20) == 0

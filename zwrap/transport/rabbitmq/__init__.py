@@ -19,7 +19,7 @@ import msgspec
 import pika
 
 from zwrap.configuration import Configuration
-from zwrap.errors import MessageError, TransportError
+from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.message import (
     ID_HEADER,
     UNDECODABLE_HEADER,
@@ -128,9 +128,13 @@ class RabbitMQTransport(PipelinedTransport):
 
             channel.queue_declare("", exclusive=True, callback=declared)
 
-        self._connection.ensure(topology.exchange_exists(topic), ANSWER_WAIT_S)
         consumer = Consumer(start, lambda: None, 0, f"topic {topic!r}")
-        self._connection.consume(consumer)
+        try:
+            self._connection.consume(consumer)
+        except ConfigurationError:  # there is no such exchange yet
+            self._connection.ensure(topology.exchange_exists(topic), ANSWER_WAIT_S)
+            consumer.reset()
+            self._connection.consume(consumer)
 
     def _received(self, consumer: Consumer, queue: str, kind: str) -> Any:
         def received(channel: Any, method: Any, properties: Any, body: bytes) -> None:

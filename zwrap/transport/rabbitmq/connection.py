@@ -58,6 +58,11 @@ class Consumer:
         self.ready = threading.Event()
         self.failure: ZwrapError | None = None
 
+    def reset(self) -> None:
+        """Forget that it could not begin."""
+        self.ready.clear()
+        self.failure = None
+
 
 class Connection:
     """Keeps one connection to a server; all public methods may be called from any thread."""
@@ -267,10 +272,13 @@ class Connection:
             consumer.channel = channel
             channel.add_on_close_callback(functools.partial(self._consumer_closed, consumer))
             channel.add_on_cancel_callback(lambda _: self._consumer_cancelled(consumer))
-            channel.basic_qos(
-                prefetch_count=consumer.prefetch,
-                callback=lambda _: consumer.start(channel, self._started(consumer)),
-            )
+            if consumer.prefetch:
+                channel.basic_qos(
+                    prefetch_count=consumer.prefetch,
+                    callback=lambda _: consumer.start(channel, self._started(consumer)),
+                )
+            else:
+                consumer.start(channel, self._started(consumer))
 
         self._connection.channel(on_open_callback=opened)
 
