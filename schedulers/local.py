@@ -54,10 +54,10 @@ class Local:
             _read_submission,
         )
 
-    def find(self, token: str) -> Question[list[JobStatus]]:
-        """All jobs whose name ends in the token."""
+    def find(self, name: str) -> Question[list[JobStatus]]:
+        """All jobs of that name."""
         return Question(
-            self._command("list", "--ended", "--name-suffix", f".{token}"),
+            self._command("list", "--ended", "--name", name),
             lambda reply: list(_read_jobs(reply).values()),
         )
 

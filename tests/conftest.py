@@ -59,6 +59,12 @@ def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
     yield from _rig("activemq", tmp_path_factory.mktemp("activemq"))
 
 
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """How to reach a real Slurm, which lives as long as the tests."""
+    yield from _rig("slurm", tmp_path_factory.mktemp("slurm"))
+
+
 def _rig(name: str, directory: Path) -> Iterator[dict[str, Any]]:
     rig = [sys.executable, str(TESTS.parent / "scripts" / "rig"), name]
     place = ["--directory", str(directory)]

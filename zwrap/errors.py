@@ -99,5 +99,9 @@ class UnreachableError(TemporaryError):
     """The batch system could not be asked; nothing is known about its jobs."""
 
 
+class ClusterFullError(TemporaryError):
+    """The batch system has as many jobs as may be."""
+
+
 class UnknownOutcomeError(TemporaryError):
     """The batch system may or may not have accepted the job; it must be looked up."""

@@ -26,6 +26,7 @@ class State(enum.Enum):
     TIMEOUT = "timeout"
     NODE_FAIL = "node_fail"
     OUT_OF_MEMORY = "out_of_memory"
+    PREEMPTED = "preempted"
 
     @property
     def is_final(self) -> bool:

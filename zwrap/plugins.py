@@ -22,7 +22,10 @@ DISPATCHER_READY = "zocalo.services.dispatcher.ready_for_processing"
 DISPATCHER_FILTERS = "zocalo.services.dispatcher.filters"
 
 OWN: dict[str, dict[str, str]] = {
-    SCHEDULERS: {"local": "zwrap_schedulers.local:Local"},
+    SCHEDULERS: {
+        "local": "zwrap_schedulers.local:Local",
+        "slurm": "zwrap_schedulers.slurm:Slurm",
+    },
     TRANSPORTS: {
         "PikaTransport": "zwrap.transport.rabbitmq:RabbitMQTransport",
         "SpoolTransport": "zwrap.transport.spool:SpoolTransport",

@@ -28,6 +28,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     argv: list[str]
     timeout_s: float = 30.0
     environment: dict[str, str] = {}
+    unset: tuple[str, ...] = ()
+    """Variables of ours that it must not see."""
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,10 +42,10 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Question(msgspec.Struct, Generic[T], frozen=True):
-    """A call and the function that reads its reply."""
+    """A call and the function that reads its reply, which may lead to another question."""
 
     call: Command
-    read: Callable[[Reply], T]
+    read: Callable[[Reply], T | Question[T]]
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -64,7 +66,13 @@ class Unknown(msgspec.Struct, frozen=True):
     reason: str
 
 
-Submission = Accepted | Rejected | Unknown
+class Busy(msgspec.Struct, frozen=True):
+    """The batch system did not take the job now: as many as may be are there."""
+
+    reason: str
+
+
+Submission = Accepted | Rejected | Unknown | Busy
 
 
 class Scheduler(Protocol):
@@ -81,8 +89,8 @@ class Scheduler(Protocol):
     def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
         """Hand over a job; `script` is a file that is whole."""
 
-    def find(self, token: str) -> Question[list[JobStatus]]:
-        """All jobs, live or ended, whose name ends in the token."""
+    def find(self, name: str) -> Question[list[JobStatus]]:
+        """All jobs, live or ended, of that full name, as far as anything remembers them."""
 
     def states(self) -> Question[dict[str, JobStatus]]:
         """All live jobs, by job id; a job that is not among them is gone."""

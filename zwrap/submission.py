@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from zwrap import plugins
-from zwrap.errors import RejectedError, UnknownNameError, UnknownOutcomeError
+from zwrap.errors import ClusterFullError, RejectedError, UnknownNameError, UnknownOutcomeError
 from zwrap.job import JobRequest
 from zwrap.ledger import REJECTED, SUBMITTED, Attempt, Ledger
-from zwrap.scheduler import Accepted, Command, Question, Rejected, Reply, Scheduler
+from zwrap.scheduler import Accepted, Busy, Command, Question, Rejected, Reply, Scheduler
 from zwrap.state import state_directory
 
 T = TypeVar("T")
+
+FULL_S = 30.0
+"""So long nothing is tried with a batch system that has as many jobs as may be."""
 
 
 def load_scheduler(name: str) -> Scheduler:
@@ -36,12 +39,17 @@ def load_scheduler(name: str) -> Scheduler:
 
 
 def ask(question: Question[T]) -> T:
-    """Make the call of a question and read the reply."""
-    return question.read(run(question.call))
+    """Make the call of a question and read the reply; so on with the question it leads to."""
+    answer = question.read(run(question.call))
+    while isinstance(answer, Question):
+        answer = answer.read(run(answer.call))
+    return answer
 
 
 def run(command: Command) -> Reply:
     """Run a program with a hard time limit; past it the whole process group is killed."""
+    kept = {name: text for name, text in os.environ.items() if name not in command.unset}
+    environment = {**kept, **command.environment}
     try:
         process = subprocess.Popen(
             command.argv,
@@ -50,7 +58,7 @@ def run(command: Command) -> Reply:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            env={**os.environ, **command.environment},
+            env=environment,
             start_new_session=True,
         )
     except OSError as error:
@@ -95,6 +103,11 @@ def submit_once(
     if isinstance(answer, Rejected):
         ledger.record(row.token, REJECTED, reason=answer.reason)
         raise RejectedError(f"Cluster {request.cluster!r} refused the job: {answer.reason}")
+    if isinstance(answer, Busy):
+        raise ClusterFullError(
+            f"Cluster {request.cluster!r} takes no job now: {answer.reason}.",
+            retry_after_s=FULL_S,
+        )
     raise UnknownOutcomeError(
         f"Cluster {request.cluster!r} did not say whether it took the job: {answer.reason}. "
         "It will be looked up before it is submitted again.",
@@ -110,7 +123,7 @@ def _look_up(ledger: Ledger, scheduler: Scheduler, row: Attempt) -> str | None:
             f"An earlier submission of {row.token} may still be under way.",
             retry_after_s=left_s + 0.05,
         )
-    found = ask(scheduler.find(row.token))
+    found = ask(scheduler.find(f"{row.job_name}.{row.token}"))
     if not found:
         return None
     job_id = found[0].job_id

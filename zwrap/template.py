@@ -41,10 +41,10 @@ def _shell(value: str) -> _Verbatim:
 
 def _directive(value: Any) -> _Verbatim:
     text = str(value)
-    if not text or re.search(r"[\x00-\x1f\x7f]", text):
+    if not text or re.search(r"[\x00-\x20\x7f'\"\\#]", text):
         raise TemplateError(
-            f"{text!r} cannot stand on a directive line: it is empty or has a control character "
-            "(a line break would let it give directives of its own)."
+            f"{text!r} cannot stand on a directive line: one word is expected, without blanks, "
+            "quotes, '#', backslashes and control characters (it could give directives of its own)."
         )
     return _Verbatim(text)
 

@@ -3,7 +3,8 @@
 from .activemq import ActiveMQ
 from .base import Rig, RigError
 from .rabbitmq import RabbitMQ
+from .slurm import Slurm
 
-RIGS: dict[str, type[Rig]] = {"activemq": ActiveMQ, "rabbitmq": RabbitMQ}
+RIGS: dict[str, type[Rig]] = {"activemq": ActiveMQ, "rabbitmq": RabbitMQ, "slurm": Slurm}
 
 __all__ = ["RIGS", "RigError"]

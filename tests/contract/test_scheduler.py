@@ -9,19 +9,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from zwrap import plugins
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Resources, State
 from zwrap.scheduler import Accepted, Rejected, Reply, Scheduler, Unknown
 from zwrap.submission import ask, load_scheduler
+from zwrap.template import Templates
 
 END_S = 30.0
 
 
-@pytest.fixture(params=["local"])
-def scheduler(request: pytest.FixtureRequest) -> Iterator[Scheduler]:
-    system = load_scheduler(request.param)
+EVERYTHING = {"local": Resources(), "slurm": Resources(nodes=2, exclusive=True)}
+"""What a job must ask for so that no other runs beside it."""
+
+
+@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slow)])
+def scheduler(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Scheduler]:
+    if request.param == "slurm":
+        monkeypatch.setenv("SLURM_CONF", request.getfixturevalue("slurm")["SLURM_CONF"])
+    yield from emptied(load_scheduler(request.param))
+
+
+@pytest.fixture
+def local() -> Iterator[Scheduler]:
+    yield from emptied(load_scheduler("local"))
+
+
+def emptied(system: Scheduler) -> Iterator[Scheduler]:
+    """The batch system, without jobs at the end."""
     yield system
     left = ask(system.states())
     if left:
@@ -56,7 +75,8 @@ def request_in(directory: Path, **values: Any) -> JobRequest:
 
 def submit(scheduler: Scheduler, request: JobRequest, commands: str) -> str:
     script = request.job_directory / f"script-{request.token}"
-    script.write_text(f"#!/bin/bash\n{commands}\n")
+    written = Templates().render(scheduler.template, replace(request, commands=commands))
+    script.write_text(written)
     answer = ask(scheduler.submit(request, script))
     assert isinstance(answer, Accepted), answer
     return answer.job_id
@@ -92,8 +112,8 @@ def test_a_live_job_is_listed_and_found_by_its_token(scheduler: Scheduler, tmp_p
     request = request_in(tmp_path)
     job_id = submit(scheduler, request, "sleep 60")
     wait_until(lambda: ask(scheduler.states())[job_id].state is State.RUNNING)
-    assert [status.job_id for status in ask(scheduler.find(request.token))] == [job_id]
-    assert ask(scheduler.find(f"{uuid.uuid4().hex}-1")) == []
+    assert [status.job_id for status in ask(scheduler.find(request.full_name))] == [job_id]
+    assert ask(scheduler.find(f"job.{uuid.uuid4().hex}-1")) == []
     assert ask(scheduler.accounting([job_id])) == {}
 
 
@@ -104,7 +124,7 @@ def test_an_ended_job_is_gone_from_the_list_and_still_found(
     job_id = submit(scheduler, request, "true")
     ended(scheduler, job_id)
     assert job_id not in ask(scheduler.states())
-    assert [status.job_id for status in ask(scheduler.find(request.token))] == [job_id]
+    assert [status.job_id for status in ask(scheduler.find(request.full_name))] == [job_id]
 
 
 def test_a_cancelled_job_ends_with_its_descendants(scheduler: Scheduler, tmp_path: Path) -> None:
@@ -119,28 +139,28 @@ def test_a_job_cancelled_before_it_starts_never_starts(
     scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "1")
-    submit(scheduler, request_in(tmp_path), "sleep 60")
+    everything = EVERYTHING[scheduler.template.partition(".")[0]]
+    first = submit(scheduler, request_in(tmp_path, resources=everything), "sleep 60")
+    wait_until(lambda: ask(scheduler.states())[first].state is State.RUNNING)
     job_id = submit(scheduler, request_in(tmp_path), "touch started")
     ask(scheduler.cancel([job_id]))
     assert ended(scheduler, job_id).state is State.CANCELLED
     assert not (tmp_path / "started").exists()
 
 
-def test_a_job_past_its_time_limit_is_ended_and_says_so(
-    scheduler: Scheduler, tmp_path: Path
-) -> None:
+def test_a_job_past_its_time_limit_is_ended_and_says_so(local: Scheduler, tmp_path: Path) -> None:
     request = request_in(tmp_path, resources=Resources(walltime_s=1))
-    assert ended(scheduler, submit(scheduler, request, "sleep 60")).state is State.TIMEOUT
+    assert ended(local, submit(local, request, "sleep 60")).state is State.TIMEOUT
 
 
 def test_no_more_jobs_run_than_there_are_processors(
-    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "2")
     script = "echo + >>log; sleep 0.3; echo - >>log"
-    jobs = [submit(scheduler, request_in(tmp_path), script) for _ in range(5)]
+    jobs = [submit(local, request_in(tmp_path), script) for _ in range(5)]
     for job_id in jobs:
-        ended(scheduler, job_id)
+        ended(local, job_id)
     running = highest = 0
     for line in (tmp_path / "log").read_text().split():
         running += 1 if line == "+" else -1
@@ -157,17 +177,17 @@ def test_the_job_sees_nothing_of_the_submitting_process(
     assert "secret" not in (tmp_path / "out").read_text().lower()
 
 
-def test_a_missing_working_directory_is_a_refusal(scheduler: Scheduler, tmp_path: Path) -> None:
+def test_a_missing_working_directory_is_a_refusal(local: Scheduler, tmp_path: Path) -> None:
     (tmp_path / "script").write_text("true")
-    answer = ask(scheduler.submit(request_in(tmp_path / "gone"), tmp_path / "script"))
+    answer = ask(local.submit(request_in(tmp_path / "gone"), tmp_path / "script"))
     assert isinstance(answer, Rejected)
     assert "gone does not exist" in answer.reason
 
 
-def test_what_cannot_be_expressed_is_refused(scheduler: Scheduler, tmp_path: Path) -> None:
+def test_what_cannot_be_expressed_is_refused(local: Scheduler, tmp_path: Path) -> None:
     for resources in (Resources(gpus=1), Resources(exclusive=True), Resources(constraints="x")):
         with pytest.raises(RequestError, match="cannot give"):
-            scheduler.submit(request_in(tmp_path, resources=resources), tmp_path)
+            local.submit(request_in(tmp_path, resources=resources), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +195,6 @@ def test_what_cannot_be_expressed_is_refused(scheduler: Scheduler, tmp_path: Pat
     [
         Reply(status=None, error="no answer"),
         Reply(status=1, output="[]"),
-        Reply(status=0, output=""),
         Reply(status=0, output="[{}]"),
     ],
 )
@@ -203,4 +222,10 @@ def test_a_submission_has_three_outcomes(
 
 
 def test_the_installed_batch_systems_are_found_by_name() -> None:
-    assert "local" in plugins.names(plugins.SCHEDULERS)
+    assert {"local", "slurm"} <= set(plugins.names(plugins.SCHEDULERS))
+
+
+def test_an_empty_reply_of_the_local_batch_system_is_no_answer(local: Scheduler) -> None:
+    for question in (local.states(), local.find("t"), local.accounting(["1"])):
+        with pytest.raises(UnreachableError):
+            question.read(Reply(status=0, output=""))

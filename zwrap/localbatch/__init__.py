@@ -98,14 +98,14 @@ class LocalBatch:
         """Directory of a job in one place."""
         return self.directory / place / str(identity)
 
-    def list(self, *, ended: bool, name_suffix: str = "") -> list[JobStatus]:
-        """Status of the live jobs, or of all, whose names end in `name_suffix`."""
+    def list(self, *, ended: bool, name: str | None = None) -> list[JobStatus]:
+        """Status of the live jobs, or of all, of that name."""
         found: dict[int, JobStatus] = {}
         # In the direction in which jobs move, so that none is missed on its way.
         for place in (WAITING, RUNNING, DONE) if ended else (WAITING, RUNNING):
             for identity in self.jobs(place):
                 status = self.status(place, identity)
-                if status and status.name.endswith(name_suffix):
+                if status and name in (None, status.name):
                     found[identity] = status
         return list(found.values())
 

@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("script", type=Path, help="file with the job script")
     listing = commands.add_parser("list", help="print jobs as JSON")
     listing.add_argument("--ended", action="store_true", help="ended jobs, too")
-    listing.add_argument("--name-suffix", default="", help="only names that end so")
+    listing.add_argument("--name", help="only jobs of this name")
     cancel = commands.add_parser("cancel", help="end jobs")
     cancel.add_argument("job_id", nargs="+", type=int)
     commands.add_parser("run", help="start waiting jobs until none is left")
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             sys.stdout.write(f"{batch.submit(job, options.script.read_text())}\n")
             start_runner(directory)
         elif options.command == "list":
-            jobs = batch.list(ended=options.ended, name_suffix=options.name_suffix)
+            jobs = batch.list(ended=options.ended, name=options.name)
             sys.stdout.write(msgspec.json.encode(jobs).decode() + "\n")
             if batch.jobs("waiting") or batch.jobs("running"):
                 start_runner(directory)  # whoever looks revives a runner that was killed

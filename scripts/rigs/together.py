@@ -1,0 +1,42 @@
+"""Runs several daemons in the foreground; all end when it is told to, or when one of them ends.
+
+Usage: together.py DIRECTORY, where DIRECTORY/daemons.json is a list of [name, argv, wait], started
+in this order; `wait` is a file that must be there before the next starts, or null. The pid of each
+is in DIRECTORY/run/NAME.pid.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> int:
+    directory = Path(sys.argv[1])
+    running: list[subprocess.Popen[bytes]] = []
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
+    for name, argv, wait in json.loads((directory / "daemons.json").read_text()):
+        with (directory / "log" / f"{name}.out").open("ab") as log:
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        running.append(process)
+        (directory / "run" / f"{name}.pid").write_text(f"{process.pid}\n")
+        while wait and not Path(wait).exists() and process.poll() is None:
+            time.sleep(0.02)
+    while not stopped and all(process.poll() is None for process in running):
+        time.sleep(0.1)
+    for process in reversed(running):
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return 0 if stopped else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

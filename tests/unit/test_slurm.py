@@ -1,0 +1,163 @@
+"""Replies of Slurm 22.05, as they were recorded, and what is read in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from zwrap_schedulers.slurm import STATES, Slurm
+
+from zwrap.errors import TemplateError, UnreachableError
+from zwrap.job import JobRequest, Resources, State
+from zwrap.scheduler import Accepted, Busy, Question, Rejected, Reply, Unknown
+from zwrap.template import Templates
+
+SQUEUE = """\
+9_2|FAILED|512|NonZeroExitCode|r26817n1|a.t-1|
+10|RUNNING|0|None|r26817n1|b.t-2|
+11|OUT_OF_MEMORY|253|OutOfMemory|n1|c.t-3|
+12|CANCELLED|15|None|n1|d.t-4|
+13|PENDING|0|ReqNodeNotAvail, UnavailableNodes:r26817n[1-2]||e.t-5|
+14|FAILED|51200|NonZeroExitCode|n1|f.t-6|
+15|COMPLETING|0|None|n1|g.t-7|
+"""
+
+
+@pytest.fixture
+def slurm() -> Slurm:
+    return Slurm("slurm", {})
+
+
+def request(**resources: object) -> JobRequest:
+    return JobRequest(
+        cluster="slurm", job_name="job", token="t-1", working_directory=Path("/w/50%"),
+        job_directory=Path("/w/50%"), commands="true", resources=Resources(**resources),
+        standard_output=Path("/w/50%/out"), standard_error=Path("/w/50%/err"),
+    )  # fmt: skip
+
+
+def test_what_squeue_says(slurm: Slurm) -> None:
+    question = slurm.accounting(["9_2", "11", "12", "14"])
+    found = question.read(Reply(status=0, output=SQUEUE))
+    assert not isinstance(found, Question)
+    facts = {key: (each.state, each.exit_code, each.signal) for key, each in found.items()}
+    assert facts == {
+        "9_2": (State.FAILED, 2, None),
+        "11": (State.OUT_OF_MEMORY, None, 125),
+        "12": (State.CANCELLED, None, 15),
+        "14": (State.FAILED, 200, None),
+    }
+    live = slurm.states().read(Reply(status=0, output=SQUEUE))
+    assert not isinstance(live, Question)
+    assert {key: each.state for key, each in live.items()} == {
+        "10": State.RUNNING,
+        "13": State.PENDING,
+        "15": State.RUNNING,
+    }
+    assert live["13"].reason == "ReqNodeNotAvail, UnavailableNodes:r26817n[1-2]"
+
+
+def test_what_left_memory_is_asked_of_the_accounting(slurm: Slurm) -> None:
+    question = slurm.accounting(["12", "99", "100", "101"]).read(Reply(status=0, output=SQUEUE))
+    assert isinstance(question, Question)
+    assert "--jobs=100,101,99" in question.call.argv
+    recorded = (
+        "99|CANCELLED by 0|0:15|None|n1|x.t-8\n"
+        "100|FAILED|72:0|NonZeroExitCode|n1|y.t-9\n"
+        "101|COMPLETED|0:0|None|n1|z.t-9\n"
+    )
+    found = question.read(Reply(status=0, output=recorded))
+    assert not isinstance(found, Question)
+    facts = {key: (each.state, each.exit_code, each.signal) for key, each in found.items()}
+    assert facts == {
+        "12": (State.CANCELLED, None, 15),
+        "99": (State.CANCELLED, None, 15),
+        "100": (State.FAILED, None, None),  # it was 200: the accounting masks it
+        "101": (State.COMPLETED, 0, None),
+    }
+
+
+def test_a_name_that_is_not_in_memory_is_asked_of_the_accounting(slurm: Slurm) -> None:
+    question = slurm.find("job.t-1").read(Reply(status=0, output=""))
+    assert isinstance(question, Question)
+    assert question.call.argv[0] == "sacct"
+    disabled = Reply(status=1, error="Slurm accounting storage is disabled\n")
+    assert question.read(disabled) == []
+    with pytest.raises(UnreachableError, match="Connection refused"):
+        question.read(Reply(status=1, error="sacct: error: Connection refused\n"))
+
+
+def test_a_state_that_is_not_known_is_quoted(slurm: Slurm) -> None:
+    with pytest.raises(UnreachableError, match="job 7 is 'EXPLODED'"):
+        slurm.states().read(Reply(status=0, output="7|EXPLODED|0|None|n|x|\n"))
+    assert not STATES["COMPLETING"].is_final
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "error", "kind"),
+    [
+        (0, "5764\n", "", Accepted),
+        (0, "5764;cluster\n", "", Accepted),
+        (0, "", "", Unknown),
+        (None, "", "no answer", Unknown),
+        (-9, "", "", Unknown),
+        (1, "", "sbatch: error: Batch job submission failed: Socket timed out on send", Unknown),
+        (1, "", "Unable to contact slurm controller (connect failure)", Unknown),
+        (1, "", "sbatch: error: Batch job submission failed: Invalid partition name", Rejected),
+        (255, "", "sbatch: error: Invalid --time specification", Rejected),
+        (1, "", "sbatch: error: Batch script contains DOS line breaks", Rejected),
+        (
+            1, "",
+            "Batch job submission failed: Job violates accounting/QOS policy (job submit limit)",
+            Busy,
+        ),
+    ],
+)  # fmt: skip
+def test_a_submission_is_accepted_refused_put_off_or_not_known(
+    slurm: Slurm, status: int | None, output: str, error: str, kind: type
+) -> None:
+    question = slurm.submit(request(), Path("/s"))
+    assert isinstance(question.read(Reply(status=status, output=output, error=error)), kind)
+
+
+def test_a_client_is_not_swayed_by_the_job_around_it(
+    slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBATCH_PARTITION", "theirs")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    unset = slurm.submit(request(), Path("/s")).call.unset
+    assert {"SBATCH_PARTITION", "SLURM_JOB_ID"} <= set(unset)
+    assert "SLURM_CONF" not in unset
+    assert "--output=/w/50%%/out" in slurm.submit(request(), Path("/s")).call.argv
+
+
+def test_resources_are_directives() -> None:
+    text = Templates().render(
+        "slurm.sh.j2",
+        request(
+            partition="main", account="mx", qos="high", nodes=2, tasks=4, cpus_per_task=8,
+            memory_mib=16000, gpus=1, walltime_s=61, exclusive=True, constraints="[a&b]|c",
+            prefer="d",
+        ),
+    )  # fmt: skip
+    assert [line for line in text.splitlines() if line.startswith("#SBATCH")] == [
+        "#SBATCH --partition=main",
+        "#SBATCH --account=mx",
+        "#SBATCH --qos=high",
+        "#SBATCH --nodes=2",
+        "#SBATCH --ntasks=4",
+        "#SBATCH --cpus-per-task=8",
+        "#SBATCH --mem=16000M",
+        "#SBATCH --gpus=1",
+        "#SBATCH --time=2",
+        "#SBATCH --exclusive",
+        "#SBATCH --constraint=[a&b]|c",
+        "#SBATCH --prefer=d",
+    ]
+
+
+@pytest.mark.parametrize("value", ["a --wrap=b", "a\n#SBATCH --wrap=b", 'a"b', "a#b", ""])
+def test_a_directive_is_one_word(value: str) -> None:
+    with pytest.raises(TemplateError, match="one word is expected"):
+        Templates().render("slurm.sh.j2", request(constraints=value or "'"))
