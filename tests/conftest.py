@@ -65,6 +65,12 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     yield from _rig("slurm", tmp_path_factory.mktemp("slurm"))
 
 
+@pytest.fixture(scope="session")
+def slurm_accounting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The same with accounting, and a controller that soon forgets."""
+    yield from _rig("slurm-accounting", tmp_path_factory.mktemp("slurm-accounting"))
+
+
 def _rig(name: str, directory: Path) -> Iterator[dict[str, Any]]:
     rig = [sys.executable, str(TESTS.parent / "scripts" / "rig"), name]
     place = ["--directory", str(directory)]

@@ -37,7 +37,6 @@ from zwrap.transport.connect import connect
 TIME_LIMIT_S = 30.0
 ATTEMPTS = 3
 BATCH_WAIT_S = 1.0
-PREFETCH = 100
 
 Function = TypeVar("Function", bound=Callable[[Any], Any])
 

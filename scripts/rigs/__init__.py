@@ -3,8 +3,13 @@
 from .activemq import ActiveMQ
 from .base import Rig, RigError
 from .rabbitmq import RabbitMQ
-from .slurm import Slurm
+from .slurm import Slurm, SlurmAccounting
 
-RIGS: dict[str, type[Rig]] = {"activemq": ActiveMQ, "rabbitmq": RabbitMQ, "slurm": Slurm}
+RIGS: dict[str, type[Rig]] = {
+    "activemq": ActiveMQ,
+    "rabbitmq": RabbitMQ,
+    "slurm": Slurm,
+    "slurm-accounting": SlurmAccounting,
+}
 
 __all__ = ["RIGS", "RigError"]

@@ -2,7 +2,7 @@
 
 Usage: together.py DIRECTORY, where DIRECTORY/daemons.json is a list of [name, argv, wait], started
 in this order; `wait` is a file that must be there before the next starts, or null. The pid of each
-is in DIRECTORY/run/NAME.pid.
+is in DIRECTORY/run/NAME.pid. An entry without a name is a command that is tried until it succeeds.
 """
 
 import json
@@ -19,6 +19,12 @@ def main() -> int:
     stopped: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopped.append(number))
     for name, argv, wait in json.loads((directory / "daemons.json").read_text()):
+        if not name:
+            tries = 100
+            while subprocess.run(argv, check=False).returncode and tries and not stopped:
+                tries -= 1
+                time.sleep(0.1)
+            continue
         with (directory / "log" / f"{name}.out").open("ab") as log:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         running.append(process)

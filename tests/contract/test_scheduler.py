@@ -25,13 +25,20 @@ EVERYTHING = {"local": Resources(), "slurm": Resources(nodes=2, exclusive=True)}
 """What a job must ask for so that no other runs beside it."""
 
 
-@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slow)])
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("slurm", marks=pytest.mark.slow),
+        pytest.param("slurm_accounting", marks=pytest.mark.slow),
+    ]
+)
 def scheduler(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Scheduler]:
-    if request.param == "slurm":
-        monkeypatch.setenv("SLURM_CONF", request.getfixturevalue("slurm")["SLURM_CONF"])
-    yield from emptied(load_scheduler(request.param))
+    name = request.param.partition("_")[0]
+    if name == "slurm":
+        monkeypatch.setenv("SLURM_CONF", request.getfixturevalue(request.param)["SLURM_CONF"])
+    yield from emptied(load_scheduler(name))
 
 
 @pytest.fixture

@@ -220,3 +220,22 @@ def test_a_controller_that_hangs_is_not_an_answer(
 
 def test_what_the_cluster_allows(cluster: Scheduler) -> None:
     assert ask(cluster.limits()).array_size == 10001
+
+
+def test_what_the_controller_forgot_is_in_the_accounting(
+    slurm_accounting: dict[str, Any], tmp_path: Path, wait_until: Wait, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", slurm_accounting["SLURM_CONF"])
+    system = load_scheduler("slurm")
+    good = request_in(tmp_path / "good", commands="true")
+    bad = request_in(tmp_path / "bad", commands="exit 200")
+    answers = [ask(system.submit(each, script_of(each))) for each in (good, bad)]
+    job_ids = [answer.job_id for answer in answers if isinstance(answer, Accepted)]
+    wait_until(lambda: len(ask(system.accounting(job_ids))) == 2)
+    assert ask(system.accounting(job_ids))[job_ids[1]].exit_code == 200, "while it is in memory"
+    wait_until(lambda: not jobs_named(good) and not jobs_named(bad), seconds=90)
+    ended = ask(system.accounting(job_ids))
+    assert [ended[each].state for each in job_ids] == [State.COMPLETED, State.FAILED]
+    assert [ended[each].exit_code for each in job_ids] == [0, None], "200 is recorded as 72"
+    assert [job.job_id for job in ask(system.find(bad.full_name))] == [job_ids[1]]
+    assert ask(system.find(f"job.{os.urandom(16).hex()}-1")) == []

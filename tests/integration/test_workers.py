@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -69,6 +71,7 @@ class Queues:
 
     def __init__(self, bus: Site) -> None:
         self.bus = bus
+        self.groups: list[int] = []
         (bus.directory / "site_workers.py").write_text(MODULE)
         text = bus.config.read_text()
         for name in ("[store, files]", "[store, mq, api, chosen]"):
@@ -78,7 +81,16 @@ class Queues:
         self.environment = {"PYTHONPATH": str(bus.directory)}
 
     def start(self, *options: str) -> Any:
-        return self.bus.start("zwrap", "process_queue", *options, env=self.environment)
+        command = ("zwrap", "process_queue", *options)
+        process = self.bus.start(*command, env=self.environment, start_new_session=True)
+        self.groups.append(process.pid)
+        return process
+
+    def end(self) -> None:
+        """Kill what is left, children of a supervisor included."""
+        for group in self.groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
     def run(self, *options: str) -> Any:
         return self.bus.run("zwrap", *options, env=self.environment)
@@ -108,13 +120,17 @@ class Queues:
 
 
 @pytest.fixture
-def queues(bus: Site) -> Queues:
-    return Queues(bus)
+def queues(bus: Site) -> Iterator[Queues]:
+    made = Queues(bus)
+    yield made
+    made.end()
 
 
 @pytest.fixture
-def spooled(site: Site) -> Queues:
-    return Queues(site)
+def spooled(site: Site) -> Iterator[Queues]:
+    made = Queues(site)
+    yield made
+    made.end()
 
 
 def test_a_function_gets_its_messages_and_publishes_others(
@@ -187,16 +203,17 @@ def test_a_call_that_does_not_listen_ends_its_process_and_all_starts_it_again(
 
 
 def test_a_message_that_kills_its_worker_ends_as_a_dead_letter(
-    spooled: Queues, wait_until: Wait
+    queues: Queues, wait_until: Wait
 ) -> None:
-    spooled.send("words", "kill", "next")
-    process = spooled.start("--all")
-    wait_until(lambda: spooled.errors("words"), seconds=60)
-    assert spooled.seen("words").count("kill") == 3
-    assert "handed out 3 times and never finished" in spooled.errors("words")[0]["reason"]
-    wait_until(lambda: "next" in spooled.seen("words"))
+    queues.send("words", "kill", "next")
+    process = queues.start("--all")
+    wait_until(lambda: queues.errors("words"), seconds=60)
+    assert queues.seen("words").count("kill") == 3
+    assert "handed out 3 times and never finished" in queues.errors("words")[0]["reason"]
+    wait_until(lambda: "next" in queues.seen("words"))
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
+    assert queues.left() == {"waiting": 0, "words": 1}, "nothing else is put aside with it"
 
 
 def test_all_leaves_out_what_is_off_or_for_tests(spooled: Queues, wait_until: Wait) -> None:

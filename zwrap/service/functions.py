@@ -18,7 +18,7 @@ from zwrap.service.loop import handle_delivery
 from zwrap.service.timelimit import time_limit
 from zwrap.state import state_directory
 from zwrap.transport import Delivery, Transport
-from zwrap.worker import PREFETCH, SkipMessage, Worker
+from zwrap.worker import SkipMessage, Worker
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ class FunctionService(Service):
         super().__init__(configuration, transport)
         self._worker = worker
         self.queue = worker.queue
-        self.prefetch = max(PREFETCH, worker.batch or 1)
+        # What waits here when a message kills this process has one attempt less, too.
+        self.prefetch = worker.batch or 1
         self.attempts = worker.attempts
 
     @property
