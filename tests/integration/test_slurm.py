@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -196,6 +198,53 @@ def test_a_submission_whose_answer_is_lost_is_found_and_not_repeated(
     assert (tmp_path / "calls").read_text().count("\n") == 1
     assert submit_once(ledger, cluster, request, script, attempt_of(request)) == job_id
     ledger.close()
+
+
+SUBMITTER = """
+import sys
+from pathlib import Path
+from zwrap.job import JobRequest
+from zwrap.ledger import Attempt, Ledger
+from zwrap.submission import load_scheduler, submit_once
+import msgspec
+place = Path(sys.argv[1])
+request = msgspec.convert(msgspec.json.decode((place / "request.json").read_bytes()), JobRequest,
+    strict=False, dec_hook=lambda kind, value: kind(value))
+attempt = Attempt(token=request.token, recipe_id="r", step=1, cluster="slurm",
+    job_name=request.job_name, job_directory=str(place))
+scheduler = load_scheduler("slurm")
+scheduler.settle_s = 1.0  # this controller answers at once
+print("ready", flush=True)
+print(submit_once(Ledger.in_file(place / "ledger"), scheduler, request, place / "script", attempt))
+"""
+
+
+def test_a_submitter_that_is_killed_anywhere_submits_once(
+    cluster: Scheduler, tmp_path: Path
+) -> None:
+    without = 0
+    for delay_ms in (0, 2, 4, 6, 8, 10, 12, 15, 20, 30):
+        request = request_in(tmp_path / f"w{delay_ms}")
+        script_of(request)
+        text = msgspec.json.encode(request, enc_hook=str)
+        (request.job_directory / "request.json").write_bytes(text)
+        command = [sys.executable, "-c", SUBMITTER, str(request.job_directory)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+            assert killed.stdout
+            assert killed.stdout.readline() == "ready\n"
+            time.sleep(delay_ms / 1000)
+            killed.kill()
+        without += not jobs_named(request)
+        deadline = time.monotonic() + 20
+        while True:
+            again = subprocess.run(command, capture_output=True, text=True, check=False)
+            if again.returncode == 0:
+                break
+            assert "may still be under way" in again.stderr, again.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert jobs_named(request) == [again.stdout.split()[-1]], f"killed after {delay_ms} ms"
+    assert without, "no kill came before the job was there"
 
 
 def test_a_controller_that_hangs_is_not_an_answer(
