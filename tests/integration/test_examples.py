@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,32 @@ def test_each_cron_line_is_a_command_that_works(
     for command in commands:
         done = example.run(*command.replace("--lifetime 3600", "--lifetime 1").split())
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_site_with_slurm_runs_its_recipe(
+    site: Site, slurm: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(EXAMPLES, site.directory / "examples")
+    site.config = site.directory / "examples" / "site-slurm" / "site.yml"
+    site.spool = site.directory / ".local/state/zwrap/slurm-spool"
+    monkeypatch.setenv("HOME", str(site.directory))
+    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    environment = {"SLURM_CONF": slurm["SLURM_CONF"]}
+    assert site.run("zwrap", "check").returncode == 0
+    text = tmp_path / "text"
+    text.write_text("one two\nthree\n")
+    work = tmp_path / "w"
+    values = ("-s", f"workingdir={work}", "-s", f"text={text}")
+    assert site.run("zocalo.go", "-n", "-r", "example", *values).returncode == 0
+    lines = (EXAMPLES / "site-slurm" / "crontab").read_text().splitlines()
+    commands = [re.sub(r"^(\S+\s+){5}", "", line) for line in lines if line.startswith("*")]
+    for command in commands:
+        short = command.replace("--lifetime 3600", "--once").split()
+        assert site.run(*short, env=environment).returncode == 0
+    [body] = site.take("example.counts", seconds=60)
+    assert body["payload"] == {"lines": 2, "words": 3, "bytes": 14}
+    [script] = work.glob(".zwrap/*/script")
+    given = script.read_text()
+    assert "#SBATCH --mem=200M\n" in given, "what the shipped template gives"
+    assert "#SBATCH --nice=10\n" in given, "and what the site adds"
