@@ -54,6 +54,16 @@ class Local:
             _read_submission,
         )
 
+    def verify(self, request: JobRequest, script: Path) -> Question[str]:
+        """It takes whatever `submit` does not refuse."""
+        self.submit(request, script)
+
+        def told(reply: Reply) -> str:
+            _check(reply)
+            return "the local batch system would take it"
+
+        return Question(self._command("list"), told)
+
     def find(self, name: str) -> Question[list[JobStatus]]:
         """All jobs of that name."""
         return Question(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from zwrap.errors import RequestError, UnreachableError
+from zwrap.errors import RejectedError, RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits, State
 from zwrap.scheduler import (
     Accepted,
@@ -98,20 +98,11 @@ class Slurm:
                     "cannot be one. Choose a working directory, or 'standard_output' and "
                     "'standard_error', without."
                 )
-        return Question(
-            _command(
-                "sbatch",
-                "--parsable",
-                f"--job-name={request.full_name}",
-                f"--chdir={request.working_directory}",
-                f"--output={_literal(request.standard_output)}",
-                f"--error={_literal(request.standard_error)}",
-                "--open-mode=append",  # a job that is requeued keeps what its first run said
-                "--export=HOME,USER,LOGNAME",
-                str(script),
-            ),
-            _read_submission,
-        )
+        return Question(_sbatch(request, script, "--parsable"), _read_submission)
+
+    def verify(self, request: JobRequest, script: Path) -> Question[str]:
+        """What the controller says to the job: when and where it would start."""
+        return Question(_sbatch(request, script, "--test-only"), _read_verdict)
 
     def find(self, name: str) -> Question[list[JobStatus]]:
         """All jobs of that name: in the controller's memory, else in the accounting."""
@@ -169,6 +160,20 @@ def _command(*argv: str) -> Command:
     return Command(argv=[*argv], environment={"TZ": "UTC", "LC_ALL": "C.UTF-8"}, unset=unset)
 
 
+def _sbatch(request: JobRequest, script: Path, how: str) -> Command:
+    return _command(
+        "sbatch",
+        how,
+        f"--job-name={request.full_name}",
+        f"--chdir={request.working_directory}",
+        f"--output={_literal(request.standard_output)}",
+        f"--error={_literal(request.standard_error)}",
+        "--open-mode=append",  # a job that is requeued keeps what its first run said
+        "--export=HOME,USER,LOGNAME",
+        str(script),
+    )
+
+
 def _squeue(*more: str) -> Command:
     return _command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", _SQUEUE)
 
@@ -190,6 +195,15 @@ def _read_submission(reply: Reply) -> Submission:
     if any(words in complaint for words in MAYBE):
         return Unknown(complaint)
     return Rejected(complaint)
+
+
+def _read_verdict(reply: Reply) -> str:
+    complaint = _complaint(reply)
+    if reply.status == 0:
+        return complaint
+    if reply.status is None or any(words in complaint for words in MAYBE):
+        raise UnreachableError(f"Slurm could not be asked: {complaint}.")
+    raise RejectedError(f"Slurm would refuse the job: {complaint}")
 
 
 def _complaint(reply: Reply) -> str:

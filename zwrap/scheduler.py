@@ -89,6 +89,9 @@ class Scheduler(Protocol):
     def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
         """Hand over a job; `script` is a file that is whole."""
 
+    def verify(self, request: JobRequest, script: Path) -> Question[str]:
+        """What the batch system says to a job without taking it; RejectedError if it refuses."""
+
     def find(self, name: str) -> Question[list[JobStatus]]:
         """All jobs, live or ended, of that full name, as far as anything remembers them."""
 

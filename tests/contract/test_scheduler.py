@@ -105,6 +105,14 @@ def test_a_job_runs_in_its_directory_and_ends_with_its_exit_code(
     assert (tmp_path / "err").read_text() == "oops\n"
 
 
+def test_a_job_is_verified_without_being_there(scheduler: Scheduler, tmp_path: Path) -> None:
+    request = request_in(tmp_path)
+    script = tmp_path / "script"
+    script.write_text(Templates().render(scheduler.template, replace(request, commands="true")))
+    assert ask(scheduler.verify(request, script))
+    assert ask(scheduler.find(request.full_name)) == []
+
+
 def test_a_job_that_succeeds_is_completed(scheduler: Scheduler, tmp_path: Path) -> None:
     status = ended(scheduler, submit(scheduler, request_in(tmp_path), "true"))
     assert (status.state, status.exit_code) == (State.COMPLETED, 0)

@@ -124,6 +124,28 @@ def test_a_recipe_step_is_a_job_of_slurm(cluster: Scheduler, site: Site, wait_un
     assert (working / "said").read_text() == "on 2\n"
 
 
+def test_render_lets_slurm_check_the_job(cluster: Scheduler, site: Site) -> None:
+    environment = {"SLURM_CONF": os.environ["SLURM_CONF"]}
+    step = {"commands": "true", "scheduler": "slurm", "partition": "main"}
+    recipe = {
+        "start": [[1, []]],
+        "1": {
+            "queue": "cluster.submission",
+            "parameters": {"cluster": step, "workingdir": str(site.directory)},
+        },
+    }
+    file = site.recipes / "r.json"
+    file.write_text(json.dumps(recipe))
+    done = site.run("zwrap", "render", str(file), "--check", env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "#SBATCH --partition=main\n" in done.stdout
+    assert "cluster slurm says: Job" in done.stderr
+    file.write_text(json.dumps(recipe).replace('"main"', '"nope"'))
+    done = site.run("zwrap", "render", str(file), "--check", env=environment)
+    assert done.returncode == 100
+    assert "Slurm would refuse the job: invalid partition specified: nope" in done.stderr
+
+
 def test_awkward_names_and_paths(cluster: Scheduler, tmp_path: Path, wait_until: Wait) -> None:
     directory = tmp_path / "with blanks, 100%j 'quotes' \"$HOME\" #and more"
     request = request_in(directory, environment={"A": "x y\n'z' $HOME %j"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 from zwrap.cli.common import complain, say
@@ -16,6 +17,9 @@ from zwrap.recipe import Recipe
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("file", type=Path, help="a recipe, or a recipe wrapper file")
+    parser.add_argument(
+        "--check", action="store_true", help="also ask the batch system what it says to the job"
+    )
     parser.add_argument("--node", type=int, help="node of the recipe; default: its first")
     parser.add_argument(
         "-s", "--set", action="append", default=[], metavar="KEY=VALUE", help="recipe parameter"
@@ -25,16 +29,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Show the script."""
     from zwrap.service.submitter import Renderer
+    from zwrap.submission import ask
 
     envelope = _step(options)
     renderer = Renderer(configuration)
     prepared, scheduler = renderer.prepare(envelope, f"{new_id().replace('-', '')}-1")
     request = prepared.request
-    say(renderer.script(request, scheduler).rstrip("\n"))
+    script = renderer.script(request, scheduler)
+    say(script.rstrip("\n"))
     complain(f"job {request.full_name} on cluster {request.cluster}; nothing was submitted")
-    scheduler.submit(
-        request, request.job_directory / "script"
-    )  # refuses what the batch system cannot express
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(script)
+        file.flush()
+        question = scheduler.verify(request, Path(file.name))  # refuses what cannot be expressed
+        if options.check:
+            complain(f"cluster {request.cluster} says: {ask(question)}")
     return 0
 
 

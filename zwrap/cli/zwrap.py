@@ -22,6 +22,8 @@ COMMANDS = {
     "config": ("config", "show the site configuration and where each value comes from"),
     "render": ("render", "show the job script of a recipe step; submit nothing"),
     "exec": ("exec", "run a command with heartbeats and a time limit, without a recipe"),
+    "jobs": ("jobs", "list the jobs that were submitted, and what became of them"),
+    "cancel": ("jobs", "end jobs"),
     "consumers": ("consumers", "say whether enough receivers read each queue, for a monitor"),
     "pipe": ("pipe", "move messages from a directory or queue to another as they come"),
     "publish": ("queues", "send a message"),

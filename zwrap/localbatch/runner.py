@@ -240,5 +240,9 @@ def _wait(process: subprocess.Popen[bytes], directory: Path, limit_s: int | None
         os.close(ended)
     process.wait()
     with contextlib.suppress(ProcessLookupError, PermissionError):
+        while stopped and time.monotonic() < kill_at < float("inf"):
+            # The shell dies of SIGTERM at once; the wrapper in it has the rest of the time.
+            os.killpg(process.pid, 0)
+            time.sleep(POLL_S)
         os.killpg(process.pid, signal.SIGKILL)
     return stopped

@@ -1,0 +1,122 @@
+"""`zwrap jobs` and `zwrap cancel`, for those who want to know what their job is doing."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .conftest import Site
+
+Wait = Callable[..., Any]
+
+
+@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slow)])
+def on(request: pytest.FixtureRequest, site: Site, monkeypatch: Any) -> Iterator[Site]:
+    """A site whose jobs are those of one batch system."""
+    if request.param == "slurm":
+        monkeypatch.setenv("SLURM_CONF", request.getfixturevalue("slurm")["SLURM_CONF"])
+    site.settings["scheduler"] = request.param
+    site.write_config()
+    yield site
+    for job in jobs(site):
+        if job["state"] in ("pending", "running"):
+            run(site, "cancel", job["job_id"])
+
+
+def run(site: Site, *arguments: str) -> Any:
+    given = os.environ.get("SLURM_CONF")
+    return site.run("zwrap", *arguments, env={"SLURM_CONF": given} if given else {})
+
+
+def jobs(site: Site, *options: str) -> list[dict[str, Any]]:
+    done = run(site, "jobs", "--json", *options)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def submit(site: Site, name: str, command: str) -> None:
+    """Send a request whose only step runs a command, and let it be submitted."""
+    step = {
+        "queue": "cluster.submission",
+        "parameters": {
+            "cluster": {
+                "job_name": name,
+                "commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP",
+            },
+            "workingdir": str(site.directory / name),
+        },
+        "job_parameters": {"command": ["sh", "-c", command]},
+        "output": {"success": 2},
+    }
+    recipe = {"start": [[1, []]], "1": step, "2": {"queue": "ended"}}
+    (site.recipes / f"{name}.json").write_text(json.dumps(recipe))
+    site.run("zocalo.go", "-n", "-r", name)
+    site.run("zocalo.service", "-s", "Dispatcher", "--once")
+    given = os.environ.get("SLURM_CONF")
+    environment = {"SLURM_CONF": given} if given else {}
+    site.run("zocalo.service", "-s", "Submitter", "--once", env=environment)
+
+
+def test_jobs_are_listed_with_their_states_and_causes(on: Site, wait_until: Wait) -> None:
+    submit(on, "good", "true")
+    submit(on, "bad", "echo no such crystal >&2; exit 3")
+    submit(on, "long", "sleep 60")
+    wait_until(
+        lambda: [job["state"] for job in jobs(on)] == ["success", "failure", "running"], seconds=60
+    )
+    good, bad, long = jobs(on)
+    assert (good["job_name"], good["step"], good["cause"]) == ("good", 1, "finished")
+    assert "it exited with status 3" in bad["cause"]
+    assert jobs(on, "--state", "running") == [long]
+    assert jobs(on, "--recipe", bad["recipe_id"]) == [bad]
+    assert jobs(on, "-n", "1") == [long]
+    assert jobs(on, "--cluster", "elsewhere") == []
+    table = run(on, "jobs").stdout
+    for word in ("good", "success", "failure", "running", "exited with status 3"):
+        assert word in table, table
+    full = json.loads(run(on, "jobs", bad["token"][:9]).stdout)
+    assert full["verdict"]["program_exit_status"] == 3
+    assert full["batch_system"]["state"] == "failed"
+    assert json.loads(run(on, "jobs", long["job_id"]).stdout)["batch_system"]["state"] == "running"
+
+
+def test_a_job_is_cancelled(on: Site, wait_until: Wait) -> None:
+    started = on.directory / "started"
+    submit(on, "long", f"touch {started}; sleep 60")
+    wait_until(started.exists, seconds=60)
+    [job] = jobs(on, "--state", "running")
+    began = time.monotonic()
+    done = run(on, "cancel", job["job_id"])
+    assert done.returncode == 0, done.stderr
+    assert f"was asked to end {job['job_id']}." in done.stdout
+    wait_until(lambda: [each["state"] for each in jobs(on)] == ["failure"], seconds=30)
+    assert time.monotonic() - began < 30
+    assert "SIGTERM" in jobs(on)[0]["cause"]
+
+
+def test_without_jobs_it_says_so(site: Site) -> None:
+    assert run(site, "jobs").stdout == "No jobs.\n"
+    assert jobs(site) == []
+    for command in (["jobs", "7"], ["cancel", "7"]):
+        done = run(site, *command)
+        assert done.returncode == 100
+        assert "Unknown job '7'" in done.stderr
+
+
+def test_a_job_of_a_cluster_that_cannot_be_asked_is_not_called_ended(
+    site: Site, wait_until: Wait, slurm: dict[str, Any], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    site.settings["scheduler"] = "slurm"
+    site.write_config()
+    submit(site, "long", "sleep 5")
+    monkeypatch.setenv("SLURM_CONF", "/dev/null")
+    done = run(site, "jobs", "--json")
+    [job] = [json.loads(line) for line in done.stdout.splitlines()]
+    assert job["state"] == "not known"
+    assert "Slurm could not be asked" in done.stderr
