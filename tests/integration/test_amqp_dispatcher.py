@@ -308,7 +308,8 @@ def test_it_goes_on_when_its_connections_are_cut(dispatcher: Dispatcher, wait_un
     wait_until(lambda: len(cut(dispatcher.server)) == 2)
     wait_until(lambda: count(dispatcher.server, "notify_mat_job", "consumers") == 1)
     dispatcher.publish("after")
-    wait_until(lambda: dispatcher.bodies() == ["after"])
+    wait_until(dispatcher.bodies)
+    assert dispatcher.bodies() == ["after"]
 
 
 # -- what people are told ----------------------------------------------------------------------

@@ -46,14 +46,14 @@ class Moody:
 
         return Question(NOTHING, read)
 
-    def find(self, token: str) -> Question[list[JobStatus]]:
+    def find(self, name: str) -> Question[list[JobStatus]]:
         def read(reply: object) -> list[JobStatus]:
             if not self.reachable:
                 raise UnreachableError("down")
             return [
                 JobStatus(job_id=str(number), name=f"n.{taken}", state=State.PENDING)
                 for number, taken in enumerate(self.taken, 1)
-                if taken == token
+                if f"n.{taken}" == name
             ]
 
         return Question(NOTHING, read)

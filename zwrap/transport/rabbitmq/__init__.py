@@ -67,6 +67,11 @@ class _Received(msgspec.Struct):
         return self.properties.headers or {}
 
     @property
+    def key(self) -> tuple[Any, str]:
+        """What it shares with a copy of it that comes the same way."""
+        return self.channel, _identity(self)
+
+    @property
     def alive(self) -> bool:
         """Whether it can still be settled."""
         if self.consumer.channel is not self.channel:
@@ -87,8 +92,8 @@ class RabbitMQTransport(PipelinedTransport):
         self._api = api
         self._connection = Connection(server)
         self._delay_queues: dict[str, set[str]] = {}
-        self._copied: dict[str, list[_Received]] = {}
-        """Ids of which a copy is under way, and copies that came before the original was settled.
+        self._copied: dict[tuple[Any, str], list[_Received]] = {}
+        """Channels and ids of which a copy is under way, and copies that came too early.
 
         Whoever gets a copy may die of it at once; the original must be gone by then.
         """
@@ -144,7 +149,7 @@ class RabbitMQTransport(PipelinedTransport):
             if kind == "queue" and method.redelivered and "x-delivery-count" not in message.headers:
                 self._count(message)  # a classic queue, which does not
                 return
-            if self._copied and (early := self._copied.get(_identity(message))) is not None:
+            if self._copied and (early := self._copied.get(message.key)) is not None:
                 early.append(message)
                 return
             self._arrived.put(message)
@@ -154,8 +159,14 @@ class RabbitMQTransport(PipelinedTransport):
     def _count(self, message: _Received) -> None:
         """Send a redelivered message back as a copy with one more attempt; it comes again."""
         copy = self._copy(message, _identity(message), attempts=_attempt(message) + 1)
-        self._copied.setdefault(copy.identity, [])
+        self._expect_copy(message)
         self._submit([copy], [message], ACK)
+
+    def _expect_copy(self, message: _Received) -> None:
+        for key in list(self._copied):
+            if not key[0].is_open:  # its connection is gone, and with it what came early
+                self._copied.pop(key, None)
+        self._copied.setdefault(message.key, [])
 
     def _delivery(self, message: _Received) -> Delivery | None:
         if message.kind == "topic":
@@ -249,7 +260,7 @@ class RabbitMQTransport(PipelinedTransport):
             copy = self._copy(
                 message, _identity(message), attempts=_attempt(message) + settlement.counted
             )
-            self._copied.setdefault(copy.identity, [])
+            self._expect_copy(message)
             if settlement.delay_s:
                 place, need = topology.delay(message.queue, settlement.delay_s)
                 self._delay_queues.setdefault(message.queue, set()).add(place)
@@ -263,8 +274,14 @@ class RabbitMQTransport(PipelinedTransport):
     ) -> None:
         """On the connection's thread: everything is confirmed, or something never will be."""
         self._unfinished.discard(work)
+        self._settle_now(received, settlement, failure)
         if self._copied:
-            self._connection.call(lambda: self._hand_out_copies(received))
+            for message in received:
+                self._hand_out_copies(message)
+
+    def _settle_now(
+        self, received: list[_Received], settlement: Settlement, failure: str | None
+    ) -> None:
         if not all(message.alive for message in received):
             log.info("%d message(s) are no longer ours and will come again", len(received))
         elif failure is None:
@@ -281,10 +298,20 @@ class RabbitMQTransport(PipelinedTransport):
                 log.warning("A message of queue %r comes again: %s", message.queue, failure)
                 message.channel.basic_nack(message.method.delivery_tag, requeue=True)
 
-    def _hand_out_copies(self, originals: list[_Received]) -> None:
-        for original in originals:
-            for copy in self._copied.pop(_identity(original), ()):
+    def _hand_out_copies(self, original: _Received) -> None:
+        """Hand out what came early, once the server has certainly seen the original settled."""
+
+        def settled(_: Any) -> None:
+            for copy in self._copied.pop(original.key, ()):
                 self._arrived.put(copy)
+
+        if original.key not in self._copied:
+            return
+        if original.alive:  # whatever is answered on this channel is answered after that
+            prefetch = original.consumer.prefetch
+            original.channel.basic_qos(prefetch_count=prefetch, callback=settled)
+        else:
+            settled(None)
 
     def _put_aside(self, message: _Received, reason: str) -> None:
         self._submit([], [message], Settlement(Verb.DEAD_LETTER, reason))
