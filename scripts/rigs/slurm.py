@@ -4,9 +4,11 @@ As root jobs of any user run, as another user only that user's. Everything liste
 `SLURM_CONF` is all that a client needs.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -129,7 +131,14 @@ class Slurm(Rig):
         )
 
     def clean(self) -> None:
-        """End what jobs left running."""
+        """End jobs, and what waits at their end for a controller that is gone."""
+        ours = f"SLURM_CONF={self.directory / 'slurm.conf'}".encode()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                told = (process / "environ").read_bytes()
+                step = (process / "comm").read_text().startswith("slurmstepd")
+                if ours in told.split(b"\0") and (step or b"\0SLURM_JOB_ID=" in told):
+                    os.kill(int(process.name), signal.SIGKILL)
         for place in self.directory.glob("spool/*"):
             shutil.rmtree(place, ignore_errors=True)
 
