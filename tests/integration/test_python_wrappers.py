@@ -67,8 +67,8 @@ class Raises(BaseWrapper):
 class Sleeps(BaseWrapper):
     def run(self):
         pathlib.Path("started").touch()
-        subprocess.Popen(["sleep", "301"])
-        subprocess.run(["sleep", "300"])
+        subprocess.Popen(["sleep", "301.0173"])
+        subprocess.run(["sleep", "300.0173"])
         return True
 """
 
@@ -178,8 +178,8 @@ def test_a_stopped_wrapper_class_fails_and_leaves_no_child(
     assert process.returncode == 143
     assert [b["payload"] for b in wrapped.sent("failure")] == ["The step was stopped by SIGTERM."]
     listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    assert "sleep 301" not in listing.stdout
-    assert "sleep 300" not in listing.stdout
+    assert "sleep 301.0173" not in listing.stdout
+    assert "sleep 300.0173" not in listing.stdout
 
 
 # -- zwrap exec --------------------------------------------------------------------------------
