@@ -408,6 +408,15 @@ def test_no_server_is_a_temporary_failure(dispatcher: Dispatcher) -> None:
     assert "refuses the connection" in ended.stderr
 
 
+def test_of_several_hosts_one_that_answers_is_enough(
+    dispatcher: Dispatcher, wait_until: Wait
+) -> None:
+    several = dispatcher.server.url.replace("@127.0.0.1:", "@127.0.0.2,127.0.0.1:")
+    assert several != dispatcher.server.url
+    dispatcher.start(RABBITMQ_URL=several)
+    wait_until(lambda: count(dispatcher.server, "notify_mat_job", "consumers") == 1)
+
+
 def test_logging_file_config_is_obeyed(dispatcher: Dispatcher, wait_until: Wait) -> None:
     file = dispatcher.directory / "logging.ini"
     file.write_text(

@@ -135,9 +135,10 @@ class _Pipe:
 
     def run(self) -> int:
         """Move; the number of messages."""
-        step = self._from_directory(self._source) if isinstance(self._source, SpoolQueue) else (
-            self._from_queue(self._source)
-        )  # fmt: skip
+        if isinstance(self._source, SpoolQueue):
+            step = self._from_directory(self._source)
+        else:
+            step = self._from_queue(self._source)
         count, pause_s = 0, LOOK_FIRST_S
         while not self._stopped.is_set():
             if not self._has_room():
@@ -167,10 +168,10 @@ class _Pipe:
         limit = self._options.queue_out_limit
         if not limit or self._room > 0:
             return True
-        target = self._target
-        waiting = target.waiting() if isinstance(target, SpoolQueue) else (
-            self._transport.waiting(target)
-        )  # fmt: skip
+        if isinstance(self._target, SpoolQueue):
+            waiting = self._target.waiting()
+        else:
+            waiting = self._transport.waiting(self._target)
         self._room = (limit - waiting + 3) // 4  # others fill it, too
         if self._full != (waiting >= limit):
             self._full = waiting >= limit
