@@ -167,6 +167,7 @@ def test_a_backslash_in_an_output_file_is_refused(cluster: Scheduler, tmp_path: 
     [
         (Resources(partition="nope"), "Invalid partition name specified"),
         (Resources(memory_mib=10**7), "Requested node configuration is not available"),
+        (Resources(cpus_per_task=9), "Requested node configuration is not available"),
         (Resources(constraints="nope"), "Invalid feature specification"),
         (Resources(gpus=1), "Invalid generic resource (gres) specification"),
     ],
