@@ -33,6 +33,7 @@ setup(
         "Jinja2>=3.1",
         "PyYAML>=6.0",
         "SQLAlchemy>=2.0",
+        "drmaa>=0.7.9",
         "graypy>=2.1",
         "httpx>=0.25",
         "msgspec>=0.18",

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits, Resources
-from zwrap.scheduler import Accepted, Command, Question, Rejected, Reply, Submission, Unknown
+from zwrap.scheduler import (
+    Accepted,
+    Command,
+    Options,
+    Question,
+    Rejected,
+    Reply,
+    Submission,
+    Unknown,
+)
+from zwrap.state import state_directory
 
 REFUSED = ("gpus", "gpus_per_node", "exclusive", "constraints")
 """Cannot be kept here, and a job would suffer silently without them."""
 
 
+class LocalOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys of a cluster of kind `local`."""
+
+    directory: str | None = None
+    """Where jobs are written down, on a local disk; default: in the state directory."""
+
+
 class Local:
     """Jobs on this machine, as many at a time as there are processors."""
 
+    options_type = LocalOptions
     template = "local.sh.j2"
-    settle_s = 3.0
 
-    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, options: LocalOptions) -> None:
         self.name = name
-        self._directory = Path(options["directory"])
+        self.options = options
+        self.settle_s = 3.0 if options.settle_s is None else options.settle_s
+        self._directory = options.directory or str(state_directory() / "localbatch")
 
     def _command(self, *arguments: str) -> Command:
-        base = [sys.executable, "-m", "zwrap.localbatch", "--directory", str(self._directory)]
-        return Command(argv=[*base, *arguments])
+        base = [sys.executable, "-m", "zwrap.localbatch", "--directory", self._directory]
+        return Command(
+            argv=[*base, *arguments],
+            environment=self.options.surroundings(),
+            timeout_s=self.options.timeout_s,
+        )
 
     def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
         """Hand over a job; exit status 100 of the command is a refusal."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from zwrap.errors import RejectedError, RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits, State
@@ -14,6 +13,7 @@ from zwrap.scheduler import (
     Accepted,
     Busy,
     Command,
+    Options,
     Question,
     Rejected,
     Reply,
@@ -79,15 +79,21 @@ _SQUEUE = ",".join(f"{field}:|" for field in FIELDS)
 _SACCT = "JobID,State,ExitCode,Reason,NodeList,JobName"
 
 
+class SlurmOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys of a cluster of kind `slurm`."""
+
+
 class Slurm:
-    """One Slurm cluster, as the environment (SLURM_CONF) shows it."""
+    """One Slurm cluster, as its environment (SLURM_CONF) shows it."""
 
+    options_type = SlurmOptions
     template = "slurm.sh.j2"
-    settle_s = MESSAGE_TIMEOUT_S + 5.0
 
-    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        del options
+    def __init__(self, name: str, options: SlurmOptions) -> None:
         self.name = name
+        self.options = options
+        given = options.settle_s
+        self.settle_s = MESSAGE_TIMEOUT_S + 5.0 if given is None else given
 
     def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
         """Hand over a job. Names and paths are arguments, resources stand in the script."""
@@ -98,11 +104,11 @@ class Slurm:
                     "cannot be one. Choose a working directory, or 'standard_output' and "
                     "'standard_error', without."
                 )
-        return Question(_sbatch(request, script, "--parsable"), _read_submission)
+        return Question(self._sbatch(request, script, "--parsable"), _read_submission)
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
         """What the controller says to the job: when and where it would start."""
-        return Question(_sbatch(request, script, "--test-only"), _read_verdict)
+        return Question(self._sbatch(request, script, "--test-only"), _read_verdict)
 
     def find(self, name: str) -> Question[list[JobStatus]]:
         """All jobs of that name: in the controller's memory, else in the accounting."""
@@ -111,15 +117,17 @@ class Slurm:
             return list(_read_squeue(reply).values()) or recorded
 
         recorded = Question(
-            _command("sacct", "-X", "-P", "-n", "-S", "now-60days", f"--name={name}", "-o", _SACCT),
-            lambda reply: list(_read_sacct(reply).values()),
+            self._command(
+                "sacct", "-X", "-P", "-n", "-S", "now-60days", f"--name={name}", "-o", _SACCT
+            ),
+            lambda reply: _taken(_read_sacct(reply)),
         )
-        return Question(_squeue(f"--name={name}"), in_memory)
+        return Question(self._squeue(f"--name={name}"), in_memory)
 
     def states(self) -> Question[dict[str, JobStatus]]:
         """All live jobs of this user, in one question."""
         return Question(
-            _squeue(),
+            self._squeue(),
             lambda reply: {
                 job_id: status
                 for job_id, status in _read_squeue(reply).items()
@@ -139,43 +147,44 @@ class Slurm:
             gone = sorted(wanted - set(known))
             if not gone:
                 return ended
-            asked = _command("sacct", "-X", "-P", "-n", f"--jobs={','.join(gone)}", "-o", _SACCT)
+            asked = self._command(
+                "sacct", "-X", "-P", "-n", f"--jobs={','.join(gone)}", "-o", _SACCT
+            )
             return Question(asked, lambda answer: {**ended, **_ended(_read_sacct(answer), wanted)})
 
-        return Question(_squeue(), in_memory)
+        return Question(self._squeue(), in_memory)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
         """End jobs; those that are gone are no error."""
-        return Question(_command("scancel", *job_ids), _read_nothing)
+        return Question(self._command("scancel", *job_ids), _read_nothing)
 
     def limits(self) -> Question[Limits]:
         """What slurm.conf(5) allows."""
-        return Question(_command("scontrol", "show", "config"), _read_limits)
+        return Question(self._command("scontrol", "show", "config"), _read_limits)
 
+    def _command(self, *argv: str) -> Command:
+        """A client that is not swayed by what a job around us was told."""
+        swaying = [name for name in os.environ if name.startswith(("SBATCH_", "SQUEUE_", "SLURM_"))]
+        environment = {"TZ": "UTC", "LC_ALL": "C.UTF-8", **self.options.surroundings()}
+        unset = tuple(name for name in swaying if name != "SLURM_CONF")
+        limit = self.options.timeout_s
+        return Command(argv=[*argv], environment=environment, unset=unset, timeout_s=limit)
 
-def _command(*argv: str) -> Command:
-    """A client that is not swayed by what a job around us was told."""
-    swaying = [name for name in os.environ if name.startswith(("SBATCH_", "SQUEUE_", "SLURM_"))]
-    unset = tuple(name for name in swaying if name != "SLURM_CONF")
-    return Command(argv=[*argv], environment={"TZ": "UTC", "LC_ALL": "C.UTF-8"}, unset=unset)
+    def _sbatch(self, request: JobRequest, script: Path, how: str) -> Command:
+        return self._command(
+            "sbatch",
+            how,
+            f"--job-name={request.full_name}",
+            f"--chdir={request.working_directory}",
+            f"--output={_literal(request.standard_output)}",
+            f"--error={_literal(request.standard_error)}",
+            "--open-mode=append",  # a job that is requeued keeps what its first run said
+            "--export=HOME,USER,LOGNAME",
+            str(script),
+        )
 
-
-def _sbatch(request: JobRequest, script: Path, how: str) -> Command:
-    return _command(
-        "sbatch",
-        how,
-        f"--job-name={request.full_name}",
-        f"--chdir={request.working_directory}",
-        f"--output={_literal(request.standard_output)}",
-        f"--error={_literal(request.standard_error)}",
-        "--open-mode=append",  # a job that is requeued keeps what its first run said
-        "--export=HOME,USER,LOGNAME",
-        str(script),
-    )
-
-
-def _squeue(*more: str) -> Command:
-    return _command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", _SQUEUE)
+    def _squeue(self, *more: str) -> Command:
+        return self._command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", _SQUEUE)
 
 
 def _literal(path: Path) -> str:
@@ -272,6 +281,15 @@ def _with_end(status: JobStatus, code: int | None, signal: int) -> JobStatus:
     values = {field: getattr(status, field) for field in status.__struct_fields__}
     exit_code = None if signal else code
     return JobStatus(**{**values, "exit_code": exit_code, "signal": signal or None})
+
+
+def _taken(found: dict[str, JobStatus]) -> list[JobStatus]:
+    """Without those that were refused: of some of them a record stays."""
+    return [
+        each
+        for each in found.values()
+        if not (each.state is State.FAILED and each.reason == "BadConstraints")
+    ]
 
 
 def _ended(found: dict[str, JobStatus], wanted: set[str]) -> dict[str, JobStatus]:

@@ -71,6 +71,12 @@ def slurm_accounting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[
     yield from _rig("slurm-accounting", tmp_path_factory.mktemp("slurm-accounting"))
 
 
+@pytest.fixture(scope="session")
+def sge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Environment variables for a real Grid Engine, which lives as long as the tests."""
+    yield from _rig("sge", tmp_path_factory.mktemp("sge"))
+
+
 def _rig(name: str, directory: Path) -> Iterator[dict[str, Any]]:
     rig = [sys.executable, str(TESTS.parent / "scripts" / "rig"), name]
     place = ["--directory", str(directory)]

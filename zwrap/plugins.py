@@ -24,6 +24,7 @@ DISPATCHER_FILTERS = "zocalo.services.dispatcher.filters"
 OWN: dict[str, dict[str, str]] = {
     SCHEDULERS: {
         "local": "zwrap_schedulers.local:Local",
+        "sge": "zwrap_schedulers.sge:GridEngine",
         "slurm": "zwrap_schedulers.slurm:Slurm",
     },
     TRANSPORTS: {
@@ -41,6 +42,7 @@ OWN: dict[str, dict[str, str]] = {
     },
     WRAPPERS: {"dummy": "zwrap.wrapper.base:DummyWrapper"},
     CONFIGURATION: {
+        "clusters": "zwrap.configuration.clusters:Clusters",
         "consumers": "zwrap.configuration.core:Consumers",
         "graylog": "zwrap.configuration.logs:Graylog",
         "iris": "zwrap.configuration.core:Slurm",

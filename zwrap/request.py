@@ -6,6 +6,7 @@ The keys are those of Diamond's cluster submission service, and `wrapper` of cry
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,24 @@ class PreparedJob(msgspec.Struct, frozen=True):
     files: dict[Path, bytes]
 
 
-def prepare(envelope: Envelope, token: str, default_cluster: str) -> PreparedJob:
-    """Read a recipe step; RequestError names the key that is wrong and what is expected."""
+def prepare(
+    envelope: Envelope,
+    token: str,
+    default_cluster: str,
+    defaults: Callable[[str], Mapping[str, Any]] = lambda _: {},
+) -> PreparedJob:
+    """Read a recipe step; RequestError names the key that is wrong and what is expected.
+
+    `defaults` are keys of the `cluster` block by name of the cluster.
+    """
     where = f"node {envelope.pointer}, parameters"
     parameters = envelope.step.get("parameters")
     if not isinstance(parameters, dict):
         raise RequestError(f"{where}: an object with 'cluster' and 'workingdir' is expected.")
-    cluster = _cluster(parameters.get("cluster"), f"{where}, key 'cluster'")
+    block = parameters.get("cluster")
+    scheduler = block.get("scheduler") if isinstance(block, dict) else None
+    cluster_name = str(scheduler or default_cluster)
+    cluster = _cluster(block, defaults(cluster_name), f"{where}, key 'cluster'")
     working = absolute_path(parameters.get("workingdir"), f"{where}, key 'workingdir'")
     directory = job_directory(working, token)
     commands = cluster.commands
@@ -70,7 +82,7 @@ def prepare(envelope: Envelope, token: str, default_cluster: str) -> PreparedJob
     for name, value in variables.items():
         text = replace_variable(text, name, value)
     request = JobRequest(
-        cluster=cluster.scheduler or default_cluster,
+        cluster=cluster_name,
         job_name=_job_name(
             cluster.job_name or envelope.task or envelope.step.get("service") or "zwrap"
         ),
@@ -114,13 +126,14 @@ def _documents(envelope: Envelope) -> list[tuple[str, tuple[str, ...], str, byte
     ]
 
 
-def _cluster(block: Any, where: str) -> Cluster:
+def _cluster(block: Any, defaults: Mapping[str, Any], where: str) -> Cluster:
     if not isinstance(block, dict):
         raise RequestError(f"{where}: an object with at least 'commands' is expected.")
     for key, reason in REFUSED.items():
         if block.get(key):
             raise RequestError(f"{where}, key {key!r} cannot be honoured: {reason}.")
-    block = {key: value for key, value in block.items() if key not in REFUSED}
+    given = {key: value for key, value in block.items() if key not in REFUSED}
+    block = {**defaults, **given}
     for key in block:
         if key not in Cluster.__struct_fields__:
             raise UnknownNameError("key", key, Cluster.__struct_fields__, where)

@@ -7,15 +7,38 @@ yes, no, or "could not ask" (`UnreachableError`); an empty or failed reply is ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
 from zwrap.job import JobRequest, JobStatus, Limits
 
 T = TypeVar("T")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a site says of one cluster to the code of its kind; kinds add fields."""
+
+    environment: dict[str, str] = {}
+    """For the batch system's programs: SLURM_CONF, SGE_ROOT and the like."""
+    programs: str | None = None
+    """Directory of the batch system's programs, if they are not on PATH."""
+    settle_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """How long after an unknown submission the batch system may still create the job, seconds;
+    None: what is right for an ordinary one."""
+
+    timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    """Hard time limit of each call."""
+
+    def surroundings(self) -> dict[str, str]:
+        """Environment variables of the batch system's programs."""
+        if self.programs is None:
+            return self.environment
+        path = f"{self.programs}:{os.environ.get('PATH', os.defpath)}"
+        return {**self.environment, "PATH": path}
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +55,27 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Variables of ours that it must not see."""
 
 
+class DrmaaSubmission(msgspec.Struct, frozen=True, kw_only=True):
+    """A job for the DRMAA library (OGF GFD.133), which a helper process loads.
+
+    The reply holds the job id; its status is 0, or the number of a DRMAA error.
+    """
+
+    script: str
+    name: str
+    working_directory: str
+    standard_output: str
+    standard_error: str
+    native: str
+    """Native specification: options of the batch system."""
+    environment: dict[str, str] = {}
+    """Of the helper process, not of the job."""
+    timeout_s: float = 30.0
+
+
+Call = Command | DrmaaSubmission
+
+
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What came back from a call."""
 
@@ -44,7 +88,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 class Question(msgspec.Struct, Generic[T], frozen=True):
     """A call and the function that reads its reply, which may lead to another question."""
 
-    call: Command
+    call: Call
     read: Callable[[Reply], T | Question[T]]
 
 
@@ -78,13 +122,19 @@ Submission = Accepted | Rejected | Unknown | Busy
 class Scheduler(Protocol):
     """One batch system. `tests/contract/test_scheduler.py` is the contract in executable form."""
 
+    options_type: ClassVar[type[Any]]
+    """A kind of `Options`."""
+
     template: str
     """Name of the job script template."""
+
+    options: Any
+    """An `options_type`; templates see it, too."""
 
     settle_s: float
     """How long after an unknown submission the batch system may still create the job."""
 
-    def __init__(self, name: str, options: Mapping[str, Any]) -> None: ...
+    def __init__(self, name: str, options: Any) -> None: ...
 
     def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
         """Hand over a job; `script` is a file that is whole."""

@@ -103,7 +103,7 @@ class Templates:
                 f"Template {where}, line {error.lineno}: {error.message}."
             ) from None
 
-    def render(self, name: str, request: JobRequest) -> str:
+    def render(self, name: str, request: JobRequest, options: Any = None) -> str:
         """The job script; TemplateError says which template and which value is at fault."""
         self.check(name)
         try:
@@ -118,6 +118,7 @@ class Templates:
                 standard_error=request.standard_error,
                 environment=request.environment,
                 resources=request.resources,
+                options=options,
                 commands=request.commands,
             )
         except TemplateError as error:

@@ -3,11 +3,13 @@
 from .activemq import ActiveMQ
 from .base import Rig, RigError
 from .rabbitmq import RabbitMQ
+from .sge import GridEngine
 from .slurm import Slurm, SlurmAccounting
 
 RIGS: dict[str, type[Rig]] = {
     "activemq": ActiveMQ,
     "rabbitmq": RabbitMQ,
+    "sge": GridEngine,
     "slurm": Slurm,
     "slurm-accounting": SlurmAccounting,
 }

@@ -25,6 +25,8 @@ class Rig(ABC):
     """Debian packages."""
     needs: tuple[str, ...]
     """A file of each package."""
+    answers_of_packages: tuple[str, ...] = ()
+    """What their installation would ask (debconf-set-selections(1))."""
     start_s = 60.0
     stop_s = 30.0
 
@@ -120,7 +122,10 @@ class Rig(ABC):
                 f"{missing[0]} is missing. On Debian 12, as root: "
                 f"apt-get install --no-install-recommends {packages}"
             )
+        answers = "".join(f"{line}\n" for line in self.answers_of_packages)
         with nothing_started():
+            if answers:
+                subprocess.run(["debconf-set-selections"], input=answers, text=True, check=True)
             for arguments in (
                 ["update"],
                 ["install", "-y", "--no-install-recommends", *self.packages],

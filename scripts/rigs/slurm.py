@@ -5,7 +5,6 @@ As root jobs of any user run, as another user only that user's. Everything liste
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .base import Rig, free_ports
+from .together import write
 
 NODES = 2
 CPUS = 8
@@ -101,7 +101,7 @@ class Slurm(Rig):
             ["slurmctld", ["slurmctld", "-D"], f"{place}/run/slurmctld.own"],
             *([f"slurmd.{name}", ["slurmd", "-D", "-N", name], None] for name in names),
         ]
-        (place / "daemons.json").write_text(json.dumps(daemons, indent=1))
+        write(place, daemons)
         return {"SLURM_CONF": str(place / "slurm.conf"), "nodes": names}
 
     def accounting(self, user: str) -> list[Any]:

@@ -11,6 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+
+def write(directory: Path, daemons: list[Any]) -> None:
+    """Write the list that `main` reads."""
+    (directory / "daemons.json").write_text(json.dumps(daemons, indent=1))
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,38 +13,70 @@ import pytest
 from msgspec.structs import replace
 
 from zwrap import plugins
+from zwrap.clusters import Clusters
+from zwrap.configuration import Configuration
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Resources, State
 from zwrap.scheduler import Accepted, Rejected, Reply, Scheduler, Unknown
-from zwrap.submission import ask, load_scheduler
+from zwrap.submission.calls import ask
 from zwrap.template import Templates
 
 END_S = 30.0
 
 
-EVERYTHING = {"local": Resources(), "slurm": Resources(nodes=2, exclusive=True)}
+EVERYTHING = {
+    "local": Resources(),
+    "slurm": Resources(nodes=2, exclusive=True),
+    "sge": Resources(cpus_per_task=16, partition="all.q", exclusive=True),
+}
 """What a job must ask for so that no other runs beside it."""
+
+REFUSAL = {"local": 100, "slurm": 1, "sge": 17}
+"""How a refusal is told: an exit status, or the number of a DRMAA error."""
 
 
 @pytest.fixture(
     params=[
         "local",
-        pytest.param("slurm", marks=pytest.mark.slow),
-        pytest.param("slurm_accounting", marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("slurm", "slurm_accounting")),
+        pytest.param("sge", marks=pytest.mark.slow),
     ]
 )
-def scheduler(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Scheduler]:
-    name = request.param.partition("_")[0]
-    if name == "slurm":
-        monkeypatch.setenv("SLURM_CONF", request.getfixturevalue(request.param)["SLURM_CONF"])
-    yield from emptied(load_scheduler(name))
+def scheduler(request: pytest.FixtureRequest) -> Iterator[Scheduler]:
+    yield from emptied(load(request))
+
+
+def load(request: pytest.FixtureRequest) -> Scheduler:
+    """The batch system of that name, as a site describes it."""
+    kind = request.param.partition("_")[0]
+    described: dict[str, Any] = {"kind": kind}
+    if kind == "slurm":
+        described["environment"] = {
+            "SLURM_CONF": request.getfixturevalue(request.param)["SLURM_CONF"]
+        }
+    if kind == "sge":
+        described["environment"] = request.getfixturevalue("sge")
+        described["accounting_lag_s"] = 3.0
+    return site_with(cluster=described).get("cluster").scheduler
+
+
+def site_with(**clusters: Any) -> Clusters:
+    """The clusters of a site that describes these."""
+    text = {
+        "version": 1,
+        "environments": {"default": ["all"]},
+        "all": {"plugin": "clusters", **clusters},
+    }
+    return Clusters(Configuration.from_string(json.dumps(text)).activate())
+
+
+def kind_of(scheduler: Scheduler) -> str:
+    return scheduler.template.partition(".")[0]
 
 
 @pytest.fixture
 def local() -> Iterator[Scheduler]:
-    yield from emptied(load_scheduler("local"))
+    yield from emptied(Clusters(Configuration()).get("local").scheduler)
 
 
 def emptied(system: Scheduler) -> Iterator[Scheduler]:
@@ -80,9 +113,13 @@ def request_in(directory: Path, **values: Any) -> JobRequest:
     )
 
 
+def rendered(scheduler: Scheduler, request: JobRequest) -> str:
+    return Templates().render(scheduler.template, request, scheduler.options)
+
+
 def submit(scheduler: Scheduler, request: JobRequest, commands: str) -> str:
     script = request.job_directory / f"script-{request.token}"
-    written = Templates().render(scheduler.template, replace(request, commands=commands))
+    written = rendered(scheduler, replace(request, commands=commands))
     script.write_text(written)
     answer = ask(scheduler.submit(request, script))
     assert isinstance(answer, Accepted), answer
@@ -108,7 +145,7 @@ def test_a_job_runs_in_its_directory_and_ends_with_its_exit_code(
 def test_a_job_is_verified_without_being_there(scheduler: Scheduler, tmp_path: Path) -> None:
     request = request_in(tmp_path)
     script = tmp_path / "script"
-    script.write_text(Templates().render(scheduler.template, replace(request, commands="true")))
+    script.write_text(rendered(scheduler, replace(request, commands="true")))
     assert ask(scheduler.verify(request, script))
     assert ask(scheduler.find(request.full_name)) == []
 
@@ -154,7 +191,7 @@ def test_a_job_cancelled_before_it_starts_never_starts(
     scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "1")
-    everything = EVERYTHING[scheduler.template.partition(".")[0]]
+    everything = EVERYTHING[kind_of(scheduler)]
     first = submit(scheduler, request_in(tmp_path, resources=everything), "sleep 60")
     wait_until(lambda: ask(scheduler.states())[first].state is State.RUNNING)
     job_id = submit(scheduler, request_in(tmp_path), "touch started")
@@ -223,7 +260,6 @@ def test_an_empty_or_failed_reply_is_never_an_answer(scheduler: Scheduler, reply
     ("reply", "kind"),
     [
         (Reply(status=0, output="17\n"), Accepted),
-        (Reply(status=100, error="no"), Rejected),
         (Reply(status=None, error="timeout"), Unknown),
         (Reply(status=0, output=""), Unknown),
         (Reply(status=-9), Unknown),
@@ -234,10 +270,12 @@ def test_a_submission_has_three_outcomes(
 ) -> None:
     question = scheduler.submit(request_in(tmp_path), tmp_path)
     assert isinstance(question.read(reply), kind)
+    refused = question.read(Reply(status=REFUSAL[kind_of(scheduler)], error="no"))
+    assert isinstance(refused, Rejected)
 
 
 def test_the_installed_batch_systems_are_found_by_name() -> None:
-    assert {"local", "slurm"} <= set(plugins.names(plugins.SCHEDULERS))
+    assert {"local", "sge", "slurm"} <= set(plugins.names(plugins.SCHEDULERS))
 
 
 def test_an_empty_reply_of_the_local_batch_system_is_no_answer(local: Scheduler) -> None:

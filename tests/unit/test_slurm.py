@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from zwrap_schedulers.slurm import STATES, Slurm
+from zwrap_schedulers.slurm import STATES, Slurm, SlurmOptions
 
 from zwrap.errors import TemplateError, UnreachableError
 from zwrap.job import JobRequest, Resources, State
@@ -25,7 +25,7 @@ SQUEUE = """\
 
 @pytest.fixture
 def slurm() -> Slurm:
-    return Slurm("slurm", {})
+    return Slurm("slurm", SlurmOptions())
 
 
 def request(**resources: object) -> JobRequest:

@@ -21,7 +21,8 @@ from zwrap.errors import (
 from zwrap.job import JobRequest, JobStatus, State
 from zwrap.ledger import Attempt, Ledger
 from zwrap.scheduler import Accepted, Command, Question, Rejected, Submission, Unknown
-from zwrap.submission import run, submit_once
+from zwrap.submission import submit_once
+from zwrap.submission.calls import run
 
 
 class Moody:

@@ -10,6 +10,7 @@ from pathlib import Path
 from zwrap import consumers, program
 from zwrap.cli.common import say
 from zwrap.cli.recipes import checked
+from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
 from zwrap.errors import RequestError
 from zwrap.recipe import Recipe
@@ -52,6 +53,9 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
     if recipes:
         for file in _files(recipes, "*.json"):
             yield f"recipe {file}", partial(Recipe.from_file, file)
+    clusters = Clusters(configuration)
+    for name in clusters.described():
+        yield f"cluster {name}", partial(clusters.get, name)
     templates = Templates(configuration.directory("zwrap.template_directory"))
     for name in templates.names():
         yield f"template {name}", partial(templates.check, name)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zwrap.cli.common import complain, say
+from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
 from zwrap.errors import MessageError, UnknownNameError, ZwrapError
 from zwrap.job import JobStatus
@@ -25,7 +26,7 @@ from zwrap.jobdirectory import Verdict
 from zwrap.ledger import SUBMITTED, Attempt, Ledger
 from zwrap.message import encode
 from zwrap.state import state_directory
-from zwrap.submission import ask, load_scheduler
+from zwrap.submission.calls import ask
 
 GONE, UNKNOWN = "gone", "not known"
 """The batch system has no such live job and nobody has spoken; it cannot be asked."""
@@ -47,15 +48,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Carry the command out."""
-    del configuration
     file = state_directory() / "ledger.sqlite"
     attempts: list[Attempt] = []
     if file.exists():
         with contextlib.closing(Ledger.in_file(file)) as ledger:
             attempts = ledger.all()
     if options.command == "cancel":
-        return _cancel(attempts, options.JOB)
-    clusters = _Clusters()
+        return _cancel(Clusters(configuration), attempts, options.JOB)
+    clusters = _Answers(Clusters(configuration))
     if options.JOB:
         job = _job(_one(attempts, options.JOB), clusters)
         say(msgspec.json.format(encode(_in_full(job, clusters)), indent=2).decode())
@@ -77,17 +77,18 @@ class Job(msgspec.Struct):
     verdict: Verdict | None
 
 
-class _Clusters:
+class _Answers:
     """Live jobs of each cluster; each is asked once, when its jobs are wanted."""
 
-    def __init__(self) -> None:
+    def __init__(self, clusters: Clusters) -> None:
+        self._clusters = clusters
         self._live: dict[str, dict[str, JobStatus] | None] = {}
 
     def live(self, cluster: str) -> dict[str, JobStatus] | None:
         """Live jobs by id; None if the cluster cannot be asked."""
         if cluster not in self._live:
             try:
-                self._live[cluster] = ask(load_scheduler(cluster).states())
+                self._live[cluster] = ask(self._clusters.get(cluster).scheduler.states())
             except ZwrapError as error:
                 complain(str(error))
                 self._live[cluster] = None
@@ -96,12 +97,13 @@ class _Clusters:
     def ended(self, attempt: Attempt) -> JobStatus | None:
         """How a job ended, as its batch system recorded it."""
         with contextlib.suppress(ZwrapError):
-            found = ask(load_scheduler(attempt.cluster).accounting([str(attempt.job_id)]))
+            scheduler = self._clusters.get(attempt.cluster).scheduler
+            found = ask(scheduler.accounting([str(attempt.job_id)]))
             return found.get(str(attempt.job_id))
         return None
 
 
-def _job(attempt: Attempt, clusters: _Clusters) -> Job:
+def _job(attempt: Attempt, clusters: _Answers) -> Job:
     verdict = _verdict(attempt)
     if verdict is not None:
         return Job(attempt, verdict.outcome.value, verdict.cause, None, verdict)
@@ -168,7 +170,7 @@ def _facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _in_full(job: Job, clusters: _Clusters) -> dict[str, Any]:
+def _in_full(job: Job, clusters: _Answers) -> dict[str, Any]:
     """Everything, with what the batch system says and the last messages of the step."""
     told = job.live
     if told is None and job.attempt.job_id:
@@ -196,7 +198,7 @@ _MATCHES: list[Callable[[Attempt, str], bool]] = [
 ]
 
 
-def _cancel(attempts: list[Attempt], names: list[str]) -> int:
+def _cancel(clusters: Clusters, attempts: list[Attempt], names: list[str]) -> int:
     """End jobs; all names are understood before the first is ended."""
     chosen = [_one(attempts, name) for name in names]
     for attempt in chosen:
@@ -204,6 +206,6 @@ def _cancel(attempts: list[Attempt], names: list[str]) -> int:
             raise MessageError(f"{attempt.token} is no job: it is {attempt.state}.")
     for cluster in {attempt.cluster for attempt in chosen}:
         job_ids = [str(each.job_id) for each in chosen if each.cluster == cluster]
-        ask(load_scheduler(cluster).cancel(job_ids))
+        ask(clusters.get(cluster).scheduler.cancel(job_ids))
         say(f"Cluster {cluster} was asked to end {', '.join(job_ids)}.")
     return 0

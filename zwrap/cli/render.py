@@ -29,19 +29,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Show the script."""
     from zwrap.service.submitter import Renderer
-    from zwrap.submission import ask
+    from zwrap.submission.calls import ask
 
     envelope = _step(options)
     renderer = Renderer(configuration)
-    prepared, scheduler = renderer.prepare(envelope, f"{new_id().replace('-', '')}-1")
+    prepared, cluster = renderer.prepare(envelope, f"{new_id().replace('-', '')}-1")
     request = prepared.request
-    script = renderer.script(request, scheduler)
+    script = renderer.script(request, cluster)
     say(script.rstrip("\n"))
     complain(f"job {request.full_name} on cluster {request.cluster}; nothing was submitted")
     with tempfile.NamedTemporaryFile("w") as file:
         file.write(script)
         file.flush()
-        question = scheduler.verify(request, Path(file.name))  # refuses what cannot be expressed
+        question = cluster.scheduler.verify(
+            request, Path(file.name)
+        )  # refuses what cannot be expressed
         if options.check:
             complain(f"cluster {request.cluster} says: {ask(question)}")
     return 0

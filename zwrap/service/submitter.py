@@ -9,6 +9,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from zwrap.clusters import Cluster, Clusters
 from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError, RequestError, TemporaryError
@@ -18,16 +19,13 @@ from zwrap.jobdirectory import JobDirectory
 from zwrap.ledger import Attempt, Ledger
 from zwrap.message import token_of
 from zwrap.request import PreparedJob, prepare
-from zwrap.scheduler import Scheduler
 from zwrap.service import Service
 from zwrap.state import state_directory
-from zwrap.submission import load_scheduler, submit_once
+from zwrap.submission import submit_once
 from zwrap.template import Templates
 from zwrap.transport import Delivery, Transport
 
 log = logging.getLogger(__name__)
-
-DEFAULT_CLUSTER = "local"
 
 
 class Submitter(Service):
@@ -44,11 +42,11 @@ class Submitter(Service):
         """Submit the job of one recipe step, unless it is there, and tell `job_submitted`."""
         if envelope is None:
             raise MessageError("A job is submitted for a recipe step only.")
-        prepared, scheduler = self._renderer.prepare(envelope, token_of(delivery.message))
-        request = prepared.request
-        script = self._renderer.script(request, scheduler)
+        prepared, cluster = self._renderer.prepare(envelope, token_of(delivery.message))
+        request, attempt = prepared.request, _attempt(envelope, prepared.request)
+        script = self._renderer.script(request, cluster)
         file = self._write_files(prepared, script)
-        job_id = submit_once(self._ledger, scheduler, request, file, _attempt(envelope, request))
+        job_id = submit_once(self._ledger, cluster.scheduler, request, file, attempt)
         with self.transport.unit(delivery) as unit:
             told = {"jobid": int(job_id) if job_id.isdecimal() else job_id}
             told["scheduler"] = request.cluster
@@ -93,22 +91,23 @@ class Renderer:
     """From a recipe step to job request and script, without submitting anything."""
 
     def __init__(self, configuration: Configuration) -> None:
-        storage = configuration.storage or {}
         self._templates = Templates(configuration.directory("zwrap.template_directory"))
         self._configuration = configuration
-        self._default_cluster = str(storage.get("scheduler") or DEFAULT_CLUSTER)
+        self._clusters = Clusters(configuration)
 
-    def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Scheduler]:
-        """The job request of a step, and the batch system that it is for."""
-        prepared = prepare(envelope, token, self._default_cluster)
-        return prepared, load_scheduler(prepared.request.cluster)
+    def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
+        """The job request of a step, and the cluster that it is for."""
+        prepared = prepare(
+            envelope, token, self._clusters.default, lambda name: self._clusters.get(name).defaults
+        )
+        return prepared, self._clusters.get(prepared.request.cluster)
 
-    def script(self, request: JobRequest, scheduler: Scheduler) -> str:
+    def script(self, request: JobRequest, cluster: Cluster) -> str:
         """The job script."""
         handed = job_environment(self._configuration, request)
         given = {**handed, **request.environment}
         rendered = replace(request, environment=given)
-        return self._templates.render(scheduler.template, rendered)
+        return self._templates.render(cluster.template, rendered, cluster.scheduler.options)
 
 
 def job_environment(configuration: Configuration, request: JobRequest) -> dict[str, str]:

@@ -7,71 +7,17 @@ batch system can no longer act on the earlier call, and only then submitted agai
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
 import time
 from pathlib import Path
-from typing import TypeVar
 
-from zwrap import plugins
-from zwrap.errors import ClusterFullError, RejectedError, UnknownNameError, UnknownOutcomeError
+from zwrap.errors import ClusterFullError, RejectedError, UnknownOutcomeError
 from zwrap.job import JobRequest
 from zwrap.ledger import REJECTED, SUBMITTED, Attempt, Ledger
-from zwrap.scheduler import Accepted, Busy, Command, Question, Rejected, Reply, Scheduler
-from zwrap.state import state_directory
-
-T = TypeVar("T")
+from zwrap.scheduler import Accepted, Busy, Rejected, Scheduler
+from zwrap.submission.calls import ask
 
 FULL_S = 30.0
 """So long nothing is tried with a batch system that has as many jobs as may be."""
-
-
-def load_scheduler(name: str) -> Scheduler:
-    """The batch system of that name."""
-    options = {"directory": str(state_directory() / "localbatch")}
-    kind = plugins.find(plugins.SCHEDULERS, name)
-    if kind is None:
-        raise UnknownNameError("scheduler", name, plugins.names(plugins.SCHEDULERS))
-    scheduler: Scheduler = kind(name, options)
-    return scheduler
-
-
-def ask(question: Question[T]) -> T:
-    """Make the call of a question and read the reply; so on with the question it leads to."""
-    answer = question.read(run(question.call))
-    while isinstance(answer, Question):
-        answer = answer.read(run(answer.call))
-    return answer
-
-
-def run(command: Command) -> Reply:
-    """Run a program with a hard time limit; past it the whole process group is killed."""
-    kept = {name: text for name, text in os.environ.items() if name not in command.unset}
-    environment = {**kept, **command.environment}
-    try:
-        process = subprocess.Popen(
-            command.argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env=environment,
-            start_new_session=True,
-        )
-    except OSError as error:
-        return Reply(status=None, error=f"{command.argv[0]} cannot be run: {error.strerror}")
-    try:
-        output, complaint = process.communicate(timeout=command.timeout_s)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        limit = f"no answer from {command.argv[0]} within {command.timeout_s:g} s"
-        return Reply(status=None, error=limit)
-    return Reply(status=process.returncode, output=output, error=complaint)
 
 
 def submit_once(

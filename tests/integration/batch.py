@@ -1,0 +1,81 @@
+"""Real batch systems as a site describes them, and jobs for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zwrap.clusters import Clusters
+from zwrap.configuration import Configuration
+from zwrap.job import JobRequest
+from zwrap.ledger import Attempt
+from zwrap.scheduler import Accepted, Scheduler
+from zwrap.submission.calls import ask
+from zwrap.template import Templates
+
+
+class Batch:
+    """One cluster, under the name `cluster` in a site's configuration."""
+
+    def __init__(self, kind: str, environment: dict[str, str], **options: Any) -> None:
+        self.kind = kind
+        described = {"kind": kind, "environment": environment, **options}
+        self.section = {"plugin": "clusters", "cluster": described}
+        self.site = json.dumps(
+            {"version": 1, "environments": {"default": ["c"]}, "c": self.section}
+        )
+        configuration = Configuration.from_string(self.site).activate()
+        self.scheduler: Scheduler = Clusters(configuration).get("cluster").scheduler
+
+    def script_of(self, request: JobRequest) -> Path:
+        script = request.job_directory / "script"
+        template = self.scheduler.template
+        script.write_text(Templates().render(template, request, self.scheduler.options))
+        return script
+
+    def submit(self, request: JobRequest) -> str:
+        answer = ask(self.scheduler.submit(request, self.script_of(request)))
+        assert isinstance(answer, Accepted), answer
+        return answer.job_id
+
+    def jobs_named(self, request: JobRequest) -> list[str]:
+        """Every job of that name that anybody remembers."""
+        return [status.job_id for status in ask(self.scheduler.find(request.full_name))]
+
+
+def emptied(batch: Batch) -> Iterator[Batch]:
+    """The batch system, without jobs at the end."""
+    yield batch
+    deadline = time.monotonic() + 30
+    while left := ask(batch.scheduler.states()):
+        ask(batch.scheduler.cancel(list(left)))
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def request_in(directory: Path, name: str = "job", **values: Any) -> JobRequest:
+    directory.mkdir(exist_ok=True)
+    return JobRequest(
+        **{
+            "cluster": "cluster",
+            "job_name": name,
+            "token": f"{os.urandom(16).hex()}-1",
+            "working_directory": directory,
+            "job_directory": directory,
+            "commands": "true",
+            "standard_output": directory / "out",
+            "standard_error": directory / "err",
+            **values,
+        }
+    )
+
+
+def attempt_of(request: JobRequest) -> Attempt:
+    return Attempt(
+        token=request.token, recipe_id="r", step=1, cluster="cluster", job_name=request.job_name,
+        job_directory=str(request.job_directory),
+    )  # fmt: skip

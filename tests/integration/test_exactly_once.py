@@ -1,0 +1,156 @@
+"""One job for each attempt, on real batch systems: whatever dies, hangs or is not answered."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from zwrap.errors import UnknownOutcomeError, UnreachableError
+from zwrap.job import State
+from zwrap.ledger import Ledger
+from zwrap.scheduler import Unknown
+from zwrap.submission import submit_once
+from zwrap.submission.calls import ask
+
+from .batch import Batch, attempt_of, emptied, request_in
+
+pytestmark = pytest.mark.slow
+
+Wait = Callable[..., Any]
+
+
+@pytest.fixture(params=["slurm", "sge"])
+def batch(request: pytest.FixtureRequest) -> Iterator[Batch]:
+    rig = request.getfixturevalue(request.param)
+    if request.param == "slurm":
+        made = Batch("slurm", {"SLURM_CONF": rig["SLURM_CONF"]}, settle_s=1, timeout_s=12)
+    else:
+        made = Batch("sge", rig, settle_s=1, timeout_s=12)
+    yield from emptied(made)
+
+
+@pytest.fixture
+def controller(request: pytest.FixtureRequest, batch: Batch) -> int:
+    """The process that decides."""
+    rig = request.getfixturevalue(batch.kind)
+    if batch.kind == "slurm":
+        file = Path(rig["SLURM_CONF"]).parent / "run" / "slurmctld.pid"
+    else:
+        file = Path(rig["SGE_ROOT"]).parent / "run" / "qmaster.pid"
+    return int(file.read_text())
+
+
+SUBMITTER = """
+import sys
+from pathlib import Path
+import msgspec
+from zwrap.clusters import Clusters
+from zwrap.configuration import Configuration
+from zwrap.job import JobRequest
+from zwrap.ledger import Attempt, Ledger
+from zwrap.submission import submit_once
+place = Path(sys.argv[1])
+request = msgspec.convert(msgspec.json.decode((place / "request.json").read_bytes()), JobRequest,
+    strict=False, dec_hook=lambda kind, value: kind(value))
+attempt = Attempt(token=request.token, recipe_id="r", step=1, cluster="cluster",
+    job_name=request.job_name, job_directory=str(place))
+site = Configuration.from_string((place / "site.yml").read_text()).activate()
+scheduler = Clusters(site).get("cluster").scheduler
+print("ready", flush=True)
+print(submit_once(Ledger.in_file(place / "ledger"), scheduler, request, place / "script", attempt))
+"""
+
+MOMENTS_MS = {
+    "slurm": (0, 2, 4, 6, 8, 10, 12, 15, 20, 30),
+    "sge": (0, 5, 20, 40, 60, 80, 100, 120, 140, 160, 200, 300),  # its helper loads Python first
+}
+
+
+def test_a_submitter_that_is_killed_anywhere_submits_once(batch: Batch, tmp_path: Path) -> None:
+    without = 0
+    for delay_ms in MOMENTS_MS[batch.kind]:
+        request = request_in(tmp_path / f"w{delay_ms}")
+        batch.script_of(request)
+        text = msgspec.json.encode(request, enc_hook=str)
+        (request.job_directory / "request.json").write_bytes(text)
+        (request.job_directory / "site.yml").write_text(batch.site)
+        command = [sys.executable, "-c", SUBMITTER, str(request.job_directory)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+            assert killed.stdout
+            assert killed.stdout.readline() == "ready\n"
+            time.sleep(delay_ms / 1000)
+            killed.kill()
+        without += not batch.jobs_named(request)
+        deadline = time.monotonic() + 20
+        while True:
+            again = subprocess.run(command, capture_output=True, text=True, check=False)
+            if again.returncode == 0:
+                break
+            assert "may still be under way" in again.stderr, again.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        assert batch.jobs_named(request) == [again.stdout.split()[-1]], f"{delay_ms} ms"
+    assert without, "no kill came before the job was there"
+
+
+def test_a_controller_that_hangs_is_not_an_answer(
+    batch: Batch, controller: int, tmp_path: Path, wait_until: Wait
+) -> None:
+    """Later it takes the job; the attempt finds it and submits no other."""
+    request = request_in(tmp_path / "w", commands="sleep 1")
+    script, ledger = batch.script_of(request), Ledger.in_file(tmp_path / "ledger")
+    attempt = attempt_of(request)
+    os.kill(controller, signal.SIGSTOP)
+    try:
+        with pytest.raises(UnknownOutcomeError, match="did not say whether it took the job"):
+            submit_once(ledger, batch.scheduler, request, script, attempt)
+        with pytest.raises(UnreachableError, match="could not be asked"):
+            ask(batch.scheduler.states())
+    finally:
+        os.kill(controller, signal.SIGCONT)
+    job_id = wait_until(lambda: once(ledger, batch, request, script), seconds=60)
+    assert wait_until(lambda: batch.jobs_named(request)) == [job_id]
+    assert submit_once(ledger, batch.scheduler, request, script, attempt) == job_id
+    ended = wait_until(lambda: ask(batch.scheduler.accounting([job_id])), seconds=60)
+    assert ended[job_id].state is State.COMPLETED
+    assert batch.jobs_named(request) == [job_id]
+    ledger.close()
+
+
+def once(ledger: Ledger, batch: Batch, request: Any, script: Path) -> str | None:
+    """Another try, as a redelivered message makes it."""
+    try:
+        return submit_once(ledger, batch.scheduler, request, script, attempt_of(request))
+    except (UnknownOutcomeError, UnreachableError):
+        return None
+
+
+def test_a_cluster_that_is_not_there_takes_nothing_and_says_so(
+    batch: Batch, tmp_path: Path
+) -> None:
+    """Nobody listens: the answer is that nothing is known, and no job is there later."""
+    environment = dict(batch.scheduler.options.environment)
+    if batch.kind == "slurm":
+        text = Path(environment["SLURM_CONF"]).read_text()
+        file = tmp_path / "slurm.conf"
+        file.write_text(text.replace("SlurmctldPort=", "SlurmctldPort=1 #"))
+        environment["SLURM_CONF"] = str(file)
+    else:
+        environment["SGE_QMASTER_PORT"] = "1"
+    away = Batch(batch.kind, environment, settle_s=0)
+    request = request_in(tmp_path / "w")
+    answer = ask(away.scheduler.submit(request, away.script_of(request)))
+    assert isinstance(answer, Unknown), answer
+    for question in (away.scheduler.states(), away.scheduler.find("x"), away.scheduler.limits()):
+        with pytest.raises(UnreachableError, match="could not be asked"):
+            ask(question)
+    assert batch.jobs_named(request) == []

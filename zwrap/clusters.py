@@ -1,0 +1,84 @@
+"""The clusters of a site, by name: the code that talks to each, its template and its defaults.
+
+A name that the site does not describe means the batch system of that kind as the environment
+shows it: ``local``, ``slurm`` (SLURM_CONF) and ``sge`` (SGE_ROOT) need no description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from zwrap import plugins
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from zwrap.configuration.clusters import ClusterSettings
+
+DEFAULT = "local"
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """One batch system of the site."""
+
+    name: str
+    scheduler: Scheduler
+    template: str
+    defaults: Mapping[str, Any]
+
+
+class Clusters:
+    """All batch systems of a site; each is loaded when it is first asked for."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._described: dict[str, ClusterSettings] = configuration.clusters or {}
+        self._loaded: dict[str, Cluster] = {}
+        self.default = str((configuration.storage or {}).get("scheduler") or DEFAULT)
+        """Name of the cluster of a step that names none."""
+
+    def names(self) -> list[str]:
+        """Names of the described clusters, and of what needs no description."""
+        return sorted({*self._described, *plugins.names(plugins.SCHEDULERS)})
+
+    def described(self) -> list[str]:
+        """Names of the clusters that the site describes; without any its default."""
+        return sorted(self._described) or [self.default]
+
+    def get(self, name: str) -> Cluster:
+        """The cluster of that name."""
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def _load(self, name: str) -> Cluster:
+        described = self._described.get(name)
+        kind = described.kind if described else name
+        found = plugins.find(plugins.SCHEDULERS, kind)
+        if found is None and described:
+            known = plugins.names(plugins.SCHEDULERS)
+            raise UnknownNameError("kind of cluster", kind, known, described.place)
+        if found is None:
+            raise UnknownNameError("scheduler", name, self.names())
+        scheduler: Scheduler = found(name, _options(found.options_type, described))
+        if described is None:
+            return Cluster(name, scheduler, scheduler.template, {})
+        template = described.template or scheduler.template
+        return Cluster(name, scheduler, template, described.defaults)
+
+
+def _options(kind: type[Any], described: ClusterSettings | None) -> Any:
+    """The typed options of a kind of cluster, or ConfigurationError that says what is wrong."""
+    if described is None:
+        return kind()
+    try:
+        return msgspec.convert(described.options, kind)
+    except msgspec.ValidationError as error:
+        fields = (*kind.__struct_fields__, "kind", "template", "defaults")
+        known = ", ".join(sorted(fields))
+        raise ConfigurationError(
+            f"{described.place}: {error}. Keys of a cluster of kind {described.kind!r}: {known}."
+        ) from None

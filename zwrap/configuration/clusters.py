@@ -1,0 +1,63 @@
+"""Plugin `clusters`: the batch systems of a site, each under its own name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from zwrap.configuration.merging import Section
+from zwrap.errors import ConfigurationError
+
+
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a site says of one cluster."""
+
+    kind: str
+    """Name of the code that talks to it: local, slurm, sge, or a site's own."""
+    template: str | None = None
+    """Job script template; default: that of its kind."""
+    defaults: dict[str, Any] = {}
+    """Keys of a step's `cluster` block that hold where the step says nothing."""
+    options: dict[str, Any] = {}
+    """All other keys: they are its kind's."""
+    place: str = ""
+    """File, line and key, for a complaint to begin with."""
+
+
+OWN = ("kind", "template", "defaults")
+
+
+class Clusters:
+    """Several active sections are merged; a cluster of a later one replaces that of an earlier."""
+
+    @classmethod
+    def validate(cls, section: Section) -> None:
+        """Raise ConfigurationError that names the first cluster that is described wrongly."""
+        _read(section)
+
+    @classmethod
+    def activate(cls, section: Section, config_object: Any) -> dict[str, ClusterSettings]:
+        """All clusters so far, by name."""
+        return {**(config_object.clusters or {}), **_read(section)}
+
+
+def _read(section: Section) -> dict[str, ClusterSettings]:
+    described = {name: value for name, value in section.value.items() if name != "plugin"}
+    return {str(name): _cluster(section, str(name), value) for name, value in described.items()}
+
+
+def _cluster(section: Section, name: str, value: Any) -> ClusterSettings:
+    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+        raise ConfigurationError(
+            f"{section.place(name)}: a cluster is a mapping with a text under 'kind' (local, "
+            "slurm, sge, or a site's own)."
+        )
+    own = {key: value[key] for key in OWN if key in value}
+    options = {str(key): item for key, item in value.items() if key not in OWN}
+    own |= {"options": options, "place": section.place(name)}
+    try:
+        return msgspec.convert(own, ClusterSettings)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{section.place(name)}: {error}.") from None

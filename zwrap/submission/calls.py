@@ -1,0 +1,57 @@
+"""Makes the calls that schedulers ask for, one function per kind, each with a hard time limit."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from typing import TypeVar
+
+from zwrap.scheduler import Call, Command, DrmaaSubmission, Question, Reply
+from zwrap.submission import drmaa
+
+T = TypeVar("T")
+
+
+def ask(question: Question[T]) -> T:
+    """Make the call of a question and read the reply; so on with the question it leads to."""
+    answer = question.read(make(question.call))
+    while isinstance(answer, Question):
+        answer = answer.read(make(answer.call))
+    return answer
+
+
+def make(call: Call) -> Reply:
+    """Make one call."""
+    if isinstance(call, DrmaaSubmission):
+        return drmaa.submit(call)
+    return run(call)
+
+
+def run(command: Command) -> Reply:
+    """Run a program with a hard time limit; past it the whole process group is killed."""
+    kept = {name: text for name, text in os.environ.items() if name not in command.unset}
+    environment = {**kept, **command.environment}
+    try:
+        process = subprocess.Popen(
+            command.argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=environment,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Reply(status=None, error=f"{command.argv[0]} cannot be run: {error.strerror}")
+    try:
+        output, complaint = process.communicate(timeout=command.timeout_s)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        limit = f"no answer from {command.argv[0]} within {command.timeout_s:g} s"
+        return Reply(status=None, error=limit)
+    return Reply(status=process.returncode, output=output, error=complaint)
