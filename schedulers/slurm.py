@@ -114,7 +114,7 @@ class Slurm:
         """All jobs of that name: in the controller's memory, else in the accounting."""
 
         def in_memory(reply: Reply) -> list[JobStatus] | Question[list[JobStatus]]:
-            return list(_read_squeue(reply).values()) or recorded
+            return _taken(_read_squeue(reply)) or recorded
 
         recorded = Question(
             self._command(

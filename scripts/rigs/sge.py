@@ -69,7 +69,7 @@ HOST = {
 }  # fmt: skip
 
 COMPLEXES = """\
-gpu         gpu    INT   <=    YES  YES        0        0
+gpu         gpu    INT   <=    YES  JOB        0        0
 exclusive   excl   BOOL  EXCL  YES  YES        0        1000
 """
 

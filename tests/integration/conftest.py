@@ -35,13 +35,18 @@ class Site:
         self.recipes.mkdir()
         self.config = directory / "site.yml"
         self.settings: dict[str, Any] = {"zocalo.recipe_directory": str(self.recipes)}
+        self.sections: dict[str, dict[str, Any]] = {}
+        """Further plugin configurations."""
         self.processes: list[subprocess.Popen[str]] = []
         self.write_config()
 
     def write_config(self) -> None:
+        names = ["store", "files", *self.sections]
+        more = "".join(f"{name}: {json.dumps(text)}\n" for name, text in self.sections.items())
         self.config.write_text(
             "version: 1\n"
-            "environments: {default: [store, files]}\n"
+            f"environments: {{default: {json.dumps(names)}}}\n"
+            f"{more}"
             f"store: {json.dumps({'plugin': 'storage', **self.settings})}\n"
             f"files: {json.dumps({'plugin': 'spool', 'path': str(self.spool)})}\n"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,22 +14,31 @@ from .conftest import Site
 Wait = Callable[..., Any]
 
 
-@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.slow)])
-def on(request: pytest.FixtureRequest, site: Site, monkeypatch: Any) -> Iterator[Site]:
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("slurm", "sge")]
+
+
+@pytest.fixture(params=["local", *SLOW])
+def on(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
     """A site whose jobs are those of one batch system."""
-    if request.param == "slurm":
-        monkeypatch.setenv("SLURM_CONF", request.getfixturevalue("slurm")["SLURM_CONF"])
-    site.settings["scheduler"] = request.param
-    site.write_config()
+    environment = {}
+    if request.param != "local":
+        told = request.getfixturevalue(request.param)
+        environment = {name: text for name, text in told.items() if name != "nodes"}
+    on_cluster(site, kind=request.param, environment=environment)
     yield site
     for job in jobs(site):
         if job["state"] in ("pending", "running"):
             run(site, "cancel", job["job_id"])
 
 
+def on_cluster(site: Site, **described: Any) -> None:
+    site.settings["scheduler"] = "cluster"
+    site.sections["clusters"] = {"plugin": "clusters", "cluster": described}
+    site.write_config()
+
+
 def run(site: Site, *arguments: str) -> Any:
-    given = os.environ.get("SLURM_CONF")
-    return site.run("zwrap", *arguments, env={"SLURM_CONF": given} if given else {})
+    return site.run("zwrap", *arguments)
 
 
 def jobs(site: Site, *options: str) -> list[dict[str, Any]]:
@@ -57,9 +65,7 @@ def submit(site: Site, name: str, command: str) -> None:
     (site.recipes / f"{name}.json").write_text(json.dumps(recipe))
     site.run("zocalo.go", "-n", "-r", name)
     site.run("zocalo.service", "-s", "Dispatcher", "--once")
-    given = os.environ.get("SLURM_CONF")
-    environment = {"SLURM_CONF": given} if given else {}
-    site.run("zocalo.service", "-s", "Submitter", "--once", env=environment)
+    site.run("zocalo.service", "-s", "Submitter", "--once")
 
 
 def test_jobs_are_listed_with_their_states_and_causes(on: Site, wait_until: Wait) -> None:
@@ -96,7 +102,8 @@ def test_a_job_is_cancelled(on: Site, wait_until: Wait) -> None:
     assert f"was asked to end {job['job_id']}." in done.stdout
     wait_until(lambda: [each["state"] for each in jobs(on)] == ["failure"], seconds=30)
     assert time.monotonic() - began < 30
-    assert "SIGTERM" in jobs(on)[0]["cause"]
+    asked = "SIGUSR2" if "SGE_ROOT" in on.config.read_text() else "SIGTERM"
+    assert asked in jobs(on)[0]["cause"]
 
 
 def test_without_jobs_it_says_so(site: Site) -> None:
@@ -108,14 +115,13 @@ def test_without_jobs_it_says_so(site: Site) -> None:
         assert "Unknown job '7'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_job_of_a_cluster_that_cannot_be_asked_is_not_called_ended(
-    site: Site, wait_until: Wait, slurm: dict[str, Any], monkeypatch: Any
+    site: Site, slurm: dict[str, Any]
 ) -> None:
-    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
-    site.settings["scheduler"] = "slurm"
-    site.write_config()
+    on_cluster(site, kind="slurm", environment={"SLURM_CONF": slurm["SLURM_CONF"]})
     submit(site, "long", "sleep 5")
-    monkeypatch.setenv("SLURM_CONF", "/dev/null")
+    on_cluster(site, kind="slurm", environment={"SLURM_CONF": "/dev/null"})
     done = run(site, "jobs", "--json")
     [job] = [json.loads(line) for line in done.stdout.splitlines()]
     assert job["state"] == "not known"

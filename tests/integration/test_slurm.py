@@ -81,7 +81,6 @@ def test_a_recipe_step_is_a_job_of_slurm(batch: Batch, site: Site, wait_until: W
 
 
 def test_render_lets_slurm_check_the_job(batch: Batch, site: Site) -> None:
-    cluster = batch.scheduler
     environment = {"SLURM_CONF": os.environ["SLURM_CONF"]}
     step = {"commands": "true", "scheduler": "slurm", "partition": "main"}
     recipe = {

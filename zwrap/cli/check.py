@@ -53,10 +53,10 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
     if recipes:
         for file in _files(recipes, "*.json"):
             yield f"recipe {file}", partial(Recipe.from_file, file)
+    templates = Templates(configuration.directory("zwrap.template_directory"))
     clusters = Clusters(configuration)
     for name in clusters.described():
-        yield f"cluster {name}", partial(clusters.get, name)
-    templates = Templates(configuration.directory("zwrap.template_directory"))
+        yield f"cluster {name}", partial(_cluster, clusters, templates, name)
     for name in templates.names():
         yield f"template {name}", partial(templates.check, name)
     if configuration.consumers is not None:
@@ -65,6 +65,10 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
     for directory in program.directories(configuration.directory("zwrap.program_directory")):
         for file in _files(directory, "*.yaml"):
             yield f"program {file.stem} ({file})", partial(program.from_file, file)
+
+
+def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:
+    templates.check(clusters.get(name).template)
 
 
 def _files(directory: Path, pattern: str) -> list[Path]:

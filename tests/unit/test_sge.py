@@ -1,0 +1,143 @@
+"""Replies of Grid Engine 8.1.9, as they were recorded, and what is read in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from zwrap_schedulers.sge import GridEngine, SGEOptions
+from zwrap_schedulers.sgereplies import LETTERS, read_jobs, read_qacct, read_qstat
+
+from zwrap.errors import UnreachableError
+from zwrap.job import JobRequest, Resources, State
+from zwrap.scheduler import Busy, DrmaaSubmission, Question, Rejected, Reply, Unknown
+from zwrap.template import Templates
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+def recorded(name: str) -> Reply:
+    return Reply(status=0, output=(RECORDED / name).read_text())
+
+
+@pytest.fixture
+def sge() -> GridEngine:
+    return GridEngine("sge", SGEOptions(accounting_lag_s=0))
+
+
+def request(**resources: object) -> JobRequest:
+    return JobRequest(
+        cluster="sge", job_name="job", token="t-1", working_directory=Path("/w"),
+        job_directory=Path("/w/.zwrap/t-1"), commands="true", resources=Resources(**resources),
+        standard_output=Path("/w/out"), standard_error=Path("/w/err"),
+    )  # fmt: skip
+
+
+def test_what_qstat_says() -> None:
+    live = read_jobs(recorded("qstat.xml"))
+    facts = {key: (each.name, each.state, each.node) for key, each in live.items()}
+    assert facts == {
+        "2": ("del", State.RUNNING, "vm"),
+        "3": ("hrt", State.RUNNING, "vm"),
+        "7.3": ("arr", State.RUNNING, "vm"),
+        "8": ("stopped", State.SUSPENDED, "vm"),
+        "6": ("bad", State.PENDING, None),
+        "4": ("again", State.PENDING, None),
+        "5": ("held", State.PENDING, None),
+    }
+    assert live["6"].reason == "error state Eqw: `qstat -j 6` says why"
+    assert live["5"].reason == "held"
+    ended = [job.status.job_id for job in read_qstat(recorded("qstat.xml")) if job.ended]
+    assert ended == ["1", "7.1"]
+
+
+def test_what_qacct_says() -> None:
+    records = {record.status.job_id: record for record in read_qacct(recorded("qacct.txt"))}
+    facts = {
+        key: (each.status.state, each.status.exit_code, each.status.signal)
+        for key, each in records.items()
+    }
+    assert facts == {
+        "1": (State.FAILED, None, 9),
+        "2": (State.CANCELLED, None, 12),
+        "3": (State.TIMEOUT, None, 9),
+        "4": (State.COMPLETED, 0, None),
+        "7.1": (State.FAILED, 137, None),
+        "7.3": (State.FAILED, 137, None),
+    }
+    assert not records["4"].rescheduled, "its last record counts"
+    earlier = recorded("qacct.txt").output.split("jobname      hrt")[0]
+    first = {each.status.job_id: each for each in read_qacct(Reply(status=0, output=earlier))}
+    assert first["4"].rescheduled, "it will run again"
+    limit = "failed 37: qmaster enforced h_rt, h_cpu, or h_vmem limit"
+    assert records["3"].status.reason == limit
+
+
+def test_a_letter_that_is_not_known_is_quoted() -> None:
+    text = recorded("qstat.xml").output.replace("<state>r</state>", "<state>rX</state>")
+    with pytest.raises(UnreachableError, match="job 2 is 'rX', of which 'X' is not known"):
+        read_qstat(Reply(status=0, output=text))
+    assert set("qwhREtrdsST") <= set(LETTERS)
+
+
+@pytest.mark.parametrize("text", ["", "<", "<html/>", "error: no"])
+def test_what_is_no_answer_of_qstat(text: str) -> None:
+    with pytest.raises(UnreachableError, match="Grid Engine answered"):
+        read_qstat(Reply(status=0, output=text))
+
+
+def test_a_job_that_was_deleted_before_it_started_has_no_record(sge: GridEngine) -> None:
+    """The qmaster knows that it ended, and the accounting is not behind."""
+    question = sge.accounting(["1", "99"]).read(recorded("qstat.xml"))
+    assert isinstance(question, Question)
+    none = Reply(status=1, error="error: job id 1 not found\n")
+    found = question.read(none)
+    assert not isinstance(found, Question)
+    assert found["1"].state is State.CANCELLED
+    assert found["1"].reason == "it was deleted before it started"
+    assert "99" not in found, "of this one nothing is known"
+    late = GridEngine("sge", SGEOptions(accounting_lag_s=60))
+    question = late.accounting(["1"]).read(recorded("qstat.xml"))
+    assert isinstance(question, Question)
+    assert question.read(none) == {}, "its record may still come"
+
+
+def test_why_no_queue_is_suitable_is_asked(sge: GridEngine) -> None:
+    first = sge.submit(request(gpus=9), Path("/s"))
+    why = first.read(Reply(status=17, error="error: no suitable queues"))
+    assert isinstance(why, Question)
+    said = "Unable to run job: Job 51 (-l gpu=9) cannot run at host vm\nExiting.\n"
+    assert why.read(Reply(status=1, error=said)) == Rejected(
+        "Job 51 (-l gpu=9) cannot run at host vm"
+    )
+    again = why.read(Reply(status=1, error="resource (exclusive) is already in use"))
+    assert isinstance(again, Question)
+    assert isinstance(again.call, DrmaaSubmission)
+    assert again.call.native == "-b n -w n"
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (Reply(status=2, error="unable to contact qmaster"), Unknown),
+        (Reply(status=1, error="Error reading answer list from qmaster"), Unknown),
+        (Reply(status=16, error="job rejected: only 1 jobs are allowed per user"), Busy),
+        (Reply(status=17, error="unknown resource"), Rejected),
+        (Reply(status=14, error="invalid attribute value"), Rejected),
+    ],
+)
+def test_what_drmaa_s_errors_mean(sge: GridEngine, reply: Reply, kind: type) -> None:
+    assert isinstance(sge.submit(request(), Path("/s")).read(reply), kind)
+
+
+def test_the_script_is_as_agreed() -> None:
+    script = Templates().render(
+        "sge.sh.j2",
+        request(
+            partition="long.q", account="i03", tasks=2, cpus_per_task=2, memory_mib=1001,
+            gpus=1, walltime_s=3601, exclusive=True, constraints="arch=lx-amd64",
+        ),
+        SGEOptions(parallel_environment="mpi"),
+    )  # fmt: skip
+    golden = Path(__file__).parent / "golden" / "sge.sh"
+    assert script == golden.read_text(), f"rendered differently from {golden}"
