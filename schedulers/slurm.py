@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import os
+import pwd
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -97,13 +101,7 @@ class Slurm:
 
     def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
         """Hand over a job. Names and paths are arguments, resources stand in the script."""
-        for path in (request.standard_output, request.standard_error):
-            if "\\" in str(path):
-                raise RequestError(
-                    f"Slurm takes a backslash in the name of an output file as an order, so {path} "
-                    "cannot be one. Choose a working directory, or 'standard_output' and "
-                    "'standard_error', without."
-                )
+        refuse_backslashes(request)
         return Question(self._sbatch(request, script, "--parsable"), _read_submission)
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
@@ -114,13 +112,13 @@ class Slurm:
         """All jobs of that name: in the controller's memory, else in the accounting."""
 
         def in_memory(reply: Reply) -> list[JobStatus] | Question[list[JobStatus]]:
-            return _taken(_read_squeue(reply)) or recorded
+            return taken(_read_squeue(reply)) or recorded
 
         recorded = Question(
             self._command(
                 "sacct", "-X", "-P", "-n", "-S", "now-60days", f"--name={name}", "-o", _SACCT
             ),
-            lambda reply: _taken(_read_sacct(reply)),
+            lambda reply: taken(_read_sacct(reply)),
         )
         return Question(self._squeue(f"--name={name}"), in_memory)
 
@@ -171,23 +169,56 @@ class Slurm:
         return Command(argv=[*argv], environment=environment, unset=unset, timeout_s=limit)
 
     def _sbatch(self, request: JobRequest, script: Path, how: str) -> Command:
-        return self._command(
-            "sbatch",
+        """All that it sees goes on to the job.
+
+        With a list of names (`--export=HOME,...`) Slurm would add what a login shell of the user
+        sets, and each job would wait for that shell, for minutes if a start-up file of it hangs.
+        """
+        path = self.options.surroundings().get("PATH") or os.environ.get("PATH", os.defpath)
+        arguments = [
+            shutil.which("sbatch", path=path) or "sbatch",
             how,
             f"--job-name={request.full_name}",
             f"--chdir={request.working_directory}",
-            f"--output={_literal(request.standard_output)}",
-            f"--error={_literal(request.standard_error)}",
+            f"--output={literal(request.standard_output)}",
+            f"--error={literal(request.standard_error)}",
             "--open-mode=append",  # a job that is requeued keeps what its first run said
-            "--export=HOME,USER,LOGNAME",
+            "--export=ALL",
             str(script),
+        ]
+        where = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+        return Command(
+            argv=arguments,
+            environment={**where, **self.options.environment, **job_environment()},
+            only=True,
+            timeout_s=self.options.timeout_s,
         )
 
     def _squeue(self, *more: str) -> Command:
         return self._command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", _SQUEUE)
 
 
-def _literal(path: Path) -> str:
+def job_environment(user: str | None = None) -> dict[str, str]:
+    """What a job is told besides its script: whose it is, and where ordinary programs are."""
+    name = user or getpass.getuser()
+    known = {"PATH": "/usr/local/bin:/usr/bin:/bin", "USER": name, "LOGNAME": name}
+    with contextlib.suppress(KeyError):
+        known["HOME"] = pwd.getpwnam(name).pw_dir
+    return known
+
+
+def refuse_backslashes(request: JobRequest) -> None:
+    """Raise RequestError for names of output files that Slurm would change."""
+    for path in (request.standard_output, request.standard_error):
+        if "\\" in str(path):
+            raise RequestError(
+                f"Slurm takes a backslash in the name of an output file as an order, so {path} "
+                "cannot be one. Choose a working directory, or 'standard_output' and "
+                "'standard_error', without."
+            )
+
+
+def literal(path: Path) -> str:
     """A file name in which sbatch is to replace nothing (sbatch(1), FILENAME PATTERN)."""
     return str(path).replace("%", "%%")
 
@@ -283,8 +314,8 @@ def _with_end(status: JobStatus, code: int | None, signal: int) -> JobStatus:
     return JobStatus(**{**values, "exit_code": exit_code, "signal": signal or None})
 
 
-def _taken(found: dict[str, JobStatus]) -> list[JobStatus]:
-    """Without those that were refused: of some of them a record stays."""
+def taken(found: dict[str, JobStatus]) -> list[JobStatus]:
+    """All without those that were refused: of some of them a record stays."""
     return [
         each
         for each in found.values()

@@ -1,23 +1,22 @@
 """The clusters of a site, by name: the code that talks to each, its template and its defaults.
 
 A name that the site does not describe means the batch system of that kind as the environment
-shows it: ``local``, ``slurm`` (SLURM_CONF) and ``sge`` (SGE_ROOT) need no description.
+shows it: ``local``, ``slurm`` (SLURM_CONF) and ``sge`` (SGE_ROOT) need no description. Plugins
+`slurm` and `iris` of python-zocalo describe a slurmrestd under their name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from zwrap import plugins
 from zwrap.configuration import Configuration
+from zwrap.configuration.clusters import ClusterSettings
 from zwrap.errors import ConfigurationError, UnknownNameError
 from zwrap.scheduler import Scheduler
-
-if TYPE_CHECKING:
-    from zwrap.configuration.clusters import ClusterSettings
 
 DEFAULT = "local"
 
@@ -35,7 +34,7 @@ class Clusters:
     """All batch systems of a site; each is loaded when it is first asked for."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._described: dict[str, ClusterSettings] = configuration.clusters or {}
+        self._described = {**_of_zocalo(configuration), **(configuration.clusters or {})}
         self._loaded: dict[str, Cluster] = {}
         self.default = str((configuration.storage or {}).get("scheduler") or DEFAULT)
         """Name of the cluster of a step that names none."""
@@ -68,6 +67,21 @@ class Clusters:
             return Cluster(name, scheduler, scheduler.template, {})
         template = described.template or scheduler.template
         return Cluster(name, scheduler, template, described.defaults)
+
+
+def _of_zocalo(configuration: Configuration) -> dict[str, ClusterSettings]:
+    """python-zocalo's plugins `slurm` and `iris`, which describe a slurmrestd each."""
+    found = {}
+    for name in ("slurm", "iris"):
+        given = getattr(configuration, name) or {}
+        options = {key: given[key] for key in _OF_ZOCALO if given.get(key)}
+        if options:
+            place = f"Plugin {name!r}"
+            found[name] = ClusterSettings(kind="slurmrest", options=options, place=place)
+    return found
+
+
+_OF_ZOCALO = ("url", "api_version", "user", "user_token")
 
 
 def _options(kind: type[Any], described: ClusterSettings | None) -> Any:

@@ -26,6 +26,7 @@ OWN: dict[str, dict[str, str]] = {
         "local": "zwrap_schedulers.local:Local",
         "sge": "zwrap_schedulers.sge:GridEngine",
         "slurm": "zwrap_schedulers.slurm:Slurm",
+        "slurmrest": "zwrap_schedulers.slurmrest:SlurmRest",
     },
     TRANSPORTS: {
         "PikaTransport": "zwrap.transport.rabbitmq:RabbitMQTransport",

@@ -53,6 +53,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     unset: tuple[str, ...] = ()
     """Variables of ours that it must not see."""
+    only: bool = False
+    """Whether it sees nothing of ours but `environment`."""
 
 
 class DrmaaSubmission(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +75,19 @@ class DrmaaSubmission(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 30.0
 
 
-Call = Command | DrmaaSubmission
+class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to a server; the reply's status is that of HTTP (RFC 9110)."""
+
+    url: str
+    """``http://...``, ``https://...``, or ``unix:/path/of/socket:/path/on/it``."""
+    method: str = "GET"
+    headers: dict[str, str] = {}
+    body: str | None = None
+    """JSON."""
+    timeout_s: float = 30.0
+
+
+Call = Command | DrmaaSubmission | HttpRequest
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +97,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Exit status; None: no answer within the time limit, or no such program."""
     output: str = ""
     error: str = ""
+    unsent: bool = False
+    """The call certainly did not reach anybody."""
 
 
 class Question(msgspec.Struct, Generic[T], frozen=True):
@@ -121,6 +137,8 @@ Submission = Accepted | Rejected | Unknown | Busy
 
 class Scheduler(Protocol):
     """One batch system. `tests/contract/test_scheduler.py` is the contract in executable form."""
+
+    name: str
 
     options_type: ClassVar[type[Any]]
     """A kind of `Options`."""

@@ -1,7 +1,8 @@
-"""Slurm (Debian's packages): a controller, several nodes on this host, and munge, in a directory.
+"""Slurm (Debian's packages): a controller, several nodes on this host, munge and slurmrestd.
 
 As root jobs of any user run, as another user only that user's. Everything listens on 127.0.0.1.
-`SLURM_CONF` is all that a client needs.
+`SLURM_CONF` is all that a client of the command line needs, `url` and the token in the file
+`user_token` all that one of slurmrestd needs.
 """
 
 import contextlib
@@ -29,6 +30,8 @@ SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={place}/run/munge.sock,cred_expire=5
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={place}/state/jwt.key
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation={place}/state
 SlurmdSpoolDir={place}/spool/%n
@@ -53,20 +56,33 @@ SlurmdTimeout=30
 MessageTimeout=10
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
+GresTypes=gpu
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory=8000 State=UNKNOWN
+NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory=8000 Gres=gpu:2 State=UNKNOWN
 {nodes}
 PartitionName=main Nodes=ALL Default=YES DefaultTime=60 MaxTime=INFINITE
 PartitionName=short Nodes=ALL DefaultTime=1 MaxTime=5
 """  # noqa: E501
 
 
+TOKEN = """\
+umask 077
+scontrol token lifespan=360000 >{place}/token.new || exit 1
+sed -n 's/^SLURM_JWT=//p' {place}/token.new >{place}/token
+rm {place}/token.new
+"""
+
+
 class Slurm(Rig):
-    packages = ("munge", "slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins")
+    packages = (
+        "munge", "slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "slurmrestd",
+        "slurm-wlm-jwt-plugin",
+    )  # fmt: skip
     needs = (
         "/usr/sbin/munged", "/usr/sbin/slurmctld", "/usr/sbin/slurmd", "/usr/bin/sbatch",
-        "/usr/lib/x86_64-linux-gnu/slurm-wlm/select_cons_tres.so",
+        "/usr/lib/x86_64-linux-gnu/slurm-wlm/select_cons_tres.so", "/usr/sbin/slurmrestd",
+        "/usr/lib/x86_64-linux-gnu/slurm-wlm/auth_jwt.so",
     )  # fmt: skip
 
     def prepare(self) -> dict[str, Any]:
@@ -76,9 +92,10 @@ class Slurm(Rig):
         place.chmod(0o755)  # munge wants its way to the socket open for all
         (place / "run").chmod(0o755)
         key = place / "munge.key"
-        key.touch(mode=0o600)
-        key.write_bytes(os.urandom(128))
-        controller, *ports = free_ports(NODES + 1)
+        for secret, size in ((key, 128), (place / "state" / "jwt.key", 32)):
+            secret.touch(mode=0o600)
+            secret.write_bytes(os.urandom(size))
+        controller, rest, *ports = free_ports(NODES + 2)
         names = [f"r{controller}n{number}" for number in range(1, NODES + 1)]
         nodes = "\n".join(
             f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port}"
@@ -91,6 +108,9 @@ class Slurm(Rig):
                 cpus=CPUS,
             )
         )  # fmt: skip
+        (place / "gres.conf").write_text(
+            "Name=gpu File=/dev/null,/dev/zero\n"
+        )  # they are counted, not used
         munged = ["munged", "--foreground", "--force", "--num-threads=4"]
         munged += [f"--socket={place}/run/munge.sock", f"--key-file={key}"]
         munged += [f"--pid-file={place}/run/munged.own", f"--log-file={place}/log/munged.log"]
@@ -100,9 +120,28 @@ class Slurm(Rig):
             *self.accounting(user.strip()),
             ["slurmctld", ["slurmctld", "-D"], f"{place}/run/slurmctld.own"],
             *([f"slurmd.{name}", ["slurmd", "-D", "-N", name], None] for name in names),
+            ["", ["sh", "-c", TOKEN.format(place=place)], None],
+            ["slurmrestd", self.restd(rest), None],
         ]
         write(place, daemons)
-        return {"SLURM_CONF": str(place / "slurm.conf"), "nodes": names}
+        return {
+            "SLURM_CONF": str(place / "slurm.conf"),
+            "nodes": names,
+            "url": f"http://127.0.0.1:{rest}",
+            "user_token": str(place / "token"),
+        }
+
+    plugins = "openapi/v0.0.38"
+    """Of slurmrestd; it refuses to start with those for an accounting that is not there."""
+
+    def restd(self, port: int) -> list[str]:
+        """The command line of slurmrestd.
+
+        It does not want to be root, but nobody else may be able to read our directory.
+        """
+        told = ["env", "SLURM_JWT=daemon", "SLURMRESTD_SECURITY=disable_user_check"]
+        served = ["-a", "rest_auth/jwt", "-s", self.plugins, f"127.0.0.1:{port}"]
+        return [*told, "slurmrestd", "-t", "8", *served]
 
     def accounting(self, user: str) -> list[Any]:
         """Daemons that remember ended jobs; none."""
@@ -125,6 +164,14 @@ class Slurm(Rig):
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return False
+        with contextlib.suppress(OSError):
+            port = int(str(self.connection["url"]).rpartition(":")[2])
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return self._idle(told)
+        return False
+
+    @staticmethod
+    def _idle(told: "subprocess.CompletedProcess[str]") -> bool:
         words = told.stdout.split()
         return (
             told.returncode == 0 and len(words) == NODES and set(words) <= {"idle", "mix", "alloc"}
@@ -159,12 +206,15 @@ StoragePort={database}
 StorageUser=slurm
 StoragePass=rig
 StorageLoc=slurm_acct
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={place}/state/jwt.key
 """
 
 
 class SlurmAccounting(Slurm):
     """The same with slurmdbd and MariaDB; its controller forgets ended jobs after seconds."""
 
+    plugins = "openapi/v0.0.38,openapi/dbv0.0.38"
     packages = (*Slurm.packages, "slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server")
     needs = (*Slurm.needs, "/usr/sbin/slurmdbd", "/usr/sbin/mariadbd")
 

@@ -24,40 +24,50 @@ from zwrap.template import Templates
 END_S = 30.0
 
 
+TWO_NODES = Resources(nodes=2, exclusive=True)
 EVERYTHING = {
     "local": Resources(),
-    "slurm": Resources(nodes=2, exclusive=True),
+    "slurm": TWO_NODES,
+    "slurmrest": TWO_NODES,
     "sge": Resources(cpus_per_task=16, partition="all.q", exclusive=True),
 }
 """What a job must ask for so that no other runs beside it."""
 
-REFUSAL = {"local": 100, "slurm": 1, "sge": 17}
-"""How a refusal is told: an exit status, or the number of a DRMAA error."""
+TAKEN = {
+    "local": Reply(status=0, output="17\n"),
+    "slurm": Reply(status=0, output="17\n"),
+    "slurmrest": Reply(status=200, output='{"job_id": 17, "errors": []}'),
+    "sge": Reply(status=0, output="17"),
+}
+REFUSED = {
+    "local": Reply(status=100, error="no"),
+    "slurm": Reply(status=1, error="no"),
+    "slurmrest": Reply(status=500, output='{"errors": [{"error": "no"}]}'),
+    "sge": Reply(status=17, error="no"),
+}
+
+SYSTEMS = ("slurm", "slurm_accounting", "slurmrest", "slurmrest_accounting", "sge")
 
 
-@pytest.fixture(
-    params=[
-        "local",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("slurm", "slurm_accounting")),
-        pytest.param("sge", marks=pytest.mark.slow),
-    ]
-)
+@pytest.fixture(params=["local", *(pytest.param(each, marks=pytest.mark.slow) for each in SYSTEMS)])
 def scheduler(request: pytest.FixtureRequest) -> Iterator[Scheduler]:
     yield from emptied(load(request))
 
 
 def load(request: pytest.FixtureRequest) -> Scheduler:
     """The batch system of that name, as a site describes it."""
-    kind = request.param.partition("_")[0]
+    kind, _, _ = request.param.partition("_")
     described: dict[str, Any] = {"kind": kind}
-    if kind == "slurm":
-        described["environment"] = {
-            "SLURM_CONF": request.getfixturevalue(request.param)["SLURM_CONF"]
-        }
-    if kind == "sge":
-        described["environment"] = request.getfixturevalue("sge")
-        described["accounting_lag_s"] = 3.0
-    return site_with(cluster=described).get("cluster").scheduler
+    if kind != "local":
+        rig = request.getfixturevalue(request.param.replace("slurmrest", "slurm"))
+        if kind == "slurm":
+            described["environment"] = {"SLURM_CONF": rig["SLURM_CONF"]}
+        elif kind == "slurmrest":
+            described |= {"url": rig["url"], "user_token": rig["user_token"]}
+            described["api_version"] = "v0.0.38"
+        else:
+            described |= {"environment": rig, "accounting_lag_s": 3.0}
+    return site_with(**{kind: described}).get(kind).scheduler
 
 
 def site_with(**clusters: Any) -> Clusters:
@@ -68,10 +78,6 @@ def site_with(**clusters: Any) -> Clusters:
         "all": {"plugin": "clusters", **clusters},
     }
     return Clusters(Configuration.from_string(json.dumps(text)).activate())
-
-
-def kind_of(scheduler: Scheduler) -> str:
-    return scheduler.template.partition(".")[0]
 
 
 @pytest.fixture
@@ -191,7 +197,7 @@ def test_a_job_cancelled_before_it_starts_never_starts(
     scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "1")
-    everything = EVERYTHING[kind_of(scheduler)]
+    everything = EVERYTHING[scheduler.name]
     first = submit(scheduler, request_in(tmp_path, resources=everything), "sleep 60")
     wait_until(lambda: ask(scheduler.states())[first].state is State.RUNNING)
     job_id = submit(scheduler, request_in(tmp_path), "touch started")
@@ -259,7 +265,6 @@ def test_an_empty_or_failed_reply_is_never_an_answer(scheduler: Scheduler, reply
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
-        (Reply(status=0, output="17\n"), Accepted),
         (Reply(status=None, error="timeout"), Unknown),
         (Reply(status=0, output=""), Unknown),
         (Reply(status=-9), Unknown),
@@ -270,12 +275,12 @@ def test_a_submission_has_three_outcomes(
 ) -> None:
     question = scheduler.submit(request_in(tmp_path), tmp_path)
     assert isinstance(question.read(reply), kind)
-    refused = question.read(Reply(status=REFUSAL[kind_of(scheduler)], error="no"))
-    assert isinstance(refused, Rejected)
+    assert question.read(TAKEN[scheduler.name]) == Accepted("17")
+    assert isinstance(question.read(REFUSED[scheduler.name]), Rejected)
 
 
 def test_the_installed_batch_systems_are_found_by_name() -> None:
-    assert {"local", "sge", "slurm"} <= set(plugins.names(plugins.SCHEDULERS))
+    assert {"local", "sge", "slurm", "slurmrest"} <= set(plugins.names(plugins.SCHEDULERS))
 
 
 def test_an_empty_reply_of_the_local_batch_system_is_no_answer(local: Scheduler) -> None:

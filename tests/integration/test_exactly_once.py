@@ -28,21 +28,25 @@ pytestmark = pytest.mark.slow
 Wait = Callable[..., Any]
 
 
-@pytest.fixture(params=["slurm", "sge"])
+@pytest.fixture(params=["slurm", "slurmrest", "sge"])
 def batch(request: pytest.FixtureRequest) -> Iterator[Batch]:
-    rig = request.getfixturevalue(request.param)
-    if request.param == "slurm":
-        made = Batch("slurm", {"SLURM_CONF": rig["SLURM_CONF"]}, settle_s=1, timeout_s=12)
+    kind = request.param
+    rig = request.getfixturevalue(kind.removesuffix("rest"))
+    if kind == "slurm":
+        made = Batch(kind, {"SLURM_CONF": rig["SLURM_CONF"]}, settle_s=1, timeout_s=12)
+    elif kind == "slurmrest":
+        reach = {"url": rig["url"], "user_token": rig["user_token"]}
+        made = Batch(kind, {}, settle_s=1, timeout_s=12, **reach)
     else:
-        made = Batch("sge", rig, settle_s=1, timeout_s=12)
+        made = Batch(kind, rig, settle_s=1, timeout_s=12)
     yield from emptied(made)
 
 
 @pytest.fixture
 def controller(request: pytest.FixtureRequest, batch: Batch) -> int:
     """The process that decides."""
-    rig = request.getfixturevalue(batch.kind)
-    if batch.kind == "slurm":
+    rig = request.getfixturevalue(batch.kind.removesuffix("rest"))
+    if batch.kind != "sge":
         file = Path(rig["SLURM_CONF"]).parent / "run" / "slurmctld.pid"
     else:
         file = Path(rig["SGE_ROOT"]).parent / "run" / "qmaster.pid"
@@ -71,6 +75,7 @@ print(submit_once(Ledger.in_file(place / "ledger"), scheduler, request, place / 
 
 MOMENTS_MS = {
     "slurm": (0, 2, 4, 6, 8, 10, 12, 15, 20, 30),
+    "slurmrest": (0, 10, 20, 40, 60, 80, 100, 120, 150, 200),
     "sge": (0, 5, 20, 40, 60, 80, 100, 120, 140, 160, 200, 300),  # its helper loads Python first
 }
 
@@ -139,17 +144,20 @@ def test_a_cluster_that_is_not_there_takes_nothing_and_says_so(
 ) -> None:
     """Nobody listens: the answer is that nothing is known, and no job is there later."""
     environment = dict(batch.scheduler.options.environment)
-    if batch.kind == "slurm":
+    more = {}
+    if batch.kind == "slurmrest":
+        more["url"] = "http://127.0.0.1:1"
+    elif batch.kind == "slurm":
         text = Path(environment["SLURM_CONF"]).read_text()
         file = tmp_path / "slurm.conf"
         file.write_text(text.replace("SlurmctldPort=", "SlurmctldPort=1 #"))
         environment["SLURM_CONF"] = str(file)
     else:
         environment["SGE_QMASTER_PORT"] = "1"
-    away = Batch(batch.kind, environment, settle_s=0)
+    away = Batch(batch.kind, environment, settle_s=0, **more)
     request = request_in(tmp_path / "w")
-    answer = ask(away.scheduler.submit(request, away.script_of(request)))
-    assert isinstance(answer, Unknown), answer
+    question = away.scheduler.submit(request, away.script_of(request))
+    assert isinstance(ask(question), Unknown)
     for question in (away.scheduler.states(), away.scheduler.find("x"), away.scheduler.limits()):
         with pytest.raises(UnreachableError, match="could not be asked"):
             ask(question)

@@ -127,7 +127,7 @@ def test_a_backslash_in_an_output_file_is_refused(batch: Batch, tmp_path: Path) 
         (Resources(memory_mib=10**7), "Requested node configuration is not available"),
         (Resources(cpus_per_task=9), "Requested node configuration is not available"),
         (Resources(constraints="nope"), "Invalid feature specification"),
-        (Resources(gpus=1), "Invalid generic resource (gres) specification"),
+        (Resources(gpus=9), "Requested node configuration is not available"),
     ],
 )
 def test_what_slurm_refuses_is_refused_with_its_words(
@@ -217,3 +217,33 @@ def test_what_the_controller_forgot_is_in_the_accounting(
     assert [ended[each].exit_code for each in job_ids] == [0, None], "200 is recorded as 72"
     assert batch.jobs_named(bad) == [job_ids[1]]
     assert batch.jobs_named(request_in(tmp_path / "other")) == []
+
+
+def test_a_job_does_not_wait_for_a_login_shell(
+    batch: Batch, tmp_path: Path, wait_until: Wait
+) -> None:
+    """Start-up files of the user's shell cannot hold a job up, and it sees what it is told."""
+    request = request_in(tmp_path / "w", commands="env")
+    job_id = batch.submit(request)
+    wait_until(lambda: ask(batch.scheduler.accounting([job_id])).get(job_id))
+    told = dict(
+        line.split("=", 1)
+        for line in (tmp_path / "w" / "out").read_text().splitlines()
+        if "=" in line
+    )
+    foreign = set(told) - {"HOME", "USER", "LOGNAME", "PATH", "PWD", "SHLVL", "_", "TMPDIR"}
+    assert {name for name in foreign if not name.startswith("SLURM")} <= {
+        "ENVIRONMENT",
+        "HOSTNAME",
+        "OLDPWD",
+    }
+    assert told["PATH"].endswith("/bin:/usr/local/bin:/usr/bin:/bin")
+
+
+def test_gpus_are_given(batch: Batch, tmp_path: Path, wait_until: Wait) -> None:
+    request = request_in(
+        tmp_path / "w", commands="echo $SLURM_JOB_GPUS", resources=Resources(gpus_per_node=2)
+    )
+    job_id = batch.submit(request)
+    wait_until(lambda: ask(batch.scheduler.accounting([job_id])).get(job_id))
+    assert (tmp_path / "w" / "out").read_text() == "0,1\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from zwrap_schedulers.slurm import STATES, Slurm, SlurmOptions
@@ -126,10 +127,13 @@ def test_a_client_is_not_swayed_by_the_job_around_it(
     monkeypatch.setenv("SBATCH_PARTITION", "theirs")
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
-    unset = slurm.submit(request(), Path("/s")).call.unset
-    assert {"SBATCH_PARTITION", "SLURM_JOB_ID"} <= set(unset)
-    assert "SLURM_CONF" not in unset
-    assert "--output=/w/50%%/out" in slurm.submit(request(), Path("/s")).call.argv
+    asked: Any = slurm.states().call
+    assert {"SBATCH_PARTITION", "SLURM_JOB_ID"} <= set(asked.unset)
+    assert "SLURM_CONF" not in asked.unset
+    submitted: Any = slurm.submit(request(), Path("/s")).call
+    assert submitted.only
+    assert set(submitted.environment) == {"SLURM_CONF", "PATH", "HOME", "USER", "LOGNAME"}
+    assert "--output=/w/50%%/out" in submitted.argv
 
 
 def test_resources_are_directives() -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from typing import TypeVar
 
-from zwrap.scheduler import Call, Command, DrmaaSubmission, Question, Reply
+from zwrap.scheduler import Call, Command, DrmaaSubmission, HttpRequest, Question, Reply
 from zwrap.submission import drmaa
 
 T = TypeVar("T")
@@ -26,12 +26,17 @@ def make(call: Call) -> Reply:
     """Make one call."""
     if isinstance(call, DrmaaSubmission):
         return drmaa.submit(call)
+    if isinstance(call, HttpRequest):
+        from zwrap.submission import http  # slow to load, and seldom needed
+
+        return http.send(call)
     return run(call)
 
 
 def run(command: Command) -> Reply:
     """Run a program with a hard time limit; past it the whole process group is killed."""
-    kept = {name: text for name, text in os.environ.items() if name not in command.unset}
+    ours = {} if command.only else os.environ
+    kept = {name: text for name, text in ours.items() if name not in command.unset}
     environment = {**kept, **command.environment}
     try:
         process = subprocess.Popen(
@@ -45,7 +50,8 @@ def run(command: Command) -> Reply:
             start_new_session=True,
         )
     except OSError as error:
-        return Reply(status=None, error=f"{command.argv[0]} cannot be run: {error.strerror}")
+        reason = f"{command.argv[0]} cannot be run: {error.strerror}"
+        return Reply(status=None, error=reason, unsent=True)
     try:
         output, complaint = process.communicate(timeout=command.timeout_s)
     except subprocess.TimeoutExpired:

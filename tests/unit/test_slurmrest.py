@@ -1,0 +1,211 @@
+"""slurmrestd: answers of several versions, and the way from a job script to the fields of one."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zwrap_schedulers.slurmdirectives import fields
+from zwrap_schedulers.slurmrest import SlurmRest, SlurmRestOptions
+from zwrap_schedulers.slurmrestreplies import read_jobs, read_records, read_submission
+
+from zwrap.errors import RequestError, UnreachableError
+from zwrap.job import JobRequest, State
+from zwrap.scheduler import Accepted, Busy, HttpRequest, Question, Rejected, Reply, Unknown
+from zwrap.submission import http as runner
+
+SCRIPT = """\
+#!/bin/bash
+#SBATCH --partition=main
+#SBATCH --nodes=2
+#SBATCH --mem=2G
+#SBATCH --time=1-02:03:30
+#SBATCH --gpus=1
+#SBATCH --exclusive
+#SBATCH --nice=10
+"""
+
+
+def answered(body: Any, status: int = 200) -> Reply:
+    return Reply(status=status, output=json.dumps(body))
+
+
+def test_directives_become_fields_of_each_version() -> None:
+    common = {"partition": "main", "memory_per_node": 2048, "time_limit": 1564, "nice": 10}
+    assert fields(SCRIPT, 38) == {
+        **common, "nodes": [2, 2], "gpus": "1", "exclusive": "exclusive",
+    }  # fmt: skip
+    assert fields(SCRIPT, 42) == {
+        **common, "nodes": "2", "tres_per_job": "gres/gpu:1", "shared": ["none"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "minutes"),
+    [("5", 5), ("5:30", 6), ("1:00:00", 60), ("1-0", 1440), ("1-2:3", 1563), ("0:0:1", 1)],
+)
+def test_time_limits(given: str, minutes: int) -> None:
+    assert fields(f"#SBATCH --time={given}\n", 38) == {"time_limit": minutes}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--hold", "cannot be given to slurmrestd. One option is expected, as --name=value"),
+        ("-p main", "'#SBATCH -p main' of the job script cannot be given"),
+        ("--mem=lots", "The value in line '#SBATCH --mem=lots' of the job script is not"),
+        ("--time=soon", "is not understood"),
+    ],
+)
+def test_a_directive_that_has_no_field_is_refused(line: str, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        fields(f"#SBATCH {line}\n", 38)
+
+
+OLD = {
+    "job_id": 8, "array_job_id": 0, "array_task_id": None, "job_state": "FAILED",
+    "state_reason": "NonZeroExitCode", "exit_code": 1792, "name": "ex", "user_name": "me",
+    "nodes": "n1",
+}  # fmt: skip
+NEW = {
+    "job_id": 9, "array_job_id": {"set": True, "infinite": False, "number": 7},
+    "array_task_id": {"set": True, "infinite": False, "number": 2},
+    "job_state": ["FAILED"], "state_reason": "NonZeroExitCode", "name": "ex", "user_name": "me",
+    "exit_code": {
+        "status": ["ERROR"], "return_code": {"set": True, "infinite": False, "number": 7},
+        "signal": {"id": {"set": False, "infinite": False, "number": 0}, "name": ""},
+    },
+    "nodes": "n1",
+}  # fmt: skip
+KILLED = {
+    **NEW, "array_job_id": {"set": False, "number": 0}, "array_task_id": {"set": False},
+    "exit_code": {
+        "status": ["SIGNALED"], "return_code": {"set": False, "number": 0},
+        "signal": {"id": {"set": True, "number": 9}, "name": "KILL"},
+    },
+}  # fmt: skip
+
+
+def test_answers_of_all_versions_are_read() -> None:
+    found = read_jobs(answered({"errors": [], "jobs": [OLD, NEW, KILLED]}), "me")
+    facts = {key: (each.state, each.exit_code, each.signal) for key, each in found.items()}
+    assert facts == {
+        "8": (State.FAILED, 7, None),
+        "7_2": (State.FAILED, 7, None),
+        "9": (State.FAILED, None, 9),
+    }
+    assert read_jobs(answered({"jobs": [OLD]}), "somebody else") == {}
+
+
+def test_a_flag_beside_the_state_means_that_it_is_not_over() -> None:
+    job = {**NEW, "job_state": ["COMPLETED", "COMPLETING"]}
+    [status] = read_jobs(answered({"jobs": [job]}), "me").values()
+    assert status.state is State.RUNNING
+    with pytest.raises(UnreachableError, match=r"job 7_2 is \['NEWER'\], which is not known here"):
+        read_jobs(answered({"jobs": [{**NEW, "job_state": ["NEWER"]}]}), "me")
+
+
+def test_the_accounting_is_believed_about_states_only() -> None:
+    job = {"job_id": 5, "name": "ex", "state": {"current": "FAILED", "reason": "None"},
+           "exit_code": {"status": "SUCCESS", "return_code": 0}, "nodes": "n1"}  # fmt: skip
+    [status] = read_records(answered({"jobs": [job]})).values()
+    assert (status.state, status.exit_code) == (State.FAILED, None)
+    assert read_records(Reply(status=404, output="Unable to find requested URL")) == {}
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (answered({"job_id": 7, "errors": [{"error_code": 2042, "error": "held"}]}), Accepted),
+        (answered({"job_id": {"set": True, "number": 7}}), Accepted),
+        (answered({"errors": [{"error": "Invalid partition name specified"}]}, 500), Rejected),
+        (answered({"errors": [{"error": "Failure during parsing"}]}, 400), Rejected),
+        (Reply(status=400, output="Unable to parse query."), Rejected),
+        (
+            answered({"errors": [{"error": "Socket timed out on send/recv operation"}]}, 500),
+            Unknown,
+        ),
+        (
+            answered({"errors": [{"error": "Zero Bytes were transmitted or received"}]}, 500),
+            Unknown,
+        ),
+        (answered({"errors": [{"error": "Unspecified error"}]}, 500), Unknown),
+        (answered({"errors": [{"error": "Job violates accounting/QOS policy"}]}, 500), Busy),
+        (Reply(status=401, output="Authentication failure"), Unknown),
+        (Reply(status=502, output="<html>"), Unknown),
+        (answered({"errors": []}), Unknown),
+    ],
+)
+def test_what_an_answer_to_a_submission_means(reply: Reply, kind: type) -> None:
+    assert isinstance(read_submission(reply), kind)
+
+
+def system(**options: Any) -> SlurmRest:
+    return SlurmRest("c", SlurmRestOptions(url="http://host:6820", user="me", **options))
+
+
+def test_the_newest_version_that_both_know_is_used() -> None:
+    paths = {f"/slurm/v0.0.{version}/jobs": {} for version in (36, 38, 40, 99)}
+    question = system().states()
+    assert isinstance(question.call, HttpRequest)
+    assert question.call.url == "http://host:6820/openapi/v3"
+    then = question.read(answered({"paths": paths}))
+    assert isinstance(then, Question)
+    assert isinstance(then.call, HttpRequest)
+    assert then.call.url == "http://host:6820/slurm/v0.0.40/jobs"
+    with pytest.raises(UnreachableError, match=r"serves \[99\] of v0.0.N, of which none is known"):
+        system().states().read(answered({"paths": {"/slurm/v0.0.99/jobs": {}}}))
+
+
+def test_a_version_that_is_none_is_said_to_be_that(tmp_path: Path) -> None:
+    request = JobRequest(
+        cluster="c", job_name="j", token="t-1", working_directory=tmp_path, job_directory=tmp_path,
+        commands="true", standard_output=tmp_path / "o", standard_error=tmp_path / "e",
+    )  # fmt: skip
+    with pytest.raises(RequestError, match=r"'api_version' is '0.0.38'; a version such as v0"):
+        system(api_version="0.0.38").submit(request, tmp_path / "script")
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Says what it was asked."""
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        said = f"{self.path} {self.headers['X-SLURM-USER-NAME']} {self.rfile.read(length).decode()}"
+        self.send_response(500)
+        self.end_headers()
+        self.wfile.write(said.encode())
+
+    def address_string(self) -> str:
+        return "socket"
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "socket"
+    with socketserver.UnixStreamServer(str(path), Echo) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield path
+        listening.shutdown()
+
+
+def test_a_socket_is_as_good_as_a_port(server: Path) -> None:
+    request = HttpRequest(
+        url=f"unix:{server}:/job", method="POST", headers={"X-SLURM-USER-NAME": "me"}, body="{}"
+    )
+    assert runner.send(request) == Reply(status=500, output="/job me {}")
+
+
+def test_a_request_that_reached_nobody_was_not_sent() -> None:
+    reply = runner.send(HttpRequest(url="http://127.0.0.1:1/x"))
+    assert (reply.status, reply.unsent) == (None, True)
+    assert "Errno" in reply.error
