@@ -17,6 +17,7 @@ from zwrap.errors import RequestError, UnknownNameError
 from zwrap.job import Count, JobRequest, Resources, seconds
 from zwrap.jobdirectory import job_directory
 from zwrap.message import encode
+from zwrap.oldrequest import cluster_block
 from zwrap.shelltext import replace_quoted
 
 
@@ -70,7 +71,7 @@ def prepare(
     parameters = envelope.step.get("parameters")
     if not isinstance(parameters, dict):
         raise RequestError(f"{where}: an object with 'cluster' and 'workingdir' is expected.")
-    block = parameters.get("cluster")
+    block = cluster_block(parameters, where)
     scheduler = block.get("scheduler") if isinstance(block, dict) else None
     cluster_name = str(scheduler or default_cluster)
     cluster = _cluster(block, defaults(cluster_name), f"{where}, key 'cluster'")

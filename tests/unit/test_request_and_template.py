@@ -201,3 +201,56 @@ def test_a_faulty_site_template_is_named(tmp_path: Path, text: str, complaint: s
 def test_an_unknown_template_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean 'local\.sh\.j2'"):
         Templates().render("locl.sh.j2", request())
+
+
+def old(**parameters: Any) -> dict[str, Any]:
+    """A step as it was written for Grid Engine."""
+    return {"cluster": None, "cluster_commands": "run", **parameters}
+
+
+def prepared_old(parameters: dict[str, Any]) -> JobRequest:
+    node = {"queue": "x", "parameters": {"workingdir": "/w", **parameters}}
+    return prepare(Envelope(Recipe({"start": [[1, []]], "1": node}), 1), "tok-1", "local").request
+
+
+def test_steps_of_old_are_understood() -> None:
+    options = (
+        "-N name -pe smp 4 -l h_rt=1:00:00,h_vmem=4G -l exclusive,gpu=2,redhat_release=rhel7 "
+        "-q medium.q -P mx -notify -S /bin/bash -l infiniband"
+    )
+    request = prepared_old(old(cluster="hamilton", cluster_submission_parameters=options))
+    resources = request.resources
+    assert (request.cluster, request.job_name, request.commands) == ("hamilton", "name", "run")
+    assert (resources.cpus_per_task, resources.memory_per_cpu_mib) == (4, 4096)
+    assert (resources.walltime_s, resources.exclusive, resources.gpus) == (3600, True, 2)
+    assert (resources.partition, resources.account) == ("medium.q", "mx")
+    assert resources.constraints == "redhat_release=rhel7,infiniband=true"
+    request = prepared_old(old(cluster_project="i03", cluster_queue="high.q"))
+    assert (request.cluster, request.resources.account) == ("local", "i03")
+    assert request.resources.partition == "high.q"
+    mpi = prepared_old(old(cluster_submission_parameters="-pe openmpi 40"))
+    assert mpi.resources.tasks == 40
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("-t 1-10", "option '-t' cannot be honoured; known are -N, -P, -S, -cwd, -l"),
+        ("-o /tmp/x", "-o cannot be honoured; 'standard_output' says it"),
+        ("-pe smp", "-pe lacks a value"),
+        ("-pe smp 4-8", "'-pe smp 4-8' is not understood"),
+        ("-l h_vmem=lots", "'-l h_vmem=lots' is not understood"),
+        ("-S /bin/tcsh", "'-S /bin/tcsh' is not understood"),
+        ("-N 'x", "which a shell would not take: No closing quotation"),
+        (["-N", "x"], "a text with options of qsub is expected"),
+    ],
+)
+def test_an_old_option_that_has_no_meaning_is_refused(options: Any, words: str) -> None:
+    with pytest.raises(RequestError, match=words) as caught:
+        prepared_old(old(cluster_submission_parameters=options))
+    assert "node 1, parameters, key 'cluster_submission_parameters'" in str(caught.value)
+
+
+def test_old_and_new_keys_do_not_mix() -> None:
+    with pytest.raises(RequestError, match="'cluster_queue' belongs to the old form"):
+        prepared_old({"cluster": {"commands": "run"}, "cluster_queue": "q"})
