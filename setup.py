@@ -43,6 +43,7 @@ setup(
         "rich>=13",
     ],
     extras_require={
+        "postgresql": ["psycopg[binary]>=3.1"],
         # The program behind the demo and the integration tests.
         "demo": ["gemmi-program>=0.7"],
     },

@@ -77,6 +77,12 @@ def sge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     yield from _rig("sge", tmp_path_factory.mktemp("sge"))
 
 
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """How to reach a real PostgreSQL, which lives as long as the tests."""
+    yield from _rig("postgresql", tmp_path_factory.mktemp("postgresql"))
+
+
 def _rig(name: str, directory: Path) -> Iterator[dict[str, Any]]:
     rig = [sys.executable, str(TESTS.parent / "scripts" / "rig"), name]
     place = ["--directory", str(directory)]

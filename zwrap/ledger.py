@@ -1,7 +1,7 @@
 """The ledger: one row per attempt, written before a job is submitted and read before any retry.
 
-SQLite on a local disk (write-ahead log), or any server that SQLAlchemy speaks to. Jobs never
-open it.
+SQLite on a local disk (write-ahead log), or PostgreSQL where several submit hosts share it. Jobs
+never open it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, TemporaryError
+from zwrap.state import state_directory
 
 INTENDED, SUBMITTED, REJECTED = "intended", "submitted", "rejected"
 
@@ -68,12 +70,36 @@ class Ledger:
         options: dict[str, Any] = {}
         if url.startswith("sqlite"):
             options["connect_args"] = {"timeout": 30}
-        self._url = url
-        self._engine = sa.create_engine(url, **options)
+        else:
+            options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+            url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        try:
+            self._engine = sa.create_engine(url, **options)
+        except ImportError:
+            raise ConfigurationError(
+                "A ledger on PostgreSQL needs the package psycopg: pip install 'zwrap[postgresql]'."
+            ) from None
+        except sa.exc.ArgumentError as error:
+            raise ConfigurationError(f"The URL of the ledger is none: {error}.") from None
+        self._url = self._engine.url.render_as_string(hide_password=True)
         if url.startswith("sqlite"):
             sa.event.listen(self._engine, "connect", _sqlite_settings)
-        with self._transaction() as connection:
-            _metadata.create_all(connection)
+        self._create_table()
+
+    def _create_table(self) -> None:
+        """Make the table unless it is there; several hosts may do so at the same moment."""
+        made: list[sa.ExecutableDDLElement] = []
+        made.append(sa.schema.CreateTable(_attempts, if_not_exists=True))
+        made += [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()]
+        try:
+            with self._transaction() as connection:
+                for statement in made:
+                    connection.execute(statement)
+        except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+            # PostgreSQL looks before it makes, and another came in between; now it is there.
+            with self._transaction() as connection:
+                for statement in made:
+                    connection.execute(statement)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -102,9 +128,23 @@ class Ledger:
             )
         return cls(f"sqlite:///{path}")
 
+    @classmethod
+    def of(cls, configuration: Configuration) -> Ledger:
+        """The ledger of a site: what plugin `ledger` says, else the file of this host."""
+        given = configuration.ledger
+        return cls(given["url"]) if given else cls.in_file(default_file())
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the one clock that all who share the ledger have."""
+        if self._engine.dialect.name == "sqlite":
+            return time.time()
+        with self._transaction() as connection:
+            told = connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp())))
+            return float(told.scalar_one())
+
     def intend(self, attempt: Attempt) -> tuple[Attempt, bool]:
         """Write the intent; the row as it stands, and whether it is new."""
-        now = time.time()
+        now = self.now()
         row = msgspec.structs.asdict(
             msgspec.structs.replace(attempt, state=INTENDED, created=now, tried=now)
         )
@@ -120,9 +160,10 @@ class Ledger:
 
     def try_again(self, attempt: Attempt) -> bool:
         """Reserve the next submission of an unfinished attempt; False if another did."""
+        now = self.now()
         mine = _attempts.c.token == attempt.token, _attempts.c.tried == attempt.tried
         with self._transaction() as connection:
-            change = _attempts.update().where(*mine).values(tried=time.time(), state=INTENDED)
+            change = _attempts.update().where(*mine).values(tried=now, state=INTENDED)
             return connection.execute(change).rowcount == 1
 
     def record(self, token: str, state: str, **values: Any) -> None:
@@ -147,6 +188,15 @@ class Ledger:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _indexes() -> list[sa.Index]:
+    return sorted(_attempts.indexes, key=lambda index: str(index.name))
+
+
+def default_file() -> Path:
+    """The ledger of this host, where the site names no other."""
+    return state_directory() / "ledger.sqlite"
 
 
 def _sqlite_settings(connection: Any, _: object) -> None:

@@ -2,12 +2,14 @@
 
 from .activemq import ActiveMQ
 from .base import Rig, RigError
+from .postgresql import PostgreSQL
 from .rabbitmq import RabbitMQ
 from .sge import GridEngine
 from .slurm import Slurm, SlurmAccounting
 
 RIGS: dict[str, type[Rig]] = {
     "activemq": ActiveMQ,
+    "postgresql": PostgreSQL,
     "rabbitmq": RabbitMQ,
     "sge": GridEngine,
     "slurm": Slurm,

@@ -106,6 +106,23 @@ def test_a_job_is_cancelled(on: Site, wait_until: Wait) -> None:
     assert asked in jobs(on)[0]["cause"]
 
 
+@pytest.mark.slow
+def test_the_ledger_may_be_a_server(
+    site: Site, postgresql: dict[str, Any], wait_until: Wait
+) -> None:
+    site.sections["ledger"] = {"plugin": "ledger", "url": postgresql["url"]}
+    site.write_config()
+    submit(site, "good", "true")
+    wait_until(lambda: [job["state"] for job in jobs(site)] == ["success"])
+    assert not (site.directory / "state" / "ledger.sqlite").exists()
+    site.sections["ledger"]["url"] = postgresql["url"].replace("127.0.0.1:", "127.0.0.1:1")
+    site.write_config()
+    done = run(site, "jobs")
+    assert done.returncode in (100, 111)
+    assert "ledger" in done.stderr
+    assert "rig@" not in done.stderr
+
+
 def test_without_jobs_it_says_so(site: Site) -> None:
     assert run(site, "jobs").stdout == "No jobs.\n"
     assert jobs(site) == []

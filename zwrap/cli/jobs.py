@@ -1,6 +1,6 @@
 """`zwrap jobs` and `zwrap cancel`: what became of each submission, and an end to it by hand.
 
-What is known comes from the ledger of this host's Submitter, from the batch systems (one question
+What is known comes from the ledger, from the batch systems (one question
 for each cluster, whatever the number of jobs) and from the verdicts in the job directories.
 """
 
@@ -23,9 +23,8 @@ from zwrap.configuration import Configuration
 from zwrap.errors import MessageError, UnknownNameError, ZwrapError
 from zwrap.job import JobStatus
 from zwrap.jobdirectory import Verdict
-from zwrap.ledger import SUBMITTED, Attempt, Ledger
+from zwrap.ledger import SUBMITTED, Attempt, Ledger, default_file
 from zwrap.message import encode
-from zwrap.state import state_directory
 from zwrap.submission.calls import ask
 
 GONE, UNKNOWN = "gone", "not known"
@@ -48,11 +47,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Carry the command out."""
-    file = state_directory() / "ledger.sqlite"
-    attempts: list[Attempt] = []
-    if file.exists():
-        with contextlib.closing(Ledger.in_file(file)) as ledger:
-            attempts = ledger.all()
+    attempts = _attempts(configuration)
     if options.command == "cancel":
         return _cancel(Clusters(configuration), attempts, options.JOB)
     clusters = _Answers(Clusters(configuration))
@@ -65,6 +60,14 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     ]
     _show(chosen[-options.number :], options.json)
     return 0
+
+
+def _attempts(configuration: Configuration) -> list[Attempt]:
+    """All attempts of the site; looking makes no ledger."""
+    if not configuration.ledger and not default_file().exists():
+        return []
+    with contextlib.closing(Ledger.of(configuration)) as ledger:
+        return ledger.all()
 
 
 class Job(msgspec.Struct):

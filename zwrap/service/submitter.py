@@ -20,7 +20,6 @@ from zwrap.ledger import Attempt, Ledger
 from zwrap.message import token_of
 from zwrap.request import PreparedJob, prepare
 from zwrap.service import Service
-from zwrap.state import state_directory
 from zwrap.submission import submit_once
 from zwrap.template import Templates
 from zwrap.transport import Delivery, Transport
@@ -36,7 +35,7 @@ class Submitter(Service):
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
         self._renderer = Renderer(configuration)
-        self._ledger = Ledger.in_file(state_directory() / "ledger.sqlite")
+        self._ledger = Ledger.of(configuration)
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Submit the job of one recipe step, unless it is there, and tell `job_submitted`."""

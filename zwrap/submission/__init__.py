@@ -7,7 +7,6 @@ batch system can no longer act on the earlier call, and only then submitted agai
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from zwrap.errors import ClusterFullError, RejectedError, UnknownOutcomeError
@@ -63,7 +62,7 @@ def submit_once(
 
 def _look_up(ledger: Ledger, scheduler: Scheduler, row: Attempt) -> str | None:
     """Job id of an attempt that may have been submitted, once that can be told."""
-    left_s = row.tried + scheduler.settle_s - time.time()
+    left_s = row.tried + scheduler.settle_s - ledger.now()
     if left_s > 0:
         raise UnknownOutcomeError(
             f"An earlier submission of {row.token} may still be under way.",

@@ -1,0 +1,117 @@
+"""The ledger, on a file and on a real PostgreSQL that several submit hosts share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from msgspec.structs import replace
+
+from zwrap.configuration import Configuration
+from zwrap.errors import ConfigurationError, TemporaryError
+from zwrap.ledger import INTENDED, SUBMITTED, Attempt, Ledger
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/ledger"
+        return
+    url = request.getfixturevalue("postgresql")["url"]
+    yield url
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("drop table if exists attempts"))
+    engine.dispose()
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    opened = Ledger(url)
+    yield opened
+    opened.close()
+
+
+def attempt(token: str = "t-1") -> Attempt:
+    return Attempt(
+        token=token, recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d"
+    )
+
+
+def test_what_was_written_is_read(ledger: Ledger) -> None:
+    row, is_new = ledger.intend(attempt())
+    assert is_new
+    assert (row.state, row.created) == (INTENDED, row.tried)
+    assert abs(row.created - time.time()) < 60
+    ledger.record("t-1", SUBMITTED, job_id="17")
+    assert ledger.get("t-1") == replace(row, state=SUBMITTED, job_id="17")
+    assert ledger.intend(attempt()) == (ledger.get("t-1"), False)
+    ledger.intend(attempt("t-2"))
+    assert [each.token for each in ledger.all()] == ["t-1", "t-2"]
+    assert ledger.get("t-3") is None
+
+
+def together(url: str, count: int, act: Any) -> list[Any]:
+    """What `act` says to each of several hosts at the same moment."""
+    start, told = threading.Barrier(count), []
+
+    def host() -> None:
+        start.wait()
+        ledger = Ledger(url)
+        told.append(act(ledger))
+        ledger.close()
+
+    threads = [threading.Thread(target=host) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(told) == count
+    return told
+
+
+def test_one_of_several_hosts_writes_the_intent(url: str) -> None:
+    """None of them has seen the table before."""
+    news = together(url, 6, lambda ledger: ledger.intend(attempt())[1])
+    assert Counter(news) == {True: 1, False: 5}
+
+
+def test_one_of_several_hosts_tries_again(url: str, ledger: Ledger) -> None:
+    row, _ = ledger.intend(attempt())
+    tries = together(url, 6, lambda each: each.try_again(row))
+    assert Counter(tries) == {True: 1, False: 5}
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_costs_no_message_and_tells_no_password(
+    postgresql: dict[str, Any],
+) -> None:
+    away = postgresql["url"].replace(f":{postgresql['port']}/", ":1/")
+    with pytest.raises(TemporaryError, match=r"The ledger postgresql.*cannot be used") as caught:
+        Ledger(away)
+    assert ":rig@" not in str(caught.value)
+    with pytest.raises(TemporaryError, match=r"cannot be used: .*password authentication"):
+        Ledger(postgresql["url"].replace(":rig@", ":wrong@"))
+
+
+def test_the_site_says_where_the_ledger_is(tmp_path: Path) -> None:
+    text = "version: 1\nenvironments: {default: [l]}\nl: {plugin: ledger, url: 'mysql://h/d'}\n"
+    with pytest.raises(ConfigurationError, match=r"key 'l.url': a URL such as postgresql\+psycopg"):
+        Configuration.from_string(text).activate()
+    with pytest.raises(ConfigurationError, match="URL of the ledger is none"):
+        Ledger("postgresql+psycopg//h/d")
+
+
+@pytest.mark.slow
+def test_a_ledger_without_scheme_means_psycopg(postgresql: dict[str, Any]) -> None:
+    url = postgresql["url"].replace("+psycopg", "")
+    text = f"version: 1\nenvironments: {{default: [l]}}\nl: {{plugin: ledger, url: '{url}'}}\n"
+    ledger = Ledger.of(Configuration.from_string(text).activate())
+    assert ledger.all() == []
+    ledger.close()
