@@ -14,7 +14,7 @@ import msgspec
 
 from zwrap import plugins
 from zwrap.configuration import Configuration
-from zwrap.configuration.clusters import ClusterSettings
+from zwrap.configuration.clusters import OWN, ClusterSettings
 from zwrap.errors import ConfigurationError, UnknownNameError
 from zwrap.scheduler import Scheduler
 
@@ -25,9 +25,11 @@ class Cluster(msgspec.Struct, frozen=True):
     """One batch system of the site."""
 
     name: str
+    kind: str
     scheduler: Scheduler
     template: str
     defaults: Mapping[str, Any]
+    max_jobs: int | None = None
 
 
 class Clusters:
@@ -64,9 +66,9 @@ class Clusters:
             raise UnknownNameError("scheduler", name, self.names())
         scheduler: Scheduler = found(name, _options(found.options_type, described))
         if described is None:
-            return Cluster(name, scheduler, scheduler.template, {})
+            return Cluster(name, kind, scheduler, scheduler.template, {})
         template = described.template or scheduler.template
-        return Cluster(name, scheduler, template, described.defaults)
+        return Cluster(name, kind, scheduler, template, described.defaults, described.max_jobs)
 
 
 def _of_zocalo(configuration: Configuration) -> dict[str, ClusterSettings]:
@@ -91,7 +93,7 @@ def _options(kind: type[Any], described: ClusterSettings | None) -> Any:
     try:
         return msgspec.convert(described.options, kind)
     except msgspec.ValidationError as error:
-        fields = (*kind.__struct_fields__, "kind", "template", "defaults")
+        fields = (*kind.__struct_fields__, *OWN)
         known = ", ".join(sorted(fields))
         raise ConfigurationError(
             f"{described.place}: {error}. Keys of a cluster of kind {described.kind!r}: {known}."

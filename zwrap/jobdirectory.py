@@ -4,6 +4,7 @@
 
     <working directory>/.zwrap/<token>/
         envelope.json     the recipe step
+        submission.json   the message that was submitted, for `zwrap resubmit`
         script            what was submitted
         bin/              `zocalo.wrap` of the submitting site
         claim.json        the job that runs this attempt; another job finds it and ends
@@ -29,6 +30,7 @@ from zwrap.transport.spool.files import make_directory
 from zwrap.transport.spool.queue import SpoolQueue
 
 ENVELOPE = "envelope.json"
+SUBMISSION = "submission.json"
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -19,7 +19,8 @@ from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, TemporaryError
 from zwrap.state import state_directory
 
-INTENDED, SUBMITTED, REJECTED = "intended", "submitted", "rejected"
+INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
+"""States of an attempt. Of one that is rejected, or waits for others to end, there is no job."""
 
 NETWORK_FILESYSTEMS = {
     "nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "glusterfs", "afs",

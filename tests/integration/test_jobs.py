@@ -143,3 +143,76 @@ def test_a_job_of_a_cluster_that_cannot_be_asked_is_not_called_ended(
     [job] = [json.loads(line) for line in done.stdout.splitlines()]
     assert job["state"] == "not known"
     assert "Slurm could not be asked" in done.stderr
+
+
+def test_an_ended_job_is_submitted_again_with_other_resources(on: Site, wait_until: Wait) -> None:
+    count = on.directory / "count"
+    submit(on, "again", f"echo >>{count}; test $(wc -l <{count}) -gt 2")
+    wait_until(lambda: [job["state"] for job in jobs(on)] == ["failure"], seconds=60)
+    [first] = jobs(on)
+    for number in (2, 3):
+        done = run(on, "resubmit", first["job_id"], "-s", "cpus_per_task=2")
+        assert done.returncode == 0, done.stderr
+        assert f"is sent to cluster.submission as attempt {number}." in done.stdout
+        on.run("zocalo.service", "-s", "Submitter", "--once")
+        wait_until(
+            lambda expected=number: all(
+                job["state"] in ("success", "failure") for job in jobs(on)
+            ) and len(jobs(on)) == expected,
+            seconds=60,
+        )  # fmt: skip
+    attempts = jobs(on)
+    assert [job["state"] for job in attempts] == ["failure", "failure", "success"]
+    tokens = [job["token"].rpartition("-") for job in attempts]
+    assert [number for _, _, number in tokens] == ["1", "2", "3"]
+    assert len({family for family, _, _ in tokens}) == 1
+    script = (on.directory / "again" / ".zwrap" / attempts[2]["token"] / "script").read_text()
+    if "slurm" in on.config.read_text():
+        assert "#SBATCH --cpus-per-task=2\n" in script
+
+
+def test_a_job_that_lives_is_not_submitted_again(on: Site, wait_until: Wait) -> None:
+    started = on.directory / "started"
+    submit(on, "long", f"touch {started}; sleep 60")
+    wait_until(started.exists, seconds=60)
+    [job] = jobs(on)
+    done = run(on, "resubmit", job["job_id"])
+    assert done.returncode == 100
+    assert f"is running; end it first (zwrap cancel {job['job_id']})" in done.stderr
+    for setting, words in (("x", "KEY=VALUE is expected"), ("nope=1", "Unknown key 'nope'")):
+        run(on, "cancel", job["job_id"])
+        wait_until(lambda: jobs(on)[0]["state"] == "failure", seconds=60)
+        done = run(on, "resubmit", job["job_id"], "-s", setting)
+        assert done.returncode == 100
+        assert words in done.stderr
+    assert len(jobs(on)) == 1
+
+
+def test_clusters_say_how_they_are(on: Site, wait_until: Wait) -> None:
+    on.sections["clusters"]["gone"] = {"kind": "slurm", "environment": {"SLURM_CONF": "/dev/null"}}
+    on.write_config()
+    started = on.directory / "started"
+    submit(on, "long", f"touch {started}; sleep 60")
+    wait_until(started.exists, seconds=60)
+    done = run(on, "clusters", "--json")
+    assert done.returncode == 0, done.stderr
+    ours, gone = (json.loads(line) for line in done.stdout.splitlines())
+    assert (ours["cluster"], ours["default"], ours["state"]) == ("cluster", "yes", "up")
+    assert (ours["running"], ours["pending"]) == (1, 0)
+    assert gone["state"].startswith("away: Slurm could not be asked")
+    assert gone["running"] is None, "nothing is known of its jobs"
+    assert "away" in run(on, "clusters").stdout
+    assert "Unknown scheduler 'nope'" in run(on, "clusters", "nope").stderr
+
+
+def test_no_more_jobs_than_the_site_wants(site: Site, wait_until: Wait) -> None:
+    """The others wait as messages, and are submitted when there is room."""
+    on_cluster(site, kind="local", max_jobs=1)
+    release = site.directory / "release"
+    submit(site, "first", f"while ! test -e {release}; do sleep 0.1; done")
+    submit(site, "second", "true")
+    assert [job["state"] for job in jobs(site)][1] == "waiting"
+    assert "'max_jobs' is 1" in jobs(site)[1]["cause"]
+    release.touch()
+    site.service("Submitter")
+    wait_until(lambda: [job["state"] for job in jobs(site)] == ["success", "success"], seconds=90)

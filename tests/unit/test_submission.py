@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from zwrap.errors import (
+    ClusterFullError,
     ConfigurationError,
     RejectedError,
     TemporaryError,
@@ -19,10 +20,11 @@ from zwrap.errors import (
     UnreachableError,
 )
 from zwrap.job import JobRequest, JobStatus, State
-from zwrap.ledger import Attempt, Ledger
-from zwrap.scheduler import Accepted, Command, Question, Rejected, Submission, Unknown
+from zwrap.ledger import WAITING, Attempt, Ledger
+from zwrap.scheduler import Accepted, Busy, Command, Question, Rejected, Submission, Unknown
 from zwrap.submission import submit_once
 from zwrap.submission.calls import run
+from zwrap.submission.inflight import InFlight
 
 
 class Moody:
@@ -201,3 +203,44 @@ def test_a_command_gets_no_input_and_its_answer_is_returned() -> None:
     code = "import sys; print(repr(sys.stdin.read())); sys.exit(4)"
     reply = run(Command(argv=[sys.executable, "-c", code]))
     assert (reply.status, reply.output) == (4, "''\n")
+
+
+def test_what_waits_for_room_is_submitted_without_a_look_up(ledger: Ledger) -> None:
+    """Nothing was taken, so nothing has to settle and nobody has to be asked."""
+    system = Moody()
+    system.takes_before_failing = False
+    system.answers = [Busy("job submit limit")]
+    with pytest.raises(ClusterFullError, match="takes no job now: job submit limit"):
+        submitted(ledger, system)
+    row = ledger.get("t-1")
+    assert row
+    assert (row.state, row.reason) == (WAITING, "job submit limit")
+    system.reachable = False
+    assert submitted(ledger, system) == "1"
+    assert system.taken == ["t-1"]
+
+
+class Counted(Moody):
+    """A batch system with a number of live jobs."""
+
+    live = 3
+    asked = 0
+
+    def states(self) -> Question[dict[str, JobStatus]]:
+        def read(reply: object) -> dict[str, JobStatus]:
+            self.asked += 1
+            return dict.fromkeys(map(str, range(self.live)))  # type: ignore[arg-type]
+
+        return Question(NOTHING, read)
+
+
+def test_a_limit_counts_what_the_batch_system_says_and_what_came_since() -> None:
+    system = Counted()
+    limit = InFlight("c", system, 5)  # type: ignore[arg-type]
+    limit.admit()
+    limit.admit()
+    with pytest.raises(ClusterFullError, match="Cluster 'c' has 5 jobs, and 'max_jobs' is 5"):
+        limit.admit()
+    assert system.asked == 1, "not for each job"
+    InFlight("c", system, None).admit()  # type: ignore[arg-type]
+    assert system.asked == 1, "nobody asks without a limit"

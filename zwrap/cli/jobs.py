@@ -1,34 +1,23 @@
-"""`zwrap jobs` and `zwrap cancel`: what became of each submission, and an end to it by hand.
-
-What is known comes from the ledger, from the batch systems (one question
-for each cluster, whatever the number of jobs) and from the verdicts in the job directories.
-"""
+"""`zwrap jobs` and `zwrap cancel`: what became of each submission, and an end to it by hand."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from zwrap.cli.common import complain, say
+from zwrap.cli.common import say
+from zwrap.cli.joblist import Answers, Job, attempts_of, job_of, one_of
 from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
-from zwrap.errors import MessageError, UnknownNameError, ZwrapError
-from zwrap.job import JobStatus
-from zwrap.jobdirectory import Verdict
-from zwrap.ledger import SUBMITTED, Attempt, Ledger, default_file
+from zwrap.errors import MessageError
+from zwrap.ledger import Attempt
 from zwrap.message import encode
 from zwrap.submission.calls import ask
-
-GONE, UNKNOWN = "gone", "not known"
-"""The batch system has no such live job and nobody has spoken; it cannot be asked."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -47,85 +36,19 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Carry the command out."""
-    attempts = _attempts(configuration)
+    attempts = attempts_of(configuration)
     if options.command == "cancel":
         return _cancel(Clusters(configuration), attempts, options.JOB)
-    clusters = _Answers(Clusters(configuration))
+    clusters = Answers(Clusters(configuration))
     if options.JOB:
-        job = _job(_one(attempts, options.JOB), clusters)
+        job = job_of(one_of(attempts, options.JOB), clusters)
         say(msgspec.json.format(encode(_in_full(job, clusters)), indent=2).decode())
         return 0
     chosen = [
-        job for attempt in attempts for job in [_job(attempt, clusters)] if _wanted(job, options)
+        job for attempt in attempts for job in [job_of(attempt, clusters)] if _wanted(job, options)
     ]
     _show(chosen[-options.number :], options.json)
     return 0
-
-
-def _attempts(configuration: Configuration) -> list[Attempt]:
-    """All attempts of the site; looking makes no ledger."""
-    if not configuration.ledger and not default_file().exists():
-        return []
-    with contextlib.closing(Ledger.of(configuration)) as ledger:
-        return ledger.all()
-
-
-class Job(msgspec.Struct):
-    """One attempt, and what can be known of it."""
-
-    attempt: Attempt
-    state: str
-    cause: str
-    live: JobStatus | None
-    verdict: Verdict | None
-
-
-class _Answers:
-    """Live jobs of each cluster; each is asked once, when its jobs are wanted."""
-
-    def __init__(self, clusters: Clusters) -> None:
-        self._clusters = clusters
-        self._live: dict[str, dict[str, JobStatus] | None] = {}
-
-    def live(self, cluster: str) -> dict[str, JobStatus] | None:
-        """Live jobs by id; None if the cluster cannot be asked."""
-        if cluster not in self._live:
-            try:
-                self._live[cluster] = ask(self._clusters.get(cluster).scheduler.states())
-            except ZwrapError as error:
-                complain(str(error))
-                self._live[cluster] = None
-        return self._live[cluster]
-
-    def ended(self, attempt: Attempt) -> JobStatus | None:
-        """How a job ended, as its batch system recorded it."""
-        with contextlib.suppress(ZwrapError):
-            scheduler = self._clusters.get(attempt.cluster).scheduler
-            found = ask(scheduler.accounting([str(attempt.job_id)]))
-            return found.get(str(attempt.job_id))
-        return None
-
-
-def _job(attempt: Attempt, clusters: _Answers) -> Job:
-    verdict = _verdict(attempt)
-    if verdict is not None:
-        return Job(attempt, verdict.outcome.value, verdict.cause, None, verdict)
-    if attempt.state != SUBMITTED or attempt.job_id is None:
-        return Job(attempt, attempt.state, attempt.reason or "", None, None)
-    live = clusters.live(attempt.cluster)
-    if live is None:
-        return Job(attempt, UNKNOWN, "the cluster cannot be asked", None, None)
-    status = live.get(attempt.job_id)
-    if status is None:
-        return Job(attempt, GONE, "it left no verdict", None, None)
-    return Job(attempt, status.state.value, status.reason or "", status, None)
-
-
-def _verdict(attempt: Attempt) -> Verdict | None:
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        content = Path(attempt.job_directory, "verdict.json").read_bytes()
-        return msgspec.json.decode(content, type=Verdict)
-    return None
 
 
 def _wanted(job: Job, options: argparse.Namespace) -> bool:
@@ -173,7 +96,7 @@ def _facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _in_full(job: Job, clusters: _Answers) -> dict[str, Any]:
+def _in_full(job: Job, clusters: Answers) -> dict[str, Any]:
     """Everything, with what the batch system says and the last messages of the step."""
     told = job.live
     if told is None and job.attempt.job_id:
@@ -183,27 +106,9 @@ def _in_full(job: Job, clusters: _Answers) -> dict[str, Any]:
     return {**_facts(job), "batch_system": status, "verdict": verdict}
 
 
-def _one(attempts: list[Attempt], given: str) -> Attempt:
-    """The attempt that a job id or the beginning of a token means."""
-    for matches in _MATCHES:
-        found = [attempt for attempt in attempts if matches(attempt, given)]
-        if len(found) > 1:
-            names = ", ".join(f"{each.token} on {each.cluster}" for each in found[:5])
-            raise MessageError(f"{given!r} may mean {names}; write more of the token.")
-        if found:
-            return found[0]
-    raise UnknownNameError("job", given, [a.job_id or a.token for a in attempts[-20:]])
-
-
-_MATCHES: list[Callable[[Attempt, str], bool]] = [
-    lambda attempt, given: attempt.job_id == given,
-    lambda attempt, given: attempt.token.startswith(given),
-]
-
-
 def _cancel(clusters: Clusters, attempts: list[Attempt], names: list[str]) -> int:
     """End jobs; all names are understood before the first is ended."""
-    chosen = [_one(attempts, name) for name in names]
+    chosen = [one_of(attempts, name) for name in names]
     for attempt in chosen:
         if attempt.job_id is None:
             raise MessageError(f"{attempt.token} is no job: it is {attempt.state}.")

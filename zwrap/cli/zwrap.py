@@ -28,6 +28,8 @@ COMMANDS = {
     "pipe": ("pipe", "move messages from a directory or queue to another as they come"),
     "publish": ("queues", "send a message"),
     "peek": ("queues", "show messages that wait, or dead letters, and leave them there"),
+    "resubmit": ("resubmit", "submit the step of a job again, with other resources if wanted"),
+    "clusters": ("clusters", "say how each cluster is, and how many jobs it has"),
     "purge": ("queues", "delete what waits in a queue"),
     "drain": ("queues", "move all messages from one queue to another"),
     "process_queue": ("process_queue", "run functions that are workers of queues"),

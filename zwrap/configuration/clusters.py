@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,13 +20,15 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Job script template; default: that of its kind."""
     defaults: dict[str, Any] = {}
     """Keys of a step's `cluster` block that hold where the step says nothing."""
+    max_jobs: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """No more live jobs of the user at a time; further messages wait."""
     options: dict[str, Any] = {}
     """All other keys: they are its kind's."""
     place: str = ""
     """File, line and key, for a complaint to begin with."""
 
 
-OWN = ("kind", "template", "defaults")
+OWN = ("kind", "template", "defaults", "max_jobs")
 
 
 class Clusters:

@@ -15,12 +15,13 @@ from zwrap.envelope import Envelope
 from zwrap.errors import MessageError, RequestError, TemporaryError
 from zwrap.files import write_atomically
 from zwrap.job import JobRequest
-from zwrap.jobdirectory import JobDirectory
+from zwrap.jobdirectory import SUBMISSION, JobDirectory
 from zwrap.ledger import Attempt, Ledger
-from zwrap.message import token_of
+from zwrap.message import ATTEMPT_HEADER, ID_HEADER, attempt_of, encode, token_of
 from zwrap.request import PreparedJob, prepare
 from zwrap.service import Service
 from zwrap.submission import submit_once
+from zwrap.submission.inflight import InFlight
 from zwrap.template import Templates
 from zwrap.transport import Delivery, Transport
 
@@ -36,6 +37,7 @@ class Submitter(Service):
         super().__init__(configuration, transport)
         self._renderer = Renderer(configuration)
         self._ledger = Ledger.of(configuration)
+        self._inflight: dict[str, InFlight] = {}
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Submit the job of one recipe step, unless it is there, and tell `job_submitted`."""
@@ -44,8 +46,12 @@ class Submitter(Service):
         prepared, cluster = self._renderer.prepare(envelope, token_of(delivery.message))
         request, attempt = prepared.request, _attempt(envelope, prepared.request)
         script = self._renderer.script(request, cluster)
+        prepared.files[request.job_directory / SUBMISSION] = _kept(delivery)
         file = self._write_files(prepared, script)
-        job_id = submit_once(self._ledger, cluster.scheduler, request, file, attempt)
+        inflight = self._in_flight(cluster)
+        job_id = submit_once(
+            self._ledger, cluster.scheduler, request, file, attempt, inflight.admit
+        )
         with self.transport.unit(delivery) as unit:
             told = {"jobid": int(job_id) if job_id.isdecimal() else job_id}
             told["scheduler"] = request.cluster
@@ -57,6 +63,12 @@ class Submitter(Service):
             request.cluster,
             extra={"recipe_ID": envelope.recipe_id},
         )
+
+    def _in_flight(self, cluster: Cluster) -> InFlight:
+        name = cluster.name
+        if name not in self._inflight:
+            self._inflight[name] = InFlight(name, cluster.scheduler, cluster.max_jobs)
+        return self._inflight[name]
 
     def _write_files(self, prepared: PreparedJob, script: str) -> Path:
         """Everything the job needs, each file whole, before the job exists; the script's path."""
@@ -127,6 +139,14 @@ def own_program(name: str) -> Path:
     if found:
         return Path(found).absolute()
     raise TemporaryError(f"The program {name} of this installation was not found beside {beside}.")
+
+
+def _kept(delivery: Delivery) -> bytes:
+    """The message as an exported dead letter is: `zwrap resubmit` sends it again."""
+    message = delivery.message
+    header = {**message.headers, ID_HEADER: message.id, ATTEMPT_HEADER: attempt_of(message.headers)}
+    header["original-destination"] = f"/queue/{delivery.source}"
+    return encode({"exported": {}, "header": header, "message": message.body})
 
 
 def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:

@@ -7,11 +7,12 @@ batch system can no longer act on the earlier call, and only then submitted agai
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from zwrap.errors import ClusterFullError, RejectedError, UnknownOutcomeError
 from zwrap.job import JobRequest
-from zwrap.ledger import REJECTED, SUBMITTED, Attempt, Ledger
+from zwrap.ledger import REJECTED, SUBMITTED, WAITING, Attempt, Ledger
 from zwrap.scheduler import Accepted, Busy, Rejected, Scheduler
 from zwrap.submission.calls import ask
 
@@ -20,10 +21,16 @@ FULL_S = 30.0
 
 
 def submit_once(
-    ledger: Ledger, scheduler: Scheduler, request: JobRequest, script: Path, attempt: Attempt
+    ledger: Ledger,
+    scheduler: Scheduler,
+    request: JobRequest,
+    script: Path,
+    attempt: Attempt,
+    admit: Callable[[], None] = lambda: None,
 ) -> str:
     """Submit the job of an attempt unless it is there; its job id.
 
+    `admit` is called before a job is submitted and raises ClusterFullError if none may be.
     RejectedError: the batch system will not have it. UnknownOutcomeError: it is not known yet
     whether the job is there; come again after `retry_after_s`.
     """
@@ -32,15 +39,20 @@ def submit_once(
     if row.state == SUBMITTED and row.job_id:
         return row.job_id
     if not is_new:
-        # A refused attempt comes again only when a person put its dead letter back: no job of it
-        # exists, and the batch system may think otherwise now.
-        if row.state != REJECTED and (job_id := _look_up(ledger, scheduler, row)):
+        # Of a refused attempt (whose dead letter a person put back), and of one that waits, no job
+        # exists.
+        if row.state not in (REJECTED, WAITING) and (job_id := _look_up(ledger, scheduler, row)):
             return job_id
         if not ledger.try_again(row):
             raise UnknownOutcomeError(
                 f"Another submitter is about to submit {row.token}.",
                 retry_after_s=scheduler.settle_s,
             )
+    try:
+        admit()
+    except ClusterFullError as error:
+        ledger.record(row.token, WAITING, reason=str(error))
+        raise
     answer = ask(question)
     if isinstance(answer, Accepted):
         ledger.record(row.token, SUBMITTED, job_id=answer.job_id)
@@ -49,6 +61,7 @@ def submit_once(
         ledger.record(row.token, REJECTED, reason=answer.reason)
         raise RejectedError(f"Cluster {request.cluster!r} refused the job: {answer.reason}")
     if isinstance(answer, Busy):
+        ledger.record(row.token, WAITING, reason=answer.reason)
         raise ClusterFullError(
             f"Cluster {request.cluster!r} takes no job now: {answer.reason}.",
             retry_after_s=FULL_S,

@@ -1,0 +1,109 @@
+"""What can be known of submitted jobs: from the ledger, the batch systems and the verdicts.
+
+Each batch system is asked once, whatever the number of jobs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from zwrap.cli.common import complain
+from zwrap.clusters import Clusters
+from zwrap.configuration import Configuration
+from zwrap.errors import MessageError, UnknownNameError, ZwrapError
+from zwrap.job import JobStatus
+from zwrap.jobdirectory import Verdict
+from zwrap.ledger import SUBMITTED, Attempt, Ledger, default_file
+from zwrap.submission.calls import ask
+
+GONE, UNKNOWN = "gone", "not known"
+"""The batch system has no such live job and nobody has spoken; it cannot be asked."""
+
+
+def attempts_of(configuration: Configuration) -> list[Attempt]:
+    """All attempts of the site; looking makes no ledger."""
+    if not configuration.ledger and not default_file().exists():
+        return []
+    with contextlib.closing(Ledger.of(configuration)) as ledger:
+        return ledger.all()
+
+
+class Job(msgspec.Struct):
+    """One attempt, and what can be known of it."""
+
+    attempt: Attempt
+    state: str
+    cause: str
+    live: JobStatus | None
+    verdict: Verdict | None
+
+
+class Answers:
+    """Live jobs of each cluster; each is asked once, when its jobs are wanted."""
+
+    def __init__(self, clusters: Clusters) -> None:
+        self._clusters = clusters
+        self._live: dict[str, dict[str, JobStatus] | None] = {}
+
+    def live(self, cluster: str) -> dict[str, JobStatus] | None:
+        """Live jobs by id; None if the cluster cannot be asked."""
+        if cluster not in self._live:
+            try:
+                self._live[cluster] = ask(self._clusters.get(cluster).scheduler.states())
+            except ZwrapError as error:
+                complain(str(error))
+                self._live[cluster] = None
+        return self._live[cluster]
+
+    def ended(self, attempt: Attempt) -> JobStatus | None:
+        """How a job ended, as its batch system recorded it."""
+        with contextlib.suppress(ZwrapError):
+            scheduler = self._clusters.get(attempt.cluster).scheduler
+            found = ask(scheduler.accounting([str(attempt.job_id)]))
+            return found.get(str(attempt.job_id))
+        return None
+
+
+def job_of(attempt: Attempt, clusters: Answers) -> Job:
+    """What is known of an attempt: from its verdict, else from the ledger and the cluster."""
+    verdict = _verdict(attempt)
+    if verdict is not None:
+        return Job(attempt, verdict.outcome.value, verdict.cause, None, verdict)
+    if attempt.state != SUBMITTED or attempt.job_id is None:
+        return Job(attempt, attempt.state, attempt.reason or "", None, None)
+    live = clusters.live(attempt.cluster)
+    if live is None:
+        return Job(attempt, UNKNOWN, "the cluster cannot be asked", None, None)
+    status = live.get(attempt.job_id)
+    if status is None:
+        return Job(attempt, GONE, "it left no verdict", None, None)
+    return Job(attempt, status.state.value, status.reason or "", status, None)
+
+
+def _verdict(attempt: Attempt) -> Verdict | None:
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        content = Path(attempt.job_directory, "verdict.json").read_bytes()
+        return msgspec.json.decode(content, type=Verdict)
+    return None
+
+
+def one_of(attempts: list[Attempt], given: str) -> Attempt:
+    """The attempt that a job id or the beginning of a token means."""
+    for matches in _MATCHES:
+        found = [attempt for attempt in attempts if matches(attempt, given)]
+        if len(found) > 1:
+            names = ", ".join(f"{each.token} on {each.cluster}" for each in found[:5])
+            raise MessageError(f"{given!r} may mean {names}; write more of the token.")
+        if found:
+            return found[0]
+    raise UnknownNameError("job", given, [a.job_id or a.token for a in attempts[-20:]])
+
+
+_MATCHES: list[Callable[[Attempt, str], bool]] = [
+    lambda attempt, given: attempt.job_id == given,
+    lambda attempt, given: attempt.token.startswith(given),
+]

@@ -1,0 +1,105 @@
+"""`zwrap resubmit`: the step of an ended job once more, as a new attempt."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from zwrap.cli.common import say
+from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, one_of
+from zwrap.clusters import Clusters
+from zwrap.configuration import Configuration
+from zwrap.deadletters import read, reinjected
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError, UnreachableError
+from zwrap.jobdirectory import SUBMISSION
+from zwrap.ledger import Attempt
+from zwrap.message import ATTEMPT_HEADER, Outgoing
+from zwrap.request import prepare
+from zwrap.transport.connect import connect
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add = parser.add_argument
+    add("JOB", nargs="+", help="job id, or the beginning of a token")
+    purpose = "a key of the step's 'cluster' block, such as memory_per_node=8000; empty: without"
+    add("-s", "--set", action="append", default=[], metavar="KEY=VALUE", help=purpose)
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Send the messages; all jobs are looked at before the first is sent."""
+    attempts = attempts_of(configuration)
+    clusters = Clusters(configuration)
+    answers = Answers(clusters)
+    changes = dict(_change(setting) for setting in options.set)
+    messages = []
+    for name in options.JOB:
+        attempt = one_of(attempts, name)
+        _check_ended(attempt, answers)
+        messages.append((attempt, _message(attempt, attempts, changes, clusters)))
+    transport = connect(configuration, options.transport)
+    try:
+        for attempt, message in messages:
+            transport.commit([message])
+            transport.flush()
+            number = message.headers[ATTEMPT_HEADER]
+            what = f"{attempt.job_name} ({attempt.job_id})"
+            say(f"{what} is sent to {message.destination} as attempt {number}.")
+    finally:
+        transport.close()
+    return 0
+
+
+def _change(setting: str) -> tuple[str, str]:
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise MessageError(f"-s {setting}: KEY=VALUE is expected.")
+    return key, value
+
+
+def _check_ended(attempt: Attempt, answers: Answers) -> None:
+    """Raise unless no job of the attempt lives; two must not work in one directory."""
+    job = job_of(attempt, answers)
+    if job.live is not None:
+        raise MessageError(
+            f"Job {attempt.job_id} on cluster {attempt.cluster} is {job.state}; end it first "
+            f"(zwrap cancel {attempt.job_id})."
+        )
+    if job.state == UNKNOWN:
+        raise UnreachableError(
+            f"Cluster {attempt.cluster} cannot be asked whether job {attempt.job_id} has ended."
+        )
+
+
+def _message(
+    attempt: Attempt, attempts: list[Attempt], changes: dict[str, str], clusters: Clusters
+) -> Outgoing:
+    """The step's message with its changes, under the next number of its attempts."""
+    file = Path(attempt.job_directory, SUBMISSION)
+    content = read(file)
+    family, _, _ = attempt.token.rpartition("-")
+    numbers = [each.token.rpartition("-") for each in attempts]
+    latest = max(int(number) for name, _, number in numbers if name == family)
+    body = _changed(content["message"], changes, str(file))
+    envelope = Envelope.from_body(body)
+    prepare(envelope, attempt.token, clusters.default, lambda name: clusters.get(name).defaults)
+    message = reinjected({**content, "message": body}, file, None)
+    return replace(message, headers={**message.headers, ATTEMPT_HEADER: latest + 1})
+
+
+def _changed(body: Any, changes: dict[str, str], where: str) -> Any:
+    """The recipe message with other keys in the `cluster` block of its step."""
+    step = body["recipe"][str(body["recipe-pointer"])]
+    block = step.get("parameters", {}).get("cluster")
+    if changes and not isinstance(block, dict):
+        raise MessageError(f"{where}: its step has no 'cluster' block that -s could change.")
+    for key, value in changes.items():
+        if value:
+            block[key] = value
+        else:
+            block.pop(key, None)
+    return body
