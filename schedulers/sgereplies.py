@@ -128,9 +128,7 @@ def _reason(letters: str, job_id: str, ended: bool) -> str | None:
 
 def read_qacct(reply: Reply) -> list[Record]:
     """The last record of each job or task, oldest first; UnreachableError if that is no answer."""
-    said = reply.error + reply.output
-    nothing = "not found" in said or "no jobs running since startup" in said
-    if reply.status == 1 and nothing:
+    if reply.status == 1 and "not found" in reply.error:
         return []
     if reply.status != 0:
         said = " ".join(reply.error.split()) or f"exit status {reply.status} and no word"

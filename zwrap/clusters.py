@@ -30,6 +30,7 @@ class Cluster(msgspec.Struct, frozen=True):
     template: str
     defaults: Mapping[str, Any]
     max_jobs: int | None = None
+    watch_s: float = 30.0
 
 
 class Clusters:
@@ -68,7 +69,15 @@ class Clusters:
         if described is None:
             return Cluster(name, kind, scheduler, scheduler.template, {})
         template = described.template or scheduler.template
-        return Cluster(name, kind, scheduler, template, described.defaults, described.max_jobs)
+        return Cluster(
+            name,
+            kind,
+            scheduler,
+            template,
+            described.defaults,
+            described.max_jobs,
+            described.watch_s,
+        )
 
 
 def _of_zocalo(configuration: Configuration) -> dict[str, ClusterSettings]:

@@ -43,7 +43,17 @@ _attempts = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("tried", sa.Float, nullable=False),
+    # What the batch system says; may be missing in a ledger of an earlier version.
+    sa.Column("seen_state", sa.String(20)),
+    sa.Column("seen_reason", sa.Text),
+    sa.Column("seen", sa.Float),
+    sa.Column("node", sa.Text),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("signal", sa.Integer),
+    sa.Column("ended", sa.Float),
 )
+
+_OPEN = _attempts.c.state == SUBMITTED, _attempts.c.ended.is_(None)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +71,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     created: float = 0.0
     """When the intent was written, seconds since the epoch."""
     tried: float = 0.0
-    """When the batch system was last about to be asked."""
+    """When the batch system was last about to be asked to take it."""
+    seen_state: str | None = None
+    """How the job stood when the Watcher last saw a change: a state, `gone` or `lost`."""
+    seen_reason: str | None = None
+    seen: float | None = None
+    node: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    ended: float | None = None
+    """When the Watcher learned that the job will never run again."""
 
 
 class Ledger:
@@ -86,6 +105,18 @@ class Ledger:
         if url.startswith("sqlite"):
             sa.event.listen(self._engine, "connect", _sqlite_settings)
         self._create_table()
+        self._add_columns()
+
+    def _add_columns(self) -> None:
+        """Bring the table of an earlier version up to date."""
+        there = {column["name"] for column in sa.inspect(self._engine).get_columns("attempts")}
+        for column in _attempts.columns:
+            if column.name not in there:
+                kind = column.type.compile(self._engine.dialect)
+                statement = sa.text(f"ALTER TABLE attempts ADD COLUMN {column.name} {kind}")
+                another_did = sa.exc.ProgrammingError, TemporaryError
+                with contextlib.suppress(*another_did), self._transaction() as connection:
+                    connection.execute(statement)
 
     def _create_table(self) -> None:
         """Make the table unless it is there; several hosts may do so at the same moment."""
@@ -172,6 +203,25 @@ class Ledger:
         with self._transaction() as connection:
             change = _attempts.update().where(_attempts.c.token == token)
             connection.execute(change.values(state=state, **values))
+
+    def see(self, token: str, **values: Any) -> None:
+        """Write what the batch system says of an attempt's job."""
+        with self._transaction() as connection:
+            change = _attempts.update().where(_attempts.c.token == token)
+            connection.execute(change.values(seen=self.now(), **values))
+
+    def open(self, cluster: str) -> list[Attempt]:
+        """Attempts whose job was submitted there and is not known to have ended, oldest first."""
+        query = sa.select(_attempts).where(*_OPEN, _attempts.c.cluster == cluster)
+        with self._transaction() as connection:
+            rows = connection.execute(query.order_by(_attempts.c.created)).mappings()
+            return [Attempt(**row) for row in rows]
+
+    def open_clusters(self) -> list[str]:
+        """Clusters that have such attempts."""
+        query = sa.select(_attempts.c.cluster).where(*_OPEN).distinct()
+        with self._transaction() as connection:
+            return sorted(connection.execute(query).scalars())
 
     def get(self, token: str) -> Attempt | None:
         """One attempt."""

@@ -40,6 +40,7 @@ OWN: dict[str, dict[str, str]] = {
         "Runner": "zwrap.service.runner:Runner",
         "Schlockmeister": "zwrap.service.schlockmeister:Schlockmeister",
         "Submitter": "zwrap.service.submitter:Submitter",
+        "Watcher": "zwrap.service.watcher:Watcher",
     },
     WRAPPERS: {"dummy": "zwrap.wrapper.base:DummyWrapper"},
     CONFIGURATION: {

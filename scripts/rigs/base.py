@@ -141,6 +141,18 @@ class Rig(ABC):
                     raise RigError(f"apt-get {arguments[0]} failed: {done.stderr[-1000:]}")
 
 
+def end_processes(ours: str, variable: str, daemon: str) -> None:
+    """Kill processes whose environment has `ours` (NAME=value): those that have `variable`, too,
+    which a batch system gives to its jobs, and those whose name begins with `daemon`."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            told = (process / "environ").read_bytes().split(b"\0")
+            names = {each.partition(b"=")[0] for each in told}
+            is_daemon = (process / "comm").read_text().startswith(daemon)
+            if ours.encode() in told and (is_daemon or variable.encode() in names):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
 @contextlib.contextmanager
 def nothing_started() -> Iterator[None]:
     """While this lasts, Debian starts no server that it installs (policy-rc.d)."""

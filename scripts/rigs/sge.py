@@ -6,17 +6,15 @@ parallel environment `smp`; a job may ask for `gpu` (2 of them) and for a host o
 (`exclusive`).
 """
 
-import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from .base import Rig, free_ports
+from .base import Rig, end_processes, free_ports
 from .together import write
 
 LIBRARY = Path("/usr/lib/gridengine")
@@ -148,6 +146,7 @@ class GridEngine(Rig):
         # The host is 127.0.0.1 to its clients, whose name is localhost.
         (common / "host_aliases").write_text(f"{host} localhost\n")
         (common / "act_qmaster").write_text(f"{host}\n")
+        (common / "accounting").touch()  # without it nobody could say that a job is not recorded
         text = (SHARE / "default-configuration").read_text()
         (place / "configuration").write_text(_changed(text, GLOBAL, place=place))
         environment = {**connection, "LD_LIBRARY_PATH": str(LIBRARY)}
@@ -214,15 +213,7 @@ class GridEngine(Rig):
 
     def clean(self) -> None:
         """End jobs and those who watch over them."""
-        ours = f"SGE_ROOT={self.directory / 'root'}".encode()
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                told = (process / "environ").read_bytes()
-                if ours in told.split(b"\0") and (
-                    b"\0SGE_JOB_SPOOL_DIR=" in b"\0" + told
-                    or (process / "comm").read_text().startswith("sge_")
-                ):
-                    os.kill(int(process.name), signal.SIGKILL)
+        end_processes(f"SGE_ROOT={self.directory / 'root'}", "SGE_JOB_SPOOL_DIR", "sge_")
         shutil.rmtree(self.directory / "spool" / "execd", ignore_errors=True)
         (self.directory / "spool" / "execd").mkdir(exist_ok=True)
 

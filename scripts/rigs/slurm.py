@@ -8,14 +8,13 @@ As root jobs of any user run, as another user only that user's. Everything liste
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from .base import Rig, free_ports
+from .base import Rig, end_processes, free_ports
 from .together import write
 
 NODES = 2
@@ -179,13 +178,7 @@ class Slurm(Rig):
 
     def clean(self) -> None:
         """End jobs, and what waits at their end for a controller that is gone."""
-        ours = f"SLURM_CONF={self.directory / 'slurm.conf'}".encode()
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                told = (process / "environ").read_bytes()
-                step = (process / "comm").read_text().startswith("slurmstepd")
-                if ours in told.split(b"\0") and (step or b"\0SLURM_JOB_ID=" in told):
-                    os.kill(int(process.name), signal.SIGKILL)
+        end_processes(f"SLURM_CONF={self.directory / 'slurm.conf'}", "SLURM_JOB_ID", "slurmstepd")
         for place in self.directory.glob("spool/*"):
             shutil.rmtree(place, ignore_errors=True)
 

@@ -24,11 +24,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path}/ledger"
         return
     url = request.getfixturevalue("postgresql")["url"]
-    yield url
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.execute(sa.text("drop table if exists attempts"))
     engine.dispose()
+    yield url
 
 
 @pytest.fixture
@@ -113,5 +113,28 @@ def test_a_ledger_without_scheme_means_psycopg(postgresql: dict[str, Any]) -> No
     url = postgresql["url"].replace("+psycopg", "")
     text = f"version: 1\nenvironments: {{default: [l]}}\nl: {{plugin: ledger, url: '{url}'}}\n"
     ledger = Ledger.of(Configuration.from_string(text).activate())
-    assert ledger.all() == []
+    ledger.intend(attempt("t-psycopg"))
+    assert ledger.get("t-psycopg")
+    ledger.close()
+
+
+def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(url: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(
+            "create table attempts (token varchar(80) primary key, recipe_id varchar(80), "
+            "step integer, cluster varchar(80) not null, job_name varchar(255) not null, "
+            "job_directory text not null, job_id varchar(80), state varchar(20) not null, "
+            "reason text, created double precision not null, tried double precision not null)"
+        ))  # fmt: skip
+    engine.dispose()
+    ledger = Ledger(url)
+    ledger.intend(attempt())
+    ledger.record("t-1", SUBMITTED, job_id="17")
+    assert ledger.open_clusters() == ["c"]
+    ledger.see("t-1", seen_state="failed", ended=1.0)
+    assert ledger.open("c") == []
+    row = ledger.get("t-1")
+    assert row
+    assert (row.seen_state, row.ended, row.job_id) == ("failed", 1.0, "17")
     ledger.close()

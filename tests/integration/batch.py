@@ -17,6 +17,8 @@ from zwrap.scheduler import Accepted, Scheduler
 from zwrap.submission.calls import ask
 from zwrap.template import Templates
 
+from .conftest import Site
+
 
 class Batch:
     """One cluster, under the name `cluster` in a site's configuration."""
@@ -79,3 +81,30 @@ def attempt_of(request: JobRequest) -> Attempt:
         token=request.token, recipe_id="r", step=1, cluster="cluster", job_name=request.job_name,
         job_directory=str(request.job_directory),
     )  # fmt: skip
+
+
+def run_step(site: Site, command: str, env: dict[str, str] | None = None, **block: Any) -> None:
+    """A recipe whose only step runs a command on a cluster: sent, dispatched and submitted.
+
+    Its messages come to queues `submitted` and `ended`; it works in directory `w` of the site.
+    """
+    step = {
+        "queue": "cluster.submission",
+        "parameters": {
+            "cluster": {
+                "commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP",
+                **block,
+            },
+            "workingdir": str(site.directory / "w"),
+        },
+        "job_parameters": {"command": ["sh", "-c", command]},
+        "output": {"job_submitted": 2, "success": 3, "failure": 3},
+    }
+    recipe = {"start": [[1, []]], "1": step, "2": {"queue": "submitted"}, "3": {"queue": "ended"}}
+    (site.recipes / "r.json").write_text(json.dumps(recipe))
+    for line in (
+        ["zocalo.go", "--no-dcid", "-r", "r"],
+        ["zocalo.service", "-s", "Dispatcher", "--once"],
+        ["zocalo.service", "-s", "Submitter", "--once"],
+    ):
+        assert site.run(*line, env=env or {}).returncode == 0

@@ -198,3 +198,24 @@ def bus(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
 
 def transport_of(bus: Site) -> Transport:
     return connect(Configuration.from_file(bus.config).activate())
+
+
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("slurm", "sge")]
+
+
+@pytest.fixture(params=["local", *SLOW])
+def on(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
+    """A site whose jobs are those of one batch system."""
+    environment = {}
+    if request.param != "local":
+        told = request.getfixturevalue(request.param)
+        environment = {name: text for name, text in told.items() if name != "nodes"}
+    described = {"kind": request.param, "environment": environment}
+    site.settings["scheduler"] = "cluster"
+    site.sections["clusters"] = {"plugin": "clusters", "cluster": described}
+    site.write_config()
+    yield site
+    listed = site.run("zwrap", "jobs", "--json").stdout
+    for job in map(json.loads, listed.splitlines()):
+        if job["state"] in ("pending", "running"):
+            site.run("zwrap", "cancel", job["job_id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -42,15 +43,45 @@ def batch(request: pytest.FixtureRequest) -> Iterator[Batch]:
     yield from emptied(made)
 
 
+class Controller:
+    """The daemon that decides, which can be killed and comes again."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._down = file.with_suffix(".down")
+
+    @property
+    def pid(self) -> int:
+        return int(self._file.read_text())
+
+    def kill(self) -> None:
+        self._down.touch()
+        os.kill(self.pid, signal.SIGKILL)
+
+    def come_again(self) -> None:
+        self._down.unlink(missing_ok=True)
+
+
 @pytest.fixture
-def controller(request: pytest.FixtureRequest, batch: Batch) -> int:
-    """The process that decides."""
+def controller(request: pytest.FixtureRequest, batch: Batch) -> Iterator[Controller]:
     rig = request.getfixturevalue(batch.kind.removesuffix("rest"))
-    if batch.kind != "sge":
-        file = Path(rig["SLURM_CONF"]).parent / "run" / "slurmctld.pid"
+    if batch.kind == "sge":
+        found = Controller(Path(rig["SGE_ROOT"]).parent / "run" / "qmaster.pid")
     else:
-        file = Path(rig["SGE_ROOT"]).parent / "run" / "qmaster.pid"
-    return int(file.read_text())
+        found = Controller(Path(rig["SLURM_CONF"]).parent / "run" / "slurmctld.pid")
+    yield found
+    found.come_again()
+    deadline = time.monotonic() + 60
+    while not answers(batch):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def answers(batch: Batch) -> bool:
+    with contextlib.suppress(UnreachableError):
+        ask(batch.scheduler.states())
+        return True
+    return False
 
 
 SUBMITTER = """
@@ -108,26 +139,53 @@ def test_a_submitter_that_is_killed_anywhere_submits_once(batch: Batch, tmp_path
 
 
 def test_a_controller_that_hangs_is_not_an_answer(
-    batch: Batch, controller: int, tmp_path: Path, wait_until: Wait
+    batch: Batch, controller: Controller, tmp_path: Path, wait_until: Wait
 ) -> None:
     """Later it takes the job; the attempt finds it and submits no other."""
     request = request_in(tmp_path / "w", commands="sleep 1")
     script, ledger = batch.script_of(request), Ledger.in_file(tmp_path / "ledger")
     attempt = attempt_of(request)
-    os.kill(controller, signal.SIGSTOP)
+    os.kill(controller.pid, signal.SIGSTOP)
     try:
         with pytest.raises(UnknownOutcomeError, match="did not say whether it took the job"):
             submit_once(ledger, batch.scheduler, request, script, attempt)
         with pytest.raises(UnreachableError, match="could not be asked"):
             ask(batch.scheduler.states())
     finally:
-        os.kill(controller, signal.SIGCONT)
+        os.kill(controller.pid, signal.SIGCONT)
     job_id = wait_until(lambda: once(ledger, batch, request, script), seconds=60)
     assert wait_until(lambda: batch.jobs_named(request)) == [job_id]
     assert submit_once(ledger, batch.scheduler, request, script, attempt) == job_id
     ended = wait_until(lambda: ask(batch.scheduler.accounting([job_id])), seconds=60)
     assert ended[job_id].state is State.COMPLETED
     assert batch.jobs_named(request) == [job_id]
+    ledger.close()
+
+
+def test_a_controller_that_is_killed_has_no_job_twice(
+    batch: Batch, controller: Controller, tmp_path: Path, wait_until: Wait
+) -> None:
+    """It is away for seconds while messages come, and come again. What it took may be lost with it
+    (Slurm saves its jobs every few seconds); what it did not take is submitted once."""
+    requests = [request_in(tmp_path / f"w{number}", commands="sleep 60") for number in range(5)]
+    ledger = Ledger.in_file(tmp_path / "ledger")
+    scripts = [batch.script_of(request) for request in requests]
+    before = {
+        request.token: once(ledger, batch, request, script)
+        for request, script in zip(requests[:3], scripts[:3], strict=True)
+    }
+    assert all(before.values())
+    controller.kill()
+    for request, script in zip(requests, scripts, strict=True):
+        assert once(ledger, batch, request, script) == before.get(request.token)
+    controller.come_again()
+    wait_until(lambda: answers(batch), seconds=60)
+    for request, script in zip(requests, scripts, strict=True):
+        wait_until(lambda each=request, file=script: once(ledger, batch, each, file), seconds=60)
+    for request in requests:
+        found = batch.jobs_named(request)
+        lost = not found and request.token in before and batch.kind != "sge"
+        assert lost or found == [ledger.get(request.token).job_id], request.token
     ledger.close()
 
 

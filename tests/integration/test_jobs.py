@@ -4,68 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from .conftest import Site
+from .jobs import jobs, on_cluster, run, submit
 
 Wait = Callable[..., Any]
-
-
-SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("slurm", "sge")]
-
-
-@pytest.fixture(params=["local", *SLOW])
-def on(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
-    """A site whose jobs are those of one batch system."""
-    environment = {}
-    if request.param != "local":
-        told = request.getfixturevalue(request.param)
-        environment = {name: text for name, text in told.items() if name != "nodes"}
-    on_cluster(site, kind=request.param, environment=environment)
-    yield site
-    for job in jobs(site):
-        if job["state"] in ("pending", "running"):
-            run(site, "cancel", job["job_id"])
-
-
-def on_cluster(site: Site, **described: Any) -> None:
-    site.settings["scheduler"] = "cluster"
-    site.sections["clusters"] = {"plugin": "clusters", "cluster": described}
-    site.write_config()
-
-
-def run(site: Site, *arguments: str) -> Any:
-    return site.run("zwrap", *arguments)
-
-
-def jobs(site: Site, *options: str) -> list[dict[str, Any]]:
-    done = run(site, "jobs", "--json", *options)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def submit(site: Site, name: str, command: str) -> None:
-    """Send a request whose only step runs a command, and let it be submitted."""
-    step = {
-        "queue": "cluster.submission",
-        "parameters": {
-            "cluster": {
-                "job_name": name,
-                "commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP",
-            },
-            "workingdir": str(site.directory / name),
-        },
-        "job_parameters": {"command": ["sh", "-c", command]},
-        "output": {"success": 2},
-    }
-    recipe = {"start": [[1, []]], "1": step, "2": {"queue": "ended"}}
-    (site.recipes / f"{name}.json").write_text(json.dumps(recipe))
-    site.run("zocalo.go", "-n", "-r", name)
-    site.run("zocalo.service", "-s", "Dispatcher", "--once")
-    site.run("zocalo.service", "-s", "Submitter", "--once")
 
 
 def test_jobs_are_listed_with_their_states_and_causes(on: Site, wait_until: Wait) -> None:

@@ -17,7 +17,7 @@ from zwrap.job import Resources, State
 from zwrap.scheduler import Accepted, Busy, Rejected
 from zwrap.submission.calls import ask
 
-from .batch import Batch, emptied, request_in
+from .batch import Batch, emptied, request_in, run_step
 from .conftest import Site
 
 pytestmark = pytest.mark.slow
@@ -47,26 +47,7 @@ def with_step(site: Site, batch: Batch, command: str, **block: Any) -> None:
     site.settings["scheduler"] = "cluster"
     site.sections["clusters"] = batch.section
     site.write_config()
-    step = {
-        "queue": "cluster.submission",
-        "parameters": {
-            "cluster": {
-                "commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP",
-                **block,
-            },
-            "workingdir": str(site.directory / "w"),
-        },
-        "job_parameters": {"command": ["sh", "-c", command]},
-        "output": {"job_submitted": 2, "success": 3, "failure": 3},
-    }
-    recipe = {"start": [[1, []]], "1": step, "2": {"queue": "submitted"}, "3": {"queue": "ended"}}
-    (site.recipes / "r.json").write_text(json.dumps(recipe))
-    for command_line in (
-        ["zocalo.go", "--no-dcid", "-r", "r"],
-        ["zocalo.service", "-s", "Dispatcher", "--once"],
-        ["zocalo.service", "-s", "Submitter", "--once"],
-    ):
-        assert site.run(*command_line).returncode == 0
+    run_step(site, command, **block)
 
 
 def test_a_recipe_step_is_a_job_of_grid_engine(batch: Batch, site: Site, wait_until: Wait) -> None:

@@ -21,7 +21,7 @@ from zwrap.scheduler import Accepted, Rejected
 from zwrap.submission import submit_once
 from zwrap.submission.calls import ask
 
-from .batch import Batch, attempt_of, emptied, request_in
+from .batch import Batch, attempt_of, emptied, request_in, run_step
 from .conftest import Site
 
 pytestmark = pytest.mark.slow
@@ -40,34 +40,11 @@ def test_a_recipe_step_is_a_job_of_slurm(batch: Batch, site: Site, wait_until: W
     working = site.directory / "w"
     site.settings["scheduler"] = "slurm"
     site.write_config()
-    recipe = {
-        "start": [[1, []]],
-        "1": {
-            "queue": "cluster.submission",
-            "parameters": {
-                "cluster": {
-                    "commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP",
-                    "job_name": "hello",
-                    "partition": "main",
-                    "cpus_per_task": 2,
-                    "memory_per_node": 200,
-                    "time_limit": "0:05:00",
-                },
-                "workingdir": str(working),
-            },
-            "job_parameters": {
-                "command": ["sh", "-c", f"echo on $SLURM_CPUS_PER_TASK >{working}/said"]
-            },
-            "output": {"job_submitted": 2, "success": 3, "failure": 3},
-        },
-        "2": {"queue": "submitted"},
-        "3": {"queue": "ended"},
-    }
-    (site.recipes / "r.json").write_text(json.dumps(recipe))
-    environment = {"SLURM_CONF": os.environ["SLURM_CONF"]}
-    site.run("zocalo.go", "--no-dcid", "-r", "r")
-    site.run("zocalo.service", "-s", "Dispatcher", "--once")
-    site.run("zocalo.service", "-s", "Submitter", "--once", env=environment)
+    run_step(
+        site, "echo on $SLURM_CPUS_PER_TASK >said", {"SLURM_CONF": os.environ["SLURM_CONF"]},
+        job_name="hello", partition="main", cpus_per_task=2, memory_per_node=200,
+        time_limit="0:05:00",
+    )  # fmt: skip
     [submitted] = site.take("submitted")
     assert submitted["payload"]["scheduler"] == "slurm"
     job_id = str(submitted["payload"]["jobid"])

@@ -19,7 +19,7 @@ from zwrap.job import Resources, State
 from zwrap.scheduler import Accepted, Rejected
 from zwrap.submission.calls import ask
 
-from .batch import Batch, emptied, request_in
+from .batch import Batch, emptied, request_in, run_step
 from .conftest import Site
 
 pytestmark = pytest.mark.slow
@@ -50,27 +50,10 @@ def test_the_section_of_zocalo_is_a_cluster(
         "user_token": slurm["user_token"],
     }  # fmt: skip
     site.write_config()
-    step = {
-        "queue": "cluster.submission",
-        "parameters": {
-            "cluster": {
-                "scheduler": "slurm", "partition": "main", "cpus_per_task": 2,
-                "memory_per_node": 200, "time_limit": "0:05:00", "exclusive": True,
-                "commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP",
-            },
-            "workingdir": str(site.directory / "w"),
-        },
-        "job_parameters": {"command": ["sh", "-c", "echo on $SLURM_CPUS_PER_TASK >said"]},
-        "output": {"success": 2, "failure": 2},
-    }  # fmt: skip
-    recipe = {"start": [[1, []]], "1": step, "2": {"queue": "ended"}}
-    (site.recipes / "r.json").write_text(json.dumps(recipe))
-    for command in (
-        ["zocalo.go", "--no-dcid", "-r", "r"],
-        ["zocalo.service", "-s", "Dispatcher", "--once"],
-        ["zocalo.service", "-s", "Submitter", "--once"],
-    ):
-        assert site.run(*command).returncode == 0
+    run_step(
+        site, "echo on $SLURM_CPUS_PER_TASK >said", scheduler="slurm", partition="main",
+        cpus_per_task=2, memory_per_node=200, time_limit="0:05:00", exclusive=True,
+    )  # fmt: skip
     [body] = site.take("ended", seconds=60)
     assert body["payload"] == "Finished processing", site.logs()
     assert (site.directory / "w" / "said").read_text() == "on 2\n"

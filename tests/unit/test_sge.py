@@ -86,6 +86,16 @@ def test_what_is_no_answer_of_qstat(text: str) -> None:
         read_qstat(Reply(status=0, output=text))
 
 
+def test_an_accounting_that_is_not_there_is_no_answer() -> None:
+    """qacct reads a file, which a submit host may not see; then nobody knows what has ended."""
+    reply = Reply(
+        status=1, output="no jobs running since startup\n",
+        error="/opt/sge/default/common/accounting: No such file or directory\n",
+    )  # fmt: skip
+    with pytest.raises(UnreachableError, match=r"could not be asked: .*No such file"):
+        read_qacct(reply)
+
+
 def test_a_job_that_was_deleted_before_it_started_has_no_record(sge: GridEngine) -> None:
     """The qmaster knows that it ended, and the accounting is not behind."""
     question = sge.accounting(["1", "99"]).read(recorded("qstat.xml"))

@@ -75,6 +75,8 @@ def job_of(attempt: Attempt, clusters: Answers) -> Job:
         return Job(attempt, verdict.outcome.value, verdict.cause, None, verdict)
     if attempt.state != SUBMITTED or attempt.job_id is None:
         return Job(attempt, attempt.state, attempt.reason or "", None, None)
+    if attempt.ended is not None:
+        return Job(attempt, str(attempt.seen_state), attempt.seen_reason or "", None, None)
     live = clusters.live(attempt.cluster)
     if live is None:
         return Job(attempt, UNKNOWN, "the cluster cannot be asked", None, None)

@@ -22,13 +22,16 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of a step's `cluster` block that hold where the step says nothing."""
     max_jobs: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """No more live jobs of the user at a time; further messages wait."""
+    watch_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    """The Watcher asks about all jobs so often at most, in seconds; four times less often when
+    nothing changes."""
     options: dict[str, Any] = {}
     """All other keys: they are its kind's."""
     place: str = ""
     """File, line and key, for a complaint to begin with."""
 
 
-OWN = ("kind", "template", "defaults", "max_jobs")
+OWN = ("kind", "template", "defaults", "max_jobs", "watch_s")
 
 
 class Clusters:
