@@ -47,42 +47,6 @@ def elsewhere() -> Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """How to reach a real RabbitMQ, which lives as long as the tests."""
-    yield from _rig("rabbitmq", tmp_path_factory.mktemp("rabbitmq"))
-
-
-@pytest.fixture(scope="session")
-def activemq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """How to reach a real ActiveMQ, which lives as long as the tests."""
-    yield from _rig("activemq", tmp_path_factory.mktemp("activemq"))
-
-
-@pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """How to reach a real Slurm, which lives as long as the tests."""
-    yield from _rig("slurm", tmp_path_factory.mktemp("slurm"))
-
-
-@pytest.fixture(scope="session")
-def slurm_accounting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """The same with accounting, and a controller that soon forgets."""
-    yield from _rig("slurm-accounting", tmp_path_factory.mktemp("slurm-accounting"))
-
-
-@pytest.fixture(scope="session")
-def sge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Environment variables for a real Grid Engine, which lives as long as the tests."""
-    yield from _rig("sge", tmp_path_factory.mktemp("sge"))
-
-
-@pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """How to reach a real PostgreSQL, which lives as long as the tests."""
-    yield from _rig("postgresql", tmp_path_factory.mktemp("postgresql"))
-
-
 def _rig(name: str, directory: Path) -> Iterator[dict[str, Any]]:
     rig = [sys.executable, str(TESTS.parent / "scripts" / "rig"), name]
     place = ["--directory", str(directory)]
@@ -91,3 +55,22 @@ def _rig(name: str, directory: Path) -> Iterator[dict[str, Any]]:
         pytest.fail(started.stderr)
     yield json.loads((directory / "connection.json").read_text())
     subprocess.run([*rig, "down", *place], check=True)
+
+
+def _fixture(name: str) -> Any:
+    """How to reach a real server (its connection.json), which lives as long as the tests."""
+
+    @pytest.fixture(scope="session", name=name.replace("-", "_"))
+    def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+        yield from _rig(name, tmp_path_factory.mktemp(name))
+
+    return rig
+
+
+activemq = _fixture("activemq")
+postgresql = _fixture("postgresql")
+rabbitmq = _fixture("rabbitmq")
+sge = _fixture("sge")
+slurm = _fixture("slurm")
+slurm_accounting = _fixture("slurm-accounting")
+"""With accounting, and a controller that soon forgets."""

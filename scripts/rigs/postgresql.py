@@ -28,6 +28,7 @@ class PostgreSQL(Rig):
             data = Path(tempfile.mkdtemp(prefix="rig-postgresql-"))
             shutil.chown(data, "postgres")
             (self.directory / "data").symlink_to(data)
+        data.mkdir(exist_ok=True)
         (data / "password").write_text(PASSWORD)
         if os.geteuid() == 0:
             shutil.chown(data / "password", "postgres")
