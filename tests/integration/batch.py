@@ -52,7 +52,7 @@ class Batch:
 def emptied(batch: Batch) -> Iterator[Batch]:
     """The batch system, without jobs at the end."""
     yield batch
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90  # a killed qmaster hears of its hosts half a minute later
     while left := ask(batch.scheduler.states()):
         ask(batch.scheduler.cancel(list(left)))
         assert time.monotonic() < deadline
