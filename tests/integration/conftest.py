@@ -45,7 +45,7 @@ class Site:
         more = "".join(f"{name}: {json.dumps(text)}\n" for name, text in self.sections.items())
         self.config.write_text(
             "version: 1\n"
-            f"environments: {{default: {json.dumps(names)}}}\n"
+            f"environments: {{default: [{', '.join(names)}]}}\n"
             f"{more}"
             f"store: {json.dumps({'plugin': 'storage', **self.settings})}\n"
             f"files: {json.dumps({'plugin': 'spool', 'path': str(self.spool)})}\n"
