@@ -65,7 +65,7 @@ class Clusters:
             raise UnknownNameError("kind of cluster", kind, known, described.place)
         if found is None:
             raise UnknownNameError("scheduler", name, self.names())
-        scheduler: Scheduler = found(name, _options(found.options_type, described))
+        scheduler: Scheduler = found(name, _options(name, found.options_type, described))
         if described is None:
             return Cluster(name, kind, scheduler, scheduler.template, {})
         template = described.template or scheduler.template
@@ -95,15 +95,14 @@ def _of_zocalo(configuration: Configuration) -> dict[str, ClusterSettings]:
 _OF_ZOCALO = ("url", "api_version", "user", "user_token")
 
 
-def _options(kind: type[Any], described: ClusterSettings | None) -> Any:
+def _options(name: str, kind: type[Any], described: ClusterSettings | None) -> Any:
     """The typed options of a kind of cluster, or ConfigurationError that says what is wrong."""
-    if described is None:
-        return kind()
+    given = described or ClusterSettings(kind=name, place=f"Cluster {name!r} is not described")
     try:
-        return msgspec.convert(described.options, kind)
+        return msgspec.convert(given.options, kind)
     except msgspec.ValidationError as error:
         fields = (*kind.__struct_fields__, *OWN)
         known = ", ".join(sorted(fields))
         raise ConfigurationError(
-            f"{described.place}: {error}. Keys of a cluster of kind {described.kind!r}: {known}."
+            f"{given.place}: {error}. Keys of a cluster of kind {given.kind!r}: {known}."
         ) from None

@@ -127,6 +127,11 @@ def _documents(envelope: Envelope) -> list[tuple[str, tuple[str, ...], str, byte
     ]
 
 
+def check_defaults(defaults: Mapping[str, Any], where: str) -> None:
+    """Raise RequestError for keys of a site's defaults that no step could have."""
+    _cluster({"commands": "true"}, defaults, where)
+
+
 def _cluster(block: Any, defaults: Mapping[str, Any], where: str) -> Cluster:
     if not isinstance(block, dict):
         raise RequestError(f"{where}: an object with at least 'commands' is expected.")

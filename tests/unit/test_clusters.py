@@ -63,6 +63,8 @@ def test_what_is_not_described_is_what_the_environment_shows() -> None:
     assert site.get("slurm").template == "slurm.sh.j2"
     with pytest.raises(UnknownNameError, match=r"Unknown scheduler 'slrm'.*mean 'slurm'"):
         site.get("slrm")
+    with pytest.raises(ConfigurationError, match=r"'slurmrest' is not described: .*field `url`"):
+        site.get("slurmrest")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,11 @@ def test_check_reads_every_cluster(
     told = capsys.readouterr().err
     assert "Unknown template 'prod.sh.j2'" in told
     assert "unknown field `memry`" in told
-    file.write_text(SITE.replace("template: prod.sh.j2", "template: slurm.sh.j2"))
+    sound = SITE.replace("template: prod.sh.j2", "template: slurm.sh.j2")
+    file.write_text(sound.replace("partition: cs04r", "partitio: cs04r"))
+    assert main(["check"]) == 100
+    told = capsys.readouterr().err
+    assert "Unknown key 'partitio' (cluster 'prod', key 'defaults'). Did you mean" in told
+    file.write_text(sound)
     assert main(["check"]) == 0
     assert "good: cluster prod\n" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
 from zwrap.errors import RequestError
 from zwrap.recipe import Recipe
+from zwrap.request import check_defaults
 from zwrap.template import Templates
 from zwrap.transport.connect import connect
 
@@ -68,7 +69,9 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
 
 
 def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:
-    templates.check(clusters.get(name).template)
+    cluster = clusters.get(name)
+    templates.check(cluster.template)
+    check_defaults(cluster.defaults, f"cluster {name!r}, key 'defaults'")
 
 
 def _files(directory: Path, pattern: str) -> list[Path]:
