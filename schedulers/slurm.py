@@ -6,81 +6,30 @@ import contextlib
 import getpass
 import os
 import pwd
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from zwrap.errors import RejectedError, RequestError, UnreachableError
-from zwrap.job import JobRequest, JobStatus, Limits, State
-from zwrap.scheduler import (
-    Accepted,
-    Busy,
-    Command,
-    Options,
-    Question,
-    Rejected,
-    Reply,
-    Submission,
-    Unknown,
+from zwrap.errors import RequestError
+from zwrap.job import JobRequest, JobStatus, Limits
+from zwrap.scheduler import Command, Options, Question, Reply, Submission
+
+from .slurmreplies import (
+    SACCT,
+    SQUEUE,
+    ended,
+    read_limits,
+    read_nothing,
+    read_sacct,
+    read_squeue,
+    read_submission,
+    read_verdict,
+    taken,
 )
 
 MESSAGE_TIMEOUT_S = 10.0
 """Slurm's own default of MessageTimeout: after so long a client gives up, and its request may still
 be carried out."""
-
-STATES = {
-    "PENDING": State.PENDING,
-    "CONFIGURING": State.PENDING,  # nodes boot
-    "REQUEUED": State.PENDING,
-    "REQUEUE_HOLD": State.PENDING,  # waits for a person
-    "REQUEUE_FED": State.PENDING,
-    "SPECIAL_EXIT": State.PENDING,  # requeued in a special state, and held
-    "RESV_DEL_HOLD": State.PENDING,
-    "RUNNING": State.RUNNING,
-    "COMPLETING": State.RUNNING,  # processes may live for KillWait and longer
-    "RESIZING": State.RUNNING,
-    "SIGNALING": State.RUNNING,
-    "STAGE_OUT": State.RUNNING,
-    "SUSPENDED": State.SUSPENDED,
-    "STOPPED": State.SUSPENDED,  # it keeps its processors
-    "COMPLETED": State.COMPLETED,
-    "FAILED": State.FAILED,
-    "CANCELLED": State.CANCELLED,
-    "REVOKED": State.CANCELLED,  # a sibling in another cluster of a federation was started
-    "TIMEOUT": State.TIMEOUT,
-    "DEADLINE": State.TIMEOUT,
-    "NODE_FAIL": State.NODE_FAIL,
-    "BOOT_FAIL": State.NODE_FAIL,
-    "OUT_OF_MEMORY": State.OUT_OF_MEMORY,
-    "PREEMPTED": State.PREEMPTED,
-}
-"""Slurm's words (squeue(1), JOB STATE CODES), the flags that it shows in their place included."""
-
-MAYBE = (
-    "Socket timed out",
-    "Zero Bytes were transmitted",
-    "Unable to contact slurm controller",
-    "Unexpected message received",
-    "Protocol authentication error",
-    "Munge encode failed",
-    "Slurm backup controller in standby mode",
-    "Slurm temporarily unable to accept job",
-    "fatal: ",
-)
-"""Complaints after which the job may be there, or nobody was reached who could say."""
-
-BUSY = (
-    "job submit limit",
-    "Job violates accounting/QOS policy",
-    "Resource temporarily unavailable",
-    "slurm_persist_conn_open",
-)
-"""Complaints about a limit that gives way as jobs end."""
-
-FIELDS = ("JobArrayID", "State", "exit_code", "Reason", "NodeList", "Name")
-_SQUEUE = ",".join(f"{field}:|" for field in FIELDS)
-_SACCT = "JobID,State,ExitCode,Reason,NodeList,JobName"
 
 
 class SlurmOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,23 +51,23 @@ class Slurm:
     def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
         """Hand over a job. Names and paths are arguments, resources stand in the script."""
         refuse_backslashes(request)
-        return Question(self._sbatch(request, script, "--parsable"), _read_submission)
+        return Question(self._sbatch(request, script, "--parsable"), read_submission)
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
         """What the controller says to the job: when and where it would start."""
-        return Question(self._sbatch(request, script, "--test-only"), _read_verdict)
+        return Question(self._sbatch(request, script, "--test-only"), read_verdict)
 
     def find(self, name: str) -> Question[list[JobStatus]]:
         """All jobs of that name: in the controller's memory, else in the accounting."""
 
         def in_memory(reply: Reply) -> list[JobStatus] | Question[list[JobStatus]]:
-            return taken(_read_squeue(reply)) or recorded
+            return taken(read_squeue(reply)) or recorded
 
         recorded = Question(
             self._command(
-                "sacct", "-X", "-P", "-n", "-S", "now-60days", f"--name={name}", "-o", _SACCT
+                "sacct", "-X", "-P", "-n", "-S", "now-60days", f"--name={name}", "-o", SACCT
             ),
-            lambda reply: taken(_read_sacct(reply)),
+            lambda reply: taken(read_sacct(reply)),
         )
         return Question(self._squeue(f"--name={name}"), in_memory)
 
@@ -128,7 +77,7 @@ class Slurm:
             self._squeue(),
             lambda reply: {
                 job_id: status
-                for job_id, status in _read_squeue(reply).items()
+                for job_id, status in read_squeue(reply).items()
                 if not status.state.is_final
             },
         )
@@ -140,25 +89,25 @@ class Slurm:
         def in_memory(
             reply: Reply,
         ) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
-            known = {key: each for key, each in _read_squeue(reply).items() if key in wanted}
-            ended = {key: status for key, status in known.items() if status.state.is_final}
+            known = {key: each for key, each in read_squeue(reply).items() if key in wanted}
+            over = ended(known, wanted)
             gone = sorted(wanted - set(known))
             if not gone:
-                return ended
+                return over
             asked = self._command(
-                "sacct", "-X", "-P", "-n", f"--jobs={','.join(gone)}", "-o", _SACCT
+                "sacct", "-X", "-P", "-n", f"--jobs={','.join(gone)}", "-o", SACCT
             )
-            return Question(asked, lambda answer: {**ended, **_ended(_read_sacct(answer), wanted)})
+            return Question(asked, lambda answer: {**over, **ended(read_sacct(answer), wanted)})
 
         return Question(self._squeue(), in_memory)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
         """End jobs; those that are gone are no error."""
-        return Question(self._command("scancel", *job_ids), _read_nothing)
+        return Question(self._command("scancel", *job_ids), read_nothing)
 
     def limits(self) -> Question[Limits]:
         """What slurm.conf(5) allows."""
-        return Question(self._command("scontrol", "show", "config"), _read_limits)
+        return Question(self._command("scontrol", "show", "config"), read_limits)
 
     def _command(self, *argv: str) -> Command:
         """A client that is not swayed by what a job around us was told."""
@@ -195,7 +144,7 @@ class Slurm:
         )
 
     def _squeue(self, *more: str) -> Command:
-        return self._command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", _SQUEUE)
+        return self._command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", SQUEUE)
 
 
 def job_environment(user: str | None = None) -> dict[str, str]:
@@ -221,121 +170,3 @@ def refuse_backslashes(request: JobRequest) -> None:
 def literal(path: Path) -> str:
     """A file name in which sbatch is to replace nothing (sbatch(1), FILENAME PATTERN)."""
     return str(path).replace("%", "%%")
-
-
-def _read_submission(reply: Reply) -> Submission:
-    text = reply.output.strip().partition(";")[0]
-    if reply.status == 0 and text.isdecimal():
-        return Accepted(text)
-    complaint = _complaint(reply)
-    if reply.status in (None, 0) or (reply.status or 0) < 0:
-        return Unknown(complaint)
-    if any(words in complaint for words in BUSY):
-        return Busy(complaint)
-    if any(words in complaint for words in MAYBE):
-        return Unknown(complaint)
-    return Rejected(complaint)
-
-
-def _read_verdict(reply: Reply) -> str:
-    complaint = _complaint(reply)
-    if reply.status == 0:
-        return complaint
-    if reply.status is None or any(words in complaint for words in MAYBE):
-        raise UnreachableError(f"Slurm could not be asked: {complaint}.")
-    raise RejectedError(f"Slurm would refuse the job: {complaint}")
-
-
-def _complaint(reply: Reply) -> str:
-    """What a client said on standard error, in one line."""
-    lines = [line.strip() for line in reply.error.splitlines() if line.strip()]
-    said = "; ".join(re.sub(r"^\w+: (error: )?", "", line) for line in lines)
-    return said or f"exit status {reply.status} and no word"
-
-
-def _check(reply: Reply, empty: bool = True) -> None:
-    if reply.status != 0 or (not empty and not reply.output.strip()):
-        raise UnreachableError(f"Slurm could not be asked: {_complaint(reply)}.")
-
-
-def _read_squeue(reply: Reply) -> dict[str, JobStatus]:
-    if "Invalid job name" in reply.error:
-        return {}
-    _check(reply)
-    found = {}
-    for line in reply.output.splitlines():
-        fields = line.split("|")
-        if len(fields) != len(FIELDS) + 1:
-            raise UnreachableError(f"Slurm answered {line[:80]!r}, which is no line of squeue.")
-        job_id, word, code, reason, nodes, name = (field.strip() for field in fields[:-1])
-        status = _status(job_id, name, word, reason, nodes)
-        if status.state.is_final and code.isdecimal():
-            number = int(code)  # a wait status, wait(2)
-            status = _with_end(status, number >> 8, number & 0x7F)
-        found[job_id] = status
-    return found
-
-
-def _read_sacct(reply: Reply) -> dict[str, JobStatus]:
-    if "accounting storage is disabled" in reply.error:
-        return {}
-    _check(reply)
-    found = {}
-    for line in reply.output.splitlines():
-        fields = line.split("|")
-        if len(fields) != 6:
-            raise UnreachableError(f"Slurm answered {line[:80]!r}, which is no line of sacct.")
-        job_id, words, code, reason, nodes, name = fields
-        status = _status(job_id, name, words.partition(" ")[0], reason, nodes)
-        number, _, signal = code.partition(":")
-        if status.state is State.COMPLETED:
-            status = _with_end(status, 0, 0)
-        elif status.state.is_final and signal.isdecimal():
-            # Measured with 22.05: codes above 127 are recorded without their highest bit.
-            del number
-            status = _with_end(status, None, int(signal))
-        found[job_id] = status
-    return found
-
-
-def _status(job_id: str, name: str, word: str, reason: str, nodes: str) -> JobStatus:
-    state = STATES.get(word)
-    if state is None:
-        raise UnreachableError(
-            f"Slurm says that job {job_id} is {word!r}, which is not known here."
-        )
-    given = reason if reason not in ("", "None") else None
-    return JobStatus(job_id=job_id, name=name, state=state, reason=given, node=nodes or None)
-
-
-def _with_end(status: JobStatus, code: int | None, signal: int) -> JobStatus:
-    values = {field: getattr(status, field) for field in status.__struct_fields__}
-    exit_code = None if signal else code
-    return JobStatus(**{**values, "exit_code": exit_code, "signal": signal or None})
-
-
-def taken(found: dict[str, JobStatus]) -> list[JobStatus]:
-    """All without those that were refused: of some of them a record stays."""
-    return [
-        each
-        for each in found.values()
-        if not (each.state is State.FAILED and each.reason == "BadConstraints")
-    ]
-
-
-def _ended(found: dict[str, JobStatus], wanted: set[str]) -> dict[str, JobStatus]:
-    return {key: each for key, each in found.items() if key in wanted and each.state.is_final}
-
-
-def _read_nothing(reply: Reply) -> None:
-    _check(reply)
-
-
-def _read_limits(reply: Reply) -> Limits:
-    _check(reply, empty=False)
-    told = dict(re.findall(r"^(\w+)\s*= (.*)$", reply.output, re.MULTILINE))
-    array, jobs = told.get("MaxArraySize", ""), told.get("MaxJobCount", "")
-    return Limits(
-        array_size=int(array) if array.isdecimal() else None,
-        submitted_jobs=int(jobs) if jobs.isdecimal() else None,
-    )

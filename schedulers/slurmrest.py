@@ -23,9 +23,10 @@ from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits
 from zwrap.scheduler import HttpRequest, Question, Reply, Submission
 
-from .slurm import Slurm, SlurmOptions, job_environment, literal, refuse_backslashes, taken
+from .slurm import Slurm, SlurmOptions, job_environment, literal, refuse_backslashes
 from .slurmdirectives import fields
-from .slurmrestreplies import answer, ended, read_jobs, read_records, read_submission
+from .slurmreplies import ended, taken
+from .slurmrestreplies import answer, read_jobs, read_records, read_submission
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
 from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
 
-from .slurm import BUSY, MAYBE, STATES
+from .slurmreplies import BUSY, MAYBE, STATES
 
 UNSPECIFIED = "Unspecified error"
 """What slurmrestd says when it could not reach the controller, or its token is not taken."""
@@ -60,11 +60,6 @@ def read_records(reply: Reply) -> dict[str, JobStatus]:
         return {}
     told = answer(reply, forgiven=("Nothing found", "No results", "Invalid job id"))
     return {status.job_id: status for status in map(_record, told.get("jobs", []))}
-
-
-def ended(found: dict[str, JobStatus], wanted: set[str]) -> dict[str, JobStatus]:
-    """Those that are wanted and will never run again."""
-    return {key: each for key, each in found.items() if key in wanted and each.state.is_final}
 
 
 def _json(reply: Reply) -> Any:

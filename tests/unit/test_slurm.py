@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zwrap_schedulers.slurm import STATES, Slurm, SlurmOptions
+from zwrap_schedulers.slurm import Slurm, SlurmOptions
+from zwrap_schedulers.slurmreplies import STATES
 
 from zwrap.errors import TemplateError, UnreachableError
 from zwrap.job import JobRequest, Resources, State
