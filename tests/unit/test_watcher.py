@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from zwrap.clusters import Cluster
-from zwrap.errors import UnreachableError
+from zwrap.configuration import Configuration
+from zwrap.errors import TemporaryError, UnreachableError
 from zwrap.job import JobStatus, State
 from zwrap.ledger import SUBMITTED, Attempt, Ledger
 from zwrap.scheduler import Command, Question
 from zwrap.service import watcher
-from zwrap.service.watcher import CLUSTER_TOPIC, JOB_TOPIC, Watch
+from zwrap.service.watcher import CLUSTER_TOPIC, JOB_TOPIC, Watch, Watcher
 from zwrap.transport.memory import MemoryTransport
 
 
@@ -155,6 +156,22 @@ def test_a_cluster_that_cannot_be_asked_changes_no_job(
     system.reachable = True
     watch.look(ledger.open("c"))
     assert [each["state"] for each in told(heard, CLUSTER_TOPIC)] == ["up"]
+
+
+def test_a_ledger_that_is_away_is_waited_for(
+    heard: MemoryTransport, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Watcher(Configuration(), heard)
+
+    def away(*_: object) -> list[str]:
+        raise TemporaryError("The ledger cannot be used.")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(Ledger, "open_clusters", away)
+        service.idle()
+        service.idle()
+    assert caplog.text.count("Nothing is watched for 10 s: The ledger cannot be used.") == 1
+    service.close()
 
 
 def test_the_interval_grows_while_nothing_changes(

@@ -16,7 +16,7 @@ from typing import Any
 from zwrap.clusters import Cluster, Clusters
 from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
-from zwrap.errors import MessageError, ZwrapError
+from zwrap.errors import MessageError, TemporaryError, TransportError, ZwrapError
 from zwrap.job import JobStatus
 from zwrap.ledger import Attempt, Ledger
 from zwrap.service import Service
@@ -44,6 +44,9 @@ GONE, LOST = "gone", "lost"
 
 LOST_S = 900.0
 
+LEDGER_S = 10.0
+"""So long it waits for a ledger that cannot be used."""
+
 NEW_S = 1.0
 """So often it is seen whether anything is due."""
 
@@ -63,6 +66,15 @@ class Watcher(Service):
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + NEW_S
+        try:
+            self._look()
+        except TransportError:
+            raise
+        except TemporaryError as error:  # the ledger is away, and comes again
+            log.warning("Nothing is watched for %g s: %s", LEDGER_S, error)
+            self._next = time.monotonic() + LEDGER_S
+
+    def _look(self) -> None:
         for name in self._ledger.open_clusters():
             self._watch(name)
         for name, watch in self._watches.items():
