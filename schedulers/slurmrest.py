@@ -1,7 +1,7 @@
 """Slurm by slurmrestd, with the command line where it cannot say (slurm.schedmd.com/rest.html).
 
-Tried with v0.0.36 to v0.0.38 of Slurm 22.05; what later versions changed is taken from their
-documentation. Resources come from the same job script as those of `sbatch`: see `slurmdirectives`.
+Tried with v0.0.38 of Slurm 22.05. For v0.0.39 and later fields take their other form, which was
+not tried on a server. Resources come from the same job script as those of `sbatch`: see `slurmdirectives`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 KNOWN = 43
-"""The newest version v0.0.N whose documentation was read."""
+"""The newest version v0.0.N that is used unasked; `api_version` may name a later one."""
 
 SOON_S = 24 * 3600.0
 """A token that expires so soon is warned of."""
