@@ -1,7 +1,8 @@
 """Slurm by slurmrestd, with the command line where it cannot say (slurm.schedmd.com/rest.html).
 
 Tried with v0.0.38 of Slurm 22.05. For v0.0.39 and later fields take their other form, which was
-not tried on a server. Resources come from the same job script as those of `sbatch`: see `slurmdirectives`.
+not tried on a server. Resources come from the same job script as those of `sbatch`: see
+`slurmdirectives`.
 """
 
 from __future__ import annotations
