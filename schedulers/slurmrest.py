@@ -7,8 +7,6 @@ not tried on a server. Resources come from the same job script as those of `sbat
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import getpass
 import json
 import logging
@@ -28,6 +26,7 @@ from .slurm import Slurm, SlurmOptions, job_environment, literal, refuse_backsla
 from .slurmdirectives import fields
 from .slurmreplies import ended, taken
 from .slurmrestreplies import answer, read_jobs, read_records, read_submission
+from .slurmtoken import read_token
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +34,6 @@ T = TypeVar("T")
 
 KNOWN = 43
 """The newest version v0.0.N that is used unasked; `api_version` may name a later one."""
-
-SOON_S = 24 * 3600.0
-"""A token that expires so soon is warned of."""
 
 
 class SlurmRestOptions(SlurmOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -221,32 +217,10 @@ class SlurmRest:
         given = self.options.user_token
         if given is None:
             return os.environ.get("SLURM_JWT")
-        where = f"The token of cluster {self.name!r}"
-        if "/" in given or given.startswith("~"):  # neither is in a token
-            where += f" in {given}"
-            try:
-                given = Path(given).expanduser().read_text().strip()
-            except OSError as error:
-                raise UnreachableError(f"{where} cannot be read: {error.strerror}.") from None
-        given = given.removeprefix("SLURM_JWT=")
-        if re.search(r"\s", given) or not given.isascii() or not given:
-            raise UnreachableError(f"{where} is no token; `scontrol token` makes one.")
-        self._check_expiry(where, given)
-        return given
-
-    def _check_expiry(self, where: str, token: str) -> None:
-        expires = _expiry(token)
-        if expires is None:
-            return
-        left_s = expires - time.time()
-        at = time.strftime("%Y-%m-%d %H:%M", time.localtime(expires))
-        if left_s <= 0:
-            raise UnreachableError(
-                f"{where} expired on {at}; `scontrol token lifespan=SECONDS` makes another."
-            )
-        if left_s < SOON_S:
-            told = f"{where} expires on {at}; `scontrol token lifespan=SECONDS` makes another"
+        token = read_token(given, f"The token of cluster {self.name!r}")
+        if told := token.expires_soon():
             self._warn("token", told, 3600)
+        return token.text
 
     def _warn(self, kind: str, text: str, pause_s: float) -> None:
         """Log a warning, not more often than that."""
@@ -306,15 +280,3 @@ def _newest(specification: Any) -> str:
             f"here (v0.0.36 to v0.0.{KNOWN})."
         )
     return f"v0.0.{max(usable)}"
-
-
-def _expiry(token: str) -> float | None:
-    """When a token (RFC 7519) expires, seconds since the epoch; None if it does not say."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    with contextlib.suppress(ValueError):
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        expires = claims.get("exp") if isinstance(claims, dict) else None
-        return float(expires) if isinstance(expires, (int, float)) else None
-    return None
