@@ -44,6 +44,7 @@ GLOBAL = {
     "administrator_mail": "none",
     "min_uid": "0",  # root may have jobs
     "min_gid": "0",
+    "login_shells": "none",  # a job does not wait for what its user's ~/.profile does
     "load_report_time": "00:00:05",
     "finished_jobs": "1000",
     "reporting_params": "accounting=true reporting=false flush_time=00:00:01 "
