@@ -38,6 +38,7 @@ class Local:
 
     options_type = LocalOptions
     template = "local.sh.j2"
+    arrays = None
 
     def __init__(self, name: str, options: LocalOptions) -> None:
         self.name = name
@@ -53,8 +54,12 @@ class Local:
             timeout_s=self.options.timeout_s,
         )
 
-    def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
+    def submit(
+        self, request: JobRequest, script: Path, tasks: int | None = None
+    ) -> Question[Submission]:
         """Hand over a job; exit status 100 of the command is a refusal."""
+        if tasks:
+            raise RequestError(f"Cluster {self.name!r} runs jobs on this machine, and no arrays.")
         resources = request.resources
         for key in REFUSED:
             if getattr(resources, key):

@@ -15,6 +15,7 @@ from zwrap.errors import RejectedError, RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits
 from zwrap.scheduler import (
     Accepted,
+    ArrayForm,
     Busy,
     Command,
     DrmaaSubmission,
@@ -70,6 +71,7 @@ class GridEngine:
 
     options_type = SGEOptions
     template = "sge.sh.j2"
+    arrays = ArrayForm(".", "SGE_TASK_ID")
 
     def __init__(self, name: str, options: SGEOptions) -> None:
         self.name = name
@@ -79,7 +81,9 @@ class GridEngine:
         self._missed: dict[str, float] = {}
         """Ended jobs without a record, and when that was first seen."""
 
-    def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
+    def submit(
+        self, request: JobRequest, script: Path, tasks: int | None = None
+    ) -> Question[Submission]:
         """Hand over a job; one that no queue can ever run is refused, with the reasons."""
         self._refuse(request, script)
 
@@ -90,11 +94,11 @@ class GridEngine:
 
         def why(reply: Reply) -> Submission | Question[Submission]:
             if reply.status == 0 or IN_USE in reply.output + reply.error:
-                unverified = self._drmaa(request, script, "-b n -w n")
+                unverified = self._drmaa(request, script, tasks, "-b n -w n")
                 return Question(unverified, _read_submission)
             return Rejected(_complaint(reply))
 
-        return Question(self._drmaa(request, script, "-b n -w e"), read)
+        return Question(self._drmaa(request, script, tasks, "-b n -w e"), read)
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
         """Whether an empty cluster could run the job."""
@@ -231,7 +235,9 @@ class GridEngine:
             timeout_s=self.options.timeout_s,
         )
 
-    def _drmaa(self, request: JobRequest, script: Path, native: str) -> DrmaaSubmission:
+    def _drmaa(
+        self, request: JobRequest, script: Path, tasks: int | None, native: str
+    ) -> DrmaaSubmission:
         return DrmaaSubmission(
             script=str(script),
             name=request.full_name,
@@ -239,6 +245,7 @@ class GridEngine:
             standard_output=str(request.standard_output),
             standard_error=str(request.standard_error),
             native=native,
+            tasks=tasks,
             environment=self.options.environment,
             timeout_s=self.options.timeout_s,
         )
@@ -253,7 +260,7 @@ class GridEngine:
 
     def _qacct(self, job_ids: list[str]) -> Command:
         """One query, whatever the number of jobs."""
-        numbers = {job_id.partition(".")[0] for job_id in job_ids}
+        numbers = {self.arrays.array_of(job_id) for job_id in job_ids}
         if len(numbers) == 1:
             return self._command("qacct", "-j", *numbers)
         return self._command("qacct", "-o", getpass.getuser(), "-d", "90", "-j")

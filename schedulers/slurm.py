@@ -12,7 +12,7 @@ from pathlib import Path
 
 from zwrap.errors import RequestError
 from zwrap.job import JobRequest, JobStatus, Limits
-from zwrap.scheduler import Command, Options, Question, Reply, Submission
+from zwrap.scheduler import ArrayForm, Command, Options, Question, Reply, Submission
 
 from .slurmreplies import (
     SACCT,
@@ -41,6 +41,7 @@ class Slurm:
 
     options_type = SlurmOptions
     template = "slurm.sh.j2"
+    arrays = ArrayForm("_", "SLURM_ARRAY_TASK_ID")
 
     def __init__(self, name: str, options: SlurmOptions) -> None:
         self.name = name
@@ -48,10 +49,13 @@ class Slurm:
         given = options.settle_s
         self.settle_s = MESSAGE_TIMEOUT_S + 5.0 if given is None else given
 
-    def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
+    def submit(
+        self, request: JobRequest, script: Path, tasks: int | None = None
+    ) -> Question[Submission]:
         """Hand over a job. Names and paths are arguments, resources stand in the script."""
         refuse_backslashes(request)
-        return Question(self._sbatch(request, script, "--parsable"), read_submission)
+        how = ("--parsable", f"--array=1-{tasks}") if tasks else ("--parsable",)
+        return Question(self._sbatch(request, script, *how), read_submission)
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
         """What the controller says to the job: when and where it would start."""
@@ -91,7 +95,7 @@ class Slurm:
         ) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
             known = {key: each for key, each in read_squeue(reply).items() if key in wanted}
             over = ended(known, wanted)
-            gone = sorted(wanted - set(known))
+            gone = sorted({self.arrays.array_of(each) for each in wanted - set(known)})
             if not gone:
                 return over
             asked = self._command(
@@ -117,7 +121,7 @@ class Slurm:
         limit = self.options.timeout_s
         return Command(argv=[*argv], environment=environment, unset=unset, timeout_s=limit)
 
-    def _sbatch(self, request: JobRequest, script: Path, how: str) -> Command:
+    def _sbatch(self, request: JobRequest, script: Path, *how: str) -> Command:
         """All that it sees goes on to the job.
 
         With a list of names (`--export=HOME,...`) Slurm would add what a login shell of the user
@@ -126,7 +130,7 @@ class Slurm:
         path = self.options.surroundings().get("PATH") or os.environ.get("PATH", os.defpath)
         arguments = [
             shutil.which("sbatch", path=path) or "sbatch",
-            how,
+            *how,
             f"--job-name={request.full_name}",
             f"--chdir={request.working_directory}",
             f"--output={literal(request.standard_output)}",

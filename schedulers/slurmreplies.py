@@ -182,6 +182,6 @@ def read_limits(reply: Reply) -> Limits:
     told = dict(re.findall(r"^(\w+)\s*= (.*)$", reply.output, re.MULTILINE))
     array, jobs = told.get("MaxArraySize", ""), told.get("MaxJobCount", "")
     return Limits(
-        array_size=int(array) if array.isdecimal() else None,
+        array_size=max(int(array) - 1, 0) if array.isdecimal() else None,  # numbers begin at 1
         submitted_jobs=int(jobs) if jobs.isdecimal() else None,
     )

@@ -55,7 +55,8 @@ class SlurmRest:
     """One Slurm cluster behind slurmrestd."""
 
     options_type = SlurmRestOptions
-    template = "slurm.sh.j2"
+    template = Slurm.template
+    arrays = Slurm.arrays
 
     def __init__(self, name: str, options: SlurmRestOptions) -> None:
         self.name = name
@@ -66,18 +67,21 @@ class SlurmRest:
         self._user = options.user or getpass.getuser()
         self._warned: dict[str, float] = {}
 
-    def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
+    def submit(
+        self, request: JobRequest, script: Path, tasks: int | None = None
+    ) -> Question[Submission]:
         """Hand over a job; the options of the script's #SBATCH lines go in as fields."""
         refuse_backslashes(request)
         text = script.read_text() if script.is_file() else ""
         fields(text, 38)  # refuses what cannot be expressed
 
         def body(version: int) -> dict[str, Any]:
-            return {"script": text, "job": self._job(request, text, version)}
+            job = self._job(request, text, version)
+            return {"script": text, "job": {**job, "array": f"1-{tasks}"} if tasks else job}
 
         return self._ask(
             "POST", "/slurm/{version}/job/submit", read_submission,
-            body=body, instead=lambda: self._line.submit(request, script), reading=False,
+            body=body, instead=lambda: self._line.submit(request, script, tasks), reading=False,
         )  # fmt: skip
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
@@ -127,15 +131,16 @@ class SlurmRest:
     def _recorded(
         self, gone: list[str], found: dict[str, JobStatus]
     ) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
-        """What the accounting says of those that left memory, one after the other."""
+        """What the accounting says of those that left memory, one job or array after the other."""
         if not gone:
             return found
 
         def read(reply: Reply) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
-            more = ended(read_records(reply), {gone[0]})
-            return self._recorded(gone[1:], {**found, **more})
+            more = ended(read_records(reply), set(gone))
+            left = [each for each in gone if self.arrays.array_of(each) != number]
+            return self._recorded(left, {**found, **more})
 
-        number = gone[0].partition("_")[0]
+        number = self.arrays.array_of(gone[0])
         return self._ask("GET", f"/slurmdb/{{version}}/job/{number}", read)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:

@@ -4,6 +4,7 @@ one word or several."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from zwrap.errors import UnreachableError
@@ -11,6 +12,9 @@ from zwrap.job import JobStatus, State
 from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
 
 from .slurmreplies import BUSY, MAYBE, STATES
+
+MOST_TASKS = 1000
+"""No array of ours has more."""
 
 UNSPECIFIED = "Unspecified error"
 """What slurmrestd says when it could not reach the controller, or its token is not taken."""
@@ -51,7 +55,10 @@ def read_jobs(reply: Reply, user: str) -> dict[str, JobStatus]:
     if "jobs" not in told:
         raise UnreachableError("slurmrestd could not be asked: its answer holds no 'jobs'.")
     mine = [job for job in told["jobs"] if job.get("user_name") in (None, "", user)]
-    return {status.job_id: status for status in map(_status, mine)}
+    # What an array has yet to start is one record. A task that was started has its own, too.
+    waiting = [status for job in mine for status in _unstarted(job)]
+    own = [_status(job) for job in mine if _array_tasks(job) is None]
+    return {status.job_id: status for status in [*waiting, *own]}
 
 
 def read_records(reply: Reply) -> dict[str, JobStatus]:
@@ -98,6 +105,26 @@ def _state(job_id: str, words: Any) -> State:
         )
     known = [state for state in states if state is not None]
     return next((state for state in known if not state.is_final), known[0])
+
+
+def _array_tasks(job: dict[str, Any]) -> str | None:
+    """Numbers of the tasks of an array that this record stands for, such as ``1,4,7-1000``."""
+    if not _integer(job.get("array_job_id")) or _integer(job.get("array_task_id")) is not None:
+        return None
+    return str(job.get("array_task_string") or "") or None
+
+
+def _unstarted(job: dict[str, Any]) -> Iterator[JobStatus]:
+    numbers = (_array_tasks(job) or "").partition("%")[0]  # what follows: so many at a time
+    last = 0
+    for part in filter(None, numbers.split(",")):
+        if part == "...":  # Slurm leaves out what does not fit into 64 characters
+            part = f"{last + 1}-{MOST_TASKS}"
+        first, _, end = part.partition("-")
+        end, _, step = end.partition(":")
+        for task in range(int(first), int(end or first) + 1, int(step or 1)):
+            yield _status({**job, "array_task_id": task})
+            last = task
 
 
 def _status(job: dict[str, Any]) -> JobStatus:

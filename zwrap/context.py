@@ -73,8 +73,14 @@ class BatchJob(NamedTuple):
         """Look at the variables that batch systems set."""
         environment = os.environ
         if job := environment.get("SLURM_JOB_ID"):
+            if (array := environment.get("SLURM_ARRAY_JOB_ID")) and (
+                task := environment.get("SLURM_ARRAY_TASK_ID")
+            ):
+                job = f"{array}_{task}"
             return cls("slurm", job, {"cluster_JOB_ID": job})
         if (job := environment.get("JOB_ID")) and (cell := environment.get("SGE_CELL")):
+            task = environment.get("SGE_TASK_ID", "undefined")
+            job = job if task == "undefined" else f"{job}.{task}"
             return cls("sge", job, {"cluster_JOB_ID": job, "cluster_SGE_CELL": cell})
         if job := environment.get("ZWRAP_LOCAL_JOB_ID"):
             return cls("local", job, {"cluster_JOB_ID": job})

@@ -69,6 +69,8 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     resources: Resources = Resources()
     standard_output: Path
     standard_error: Path
+    array: bool = True
+    """Whether it may be a task of an array."""
 
     @property
     def full_name(self) -> str:
@@ -92,6 +94,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch system allows. None: no limit is known."""
 
     array_size: int | None = None
+    """Tasks of an array."""
     submitted_jobs: int | None = None
 
 

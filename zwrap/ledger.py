@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import asdict, replace
+from sqlalchemy.dialects import postgresql, sqlite
 
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, TemporaryError
@@ -43,7 +45,10 @@ _attempts = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("tried", sa.Float, nullable=False),
-    # What the batch system says; may be missing in a ledger of an earlier version.
+    # What follows may be missing in a ledger of an earlier version.
+    sa.Column("array_token", sa.String(80)),
+    sa.Column("task", sa.Integer),
+    # What the batch system says.
     sa.Column("seen_state", sa.String(20)),
     sa.Column("seen_reason", sa.Text),
     sa.Column("seen", sa.Float),
@@ -72,6 +77,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """When the intent was written, seconds since the epoch."""
     tried: float = 0.0
     """When the batch system was last about to be asked to take it."""
+    array_token: str | None = None
+    """Token of the array that it was last submitted in; None: it was a job of its own."""
+    task: int | None = None
+    """Its number in that array, from 1 on."""
     seen_state: str | None = None
     """How the job stood when the Watcher last saw a change: a state, `gone` or `lost`."""
     seen_reason: str | None = None
@@ -81,6 +90,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     ended: float | None = None
     """When the Watcher learned that the job will never run again."""
+
+    @property
+    def full_name(self) -> str:
+        """Name under which the batch system knows what was submitted."""
+        return f"{self.job_name}.{self.array_token or self.token}"
 
 
 class Ledger:
@@ -174,35 +188,51 @@ class Ledger:
             told = connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp())))
             return float(told.scalar_one())
 
-    def intend(self, attempt: Attempt) -> tuple[Attempt, bool]:
-        """Write the intent; the row as it stands, and whether it is new."""
-        now = self.now()
-        row = msgspec.structs.asdict(
-            msgspec.structs.replace(attempt, state=INTENDED, created=now, tried=now)
-        )
-        try:
-            with self._transaction() as connection:
-                connection.execute(_attempts.insert().values(**row))
-        except sa.exc.IntegrityError:
-            existing = self.get(attempt.token)
-            if existing is not None:
-                return existing, False
-            raise
-        return Attempt(**row), True
-
-    def try_again(self, attempt: Attempt) -> bool:
-        """Reserve the next submission of an unfinished attempt; False if another did."""
-        now = self.now()
-        mine = _attempts.c.token == attempt.token, _attempts.c.tried == attempt.tried
+    def known(self, tokens: Sequence[str]) -> dict[str, Attempt]:
+        """Those of the attempts that are in the ledger, by token."""
+        found = {}
         with self._transaction() as connection:
-            change = _attempts.update().where(*mine).values(tried=now, state=INTENDED)
-            return connection.execute(change).rowcount == 1
+            for some in _portions(tokens):
+                query = sa.select(_attempts).where(_attempts.c.token.in_(some))
+                for row in connection.execute(query).mappings():
+                    found[row["token"]] = Attempt(**row)
+        return found
 
-    def record(self, token: str, state: str, **values: Any) -> None:
-        """Write what became of an attempt."""
+    def reserve(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """Write, all at once, the intent to submit these now; those that are ours to submit.
+
+        An attempt that is new must not be there, one that was read must be as it was read. Of any
+        other somebody else is about to submit the job.
+        """
+        now = self.now()
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        ours = {}
         with self._transaction() as connection:
-            change = _attempts.update().where(_attempts.c.token == token)
-            connection.execute(change.values(state=state, **values))
+            # in one order, or two hosts with the same attempts could wait for each other
+            for attempt in sorted(attempts, key=lambda each: each.token):
+                row = replace(
+                    attempt, state=INTENDED, created=attempt.created or now, tried=now,
+                    job_id=None, reason=None,
+                )  # fmt: skip
+                change: sa.Insert | sa.Update
+                if attempt.tried:
+                    as_read = _attempts.c.tried == attempt.tried
+                    change = _attempts.update().where(_attempts.c.token == row.token, as_read)
+                    change = change.values(
+                        tried=now, state=INTENDED, array_token=row.array_token, task=row.task
+                    )
+                else:
+                    change = dialect.insert(_attempts).values(asdict(row)).on_conflict_do_nothing()
+                if connection.execute(change.returning(_attempts.c.token)).first():
+                    ours[row.token] = row
+        return [ours[attempt.token] for attempt in attempts if attempt.token in ours]
+
+    def record(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write, all at once, what became of attempts: values of columns, by token."""
+        with self._transaction() as connection:
+            for token, values in changes.items():
+                change = _attempts.update().where(_attempts.c.token == token)
+                connection.execute(change.values(**values))
 
     def see(self, token: str, **values: Any) -> None:
         """Write what the batch system says of an attempt's job."""
@@ -239,6 +269,12 @@ class Ledger:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _portions(tokens: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
+    """Databases take only so many values in one statement."""
+    for start in range(0, len(tokens), size):
+        yield tokens[start : start + size]
 
 
 def _indexes() -> list[sa.Index]:

@@ -42,10 +42,12 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     exclusive: bool = False
     constraints: str | None = None
     prefer: str | None = None
+    array: bool = True
+    """Whether the job may be a task of an array, with others that wait."""
 
 
 REFUSED = {
-    "array": "one message is one job; zwrap itself joins messages to arrays",
+    "array": "one message is one job, and zwrap itself joins messages to arrays (false: never)",
     "qsub_submission_parameters": "raw options are not passed on; name the resources instead",
 }
 
@@ -93,6 +95,7 @@ def prepare(
         commands=text,
         environment={name: str(value) for name, value in (cluster.environment or {}).items()},
         resources=_resources(cluster, where),
+        array=cluster.array,
         standard_output=working / str(parameters.get("standard_output") or directory / "job.out"),
         standard_error=working / str(parameters.get("standard_error") or directory / "job.err"),
     )
@@ -135,10 +138,13 @@ def check_defaults(defaults: Mapping[str, Any], where: str) -> None:
 def _cluster(block: Any, defaults: Mapping[str, Any], where: str) -> Cluster:
     if not isinstance(block, dict):
         raise RequestError(f"{where}: an object with at least 'commands' is expected.")
-    for key, reason in REFUSED.items():
+    refused = dict(REFUSED)
+    if isinstance(block.get("array"), bool):
+        del refused["array"]
+    for key, reason in refused.items():
         if block.get(key):
             raise RequestError(f"{where}, key {key!r} cannot be honoured: {reason}.")
-    given = {key: value for key, value in block.items() if key not in REFUSED}
+    given = {key: value for key, value in block.items() if key not in refused}
     block = {**defaults, **given}
     for key in block:
         if key not in Cluster.__struct_fields__:

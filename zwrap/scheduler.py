@@ -70,6 +70,8 @@ class DrmaaSubmission(msgspec.Struct, frozen=True, kw_only=True):
     standard_error: str
     native: str
     """Native specification: options of the batch system."""
+    tasks: int | None = None
+    """Size of an array, whose tasks count from 1; the reply holds the number of the array."""
     environment: dict[str, str] = {}
     """Of the helper process, not of the job."""
     timeout_s: float = 30.0
@@ -135,6 +137,23 @@ class Busy(msgspec.Struct, frozen=True):
 Submission = Accepted | Rejected | Unknown | Busy
 
 
+class ArrayForm(msgspec.Struct, frozen=True):
+    """How a batch system speaks of the tasks of an array, which count from 1."""
+
+    mark: str
+    """Between the number of the array and that of the task, in a job id."""
+    variable: str
+    """Environment variable that tells a task its number."""
+
+    def job_id(self, array: str, task: int) -> str:
+        """Job id of a task."""
+        return f"{array}{self.mark}{task}"
+
+    def array_of(self, job_id: str) -> str:
+        """The array that a task belongs to."""
+        return job_id.partition(self.mark)[0]
+
+
 class Scheduler(Protocol):
     """One batch system. `tests/contract/test_scheduler.py` is the contract in executable form."""
 
@@ -149,13 +168,18 @@ class Scheduler(Protocol):
     options: Any
     """An `options_type`; templates see it, too."""
 
+    arrays: ClassVar[ArrayForm | None]
+    """None: it has no arrays."""
+
     settle_s: float
     """How long after an unknown submission the batch system may still create the job."""
 
     def __init__(self, name: str, options: Any) -> None: ...
 
-    def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
-        """Hand over a job; `script` is a file that is whole."""
+    def submit(
+        self, request: JobRequest, script: Path, tasks: int | None = None
+    ) -> Question[Submission]:
+        """Hand over a job, or an array of `tasks`; `script` is a file that is whole."""
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
         """What the batch system says to a job without taking it; RejectedError if it refuses."""

@@ -45,14 +45,13 @@ def attempt(token: str = "t-1") -> Attempt:
 
 
 def test_what_was_written_is_read(ledger: Ledger) -> None:
-    row, is_new = ledger.intend(attempt())
-    assert is_new
+    [row] = ledger.reserve([attempt()])
     assert (row.state, row.created) == (INTENDED, row.tried)
     assert abs(row.created - time.time()) < 60
-    ledger.record("t-1", SUBMITTED, job_id="17")
+    ledger.record({"t-1": {"state": SUBMITTED, "job_id": "17"}})
     assert ledger.get("t-1") == replace(row, state=SUBMITTED, job_id="17")
-    assert ledger.intend(attempt()) == (ledger.get("t-1"), False)
-    ledger.intend(attempt("t-2"))
+    [other] = ledger.reserve([attempt(), attempt("t-2")])
+    assert other.token == "t-2"
     assert [each.token for each in ledger.all()] == ["t-1", "t-2"]
     assert ledger.get("t-3") is None
 
@@ -78,14 +77,23 @@ def together(url: str, count: int, act: Any) -> list[Any]:
 
 def test_one_of_several_hosts_writes_the_intent(url: str) -> None:
     """None of them has seen the table before."""
-    news = together(url, 6, lambda ledger: ledger.intend(attempt())[1])
-    assert Counter(news) == {True: 1, False: 5}
+    news = together(url, 6, lambda ledger: len(ledger.reserve([attempt()])))
+    assert Counter(news) == {1: 1, 0: 5}
 
 
 def test_one_of_several_hosts_tries_again(url: str, ledger: Ledger) -> None:
-    row, _ = ledger.intend(attempt())
-    tries = together(url, 6, lambda each: each.try_again(row))
-    assert Counter(tries) == {True: 1, False: 5}
+    [row] = ledger.reserve([attempt()])
+    tries = together(url, 6, lambda each: len(each.reserve([row])))
+    assert Counter(tries) == {1: 1, 0: 5}
+
+
+def test_a_thousand_attempts_are_written_and_read_at_once(ledger: Ledger) -> None:
+    rows = ledger.reserve([attempt(f"t-{number}") for number in range(1000)])
+    ledger.record({row.token: {"state": SUBMITTED, "job_id": row.token} for row in rows})
+    found = ledger.known([row.token for row in rows] + ["t-1000"])
+    assert {token: row.job_id for token, row in found.items()} == {
+        row.token: row.token for row in rows
+    }
 
 
 @pytest.mark.slow
@@ -113,7 +121,7 @@ def test_a_ledger_without_scheme_means_psycopg(postgresql: dict[str, Any]) -> No
     url = postgresql["url"].replace("+psycopg", "")
     text = f"version: 1\nenvironments: {{default: [l]}}\nl: {{plugin: ledger, url: '{url}'}}\n"
     ledger = Ledger.of(Configuration.from_string(text).activate())
-    ledger.intend(attempt("t-psycopg"))
+    ledger.reserve([attempt("t-psycopg")])
     assert ledger.get("t-psycopg")
     ledger.close()
 
@@ -129,8 +137,8 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(url: str) -> None:
         ))  # fmt: skip
     engine.dispose()
     ledger = Ledger(url)
-    ledger.intend(attempt())
-    ledger.record("t-1", SUBMITTED, job_id="17")
+    ledger.reserve([attempt()])
+    ledger.record({"t-1": {"state": SUBMITTED, "job_id": "17"}})
     assert ledger.open_clusters() == ["c"]
     ledger.see("t-1", seen_state="failed", ended=1.0)
     assert ledger.open("c") == []

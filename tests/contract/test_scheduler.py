@@ -206,6 +206,50 @@ def test_a_job_cancelled_before_it_starts_never_starts(
     assert not (tmp_path / "started").exists()
 
 
+def test_the_tasks_of_an_array_are_jobs(scheduler: Scheduler, tmp_path: Path) -> None:
+    """They are listed, found, cancelled and recorded one by one."""
+    request = request_in(tmp_path)
+    script = tmp_path / "array"
+    script.write_text(rendered(scheduler, request))
+    if (form := scheduler.arrays) is None:
+        with pytest.raises(RequestError, match="no arrays"):
+            scheduler.submit(request, script, 3)
+        return
+    wait = f'case "${form.variable}" in 3) sleep 60 ;; esac; exit ${form.variable}'
+    script.write_text(rendered(scheduler, replace(request, commands=wait)))
+    answer = ask(scheduler.submit(request, script, 3))
+    assert isinstance(answer, Accepted), answer
+    tasks = [form.job_id(answer.job_id, number) for number in (1, 2, 3)]
+    assert [form.array_of(task) for task in tasks] == [answer.job_id] * 3
+    for number, task in enumerate(tasks[:2], 1):
+        assert ended(scheduler, task).exit_code == number
+    wait_until(lambda: list(ask(scheduler.states())) == tasks[2:])
+    assert {status.job_id for status in ask(scheduler.find(request.full_name))} >= {tasks[2]}
+    assert ask(scheduler.accounting(tasks)).keys() == set(tasks[:2])
+    ask(scheduler.cancel(tasks[2:]))
+    assert ended(scheduler, tasks[2]).state is State.CANCELLED
+    assert ask(scheduler.accounting(tasks)).keys() == set(tasks)
+
+
+def test_the_tasks_of_an_array_wait_one_by_one(scheduler: Scheduler, tmp_path: Path) -> None:
+    if (form := scheduler.arrays) is None:
+        return
+    everything = EVERYTHING[scheduler.name]
+    blocker = submit(scheduler, request_in(tmp_path, resources=everything), "sleep 60")
+    wait_until(lambda: ask(scheduler.states())[blocker].state is State.RUNNING)
+    request = request_in(tmp_path)
+    script = tmp_path / "array"
+    script.write_text(rendered(scheduler, replace(request, commands="true")))
+    answer = ask(scheduler.submit(request, script, 40))
+    assert isinstance(answer, Accepted), answer
+    tasks = {form.job_id(answer.job_id, number) for number in range(1, 41)}
+    ask(scheduler.cancel([form.job_id(answer.job_id, 7)]))
+    tasks.remove(form.job_id(answer.job_id, 7))
+    wait_until(lambda: ask(scheduler.states()).keys() == tasks | {blocker})
+    found = {status.job_id for status in ask(scheduler.find(request.full_name))}
+    assert found - {form.job_id(answer.job_id, 7)} == tasks
+
+
 def test_a_job_past_its_time_limit_is_ended_and_says_so(local: Scheduler, tmp_path: Path) -> None:
     request = request_in(tmp_path, resources=Resources(walltime_s=1))
     assert ended(local, submit(local, request, "sleep 60")).state is State.TIMEOUT

@@ -164,7 +164,7 @@ def test_a_refusal_whose_answer_is_lost_is_a_refusal_when_it_is_asked_again(
     request = request_in(tmp_path / "w", resources=Resources(memory_mib=10**7))
     script, ledger = batch.script_of(request), Ledger.in_file(tmp_path / "ledger")
     attempt = attempt_of(request)
-    ledger.intend(attempt)  # and the submitter was killed before it read the answer
+    ledger.reserve([attempt])  # and the submitter was killed before it read the answer
     ask(batch.scheduler.submit(request, script))
     assert batch.jobs_named(request) == []
     impatient = Batch("slurm", {}, settle_s=0).scheduler
@@ -175,7 +175,7 @@ def test_a_refusal_whose_answer_is_lost_is_a_refusal_when_it_is_asked_again(
 
 def test_what_the_cluster_allows(batch: Batch) -> None:
     cluster = batch.scheduler
-    assert ask(cluster.limits()).array_size == 10001
+    assert ask(cluster.limits()).array_size == 10000
 
 
 def test_what_the_controller_forgot_is_in_the_accounting(

@@ -141,7 +141,7 @@ def test_the_command_line_helps_out(
     status = ended(away, away.submit(request), wait_until)
     assert (status.state, status.exit_code) == (State.FAILED, 3)
     assert "slurmrestd of cluster cluster is away" in caplog.text
-    assert ask(away.scheduler.limits()).array_size == 10001
+    assert ask(away.scheduler.limits()).array_size == 10000
     assert ask(away.scheduler.verify(request, away.script_of(request))).startswith("Job ")
 
 

@@ -21,7 +21,16 @@ from zwrap.errors import (
 )
 from zwrap.job import JobRequest, JobStatus, State
 from zwrap.ledger import WAITING, Attempt, Ledger
-from zwrap.scheduler import Accepted, Busy, Command, Question, Rejected, Submission, Unknown
+from zwrap.scheduler import (
+    Accepted,
+    ArrayForm,
+    Busy,
+    Command,
+    Question,
+    Rejected,
+    Submission,
+    Unknown,
+)
 from zwrap.submission import submit_once
 from zwrap.submission.calls import run
 from zwrap.submission.inflight import InFlight
@@ -31,6 +40,7 @@ class Moody:
     """A batch system that answers as it is told, and remembers what it really took."""
 
     settle_s = 0.2
+    arrays = ArrayForm("_", "TASK")
 
     def __init__(self) -> None:
         self.answers: list[Submission | BaseException] = []
@@ -38,7 +48,9 @@ class Moody:
         self.reachable = True
         self.takes_before_failing = True
 
-    def submit(self, request: JobRequest, script: Path) -> Question[Submission]:
+    def submit(
+        self, request: JobRequest, script: Path, tasks: int | None = None
+    ) -> Question[Submission]:
         def read(reply: object) -> Submission:
             answer = self.answers.pop(0) if self.answers else Accepted(str(len(self.taken) + 1))
             if isinstance(answer, Accepted) or self.takes_before_failing:
@@ -150,10 +162,11 @@ def test_of_two_submitters_only_one_tries_again(ledger: Ledger) -> None:
     attempt = Attempt(
         token="t-1", recipe_id=None, step=None, cluster="c", job_name="n", job_directory="/d"
     )
-    row, is_new = ledger.intend(attempt)
-    assert is_new
-    assert ledger.intend(attempt) == (row, False)
-    assert [ledger.try_again(row), ledger.try_again(row)] == [True, False]
+    [row] = ledger.reserve([attempt])
+    assert ledger.reserve([attempt]) == []
+    [again] = ledger.reserve([row])
+    assert ledger.reserve([row]) == []
+    assert ledger.known(["t-1", "t-2"]) == {"t-1": again}
 
 
 def test_the_ledger_outlives_its_process(ledger: Ledger, tmp_path: Path) -> None:
@@ -237,10 +250,9 @@ class Counted(Moody):
 def test_a_limit_counts_what_the_batch_system_says_and_what_came_since() -> None:
     system = Counted()
     limit = InFlight("c", system, 5)  # type: ignore[arg-type]
-    limit.admit()
-    limit.admit()
+    assert [limit.admit(1), limit.admit(7)] == [1, 1]
     with pytest.raises(ClusterFullError, match="Cluster 'c' has 5 jobs, and 'max_jobs' is 5"):
-        limit.admit()
+        limit.admit(1)
     assert system.asked == 1, "not for each job"
-    InFlight("c", system, None).admit()  # type: ignore[arg-type]
+    assert InFlight("c", system, None).admit(7) == 7  # type: ignore[arg-type]
     assert system.asked == 1, "nobody asks without a limit"

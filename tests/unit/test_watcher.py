@@ -53,11 +53,11 @@ def status(job_id: str, state: State, **values: Any) -> JobStatus:
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened = Ledger.in_file(tmp_path / "ledger.sqlite")
     for number in ("1", "2"):
-        opened.intend(Attempt(
+        opened.reserve([Attempt(
             token=f"t{number}-1", recipe_id="r", step=1, cluster="c", job_name="n",
             job_directory="/d",
-        ))  # fmt: skip
-        opened.record(f"t{number}-1", SUBMITTED, job_id=number)
+        )])  # fmt: skip
+        opened.record({f"t{number}-1": {"state": SUBMITTED, "job_id": number}})
     yield opened
     opened.close()
 

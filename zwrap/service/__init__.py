@@ -7,12 +7,22 @@ is the loop. `scripts/dispatcher` shows it in one page.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 from zwrap.configuration import Configuration
+from zwrap.context import recipe_context
+from zwrap.diagnosis import recipe_id_of
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError
 from zwrap.transport import Delivery, Transport
+
+
+class Work(NamedTuple):
+    """A message and the recipe step that it is, if it is one."""
+
+    delivery: Delivery
+    envelope: Envelope | None
 
 
 class Service(ABC):
@@ -21,6 +31,8 @@ class Service(ABC):
     queue: str | None = None
     """The queue that it reads; None: it reads none, and works when it is idle."""
     prefetch: int = 1
+    together: ClassVar[int] = 1
+    """So many messages that wait are handed over together, to `handle_all`."""
     unbounded: ClassVar[bool] = False
     """Whether work on one message may take any time, so that a liveness check must not mind."""
     plain_messages: ClassVar[bool] = False
@@ -57,6 +69,19 @@ class Service(ABC):
         `envelope` is None for a plain message. PermanentError makes it a dead letter,
         TemporaryError a retry; anything else is a fault of the service and counts an attempt.
         """
+
+    def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
+        """Work on messages that waited together; of each what went wrong with it, if anything."""
+        problems: list[Exception | None] = []
+        for delivery, envelope in work:
+            try:
+                with recipe_context(recipe_id_of(delivery.message)):
+                    self.handle(delivery, envelope)
+            except Exception as error:
+                problems.append(error)
+            else:
+                problems.append(None)
+        return problems
 
     def open(self, delivery: Delivery) -> Envelope | None:
         """The envelope of a recipe message; MessageError for one that is not taken."""

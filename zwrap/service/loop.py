@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -18,7 +18,7 @@ from zwrap.envelope import Envelope
 from zwrap.errors import PermanentError, QueueFullError, TemporaryError, TransportError
 from zwrap.host import host_id
 from zwrap.message import Message
-from zwrap.service import Service
+from zwrap.service import Service, Work
 from zwrap.service.liveness import Liveness
 from zwrap.service.status import IDLE, PROCESSING, SHUTDOWN, ServiceStatus
 from zwrap.transport import Delivery, Transport
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 COMMAND_TOPIC = "command"
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
+
+TOGETHER_WAIT_S = 0.01
+"""A message that comes so soon after another waited together with it: a broker hands them out one
+after the other."""
 
 ONCE_WAIT_S = 0.5
 """With ``--once``: when nothing came for so long there is nothing. A broker needs a moment."""
@@ -52,11 +56,12 @@ class Loop:
         self._once = once
         self._status = ServiceStatus(service, transport, tag)
         self._stop = threading.Event()
+        self._prefetch = 1
 
     def run(self) -> None:
         """Receive and handle until the end; returns after a clean end."""
         if self._service.queue:
-            self._transport.subscribe(self._service.queue, self._service.prefetch)
+            self._transport.subscribe(self._service.queue, self._prefetch)
         self._transport.subscribe_topic(COMMAND_TOPIC)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,7 +80,8 @@ class Loop:
                     elif delivery.topic:
                         self._command(delivery.message)
                     else:
-                        self._handle(delivery)
+                        for lot in self._lots(delivery):
+                            self._handle(lot)
             finally:
                 self._status.set(SHUTDOWN)
                 self._service.close()
@@ -112,11 +118,36 @@ class Loop:
             log.info("Shutdown was asked for: %s", body)
             self._stop.set()
 
-    def _handle(self, delivery: Delivery) -> None:
+    def _lots(self, delivery: Delivery) -> Iterator[list[Delivery]]:
+        """This message and those that wait with it, in lots.
+
+        One that was handed out before may have killed a service: it comes alone, after the others.
+        """
+        fresh, suspects = [], []
+        known: Delivery | None = delivery
+        while known is not None:
+            (fresh if known.attempt == 1 else suspects).append(known)
+            if len(fresh) + len(suspects) >= min(self._service.together, self._prefetch):
+                break
+            known = self._next()
+        if fresh:
+            yield fresh
+        yield from ([suspect] for suspect in suspects)
+
+    def _next(self) -> Delivery | None:
+        """A further message that waits; commands are obeyed on the way."""
+        while (delivery := self._transport.receive(TOGETHER_WAIT_S)) and delivery.topic:
+            self._command(delivery.message)
+        return delivery
+
+    def _handle(self, deliveries: list[Delivery]) -> None:
         self._status.set(PROCESSING)
         with self._liveness.at_work():
-            handle_delivery(self._service, delivery, self._wait)
+            handle_deliveries(self._service, deliveries, self._wait)
         self._status.set(IDLE)
+        if deliveries[0].attempt == 1 and self._prefetch < self._service.prefetch:
+            self._prefetch = self._service.prefetch
+            self._transport.subscribe(self._service.queue or "", self._prefetch)
 
     def _wait(self, seconds: float) -> None:
         """A temporary failure is often one of the whole site: pause before the next message."""
@@ -126,38 +157,67 @@ class Loop:
 def handle_delivery(
     service: Service, delivery: Delivery, pause: Callable[[float], Any] = time.sleep
 ) -> None:
-    """Let a service handle one message, and settle it whatever happens.
+    """Let a service handle one message, and settle it whatever happens."""
+    handle_deliveries(service, [delivery], pause)
 
-    TransportError passes, once the message has been given back: the service is of no use without
-    its transport.
+
+def handle_deliveries(
+    service: Service, deliveries: Sequence[Delivery], pause: Callable[[float], Any] = time.sleep
+) -> None:
+    """Let a service handle messages together, and settle each whatever happens.
+
+    TransportError is raised again once the messages have been given back: the service is of no use
+    without its transport.
     """
+    opened = [_open(service, delivery) for delivery in deliveries]
+    work = [each for each in opened if each]
+    problems = service.handle_all(work) if work else []
+    pause_s = 0.0
+    lost: TransportError | None = None
+    for (delivery, envelope), problem in zip(work, problems, strict=True):
+        with recipe_context(recipe_id_of(delivery.message)):
+            pause_s = max(pause_s, _settle(service, delivery, envelope, problem))
+        if isinstance(problem, TransportError) and not isinstance(problem, QueueFullError):
+            lost = problem
+    if lost:
+        raise lost
+    if pause_s:
+        pause(pause_s)
+
+
+def _open(service: Service, delivery: Delivery) -> Work | None:
+    """The message with its envelope; None if it had to be settled instead."""
     with recipe_context(recipe_id_of(delivery.message)):
-        _handle(service, delivery, pause)
+        try:
+            if delivery.attempt > service.attempts:
+                raise PermanentError(diagnosis(delivery))
+            return Work(delivery, service.open(delivery))
+        except Exception as error:
+            _settle(service, delivery, None, error)
+            return None
 
 
-def _handle(service: Service, delivery: Delivery, pause: Callable[[float], Any]) -> None:
-    envelope: Envelope | None = None
-    try:
-        if delivery.attempt > service.attempts:
-            raise PermanentError(diagnosis(delivery))
-        envelope = service.open(delivery)
-        service.handle(delivery, envelope)
-    except PermanentError as error:
-        _give_up(service, delivery, envelope, str(error))
-    except TemporaryError as error:
-        delay_s = error.retry_after_s or RETRY_FIRST_S
-        log.warning("Message %s is tried again: %s", delivery.message.id, error)
+def _settle(
+    service: Service, delivery: Delivery, envelope: Envelope | None, problem: Exception | None
+) -> float:
+    """Settle a message with which something went wrong; seconds to pause before the next."""
+    if problem is None:
+        return 0.0
+    if isinstance(problem, PermanentError):
+        _give_up(service, delivery, envelope, str(problem))
+    elif isinstance(problem, TemporaryError):
+        delay_s = problem.retry_after_s or RETRY_FIRST_S
+        log.warning("Message %s is tried again: %s", delivery.message.id, problem)
         delivery.retry(delay_s, counted=False)
-        if isinstance(error, TransportError) and not isinstance(error, QueueFullError):
-            raise
-        if error.retry_after_s is None:
-            pause(delay_s)
-    except Exception:
-        log.exception("Message %s: the service failed", delivery.message.id)
+        return 0.0 if problem.retry_after_s is not None else delay_s
+    else:
+        log.error("Message %s: the service failed", delivery.message.id, exc_info=problem)
         if delivery.attempt >= service.attempts:
-            _give_up(service, delivery, envelope, traceback.format_exc())
+            text = "".join(traceback.format_exception(problem))
+            _give_up(service, delivery, envelope, text)
         else:
             delivery.retry(min(RETRY_FIRST_S * 2 ** (delivery.attempt - 1), RETRY_LAST_S))
+    return 0.0
 
 
 def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, error: str) -> None:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from zwrap.clusters import Cluster, Clusters
 from zwrap.configuration import Configuration
+from zwrap.context import recipe_context
+from zwrap.diagnosis import recipe_id_of
 from zwrap.envelope import Envelope
-from zwrap.errors import MessageError, RequestError, TemporaryError
+from zwrap.errors import MessageError, RequestError, TemporaryError, ZwrapError
 from zwrap.files import write_atomically
 from zwrap.job import JobRequest
 from zwrap.jobdirectory import SUBMISSION, JobDirectory
 from zwrap.ledger import Attempt, Ledger
 from zwrap.message import ATTEMPT_HEADER, ID_HEADER, attempt_of, encode, token_of
 from zwrap.request import PreparedJob, prepare
-from zwrap.service import Service
-from zwrap.submission import submit_once
+from zwrap.service import Service, Work
+from zwrap.submission import Job, submit_all
+from zwrap.submission.calls import ask
 from zwrap.submission.inflight import InFlight
 from zwrap.template import Templates
 from zwrap.transport import Delivery, Transport
@@ -28,47 +36,98 @@ from zwrap.transport import Delivery, Transport
 log = logging.getLogger(__name__)
 
 
+LIMITS_S = 3600.0
+"""So long it is remembered how large an array may be."""
+
+
+class Step(NamedTuple):
+    """A recipe step whose files are written and whose job may be submitted."""
+
+    work: Work
+    envelope: Envelope
+    cluster: Cluster
+    job: Job
+
+
 class Submitter(Service):
     """Submits batch jobs (queue `cluster.submission`)."""
 
     queue = "cluster.submission"
+    prefetch = 1000
+    together = 1000
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
         self._renderer = Renderer(configuration)
         self._ledger = Ledger.of(configuration)
         self._inflight: dict[str, InFlight] = {}
+        self._largest: dict[str, tuple[float, int | None]] = {}
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Submit the job of one recipe step, unless it is there, and tell `job_submitted`."""
+        [problem] = self.handle_all([Work(delivery, envelope)])
+        if problem:
+            raise problem
+
+    def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
+        """Submit the jobs of recipe steps that waited together."""
+        problems: dict[Delivery, Exception] = {}
+        steps: dict[str, list[Step]] = defaultdict(list)
+        for each in work:
+            with _noting(problems, each):
+                step = self._prepared(each)
+                steps[step.cluster.name].append(step)
+        for of_one in steps.values():
+            try:
+                outcomes = self._submitted(of_one[0].cluster, [step.job for step in of_one])
+            except ZwrapError as error:  # the ledger cannot be used
+                outcomes = [error] * len(of_one)
+            for step, outcome in zip(of_one, outcomes, strict=True):
+                with _noting(problems, step.work):
+                    self._tell(step, outcome)
+        return [problems.get(each.delivery) for each in work]
+
+    def _prepared(self, work: Work) -> Step:
+        """Write all that the job of a step needs."""
+        delivery, envelope = work
         if envelope is None:
             raise MessageError("A job is submitted for a recipe step only.")
         prepared, cluster = self._renderer.prepare(envelope, token_of(delivery.message))
-        request, attempt = prepared.request, _attempt(envelope, prepared.request)
+        request = prepared.request
         script = self._renderer.script(request, cluster)
         prepared.files[request.job_directory / SUBMISSION] = _kept(delivery)
         file = self._write_files(prepared, script)
-        inflight = self._in_flight(cluster)
-        job_id = submit_once(
-            self._ledger, cluster.scheduler, request, file, attempt, inflight.admit
-        )
-        with self.transport.unit(delivery) as unit:
-            told = {"jobid": int(job_id) if job_id.isdecimal() else job_id}
-            told["scheduler"] = request.cluster
-            unit.send(*envelope.send("job_submitted", told, default=True))
-        log.info(
-            "Node %s is job %s on cluster %s",
-            envelope.pointer,
-            job_id,
-            request.cluster,
-            extra={"recipe_ID": envelope.recipe_id},
-        )
+        job = Job(request, file, _attempt(envelope, request))
+        return Step(work, envelope, cluster, job)
 
-    def _in_flight(self, cluster: Cluster) -> InFlight:
+    def _submitted(self, cluster: Cluster, jobs: Sequence[Job]) -> list[str | ZwrapError]:
         name = cluster.name
         if name not in self._inflight:
             self._inflight[name] = InFlight(name, cluster.scheduler, cluster.max_jobs)
-        return self._inflight[name]
+        largest = self._largest_array(cluster) if len(jobs) > 1 else None
+        admit = self._inflight[name].admit
+        return submit_all(self._ledger, cluster.scheduler, jobs, admit, largest)
+
+    def _largest_array(self, cluster: Cluster) -> int | None:
+        """How many tasks an array may have; as asked of the batch system from time to time."""
+        if cluster.scheduler.arrays is None:
+            return None
+        asked, size = self._largest.get(cluster.name, (float("-inf"), None))
+        if time.monotonic() - asked > LIMITS_S:
+            size = ask(cluster.scheduler.limits()).array_size
+            self._largest[cluster.name] = time.monotonic(), size
+        return self.together if size is None else min(size, self.together)
+
+    def _tell(self, step: Step, outcome: str | ZwrapError) -> None:
+        """Send `job_submitted` for a job that is there."""
+        if isinstance(outcome, ZwrapError):
+            raise outcome
+        envelope, cluster = step.envelope, step.cluster.name
+        with self.transport.unit(step.work.delivery) as unit:
+            told = {"jobid": int(outcome) if outcome.isdecimal() else outcome}
+            told["scheduler"] = cluster
+            unit.send(*envelope.send("job_submitted", told, default=True))
+        log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
 
     def _write_files(self, prepared: PreparedJob, script: str) -> Path:
         """Everything the job needs, each file whole, before the job exists; the script's path."""
@@ -93,6 +152,16 @@ class Submitter(Service):
     def close(self) -> None:
         """Close the ledger."""
         self._ledger.close()
+
+
+@contextlib.contextmanager
+def _noting(problems: dict[Delivery, Exception], work: Work) -> Iterator[None]:
+    """What goes wrong meanwhile is the problem of that message, and of no other."""
+    try:
+        with recipe_context(recipe_id_of(work.delivery.message)):
+            yield
+    except Exception as error:
+        problems[work.delivery] = error
 
 
 _HOPELESS = (PermissionError, FileExistsError, NotADirectoryError, FileNotFoundError)

@@ -77,7 +77,10 @@ class _Session:
             template.outputPath = f":{job.standard_output}"  # [host]:path
             template.errorPath = f":{job.standard_error}"
             template.nativeSpecification = job.native
-            return str(self._session.runJob(template))
+            if job.tasks is None:
+                return str(self._session.runJob(template))
+            first, *_ = self._session.runBulkJobs(template, 1, job.tasks, 1)
+            return str(first).partition(".")[0]
         finally:
             self._session.deleteJobTemplate(template)
 

@@ -26,10 +26,10 @@ class InFlight:
         self._count = 0
         self._counted = -COUNTED_S
 
-    def admit(self) -> None:
-        """Count one more; ClusterFullError if there are as many as may be."""
+    def admit(self, wanted: int) -> int:
+        """Count that many more, or as many as may be; ClusterFullError if none may be."""
         if self._limit is None:
-            return
+            return wanted
         if time.monotonic() - self._counted >= COUNTED_S:
             self._count = len(ask(self._scheduler.states()))
             self._counted = time.monotonic()
@@ -38,4 +38,6 @@ class InFlight:
                 f"Cluster {self._name!r} has {self._count} jobs, and 'max_jobs' is {self._limit}.",
                 retry_after_s=COUNTED_S,
             )
-        self._count += 1
+        admitted = min(wanted, self._limit - self._count)
+        self._count += admitted
+        return admitted

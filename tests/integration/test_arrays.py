@@ -1,0 +1,115 @@
+"""Requests that wait together, on every batch system: each is one job with a fate of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.envelope import Envelope
+from zwrap.recipe import Recipe
+
+from .conftest import Site
+from .jobs import jobs, run
+
+Wait = Callable[..., Any]
+
+WRAP = "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP"
+
+
+def request(directory: Path, command: str, **block: Any) -> Envelope:
+    step = {
+        "queue": "cluster.submission",
+        "parameters": {"cluster": {"commands": WRAP, **block}, "workingdir": str(directory)},
+        "job_parameters": {"command": ["sh", "-c", command]},
+        "output": {"job_submitted": 2, "success": 3, "failure": 4},
+    }
+    recipe = {"start": [[1, []]], "1": step}
+    recipe |= {str(n): {"queue": name} for n, name in enumerate(("told", "good", "bad"), 2)}
+    return Envelope(Recipe(recipe), 1, environment={"ID": directory.name})
+
+
+def wait_together(site: Site, envelopes: list[Envelope]) -> None:
+    transport = site.transport()
+    for envelope in envelopes:
+        transport.commit(envelope.start())
+    transport.close()
+
+
+def test_requests_that_wait_together(on: Site, wait_until: Wait) -> None:
+    """Thirty go in with two calls where there are arrays; each works, speaks and ends by itself."""
+    places = [on.directory / f"w{number}" for number in range(30)]
+    command = "pwd; test $(basename $PWD) != w7 && echo done >result"
+    envelopes = [request(place, command) for place in places]
+    (on.directory / "file").touch()
+    envelopes[3] = request(on.directory / "file" / "in", command)  # cannot be made
+    envelopes[20] = request(places[20], command, partition="no.such")
+    wait_together(on, envelopes)
+    done = on.run("zocalo.service", "-s", "Submitter", "--once")
+    assert done.returncode == 0, done.stderr
+    assert len(on.dead_letters("cluster.submission")) == 2
+    told = on.take("told", 28)
+    ids = [str(body["payload"]["jobid"]) for body in told]
+    assert len(set(ids)) == 28
+    if on.sections["clusters"]["cluster"]["kind"] != "local":
+        assert Counter(len(re.split(r"[._]", job_id)) for job_id in ids) == {1: 1, 2: 27}
+        assert len({re.split(r"[._]", job_id)[0] for job_id in ids}) == 2
+    good, bad = on.take("good", 27, seconds=90), on.take("bad", seconds=60)
+    assert Counter(body["environment"]["ID"] for body in [*good, *bad]) == Counter(
+        place.name for number, place in enumerate(places) if number not in (3, 20)
+    )
+    for number in (0, 1, 29):
+        assert (places[number] / "result").read_text() == "done\n"
+        [own] = places[number].glob(".zwrap/*/job.err")
+        assert own.exists()
+    states = Counter(job["state"] for job in jobs(on))
+    assert (states["success"], states["failure"]) == (27, 1)
+    claimed = {json.loads(file.read_text())["job_id"] for file in
+               on.directory.glob("w*/.zwrap/*/claim.json")}  # fmt: skip
+    assert claimed == set(ids)
+
+
+def test_one_task_is_cancelled_and_one_submitted_again(
+    on: Site, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "8")
+    places = [on.directory / f"w{number}" for number in range(3)]
+    wait_together(on, [request(place, "touch started; sleep 60") for place in places])
+    on.run("zocalo.service", "-s", "Submitter", "--once")
+    wait_until(lambda: all((place / "started").exists() for place in places), seconds=60)
+    second = next(job for job in jobs(on) if job["job_directory"].startswith(str(places[1])))
+    done = run(on, "cancel", second["job_id"])
+    assert done.returncode == 0, done.stderr
+    assert on.take("bad", seconds=60)[0]["environment"]["ID"] == "w1"
+    wait_until(
+        lambda: Counter(job["state"] for job in jobs(on)) == {"running": 2, "failure": 1},
+        seconds=60,
+    )
+    done = run(on, "resubmit", second["job_id"])
+    assert done.returncode == 0, done.stderr
+    on.run("zocalo.service", "-s", "Submitter", "--once")
+    wait_until(
+        lambda: Counter(job["state"] for job in jobs(on)) == {"running": 3, "failure": 1},
+        seconds=60,
+    )
+
+
+def test_a_step_or_a_site_may_forbid_arrays(on: Site, wait_until: Wait) -> None:
+    first, *others = [on.directory / f"w{number}" for number in range(4)]
+    wait_together(on, [request(first, "true"), *(request(e, "true", array=False) for e in others)])
+    on.run("zocalo.service", "-s", "Submitter", "--once")
+    ids = [body["payload"]["jobid"] for body in on.take("told", 4)]
+    assert all(isinstance(job_id, int) for job_id in ids)
+    on.sections["clusters"]["cluster"]["defaults"] = {"array": False}
+    on.write_config()
+    wait_together(on, [request(place, "true") for place in others])
+    on.run("zocalo.service", "-s", "Submitter", "--once")
+    ids = [body["payload"]["jobid"] for body in on.take("told", 3)]
+    assert all(isinstance(job_id, int) for job_id in ids)
+    on.take("good", 7, seconds=60)
+

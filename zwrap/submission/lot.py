@@ -1,0 +1,314 @@
+"""Submits a lot of jobs that waited together: those of one shape as arrays, the others in parallel.
+
+Where the batch system does not answer, or has no room, nothing more of the lot is asked of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from zwrap.errors import (
+    ClusterFullError,
+    RejectedError,
+    UnknownOutcomeError,
+    UnreachableError,
+    ZwrapError,
+)
+from zwrap.job import JobRequest
+from zwrap.ledger import REJECTED, SUBMITTED, WAITING, Attempt, Ledger
+from zwrap.scheduler import Accepted, Busy, Rejected, Scheduler, Submission, Unknown
+from zwrap.submission.array import Shape, array_request, shape_of, write_script
+from zwrap.submission.calls import ask
+
+FULL_S = 30.0
+"""So long nothing is tried with a batch system that has as many jobs as may be."""
+
+AT_ONCE = 4
+"""So many jobs are handed over at the same time."""
+
+PORTION = 8 * AT_ONCE
+"""So many have their intents, and what became of them, written in one transaction."""
+
+FRESH_S = 2.0
+"""A job whose intent is older is reserved anew before it is submitted: who looks for the job counts
+from the intent on (`settle_s` has a margin of 5 s)."""
+
+
+Answer = Submission | ZwrapError | None
+"""What was said to a job; None: it was not asked for."""
+
+
+class Job(NamedTuple):
+    """A job to submit."""
+
+    request: JobRequest
+    script: Path
+    attempt: Attempt
+
+
+def all_of_them(count: int) -> int:
+    """Any number of jobs may be submitted."""
+    return count
+
+
+class Lot:
+    """Jobs for one batch system, and what became of them."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        scheduler: Scheduler,
+        admit: Callable[[int], int],
+        largest_array: int | None,
+    ) -> None:
+        self.outcomes: dict[str, str | ZwrapError] = {}
+        """Job id of each attempt, or what is in the way, by token."""
+        self._ledger = ledger
+        self._scheduler = scheduler
+        self._admit = admit
+        self._largest_array = largest_array or 0
+        self._stopped: ZwrapError | None = None
+        """Why nothing more is asked of the batch system."""
+        self._found: dict[str, str | None] = {}
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Submit those that are not there."""
+        missing = [job for job in self._readable(jobs) if self._is_missing(job)]
+        alone: list[Job] = []
+        for shape, alike in self._by_shape(missing):
+            alone += self._submit_arrays(shape, alike) if shape else alike
+        for start in range(0, len(alone), PORTION):
+            self._submit_alone(alone[start : start + PORTION])
+
+    # -- what is there already ---------------------------------------------------------------------
+
+    def _readable(self, jobs: Sequence[Job]) -> Iterator[Job]:
+        """Those that the batch system can express, with their row of the ledger if there is one."""
+        rows = self._ledger.known([job.attempt.token for job in jobs])
+        for job in jobs:
+            try:
+                self._scheduler.submit(job.request, job.script)
+            except ZwrapError as error:
+                self.outcomes[job.attempt.token] = error
+            else:
+                yield job._replace(attempt=rows.get(job.attempt.token, job.attempt))
+
+    def _is_missing(self, job: Job) -> bool:
+        """Whether the job has to be submitted."""
+        row = job.attempt
+        # Of a refused attempt (whose dead letter a person put back), and of one that waits, no job
+        # exists.
+        if not row.tried or row.state in (REJECTED, WAITING):
+            return True
+        try:
+            job_id = row.job_id if row.state == SUBMITTED else self._look_up(row)
+        except ZwrapError as error:
+            self.outcomes[row.token] = error
+            return False
+        if job_id is None:
+            return True
+        self.outcomes[row.token] = job_id
+        return False
+
+    def _look_up(self, row: Attempt) -> str | None:
+        """Job id of an attempt that may have been submitted, once that can be told."""
+        left_s = row.tried + self._scheduler.settle_s - self._ledger.now()
+        if left_s > 0:
+            raise UnknownOutcomeError(
+                f"An earlier submission of {row.token} may still be under way.",
+                retry_after_s=left_s + 0.05,
+            )
+        job_id, form = self._job_named(row.full_name), self._scheduler.arrays
+        if job_id and row.task and form:
+            job_id = form.job_id(form.array_of(job_id), row.task)
+        if job_id:
+            self._ledger.record({row.token: {"state": SUBMITTED, "job_id": job_id}})
+        return job_id
+
+    def _job_named(self, name: str) -> str | None:
+        """Id of a job of that name; of an array that of any task."""
+        if name not in self._found:
+            if self._stopped:
+                raise self._stopped
+            try:
+                found = ask(self._scheduler.find(name))
+            except ZwrapError as error:
+                self._stopped = error
+                raise
+            self._found[name] = found[0].job_id if found else None
+        return self._found[name]
+
+    # -- what is not -------------------------------------------------------------------------------
+
+    def _by_shape(self, jobs: Sequence[Job]) -> list[tuple[Shape | None, list[Job]]]:
+        possible = self._scheduler.arrays and self._largest_array > 1 and len(jobs) > 1
+        alike: dict[Shape | None, list[Job]] = defaultdict(list)
+        for job in jobs:
+            alike[shape_of(job.request, job.script) if possible else None].append(job)
+        return list(alike.items())
+
+    def _submit_arrays(self, shape: Shape, jobs: list[Job]) -> list[Job]:
+        """Submit jobs as arrays, the largest that there is room for; those left to submit alone."""
+        size, full = self._largest_array, False
+        left: list[Job] = []
+        while len(jobs) > 1 and size > 1 and not self._stopped:
+            array = array_request([job.request for job in jobs])
+            some, jobs = self._begun(jobs[:size], array), jobs[size:]
+            if len(some) < 2:
+                left += some
+                continue
+            answer = self._ask(array, self._array_script(array, shape, some), len(some))
+            if isinstance(answer, Busy):
+                jobs, size, full = [*some, *jobs], len(some) // 2, True
+            elif isinstance(answer, Rejected):
+                left += self._try_one_of(some)
+            else:
+                self._conclude([(job, answer) for job in some])
+                if full:  # the room that is left is less than was just taken
+                    size //= 2
+        return [*left, *jobs]
+
+    def _array_script(self, array: JobRequest, shape: Shape, jobs: Sequence[Job]) -> Path:
+        form = self._scheduler.arrays
+        assert form
+        return write_script(array, shape, [job.request for job in jobs], form.variable)
+
+    def _try_one_of(self, jobs: list[Job]) -> list[Job]:
+        """After an array was refused: one job tells whether that is due to what they all ask for.
+
+        Those that are left to submit alone.
+        """
+        first, *others = jobs
+        answer = self._submit_alone([first])
+        if not isinstance(answer, Rejected):
+            return others
+        self._conclude([(job, answer) for job in others])
+        return []
+
+    def _submit_alone(self, jobs: list[Job]) -> Answer:
+        """Submit jobs each by itself; what was said to the last."""
+        since = time.monotonic()
+
+        def submit(job: Job) -> Answer:
+            if self._stopped:
+                return None
+            if time.monotonic() - since > FRESH_S and not self._reserved([job], None):
+                return None
+            return self._ask(job.request, job.script, None)
+
+        begun = self._begun(jobs, None)
+        if len(begun) < 2:
+            answers = [submit(job) for job in begun]
+        else:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                answers = list(pool.map(submit, begun))
+        self._conclude(list(zip(begun, answers, strict=True)))
+        return answers[-1] if answers else None
+
+    # -- the steps of a submission -----------------------------------------------------------------
+
+    def _begun(self, jobs: list[Job], array: JobRequest | None) -> list[Job]:
+        """Write the intents; those that may be submitted now."""
+        ours = self._reserved(jobs, array)
+        while array and len(ours) < len(jobs):  # their numbers have gaps: count anew
+            jobs, ours = ours, self._reserved(ours, array)
+        return self._admitted(ours)
+
+    def _admitted(self, jobs: list[Job]) -> list[Job]:
+        """As many as may be there; the others wait."""
+        reason: Answer = None
+        count = 0
+        if not self._stopped and jobs:
+            try:
+                count = self._admit(len(jobs))
+                reason = ClusterFullError("There is no room for more.", retry_after_s=FULL_S)
+            except ZwrapError as error:
+                self._stopped = error
+        self._conclude([(job, reason) for job in jobs[count:]])
+        return jobs[:count]
+
+    def _reserved(self, jobs: Sequence[Job], array: JobRequest | None) -> list[Job]:
+        """Those of the jobs that nobody else is about to submit, with their intents."""
+        token = array.token if array else None
+        intents = [
+            replace(job.attempt, array_token=token, task=number if array else None)
+            for number, job in enumerate(jobs, 1)
+        ]
+        rows = {row.token: row for row in self._ledger.reserve(intents)}
+        for intent in intents:
+            if intent.token not in rows:
+                self.outcomes[intent.token] = UnknownOutcomeError(
+                    f"Another submitter is about to submit {intent.token}.",
+                    retry_after_s=self._scheduler.settle_s,
+                )
+        known = [(job, rows.get(job.attempt.token)) for job in jobs]
+        return [job._replace(attempt=row) for job, row in known if row]
+
+    def _ask(self, request: JobRequest, script: Path, tasks: int | None) -> Answer:
+        cluster = f"Cluster {request.cluster!r}"
+        try:
+            answer = ask(self._scheduler.submit(request, script, tasks))
+        except ZwrapError as error:
+            self._stopped = error
+            return error
+        if isinstance(answer, Unknown):
+            self._stopped = UnreachableError(
+                f"{cluster} did not answer for a job before this one: {answer.reason}.",
+                retry_after_s=self._scheduler.settle_s,
+            )
+        elif isinstance(answer, Busy) and tasks is None:
+            self._stopped = _full(cluster, answer)
+        return answer
+
+    def _conclude(self, answers: Sequence[tuple[Job, Answer]]) -> None:
+        """Write and remember what was said to jobs; None: they were not asked for."""
+        changes = {}
+        for job, answer in answers:
+            state, outcome = self._outcome(job, answer)
+            if outcome is None:
+                continue
+            self.outcomes[job.attempt.token] = outcome
+            if state == SUBMITTED:
+                changes[job.attempt.token] = {"state": state, "job_id": outcome}
+            elif state:
+                changes[job.attempt.token] = {"state": state, "reason": _reason(answer, outcome)}
+        self._ledger.record(changes)
+
+    def _outcome(self, job: Job, answer: Answer) -> tuple[str | None, str | ZwrapError | None]:
+        """State in the ledger, if it changes, and outcome, of a job to which this was said."""
+        cluster = f"Cluster {job.request.cluster!r}"
+        form = self._scheduler.arrays
+        match answer:
+            case Accepted(job_id):
+                task = job.attempt.task
+                return SUBMITTED, form.job_id(job_id, task) if form and task else job_id
+            case Rejected(reason):
+                return REJECTED, RejectedError(f"{cluster} refused the job: {reason}")
+            case Busy():
+                return WAITING, _full(cluster, answer)
+            case Unknown(reason):
+                return None, UnknownOutcomeError(
+                    f"{cluster} did not say whether it took the job: {reason}. It will be looked "
+                    "up before it is submitted again.",
+                    retry_after_s=self._scheduler.settle_s,
+                )
+            case ClusterFullError():
+                return WAITING, answer
+            case None:
+                return WAITING, self._stopped
+        return None, answer
+
+
+def _full(cluster: str, answer: Busy) -> ClusterFullError:
+    return ClusterFullError(f"{cluster} takes no job now: {answer.reason}.", retry_after_s=FULL_S)
+
+
+def _reason(answer: Answer, outcome: str | ZwrapError) -> str:
+    return answer.reason if isinstance(answer, (Rejected, Busy)) else str(outcome)
