@@ -266,6 +266,20 @@ def test_prefetch_bounds_what_is_held(transport: Transport) -> None:
     assert transport.receive(5) is not None
 
 
+def test_who_subscribes_again_may_hold_more(transport: Transport) -> None:
+    for number in range(3):
+        transport.send("q", number)
+    transport.subscribe("q", prefetch=1)
+    first = transport.receive(5)
+    assert first is not None
+    assert transport.receive(0.05) is None
+    transport.subscribe("q", prefetch=2)
+    others = [transport.receive(5)]
+    first.ack()
+    others.append(transport.receive(5))
+    assert sorted(each.message.body for each in others if each) == [1, 2]
+
+
 def test_each_delivery_is_settled_exactly_once(transport: Transport) -> None:
     transport.send("q", 1)
     transport.subscribe("q")

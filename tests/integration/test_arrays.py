@@ -48,7 +48,7 @@ def test_requests_that_wait_together(on: Site, wait_until: Wait) -> None:
     envelopes = [request(place, command) for place in places]
     (on.directory / "file").touch()
     envelopes[3] = request(on.directory / "file" / "in", command)  # cannot be made
-    envelopes[20] = request(places[20], command, partition="no.such")
+    envelopes[20] = request(places[20], command, gpus=100)
     wait_together(on, envelopes)
     done = on.run("zocalo.service", "-s", "Submitter", "--once")
     assert done.returncode == 0, done.stderr

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from zwrap.errors import (
 )
 from zwrap.message import RECIPE_HEADER, Message, Outgoing
 from zwrap.recipe import Recipe
-from zwrap.service import Service
+from zwrap.service import Service, Work
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.loop import Loop, handle_delivery
 from zwrap.transport import Delivery, Transport
@@ -401,6 +402,68 @@ def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_trace
     [letter] = transport.broker.dead_letters["in"]
     assert "ZeroDivisionError: a bug" in letter.reason
     assert "Traceback" in letter.reason
+
+
+class Gathering(Scripted):
+    """Takes what waits together, and remembers in which lots."""
+
+    prefetch = 10
+    together = 10
+
+    def __init__(self, transport: Transport) -> None:
+        super().__init__(transport)
+        self.lots: list[list[Any]] = []
+
+    def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
+        self.lots.append([each.delivery.message.body for each in work])
+        return super().handle_all(work)
+
+
+def test_what_waits_is_handled_together_once_a_message_went_well() -> None:
+    transport = MemoryTransport()
+    service = Gathering(transport)
+    for number in range(25):
+        transport.send("in", number)
+    Loop(service, transport, once=True).run()
+    assert service.lots == [[0], list(range(1, 11)), list(range(11, 21)), list(range(21, 25))]
+
+
+def test_each_of_those_that_are_handled_together_has_its_own_fate() -> None:
+    transport = MemoryTransport()
+    service = Gathering(transport)
+    service.acts = [None, PermanentError("no"), None, UnreachableError("down", retry_after_s=60)]
+    for number in range(5):
+        transport.send("in", number)
+    Loop(service, transport, once=True).run()
+    assert service.lots == [[0], [1, 2, 3, 4]]
+    assert [letter.message.body for letter in transport.broker.dead_letters["in"]] == [1]
+    assert [entry.message.body for entry in transport.broker.queues["in"]] == [3]
+
+
+def test_what_kills_its_receivers_takes_no_neighbour_with_it() -> None:
+    """What was handed out before is handled alone, and by a service that holds nothing else."""
+    broker = MemoryBroker()
+    transport = MemoryTransport(broker)
+    killer = Gathering(transport)
+    for number in range(8):
+        transport.send("in", number)
+    lives = 0
+    while broker.queues["in"] and lives < 20:
+        lives += 1
+        transport = MemoryTransport(broker)
+        killer = Gathering(transport)
+        killer.handle = lambda delivery, _: die_of(3, delivery)  # type: ignore[method-assign]
+        with contextlib.suppress(SystemExit):
+            Loop(killer, transport, once=True).run()
+        transport.close()
+    assert [letter.message.body for letter in broker.dead_letters["in"]] == [3]
+    assert lives == Service.attempts + 1
+
+
+def die_of(body: int, delivery: Delivery) -> None:
+    if delivery.message.body == body:
+        raise SystemExit
+    delivery.ack()
 
 
 def test_a_message_that_killed_its_receivers_is_not_handled_again() -> None:

@@ -111,7 +111,10 @@ class Transport(ABC):
 
     @abstractmethod
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        """Take messages from `queue`, at most `prefetch` unsettled at a time."""
+        """Take messages from `queue`, at most `prefetch` unsettled at a time.
+
+        Subscribing again lets more be held: up to the sum of both, as brokers count.
+        """
 
     @abstractmethod
     def subscribe_topic(self, topic: str) -> None:
