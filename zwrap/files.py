@@ -45,9 +45,18 @@ def sync_directory(path: Path | str) -> None:
 
 
 def write_atomically(
-    path: Path, data: bytes | str, *, mode: int = 0o640, durable: bool = True
+    path: Path,
+    data: bytes | str,
+    *,
+    mode: int = 0o640,
+    durable: bool = True,
+    name_durable: bool = True,
 ) -> None:
-    """Put `data` at `path` so that a reader sees the old file or the new one, never a part."""
+    """Put `data` at `path` so that a reader sees the old file or the new one, never a part.
+
+    With `durable` the content survives a power cut, and so does the name, unless the caller sees to
+    that (`sync_directory`) for several names at once.
+    """
     scratch = _scratch(path)
     try:
         _write(scratch, data.encode() if isinstance(data, str) else data, mode, durable)
@@ -56,7 +65,7 @@ def write_atomically(
         with contextlib.suppress(OSError):
             scratch.unlink()
         raise
-    if durable:
+    if durable and name_durable:
         sync_directory(path.parent)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,34 +206,41 @@ class Ledger:
         other somebody else is about to submit the job.
         """
         now = self.now()
-        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        ours = {}
+        rows = [
+            replace(
+                attempt, state=INTENDED, created=attempt.created or now, tried=now,
+                job_id=None, reason=None,
+            )
+            for attempt in attempts
+        ]  # fmt: skip
+        new = [row for row, attempt in zip(rows, attempts, strict=True) if not attempt.tried]
+        ours: set[str] = set()
         with self._transaction() as connection:
-            # in one order, or two hosts with the same attempts could wait for each other
-            for attempt in sorted(attempts, key=lambda each: each.token):
-                row = replace(
-                    attempt, state=INTENDED, created=attempt.created or now, tried=now,
-                    job_id=None, reason=None,
-                )  # fmt: skip
-                change: sa.Insert | sa.Update
-                if attempt.tried:
-                    as_read = _attempts.c.tried == attempt.tried
-                    change = _attempts.update().where(_attempts.c.token == row.token, as_read)
-                    change = change.values(
-                        tried=now, state=INTENDED, array_token=row.array_token, task=row.task
-                    )
-                else:
-                    change = dialect.insert(_attempts).values(asdict(row)).on_conflict_do_nothing()
-                if connection.execute(change.returning(_attempts.c.token)).first():
-                    ours[row.token] = row
-        return [ours[attempt.token] for attempt in attempts if attempt.token in ours]
+            if new:
+                ours |= self._inserted(connection, new)
+            for row, read in zip(rows, attempts, strict=True):
+                if read.tried and _changed(connection, row, read):
+                    ours.add(row.token)
+        return [row for row in rows if row.token in ours]
+
+    def _inserted(self, connection: sa.Connection, rows: Sequence[Attempt]) -> set[str]:
+        """Tokens of the rows that were not there."""
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        insert = dialect.insert(_attempts).on_conflict_do_nothing().returning(_attempts.c.token)
+        # in one order, or two hosts with the same attempts could wait for each other
+        values = [asdict(row) for row in sorted(rows, key=lambda each: each.token)]
+        return set(connection.execute(insert, values).scalars())
 
     def record(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
         """Write, all at once, what became of attempts: values of columns, by token."""
+        alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+        for token, values in changes.items():
+            alike[tuple(sorted(values))].append({"of": token, **values})
         with self._transaction() as connection:
-            for token, values in changes.items():
-                change = _attempts.update().where(_attempts.c.token == token)
-                connection.execute(change.values(**values))
+            for names, values_of_many in alike.items():
+                update = _attempts.update().where(_attempts.c.token == sa.bindparam("of"))
+                new = {name: sa.bindparam(name) for name in names}
+                connection.execute(update.values(**new), values_of_many)
 
     def see(self, token: str, **values: Any) -> None:
         """Write what the batch system says of an attempt's job."""
@@ -269,6 +277,15 @@ class Ledger:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
+    """Whether the row was still as it was read, and is changed now."""
+    mine = _attempts.c.token == row.token, _attempts.c.tried == read.tried
+    change = _attempts.update().where(*mine).values(
+        tried=row.tried, state=row.state, array_token=row.array_token, task=row.task
+    )
+    return connection.execute(change).rowcount == 1
 
 
 def _portions(tokens: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:

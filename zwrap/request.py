@@ -117,17 +117,23 @@ def step_files(
         path = working / str(given) if given else directory / default
         variables[name] = str(path)
         if given or re.search(variable_pattern(name), text):
-            files[path] = content
+            files[path] = content()
     return variables, files
 
 
-def _documents(envelope: Envelope) -> list[tuple[str, tuple[str, ...], str, bytes]]:
+def _documents(
+    envelope: Envelope,
+) -> list[tuple[str, tuple[str, ...], str, Callable[[], bytes]]]:
     """Token, parameter keys, default file name and content of what a job may be handed."""
+    recipe = envelope.recipe
     return [
-        ("RECIPEWRAP", ("recipewrapper", "wrapper"), "envelope.json", envelope.to_json()),
-        ("RECIPEENV", ("recipeenvironment",), "environment.json", encode(envelope.environment)),
-        ("RECIPEFILE", ("recipefile",), "recipe.json", envelope.recipe.to_json().encode()),
-    ]
+        ("RECIPEWRAP", ("recipewrapper", "wrapper"), "envelope.json", envelope.to_json),
+        (
+            "RECIPEENV", ("recipeenvironment",), "environment.json",
+            lambda: encode(envelope.environment),
+        ),
+        ("RECIPEFILE", ("recipefile",), "recipe.json", lambda: recipe.to_json().encode()),
+    ]  # fmt: skip
 
 
 def check_defaults(defaults: Mapping[str, Any], where: str) -> None:

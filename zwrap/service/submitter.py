@@ -8,9 +8,10 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -20,7 +21,7 @@ from zwrap.context import recipe_context
 from zwrap.diagnosis import recipe_id_of
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError, RequestError, TemporaryError, ZwrapError
-from zwrap.files import write_atomically
+from zwrap.files import sync_directory, write_atomically
 from zwrap.job import JobRequest
 from zwrap.jobdirectory import SUBMISSION, JobDirectory
 from zwrap.ledger import Attempt, Ledger
@@ -38,6 +39,12 @@ log = logging.getLogger(__name__)
 
 LIMITS_S = 3600.0
 """So long it is remembered how large an array may be."""
+
+
+WRITERS = 1
+"""So many jobs have their files written at a time."""
+
+T = TypeVar("T")
 
 
 class Step(NamedTuple):
@@ -73,9 +80,14 @@ class Submitter(Service):
         """Submit the jobs of recipe steps that waited together."""
         problems: dict[Delivery, Exception] = {}
         steps: dict[str, list[Step]] = defaultdict(list)
-        for each in work:
+
+        def prepared(each: Work) -> Step | None:
             with _noting(problems, each):
-                step = self._prepared(each)
+                return self._prepared(each)
+            return None
+
+        for step in _in_parallel(prepared, work):
+            if step:
                 steps[step.cluster.name].append(step)
         for of_one in steps.values():
             try:
@@ -135,13 +147,15 @@ class Submitter(Service):
         try:
             request.working_directory.mkdir(parents=True, exist_ok=True)
             directory = JobDirectory(request.job_directory)
-            for path, content in prepared.files.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, content)
             for program in ("zocalo.wrap", "zwrap"):
                 directory.link_program(program, own_program(program))
             file = request.job_directory / "script"
-            write_atomically(file, script, mode=0o750)
+            write_atomically(file, script, mode=0o750, name_durable=False)
+            for path, content in prepared.files.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, content, name_durable=False)
+            for parent in {path.parent for path in (file, *prepared.files)}:
+                sync_directory(parent)
         except OSError as error:
             kind = RequestError if isinstance(error, _HOPELESS) else TemporaryError
             raise kind(
@@ -152,6 +166,14 @@ class Submitter(Service):
     def close(self) -> None:
         """Close the ledger."""
         self._ledger.close()
+
+
+def _in_parallel(act: Callable[[Work], T], work: Sequence[Work]) -> list[T]:
+    """In order; files are mostly waited for."""
+    if len(work) == 1:
+        return [act(work[0])]
+    with ThreadPoolExecutor(WRITERS) as pool:
+        return list(pool.map(act, work))
 
 
 @contextlib.contextmanager

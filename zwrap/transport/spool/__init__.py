@@ -154,7 +154,7 @@ class SpoolTransport(Transport):
     def _next_message(self) -> Delivery | None:
         for key, subscription in self._subscriptions.items():
             queue = subscription.queue
-            if subscription.prefetch <= sum(held is queue for held, _ in self._held.values()):
+            if len(self._held) >= subscription.prefetch and self._is_full(subscription):
                 continue
             recovered = queue.recover(RECOVER_EVERY_S * random.uniform(0.8, 1.2))
             if recovered:
@@ -164,6 +164,10 @@ class SpoolTransport(Transport):
                 self._subscriptions[key] = self._subscriptions.pop(key)
                 return delivery
         return None
+
+    def _is_full(self, subscription: _Subscription) -> bool:
+        held = sum(queue is subscription.queue for queue, _ in self._held.values())
+        return held >= subscription.prefetch
 
     def _claim(self, subscription: _Subscription) -> Delivery | None:
         queue = subscription.queue
