@@ -118,9 +118,9 @@ def _unstarted(job: dict[str, Any]) -> Iterator[JobStatus]:
     numbers = (_array_tasks(job) or "").partition("%")[0]  # what follows: so many at a time
     last = 0
     for part in filter(None, numbers.split(",")):
-        if part == "...":  # Slurm leaves out what does not fit into 64 characters
-            part = f"{last + 1}-{MOST_TASKS}"
-        first, _, end = part.partition("-")
+        # "...": Slurm leaves out what does not fit into 64 characters
+        shown = f"{last + 1}-{MOST_TASKS}" if part == "..." else part
+        first, _, end = shown.partition("-")
         end, _, step = end.partition(":")
         for task in range(int(first), int(end or first) + 1, int(step or 1)):
             yield _status({**job, "array_task_id": task})

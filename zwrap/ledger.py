@@ -282,8 +282,10 @@ class Ledger:
 def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
     """Whether the row was still as it was read, and is changed now."""
     mine = _attempts.c.token == row.token, _attempts.c.tried == read.tried
-    change = _attempts.update().where(*mine).values(
-        tried=row.tried, state=row.state, array_token=row.array_token, task=row.task
+    change = (
+        _attempts.update()
+        .where(*mine)
+        .values(tried=row.tried, state=row.state, array_token=row.array_token, task=row.task)
     )
     return connection.execute(change).rowcount == 1
 

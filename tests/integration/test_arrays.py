@@ -112,4 +112,3 @@ def test_a_step_or_a_site_may_forbid_arrays(on: Site, wait_until: Wait) -> None:
     ids = [body["payload"]["jobid"] for body in on.take("told", 3)]
     assert all(isinstance(job_id, int) for job_id in ids)
     on.take("good", 7, seconds=60)
-

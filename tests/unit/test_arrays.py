@@ -137,9 +137,7 @@ def test_equal_jobs_are_tasks_of_one_array(ledger: Ledger, system: System, tmp_p
     assert system.asked == [5], "nobody was asked again"
 
 
-def test_an_array_is_not_larger_than_may_be(
-    ledger: Ledger, system: System, tmp_path: Path
-) -> None:
+def test_an_array_is_not_larger_than_may_be(ledger: Ledger, system: System, tmp_path: Path) -> None:
     outcomes = submit(ledger, system, alike(tmp_path, 5), most=2)
     assert outcomes == ["1_1", "1_2", "2_1", "2_2", "3"]
     assert system.asked == [2, 2, None]

@@ -111,6 +111,31 @@ def test_a_flag_beside_the_state_means_that_it_is_not_over() -> None:
         read_jobs(answered({"jobs": [{**NEW, "job_state": ["NEWER"]}]}), "me")
 
 
+@pytest.mark.parametrize(
+    ("shown", "waiting"),
+    [
+        ("3-5", {3, 4, 5}),
+        ("2,4,7-9%2", {2, 4, 7, 8, 9}),
+        ("1-7:3", {1, 4, 7}),
+        ("1,3,...", {1, *range(3, 1001)}),
+    ],
+)
+def test_what_an_array_has_yet_to_start_is_one_record(shown: str, waiting: set[int]) -> None:
+    array = {"job_id": 9, "array_job_id": 9, "array_task_id": None, "array_task_string": shown}
+    started = {"job_id": 11, "array_job_id": 9, "array_task_id": {"set": True, "number": 1}}
+    alone = {"job_id": 8, "array_job_id": 0, "array_task_id": None, "array_task_string": ""}
+    words = {9: "PENDING", 11: "RUNNING", 8: "RUNNING"}
+    jobs = [
+        {**record, "name": "n", "user_name": "u", "job_state": words[record["job_id"]]}
+        for record in (array, started, alone)
+    ]
+    found = read_jobs(answered({"jobs": jobs}), "u")
+    expected = {f"9_{task}": State.PENDING for task in waiting}
+    assert {key: job.state for key, job in found.items()} == {
+        **expected, "9_1": State.RUNNING, "8": State.RUNNING,
+    }  # fmt: skip
+
+
 def test_the_accounting_is_believed_about_states_only() -> None:
     job = {"job_id": 5, "name": "ex", "state": {"current": "FAILED", "reason": "None"},
            "exit_code": {"status": "SUCCESS", "return_code": 0}, "nodes": "n1"}  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import shutil
 import sys
@@ -107,8 +108,7 @@ class Submitter(Service):
         prepared, cluster = self._renderer.prepare(envelope, token_of(delivery.message))
         request = prepared.request
         script = self._renderer.script(request, cluster)
-        prepared.files[request.job_directory / SUBMISSION] = _kept(delivery)
-        file = self._write_files(prepared, script)
+        file = self._write_files(prepared, script, _kept(delivery))
         job = Job(request, file, _attempt(envelope, request))
         return Step(work, envelope, cluster, job)
 
@@ -141,8 +141,11 @@ class Submitter(Service):
             unit.send(*envelope.send("job_submitted", told, default=True))
         log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
 
-    def _write_files(self, prepared: PreparedJob, script: str) -> Path:
-        """Everything the job needs, each file whole, before the job exists; the script's path."""
+    def _write_files(self, prepared: PreparedJob, script: str, kept: bytes) -> Path:
+        """Everything the job needs, each file whole, before the job exists; the script's path.
+
+        What it needs survives a power cut. What is kept for people need not.
+        """
         request = prepared.request
         try:
             request.working_directory.mkdir(parents=True, exist_ok=True)
@@ -151,6 +154,7 @@ class Submitter(Service):
                 directory.link_program(program, own_program(program))
             file = request.job_directory / "script"
             write_atomically(file, script, mode=0o750, name_durable=False)
+            write_atomically(request.job_directory / SUBMISSION, kept, durable=False)
             for path, content in prepared.files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, content, name_durable=False)
@@ -221,6 +225,7 @@ def job_environment(configuration: Configuration, request: JobRequest) -> dict[s
     }
 
 
+@functools.cache
 def own_program(name: str) -> Path:
     """The console script of this very installation."""
     beside = Path(sys.executable).with_name(name)

@@ -23,7 +23,7 @@ from zwrap.errors import (
 )
 from zwrap.job import JobRequest
 from zwrap.ledger import REJECTED, SUBMITTED, WAITING, Attempt, Ledger
-from zwrap.scheduler import Accepted, Busy, Rejected, Scheduler, Submission, Unknown
+from zwrap.scheduler import Accepted, Busy, Question, Rejected, Scheduler, Submission, Unknown
 from zwrap.submission.array import Shape, array_request, shape_of, write_script
 from zwrap.submission.calls import ask
 
@@ -51,6 +51,8 @@ class Job(NamedTuple):
     request: JobRequest
     script: Path
     attempt: Attempt
+    question: Question[Submission] | None = None
+    """How the batch system is asked to take it as a job of its own."""
 
 
 def all_of_them(count: int) -> int:
@@ -93,12 +95,13 @@ class Lot:
         """Those that the batch system can express, with their row of the ledger if there is one."""
         rows = self._ledger.known([job.attempt.token for job in jobs])
         for job in jobs:
+            row = rows.get(job.attempt.token, job.attempt)
             try:
-                self._scheduler.submit(job.request, job.script)
+                question = self._scheduler.submit(job.request, job.script)
             except ZwrapError as error:
                 self.outcomes[job.attempt.token] = error
             else:
-                yield job._replace(attempt=rows.get(job.attempt.token, job.attempt))
+                yield job._replace(attempt=row, question=question)
 
     def _is_missing(self, job: Job) -> bool:
         """Whether the job has to be submitted."""
@@ -164,7 +167,8 @@ class Lot:
             if len(some) < 2:
                 left += some
                 continue
-            answer = self._ask(array, self._array_script(array, shape, some), len(some))
+            script = self._array_script(array, shape, some)
+            answer = self._ask(self._scheduler.submit(array, script, len(some)), array)
             if isinstance(answer, Busy):
                 jobs, size, full = [*some, *jobs], len(some) // 2, True
             elif isinstance(answer, Rejected):
@@ -201,7 +205,11 @@ class Lot:
                 return None
             if time.monotonic() - since > FRESH_S and not self._reserved([job], None):
                 return None
-            return self._ask(job.request, job.script, None)
+            assert job.question
+            answer = self._ask(job.question, job.request)
+            if isinstance(answer, Busy):
+                self._stopped = _full(job.request, answer)
+            return answer
 
         begun = self._begun(jobs, None)
         if len(begun) < 2:
@@ -251,20 +259,18 @@ class Lot:
         known = [(job, rows.get(job.attempt.token)) for job in jobs]
         return [job._replace(attempt=row) for job, row in known if row]
 
-    def _ask(self, request: JobRequest, script: Path, tasks: int | None) -> Answer:
-        cluster = f"Cluster {request.cluster!r}"
+    def _ask(self, question: Question[Submission], request: JobRequest) -> Answer:
         try:
-            answer = ask(self._scheduler.submit(request, script, tasks))
+            answer = ask(question)
         except ZwrapError as error:
             self._stopped = error
             return error
         if isinstance(answer, Unknown):
             self._stopped = UnreachableError(
-                f"{cluster} did not answer for a job before this one: {answer.reason}.",
+                f"Cluster {request.cluster!r} did not answer for a job before this one: "
+                f"{answer.reason}.",
                 retry_after_s=self._scheduler.settle_s,
             )
-        elif isinstance(answer, Busy) and tasks is None:
-            self._stopped = _full(cluster, answer)
         return answer
 
     def _conclude(self, answers: Sequence[tuple[Job, Answer]]) -> None:
@@ -292,7 +298,7 @@ class Lot:
             case Rejected(reason):
                 return REJECTED, RejectedError(f"{cluster} refused the job: {reason}")
             case Busy():
-                return WAITING, _full(cluster, answer)
+                return WAITING, _full(job.request, answer)
             case Unknown(reason):
                 return None, UnknownOutcomeError(
                     f"{cluster} did not say whether it took the job: {reason}. It will be looked "
