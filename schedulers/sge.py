@@ -27,7 +27,7 @@ from zwrap.scheduler import (
     Unknown,
 )
 
-from .sgereplies import Record, read_jobs, read_qacct, read_qstat
+from .sgereplies import Record, read_jobs, read_qacct, read_qstat, with_reasons
 
 QMASTER_S = 5.0
 """So long after a call that was not answered the qmaster may still take the job."""
@@ -132,8 +132,20 @@ class GridEngine:
         return Question(self._qstat(), in_memory)
 
     def states(self) -> Question[dict[str, JobStatus]]:
-        """All live jobs of this user, in one question."""
-        return Question(self._qstat(), read_jobs)
+        """All live jobs of this user, in one question; a second one asks for the reasons of errors.
+
+        A job in an error state (`Eqw`) waits for a person, for ever if none comes.
+        """
+
+        def read(reply: Reply) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
+            jobs = read_jobs(reply)
+            failed = {self.arrays.array_of(key) for key, job in jobs.items() if job.hopeless}
+            if not failed:
+                return jobs
+            asked = self._command("qstat", "-j", ",".join(sorted(failed)))
+            return Question(asked, lambda answer: with_reasons(jobs, answer))
+
+        return Question(self._qstat(), read)
 
     def accounting(self, job_ids: Sequence[str]) -> Question[dict[str, JobStatus]]:
         """How ended jobs ended.

@@ -8,6 +8,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
 from zwrap.scheduler import Reply
@@ -109,6 +111,7 @@ def _job(element: ET.Element) -> Job:
             state=State.CANCELLED if ended else _state(letters, job_id),
             node=queue.partition("@")[2] or None,
             reason=_reason(letters, job_id, ended),
+            hopeless="E" in letters and not ended,
         ),
         ended,
     )
@@ -136,6 +139,23 @@ def _reason(letters: str, job_id: str, ended: bool) -> str | None:
     if "E" in letters:
         return f"error state {letters}: `qstat -j {job_id.partition('.')[0]}` says why"
     return "held" if "h" in letters else None
+
+
+def with_reasons(jobs: dict[str, JobStatus], reply: Reply) -> dict[str, JobStatus]:
+    """Jobs in an error state with what `qstat -j` says of it, if it does."""
+    reasons: dict[str, str] = {}
+    for block in re.split(r"^=+$", reply.output, flags=re.MULTILINE):
+        number = re.search(r"^job_number: +(\d+)$", block, re.MULTILINE)
+        told = re.findall(r"^error reason +(\d+): +(.*)$", block, re.MULTILINE)
+        for task, text in told if number else []:
+            said = re.sub(r"^\d\d/\d\d/\d{4} [\d:]+ \[\d+:\d+\]: ", "", text.strip())
+            reasons[f"{number[1]}.{task}"] = reasons[number[1]] = said  # type: ignore[index]
+    return {
+        job_id: replace(status, reason=f"error state: {reasons[job_id]}")
+        if status.hopeless and job_id in reasons
+        else status
+        for job_id, status in jobs.items()
+    }
 
 
 def read_qacct(reply: Reply) -> list[Record]:

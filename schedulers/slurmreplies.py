@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from zwrap.errors import RejectedError, UnreachableError
 from zwrap.job import JobStatus, Limits, State
@@ -36,6 +39,12 @@ STATES = {
 }
 """Slurm's words (squeue(1), JOB STATE CODES), the flags that it shows in their place included."""
 
+HOPELESS = (
+    "AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount",
+    "InvalidQOS", "QOSNotAllowed",
+)  # fmt: skip
+"""Reasons of a job that waits and that only a person can end (squeue(1), JOB REASON CODES)."""
+
 MAYBE = (
     "Socket timed out",
     "Zero Bytes were transmitted",
@@ -57,7 +66,7 @@ BUSY = (
 )
 """Complaints about a limit that gives way as jobs end."""
 
-FIELDS = ("JobArrayID", "State", "exit_code", "Reason", "NodeList", "Name")
+FIELDS = ("JobArrayID", "State", "exit_code", "Reason", "NodeList", "StartTime", "Name")
 SQUEUE = ",".join(f"{field}:|" for field in FIELDS)
 SACCT = "JobID,State,ExitCode,Reason,NodeList,JobName"
 
@@ -109,8 +118,10 @@ def read_squeue(reply: Reply) -> dict[str, JobStatus]:
         fields = line.split("|")
         if len(fields) != len(FIELDS) + 1:
             raise UnreachableError(f"Slurm answered {line[:80]!r}, which is no line of squeue.")
-        job_id, word, code, reason, nodes, name = (field.strip() for field in fields[:-1])
+        job_id, word, code, reason, nodes, start, name = (field.strip() for field in fields[:-1])
         status = _status(job_id, name, word, reason, nodes)
+        if status.state is State.PENDING:
+            status = replace(status, starts=_seconds(start))
         if status.state.is_final and code.isdecimal():
             number = int(code)  # a wait status, wait(2)
             status = _with_end(status, number >> 8, number & 0x7F)
@@ -148,13 +159,31 @@ def _status(job_id: str, name: str, word: str, reason: str, nodes: str) -> JobSt
             f"Slurm says that job {job_id} is {word!r}, which is not known here."
         )
     given = reason if reason not in ("", "None") else None
-    return JobStatus(job_id=job_id, name=name, state=state, reason=given, node=nodes or None)
+    return JobStatus(
+        job_id=job_id,
+        name=name,
+        state=state,
+        reason=given,
+        node=nodes or None,
+        hopeless=is_hopeless(state, given),
+    )
+
+
+def is_hopeless(state: State, reason: str | None) -> bool:
+    """Whether a job waits for what will never come."""
+    return state is State.PENDING and reason in HOPELESS
+
+
+def _seconds(text: str) -> float | None:
+    """A time of squeue, which was asked in UTC, as seconds since the epoch."""
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
 
 
 def _with_end(status: JobStatus, code: int | None, signal: int) -> JobStatus:
-    values = {field: getattr(status, field) for field in status.__struct_fields__}
-    exit_code = None if signal else code
-    return JobStatus(**{**values, "exit_code": exit_code, "signal": signal or None})
+    return replace(status, exit_code=None if signal else code, signal=signal or None)
 
 
 def taken(found: dict[str, JobStatus]) -> list[JobStatus]:

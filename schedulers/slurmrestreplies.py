@@ -11,7 +11,7 @@ from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
 from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
 
-from .slurmreplies import BUSY, MAYBE, STATES
+from .slurmreplies import BUSY, MAYBE, STATES, is_hopeless
 
 MOST_TASKS = 1000
 """No array of ours has more."""
@@ -142,6 +142,8 @@ def _status(job: dict[str, Any]) -> JobStatus:
         signal=signal,
         reason=reason if reason not in ("", "None") else None,
         node=job.get("nodes") or None,
+        hopeless=is_hopeless(state, reason),
+        starts=_integer(job.get("start_time")) or None if state is State.PENDING else None,
     )
 
 

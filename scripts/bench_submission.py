@@ -446,12 +446,12 @@ def main() -> None:
         for kind, compare in races.items():
             if options.only in (None, kind):
                 with running(kind, Path(directory)) as system:
-                    compare(system, options.peers, options.rounds)
-                    if kind == "slurm":
-                        latency(system)
                     print("\n| one look at | jobs | status commands | time | own CPU | memory |")
                     print("|---|---|---|---|---|---|")
                     watching(system)
+                    if kind == "slurm":
+                        latency(system)
+                    compare(system, options.peers, options.rounds)
 
 
 if __name__ == "__main__":

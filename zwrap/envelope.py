@@ -181,6 +181,8 @@ class Envelope:
             return [message for entry in target for message in self._to(entry, payload)]
         if type(target) is not int:
             return []
+        if target not in self.recipe:
+            raise MessageError(f"Node {self.pointer} leads to node {target}, which does not exist.")
         return self._at(target, payload, path=[*self.path, self.pointer]).delivered()
 
     def _at(self, node: int, payload: JSON, path: list[int]) -> Envelope:

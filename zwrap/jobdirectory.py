@@ -100,6 +100,12 @@ class JobDirectory:
         write_atomically(file, msgspec.json.encode(mine))
         return None
 
+    def claimed(self) -> Claim | None:
+        """The claim, if a job ever claimed the attempt."""
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode((self.path / "claim.json").read_bytes(), type=Claim)
+        return None
+
     def speak(self, verdict: Verdict) -> bool:
         """Put the verdict in place; False if another has spoken, and this one is kept as late."""
         if create_once(self.path / "verdict.json", msgspec.json.encode(verdict)):

@@ -25,6 +25,10 @@ from zwrap.state import state_directory
 INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
 """States of an attempt. Of one that is rejected, or waits for others to end, there is no job."""
 
+GONE, LOST, HOPELESS = "gone", "lost", "hopeless"
+"""What a job may be besides the states of batch systems: neither live nor recorded; the same, for
+so long that nothing will be heard of it any more; waiting for what will never come."""
+
 NETWORK_FILESYSTEMS = {
     "nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "glusterfs", "afs",
     "fuse.sshfs", "fuse.glusterfs", "pvfs2", "9p",
@@ -57,9 +61,13 @@ _attempts = sa.Table(
     sa.Column("exit_code", sa.Integer),
     sa.Column("signal", sa.Integer),
     sa.Column("ended", sa.Float),
+    # How the attempt ended.
+    sa.Column("outcome", sa.String(20)),
+    sa.Column("cause", sa.Text),
+    sa.Column("witness", sa.String(200)),
 )
 
-_OPEN = _attempts.c.state == SUBMITTED, _attempts.c.ended.is_(None)
+_UNCONCLUDED = _attempts.c.state == SUBMITTED, _attempts.c.outcome.is_(None)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +99,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     ended: float | None = None
     """When the Watcher learned that the job will never run again."""
+    outcome: str | None = None
+    """success or failure, once everything was sent; `unknown` where nobody could be told."""
+    cause: str | None = None
+    witness: str | None = None
 
     @property
     def full_name(self) -> str:
@@ -248,16 +260,19 @@ class Ledger:
             change = _attempts.update().where(_attempts.c.token == token)
             connection.execute(change.values(seen=self.now(), **values))
 
-    def open(self, cluster: str) -> list[Attempt]:
-        """Attempts whose job was submitted there and is not known to have ended, oldest first."""
-        query = sa.select(_attempts).where(*_OPEN, _attempts.c.cluster == cluster)
+    def unconcluded(self, cluster: str) -> list[Attempt]:
+        """Attempts whose job was submitted there and that have not come to their end, oldest first.
+
+        The job of some has ended: then `ended` says since when that is known.
+        """
+        query = sa.select(_attempts).where(*_UNCONCLUDED, _attempts.c.cluster == cluster)
         with self._transaction() as connection:
             rows = connection.execute(query.order_by(_attempts.c.created)).mappings()
             return [Attempt(**row) for row in rows]
 
     def open_clusters(self) -> list[str]:
         """Clusters that have such attempts."""
-        query = sa.select(_attempts.c.cluster).where(*_OPEN).distinct()
+        query = sa.select(_attempts.c.cluster).where(*_UNCONCLUDED).distinct()
         with self._transaction() as connection:
             return sorted(connection.execute(query).scalars())
 

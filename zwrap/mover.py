@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from zwrap.errors import MessageError, PermanentError
+from zwrap.host import ProcessIdentity
 from zwrap.message import ID_HEADER, JSON, Outgoing, decode, encode
 from zwrap.transport import Delivery, Transport
 from zwrap.transport.spool.queue import Claimed, SpoolQueue
@@ -33,18 +34,23 @@ def store(queue: SpoolQueue, messages: list[Outgoing]) -> None:
     queue.put([encode(message) for message in messages])
 
 
-def deliver(queue: SpoolQueue, transport: Transport) -> int:
-    """Send everything that waits in a spool queue, in order; number of messages.
+def deliver(
+    queue: SpoolQueue, transport: Transport, dead: ProcessIdentity | None = None
+) -> set[str]:
+    """Send everything that waits in a spool queue, in order; the ids of the messages.
 
-    TransportError leaves the rest where it is. A message that can never be sent is put aside in
-    the queue's `errors/` and does not hold up the others. One that was sent but not yet forgotten
-    when the process died is sent again under the same id.
+    `dead` is known to hold nothing any more.
+
+    TransportError leaves the rest where it is. A message that can never be sent is put aside in the
+    queue's `errors/` and does not hold up the others. One that was sent but not yet forgotten when
+    the process died is sent again under the same id.
     """
-    count = 0
-    queue.recover()
+    sent = set()
+    queue.recover(dead=dead)
     while claimed := queue.claim():
-        count += deliver_claimed(queue, claimed, transport, _stored) is not None
-    return count
+        if message := deliver_claimed(queue, claimed, transport, _stored):
+            sent.add(str(message.headers.get(ID_HEADER)))
+    return sent
 
 
 def deliver_claimed(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from zwrap.service.watcher import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
+from zwrap.service.watchnews import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
 from zwrap.transport.spool import SpoolTransport
 
 from .conftest import Site

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ from zwrap.scheduler import Accepted, Busy, Question, Rejected, Reply, Unknown
 from zwrap.template import Templates
 
 SQUEUE = """\
-9_2|FAILED|512|NonZeroExitCode|r26817n1|a.t-1|
-10|RUNNING|0|None|r26817n1|b.t-2|
-11|OUT_OF_MEMORY|253|OutOfMemory|n1|c.t-3|
-12|CANCELLED|15|None|n1|d.t-4|
-13|PENDING|0|ReqNodeNotAvail, UnavailableNodes:r26817n[1-2]||e.t-5|
-14|FAILED|51200|NonZeroExitCode|n1|f.t-6|
-15|COMPLETING|0|None|n1|g.t-7|
+9_2|FAILED|512|NonZeroExitCode|r26817n1|N/A|a.t-1|
+10|RUNNING|0|None|r26817n1|N/A|b.t-2|
+11|OUT_OF_MEMORY|253|OutOfMemory|n1|N/A|c.t-3|
+12|CANCELLED|15|None|n1|N/A|d.t-4|
+13|PENDING|0|ReqNodeNotAvail, UnavailableNodes:r26817n[1-2]||2026-11-26T12:00:00|e.t-5|
+14|FAILED|51200|NonZeroExitCode|n1|N/A|f.t-6|
+15|COMPLETING|0|None|n1|N/A|g.t-7|
 """
 
 
@@ -57,6 +58,20 @@ def test_what_squeue_says(slurm: Slurm) -> None:
         "15": State.RUNNING,
     }
     assert live["13"].reason == "ReqNodeNotAvail, UnavailableNodes:r26817n[1-2]"
+    assert live["13"].starts == datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
+    assert [each.hopeless for each in live.values()] == [False] * 3
+    assert live["10"].starts is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "hopeless"),
+    [("InvalidAccount", True), ("BadConstraints", True), ("Resources", False), ("None", False)],
+)
+def test_what_will_never_come_is_known(slurm: Slurm, reason: str, hopeless: bool) -> None:
+    line = f"13|PENDING|0|{reason}||N/A|e.t-5|\n"
+    live = slurm.states().read(Reply(status=0, output=line))
+    assert not isinstance(live, Question)
+    assert (live["13"].hopeless, live["13"].starts) == (hopeless, None)
 
 
 def test_what_left_memory_is_asked_of_the_accounting(slurm: Slurm) -> None:
@@ -91,7 +106,7 @@ def test_a_name_that_is_not_in_memory_is_asked_of_the_accounting(slurm: Slurm) -
 
 def test_a_state_that_is_not_known_is_quoted(slurm: Slurm) -> None:
     with pytest.raises(UnreachableError, match="job 7 is 'EXPLODED'"):
-        slurm.states().read(Reply(status=0, output="7|EXPLODED|0|None|n|x|\n"))
+        slurm.states().read(Reply(status=0, output="7|EXPLODED|0|None|n|N/A|x|\n"))
     assert not STATES["COMPLETING"].is_final
 
 

@@ -11,12 +11,15 @@ import pytest
 
 from zwrap.clusters import Cluster
 from zwrap.configuration import Configuration
-from zwrap.errors import TemporaryError, UnreachableError
-from zwrap.job import JobStatus, State
+from zwrap.errors import QueueFullError, TemporaryError, UnreachableError
+from zwrap.job import JobStatus, Outcome, State
+from zwrap.jobdirectory import Verdict
 from zwrap.ledger import SUBMITTED, Attempt, Ledger
 from zwrap.scheduler import Command, Question
 from zwrap.service import watcher
-from zwrap.service.watcher import CLUSTER_TOPIC, JOB_TOPIC, Watch, Watcher
+from zwrap.service.watcher import Watch, Watcher
+from zwrap.service.watchnews import CLUSTER_TOPIC, JOB_TOPIC
+from zwrap.submission import calls
 from zwrap.transport.memory import MemoryTransport
 
 
@@ -98,15 +101,15 @@ def test_only_what_changed_is_told(
         "2": status("2", State.RUNNING, node="n1"),
         "99": status("99", State.RUNNING),
     }
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     assert [(each["job_id"], each["state"]) for each in told(heard, JOB_TOPIC)] == [
         ("1", "pending"), ("2", "running"),
     ]  # fmt: skip
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     assert told(heard, JOB_TOPIC) == []
     assert system.questions == ["states", "states"], "nobody left, so no accounting"
     system.live["1"] = status("1", State.PENDING, reason="Priority")
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     assert [each["reason"] for each in told(heard, JOB_TOPIC)] == ["Priority"]
 
 
@@ -115,14 +118,14 @@ def test_who_left_is_looked_up_and_then_left_alone(
 ) -> None:
     system.live = {"2": status("2", State.RUNNING)}
     system.ended = {"1": status("1", State.OUT_OF_MEMORY, signal=9, node="n7")}
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     [first, _] = told(heard, JOB_TOPIC)
     assert (first["state"], first["signal"], first["node"]) == ("out_of_memory", 9, "n7")
     row = ledger.get("t1-1")
     assert row
     assert (row.seen_state, row.signal) == ("out_of_memory", 9)
-    assert [each.token for each in ledger.open("c")] == ["t2-1"]
-    watch.look(ledger.open("c"))
+    assert [each.token for each in ledger.unconcluded("c") if each.ended is None] == ["t2-1"]
+    watch.look(ledger.unconcluded("c"))
     assert system.questions == ["states", "accounting", "states"]
 
 
@@ -130,31 +133,31 @@ def test_who_is_nowhere_is_gone_and_only_later_lost(
     watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport, monkeypatch: Any
 ) -> None:
     system.live = {"2": status("2", State.RUNNING)}
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     assert told(heard, JOB_TOPIC)[0]["state"] == "gone"
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     assert told(heard, JOB_TOPIC) == []
-    assert len(ledger.open("c")) == 2, "a record of it may still come"
+    assert len(ledger.unconcluded("c")) == 2, "a record of it may still come"
     monkeypatch.setattr(watcher, "LOST_S", -1.0)
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     assert told(heard, JOB_TOPIC)[0]["state"] == "lost"
-    assert [each.token for each in ledger.open("c")] == ["t2-1"]
+    assert [each.token for each in ledger.unconcluded("c") if each.ended is None] == ["t2-1"]
 
 
 def test_a_cluster_that_cannot_be_asked_changes_no_job(
     watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
     system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     told(heard, JOB_TOPIC)
     before = ledger.all()
     system.reachable = False
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     [body] = told(heard, CLUSTER_TOPIC)
     assert body == {"cluster": "c", "state": "away", "reason": "It could not be asked."}
     assert ledger.all() == before
     system.reachable = True
-    watch.look(ledger.open("c"))
+    watch.look(ledger.unconcluded("c"))
     assert [each["state"] for each in told(heard, CLUSTER_TOPIC)] == ["up"]
 
 
@@ -183,7 +186,7 @@ def test_the_interval_grows_while_nothing_changes(
 
     def pause() -> float:
         """So long it waits after the next look."""
-        watch.look(ledger.open("c"))
+        watch.look(ledger.unconcluded("c"))
         began = now[0]
         while not watch.is_due:
             now[0] += 0.05
@@ -195,3 +198,90 @@ def test_the_interval_grows_while_nothing_changes(
     assert [round(pause(), 1) for _ in range(6)][-1] == pytest.approx(10.0, abs=0.1)
     system.reachable = True
     assert pause() <= 1.6, "it is up again"
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "SETTLE_S", 0.0)
+    monkeypatch.setattr(watcher, "SETTLE_NETWORK_S", 0.0)
+    monkeypatch.setattr(watcher, "HOPELESS_S", 0.0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_end_of_a_job_is_told_once_it_is_concluded(
+    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked: list[str | None] = []
+
+    def last_word(attempt: Attempt, transport: object) -> Verdict | None:
+        asked.append(attempt.job_id)
+        if len(asked) == 1:
+            raise QueueFullError("full")
+        return None if len(asked) == 2 else verdict
+
+    verdict = Verdict(token="t1-1", outcome=Outcome.FAILURE, witness="cluster c",
+                      cause="it was cancelled", job_id="1", exit_status=1)  # fmt: skip
+    monkeypatch.setattr(watcher, "conclude", last_word)
+    system.live = {"2": status("2", State.RUNNING)}
+    system.ended = {"1": status("1", State.CANCELLED)}
+    for number in range(5):
+        assert asked == ["1"] * max(0, min(number - 1, 3))
+        watch.look(ledger.unconcluded("c"))
+    row = ledger.get("t1-1")
+    assert row
+    assert (row.outcome, row.cause, row.witness) == ("failure", "it was cancelled", "cluster c")
+    told_last = told(heard, JOB_TOPIC)[-1]
+    assert (told_last["job_id"], told_last["outcome"]) == ("1", "failure")
+
+
+@pytest.mark.usefixtures("at_once")
+def test_where_nobody_can_be_told_the_ledger_says_so(
+    watch: Watch, system: Told, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    system.live = {"2": status("2", State.RUNNING)}
+    system.ended = {"1": status("1", State.FAILED)}
+    for _ in range(3):
+        watch.look(ledger.unconcluded("c"))
+    row = ledger.get("t1-1")
+    assert row
+    assert (row.outcome, row.witness) == ("unknown", "none")
+    assert caplog.text.count("Its directory /d is gone") == 1
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_job_that_waits_for_what_will_never_come_is_given_up(
+    watch: Watch, system: Told, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts: list[Any] = []
+    monkeypatch.setattr(watcher, "conclude", lambda attempt, _: acts.append(attempt.seen_state))
+    monkeypatch.setattr(system, "cancel", acts.append, raising=False)
+    monkeypatch.setattr(watcher, "ask", lambda question: question and calls.ask(question))
+    for job_id in "12":
+        reason = "InvalidAccount" if job_id == "1" else "Resources"
+        system.live[job_id] = status(
+            job_id, State.PENDING, reason=reason, hopeless=reason == "InvalidAccount"
+        )
+    watch.look(ledger.unconcluded("c"))
+    assert acts == [], "a person may be about to change that"
+    watch.look(ledger.unconcluded("c"))
+    assert acts == ["hopeless", ["1"]], "first the verdict, then the end"
+    row = ledger.get("t1-1")
+    assert row
+    assert (row.seen_state, row.seen_reason) == ("hopeless", "InvalidAccount")
+    assert row.ended
+
+
+def test_an_expected_start_is_told_when_it_moves(
+    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
+) -> None:
+    now = time.time()
+    system.live = {"2": status("2", State.RUNNING)}
+    expected = []
+    for starts in (now + 1000, now + 1300, now + 5000, None):
+        system.live["1"] = status("1", State.PENDING, reason="Priority", starts=starts)
+        watch.look(ledger.unconcluded("c"))
+        expected.append([
+            each["expected_start"] for each in told(heard, JOB_TOPIC) if each["job_id"] == "1"
+        ])  # fmt: skip
+    assert expected == [[now + 1000], [], [now + 5000], []]

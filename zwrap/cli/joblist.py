@@ -73,6 +73,8 @@ def job_of(attempt: Attempt, clusters: Answers) -> Job:
     verdict = _verdict(attempt)
     if verdict is not None:
         return Job(attempt, verdict.outcome.value, verdict.cause, None, verdict)
+    if attempt.outcome is not None:  # its directory is gone
+        return Job(attempt, attempt.outcome, attempt.cause or "", None, None)
     if attempt.state != SUBMITTED or attempt.job_id is None:
         return Job(attempt, attempt.state, attempt.reason or "", None, None)
     if attempt.ended is not None:

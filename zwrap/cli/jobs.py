@@ -91,6 +91,8 @@ def _facts(job: Job) -> dict[str, Any]:
         "cluster": attempt.cluster,
         "state": job.state,
         "cause": job.cause,
+        "witness": job.verdict.witness if job.verdict else attempt.witness,
+        "outcome": attempt.outcome,
         "submitted": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(attempt.created)),
         "job_directory": attempt.job_directory,
     }

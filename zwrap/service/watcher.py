@@ -1,48 +1,67 @@
-"""Station "watcher": what the batch systems say of all jobs, asked once for all of them.
+"""Station "watcher": what the batch systems say of all jobs, asked once for all of them; and the
+last word of jobs that cannot speak any more.
 
 Whatever their number, all jobs of a cluster cost one question an interval, and a second one for
 those that left. What changed goes into the ledger and out as a broadcast. A cluster that cannot be
-asked is told to be away, and changes no job.
+asked is told to be away, and changes no job. The directory of a job is looked at only after the
+batch system has said that the job is gone.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from zwrap.clusters import Cluster, Clusters
 from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
-from zwrap.errors import MessageError, TemporaryError, TransportError, ZwrapError
+from zwrap.errors import (
+    MessageError,
+    QueueFullError,
+    TemporaryError,
+    TransportError,
+    ZwrapError,
+)
 from zwrap.job import JobStatus
-from zwrap.ledger import Attempt, Ledger
+from zwrap.lastword import conclude
+from zwrap.ledger import (
+    GONE,
+    HOPELESS,
+    LOST,
+    NETWORK_FILESYSTEMS,
+    Attempt,
+    Ledger,
+    filesystem_of,
+)
 from zwrap.service import Service
+from zwrap.service.watchnews import News
 from zwrap.submission.calls import ask
 from zwrap.transport import Delivery, Transport
 
 log = logging.getLogger(__name__)
 
-JOB_TOPIC = "transient.zwrap.job"
-"""Each change of a job: token, job_id, job_name, cluster, recipe_ID, step, state, reason, node,
-exit_code, signal."""
-
-CLUSTER_TOPIC = "transient.zwrap.cluster"
-"""Whether a cluster can be asked: cluster, state (up, away), reason."""
-
-STATISTICS_TOPIC = "transient.statistics.cluster"
-"""Number of jobs in each state, as Diamond's ClusterMonitor tells it."""
-
 QUIET_FACTOR, AWAY_FACTOR = 4.0, 10.0
 """The interval grows up to so many times its usual length while nothing changes, or while the
 cluster is away."""
 
-GONE, LOST = "gone", "lost"
-"""Neither live nor recorded; for so long that nothing will be heard of it any more."""
-
 LOST_S = 900.0
+"""A job that is neither live nor recorded for so long is lost."""
+
+HOPELESS_S = 30.0
+"""A job that waits for what will never come is given up after so long: a person may be about to
+change that."""
+
+SETTLE_S, SETTLE_NETWORK_S = 1.0, 60.0
+"""So long after the end of a job its directory is looked at: what another host wrote there may be
+seen late, on a network filesystem much later."""
+
+LATER_S = 600.0
+"""An expected start that moves by less is not told."""
 
 LEDGER_S = 10.0
 """So long it waits for a ledger that cannot be used."""
@@ -79,7 +98,7 @@ class Watcher(Service):
             self._watch(name)
         for name, watch in self._watches.items():
             if watch.is_due:
-                watch.look(self._ledger.open(name))
+                watch.look(self._ledger.unconcluded(name))
 
     def _watch(self, name: str) -> None:
         """Begin to watch a cluster."""
@@ -107,10 +126,13 @@ class Watch:
         self._cluster = cluster
         self._ledger = ledger
         self._transport = transport
+        self._news = News(cluster.name, transport)
         self._interval_s = cluster.watch_s
         self._due = float("-inf")
         self._away: str | None = None
         """Why it cannot be asked."""
+        self._starts: dict[str, float] = {}
+        """Expected start that was told last, by token."""
 
     @property
     def is_due(self) -> bool:
@@ -118,16 +140,23 @@ class Watch:
         return time.monotonic() >= self._due
 
     def look(self, attempts: Sequence[Attempt]) -> None:
-        """Ask about all jobs at once, and tell what changed."""
+        """Ask about all jobs at once, tell what changed, and speak for those that ended."""
+        jobs = [attempt for attempt in attempts if attempt.ended is None]
+        over = [attempt for attempt in attempts if attempt.ended is not None]
         try:
-            states = self._states([str(attempt.job_id) for attempt in attempts])
+            states = self._states([str(attempt.job_id) for attempt in jobs])
         except ZwrapError as error:
             self._is_away(str(error))
         else:
             self._is_up()
-            changed = [self._see(each, states.get(str(each.job_id))) for each in attempts]
-            self._statistics(states)
-            self._wait(any(changed), QUIET_FACTOR)
+            changed = [self._see(each, states.get(str(each.job_id))) for each in jobs]
+            self._give_up([each for each in jobs if self._is_hopeless(each, states)])
+            self._news.statistics(status.state for status in states.values())
+            self._wait(any(changed) or bool(over), QUIET_FACTOR)
+        for attempt in over:
+            self._conclude(attempt)
+
+    # -- what the batch system says ----------------------------------------------------------------
 
     def _states(self, job_ids: Sequence[str]) -> dict[str, JobStatus]:
         """Live jobs among these, and how those that are not live ended, as far as recorded."""
@@ -141,33 +170,81 @@ class Watch:
     def _see(self, attempt: Attempt, status: JobStatus | None) -> bool:
         """Write and tell what is new of a job; whether anything is."""
         seen = _lost(attempt, self._ledger.now()) if status is None else _seen(status)
-        if (seen["seen_state"], seen["seen_reason"]) == (attempt.seen_state, attempt.seen_reason):
+        starts = status.starts if status else None
+        same = (seen["seen_state"], seen["seen_reason"]) == (
+            attempt.seen_state, attempt.seen_reason
+        )  # fmt: skip
+        moved = self._moved(attempt.token, starts)
+        if same and not moved:
             return False
         if seen.pop("is_final"):
             seen["ended"] = self._ledger.now()
-        self._ledger.see(attempt.token, **seen)
-        self._transport.broadcast(
-            JOB_TOPIC,
-            {
-                "token": attempt.token,
-                "job_id": attempt.job_id,
-                "job_name": attempt.job_name,
-                "cluster": attempt.cluster,
-                "recipe_ID": attempt.recipe_id,
-                "step": attempt.step,
-                "state": seen["seen_state"],
-                "reason": seen["seen_reason"],
-                **{key: seen.get(key) for key in ("node", "exit_code", "signal")},
-            },
-            expires_s=60,
-        )
+            self._starts.pop(attempt.token, None)
+        if not same:
+            self._ledger.see(attempt.token, **seen)
+        facts = {key: seen.get(key) for key in ("node", "exit_code", "signal")}
+        facts |= {"reason": seen["seen_reason"], "expected_start": starts}
+        self._news.job(attempt, seen["seen_state"], facts)
+        return not same
+
+    def _moved(self, token: str, starts: float | None) -> bool:
+        """Whether a job is expected to start at quite another time than was told."""
+        told = self._starts.get(token)
+        if starts is None or (told is not None and abs(starts - told) < LATER_S):
+            return False
+        self._starts[token] = starts
         return True
+
+    # -- the last word -----------------------------------------------------------------------------
+
+    def _is_hopeless(self, attempt: Attempt, states: Mapping[str, JobStatus]) -> bool:
+        """Whether it has waited long enough for what will never come."""
+        status = states.get(str(attempt.job_id))
+        if status is None or not status.hopeless or attempt.seen_reason != status.reason:
+            return False
+        return self._ledger.now() - (attempt.seen or 0.0) >= HOPELESS_S
+
+    def _give_up(self, attempts: Sequence[Attempt]) -> None:
+        """Speak for jobs that can never start, then cancel them.
+
+        In that order: a job that starts all the same finds the verdict, and ends.
+        """
+        if not attempts:
+            return
+        given_up = [replace(attempt, seen_state=HOPELESS) for attempt in attempts]
+        verdicts = [_last_word(attempt, self._transport) for attempt in given_up]
+        try:
+            ask(self._cluster.scheduler.cancel([str(attempt.job_id) for attempt in given_up]))
+        except ZwrapError as error:
+            log.warning("%d jobs that can never start stay for now: %s", len(given_up), error)
+            return
+        for attempt, verdict in zip(given_up, verdicts, strict=True):
+            self._ledger.see(attempt.token, seen_state=HOPELESS, ended=self._ledger.now())
+            self._concluded(attempt, verdict)
+
+    def _conclude(self, attempt: Attempt) -> None:
+        """Have the last word on a job that ended, once its directory shows all that it wrote."""
+        place = Path(attempt.job_directory)
+        network = filesystem_of(place) in NETWORK_FILESYSTEMS
+        settle_s = SETTLE_NETWORK_S if network else SETTLE_S
+        if self._ledger.now() - (attempt.ended or 0.0) >= settle_s:
+            self._concluded(attempt, _last_word(attempt, self._transport))
+
+    def _concluded(self, attempt: Attempt, end: End | None) -> None:
+        if end is None:
+            return
+        facts = end._asdict()
+        self._ledger.see(attempt.token, **facts)
+        self._news.job(attempt, str(attempt.seen_state), facts)
+        log.info("Job %s: %s (%s): %s", attempt.job_id, end.outcome, end.witness, end.cause)
+
+    # -- the cluster -------------------------------------------------------------------------------
 
     def _is_away(self, reason: str) -> None:
         if self._away is None:
             log.warning("Cluster %s is away: %s", self._cluster.name, reason)
         self._away = reason
-        self._tell("away", reason)
+        self._news.cluster("away", reason, self._interval_s * AWAY_FACTOR)
         self._wait(False, AWAY_FACTOR)
 
     def _is_up(self) -> None:
@@ -175,26 +252,7 @@ class Watch:
             log.info("Cluster %s is up again", self._cluster.name)
             self._interval_s = self._cluster.watch_s
         self._away = None
-        self._tell("up", None)
-
-    def _tell(self, state: str, reason: str | None) -> None:
-        name = self._cluster.name
-        body = {"cluster": name, "state": state, "reason": reason}
-        self._transport.broadcast(
-            CLUSTER_TOPIC, body, expires_s=self._interval_s * AWAY_FACTOR, replaces=name
-        )
-
-    def _statistics(self, states: dict[str, JobStatus]) -> None:
-        counts = Counter(status.state.name for status in states.values())
-        body: dict[str, Any] = {
-            "statistic-group": "cluster",
-            "statistic": "job-states",
-            "statistic-cluster": self._cluster.name,
-            "statistic-timestamp": time.time(),
-            **counts,
-        }
-        name = self._cluster.name
-        self._transport.broadcast(STATISTICS_TOPIC, body, expires_s=300, replaces=name)
+        self._news.cluster("up", None, self._interval_s * AWAY_FACTOR)
 
     def _wait(self, changed: bool, factor: float) -> None:
         """Until the next look: its usual interval after a change, else half as long again."""
@@ -202,6 +260,27 @@ class Watch:
         longer = min(self._interval_s * 1.5, usual * factor)
         self._interval_s = usual if changed else longer
         self._due = time.monotonic() + self._interval_s
+
+
+class End(NamedTuple):
+    """How an attempt ended."""
+
+    outcome: str
+    cause: str
+    witness: str
+
+
+def _last_word(attempt: Attempt, transport: Transport) -> End | None:
+    """Have it; None: not now."""
+    try:
+        verdict = conclude(attempt, transport)
+    except (MessageError, PermissionError) as error:
+        log.error("Job %s: nobody can be told how it ended: %s", attempt.job_id, error)
+        return End("unknown", f"Nobody could be told how it ended. {error}", "none")
+    except (QueueFullError, OSError) as error:  # a full disk, say
+        log.warning("Job %s: how it ended is told later: %s", attempt.job_id, error)
+        return None
+    return End(verdict.outcome.value, verdict.cause, verdict.witness) if verdict else None
 
 
 def _seen(status: JobStatus) -> dict[str, Any]:

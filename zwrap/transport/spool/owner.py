@@ -60,9 +60,9 @@ class Owner:
                 self._directory.rmdir()
         self._leased_at = float("-inf")
 
-    def recover(self, incoming: Path) -> int:
+    def recover(self, incoming: Path, dead: ProcessIdentity | None = None) -> int:
         """Give back what dead owners hold, as another attempt; number of messages."""
-        return sum(_give_back(directory, incoming) for directory in self._lapsed())
+        return sum(_give_back(directory, incoming) for directory in self._lapsed(dead))
 
     def count(self) -> int:
         """Number of owners that live, this one included if it holds a lease."""
@@ -72,13 +72,13 @@ class Owner:
             for directory in self._pending.iterdir()
         )
 
-    def _lapsed(self) -> Iterator[Path]:
+    def _lapsed(self, dead: ProcessIdentity | None = None) -> Iterator[Path]:
         """Directories of owners that are dead, or of another host and not heard of for long."""
         for directory in self._pending.iterdir():
             owner = ProcessIdentity.parse(directory.name.partition(",")[0])
             if owner is None or directory == self._directory:
                 continue
-            alive = is_alive(owner)
+            alive = False if owner == dead else is_alive(owner)
             lease = directory / LEASE
             age_s = self._clock.age_s(lease if lease.exists() else directory)
             if alive is False or (alive is None and age_s > LEASE_S):

@@ -25,7 +25,7 @@ from typing import ClassVar, NamedTuple
 
 from zwrap.errors import QueueFullError, TransportError
 from zwrap.files import FilesystemClock, sync_directory, write_all
-from zwrap.host import host_name
+from zwrap.host import ProcessIdentity, host_name
 from zwrap.transport.spool.files import (
     FILE_MODE,
     OWN_SUFFIX,
@@ -301,8 +301,11 @@ class SpoolQueue:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
-    def recover(self, every_s: float = 0.0) -> int:
-        """Give back what dead owners hold, at most once per `every_s`; number of messages."""
+    def recover(self, every_s: float = 0.0, dead: ProcessIdentity | None = None) -> int:
+        """Give back what dead owners hold, at most once per `every_s`; number of messages.
+
+        `dead` is one that is known to be dead, whatever its lease says.
+        """
         now = time.monotonic()
         if now - self._recovered_at < every_s:
             return 0
@@ -310,7 +313,7 @@ class SpoolQueue:
         for file in Path(self._tmp).iterdir():
             if self._clock.age_s(file) > ABANDONED_S:
                 file.unlink(missing_ok=True)
-        return self._owner.recover(Path(self._incoming))
+        return self._owner.recover(Path(self._incoming), dead)
 
     def keep_lease(self) -> None:
         """Say that this owner lives; called before each claim and by the renewing thread."""

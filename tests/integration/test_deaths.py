@@ -1,0 +1,177 @@
+"""No job dies without a word: on every batch system each end is told once, with its cause."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.envelope import Envelope
+from zwrap.recipe import Recipe
+
+from .conftest import Site
+from .jobs import jobs, run
+
+Wait = Callable[..., Any]
+Start = Callable[..., None]
+
+WRAP = "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP"
+QUEUES = ("success", "failure", "completed", "errors")
+
+
+@pytest.fixture
+def watched(on: Site) -> Iterator[Start]:
+    """Submits one step, with a Watcher at work."""
+
+    def start(name: str, *command: str, **block: Any) -> None:
+        on.sections["clusters"]["cluster"] |= {"watch_s": 0.5}
+        on.write_config()
+        step = {
+            "queue": "cluster.submission",
+            "parameters": {
+                "cluster": {"commands": WRAP, "job_name": name, **block},
+                "workingdir": str(on.directory / name),
+            },
+            "job_parameters": {"command": ["sh", "-c", *command]},
+            "output": {"success": 2, "failure": 3, "completed": 4},
+            "error": 5,
+        }
+        recipe = {"start": [[1, []]], "1": step}
+        recipe |= {str(n): {"queue": queue} for n, queue in enumerate(QUEUES, 2)}
+        transport = on.transport()
+        transport.commit(Envelope(Recipe(recipe), 1, environment={"ID": name}).start())
+        transport.close()
+        assert on.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+        on.service("Watcher")
+
+    yield start
+
+
+def concluded(on: Site, wait_until: Wait, name: str) -> dict[str, Any]:
+    """The job, once the Watcher has written down how it ended."""
+
+    def found() -> dict[str, Any] | None:
+        [job] = [each for each in jobs(on) if each["job_name"] == name]
+        full = json.loads(run(on, "jobs", job["token"]).stdout)
+        return full if full.get("outcome") else None
+
+    full: dict[str, Any] = wait_until(found, seconds=90)
+    return full
+
+
+def told(on: Site) -> dict[str, list[Any]]:
+    """Payloads of what was sent, by queue."""
+    transport = on.transport()
+    heard: dict[str, list[Any]] = {}
+    for queue in QUEUES:
+        transport.subscribe(queue, prefetch=10)
+    while delivery := transport.receive(0.3):
+        heard.setdefault(delivery.source, []).append(delivery.message.body["payload"])
+        delivery.ack()
+    transport.close()
+    return heard
+
+
+def claim_of(on: Site, name: str) -> dict[str, Any] | None:
+    for file in (on.directory / name).glob(".zwrap/*/claim.json"):
+        with contextlib.suppress(ValueError):
+            return dict(json.loads(file.read_text()))
+    return None
+
+
+def test_a_wrapper_that_is_killed(on: Site, watched: Start, wait_until: Wait) -> None:
+    watched("w", "echo told; sleep 60")
+    claim = wait_until(lambda: claim_of(on, "w"), seconds=60)
+    wait_until(lambda: list((on.directory / "w").glob("*.log")), seconds=30)
+    os.kill(int(claim["process"].split("-")[-2]), signal.SIGKILL)
+    job = concluded(on, wait_until, "w")
+    assert (job["outcome"], job["witness"]) == ("failure", "cluster cluster")
+    assert "it failed (exit status 137" in job["cause"]
+    said = told(on)
+    assert said.keys() == {"failure", "completed", "errors"}
+    assert said["failure"] == [job["cause"]]
+    assert (said["errors"][0]["exit_code"], len(said["completed"])) == (137, 1)
+
+
+def test_a_job_that_is_cancelled_before_it_starts(
+    on: Site, watched: Start, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it ever ran."""
+    monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "1")
+    kind = on.sections["clusters"]["cluster"]["kind"]
+    whole = {"local": {}, "slurm": {"nodes": 2, "exclusive": True}}.get(
+        kind, {"exclusive": True, "partition": "all.q"}
+    )
+    watched("first", "sleep 30", **whole)
+    wait_until(lambda: claim_of(on, "first"), seconds=60)
+    watched("second", "true", **whole)
+    [second] = [job for job in jobs(on) if job["job_name"] == "second"]
+    assert run(on, "cancel", second["job_id"]).returncode == 0
+    job = concluded(on, wait_until, "second")
+    assert job["outcome"] == "failure"
+    assert "it was cancelled before its wrapper began" in job["cause"]
+    assert told(on)["failure"] == [job["cause"]]
+    assert not claim_of(on, "second")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_commands_without_a_wrapper(
+    on: Site, watched: Start, wait_until: Wait, code: int
+) -> None:
+    watched("bare", "true", commands=f"echo last words >&2; exit {code}")
+    job = concluded(on, wait_until, "bare")
+    assert job["outcome"] == ("failure" if code else "success")
+    said = told(on)
+    if code:
+        assert "it failed before its wrapper began (exit status 3" in job["cause"]
+        assert said["errors"][0]["log"] == ["last words"]
+    else:
+        assert said == {}
+
+
+@pytest.mark.parametrize(("command", "outcome"), [("true", "success"), ("exit 3", "failure")])
+def test_a_wrapper_that_spoke_is_believed_and_nothing_is_said_twice(
+    on: Site, watched: Start, wait_until: Wait, command: str, outcome: str
+) -> None:
+    watched("w", command)
+    job = concluded(on, wait_until, "w")
+    assert (job["outcome"], job["witness"]) == (outcome, "wrapper")
+    said = told(on)
+    assert {queue: len(each) for queue, each in said.items() if queue != "errors"} == {
+        outcome: 1, "completed": 1,
+    }  # fmt: skip
+
+
+def test_several_watchers_say_it_once(on: Site, watched: Start, wait_until: Wait) -> None:
+    watched("bare", "true", commands="sleep 2; exit 3")
+    for _ in range(3):
+        on.service("Watcher")
+    concluded(on, wait_until, "bare")
+    assert {queue: len(each) for queue, each in told(on).items()} == {
+        "failure": 1, "completed": 1, "errors": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_job_of_slurm_that_can_never_start(
+    site: Site, slurm: dict[str, Any], wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody made it wait for the success of a job that failed."""
+    environment = {"SLURM_CONF": slurm["SLURM_CONF"]}
+    site.settings["scheduler"] = "cluster"
+    described = {"kind": "slurm", "environment": environment, "watch_s": 0.5}
+    site.sections["clusters"] = {"plugin": "clusters", "cluster": described}
+    site.write_config()
+    tool = {**os.environ, **environment}
+    failed = subprocess.run(
+        ["sbatch", "--parsable", "-o", "/dev/null", "--wrap", "false"],
+        env=tool, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    del monkeypatch, failed, wait_until

@@ -1,0 +1,176 @@
+"""Who speaks for a job that cannot: once, what is true, and through the recipe's own outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from zwrap import mover
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError
+from zwrap.host import this_process
+from zwrap.job import Outcome
+from zwrap.jobdirectory import SUBMISSION, JobDirectory, Verdict
+from zwrap.lastword import conclude
+from zwrap.ledger import HOPELESS, LOST, Attempt
+from zwrap.message import Outgoing, encode
+from zwrap.recipe import Recipe
+from zwrap.transport.memory import MemoryTransport
+
+OUTPUT = {"starting": 2, "success": 3, "failure": 4, "completed": 5}
+
+
+class Place:
+    """A job directory, and what its job's end makes of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.transport = MemoryTransport()
+        self.output: dict[str, Any] = OUTPUT
+        self.write()
+
+    def write(self, **step: Any) -> None:
+        recipe: dict[str, Any] = {
+            "start": [[1, []]],
+            "1": {"queue": "cluster.submission", "output": self.output, "error": 6, **step},
+        }
+        recipe |= {str(n): {"queue": f"q{n}"} for n in range(2, 7)}
+        body = Envelope(Recipe(recipe), 1, environment={"ID": "r"}).body()
+        self.directory = JobDirectory(self.path)
+        (self.path / SUBMISSION).write_bytes(encode({"header": {}, "message": body}))
+
+    def claim(self) -> None:
+        self.directory.claim("t-1", "7")
+
+    def speak(self, *final: Outgoing) -> None:
+        verdict = Verdict(
+            token="t-1", outcome=Outcome.SUCCESS, witness="wrapper", cause="finished", job_id="7",
+            exit_status=0, final=list(final),
+        )  # fmt: skip
+        self.directory.speak(verdict)
+
+    def conclude(self, state: str, **seen: Any) -> Verdict | None:
+        attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n",
+                          job_directory=str(self.path), job_id="7", seen_state=state)  # fmt: skip
+        return conclude(replace(attempt, **seen), self.transport)
+
+    def said(self) -> dict[str, list[Any]]:
+        queues = self.transport.broker.queues
+        return {
+            name: [entry.message.body["payload"] for entry in entries]
+            for name, entries in sorted(queues.items())
+            if entries
+        }
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "job")
+
+
+@pytest.mark.parametrize(
+    ("state", "seen", "claimed", "words"),
+    [
+        ("cancelled", {}, False, "it was cancelled before its wrapper began."),
+        ("cancelled", {}, True, "it was cancelled."),
+        ("timeout", {"node": "n1"}, True, "(n1): it exceeded its time limit."),
+        ("out_of_memory", {"signal": 9}, True, "it ran out of memory (signal 9)."),
+        ("node_fail", {}, True, "its node failed."),
+        ("preempted", {}, True, "it was preempted by another job."),
+        ("failed", {"exit_code": 3, "seen_reason": "NonZeroExitCode"}, False,
+         "it failed before its wrapper began (exit status 3, NonZeroExitCode)."),
+        ("completed", {"exit_code": 0}, True, "it ended before it could say how (exit status 0)."),
+        (LOST, {}, True, "the batch system knows nothing of it any more."),
+        (HOPELESS, {"seen_reason": "InvalidAccount"}, False,
+         "it can never start before its wrapper began (InvalidAccount)."),
+    ],
+)  # fmt: skip
+def test_a_death_is_told_with_its_cause_and_its_witness(
+    place: Place, state: str, seen: dict[str, Any], claimed: bool, words: str
+) -> None:
+    if claimed:
+        place.claim()
+    (place.path / "job.err").write_text("\n".join(f"line {n}" for n in range(100)))
+    verdict = place.conclude(state, **seen)
+    assert verdict
+    assert (verdict.outcome, verdict.witness) == (Outcome.FAILURE, "cluster c")
+    assert verdict.exit_status != 0
+    assert verdict.cause.startswith("Job 7 on cluster c")
+    assert verdict.cause.endswith(words)
+    said = place.said()
+    assert said["q4"] == [verdict.cause]
+    assert said["q5"] == ["Finished processing"]
+    assert said.keys() == {"q4", "q5", "q6"}
+    [facts] = said["q6"]
+    assert facts["error"] == verdict.cause
+    assert (facts["step"], facts["job_id"], facts["state"]) == (1, "7", state)
+    assert facts["log"] == [f"line {n}" for n in range(80, 100)]
+    assert place.conclude(state, **seen) == verdict
+    assert place.said() == said, "once"
+
+
+def test_who_has_spoken_is_believed_whatever_the_batch_system_says(place: Place) -> None:
+    place.claim()
+    place.speak(Outgoing("q3", {"payload": "fine"}, {"zwrap-id": "s"}))
+    place.directory.mark_sent()
+    verdict = place.conclude("failed", exit_code=1)
+    assert verdict
+    assert (verdict.outcome, verdict.witness) == (Outcome.SUCCESS, "wrapper")
+    assert place.said() == {}
+
+
+def test_what_a_wrapper_left_is_sent_in_order_and_once(place: Place) -> None:
+    place.claim()
+    last = Outgoing("q3", {"payload": "fine"}, {"zwrap-id": "s"})
+    outbox = place.directory.outbox()
+    parts = [Outgoing("q2", {"payload": n}, {"zwrap-id": str(n)}) for n in range(3)]
+    mover.store(outbox, [*parts, last])
+    assert outbox.claim(), "it was about to send the first"
+    del outbox
+    place.speak(last)
+    assert place.conclude("completed")
+    assert place.said() == {"q2": [0, 1, 2], "q3": ["fine"]}
+
+
+def test_while_another_sends_what_was_left_nothing_is_said(place: Place) -> None:
+    place.claim()
+    outbox = place.directory.outbox()
+    mover.store(outbox, [Outgoing("q2", {"payload": n}, {"zwrap-id": str(n)}) for n in range(2)])
+    claim = json.loads((place.path / "claim.json").read_text())
+    claim["process"] = str(this_process())[:-1] + "x"  # a wrapper that is gone; we hold the outbox
+    (place.path / "claim.json").write_text(json.dumps(claim))
+    claimed = outbox.claim()
+    assert claimed
+    assert place.conclude("failed") is None
+    assert place.said() == {"q2": [1]}
+    outbox.ack(claimed)
+    outbox.close()
+    assert place.conclude("failed")
+    assert place.said().keys() == {"q2", "q4", "q5", "q6"}
+
+
+def test_of_commands_without_a_wrapper_only_a_failure_is_told(place: Place) -> None:
+    """They may have sent the rest themselves."""
+    verdict = place.conclude("completed", exit_code=0)
+    assert verdict
+    assert (verdict.outcome, verdict.exit_status) == (Outcome.SUCCESS, 0)
+    assert place.said() == {}
+
+
+def test_a_way_that_is_wrong_does_not_keep_the_others_from_being_told(place: Place) -> None:
+    place.output = {"failure": 4, "completed": 5}
+    place.write(error=99)
+    assert place.conclude("failed", exit_code=1)
+    assert place.said().keys() == {"q4", "q5"}
+
+
+def test_where_nothing_is_left_to_speak_from_it_says_so(place: Place) -> None:
+    (place.path / SUBMISSION).unlink()
+    with pytest.raises(MessageError, match=r"submission\.json cannot be read: No such file"):
+        place.conclude("failed")
+    with pytest.raises(MessageError, match=r"Its directory /nonexistent is gone\."):
+        place.conclude("failed", job_directory="/nonexistent")

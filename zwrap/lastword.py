@@ -1,0 +1,179 @@
+"""Station "last word": speaks for a job that has ended and cannot speak any more.
+
+Order of trust:
+
+1. `verdict.json` in the job directory: whoever put it there has spoken.
+2. A claim without a verdict: the wrapper lived and died. That is a failure, whatever the exit
+   status of the script that went on after it.
+3. Neither: no wrapper of ours ever ran. What the batch system says holds; of a job that it calls
+   completed nothing is sent, for its commands may have sent it themselves.
+
+The verdict is put in place before anything is sent, so that nobody speaks twice. What the wrapper
+left in its outbox goes first.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from zwrap import mover
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError
+from zwrap.host import ProcessIdentity
+from zwrap.job import Outcome, State
+from zwrap.jobdirectory import SUBMISSION, Claim, JobDirectory, Verdict
+from zwrap.ledger import HOPELESS, LOST, Attempt
+from zwrap.message import ID_HEADER, Outgoing, child_id, decode
+from zwrap.transport import Transport
+
+log = logging.getLogger(__name__)
+
+COMPLETED = "Finished processing"
+"""What a wrapper says on output `completed`, however it ended."""
+
+TAIL_BYTES, TAIL_LINES = 4096, 20
+"""So much of the end of the job's error output goes into the message for the `error` nodes."""
+
+CAUSES = {
+    State.COMPLETED.value: "it ended before it could say how",
+    State.FAILED.value: "it failed",
+    State.CANCELLED.value: "it was cancelled",
+    State.TIMEOUT.value: "it exceeded its time limit",
+    State.NODE_FAIL.value: "its node failed",
+    State.OUT_OF_MEMORY.value: "it ran out of memory",
+    State.PREEMPTED.value: "it was preempted by another job",
+    HOPELESS: "it can never start",
+    LOST: "the batch system knows nothing of it any more",
+}
+"""What the batch system's last word on a job means."""
+
+
+def conclude(attempt: Attempt, transport: Transport) -> Verdict | None:
+    """Have the last word on an attempt whose job has ended, unless somebody had it; what it is.
+
+    None: not yet, somebody else is sending what the wrapper left. MessageError: there is nothing
+    left to speak from. TransportError: come again.
+    """
+    if not Path(attempt.job_directory).is_dir():
+        raise MessageError(f"Its directory {attempt.job_directory} is gone.")
+    directory = JobDirectory(Path(attempt.job_directory))
+    claim = directory.claimed()
+    verdict = directory.verdict() or _spoken(directory, attempt, claim)
+    if directory.is_sent:
+        return verdict
+    return verdict if _send(directory, verdict, claim, transport) else None
+
+
+def _spoken(directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
+    mine = _verdict(directory, attempt, claim)
+    if directory.speak(mine):
+        return mine
+    return directory.verdict() or mine
+
+
+def _send(
+    directory: JobDirectory, verdict: Verdict, claim: Claim | None, transport: Transport
+) -> bool:
+    """Send what was left behind, and then the last messages; False if another is at it."""
+    outbox = directory.outbox()
+    try:
+        wrapper = ProcessIdentity.parse(claim.process) if claim else None
+        sent = mover.deliver(outbox, transport, dead=wrapper)
+        if outbox.owners() > 1:
+            return False
+        for message in verdict.final:
+            if message.headers[ID_HEADER] not in sent:
+                mover.send(transport, message)
+    finally:
+        outbox.close()
+    directory.mark_sent()
+    return True
+
+
+def cause_of(attempt: Attempt, claim: Claim | None) -> str:
+    """What happened, and which witness says so, in a sentence."""
+    job = f"Job {attempt.job_id} on cluster {attempt.cluster}"
+    node = f" ({attempt.node})" if attempt.node else ""
+    started = "" if claim else " before its wrapper began"
+    details = [
+        f"exit status {attempt.exit_code}" if attempt.exit_code is not None else "",
+        f"signal {attempt.signal}" if attempt.signal else "",
+        attempt.seen_reason or "",
+    ]
+    shown = ", ".join(filter(None, details))
+    said = CAUSES.get(attempt.seen_state or "", f"it is {attempt.seen_state}")
+    return f"{job}{node}: {said}{started}{f' ({shown})' if shown else ''}."
+
+
+def _verdict(directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
+    completed = attempt.seen_state == State.COMPLETED.value and claim is None
+    cause = "finished" if completed else cause_of(attempt, claim)
+    code = attempt.exit_code or (128 + attempt.signal if attempt.signal else 1)
+    return Verdict(
+        token=attempt.token,
+        outcome=Outcome.SUCCESS if completed else Outcome.FAILURE,
+        witness=f"cluster {attempt.cluster}",
+        cause=cause,
+        job_id=str(attempt.job_id),
+        exit_status=0 if completed else code,
+        final=[] if completed else _final(directory, attempt, cause),
+    )
+
+
+def _final(directory: JobDirectory, attempt: Attempt, cause: str) -> list[Outgoing]:
+    """The last messages of a step that failed, as its wrapper would send them."""
+    envelope = _envelope(directory)
+    facts: dict[str, Any] = {
+        "error": cause,
+        "step": envelope.pointer,
+        "job_id": attempt.job_id,
+        "state": attempt.seen_state,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "node": attempt.node,
+        "witness": f"cluster {attempt.cluster}",
+        "log": _tail(_error_output(directory, envelope)),
+    }
+    messages = []
+    for channel, payload in (("failure", cause), (None, facts), ("completed", COMPLETED)):
+        try:
+            sent = envelope.send(channel, payload) if channel else envelope.send_error(payload)
+        except MessageError as error:  # that way of the recipe is wrong; the others may not be
+            log.error("Nothing can be sent on %s: %s", channel or "the error nodes", error)
+        else:
+            messages += sent
+    return [
+        message.with_id(child_id(attempt.token, f"last word {position}"))
+        for position, message in enumerate(messages)
+    ]
+
+
+def _envelope(directory: JobDirectory) -> Envelope:
+    file = directory.path / SUBMISSION
+    try:
+        kept = decode(file.read_bytes(), str(file))
+    except OSError as error:
+        raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
+    return Envelope.from_body(kept["message"] if isinstance(kept, dict) else kept)
+
+
+def _error_output(directory: JobDirectory, envelope: Envelope) -> Path:
+    parameters = envelope.step.get("parameters")
+    given = parameters if isinstance(parameters, dict) else {}
+    if given.get("standard_error"):
+        return Path(str(given.get("workingdir")), str(given["standard_error"]))
+    return directory.path / "job.err"
+
+
+def _tail(file: Path) -> list[str]:
+    """The last lines of a file."""
+    try:
+        with file.open("rb") as opened:
+            opened.seek(max(0, opened.seek(0, os.SEEK_END) - TAIL_BYTES))
+            text = opened.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return text.splitlines()[-TAIL_LINES:]
