@@ -156,10 +156,11 @@ class GridEngine:
         wanted = set(job_ids)
 
         def in_memory(reply: Reply) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
-            jobs = {job.status.job_id: job for job in read_qstat(reply)}
-            live = {job_id for job_id, job in jobs.items() if not job.ended}
+            jobs = read_qstat(reply)
+            live = {job.status.job_id for job in jobs if not job.ended}
             gone = sorted(wanted - live)
-            ended = {job_id: jobs[job_id].status for job_id in gone if job_id in jobs}
+            over = {job.status.job_id: job.status for job in jobs if job.ended}
+            ended = {job_id: over[job_id] for job_id in gone if job_id in over}
             if not gone:
                 return {}
             return Question(self._qacct(gone), lambda answer: self._recorded(answer, gone, ended))

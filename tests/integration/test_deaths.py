@@ -7,14 +7,16 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
 from zwrap.recipe import Recipe
+from zwrap.service import watcher
 
 from .conftest import Site
 from .jobs import jobs, run
@@ -26,32 +28,40 @@ WRAP = "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP"
 QUEUES = ("success", "failure", "completed", "errors")
 
 
+def submit(
+    site: Site, name: str, command: str, parameters: dict[str, Any] | None = None, **block: Any
+) -> None:
+    """One step, submitted; what it says comes to QUEUES."""
+    step = {
+        "queue": "cluster.submission",
+        "parameters": {
+            "cluster": {"commands": WRAP, "job_name": name, **block},
+            "workingdir": str(site.directory / name),
+            **(parameters or {}),
+        },
+        "job_parameters": {"command": ["sh", "-c", command]},
+        "output": {"success": 2, "failure": 3, "completed": 4},
+        "error": 5,
+    }
+    recipe = {"start": [[1, []]], "1": step}
+    recipe |= {str(n): {"queue": queue} for n, queue in enumerate(QUEUES, 2)}
+    transport = site.transport()
+    transport.commit(Envelope(Recipe(recipe), 1, environment={"ID": name}).start())
+    transport.close()
+    assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+
+
 @pytest.fixture
-def watched(on: Site) -> Iterator[Start]:
+def watched(on: Site) -> Start:
     """Submits one step, with a Watcher at work."""
 
-    def start(name: str, *command: str, **block: Any) -> None:
+    def start(name: str, command: str, **block: Any) -> None:
         on.sections["clusters"]["cluster"] |= {"watch_s": 0.5}
         on.write_config()
-        step = {
-            "queue": "cluster.submission",
-            "parameters": {
-                "cluster": {"commands": WRAP, "job_name": name, **block},
-                "workingdir": str(on.directory / name),
-            },
-            "job_parameters": {"command": ["sh", "-c", *command]},
-            "output": {"success": 2, "failure": 3, "completed": 4},
-            "error": 5,
-        }
-        recipe = {"start": [[1, []]], "1": step}
-        recipe |= {str(n): {"queue": queue} for n, queue in enumerate(QUEUES, 2)}
-        transport = on.transport()
-        transport.commit(Envelope(Recipe(recipe), 1, environment={"ID": name}).start())
-        transport.close()
-        assert on.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+        submit(on, name, command, **block)
         on.service("Watcher")
 
-    yield start
+    return start
 
 
 def concluded(on: Site, wait_until: Wait, name: str) -> dict[str, Any]:
@@ -122,9 +132,7 @@ def test_a_job_that_is_cancelled_before_it_starts(
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_commands_without_a_wrapper(
-    on: Site, watched: Start, wait_until: Wait, code: int
-) -> None:
+def test_commands_without_a_wrapper(on: Site, watched: Start, wait_until: Wait, code: int) -> None:
     watched("bare", "true", commands=f"echo last words >&2; exit {code}")
     job = concluded(on, wait_until, "bare")
     assert job["outcome"] == ("failure" if code else "success")
@@ -159,19 +167,55 @@ def test_several_watchers_say_it_once(on: Site, watched: Start, wait_until: Wait
     }  # fmt: skip
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[Site], None]:
+    """One look of a Watcher that gives up at once."""
+    monkeypatch.setattr(watcher, "HOPELESS_S", 0.0)
+
+    def look(site: Site) -> None:
+        monkeypatch.setenv("ZWRAP_STATE", str(site.directory / "state"))
+        configuration = Configuration.from_file(str(site.config)).activate()
+        service = watcher.Watcher(configuration, site.transport())
+        service.idle()
+        time.sleep(0.3)  # the next look is another
+        service.close()
+
+    return look
+
+
+def described(site: Site, kind: str, environment: dict[str, str]) -> None:
+    site.settings["scheduler"] = "cluster"
+    cluster = {"kind": kind, "environment": environment}
+    site.sections["clusters"] = {"plugin": "clusters", "cluster": cluster}
+    site.write_config()
+
+
 @pytest.mark.slow
-def test_a_job_of_slurm_that_can_never_start(
-    site: Site, slurm: dict[str, Any], wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+def test_a_job_of_slurm_that_waits_for_what_will_never_come(
+    site: Site, slurm: dict[str, Any], wait_until: Wait, impatient: Callable[[Site], None]
 ) -> None:
     """Somebody made it wait for the success of a job that failed."""
     environment = {"SLURM_CONF": slurm["SLURM_CONF"]}
-    site.settings["scheduler"] = "cluster"
-    described = {"kind": "slurm", "environment": environment, "watch_s": 0.5}
-    site.sections["clusters"] = {"plugin": "clusters", "cluster": described}
-    site.write_config()
-    tool = {**os.environ, **environment}
-    failed = subprocess.run(
-        ["sbatch", "--parsable", "-o", "/dev/null", "--wrap", "false"],
-        env=tool, capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
-    del monkeypatch, failed, wait_until
+    described(site, "slurm", environment)
+    tool = {"env": {**os.environ, **environment}, "capture_output": True, "text": True}
+    wait = ["sbatch", "--parsable", "-o", "/dev/null", "-N2", "--exclusive", "--wrap", "sleep 60"]
+    blocker = subprocess.run(wait, check=True, **tool).stdout.strip()
+    submit(site, "w", "touch started", nodes=2, exclusive=True)
+    [job] = jobs(site)
+    failing = ["sbatch", "--parsable", "-o", "/dev/null", "--wrap", "false"]
+    failed = subprocess.run(failing, check=True, **tool).stdout.strip()
+    subprocess.run(
+        ["scontrol", "update", f"JobId={job['job_id']}", f"Dependency=afterok:{failed}"],
+        check=True, **tool,
+    )  # fmt: skip
+    subprocess.run(["scancel", blocker], check=True, **tool)
+
+    def ended() -> dict[str, Any] | None:
+        impatient(site)
+        return next((job for job in jobs(site) if job["outcome"]), None)
+
+    job = wait_until(ended, seconds=60)
+    assert "it can never start before its wrapper began (DependencyNeverSatisfied)" in job["cause"]
+    assert told(site)["failure"] == [job["cause"]]
+    wait_until(lambda: not subprocess.run(["squeue", "-h"], check=True, **tool).stdout.strip())
+    assert not (site.directory / "w" / "started").exists()

@@ -176,9 +176,33 @@ def test_a_job_past_its_time_limit(batch: Batch, tmp_path: Path, wait_until: Wai
 def test_an_output_that_cannot_be_written_says_so(
     batch: Batch, tmp_path: Path, wait_until: Wait
 ) -> None:
+    """A job of DRMAA ends where one of qsub would wait for a person."""
     request = request_in(tmp_path / "w", standard_output=Path("/nonexistent/out"))
     status = ended(batch, batch.submit(request), wait_until)
     assert (status.state, status.reason) == (State.FAILED, "failed 26: opening input/output file")
+
+
+def test_a_job_in_an_error_state_is_hopeless_and_says_why(
+    batch: Batch, sge: dict[str, str], wait_until: Wait
+) -> None:
+    """`Eqw`: it waits for a person, for ever if none comes."""
+    job_id = in_error(sge)
+    status = wait_until(
+        lambda: (job := ask(batch.scheduler.states()).get(job_id)) and job.hopeless and job
+    )
+    assert status.state is State.PENDING
+    assert status.reason == (
+        'error state: error: can\'t open output file "/nonexistent/out": No such file or directory'
+    )
+    assert ask(batch.scheduler.accounting([job_id])) == {}, "a person may still start it"
+
+
+def in_error(sge: dict[str, str]) -> str:
+    command = ["qsub", "-terse", "-b", "y", "-o", "/nonexistent/out", "true"]
+    done = subprocess.run(
+        command, env={**os.environ, **sge}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def test_many_jobs_are_asked_for_at_once(batch: Batch, tmp_path: Path, wait_until: Wait) -> None:

@@ -51,6 +51,27 @@ def test_what_qstat_says() -> None:
     assert ended == ["1", "7.1"]
 
 
+def test_a_job_in_an_error_state_is_asked_why(sge: GridEngine) -> None:
+    question = sge.states().read(recorded("qstat.xml"))
+    assert isinstance(question, Question)
+    assert question.call.argv == ["qstat", "-j", "6"]  # type: ignore[union-attr]
+    told = """\
+==============================================================
+job_number:                 6
+job_name:                   bad
+error reason          1:      11/20/2026 22:04:48 [0:18240]: error: can't chdir to /x: No such file
+scheduling info:            Job is in error state
+"""
+    for reply, reason in (
+        (Reply(status=0, output=told), "error state: error: can't chdir to /x: No such file"),
+        (Reply(status=1, error="commlib error"), "error state Eqw: `qstat -j 6` says why"),
+    ):
+        jobs = question.read(reply)
+        assert isinstance(jobs, dict)
+        assert (jobs["6"].reason, jobs["6"].hopeless) == (reason, True)
+        assert not any(job.hopeless for key, job in jobs.items() if key != "6")
+
+
 def test_what_qacct_says() -> None:
     records = {record.status.job_id: record for record in read_qacct(recorded("qacct.txt"))}
     facts = {
