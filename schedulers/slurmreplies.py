@@ -41,7 +41,8 @@ STATES = {
 
 HOPELESS = (
     "AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount",
-    "InvalidQOS", "QOSNotAllowed",
+    "InvalidQOS", "PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed",
+    "launch failed requeued held", "launch_failed_requeued_held",
 )  # fmt: skip
 """Reasons of a job that waits and that only a person can end (squeue(1), JOB REASON CODES)."""
 

@@ -200,9 +200,9 @@ rows = ledger.reserve([Attempt(token=f"{number}-1", recipe_id="r", step=1, clust
     job_name="n", job_directory="/d") for number in ids])
 ledger.record({row.token: {"state": "submitted", "job_id": row.token[:-2]} for row in rows})
 watch = Watch(cluster, ledger, connect(configuration, None))
-watch.look(ledger.open("cluster"))
+watch.look(ledger.unconcluded("cluster"))
 with Clock():
-    watch.look(ledger.open("cluster"))
+    watch.look(ledger.unconcluded("cluster"))
 print(len(ids), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 )
@@ -224,6 +224,8 @@ class System:
     def __init__(self, kind: str, directory: Path) -> None:
         self.kind = kind
         self.directory = directory
+        (directory / "job.sh").write_text("#!/bin/bash\ntrue\n")
+        self.script = str(directory / "job.sh")
         self.rig = RIGS[kind](directory / kind)
         self.rig.up()
         told = json.loads((directory / kind / "connection.json").read_text())
@@ -311,9 +313,7 @@ def race(system: System, contestants: list[Contestant], rounds: int) -> None:
 
 def slurm(system: System, peers: str, rounds: int) -> None:
     ours = sys.executable
-    script = system.directory / "job.sh"
-    script.write_text("#!/bin/bash\ntrue\n")
-    sbatch = {"command": ["sbatch", "--parsable", "-o", "/dev/null", str(script)]}
+    sbatch = {"command": ["sbatch", "--parsable", "-o", "/dev/null", system.script]}
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     rest = {"url": system.told["url"], "token": system.told["user_token"], "user": user}
     print("\n## Slurm 22.05: requests that wait become jobs that wait\n")
@@ -341,9 +341,7 @@ def slurm(system: System, peers: str, rounds: int) -> None:
 
 def sge(system: System, peers: str, rounds: int) -> None:
     ours = sys.executable
-    script = system.directory / "job.sh"
-    script.write_text("#!/bin/bash\ntrue\n")
-    qsub = ["qsub", "-terse", "-o", "/dev/null", "-j", "y", str(script)]
+    qsub = ["qsub", "-terse", "-o", "/dev/null", "-j", "y", system.script]
     print("\n## Grid Engine 8.1.9: requests that wait become jobs that wait\n")
     race(
         system,
@@ -406,8 +404,7 @@ def latency(system: System) -> None:
 
 def watching(system: System) -> None:
     """One look at many jobs."""
-    script = system.directory / "job.sh"
-    many = ("-o", "/dev/null", str(script))
+    many = ("-o", "/dev/null", system.script)
     for _ in range(WATCHED // 1000):
         array = ["--array=1-1000"] if system.kind == "slurm" else ["-j", "y", "-t", "1-1000"]
         program = "sbatch" if system.kind == "slurm" else "qsub"

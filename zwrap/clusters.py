@@ -31,6 +31,7 @@ class Cluster(msgspec.Struct, frozen=True):
     defaults: Mapping[str, Any]
     max_jobs: int | None = None
     watch_s: float = 30.0
+    give_up_s: float = 600.0
 
 
 class Clusters:
@@ -77,6 +78,7 @@ class Clusters:
             described.defaults,
             described.max_jobs,
             described.watch_s,
+            described.give_up_s,
         )
 
 

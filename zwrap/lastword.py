@@ -22,7 +22,7 @@ from typing import Any
 from zwrap import mover
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError
-from zwrap.host import ProcessIdentity
+from zwrap.host import ProcessIdentity, is_alive
 from zwrap.job import Outcome, State
 from zwrap.jobdirectory import SUBMISSION, Claim, JobDirectory, Verdict
 from zwrap.ledger import HOPELESS, LOST, Attempt
@@ -54,17 +54,22 @@ CAUSES = {
 def conclude(attempt: Attempt, transport: Transport) -> Verdict | None:
     """Have the last word on an attempt whose job has ended, unless somebody had it; what it is.
 
-    None: not yet, somebody else is sending what the wrapper left. MessageError: there is nothing
-    left to speak from. TransportError: come again.
+    None: not yet, the wrapper lives (whatever the batch system knows of it), or somebody else is
+    sending what it left. MessageError: there is nothing left to speak from. TransportError: come
+    again.
     """
     if not Path(attempt.job_directory).is_dir():
         raise MessageError(f"Its directory {attempt.job_directory} is gone.")
     directory = JobDirectory(Path(attempt.job_directory))
     claim = directory.claimed()
-    verdict = directory.verdict() or _spoken(directory, attempt, claim)
-    if directory.is_sent:
+    wrapper = ProcessIdentity.parse(claim.process) if claim else None
+    verdict = directory.verdict()
+    if directory.is_sent and verdict:
         return verdict
-    return verdict if _send(directory, verdict, claim, transport) else None
+    if wrapper and is_alive(wrapper):
+        return None
+    verdict = verdict or _spoken(directory, attempt, claim)
+    return verdict if _send(directory, verdict, wrapper, transport) else None
 
 
 def _spoken(directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
@@ -75,12 +80,11 @@ def _spoken(directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> V
 
 
 def _send(
-    directory: JobDirectory, verdict: Verdict, claim: Claim | None, transport: Transport
+    directory: JobDirectory, verdict: Verdict, wrapper: ProcessIdentity | None, transport: Transport
 ) -> bool:
     """Send what was left behind, and then the last messages; False if another is at it."""
     outbox = directory.outbox()
     try:
-        wrapper = ProcessIdentity.parse(claim.process) if claim else None
         sent = mover.deliver(outbox, transport, dead=wrapper)
         if outbox.owners() > 1:
             return False
@@ -97,7 +101,8 @@ def cause_of(attempt: Attempt, claim: Claim | None) -> str:
     """What happened, and which witness says so, in a sentence."""
     job = f"Job {attempt.job_id} on cluster {attempt.cluster}"
     node = f" ({attempt.node})" if attempt.node else ""
-    started = "" if claim else " before its wrapper began"
+    began = claim is not None or attempt.seen_state == HOPELESS
+    started = "" if began else " before its wrapper began"
     details = [
         f"exit status {attempt.exit_code}" if attempt.exit_code is not None else "",
         f"signal {attempt.signal}" if attempt.signal else "",

@@ -254,11 +254,10 @@ class Ledger:
                 new = {name: sa.bindparam(name) for name in names}
                 connection.execute(update.values(**new), values_of_many)
 
-    def see(self, token: str, **values: Any) -> None:
-        """Write what the batch system says of an attempt's job."""
-        with self._transaction() as connection:
-            change = _attempts.update().where(_attempts.c.token == token)
-            connection.execute(change.values(seen=self.now(), **values))
+    def see(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write, all at once, what the batch system says of jobs: values of columns, by token."""
+        now = self.now()
+        self.record({token: {"seen": now, **values} for token, values in changes.items()})
 
     def unconcluded(self, cluster: str) -> list[Attempt]:
         """Attempts whose job was submitted there and that have not come to their end, oldest first.

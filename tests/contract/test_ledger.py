@@ -140,9 +140,9 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(url: str) -> None:
     ledger.reserve([attempt()])
     ledger.record({"t-1": {"state": SUBMITTED, "job_id": "17"}})
     assert ledger.open_clusters() == ["c"]
-    ledger.see("t-1", seen_state="failed", ended=1.0)
+    ledger.see({"t-1": {"seen_state": "failed", "ended": 1.0}})
     assert [row.ended for row in ledger.unconcluded("c")] == [1.0]
-    ledger.see("t-1", outcome="failure", cause="it failed", witness="cluster c")
+    ledger.see({"t-1": {"outcome": "failure", "cause": "it failed", "witness": "cluster c"}})
     assert ledger.unconcluded("c") == []
     row = ledger.get("t-1")
     assert row

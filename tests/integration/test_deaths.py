@@ -7,16 +7,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
 from zwrap.recipe import Recipe
-from zwrap.service import watcher
 
 from .conftest import Site
 from .jobs import jobs, run
@@ -167,55 +164,29 @@ def test_several_watchers_say_it_once(on: Site, watched: Start, wait_until: Wait
     }  # fmt: skip
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[Site], None]:
-    """One look of a Watcher that gives up at once."""
-    monkeypatch.setattr(watcher, "HOPELESS_S", 0.0)
-
-    def look(site: Site) -> None:
-        monkeypatch.setenv("ZWRAP_STATE", str(site.directory / "state"))
-        configuration = Configuration.from_file(str(site.config)).activate()
-        service = watcher.Watcher(configuration, site.transport())
-        service.idle()
-        time.sleep(0.3)  # the next look is another
-        service.close()
-
-    return look
-
-
 def described(site: Site, kind: str, environment: dict[str, str]) -> None:
     site.settings["scheduler"] = "cluster"
-    cluster = {"kind": kind, "environment": environment}
+    cluster = {"kind": kind, "environment": environment, "watch_s": 0.5, "give_up_s": 1}
     site.sections["clusters"] = {"plugin": "clusters", "cluster": cluster}
     site.write_config()
 
 
 @pytest.mark.slow
 def test_a_job_of_slurm_that_waits_for_what_will_never_come(
-    site: Site, slurm: dict[str, Any], wait_until: Wait, impatient: Callable[[Site], None]
+    site: Site, slurm: dict[str, Any], wait_until: Wait
 ) -> None:
-    """Somebody made it wait for the success of a job that failed."""
+    """Its time is over the partition's limit, which Slurm takes and never starts."""
     environment = {"SLURM_CONF": slurm["SLURM_CONF"]}
     described(site, "slurm", environment)
-    tool = {"env": {**os.environ, **environment}, "capture_output": True, "text": True}
-    wait = ["sbatch", "--parsable", "-o", "/dev/null", "-N2", "--exclusive", "--wrap", "sleep 60"]
-    blocker = subprocess.run(wait, check=True, **tool).stdout.strip()
-    submit(site, "w", "touch started", nodes=2, exclusive=True)
-    [job] = jobs(site)
-    failing = ["sbatch", "--parsable", "-o", "/dev/null", "--wrap", "false"]
-    failed = subprocess.run(failing, check=True, **tool).stdout.strip()
-    subprocess.run(
-        ["scontrol", "update", f"JobId={job['job_id']}", f"Dependency=afterok:{failed}"],
-        check=True, **tool,
-    )  # fmt: skip
-    subprocess.run(["scancel", blocker], check=True, **tool)
-
-    def ended() -> dict[str, Any] | None:
-        impatient(site)
-        return next((job for job in jobs(site) if job["outcome"]), None)
-
-    job = wait_until(ended, seconds=60)
-    assert "it can never start before its wrapper began (DependencyNeverSatisfied)" in job["cause"]
+    submit(site, "w", "touch started", partition="short", time_limit="10:00")
+    site.service("Watcher")
+    job = concluded(site, wait_until, "w")
+    assert job["outcome"] == "failure"
+    assert "it can never start (PartitionTimeLimit)" in job["cause"]
     assert told(site)["failure"] == [job["cause"]]
-    wait_until(lambda: not subprocess.run(["squeue", "-h"], check=True, **tool).stdout.strip())
+    listed = ["squeue", "-h"]
+    left = subprocess.run(
+        listed, env={**os.environ, **environment}, capture_output=True, check=True
+    )
+    assert left.stdout == b""
     assert not (site.directory / "w" / "started").exists()

@@ -21,6 +21,9 @@ from zwrap.message import Outgoing, encode
 from zwrap.recipe import Recipe
 from zwrap.transport.memory import MemoryTransport
 
+DEAD = "elsewhere-7-x"
+"""A process of another host, of which nobody can say whether it lives."""
+
 OUTPUT = {"starting": 2, "success": 3, "failure": 4, "completed": 5}
 
 
@@ -43,8 +46,12 @@ class Place:
         self.directory = JobDirectory(self.path)
         (self.path / SUBMISSION).write_bytes(encode({"header": {}, "message": body}))
 
-    def claim(self) -> None:
+    def claim(self, process: str | None = None) -> None:
+        """Claimed by a wrapper that is gone, or by that process."""
         self.directory.claim("t-1", "7")
+        file = self.path / "claim.json"
+        claim = {**json.loads(file.read_text()), "process": process or DEAD}
+        file.write_text(json.dumps(claim))
 
     def speak(self, *final: Outgoing) -> None:
         verdict = Verdict(
@@ -86,7 +93,7 @@ def place(tmp_path: Path) -> Place:
         ("completed", {"exit_code": 0}, True, "it ended before it could say how (exit status 0)."),
         (LOST, {}, True, "the batch system knows nothing of it any more."),
         (HOPELESS, {"seen_reason": "InvalidAccount"}, False,
-         "it can never start before its wrapper began (InvalidAccount)."),
+         "it can never start (InvalidAccount)."),
     ],
 )  # fmt: skip
 def test_a_death_is_told_with_its_cause_and_its_witness(
@@ -113,6 +120,17 @@ def test_a_death_is_told_with_its_cause_and_its_witness(
     assert place.said() == said, "once"
 
 
+def test_while_the_wrapper_lives_nobody_speaks_for_it(place: Place) -> None:
+    """The batch system lost sight of it: its node was away, say."""
+    place.claim(str(this_process()))
+    assert place.conclude("completed") is None
+    assert place.said() == {}
+    place.speak()
+    assert place.conclude("completed") is None, "it may be about to send it"
+    place.directory.mark_sent()
+    assert place.conclude("completed")
+
+
 def test_who_has_spoken_is_believed_whatever_the_batch_system_says(place: Place) -> None:
     place.claim()
     place.speak(Outgoing("q3", {"payload": "fine"}, {"zwrap-id": "s"}))
@@ -130,7 +148,8 @@ def test_what_a_wrapper_left_is_sent_in_order_and_once(place: Place) -> None:
     parts = [Outgoing("q2", {"payload": n}, {"zwrap-id": str(n)}) for n in range(3)]
     mover.store(outbox, [*parts, last])
     assert outbox.claim(), "it was about to send the first"
-    del outbox
+    [held] = (place.path / "outbox" / "pending").iterdir()
+    held.rename(held.with_name(f"{DEAD},0"))
     place.speak(last)
     assert place.conclude("completed")
     assert place.said() == {"q2": [0, 1, 2], "q3": ["fine"]}
@@ -140,9 +159,6 @@ def test_while_another_sends_what_was_left_nothing_is_said(place: Place) -> None
     place.claim()
     outbox = place.directory.outbox()
     mover.store(outbox, [Outgoing("q2", {"payload": n}, {"zwrap-id": str(n)}) for n in range(2)])
-    claim = json.loads((place.path / "claim.json").read_text())
-    claim["process"] = str(this_process())[:-1] + "x"  # a wrapper that is gone; we hold the outbox
-    (place.path / "claim.json").write_text(json.dumps(claim))
     claimed = outbox.claim()
     assert claimed
     assert place.conclude("failed") is None

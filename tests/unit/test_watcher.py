@@ -81,7 +81,7 @@ def heard() -> Iterator[MemoryTransport]:
 
 @pytest.fixture
 def watch(system: Told, ledger: Ledger, heard: MemoryTransport) -> Watch:
-    cluster = Cluster("c", "told", system, "t", {}, watch_s=1.0)  # type: ignore[arg-type]
+    cluster = Cluster("c", "told", system, "t", {}, watch_s=1.0, give_up_s=0)  # type: ignore[arg-type]
     return Watch(cluster, ledger, heard)
 
 
@@ -204,7 +204,6 @@ def test_the_interval_grows_while_nothing_changes(
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watcher, "SETTLE_S", 0.0)
     monkeypatch.setattr(watcher, "SETTLE_NETWORK_S", 0.0)
-    monkeypatch.setattr(watcher, "HOPELESS_S", 0.0)
 
 
 @pytest.mark.usefixtures("at_once")

@@ -25,13 +25,15 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     watch_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """The Watcher asks about all jobs so often at most, in seconds; four times less often when
     nothing changes."""
+    give_up_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
+    """The Watcher cancels a job that has waited so long for what will never come, in seconds."""
     options: dict[str, Any] = {}
     """All other keys: they are its kind's."""
     place: str = ""
     """File, line and key, for a complaint to begin with."""
 
 
-OWN = ("kind", "template", "defaults", "max_jobs", "watch_s")
+OWN = ("kind", "template", "defaults", "max_jobs", "watch_s", "give_up_s")
 
 
 class Clusters:

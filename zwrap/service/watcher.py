@@ -52,10 +52,6 @@ cluster is away."""
 LOST_S = 900.0
 """A job that is neither live nor recorded for so long is lost."""
 
-HOPELESS_S = 30.0
-"""A job that waits for what will never come is given up after so long: a person may be about to
-change that."""
-
 SETTLE_S, SETTLE_NETWORK_S = 1.0, 60.0
 """So long after the end of a job its directory is looked at: what another host wrote there may be
 seen late, on a network filesystem much later."""
@@ -149,10 +145,10 @@ class Watch:
             self._is_away(str(error))
         else:
             self._is_up()
-            changed = [self._see(each, states.get(str(each.job_id))) for each in jobs]
+            changed = self._see(jobs, states)
             self._give_up([each for each in jobs if self._is_hopeless(each, states)])
             self._news.statistics(status.state for status in states.values())
-            self._wait(any(changed) or bool(over), QUIET_FACTOR)
+            self._wait(changed or bool(over), QUIET_FACTOR)
         for attempt in over:
             self._conclude(attempt)
 
@@ -167,25 +163,28 @@ class Watch:
         return {job_id: live.get(job_id) or ended[job_id] for job_id in job_ids
                 if job_id in live or job_id in ended}  # fmt: skip
 
-    def _see(self, attempt: Attempt, status: JobStatus | None) -> bool:
-        """Write and tell what is new of a job; whether anything is."""
-        seen = _lost(attempt, self._ledger.now()) if status is None else _seen(status)
-        starts = status.starts if status else None
-        same = (seen["seen_state"], seen["seen_reason"]) == (
-            attempt.seen_state, attempt.seen_reason
-        )  # fmt: skip
-        moved = self._moved(attempt.token, starts)
-        if same and not moved:
-            return False
-        if seen.pop("is_final"):
-            seen["ended"] = self._ledger.now()
-            self._starts.pop(attempt.token, None)
-        if not same:
-            self._ledger.see(attempt.token, **seen)
-        facts = {key: seen.get(key) for key in ("node", "exit_code", "signal")}
-        facts |= {"reason": seen["seen_reason"], "expected_start": starts}
-        self._news.job(attempt, seen["seen_state"], facts)
-        return not same
+    def _see(self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]) -> bool:
+        """Write and tell what is new of jobs; whether anything is."""
+        now = self._ledger.now()
+        changes, news = {}, []
+        for attempt in attempts:
+            status = states.get(str(attempt.job_id))
+            seen = _lost(attempt, now) if status is None else _seen(status, now)
+            starts = status.starts if status else None
+            known = (attempt.seen_state, attempt.seen_reason)
+            changed = (seen["seen_state"], seen["seen_reason"]) != known
+            if changed:
+                changes[attempt.token] = seen
+            if self._moved(attempt.token, starts) or changed:
+                news.append((attempt, seen, starts))
+        self._ledger.see(changes)
+        for attempt, seen, starts in news:
+            facts = {key: seen[key] for key in ("node", "exit_code", "signal")}
+            facts |= {"reason": seen["seen_reason"], "expected_start": starts}
+            self._news.job(attempt, seen["seen_state"], facts)
+            if seen["ended"]:
+                self._starts.pop(attempt.token, None)
+        return bool(changes)
 
     def _moved(self, token: str, starts: float | None) -> bool:
         """Whether a job is expected to start at quite another time than was told."""
@@ -198,11 +197,11 @@ class Watch:
     # -- the last word -----------------------------------------------------------------------------
 
     def _is_hopeless(self, attempt: Attempt, states: Mapping[str, JobStatus]) -> bool:
-        """Whether it has waited long enough for what will never come."""
+        """Whether it has waited long enough for what will never come, unless a person helps."""
         status = states.get(str(attempt.job_id))
         if status is None or not status.hopeless or attempt.seen_reason != status.reason:
             return False
-        return self._ledger.now() - (attempt.seen or 0.0) >= HOPELESS_S
+        return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.give_up_s
 
     def _give_up(self, attempts: Sequence[Attempt]) -> None:
         """Speak for jobs that can never start, then cancel them.
@@ -219,7 +218,8 @@ class Watch:
             log.warning("%d jobs that can never start stay for now: %s", len(given_up), error)
             return
         for attempt, verdict in zip(given_up, verdicts, strict=True):
-            self._ledger.see(attempt.token, seen_state=HOPELESS, ended=self._ledger.now())
+            end = {"seen_state": HOPELESS, "ended": self._ledger.now()}
+            self._ledger.see({attempt.token: end})
             self._concluded(attempt, verdict)
 
     def _conclude(self, attempt: Attempt) -> None:
@@ -234,7 +234,7 @@ class Watch:
         if end is None:
             return
         facts = end._asdict()
-        self._ledger.see(attempt.token, **facts)
+        self._ledger.see({attempt.token: facts})
         self._news.job(attempt, str(attempt.seen_state), facts)
         log.info("Job %s: %s (%s): %s", attempt.job_id, end.outcome, end.witness, end.cause)
 
@@ -283,14 +283,14 @@ def _last_word(attempt: Attempt, transport: Transport) -> End | None:
     return End(verdict.outcome.value, verdict.cause, verdict.witness) if verdict else None
 
 
-def _seen(status: JobStatus) -> dict[str, Any]:
+def _seen(status: JobStatus, now: float) -> dict[str, Any]:
     return {
         "seen_state": status.state.value,
         "seen_reason": status.reason,
         "node": status.node,
         "exit_code": status.exit_code,
         "signal": status.signal,
-        "is_final": status.state.is_final,
+        "ended": now if status.state.is_final else None,
     }
 
 
@@ -301,5 +301,8 @@ def _lost(attempt: Attempt, now: float) -> dict[str, Any]:
     return {
         "seen_state": LOST if is_lost else GONE,
         "seen_reason": "the batch system has neither a live job nor a record of it",
-        "is_final": is_lost,
+        "node": attempt.node,
+        "exit_code": None,
+        "signal": None,
+        "ended": now if is_lost else None,
     }
