@@ -39,6 +39,8 @@ class Claim(msgspec.Struct, frozen=True):
     token: str
     job_id: str
     process: str
+    run: int = 1
+    """How often the job was begun: batch systems run a job again after its node failed, say."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,7 +99,8 @@ class JobDirectory:
         process = ProcessIdentity.parse(other.process)
         if other.job_id != job_id or (process and is_alive(process)):
             return other
-        write_atomically(file, msgspec.json.encode(mine))
+        again = Claim(token, job_id, mine.process, other.run + 1)
+        write_atomically(file, msgspec.json.encode(again))
         return None
 
     def claimed(self) -> Claim | None:

@@ -190,3 +190,27 @@ def test_a_job_of_slurm_that_waits_for_what_will_never_come(
     )
     assert left.stdout == b""
     assert not (site.directory / "w" / "started").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["requeue", "node"])
+def test_a_job_of_slurm_that_is_run_again_has_not_ended(
+    site: Site, slurm: dict[str, Any], wait_until: Wait, how: str
+) -> None:
+    """By hand, for another job's sake, or after its node failed: its second run speaks."""
+    environment = {"SLURM_CONF": slurm["SLURM_CONF"]}
+    described(site, "slurm", environment)
+    runs = site.directory / "runs"
+    submit(site, "w", f"echo $SLURMD_NODENAME >>{runs}; test $(wc -l <{runs}) -gt 1 || sleep 90")
+    site.service("Watcher")
+    node = wait_until(lambda: runs.exists() and runs.read_text().strip(), seconds=60)
+    [job] = jobs(site)
+    act = ["requeue", job["job_id"]]
+    if how == "node":
+        act = ["update", f"nodename={node}", "state=down", "reason=test"]
+    subprocess.run(["scontrol", *act], env={**os.environ, **environment}, check=True)
+    job = concluded(site, wait_until, "w")
+    assert (job["outcome"], job["witness"]) == ("success", "wrapper")
+    assert len(runs.read_text().split()) == 2
+    said = told(site)
+    assert {queue: len(each) for queue, each in said.items()} == {"success": 1, "completed": 1}

@@ -84,7 +84,18 @@ def test_a_relative_path_is_refused() -> None:
     [
         ({}, {}),
         ({"SLURM_JOB_ID": "7"}, {"cluster_JOB_ID": "7"}),
-        ({"JOB_ID": "8", "SGE_CELL": "c"}, {"cluster_JOB_ID": "8", "cluster_SGE_CELL": "c"}),
+        (
+            {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"},
+            {"cluster_JOB_ID": "5_2"},
+        ),
+        (
+            {"JOB_ID": "8", "SGE_CELL": "c", "SGE_TASK_ID": "undefined"},
+            {"cluster_JOB_ID": "8", "cluster_SGE_CELL": "c"},
+        ),
+        (
+            {"JOB_ID": "8", "SGE_CELL": "c", "SGE_TASK_ID": "3"},
+            {"cluster_JOB_ID": "8.3", "cluster_SGE_CELL": "c"},
+        ),
         ({"ZWRAP_LOCAL_JOB_ID": "9"}, {"cluster_JOB_ID": "9"}),
     ],
 )

@@ -28,10 +28,6 @@ log = logging.getLogger(__name__)
 COMMAND_TOPIC = "command"
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 
-TOGETHER_WAIT_S = 0.01
-"""A message that comes so soon after another waited together with it: a broker hands them out one
-after the other."""
-
 ONCE_WAIT_S = 0.5
 """With ``--once``: when nothing came for so long there is nothing. A broker needs a moment."""
 
@@ -136,7 +132,8 @@ class Loop:
 
     def _next(self) -> Delivery | None:
         """A further message that waits; commands are obeyed on the way."""
-        while (delivery := self._transport.receive(TOGETHER_WAIT_S)) and delivery.topic:
+        wait_s = self._transport.trickle_s
+        while (delivery := self._transport.receive(wait_s)) and delivery.topic:
             self._command(delivery.message)
         return delivery
 

@@ -13,6 +13,7 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import msgspec
 
@@ -100,6 +101,9 @@ class Unit:
 
 class Transport(ABC):
     """A connection to queues and topics. All methods may be called from any thread."""
+
+    trickle_s: ClassVar[float] = 0.0
+    """Messages that wait together are handed out so long after each other at most."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()

@@ -76,6 +76,7 @@ class Connected(Protocol):
 class PipelinedTransport(Transport):
     """A transport whose units are confirmed after they were left."""
 
+    trickle_s = 0.01
     _connection: Connected
 
     def __init__(self) -> None:

@@ -29,6 +29,7 @@ from zwrap.wrapper.base import BaseWrapper, RecipeWrapper, StatusNotifications
 from zwrap.wrapper.courier import Courier
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
+from zwrap.wrapper.requeue import runs_again
 from zwrap.wrapper.signals import Meaning, watched
 from zwrap.wrapper.step import ProgramStep, StepResult
 
@@ -83,7 +84,8 @@ class Wrapper:
         self._directory = JobDirectory(
             Path(given) if given else job_directory(Path.cwd(), self._token)
         )
-        self._position = 0
+        self._parent, self._position = self._token, 0
+        """What the ids of messages derive from."""
         self._running: Program | None = None
         self._stopped_by: str | None = None
         self._interruptible = False
@@ -101,6 +103,10 @@ class Wrapper:
                 other.process,
             )
             return 0
+        claim = self._directory.claimed()
+        if claim and claim.run > 1:
+            # What this run says is not what an earlier one said under the same number.
+            self._parent = f"{self._token}.{claim.run}"
         verdict = self._directory.verdict()
         if verdict is None:
             return self._live(job_id)
@@ -121,6 +127,8 @@ class Wrapper:
             heartbeat.status = Status.PROCESSING
             courier.beat()
             result = self._run_step(heartbeat, courier)
+            if self._stopped_by and runs_again(self._job):
+                return self._leave_to_next_run(courier)
             self._post(courier, result.messages)
             heartbeat.status = Status.ERROR if result.failures else Status.END
             verdict = self._verdict(result, job_id, heartbeat)
@@ -132,6 +140,12 @@ class Wrapper:
         else:
             log.error("Not everything was sent; the rest stays in %s/outbox", self._directory.path)
         return verdict.exit_status
+
+    def _leave_to_next_run(self, courier: Courier) -> int:
+        """Say nothing more: the same job runs again, and takes the claim over."""
+        log.warning("Stopped by %s; the batch system runs this job again", self._stopped_by)
+        courier.close(SEND_WAIT_S)
+        return StoppedError.exit_status
 
     def _send_rest(self, verdict: Verdict) -> None:
         """Send the last messages of a verdict whose speaker died before it could."""
@@ -168,7 +182,7 @@ class Wrapper:
     def _identified(self, messages: list[Outgoing]) -> list[Outgoing]:
         first, self._position = self._position, self._position + len(messages)
         return [
-            message.with_id(child_id(self._token, position))
+            message.with_id(child_id(self._parent, position))
             for position, message in enumerate(messages, first)
         ]
 
