@@ -143,6 +143,66 @@ def test_a_submitter_that_is_killed_anywhere_submits_once(batch: Batch, tmp_path
     assert without, "no kill came before the job was there"
 
 
+TOGETHER = (
+    SUBMITTER.partition("place = ")[0]
+    + """
+from msgspec.structs import replace
+from zwrap.submission import Job, submit_all
+place = Path(sys.argv[1])
+request = msgspec.convert(msgspec.json.decode((place / "request.json").read_bytes()), JobRequest,
+    strict=False, dec_hook=lambda kind, value: kind(value))
+jobs = []
+for number in range(10):
+    token = f"{number:02d}{request.token[2:]}"
+    jobs.append(Job(replace(request, token=token), place / "script", Attempt(token=token,
+        recipe_id="r", step=1, cluster="cluster", job_name=request.job_name,
+        job_directory=str(place))))
+site = Configuration.from_string((place / "site.yml").read_text()).activate()
+scheduler = Clusters(site).get("cluster").scheduler
+print("ready", flush=True)
+for outcome in submit_all(Ledger.in_file(place / "ledger"), scheduler, jobs, largest_array=100):
+    if isinstance(outcome, Exception):
+        raise outcome
+    print(outcome)
+"""
+)
+
+
+def test_a_submitter_of_an_array_that_is_killed_anywhere_submits_each_once(
+    batch: Batch, tmp_path: Path
+) -> None:
+    without = 0
+    for delay_ms in MOMENTS_MS[batch.kind]:
+        request = request_in(tmp_path / f"w{delay_ms}", commands="sleep 60")
+        batch.script_of(request)
+        text = msgspec.json.encode(request, enc_hook=str)
+        (request.job_directory / "request.json").write_bytes(text)
+        (request.job_directory / "site.yml").write_text(batch.site)
+        command = [sys.executable, "-c", TOGETHER, str(request.job_directory)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+            assert killed.stdout
+            assert killed.stdout.readline() == "ready\n"
+            time.sleep(delay_ms / 1000)
+            killed.kill()
+        without += not ask(batch.scheduler.states())
+        deadline = time.monotonic() + 20
+        while True:
+            again = subprocess.run(command, capture_output=True, text=True, check=False)
+            if again.returncode == 0:
+                break
+            assert "may still be under way" in again.stderr, again.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        submitted = set(again.stdout.split()[1:])
+        assert len(submitted) == 10
+        assert ask(batch.scheduler.states()).keys() == submitted, f"{delay_ms} ms"
+        ask(batch.scheduler.cancel(sorted(submitted)))
+        while ask(batch.scheduler.states()):
+            assert time.monotonic() < deadline + 60
+            time.sleep(0.1)
+    assert without, "no kill came before the jobs were there"
+
+
 def test_a_controller_that_hangs_is_not_an_answer(
     batch: Batch, controller: Controller, tmp_path: Path, wait_until: Wait
 ) -> None:
