@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import os
 import pwd
@@ -129,7 +130,7 @@ class Slurm:
         """
         path = self.options.surroundings().get("PATH") or os.environ.get("PATH", os.defpath)
         arguments = [
-            shutil.which("sbatch", path=path) or "sbatch",
+            _found("sbatch", path),
             *how,
             f"--job-name={request.full_name}",
             f"--chdir={request.working_directory}",
@@ -151,13 +152,25 @@ class Slurm:
         return self._command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", SQUEUE)
 
 
+@functools.lru_cache(maxsize=16)
+def _found(program: str, path: str) -> str:
+    """A program of `path`, which the environment of `sbatch` does not hold."""
+    return shutil.which(program, path=path) or program
+
+
 def job_environment(user: str | None = None) -> dict[str, str]:
     """What a job is told besides its script: whose it is, and where ordinary programs are."""
     name = user or getpass.getuser()
     known = {"PATH": "/usr/local/bin:/usr/bin:/bin", "USER": name, "LOGNAME": name}
+    home = _home(name)
+    return {**known, "HOME": home} if home else known
+
+
+@functools.lru_cache(maxsize=16)
+def _home(user: str) -> str | None:
     with contextlib.suppress(KeyError):
-        known["HOME"] = pwd.getpwnam(name).pw_dir
-    return known
+        return pwd.getpwnam(user).pw_dir
+    return None
 
 
 def refuse_backslashes(request: JobRequest) -> None:

@@ -72,7 +72,12 @@ def process_identity(pid: int) -> ProcessIdentity | None:
 
 def this_process() -> ProcessIdentity:
     """Identity of the calling process."""
-    return process_identity(os.getpid()) or ProcessIdentity(host_name(), os.getpid(), "0")
+    return _own_identity(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _own_identity(pid: int) -> ProcessIdentity:
+    return process_identity(pid) or ProcessIdentity(host_name(), pid, "0")
 
 
 def is_alive(who: ProcessIdentity) -> bool | None:

@@ -251,7 +251,7 @@ class Ledger:
         with self._transaction() as connection:
             for names, values_of_many in alike.items():
                 update = _attempts.update().where(_attempts.c.token == sa.bindparam("of"))
-                new = {name: sa.bindparam(name) for name in names}
+                new: dict[str, Any] = {name: sa.bindparam(name) for name in names}
                 connection.execute(update.values(**new), values_of_many)
 
     def see(self, changes: Mapping[str, Mapping[str, Any]]) -> None:

@@ -284,7 +284,7 @@ def test_each_task_runs_the_script_of_its_own_job(tmp_path: Path) -> None:
     text = HEAD + 'echo "$0"; echo told >&2; exit 7\n'
     jobs = [job(awkward, "a", text), job(awkward, "b", text)]
     array = array_request([each.request for each in jobs])
-    shape = shape_of(jobs[0].request, jobs[0].script)
+    shape = shape_of(jobs[0].request, jobs[0].script.read_text())
     assert shape
     script = write_script(array, shape, [each.request for each in jobs], "TASK")
     assert script.read_text().splitlines()[:2] == HEAD.splitlines()[:2]
@@ -300,7 +300,7 @@ def test_each_task_runs_the_script_of_its_own_job(tmp_path: Path) -> None:
 def test_what_happens_to_one_directory_is_nothing_to_the_others(tmp_path: Path) -> None:
     jobs = [job(tmp_path, "a"), job(tmp_path, "b", HEAD + "exit 5")]
     array = array_request([each.request for each in jobs])
-    shape = shape_of(jobs[0].request, jobs[0].script)
+    shape = shape_of(jobs[0].request, jobs[0].script.read_text())
     assert shape
     text = write_script(array, shape, [each.request for each in jobs], "TASK").read_text()
     subprocess.run(["rm", "-r", str(jobs[0].request.job_directory)], check=True)

@@ -119,7 +119,8 @@ class Loop:
 
         One that was handed out before may have killed a service: it comes alone, after the others.
         """
-        fresh, suspects = [], []
+        fresh: list[Delivery] = []
+        suspects: list[Delivery] = []
         known: Delivery | None = delivery
         while known is not None:
             (fresh if known.attempt == 1 else suspects).append(known)

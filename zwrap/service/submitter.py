@@ -9,10 +9,9 @@ import shutil
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -42,14 +41,8 @@ LIMITS_S = 3600.0
 """So long it is remembered how large an array may be."""
 
 
-WRITERS = 1
-"""So many jobs have their files written at a time."""
-
-T = TypeVar("T")
-
-
 class Step(NamedTuple):
-    """A recipe step whose files are written and whose job may be submitted."""
+    """A recipe step and the job that it becomes."""
 
     work: Work
     envelope: Envelope
@@ -81,14 +74,9 @@ class Submitter(Service):
         """Submit the jobs of recipe steps that waited together."""
         problems: dict[Delivery, Exception] = {}
         steps: dict[str, list[Step]] = defaultdict(list)
-
-        def prepared(each: Work) -> Step | None:
+        for each in work:
             with _noting(problems, each):
-                return self._prepared(each)
-            return None
-
-        for step in _in_parallel(prepared, work):
-            if step:
+                step = self._prepared(each)
                 steps[step.cluster.name].append(step)
         for of_one in steps.values():
             try:
@@ -101,15 +89,20 @@ class Submitter(Service):
         return [problems.get(each.delivery) for each in work]
 
     def _prepared(self, work: Work) -> Step:
-        """Write all that the job of a step needs."""
+        """All that the job of a step needs; nothing is written yet."""
         delivery, envelope = work
         if envelope is None:
             raise MessageError("A job is submitted for a recipe step only.")
         prepared, cluster = self._renderer.prepare(envelope, token_of(delivery.message))
         request = prepared.request
         script = self._renderer.script(request, cluster)
-        file = self._write_files(prepared, script, _kept(delivery))
-        job = Job(request, file, _attempt(envelope, request))
+        job = Job(
+            request,
+            request.job_directory / "script",
+            _attempt(envelope, request),
+            script,
+            functools.partial(self._write_files, prepared, script, _kept(delivery)),
+        )
         return Step(work, envelope, cluster, job)
 
     def _submitted(self, cluster: Cluster, jobs: Sequence[Job]) -> list[str | ZwrapError]:
@@ -141,8 +134,8 @@ class Submitter(Service):
             unit.send(*envelope.send("job_submitted", told, default=True))
         log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
 
-    def _write_files(self, prepared: PreparedJob, script: str, kept: bytes) -> Path:
-        """Everything the job needs, each file whole, before the job exists; the script's path.
+    def _write_files(self, prepared: PreparedJob, script: str, kept: bytes) -> None:
+        """Everything the job needs, each file whole, before the job exists.
 
         What it needs survives a power cut. What is kept for people need not.
         """
@@ -165,19 +158,10 @@ class Submitter(Service):
             raise kind(
                 f"The files of the job cannot be written: {error.filename}: {error.strerror}."
             ) from None
-        return file
 
     def close(self) -> None:
         """Close the ledger."""
         self._ledger.close()
-
-
-def _in_parallel(act: Callable[[Work], T], work: Sequence[Work]) -> list[T]:
-    """In order; files are mostly waited for."""
-    if len(work) == 1:
-        return [act(work[0])]
-    with ThreadPoolExecutor(WRITERS) as pool:
-        return list(pool.map(act, work))
 
 
 @contextlib.contextmanager

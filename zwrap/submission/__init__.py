@@ -16,6 +16,8 @@ from zwrap.ledger import Attempt, Ledger
 from zwrap.scheduler import Scheduler
 from zwrap.submission.lot import Job, Lot, all_of_them
 
+__all__ = ["Job", "submit_all", "submit_once"]
+
 
 def submit_once(
     ledger: Ledger,

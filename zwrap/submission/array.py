@@ -25,9 +25,9 @@ class Shape(NamedTuple):
     directives: tuple[str, ...]
 
 
-def shape_of(request: JobRequest, script: Path) -> Shape | None:
+def shape_of(request: JobRequest, script: str) -> Shape | None:
     """What a job must share with others to be in one array; None if it must be a job of its own."""
-    first, _, rest = script.read_text().partition("\n")
+    first, _, rest = script.partition("\n")
     lines = rest.splitlines()
     if not request.array or not first.startswith("#!"):
         return None

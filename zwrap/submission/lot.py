@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
 from zwrap.errors import (
     ClusterFullError,
+    PermanentError,
     RejectedError,
     UnknownOutcomeError,
     UnreachableError,
@@ -41,8 +42,21 @@ FRESH_S = 2.0
 from the intent on (`settle_s` has a margin of 5 s)."""
 
 
-Answer = Submission | ZwrapError | None
+T = TypeVar("T")
+
+
+class Failed(NamedTuple):
+    """A job for which nobody was asked: its files cannot be written, or it cannot be expressed."""
+
+    error: ZwrapError
+
+
+Answer = Submission | Failed | ZwrapError | None
 """What was said to a job; None: it was not asked for."""
+
+
+def _nothing() -> None:
+    """All files are there."""
 
 
 class Job(NamedTuple):
@@ -51,8 +65,12 @@ class Job(NamedTuple):
     request: JobRequest
     script: Path
     attempt: Attempt
+    text: str | None = None
+    """What the script will say, if it has yet to be written."""
+    write: Callable[[], None] = _nothing
+    """Writes the files of the job, its script included."""
     question: Question[Submission] | None = None
-    """How the batch system is asked to take it as a job of its own."""
+    """How the batch system is asked to take it as a job of its own, once the files are there."""
 
 
 def all_of_them(count: int) -> int:
@@ -82,26 +100,19 @@ class Lot:
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Submit those that are not there."""
-        missing = [job for job in self._readable(jobs) if self._is_missing(job)]
+        rows = self._ledger.known([job.attempt.token for job in jobs])
+        known = [job._replace(attempt=rows.get(job.attempt.token, job.attempt)) for job in jobs]
+        missing = [job for job in known if self._is_missing(job)]
         alone: list[Job] = []
         for shape, alike in self._by_shape(missing):
-            alone += self._submit_arrays(shape, alike) if shape else alike
+            if shape and len(alike) > 1:
+                alone += self._submit_arrays(shape, self._ready(alike))
+            else:
+                alone += alike
         for start in range(0, len(alone), PORTION):
             self._submit_alone(alone[start : start + PORTION])
 
     # -- what is there already ---------------------------------------------------------------------
-
-    def _readable(self, jobs: Sequence[Job]) -> Iterator[Job]:
-        """Those that the batch system can express, with their row of the ledger if there is one."""
-        rows = self._ledger.known([job.attempt.token for job in jobs])
-        for job in jobs:
-            row = rows.get(job.attempt.token, job.attempt)
-            try:
-                question = self._scheduler.submit(job.request, job.script)
-            except ZwrapError as error:
-                self.outcomes[job.attempt.token] = error
-            else:
-                yield job._replace(attempt=row, question=question)
 
     def _is_missing(self, job: Job) -> bool:
         """Whether the job has to be submitted."""
@@ -154,7 +165,7 @@ class Lot:
         possible = self._scheduler.arrays and self._largest_array > 1 and len(jobs) > 1
         alike: dict[Shape | None, list[Job]] = defaultdict(list)
         for job in jobs:
-            alike[shape_of(job.request, job.script) if possible else None].append(job)
+            alike[_shape(job) if possible else None].append(job)
         return list(alike.items())
 
     def _submit_arrays(self, shape: Shape, jobs: list[Job]) -> list[Job]:
@@ -203,22 +214,31 @@ class Lot:
         def submit(job: Job) -> Answer:
             if self._stopped:
                 return None
+            asked = _questioned(job, self._scheduler)
+            if isinstance(asked, Failed):
+                return asked
             if time.monotonic() - since > FRESH_S and not self._reserved([job], None):
                 return None
-            assert job.question
-            answer = self._ask(job.question, job.request)
+            answer = self._ask(asked, job.request)
             if isinstance(answer, Busy):
                 self._stopped = _full(job.request, answer)
             return answer
 
         begun = self._begun(jobs, None)
-        if len(begun) < 2:
-            answers = [submit(job) for job in begun]
-        else:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                answers = list(pool.map(submit, begun))
+        answers = _in_parallel(submit, begun)
         self._conclude(list(zip(begun, answers, strict=True)))
         return answers[-1] if answers else None
+
+    def _ready(self, jobs: Sequence[Job]) -> list[Job]:
+        """Write the files of jobs that are to be tasks; those that the batch system can express."""
+        asked = _in_parallel(lambda job: _questioned(job, self._scheduler), jobs)
+        ready = []
+        for job, question in zip(jobs, asked, strict=True):
+            if isinstance(question, Failed):
+                self.outcomes[job.attempt.token] = question.error
+            else:
+                ready.append(job._replace(question=question))
+        return ready
 
     # -- the steps of a submission -----------------------------------------------------------------
 
@@ -305,6 +325,8 @@ class Lot:
                     "up before it is submitted again.",
                     retry_after_s=self._scheduler.settle_s,
                 )
+            case Failed(error):
+                return REJECTED if isinstance(error, PermanentError) else WAITING, error
             case ClusterFullError():
                 return WAITING, answer
             case None:
@@ -312,9 +334,34 @@ class Lot:
         return None, answer
 
 
-def _full(cluster: str, answer: Busy) -> ClusterFullError:
-    return ClusterFullError(f"{cluster} takes no job now: {answer.reason}.", retry_after_s=FULL_S)
+def _full(request: JobRequest, answer: Busy) -> ClusterFullError:
+    return ClusterFullError(
+        f"Cluster {request.cluster!r} takes no job now: {answer.reason}.", retry_after_s=FULL_S
+    )
 
 
 def _reason(answer: Answer, outcome: str | ZwrapError) -> str:
     return answer.reason if isinstance(answer, (Rejected, Busy)) else str(outcome)
+
+
+def _shape(job: Job) -> Shape | None:
+    return shape_of(job.request, job.script.read_text() if job.text is None else job.text)
+
+
+def _questioned(job: Job, scheduler: Scheduler) -> Question[Submission] | Failed:
+    """How to ask for a job, whose files are there now."""
+    if job.question:
+        return job.question
+    try:
+        job.write()
+        return scheduler.submit(job.request, job.script)
+    except ZwrapError as error:
+        return Failed(error)
+
+
+def _in_parallel(act: Callable[[Job], T], jobs: Sequence[Job]) -> list[T]:
+    """In order; of the time it takes most is spent waiting."""
+    if len(jobs) < 2:
+        return [act(job) for job in jobs]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(act, jobs))

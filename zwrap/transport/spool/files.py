@@ -63,16 +63,21 @@ _made = threading.Lock()
 
 def make_directory(path: Path) -> None:
     """Make a directory that the group of the directory above shares (mode 2770); OSError if not."""
-    if path.is_dir():
-        return
-    with _made:
-        missing = [place for place in (path, *path.parents) if not place.exists()]
-        for directory in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                directory.mkdir()
-                directory.chmod(DIRECTORY_MODE)
+    try:
+        with _made:
+            _make(path)
+    except FileNotFoundError:
+        make_directory(path.parent)
+        make_directory(path)
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path))
+
+
+def _make(path: Path) -> None:
+    """One directory; whoever made it a moment ago has set its mode, too, before we come here."""
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(DIRECTORY_MODE)
 
 
 def make_spool_directory(path: Path) -> None:
