@@ -12,10 +12,11 @@ from typing import Any
 
 import msgspec
 
-from zwrap import plugins
+from zwrap import plugins, retry
 from zwrap.configuration import Configuration
 from zwrap.configuration.clusters import OWN, ClusterSettings
 from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.retry import Policy
 from zwrap.scheduler import Scheduler
 
 DEFAULT = "local"
@@ -32,6 +33,7 @@ class Cluster(msgspec.Struct, frozen=True):
     max_jobs: int | None = None
     watch_s: float = 30.0
     give_up_s: float = 600.0
+    retry: Policy | None = None
 
 
 class Clusters:
@@ -79,6 +81,7 @@ class Clusters:
             described.max_jobs,
             described.watch_s,
             described.give_up_s,
+            retry.of_site(described.retry, described.place),
         )
 
 

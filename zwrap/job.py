@@ -107,6 +107,8 @@ class Outcome(enum.Enum):
 
     SUCCESS = "success"
     FAILURE = "failure"
+    RETRIED = "retried"
+    """It failed, and another attempt follows."""
 
 
 _TIME = re.compile(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)")

@@ -19,14 +19,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zwrap import mover
+from zwrap import mover, retry
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError
 from zwrap.host import ProcessIdentity, is_alive
 from zwrap.job import Outcome, State
-from zwrap.jobdirectory import SUBMISSION, Claim, JobDirectory, Verdict
+from zwrap.jobdirectory import Claim, JobDirectory, Verdict
 from zwrap.ledger import HOPELESS, LOST, Attempt
-from zwrap.message import ID_HEADER, Outgoing, child_id, decode
+from zwrap.message import ID_HEADER, Outgoing, child_id
 from zwrap.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -114,23 +114,36 @@ def cause_of(attempt: Attempt, claim: Claim | None) -> str:
 
 
 def _verdict(directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
-    completed = attempt.seen_state == State.COMPLETED.value and claim is None
-    cause = "finished" if completed else cause_of(attempt, claim)
+    outcome, cause, final = _end(directory, attempt, claim)
     code = attempt.exit_code or (128 + attempt.signal if attempt.signal else 1)
     return Verdict(
         token=attempt.token,
-        outcome=Outcome.SUCCESS if completed else Outcome.FAILURE,
+        outcome=outcome,
         witness=f"cluster {attempt.cluster}",
         cause=cause,
         job_id=str(attempt.job_id),
-        exit_status=0 if completed else code,
-        final=[] if completed else _final(directory, attempt, cause),
+        exit_status=0 if outcome is Outcome.SUCCESS else code,
+        final=final,
     )
 
 
-def _final(directory: JobDirectory, attempt: Attempt, cause: str) -> list[Outgoing]:
+def _end(
+    directory: JobDirectory, attempt: Attempt, claim: Claim | None
+) -> tuple[Outcome, str, list[Outgoing]]:
+    """Outcome, cause, and what to send."""
+    if attempt.seen_state == State.COMPLETED.value and claim is None:
+        return Outcome.SUCCESS, "finished", []
+    cause, submission = cause_of(attempt, claim), retry.read(directory)
+    if again := retry.next_attempt(submission, attempt.seen_state or ""):
+        return Outcome.RETRIED, f"{cause} {again.said}", [again.message]
+    envelope = Envelope.from_body(submission.message)
+    return Outcome.FAILURE, cause, _final(directory, envelope, attempt, cause)
+
+
+def _final(
+    directory: JobDirectory, envelope: Envelope, attempt: Attempt, cause: str
+) -> list[Outgoing]:
     """The last messages of a step that failed, as its wrapper would send them."""
-    envelope = _envelope(directory)
     facts: dict[str, Any] = {
         "error": cause,
         "step": envelope.pointer,
@@ -154,15 +167,6 @@ def _final(directory: JobDirectory, attempt: Attempt, cause: str) -> list[Outgoi
         message.with_id(child_id(attempt.token, f"last word {position}"))
         for position, message in enumerate(messages)
     ]
-
-
-def _envelope(directory: JobDirectory) -> Envelope:
-    file = directory.path / SUBMISSION
-    try:
-        kept = decode(file.read_bytes(), str(file))
-    except OSError as error:
-        raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
-    return Envelope.from_body(kept["message"] if isinstance(kept, dict) else kept)
 
 
 def _error_output(directory: JobDirectory, envelope: Envelope) -> Path:

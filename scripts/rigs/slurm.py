@@ -205,7 +205,8 @@ AuthAltParameters=jwt_key={place}/state/jwt.key
 
 
 class SlurmAccounting(Slurm):
-    """The same with slurmdbd and MariaDB; its controller forgets ended jobs after seconds."""
+    """The same with slurmdbd and MariaDB; its controller forgets ended jobs after seconds, and
+    enforces limits of users (`sacctmgr modify user where name=... set MaxSubmitJobs=...`)."""
 
     plugins = "openapi/v0.0.38,openapi/dbv0.0.38"
     packages = (*Slurm.packages, "slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server")
@@ -224,6 +225,7 @@ class SlurmAccounting(Slurm):
                 "AccountingStorageHost=127.0.0.1\n"
                 f"AccountingStoragePort={port}\n"
                 f"AccountingStoragePass={place}/run/munge.sock\n"
+                "AccountingStorageEnforce=limits\n"
             )
         text = (place / "slurm.conf").read_text()
         (place / "slurm.conf").write_text(text.replace("MinJobAge=300", "MinJobAge=5"))
@@ -245,6 +247,8 @@ class SlurmAccounting(Slurm):
         )
         client = ["mariadb", "--no-defaults", "-uroot", "-S", socket_file, "-e", grant]
         asked = "sacctmgr -n list cluster | grep -q rig || sacctmgr -i add cluster rig"
+        if user != "root":  # who has an account from the beginning
+            asked += f"; sacctmgr -i add account rig; sacctmgr -i add user {user} account=rig"
         return [
             ["mariadbd", server, socket_file],
             ["", client, None],

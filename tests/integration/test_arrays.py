@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,7 @@ from zwrap.envelope import Envelope
 from zwrap.recipe import Recipe
 
 from .conftest import Site
-from .jobs import jobs, run
+from .jobs import jobs, on_cluster, run
 
 Wait = Callable[..., Any]
 
@@ -112,3 +115,34 @@ def test_a_step_or_a_site_may_forbid_arrays(on: Site, wait_until: Wait) -> None:
     ids = [body["payload"]["jobid"] for body in on.take("told", 3)]
     assert all(isinstance(job_id, int) for job_id in ids)
     on.take("good", 7, seconds=60)
+
+
+@pytest.mark.slow
+def test_a_limit_on_submitted_jobs_is_waited_out(
+    site: Site, slurm_accounting: dict[str, Any], wait_until: Wait
+) -> None:
+    """As many as may be are taken at once, and nobody's job is refused for the rest."""
+    environment = {"SLURM_CONF": slurm_accounting["SLURM_CONF"]}
+    on_cluster(site, kind="slurm", environment=environment)
+    limited(environment, 5)
+    try:
+        places = [site.directory / f"w{number}" for number in range(8)]
+        wait_together(site, [request(place, "sleep 5") for place in places])
+        site.run("zocalo.service", "-s", "Submitter", "--once")
+        assert len(site.take("told", 5)) == 5
+        states = Counter(job["state"] for job in jobs(site))
+        assert states["waiting"] == 3
+        assert site.transport().waiting("cluster.submission") == 3
+        assert site.dead_letters("cluster.submission") == []
+    finally:
+        limited(environment, -1)
+    site.service("Submitter")
+    assert len(site.take("told", 3, seconds=60)) == 3
+    site.take("good", 8, seconds=60)
+
+
+def limited(environment: dict[str, str], count: int) -> None:
+    """Let this user have so many jobs."""
+    command = ["sacctmgr", "-i", "modify", "user", "where", f"name={getpass.getuser()}"]
+    command += ["set", f"MaxSubmitJobs={count}"]
+    subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True)

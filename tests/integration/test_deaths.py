@@ -214,3 +214,33 @@ def test_a_job_of_slurm_that_is_run_again_has_not_ended(
     assert len(runs.read_text().split()) == 2
     said = told(site)
     assert {queue: len(each) for queue, each in said.items()} == {"success": 1, "completed": 1}
+
+
+def test_a_job_that_ran_out_of_time_is_tried_again_with_more(
+    on: Site, watched: Start, wait_until: Wait
+) -> None:
+    """Once, for its policy says so; then it is a failure that tells why."""
+    kind = on.sections["clusters"]["cluster"]["kind"]
+    if kind == "slurm":
+        return  # its limits are minutes, and looked at twice a minute
+    policy = {"on": ["timeout"], "walltime_factor": 2}
+    on.sections["clusters"]["cluster"]["retry"] = policy
+    watched("w", "echo began >>runs; sleep 120", time_limit=4)
+    first = concluded(on, wait_until, "w")
+    assert first["outcome"] == "retried", first
+    assert "tried again as attempt 2 with time_limit 8." in first["cause"]
+    assert told(on) == {}
+    on.run("zocalo.service", "-s", "Submitter", "--once")
+
+    def ended() -> list[dict[str, Any]]:
+        return [job for job in jobs(on) if job["outcome"] == "failure"]
+
+    [second] = wait_until(ended, seconds=90)
+    assert "time limit" in second["cause"]
+    said = told(on)
+    assert {queue: len(each) for queue, each in said.items()} == {
+        "failure": 1, "completed": 1, "errors": 1,
+    }  # fmt: skip
+    assert (on.directory / "w" / "runs").read_text() == "began\n" * 2
+    shown = json.loads(run(on, "jobs", second["token"]).stdout)
+    assert [each["outcome"] for each in shown["attempts"]] == ["retried", "failure"]

@@ -190,3 +190,24 @@ def test_where_nothing_is_left_to_speak_from_it_says_so(place: Place) -> None:
         place.conclude("failed")
     with pytest.raises(MessageError, match=r"Its directory /nonexistent is gone\."):
         place.conclude("failed", job_directory="/nonexistent")
+
+
+def test_a_death_that_is_tried_again_is_no_failure_of_the_step(place: Place) -> None:
+    place.claim()
+    file = place.path / SUBMISSION
+    kept = json.loads(file.read_text())
+    kept |= {
+        "header": {"zwrap-id": "an-id", "original-destination": "/queue/cluster.submission"},
+        "asked": {"memory_per_node": 1000},
+        "retry": {"on": ["out_of_memory"]},
+    }
+    file.write_text(json.dumps(kept))
+    verdict = place.conclude("out_of_memory")
+    assert verdict
+    assert verdict.outcome is Outcome.RETRIED
+    assert verdict.cause.endswith("It is tried again as attempt 2 with memory_per_node 1500.")
+    [entry] = place.transport.broker.queues["cluster.submission"]
+    assert (entry.message.id, entry.message.headers["zwrap-attempt"]) == ("an-id", 2)
+    assert place.said().keys() == {"cluster.submission"}
+    assert place.conclude("out_of_memory") == verdict
+    assert len(place.transport.broker.queues["cluster.submission"]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -42,7 +43,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     clusters = Answers(Clusters(configuration))
     if options.JOB:
         job = job_of(one_of(attempts, options.JOB), clusters)
-        say(msgspec.json.format(encode(_in_full(job, clusters)), indent=2).decode())
+        full = {**_in_full(job, clusters), "attempts": _family(job, attempts)}
+        say(msgspec.json.format(encode(full), indent=2).decode())
         return 0
     chosen = [
         job for attempt in attempts for job in [job_of(attempt, clusters)] if _wanted(job, options)
@@ -93,7 +95,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "cause": job.cause,
         "witness": job.verdict.witness if job.verdict else attempt.witness,
         "outcome": attempt.outcome,
-        "submitted": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(attempt.created)),
+        "submitted": _time(attempt.created),
         "job_directory": attempt.job_directory,
     }
 
@@ -105,7 +107,42 @@ def _in_full(job: Job, clusters: Answers) -> dict[str, Any]:
         told = clusters.ended(job.attempt)
     status = msgspec.to_builtins(told) if told else None
     verdict = msgspec.to_builtins(job.verdict) if job.verdict else None
-    return {**_facts(job), "batch_system": status, "verdict": verdict}
+    return {
+        **_facts(job), "history": _history(job.attempt), "batch_system": status,
+        "verdict": verdict, "unsent": _unsent(job),
+    }  # fmt: skip
+
+
+def _history(attempt: Attempt) -> list[dict[str, str]]:
+    """What is known of its course, oldest first."""
+    seen = f"{attempt.seen_state}: {attempt.seen_reason or 'no reason given'}"
+    array = f", task {attempt.task} of array {attempt.array_token}" if attempt.task else ""
+    events = [
+        (attempt.created, "taken up"),
+        (attempt.tried, f"handed over to cluster {attempt.cluster}{array}"),
+        (attempt.seen, seen),
+        (attempt.ended, "known to have ended"),
+    ]
+    return [{"time": _time(at), "what": what} for at, what in events if at]
+
+
+def _unsent(job: Job) -> int:
+    """Number of messages that the wrapper has still to send, or left."""
+    outbox = Path(job.attempt.job_directory, "outbox")
+    held = [*outbox.glob("incoming/[!.]*"), *outbox.glob("pending/*/[!.]*")]
+    return len(held)
+
+
+def _family(job: Job, attempts: list[Attempt]) -> list[dict[str, Any]]:
+    """All attempts of the same message."""
+    message = job.attempt.token.rpartition("-")[0]
+    keys = ("token", "job_id", "state", "outcome", "cause")
+    alike = [each for each in attempts if each.token.rpartition("-")[0] == message]
+    return [{key: getattr(each, key) for key in keys} for each in alike]
+
+
+def _time(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))
 
 
 def _cancel(clusters: Clusters, attempts: list[Attempt], names: list[str]) -> int:

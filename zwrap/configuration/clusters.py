@@ -27,13 +27,15 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     nothing changes."""
     give_up_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
     """The Watcher cancels a job that has waited so long for what will never come, in seconds."""
+    retry: dict[str, Any] | None = None
+    """Which deaths of jobs are followed by another attempt (`zwrap.retry`)."""
     options: dict[str, Any] = {}
     """All other keys: they are its kind's."""
     place: str = ""
     """File, line and key, for a complaint to begin with."""
 
 
-OWN = ("kind", "template", "defaults", "max_jobs", "watch_s", "give_up_s")
+OWN = ("kind", "template", "defaults", "max_jobs", "watch_s", "give_up_s", "retry")
 
 
 class Clusters:

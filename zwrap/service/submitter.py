@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from zwrap import retry
 from zwrap.clusters import Cluster, Clusters
 from zwrap.configuration import Configuration
 from zwrap.context import recipe_context
@@ -25,7 +26,7 @@ from zwrap.files import sync_directory, write_atomically
 from zwrap.job import JobRequest
 from zwrap.jobdirectory import SUBMISSION, JobDirectory
 from zwrap.ledger import Attempt, Ledger
-from zwrap.message import ATTEMPT_HEADER, ID_HEADER, attempt_of, encode, token_of
+from zwrap.message import token_of
 from zwrap.request import PreparedJob, prepare
 from zwrap.service import Service, Work
 from zwrap.submission import Job, submit_all
@@ -96,12 +97,18 @@ class Submitter(Service):
         prepared, cluster = self._renderer.prepare(envelope, token_of(delivery.message))
         request = prepared.request
         script = self._renderer.script(request, cluster)
+        policy = retry.policy_of(
+            envelope.step["parameters"].get("retry"),
+            cluster.retry,
+            f"node {envelope.pointer}, parameters",
+        )
+        kept = retry.kept(delivery.message, delivery.source, request.resources, policy)
         job = Job(
             request,
             request.job_directory / "script",
             _attempt(envelope, request),
             script,
-            functools.partial(self._write_files, prepared, script, _kept(delivery)),
+            functools.partial(self._write_files, prepared, script, kept),
         )
         return Step(work, envelope, cluster, job)
 
@@ -135,9 +142,8 @@ class Submitter(Service):
         log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
 
     def _write_files(self, prepared: PreparedJob, script: str, kept: bytes) -> None:
-        """Everything the job needs, each file whole, before the job exists.
-
-        What it needs survives a power cut. What is kept for people need not.
+        """Everything the job, and who has the last word on it, needs; each file whole, before the
+        job exists.
         """
         request = prepared.request
         try:
@@ -147,7 +153,7 @@ class Submitter(Service):
                 directory.link_program(program, own_program(program))
             file = request.job_directory / "script"
             write_atomically(file, script, mode=0o750, name_durable=False)
-            write_atomically(request.job_directory / SUBMISSION, kept, durable=False)
+            write_atomically(request.job_directory / SUBMISSION, kept, name_durable=False)
             for path, content in prepared.files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, content, name_durable=False)
@@ -219,14 +225,6 @@ def own_program(name: str) -> Path:
     if found:
         return Path(found).absolute()
     raise TemporaryError(f"The program {name} of this installation was not found beside {beside}.")
-
-
-def _kept(delivery: Delivery) -> bytes:
-    """The message as an exported dead letter is: `zwrap resubmit` sends it again."""
-    message = delivery.message
-    header = {**message.headers, ID_HEADER: message.id, ATTEMPT_HEADER: attempt_of(message.headers)}
-    header["original-destination"] = f"/queue/{delivery.source}"
-    return encode({"exported": {}, "header": header, "message": message.body})
 
 
 def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:

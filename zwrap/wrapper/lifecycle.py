@@ -11,12 +11,13 @@ import contextlib
 import logging
 import os
 import signal
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from zwrap import plugins, program
+from zwrap import plugins, program, retry
 from zwrap.configuration import Configuration
 from zwrap.context import BatchJob, set_process_recipe
 from zwrap.envelope import Envelope
@@ -87,6 +88,7 @@ class Wrapper:
         self._parent, self._position = self._token, 0
         """What the ids of messages derive from."""
         self._running: Program | None = None
+        self._began = time.monotonic()
         self._stopped_by: str | None = None
         self._interruptible = False
         """Whether a wrapper written in Python runs, which only an exception can stop."""
@@ -238,29 +240,14 @@ class Wrapper:
             raise StoppedError(f"The step was stopped by {number.name}.")
 
     def _verdict(self, result: StepResult, job_id: str, heartbeat: Heartbeat) -> Verdict:
-        send = self._outgoing
-        cause = "; ".join(result.failures)
+        outcome, cause, final = self._end(result, heartbeat)
         if result.failures:
             log.error("Step failed: %s", cause)
-            facts: dict[str, Any] = {
-                "error": cause,
-                "step": self._envelope.pointer,
-                "program": self._name,
-                "job_id": self._job.job_id,
-                "peak_memory_mib": round(heartbeat.usage.peak_mib, 1) or None,
-                **result.facts,
-            }
-            final = send("failure", cause)
-            with contextlib.suppress(MessageError):
-                final += self._envelope.send_error(facts)
-        else:
-            final = send("success", "Finished processing")
-        final += send("completed", "Finished processing")
         return Verdict(
             token=self._token,
-            outcome=Outcome.FAILURE if result.failures else Outcome.SUCCESS,
+            outcome=outcome,
             witness="wrapper",
-            cause=cause or "finished",
+            cause=cause,
             job_id=job_id,
             exit_status=result.exit_status,
             elapsed_s=result.facts.get("elapsed_s", 0.0),
@@ -268,3 +255,45 @@ class Wrapper:
             program_exit_status=result.facts.get("exit_status"),
             final=self._identified(final),
         )
+
+    def _end(self, result: StepResult, heartbeat: Heartbeat) -> tuple[Outcome, str, list[Outgoing]]:
+        """Outcome, cause, and what to send."""
+        completed = self._outgoing("completed", "Finished processing")
+        if not result.failures:
+            success = self._outgoing("success", "Finished processing")
+            return Outcome.SUCCESS, "finished", success + completed
+        cause = "; ".join(result.failures)
+        submission = self._submission()
+        limit_s = submission.asked.time_limit if submission else None
+        if submission and limit_s and self._stopped_by and self._has_run_for(limit_s):
+            cause += f"; that was at the batch system's time limit of {limit_s} s"
+            if again := retry.next_attempt(submission, "timeout"):
+                return Outcome.RETRIED, f"{cause}. {again.said}", [again.message]
+        return Outcome.FAILURE, cause, self._failed(cause, result, heartbeat) + completed
+
+    def _submission(self) -> retry.Kept | None:
+        """What this job was submitted with, if a Submitter of ours did that."""
+        with contextlib.suppress(MessageError):
+            return retry.read(self._directory)
+        return None
+
+    def _has_run_for(self, limit_s: int) -> bool:
+        """Whether the job is about at its limit. Batch systems look at limits now and then, and the
+        job began before this process did.
+        """
+        return time.monotonic() - self._began >= 0.9 * limit_s
+
+    def _failed(self, cause: str, result: StepResult, heartbeat: Heartbeat) -> list[Outgoing]:
+        """What a failure has to say."""
+        facts: dict[str, Any] = {
+            "error": cause,
+            "step": self._envelope.pointer,
+            "program": self._name,
+            "job_id": self._job.job_id,
+            "peak_memory_mib": round(heartbeat.usage.peak_mib, 1) or None,
+            **result.facts,
+        }
+        messages = self._outgoing("failure", cause)
+        with contextlib.suppress(MessageError):
+            messages += self._envelope.send_error(facts)
+        return messages

@@ -1,0 +1,157 @@
+"""Which deaths are followed by another attempt, and what that asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap import retry
+from zwrap.envelope import Envelope
+from zwrap.errors import ConfigurationError, MessageError, RequestError
+from zwrap.job import Resources
+from zwrap.jobdirectory import SUBMISSION, JobDirectory
+from zwrap.message import Message, Outgoing, token_of
+from zwrap.recipe import Recipe
+from zwrap.retry import NextAttempt, Policy, next_attempt, policy_of
+
+EVERYTHING = ["node_fail", "preempted", "out_of_memory", "timeout", "lost"]
+ASKED = Resources(memory_mib=1000, walltime_s=600)
+
+
+def message(**headers: Any) -> Message:
+    step = {"queue": "cluster.submission", "parameters": {"cluster": {"commands": "true"}}}
+    body = Envelope(Recipe({"start": [[1, []]], "1": step}), 1, environment={"ID": "r"}).body()
+    return Message(body, {"workflows-recipe": True, **headers}, "an-id")
+
+
+def tried(
+    tmp_path: Path, cause: str, policy: Any, asked: Resources = ASKED, **headers: Any
+) -> NextAttempt | None:
+    directory = JobDirectory(tmp_path / "job")
+    known = policy_of(policy, None, "here")
+    text = retry.kept(message(**headers), "cluster.submission", asked, known)
+    (directory.path / SUBMISSION).write_bytes(text)
+    return next_attempt(retry.read(directory), cause)
+
+
+def block(again: NextAttempt | None) -> dict[str, Any]:
+    assert again
+    changed: dict[str, Any] = again.message.message["recipe"]["1"]["parameters"]["cluster"]
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("cause", "changes"),
+    [
+        ("node_fail", {}),
+        ("preempted", {}),
+        ("lost", {}),
+        ("out_of_memory", {"memory_per_node": 1500}),
+        ("timeout", {"time_limit": 900}),
+    ],
+)
+def test_another_attempt_asks_for_more_of_what_it_lacked(
+    tmp_path: Path, cause: str, changes: dict[str, int]
+) -> None:
+    again = tried(tmp_path, cause, {"on": EVERYTHING})
+    assert block(again) == {"commands": "true", **changes}
+    assert again
+    assert again.message.destination == "cluster.submission"
+    assert all(f"{key} {value}" in again.said for key, value in changes.items())
+
+
+@pytest.mark.parametrize("cause", ["failed", "cancelled", "hopeless", "completed", "timeout"])
+def test_what_the_policy_does_not_name_is_final(tmp_path: Path, cause: str) -> None:
+    assert tried(tmp_path, cause, {"on": ["node_fail"]}) is None
+    assert tried(tmp_path, cause, None) is None
+    assert tried(tmp_path, cause, False) is None
+
+
+def test_the_message_is_the_same_and_its_attempt_the_next(tmp_path: Path) -> None:
+    again = tried(tmp_path, "lost", {"on": ["lost"], "limit": 5}, **{"zwrap-attempt": 3})
+    assert again
+    headers = again.message.headers
+    assert (headers["zwrap-id"], headers["zwrap-attempt"]) == ("an-id", 4)
+    assert headers["workflows-recipe"] is True
+    assert token_of(received(again.message)).endswith("-4")
+    assert token_of(received(again.message))[:-2] == token_of(message())[:-2]
+    assert "as attempt 4." in again.said
+
+
+def received(sent: Outgoing) -> Message:
+    return Message(sent.message, sent.headers, str(sent.headers["zwrap-id"]))
+
+
+def test_retries_are_counted_whoever_else_tries(tmp_path: Path) -> None:
+    policy = {"on": ["lost"], "limit": 2}
+    done = []
+    headers: dict[str, Any] = {"zwrap-attempt": 7}
+    while again := tried(tmp_path, "lost", policy, **headers):
+        headers = dict(again.message.headers)
+        done.append(headers["zwrap-attempt"])
+    assert done == [8, 9]
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "value"),
+    [({"memory_per_node": 1200}, 1200), ({"memory_per_node": 9000}, 1500), ({}, 1500)],
+)
+def test_no_more_than_the_ceiling_is_asked_for(
+    tmp_path: Path, ceiling: dict[str, Any], value: int
+) -> None:
+    policy = {"on": EVERYTHING, "ceiling": ceiling}
+    assert block(tried(tmp_path, "out_of_memory", policy))["memory_per_node"] == value
+
+
+@pytest.mark.parametrize(
+    ("cause", "asked", "policy"),
+    [
+        ("out_of_memory", Resources(), {}),
+        ("timeout", Resources(), {}),
+        ("out_of_memory", ASKED, {"memory_factor": 1}),
+        ("out_of_memory", ASKED, {"ceiling": {"memory_per_node": 1000}}),
+        ("timeout", ASKED, {"ceiling": {"time_limit": "10:00"}}),
+    ],
+)
+def test_what_would_die_the_same_death_is_not_tried(
+    tmp_path: Path, cause: str, asked: Resources, policy: dict[str, Any]
+) -> None:
+    assert tried(tmp_path, cause, {"on": EVERYTHING, **policy}, asked) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "missing required field `on`"),
+        ({"on": ["failed"]}, "Invalid enum value 'failed'"),
+        ({"on": [], "limits": 3}, "unknown field `limits`"),
+        ({"on": [], "limit": 0}, "Expected `int` >= 1"),
+        ({"on": [], "ceiling": {"time_limit": "soon"}}, "'soon'; a duration"),
+        (True, "Expected `object`"),
+    ],
+)
+def test_a_policy_that_is_none_is_refused_with_what_is_expected(given: Any, words: str) -> None:
+    with pytest.raises(RequestError, match=r"here, key 'retry': .*Expected: 'on'") as caught:
+        policy_of(given, None, "here")
+    assert words in str(caught.value)
+    if isinstance(given, dict):
+        with pytest.raises(ConfigurationError, match=r"site\.yml:3, key 'retry'"):
+            retry.of_site(given, "site.yml:3")
+
+
+def test_a_step_s_own_policy_goes_before_the_site_s() -> None:
+    site = Policy(on=["lost"])
+    assert policy_of(None, site, "here") == site
+    assert policy_of(False, site, "here") is None
+    assert policy_of({"on": ["timeout"]}, site, "here") == Policy(on=["timeout"])
+
+
+def test_what_is_no_submission_is_said_to_be_that(tmp_path: Path) -> None:
+    directory = JobDirectory(tmp_path / "job")
+    with pytest.raises(MessageError, match=r"submission\.json cannot be read"):
+        retry.read(directory)
+    (directory.path / SUBMISSION).write_text("[]")
+    with pytest.raises(MessageError, match=r"submission\.json holds no submission"):
+        retry.read(directory)

@@ -1,0 +1,186 @@
+"""Station "retry": whether a job that died of a cause that may pass is submitted again, and how.
+
+The policy stands under `retry` in the step's parameters, else in the description of the cluster. It
+is kept beside the job (`submission.json`), so that whoever has the last word can apply it: instead
+of the last messages of the step its message goes back to where it came from, as the next attempt.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+from zwrap.errors import ConfigurationError, MessageError, RequestError
+from zwrap.job import Count, Resources, seconds
+from zwrap.jobdirectory import SUBMISSION, JobDirectory
+from zwrap.message import (
+    ATTEMPT_HEADER,
+    ID_HEADER,
+    JSON,
+    Message,
+    Outgoing,
+    attempt_of,
+    decode,
+    encode,
+)
+
+RETRIES_HEADER = "zwrap-retries"
+"""How often a message was submitted again by itself."""
+
+Factor = Annotated[float, msgspec.Meta(ge=1)]
+
+
+class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a retry never asks for more of: memory in MB, and time."""
+
+    memory_per_node: Count | None = None
+    min_memory_per_cpu: Count | None = None
+    time_limit: Any = None
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which deaths are followed by another attempt."""
+
+    on: list[Literal["node_fail", "preempted", "out_of_memory", "timeout", "lost"]]
+    limit: Count = 1
+    """So many further attempts."""
+    memory_factor: Factor = 1.5
+    """So much more memory after `out_of_memory`."""
+    walltime_factor: Factor = 1.5
+    """So much more time after `timeout`."""
+    ceiling: Ceiling = Ceiling()
+
+
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the job was given of what a retry may raise, as keys of the `cluster` block."""
+
+    memory_per_node: int | None = None
+    min_memory_per_cpu: int | None = None
+    time_limit: int | None = None
+
+
+class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept of a submission: an exported dead letter (`zwrap.deadletters`), and more."""
+
+    header: dict[str, JSON]
+    message: JSON
+    exported: dict[str, JSON] = {}
+    asked: Asked = Asked()
+    retry: Policy | None = None
+
+
+class NextAttempt(NamedTuple):
+    """The message of another attempt, and what is said of it."""
+
+    message: Outgoing
+    said: str
+
+
+def policy_of(given: Any, site: Policy | None, where: str) -> Policy | None:
+    """The policy of a step: its own, none (`false`), or the site's; RequestError if it is none."""
+    if given is None:
+        return site
+    if given is False:
+        return None
+    try:
+        return checked(given)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{where}, key 'retry': {error}. {EXPECTED}") from None
+
+
+EXPECTED = (
+    "Expected: 'on' (node_fail, preempted, out_of_memory, timeout, lost), 'limit', "
+    "'memory_factor', 'walltime_factor', 'ceiling'; or false."
+)
+
+
+def checked(given: Any) -> Policy:
+    """A policy; msgspec.ValidationError if it is none."""
+    policy = msgspec.convert(given, Policy)
+    if policy.ceiling.time_limit is not None:
+        try:
+            seconds(policy.ceiling.time_limit, "time_limit")
+        except RequestError as error:
+            raise msgspec.ValidationError(str(error).rstrip(".")) from None
+    return policy
+
+
+def of_site(given: Any, place: str) -> Policy | None:
+    """The policy of a cluster's description."""
+    try:
+        return None if given in (None, False) else checked(given)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{place}, key 'retry': {error}. {EXPECTED}") from None
+
+
+def kept(message: Message, queue: str, resources: Resources, policy: Policy | None) -> bytes:
+    """What is kept of a submission, as JSON."""
+    header = {**message.headers, ID_HEADER: message.id, ATTEMPT_HEADER: attempt_of(message.headers)}
+    header["original-destination"] = f"/queue/{queue}"
+    asked = Asked(resources.memory_mib, resources.memory_per_cpu_mib, resources.walltime_s)
+    return encode(Kept(header=header, message=message.body, asked=asked, retry=policy))
+
+
+def read(directory: JobDirectory) -> Kept:
+    """What was kept; MessageError if it is not there."""
+    file = directory.path / SUBMISSION
+    try:
+        return msgspec.convert(decode(file.read_bytes(), str(file)), Kept)
+    except OSError as error:
+        raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
+    except msgspec.ValidationError as error:
+        raise MessageError(f"{file} holds no submission: {error}.") from None
+
+
+def next_attempt(known: Kept, cause: str) -> NextAttempt | None:
+    """Another attempt after that cause, if the policy wants one and it makes sense."""
+    policy = known.retry
+    done = known.header.get(RETRIES_HEADER, 0)
+    done = done if isinstance(done, int) else 0
+    if policy is None or cause not in policy.on or done >= policy.limit:
+        return None
+    changes = _changes(known.asked, policy, cause)
+    if changes is None:
+        return None
+    body = _changed(known.message, changes)
+    number = attempt_of(known.header) + 1
+    queue = str(known.header["original-destination"]).removeprefix("/queue/")
+    headers = {
+        key: value for key, value in known.header.items() if key != "original-destination"
+    } | {ATTEMPT_HEADER: number, RETRIES_HEADER: done + 1}
+    with_more = ", ".join(f"{key} {value}" for key, value in changes.items())
+    said = f"It is tried again as attempt {number}{f' with {with_more}' if with_more else ''}."
+    return NextAttempt(Outgoing(queue, body, headers), said)
+
+
+def _changes(asked: Asked, policy: Policy, cause: str) -> dict[str, int] | None:
+    """What to ask for now; None if that could not be more than last time."""
+    if cause == "out_of_memory":
+        keys, factor = ("memory_per_node", "min_memory_per_cpu"), policy.memory_factor
+    elif cause == "timeout":
+        keys, factor = ("time_limit",), policy.walltime_factor
+    else:
+        return {}
+    changes = {}
+    for key in keys:
+        value, most = getattr(asked, key), getattr(policy.ceiling, key)
+        if value is None:
+            continue
+        limit = seconds(most, key) if key == "time_limit" and most is not None else most
+        raised = int(value * factor)
+        changes[key] = raised if limit is None else min(raised, limit)
+    more = any(new > getattr(asked, key) for key, new in changes.items())
+    return changes if more else None
+
+
+def _changed(body: JSON, changes: Mapping[str, int]) -> JSON:
+    """The recipe message with other keys in the `cluster` block of its step."""
+    changed = copy.deepcopy(body)
+    step = changed["recipe"][str(changed["recipe-pointer"])]
+    block = step.get("parameters", {}).get("cluster")
+    if isinstance(block, dict):
+        block.update(changes)
+    return changed
