@@ -158,6 +158,7 @@ def next_attempt(known: Kept, cause: str) -> NextAttempt | None:
 
 def _changes(asked: Asked, policy: Policy, cause: str) -> dict[str, int] | None:
     """What to ask for now; None if that could not be more than last time."""
+    keys: tuple[str, ...]
     if cause == "out_of_memory":
         keys, factor = ("memory_per_node", "min_memory_per_cpu"), policy.memory_factor
     elif cause == "timeout":
