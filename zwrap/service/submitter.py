@@ -80,9 +80,10 @@ class Submitter(Service):
                 step = self._prepared(each)
                 steps[step.cluster.name].append(step)
         for of_one in steps.values():
+            outcomes: Sequence[str | Exception]
             try:
                 outcomes = self._submitted(of_one[0].cluster, [step.job for step in of_one])
-            except ZwrapError as error:  # the ledger cannot be used
+            except Exception as error:
                 outcomes = [error] * len(of_one)
             for step, outcome in zip(of_one, outcomes, strict=True):
                 with _noting(problems, step.work):
@@ -130,9 +131,9 @@ class Submitter(Service):
             self._largest[cluster.name] = time.monotonic(), size
         return self.together if size is None else min(size, self.together)
 
-    def _tell(self, step: Step, outcome: str | ZwrapError) -> None:
+    def _tell(self, step: Step, outcome: str | Exception) -> None:
         """Send `job_submitted` for a job that is there."""
-        if isinstance(outcome, ZwrapError):
+        if isinstance(outcome, Exception):
             raise outcome
         envelope, cluster = step.envelope, step.cluster.name
         with self.transport.unit(step.work.delivery) as unit:

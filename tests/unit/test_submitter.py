@@ -1,0 +1,143 @@
+"""Rules of the Submitter for messages that wait together, with a batch system that is told what to
+say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.configuration import Configuration
+from zwrap.envelope import Envelope
+from zwrap.errors import TemporaryError, ZwrapError
+from zwrap.jobdirectory import SUBMISSION
+from zwrap.recipe import Recipe
+from zwrap.service import submitter
+from zwrap.service.loop import Loop
+from zwrap.service.submitter import Submitter
+from zwrap.submission import Job
+from zwrap.transport.memory import MemoryTransport
+
+
+class Site:
+    """Steps sent to a Submitter."""
+
+    def __init__(self, directory: Path, **storage: Any) -> None:
+        self.directory = directory
+        self.transport = MemoryTransport()
+        text = {"version": 1, "s": {"plugin": "storage", **storage}}
+        text["environments"] = {"default": ["s"]}
+        self.configuration = Configuration.from_string(json.dumps(text)).activate()
+
+    def send(self, name: str, **parameters: Any) -> None:
+        given = {"cluster": {"commands": "true", "job_name": name}, **parameters}
+        step = {"queue": "cluster.submission", "output": {"job_submitted": 2}, "parameters": {
+            "workingdir": str(self.directory / name), **given,
+        }}  # fmt: skip
+        recipe = Recipe({"start": [[1, []]], "1": step, "2": {"queue": "told"}})
+        self.transport.commit(Envelope(recipe, 1, environment={"ID": name}).start())
+
+    def work(self) -> None:
+        Loop(Submitter(self.configuration, self.transport), self.transport, once=True).run()
+
+    def told(self) -> list[Any]:
+        entries = self.transport.broker.queues["told"]
+        return sorted(entry.message.body["environment"]["ID"] for entry in entries)
+
+    def dead(self) -> list[tuple[str, str]]:
+        letters = self.transport.broker.dead_letters.get("cluster.submission", [])
+        return [(each.message.body["environment"]["ID"], each.reason) for each in letters]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr("zwrap.service.loop.RETRY_FIRST_S", 0.001)
+    return Site(tmp_path)
+
+
+def taking(monkeypatch: pytest.MonkeyPatch, act: Any) -> list[list[str]]:
+    """Jobs are taken unless `act` has something to say; the lots."""
+    lots: list[list[str]] = []
+
+    def submit_all(_: Any, __: Any, jobs: Sequence[Job], *more: Any) -> list[str | ZwrapError]:
+        del more
+        lots.append([job.request.job_name for job in jobs])
+        return [act(job) or str(number) for number, job in enumerate(jobs)]
+
+    monkeypatch.setattr(submitter, "submit_all", submit_all)
+    return lots
+
+
+def test_each_message_of_a_lot_has_its_own_fate(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lots = taking(monkeypatch, lambda job: None)
+    for name in "abcdef":
+        site.send(name, **({"workingdir": "relative"} if name == "c" else {}))
+    site.work()
+    assert lots == [["a"], ["b", "d", "e", "f"]]
+    assert site.told() == ["a", "b", "d", "e", "f"]
+    [(name, reason)] = site.dead()
+    assert name == "c"
+    assert "'relative'; an absolute path is expected" in reason
+
+
+def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it each is tried alone."""
+
+    def act(job: Job) -> None:
+        if job.request.job_name == "c":
+            raise ZeroDivisionError
+
+    lots = taking(monkeypatch, act)
+    for name in "abcdef":
+        site.send(name)
+    site.work()
+    assert site.told() == ["a", "b", "d", "e", "f"]
+    [(name, reason)] = site.dead()
+    assert name == "c"
+    assert "ZeroDivisionError" in reason
+    assert lots[1] == ["b", "c", "d", "e", "f"]
+    assert all(len(lot) == 1 for lot in lots[2:])
+
+
+def test_what_is_temporary_costs_no_attempt(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = dict.fromkeys("bc", 8)
+
+    def act(job: Job) -> ZwrapError | None:
+        name = job.request.job_name
+        if left.get(name, 0):
+            left[name] -= 1
+            return TemporaryError("not now", retry_after_s=0.001)
+        return None
+
+    taking(monkeypatch, act)
+    for name in "abc":
+        site.send(name)
+    site.work()
+    assert site.told() == ["a", "b", "c"]
+    assert site.dead() == []
+
+
+def test_the_policy_of_retries_is_kept_beside_the_job(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+    taking(monkeypatch, jobs.append)
+    site.send("a", retry={"on": ["lost"]})
+    site.send("b", retry={"on": ["bad luck"]})
+    site.work()
+    [job] = jobs
+    job.write()
+    kept = json.loads((job.request.job_directory / SUBMISSION).read_text())
+    assert kept["retry"]["on"] == ["lost"]
+    assert kept["header"]["original-destination"] == "/queue/cluster.submission"
+    [(name, reason)] = site.dead()
+    assert name == "b"
+    assert "node 1, parameters, key 'retry': Invalid enum value 'bad luck'" in reason
