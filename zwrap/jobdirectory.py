@@ -54,6 +54,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_status: int
     elapsed_s: float = 0.0
     """Run time of the program."""
+    peak_memory_mib: float = 0.0
+    """The most resident memory that the program and its descendants were seen to have; 0: it was
+    too short to be looked at."""
     program: str = ""
     """Name of the wrapper or program."""
     program_exit_status: int | None = None

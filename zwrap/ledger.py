@@ -65,6 +65,8 @@ _attempts = sa.Table(
     sa.Column("outcome", sa.String(20)),
     sa.Column("cause", sa.Text),
     sa.Column("witness", sa.String(200)),
+    sa.Column("elapsed_s", sa.Float),
+    sa.Column("peak_memory_mib", sa.Float),
 )
 
 _UNCONCLUDED = _attempts.c.state == SUBMITTED, _attempts.c.outcome.is_(None)
@@ -103,6 +105,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """success or failure, once everything was sent; `unknown` where nobody could be told."""
     cause: str | None = None
     witness: str | None = None
+    elapsed_s: float | None = None
+    """Run time of the program, as far as its wrapper told."""
+    peak_memory_mib: float | None = None
 
     @property
     def full_name(self) -> str:

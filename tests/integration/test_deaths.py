@@ -148,6 +148,9 @@ def test_a_wrapper_that_spoke_is_believed_and_nothing_is_said_twice(
     watched("w", command)
     job = concluded(on, wait_until, "w")
     assert (job["outcome"], job["witness"]) == (outcome, "wrapper")
+    [advice] = map(json.loads, run(on, "jobs", "advise", "--json").stdout.splitlines())
+    assert (advice["job_name"], advice["succeeded"]) == ("w", int(outcome == "success"))
+    assert advice["time_limit"] == (60 if outcome == "success" else None)
     said = told(on)
     assert {queue: len(each) for queue, each in said.items() if queue != "errors"} == {
         outcome: 1, "completed": 1,

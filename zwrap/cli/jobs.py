@@ -11,6 +11,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from zwrap.cli.advice import advise
 from zwrap.cli.common import say
 from zwrap.cli.joblist import Answers, Job, attempts_of, job_of, one_of
 from zwrap.clusters import Clusters
@@ -27,7 +28,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     if parser.prog.endswith("cancel"):
         add("JOB", nargs="+", help="job id, or the beginning of a token")
         return
-    add("JOB", nargs="?", help="job id, or the beginning of a token: this one in full")
+    add(
+        "JOB", nargs="?",
+        help="job id, or the beginning of a token: this one in full; `advise`: what jobs of each "
+        "name needed, and what the next should ask for",
+    )  # fmt: skip
     add("--recipe", metavar="ID", help="only jobs of this recipe")
     add("--cluster", metavar="NAME", help="only jobs of this cluster")
     add("--state", metavar="STATE", help="only jobs in this state, such as running or failure")
@@ -40,6 +45,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     attempts = attempts_of(configuration)
     if options.command == "cancel":
         return _cancel(Clusters(configuration), attempts, options.JOB)
+    if options.JOB == "advise":
+        _show_advice(attempts, options)
+        return 0
     clusters = Answers(Clusters(configuration))
     if options.JOB:
         job = job_of(one_of(attempts, options.JOB), clusters)
@@ -78,6 +86,26 @@ def _show(jobs: list[Job], as_json: bool) -> None:
             *(str(facts[key]) for key in ("cluster", "state", "submitted")),
             job.cause.splitlines()[0][:80] if job.cause else "",
         )
+    terminal = Console()
+    (terminal if terminal.is_terminal else Console(width=200)).print(table)
+
+
+def _show_advice(attempts: list[Attempt], options: argparse.Namespace) -> None:
+    wanted = [each for each in attempts if options.cluster in (None, each.cluster)]
+    found = advise(wanted)
+    if options.json:
+        for each in found:
+            say(encode(each._asdict()).decode())
+        return
+    if not found:
+        say("No job has ended yet, as far as a Watcher saw.")
+        return
+    table = Table(
+        "name", "cluster", "succeeded", "other", "median s", "longest s", "peak MiB",
+        "time_limit", "memory_per_node",
+    )  # fmt: skip
+    for each in found:
+        table.add_row(*("" if value is None else str(value) for value in each))
     terminal = Console()
     (terminal if terminal.is_terminal else Console(width=200)).print(table)
 

@@ -28,6 +28,7 @@ from zwrap.errors import (
     ZwrapError,
 )
 from zwrap.job import JobStatus
+from zwrap.jobdirectory import Verdict
 from zwrap.lastword import conclude
 from zwrap.ledger import (
     GONE,
@@ -268,6 +269,8 @@ class End(NamedTuple):
     outcome: str
     cause: str
     witness: str
+    elapsed_s: float | None = None
+    peak_memory_mib: float | None = None
 
 
 def _last_word(attempt: Attempt, transport: Transport) -> End | None:
@@ -280,7 +283,17 @@ def _last_word(attempt: Attempt, transport: Transport) -> End | None:
     except (QueueFullError, OSError) as error:  # a full disk, say
         log.warning("Job %s: how it ended is told later: %s", attempt.job_id, error)
         return None
-    return End(verdict.outcome.value, verdict.cause, verdict.witness) if verdict else None
+    return _end(verdict) if verdict else None
+
+
+def _end(verdict: Verdict) -> End:
+    return End(
+        verdict.outcome.value,
+        verdict.cause,
+        verdict.witness,
+        verdict.elapsed_s or None,
+        verdict.peak_memory_mib or None,
+    )
 
 
 def _seen(status: JobStatus, now: float) -> dict[str, Any]:

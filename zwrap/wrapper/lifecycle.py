@@ -251,6 +251,7 @@ class Wrapper:
             job_id=job_id,
             exit_status=result.exit_status,
             elapsed_s=result.facts.get("elapsed_s", 0.0),
+            peak_memory_mib=round(heartbeat.usage.peak_mib, 1),
             program=self._name,
             program_exit_status=result.facts.get("exit_status"),
             final=self._identified(final),

@@ -1,0 +1,64 @@
+"""`zwrap jobs advise`: what earlier jobs of a name needed, and what the next should ask for."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from zwrap.job import Outcome
+from zwrap.ledger import Attempt
+
+TIME_MARGIN, MEMORY_MARGIN = 1.5, 1.3
+"""The largest need so far, times this, is what is proposed."""
+
+TIME_STEP_S, MEMORY_STEP_MIB = 60, 100
+
+
+class Advice(NamedTuple):
+    """What is known of the jobs of one name on one cluster. Times in seconds, memory in MiB."""
+
+    job_name: str
+    cluster: str
+    succeeded: int
+    other: int
+    """Jobs that ended otherwise."""
+    median_s: float | None
+    longest_s: float | None
+    peak_mib: float | None
+    time_limit: int | None
+    """Proposal for this key of the `cluster` block, and for the next."""
+    memory_per_node: int | None
+
+
+def advise(attempts: Iterable[Attempt]) -> list[Advice]:
+    """Advice for each name and cluster of which a job has ended, by name."""
+    ended: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        if attempt.outcome is not None:
+            ended[attempt.job_name, attempt.cluster].append(attempt)
+    return [_advice(name, cluster, alike) for (name, cluster), alike in sorted(ended.items())]
+
+
+def _advice(name: str, cluster: str, attempts: Sequence[Attempt]) -> Advice:
+    good = [each for each in attempts if each.outcome == Outcome.SUCCESS.value]
+    times = [each.elapsed_s for each in good if each.elapsed_s]
+    peaks = [each.peak_memory_mib for each in attempts if each.peak_memory_mib]
+    longest, peak = max(times, default=None), max(peaks, default=None)
+    return Advice(
+        job_name=name,
+        cluster=cluster,
+        succeeded=len(good),
+        other=len(attempts) - len(good),
+        median_s=round(statistics.median(times), 1) if times else None,
+        longest_s=round(longest, 1) if longest else None,
+        peak_mib=round(peak, 1) if peak else None,
+        time_limit=_rounded(longest, TIME_MARGIN, TIME_STEP_S),
+        memory_per_node=_rounded(peak, MEMORY_MARGIN, MEMORY_STEP_MIB),
+    )
+
+
+def _rounded(need: float | None, margin: float, step: int) -> int | None:
+    return math.ceil(need * margin / step) * step if need else None
