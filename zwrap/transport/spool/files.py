@@ -67,6 +67,8 @@ def make_directory(path: Path) -> None:
         with _made:
             _make(path)
     except FileNotFoundError:
+        if path.parent.is_dir():
+            raise  # nothing can be made in there
         make_directory(path.parent)
         make_directory(path)
     if not path.is_dir():
