@@ -13,9 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
-import subprocess
 import time
 import uuid
 from collections import Counter
@@ -36,7 +34,7 @@ from zwrap.submission.calls import ask
 from zwrap.transport import Transport
 from zwrap.transport.connect import connect
 
-from .test_local_and_spool import BIN, RECIPE, SERVICES, fresh_seed
+from .services import Services, fresh_seed
 
 REQUESTS = 20
 KILL_S = 20.0
@@ -50,48 +48,18 @@ DAEMONS = {
 }  # fmt: skip
 
 
-class Chaos:
-    """A site whose processes are killed, stopped and started again."""
+class Chaos(Services):
+    """A site on a broker, with jobs on a cluster."""
 
     def __init__(
         self, directory: Path, seed: int, cluster: dict[str, Any], broker: dict[str, Any],
         daemons: list[int],
     ) -> None:  # fmt: skip
-        self.directory = directory
-        self.chance = random.Random(seed)
         self.daemons = daemons
-        self.work = directory / "work"
-        (directory / "recipes").mkdir()
-        (directory / "recipes" / "two.json").write_text(json.dumps(RECIPE))
-        text = json.dumps({
-            "version": 1,
-            "environments": {"default": ["store", "batch", *broker]},
-            "store": {
-                "plugin": "storage", "zocalo.recipe_directory": str(directory / "recipes"),
-                "scheduler": "cluster",
-            },
-            "batch": {"plugin": "clusters", "cluster": {**cluster, "watch_s": 0.5}},
-            **broker,
-        })  # fmt: skip
-        (directory / "site.yml").write_text(text)
-        self.configuration = Configuration.from_string(text).activate()
-        self.environment = {
-            "PATH": f"{BIN}:/usr/bin:/bin",
-            "ZOCALO_CONFIG": str(directory / "site.yml"),
-            "ZWRAP_STATE": str(directory / "state"),
-        }
-        self.services: dict[str, subprocess.Popen[bytes]] = {}
-        self.killed: Counter[str] = Counter()
-
-    def keep_alive(self) -> None:
-        for name in SERVICES:
-            process = self.services.get(name)
-            if process is None or process.poll() is not None:
-                with (self.directory / f"{name}.log").open("ab") as log:
-                    self.services[name] = subprocess.Popen(
-                        [BIN / "zocalo.service", "-s", name.partition("-")[0]],
-                        env=self.environment, stderr=log,
-                    )  # fmt: skip
+        batch = {"plugin": "clusters", "cluster": {**cluster, "watch_s": 0.5}}
+        sections = {"store": {"scheduler": "cluster"}, "batch": batch, **broker}
+        super().__init__(directory, seed, sections)
+        self.configuration = Configuration.from_string(self.site).activate()
 
     def hurt_one(self) -> None:
         """Kill a service or a wrapper, or stop a daemon for a while."""
@@ -117,13 +85,6 @@ class Chaos:
                 if b"zocalo.wrap" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     found.append(pid)
         return found
-
-    def request(self, name: str) -> None:
-        told = ["-s", f"work={self.work}", "-s", f"name={name}"]
-        subprocess.run(
-            [BIN / "zocalo.go", "-n", "-r", "two", *told],
-            env=self.environment, check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
 
     def run(self) -> None:
         names = iter(f"r{number}" for number in range(REQUESTS))
@@ -165,11 +126,6 @@ class Chaos:
                 row for row in rows.all()
                 if row.state != SUBMITTED or row.outcome is None
             ])  # fmt: skip
-
-    def end(self) -> None:
-        for process in self.services.values():
-            process.kill()
-            process.wait()
 
     def finals(self, transport: Transport) -> Counter[tuple[str, int]]:
         """Distinct final messages per request and step."""

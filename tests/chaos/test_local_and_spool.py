@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -31,79 +30,30 @@ from zwrap.jobdirectory import JobDirectory
 from zwrap.ledger import Ledger
 from zwrap.transport.spool import SpoolTransport
 
-BIN = Path(sys.executable).parent
+from .services import Services, fresh_seed
+
 REQUESTS = 25
 KILL_S = 12.0
 QUIET_S = 4.0
 LIMIT_S = 120.0
 
 
-def step(number: int, following: list[int]) -> dict[str, Any]:
-    directory = f"{{work}}/{{name}}/{number}"
-    return {
-        "queue": "cluster.submission",
-        "parameters": {
-            "cluster": {"commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP"},
-            "workingdir": directory,
-        },
-        "job_parameters": {
-            "working_directory": directory,
-            "command": ["/bin/sh", "-c", "echo x >>runs; sleep 0.2"],
-        },
-        "output": {"success": following, "completed": 9},
-    }
-
-
-RECIPE = {
-    "start": [[1, []]],
-    "1": step(1, [2]),
-    "2": step(2, []),
-    "9": {"queue": "finals"},
-}
-
-
-SERVICES = [f"{name}-{n}" for name in ("Dispatcher", "Submitter", "Watcher") for n in (1, 2)]
-
-
-class Chaos:
-    """A site whose processes are killed and started again."""
+class Chaos(Services):
+    """A site on a spool, with jobs on this machine."""
 
     def __init__(self, directory: Path, seed: int, *, jobs_too: bool) -> None:
-        self.directory = directory
-        self.chance = random.Random(seed)
         self.jobs_too = jobs_too
         self.spool = directory / "spool"
         self.batch = directory / "state" / "localbatch"
-        self.work = directory / "work"
-        (directory / "recipes").mkdir()
-        (directory / "recipes" / "two.json").write_text(json.dumps(RECIPE))
-        config = {
-            "version": 1,
-            "environments": {"default": ["store", "files", "batch"]},
-            "batch": {"plugin": "clusters", "local": {"kind": "local", "watch_s": 0.3}},
-            "store": {"plugin": "storage", "zocalo.recipe_directory": str(directory / "recipes")},
-            "files": {"plugin": "spool", "path": str(self.spool)},
-        }
-        (directory / "site.yml").write_text(json.dumps(config))
-        self.environment = {
-            "PATH": f"{BIN}:/usr/bin:/bin",
-            "ZOCALO_CONFIG": str(directory / "site.yml"),
-            "ZWRAP_STATE": str(directory / "state"),
-            "ZWRAP_LOCAL_CPUS": "4",
-        }
-        self.services: dict[str, subprocess.Popen[bytes]] = {}
-        self.killed: Counter[str] = Counter()
-
-    def keep_alive(self) -> None:
-        for name in SERVICES:
-            process = self.services.get(name)
-            if process is None or process.poll() is not None:
-                with (self.directory / f"{name}.log").open("ab") as log:
-                    self.services[name] = subprocess.Popen(
-                        [BIN / "zocalo.service", "-s", name.partition("-")[0]],
-                        env=self.environment,
-                        stderr=log,
-                    )
+        local = {"kind": "local", "watch_s": 0.3}
+        super().__init__(
+            directory,
+            seed,
+            {
+                "files": {"plugin": "spool", "path": str(self.spool)},
+                "batch": {"plugin": "clusters", "local": local},
+            },
+        )
 
     def kill_one(self) -> None:
         targets = [(name, process.pid) for name, process in self.services.items()]
@@ -132,12 +82,6 @@ class Chaos:
         return any(
             f"-{pid}-" in file.read_text() for file in self.batch.glob("running/*/shepherd.json")
         )
-
-    def request(self, name: str) -> None:
-        subprocess.run(
-            [BIN / "zocalo.go", "-n", "-r", "two", "-s", f"work={self.work}", "-s", f"name={name}"],
-            env=self.environment, check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
 
     def list_jobs(self, *options: str) -> list[dict[str, Any]]:
         command = [sys.executable, "-m", "zwrap.localbatch", "--directory", str(self.batch), "list"]
@@ -192,11 +136,6 @@ class Chaos:
             [file for file in self.spool.glob(f"{queue}/pending/*/*") if file.name != ".lease"]
         )
 
-    def end(self) -> None:
-        for process in self.services.values():
-            process.kill()
-            process.wait()
-
     def finals(self) -> Counter[tuple[str, int]]:
         """Distinct final messages per request and step."""
         transport = SpoolTransport(self.spool)
@@ -210,10 +149,6 @@ class Chaos:
             delivery.ack()
         transport.close()
         return Counter(seen.values())
-
-
-def fresh_seed() -> int:
-    return int(os.environ.get("ZWRAP_CHAOS_SEED") or random.SystemRandom().randrange(10**6))
 
 
 def account(chaos: Chaos) -> dict[str, int]:

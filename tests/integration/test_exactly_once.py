@@ -116,6 +116,31 @@ MOMENTS_MS = {
 }
 
 
+def killed_after(delay_ms: float, program: str, place: Path) -> None:
+    """Run a submitter, and kill it so long after it is ready."""
+    command = [sys.executable, "-c", program, str(place)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+        assert killed.stdout
+        assert killed.stdout.readline() == "ready\n"
+        time.sleep(delay_ms / 1000)
+        killed.kill()
+
+
+def in_peace(program: str, place: Path) -> list[str]:
+    """Run it until it can tell which jobs there are; their ids."""
+    deadline = time.monotonic() + 20
+    while True:
+        again = subprocess.run(
+            [sys.executable, "-c", program, str(place)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if again.returncode == 0:
+            return again.stdout.split()[1:]
+        assert "may still be under way" in again.stderr, again.stderr
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_a_submitter_that_is_killed_anywhere_submits_once(batch: Batch, tmp_path: Path) -> None:
     without = 0
     for delay_ms in MOMENTS_MS[batch.kind]:
@@ -124,22 +149,10 @@ def test_a_submitter_that_is_killed_anywhere_submits_once(batch: Batch, tmp_path
         text = msgspec.json.encode(request, enc_hook=str)
         (request.job_directory / "request.json").write_bytes(text)
         (request.job_directory / "site.yml").write_text(batch.site)
-        command = [sys.executable, "-c", SUBMITTER, str(request.job_directory)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
-            assert killed.stdout
-            assert killed.stdout.readline() == "ready\n"
-            time.sleep(delay_ms / 1000)
-            killed.kill()
+        killed_after(delay_ms, SUBMITTER, request.job_directory)
         without += not batch.jobs_named(request)
-        deadline = time.monotonic() + 20
-        while True:
-            again = subprocess.run(command, capture_output=True, text=True, check=False)
-            if again.returncode == 0:
-                break
-            assert "may still be under way" in again.stderr, again.stderr
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        assert batch.jobs_named(request) == [again.stdout.split()[-1]], f"{delay_ms} ms"
+        submitted = in_peace(SUBMITTER, request.job_directory)
+        assert batch.jobs_named(request) == submitted, f"{delay_ms} ms"
     assert without, "no kill came before the job was there"
 
 
@@ -169,7 +182,7 @@ for outcome in submit_all(Ledger.in_file(place / "ledger"), scheduler, jobs, lar
 
 
 def test_a_submitter_of_an_array_that_is_killed_anywhere_submits_each_once(
-    batch: Batch, tmp_path: Path
+    batch: Batch, tmp_path: Path, wait_until: Wait
 ) -> None:
     without = 0
     for delay_ms in MOMENTS_MS[batch.kind]:
@@ -178,28 +191,13 @@ def test_a_submitter_of_an_array_that_is_killed_anywhere_submits_each_once(
         text = msgspec.json.encode(request, enc_hook=str)
         (request.job_directory / "request.json").write_bytes(text)
         (request.job_directory / "site.yml").write_text(batch.site)
-        command = [sys.executable, "-c", TOGETHER, str(request.job_directory)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
-            assert killed.stdout
-            assert killed.stdout.readline() == "ready\n"
-            time.sleep(delay_ms / 1000)
-            killed.kill()
+        killed_after(delay_ms, TOGETHER, request.job_directory)
         without += not ask(batch.scheduler.states())
-        deadline = time.monotonic() + 20
-        while True:
-            again = subprocess.run(command, capture_output=True, text=True, check=False)
-            if again.returncode == 0:
-                break
-            assert "may still be under way" in again.stderr, again.stderr
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        submitted = set(again.stdout.split()[1:])
+        submitted = set(in_peace(TOGETHER, request.job_directory))
         assert len(submitted) == 10
         assert ask(batch.scheduler.states()).keys() == submitted, f"{delay_ms} ms"
         ask(batch.scheduler.cancel(sorted(submitted)))
-        while ask(batch.scheduler.states()):
-            assert time.monotonic() < deadline + 60
-            time.sleep(0.1)
+        wait_until(lambda: not ask(batch.scheduler.states()), seconds=60)
     assert without, "no kill came before the jobs were there"
 
 

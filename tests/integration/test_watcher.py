@@ -77,13 +77,14 @@ def test_a_job_that_says_nothing_is_seen(on: Site, watched: Start) -> None:
     failed = listener.next(JOB_TOPIC, 60, state="failed", token=running["token"])
     assert failed["exit_code"] == 3
     [job] = jobs(on)
-    assert (job["state"], job["job_id"]) == ("failed", running["job_id"])
+    assert job["job_id"] == running["job_id"]
+    assert job["state"] in ("failed", "failure"), "what the batch system says, then the verdict"
     on.sections["clusters"]["cluster"] = {
         "kind": "slurm",
         "environment": {"SLURM_CONF": "/dev/null"},
     }
     on.write_config()
-    assert jobs(on)[0]["state"] == "failed", "nobody has to be asked again"
+    assert jobs(on)[0]["state"] in ("failed", "failure"), "nobody has to be asked again"
 
 
 @pytest.mark.slow
