@@ -52,7 +52,8 @@ class Loop:
         self._once = once
         self._status = ServiceStatus(service, transport, tag)
         self._stop = threading.Event()
-        self._prefetch = 1
+        # A service that takes messages together begins with one: see `_lots`.
+        self._prefetch = 1 if service.together > 1 else service.prefetch
 
     def run(self) -> None:
         """Receive and handle until the end; returns after a clean end."""
