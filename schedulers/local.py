@@ -39,6 +39,7 @@ class Local:
     options_type = LocalOptions
     template = "local.sh.j2"
     arrays = None
+    at_once = 4
 
     def __init__(self, name: str, options: LocalOptions) -> None:
         self.name = name

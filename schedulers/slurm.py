@@ -43,6 +43,7 @@ class Slurm:
     options_type = SlurmOptions
     template = "slurm.sh.j2"
     arrays = ArrayForm("_", "SLURM_ARRAY_TASK_ID")
+    at_once = 4
 
     def __init__(self, name: str, options: SlurmOptions) -> None:
         self.name = name

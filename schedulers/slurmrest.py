@@ -57,6 +57,7 @@ class SlurmRest:
     options_type = SlurmRestOptions
     template = Slurm.template
     arrays = Slurm.arrays
+    at_once = Slurm.at_once
 
     def __init__(self, name: str, options: SlurmRestOptions) -> None:
         self.name = name

@@ -171,6 +171,9 @@ class Scheduler(Protocol):
     arrays: ClassVar[ArrayForm | None]
     """None: it has no arrays."""
 
+    at_once: ClassVar[int]
+    """So many jobs are handed over at the same time."""
+
     settle_s: float
     """How long after an unknown submission the batch system may still create the job."""
 

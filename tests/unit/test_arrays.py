@@ -42,6 +42,7 @@ class System:
 
     settle_s = 0.2
     arrays: ArrayForm | None = ArrayForm("_", "TASK")
+    at_once = 4
 
     def __init__(self) -> None:
         self.room = 100000

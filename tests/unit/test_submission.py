@@ -41,6 +41,7 @@ class Moody:
 
     settle_s = 0.2
     arrays = ArrayForm("_", "TASK")
+    at_once = 4
 
     def __init__(self) -> None:
         self.answers: list[Submission | BaseException] = []

@@ -31,10 +31,10 @@ from zwrap.submission.calls import ask
 FULL_S = 30.0
 """So long nothing is tried with a batch system that has as many jobs as may be."""
 
-AT_ONCE = 4
-"""So many jobs are handed over at the same time."""
+WRITERS = 4
+"""So many jobs have their files written at the same time."""
 
-PORTION = 8 * AT_ONCE
+PORTION = 32
 """So many have their intents, and what became of them, written in one transaction."""
 
 FRESH_S = 2.0
@@ -225,13 +225,13 @@ class Lot:
             return answer
 
         begun = self._begun(jobs, None)
-        answers = _in_parallel(submit, begun)
+        answers = _in_parallel(submit, begun, self._scheduler.at_once)
         self._conclude(list(zip(begun, answers, strict=True)))
         return answers[-1] if answers else None
 
     def _ready(self, jobs: Sequence[Job]) -> list[Job]:
         """Write the files of jobs that are to be tasks; those that the batch system can express."""
-        asked = _in_parallel(lambda job: _questioned(job, self._scheduler), jobs)
+        asked = _in_parallel(lambda job: _questioned(job, self._scheduler), jobs, WRITERS)
         ready = []
         for job, question in zip(jobs, asked, strict=True):
             if isinstance(question, Failed):
@@ -359,9 +359,9 @@ def _questioned(job: Job, scheduler: Scheduler) -> Question[Submission] | Failed
         return Failed(error)
 
 
-def _in_parallel(act: Callable[[Job], T], jobs: Sequence[Job]) -> list[T]:
+def _in_parallel(act: Callable[[Job], T], jobs: Sequence[Job], at_once: int) -> list[T]:
     """In order; of the time it takes most is spent waiting."""
-    if len(jobs) < 2:
+    if len(jobs) < 2 or at_once < 2:
         return [act(job) for job in jobs]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         return list(pool.map(act, jobs))
