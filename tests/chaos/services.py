@@ -7,9 +7,13 @@ import os
 import random
 import subprocess
 import sys
+import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from zwrap.transport import Transport
 
 BIN = Path(sys.executable).parent
 SERVICES = [f"{name}-{n}" for name in ("Dispatcher", "Submitter", "Watcher") for n in (1, 2)]
@@ -39,8 +43,16 @@ RECIPE = {
 }
 
 
-class Services:
+class Services(ABC):
     """Two services of each kind, and what was done to them."""
+
+    requests: int
+    hurt_s: float
+    """So long processes are hurt, one after every `pause_s` seconds at most."""
+    pause_s: float
+    quiet_s: float
+    """Nothing happens for so long: all is done. It has to be after `limit_s` seconds."""
+    limit_s: float
 
     def __init__(self, directory: Path, seed: int, sections: dict[str, Any]) -> None:
         self.directory = directory
@@ -80,6 +92,49 @@ class Services:
             [BIN / "zocalo.go", "-n", "-r", "two", "-s", f"work={self.work}", "-s", f"name={name}"],
             env=self.environment, check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
+
+    @abstractmethod
+    def hurt_one(self) -> None:
+        """Do something bad to one process."""
+
+    @abstractmethod
+    def is_busy(self) -> bool:
+        """Whether anything has yet to become of what was sent."""
+
+    def run(self) -> None:
+        """Send requests while processes are hurt, then let the services finish in peace."""
+        names = iter(f"r{number}" for number in range(self.requests))
+        self.keep_alive()
+        began = time.monotonic()
+        while time.monotonic() - began < self.hurt_s:
+            if name := next(names, None):
+                self.request(name)
+            time.sleep(self.chance.uniform(0.02, self.pause_s))
+            self.hurt_one()
+            self.keep_alive()
+        for name in names:
+            self.request(name)
+        quiet_since = time.monotonic()
+        deadline = quiet_since + self.limit_s
+        while time.monotonic() - quiet_since < self.quiet_s:
+            assert time.monotonic() < deadline, f"still busy after {self.limit_s} s"
+            self.keep_alive()
+            if self.is_busy():
+                quiet_since = time.monotonic()
+            time.sleep(0.2)
+        self.end()
+
+    def finals(self, transport: Transport, wait_s: float) -> Counter[tuple[str, int]]:
+        """Distinct final messages per request and step."""
+        transport.subscribe("finals", 10)
+        seen: dict[str, tuple[str, int]] = {}
+        while delivery := transport.receive(wait_s):
+            body = delivery.message.body
+            number = body["recipe-path"][-1]
+            directory = Path(body["recipe"][str(number)]["parameters"]["workingdir"])
+            seen[delivery.message.id] = (directory.parent.name, number)
+            delivery.ack()
+        return Counter(seen.values())
 
     def end(self) -> None:
         for process in self.services.values():

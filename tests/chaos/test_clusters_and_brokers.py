@@ -31,15 +31,11 @@ from zwrap.jobdirectory import JobDirectory
 from zwrap.ledger import SUBMITTED, Ledger
 from zwrap.rabbitmqapi import PermissionSpec, RabbitMQAPI, VHostSpec
 from zwrap.submission.calls import ask
-from zwrap.transport import Transport
 from zwrap.transport.connect import connect
 
 from .services import Services, fresh_seed
 
 REQUESTS = 20
-KILL_S = 20.0
-QUIET_S = 6.0
-LIMIT_S = 240.0
 QUEUES = ("processing_recipe", "cluster.submission")
 
 SYSTEMS = {"slurm": "rabbitmq", "sge": "activemq"}
@@ -51,6 +47,8 @@ DAEMONS = {
 class Chaos(Services):
     """A site on a broker, with jobs on a cluster."""
 
+    requests, hurt_s, pause_s, quiet_s, limit_s = REQUESTS, 20.0, 0.5, 6.0, 240.0
+
     def __init__(
         self, directory: Path, seed: int, cluster: dict[str, Any], broker: dict[str, Any],
         daemons: list[int],
@@ -59,7 +57,9 @@ class Chaos(Services):
         batch = {"plugin": "clusters", "cluster": {**cluster, "watch_s": 0.5}}
         sections = {"store": {"scheduler": "cluster"}, "batch": batch, **broker}
         super().__init__(directory, seed, sections)
-        self.configuration = Configuration.from_string(self.site).activate()
+        configuration = Configuration.from_string(self.site).activate()
+        self.scheduler = Clusters(configuration).get("cluster").scheduler
+        self.transport = connect(configuration)
 
     def hurt_one(self) -> None:
         """Kill a service or a wrapper, or stop a daemon for a while."""
@@ -86,38 +86,12 @@ class Chaos(Services):
                     found.append(pid)
         return found
 
-    def run(self) -> None:
-        names = iter(f"r{number}" for number in range(REQUESTS))
-        self.keep_alive()
-        began = time.monotonic()
-        while time.monotonic() - began < KILL_S:
-            if name := next(names, None):
-                self.request(name)
-            time.sleep(self.chance.uniform(0.05, 0.5))
-            self.hurt_one()
-            self.keep_alive()
-        for name in names:
-            self.request(name)
-        self.settle()
-
-    def settle(self) -> None:
-        """Let the services finish in peace."""
-        transport = connect(self.configuration)
-        scheduler = Clusters(self.configuration).get("cluster").scheduler
-        quiet_since = time.monotonic()
-        deadline = quiet_since + LIMIT_S
-        while time.monotonic() - quiet_since < QUIET_S:
-            assert time.monotonic() < deadline, f"still busy after {LIMIT_S} s"
-            self.keep_alive()
-            try:
-                live = len(ask(scheduler.states()))
-            except ZwrapError:
-                live = 1
-            if live or self.unfinished() or any(map(transport.waiting, QUEUES)):
-                quiet_since = time.monotonic()
-            time.sleep(0.3)
-        transport.close()
-        self.end()
+    def is_busy(self) -> bool:
+        try:
+            live = bool(ask(self.scheduler.states()))
+        except ZwrapError:
+            live = True
+        return live or bool(self.unfinished()) or any(map(self.transport.waiting, QUEUES))
 
     def unfinished(self) -> int:
         """Number of jobs of which nobody knows yet how they ended, or whether they are there."""
@@ -127,23 +101,11 @@ class Chaos(Services):
                 if row.state != SUBMITTED or row.outcome is None
             ])  # fmt: skip
 
-    def finals(self, transport: Transport) -> Counter[tuple[str, int]]:
-        """Distinct final messages per request and step."""
-        transport.subscribe("finals", 10)
-        seen: dict[str, tuple[str, int]] = {}
-        while delivery := transport.receive(3):
-            body = delivery.message.body
-            number = body["recipe-path"][-1]
-            place = Path(body["recipe"][str(number)]["parameters"]["workingdir"])
-            seen[delivery.message.id] = (place.parent.name, number)
-            delivery.ack()
-        return Counter(seen.values())
-
     def account(self) -> dict[str, int]:
         """Account for every step; the number of each fate."""
-        transport = connect(self.configuration)
-        finals, letters = self.finals(transport), sum(transport.dead_letters().values())
-        transport.close()
+        finals = self.finals(self.transport, 3.0)
+        letters = sum(self.transport.dead_letters().values())
+        self.transport.close()
         fates: Counter[str] = Counter()
         missing = 0
         for name in (f"r{number}" for number in range(REQUESTS)):
@@ -162,6 +124,7 @@ class Chaos(Services):
                 fates[verdict.outcome.value] += 1
                 if verdict.outcome is not Outcome.SUCCESS:
                     break
+                assert started == 1
         assert missing <= letters
         return {**fates, "dead letters": letters}
 

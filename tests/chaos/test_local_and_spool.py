@@ -18,7 +18,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,12 @@ from zwrap.transport.spool import SpoolTransport
 from .services import Services, fresh_seed
 
 REQUESTS = 25
-KILL_S = 12.0
-QUIET_S = 4.0
-LIMIT_S = 120.0
 
 
 class Chaos(Services):
     """A site on a spool, with jobs on this machine."""
+
+    requests, hurt_s, pause_s, quiet_s, limit_s = REQUESTS, 12.0, 0.3, 4.0, 120.0
 
     def __init__(self, directory: Path, seed: int, *, jobs_too: bool) -> None:
         self.jobs_too = jobs_too
@@ -54,6 +52,10 @@ class Chaos(Services):
                 "batch": {"plugin": "clusters", "local": local},
             },
         )
+
+    def hurt_one(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.kill_one()
 
     def kill_one(self) -> None:
         targets = [(name, process.pid) for name, process in self.services.items()]
@@ -89,42 +91,18 @@ class Chaos(Services):
         jobs: list[dict[str, Any]] = json.loads(listed.stdout)
         return jobs
 
-    def run(self) -> None:
-        names = iter(f"r{number}" for number in range(REQUESTS))
-        self.keep_alive()
-        began = time.monotonic()
-        while time.monotonic() - began < KILL_S:
-            if name := next(names, None):
-                self.request(name)
-            time.sleep(self.chance.uniform(0.02, 0.3))
-            with contextlib.suppress(FileNotFoundError):
-                self.kill_one()
-            self.keep_alive()
-        for name in names:
-            self.request(name)
-        self.settle()
-
-    def settle(self) -> None:
-        """Let the services finish in peace."""
+    def is_busy(self) -> bool:
         transport = SpoolTransport(self.spool)
-        quiet_since = time.monotonic()
-        deadline = time.monotonic() + LIMIT_S
-        while time.monotonic() - quiet_since < QUIET_S:
-            assert time.monotonic() < deadline, f"still busy after {LIMIT_S} s"
-            self.keep_alive()
-            busy = (
-                self.list_jobs()
-                or self.unconcluded()
-                or any(
-                    transport.queue(name).waiting() or self.claimed(name)
-                    for name in ("processing_recipe", "cluster.submission")
-                )
+        busy = (
+            self.list_jobs()
+            or self.unconcluded()
+            or any(
+                transport.queue(name).waiting() or self.claimed(name)
+                for name in ("processing_recipe", "cluster.submission")
             )
-            if busy:
-                quiet_since = time.monotonic()
-            time.sleep(0.2)
+        )
         transport.close()
-        self.end()
+        return bool(busy)
 
     def unconcluded(self) -> int:
         """Number of jobs of which nobody knows yet how they ended."""
@@ -136,25 +114,11 @@ class Chaos(Services):
             [file for file in self.spool.glob(f"{queue}/pending/*/*") if file.name != ".lease"]
         )
 
-    def finals(self) -> Counter[tuple[str, int]]:
-        """Distinct final messages per request and step."""
-        transport = SpoolTransport(self.spool)
-        transport.subscribe("finals")
-        seen: dict[str, tuple[str, int]] = {}
-        while delivery := transport.receive(0.2):
-            body = delivery.message.body
-            number = body["recipe-path"][-1]
-            directory = Path(body["recipe"][str(number)]["parameters"]["workingdir"])
-            seen[delivery.message.id] = (directory.parent.name, number)
-            delivery.ack()
-        transport.close()
-        return Counter(seen.values())
-
 
 def account(chaos: Chaos) -> dict[str, int]:
     """Account for every step; the number of each fate."""
-    finals = chaos.finals()
     transport = SpoolTransport(chaos.spool)
+    finals = chaos.finals(transport, 0.2)
     letters = [
         reason
         for queue in ("processing_recipe", "cluster.submission")
