@@ -162,10 +162,11 @@ def test_while_another_sends_what_was_left_nothing_is_said(place: Place) -> None
     claimed = outbox.claim()
     assert claimed
     assert place.conclude("failed") is None
-    assert place.said() == {"q2": [1]}
+    assert place.said() == {}, "the order is kept"
     outbox.ack(claimed)
     outbox.close()
     assert place.conclude("failed")
+    assert place.said()["q2"] == [1]
     assert place.said().keys() == {"q2", "q4", "q5", "q6"}
 
 
@@ -211,3 +212,25 @@ def test_a_death_that_is_tried_again_is_no_failure_of_the_step(place: Place) -> 
     assert place.said().keys() == {"cluster.submission"}
     assert place.conclude("out_of_memory") == verdict
     assert len(place.transport.broker.queues["cluster.submission"]) == 1
+
+
+@pytest.mark.parametrize("when", ["before it holds the outbox", "while it sends"])
+def test_of_two_who_conclude_at_the_same_time_one_sends(
+    place: Place, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Each has seen before that nothing was sent."""
+    kind, name = (
+        (JobDirectory, "outbox") if when.startswith("before") else (MemoryTransport, "commit")
+    )
+    usual, others = getattr(kind, name), []
+
+    def late(self: Any, *arguments: Any) -> Any:
+        if not others:
+            others.append(None)
+            others[0] = place.conclude("cancelled")
+        return usual(self, *arguments)
+
+    monkeypatch.setattr(kind, name, late)
+    assert place.conclude("cancelled")
+    assert {queue: len(each) for queue, each in place.said().items()} == {"q4": 1, "q5": 1, "q6": 1}
+    assert (others[0] is None) == (when == "while it sends")
