@@ -129,9 +129,8 @@ class Slurm:
         With a list of names (`--export=HOME,...`) Slurm would add what a login shell of the user
         sets, and each job would wait for that shell, for minutes if a start-up file of it hangs.
         """
-        path = self.options.surroundings().get("PATH") or os.environ.get("PATH", os.defpath)
         arguments = [
-            _found("sbatch", path),
+            self._program,
             *how,
             f"--job-name={request.full_name}",
             f"--chdir={request.working_directory}",
@@ -141,22 +140,23 @@ class Slurm:
             "--export=ALL",
             str(script),
         ]
-        where = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
         return Command(
-            argv=arguments,
-            environment={**where, **self.options.environment, **job_environment()},
-            only=True,
-            timeout_s=self.options.timeout_s,
+            argv=arguments, environment=self._handed, only=True, timeout_s=self.options.timeout_s
         )
+
+    @functools.cached_property
+    def _program(self) -> str:
+        """`sbatch`: the environment in which it is run does not say where it is."""
+        path = self.options.surroundings().get("PATH") or os.environ.get("PATH", os.defpath)
+        return shutil.which("sbatch", path=path) or "sbatch"
+
+    @functools.cached_property
+    def _handed(self) -> dict[str, str]:
+        where = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+        return {**where, **self.options.environment, **job_environment()}
 
     def _squeue(self, *more: str) -> Command:
         return self._command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", SQUEUE)
-
-
-@functools.lru_cache(maxsize=16)
-def _found(program: str, path: str) -> str:
-    """A program of `path`, which the environment of `sbatch` does not hold."""
-    return shutil.which(program, path=path) or program
 
 
 def job_environment(user: str | None = None) -> dict[str, str]:

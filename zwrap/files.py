@@ -13,12 +13,13 @@ from zwrap.host import this_process
 _serial = itertools.count()
 
 
-def _scratch(path: Path) -> Path:
+def _scratch(path: Path) -> str:
     """A neighbour of `path` that no other process or thread writes."""
-    return path.with_name(f".{path.name[:100]}.{this_process()}.{next(_serial)}.tmp")
+    directory, name = os.path.split(path)
+    return f"{directory or '.'}/.{name[:100]}.{this_process()}.{next(_serial)}.tmp"
 
 
-def _write(path: Path, data: bytes, mode: int, durable: bool) -> None:
+def _write(path: str, data: bytes, mode: int, durable: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         write_all(descriptor, data)
@@ -63,7 +64,7 @@ def write_atomically(
         os.replace(scratch, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            scratch.unlink()
+            os.unlink(scratch)
         raise
     if durable and name_durable:
         sync_directory(path.parent)
@@ -80,9 +81,9 @@ def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
     try:
         with contextlib.suppress(FileExistsError):
             os.link(scratch, path)
-        won = scratch.stat().st_nlink == 2
+        won = os.stat(scratch).st_nlink == 2
     finally:
-        scratch.unlink()
+        os.unlink(scratch)
     if won:
         sync_directory(path.parent)
     return won
@@ -105,7 +106,7 @@ class FilesystemClock:
         """Nanoseconds since the epoch, by the filesystem."""
         monotonic_ns = time.monotonic_ns()
         if monotonic_ns / 1e9 - self._read_at > self._trust_s:
-            probe = _scratch(self._directory / "clock")
+            probe = Path(_scratch(self._directory / "clock"))
             probe.touch()
             self._offset_ns = probe.stat().st_mtime_ns - monotonic_ns
             self._read_at = monotonic_ns / 1e9

@@ -6,7 +6,7 @@
         envelope.json     the recipe step
         submission.json   the message that was submitted, for `zwrap resubmit`
         script            what was submitted
-        bin/              `zocalo.wrap` of the submitting site
+        bin/              `zocalo.wrap` of the submitting site, put there by the script
         claim.json        the job that runs this attempt; another job finds it and ends
         outbox/           messages on their way out, a spool queue
         verdict.json      how the attempt ended; whoever puts it there speaks for the job
@@ -135,10 +135,3 @@ class JobDirectory:
     def is_sent(self) -> bool:
         """Whether everything of this attempt has been sent."""
         return (self.path / "verdict.sent").exists()
-
-    def link_program(self, name: str, target: Path) -> None:
-        """Offer `target` as `name` in the attempt's own `bin/`."""
-        make_directory(self.path / "bin")
-        link = self.path / "bin" / name
-        with contextlib.suppress(FileExistsError):
-            link.symlink_to(target)

@@ -85,6 +85,15 @@ def decode(data: bytes, what: str = "message") -> JSON:
         raise MessageError(f"The {what} is not valid JSON: {error}. It begins {begin!r}.") from None
 
 
+def copied(value: JSON) -> JSON:
+    """A copy that shares no object and no array with `value`."""
+    if isinstance(value, dict):
+        return {key: copied(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [copied(each) for each in value]
+    return value
+
+
 def new_id() -> str:
     """A fresh message id: a random UUID (RFC 9562), made without the detour over an object."""
     text = os.urandom(16).hex()

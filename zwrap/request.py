@@ -52,6 +52,9 @@ REFUSED = {
 }
 
 
+ALIKE = sorted({*Resources.__struct_fields__} & {*Cluster.__struct_fields__})
+
+
 class PreparedJob(msgspec.Struct, frozen=True):
     """A job request, and the files to write before it is submitted."""
 
@@ -96,10 +99,14 @@ def prepare(
         environment={name: str(value) for name, value in (cluster.environment or {}).items()},
         resources=_resources(cluster, where),
         array=cluster.array,
-        standard_output=working / str(parameters.get("standard_output") or directory / "job.out"),
-        standard_error=working / str(parameters.get("standard_error") or directory / "job.err"),
+        standard_output=_file(working, parameters.get("standard_output"), directory, "job.out"),
+        standard_error=_file(working, parameters.get("standard_error"), directory, "job.err"),
     )
     return PreparedJob(request, files)
+
+
+def _file(working: Path, given: Any, directory: Path, default: str) -> Path:
+    return working / str(given) if given else directory / default
 
 
 def step_files(
@@ -114,9 +121,9 @@ def step_files(
     files: dict[Path, bytes] = {}
     for name, keys, default, content in _documents(envelope):
         given = next((parameters[key] for key in keys if parameters.get(key)), None)
-        path = working / str(given) if given else directory / default
-        variables[name] = str(path)
         if given or re.search(variable_pattern(name), text):
+            path = _file(working, given, directory, default)
+            variables[name] = str(path)
             files[path] = content()
     return variables, files
 
@@ -174,9 +181,8 @@ def absolute_path(value: Any, where: str) -> Path:
 def _resources(cluster: Cluster, where: str) -> Resources:
     """What both structures name alike is taken over; units go into the names of the others."""
     limit = cluster.time_limit
-    alike = set(Resources.__struct_fields__) & set(Cluster.__struct_fields__)
     return Resources(
-        **{name: getattr(cluster, name) for name in alike},
+        **{name: getattr(cluster, name) for name in ALIKE},
         memory_mib=cluster.memory_per_node,
         memory_per_cpu_mib=cluster.min_memory_per_cpu,
         walltime_s=None if limit is None else seconds(limit, f"{where}, key 'time_limit'"),

@@ -7,7 +7,6 @@ of the last messages of the step its message goes back to where it came from, as
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,6 +22,7 @@ from zwrap.message import (
     Message,
     Outgoing,
     attempt_of,
+    copied,
     decode,
     encode,
 )
@@ -179,7 +179,7 @@ def _changes(asked: Asked, policy: Policy, cause: str) -> dict[str, int] | None:
 
 def _changed(body: JSON, changes: Mapping[str, int]) -> JSON:
     """The recipe message with other keys in the `cluster` block of its step."""
-    changed = copy.deepcopy(body)
+    changed = copied(body)
     step = changed["recipe"][str(changed["recipe-pointer"])]
     block = step.get("parameters", {}).get("cluster")
     if isinstance(block, dict):

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import jinja2.sandbox
+import msgspec
 import zwrap_templates
 
 from zwrap.errors import TemplateError, UnknownNameError
@@ -62,6 +64,16 @@ def _comment(value: Any) -> _Verbatim:
     return _Verbatim(re.sub(r"[\x00-\x1f\x7f]", "?", str(value)))
 
 
+class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+    """A template cannot do anything but read what it is given."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Fields of plain values need none of the checks, which cost more than all the rest."""
+        if isinstance(obj, msgspec.Struct) and attribute in obj.__struct_fields__:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
+
 class Templates:
     """The shipped templates, and those of a site, which come first."""
 
@@ -70,7 +82,7 @@ class Templates:
         loaders: list[jinja2.BaseLoader] = [jinja2.PrefixLoader({"zwrap": shipped}), shipped]
         if site_directory is not None:
             loaders.insert(0, jinja2.FileSystemLoader(site_directory))
-        self._environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        self._environment = _Sandbox(
             loader=jinja2.ChoiceLoader(loaders),
             undefined=jinja2.StrictUndefined,
             finalize=_finalize,
@@ -93,8 +105,11 @@ class Templates:
 
     def check(self, name: str) -> None:
         """Raise TemplateError when a template has a syntax error."""
+        self._get(name)
+
+    def _get(self, name: str) -> jinja2.Template:
         try:
-            self._environment.get_template(name)
+            return self._environment.get_template(name)
         except jinja2.TemplateNotFound as error:
             raise UnknownNameError("template", error.name, self.names(), f"in {name}") from None
         except jinja2.TemplateSyntaxError as error:
@@ -103,11 +118,19 @@ class Templates:
                 f"Template {where}, line {error.lineno}: {error.message}."
             ) from None
 
-    def render(self, name: str, request: JobRequest, options: Any = None) -> str:
-        """The job script; TemplateError says which template and which value is at fault."""
-        self.check(name)
+    def render(
+        self,
+        name: str,
+        request: JobRequest,
+        options: Any = None,
+        programs: Sequence[Path] = (),
+    ) -> str:
+        """The job script, which finds `programs` by their names; TemplateError says which template
+        and which value is at fault.
+        """
+        template = self._get(name)
         try:
-            return self._environment.get_template(name).render(
+            return template.render(
                 job_name=request.job_name,
                 full_name=request.full_name,
                 token=request.token,
@@ -119,6 +142,7 @@ class Templates:
                 environment=request.environment,
                 resources=request.resources,
                 options=options,
+                programs=programs,
                 commands=request.commands,
             )
         except TemplateError as error:

@@ -173,10 +173,12 @@ for number in range(10):
 site = Configuration.from_string((place / "site.yml").read_text()).activate()
 scheduler = Clusters(site).get("cluster").scheduler
 print("ready", flush=True)
-for outcome in submit_all(Ledger.in_file(place / "ledger"), scheduler, jobs, largest_array=100):
-    if isinstance(outcome, Exception):
-        raise outcome
-    print(outcome)
+def tell(news):
+    for _, outcome in news:
+        if isinstance(outcome, Exception):
+            raise outcome
+        print(outcome)
+submit_all(Ledger.in_file(place / "ledger"), scheduler, jobs, tell, largest_array=100)
 """
 )
 

@@ -32,6 +32,7 @@ from zwrap.scheduler import (
 )
 from zwrap.submission import Job, submit_all
 from zwrap.submission.array import array_request, shape_of, write_script
+from zwrap.submission.lot import all_of_them
 
 NOTHING = Command(argv=["true"])
 HEAD = "#!/bin/bash\n#SBATCH --ntasks=1\n# a remark\n\n"
@@ -121,8 +122,19 @@ def alike(directory: Path, count: int, **values: Any) -> list[Job]:
     return [job(directory, f"t{number}", **values) for number in range(1, count + 1)]
 
 
-def submit(ledger: Ledger, system: Any, jobs: list[Job], most: int | None = 100) -> list[Any]:
-    return submit_all(ledger, system, jobs, largest_array=most)
+def submit(
+    ledger: Ledger, system: Any, jobs: list[Job], most: int | None = 100, admit: Any = all_of_them
+) -> list[Any]:
+    """What was told of each job."""
+    told: dict[str, Any] = {}
+
+    def tell(news: Any) -> None:
+        assert not told.keys() & dict(news).keys()
+        told.update(news)
+
+    submit_all(ledger, system, jobs, tell, admit, most)
+    assert len(told) == len(jobs)
+    return [told[job.attempt.token] for job in jobs]
 
 
 def test_equal_jobs_are_tasks_of_one_array(ledger: Ledger, system: System, tmp_path: Path) -> None:
@@ -202,10 +214,28 @@ def test_no_more_are_submitted_than_are_admitted(
         left[0] -= admitted
         return admitted
 
-    outcomes = submit_all(ledger, system, alike(tmp_path, 50), admit, 10)  # type: ignore[arg-type]
+    outcomes = submit(ledger, system, alike(tmp_path, 50), 10, admit)
     assert outcomes[:3] == ["1_1", "1_2", "1_3"]
     assert all(isinstance(each, ClusterFullError) for each in outcomes[3:])
     assert {row.state for row in ledger.all()} == {"submitted", "waiting"}
+
+
+def test_a_job_is_told_of_before_all_are_there(
+    ledger: Ledger, system: System, tmp_path: Path
+) -> None:
+    jobs = [job(tmp_path, f"d{n}", HEAD.replace("=1", f"={n}")) for n in range(100)]
+    asked: list[int] = []
+    submit_all(ledger, system, jobs, lambda _: asked.append(len(system.asked)))
+    assert asked[0] <= 64
+
+
+def test_a_message_that_came_twice_is_one_job(
+    ledger: Ledger, system: System, tmp_path: Path
+) -> None:
+    told: list[Any] = []
+    submit_all(ledger, system, alike(tmp_path, 1) * 2, told.extend)
+    assert told == [("t1", "1")]
+    assert system.asked == [None]
 
 
 def test_a_refusal_is_that_of_each(ledger: Ledger, system: System, tmp_path: Path) -> None:

@@ -63,10 +63,11 @@ def taking(monkeypatch: pytest.MonkeyPatch, act: Any) -> list[list[str]]:
     """Jobs are taken unless `act` has something to say; the lots."""
     lots: list[list[str]] = []
 
-    def submit_all(_: Any, __: Any, jobs: Sequence[Job], *more: Any) -> list[str | ZwrapError]:
+    def submit_all(_: Any, __: Any, jobs: Sequence[Job], tell: Any, *more: Any) -> None:
         del more
         lots.append([job.request.job_name for job in jobs])
-        return [act(job) or str(number) for number, job in enumerate(jobs)]
+        outcomes = {job.attempt.token: act(job) or "1" for job in jobs}
+        tell(list(outcomes.items()))
 
     monkeypatch.setattr(submitter, "submit_all", submit_all)
     return lots
@@ -84,6 +85,22 @@ def test_each_message_of_a_lot_has_its_own_fate(
     [(name, reason)] = site.dead()
     assert name == "c"
     assert "'relative'; an absolute path is expected" in reason
+
+
+def test_a_message_that_came_twice_is_settled_twice(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one job."""
+    taking(monkeypatch, lambda job: None)
+    site.send("first")
+    for _ in range(2):
+        site.send("again")
+    queue = site.transport.broker.queues["cluster.submission"]
+    queue[2] = queue[1]._replace()
+    site.work()
+    assert site.told() == ["again", "again", "first"]
+    assert not queue
+    assert not site.dead()
 
 
 def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(

@@ -6,7 +6,6 @@ differences: nothing here changes its input, and every complaint names node and 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 
 from zwrap.errors import RecipeError
-from zwrap.message import JSON, decode, encode
+from zwrap.message import JSON, copied, decode, encode
 from zwrap.recipe.substitution import substitute, substitute_quoting_commands
 from zwrap.recipe.validation import complaints
 
@@ -62,9 +61,7 @@ class Recipe:
     @property
     def nodes(self) -> dict[int, Node]:
         """Nodes by number; a copy."""
-        return {
-            key: copy.deepcopy(node) for key, node in self._definition.items() if type(key) is int
-        }
+        return {key: copied(node) for key, node in self._definition.items() if type(key) is int}
 
     def __getitem__(self, key: int | str) -> Any:
         return self._definition[key]
@@ -88,11 +85,12 @@ class Recipe:
 
     def as_dict(self) -> dict[Any, Any]:
         """The definition with integer node keys; a copy."""
-        return copy.deepcopy(self._definition)
+        definition: dict[Any, Any] = copied(self._definition)
+        return definition
 
     def for_wire(self) -> dict[str, Any]:
         """The definition with text keys, as it stands in a message; a copy."""
-        return {str(key): copy.deepcopy(value) for key, value in self._definition.items()}
+        return {str(key): copied(value) for key, value in self._definition.items()}
 
     def to_json(self) -> str:
         """The recipe as JSON text."""
@@ -130,7 +128,7 @@ class Recipe:
             merged[new] = _renumbered_node(other.nodes[old], renumber)
         merged["start"] = [
             *merged["start"],
-            *[[renumber[node], payload] for node, payload in copy.deepcopy(other.start)],
+            *[[renumber[node], payload] for node, payload in copied(other.start)],
         ]
         if self.error or other.error:
             merged["error"] = [*self.error, *[renumber[node] for node in other.error]]
@@ -184,15 +182,13 @@ def _node_key(key: Any) -> Any:
 
 def _normalised_value(key: Any, value: Any) -> Any:
     if key == "error":
-        return _listed(copy.deepcopy(value))
+        return _listed(copied(value))
     if key == "start" and isinstance(value, list):
-        pairs = copy.deepcopy(value)
+        pairs = copied(value)
         return [list(pair) if isinstance(pair, tuple) else pair for pair in pairs]
     if type(_node_key(key)) is int and isinstance(value, dict):
         return {
-            name: _listed(copy.deepcopy(entry))
-            if name in ("output", "error")
-            else copy.deepcopy(entry)
+            name: _listed(copied(entry)) if name in ("output", "error") else copied(entry)
             for name, entry in value.items()
         }
-    return copy.deepcopy(value)
+    return copied(value)

@@ -7,12 +7,12 @@ missing keys, `{}`, stray braces. See reference "Format String Syntax" of the Py
 
 from __future__ import annotations
 
-import copy
 import re
 import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from zwrap.message import copied
 from zwrap.shelltext import AsIs, replace_quoted
 
 _REPLACE = re.compile(r"\{\$REPLACE:([^{}]+)\}")
@@ -103,7 +103,7 @@ def substitute(value: Any, parameters: Mapping[str, Any], filled: Filler = fill)
     if isinstance(value, str):
         replace = _REPLACE.fullmatch(value)
         if replace:
-            return copy.deepcopy(parameters.get(replace[1]))
+            return copied(parameters.get(replace[1]))
         return filled(value, parameters)
     if isinstance(value, Mapping):
         return {
@@ -114,7 +114,7 @@ def substitute(value: Any, parameters: Mapping[str, Any], filled: Filler = fill)
         }
     if isinstance(value, (list, tuple)):
         return [substitute(entry, parameters, filled) for entry in value]
-    return copy.deepcopy(value)
+    return copied(value)
 
 
 def substitute_quoting_commands(value: Any, parameters: Mapping[str, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import re
 import time
@@ -17,7 +16,7 @@ from zwrap.configuration import Configuration
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.files import write_atomically
-from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id
+from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id, copied
 from zwrap.recipe import Recipe
 from zwrap.service import Service
 from zwrap.service.filters import load_custom_recipe, load_recipes_from_files
@@ -100,7 +99,7 @@ class Dispatcher(Service):
 
     def _recipe(self, message: dict[str, Any], parameters: Parameters) -> tuple[Recipe, Parameters]:
         """The merged recipes of a request, filled in with its parameters and checked."""
-        message = {**copy.deepcopy(message), "recipe": Recipe()}
+        message = {**copied(message), "recipe": Recipe()}
         for hook in self._filters:
             message, parameters = _filtered(hook, message, parameters)
         for own in (load_custom_recipe, load_recipes_from_files):
@@ -156,7 +155,7 @@ def _request(body: Any) -> tuple[dict[str, Any], Parameters]:
             f"Key 'parameters' of the request holds a {type(parameters).__name__}; "
             "an object is expected."
         )
-    return copy.deepcopy(body), copy.deepcopy(parameters)
+    return copied(body), copied(parameters)
 
 
 def _number(parameters: Parameters, name: str, default: float) -> float:

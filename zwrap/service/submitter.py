@@ -21,22 +21,28 @@ from zwrap.configuration import Configuration
 from zwrap.context import recipe_context
 from zwrap.diagnosis import recipe_id_of
 from zwrap.envelope import Envelope
-from zwrap.errors import MessageError, RequestError, TemporaryError, ZwrapError
+from zwrap.errors import MessageError, RequestError, TemporaryError
 from zwrap.files import sync_directory, write_atomically
 from zwrap.job import JobRequest
 from zwrap.jobdirectory import SUBMISSION, JobDirectory
 from zwrap.ledger import Attempt, Ledger
-from zwrap.message import token_of
+from zwrap.message import Outgoing, token_of
 from zwrap.request import PreparedJob, prepare
 from zwrap.service import Service, Work
-from zwrap.submission import Job, submit_all
+from zwrap.submission import Job, Tell, submit_all
 from zwrap.submission.calls import ask
 from zwrap.submission.inflight import InFlight
 from zwrap.template import Templates
-from zwrap.transport import Delivery, Transport
+from zwrap.transport import Delivery, Transport, Unit
 
 log = logging.getLogger(__name__)
 
+
+PROGRAMS = ("zocalo.wrap", "zwrap")
+"""Console scripts that a job finds by name."""
+
+PORTION = 32
+"""So many are told of in one unit."""
 
 LIMITS_S = 3600.0
 """So long it is remembered how large an array may be."""
@@ -80,14 +86,7 @@ class Submitter(Service):
                 step = self._prepared(each)
                 steps[step.cluster.name].append(step)
         for of_one in steps.values():
-            outcomes: Sequence[str | Exception]
-            try:
-                outcomes = self._submitted(of_one[0].cluster, [step.job for step in of_one])
-            except Exception as error:
-                outcomes = [error] * len(of_one)
-            for step, outcome in zip(of_one, outcomes, strict=True):
-                with _noting(problems, step.work):
-                    self._tell(step, outcome)
+            self._submit(of_one, problems)
         return [problems.get(each.delivery) for each in work]
 
     def _prepared(self, work: Work) -> Step:
@@ -113,13 +112,32 @@ class Submitter(Service):
         )
         return Step(work, envelope, cluster, job)
 
-    def _submitted(self, cluster: Cluster, jobs: Sequence[Job]) -> list[str | ZwrapError]:
+    def _submit(self, steps: Sequence[Step], problems: dict[Delivery, Exception]) -> None:
+        """Submit the jobs of one cluster, and tell of each as soon as it is there."""
+        left: dict[str, list[Step]] = defaultdict(list)
+        for step in steps:
+            left[step.job.attempt.token].append(step)
+
+        def tell(news: Sequence[tuple[str, str | Exception]]) -> None:
+            self._tell([(s, outcome) for token, outcome in news for s in left.pop(token)], problems)
+
+        try:
+            self._submit_jobs(steps[0].cluster, [step.job for step in steps], tell)
+        except Exception as error:
+            tell([(token, error) for token in left])
+
+    def _submit_jobs(
+        self,
+        cluster: Cluster,
+        jobs: Sequence[Job],
+        tell: Tell,
+    ) -> None:
         name = cluster.name
         if name not in self._inflight:
             self._inflight[name] = InFlight(name, cluster.scheduler, cluster.max_jobs)
         largest = self._largest_array(cluster) if len(jobs) > 1 else None
         admit = self._inflight[name].admit
-        return submit_all(self._ledger, cluster.scheduler, jobs, admit, largest)
+        submit_all(self._ledger, cluster.scheduler, jobs, tell, admit, largest)
 
     def _largest_array(self, cluster: Cluster) -> int | None:
         """How many tasks an array may have; as asked of the batch system from time to time."""
@@ -131,16 +149,32 @@ class Submitter(Service):
             self._largest[cluster.name] = time.monotonic(), size
         return self.together if size is None else min(size, self.together)
 
-    def _tell(self, step: Step, outcome: str | Exception) -> None:
-        """Send `job_submitted` for a job that is there."""
-        if isinstance(outcome, Exception):
-            raise outcome
-        envelope, cluster = step.envelope, step.cluster.name
-        with self.transport.unit(step.work.delivery) as unit:
-            told = {"jobid": int(outcome) if outcome.isdecimal() else outcome}
-            told["scheduler"] = cluster
-            unit.send(*envelope.send("job_submitted", told, default=True))
-        log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
+    def _tell(
+        self,
+        outcomes: Sequence[tuple[Step, str | Exception]],
+        problems: dict[Delivery, Exception],
+    ) -> None:
+        """Send `job_submitted` for jobs that are there.
+
+        What goes to the same places shares its fate, and goes in units of some: where each message
+        is synced to disk that costs less.
+        """
+        ready: dict[tuple[str, ...], list[tuple[Work, list[Outgoing]]]] = defaultdict(list)
+        for step, outcome in outcomes:
+            with _noting(problems, step.work):
+                messages = _job_submitted(step, outcome)
+                places = tuple(message.destination for message in messages)
+                ready[places].append((step.work, messages))
+        for alike in ready.values():
+            for start in range(0, len(alike), PORTION):
+                some = alike[start : start + PORTION]
+                try:
+                    self.transport.commit(
+                        [message for _, messages in some for message in messages],
+                        [work.delivery for work, _ in some],
+                    )
+                except Exception as error:
+                    problems |= {work.delivery: error for work, _ in some}
 
     def _write_files(self, prepared: PreparedJob, script: str, kept: bytes) -> None:
         """Everything the job, and who has the last word on it, needs; each file whole, before the
@@ -149,9 +183,7 @@ class Submitter(Service):
         request = prepared.request
         try:
             request.working_directory.mkdir(parents=True, exist_ok=True)
-            directory = JobDirectory(request.job_directory)
-            for program in ("zocalo.wrap", "zwrap"):
-                directory.link_program(program, own_program(program))
+            JobDirectory(request.job_directory)
             file = request.job_directory / "script"
             write_atomically(file, script, mode=0o750, name_durable=False)
             write_atomically(request.job_directory / SUBMISSION, kept, name_durable=False)
@@ -169,6 +201,18 @@ class Submitter(Service):
     def close(self) -> None:
         """Close the ledger."""
         self._ledger.close()
+
+
+def _job_submitted(step: Step, outcome: str | Exception) -> list[Outgoing]:
+    """What is told of a job that is there, under ids that a repeat repeats."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    envelope, cluster = step.envelope, step.cluster.name
+    told = {"jobid": int(outcome) if outcome.isdecimal() else outcome, "scheduler": cluster}
+    log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
+    unit = Unit(step.work.delivery.message.id)
+    unit.send(*envelope.send("job_submitted", told, default=True))
+    return unit.outgoing
 
 
 @contextlib.contextmanager
@@ -189,7 +233,7 @@ class Renderer:
 
     def __init__(self, configuration: Configuration) -> None:
         self._templates = Templates(configuration.directory("zwrap.template_directory"))
-        self._configuration = configuration
+        self._told = configuration.for_jobs()
         self._clusters = Clusters(configuration)
 
     def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
@@ -201,19 +245,16 @@ class Renderer:
 
     def script(self, request: JobRequest, cluster: Cluster) -> str:
         """The job script."""
-        handed = job_environment(self._configuration, request)
-        given = {**handed, **request.environment}
+        attempt = {
+            "ZWRAP_TOKEN": request.token,
+            "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
+        }
+        # What it is told of this site, and of itself; nothing else of the submitting host.
+        given = {**self._told, **attempt, **request.environment}
         rendered = replace(request, environment=given)
-        return self._templates.render(cluster.template, rendered, cluster.scheduler.options)
-
-
-def job_environment(configuration: Configuration, request: JobRequest) -> dict[str, str]:
-    """What a job is told of this site, and nothing else of the submitting host."""
-    return {
-        "ZWRAP_TOKEN": request.token,
-        "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
-        **configuration.for_jobs(),
-    }
+        programs = [own_program(name) for name in PROGRAMS]
+        options = cluster.scheduler.options
+        return self._templates.render(cluster.template, rendered, options, programs)
 
 
 @functools.cache

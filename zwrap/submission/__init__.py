@@ -14,9 +14,9 @@ from zwrap.errors import ZwrapError
 from zwrap.job import JobRequest
 from zwrap.ledger import Attempt, Ledger
 from zwrap.scheduler import Scheduler
-from zwrap.submission.lot import Job, Lot, all_of_them
+from zwrap.submission.lot import Job, Lot, Tell, all_of_them
 
-__all__ = ["Job", "submit_all", "submit_once"]
+__all__ = ["Job", "Tell", "submit_all", "submit_once"]
 
 
 def submit_once(
@@ -32,7 +32,9 @@ def submit_once(
     RejectedError: the batch system will not have it. UnknownOutcomeError: it is not known yet
     whether the job is there; come again after `retry_after_s`. ClusterFullError: it has no room.
     """
-    [outcome] = submit_all(ledger, scheduler, [Job(request, script, attempt)], admit)
+    news: list[tuple[str, str | ZwrapError]] = []
+    submit_all(ledger, scheduler, [Job(request, script, attempt)], news.extend, admit)
+    [(_, outcome)] = news
     if isinstance(outcome, ZwrapError):
         raise outcome
     return outcome
@@ -42,15 +44,15 @@ def submit_all(
     ledger: Ledger,
     scheduler: Scheduler,
     jobs: Sequence[Job],
+    tell: Tell,
     admit: Callable[[int], int] = all_of_them,
     largest_array: int | None = None,
-) -> list[str | ZwrapError]:
-    """Submit those of the jobs that are not there; of each its job id, or what is in the way.
+) -> None:
+    """Submit those of the jobs that are not there.
 
-    Jobs of one shape become arrays of up to `largest_array` tasks. `admit` is told how many jobs
-    are about to be submitted and says how many of them may be, at least one; it raises
-    ClusterFullError if none may.
+    `tell` is called with tokens as soon as the job id of each is known, or what is in the way. Jobs
+    of one shape become arrays of up to `largest_array` tasks. `admit` is told how many jobs are
+    about to be submitted and says how many of them may be, at least one; it raises ClusterFullError
+    if none may.
     """
-    lot = Lot(ledger, scheduler, admit, largest_array)
-    lot.submit(jobs)
-    return [lot.outcomes[job.request.token] for job in jobs]
+    Lot(ledger, scheduler, tell, admit, largest_array).submit(jobs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -27,6 +27,7 @@ from zwrap.ledger import REJECTED, SUBMITTED, WAITING, Attempt, Ledger
 from zwrap.scheduler import Accepted, Busy, Question, Rejected, Scheduler, Submission, Unknown
 from zwrap.submission.array import Shape, array_request, shape_of, write_script
 from zwrap.submission.calls import ask
+from zwrap.submission.earlier import Earlier
 
 FULL_S = 30.0
 """So long nothing is tried with a batch system that has as many jobs as may be."""
@@ -50,6 +51,9 @@ class Failed(NamedTuple):
 
     error: ZwrapError
 
+
+Tell = Callable[[Sequence[tuple[str, str | ZwrapError]]], None]
+"""Is told tokens of attempts, each with its job id or what is in the way."""
 
 Answer = Submission | Failed | ZwrapError | None
 """What was said to a job; None: it was not asked for."""
@@ -85,32 +89,40 @@ class Lot:
         self,
         ledger: Ledger,
         scheduler: Scheduler,
+        tell: Tell,
         admit: Callable[[int], int],
         largest_array: int | None,
     ) -> None:
-        self.outcomes: dict[str, str | ZwrapError] = {}
-        """Job id of each attempt, or what is in the way, by token."""
+        self._tell = tell
+        self._news: list[tuple[str, str | ZwrapError]] = []
         self._ledger = ledger
         self._scheduler = scheduler
         self._admit = admit
         self._largest_array = largest_array or 0
+        self._earlier = Earlier(ledger, scheduler)
         self._stopped: ZwrapError | None = None
         """Why nothing more is asked of the batch system."""
-        self._found: dict[str, str | None] = {}
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Submit those that are not there."""
-        rows = self._ledger.known([job.attempt.token for job in jobs])
-        known = [job._replace(attempt=rows.get(job.attempt.token, job.attempt)) for job in jobs]
+        each = {job.attempt.token: job for job in jobs}  # a message may have come twice
+        rows = self._ledger.known(list(each))
+        known = [job._replace(attempt=rows.get(token, job.attempt)) for token, job in each.items()]
         missing = [job for job in known if self._is_missing(job)]
+        self._tell_new()
         alone: list[Job] = []
         for shape, alike in self._by_shape(missing):
             if shape and len(alike) > 1:
                 alone += self._submit_arrays(shape, self._ready(alike))
             else:
                 alone += alike
-        for start in range(0, len(alone), PORTION):
-            self._submit_alone(alone[start : start + PORTION])
+        self._submit_alone(alone)
+
+    def _tell_new(self) -> None:
+        """Tell what has become known; only the thread that submits the lot does."""
+        news, self._news = self._news, []
+        if news:
+            self._tell(news)
 
     # -- what is there already ---------------------------------------------------------------------
 
@@ -122,42 +134,15 @@ class Lot:
         if not row.tried or row.state in (REJECTED, WAITING):
             return True
         try:
-            job_id = row.job_id if row.state == SUBMITTED else self._look_up(row)
+            job_id = row.job_id if row.state == SUBMITTED else self._earlier.job_id(row)
         except ZwrapError as error:
-            self.outcomes[row.token] = error
+            self._stopped = self._earlier.away
+            self._news.append((row.token, error))
             return False
         if job_id is None:
             return True
-        self.outcomes[row.token] = job_id
+        self._news.append((row.token, job_id))
         return False
-
-    def _look_up(self, row: Attempt) -> str | None:
-        """Job id of an attempt that may have been submitted, once that can be told."""
-        left_s = row.tried + self._scheduler.settle_s - self._ledger.now()
-        if left_s > 0:
-            raise UnknownOutcomeError(
-                f"An earlier submission of {row.token} may still be under way.",
-                retry_after_s=left_s + 0.05,
-            )
-        job_id, form = self._job_named(row.full_name), self._scheduler.arrays
-        if job_id and row.task and form:
-            job_id = form.job_id(form.array_of(job_id), row.task)
-        if job_id:
-            self._ledger.record({row.token: {"state": SUBMITTED, "job_id": job_id}})
-        return job_id
-
-    def _job_named(self, name: str) -> str | None:
-        """Id of a job of that name; of an array that of any task."""
-        if name not in self._found:
-            if self._stopped:
-                raise self._stopped
-            try:
-                found = ask(self._scheduler.find(name))
-            except ZwrapError as error:
-                self._stopped = error
-                raise
-            self._found[name] = found[0].job_id if found else None
-        return self._found[name]
 
     # -- what is not -------------------------------------------------------------------------------
 
@@ -208,46 +193,66 @@ class Lot:
         return []
 
     def _submit_alone(self, jobs: list[Job]) -> Answer:
-        """Submit jobs each by itself; what was said to the last."""
-        since = time.monotonic()
+        """Submit jobs each by itself; what was said to the last.
 
-        def submit(job: Job) -> Answer:
-            if self._stopped:
-                return None
-            asked = _questioned(job, self._scheduler)
-            if isinstance(asked, Failed):
-                return asked
-            if time.monotonic() - since > FRESH_S and not self._reserved([job], None):
-                return None
-            answer = self._ask(asked, job.request)
-            if isinstance(answer, Busy):
-                self._stopped = _full(job.request, answer)
-            return answer
+        While a portion is handed over, the next is prepared, and then the one before it is told.
+        """
+        under_way: list[tuple[Job, Future[Answer]]] = []
+        with ThreadPoolExecutor(self._scheduler.at_once) as callers:
+            for start in range(0, len(jobs), PORTION):
+                begun = self._begun(self._ready(jobs[start : start + PORTION]), None)
+                since = time.monotonic()
+                next_ones = [(job, callers.submit(self._hand_over, job, since)) for job in begun]
+                self._conclude([(job, future.result()) for job, future in under_way])
+                under_way = next_ones
+            answers = [(job, future.result()) for job, future in under_way]
+        self._conclude(answers)
+        return answers[-1][1] if answers else None
 
-        begun = self._begun(jobs, None)
-        answers = _in_parallel(submit, begun, self._scheduler.at_once)
-        self._conclude(list(zip(begun, answers, strict=True)))
-        return answers[-1] if answers else None
+    def _hand_over(self, job: Job, since: float) -> Answer:
+        """Submit a job whose intent was written at that time."""
+        if self._stopped:
+            return None
+        if time.monotonic() - since > FRESH_S and not self._reserved([job], None):
+            return self._of_another(job)
+        assert job.question
+        answer = self._ask(job.question, job.request)
+        if isinstance(answer, Busy):
+            self._stopped = _full(job.request, answer)
+        return answer
 
     def _ready(self, jobs: Sequence[Job]) -> list[Job]:
-        """Write the files of jobs that are to be tasks; those that the batch system can express."""
+        """Write the files of jobs; those that the batch system can express."""
+        if self._stopped:
+            return list(jobs)
         asked = _in_parallel(lambda job: _questioned(job, self._scheduler), jobs, WRITERS)
-        ready = []
+        ready, failed = [], []
         for job, question in zip(jobs, asked, strict=True):
             if isinstance(question, Failed):
-                self.outcomes[job.attempt.token] = question.error
+                failed.append((job, question))
             else:
                 ready.append(job._replace(question=question))
+        self._conclude(failed)
         return ready
 
     # -- the steps of a submission -----------------------------------------------------------------
 
     def _begun(self, jobs: list[Job], array: JobRequest | None) -> list[Job]:
         """Write the intents; those that may be submitted now."""
-        ours = self._reserved(jobs, array)
-        while array and len(ours) < len(jobs):  # their numbers have gaps: count anew
-            jobs, ours = ours, self._reserved(ours, array)
+        while len(ours := self._reserved(jobs, array)) < len(jobs):
+            mine = {job.attempt.token for job in ours}
+            others = [job for job in jobs if job.attempt.token not in mine]
+            self._conclude([(job, self._of_another(job)) for job in others])
+            if not array:
+                break
+            jobs = ours  # their numbers have gaps: count anew
         return self._admitted(ours)
+
+    def _of_another(self, job: Job) -> ZwrapError:
+        return UnknownOutcomeError(
+            f"Another submitter is about to submit {job.attempt.token}.",
+            retry_after_s=self._scheduler.settle_s,
+        )
 
     def _admitted(self, jobs: list[Job]) -> list[Job]:
         """As many as may be there; the others wait."""
@@ -270,12 +275,6 @@ class Lot:
             for number, job in enumerate(jobs, 1)
         ]
         rows = {row.token: row for row in self._ledger.reserve(intents)}
-        for intent in intents:
-            if intent.token not in rows:
-                self.outcomes[intent.token] = UnknownOutcomeError(
-                    f"Another submitter is about to submit {intent.token}.",
-                    retry_after_s=self._scheduler.settle_s,
-                )
         known = [(job, rows.get(job.attempt.token)) for job in jobs]
         return [job._replace(attempt=row) for job, row in known if row]
 
@@ -300,12 +299,13 @@ class Lot:
             state, outcome = self._outcome(job, answer)
             if outcome is None:
                 continue
-            self.outcomes[job.attempt.token] = outcome
+            self._news.append((job.attempt.token, outcome))
             if state == SUBMITTED:
                 changes[job.attempt.token] = {"state": state, "job_id": outcome}
             elif state:
                 changes[job.attempt.token] = {"state": state, "reason": _reason(answer, outcome)}
         self._ledger.record(changes)
+        self._tell_new()
 
     def _outcome(self, job: Job, answer: Answer) -> tuple[str | None, str | ZwrapError | None]:
         """State in the ledger, if it changes, and outcome, of a job to which this was said."""

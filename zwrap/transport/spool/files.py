@@ -10,8 +10,8 @@ A file of another name, put there by a foreign filer producer, is a message with
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import os
 import re
 import threading
 from pathlib import Path
@@ -64,22 +64,17 @@ _made = threading.Lock()
 def make_directory(path: Path) -> None:
     """Make a directory that the group of the directory above shares (mode 2770); OSError if not."""
     try:
-        with _made:
-            _make(path)
+        with _made:  # whoever made it a moment ago has set its mode, too, before we come here
+            os.mkdir(path)
+            os.chmod(path, DIRECTORY_MODE)
+    except FileExistsError:
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path)) from None
     except FileNotFoundError:
         if path.parent.is_dir():
             raise  # nothing can be made in there
         make_directory(path.parent)
         make_directory(path)
-    if not path.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path))
-
-
-def _make(path: Path) -> None:
-    """One directory; whoever made it a moment ago has set its mode, too, before we come here."""
-    with contextlib.suppress(FileExistsError):
-        path.mkdir()
-        path.chmod(DIRECTORY_MODE)
 
 
 def make_spool_directory(path: Path) -> None:
