@@ -72,7 +72,7 @@ class GridEngine:
     options_type = SGEOptions
     template = "sge.sh.j2"
     arrays = ArrayForm(".", "SGE_TASK_ID")
-    at_once = 1  # the library takes one call at a time
+    at_once = 4
 
     def __init__(self, name: str, options: SGEOptions) -> None:
         self.name = name

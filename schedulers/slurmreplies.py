@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from datetime import UTC, datetime
 
@@ -56,6 +58,19 @@ MAYBE = (
     "Slurm backup controller in standby mode",
     "Slurm temporarily unable to accept job",
     "fatal: ",
+    *map(
+        os.strerror,
+        (
+            errno.ENOTCONN,
+            errno.ECONNRESET,
+            errno.ECONNREFUSED,
+            errno.ECONNABORTED,
+            errno.EPIPE,
+            errno.ETIMEDOUT,
+            errno.EHOSTUNREACH,
+            errno.ENETUNREACH,
+        ),
+    ),
 )
 """Complaints after which the job may be there, or nobody was reached who could say."""
 

@@ -120,6 +120,11 @@ def test_a_state_that_is_not_known_is_quoted(slurm: Slurm) -> None:
         (-9, "", "", Unknown),
         (1, "", "sbatch: error: Batch job submission failed: Socket timed out on send", Unknown),
         (1, "", "Unable to contact slurm controller (connect failure)", Unknown),
+        (
+            1, "",
+            "sbatch: error: Batch job submission failed: Transport endpoint is not connected",
+            Unknown,
+        ),
         (1, "", "sbatch: error: Batch job submission failed: Invalid partition name", Rejected),
         (255, "", "sbatch: error: Invalid --time specification", Rejected),
         (1, "", "sbatch: error: Batch script contains DOS line breaks", Rejected),

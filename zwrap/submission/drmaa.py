@@ -1,7 +1,8 @@
-"""Submits through the DRMAA library, in a helper process for each set of environment variables.
+"""Submits through the DRMAA library, in helper processes.
 
-A call of a C library cannot be interrupted: a helper that does not answer in time is killed, and
-the next call starts another.
+A call of a C library cannot be interrupted: a helper that does not answer in time is killed. One
+call in some hundred takes a second, for the library misses the answer and looks again only then;
+calls at the same time have helpers of their own, so that the others go on.
 """
 
 from __future__ import annotations
@@ -13,24 +14,29 @@ import select
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from typing import Any
 
 import msgspec
 
 from zwrap.scheduler import DrmaaSubmission, Reply
 
-_helpers: dict[tuple[tuple[str, str], ...], _Helper] = {}
+_idle: dict[tuple[tuple[str, str], ...], list[_Helper]] = defaultdict(list)
+"""Helpers that wait for a call, by their environment."""
+
 _lock = threading.Lock()
 
 
 def submit(call: DrmaaSubmission) -> Reply:
     """Hand the job over; a Reply without status when nobody can say what became of it."""
+    key = tuple(sorted(call.environment.items()))
     with _lock:
-        key = tuple(sorted(call.environment.items()))
-        helper = _helpers.get(key)
-        if helper is None or not helper.lives():
-            helper = _helpers[key] = _Helper(call.environment)
-        return helper.submit(call)
+        _idle[key] = [helper for helper in _idle[key] if helper.lives()]
+        helper = _idle[key].pop() if _idle[key] else _Helper(call.environment)
+    reply = helper.submit(call)
+    with _lock:
+        _idle[key].append(helper)
+    return reply
 
 
 class _Helper:

@@ -1,6 +1,6 @@
 """The process that loads the DRMAA library: a job per line of input, a reply per line of output.
 
-It keeps one session open, and ends as soon as its input ends, even in the midst of a call.
+It keeps one session open, and ends soon after its input does, even in the midst of a call.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ UNREACHABLE = 2
 
 NO_LIBRARY = -1
 
+LEAVE_S = 2.0
+"""So long the end of a session may take."""
+
 USUAL_PLACES = (
     "{SGE_ROOT}/lib/{SGE_ARCH}/libdrmaa.so",
     "{SGE_ROOT}/lib/lx-amd64/libdrmaa.so",
@@ -31,20 +34,24 @@ USUAL_PLACES = (
 
 def main() -> None:
     """Answer lines until there are no more."""
-    jobs: queue.Queue[bytes] = queue.Queue()
+    jobs: queue.Queue[bytes | None] = queue.Queue()
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # the library must not write into our answers
-    threading.Thread(target=_work, args=(jobs, answers), daemon=True).start()
+    worker = threading.Thread(target=_work, args=(jobs, answers), daemon=True)
+    worker.start()
     for line in sys.stdin.buffer:
         jobs.put(line)
+    jobs.put(None)
+    worker.join(LEAVE_S)
     os._exit(0)  # a call of the library may hang
 
 
-def _work(jobs: queue.Queue[bytes], answers: Any) -> None:
+def _work(jobs: queue.Queue[bytes | None], answers: Any) -> None:
     session = _Session()
-    while True:
-        job = msgspec.json.decode(jobs.get(), type=DrmaaSubmission)
+    while line := jobs.get():
+        job = msgspec.json.decode(line, type=DrmaaSubmission)
         answers.write(msgspec.json.encode(session.submit(job)) + b"\n")
+    session.close()
 
 
 class _Session:
@@ -52,6 +59,11 @@ class _Session:
 
     def __init__(self) -> None:
         self._session: Any = None
+
+    def close(self) -> None:
+        """Take leave of the qmaster, which would go on to send events, and be slow for others."""
+        if self._session is not None:
+            self._session.exit()
 
     def submit(self, job: DrmaaSubmission) -> Reply:
         """Run a job; the status of the reply is 0 or the number of the error."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
 from msgspec.structs import replace
@@ -51,6 +52,9 @@ class Failed(NamedTuple):
 
     error: ZwrapError
 
+
+Answered = SimpleQueue[tuple["Job", "Future[Answer]"]]
+"""Jobs that were handed over, and what was said to them."""
 
 Tell = Callable[[Sequence[tuple[str, str | ZwrapError]]], None]
 """Is told tokens of attempts, each with its job id or what is in the way."""
@@ -185,29 +189,44 @@ class Lot:
 
         Those that are left to submit alone.
         """
-        first, *others = jobs
-        answer = self._submit_alone([first])
-        if not isinstance(answer, Rejected):
-            return others
-        self._conclude([(job, answer) for job in others])
-        return []
+        first = self._begun(self._ready(jobs[:1]), None)
+        answers = [(job, self._hand_over(job, time.monotonic())) for job in first]
+        self._conclude(answers)
+        for _, answer in answers:
+            if isinstance(answer, Rejected):
+                self._conclude([(job, answer) for job in jobs[1:]])
+                return []
+        return jobs[1:]
 
-    def _submit_alone(self, jobs: list[Job]) -> Answer:
-        """Submit jobs each by itself; what was said to the last.
+    def _submit_alone(self, jobs: list[Job]) -> None:
+        """Submit jobs each by itself.
 
-        While a portion is handed over, the next is prepared, and then the one before it is told.
+        While some are handed over, the next are prepared, and those that were answered are told of:
+        one answer that takes long does not hold up the others.
         """
-        under_way: list[tuple[Job, Future[Answer]]] = []
+        answered: Answered = SimpleQueue()
+        under_way = 0
         with ThreadPoolExecutor(self._scheduler.at_once) as callers:
             for start in range(0, len(jobs), PORTION):
                 begun = self._begun(self._ready(jobs[start : start + PORTION]), None)
-                since = time.monotonic()
-                next_ones = [(job, callers.submit(self._hand_over, job, since)) for job in begun]
-                self._conclude([(job, future.result()) for job, future in under_way])
-                under_way = next_ones
-            answers = [(job, future.result()) for job, future in under_way]
+                for job in begun:
+                    self._hand_to(callers, job, answered)
+                under_way += len(begun)
+                under_way -= self._take(answered, under_way - PORTION)
+            self._take(answered, under_way)
+
+    def _hand_to(self, callers: Executor, job: Job, answered: Answered) -> None:
+        future = callers.submit(self._hand_over, job, time.monotonic())
+        future.add_done_callback(lambda done: answered.put((job, done)))
+
+    def _take(self, answered: Answered, least: int) -> int:
+        """Conclude what was answered, and wait until it is so much at least; how much it is."""
+        answers: list[tuple[Job, Answer]] = []
+        while len(answers) < least or not answered.empty():
+            job, done = answered.get()
+            answers.append((job, done.result()))
         self._conclude(answers)
-        return answers[-1][1] if answers else None
+        return len(answers)
 
     def _hand_over(self, job: Job, since: float) -> Answer:
         """Submit a job whose intent was written at that time."""

@@ -14,6 +14,7 @@ included.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -21,7 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from zwrap.errors import QueueFullError, TransportError
 from zwrap.files import FilesystemClock, sync_directory, write_all
@@ -35,13 +36,26 @@ from zwrap.transport.spool.files import (
 )
 from zwrap.transport.spool.owner import Owner
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 log = logging.getLogger(__name__)
 
 ABANDONED_S = 3600.0
 """What lies in `tmp/` for so long was left by a writer that died."""
 
 
+FEW = 3
+"""More messages than these are synced at the same time."""
+
 _serial = itertools.count()
+
+
+@functools.cache
+def _syncing() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # wrappers start sooner without
+
+    return ThreadPoolExecutor(4, "spool")
 
 
 class Claimed:
@@ -127,8 +141,13 @@ class SpoolQueue:
         self._wait_for_room(len(contents))
         try:
             names = [self._new_name(delay_s, expires_s) for _ in contents]
-            for name, content in zip(names, contents, strict=True):
-                self._write(self._tmp + name, content)
+            if self.durable and len(names) > FEW:
+                # Filesystems join what is synced at the same time.
+                list(_syncing().map(lambda name, content: self._write(self._tmp + name, content),
+                                    names, contents))  # fmt: skip
+            else:
+                for name, content in zip(names, contents, strict=True):
+                    self._write(self._tmp + name, content)
             for name in names:
                 os.rename(self._tmp + name, self._incoming + name)
             if self.durable:
