@@ -45,6 +45,7 @@ OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "constraint": ("constraints", _text),
     "cpus-per-task": ("cpus_per_task", int),
     "dependency": ("dependency", _text),
+    "exclude": ("exclude_nodes", _text),
     "gpus": ("gpus", _text),
     "gpus-per-node": ("gpus_per_node", _text),
     "gres": ("gres", _text),
@@ -102,6 +103,8 @@ def _for_version(found: dict[str, Any], version: int) -> dict[str, Any]:
         return found | ({"nodes": [nodes, nodes]} if nodes else {})
     if nodes:
         found["nodes"] = str(nodes)
+    if excluded := found.pop("exclude_nodes", None):
+        found["excluded_nodes"] = excluded.split(",")
     if found.pop("exclusive", None):
         found["shared"] = ["none"]
     for field, tres in (("gpus", "tres_per_job"), ("gpus_per_node", "tres_per_node")):

@@ -72,5 +72,6 @@ postgresql = _fixture("postgresql")
 rabbitmq = _fixture("rabbitmq")
 sge = _fixture("sge")
 slurm = _fixture("slurm")
+slurm_cgroup = _fixture("slurm-cgroup")
 slurm_accounting = _fixture("slurm-accounting")
 """With accounting, and a controller that soon forgets."""

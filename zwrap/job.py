@@ -52,6 +52,8 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exclusive: bool = False
     constraints: str | None = None
     prefer: str | None = None
+    exclude: str | None = None
+    """Nodes that it must not run on, separated by commas."""
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from zwrap import mover, retry
 from zwrap.envelope import Envelope
@@ -36,6 +39,10 @@ COMPLETED = "Finished processing"
 
 TAIL_BYTES, TAIL_LINES = 4096, 20
 """So much of the end of the job's error output goes into the message for the `error` nodes."""
+
+OUT_OF_MEMORY = re.compile(r"slurmstepd.*(exceeded memory limit|oom.kill event)")
+"""What Slurm writes into the error output of a job whose memory it only looks at now and then
+(OverMemoryKill, slurm.conf(5)); the job's state is then that of any that was killed."""
 
 CAUSES = {
     State.COMPLETED.value: "it ended before it could say how",
@@ -139,15 +146,19 @@ def _end(
     """Outcome, cause, and what to send."""
     if attempt.seen_state == State.COMPLETED.value and claim is None:
         return Outcome.SUCCESS, "finished", []
-    cause, submission = cause_of(attempt, claim), retry.read(directory)
-    if again := retry.next_attempt(submission, attempt.seen_state or ""):
-        return Outcome.RETRIED, f"{cause} {again.said}", [again.message]
+    submission = retry.read(directory)
     envelope = Envelope.from_body(submission.message)
-    return Outcome.FAILURE, cause, _final(directory, envelope, attempt, cause)
+    last_lines = _tail(_error_output(directory, envelope))
+    if attempt.signal and any(map(OUT_OF_MEMORY.search, last_lines)):
+        attempt = replace(attempt, seen_state=State.OUT_OF_MEMORY.value)
+    cause = cause_of(attempt, claim)
+    if again := retry.next_attempt(submission, attempt.seen_state or "", attempt.node):
+        return Outcome.RETRIED, f"{cause} {again.said}", [again.message]
+    return Outcome.FAILURE, cause, _final(envelope, attempt, cause, last_lines)
 
 
 def _final(
-    directory: JobDirectory, envelope: Envelope, attempt: Attempt, cause: str
+    envelope: Envelope, attempt: Attempt, cause: str, last_lines: list[str]
 ) -> list[Outgoing]:
     """The last messages of a step that failed, as its wrapper would send them."""
     facts: dict[str, Any] = {
@@ -159,7 +170,7 @@ def _final(
         "signal": attempt.signal,
         "node": attempt.node,
         "witness": f"cluster {attempt.cluster}",
-        "log": _tail(_error_output(directory, envelope)),
+        "log": last_lines,
     }
     messages = []
     for channel, payload in (("failure", cause), (None, facts), ("completed", COMPLETED)):

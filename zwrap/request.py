@@ -42,6 +42,7 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     exclusive: bool = False
     constraints: str | None = None
     prefer: str | None = None
+    exclude: str | None = None
     array: bool = True
     """Whether the job may be a task of an array, with others that wait."""
 

@@ -52,6 +52,8 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     walltime_factor: Factor = 1.5
     """So much more time after `timeout`."""
     ceiling: Ceiling = Ceiling()
+    exclude_node: bool = False
+    """Whether the node that failed is not to be used again."""
 
 
 class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,6 +62,7 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     memory_per_node: int | None = None
     min_memory_per_cpu: int | None = None
     time_limit: int | None = None
+    exclude: str | None = None
 
 
 class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -93,7 +96,7 @@ def policy_of(given: Any, site: Policy | None, where: str) -> Policy | None:
 
 EXPECTED = (
     "Expected: 'on' (node_fail, preempted, out_of_memory, timeout, lost), 'limit', "
-    "'memory_factor', 'walltime_factor', 'ceiling'; or false."
+    "'memory_factor', 'walltime_factor', 'ceiling', 'exclude_node'; or false."
 )
 
 
@@ -120,7 +123,9 @@ def kept(message: Message, queue: str, resources: Resources, policy: Policy | No
     """What is kept of a submission, as JSON."""
     header = {**message.headers, ID_HEADER: message.id, ATTEMPT_HEADER: attempt_of(message.headers)}
     header["original-destination"] = f"/queue/{queue}"
-    asked = Asked(resources.memory_mib, resources.memory_per_cpu_mib, resources.walltime_s)
+    asked = Asked(
+        resources.memory_mib, resources.memory_per_cpu_mib, resources.walltime_s, resources.exclude
+    )
     return encode(Kept(header=header, message=message.body, asked=asked, retry=policy))
 
 
@@ -135,18 +140,21 @@ def read(directory: JobDirectory) -> Kept:
         raise MessageError(f"{file} holds no submission: {error}.") from None
 
 
-def next_attempt(known: Kept, cause: str) -> NextAttempt | None:
-    """Another attempt after that cause, if the policy wants one and it makes sense."""
+def next_attempt(known: Kept, cause: str, node: str | None = None) -> NextAttempt | None:
+    """Another attempt after that cause (on that node), if the policy wants one and it makes sense.
+
+    Its envelope's environment says which attempt it is, under the name of the header.
+    """
     policy = known.retry
     done = known.header.get(RETRIES_HEADER, 0)
     done = done if isinstance(done, int) else 0
     if policy is None or cause not in policy.on or done >= policy.limit:
         return None
-    changes = _changes(known.asked, policy, cause)
+    changes = _changes(known.asked, policy, cause, node)
     if changes is None:
         return None
-    body = _changed(known.message, changes)
     number = attempt_of(known.header) + 1
+    body = _changed(known.message, changes, number)
     queue = str(known.header["original-destination"]).removeprefix("/queue/")
     headers = {
         key: value for key, value in known.header.items() if key != "original-destination"
@@ -156,32 +164,38 @@ def next_attempt(known: Kept, cause: str) -> NextAttempt | None:
     return NextAttempt(Outgoing(queue, body, headers), said)
 
 
-def _changes(asked: Asked, policy: Policy, cause: str) -> dict[str, int] | None:
+def _changes(
+    asked: Asked, policy: Policy, cause: str, node: str | None
+) -> dict[str, int | str] | None:
     """What to ask for now; None if that could not be more than last time."""
     keys: tuple[str, ...]
     if cause == "out_of_memory":
         keys, factor = ("memory_per_node", "min_memory_per_cpu"), policy.memory_factor
     elif cause == "timeout":
         keys, factor = ("time_limit",), policy.walltime_factor
+    elif cause == "node_fail" and policy.exclude_node and node:
+        return {"exclude": ",".join(filter(None, (asked.exclude, node)))}
     else:
         return {}
-    changes = {}
+    changes: dict[str, int | str] = {}
+    more = False
     for key in keys:
         value, most = getattr(asked, key), getattr(policy.ceiling, key)
         if value is None:
             continue
         limit = seconds(most, key) if key == "time_limit" and most is not None else most
         raised = int(value * factor)
-        changes[key] = raised if limit is None else min(raised, limit)
-    more = any(new > getattr(asked, key) for key, new in changes.items())
+        changes[key] = new = raised if limit is None else min(raised, limit)
+        more |= new > value
     return changes if more else None
 
 
-def _changed(body: JSON, changes: Mapping[str, int]) -> JSON:
-    """The recipe message with other keys in the `cluster` block of its step."""
+def _changed(body: JSON, changes: Mapping[str, int | str], number: int) -> JSON:
+    """The recipe message of that attempt, with other keys in the `cluster` block of its step."""
     changed = copied(body)
     step = changed["recipe"][str(changed["recipe-pointer"])]
     block = step.get("parameters", {}).get("cluster")
     if isinstance(block, dict):
         block.update(changes)
+    changed["environment"] = {**(changed.get("environment") or {}), ATTEMPT_HEADER: number}
     return changed

@@ -5,7 +5,7 @@ from .base import Rig, RigError
 from .postgresql import PostgreSQL
 from .rabbitmq import RabbitMQ
 from .sge import GridEngine
-from .slurm import Slurm, SlurmAccounting
+from .slurm import Slurm, SlurmAccounting, SlurmCgroup
 
 RIGS: dict[str, type[Rig]] = {
     "activemq": ActiveMQ,
@@ -14,6 +14,7 @@ RIGS: dict[str, type[Rig]] = {
     "sge": GridEngine,
     "slurm": Slurm,
     "slurm-accounting": SlurmAccounting,
+    "slurm-cgroup": SlurmCgroup,
 }
 
 __all__ = ["RIGS", "RigError"]

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .base import Rig, end_processes, free_ports
+from .base import Rig, RigError, end_processes, free_ports
 from .together import write
 
 NODES = 2
@@ -42,7 +42,7 @@ SwitchType=switch/none
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
-DefMemPerCPU=100
+DefMemPerCPU=500
 SlurmdParameters=config_overrides
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,sched_min_interval=0,bf_interval=1
@@ -55,13 +55,19 @@ SlurmdTimeout=30
 MessageTimeout=10
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 GresTypes=gpu
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory=8000 Gres=gpu:2 State=UNKNOWN
 {nodes}
-PartitionName=main Nodes=ALL Default=YES DefaultTime=60 MaxTime=INFINITE
-PartitionName=short Nodes=ALL DefaultTime=1 MaxTime=5
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=DEFAULT Nodes=ALL DefaultTime=60 MaxTime=INFINITE PriorityTier=10 PreemptMode=OFF
+PartitionName=main Default=YES
+PartitionName=short DefaultTime=1 MaxTime=5
+PartitionName=yielding PriorityTier=1 PreemptMode=CANCEL
+PartitionName=requeued PriorityTier=1 PreemptMode=REQUEUE
 """  # noqa: E501
 
 
@@ -181,6 +187,48 @@ class Slurm(Rig):
         end_processes(f"SLURM_CONF={self.directory / 'slurm.conf'}", "SLURM_JOB_ID", "slurmstepd")
         for place in self.directory.glob("spool/*"):
             shutil.rmtree(place, ignore_errors=True)
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+KEPT_BY_KERNEL = """\
+CgroupPlugin=cgroup/v1
+CgroupMountpoint=/sys/fs/cgroup
+ConstrainRAMSpace=yes
+ConstrainCores=no
+ConstrainDevices=no
+"""
+
+
+class SlurmCgroup(Slurm):
+    """The same, with jobs that the kernel keeps to their memory (cgroups, version 1); as root."""
+
+    def prepare(self) -> dict[str, Any]:
+        if not os.access(CGROUPS / "memory", os.W_OK):
+            raise RigError(
+                f"It needs {CGROUPS}/memory (control groups, version 1), writable: root, and a "
+                "kernel that is started with systemd.unified_cgroup_hierarchy=0."
+            )
+        told = super().prepare()
+        file = self.directory / "slurm.conf"
+        text = file.read_text()
+        for word, instead in {
+            "ProctrackType=proctrack/linuxproc": "ProctrackType=proctrack/cgroup",
+            "TaskPlugin=task/none": "TaskPlugin=task/cgroup",
+            "JobAcctGatherParams=OverMemoryKill\n": "",
+        }.items():
+            text = text.replace(word, instead)
+        file.write_text(text)
+        (self.directory / "cgroup.conf").write_text(KEPT_BY_KERNEL)
+        return told
+
+    def clean(self) -> None:
+        super().clean()
+        for name in (
+            self.connection["nodes"] if (self.directory / "connection.json").exists() else ()
+        ):
+            for place in sorted(CGROUPS.glob(f"*/slurm_{name}/**/"), reverse=True):
+                with contextlib.suppress(OSError):
+                    place.rmdir()
 
 
 DATABASE = """\

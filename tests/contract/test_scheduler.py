@@ -279,6 +279,21 @@ def test_the_job_sees_nothing_of_the_submitting_process(
     assert "secret" not in (tmp_path / "out").read_text().lower()
 
 
+def test_a_node_that_is_excluded_is_not_used(scheduler: Scheduler, tmp_path: Path) -> None:
+    """Where it is the only one, the batch system refuses; this machine itself has no other."""
+    used = ended(scheduler, submit(scheduler, request_in(tmp_path), "true")).node
+    request = request_in(tmp_path, resources=Resources(exclude=used))
+    if scheduler.template == "sge.sh.j2":
+        script = tmp_path / "script"
+        script.write_text(rendered(scheduler, request))
+        answer = ask(scheduler.submit(request, script))
+        assert isinstance(answer, Rejected)
+        assert f"hostname=!({used})" in answer.reason
+    else:
+        again = ended(scheduler, submit(scheduler, request, "true"))
+        assert (again.node != used) == (scheduler.template == "slurm.sh.j2")
+
+
 def test_a_missing_working_directory_is_a_refusal(local: Scheduler, tmp_path: Path) -> None:
     (tmp_path / "script").write_text("true")
     answer = ask(local.submit(request_in(tmp_path / "gone"), tmp_path / "script"))

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from zwrap.envelope import Envelope
-from zwrap.recipe import Recipe
-
 from .conftest import Site
+from .ends import Wait, claim_of, concluded, submit, told
 from .jobs import jobs, run
 
-Wait = Callable[..., Any]
 Start = Callable[..., None]
-
-WRAP = "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP"
-QUEUES = ("success", "failure", "completed", "errors")
-
-
-def submit(
-    site: Site, name: str, command: str, parameters: dict[str, Any] | None = None, **block: Any
-) -> None:
-    """One step, submitted; what it says comes to QUEUES."""
-    step = {
-        "queue": "cluster.submission",
-        "parameters": {
-            "cluster": {"commands": WRAP, "job_name": name, **block},
-            "workingdir": str(site.directory / name),
-            **(parameters or {}),
-        },
-        "job_parameters": {"command": ["sh", "-c", command]},
-        "output": {"success": 2, "failure": 3, "completed": 4},
-        "error": 5,
-    }
-    recipe = {"start": [[1, []]], "1": step}
-    recipe |= {str(n): {"queue": queue} for n, queue in enumerate(QUEUES, 2)}
-    transport = site.transport()
-    transport.commit(Envelope(Recipe(recipe), 1, environment={"ID": name}).start())
-    transport.close()
-    assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
 
 
 @pytest.fixture
@@ -59,38 +28,6 @@ def watched(on: Site) -> Start:
         on.service("Watcher")
 
     return start
-
-
-def concluded(on: Site, wait_until: Wait, name: str) -> dict[str, Any]:
-    """The job, once the Watcher has written down how it ended."""
-
-    def found() -> dict[str, Any] | None:
-        [job] = [each for each in jobs(on) if each["job_name"] == name]
-        full = json.loads(run(on, "jobs", job["token"]).stdout)
-        return full if full.get("outcome") else None
-
-    full: dict[str, Any] = wait_until(found, seconds=90)
-    return full
-
-
-def told(on: Site) -> dict[str, list[Any]]:
-    """Payloads of what was sent, by queue."""
-    transport = on.transport()
-    heard: dict[str, list[Any]] = {}
-    for queue in QUEUES:
-        transport.subscribe(queue, prefetch=10)
-    while delivery := transport.receive(0.3):
-        heard.setdefault(delivery.source, []).append(delivery.message.body["payload"])
-        delivery.ack()
-    transport.close()
-    return heard
-
-
-def claim_of(on: Site, name: str) -> dict[str, Any] | None:
-    for file in (on.directory / name).glob(".zwrap/*/claim.json"):
-        with contextlib.suppress(ValueError):
-            return dict(json.loads(file.read_text()))
-    return None
 
 
 def test_a_wrapper_that_is_killed(on: Site, watched: Start, wait_until: Wait) -> None:
@@ -165,58 +102,6 @@ def test_several_watchers_say_it_once(on: Site, watched: Start, wait_until: Wait
     assert {queue: len(each) for queue, each in told(on).items()} == {
         "failure": 1, "completed": 1, "errors": 1,
     }  # fmt: skip
-
-
-def described(site: Site, kind: str, environment: dict[str, str]) -> None:
-    site.settings["scheduler"] = "cluster"
-    cluster = {"kind": kind, "environment": environment, "watch_s": 0.5, "give_up_s": 1}
-    site.sections["clusters"] = {"plugin": "clusters", "cluster": cluster}
-    site.write_config()
-
-
-@pytest.mark.slow
-def test_a_job_of_slurm_that_waits_for_what_will_never_come(
-    site: Site, slurm: dict[str, Any], wait_until: Wait
-) -> None:
-    """Its time is over the partition's limit, which Slurm takes and never starts."""
-    environment = {"SLURM_CONF": slurm["SLURM_CONF"]}
-    described(site, "slurm", environment)
-    submit(site, "w", "touch started", partition="short", time_limit="10:00")
-    site.service("Watcher")
-    job = concluded(site, wait_until, "w")
-    assert job["outcome"] == "failure"
-    assert "it can never start (PartitionTimeLimit)" in job["cause"]
-    assert told(site)["failure"] == [job["cause"]]
-    listed = ["squeue", "-h"]
-    left = subprocess.run(
-        listed, env={**os.environ, **environment}, capture_output=True, check=True
-    )
-    assert left.stdout == b""
-    assert not (site.directory / "w" / "started").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("how", ["requeue", "node"])
-def test_a_job_of_slurm_that_is_run_again_has_not_ended(
-    site: Site, slurm: dict[str, Any], wait_until: Wait, how: str
-) -> None:
-    """By hand, for another job's sake, or after its node failed: its second run speaks."""
-    environment = {"SLURM_CONF": slurm["SLURM_CONF"]}
-    described(site, "slurm", environment)
-    runs = site.directory / "runs"
-    submit(site, "w", f"echo $SLURMD_NODENAME >>{runs}; test $(wc -l <{runs}) -gt 1 || sleep 90")
-    site.service("Watcher")
-    node = wait_until(lambda: runs.exists() and runs.read_text().strip(), seconds=60)
-    [job] = jobs(site)
-    act = ["requeue", job["job_id"]]
-    if how == "node":
-        act = ["update", f"nodename={node}", "state=down", "reason=test"]
-    subprocess.run(["scontrol", *act], env={**os.environ, **environment}, check=True)
-    job = concluded(site, wait_until, "w")
-    assert (job["outcome"], job["witness"]) == ("success", "wrapper")
-    assert len(runs.read_text().split()) == 2
-    said = told(site)
-    assert {queue: len(each) for queue, each in said.items()} == {"success": 1, "completed": 1}
 
 
 def test_a_job_that_ran_out_of_time_is_tried_again_with_more(

@@ -234,3 +234,14 @@ def test_of_two_who_conclude_at_the_same_time_one_sends(
     assert place.conclude("cancelled")
     assert {queue: len(each) for queue, each in place.said().items()} == {"q4": 1, "q5": 1, "q6": 1}
     assert (others[0] is None) == (when == "while it sends")
+
+
+def test_slurm_says_in_the_output_what_its_state_does_not(place: Place) -> None:
+    """Of a job whose memory it looks at now and then."""
+    place.claim()
+    (place.path / "job.err").write_text(
+        "slurmstepd-n1: error: StepId=6.batch exceeded memory limit (329 > 52), being killed\n"
+    )
+    verdict = place.conclude("failed", signal=9)
+    assert verdict
+    assert "it ran out of memory (signal 9)." in verdict.cause

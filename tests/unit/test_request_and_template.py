@@ -36,7 +36,7 @@ def test_every_resource_key_is_understood_also_as_text() -> None:
         "partition": "p", "account": "a", "qos": "q", "nodes": "1", "tasks": 2,
         "cpus_per_task": "3", "memory_per_node": 4, "min_memory_per_cpu": 5, "gpus": 6,
         "gpus_per_node": 7, "time_limit": "1:00:01", "exclusive": True, "constraints": "c",
-        "prefer": "x", "commands": ["one", "two"],
+        "prefer": "x", "exclude": "n1", "commands": ["one", "two"],
     }  # fmt: skip
     request = prepare(envelope(block), "tok-1", "local").request
     assert (request.cluster, request.job_name, request.commands) == ("other", "my_job_", "one\ntwo")

@@ -155,3 +155,22 @@ def test_what_is_no_submission_is_said_to_be_that(tmp_path: Path) -> None:
     (directory.path / SUBMISSION).write_text("[]")
     with pytest.raises(MessageError, match=r"submission\.json holds no submission"):
         retry.read(directory)
+
+
+def test_the_attempt_travels_with_the_envelope(tmp_path: Path) -> None:
+    again = tried(tmp_path, "lost", {"on": ["lost"]})
+    assert again
+    assert again.message.message["environment"] == {"ID": "r", "zwrap-attempt": 2}
+
+
+@pytest.mark.parametrize("before", [None, "n1"])
+def test_a_node_that_failed_is_not_used_again(tmp_path: Path, before: str | None) -> None:
+    directory = JobDirectory(tmp_path / "job")
+    policy = policy_of({"on": ["node_fail", "lost"], "exclude_node": True}, None, "here")
+    asked = Resources(exclude=before)
+    text = retry.kept(message(), "cluster.submission", asked, policy)
+    (directory.path / SUBMISSION).write_bytes(text)
+    known = retry.read(directory)
+    assert block(next_attempt(known, "node_fail", "n2"))["exclude"] == ("n1,n2" if before else "n2")
+    for again in (next_attempt(known, "node_fail"), next_attempt(known, "lost", "n2")):
+        assert "exclude" not in block(again)

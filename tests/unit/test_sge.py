@@ -167,6 +167,7 @@ def test_the_script_is_as_agreed() -> None:
         request(
             partition="long.q", account="i03", tasks=2, cpus_per_task=2, memory_mib=1001,
             gpus=1, walltime_s=3601, exclusive=True, constraints="arch=lx-amd64",
+            exclude="n1,n2",
         ),
         SGEOptions(parallel_environment="mpi"),
     )  # fmt: skip

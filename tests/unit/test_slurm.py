@@ -163,7 +163,7 @@ def test_resources_are_directives() -> None:
         request(
             partition="main", account="mx", qos="high", nodes=2, tasks=4, cpus_per_task=8,
             memory_mib=16000, gpus=1, walltime_s=61, exclusive=True, constraints="[a&b]|c",
-            prefer="d",
+            prefer="d", exclude="n1,n[2-3]",
         ),
     )  # fmt: skip
     assert [line for line in text.splitlines() if line.startswith("#SBATCH")] == [
@@ -178,6 +178,7 @@ def test_resources_are_directives() -> None:
         "#SBATCH --time=2",
         "#SBATCH --exclusive",
         "#SBATCH --constraint=[a&b]|c",
+        "#SBATCH --exclude=n1,n[2-3]",
         "#SBATCH --prefer=d",
     ]
 

@@ -27,10 +27,10 @@ from zwrap.jobdirectory import JobDirectory, Verdict, job_directory
 from zwrap.message import Outgoing, child_id, decode
 from zwrap.transport import Transport
 from zwrap.wrapper.base import BaseWrapper, RecipeWrapper, StatusNotifications
+from zwrap.wrapper.cause import OUT_OF_MEMORY, Why, oom_kills, why_stopped
 from zwrap.wrapper.courier import Courier
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
-from zwrap.wrapper.requeue import runs_again
 from zwrap.wrapper.signals import Meaning, watched
 from zwrap.wrapper.step import ProgramStep, StepResult
 
@@ -88,7 +88,7 @@ class Wrapper:
         self._parent, self._position = self._token, 0
         """What the ids of messages derive from."""
         self._running: Program | None = None
-        self._began = time.monotonic()
+        self._began, self._since = time.monotonic(), time.time()
         self._stopped_by: str | None = None
         self._interruptible = False
         """Whether a wrapper written in Python runs, which only an exception can stop."""
@@ -128,12 +128,16 @@ class Wrapper:
             self._post(courier, self._outgoing("starting", "Starting processing"))
             heartbeat.status = Status.PROCESSING
             courier.beat()
+            killed = oom_kills()
             result = self._run_step(heartbeat, courier)
-            if self._stopped_by and runs_again(self._job):
+            why = why_stopped(self._job, self._since) if self._stopped_by else Why()
+            if result.failures and not why.cause and oom_kills() > killed:
+                why = OUT_OF_MEMORY
+            if why.again:
                 return self._leave_to_next_run(courier)
             self._post(courier, result.messages)
             heartbeat.status = Status.ERROR if result.failures else Status.END
-            verdict = self._verdict(result, job_id, heartbeat)
+            verdict = self._verdict(result, job_id, heartbeat, why)
             if self._speak(verdict):
                 courier.post(verdict.final)
             sent = courier.close(SEND_WAIT_S)
@@ -239,8 +243,8 @@ class Wrapper:
         elif self._interruptible:
             raise StoppedError(f"The step was stopped by {number.name}.")
 
-    def _verdict(self, result: StepResult, job_id: str, heartbeat: Heartbeat) -> Verdict:
-        outcome, cause, final = self._end(result, heartbeat)
+    def _verdict(self, result: StepResult, job_id: str, heartbeat: Heartbeat, why: Why) -> Verdict:
+        outcome, cause, final = self._end(result, heartbeat, why)
         if result.failures:
             log.error("Step failed: %s", cause)
         return Verdict(
@@ -257,7 +261,9 @@ class Wrapper:
             final=self._identified(final),
         )
 
-    def _end(self, result: StepResult, heartbeat: Heartbeat) -> tuple[Outcome, str, list[Outgoing]]:
+    def _end(
+        self, result: StepResult, heartbeat: Heartbeat, why: Why
+    ) -> tuple[Outcome, str, list[Outgoing]]:
         """Outcome, cause, and what to send."""
         completed = self._outgoing("completed", "Finished processing")
         if not result.failures:
@@ -266,9 +272,13 @@ class Wrapper:
         cause = "; ".join(result.failures)
         submission = self._submission()
         limit_s = submission.asked.time_limit if submission else None
-        if submission and limit_s and self._stopped_by and self._has_run_for(limit_s):
-            cause += f"; that was at the batch system's time limit of {limit_s} s"
-            if again := retry.next_attempt(submission, "timeout"):
+        if not why.cause and limit_s and self._stopped_by and self._has_run_for(limit_s):
+            words = f"that was at the batch system's time limit of {limit_s} s"
+            why = Why(cause="timeout", words=words)
+        cause = f"{cause}; {why.words}" if why.words else cause
+        if submission and why.cause:
+            node = os.environ.get("SLURMD_NODENAME")
+            if again := retry.next_attempt(submission, why.cause, node):
                 return Outcome.RETRIED, f"{cause}. {again.said}", [again.message]
         return Outcome.FAILURE, cause, self._failed(cause, result, heartbeat) + completed
 

@@ -8,6 +8,7 @@
 #$ -l gpu=1
 #$ -l h_rt=3601
 #$ -l exclusive=true
+#$ -l hostname=!(n1|n2)
 #$ -l arch=lx-amd64
 # job: written by zwrap for t-1.
 

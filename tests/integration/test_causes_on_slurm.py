@@ -1,0 +1,187 @@
+"""What Slurm does to jobs, told apart: memory, time, nodes, other jobs, and what never starts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Site
+from .ends import Wait, claim_of, concluded, described, submit, told
+from .jobs import jobs
+
+pytestmark = pytest.mark.slow
+
+ALLOCATES = """python3 -c 'x = bytearray(300 << 20); __import__("time").sleep(3)'"""
+
+
+@pytest.fixture
+def on_slurm(site: Site, slurm: dict[str, Any]) -> Site:
+    """Steps of this site run on Slurm, and a Watcher is at work."""
+    return watched(site, slurm)
+
+
+def watched(site: Site, told_of: dict[str, Any]) -> Site:
+    described(site, "slurm", {"SLURM_CONF": told_of["SLURM_CONF"]})
+    site.service("Watcher")
+    return site
+
+
+def slurm_says(site: Site, *command: str) -> str:
+    environment = site.sections["clusters"]["cluster"]["environment"]
+    done = subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def second_attempt(site: Site, wait_until: Wait, outcome: str = "success") -> dict[str, Any]:
+    """Let the next attempt be submitted; how it ended."""
+    assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+
+    def ended() -> list[dict[str, Any]]:
+        return [job for job in jobs(site) if job["outcome"] == outcome]
+
+    [job] = wait_until(ended, seconds=90)
+    return dict(job)
+
+
+@pytest.mark.parametrize("kept_by", ["slurm", "slurm_cgroup"])
+def test_out_of_memory(
+    site: Site, request: pytest.FixtureRequest, wait_until: Wait, kept_by: str
+) -> None:
+    """Whoever looks: Slurm from time to time, which kills the job; the kernel, which kills the
+    program.
+    """
+    watched(site, request.getfixturevalue(kept_by))
+    retry = {"on": ["out_of_memory"], "memory_factor": 3}
+    submit(site, "w", f"{ALLOCATES} && echo x >>runs", {"retry": retry}, memory_per_node=200)
+    first = concluded(site, wait_until, "w")
+    assert first["outcome"] == "retried", first
+    words = {
+        "slurm": "it ran out of memory",
+        "slurm_cgroup": "the kernel killed it for want of memory",
+    }
+    assert words[kept_by] in first["cause"]
+    assert first["cause"].endswith("tried again as attempt 2 with memory_per_node 600.")
+    second_attempt(site, wait_until)
+    assert (site.directory / "w" / "runs").read_text() == "x\n"
+    assert told(site).keys() == {"success", "completed"}
+
+
+def test_a_job_that_another_preempts(on_slurm: Site, wait_until: Wait) -> None:
+    """It is cancelled for good: its policy has it tried again."""
+    whole = {"nodes": 2, "exclusive": True}
+    submit(on_slurm, "w", "echo x >>runs; test $(wc -l <runs) -gt 1 || sleep 60",
+           {"retry": {"on": ["preempted"]}}, partition="yielding", **whole)  # fmt: skip
+    wait_until((on_slurm.directory / "w" / "runs").exists, seconds=60)
+    submit(on_slurm, "other", "true", **whole)
+    first = concluded(on_slurm, wait_until, "w")
+    assert first["outcome"] == "retried", first
+    assert "preempted it for another job" in first["cause"]
+    second_attempt_of_two(on_slurm, wait_until)
+    assert {queue: len(each) for queue, each in told(on_slurm).items()} == {
+        "success": 2, "completed": 2,
+    }  # fmt: skip
+
+
+def second_attempt_of_two(site: Site, wait_until: Wait) -> None:
+    assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+    wait_until(lambda: [job["outcome"] for job in jobs(site)].count("success") == 2, seconds=90)
+
+
+def test_a_node_that_dies(on_slurm: Site, slurm: dict[str, Any], wait_until: Wait) -> None:
+    """Its slurmd does not answer any more, and all that ran there is gone; the job must not be
+    requeued. It is tried again on another node.
+    """
+    command = "echo $SLURMD_NODENAME >>nodes; test $(wc -l <nodes) -gt 1 || sleep 300"
+    retry = {"on": ["node_fail"], "exclude_node": True}
+    submit(on_slurm, "w", command, {"retry": retry})
+    claim = wait_until(lambda: claim_of(on_slurm, "w"), seconds=60)
+    nodes = on_slurm.directory / "w" / "nodes"
+    node = wait_until(lambda: nodes.exists() and nodes.read_text().strip(), seconds=30)
+    [job] = jobs(on_slurm)
+    slurm_says(on_slurm, "scontrol", "update", f"jobid={job['job_id']}", "requeue=0")
+    place = str(Path(slurm["SLURM_CONF"]).parent)
+    [slurmd] = processes("slurmd", node, place)
+    os.kill(slurmd, signal.SIGSTOP)
+    try:
+        for pid in [*processes("slurmstepd", f"[{job['job_id']}.", place),
+                    int(claim["process"].split("-")[-2])]:  # fmt: skip
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        first = concluded(on_slurm, wait_until, "w", seconds=150)
+        assert (first["outcome"], first["witness"]) == ("retried", "cluster cluster")
+        assert "its node failed" in first["cause"]
+        assert f"exclude {node}" in first["cause"]
+        second_attempt(on_slurm, wait_until)
+        assert len(set(nodes.read_text().split())) == 2
+    finally:
+        os.kill(slurmd, signal.SIGCONT)
+        wait_until(lambda: "down" not in slurm_says(on_slurm, "sinfo", "-h", "-o", "%t"),
+                   seconds=60)  # fmt: skip
+
+
+def processes(*words: str) -> list[int]:
+    """Those whose command line, or environment, has all these words."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal():
+                text = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                text += (entry / "environ").read_bytes()
+                if text.startswith(words[0].encode()) and all(w.encode() in text for w in words):
+                    found.append(int(entry.name))
+    return found
+
+
+def test_the_time_limit(on_slurm: Site, wait_until: Wait) -> None:
+    """Of a job whose wrapper hears of it, and of one without."""
+    submit(on_slurm, "wrapped", "sleep 300", time_limit="1:00")
+    submit(on_slurm, "bare", "true", time_limit="1:00", commands="sleep 300")
+    wrapped = concluded(on_slurm, wait_until, "wrapped", seconds=180)
+    assert (wrapped["outcome"], wrapped["witness"]) == ("failure", "wrapper")
+    assert "at the batch system's time limit of 60 s" in wrapped["cause"]
+    bare = concluded(on_slurm, wait_until, "bare")
+    assert (bare["outcome"], bare["witness"]) == ("failure", "cluster cluster")
+    assert "it exceeded its time limit before its wrapper began" in bare["cause"]
+
+
+def test_what_will_never_come(on_slurm: Site, wait_until: Wait) -> None:
+    """Its time is over the partition's limit, which Slurm takes and never starts."""
+    submit(on_slurm, "w", "touch started", partition="short", time_limit="10:00")
+    job = concluded(on_slurm, wait_until, "w")
+    assert job["outcome"] == "failure"
+    assert "it can never start (PartitionTimeLimit)" in job["cause"]
+    assert told(on_slurm)["failure"] == [job["cause"]]
+    assert slurm_says(on_slurm, "squeue", "-h") == ""
+    assert not (on_slurm.directory / "w" / "started").exists()
+
+
+@pytest.mark.parametrize("how", ["requeue", "node", "preempted"])
+def test_a_job_that_is_run_again_has_not_ended(on_slurm: Site, wait_until: Wait, how: str) -> None:
+    """By hand, after its node failed, or for another job's sake: its second run speaks."""
+    runs = on_slurm.directory / "runs"
+    command = f"echo $SLURMD_NODENAME >>{runs}; test $(wc -l <{runs}) -gt 1 || sleep 90"
+    submit(on_slurm, "w", command, partition="requeued", nodes=1)
+    node = wait_until(lambda: runs.exists() and runs.read_text().strip(), seconds=60)
+    [job] = jobs(on_slurm)
+    if how == "preempted":
+        submit(on_slurm, "other", "true", nodes=2, exclusive=True)
+    else:
+        act = ["requeue", job["job_id"]]
+        if how == "node":
+            act = ["update", f"nodename={node}", "state=down", "reason=test"]
+        slurm_says(on_slurm, "scontrol", *act)
+    job = concluded(on_slurm, wait_until, "w", seconds=150)
+    assert (job["outcome"], job["witness"]) == ("success", "wrapper")
+    assert len(runs.read_text().split()) == 2
+    count = 2 if how == "preempted" else 1
+    assert {queue: len(each) for queue, each in told(on_slurm).items()} == {
+        "success": count, "completed": count,
+    }  # fmt: skip
