@@ -189,6 +189,7 @@ WATCHER = (
 from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
 from zwrap.ledger import Attempt, Ledger
+from zwrap.service.pulse import Pulse
 from zwrap.service.watcher import Watch
 from zwrap.submission.calls import ask
 from zwrap.transport.connect import connect
@@ -199,7 +200,7 @@ ids = list(ask(cluster.scheduler.states()))
 rows = ledger.reserve([Attempt(token=f"{number}-1", recipe_id="r", step=1, cluster="cluster",
     job_name="n", job_directory="/d") for number in ids])
 ledger.record({row.token: {"state": "submitted", "job_id": row.token[:-2]} for row in rows})
-watch = Watch(cluster, ledger, connect(configuration, None))
+watch = Watch(cluster, ledger, connect(configuration, None), Pulse())
 watch.look(ledger.unconcluded("cluster"))
 with Clock():
     watch.look(ledger.unconcluded("cluster"))

@@ -34,6 +34,7 @@ class Cluster(msgspec.Struct, frozen=True):
     watch_s: float = 30.0
     give_up_s: float = 600.0
     retry: Policy | None = None
+    stalled_s: float = 60.0
 
 
 class Clusters:
@@ -82,6 +83,7 @@ class Clusters:
             described.watch_s,
             described.give_up_s,
             retry.of_site(described.retry, described.place),
+            described.stalled_s,
         )
 
 

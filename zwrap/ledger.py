@@ -25,9 +25,10 @@ from zwrap.state import state_directory
 INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
 """States of an attempt. Of one that is rejected, or waits for others to end, there is no job."""
 
-GONE, LOST, HOPELESS = "gone", "lost", "hopeless"
+GONE, LOST, HOPELESS, STALLED = "gone", "lost", "hopeless", "stalled"
 """What a job may be besides the states of batch systems: neither live nor recorded; the same, for
-so long that nothing will be heard of it any more; waiting for what will never come."""
+so long that nothing will be heard of it any more; waiting for what will never come; running, but
+nothing is heard of it."""
 
 NETWORK_FILESYSTEMS = {
     "nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "glusterfs", "afs",
@@ -61,6 +62,7 @@ _attempts = sa.Table(
     sa.Column("exit_code", sa.Integer),
     sa.Column("signal", sa.Integer),
     sa.Column("ended", sa.Float),
+    sa.Column("stalled", sa.Float),
     # How the attempt ended.
     sa.Column("outcome", sa.String(20)),
     sa.Column("cause", sa.Text),
@@ -101,6 +103,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     ended: float | None = None
     """When the Watcher learned that the job will never run again."""
+    stalled: float | None = None
+    """Since when nothing is heard of its wrapper, although the job runs."""
     outcome: str | None = None
     """success or failure, once everything was sent; `unknown` where nobody could be told."""
     cause: str | None = None

@@ -29,6 +29,9 @@ UNDECODABLE_HEADER = "zwrap-undecodable"
 RECIPE_HEADER = "workflows-recipe"
 """Marks a recipe message; python-workflows accepts True, "True", "true" and 1."""
 
+STATUS_TOPIC = "transient.status"
+"""Where services and wrappers tell how they are, as in python-workflows."""
+
 NAMESPACE = uuid.UUID("6f2b44a4-5d0c-5a58-9d5a-2c1d3f0e8a77")
 """Root of all derived message ids."""
 

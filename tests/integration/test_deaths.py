@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -132,3 +133,23 @@ def test_a_job_that_ran_out_of_time_is_tried_again_with_more(
     assert (on.directory / "w" / "runs").read_text() == "began\n" * 2
     shown = json.loads(run(on, "jobs", second["token"]).stdout)
     assert [each["outcome"] for each in shown["attempts"]] == ["retried", "failure"]
+
+
+def test_a_wrapper_that_is_not_heard_of_is_stalled_and_not_dead(
+    on: Site, watched: Start, wait_until: Wait
+) -> None:
+    on.sections["clusters"]["cluster"]["stalled_s"] = 4
+    watched("w", "sleep 8")
+    claim = wait_until(lambda: claim_of(on, "w"), seconds=60)
+    wait_until(lambda: list((on.directory / "w").glob("*.log")), seconds=30)
+    time.sleep(1)  # it has been heard
+    pid = int(claim["process"].split("-")[-2])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        [job] = wait_until(lambda: jobs(on, "--state", "stalled"), seconds=60)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert "it runs, but was not heard of since" in job["cause"]
+    assert job["outcome"] is None
+    assert concluded(on, wait_until, "w")["outcome"] == "success"
+    assert told(on).keys() == {"success", "completed"}

@@ -17,6 +17,7 @@ from zwrap.jobdirectory import Verdict
 from zwrap.ledger import SUBMITTED, Attempt, Ledger
 from zwrap.scheduler import Command, Question
 from zwrap.service import watcher
+from zwrap.service.pulse import Pulse
 from zwrap.service.watcher import Watch, Watcher
 from zwrap.service.watchnews import CLUSTER_TOPIC, JOB_TOPIC
 from zwrap.submission import calls
@@ -80,9 +81,14 @@ def heard() -> Iterator[MemoryTransport]:
 
 
 @pytest.fixture
-def watch(system: Told, ledger: Ledger, heard: MemoryTransport) -> Watch:
-    cluster = Cluster("c", "told", system, "t", {}, watch_s=1.0, give_up_s=0)  # type: ignore[arg-type]
-    return Watch(cluster, ledger, heard)
+def pulse() -> Pulse:
+    return Pulse()
+
+
+@pytest.fixture
+def watch(system: Told, ledger: Ledger, heard: MemoryTransport, pulse: Pulse) -> Watch:
+    cluster = Cluster("c", "told", system, "t", {}, watch_s=1.0, give_up_s=0, stalled_s=0.05)  # type: ignore[arg-type]
+    return Watch(cluster, ledger, heard, pulse)
 
 
 def told(transport: MemoryTransport, topic: str) -> list[Any]:
@@ -284,3 +290,32 @@ def test_an_expected_start_is_told_when_it_moves(
             each["expected_start"] for each in told(heard, JOB_TOPIC) if each["job_id"] == "1"
         ])  # fmt: skip
     assert expected == [[now + 1000], [], [now + 5000], []]
+
+
+def test_a_job_that_runs_and_is_not_heard_of_is_stalled(
+    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport, pulse: Pulse
+) -> None:
+    """Until it is heard again. One that never said anything is not, nor one that does not run."""
+
+    def stalled() -> list[tuple[str, str]]:
+        watch.look(ledger.unconcluded("c"))
+        return [(each["job_id"], each["state"]) for each in told(heard, JOB_TOPIC)]
+
+    system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}
+    pulse.hear({"token": "t1-1"})
+    assert stalled() == [("1", "running"), ("2", "running")]
+    time.sleep(0.06)
+    assert stalled() == [("1", "stalled")]
+    assert stalled() == []
+    row = ledger.get("t1-1")
+    assert row
+    assert row.stalled
+    assert time.time() - row.stalled < 5
+    pulse.hear({"token": "t1-1"})
+    assert stalled() == [("1", "running")]
+    time.sleep(0.06)
+    system.live["1"] = status("1", State.SUSPENDED)
+    assert stalled() == [("1", "suspended")]
+    row = ledger.get("t1-1")
+    assert row
+    assert row.stalled is None

@@ -16,7 +16,7 @@ from zwrap.cli.common import complain, program, say
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, TransportError
 from zwrap.files import write_atomically
-from zwrap.message import ID_HEADER, encode, new_id
+from zwrap.message import ID_HEADER, STATUS_TOPIC, encode, new_id
 from zwrap.recipe import Recipe
 from zwrap.transport import Transport
 from zwrap.transport.connect import EMBEDDED, connect, transport_class
@@ -152,7 +152,7 @@ def _send(
 def _tell_about_spool(transport: Transport) -> None:
     """Without a configuration nobody knows where the request went, or whether it is read."""
     complain(f"No ZOCALO_CONFIG: the request is in the spool {getattr(transport, 'root', '')}.")
-    transport.subscribe_topic("transient.status")
+    transport.subscribe_topic(STATUS_TOPIC)
     while status := transport.receive(0):
         body = status.message.body
         if isinstance(body, dict) and body.get("serviceclass") == "Dispatcher":

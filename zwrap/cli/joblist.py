@@ -6,6 +6,7 @@ Each batch system is asked once, whatever the number of jobs.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from zwrap.cli.common import complain
 from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
 from zwrap.errors import MessageError, UnknownNameError, ZwrapError
-from zwrap.job import JobStatus
+from zwrap.job import JobStatus, State
 from zwrap.jobdirectory import Verdict
-from zwrap.ledger import SUBMITTED, Attempt, Ledger, default_file
+from zwrap.ledger import STALLED, SUBMITTED, Attempt, Ledger, default_file
 from zwrap.submission.calls import ask
 
 GONE, UNKNOWN = "gone", "not known"
@@ -85,6 +86,9 @@ def job_of(attempt: Attempt, clusters: Answers) -> Job:
     status = live.get(attempt.job_id)
     if status is None:
         return Job(attempt, GONE, "it left no verdict", None, None)
+    if attempt.stalled and status.state is State.RUNNING:
+        since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(attempt.stalled))
+        return Job(attempt, STALLED, f"it runs, but was not heard of since {since}", status, None)
     return Job(attempt, status.state.value, status.reason or "", status, None)
 
 

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from zwrap.cli.common import program
 from zwrap.configuration import Configuration
+from zwrap.message import STATUS_TOPIC
 from zwrap.transport import Transport
 from zwrap.transport.connect import connect
 
-STATUS_TOPIC = "transient.status"
 FORGOTTEN_S = 15.0
 """Who was not heard of for so long is gone."""
 

@@ -26,6 +26,7 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The Watcher asks about all jobs so often at most, in seconds; four times less often when
     nothing changes."""
     give_up_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
+    stalled_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     """The Watcher cancels a job that has waited so long for what will never come, in seconds."""
     retry: dict[str, Any] | None = None
     """Which deaths of jobs are followed by another attempt (`zwrap.retry`)."""
@@ -35,7 +36,7 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """File, line and key, for a complaint to begin with."""
 
 
-OWN = ("kind", "template", "defaults", "max_jobs", "watch_s", "give_up_s", "retry")
+OWN = ("kind", "template", "defaults", "max_jobs", "watch_s", "give_up_s", "stalled_s", "retry")
 
 
 class Clusters:

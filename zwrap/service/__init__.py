@@ -15,6 +15,7 @@ from zwrap.context import recipe_context
 from zwrap.diagnosis import recipe_id_of
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError
+from zwrap.message import Message
 from zwrap.transport import Delivery, Transport
 
 
@@ -31,6 +32,8 @@ class Service(ABC):
     queue: str | None = None
     """The queue that it reads; None: it reads none, and works when it is idle."""
     prefetch: int = 1
+    topics: ClassVar[tuple[str, ...]] = ()
+    """What it listens to besides; see `hear`."""
     together: ClassVar[int] = 1
     """So many messages that wait are handed over together, to `handle_all`."""
     unbounded: ClassVar[bool] = False
@@ -55,6 +58,9 @@ class Service(ABC):
 
     def idle(self) -> None:  # noqa: B027  (a service with nothing to do when idle is complete)
         """Called about every `patience_s` seconds while no message waits."""
+
+    def hear(self, topic: str, message: Message) -> None:  # noqa: B027
+        """Called with what is broadcast on one of its `topics`."""
 
     def gave_up(self, delivery: Delivery, reason: str) -> None:  # noqa: B027
         """Called when a message became a dead letter."""

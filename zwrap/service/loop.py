@@ -67,7 +67,8 @@ class Loop:
         gc.set_threshold(GARBAGE)
         if self._service.queue:
             self._transport.subscribe(self._service.queue, self._prefetch)
-        self._transport.subscribe_topic(COMMAND_TOPIC)
+        for topic in (COMMAND_TOPIC, *self._service.topics):
+            self._transport.subscribe_topic(topic)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._signalled)
@@ -83,7 +84,7 @@ class Loop:
                         if self._once:
                             break
                     elif delivery.topic:
-                        self._command(delivery.message)
+                        self._hear(delivery)
                     else:
                         for lot in self._lots(delivery):
                             self._handle(lot)
@@ -108,6 +109,12 @@ class Loop:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._stop.set()
+
+    def _hear(self, delivery: Delivery) -> None:
+        if delivery.source == COMMAND_TOPIC:
+            self._command(delivery.message)
+        else:
+            self._service.hear(delivery.source, delivery.message)
 
     def _command(self, message: Message) -> None:
         """Obey a shutdown that means this instance; every given condition must hold."""
@@ -144,7 +151,7 @@ class Loop:
         """A further message that waits; commands are obeyed on the way."""
         wait_s = self._transport.trickle_s
         while (delivery := self._transport.receive(wait_s)) and delivery.topic:
-            self._command(delivery.message)
+            self._hear(delivery)
         return delivery
 
     def _handle(self, deliveries: list[Delivery]) -> None:

@@ -11,12 +11,12 @@ from zwrap import __version__
 from zwrap.context import extended_status_dictionary
 from zwrap.errors import TransportError
 from zwrap.host import host_id
+from zwrap.message import STATUS_TOPIC
 from zwrap.service import Service
 from zwrap.transport import Transport
 
 log = logging.getLogger(__name__)
 
-STATUS_TOPIC = "transient.status"
 STATUS_INTERVAL_S = 6.0
 STATUS_EXPIRES_S = 15.0
 

@@ -27,7 +27,7 @@ from zwrap.errors import (
     TransportError,
     ZwrapError,
 )
-from zwrap.job import JobStatus
+from zwrap.job import JobStatus, State
 from zwrap.jobdirectory import Verdict
 from zwrap.lastword import conclude
 from zwrap.ledger import (
@@ -35,11 +35,14 @@ from zwrap.ledger import (
     HOPELESS,
     LOST,
     NETWORK_FILESYSTEMS,
+    STALLED,
     Attempt,
     Ledger,
     filesystem_of,
 )
+from zwrap.message import STATUS_TOPIC, Message
 from zwrap.service import Service
+from zwrap.service.pulse import Pulse
 from zwrap.service.watchnews import News
 from zwrap.submission.calls import ask
 from zwrap.transport import Delivery, Transport
@@ -70,11 +73,14 @@ NEW_S = 1.0
 class Watcher(Service):
     """Watches the jobs of all clusters in the ledger."""
 
+    topics = (STATUS_TOPIC,)
+
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
         self._ledger = Ledger.of(configuration)
         self._clusters = Clusters(configuration)
         self._watches: dict[str, Watch] = {}
+        self._pulse = Pulse()
         self._next = float("-inf")
 
     def idle(self) -> None:
@@ -102,9 +108,16 @@ class Watcher(Service):
         if name in self._watches:
             return
         try:
-            self._watches[name] = Watch(self._clusters.get(name), self._ledger, self.transport)
+            cluster = self._clusters.get(name)
+            self._watches[name] = Watch(cluster, self._ledger, self.transport, self._pulse)
         except ZwrapError as error:  # the site does not describe it any more
             log.warning("Jobs of cluster %s are not watched: %s", name, error)
+
+    def hear(self, topic: str, message: Message) -> None:
+        """Take a heartbeat."""
+        del topic
+        self._pulse.hear(message.body)
+        self.idle()  # heartbeats of many come without a pause
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Refuse: there is no queue of its own."""
@@ -119,7 +132,10 @@ class Watcher(Service):
 class Watch:
     """What is known of one cluster and its jobs."""
 
-    def __init__(self, cluster: Cluster, ledger: Ledger, transport: Transport) -> None:
+    def __init__(
+        self, cluster: Cluster, ledger: Ledger, transport: Transport, pulse: Pulse
+    ) -> None:
+        self._pulse = pulse
         self._cluster = cluster
         self._ledger = ledger
         self._transport = transport
@@ -147,6 +163,7 @@ class Watch:
         else:
             self._is_up()
             changed = self._see(jobs, states)
+            self._listen(jobs, states)
             self._give_up([each for each in jobs if self._is_hopeless(each, states)])
             self._news.statistics(status.state for status in states.values())
             self._wait(changed or bool(over), QUIET_FACTOR)
@@ -194,6 +211,27 @@ class Watch:
             return False
         self._starts[token] = starts
         return True
+
+    def _listen(self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]) -> None:
+        """Note of which jobs nothing is heard although they run, and which are heard again."""
+        changes: dict[str, dict[str, float | None]] = {}
+        for attempt in attempts:
+            status = states.get(str(attempt.job_id))
+            running = status is not None and status.state is State.RUNNING
+            silent_s = self._pulse.silent_s(attempt.token) if running else None
+            stalled = silent_s is not None and 0 < self._cluster.stalled_s <= silent_s
+            if stalled and attempt.stalled is None:
+                changes[attempt.token] = {"stalled": self._ledger.now() - (silent_s or 0.0)}
+                reason = f"it runs, but its wrapper was not heard of for {silent_s:.0f} s"
+                log.warning("Job %s is stalled: %s", attempt.job_id, reason)
+                self._news.job(attempt, STALLED, {"reason": reason})
+            elif attempt.stalled and (not running or (silent_s is not None and not stalled)):
+                changes[attempt.token] = {"stalled": None}
+                if running:
+                    self._news.job(attempt, State.RUNNING.value, {"reason": "it is heard again"})
+            if status is not None and status.state.is_final:
+                self._pulse.forget(attempt.token)
+        self._ledger.record(changes)
 
     # -- the last word -----------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import Any
 from zwrap import mover
 from zwrap.errors import ZwrapError
 from zwrap.host import host_id
-from zwrap.message import Outgoing
+from zwrap.message import STATUS_TOPIC, Outgoing
 from zwrap.transport import Transport
 from zwrap.transport.spool.queue import SpoolQueue
 
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 3.0
 """Between two heartbeats; python-zocalo's interval."""
 
-STATUS_TOPIC = "transient.status"
 STATUS_EXPIRES_S = 15.0
 RETRY_FIRST_S = 0.2
 RETRY_LAST_S = 30.0
