@@ -30,6 +30,9 @@ from zwrap.message import (
 RETRIES_HEADER = "zwrap-retries"
 """How often a message was submitted again by itself."""
 
+CONTINUED_HEADER = "zwrap-continued"
+"""How often its step went on in another job, from what the program had saved."""
+
 Factor = Annotated[float, msgspec.Meta(ge=1)]
 
 
@@ -153,15 +156,41 @@ def next_attempt(known: Kept, cause: str, node: str | None = None) -> NextAttemp
     changes = _changes(known.asked, policy, cause, node)
     if changes is None:
         return None
+    message, number = _again(known, changes, RETRIES_HEADER, done)
+    with_more = ", ".join(f"{key} {value}" for key, value in changes.items())
+    said = f"It is tried again as attempt {number}{f' with {with_more}' if with_more else ''}."
+    return NextAttempt(message, said)
+
+
+def continuation(known: Kept, most: int, remaining_s: float | None) -> NextAttempt | None:
+    """The same step in another job, with what is left of the program's own time limit; None after
+    `most` of them, or when nothing is left.
+    """
+    done = known.header.get(CONTINUED_HEADER, 0)
+    done = done if isinstance(done, int) else 0
+    if done >= most or (remaining_s is not None and remaining_s < 1):
+        return None
+    message, number = _again(known, {}, CONTINUED_HEADER, done)
+    said = f"It has saved what it had, and goes on as attempt {number}"
+    if remaining_s is not None:
+        step = message.message["recipe"][str(message.message["recipe-pointer"])]
+        parameters = step.get("job_parameters") or {}
+        step["job_parameters"] = {**parameters, "timeout": int(remaining_s)}
+        said += f" with {int(remaining_s)} s left"
+    return NextAttempt(message, f"{said}.")
+
+
+def _again(
+    known: Kept, changes: Mapping[str, int | str], count: str, done: int
+) -> tuple[Outgoing, int]:
+    """The message of the next attempt, with what is changed and counted there; its number."""
     number = attempt_of(known.header) + 1
     body = _changed(known.message, changes, number)
     queue = str(known.header["original-destination"]).removeprefix("/queue/")
     headers = {
         key: value for key, value in known.header.items() if key != "original-destination"
-    } | {ATTEMPT_HEADER: number, RETRIES_HEADER: done + 1}
-    with_more = ", ".join(f"{key} {value}" for key, value in changes.items())
-    said = f"It is tried again as attempt {number}{f' with {with_more}' if with_more else ''}."
-    return NextAttempt(Outgoing(queue, body, headers), said)
+    } | {ATTEMPT_HEADER: number, count: done + 1}
+    return Outgoing(queue, body, headers), number
 
 
 def _changes(

@@ -20,7 +20,12 @@ QUEUES = ("success", "failure", "completed", "errors")
 
 
 def submit(
-    site: Site, name: str, command: str, parameters: dict[str, Any] | None = None, **block: Any
+    site: Site,
+    name: str,
+    command: str,
+    parameters: dict[str, Any] | None = None,
+    program: dict[str, Any] | None = None,
+    **block: Any,
 ) -> None:
     """One step, submitted; what it says comes to QUEUES."""
     step = {
@@ -30,7 +35,7 @@ def submit(
             "workingdir": str(site.directory / name),
             **(parameters or {}),
         },
-        "job_parameters": {"command": ["sh", "-c", command]},
+        "job_parameters": {"command": ["sh", "-c", command], **(program or {})},
         "output": {"success": 2, "failure": 3, "completed": 4},
         "error": 5,
     }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +155,58 @@ def test_a_wrapper_that_is_not_heard_of_is_stalled_and_not_dead(
     assert job["outcome"] is None
     assert concluded(on, wait_until, "w")["outcome"] == "success"
     assert told(on).keys() == {"success", "completed"}
+
+
+SAVES = """
+trap 'echo saved >>log; exit 85' USR1
+if [ -e log ]; then echo done >>log; exit; fi
+sleep 100 & wait
+"""
+
+
+@pytest.mark.parametrize("how", ["signal", "command"])
+def test_a_program_that_saves_what_it_has_goes_on_in_another_job(
+    on: Site, watched: Start, wait_until: Wait, how: str
+) -> None:
+    """Before its job is at the time limit; with what is left of its own."""
+    kind = on.sections["clusters"]["cluster"]["kind"]
+    limit_s, before_s = (60, 54) if kind == "slurm" else (8, 4)
+    given: dict[str, Any] = {"signal": "USR1", "exit_status": [85]}
+    if how == "command":
+        if kind != "local":
+            return  # that is no different there
+        given = {"command": ["sh", "-c", "echo saved >>log"]}
+    program = {"checkpoint": {**given, "before_s": before_s}, "timeout": 100}
+    watched("w", SAVES, program=program, time_limit=limit_s)
+    first = concluded(on, wait_until, "w")
+    assert first["outcome"] == "retried", first
+    assert "stopped after" in first["cause"]
+    assert "by the approaching time limit of its job" in first["cause"]
+    assert re.search(r"goes on as attempt 2 with 9\d s left\.$", first["cause"])
+    on.run("zocalo.service", "-s", "Submitter", "--once")
+
+    def ended() -> list[dict[str, Any]]:
+        return [job for job in jobs(on) if job["outcome"] == "success"]
+
+    [second] = wait_until(ended, seconds=90)
+    assert (on.directory / "w" / "log").read_text() == "saved\ndone\n"
+    assert {queue: len(each) for queue, each in told(on).items()} == {
+        "success": 1, "completed": 1,
+    }  # fmt: skip
+    envelope = json.loads(Path(second["job_directory"], "envelope.json").read_text())
+    assert envelope["environment"]["zwrap-attempt"] == 2
+    step = envelope["recipe"][str(envelope["recipe-pointer"])]
+    assert 90 <= step["job_parameters"]["timeout"] < 100
+
+
+def test_a_program_that_could_save_and_is_cancelled_does_not_go_on(
+    on: Site, watched: Start, wait_until: Wait
+) -> None:
+    program = {"checkpoint": {"signal": "USR1"}}
+    watched("w", SAVES, program=program, time_limit=600)
+    wait_until(lambda: list((on.directory / "w").glob("*.log")), seconds=60)
+    time.sleep(0.5)
+    [job] = jobs(on)
+    assert run(on, "cancel", job["job_id"]).returncode == 0
+    assert concluded(on, wait_until, "w")["outcome"] == "failure"
+    assert told(on).keys() == {"failure", "completed", "errors"}

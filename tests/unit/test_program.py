@@ -38,6 +38,12 @@ def test_every_shipped_definition_is_sound(name: str) -> None:
         ({"outputs": {"o": {"file": "f", "parser": "jsn"}}}, "Unknown parser 'jsn'.*'json'"),
         ({"limits": {"time": "soon"}}, "key 'limits.time' is 'soon'"),
         ({"limits": {"grace_s": 0}}, ">= 1"),
+        ({"checkpoint": {}}, "key 'checkpoint': one of 'signal' and 'command'"),
+        (
+            {"checkpoint": {"signal": "USR1", "command": ["x"]}},
+            "key 'checkpoint': one of 'signal' and 'command'",
+        ),
+        ({"checkpoint": {"signal": "KILL"}}, "Invalid enum value 'KILL'"),
         (
             {"success": {"text": [{"file": "log", "pattern": "("}]}},
             r"success rule for log: '\(' is no regular expression",

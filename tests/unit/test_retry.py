@@ -14,7 +14,7 @@ from zwrap.job import Resources
 from zwrap.jobdirectory import SUBMISSION, JobDirectory
 from zwrap.message import Message, Outgoing, token_of
 from zwrap.recipe import Recipe
-from zwrap.retry import NextAttempt, Policy, next_attempt, policy_of
+from zwrap.retry import NextAttempt, Policy, continuation, next_attempt, policy_of
 
 EVERYTHING = ["node_fail", "preempted", "out_of_memory", "timeout", "lost"]
 ASKED = Resources(memory_mib=1000, walltime_s=600)
@@ -174,3 +174,26 @@ def test_a_node_that_failed_is_not_used_again(tmp_path: Path, before: str | None
     assert block(next_attempt(known, "node_fail", "n2"))["exclude"] == ("n1,n2" if before else "n2")
     for again in (next_attempt(known, "node_fail"), next_attempt(known, "lost", "n2")):
         assert "exclude" not in block(again)
+
+
+def test_a_step_that_goes_on_has_what_is_left_of_its_time_and_ends_some_day(
+    tmp_path: Path,
+) -> None:
+    directory = JobDirectory(tmp_path / "job")
+
+    def after(times: int, remaining_s: float | None) -> NextAttempt | None:
+        headers = {"zwrap-continued": times} if times else {}
+        text = retry.kept(message(**headers), "cluster.submission", ASKED, None)
+        (directory.path / SUBMISSION).write_bytes(text)
+        return continuation(retry.read(directory), 2, remaining_s)
+
+    again = after(0, 99.5)
+    assert again
+    assert again.message.headers["zwrap-continued"] == 1
+    assert again.message.message["recipe"]["1"]["job_parameters"] == {"timeout": 99}
+    assert block(again) == {"commands": "true"}
+    unlimited = after(1, None)
+    assert unlimited
+    assert "job_parameters" not in unlimited.message.message["recipe"]["1"]
+    assert after(2, None) is None
+    assert after(0, 0.5) is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -59,6 +59,23 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Longest run, in seconds or ``H:MM:SS``; `timeout` in job_parameters goes before it."""
     grace_s: Count = 10
     """Seconds between SIGTERM and SIGKILL."""
+
+
+class Checkpoint(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How the program saves what it has when its job is about to end; the step then goes on in
+    another job. One of `signal` and `command`.
+    """
+
+    signal: Literal["HUP", "INT", "TERM", "USR1", "USR2"] | None = None
+    """Sent to the program, which saves and ends."""
+    command: list[str] | None = None
+    """Run in the program's directory; after it the program is ended."""
+    exit_status: list[int] = []
+    """Of a program that has saved; empty: whatever it is."""
+    before_s: Count = 120
+    """So long before the time limit of its job."""
+    limit: Count = 10
+    """So often the step goes on in another job."""
 
 
 class OptionBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -136,6 +153,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     inputs: dict[str, Input] = {}
     environment: dict[str, str] = {}
     limits: Limits = msgspec.field(default_factory=Limits)
+    checkpoint: Checkpoint | None = None
     success: Success = msgspec.field(default_factory=Success)
     outputs: dict[str, Output] = {}
     files: list[ResultFile] = []
@@ -160,6 +178,11 @@ def from_mapping(data: Mapping[str, Any], source: str, name: str | None = None) 
             "expected, because files are named after it."
         )
     check_directory(definition)
+    checkpoint = definition.checkpoint
+    if checkpoint and bool(checkpoint.signal) == bool(checkpoint.command):
+        raise ProgramError(
+            f"{source}, key 'checkpoint': one of 'signal' and 'command' is expected."
+        )
     if not definition.command:
         raise ProgramError(f"{source}, key 'command' is empty; a list of arguments is expected.")
     for key, output in definition.outputs.items():

@@ -11,13 +11,13 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from zwrap import plugins, program, retry
+from zwrap import plugins, program
 from zwrap.configuration import Configuration
 from zwrap.context import BatchJob, set_process_recipe
 from zwrap.envelope import Envelope
@@ -25,10 +25,12 @@ from zwrap.errors import PERMANENT, MessageError, UnknownNameError, ZwrapError
 from zwrap.job import Outcome
 from zwrap.jobdirectory import JobDirectory, Verdict, job_directory
 from zwrap.message import Outgoing, child_id, decode
+from zwrap.program import Checkpoint
 from zwrap.transport import Transport
 from zwrap.wrapper.base import BaseWrapper, RecipeWrapper, StatusNotifications
 from zwrap.wrapper.cause import OUT_OF_MEMORY, Why, oom_kills, why_stopped
 from zwrap.wrapper.courier import Courier
+from zwrap.wrapper.ending import NEAR_LIMIT, Stop, end_of, outgoing, submission_of
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
 from zwrap.wrapper.signals import Meaning, watched
@@ -85,9 +87,11 @@ class Wrapper:
         self._directory = JobDirectory(
             Path(given) if given else job_directory(Path.cwd(), self._token)
         )
+        self._submission = submission_of(self._directory)
         self._parent, self._position = self._token, 0
         """What the ids of messages derive from."""
         self._running: Program | None = None
+        self._checkpoint: Checkpoint | None = None
         self._began, self._since = time.monotonic(), time.time()
         self._stopped_by: str | None = None
         self._interruptible = False
@@ -125,7 +129,7 @@ class Wrapper:
         heartbeat = Heartbeat(f"{self._name} ({task})" if task else self._name, self._name, fields)
         courier = Courier(self._connect, self._directory.outbox, heartbeat.body)
         with watched(self._job.system, self._signalled):
-            self._post(courier, self._outgoing("starting", "Starting processing"))
+            self._post(courier, outgoing(self._envelope, "starting", "Starting processing"))
             heartbeat.status = Status.PROCESSING
             courier.beat()
             killed = oom_kills()
@@ -135,9 +139,10 @@ class Wrapper:
                 why = OUT_OF_MEMORY
             if why.again:
                 return self._leave_to_next_run(courier)
-            self._post(courier, result.messages)
-            heartbeat.status = Status.ERROR if result.failures else Status.END
             verdict = self._verdict(result, job_id, heartbeat, why)
+            if verdict.outcome is not Outcome.RETRIED:  # else the next attempt has its own
+                self._post(courier, result.messages)
+            heartbeat.status = Status.ERROR if result.failures else Status.END
             if self._speak(verdict):
                 courier.post(verdict.final)
             sent = courier.close(SEND_WAIT_S)
@@ -177,14 +182,6 @@ class Wrapper:
         """Send messages under ids that a repeat of this attempt would repeat."""
         courier.post(self._identified(messages))
 
-    def _outgoing(self, channel: str, payload: str) -> list[Outgoing]:
-        """Messages of one channel; a recipe that is wrong there must not end the job."""
-        try:
-            return self._envelope.send(channel, payload)
-        except MessageError as error:
-            log.error("Nothing can be sent on output %r: %s", channel, error)
-            return []
-
     def _identified(self, messages: list[Outgoing]) -> list[Outgoing]:
         first, self._position = self._position, self._position + len(messages)
         return [
@@ -198,6 +195,7 @@ class Wrapper:
             parameters = self._envelope.job_parameters
             definition = program.find(self._name, parameters, self._programs)
             if definition is not None:
+                self._checkpoint = definition.checkpoint
                 return ProgramStep(definition, self._envelope, heartbeat).run(self._started)
             return self._run_python(heartbeat, courier)
         except ZwrapError as error:
@@ -232,10 +230,26 @@ class Wrapper:
         self._running = running
         if self._stopped_by:
             running.stop(self._stopped_by)
+        elif self._checkpoint:
+            limit_s = self._submission.asked.time_limit if self._submission else None
+            before_s = self._checkpoint.before_s
+            if limit_s and limit_s > before_s:
+                due_s = limit_s - before_s - (time.monotonic() - self._began)
+                timer = threading.Timer(max(due_s, 0.0), self._save)
+                timer.daemon = True  # nobody waits for it when the program ends before
+                timer.start()
+
+    def _save(self) -> None:
+        """Let the program save and end, for its job is about to."""
+        if self._running and self._checkpoint and not self._stopped_by:
+            self._stopped_by = NEAR_LIMIT
+            self._running.stop(NEAR_LIMIT, 0.9 * self._checkpoint.before_s)
 
     def _signalled(self, number: signal.Signals, meaning: Meaning) -> None:
         if meaning is not Meaning.STOP:
             log.warning("Signal %s means %s to this job", number.name, meaning.value)
+            if meaning is Meaning.WARN:
+                self._save()
             return
         self._stopped_by = self._stopped_by or number.name
         if self._running:
@@ -244,67 +258,26 @@ class Wrapper:
             raise StoppedError(f"The step was stopped by {number.name}.")
 
     def _verdict(self, result: StepResult, job_id: str, heartbeat: Heartbeat, why: Why) -> Verdict:
-        outcome, cause, final = self._end(result, heartbeat, why)
+        peak_mib = round(heartbeat.usage.peak_mib, 1)
+        facts = {
+            "program": self._name,
+            "job_id": self._job.job_id,
+            "peak_memory_mib": peak_mib or None,
+        }
+        stop = Stop(self._stopped_by, why, time.monotonic() - self._began)
+        end = end_of(self._envelope, result, facts, stop, self._submission, self._checkpoint)
         if result.failures:
-            log.error("Step failed: %s", cause)
+            log.error("Step failed: %s", end.cause)
         return Verdict(
             token=self._token,
-            outcome=outcome,
+            outcome=end.outcome,
             witness="wrapper",
-            cause=cause,
+            cause=end.cause,
             job_id=job_id,
             exit_status=result.exit_status,
             elapsed_s=result.facts.get("elapsed_s", 0.0),
-            peak_memory_mib=round(heartbeat.usage.peak_mib, 1),
+            peak_memory_mib=peak_mib,
             program=self._name,
             program_exit_status=result.facts.get("exit_status"),
-            final=self._identified(final),
+            final=self._identified(end.messages),
         )
-
-    def _end(
-        self, result: StepResult, heartbeat: Heartbeat, why: Why
-    ) -> tuple[Outcome, str, list[Outgoing]]:
-        """Outcome, cause, and what to send."""
-        completed = self._outgoing("completed", "Finished processing")
-        if not result.failures:
-            success = self._outgoing("success", "Finished processing")
-            return Outcome.SUCCESS, "finished", success + completed
-        cause = "; ".join(result.failures)
-        submission = self._submission()
-        limit_s = submission.asked.time_limit if submission else None
-        if not why.cause and limit_s and self._stopped_by and self._has_run_for(limit_s):
-            words = f"that was at the batch system's time limit of {limit_s} s"
-            why = Why(cause="timeout", words=words)
-        cause = f"{cause}; {why.words}" if why.words else cause
-        if submission and why.cause:
-            node = os.environ.get("SLURMD_NODENAME")
-            if again := retry.next_attempt(submission, why.cause, node):
-                return Outcome.RETRIED, f"{cause}. {again.said}", [again.message]
-        return Outcome.FAILURE, cause, self._failed(cause, result, heartbeat) + completed
-
-    def _submission(self) -> retry.Kept | None:
-        """What this job was submitted with, if a Submitter of ours did that."""
-        with contextlib.suppress(MessageError):
-            return retry.read(self._directory)
-        return None
-
-    def _has_run_for(self, limit_s: int) -> bool:
-        """Whether the job is about at its limit. Batch systems look at limits now and then, and the
-        job began before this process did.
-        """
-        return time.monotonic() - self._began >= 0.9 * limit_s
-
-    def _failed(self, cause: str, result: StepResult, heartbeat: Heartbeat) -> list[Outgoing]:
-        """What a failure has to say."""
-        facts: dict[str, Any] = {
-            "error": cause,
-            "step": self._envelope.pointer,
-            "program": self._name,
-            "job_id": self._job.job_id,
-            "peak_memory_mib": round(heartbeat.usage.peak_mib, 1) or None,
-            **result.facts,
-        }
-        messages = self._outgoing("failure", cause)
-        with contextlib.suppress(MessageError):
-            messages += self._envelope.send_error(facts)
-        return messages

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,6 +44,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     timed_out: bool = False
     stopped_by: str | None = None
     """Name of the signal on which it was stopped."""
+    saved: bool = False
+    """It was asked to save before it was ended, and did as far as can be told."""
     leftovers: int = 0
     """Processes that the program left behind, which were ended."""
 
@@ -65,9 +67,15 @@ class Program:
         stdout: Path | None,
         stderr: Path | None,
         grace_s: float = 10.0,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        save: Callable[[float], bool] | None = None,
     ) -> None:
-        """Start it. Without files for its output it has standard input and output of our own."""
-        self._grace_s = grace_s
+        """Start it. Without files for its output it has standard input and output of our own.
+
+        `stop` asks it with `stop_signal` to end, after `save`, which gets the time that is left.
+        """
+        self._grace_s = self._stop_grace_s = grace_s
+        self._gently, self._save = stop_signal, save
         self._stop_signal: str | None = None
         self._again = False
         self._wake_read, self._wake_write = os.pipe()
@@ -98,8 +106,9 @@ class Program:
         """Process id of the program."""
         return self._process.pid
 
-    def stop(self, because: str) -> None:
+    def stop(self, because: str, grace_s: float | None = None) -> None:
         """Ask the program to end, and make it end `grace_s` later; a second call is at once."""
+        self._stop_grace_s = grace_s or self._grace_s
         self._again = self._stop_signal is not None
         self._stop_signal = self._stop_signal or because
         with contextlib.suppress(OSError):
@@ -109,7 +118,7 @@ class Program:
         """Wait for the end, at most `limit_s` seconds of run time."""
         deadline = self.began + limit_s if limit_s else float("inf")
         kill_at = float("inf")
-        timed_out = asked = False
+        timed_out = asked = saved = False
         ended = os.pidfd_open(self.pid)
         try:
             while True:
@@ -123,11 +132,13 @@ class Program:
                 if not asked and (self._stop_signal or now >= deadline):
                     timed_out = not self._stop_signal
                     asked = True
-                    self.signal(signal.SIGTERM)
+                    kill_at = now + (self._grace_s if timed_out else self._stop_grace_s)
+                    saved = not timed_out and self._saved(kill_at)
+                    self.signal(signal.SIGTERM if timed_out else self._gently)
                     self.signal(signal.SIGCONT)
-                    kill_at = now + self._grace_s
                 if asked and (self._again or now >= kill_at):
                     self.signal(signal.SIGKILL)
+                    saved = saved and self._save is not None
                     kill_at = float("inf")
         finally:
             os.close(ended)
@@ -140,8 +151,12 @@ class Program:
             elapsed_s=elapsed_s,
             timed_out=timed_out,
             stopped_by=self._stop_signal,
+            saved=saved,
             leftovers=leftovers,
         )
+
+    def _saved(self, until: float) -> bool:
+        return self._save is None or self._save(max(1.0, until - time.monotonic()))
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the program's whole process group, and to the program if it left it."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
+import signal
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ from zwrap.wrapper import results
 from zwrap.wrapper.heartbeat import Heartbeat, tail
 from zwrap.wrapper.process import Ended, Program
 
+log = logging.getLogger(__name__)
+
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a step ended and what it has to say."""
@@ -30,6 +36,10 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[Outgoing] = []
     facts: dict[str, Any] = {}
     """Cause in numbers, for the `error` nodes of the recipe."""
+    saved: bool = False
+    """The program was ended in the midst, and has saved what it needs to go on."""
+    remaining_s: float | None = None
+    """What is left of the program's own time limit."""
 
 
 class ProgramStep:
@@ -72,6 +82,7 @@ class ProgramStep:
             stdout=stdout,
             stderr=stderr,
             grace_s=definition.limits.grace_s,
+            **self._stopping(stderr),
         )
         self._heartbeat.pid = program.pid
         self._heartbeat.log = stdout
@@ -92,9 +103,53 @@ class ProgramStep:
             "leftover_processes": ended.leftovers,
             "stderr_tail": tail(stderr),
         }
-        result = self._judge(run, self._interruptions(ended))
+        saved = self._has_saved(ended)
+        done = self._could_be_done(ended) and not judgement.failures(definition, run)
+        result = self._judge(run, [] if done else self._interruptions(ended))
         status = (ended.exit_status or 1) if result.failures else 0
-        return msgspec.structs.replace(result, exit_status=status, facts=facts)
+        remaining_s = self._limit_s - ended.elapsed_s if self._limit_s else None
+        return msgspec.structs.replace(
+            result, exit_status=status, facts=facts, saved=saved, remaining_s=remaining_s
+        )
+
+    # -- a program that can save what it has -------------------------------------------------------
+
+    def _stopping(self, output: Path) -> dict[str, Any]:
+        """How `Program` is to stop it."""
+        checkpoint = self._definition.checkpoint
+        if checkpoint is None:
+            return {}
+        if checkpoint.signal:
+            return {"stop_signal": signal.Signals[f"SIG{checkpoint.signal}"]}
+        return {"save": functools.partial(self._save, checkpoint.command or [], output)}
+
+    def _save(self, command: Sequence[str], output: Path, limit_s: float) -> bool:
+        """Run the command that lets the program save; whether it did."""
+        environment = program_environment(os.environ)
+        try:
+            with output.open("ab") as stream:
+                done = subprocess.run(
+                    command, cwd=self._directory, env=environment, stdin=subprocess.DEVNULL,
+                    stdout=stream, stderr=stream, timeout=limit_s, check=False,
+                )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            log.error("The program could not save: %s", error)
+            return False
+        return done.returncode == 0
+
+    def _has_saved(self, ended: Ended) -> bool:
+        checkpoint = self._definition.checkpoint
+        if checkpoint is None or not ended.stopped_by or not ended.saved:
+            return False
+        return not checkpoint.exit_status or ended.exit_status in checkpoint.exit_status
+
+    def _could_be_done(self, ended: Ended) -> bool:
+        """Whether it may have come to its own end when it was asked to save: its exit status says
+        that it did not save.
+        """
+        checkpoint = self._definition.checkpoint
+        known = bool(checkpoint and checkpoint.exit_status and ended.stopped_by)
+        return known and not self._has_saved(ended)
 
     def judge(self, began: float, exit_status: int | None, *, copy: bool) -> StepResult:
         """Judge what an earlier run left, running nothing.
