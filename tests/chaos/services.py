@@ -1,10 +1,14 @@
-"""What the chaos tests share: a site whose services are killed and started again; its recipe."""
+"""What the chaos tests share: a site whose parts are killed and come again, steps of mixed fate,
+and the account of every message at the end.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -13,13 +17,36 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from zwrap.clusters import Clusters
+from zwrap.configuration import Configuration
+from zwrap.errors import ZwrapError
+from zwrap.job import Outcome
+from zwrap.jobdirectory import JobDirectory, Verdict
+from zwrap.submission.calls import ask
 from zwrap.transport import Transport
 
 BIN = Path(sys.executable).parent
 SERVICES = [f"{name}-{n}" for name in ("Dispatcher", "Submitter", "Watcher") for n in (1, 2)]
 
+MINUTES = float(os.environ.get("ZWRAP_CHAOS_MINUTES") or 0)
+"""How long processes are hurt; 0: the few seconds of a test."""
 
-def _step(number: int, following: list[int]) -> dict[str, Any]:
+FATES = {
+    "fine": "sleep 0.2", "fails": "exit 3", "killed": "kill -9 $$", "cancelled": "sleep 300",
+}  # fmt: skip
+"""What the first step of a request runs."""
+
+WEIGHTS = (6, 1, 1, 1)
+
+CAUSES = {
+    "fails": r"exit status 3|status 3",
+    "killed": r"SIGKILL|signal 9|status 137",
+    "cancelled": r"it was cancelled|it was stopped after",
+}
+"""What is told of it."""
+
+
+def _step(number: int, command: str, following: list[int]) -> dict[str, Any]:
     directory = f"{{work}}/{{name}}/{number}"
     return {
         "queue": "cluster.submission",
@@ -29,18 +56,20 @@ def _step(number: int, following: list[int]) -> dict[str, Any]:
         },
         "job_parameters": {
             "working_directory": directory,
-            "command": ["/bin/sh", "-c", "echo x >>runs; sleep 0.2"],
+            "command": ["/bin/sh", "-c", f"echo x >>runs; {command}"],
         },
         "output": {"success": following, "completed": 9},
     }
 
 
-RECIPE = {
-    "start": [[1, []]],
-    "1": _step(1, [2]),
-    "2": _step(2, []),
-    "9": {"queue": "finals"},
-}
+def recipe(fate: str) -> dict[str, Any]:
+    """Two steps; the first has that fate."""
+    return {
+        "start": [[1, []]],
+        "1": _step(1, FATES[fate], [2]),
+        "2": _step(2, FATES["fine"], []),
+        "9": {"queue": "finals"},
+    }
 
 
 class Services(ABC):
@@ -53,14 +82,20 @@ class Services(ABC):
     quiet_s: float
     """Nothing happens for so long: all is done. It has to be after `limit_s` seconds."""
     limit_s: float
+    cluster: str
 
     def __init__(self, directory: Path, seed: int, sections: dict[str, Any]) -> None:
         self.directory = directory
         self.chance = random.Random(seed)
+        if MINUTES:
+            self.requests = int(self.requests * MINUTES * 60 / self.hurt_s)
+            self.limit_s += MINUTES * 60
+            self.hurt_s = MINUTES * 60
         self.work = directory / "work"
         recipes = directory / "recipes"
         recipes.mkdir()
-        (recipes / "two.json").write_text(json.dumps(RECIPE))
+        for fate in FATES:
+            (recipes / f"{fate}.json").write_text(json.dumps(recipe(fate)))
         store = {"plugin": "storage", "zocalo.recipe_directory": str(recipes)}
         self.site = json.dumps({
             "version": 1, "environments": {"default": list({"store": 0, **sections})},
@@ -73,8 +108,13 @@ class Services(ABC):
             "ZWRAP_STATE": str(directory / "state"),
             "ZWRAP_LOCAL_CPUS": "4",
         }
+        self.configuration = Configuration.from_string(self.site).activate()
+        self.scheduler = Clusters(self.configuration).get(self.cluster).scheduler
         self.services: dict[str, subprocess.Popen[bytes]] = {}
         self.killed: Counter[str] = Counter()
+        self.fates: dict[str, str] = {}
+        """What is to become of each request."""
+        self._cancelled: set[str] = set()
 
     def keep_alive(self) -> None:
         for name in SERVICES:
@@ -87,11 +127,27 @@ class Services(ABC):
                         stderr=log,
                     )
 
-    def request(self, name: str) -> None:
-        subprocess.run(
-            [BIN / "zocalo.go", "-n", "-r", "two", "-s", f"work={self.work}", "-s", f"name={name}"],
-            env=self.environment, check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+    def request(self) -> None:
+        name = f"r{len(self.fates)}"
+        [fate] = self.chance.choices(list(FATES), WEIGHTS)
+        command = [BIN / "zocalo.go", "-n", "-r", fate]
+        for key, value in (("work", self.work), ("name", name)):
+            command += ["-s", f"{key}={value}"]
+        while subprocess.run(
+            command, env=self.environment, check=False, capture_output=True
+        ).returncode:
+            time.sleep(0.5)  # the broker is away, and the user tries again
+        self.fates[name] = fate
+
+    def cancel(self) -> None:
+        """Cancel the jobs that have this fate and run."""
+        for name, fate in self.fates.items():
+            if fate == "cancelled" and name not in self._cancelled:
+                for file in (self.work / name / "1").glob(".zwrap/*/claim.json"):
+                    with contextlib.suppress(OSError, ValueError, ZwrapError):
+                        job_id = json.loads(file.read_text())["job_id"]
+                        ask(self.scheduler.cancel([job_id]))
+                        self._cancelled.add(name)
 
     @abstractmethod
     def hurt_one(self) -> None:
@@ -103,22 +159,23 @@ class Services(ABC):
 
     def run(self) -> None:
         """Send requests while processes are hurt, then let the services finish in peace."""
-        names = iter(f"r{number}" for number in range(self.requests))
         self.keep_alive()
         began = time.monotonic()
-        while time.monotonic() - began < self.hurt_s:
-            if name := next(names, None):
-                self.request(name)
+        while (spent_s := time.monotonic() - began) < self.hurt_s:
+            if len(self.fates) < self.requests * min(1.0, 1.5 * spent_s / self.hurt_s):
+                self.request()
             time.sleep(self.chance.uniform(0.02, self.pause_s))
             self.hurt_one()
             self.keep_alive()
-        for name in names:
-            self.request(name)
+            self.cancel()
+        while len(self.fates) < self.requests:
+            self.request()
         quiet_since = time.monotonic()
         deadline = quiet_since + self.limit_s
         while time.monotonic() - quiet_since < self.quiet_s:
             assert time.monotonic() < deadline, f"still busy after {self.limit_s} s"
             self.keep_alive()
+            self.cancel()
             if self.is_busy():
                 quiet_since = time.monotonic()
             time.sleep(0.2)
@@ -136,10 +193,49 @@ class Services(ABC):
             delivery.ack()
         return Counter(seen.values())
 
+    def account(self, finals: Counter[tuple[str, int]], letters: int) -> Counter[str]:
+        """Account for every step; the number of each end.
+
+        Each step that became a job has one verdict and was told once, no program ran twice, what
+        follows a success has come to be, and what never came to be is a dead letter. Steps whose
+        end is not the one that they were to have are counted as `hurt`.
+        """
+        ends: Counter[str] = Counter({"dead letters": letters})
+        missing = 0
+        for name, fate in self.fates.items():
+            for number, own_fate in ((1, fate), (2, "fine")):
+                directory = self.work / name / str(number)
+                runs = directory / "runs"
+                started = runs.read_text().count("x") if runs.exists() else 0
+                assert started <= 1, f"{directory}: the program ran {started} times"
+                attempts = list(directory.glob(".zwrap/*"))
+                if not attempts:
+                    missing += 1
+                    break
+                verdict = JobDirectory(attempts[0]).verdict()
+                assert verdict, f"{directory}: no word"
+                told = finals[name, number]
+                assert told == 1, f"{directory}: told {told} times"
+                ends[verdict.outcome.value] += 1
+                ends["hurt"] += not as_expected(verdict, own_fate)
+                if verdict.outcome is not Outcome.SUCCESS:
+                    break
+                assert started == 1
+        assert missing <= letters
+        return ends
+
     def end(self) -> None:
         for process in self.services.values():
             process.kill()
             process.wait()
+
+
+def as_expected(verdict: Verdict, fate: str) -> bool:
+    """Whether a step has ended as it was to, with the cause that was to be told."""
+    if fate == "fine":
+        return verdict.outcome is Outcome.SUCCESS
+    failed = verdict.outcome is Outcome.FAILURE
+    return failed and re.search(CAUSES[fate], verdict.cause) is not None
 
 
 def fresh_seed() -> int:

@@ -1,11 +1,10 @@
-"""Everything is killed and stopped at random, and every message is accounted for: real batch
-systems and real brokers.
+"""Everything is killed, stopped and started again at random, and every message is accounted for:
+real batch systems and real brokers.
 
-The seed is printed; ``ZWRAP_CHAOS_SEED=<seed> scripts/test tests/chaos`` repeats a run's choices.
-Requests of two steps are sent while Dispatchers, Submitters, Watchers and wrappers are killed with
-SIGKILL, and the daemon that decides on jobs and the broker are stopped for seconds. At the end each
-step that became a job has one verdict and was told once, no program ran twice, and only steps whose
-own wrapper was killed have failed.
+The seed is printed; `scripts/chaos --seed S` repeats a run's choices. Requests are sent while
+Dispatchers, Submitters, Watchers and wrappers are killed with SIGKILL, the daemon that decides on
+jobs is stopped for seconds, or killed, and comes again, and so is the broker. What is true at the
+end: `Services.account`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections import Counter
@@ -23,55 +24,110 @@ from typing import Any
 
 import pytest
 
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
 from zwrap.errors import ZwrapError
-from zwrap.job import Outcome
-from zwrap.jobdirectory import JobDirectory
 from zwrap.ledger import SUBMITTED, Ledger
 from zwrap.rabbitmqapi import PermissionSpec, RabbitMQAPI, VHostSpec
 from zwrap.submission.calls import ask
+from zwrap.transport import Transport
 from zwrap.transport.connect import connect
 
 from .services import Services, fresh_seed
 
-REQUESTS = 20
 QUEUES = ("processing_recipe", "cluster.submission")
+RIG = Path(__file__).parents[2] / "scripts" / "rig"
+BROKERS = {"slurm": "rabbitmq", "sge": "activemq"}
 
-SYSTEMS = {"slurm": "rabbitmq", "sge": "activemq"}
-DAEMONS = {
-    "slurm": "slurmctld", "sge": "sge_qmaster", "rabbitmq": "beam.smp", "activemq": "java",
-}  # fmt: skip
+
+class Daemon:
+    """The daemon that decides on jobs; its rig starts it again."""
+
+    def __init__(self, system: str, told: dict[str, Any]) -> None:
+        self._run = {
+            "slurm": lambda: Path(told["SLURM_CONF"]).parent / "run",
+            "sge": lambda: Path(told["SGE_ROOT"]).parent / "run",
+        }[system]()
+        self._name = {"slurm": "slurmctld", "sge": "qmaster"}[system]
+
+    def stop(self, seconds: float) -> None:
+        pid = int((self._run / f"{self._name}.pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        os.kill(int((self._run / f"{self._name}.pid").read_text()), signal.SIGKILL)
+        execd = self._run / "execd.pid"
+        if execd.exists():  # it would hear of a new qmaster half a minute later, or never
+            os.kill(int(execd.read_text()), signal.SIGKILL)
+
+
+class Broker:
+    """A broker of its own, which is started again by hand."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self._rig = [sys.executable, str(RIG), kind]
+        self._directory = directory
+        self.up()
+        self.told = json.loads((directory / "connection.json").read_text())
+
+    def _command(self, word: str) -> None:
+        command = [*self._rig, word, "--directory", str(self._directory)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def up(self) -> None:
+        self._command("up")
+
+    def down(self) -> None:
+        self._command("down")
+
+    def kill(self) -> None:
+        os.kill(int((self._directory / "pid").read_text()), signal.SIGKILL)
+        self.up()
 
 
 class Chaos(Services):
     """A site on a broker, with jobs on a cluster."""
 
-    requests, hurt_s, pause_s, quiet_s, limit_s = REQUESTS, 20.0, 0.5, 6.0, 240.0
+    requests, hurt_s, pause_s, quiet_s, limit_s = 30, 25.0, 0.5, 6.0, 300.0
+    cluster = "cluster"
 
     def __init__(
-        self, directory: Path, seed: int, cluster: dict[str, Any], broker: dict[str, Any],
-        daemons: list[int],
+        self, directory: Path, seed: int, cluster: dict[str, Any], sections: dict[str, Any],
+        broker: Broker, daemon: Daemon,
     ) -> None:  # fmt: skip
-        self.daemons = daemons
+        self.broker, self.daemon = broker, daemon
         batch = {"plugin": "clusters", "cluster": {**cluster, "watch_s": 0.5}}
-        sections = {"store": {"scheduler": "cluster"}, "batch": batch, **broker}
-        super().__init__(directory, seed, sections)
-        configuration = Configuration.from_string(self.site).activate()
-        self.scheduler = Clusters(configuration).get("cluster").scheduler
-        self.transport = connect(configuration)
+        super().__init__(
+            directory, seed, {"store": {"scheduler": "cluster"}, "batch": batch, **sections}
+        )
+        self.violent = iter(self.moments())
+
+    def moments(self) -> list[tuple[float, str]]:
+        """When the broker and the controller are killed, as parts of the whole time."""
+        every = max(1, round(self.hurt_s / 25))
+        kinds = ["broker", "controller"] * every
+        return sorted((self.chance.uniform(0.1, 0.9), kind) for kind in kinds)
+
+    def run(self) -> None:
+        self._began = time.monotonic()
+        self._next = next(self.violent, None)
+        super().run()
 
     def hurt_one(self) -> None:
-        """Kill a service or a wrapper, or stop a daemon for a while."""
+        """Kill a service or a wrapper, stop the controller for a while; or worse, if it is time."""
+        spent = (time.monotonic() - self._began) / self.hurt_s
+        if self._next and spent >= self._next[0]:
+            kind = self._next[1]
+            (self.broker if kind == "broker" else self.daemon).kill()
+            self.killed[kind] += 1
+            self._next = next(self.violent, None)
+            return
         choices = [("service", process.pid) for process in self.services.values()]
         choices += [("wrapper", pid) for pid in self.wrappers()[:2]]
-        choices += [("daemon", pid) for pid in self.daemons]
-        kind, pid = self.chance.choice(choices)
+        kind, pid = self.chance.choice([*choices, ("daemon", 0)])
         with contextlib.suppress(ProcessLookupError):
             if kind == "daemon":
-                os.kill(pid, signal.SIGSTOP)
-                time.sleep(self.chance.uniform(0.5, 2.0))
-                os.kill(pid, signal.SIGCONT)
+                self.daemon.stop(self.chance.uniform(0.5, 2.0))
             else:
                 os.kill(pid, signal.SIGKILL)
             self.killed[kind] += 1
@@ -88,10 +144,12 @@ class Chaos(Services):
 
     def is_busy(self) -> bool:
         try:
-            live = bool(ask(self.scheduler.states()))
+            if ask(self.scheduler.states()) or self.unfinished():
+                return True
+            with contextlib.closing(connect(self.configuration)) as transport:
+                return any(map(transport.waiting, QUEUES))
         except ZwrapError:
-            live = True
-        return live or bool(self.unfinished()) or any(map(self.transport.waiting, QUEUES))
+            return True
 
     def unfinished(self) -> int:
         """Number of jobs of which nobody knows yet how they ended, or whether they are there."""
@@ -101,102 +159,71 @@ class Chaos(Services):
                 if row.state != SUBMITTED or row.outcome is None
             ])  # fmt: skip
 
-    def account(self) -> dict[str, int]:
-        """Account for every step; the number of each fate."""
-        finals = self.finals(self.transport, 3.0)
-        letters = sum(self.transport.dead_letters().values())
-        self.transport.close()
-        fates: Counter[str] = Counter()
-        missing = 0
-        for name in (f"r{number}" for number in range(REQUESTS)):
-            for number in (1, 2):
-                directory = self.work / name / str(number)
-                runs = directory / "runs"
-                started = runs.read_text().count("x") if runs.exists() else 0
-                assert started <= 1, f"{directory}: the program ran {started} times"
-                attempts = list(directory.glob(".zwrap/*"))
-                if not attempts:
-                    missing += 1
-                    break
-                verdict = JobDirectory(attempts[0]).verdict()
-                assert verdict, f"{directory}: no word"
-                assert finals[name, number] == 1, f"{directory}: told {finals[name, number]} times"
-                fates[verdict.outcome.value] += 1
-                if verdict.outcome is not Outcome.SUCCESS:
-                    break
-                assert started == 1
-        assert missing <= letters
-        return {**fates, "dead letters": letters}
-
-
-def processes(place: Path, name: str) -> list[int]:
-    """Processes of that name that belong to a server in a directory."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdecimal() and (entry / "comm").read_text().strip() == name[:15]:
-                said = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-                if str(place).encode() in said:
-                    found.append(int(entry.name))
-    return found
+    def reckoning(self) -> Counter[str]:
+        """The account."""
+        transport: Transport = connect(self.configuration)
+        finals = self.finals(transport, 3.0)
+        letters = sum(transport.dead_letters().values())
+        transport.close()
+        return self.account(finals, letters)
 
 
 @pytest.fixture
-def broker(request: pytest.FixtureRequest, system: str) -> Iterator[dict[str, Any]]:
-    """Sections of a site file for the broker that goes with a batch system."""
-    name = SYSTEMS[system]
-    given = request.getfixturevalue(name)
-    if name == "activemq":
+def broker(system: str, tmp_path: Path) -> Iterator[Broker]:
+    """The broker that goes with a batch system."""
+    found = Broker(BROKERS[system], tmp_path / "broker")
+    yield found
+    found.down()
+
+
+def sections_of(broker: Broker, system: str) -> dict[str, Any]:
+    """Of a site file."""
+    given = broker.told
+    if system == "sge":
         keys = {key: given[key] for key in ("host", "port", "username", "password")}
-        yield {
+        return {
             "mq": {"plugin": "stomp", "prefix": f"t{uuid.uuid4().hex}", **keys},
             "api": {"plugin": "jmx", **keys, "port": given["jolokia_port"],
                     "base_url": given["jolokia_base_url"]},
             "chosen": {"plugin": "transport", "default": "StompTransport"},
         }  # fmt: skip
-        return
     user = {key: given[key] for key in ("username", "password")}
     api = RabbitMQAPI(given["api"], given["username"], given["password"])
     vhost = f"test-{uuid.uuid4()}"
     api.add_vhost(VHostSpec(name=vhost))
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
     api.set_permissions(PermissionSpec(vhost=vhost, user="admin", **everything))
-    yield {
+    return {
         "mq": {"plugin": "pika", "host": given["host"], "port": given["port"], **user,
                "vhost": vhost, "declare": "quorum"},
         "api": {"plugin": "rabbitmqapi", "base_url": given["api"], **user},
         "chosen": {"plugin": "transport", "default": "PikaTransport"},
     }  # fmt: skip
-    api.delete_vhost(vhost)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "seed"),
-    [("slurm", 1), ("slurm", fresh_seed()), ("sge", fresh_seed())],
-    ids=["slurm-fixed", "slurm-fresh", "sge-fresh"],
+    [("slurm", 1), ("slurm", fresh_seed()), ("sge", 1), ("sge", fresh_seed())],
+    ids=["slurm-fixed", "slurm-fresh", "sge-fixed", "sge-fresh"],
 )
 def test_every_step_ends_once_with_its_true_cause(
-    request: pytest.FixtureRequest, tmp_path: Path, system: str, seed: int,
-    broker: dict[str, Any],
-) -> None:  # fmt: skip
+    request: pytest.FixtureRequest, tmp_path: Path, system: str, seed: int, broker: Broker
+) -> None:
     print(f"seed {seed}")
     told = request.getfixturevalue(system)
-    places = {
-        "slurm": lambda: Path(told["SLURM_CONF"]).parent,
-        "sge": lambda: Path(told["SGE_ROOT"]).parent,
-    }
     known = {"SLURM_CONF": told["SLURM_CONF"]} if system == "slurm" else told
     cluster = {"kind": system, "environment": known, "timeout_s": 15}
-    daemons = processes(places[system](), DAEMONS[system])
-    chaos = Chaos(tmp_path, seed, cluster, broker, daemons)
+    sections = sections_of(broker, system)
+    chaos = Chaos(tmp_path, seed, cluster, sections, broker, Daemon(system, told))
     try:
         chaos.run()
     finally:
         chaos.end()
-    fates = chaos.account()
-    print(f"hurt {dict(chaos.killed)}; {fates}")
-    assert daemons
+    ends = chaos.reckoning()
+    print(f"hurt {dict(chaos.killed)}; fates {dict(Counter(chaos.fates.values()))}; {dict(ends)}")
     assert chaos.killed["service"] > 5
-    assert fates.get("failure", 0) <= chaos.killed["wrapper"]
-    assert fates["success"] > 0
+    assert chaos.killed["broker"]
+    assert chaos.killed["controller"]
+    assert ends["hurt"] <= chaos.killed["wrapper"]
+    assert ends["success"] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -213,6 +214,43 @@ def test_a_timeout_in_the_job_parameters_goes_before_the_definition_s(
 ) -> None:
     job = Job(site, directory, command=["sleep", "60"], limits={"time": 900}, timeout="0:01")
     assert job.run().returncode == 143
+
+
+def test_descendants_that_left_hear_of_a_stop_when_the_program_does(
+    site: Site, directory: Path, wait_until: Wait
+) -> None:
+    """Not only when it has ended."""
+    stray = "trap 'touch heard; exit' TERM; touch ready; while :; do sleep 0.1; done"
+    job = Job(
+        site,
+        directory,
+        command=script(
+            f"trap 'sleep 2; test -e heard; exit' TERM; setsid sh -c {shlex.quote(stray)} & wait"
+        ),
+    )
+    process = job.start()
+    wait_until((directory / "ready").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 1, "a step that was stopped is a failure"
+    [error] = site.take("errors")
+    assert "stopped after" in error["payload"]["error"]
+    assert error["payload"]["exit_status"] == 0, "the program saw that it was heard"
+
+
+@pytest.mark.parametrize("rule", ["remove", "keep", "keep_on_failure"])
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_scratch_directory_is_cleaned_or_kept(
+    site: Site, directory: Path, tmp_path: Path, rule: str, code: int
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    command = 'echo {scratch} >where; mkdir "{scratch}/d"; touch "{scratch}/d/f"; exit ' + str(code)
+    job = Job(site, directory, command=command, scratch=rule)
+    env = {**job.environment(), "TMPDIR": str(tmp_path / "tmp")}
+    assert site.run(*job.command, env=env).returncode == code
+    where = Path((directory / "where").read_text().strip())
+    assert where.parent == tmp_path / "tmp"
+    kept = rule == "keep" or (rule == "keep_on_failure" and code)
+    assert list((tmp_path / "tmp").iterdir()) == ([where] if kept else [])
 
 
 def test_a_second_signal_kills_at_once(site: Site, directory: Path, wait_until: Wait) -> None:

@@ -137,6 +137,9 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     file: str = "stdout"
 
 
+Scratch = Literal["remove", "keep", "keep_on_failure"]
+
+
 class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One program."""
 
@@ -146,6 +149,9 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     description: str = ""
     set_up: list[str] = []
     """Shell lines run before the command in the program's own shell (module load, ...)."""
+    scratch: Scratch | None = None
+    """Whether it has a directory of its own on the node's local disk (`{scratch}`), and what
+    becomes of that."""
     directory: str = ""
     """Directory below the working directory in which the program runs."""
     options: list[OptionBlock] = []

@@ -49,7 +49,7 @@ from zwrap.transport import Delivery, Transport
 
 log = logging.getLogger(__name__)
 
-QUIET_FACTOR, AWAY_FACTOR = 4.0, 10.0
+QUIET_FACTOR, AWAY_FACTOR = 2.0, 10.0
 """The interval grows up to so many times its usual length while nothing changes, or while the
 cluster is away."""
 
@@ -100,8 +100,12 @@ class Watcher(Service):
         for name in self._ledger.open_clusters():
             self._watch(name)
         for name, watch in self._watches.items():
-            if watch.is_due:
-                watch.look(self._ledger.unconcluded(name))
+            due = watch.is_due
+            if due or watch.has_endings:
+                attempts = self._ledger.unconcluded(name)
+                if due:
+                    watch.look([each for each in attempts if each.ended is None])
+                watch.conclude([each for each in attempts if each.ended is not None])
 
     def _watch(self, name: str) -> None:
         """Begin to watch a cluster."""
@@ -144,6 +148,8 @@ class Watch:
         self._due = float("-inf")
         self._away: str | None = None
         """Why it cannot be asked."""
+        self.has_endings = False
+        """Whether jobs have ended of which the last word is still to be said."""
         self._starts: dict[str, float] = {}
         """Expected start that was told last, by token."""
 
@@ -152,10 +158,8 @@ class Watch:
         """Whether it is time to ask again."""
         return time.monotonic() >= self._due
 
-    def look(self, attempts: Sequence[Attempt]) -> None:
-        """Ask about all jobs at once, tell what changed, and speak for those that ended."""
-        jobs = [attempt for attempt in attempts if attempt.ended is None]
-        over = [attempt for attempt in attempts if attempt.ended is not None]
+    def look(self, jobs: Sequence[Attempt]) -> None:
+        """Ask about all jobs at once, and tell what changed."""
         try:
             states = self._states([str(attempt.job_id) for attempt in jobs])
         except ZwrapError as error:
@@ -166,9 +170,7 @@ class Watch:
             self._listen(jobs, states)
             self._give_up([each for each in jobs if self._is_hopeless(each, states)])
             self._news.statistics(status.state for status in states.values())
-            self._wait(changed or bool(over), QUIET_FACTOR)
-        for attempt in over:
-            self._conclude(attempt)
+            self._wait(changed, QUIET_FACTOR)
 
     # -- what the batch system says ----------------------------------------------------------------
 
@@ -201,6 +203,7 @@ class Watch:
             facts |= {"reason": seen["seen_reason"], "expected_start": starts}
             self._news.job(attempt, seen["seen_state"], facts)
             if seen["ended"]:
+                self.has_endings = True
                 self._starts.pop(attempt.token, None)
         return bool(changes)
 
@@ -261,8 +264,14 @@ class Watch:
             self._ledger.see({attempt.token: end})
             self._concluded(attempt, verdict)
 
+    def conclude(self, attempts: Sequence[Attempt]) -> None:
+        """Have the last word on jobs that ended."""
+        self.has_endings = bool(attempts)
+        for attempt in attempts:
+            self._conclude(attempt)
+
     def _conclude(self, attempt: Attempt) -> None:
-        """Have the last word on a job that ended, once its directory shows all that it wrote."""
+        """Have the last word on a job, once its directory shows all that it wrote."""
         place = Path(attempt.job_directory)
         network = filesystem_of(place) in NETWORK_FILESYSTEMS
         settle_s = SETTLE_NETWORK_S if network else SETTLE_S

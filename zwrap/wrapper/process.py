@@ -17,6 +17,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -159,12 +160,13 @@ class Program:
         return self._save is None or self._save(max(1.0, until - time.monotonic()))
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program's whole process group, and to the program if it left it."""
+        """Send a signal to the program's whole process group, and to its descendants outside."""
+        strayed = _strayed(self._guard.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._guard.pid, number)
-        with contextlib.suppress(ProcessLookupError):
-            if self._process.returncode is None and os.getpgid(self.pid) != self._guard.pid:
-                self._process.send_signal(number)
+        for pid in strayed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _end_guard(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -192,6 +194,21 @@ def end_leftovers(guard: int | None = None) -> int:
         seen |= left
         time.sleep(0.01)
     return len(seen)
+
+
+def _strayed(guard: int) -> list[int]:
+    """Descendants of this process, adopted ones included, that are not in the guard's group."""
+    children: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for pid, state, parent, group in processes():
+        if state != "Z":
+            children[parent].append((pid, group))
+    found, to_do = [], [os.getpid()]
+    while to_do:
+        for pid, group in children[to_do.pop()]:
+            to_do.append(pid)
+            if group != guard:
+                found.append(pid)
+    return found
 
 
 def _leftovers(guard: int | None) -> set[int]:

@@ -23,6 +23,7 @@ from zwrap.program import Definition, invocation, judgement
 from zwrap.wrapper import results
 from zwrap.wrapper.heartbeat import Heartbeat, tail
 from zwrap.wrapper.process import Ended, Program
+from zwrap.wrapper.scratch import ScratchDirectory
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ class ProgramStep:
         self._parameters = parameters
         self._working = Path(str(parameters.get("working_directory") or Path.cwd()))
         self._known["working_directory"] = str(self._working)
+        self._scratch = ScratchDirectory(definition.scratch) if definition.scratch else None
+        if self._scratch:
+            self._known["scratch"] = str(self._scratch.path)
         self._definition = invocation.with_file_names(definition, self._known)
         self._directory = self._working / self._definition.directory
         limit = parameters.get("timeout") or definition.limits.time
@@ -62,6 +66,14 @@ class ProgramStep:
 
     def run(self, started: Callable[[Program], None]) -> StepResult:
         """Run the program; `started` is told of it as soon as it runs."""
+        if self._scratch is None:
+            return self._run(started)
+        with self._scratch.made():
+            result = self._run(started)
+            self._scratch.failed = bool(result.failures)
+            return result
+
+    def _run(self, started: Callable[[Program], None]) -> StepResult:
         definition, directory = self._definition, self._directory
         _make_working_directory(directory)
         results.link(self._working, self._parameters)

@@ -1,0 +1,50 @@
+"""A directory of a program's own on the node's local disk, gone after it unless it is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from zwrap.errors import ProgramError
+from zwrap.program import Scratch
+
+log = logging.getLogger(__name__)
+
+
+class ScratchDirectory:
+    """Below TMPDIR, which batch systems set to what they clean up themselves."""
+
+    def __init__(self, rule: Scratch) -> None:
+        self._rule = rule
+        name = f"zwrap-{os.getpid()}-{time.monotonic_ns()}"
+        self.path = Path(tempfile.gettempdir(), name)
+        self.failed = True
+        """Whether the program failed; so it is until somebody knows better."""
+
+    @contextlib.contextmanager
+    def made(self) -> Iterator[None]:
+        """It is there while this lasts."""
+        try:
+            self.path.mkdir(mode=0o700)
+        except OSError as error:
+            raise ProgramError(
+                f"The scratch directory {self.path} cannot be made: {error.strerror}."
+            ) from None
+        try:
+            yield
+        finally:
+            kept = self._rule == "keep" or (self._rule == "keep_on_failure" and self.failed)
+            if kept:
+                log.warning("The scratch directory %s is kept", self.path)
+            else:
+                shutil.rmtree(self.path, onerror=_left)
+
+
+def _left(_: object, path: str, error: object) -> None:
+    log.warning("%s of the scratch directory stays: %s", path, error)
