@@ -35,6 +35,7 @@ class Cluster(msgspec.Struct, frozen=True):
     give_up_s: float = 600.0
     retry: Policy | None = None
     stalled_s: float = 60.0
+    lost_s: float = 900.0
 
 
 class Clusters:
@@ -84,6 +85,7 @@ class Clusters:
             described.give_up_s,
             retry.of_site(described.retry, described.place),
             described.stalled_s,
+            described.lost_s,
         )
 
 

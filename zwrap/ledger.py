@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, TemporaryError
+from zwrap.job import JobStatus
 from zwrap.state import state_directory
 
 INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
@@ -117,6 +118,14 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     def full_name(self) -> str:
         """Name under which the batch system knows what was submitted."""
         return f"{self.job_name}.{self.array_token or self.token}"
+
+    def of(self, statuses: Mapping[str, JobStatus]) -> JobStatus | None:
+        """The status of its job, among those by job id.
+
+        A controller that lost its state gives numbers again: a job of another name is not ours.
+        """
+        status = statuses.get(str(self.job_id))
+        return status if status is not None and status.name == self.full_name else None
 
 
 class Ledger:

@@ -45,6 +45,9 @@ CAUSES = {
 }
 """What is told of it."""
 
+FORGOTTEN = r"knows nothing of it any more|can never start|it was stopped after"
+"""What is told of a job that a killed controller forgot: it never ran, or its node ended it."""
+
 
 def _step(number: int, command: str, following: list[int]) -> dict[str, Any]:
     directory = f"{{work}}/{{name}}/{number}"
@@ -198,7 +201,8 @@ class Services(ABC):
 
         Each step that became a job has one verdict and was told once, no program ran twice, what
         follows a success has come to be, and what never came to be is a dead letter. Steps whose
-        end is not the one that they were to have are counted as `hurt`.
+        end is not the one that they were to have are counted as `hurt`, or as `forgotten` if the
+        controller may have.
         """
         ends: Counter[str] = Counter({"dead letters": letters})
         missing = 0
@@ -217,7 +221,9 @@ class Services(ABC):
                 told = finals[name, number]
                 assert told == 1, f"{directory}: told {told} times"
                 ends[verdict.outcome.value] += 1
-                ends["hurt"] += not as_expected(verdict, own_fate)
+                if not as_expected(verdict, own_fate):
+                    forgotten = self.killed["controller"] and re.search(FORGOTTEN, verdict.cause)
+                    ends["forgotten" if forgotten else "hurt"] += 1
                 if verdict.outcome is not Outcome.SUCCESS:
                     break
                 assert started == 1

@@ -96,7 +96,9 @@ class Chaos(Services):
         broker: Broker, daemon: Daemon,
     ) -> None:  # fmt: skip
         self.broker, self.daemon = broker, daemon
-        batch = {"plugin": "clusters", "cluster": {**cluster, "watch_s": 0.5}}
+        batch = {"plugin": "clusters", "cluster": {
+            **cluster, "watch_s": 0.5, "give_up_s": 5, "lost_s": 30,
+        }}  # fmt: skip
         super().__init__(
             directory, seed, {"store": {"scheduler": "cluster"}, "batch": batch, **sections}
         )

@@ -50,7 +50,7 @@ class Told:
 
 
 def status(job_id: str, state: State, **values: Any) -> JobStatus:
-    return JobStatus(job_id=job_id, name="n", state=state, **values)
+    return JobStatus(**{"job_id": job_id, "name": f"n.t{job_id}-1", "state": state, **values})
 
 
 @pytest.fixture
@@ -87,7 +87,9 @@ def pulse() -> Pulse:
 
 @pytest.fixture
 def watch(system: Told, ledger: Ledger, heard: MemoryTransport, pulse: Pulse) -> Watch:
-    cluster = Cluster("c", "told", system, "t", {}, watch_s=1.0, give_up_s=0, stalled_s=0.05)  # type: ignore[arg-type]
+    cluster = Cluster(
+        "c", "told", system, "t", {}, watch_s=1.0, give_up_s=0, stalled_s=0.05, lost_s=0.25
+    )  # type: ignore[arg-type]
     return Watch(cluster, ledger, heard, pulse)
 
 
@@ -143,7 +145,7 @@ def test_who_left_is_looked_up_and_then_left_alone(
 
 
 def test_who_is_nowhere_is_gone_and_only_later_lost(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport, monkeypatch: Any
+    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
     system.live = {"2": status("2", State.RUNNING)}
     turn(watch, ledger)
@@ -151,10 +153,37 @@ def test_who_is_nowhere_is_gone_and_only_later_lost(
     turn(watch, ledger)
     assert told(heard, JOB_TOPIC) == []
     assert len(ledger.unconcluded("c")) == 2, "a record of it may still come"
-    monkeypatch.setattr(watcher, "LOST_S", -1.0)
+    time.sleep(0.3)
     turn(watch, ledger)
     assert told(heard, JOB_TOPIC)[0]["state"] == "lost"
     assert [each.token for each in ledger.unconcluded("c") if each.ended is None] == ["t2-1"]
+
+
+def test_a_number_that_was_given_again_is_another_job(
+    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
+) -> None:
+    """A controller that was killed may forget a job, and begin to count from an earlier state."""
+    system.live = {"2": status("2", State.RUNNING)}
+    system.ended = {"1": status("1", State.COMPLETED, name="n.another-1")}
+    turn(watch, ledger)
+    assert told(heard, JOB_TOPIC)[0]["state"] == "gone"
+    row = ledger.get("t1-1")
+    assert row
+    assert (row.seen_state, row.outcome, row.ended) == ("gone", None, None)
+
+
+def test_who_is_gone_and_has_spoken_is_believed_at_once(
+    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport, tmp_path: Path
+) -> None:
+    """Nobody will ever record it."""
+    ledger.record({"t1-1": {"job_directory": str(tmp_path)}})
+    (tmp_path / "verdict.json").write_text("{}")
+    system.live = {"2": status("2", State.RUNNING)}
+    turn(watch, ledger)
+    turn(watch, ledger)
+    row = ledger.get("t1-1")
+    assert row
+    assert row.ended
 
 
 def test_a_cluster_that_cannot_be_asked_changes_no_job(

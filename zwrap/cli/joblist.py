@@ -65,7 +65,7 @@ class Answers:
         with contextlib.suppress(ZwrapError):
             scheduler = self._clusters.get(attempt.cluster).scheduler
             found = ask(scheduler.accounting([str(attempt.job_id)]))
-            return found.get(str(attempt.job_id))
+            return attempt.of(found)
         return None
 
 
@@ -83,7 +83,7 @@ def job_of(attempt: Attempt, clusters: Answers) -> Job:
     live = clusters.live(attempt.cluster)
     if live is None:
         return Job(attempt, UNKNOWN, "the cluster cannot be asked", None, None)
-    status = live.get(attempt.job_id)
+    status = attempt.of(live)
     if status is None:
         return Job(attempt, GONE, "it left no verdict", None, None)
     if attempt.stalled and status.state is State.RUNNING:

@@ -180,7 +180,13 @@ def _cancel(clusters: Clusters, attempts: list[Attempt], names: list[str]) -> in
         if attempt.job_id is None:
             raise MessageError(f"{attempt.token} is no job: it is {attempt.state}.")
     for cluster in {attempt.cluster for attempt in chosen}:
-        job_ids = [str(each.job_id) for each in chosen if each.cluster == cluster]
-        ask(clusters.get(cluster).scheduler.cancel(job_ids))
-        say(f"Cluster {cluster} was asked to end {', '.join(job_ids)}.")
+        scheduler = clusters.get(cluster).scheduler
+        theirs = [each for each in chosen if each.cluster == cluster]
+        live = ask(scheduler.states())
+        job_ids = [str(each.job_id) for each in theirs if each.of(live)]
+        if job_ids:
+            ask(scheduler.cancel(job_ids))
+            say(f"Cluster {cluster} was asked to end {', '.join(job_ids)}.")
+        for gone in [str(each.job_id) for each in theirs if not each.of(live)]:
+            say(f"Job {gone} is not on cluster {cluster} any more.")
     return 0

@@ -27,6 +27,7 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     nothing changes."""
     give_up_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
     stalled_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    lost_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
     """The Watcher cancels a job that has waited so long for what will never come, in seconds."""
     retry: dict[str, Any] | None = None
     """Which deaths of jobs are followed by another attempt (`zwrap.retry`)."""
@@ -36,7 +37,17 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """File, line and key, for a complaint to begin with."""
 
 
-OWN = ("kind", "template", "defaults", "max_jobs", "watch_s", "give_up_s", "stalled_s", "retry")
+OWN = (
+    "kind",
+    "template",
+    "defaults",
+    "max_jobs",
+    "watch_s",
+    "give_up_s",
+    "stalled_s",
+    "lost_s",
+    "retry",
+)
 
 
 class Clusters:

@@ -53,9 +53,6 @@ QUIET_FACTOR, AWAY_FACTOR = 2.0, 10.0
 """The interval grows up to so many times its usual length while nothing changes, or while the
 cluster is away."""
 
-LOST_S = 900.0
-"""A job that is neither live nor recorded for so long is lost."""
-
 SETTLE_S, SETTLE_NETWORK_S = 1.0, 60.0
 """So long after the end of a job its directory is looked at: what another host wrote there may be
 seen late, on a network filesystem much later."""
@@ -188,8 +185,8 @@ class Watch:
         now = self._ledger.now()
         changes, news = {}, []
         for attempt in attempts:
-            status = states.get(str(attempt.job_id))
-            seen = _lost(attempt, now) if status is None else _seen(status, now)
+            status = attempt.of(states)
+            seen = self._gone(attempt, now) if status is None else _seen(status, now)
             starts = status.starts if status else None
             known = (attempt.seen_state, attempt.seen_reason)
             changed = (seen["seen_state"], seen["seen_reason"]) != known
@@ -207,6 +204,12 @@ class Watch:
                 self._starts.pop(attempt.token, None)
         return bool(changes)
 
+    def _gone(self, attempt: Attempt, now: float) -> dict[str, Any]:
+        """Of a job that is neither live nor recorded: its record may come, or it has spoken."""
+        since = attempt.seen if attempt.seen_state == GONE else None
+        lost = since is not None and now - since > self._cluster.lost_s
+        return _away(attempt, lost or (since is not None and _has_spoken(attempt)), now)
+
     def _moved(self, token: str, starts: float | None) -> bool:
         """Whether a job is expected to start at quite another time than was told."""
         told = self._starts.get(token)
@@ -219,7 +222,7 @@ class Watch:
         """Note of which jobs nothing is heard although they run, and which are heard again."""
         changes: dict[str, dict[str, float | None]] = {}
         for attempt in attempts:
-            status = states.get(str(attempt.job_id))
+            status = attempt.of(states)
             running = status is not None and status.state is State.RUNNING
             silent_s = self._pulse.silent_s(attempt.token) if running else None
             stalled = silent_s is not None and 0 < self._cluster.stalled_s <= silent_s
@@ -240,7 +243,7 @@ class Watch:
 
     def _is_hopeless(self, attempt: Attempt, states: Mapping[str, JobStatus]) -> bool:
         """Whether it has waited long enough for what will never come, unless a person helps."""
-        status = states.get(str(attempt.job_id))
+        status = attempt.of(states)
         if status is None or not status.hopeless or attempt.seen_reason != status.reason:
             return False
         return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.give_up_s
@@ -354,15 +357,16 @@ def _seen(status: JobStatus, now: float) -> dict[str, Any]:
     }
 
 
-def _lost(attempt: Attempt, now: float) -> dict[str, Any]:
-    """Of a job that is neither live nor recorded; its record may still come."""
-    since = attempt.seen if attempt.seen_state == GONE else None
-    is_lost = since is not None and now - since > LOST_S
+def _has_spoken(attempt: Attempt) -> bool:
+    return Path(attempt.job_directory, "verdict.json").exists()
+
+
+def _away(attempt: Attempt, is_over: bool, now: float) -> dict[str, Any]:
     return {
-        "seen_state": LOST if is_lost else GONE,
+        "seen_state": LOST if is_over else GONE,
         "seen_reason": "the batch system has neither a live job nor a record of it",
         "node": attempt.node,
         "exit_code": None,
         "signal": None,
-        "ended": now if is_lost else None,
+        "ended": now if is_over else None,
     }
