@@ -30,17 +30,19 @@ from zwrap.recipe import Recipe
 from zwrap.transport.spool import SpoolTransport
 
 BIN = Path(sys.executable).parent
-WATCH_S = 2.0
+WATCH_S = 5.0
 PRINTS = """
 import sys, time
 line = b"x" * 99 + b"\\n"
-began = time.perf_counter()
+began = due = time.perf_counter()
 for _ in range(100):
     sys.stdout.buffer.write(line * 100_000)
-sys.stdout.flush()
+    sys.stdout.flush()
+    due += float(sys.argv[1])
+    time.sleep(max(0, due - time.perf_counter()))
 open("took", "w").write(str(time.perf_counter() - began))
 """
-"""1 GB."""
+"""1 GB in portions of 10 MB, that many seconds apart at least."""
 
 
 class Site:
@@ -138,15 +140,16 @@ def cost(site: Site, seconds: float) -> tuple[float, float]:
     return percent, memory
 
 
-def printing_s(site: Site) -> tuple[float, float]:
+def printing_s(site: Site, pause_s: float) -> tuple[float, float]:
     """Seconds that a program prints 1 GB, alone and in the wrapper."""
+    command = [sys.executable, "-c", PRINTS, str(pause_s)]
     place = site.directory / "alone"
     place.mkdir(exist_ok=True)
     with (place / "log").open("wb") as log:
-        subprocess.run([sys.executable, "-c", PRINTS], cwd=place, stdout=log, check=True)
+        subprocess.run(command, cwd=place, stdout=log, check=True)
     alone_s = float((place / "took").read_text())
     (place / "log").unlink()
-    wrapped = site.submit([sys.executable, "-c", PRINTS])
+    wrapped = site.submit(command)
     site.final()
     for log_file in wrapped.glob("*.log"):
         log_file.unlink()
@@ -158,6 +161,14 @@ def show(what: str, values: list[float], unit: str = "s") -> None:
     p99 = ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
     print(f"| {what} | {len(values)} | {statistics.median(values):.2f} {unit} | {p99:.2f} {unit} |",
           flush=True)  # fmt: skip
+
+
+def compare(site: Site, pause_s: float, how: str) -> None:
+    pairs = [printing_s(site, pause_s) for _ in range(5)]
+    alone, wrapped = (statistics.median(each) for each in zip(*pairs, strict=True))
+    slower = wrapped / alone * 100 - 100
+    print(f"1 GB printed {how}: {alone:.2f} s alone, {wrapped:.2f} s in the wrapper "
+          f"({slower:+.1f} %).", flush=True)  # fmt: skip
 
 
 def several(count: int, measure: Callable[[], Any]) -> list[Any]:
@@ -182,11 +193,8 @@ def main() -> None:
                  several(deaths, lambda: spoken_for_s(site)))  # fmt: skip
             percent, memory = cost(site, 60.0)
             print(f"\nA wrapper whose program sleeps: {percent:.2f} % CPU, {memory:.0f} MB.")
-            pairs = several(5, lambda: printing_s(site))
-            alone, wrapped = (statistics.median(each) for each in zip(*pairs, strict=True))
-            slower = wrapped / alone * 100 - 100
-            print(f"1 GB printed: {1 / alone:.2f} GB/s alone, {1 / wrapped:.2f} GB/s in it "
-                  f"({slower:+.1f} % time).")  # fmt: skip
+            for pause_s, how in ((0.1, "at 100 MB/s"), (0.0, "as fast as it can")):
+                compare(site, pause_s, how)
         finally:
             site.close()
 

@@ -49,7 +49,7 @@ from zwrap.transport import Delivery, Transport
 
 log = logging.getLogger(__name__)
 
-QUIET_FACTOR, AWAY_FACTOR = 2.0, 10.0
+QUIET_FACTOR, AWAY_FACTOR = 1.8, 10.0
 """The interval grows up to so many times its usual length while nothing changes, or while the
 cluster is away."""
 
@@ -63,7 +63,7 @@ LATER_S = 600.0
 LEDGER_S = 10.0
 """So long it waits for a ledger that cannot be used."""
 
-NEW_S = 1.0
+NEW_S = 0.5
 """So often it is seen whether anything is due."""
 
 
@@ -113,6 +113,10 @@ class Watcher(Service):
             self._watches[name] = Watch(cluster, self._ledger, self.transport, self._pulse)
         except ZwrapError as error:  # the site does not describe it any more
             log.warning("Jobs of cluster %s are not watched: %s", name, error)
+
+    def patience_s(self) -> float:
+        """As often as it is seen whether anything is due."""
+        return NEW_S
 
     def hear(self, topic: str, message: Message) -> None:
         """Take a heartbeat."""
