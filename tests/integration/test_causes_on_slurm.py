@@ -123,8 +123,28 @@ def test_a_node_that_dies(on_slurm: Site, slurm: dict[str, Any], wait_until: Wai
         assert len(set(nodes.read_text().split())) == 2
     finally:
         os.kill(slurmd, signal.SIGCONT)
-        wait_until(lambda: "down" not in slurm_says(on_slurm, "sinfo", "-h", "-o", "%t"),
-                   seconds=60)  # fmt: skip
+        nodes_are_back(on_slurm, wait_until)
+
+
+def nodes_are_back(site: Site, wait_until: Wait) -> None:
+    """They come again by themselves (ReturnToService)."""
+    wait_until(lambda: "down" not in slurm_says(site, "sinfo", "-h", "-o", "%t"), seconds=60)
+
+
+def test_a_node_that_is_taken_down(on_slurm: Site, wait_until: Wait) -> None:
+    """Its wrapper lives, and learns why it is stopped."""
+    submit(on_slurm, "w", "touch started; sleep 300")
+    wait_until((on_slurm.directory / "w" / "started").exists, seconds=60)
+    [job] = jobs(on_slurm)
+    node = slurm_says(on_slurm, "squeue", "-h", "-j", job["job_id"], "-o", "%N").strip()
+    slurm_says(on_slurm, "scontrol", "update", f"jobid={job['job_id']}", "requeue=0")
+    slurm_says(on_slurm, "scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        ended = concluded(on_slurm, wait_until, "w")
+        assert (ended["outcome"], ended["witness"]) == ("failure", "wrapper")
+        assert "its node failed, or was taken down" in ended["cause"]
+    finally:
+        nodes_are_back(on_slurm, wait_until)
 
 
 def processes(*words: str) -> list[int]:

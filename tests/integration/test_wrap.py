@@ -237,6 +237,20 @@ def test_descendants_that_left_hear_of_a_stop_when_the_program_does(
     assert error["payload"]["exit_status"] == 0, "the program saw that it was heard"
 
 
+def test_a_warning_lets_a_program_save(site: Site, directory: Path, wait_until: Wait) -> None:
+    """Slurm's, if its job asks for one (sbatch(1), --signal)."""
+    saves = "trap 'touch saved; exit 85' USR1; touch ready; sleep 60 & wait"
+    job = Job(site, directory, command=script(saves), checkpoint={"signal": "USR1"})
+    env = {**job.environment(), "SLURM_JOB_ID": "17"}
+    process = site.start(*job.command, env=env)
+    wait_until((directory / "ready").exists)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(30) == 85
+    assert (directory / "saved").exists()
+    [error] = site.take("errors")
+    assert "by the approaching time limit of its job" in error["payload"]["error"]
+
+
 @pytest.mark.parametrize("rule", ["remove", "keep", "keep_on_failure"])
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_scratch_directory_is_cleaned_or_kept(

@@ -61,7 +61,7 @@ class _Session:
         self._session: Any = None
 
     def close(self) -> None:
-        """Take leave of the qmaster, which would go on to send events, and be slow for others."""
+        """Take leave of the qmaster, which would go on to keep events for this session."""
         if self._session is not None:
             self._session.exit()
 
