@@ -35,6 +35,7 @@ setup(
         "SQLAlchemy>=2.0",
         "drmaa>=0.7.9",
         "graypy>=2.1",
+        "httpcore>=1.0",
         "httpx>=0.25",
         "msgspec>=0.18",
         "pika>=1.2",

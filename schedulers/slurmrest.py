@@ -74,7 +74,8 @@ class SlurmRest:
         """Hand over a job; the options of the script's #SBATCH lines go in as fields."""
         refuse_backslashes(request)
         text = script.read_text() if script.is_file() else ""
-        fields(text, 38)  # refuses what cannot be expressed
+        if not self._version:
+            fields(text, 38)  # refuses what cannot be expressed; later its `body` does
 
         def body(version: int) -> dict[str, Any]:
             job = self._job(request, text, version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import time
@@ -16,7 +17,12 @@ _serial = itertools.count()
 def _scratch(path: Path) -> str:
     """A neighbour of `path` that no other process or thread writes."""
     directory, name = os.path.split(path)
-    return f"{directory or '.'}/.{name[:100]}.{this_process()}.{next(_serial)}.tmp"
+    return f"{directory or '.'}/.{name[:100]}.{_own_name(os.getpid())}.{next(_serial)}.tmp"
+
+
+@functools.lru_cache(maxsize=1)
+def _own_name(_pid: int) -> str:
+    return str(this_process())
 
 
 def _write(path: str, data: bytes, mode: int, durable: bool) -> None:

@@ -1,40 +1,53 @@
-"""Sends requests of schedulers; connections are kept open for the next."""
+"""Sends requests of schedulers; connections are kept open for the next.
+
+Over httpcore, the lower half of httpx: what the upper half adds (redirects, cookies, encodings)
+is not wanted here, and costs more than all the rest of a submission.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 
-import httpx
+import httpcore
 
 from zwrap.scheduler import HttpRequest, Reply
 
-_clients: dict[str, httpx.Client] = {}
+_pools: dict[str, httpcore.ConnectionPool] = {}
 _lock = threading.Lock()
+
+_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.UnsupportedProtocol,
+    ValueError,  # a URL that is none
+)
 
 
 def send(request: HttpRequest) -> Reply:
     """The answer; without status if there was none within the time limit."""
     server, url = _split(request.url)
     deadline = time.monotonic() + request.timeout_s
+    limits = dict.fromkeys(("connect", "read", "write", "pool"), request.timeout_s)
     try:
-        with _client(server).stream(
+        with _pool(server).stream(
             request.method,
             url,
-            headers=request.headers,
-            content=request.body,
-            timeout=request.timeout_s,
+            headers=list(request.headers.items()),
+            content=request.body.encode() if request.body else None,
+            extensions={"timeout": limits},
         ) as response:
             content = b""
-            for part in response.iter_bytes():
+            for part in response.iter_stream():
                 content += part
                 if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout(f"not all of it within {request.timeout_s:g} s")
+                    raise httpcore.ReadTimeout(f"not all of it within {request.timeout_s:g} s")
             text = content.decode("utf-8", errors="replace")
-            return Reply(status=response.status_code, output=text)
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return Reply(status=response.status, output=text)
+    except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
         return Reply(status=None, error=f"{server}: {_words(error)}", unsent=True)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except _ERRORS as error:
         return Reply(status=None, error=f"{server}: {_words(error)}")
 
 
@@ -50,11 +63,9 @@ def _split(url: str) -> tuple[str, str]:
     return "/".join(url.split("/", 3)[:3]), url
 
 
-def _client(server: str) -> httpx.Client:
+def _pool(server: str) -> httpcore.ConnectionPool:
     with _lock:
-        if server not in _clients:
+        if server not in _pools:
             path = server.removeprefix("unix:") if server.startswith("unix:") else None
-            transport = httpx.HTTPTransport(uds=path)
-            # no proxies of the environment: the server is one of the site's
-            _clients[server] = httpx.Client(transport=transport, trust_env=False)
-        return _clients[server]
+            _pools[server] = httpcore.ConnectionPool(keepalive_expiry=5.0, uds=path)
+        return _pools[server]
