@@ -190,7 +190,7 @@ from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
 from zwrap.ledger import Attempt, Ledger
 from zwrap.service.pulse import Pulse
-from zwrap.service.watcher import Watch
+from zwrap.service.watch import Watch
 from zwrap.submission.calls import ask
 from zwrap.transport.connect import connect
 configuration = Configuration.from_string(given["site"]).activate()

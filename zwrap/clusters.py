@@ -36,6 +36,7 @@ class Cluster(msgspec.Struct, frozen=True):
     retry: Policy | None = None
     stalled_s: float = 60.0
     lost_s: float = 900.0
+    shared_filesystem: bool = True
 
 
 class Clusters:
@@ -54,6 +55,11 @@ class Clusters:
     def described(self) -> list[str]:
         """Names of the clusters that the site describes; without any its default."""
         return sorted(self._described) or [self.default]
+
+    @property
+    def any_remote(self) -> bool:
+        """Whether there is one whose nodes share no filesystem with this host."""
+        return not all(each.shared_filesystem for each in self._described.values())
 
     def get(self, name: str) -> Cluster:
         """The cluster of that name."""
@@ -86,6 +92,7 @@ class Clusters:
             retry.of_site(described.retry, described.place),
             described.stalled_s,
             described.lost_s,
+            described.shared_filesystem,
         )
 
 

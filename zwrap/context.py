@@ -67,6 +67,8 @@ class BatchJob(NamedTuple):
     job_id: str | None
     fields: dict[str, str]
     """Fields for status messages."""
+    restarts: int = 0
+    """How often the batch system began this job again, as far as it says."""
 
     @classmethod
     def from_environment(cls) -> BatchJob:
@@ -77,14 +79,20 @@ class BatchJob(NamedTuple):
                 task := environment.get("SLURM_ARRAY_TASK_ID")
             ):
                 job = f"{array}_{task}"
-            return cls("slurm", job, {"cluster_JOB_ID": job})
+            restarts = _number(environment.get("SLURM_RESTART_COUNT"))
+            return cls("slurm", job, {"cluster_JOB_ID": job}, restarts)
         if (job := environment.get("JOB_ID")) and (cell := environment.get("SGE_CELL")):
             task = environment.get("SGE_TASK_ID", "undefined")
             job = job if task == "undefined" else f"{job}.{task}"
-            return cls("sge", job, {"cluster_JOB_ID": job, "cluster_SGE_CELL": cell})
+            fields = {"cluster_JOB_ID": job, "cluster_SGE_CELL": cell}
+            return cls("sge", job, fields, _number(environment.get("RESTARTED")))
         if job := environment.get("ZWRAP_LOCAL_JOB_ID"):
             return cls("local", job, {"cluster_JOB_ID": job})
         return cls("none", None, {})
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 0
 
 
 def extended_status_dictionary() -> dict[str, str]:

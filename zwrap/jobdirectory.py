@@ -29,6 +29,12 @@ from zwrap.message import Outgoing
 from zwrap.transport.spool.files import make_directory
 from zwrap.transport.spool.queue import SpoolQueue
 
+VERDICT_QUEUE = "zwrap.verdict"
+"""Where verdicts go as messages from clusters whose job directories nobody else sees."""
+
+QUEUE_VARIABLE = "ZWRAP_VERDICT_QUEUE"
+"""Tells a job that its verdict has to go there."""
+
 ENVELOPE = "envelope.json"
 SUBMISSION = "submission.json"
 

@@ -18,7 +18,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -58,6 +58,16 @@ CAUSES = {
 """What the batch system's last word on a job means."""
 
 
+class Evidence(NamedTuple):
+    """What is known of a job that died."""
+
+    submission: retry.Kept
+    began: bool
+    """Whether its wrapper ever began, as far as anybody can tell."""
+    last_lines: list[str]
+    """Of its error output."""
+
+
 def conclude(attempt: Attempt, transport: Transport) -> Verdict | None:
     """Have the last word on an attempt whose job has ended, unless somebody had it; what it is.
 
@@ -80,7 +90,10 @@ def conclude(attempt: Attempt, transport: Transport) -> Verdict | None:
 
 
 def _spoken(directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
-    mine = _verdict(directory, attempt, claim)
+    if attempt.seen_state == State.COMPLETED.value and claim is None:
+        mine = finished(attempt)
+    else:
+        mine = died(attempt, _evidence(directory, claim))
     if directory.speak(mine):
         return mine
     return directory.verdict() or mine
@@ -110,12 +123,17 @@ def _send(
     return True
 
 
-def cause_of(attempt: Attempt, claim: Claim | None) -> str:
+def _evidence(directory: JobDirectory, claim: Claim | None) -> Evidence:
+    submission = retry.read(directory)
+    last_lines = _tail(_error_output(directory, Envelope.from_body(submission.message)))
+    return Evidence(submission, claim is not None, last_lines)
+
+
+def cause_of(attempt: Attempt, began: bool) -> str:
     """What happened, and which witness says so, in a sentence."""
     job = f"Job {attempt.job_id} on cluster {attempt.cluster}"
     node = f" ({attempt.node})" if attempt.node else ""
-    began = claim is not None or attempt.seen_state == HOPELESS
-    started = "" if began else " before its wrapper began"
+    started = "" if began or attempt.seen_state == HOPELESS else " before its wrapper began"
     details = [
         f"exit status {attempt.exit_code}" if attempt.exit_code is not None else "",
         f"signal {attempt.signal}" if attempt.signal else "",
@@ -126,8 +144,24 @@ def cause_of(attempt: Attempt, claim: Claim | None) -> str:
     return f"{job}{node}: {said}{started}{f' ({shown})' if shown else ''}."
 
 
-def _verdict(directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
-    outcome, cause, final = _end(directory, attempt, claim)
+def finished(attempt: Attempt) -> Verdict:
+    """The verdict on a job that its batch system calls completed, and that had no wrapper."""
+    return _verdict(attempt, Outcome.SUCCESS, "finished", [])
+
+
+def died(attempt: Attempt, evidence: Evidence) -> Verdict:
+    """The verdict on a job that ended and did not say how."""
+    submission, began, last_lines = evidence
+    if attempt.signal and any(map(OUT_OF_MEMORY.search, last_lines)):
+        attempt = replace(attempt, seen_state=State.OUT_OF_MEMORY.value)
+    cause = cause_of(attempt, began)
+    if again := retry.next_attempt(submission, attempt.seen_state or "", attempt.node):
+        return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
+    final = _final(Envelope.from_body(submission.message), attempt, cause, last_lines)
+    return _verdict(attempt, Outcome.FAILURE, cause, final)
+
+
+def _verdict(attempt: Attempt, outcome: Outcome, cause: str, final: list[Outgoing]) -> Verdict:
     code = attempt.exit_code or (128 + attempt.signal if attempt.signal else 1)
     return Verdict(
         token=attempt.token,
@@ -138,23 +172,6 @@ def _verdict(directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> 
         exit_status=0 if outcome is Outcome.SUCCESS else code,
         final=final,
     )
-
-
-def _end(
-    directory: JobDirectory, attempt: Attempt, claim: Claim | None
-) -> tuple[Outcome, str, list[Outgoing]]:
-    """Outcome, cause, and what to send."""
-    if attempt.seen_state == State.COMPLETED.value and claim is None:
-        return Outcome.SUCCESS, "finished", []
-    submission = retry.read(directory)
-    envelope = Envelope.from_body(submission.message)
-    last_lines = _tail(_error_output(directory, envelope))
-    if attempt.signal and any(map(OUT_OF_MEMORY.search, last_lines)):
-        attempt = replace(attempt, seen_state=State.OUT_OF_MEMORY.value)
-    cause = cause_of(attempt, claim)
-    if again := retry.next_attempt(submission, attempt.seen_state or "", attempt.node):
-        return Outcome.RETRIED, f"{cause} {again.said}", [again.message]
-    return Outcome.FAILURE, cause, _final(envelope, attempt, cause, last_lines)
 
 
 def _final(

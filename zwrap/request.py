@@ -53,6 +53,9 @@ REFUSED = {
 }
 
 
+RECIPEWRAP_KEYS = ("recipewrapper", "wrapper")
+"""Parameters that name the file for ``$RECIPEWRAP``."""
+
 ALIKE = sorted({*Resources.__struct_fields__} & {*Cluster.__struct_fields__})
 
 
@@ -129,13 +132,21 @@ def step_files(
     return variables, files
 
 
+def is_handed_over(envelope: Envelope) -> bool:
+    """Whether the job of a step is handed the step as a file, which is for a wrapper."""
+    parameters = envelope.step["parameters"]
+    if any(parameters.get(key) for key in RECIPEWRAP_KEYS):
+        return True
+    return re.search(variable_pattern("RECIPEWRAP"), str(cluster_block(parameters, ""))) is not None
+
+
 def _documents(
     envelope: Envelope,
 ) -> list[tuple[str, tuple[str, ...], str, Callable[[], bytes]]]:
     """Token, parameter keys, default file name and content of what a job may be handed."""
     recipe = envelope.recipe
     return [
-        ("RECIPEWRAP", ("recipewrapper", "wrapper"), "envelope.json", envelope.to_json),
+        ("RECIPEWRAP", RECIPEWRAP_KEYS, "envelope.json", envelope.to_json),
         (
             "RECIPEENV", ("recipeenvironment",), "environment.json",
             lambda: encode(envelope.environment),

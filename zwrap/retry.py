@@ -136,11 +136,17 @@ def read(directory: JobDirectory) -> Kept:
     """What was kept; MessageError if it is not there."""
     file = directory.path / SUBMISSION
     try:
-        return msgspec.convert(decode(file.read_bytes(), str(file)), Kept)
+        return parsed(file.read_bytes(), str(file))
     except OSError as error:
         raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def parsed(content: bytes, where: str) -> Kept:
+    """The submission in a JSON text; MessageError if it is none."""
+    try:
+        return msgspec.convert(decode(content, where), Kept)
     except msgspec.ValidationError as error:
-        raise MessageError(f"{file} holds no submission: {error}.") from None
+        raise MessageError(f"{where} holds no submission: {error}.") from None
 
 
 def next_attempt(known: Kept, cause: str, node: str | None = None) -> NextAttempt | None:

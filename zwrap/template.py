@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +124,13 @@ class Templates:
         request: JobRequest,
         options: Any = None,
         programs: Sequence[Path] = (),
+        files: Mapping[Path, str] | None = None,
     ) -> str:
         """The job script, which finds `programs` by their names; TemplateError says which template
         and which value is at fault.
+
+        With `files` it runs where nothing of this host is seen: it makes its directories, and
+        writes these.
         """
         template = self._get(name)
         try:
@@ -143,6 +147,7 @@ class Templates:
                 resources=request.resources,
                 options=options,
                 programs=programs,
+                files=files,
                 commands=request.commands,
             )
         except TemplateError as error:

@@ -18,7 +18,8 @@ from zwrap.ledger import SUBMITTED, Attempt, Ledger
 from zwrap.scheduler import Command, Question
 from zwrap.service import watcher
 from zwrap.service.pulse import Pulse
-from zwrap.service.watcher import Watch, Watcher
+from zwrap.service.watch import Watch
+from zwrap.service.watcher import Watcher
 from zwrap.service.watchnews import CLUSTER_TOPIC, JOB_TOPIC
 from zwrap.submission import calls
 from zwrap.transport.memory import MemoryTransport

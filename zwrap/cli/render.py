@@ -28,14 +28,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Show the script."""
-    from zwrap.service.submitter import Renderer
+    from zwrap.service.rendering import Renderer, seen_from_elsewhere
     from zwrap.submission.calls import ask
 
     envelope = _step(options)
     renderer = Renderer(configuration)
     prepared, cluster = renderer.prepare(envelope, f"{new_id().replace('-', '')}-1")
     request = prepared.request
-    script = renderer.script(request, cluster)
+    inlined = None
+    if not cluster.shared_filesystem:
+        inlined, request = prepared.files, seen_from_elsewhere(request)
+    script = renderer.script(prepared.request, cluster, inlined)
     say(script.rstrip("\n"))
     complain(f"job {request.full_name} on cluster {request.cluster}; nothing was submitted")
     with tempfile.NamedTemporaryFile("w") as file:

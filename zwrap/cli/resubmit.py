@@ -16,8 +16,8 @@ from zwrap.deadletters import read, reinjected
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError, UnreachableError
 from zwrap.jobdirectory import SUBMISSION
-from zwrap.ledger import Attempt
-from zwrap.message import ATTEMPT_HEADER, Outgoing
+from zwrap.ledger import Attempt, Ledger
+from zwrap.message import ATTEMPT_HEADER, Outgoing, decode
 from zwrap.request import prepare
 from zwrap.transport.connect import connect
 
@@ -40,7 +40,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     for name in options.JOB:
         attempt = one_of(attempts, name)
         _check_ended(attempt, answers)
-        messages.append((attempt, _message(attempt, attempts, changes, clusters)))
+        content, place = _submission(attempt, configuration)
+        message = _message(attempt, attempts, changes, clusters, content, place)
+        messages.append((attempt, message))
     transport = connect(configuration, options.transport)
     try:
         for attempt, message in messages:
@@ -75,12 +77,26 @@ def _check_ended(attempt: Attempt, answers: Answers) -> None:
         )
 
 
+def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[str, Any], Path]:
+    """The message that was submitted, and where it lies."""
+    file = Path(attempt.job_directory, SUBMISSION)
+    ledger = Ledger.of(configuration)
+    try:
+        word = ledger.words.get(attempt.token)
+    finally:
+        ledger.close()
+    return (decode(word.submission.encode(), str(file)) if word else read(file)), file
+
+
 def _message(
-    attempt: Attempt, attempts: list[Attempt], changes: dict[str, str], clusters: Clusters
+    attempt: Attempt,
+    attempts: list[Attempt],
+    changes: dict[str, str],
+    clusters: Clusters,
+    content: dict[str, Any],
+    file: Path,
 ) -> Outgoing:
     """The step's message with its changes, under the next number of its attempts."""
-    file = Path(attempt.job_directory, SUBMISSION)
-    content = read(file)
     family, _, _ = attempt.token.rpartition("-")
     numbers = [each.token.rpartition("-") for each in attempts]
     latest = max(int(number) for name, _, number in numbers if name == family)

@@ -26,9 +26,13 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The Watcher asks about all jobs so often at most, in seconds; four times less often when
     nothing changes."""
     give_up_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
-    stalled_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
-    lost_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
     """The Watcher cancels a job that has waited so long for what will never come, in seconds."""
+    stalled_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """A running job whose wrapper is not heard of for so long is called stalled; 0: never."""
+    lost_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
+    """So long a job may be unknown to the batch system until it is lost, in seconds."""
+    shared_filesystem: bool = True
+    """Whether its nodes see the working directories under the same paths as the submit host."""
     retry: dict[str, Any] | None = None
     """Which deaths of jobs are followed by another attempt (`zwrap.retry`)."""
     options: dict[str, Any] = {}
@@ -47,6 +51,7 @@ OWN = (
     "stalled_s",
     "lost_s",
     "retry",
+    "shared_filesystem",
 )
 
 

@@ -5,18 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import shutil
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
 from zwrap import retry
-from zwrap.clusters import Cluster, Clusters
+from zwrap.clusters import Cluster
 from zwrap.configuration import Configuration
 from zwrap.context import recipe_context
 from zwrap.diagnosis import recipe_id_of
@@ -27,19 +22,17 @@ from zwrap.job import JobRequest
 from zwrap.jobdirectory import SUBMISSION, JobDirectory
 from zwrap.ledger import Attempt, Ledger
 from zwrap.message import Outgoing, token_of
-from zwrap.request import PreparedJob, prepare
+from zwrap.request import PreparedJob
 from zwrap.service import Service, Work
+from zwrap.service.rendering import Renderer, seen_from_elsewhere
+from zwrap.state import state_directory
 from zwrap.submission import Job, Tell, submit_all
 from zwrap.submission.calls import ask
 from zwrap.submission.inflight import InFlight
-from zwrap.template import Templates
 from zwrap.transport import Delivery, Transport, Unit
 
 log = logging.getLogger(__name__)
 
-
-PROGRAMS = ("zocalo.wrap", "zwrap")
-"""Console scripts that a job finds by name."""
 
 PORTION = 32
 """So many are told of in one unit."""
@@ -96,13 +89,16 @@ class Submitter(Service):
             raise MessageError("A job is submitted for a recipe step only.")
         prepared, cluster = self._renderer.prepare(envelope, token_of(delivery.message))
         request = prepared.request
-        script = self._renderer.script(request, cluster)
         policy = retry.policy_of(
             envelope.step["parameters"].get("retry"),
             cluster.retry,
             f"node {envelope.pointer}, parameters",
         )
         kept = retry.kept(delivery.message, delivery.source, request.resources, policy)
+        if not cluster.shared_filesystem:
+            job = self._remote_job(prepared, cluster, _attempt(envelope, request), kept)
+            return Step(work, envelope, cluster, job)
+        script = self._renderer.script(request, cluster)
         job = Job(
             request,
             request.job_directory / "script",
@@ -111,6 +107,23 @@ class Submitter(Service):
             functools.partial(self._write_files, prepared, script, kept),
         )
         return Step(work, envelope, cluster, job)
+
+    def _remote_job(
+        self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
+    ) -> Job:
+        """A job whose script brings along all files, for its nodes see none of ours."""
+        request = prepared.request
+        inlined = {request.job_directory / SUBMISSION: kept, **prepared.files}
+        script = self._renderer.script(request, cluster, inlined)
+        file = state_directory() / "scripts" / request.token
+
+        def write() -> None:
+            self._ledger.words.keep(request.token, kept.decode())
+            with _told_plainly():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(file, script, mode=0o750)
+
+        return Job(seen_from_elsewhere(request), file, attempt, script, write)
 
     def _submit(self, steps: Sequence[Step], problems: dict[Delivery, Exception]) -> None:
         """Submit the jobs of one cluster, and tell of each as soon as it is there."""
@@ -141,8 +154,8 @@ class Submitter(Service):
 
     def _largest_array(self, cluster: Cluster) -> int | None:
         """How many tasks an array may have; as asked of the batch system from time to time."""
-        if cluster.scheduler.arrays is None:
-            return None
+        if cluster.scheduler.arrays is None or not cluster.shared_filesystem:
+            return None  # the script of an array finds those of its tasks by their paths
         asked, size = self._largest.get(cluster.name, (float("-inf"), None))
         if time.monotonic() - asked > LIMITS_S:
             size = ask(cluster.scheduler.limits()).array_size
@@ -162,6 +175,8 @@ class Submitter(Service):
         ready: dict[tuple[str, ...], list[tuple[Work, list[Outgoing]]]] = defaultdict(list)
         for step, outcome in outcomes:
             with _noting(problems, step.work):
+                if not step.cluster.shared_filesystem:
+                    step.job.script.unlink(missing_ok=True)  # the batch system has it, or no job
                 messages = _job_submitted(step, outcome)
                 places = tuple(message.destination for message in messages)
                 ready[places].append((step.work, messages))
@@ -181,7 +196,7 @@ class Submitter(Service):
         job exists.
         """
         request = prepared.request
-        try:
+        with _told_plainly():
             request.working_directory.mkdir(parents=True, exist_ok=True)
             JobDirectory(request.job_directory)
             file = request.job_directory / "script"
@@ -192,11 +207,6 @@ class Submitter(Service):
                 write_atomically(path, content, name_durable=False)
             for parent in {path.parent for path in (file, *prepared.files)}:
                 sync_directory(parent)
-        except OSError as error:
-            kind = RequestError if isinstance(error, _HOPELESS) else TemporaryError
-            raise kind(
-                f"The files of the job cannot be written: {error.filename}: {error.strerror}."
-            ) from None
 
     def close(self) -> None:
         """Close the ledger."""
@@ -225,48 +235,19 @@ def _noting(problems: dict[Delivery, Exception], work: Work) -> Iterator[None]:
         problems[work.delivery] = error
 
 
+@contextlib.contextmanager
+def _told_plainly() -> Iterator[None]:
+    """What keeps the files of a job from being written, in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        kind = RequestError if isinstance(error, _HOPELESS) else TemporaryError
+        raise kind(
+            f"The files of the job cannot be written: {error.filename}: {error.strerror}."
+        ) from None
+
+
 _HOPELESS = (PermissionError, FileExistsError, NotADirectoryError, FileNotFoundError)
-
-
-class Renderer:
-    """From a recipe step to job request and script, without submitting anything."""
-
-    def __init__(self, configuration: Configuration) -> None:
-        self._templates = Templates(configuration.directory("zwrap.template_directory"))
-        self._told = configuration.for_jobs()
-        self._clusters = Clusters(configuration)
-
-    def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
-        """The job request of a step, and the cluster that it is for."""
-        prepared = prepare(
-            envelope, token, self._clusters.default, lambda name: self._clusters.get(name).defaults
-        )
-        return prepared, self._clusters.get(prepared.request.cluster)
-
-    def script(self, request: JobRequest, cluster: Cluster) -> str:
-        """The job script."""
-        attempt = {
-            "ZWRAP_TOKEN": request.token,
-            "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
-        }
-        # What it is told of this site, and of itself; nothing else of the submitting host.
-        given = {**self._told, **attempt, **request.environment}
-        rendered = replace(request, environment=given)
-        programs = [own_program(name) for name in PROGRAMS]
-        options = cluster.scheduler.options
-        return self._templates.render(cluster.template, rendered, options, programs)
-
-
-@functools.cache
-def own_program(name: str) -> Path:
-    """The console script of this very installation."""
-    beside = Path(sys.executable).with_name(name)
-    if beside.exists():
-        return beside
-    found = shutil.which(name)
-    if found:
-        return Path(found).absolute()
-    raise TemporaryError(f"The program {name} of this installation was not found beside {beside}.")
 
 
 def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:

@@ -17,13 +17,15 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from zwrap import plugins, program
 from zwrap.configuration import Configuration
 from zwrap.context import BatchJob, set_process_recipe
 from zwrap.envelope import Envelope
-from zwrap.errors import PERMANENT, MessageError, UnknownNameError, ZwrapError
+from zwrap.errors import PERMANENT, TEMPORARY, MessageError, UnknownNameError, ZwrapError
 from zwrap.job import Outcome
-from zwrap.jobdirectory import JobDirectory, Verdict, job_directory
+from zwrap.jobdirectory import QUEUE_VARIABLE, JobDirectory, Verdict, job_directory
 from zwrap.message import Outgoing, child_id, decode
 from zwrap.program import Checkpoint
 from zwrap.transport import Transport
@@ -40,6 +42,9 @@ log = logging.getLogger(__name__)
 
 SEND_WAIT_S = 60.0
 """How long the wrapper waits at its end for a transport that is away; the rest stays on disk."""
+
+LOOK_S = 5.0
+"""So often one that waits longer looks whether it was asked to stop."""
 
 
 class StoppedError(ZwrapError):
@@ -87,6 +92,8 @@ class Wrapper:
         self._directory = JobDirectory(
             Path(given) if given else job_directory(Path.cwd(), self._token)
         )
+        self._verdict_queue = os.environ.get(QUEUE_VARIABLE)
+        """Where the verdict has to go, if nobody else sees this directory."""
         self._submission = submission_of(self._directory)
         self._parent, self._position = self._token, 0
         """What the ids of messages derive from."""
@@ -110,9 +117,10 @@ class Wrapper:
             )
             return 0
         claim = self._directory.claimed()
-        if claim and claim.run > 1:
+        run = max(claim.run if claim else 1, self._job.restarts + 1)
+        if run > 1:
             # What this run says is not what an earlier one said under the same number.
-            self._parent = f"{self._token}.{claim.run}"
+            self._parent = f"{self._token}.{run}"
         verdict = self._directory.verdict()
         if verdict is None:
             return self._live(job_id)
@@ -144,13 +152,27 @@ class Wrapper:
                 self._post(courier, result.messages)
             heartbeat.status = Status.ERROR if result.failures else Status.END
             if self._speak(verdict):
-                courier.post(verdict.final)
-            sent = courier.close(SEND_WAIT_S)
+                courier.post(self._last_messages(verdict))
+            sent = self._close(courier)
         if sent:
             self._mark_sent()
-        else:
-            log.error("Not everything was sent; the rest stays in %s/outbox", self._directory.path)
-        return verdict.exit_status
+            return verdict.exit_status
+        log.error("Not everything was sent; the rest stays in %s/outbox", self._directory.path)
+        return TEMPORARY if self._verdict_queue else verdict.exit_status
+
+    def _last_messages(self, verdict: Verdict) -> list[Outgoing]:
+        """Those of the step; one that holds them where its end has to be told elsewhere."""
+        if not self._verdict_queue:
+            return verdict.final
+        told = Outgoing(self._verdict_queue, msgspec.to_builtins(verdict))
+        return [told.with_id(child_id(self._parent, "verdict"))]
+
+    def _close(self, courier: Courier) -> bool:
+        """Send the rest; where nobody else sees the outbox, for as long as the job may live."""
+        sent = courier.close(SEND_WAIT_S)
+        while not sent and self._verdict_queue and not self._stopped_by:
+            sent = courier.close(LOOK_S)
+        return sent
 
     def _leave_to_next_run(self, courier: Courier) -> int:
         """Say nothing more: the same job runs again, and takes the claim over."""
@@ -163,8 +185,8 @@ class Wrapper:
         if self._directory.is_sent:
             return
         courier = Courier(self._connect, self._directory.outbox, dict)
-        courier.post(verdict.final)
-        if courier.close(SEND_WAIT_S):
+        courier.post(self._last_messages(verdict))
+        if self._close(courier):
             self._mark_sent()
 
     def _speak(self, verdict: Verdict) -> bool:

@@ -13,119 +13,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 from sqlalchemy.dialects import postgresql, sqlite
 
 from zwrap.configuration import Configuration
 from zwrap.errors import ConfigurationError, TemporaryError
-from zwrap.job import JobStatus
+from zwrap.ledger.tables import (
+    ATTEMPTS,
+    GONE,
+    HOPELESS,
+    INTENDED,
+    LOST,
+    REJECTED,
+    STALLED,
+    SUBMITTED,
+    WAITING,
+    WORDS,
+    Attempt,
+)
+from zwrap.ledger.words import Word, Words
 from zwrap.state import state_directory
 
-INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
-"""States of an attempt. Of one that is rejected, or waits for others to end, there is no job."""
-
-GONE, LOST, HOPELESS, STALLED = "gone", "lost", "hopeless", "stalled"
-"""What a job may be besides the states of batch systems: neither live nor recorded; the same, for
-so long that nothing will be heard of it any more; waiting for what will never come; running, but
-nothing is heard of it."""
+__all__ = [
+    "GONE", "HOPELESS", "INTENDED", "LOST", "REJECTED", "STALLED", "SUBMITTED", "WAITING",
+    "Attempt", "Ledger", "Word", "Words",
+]  # fmt: skip
 
 NETWORK_FILESYSTEMS = {
     "nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "glusterfs", "afs",
     "fuse.sshfs", "fuse.glusterfs", "pvfs2", "9p",
 }  # fmt: skip
 
-_metadata = sa.MetaData()
-
-_attempts = sa.Table(
-    "attempts",
-    _metadata,
-    sa.Column("token", sa.String(80), primary_key=True),
-    sa.Column("recipe_id", sa.String(80), index=True),
-    sa.Column("step", sa.Integer),
-    sa.Column("cluster", sa.String(80), nullable=False),
-    sa.Column("job_name", sa.String(255), nullable=False),
-    sa.Column("job_directory", sa.Text, nullable=False),
-    sa.Column("job_id", sa.String(80), index=True),
-    sa.Column("state", sa.String(20), nullable=False, index=True),
-    sa.Column("reason", sa.Text),
-    sa.Column("created", sa.Float, nullable=False),
-    sa.Column("tried", sa.Float, nullable=False),
-    # What follows may be missing in a ledger of an earlier version.
-    sa.Column("array_token", sa.String(80)),
-    sa.Column("task", sa.Integer),
-    # What the batch system says.
-    sa.Column("seen_state", sa.String(20)),
-    sa.Column("seen_reason", sa.Text),
-    sa.Column("seen", sa.Float),
-    sa.Column("node", sa.Text),
-    sa.Column("exit_code", sa.Integer),
-    sa.Column("signal", sa.Integer),
-    sa.Column("ended", sa.Float),
-    sa.Column("stalled", sa.Float),
-    # How the attempt ended.
-    sa.Column("outcome", sa.String(20)),
-    sa.Column("cause", sa.Text),
-    sa.Column("witness", sa.String(200)),
-    sa.Column("elapsed_s", sa.Float),
-    sa.Column("peak_memory_mib", sa.Float),
-)
-
-_UNCONCLUDED = _attempts.c.state == SUBMITTED, _attempts.c.outcome.is_(None)
-
-
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the ledger."""
-
-    token: str
-    recipe_id: str | None
-    step: int | None
-    cluster: str
-    job_name: str
-    job_directory: str
-    job_id: str | None = None
-    state: str = INTENDED
-    reason: str | None = None
-    created: float = 0.0
-    """When the intent was written, seconds since the epoch."""
-    tried: float = 0.0
-    """When the batch system was last about to be asked to take it."""
-    array_token: str | None = None
-    """Token of the array that it was last submitted in; None: it was a job of its own."""
-    task: int | None = None
-    """Its number in that array, from 1 on."""
-    seen_state: str | None = None
-    """How the job stood when the Watcher last saw a change: a state, `gone` or `lost`."""
-    seen_reason: str | None = None
-    seen: float | None = None
-    node: str | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    ended: float | None = None
-    """When the Watcher learned that the job will never run again."""
-    stalled: float | None = None
-    """Since when nothing is heard of its wrapper, although the job runs."""
-    outcome: str | None = None
-    """success or failure, once everything was sent; `unknown` where nobody could be told."""
-    cause: str | None = None
-    witness: str | None = None
-    elapsed_s: float | None = None
-    """Run time of the program, as far as its wrapper told."""
-    peak_memory_mib: float | None = None
-
-    @property
-    def full_name(self) -> str:
-        """Name under which the batch system knows what was submitted."""
-        return f"{self.job_name}.{self.array_token or self.token}"
-
-    def of(self, statuses: Mapping[str, JobStatus]) -> JobStatus | None:
-        """The status of its job, among those by job id.
-
-        A controller that lost its state gives numbers again: a job of another name is not ours.
-        """
-        status = statuses.get(str(self.job_id))
-        return status if status is not None and status.name == self.full_name else None
+_UNCONCLUDED = ATTEMPTS.c.state == SUBMITTED, ATTEMPTS.c.outcome.is_(None)
 
 
 class Ledger:
@@ -149,13 +69,14 @@ class Ledger:
         self._url = self._engine.url.render_as_string(hide_password=True)
         if url.startswith("sqlite"):
             sa.event.listen(self._engine, "connect", _sqlite_settings)
-        self._create_table()
+        self._create_tables()
         self._add_columns()
+        self.words = Words(self._transaction, self.now)
 
     def _add_columns(self) -> None:
         """Bring the table of an earlier version up to date."""
         there = {column["name"] for column in sa.inspect(self._engine).get_columns("attempts")}
-        for column in _attempts.columns:
+        for column in ATTEMPTS.columns:
             if column.name not in there:
                 kind = column.type.compile(self._engine.dialect)
                 statement = sa.text(f"ALTER TABLE attempts ADD COLUMN {column.name} {kind}")
@@ -163,10 +84,10 @@ class Ledger:
                 with contextlib.suppress(*another_did), self._transaction() as connection:
                     connection.execute(statement)
 
-    def _create_table(self) -> None:
-        """Make the table unless it is there; several hosts may do so at the same moment."""
+    def _create_tables(self) -> None:
+        """Make the tables unless they are there; several hosts may do so at the same moment."""
         made: list[sa.ExecutableDDLElement] = []
-        made.append(sa.schema.CreateTable(_attempts, if_not_exists=True))
+        made += [sa.schema.CreateTable(each, if_not_exists=True) for each in (ATTEMPTS, WORDS)]
         made += [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()]
         try:
             with self._transaction() as connection:
@@ -224,7 +145,7 @@ class Ledger:
         found = {}
         with self._transaction() as connection:
             for some in _portions(tokens):
-                query = sa.select(_attempts).where(_attempts.c.token.in_(some))
+                query = sa.select(ATTEMPTS).where(ATTEMPTS.c.token.in_(some))
                 for row in connection.execute(query).mappings():
                     found[row["token"]] = Attempt(**row)
         return found
@@ -256,7 +177,7 @@ class Ledger:
     def _inserted(self, connection: sa.Connection, rows: Sequence[Attempt]) -> set[str]:
         """Tokens of the rows that were not there."""
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        insert = dialect.insert(_attempts).on_conflict_do_nothing().returning(_attempts.c.token)
+        insert = dialect.insert(ATTEMPTS).on_conflict_do_nothing().returning(ATTEMPTS.c.token)
         # in one order, or two hosts with the same attempts could wait for each other
         values = [asdict(row) for row in sorted(rows, key=lambda each: each.token)]
         return set(connection.execute(insert, values).scalars())
@@ -268,7 +189,7 @@ class Ledger:
             alike[tuple(sorted(values))].append({"of": token, **values})
         with self._transaction() as connection:
             for names, values_of_many in alike.items():
-                update = _attempts.update().where(_attempts.c.token == sa.bindparam("of"))
+                update = ATTEMPTS.update().where(ATTEMPTS.c.token == sa.bindparam("of"))
                 new: dict[str, Any] = {name: sa.bindparam(name) for name in names}
                 connection.execute(update.values(**new), values_of_many)
 
@@ -282,28 +203,28 @@ class Ledger:
 
         The job of some has ended: then `ended` says since when that is known.
         """
-        query = sa.select(_attempts).where(*_UNCONCLUDED, _attempts.c.cluster == cluster)
+        query = sa.select(ATTEMPTS).where(*_UNCONCLUDED, ATTEMPTS.c.cluster == cluster)
         with self._transaction() as connection:
-            rows = connection.execute(query.order_by(_attempts.c.created)).mappings()
+            rows = connection.execute(query.order_by(ATTEMPTS.c.created)).mappings()
             return [Attempt(**row) for row in rows]
 
     def open_clusters(self) -> list[str]:
         """Clusters that have such attempts."""
-        query = sa.select(_attempts.c.cluster).where(*_UNCONCLUDED).distinct()
+        query = sa.select(ATTEMPTS.c.cluster).where(*_UNCONCLUDED).distinct()
         with self._transaction() as connection:
             return sorted(connection.execute(query).scalars())
 
     def get(self, token: str) -> Attempt | None:
         """One attempt."""
         with self._transaction() as connection:
-            query = sa.select(_attempts).where(_attempts.c.token == token)
+            query = sa.select(ATTEMPTS).where(ATTEMPTS.c.token == token)
             row = connection.execute(query).mappings().first()
         return Attempt(**row) if row else None
 
     def all(self) -> list[Attempt]:
         """Every attempt, oldest first."""
         with self._transaction() as connection:
-            rows = connection.execute(sa.select(_attempts).order_by(_attempts.c.created)).mappings()
+            rows = connection.execute(sa.select(ATTEMPTS).order_by(ATTEMPTS.c.created)).mappings()
             return [Attempt(**row) for row in rows]
 
     def close(self) -> None:
@@ -313,9 +234,9 @@ class Ledger:
 
 def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
     """Whether the row was still as it was read, and is changed now."""
-    mine = _attempts.c.token == row.token, _attempts.c.tried == read.tried
+    mine = ATTEMPTS.c.token == row.token, ATTEMPTS.c.tried == read.tried
     change = (
-        _attempts.update()
+        ATTEMPTS.update()
         .where(*mine)
         .values(tried=row.tried, state=row.state, array_token=row.array_token, task=row.task)
     )
@@ -329,7 +250,7 @@ def _portions(tokens: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]
 
 
 def _indexes() -> list[sa.Index]:
-    return sorted(_attempts.indexes, key=lambda index: str(index.name))
+    return sorted(ATTEMPTS.indexes, key=lambda index: str(index.name))
 
 
 def default_file() -> Path:

@@ -1,0 +1,147 @@
+"""Who speaks for a job whose directory nobody here sees: once, and what came by message first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from zwrap import remoteword
+from zwrap.envelope import Envelope
+from zwrap.errors import MessageError, TransportError
+from zwrap.job import Outcome
+from zwrap.jobdirectory import Verdict
+from zwrap.ledger import Attempt, Ledger
+from zwrap.message import Outgoing, encode
+from zwrap.recipe import Recipe
+from zwrap.service.lastwords import SETTLE_MESSAGE_S, InLedger
+from zwrap.transport import Transport
+from zwrap.transport.memory import MemoryTransport
+
+PATIENCE_S = 900.0
+
+
+class Place:
+    """An attempt in a ledger, and what its job's end makes of it."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ledger = Ledger.in_file(directory / "ledger.sqlite")
+        self.transport = MemoryTransport()
+        self.now = self.ledger.now()
+        monkeypatch.setattr("zwrap.ledger.time.time", lambda: self.now)
+        self.submitted("zocalo.wrap --recipewrapper $RECIPEWRAP")
+
+    def submitted(self, commands: str) -> None:
+        step = {
+            "queue": "cluster.submission", "output": {"success": 2, "failure": 3, "completed": 4},
+            "parameters": {"cluster": {"commands": commands}, "workingdir": "/there"}, "error": 5,
+        }  # fmt: skip
+        recipe: dict[str, Any] = {"start": [[1, []]], "1": step}
+        recipe |= {str(n): {"queue": f"q{n}"} for n in range(2, 6)}
+        body = Envelope(Recipe(recipe), 1, environment={"ID": "r"}).body()
+        self.ledger.words.keep("t-1", encode({"header": {}, "message": body}).decode())
+
+    def hear(self, cause: str = "finished", transport: Transport | None = None) -> None:
+        verdict = Verdict(
+            token="t-1", outcome=Outcome.SUCCESS, witness="wrapper", cause=cause, job_id="7",
+            exit_status=0, final=[Outgoing("q2", {"payload": cause}, {"zwrap-id": "i"})],
+        )  # fmt: skip
+        body = msgspec.to_builtins(verdict)
+        remoteword.hear(body, self.ledger, transport or self.transport)
+
+    def attempt(self, state: str, **seen: Any) -> Attempt:
+        return Attempt(
+            token="t-1", recipe_id="r", step=1, cluster="c", job_name="n", job_id="7",
+            job_directory="/there", seen_state=state, ended=self.now, **seen,
+        )  # fmt: skip
+
+    def conclude(self, attempt: Attempt) -> Verdict | None:
+        return remoteword.conclude(attempt, self.ledger, self.transport, PATIENCE_S)
+
+    def said(self) -> dict[str, int]:
+        queues = self.transport.broker.queues
+        return {name: len(entries) for name, entries in sorted(queues.items()) if entries}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return Place(tmp_path, monkeypatch)
+
+
+def test_what_a_wrapper_says_is_sent_once(place: Place) -> None:
+    """However often its message comes, and whatever else is said."""
+    place.hear()
+    place.hear()
+    place.hear("something else")
+    verdict = place.conclude(place.attempt("failed", exit_code=1))
+    assert verdict
+    assert (verdict.outcome, verdict.witness) == (Outcome.SUCCESS, "wrapper")
+    assert place.said() == {"q2": 1}
+
+
+def test_whoever_comes_after_a_crash_sends_what_was_said(place: Place) -> None:
+    """Not before the one who was at it must be dead."""
+
+    class Broken(MemoryTransport):
+        def commit(self, *_: Any, **__: Any) -> None:
+            raise TransportError("the connection is lost")
+
+    with pytest.raises(TransportError):
+        place.hear(transport=Broken())
+    ended = place.attempt("completed")
+    assert place.conclude(ended) is None
+    assert place.said() == {}
+    place.now += 61
+    assert place.conclude(ended)
+    assert place.conclude(ended)
+    assert place.said() == {"q2": 1}
+
+
+def test_of_a_job_that_died_the_batch_system_speaks(place: Place) -> None:
+    verdict = place.conclude(place.attempt("timeout", node="n1"))
+    assert verdict
+    assert verdict.outcome is Outcome.FAILURE
+    assert verdict.cause == "Job 7 on cluster c (n1): it exceeded its time limit."
+    assert place.said() == {"q3": 1, "q4": 1, "q5": 1}
+    place.hear()  # too late
+    assert place.said() == {"q3": 1, "q4": 1, "q5": 1}
+
+
+def test_a_wrapper_that_ended_well_is_given_time(place: Place) -> None:
+    """Its message may wait in a broker; nothing else is known of how it ended."""
+    ended = place.attempt("completed")
+    assert place.conclude(ended) is None
+    place.now += PATIENCE_S
+    verdict = place.conclude(ended)
+    assert verdict
+    assert verdict.cause == "Job 7 on cluster c: it ended before it could say how."
+
+
+def test_commands_without_a_wrapper_have_nothing_to_say(place: Place) -> None:
+    place.submitted("true")
+    verdict = place.conclude(place.attempt("completed"))
+    assert verdict
+    assert (verdict.outcome, place.said()) == (Outcome.SUCCESS, {})
+
+
+@pytest.mark.parametrize("body", [None, {"token": "t-1"}, "text"])
+def test_what_is_no_verdict_is_refused(place: Place, body: Any) -> None:
+    with pytest.raises(MessageError, match="no verdict on a job"):
+        remoteword.hear(body, place.ledger, place.transport)
+
+
+def test_a_verdict_on_an_attempt_of_another_ledger_is_refused(place: Place) -> None:
+    other = Verdict(token="u-1", outcome=Outcome.SUCCESS, witness="wrapper", cause="finished",
+                    job_id="7", exit_status=0)  # fmt: skip
+    with pytest.raises(MessageError, match="no attempt u-1"):
+        remoteword.hear(msgspec.to_builtins(other), place.ledger, place.transport)
+
+
+def test_it_is_said_once_a_message_must_have_come(place: Place) -> None:
+    words = InLedger(place.ledger, place.transport, PATIENCE_S)
+    ended = place.attempt("failed")
+    assert (words.has_spoken(ended), words.settle_s(ended)) == (False, SETTLE_MESSAGE_S)
+    place.hear()
+    assert (words.has_spoken(ended), words.settle_s(ended)) == (True, 0.0)
