@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zwrap.errors import RejectedError, RequestError, UnreachableError
-from zwrap.job import JobRequest, JobStatus, Limits
+from zwrap.job import JobRequest, JobStatus, Limits, State
 from zwrap.scheduler import (
     Accepted,
     ArrayForm,
@@ -27,7 +27,15 @@ from zwrap.scheduler import (
     Unknown,
 )
 
-from .sgereplies import Record, read_jobs, read_qacct, read_qstat, with_reasons
+from .sgereplies import (
+    Record,
+    on_silent_hosts,
+    read_jobs,
+    read_qacct,
+    read_qstat,
+    read_silent,
+    with_reasons,
+)
 
 QMASTER_S = 5.0
 """So long after a call that was not answered the qmaster may still take the job."""
@@ -64,6 +72,8 @@ class SGEOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """A host without other jobs."""
     accounting_lag_s: float = 20.0
     """So long after its end a job may be missing in the accounting (`accounting_flush_time`)."""
+    silent_hosts_s: float = 300.0
+    """So often it is asked which hosts do not answer the qmaster."""
 
 
 class GridEngine:
@@ -81,6 +91,9 @@ class GridEngine:
         self.settle_s = usual if options.settle_s is None else options.settle_s
         self._missed: dict[str, float] = {}
         """Ended jobs without a record, and when that was first seen."""
+        self._silent: set[str] = set()
+        """Hosts that did not answer the qmaster when it was last asked, and when that was."""
+        self._asked_for_hosts = float("-inf")
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
@@ -135,18 +148,46 @@ class GridEngine:
     def states(self) -> Question[dict[str, JobStatus]]:
         """All live jobs of this user, in one question; a second one asks for the reasons of errors.
 
-        A job in an error state (`Eqw`) waits for a person, for ever if none comes.
+        A job in an error state (`Eqw`) waits for a person, for ever if none comes. Of a job on a
+        host that is down nothing else is said than that it runs: such hosts are asked for, too.
         """
 
         def read(reply: Reply) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
             jobs = read_jobs(reply)
-            failed = {self.arrays.array_of(key) for key, job in jobs.items() if job.hopeless}
+            if not self._is_time_to_ask_for_hosts(jobs):
+                return with_errors(on_silent_hosts(jobs, self._silent))
+            silent = self._command("qstat", "-f", "-qs", "u", "-xml")
+            return Question(silent, lambda answer: with_hosts(jobs, answer))
+
+        def with_hosts(
+            jobs: dict[str, JobStatus], reply: Reply
+        ) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
+            self._silent = read_silent(reply)
+            return with_errors(on_silent_hosts(jobs, self._silent))
+
+        def with_errors(
+            jobs: dict[str, JobStatus],
+        ) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
+            failed = {
+                self.arrays.array_of(key)
+                for key, job in jobs.items()
+                if job.hopeless and job.state is State.PENDING
+            }
             if not failed:
                 return jobs
             asked = self._command("qstat", "-j", ",".join(sorted(failed)))
             return Question(asked, lambda answer: with_reasons(jobs, answer))
 
         return Question(self._qstat(), read)
+
+    def _is_time_to_ask_for_hosts(self, jobs: dict[str, JobStatus]) -> bool:
+        """Seldom: the qmaster itself waits for five minutes (`max_unheard`) before it says so."""
+        now = time.monotonic()
+        running = any(job.state is State.RUNNING for job in jobs.values())
+        if not running or now - self._asked_for_hosts < self.options.silent_hosts_s:
+            return False
+        self._asked_for_hosts = now
+        return True
 
     def accounting(self, job_ids: Sequence[str]) -> Question[dict[str, JobStatus]]:
         """How ended jobs ended.

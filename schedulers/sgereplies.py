@@ -36,8 +36,9 @@ ENDED = "z"
 RESCHEDULED = (24, 25, 30)
 """Values of `failed` after which a job runs again: migrating, rescheduling, application error."""
 
-NODE = (21, 36)
-"""Values of `failed` that lay the blame on the host: job not recognised, daemons not configured."""
+NODE = (19, 21, 36)
+"""Values of `failed` that lay the blame on the host: it has lost who watched over the job, or the
+job itself, as after a crash; daemons not configured."""
 
 LIMIT = 37
 """The qmaster, or the execution daemon, enforced h_rt, h_cpu or h_vmem."""
@@ -141,6 +142,25 @@ def _reason(letters: str, job_id: str, ended: bool) -> str | None:
     return "held" if "h" in letters else None
 
 
+def read_silent(reply: Reply) -> set[str]:
+    """Hosts whose queues are listed; UnreachableError if that is no answer."""
+    if reply.status != 0:
+        said = " ".join(reply.error.split()) or f"exit status {reply.status} and no word"
+        raise UnreachableError(f"Grid Engine could not be asked: {said}.")
+    names = re.findall(r"<name>[^<@]*@([^<]+)</name>", reply.output)
+    return {name.strip() for name in names}
+
+
+def on_silent_hosts(jobs: dict[str, JobStatus], hosts: set[str]) -> dict[str, JobStatus]:
+    """Jobs, those that run on one of the hosts as hopeless: nobody may ever hear of them again."""
+    return {
+        job_id: replace(status, reason=f"host {status.node} does not answer", hopeless=True)
+        if status.state is State.RUNNING and status.node in hosts
+        else status
+        for job_id, status in jobs.items()
+    }
+
+
 def with_reasons(jobs: dict[str, JobStatus], reply: Reply) -> dict[str, JobStatus]:
     """Jobs in an error state with what `qstat -j` says of it, if it does."""
     reasons: dict[str, str] = {}
@@ -183,6 +203,8 @@ def _record(told: dict[str, str]) -> Record:
     failed, _, words = told["failed"].partition(":")
     exit_status = int(told["exit_status"].split()[0])
     state, code, signal = _end(int(failed), exit_status)
+    if int(failed) in (LIMIT, AFTER_JOB) and _used_more_than_asked(told):
+        state = State.OUT_OF_MEMORY
     reason = f"failed {failed.strip()}: {words.strip()}" if int(failed) else None
     status = JobStatus(
         job_id=job_id,
@@ -194,6 +216,27 @@ def _record(told: dict[str, str]) -> Record:
         reason=reason,
     )
     return Record(status, int(failed) in RESCHEDULED)
+
+
+def _used_more_than_asked(told: dict[str, str]) -> bool:
+    """Whether the processes of a job together had more address space than it asked for.
+
+    One limit is as good a reason as the other to the records; this is how they can be told apart.
+    """
+    asked = re.search(r"\b[hs]_vmem=([^,\s]+)", told.get("category", ""))
+    if asked is None:
+        return False
+    slots = int(told.get("slots", "1"))
+    return _size(told.get("maxvmem", "")) > slots * _size(asked[1])
+
+
+def _size(text: str) -> float:
+    """A number of bytes as it is asked for (`200M`, queue_conf(5)) or recorded (`328.402MB`).
+
+    Small letters, which stand for powers of 1000, are read as powers of 1024: never too little.
+    """
+    match = re.fullmatch(r"([\d.]+)([KMGT]?)B?", text.upper())
+    return float(match[1]) * 1024 ** " KMGT".index(match[2] or " ") if match else 0.0
 
 
 def _end(failed: int, exit_status: int) -> tuple[State, int | None, int | None]:

@@ -83,16 +83,34 @@ def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
     "exists" although it was ours; the link count of the scratch file tells (open(2), O_EXCL).
     """
     scratch = _scratch(path)
-    _write(scratch, data, mode, durable=True)
     try:
-        with contextlib.suppress(FileExistsError):
-            os.link(scratch, path)
-        won = os.stat(scratch).st_nlink == 2
+        _write(scratch, data, mode, durable=True)
+        won = _linked(scratch, path)
     finally:
-        os.unlink(scratch)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(scratch)
     if won:
         sync_directory(path.parent)
     return won
+
+
+def overwrite_once(reserved: Path, data: bytes, path: Path) -> bool:
+    """The same, with a file that is there and has room for `data`: for a disk that is full."""
+    descriptor = os.open(reserved, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        write_all(descriptor, data)
+        os.ftruncate(descriptor, len(data))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return _linked(str(reserved), path)
+
+
+def _linked(scratch: str, path: Path) -> bool:
+    """Whether a file got that name, too, and no other has it."""
+    with contextlib.suppress(FileExistsError):
+        os.link(scratch, path)
+    return os.stat(scratch).st_nlink == 2
 
 
 class FilesystemClock:

@@ -16,13 +16,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
+import os
 from pathlib import Path
 
 import msgspec
 
 from zwrap.errors import TemporaryError
-from zwrap.files import create_once, write_atomically
+from zwrap.files import create_once, overwrite_once, write_atomically
 from zwrap.host import ProcessIdentity, is_alive, this_process
 from zwrap.job import Outcome
 from zwrap.message import Outgoing
@@ -34,6 +36,9 @@ VERDICT_QUEUE = "zwrap.verdict"
 
 QUEUE_VARIABLE = "ZWRAP_VERDICT_QUEUE"
 """Tells a job that its verdict has to go there."""
+
+RESERVED_BYTES = 64 * 1024
+"""As much as a verdict with the last messages of its step usually has, and more."""
 
 ENVELOPE = "envelope.json"
 SUBMISSION = "submission.json"
@@ -120,12 +125,37 @@ class JobDirectory:
 
     def speak(self, verdict: Verdict) -> bool:
         """Put the verdict in place; False if another has spoken, and this one is kept as late."""
-        if create_once(self.path / "verdict.json", msgspec.json.encode(verdict)):
+        if self._put_in_place(msgspec.json.encode(verdict)):
             return True
         for number in itertools.count(1):
             if create_once(self.path / f"late-{number}.json", msgspec.json.encode(verdict)):
                 break
         return False
+
+    def reserve(self) -> None:
+        """Take the space for a verdict, for at the end of the job the disk may be full."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._reserved, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVED_BYTES)
+            finally:
+                os.close(descriptor)
+
+    def _put_in_place(self, content: bytes) -> bool:
+        """Put a verdict there unless there is one; if need be in the space that was taken."""
+        place = self.path / "verdict.json"
+        try:
+            return create_once(place, content)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return overwrite_once(self._reserved, content, place)
+        finally:
+            self._reserved.unlink(missing_ok=True)
+
+    @property
+    def _reserved(self) -> Path:
+        return self.path / ".verdict.reserved"
 
     def verdict(self) -> Verdict | None:
         """The verdict, if somebody has spoken."""

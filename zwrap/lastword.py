@@ -152,13 +152,24 @@ def finished(attempt: Attempt) -> Verdict:
 def died(attempt: Attempt, evidence: Evidence) -> Verdict:
     """The verdict on a job that ended and did not say how."""
     submission, began, last_lines = evidence
-    if attempt.signal and any(map(OUT_OF_MEMORY.search, last_lines)):
+    if attempt.signal and (
+        any(map(OUT_OF_MEMORY.search, last_lines)) or _had_too_much(attempt, submission.asked)
+    ):
         attempt = replace(attempt, seen_state=State.OUT_OF_MEMORY.value)
     cause = cause_of(attempt, began)
     if again := retry.next_attempt(submission, attempt.seen_state or "", attempt.node):
         return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
     final = _final(Envelope.from_body(submission.message), attempt, cause, last_lines)
     return _verdict(attempt, Outcome.FAILURE, cause, final)
+
+
+def _had_too_much(attempt: Attempt, asked: retry.Asked) -> bool:
+    """Whether its program was heard to have more memory than the job might have.
+
+    Of a task of an array this is all there is: what Slurm writes goes nowhere.
+    """
+    limit_mib, peak_mib = asked.memory_per_node, attempt.peak_memory_mib
+    return limit_mib is not None and peak_mib is not None and peak_mib > limit_mib
 
 
 def _verdict(attempt: Attempt, outcome: Outcome, cause: str, final: list[Outgoing]) -> Verdict:
@@ -170,6 +181,7 @@ def _verdict(attempt: Attempt, outcome: Outcome, cause: str, final: list[Outgoin
         cause=cause,
         job_id=str(attempt.job_id),
         exit_status=0 if outcome is Outcome.SUCCESS else code,
+        peak_memory_mib=attempt.peak_memory_mib or 0.0,
         final=final,
     )
 
@@ -186,6 +198,7 @@ def _final(
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
         "node": attempt.node,
+        "peak_memory_mib": attempt.peak_memory_mib,
         "witness": f"cluster {attempt.cluster}",
         "log": last_lines,
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from zwrap.envelope import Envelope
@@ -28,10 +29,25 @@ def submit(
     **block: Any,
 ) -> None:
     """One step, submitted; what it says comes to QUEUES."""
+    transport = site.transport()
+    block = {"job_name": name, **block}
+    transport.commit(_step(site, name, command, parameters, program, block).start())
+    transport.close()
+    assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+
+
+def _step(
+    site: Site,
+    name: str,
+    command: str,
+    parameters: dict[str, Any] | None,
+    program: dict[str, Any] | None,
+    block: dict[str, Any],
+) -> Envelope:
     step = {
         "queue": "cluster.submission",
         "parameters": {
-            "cluster": {"commands": WRAP, "job_name": name, **block},
+            "cluster": {"commands": WRAP, **block},
             "workingdir": str(site.directory / name),
             **(parameters or {}),
         },
@@ -41,17 +57,30 @@ def submit(
     }
     recipe = {"start": [[1, []]], "1": step}
     recipe |= {str(n): {"queue": queue} for n, queue in enumerate(QUEUES, 2)}
+    return Envelope(Recipe(recipe), 1, environment={"ID": name})
+
+
+def submit_together(
+    site: Site,
+    names: Sequence[str],
+    command: str,
+    parameters: dict[str, Any],
+    **block: Any,
+) -> None:
+    """Steps that wait together, each in a directory of its own: after the first one array."""
     transport = site.transport()
-    transport.commit(Envelope(Recipe(recipe), 1, environment={"ID": name}).start())
+    for name in names:
+        transport.commit(_step(site, name, command, parameters, None, block).start())
     transport.close()
     assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
 
 
 def concluded(on: Site, wait_until: Wait, name: str, seconds: float = 90) -> dict[str, Any]:
-    """The job, once the Watcher has written down how it ended."""
+    """The job of the first attempt, once the Watcher has written down how it ended."""
 
     def found() -> dict[str, Any] | None:
-        [job] = [each for each in jobs(on) if each["job_name"] == name]
+        attempts = [each for each in jobs(on) if each["job_name"] == name]
+        job = min(attempts, key=lambda each: str(each["token"]))
         full = json.loads(run(on, "jobs", job["token"]).stdout)
         return full if full.get("outcome") else None
 
@@ -84,3 +113,50 @@ def described(site: Site, kind: str, environment: dict[str, str]) -> None:
     cluster = {"kind": kind, "environment": environment, "watch_s": 0.5, "give_up_s": 1}
     site.sections["clusters"] = {"plugin": "clusters", "cluster": cluster}
     site.write_config()
+
+
+def second_attempt(site: Site, wait_until: Wait, outcome: str = "success") -> dict[str, Any]:
+    """Let the next attempt be submitted; how it ended."""
+    assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+
+    def ended() -> list[dict[str, Any]]:
+        return [job for job in jobs(site) if job["outcome"] == outcome]
+
+    [job] = wait_until(ended, seconds=90)
+    return dict(job)
+
+
+def one_is_tried_again(site: Site, wait_until: Wait, names: Sequence[str], with_more: str) -> None:
+    """Of an array the task in `w1`; then all have ended well, and each has worked once."""
+
+    def ended() -> list[dict[str, Any]]:
+        known = jobs(site)
+        return known if all(job["outcome"] for job in known) else []
+
+    first = wait_until(ended, seconds=90)
+    assert sorted(job["outcome"] for job in first) == ["retried", "success", "success"], first
+    [retried] = [job for job in first if job["outcome"] == "retried"]
+    assert retried["cause"].endswith(f"tried again as attempt 2 with {with_more}")
+    assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+    every = wait_until(lambda: len(found := ended()) == 4 and found, seconds=90)
+    [again] = [job for job in every if job["token"][:-2] == retried["token"][:-2]][1:]
+    assert (again["outcome"], again["job_directory"].split("/")[-3]) == ("success", "w1")
+    assert {name: (site.directory / name / "runs").read_text() for name in names} == (
+        dict.fromkeys(names, "x\n")
+    )
+    assert {queue: len(each) for queue, each in told(site).items()} == {
+        "success": 3, "completed": 3,
+    }  # fmt: skip
+
+
+def processes(*words: str) -> list[int]:
+    """Those whose command line, or environment, has all these words."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal():
+                text = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
+                text += (entry / "environ").read_bytes()
+                if text.startswith(words[0].encode()) and all(w.encode() in text for w in words):
+                    found.append(int(entry.name))
+    return found

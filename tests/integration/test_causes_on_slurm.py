@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 
 from .conftest import Site
-from .ends import Wait, claim_of, concluded, described, submit, told
+from .ends import (
+    Wait,
+    claim_of,
+    concluded,
+    described,
+    one_is_tried_again,
+    processes,
+    second_attempt,
+    submit,
+    submit_together,
+    told,
+)
 from .jobs import jobs
 
 pytestmark = pytest.mark.slow
@@ -40,17 +51,6 @@ def slurm_says(site: Site, *command: str) -> str:
     return done.stdout
 
 
-def second_attempt(site: Site, wait_until: Wait, outcome: str = "success") -> dict[str, Any]:
-    """Let the next attempt be submitted; how it ended."""
-    assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
-
-    def ended() -> list[dict[str, Any]]:
-        return [job for job in jobs(site) if job["outcome"] == outcome]
-
-    [job] = wait_until(ended, seconds=90)
-    return dict(job)
-
-
 @pytest.mark.parametrize("kept_by", ["slurm", "slurm_cgroup"])
 def test_out_of_memory(
     site: Site, request: pytest.FixtureRequest, wait_until: Wait, kept_by: str
@@ -74,13 +74,65 @@ def test_out_of_memory(
     assert told(site).keys() == {"success", "completed"}
 
 
+def test_a_wrapper_that_is_the_kernel_s_victim(
+    site: Site, slurm_cgroup: dict[str, Any], wait_until: Wait
+) -> None:
+    """Then only the batch system can say so."""
+    watched(site, slurm_cgroup)
+    victim = "echo -500 >/proc/$$/oom_score_adj; echo 1000 >/proc/$PPID/oom_score_adj"
+    submit(site, "w", f"{victim}; {ALLOCATES}", memory_per_node=200)
+    job = concluded(site, wait_until, "w")
+    assert (job["outcome"], job["witness"]) == ("failure", "cluster cluster"), job
+    assert "it ran out of memory" in job["cause"]
+    assert told(site)["failure"] == [job["cause"]]
+
+
+def test_one_task_of_an_array_is_tried_again(
+    site: Site, slurm_cgroup: dict[str, Any], wait_until: Wait
+) -> None:
+    """By itself, with more memory; the others have ended well."""
+    on_slurm = watched(site, slurm_cgroup)
+    names = ["w0", "w1", "w2"]
+    command = f"if [ $(basename $PWD) = w1 ]; then {ALLOCATES}; fi && echo x >>runs"
+    retry = {"on": ["out_of_memory"], "memory_factor": 3}
+    submit_together(on_slurm, names, command, {"retry": retry}, memory_per_node=200)
+    assert ["_" in str(job["job_id"]) for job in jobs(on_slurm)] == [False, True, True]
+    one_is_tried_again(on_slurm, wait_until, names, "memory_per_node 600.")
+
+
+WHOLE = {"nodes": 2, "exclusive": True}
+
+
+def test_a_preempted_program_goes_on_from_what_it_saved(on_slurm: Site, wait_until: Wait) -> None:
+    saves = "trap 'touch saved; exit 85' TERM; echo x >>runs; test -e saved || { sleep 60 & wait; }"
+    submit(on_slurm, "w", saves, program={"checkpoint": {"signal": "TERM", "exit_status": [85]}},
+           partition="yielding", **WHOLE)  # fmt: skip
+    wait_until((on_slurm.directory / "w" / "runs").exists, seconds=60)
+    submit(on_slurm, "other", "true", **WHOLE)
+    first = concluded(on_slurm, wait_until, "w")
+    assert (first["outcome"], first["witness"]) == ("retried", "wrapper"), first
+    assert "It has saved what it had, and goes on as attempt 2" in first["cause"]
+    second_attempt_of_two(on_slurm, wait_until)
+    assert (on_slurm.directory / "w" / "runs").read_text() == "x\nx\n"
+    assert told(on_slurm).keys() == {"success", "completed"}
+
+
+def test_commands_that_another_job_preempts(on_slurm: Site, wait_until: Wait) -> None:
+    submit(on_slurm, "bare", "true", commands="touch started; sleep 300", partition="yielding",
+           **WHOLE)  # fmt: skip
+    wait_until((on_slurm.directory / "bare" / "started").exists, seconds=60)
+    submit(on_slurm, "other", "true", **WHOLE)
+    job = concluded(on_slurm, wait_until, "bare")
+    assert (job["outcome"], job["witness"]) == ("failure", "cluster cluster")
+    assert "it was preempted by another job" in job["cause"]
+
+
 def test_a_job_that_another_preempts(on_slurm: Site, wait_until: Wait) -> None:
     """It is cancelled for good: its policy has it tried again."""
-    whole = {"nodes": 2, "exclusive": True}
     submit(on_slurm, "w", "echo x >>runs; test $(wc -l <runs) -gt 1 || sleep 60",
-           {"retry": {"on": ["preempted"]}}, partition="yielding", **whole)  # fmt: skip
+           {"retry": {"on": ["preempted"]}}, partition="yielding", **WHOLE)  # fmt: skip
     wait_until((on_slurm.directory / "w" / "runs").exists, seconds=60)
-    submit(on_slurm, "other", "true", **whole)
+    submit(on_slurm, "other", "true", **WHOLE)
     first = concluded(on_slurm, wait_until, "w")
     assert first["outcome"] == "retried", first
     assert "preempted it for another job" in first["cause"]
@@ -145,19 +197,6 @@ def test_a_node_that_is_taken_down(on_slurm: Site, wait_until: Wait) -> None:
         assert "its node failed, or was taken down" in ended["cause"]
     finally:
         nodes_are_back(on_slurm, wait_until)
-
-
-def processes(*words: str) -> list[int]:
-    """Those whose command line, or environment, has all these words."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdecimal():
-                text = (entry / "cmdline").read_bytes().replace(b"\0", b" ")
-                text += (entry / "environ").read_bytes()
-                if text.startswith(words[0].encode()) and all(w.encode() in text for w in words):
-                    found.append(int(entry.name))
-    return found
 
 
 def test_the_time_limit(on_slurm: Site, wait_until: Wait) -> None:

@@ -245,3 +245,16 @@ def test_slurm_says_in_the_output_what_its_state_does_not(place: Place) -> None:
     verdict = place.conclude("failed", signal=9)
     assert verdict
     assert "it ran out of memory (signal 9)." in verdict.cause
+
+
+@pytest.mark.parametrize(("peak", "words"), [(301.0, "it ran out of memory"), (299.0, "it failed")])
+def test_heartbeats_told_that_it_had_too_much_memory(place: Place, peak: float, words: str) -> None:
+    """Of a task of an array what Slurm writes goes nowhere."""
+    place.claim()
+    kept = json.loads((place.path / SUBMISSION).read_text())
+    (place.path / SUBMISSION).write_text(json.dumps({**kept, "asked": {"memory_per_node": 300}}))
+    verdict = place.conclude("failed", signal=9, peak_memory_mib=peak)
+    assert verdict
+    assert f"{words} (signal 9)." in verdict.cause
+    [error] = place.said()["q6"]
+    assert error["peak_memory_mib"] == verdict.peak_memory_mib == peak

@@ -60,3 +60,13 @@ def test_what_was_heard_long_ago_is_forgotten() -> None:
     pulse.hear({"token": "b"})
     pulse.forget("b")
     assert pulse.silent_s("b") is None
+
+
+def test_the_most_memory_that_was_heard_is_remembered_until_the_end() -> None:
+    pulse = Pulse(Clock())
+    for memory_mib in (10.0, 300.0, 20.0, "much"):
+        pulse.hear({"token": "a", "memory_mib": memory_mib})
+    pulse.hear({"token": "b"})
+    assert (pulse.peak_memory_mib("a"), pulse.peak_memory_mib("b")) == (300.0, None)
+    pulse.forget("a")
+    assert pulse.peak_memory_mib("a") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,9 @@ def test_what_qstat_says() -> None:
 
 
 def test_a_job_in_an_error_state_is_asked_why(sge: GridEngine) -> None:
-    question = sge.states().read(recorded("qstat.xml"))
+    hosts = sge.states().read(recorded("qstat.xml"))
+    assert isinstance(hosts, Question)
+    question = hosts.read(Reply(status=0, output=SILENT.replace("n1", "n9")))
     assert isinstance(question, Question)
     assert question.call.argv == ["qstat", "-j", "6"]  # type: ignore[union-attr]
     told = """\
@@ -70,6 +73,66 @@ scheduling info:            Job is in error state
         assert isinstance(jobs, dict)
         assert (jobs["6"].reason, jobs["6"].hopeless) == (reason, True)
         assert not any(job.hopeless for key, job in jobs.items() if key != "6")
+
+
+SILENT = """<?xml version='1.0'?>
+<job_info><queue_info>
+ <Queue-List><name>all.q@n1</name><qtype>BIP</qtype><state>u</state></Queue-List>
+</queue_info></job_info>
+"""
+
+
+def test_a_job_on_a_host_that_does_not_answer(sge: GridEngine) -> None:
+    """Nothing else is said of it than that it runs; the hosts are asked for from time to time."""
+    running = recorded("qstat.xml").output.replace("Eqw", "qw")
+    [node] = set(re.findall(r"all\.q@(\w+)", running))
+    hosts = sge.states().read(Reply(status=0, output=running))
+    assert isinstance(hosts, Question)
+    assert hosts.call.argv == ["qstat", "-f", "-qs", "u", "-xml"]  # type: ignore[union-attr]
+    jobs = hosts.read(Reply(status=0, output=SILENT.replace("n1", node)))
+    assert isinstance(jobs, dict)
+    again = sge.states().read(Reply(status=0, output=running))
+    assert isinstance(again, dict), "not asked again, but remembered"
+    for each in (jobs, again):
+        on_host = {key for key, job in each.items() if job.hopeless}
+        assert on_host == {key for key, job in each.items() if job.state is State.RUNNING}
+        assert {each[key].reason for key in on_host} == {f"host {node} does not answer"}
+
+
+@pytest.mark.parametrize(
+    ("failed", "exit_status", "used", "category", "state"),
+    [
+        (37, 140, "328.402MB", "-l h_vmem=200M", State.OUT_OF_MEMORY),
+        (37, 140, "0.3G", "-l h_vmem=200M", State.OUT_OF_MEMORY),
+        (37, 140, "328.402MB", "-l h_rt=60", State.TIMEOUT),
+        (37, 140, "328.402MB", "-l h_rt=60,h_vmem=200M -pe smp 2", State.TIMEOUT),
+        (37, 140, "100MB", "-l h_rt=60,h_vmem=200M", State.TIMEOUT),
+        (100, 152, "328.438MB", "-l s_vmem=200M", State.OUT_OF_MEMORY),
+        (100, 137, "100MB", "-l h_vmem=200M", State.FAILED),
+        (19, 0, "0.000B", "", State.NODE_FAIL),
+    ],
+)
+def test_limits_are_told_apart(
+    failed: int, exit_status: int, used: str, category: str, state: State
+) -> None:
+    """As measured; Grid Engine itself says the same of time and memory."""
+    slots = 2 if "smp 2" in category else 1
+    reply = Reply(
+        status=0,
+        output=f"""{"=" * 20}
+hostname     vm
+jobname      m
+jobnumber    1
+taskid       undefined
+slots        {slots}
+failed       {failed}  : words
+exit_status  {exit_status}                  (User defined signal 2)
+maxvmem      {used}
+category     {category}
+""",
+    )
+    [record] = read_qacct(reply)
+    assert record.status.state is state
 
 
 def test_what_qacct_says() -> None:

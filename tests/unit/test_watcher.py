@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from zwrap import lastword
 from zwrap.clusters import Cluster
 from zwrap.configuration import Configuration
 from zwrap.errors import QueueFullError, TemporaryError, UnreachableError
@@ -16,7 +17,8 @@ from zwrap.job import JobStatus, Outcome, State
 from zwrap.jobdirectory import Verdict
 from zwrap.ledger import SUBMITTED, Attempt, Ledger
 from zwrap.scheduler import Command, Question
-from zwrap.service import watcher
+from zwrap.service import lastwords
+from zwrap.service import watch as watch_module
 from zwrap.service.pulse import Pulse
 from zwrap.service.watch import Watch
 from zwrap.service.watcher import Watcher
@@ -243,10 +245,16 @@ def test_the_interval_grows_while_nothing_changes(
     assert pause() <= 1.6, "it is up again"
 
 
+VERDICT = Verdict(
+    token="t1-1", outcome=Outcome.FAILURE, witness="cluster c", cause="it was cancelled",
+    job_id="1", exit_status=1,
+)  # fmt: skip
+
+
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watcher, "SETTLE_S", 0.0)
-    monkeypatch.setattr(watcher, "SETTLE_NETWORK_S", 0.0)
+    monkeypatch.setattr(lastwords, "SETTLE_S", 0.0)
+    monkeypatch.setattr(lastwords, "SETTLE_NETWORK_S", 0.0)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -260,11 +268,9 @@ def test_the_end_of_a_job_is_told_once_it_is_concluded(
         asked.append(attempt.job_id)
         if len(asked) == 1:
             raise QueueFullError("full")
-        return None if len(asked) == 2 else verdict
+        return None if len(asked) == 2 else VERDICT
 
-    verdict = Verdict(token="t1-1", outcome=Outcome.FAILURE, witness="cluster c",
-                      cause="it was cancelled", job_id="1", exit_status=1)  # fmt: skip
-    monkeypatch.setattr(watcher, "conclude", last_word)
+    monkeypatch.setattr(lastword, "conclude", last_word)
     system.live = {"2": status("2", State.RUNNING)}
     system.ended = {"1": status("1", State.CANCELLED)}
     for number in range(5):
@@ -296,9 +302,15 @@ def test_a_job_that_waits_for_what_will_never_come_is_given_up(
     watch: Watch, system: Told, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acts: list[Any] = []
-    monkeypatch.setattr(watcher, "conclude", lambda attempt, _: acts.append(attempt.seen_state))
+
+    def last_word(attempt: Attempt, transport: object) -> Verdict:
+        del transport
+        acts.append(attempt.seen_state)
+        return VERDICT
+
+    monkeypatch.setattr(lastword, "conclude", last_word)
     monkeypatch.setattr(system, "cancel", acts.append, raising=False)
-    monkeypatch.setattr(watcher, "ask", lambda question: question and calls.ask(question))
+    monkeypatch.setattr(watch_module, "ask", lambda question: question and calls.ask(question))
     for job_id in "12":
         reason = "InvalidAccount" if job_id == "1" else "Resources"
         system.live[job_id] = status(
@@ -312,6 +324,30 @@ def test_a_job_that_waits_for_what_will_never_come_is_given_up(
     assert row
     assert (row.seen_state, row.seen_reason) == ("hopeless", "InvalidAccount")
     assert row.ended
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_job_on_a_host_that_does_not_answer_is_given_up_unless_its_wrapper_is_heard(
+    watch: Watch, system: Told, ledger: Ledger, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts: list[Any] = []
+
+    def last_word(attempt: Attempt, transport: object) -> Verdict:
+        del transport
+        acts.append(attempt.seen_state)
+        return VERDICT
+
+    monkeypatch.setattr(lastword, "conclude", last_word)
+    monkeypatch.setattr(system, "cancel", acts.append, raising=False)
+    monkeypatch.setattr(watch_module, "ask", lambda question: question and calls.ask(question))
+    system.live = {"1": status("1", State.RUNNING, reason="host n1 is silent", hopeless=True)}
+    pulse.hear({"token": "t1-1"})
+    for _ in range(3):
+        turn(watch, ledger)
+    assert acts == []
+    time.sleep(0.06)  # stalled_s
+    turn(watch, ledger)
+    assert acts == ["node_fail", ["1"]]
 
 
 def test_an_expected_start_is_told_when_it_moves(

@@ -90,7 +90,8 @@ class Watch:
             known = (attempt.seen_state, attempt.seen_reason)
             changed = (seen["seen_state"], seen["seen_reason"]) != known
             if changed:
-                changes[attempt.token] = seen
+                peak_mib = self._pulse.peak_memory_mib(attempt.token)
+                changes[attempt.token] = {**seen, "peak_memory_mib": peak_mib}
             if self._moved(attempt.token, starts) or changed:
                 news.append((attempt, seen, starts))
         self._ledger.see(changes)
@@ -141,30 +142,36 @@ class Watch:
     # -- the last word -----------------------------------------------------------------------------
 
     def _is_hopeless(self, attempt: Attempt, states: Mapping[str, JobStatus]) -> bool:
-        """Whether it has waited long enough for what will never come, unless a person helps."""
+        """Whether it has waited long enough for what will never come, unless a person helps.
+
+        Of a job that runs, on a host that does not answer, its wrapper may still be heard.
+        """
         status = attempt.of(states)
         if status is None or not status.hopeless or attempt.seen_reason != status.reason:
+            return False
+        silent_s = self._pulse.silent_s(attempt.token)
+        if silent_s is not None and silent_s < self._cluster.stalled_s:
             return False
         return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.give_up_s
 
     def _give_up(self, attempts: Sequence[Attempt]) -> None:
-        """Speak for jobs that can never start, then cancel them.
+        """Speak for jobs that can never start, or whose host is gone, then cancel them.
 
         In that order: a job that starts all the same finds the verdict, and ends.
         """
-        if not attempts:
+        given_up = [replace(attempt, seen_state=_given_up(attempt)) for attempt in attempts]
+        ends = [(attempt, self._words.say(attempt)) for attempt in given_up]
+        spoken = [(attempt, end) for attempt, end in ends if end]
+        if not spoken:
             return
-        given_up = [replace(attempt, seen_state=HOPELESS) for attempt in attempts]
-        ends = [self._words.say(attempt) for attempt in given_up]
         try:
-            ask(self._cluster.scheduler.cancel([str(attempt.job_id) for attempt in given_up]))
+            ask(self._cluster.scheduler.cancel([str(attempt.job_id) for attempt, _ in spoken]))
         except ZwrapError as error:
-            log.warning("%d jobs that can never start stay for now: %s", len(given_up), error)
+            log.warning("%d jobs that were given up stay for now: %s", len(spoken), error)
             return
-        for attempt, end in zip(given_up, ends, strict=True):
-            self._ledger.see({
-                attempt.token: {"seen_state": HOPELESS, "ended": self._ledger.now()}
-            })  # fmt: skip
+        for attempt, end in spoken:
+            seen = {"seen_state": attempt.seen_state, "ended": self._ledger.now()}
+            self._ledger.see({attempt.token: seen})
             self._concluded(attempt, end)
 
     def conclude(self, attempts: Sequence[Attempt]) -> None:
@@ -208,6 +215,12 @@ class Watch:
         longer = min(self._interval_s * 1.5, usual * factor)
         self._interval_s = usual if changed else longer
         self._due = time.monotonic() + self._interval_s
+
+
+def _given_up(attempt: Attempt) -> str:
+    """What has become of a job for which there is no hope."""
+    running = attempt.seen_state == State.RUNNING.value
+    return State.NODE_FAIL.value if running else HOPELESS
 
 
 def _seen(status: JobStatus, now: float) -> dict[str, Any]:

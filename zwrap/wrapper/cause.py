@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,9 @@ class Why(NamedTuple):
 
 PREEMPTED = Why(cause="preempted", words="the batch system preempted it for another job")
 OUT_OF_MEMORY = Why(cause="out_of_memory", words="the kernel killed it for want of memory")
+OVER_MEMORY = Why(
+    cause="out_of_memory", words="its processes together had more memory than the job may have"
+)
 NODE_FAIL = Why(cause="node_fail", words="its node failed, or was taken down")
 
 
@@ -58,6 +62,24 @@ def why_stopped(job: BatchJob, began: float) -> Why:
     if preempted.isdecimal() and int(preempted) >= int(began):  # not in an earlier run
         return PREEMPTED
     return NODE_FAIL if reason == "NodeDown" else Why()
+
+
+def over_address_space() -> bool:
+    """Whether this process and its descendants have more address space together than each of them
+    may have: Grid Engine ends a job whose processes exceed ``h_vmem`` in sum (queue_conf(5)), and
+    says no more than that it is ended.
+    """
+    import psutil  # slow to load
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return False
+    total = 0
+    own = psutil.Process()
+    for process in (own, *own.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_info().vms
+    return total > limit
 
 
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:

@@ -30,7 +30,14 @@ from zwrap.message import Outgoing, child_id, decode
 from zwrap.program import Checkpoint
 from zwrap.transport import Transport
 from zwrap.wrapper.base import BaseWrapper, RecipeWrapper, StatusNotifications
-from zwrap.wrapper.cause import OUT_OF_MEMORY, Why, oom_kills, why_stopped
+from zwrap.wrapper.cause import (
+    OUT_OF_MEMORY,
+    OVER_MEMORY,
+    Why,
+    oom_kills,
+    over_address_space,
+    why_stopped,
+)
 from zwrap.wrapper.courier import Courier
 from zwrap.wrapper.ending import NEAR_LIMIT, Stop, end_of, outgoing, submission_of
 from zwrap.wrapper.heartbeat import Heartbeat, Status
@@ -101,6 +108,8 @@ class Wrapper:
         self._checkpoint: Checkpoint | None = None
         self._began, self._since = time.monotonic(), time.time()
         self._stopped_by: str | None = None
+        self._over_memory = False
+        """Whether the job's processes had too much memory when it was stopped."""
         self._interruptible = False
         """Whether a wrapper written in Python runs, which only an exception can stop."""
 
@@ -123,6 +132,7 @@ class Wrapper:
             self._parent = f"{self._token}.{run}"
         verdict = self._directory.verdict()
         if verdict is None:
+            self._directory.reserve()
             return self._live(job_id)
         log.warning("Attempt %s has ended before: %s", self._token, verdict.cause)
         self._send_rest(verdict)
@@ -143,6 +153,8 @@ class Wrapper:
             killed = oom_kills()
             result = self._run_step(heartbeat, courier)
             why = why_stopped(self._job, self._since) if self._stopped_by else Why()
+            if self._over_memory:
+                why = OVER_MEMORY
             if result.failures and not why.cause and oom_kills() > killed:
                 why = OUT_OF_MEMORY
             if why.again:
@@ -273,7 +285,9 @@ class Wrapper:
             if meaning is Meaning.WARN:
                 self._save()
             return
-        self._stopped_by = self._stopped_by or number.name
+        if self._stopped_by is None:
+            self._stopped_by = number.name
+            self._over_memory = self._job.system == "sge" and over_address_space()
         if self._running:
             self._running.stop(number.name)
         elif self._interruptible:
