@@ -133,8 +133,11 @@ class JobDirectory:
         return False
 
     def reserve(self) -> None:
-        """Take the space for a verdict, for at the end of the job the disk may be full."""
+        """Take the space for a verdict and its mark, for at the end of the job the disk may be
+        full.
+        """
         with contextlib.suppress(OSError):
+            self._mark.touch()
             descriptor = os.open(self._reserved, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
             try:
                 os.posix_fallocate(descriptor, 0, RESERVED_BYTES)
@@ -157,6 +160,10 @@ class JobDirectory:
     def _reserved(self) -> Path:
         return self.path / ".verdict.reserved"
 
+    @property
+    def _mark(self) -> Path:
+        return self.path / ".sent.reserved"
+
     def verdict(self) -> Verdict | None:
         """The verdict, if somebody has spoken."""
         with contextlib.suppress(FileNotFoundError):
@@ -165,7 +172,10 @@ class JobDirectory:
 
     def mark_sent(self) -> None:
         """Say that everything of this attempt, the verdict included, has been sent."""
-        (self.path / "verdict.sent").touch()
+        try:
+            os.replace(self._mark, self.path / "verdict.sent")
+        except FileNotFoundError:
+            (self.path / "verdict.sent").touch()
 
     @property
     def is_sent(self) -> bool:

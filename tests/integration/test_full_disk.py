@@ -21,8 +21,10 @@ from zwrap.ledger import Attempt
 from zwrap.message import encode
 from zwrap.recipe import Recipe
 from zwrap.transport.memory import MemoryTransport
+from zwrap.wrapper import lifecycle
 from zwrap.wrapper.lifecycle import Wrapper
 
+lifecycle.SEND_WAIT_S = 1.0
 top, code = Path(sys.argv[1]), sys.argv[2]
 real = {name: getattr(os, name) for name in ("open", "write", "mkdir", "posix_fallocate")}
 
@@ -108,7 +110,9 @@ print(json.dumps(results))
 
 @pytest.mark.parametrize(("code", "outcome", "queue"), [(0, "success", "q2"), (3, "failure", "q3")])
 def test_a_disk_that_fills_up(tmp_path: Path, code: int, outcome: str, queue: str) -> None:
-    """Before the claim nothing has begun, and the batch system speaks; after it the wrapper does."""
+    """A job that has no room for its first files fails, and the batch system speaks; of any other
+    its wrapper does.
+    """
     done = subprocess.run(
         [sys.executable, "-c", STEPS, str(tmp_path), str(code)],
         capture_output=True, text=True, check=False, timeout=300,
@@ -117,9 +121,10 @@ def test_a_disk_that_fills_up(tmp_path: Path, code: int, outcome: str, queue: st
     results = json.loads(done.stdout)
     assert len(results) > 20
     unstarted = [each for each in results if each[1] == 111]
-    assert 0 < len(unstarted) < 10
+    assert 0 < len(unstarted) < 20
     for room, status, told, witness, said, left in results:
-        counts = {name: len(ids) for name, ids in said.items() if name != "q5"}
+        # a message may come twice, under one id: it was sent, and that could not be written down
+        counts = {name: len(set(ids)) for name, ids in said.items() if name != "q5"}
         if status == 111:
             assert (told, witness) == ("failure", "cluster c"), room
             assert counts == {"q3": 1, "q4": 1}, room
