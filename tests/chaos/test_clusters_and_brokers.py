@@ -47,6 +47,17 @@ class Daemon:
             "sge": lambda: Path(told["SGE_ROOT"]).parent / "run",
         }[system]()
         self._name = {"slurm": "slurmctld", "sge": "qmaster"}[system]
+        self._environment = {**os.environ, "SLURM_CONF": told.get("SLURM_CONF", "")}
+        self._looked = time.monotonic()
+
+    def look_after_nodes(self) -> None:
+        """What an operator does after a killed slurmctld has given numbers again: nodes that still
+        knew a job of that number have been drained ("Duplicate jobid").
+        """
+        if self._name == "slurmctld" and time.monotonic() - self._looked > 5:
+            self._looked = time.monotonic()
+            resume = ["scontrol", "update", "nodename=ALL", "state=resume"]
+            subprocess.run(resume, env=self._environment, check=False, capture_output=True)
 
     def stop(self, seconds: float) -> None:
         pid = int((self._run / f"{self._name}.pid").read_text())
@@ -114,6 +125,10 @@ class Chaos(Services):
         self._began = time.monotonic()
         self._next = next(self.violent, None)
         super().run()
+
+    def keep_alive(self) -> None:
+        super().keep_alive()
+        self.daemon.look_after_nodes()
 
     def hurt_one(self) -> None:
         """Kill a service or a wrapper, stop the controller for a while; or worse, if it is time."""

@@ -45,6 +45,7 @@ def test_the_wrapper_s_word_comes_as_a_message(
     elsewhere("w", command)
     job = concluded(on, wait_until, "w")
     assert (job["outcome"], job["witness"]) == (outcome, "wrapper")
+    assert (job["verdict"]["cause"], job["late"]) == (job["cause"], None)
     counts = {queue: len(each) for queue, each in told(on).items() if queue != "errors"}
     assert counts == {outcome: 1, "completed": 1}
     assert not (on.directory / "w").exists()

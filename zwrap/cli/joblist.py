@@ -18,7 +18,7 @@ from zwrap.configuration import Configuration
 from zwrap.errors import MessageError, UnknownNameError, ZwrapError
 from zwrap.job import JobStatus, State
 from zwrap.jobdirectory import Verdict
-from zwrap.ledger import STALLED, SUBMITTED, Attempt, Ledger, default_file
+from zwrap.ledger import STALLED, SUBMITTED, Attempt, Ledger, Word, default_file
 from zwrap.submission.calls import ask
 
 GONE, UNKNOWN = "gone", "not known"
@@ -31,6 +31,12 @@ def attempts_of(configuration: Configuration) -> list[Attempt]:
         return []
     with contextlib.closing(Ledger.of(configuration)) as ledger:
         return ledger.all()
+
+
+def word_of(attempt: Attempt, configuration: Configuration) -> Word | None:
+    """What the ledger keeps of an attempt whose job directory nobody here sees."""
+    with contextlib.closing(Ledger.of(configuration)) as ledger:
+        return ledger.words.get(attempt.token)
 
 
 class Job(msgspec.Struct):

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from zwrap.cli.advice import advise
 from zwrap.cli.common import say
-from zwrap.cli.joblist import Answers, Job, attempts_of, job_of, one_of
+from zwrap.cli.joblist import Answers, Job, attempts_of, job_of, one_of, word_of
 from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
 from zwrap.errors import MessageError
@@ -52,6 +52,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if options.JOB:
         job = job_of(one_of(attempts, options.JOB), clusters)
         full = {**_in_full(job, clusters), "attempts": _family(job, attempts)}
+        if word := word_of(job.attempt, configuration):
+            full |= {"verdict": _decoded(word.verdict), "late": _decoded(word.late)}
         say(msgspec.json.format(encode(full), indent=2).decode())
         return 0
     chosen = [
@@ -139,6 +141,10 @@ def _in_full(job: Job, clusters: Answers) -> dict[str, Any]:
         **_facts(job), "history": _history(job.attempt), "batch_system": status,
         "verdict": verdict, "unsent": _unsent(job),
     }  # fmt: skip
+
+
+def _decoded(text: str | None) -> Any:
+    return None if text is None else msgspec.json.decode(text)
 
 
 def _history(attempt: Attempt) -> list[dict[str, str]]:

@@ -9,14 +9,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from zwrap.cli.common import say
-from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, one_of
+from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, one_of, word_of
 from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
 from zwrap.deadletters import read, reinjected
 from zwrap.envelope import Envelope
 from zwrap.errors import MessageError, UnreachableError
 from zwrap.jobdirectory import SUBMISSION
-from zwrap.ledger import Attempt, Ledger
+from zwrap.ledger import Attempt
 from zwrap.message import ATTEMPT_HEADER, Outgoing, decode
 from zwrap.request import prepare
 from zwrap.transport.connect import connect
@@ -80,11 +80,7 @@ def _check_ended(attempt: Attempt, answers: Answers) -> None:
 def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[str, Any], Path]:
     """The message that was submitted, and where it lies."""
     file = Path(attempt.job_directory, SUBMISSION)
-    ledger = Ledger.of(configuration)
-    try:
-        word = ledger.words.get(attempt.token)
-    finally:
-        ledger.close()
+    word = word_of(attempt, configuration)
     return (decode(word.submission.encode(), str(file)) if word else read(file)), file
 
 

@@ -23,6 +23,8 @@ class Word(NamedTuple):
     submission: str
     verdict: str | None
     sent: float | None
+    late: str | None
+    """What another had to say after that; never sent."""
 
 
 class Words:
@@ -46,7 +48,7 @@ class Words:
 
     def get(self, token: str) -> Word | None:
         """What there is of an attempt; None: nothing was kept, its words lie elsewhere."""
-        query = sa.select(WORDS.c.submission, WORDS.c.verdict, WORDS.c.sent)
+        query = sa.select(WORDS.c.submission, WORDS.c.verdict, WORDS.c.sent, WORDS.c.late)
         with self._transaction() as connection:
             row = connection.execute(query.where(WORDS.c.token == token)).first()
         return Word(*row) if row else None
