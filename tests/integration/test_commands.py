@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from zwrap.ledger import Attempt, Ledger
+
 from .conftest import Site
 
 RECIPE = {
@@ -164,6 +166,25 @@ def test_check_says_what_it_checked_and_what_is_wrong(site: Site, recipe: Path) 
     assert done.returncode == 100
     assert "mine.yaml, key 'command' is empty" in done.stderr
     assert "local.sh.j2, line 1" in done.stderr
+
+
+def test_check_tries_whether_a_watcher_could_have_the_last_word(site: Site) -> None:
+    """In the directory of the newest job of each cluster, as the user who asks."""
+    ledger = Ledger.in_file(site.directory / "state" / "ledger.sqlite")
+    for number, place in enumerate(("/gone", "/proc", str(site.directory))):
+        ledger.reserve([Attempt(
+            token=f"t{number}-1", recipe_id="r", step=1, cluster="local", job_name="n",
+            job_directory=place,
+        )])  # fmt: skip
+        done = site.run("zwrap", "check")
+        if place == "/proc":
+            assert done.returncode == 100
+            assert "cannot write into /proc: " in done.stderr
+            assert "root_squash" in done.stderr
+        else:
+            assert done.returncode == 0, done.stderr
+            assert (f"good: job directory {place}\n" in done.stdout) == (place != "/gone")
+    ledger.close()
 
 
 def test_render_shows_the_script_and_submits_nothing(site: Site, recipe: Path) -> None:

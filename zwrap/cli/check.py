@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import getpass
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from zwrap import consumers, program
 from zwrap.cli.common import say
+from zwrap.cli.joblist import attempts_of
 from zwrap.cli.recipes import checked
 from zwrap.clusters import Clusters
 from zwrap.configuration import Configuration
-from zwrap.errors import RequestError
+from zwrap.errors import RequestError, ZwrapError
 from zwrap.recipe import Recipe
 from zwrap.request import check_defaults
 from zwrap.template import Templates
@@ -63,6 +67,8 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
     if configuration.consumers is not None:
         settings = consumers.read(configuration.consumers)
         yield "consumers", partial(consumers.checked, settings, "Plugin 'consumers'")
+    for place in _job_directories(configuration):
+        yield f"job directory {place}", partial(_try_to_speak, place)
     for directory in program.directories(configuration.directory("zwrap.program_directory")):
         for file in _files(directory, "*.yaml"):
             yield f"program {file.stem} ({file})", partial(program.from_file, file)
@@ -72,6 +78,30 @@ def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:
     cluster = clusters.get(name)
     templates.check(cluster.template)
     check_defaults(cluster.defaults, f"cluster {name!r}, key 'defaults'")
+
+
+def _job_directories(configuration: Configuration) -> list[Path]:
+    """Where the newest job of each cluster lies, as far as its directories are seen here."""
+    clusters = Clusters(configuration)
+    newest: dict[str, Path] = {}
+    for attempt in attempts_of(configuration):
+        with contextlib.suppress(ZwrapError):  # one that the site does not describe any more
+            if clusters.get(attempt.cluster).shared_filesystem:
+                newest[attempt.cluster] = Path(attempt.job_directory)
+    return [directory for _, directory in sorted(newest.items()) if directory.is_dir()]
+
+
+def _try_to_speak(directory: Path) -> None:
+    """Write there, as the Watcher has to for the last word on a job."""
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise RequestError(
+            f"{getpass.getuser()} cannot write into {directory}: {error.strerror}. As this user a "
+            "Watcher could not have the last word on jobs: it has to be in the group of their "
+            "directories, and root is nobody on a filesystem that is exported with root_squash."
+        ) from None
 
 
 def _files(directory: Path, pattern: str) -> list[Path]:
