@@ -31,12 +31,12 @@ def submit(
     """One step, submitted; what it says comes to QUEUES."""
     transport = site.transport()
     block = {"job_name": name, **block}
-    transport.commit(_step(site, name, command, parameters, program, block).start())
+    transport.commit(step_of(site, name, command, parameters, program, block).start())
     transport.close()
     assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
 
 
-def _step(
+def step_of(
     site: Site,
     name: str,
     command: str,
@@ -70,7 +70,7 @@ def submit_together(
     """Steps that wait together, each in a directory of its own: after the first one array."""
     transport = site.transport()
     for name in names:
-        transport.commit(_step(site, name, command, parameters, None, block).start())
+        transport.commit(step_of(site, name, command, parameters, None, block).start())
     transport.close()
     assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Site
-from .ends import WRAP, Wait, concluded, submit, told
+from .conftest import Site, transport_of
+from .ends import WRAP, Wait, concluded, step_of, submit, told
 from .jobs import jobs, run
 
 GONE = f'{WRAP}; status=$?; cd /; rm -rf "$HERE"; exit $status'
@@ -51,6 +51,39 @@ def test_the_wrapper_s_word_comes_as_a_message(
     assert not (on.directory / "w").exists()
     assert not list(on.directory.glob("state/scripts/*"))
     assert on.transport().waiting("zwrap.verdict") == 0
+
+
+def test_over_any_transport(bus: Site, wait_until: Wait) -> None:
+    """A node that shares nothing needs a broker that it reaches."""
+    remote = {
+        "kind": "local",
+        "watch_s": 0.5,
+        "shared_filesystem": False,
+        "defaults": {"environment": {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}},
+    }
+    text = bus.config.read_text().replace("{default: [", "{default: [far, ")
+    section = {"plugin": "clusters", "cluster": remote}
+    bus.config.write_text(f"{text}far: {json.dumps(section)}\n")
+    block = {"scheduler": "cluster", "job_name": "w", "commands": f"HERE=$PWD; {GONE}"}
+    bus.service("Watcher")
+    bus.service("Submitter")
+    transport = transport_of(bus)
+    for queue in ("success", "completed", "failure"):
+        transport.subscribe(queue, 1)
+    transport.commit(step_of(bus, "w", "true", None, None, block).start())
+    heard: list[str] = []
+
+    def hears() -> bool:
+        if delivery := transport.receive(1.0):
+            heard.append(delivery.source)
+            delivery.ack()
+        return len(heard) > 1
+
+    wait_until(hears, seconds=60)
+    assert sorted(heard) == ["completed", "success"]
+    assert transport.receive(3.0) is None
+    transport.close()
+    assert [job["witness"] for job in jobs(bus)] == ["wrapper"]
 
 
 def test_a_wrapper_that_is_killed(
