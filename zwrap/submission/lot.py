@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -44,9 +44,6 @@ FRESH_S = 2.0
 from the intent on (`settle_s` has a margin of 5 s)."""
 
 
-T = TypeVar("T")
-
-
 class Failed(NamedTuple):
     """A job for which nobody was asked: its files cannot be written, or it cannot be expressed."""
 
@@ -55,6 +52,9 @@ class Failed(NamedTuple):
 
 Answered = SimpleQueue[tuple["Job", "Future[Answer]"]]
 """Jobs that were handed over, and what was said to them."""
+
+Writing = tuple["Job", "Future[Question[Submission] | Failed] | None"]
+"""A job whose files are being written; None: they are not."""
 
 Tell = Callable[[Sequence[tuple[str, str | ZwrapError]]], None]
 """Is told tokens of attempts, each with its job id or what is in the way."""
@@ -201,14 +201,20 @@ class Lot:
     def _submit_alone(self, jobs: list[Job]) -> None:
         """Submit jobs each by itself.
 
-        While some are handed over, the next are prepared, and those that were answered are told of:
-        one answer that takes long does not hold up the others.
+        While some are handed over, the files of the next are written, and those that were answered
+        are told of: one answer that takes long does not hold up the others.
         """
         answered: Answered = SimpleQueue()
         under_way = 0
-        with ThreadPoolExecutor(self._scheduler.at_once) as callers:
-            for start in range(0, len(jobs), PORTION):
-                begun = self._begun(self._ready(jobs[start : start + PORTION]), None)
+        portions = [jobs[start : start + PORTION] for start in range(0, len(jobs), PORTION)]
+        with (
+            ThreadPoolExecutor(WRITERS) as writers,
+            ThreadPoolExecutor(self._scheduler.at_once) as callers,
+        ):
+            ahead: list[Writing] = []
+            for portion in [*portions, []]:
+                written, ahead = ahead, self._writing(portion, writers)
+                begun = self._begun(self._written(written), None)
                 for job in begun:
                     self._hand_to(callers, job, answered)
                 under_way += len(begun)
@@ -242,11 +248,20 @@ class Lot:
 
     def _ready(self, jobs: Sequence[Job]) -> list[Job]:
         """Write the files of jobs; those that the batch system can express."""
+        with ThreadPoolExecutor(WRITERS) as writers:
+            return self._written(self._writing(jobs, writers))
+
+    def _writing(self, jobs: Sequence[Job], writers: Executor) -> list[Writing]:
+        """Begin to write their files, unless nothing is asked any more."""
         if self._stopped:
-            return list(jobs)
-        asked = _in_parallel(lambda job: _questioned(job, self._scheduler), jobs, WRITERS)
+            return [(job, None) for job in jobs]
+        return [(job, writers.submit(_questioned, job, self._scheduler)) for job in jobs]
+
+    def _written(self, writing: Sequence[Writing]) -> list[Job]:
+        """Wait for that; those that the batch system can express."""
         ready, failed = [], []
-        for job, question in zip(jobs, asked, strict=True):
+        for job, future in writing:
+            question = future.result() if future else None
             if isinstance(question, Failed):
                 failed.append((job, question))
             else:
@@ -376,11 +391,3 @@ def _questioned(job: Job, scheduler: Scheduler) -> Question[Submission] | Failed
         return scheduler.submit(job.request, job.script)
     except ZwrapError as error:
         return Failed(error)
-
-
-def _in_parallel(act: Callable[[Job], T], jobs: Sequence[Job], at_once: int) -> list[T]:
-    """In order; of the time it takes most is spent waiting."""
-    if len(jobs) < 2 or at_once < 2:
-        return [act(job) for job in jobs]
-    with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(act, jobs))
