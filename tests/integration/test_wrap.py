@@ -521,3 +521,21 @@ def test_the_wrapper_is_light(site: Site, directory: Path) -> None:
     )
     done = site.run(sys.executable, "-c", code, *job.command[1:], env=job.environment())
     assert (done.returncode, done.stdout) == (0, "[]\n")
+
+
+def test_a_verdict_that_is_not_taken_where_nobody_else_sees_it_is_no_good_end(
+    site: Site, directory: Path
+) -> None:
+    """The batch system is told that the job failed, and the Watcher hears it from there."""
+    job = Job(site, directory, command=["true"])
+    env = {**job.environment(), "ZWRAP_VERDICT_QUEUE": "no/queue"}
+    done = site.run(*job.command, env=env)
+    assert done.returncode == 111
+    assert "'no/queue' cannot be a queue" in done.stderr
+    env["ZWRAP_VERDICT_QUEUE"] = "words"
+    other = Job(site, directory.with_name("other"), command=["true"])
+    assert site.run(*other.command, env={**env, **other.environment()}).returncode == 0
+    [verdict] = site.take("words")
+    assert (verdict["outcome"], [each["destination"] for each in verdict["final"]]) == (
+        "success", ["out", "out"],
+    )  # fmt: skip

@@ -182,9 +182,12 @@ class Wrapper:
     def _close(self, courier: Courier) -> bool:
         """Send the rest; where nobody else sees the outbox, for as long as the job may live."""
         sent = courier.close(SEND_WAIT_S)
-        while not sent and self._verdict_queue and not self._stopped_by:
+        if not self._verdict_queue:
+            return sent
+        while not sent and not self._stopped_by:
             sent = courier.close(LOOK_S)
-        return sent
+        # What the transport refused for good lies on this node only, as if it had not been sent.
+        return sent and not any(self._directory.outbox().dead_letters())
 
     def _leave_to_next_run(self, courier: Courier) -> int:
         """Say nothing more: the same job runs again, and takes the claim over."""
