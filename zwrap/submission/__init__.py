@@ -14,7 +14,8 @@ from zwrap.errors import ZwrapError
 from zwrap.job import JobRequest
 from zwrap.ledger import Attempt, Ledger
 from zwrap.scheduler import Scheduler
-from zwrap.submission.lot import Job, Lot, Tell, all_of_them
+from zwrap.submission.lot import Lot, all_of_them
+from zwrap.submission.steps import Job, Tell
 
 __all__ = ["Job", "Tell", "submit_all", "submit_once"]
 
