@@ -21,10 +21,10 @@ from zwrap.ledger import Attempt
 from zwrap.message import encode
 from zwrap.recipe import Recipe
 from zwrap.transport.memory import MemoryTransport
-from zwrap.wrapper import lifecycle
+from zwrap.wrapper import speech
 from zwrap.wrapper.lifecycle import Wrapper
 
-lifecycle.SEND_WAIT_S = 1.0
+speech.SEND_WAIT_S = 1.0
 top, code = Path(sys.argv[1]), sys.argv[2]
 real = {name: getattr(os, name) for name in ("open", "write", "mkdir", "posix_fallocate")}
 

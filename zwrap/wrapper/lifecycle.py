@@ -7,7 +7,6 @@ their order are those of `zocalo.wrap`; new are the claim, the verdict and the e
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -17,16 +16,14 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from zwrap import plugins, program
 from zwrap.configuration import Configuration
 from zwrap.context import BatchJob, set_process_recipe
 from zwrap.envelope import Envelope
-from zwrap.errors import PERMANENT, TEMPORARY, MessageError, UnknownNameError, ZwrapError
+from zwrap.errors import PERMANENT, MessageError, UnknownNameError, ZwrapError
 from zwrap.job import Outcome
-from zwrap.jobdirectory import QUEUE_VARIABLE, JobDirectory, Verdict, job_directory
-from zwrap.message import Outgoing, child_id, decode
+from zwrap.jobdirectory import JobDirectory, Verdict, job_directory
+from zwrap.message import decode
 from zwrap.program import Checkpoint
 from zwrap.transport import Transport
 from zwrap.wrapper.base import BaseWrapper, RecipeWrapper, StatusNotifications
@@ -43,15 +40,10 @@ from zwrap.wrapper.ending import NEAR_LIMIT, Stop, end_of, outgoing, submission_
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
 from zwrap.wrapper.signals import Meaning, watched
+from zwrap.wrapper.speech import SEND_WAIT_S, Speech
 from zwrap.wrapper.step import ProgramStep, StepResult
 
 log = logging.getLogger(__name__)
-
-SEND_WAIT_S = 60.0
-"""How long the wrapper waits at its end for a transport that is away; the rest stays on disk."""
-
-LOOK_S = 5.0
-"""So often one that waits longer looks whether it was asked to stop."""
 
 
 class StoppedError(ZwrapError):
@@ -99,11 +91,8 @@ class Wrapper:
         self._directory = JobDirectory(
             Path(given) if given else job_directory(Path.cwd(), self._token)
         )
-        self._verdict_queue = os.environ.get(QUEUE_VARIABLE)
-        """Where the verdict has to go, if nobody else sees this directory."""
         self._submission = submission_of(self._directory)
-        self._parent, self._position = self._token, 0
-        """What the ids of messages derive from."""
+        self._speech = Speech(self._directory, self._token, 1)
         self._running: Program | None = None
         self._checkpoint: Checkpoint | None = None
         self._began, self._since = time.monotonic(), time.time()
@@ -127,9 +116,7 @@ class Wrapper:
             return 0
         claim = self._directory.claimed()
         run = max(claim.run if claim else 1, self._job.restarts + 1)
-        if run > 1:
-            # What this run says is not what an earlier one said under the same number.
-            self._parent = f"{self._token}.{run}"
+        self._speech = Speech(self._directory, self._token, run)
         verdict = self._directory.verdict()
         if verdict is None:
             self._directory.reserve()
@@ -146,8 +133,9 @@ class Wrapper:
             fields["recipe_ID"] = self._envelope.recipe_id
         heartbeat = Heartbeat(f"{self._name} ({task})" if task else self._name, self._name, fields)
         courier = Courier(self._connect, self._directory.outbox, heartbeat.body)
+        speech = self._speech
         with watched(self._job.system, self._signalled):
-            self._post(courier, outgoing(self._envelope, "starting", "Starting processing"))
+            speech.post(courier, outgoing(self._envelope, "starting", "Starting processing"))
             heartbeat.status = Status.PROCESSING
             courier.beat()
             killed = oom_kills()
@@ -161,33 +149,12 @@ class Wrapper:
                 return self._leave_to_next_run(courier)
             verdict = self._verdict(result, job_id, heartbeat, why)
             if verdict.outcome is not Outcome.RETRIED:  # else the next attempt has its own
-                self._post(courier, result.messages)
+                speech.post(courier, result.messages)
             heartbeat.status = Status.ERROR if result.failures else Status.END
-            if self._speak(verdict):
-                courier.post(self._last_messages(verdict))
-            sent = self._close(courier)
-        if sent:
-            self._mark_sent()
-            return verdict.exit_status
-        log.error("Not everything was sent; the rest stays in %s/outbox", self._directory.path)
-        return TEMPORARY if self._verdict_queue else verdict.exit_status
+            return speech.say_last(courier, verdict, self._is_stopped)
 
-    def _last_messages(self, verdict: Verdict) -> list[Outgoing]:
-        """Those of the step; one that holds them where its end has to be told elsewhere."""
-        if not self._verdict_queue:
-            return verdict.final
-        told = Outgoing(self._verdict_queue, msgspec.to_builtins(verdict))
-        return [told.with_id(child_id(self._parent, "verdict"))]
-
-    def _close(self, courier: Courier) -> bool:
-        """Send the rest; where nobody else sees the outbox, for as long as the job may live."""
-        sent = courier.close(SEND_WAIT_S)
-        if not self._verdict_queue:
-            return sent
-        while not sent and not self._stopped_by:
-            sent = courier.close(LOOK_S)
-        # What the transport refused for good lies on this node only, as if it had not been sent.
-        return sent and not any(self._directory.outbox().dead_letters())
+    def _is_stopped(self) -> bool:
+        return self._stopped_by is not None
 
     def _leave_to_next_run(self, courier: Courier) -> int:
         """Say nothing more: the same job runs again, and takes the claim over."""
@@ -200,31 +167,7 @@ class Wrapper:
         if self._directory.is_sent:
             return
         courier = Courier(self._connect, self._directory.outbox, dict)
-        courier.post(self._last_messages(verdict))
-        if self._close(courier):
-            self._mark_sent()
-
-    def _speak(self, verdict: Verdict) -> bool:
-        try:
-            return self._directory.speak(verdict)
-        except OSError as error:  # a full disk: rather say it twice than never
-            log.error("The verdict cannot be written: %s", error)
-            return True
-
-    def _mark_sent(self) -> None:
-        with contextlib.suppress(OSError):
-            self._directory.mark_sent()
-
-    def _post(self, courier: Courier, messages: list[Outgoing]) -> None:
-        """Send messages under ids that a repeat of this attempt would repeat."""
-        courier.post(self._identified(messages))
-
-    def _identified(self, messages: list[Outgoing]) -> list[Outgoing]:
-        first, self._position = self._position, self._position + len(messages)
-        return [
-            message.with_id(child_id(self._parent, position))
-            for position, message in enumerate(messages, first)
-        ]
+        self._speech.send_rest(courier, verdict, self._is_stopped)
 
     def _run_step(self, heartbeat: Heartbeat, courier: Courier) -> StepResult:
         """Run the program or the Python wrapper; whatever goes wrong becomes a failure."""
@@ -250,7 +193,7 @@ class Wrapper:
         instance: BaseWrapper = kind(environment={"config": self._configuration})
         instance.status_thread = StatusNotifications(heartbeat, courier.beat)
         instance.set_recipe_wrapper(
-            RecipeWrapper(self._envelope, lambda messages: self._post(courier, messages))
+            RecipeWrapper(self._envelope, lambda messages: self._speech.post(courier, messages))
         )
         become_subreaper()
         self._interruptible = True
@@ -318,5 +261,5 @@ class Wrapper:
             peak_memory_mib=peak_mib,
             program=self._name,
             program_exit_status=result.facts.get("exit_status"),
-            final=self._identified(end.messages),
+            final=self._speech.identified(end.messages),
         )
