@@ -10,6 +10,8 @@
         claim.json        the job that runs this attempt; another job finds it and ends
         outbox/           messages on their way out, a spool queue
         verdict.json      how the attempt ended; whoever puts it there speaks for the job
+        verdict.sent      everything was sent
+        .*.reserved       room for these two, for the disk may be full by then
         late-*.json       what others had to say after that; never sent
 """
 
