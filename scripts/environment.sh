@@ -6,7 +6,7 @@
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 RUNTIME_EXTRAS="gemmi-program>=0.7"
-TOOLS="psycopg[binary]>=3.1 pytest>=8 pytest-timeout>=2.3 hypothesis>=6.100 ruff>=0.6 mypy>=1.10 import-linter>=2.0
+TOOLS="psycopg[binary]>=3.1 pytest>=8 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100 ruff>=0.6 mypy>=1.10 import-linter>=2.0
        types-PyYAML types-psutil aiosmtpd>=1.4"
 
 say() { printf '%s\n' "$*" >&2; }

@@ -1,12 +1,14 @@
 """What all rigs share: a directory, a process in it, and the packages behind it."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -113,6 +115,12 @@ class Rig(ABC):
         return f"{state}; {self.directory / 'connection.json'} says how to reach it"
 
     def install(self) -> None:
+        """Install the packages behind it; rigs that come up together do so in turn."""
+        with (Path(tempfile.gettempdir()) / f"rig-install-{os.geteuid()}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._install()
+
+    def _install(self) -> None:
         missing = [file for file in self.needs if not Path(file).exists()]
         if not missing:
             return

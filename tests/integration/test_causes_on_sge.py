@@ -92,11 +92,12 @@ def test_one_task_of_an_array_is_tried_again(on_sge: Site, wait_until: Wait) -> 
     one_is_tried_again(on_sge, wait_until, names, "time_limit 30.")
 
 
-def end_all_of(job_id: str, claim: dict[str, Any]) -> None:
+def end_all_of(site: Site, job_id: str, claim: dict[str, Any]) -> None:
     """Kill who watches over the job, its shell and its wrapper, as when the power is cut."""
+    root = site.sections["clusters"]["cluster"]["environment"]["SGE_ROOT"]
     for pid in [
-        *processes("sge_shepherd-" + job_id),
-        *processes("/bin/bash", f"job_scripts/{job_id}"),
+        *processes("sge_shepherd-" + job_id, root),
+        *processes("/bin/bash", f"job_scripts/{job_id}", root),
         int(claim["process"].split("-")[-2]),
     ]:
         with contextlib.suppress(ProcessLookupError):
@@ -111,7 +112,7 @@ def test_a_host_that_crashes_and_comes_again(on_sge: Site, wait_until: Wait) -> 
     claim = wait_until(lambda: claim_of(on_sge, "w"), seconds=60)
     wait_until((on_sge.directory / "w" / "runs").exists, seconds=30)
     [job] = jobs(on_sge)
-    end_all_of(job["job_id"], claim)
+    end_all_of(on_sge, job["job_id"], claim)
     first = concluded(on_sge, wait_until, "w")
     assert (first["outcome"], first["witness"]) == ("retried", "cluster cluster"), first
     assert "its node failed" in first["cause"]
@@ -145,7 +146,7 @@ def test_a_host_that_does_not_answer_any_more(impatient: Site, wait_until: Wait)
     [execd] = processes("/usr/lib/gridengine/sge_execd", root)
     os.kill(execd, signal.SIGSTOP)
     try:
-        end_all_of(job["job_id"], claim)
+        end_all_of(impatient, job["job_id"], claim)
         first = concluded(impatient, wait_until, "w", seconds=120)
         assert (first["outcome"], first["witness"]) == ("retried", "cluster cluster"), first
         assert "its node failed (host" in first["cause"]
