@@ -28,6 +28,19 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 TESTS = Path(__file__).parent
 
+ALONE = (
+    "chaos/", "contract/test_transport.py", "integration/test_activemq.py",
+    "integration/test_rabbitmq.py",
+)  # fmt: skip
+"""Tests that need the machine for themselves: `scripts/test` runs all others two at a time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them."""
+    for item in items:
+        if str(item.path.relative_to(TESTS)).startswith(ALONE):
+            item.add_marker(pytest.mark.alone)
+
 
 @pytest.fixture
 def saved() -> Path:

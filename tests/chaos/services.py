@@ -81,6 +81,8 @@ class Services(ABC):
     requests: int
     hurt_s: float
     """So long processes are hurt, one after every `pause_s` seconds at most."""
+    least = services_least = 0
+    """So many processes, and so many services, are hurt in any case."""
     pause_s: float
     quiet_s: float
     """Nothing happens for so long: all is done. It has to be after `limit_s` seconds."""
@@ -164,7 +166,7 @@ class Services(ABC):
         """Send requests while processes are hurt, then let the services finish in peace."""
         self.keep_alive()
         began = time.monotonic()
-        while (spent_s := time.monotonic() - began) < self.hurt_s:
+        while (spent_s := time.monotonic() - began) < self.hurt_s or self.has_hurt_too_few:
             if len(self.fates) < self.requests * min(1.0, 1.5 * spent_s / self.hurt_s):
                 self.request()
             time.sleep(self.chance.uniform(0.02, self.pause_s))
@@ -183,6 +185,13 @@ class Services(ABC):
                 quiet_since = time.monotonic()
             time.sleep(0.2)
         self.end()
+
+    @property
+    def has_hurt_too_few(self) -> bool:
+        """Whether more processes have still to be hurt: a machine may be slow."""
+        return (
+            sum(self.killed.values()) <= self.least or self.killed["service"] < self.services_least
+        )
 
     def finals(self, transport: Transport, wait_s: float) -> Counter[tuple[str, int]]:
         """Distinct final messages per request and step."""

@@ -100,6 +100,7 @@ class Chaos(Services):
     """A site on a broker, with jobs on a cluster."""
 
     requests, hurt_s, pause_s, quiet_s, limit_s = 30, 25.0, 0.5, 6.0, 300.0
+    services_least = 6
     cluster = "cluster"
 
     def __init__(

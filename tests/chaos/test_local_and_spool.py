@@ -29,6 +29,7 @@ class Chaos(Services):
     """A site on a spool, with jobs on this machine."""
 
     requests, hurt_s, pause_s, quiet_s, limit_s = 25, 12.0, 0.3, 4.0, 120.0
+    least = 20
     cluster = "local"
 
     def __init__(self, directory: Path, seed: int, *, jobs_too: bool) -> None:
