@@ -75,12 +75,16 @@ def submit_together(
     assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
 
 
-def concluded(on: Site, wait_until: Wait, name: str, seconds: float = 90) -> dict[str, Any]:
-    """The job of the first attempt, once the Watcher has written down how it ended."""
+def concluded(
+    on: Site, wait_until: Wait, name: str, seconds: float = 90, attempt: int | None = None
+) -> dict[str, Any]:
+    """The one job of that name (and attempt), once the Watcher has written down how it ended."""
 
     def found() -> dict[str, Any] | None:
-        attempts = [each for each in jobs(on) if each["job_name"] == name]
-        job = min(attempts, key=lambda each: str(each["token"]))
+        end = "" if attempt is None else f"-{attempt}"
+        [job] = [
+            each for each in jobs(on) if each["job_name"] == name and each["token"].endswith(end)
+        ]
         full = json.loads(run(on, "jobs", job["token"]).stdout)
         return full if full.get("outcome") else None
 

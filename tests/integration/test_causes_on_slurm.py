@@ -109,7 +109,7 @@ def test_a_preempted_program_goes_on_from_what_it_saved(on_slurm: Site, wait_unt
            partition="yielding", **WHOLE)  # fmt: skip
     wait_until((on_slurm.directory / "w" / "runs").exists, seconds=60)
     submit(on_slurm, "other", "true", **WHOLE)
-    first = concluded(on_slurm, wait_until, "w")
+    first = concluded(on_slurm, wait_until, "w", attempt=1)
     assert (first["outcome"], first["witness"]) == ("retried", "wrapper"), first
     assert "It has saved what it had, and goes on as attempt 2" in first["cause"]
     second_attempt_of_two(on_slurm, wait_until)
@@ -133,7 +133,7 @@ def test_a_job_that_another_preempts(on_slurm: Site, wait_until: Wait) -> None:
            {"retry": {"on": ["preempted"]}}, partition="yielding", **WHOLE)  # fmt: skip
     wait_until((on_slurm.directory / "w" / "runs").exists, seconds=60)
     submit(on_slurm, "other", "true", **WHOLE)
-    first = concluded(on_slurm, wait_until, "w")
+    first = concluded(on_slurm, wait_until, "w", attempt=1)
     assert first["outcome"] == "retried", first
     assert "preempted it for another job" in first["cause"]
     second_attempt_of_two(on_slurm, wait_until)

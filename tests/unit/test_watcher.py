@@ -297,20 +297,26 @@ def test_where_nobody_can_be_told_the_ledger_says_so(
     assert caplog.text.count("Its directory /d is gone") == 1
 
 
-@pytest.mark.usefixtures("at_once")
-def test_a_job_that_waits_for_what_will_never_come_is_given_up(
-    watch: Watch, system: Told, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    acts: list[Any] = []
+@pytest.fixture
+def acts(system: Told, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is done about jobs without hope, in order: as what they are spoken for, who is ended."""
+    done: list[Any] = []
 
     def last_word(attempt: Attempt, transport: object) -> Verdict:
         del transport
-        acts.append(attempt.seen_state)
+        done.append(attempt.seen_state)
         return VERDICT
 
     monkeypatch.setattr(lastword, "conclude", last_word)
-    monkeypatch.setattr(system, "cancel", acts.append, raising=False)
+    monkeypatch.setattr(system, "cancel", done.append, raising=False)
     monkeypatch.setattr(watch_module, "ask", lambda question: question and calls.ask(question))
+    return done
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_job_that_waits_for_what_will_never_come_is_given_up(
+    watch: Watch, system: Told, ledger: Ledger, acts: list[Any]
+) -> None:
     for job_id in "12":
         reason = "InvalidAccount" if job_id == "1" else "Resources"
         system.live[job_id] = status(
@@ -328,18 +334,8 @@ def test_a_job_that_waits_for_what_will_never_come_is_given_up(
 
 @pytest.mark.usefixtures("at_once")
 def test_a_job_on_a_host_that_does_not_answer_is_given_up_unless_its_wrapper_is_heard(
-    watch: Watch, system: Told, ledger: Ledger, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+    watch: Watch, system: Told, ledger: Ledger, pulse: Pulse, acts: list[Any]
 ) -> None:
-    acts: list[Any] = []
-
-    def last_word(attempt: Attempt, transport: object) -> Verdict:
-        del transport
-        acts.append(attempt.seen_state)
-        return VERDICT
-
-    monkeypatch.setattr(lastword, "conclude", last_word)
-    monkeypatch.setattr(system, "cancel", acts.append, raising=False)
-    monkeypatch.setattr(watch_module, "ask", lambda question: question and calls.ask(question))
     system.live = {"1": status("1", State.RUNNING, reason="host n1 is silent", hopeless=True)}
     pulse.hear({"token": "t1-1"})
     for _ in range(3):
