@@ -20,6 +20,8 @@ setup(
     packages=[
         *find_packages(include=["zwrap", "zwrap.*"]),
         "zwrap_schedulers",
+        "zwrap_schedulers.sge",
+        "zwrap_schedulers.slurm",
         "zwrap_templates",
     ],
     package_dir={"zwrap_schedulers": "schedulers", "zwrap_templates": "templates"},

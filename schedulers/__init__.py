@@ -1,1 +1,1 @@
-"""One module per batch system; found by name through the entry point group `zwrap.schedulers`."""
+"""One folder per batch system; found by name through the entry point group `zwrap.schedulers`."""

@@ -1,4 +1,4 @@
-"""The local batch system (`zwrap.localbatch`), talked to as any other: by its command line."""
+"""The local batch system (`zwrap.pool`), talked to as any other: by its command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from zwrap.errors import RequestError, UnreachableError
+from zwrap.host.paths import state_directory
 from zwrap.job import JobRequest, JobStatus, Limits, Resources
 from zwrap.scheduler import (
     Accepted,
@@ -20,7 +21,6 @@ from zwrap.scheduler import (
     Submission,
     Unknown,
 )
-from zwrap.state import state_directory
 
 REFUSED = ("gpus", "gpus_per_node", "exclusive", "constraints")
 """Cannot be kept here, and a job would suffer silently without them."""
@@ -48,7 +48,7 @@ class Local:
         self._directory = options.directory or str(state_directory() / "localbatch")
 
     def _command(self, *arguments: str) -> Command:
-        base = [sys.executable, "-m", "zwrap.localbatch", "--directory", self._directory]
+        base = [sys.executable, "-m", "zwrap.pool", "--directory", self._directory]
         return Command(
             argv=[*base, *arguments],
             environment=self.options.surroundings(),

@@ -193,7 +193,7 @@ class Broker:
 
     def fill(self, count: int) -> None:
         """Exactly `count` messages wait in queue `in`, and none in `out`."""
-        from zwrap.configuration import Configuration
+        from zwrap.configuration.site import Configuration
         from zwrap.message import Outgoing
         from zwrap.transport.connect import connect
 

@@ -26,9 +26,9 @@ from pathlib import Path
 import psutil
 from bench_messaging import BODY, Broker
 
-from zwrap.configuration import Configuration
-from zwrap.transport import Transport
+from zwrap.configuration.site import Configuration
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
 
 IDLE_S = 40.0
 RECIPE = {"start": [[1, []]], "1": {"queue": "bench.first", "parameters": {}}}

@@ -48,7 +48,7 @@ ZWRAP = (
     COMMON
     + """
 from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.recipe.envelope import Envelope
 from zwrap.recipe import Recipe
 from zwrap.service import loop
 from zwrap.service.submitter import Submitter
@@ -78,7 +78,7 @@ SENDER = (
     COMMON
     + """
 from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.recipe.envelope import Envelope
 from zwrap.recipe import Recipe
 from zwrap.transport.connect import connect
 transport = connect(Configuration.from_string(given["site"]).activate(), None)
@@ -186,12 +186,13 @@ import os; os._exit(0)
 WATCHER = (
     COMMON
     + """
-from zwrap.clusters import Clusters
+from zwrap.submission.clusters import Clusters
 from zwrap.configuration import Configuration
-from zwrap.ledger import Attempt, Ledger
-from zwrap.service.pulse import Pulse
-from zwrap.service.watch import Watch
-from zwrap.submission.calls import ask
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import Attempt
+from zwrap.service.watcher.heartbeats import Pulse
+from zwrap.service.watcher.cluster import Watch
+from zwrap.calls.ask import ask
 from zwrap.transport.connect import connect
 configuration = Configuration.from_string(given["site"]).activate()
 cluster = Clusters(configuration).get("cluster")

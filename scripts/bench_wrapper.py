@@ -25,9 +25,9 @@ from typing import Any
 
 import psutil
 
-from zwrap.envelope import Envelope
-from zwrap.recipe import Recipe
-from zwrap.transport.spool import SpoolTransport
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.transport.spool.transport import SpoolTransport
 
 BIN = Path(sys.executable).parent
 WATCH_S = 5.0

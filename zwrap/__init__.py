@@ -17,14 +17,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _OFFERED = {
-    "BaseWrapper": "zwrap.wrapper.base",
-    "Configuration": "zwrap.configuration",
+    "BaseWrapper": "zwrap.wrapper.python",
+    "Configuration": "zwrap.configuration.site",
     "ConfigurationError": "zwrap.errors",
-    "RabbitMQAPI": "zwrap.rabbitmqapi",
-    "create_parent_symlink": "zwrap.links",
-    "extended_status_dictionary": "zwrap.context",
-    "hash_password": "zwrap.rabbitmqapi",
-    "http_api_request": "zwrap.rabbitmqapi",
+    "RabbitMQAPI": "zwrap.transport.rabbitmq.management.api",
+    "create_parent_symlink": "zwrap.host.files",
+    "extended_status_dictionary": "zwrap.service.status",
+    "hash_password": "zwrap.transport.rabbitmq.management.api",
+    "http_api_request": "zwrap.transport.rabbitmq.management.api",
 }
 """Name to the module in which it lives."""
 

@@ -7,9 +7,11 @@ than the whole start of `zocalo.wrap`. This module must import nothing of zwrap.
 
 from __future__ import annotations
 
+import importlib
 import os
 import pkgutil
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,14 +26,14 @@ DISPATCHER_FILTERS = "zocalo.services.dispatcher.filters"
 OWN: dict[str, dict[str, str]] = {
     SCHEDULERS: {
         "local": "zwrap_schedulers.local:Local",
-        "sge": "zwrap_schedulers.sge:GridEngine",
-        "slurm": "zwrap_schedulers.slurm:Slurm",
-        "slurmrest": "zwrap_schedulers.slurmrest:SlurmRest",
+        "sge": "zwrap_schedulers.sge.sge:GridEngine",
+        "slurm": "zwrap_schedulers.slurm.slurm:Slurm",
+        "slurmrest": "zwrap_schedulers.slurm.rest:SlurmRest",
     },
     TRANSPORTS: {
-        "PikaTransport": "zwrap.transport.rabbitmq:RabbitMQTransport",
-        "SpoolTransport": "zwrap.transport.spool:SpoolTransport",
-        "StompTransport": "zwrap.transport.stomp:StompTransport",
+        "PikaTransport": "zwrap.transport.rabbitmq.transport:RabbitMQTransport",
+        "SpoolTransport": "zwrap.transport.spool.transport:SpoolTransport",
+        "StompTransport": "zwrap.transport.stomp.transport:StompTransport",
     },
     SERVICES: {
         "Dispatcher": "zwrap.service.dispatcher:Dispatcher",
@@ -40,9 +42,9 @@ OWN: dict[str, dict[str, str]] = {
         "Runner": "zwrap.service.runner:Runner",
         "Schlockmeister": "zwrap.service.schlockmeister:Schlockmeister",
         "Submitter": "zwrap.service.submitter:Submitter",
-        "Watcher": "zwrap.service.watcher:Watcher",
+        "Watcher": "zwrap.service.watcher.watcher:Watcher",
     },
-    WRAPPERS: {"dummy": "zwrap.wrapper.base:DummyWrapper"},
+    WRAPPERS: {"dummy": "zwrap.wrapper.python:DummyWrapper"},
     CONFIGURATION: {
         "clusters": "zwrap.configuration.clusters:Clusters",
         "consumers": "zwrap.configuration.core:Consumers",
@@ -138,3 +140,23 @@ def _declared(group: str, file: Path) -> list[Entry]:
     lines = (line.strip() for line in section.splitlines())
     pairs = [line.partition("=") for line in lines if line and line[0] not in "#;"]
     return [Entry(name.strip(), value.strip()) for name, _, value in pairs]
+
+
+def offer(
+    package: str, names: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a package that gives names when they are asked for.
+
+    `names` maps each name to the module in which it lives. Importing the package loads none of
+    them, so that no module waits for its neighbours.
+    """
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(names[name]), name)
+
+    def listed() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *names})
+
+    return get, listed

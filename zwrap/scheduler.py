@@ -1,7 +1,7 @@
 """Station "scheduler": how a batch system is asked, and how its answers are read.
 
 A scheduler never runs anything and never sleeps. Each method returns a `Question`: the call to
-make and the function that reads the reply. `zwrap.submission` makes the calls. An answer is
+make and the function that reads the reply. `zwrap.calls` makes the calls. An answer is
 yes, no, or "could not ask" (`UnreachableError`); an empty or failed reply is never "finished".
 """
 

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from zwrap.configuration import Configuration
-from zwrap.jobdirectory import JobDirectory
-from zwrap.recipe import Recipe
+from zwrap.attempt.directory import JobDirectory
+from zwrap.configuration.site import Configuration
+from zwrap.recipe.graph import Recipe
 from zwrap.transport.connect import connect
 
 HERE = Path(__file__).parent

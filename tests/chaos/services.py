@@ -17,13 +17,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
+from zwrap.attempt.directory import JobDirectory
+from zwrap.attempt.verdict import Verdict
+from zwrap.calls.ask import ask
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
 from zwrap.job import Outcome
-from zwrap.jobdirectory import JobDirectory, Verdict
-from zwrap.submission.calls import ask
-from zwrap.transport import Transport
+from zwrap.submission.clusters import Clusters
+from zwrap.transport.contract import Transport
 
 BIN = Path(sys.executable).parent
 SERVICES = [f"{name}-{n}" for name in ("Dispatcher", "Submitter", "Watcher") for n in (1, 2)]

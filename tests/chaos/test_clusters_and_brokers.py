@@ -24,12 +24,13 @@ from typing import Any
 
 import pytest
 
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import SUBMITTED
+from zwrap.calls.ask import ask
 from zwrap.errors import ZwrapError
-from zwrap.ledger import SUBMITTED, Ledger
-from zwrap.rabbitmqapi import PermissionSpec, RabbitMQAPI, VHostSpec
-from zwrap.submission.calls import ask
-from zwrap.transport import Transport
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
+from zwrap.transport.rabbitmq.management.api import PermissionSpec, RabbitMQAPI, VHostSpec
 
 from .services import Services, fresh_seed
 

@@ -13,9 +13,10 @@ import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from zwrap.configuration import Configuration
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import INTENDED, SUBMITTED, Attempt
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TemporaryError
-from zwrap.ledger import INTENDED, SUBMITTED, Attempt, Ledger
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

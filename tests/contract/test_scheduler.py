@@ -13,13 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from zwrap import plugins
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
+from zwrap.calls.ask import ask
+from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Resources, State
 from zwrap.scheduler import Accepted, Rejected, Reply, Scheduler, Unknown
-from zwrap.submission.calls import ask
-from zwrap.template import Templates
+from zwrap.submission.clusters import Clusters
+from zwrap.submission.template import Templates
 
 END_S = 30.0
 

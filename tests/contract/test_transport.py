@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, SettledError, TransportError
 from zwrap.message import ID_HEADER, Outgoing
-from zwrap.rabbitmqapi import PermissionSpec, RabbitMQAPI, VHostSpec
-from zwrap.transport import Transport, Unit
+from zwrap.transport.contract import Transport, Unit
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
-from zwrap.transport.rabbitmq import RabbitMQTransport
-from zwrap.transport.spool import SpoolTransport
-from zwrap.transport.stomp import StompTransport
+from zwrap.transport.rabbitmq.management.api import PermissionSpec, RabbitMQAPI, VHostSpec
+from zwrap.transport.rabbitmq.transport import RabbitMQTransport
+from zwrap.transport.spool.transport import SpoolTransport
+from zwrap.transport.stomp.transport import StompTransport
 
 
 class Harness:

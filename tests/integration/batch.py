@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
+from zwrap.attempt.record import Attempt
+from zwrap.calls.ask import ask
+from zwrap.configuration.site import Configuration
 from zwrap.job import JobRequest
-from zwrap.ledger import Attempt
 from zwrap.scheduler import Accepted, Scheduler
-from zwrap.submission.calls import ask
-from zwrap.template import Templates
+from zwrap.submission.clusters import Clusters
+from zwrap.submission.template import Templates
 
 from .conftest import Site
 

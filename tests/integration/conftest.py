@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from zwrap.configuration import Configuration
-from zwrap.rabbitmqapi import PermissionSpec, RabbitMQAPI, VHostSpec
-from zwrap.transport import Transport
+from zwrap.configuration.site import Configuration
 from zwrap.transport.connect import connect
-from zwrap.transport.spool import SpoolTransport
+from zwrap.transport.contract import Transport
+from zwrap.transport.rabbitmq.management.api import PermissionSpec, RabbitMQAPI, VHostSpec
+from zwrap.transport.spool.transport import SpoolTransport
 
 BIN = Path(sys.executable).parent
 
@@ -119,7 +119,7 @@ class Site:
             process.communicate()
         directory = self.directory / "state" / "localbatch"
         if directory.exists():
-            command = [sys.executable, "-m", "zwrap.localbatch", "--directory", str(directory)]
+            command = [sys.executable, "-m", "zwrap.pool", "--directory", str(directory)]
             listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=True)
             for job in json.loads(listed.stdout):
                 subprocess.run([*command, "cancel", job["job_id"]], check=True)

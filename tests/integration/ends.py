@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zwrap.envelope import Envelope
-from zwrap.recipe import Recipe
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
 
 from .conftest import Site
 from .jobs import jobs, run

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 
 from zwrap.message import Outgoing
-from zwrap.transport import Transport
+from zwrap.transport.contract import Transport
 
 
 def forward(transport: Transport, seen: Counter[int], stop: threading.Event) -> None:
@@ -77,7 +77,7 @@ class Forwarding:
 
 FORWARDER = """
 import sys
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.message import Outgoing
 from zwrap.transport.connect import connect
 transport = connect(Configuration.from_string(sys.argv[1]).activate(), sys.argv[2])

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 import stomp
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 from zwrap.message import ID_HEADER, Outgoing
-from zwrap.transport.stomp import StompTransport
 from zwrap.transport.stomp.settings import server_from
+from zwrap.transport.stomp.transport import StompTransport
 
 from .conftest import Site
 from .messages import FORWARDER, Forwarding, Proxy, drained

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from zwrap.message import ID_HEADER
-from zwrap.rabbitmqapi import ExchangeSpec
+from zwrap.transport.rabbitmq.management.api import ExchangeSpec
 
 from .conftest import Site
 from .vhost import Server, opened

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from zwrap.envelope import Envelope
-from zwrap.recipe import Recipe
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
 
 from .conftest import Site
 from .jobs import jobs, on_cluster, run

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from zwrap.ledger import Attempt, Ledger
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import Attempt
 
 from .conftest import Site
 

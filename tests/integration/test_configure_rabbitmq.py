@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 
-from zwrap.rabbitmqapi import QueueSpec, RabbitMQAPI, UserSpec, VHostSpec, hash_password
+from zwrap.transport.rabbitmq.management.api import (
+    QueueSpec,
+    RabbitMQAPI,
+    UserSpec,
+    VHostSpec,
+    hash_password,
+)
 
 from .conftest import Site
 

@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.calls.ask import ask
 from zwrap.errors import UnknownOutcomeError, UnreachableError
 from zwrap.job import State
-from zwrap.ledger import Ledger
 from zwrap.scheduler import Unknown
-from zwrap.submission import submit_once
-from zwrap.submission.calls import ask
+from zwrap.submission.submit import submit_once
 
 from .batch import Batch, attempt_of, emptied, request_in
 
@@ -93,11 +93,12 @@ SUBMITTER = """
 import sys
 from pathlib import Path
 import msgspec
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
+from zwrap.submission.clusters import Clusters
+from zwrap.configuration.site import Configuration
 from zwrap.job import JobRequest
-from zwrap.ledger import Attempt, Ledger
-from zwrap.submission import submit_once
+from zwrap.attempt.record import Attempt
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.submission.submit import submit_once
 place = Path(sys.argv[1])
 request = msgspec.convert(msgspec.json.decode((place / "request.json").read_bytes()), JobRequest,
     strict=False, dec_hook=lambda kind, value: kind(value))
@@ -160,7 +161,8 @@ TOGETHER = (
     SUBMITTER.partition("place = ")[0]
     + """
 from msgspec.structs import replace
-from zwrap.submission import Job, submit_all
+from zwrap.submission.handover import Job
+from zwrap.submission.submit import submit_all
 place = Path(sys.argv[1])
 request = msgspec.convert(msgspec.json.decode((place / "request.json").read_bytes()), JobRequest,
     strict=False, dec_hook=lambda kind, value: kind(value))

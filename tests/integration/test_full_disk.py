@@ -12,16 +12,16 @@ import pytest
 STEPS = r"""
 import errno, json, os, sys, tempfile
 from pathlib import Path
-from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.configuration.site import Configuration
+from zwrap.recipe.envelope import Envelope
 from zwrap.errors import ZwrapError
-from zwrap.jobdirectory import SUBMISSION, JobDirectory
-from zwrap.lastword import conclude
-from zwrap.ledger import Attempt
+from zwrap.attempt.directory import SUBMISSION, JobDirectory
+from zwrap.service.watcher.lastword import conclude
+from zwrap.attempt.record import Attempt
 from zwrap.message import encode
-from zwrap.recipe import Recipe
+from zwrap.recipe.graph import Recipe
 from zwrap.transport.memory import MemoryTransport
-from zwrap.wrapper import speech
+from zwrap.wrapper import outbox as speech
 from zwrap.wrapper.lifecycle import Wrapper
 
 speech.SEND_WAIT_S = 1.0

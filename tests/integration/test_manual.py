@@ -540,7 +540,7 @@ def test_config_show_prints_what_holds(manual: Manual) -> None:
 
 
 def test_sample_recipes_are_sound() -> None:
-    from zwrap.recipe import Recipe
+    from zwrap.recipe.graph import Recipe
 
     found = [Recipe.from_file(file) for file in EXAMPLES.rglob("recipes/*.json")]
     assert len(found) >= 2

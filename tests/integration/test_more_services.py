@@ -22,7 +22,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from zwrap.transport.spool import SpoolTransport
+from zwrap.transport.spool.transport import SpoolTransport
 
 from .conftest import Site
 
@@ -419,7 +419,7 @@ def test_liveness_tells_a_service_that_lives_from_one_that_hangs(
 
 
 def test_a_hanging_service_is_not_alive_and_one_with_a_long_task_is() -> None:
-    from zwrap.configuration import Configuration
+    from zwrap.configuration.site import Configuration
     from zwrap.service.liveness import Liveness, answering
     from zwrap.service.runner import Runner
     from zwrap.service.schlockmeister import Schlockmeister

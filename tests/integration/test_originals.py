@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.message import ID_HEADER
-from zwrap.rabbitmqapi import RabbitMQAPI
-from zwrap.transport import Transport
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
+from zwrap.transport.rabbitmq.management.api import RabbitMQAPI
 
 from .conftest import Site
 

@@ -28,7 +28,7 @@ import pathlib
 import subprocess
 import time
 
-from zwrap.wrapper import BaseWrapper
+from zwrap.wrapper.python import BaseWrapper
 
 
 class Good(BaseWrapper):

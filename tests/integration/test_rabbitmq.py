@@ -17,11 +17,11 @@ from typing import Any
 import pika
 import pytest
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError, ZwrapError
 from zwrap.message import ID_HEADER, Outgoing
-from zwrap.rabbitmqapi import UserSpec
-from zwrap.rabbitmqapi import hash_password as hashed
+from zwrap.transport.rabbitmq.management.api import UserSpec
+from zwrap.transport.rabbitmq.management.api import hash_password as hashed
 from zwrap.transport.rabbitmq.settings import server_from
 
 from .conftest import Site

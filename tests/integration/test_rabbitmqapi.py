@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from zwrap import RabbitMQAPI, hash_password, http_api_request
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
-from zwrap.rabbitmqapi import (
+from zwrap.transport.rabbitmq.management.api import (
     BindingSpec,
     DestinationType,
     ExchangeSpec,

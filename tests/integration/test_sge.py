@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from zwrap.calls.ask import ask
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import Resources, State
 from zwrap.scheduler import Accepted, Busy, Rejected
-from zwrap.submission.calls import ask
 
 from .batch import Batch, emptied, request_in, run_step
 from .conftest import Site

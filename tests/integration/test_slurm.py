@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.calls.ask import ask
 from zwrap.errors import RejectedError, RequestError, UnknownOutcomeError
 from zwrap.job import Resources, State
-from zwrap.ledger import Ledger
 from zwrap.scheduler import Accepted, Rejected
-from zwrap.submission import submit_once
-from zwrap.submission.calls import ask
+from zwrap.submission.submit import submit_once
 
 from .batch import Batch, attempt_of, emptied, request_in, run_step
 from .conftest import Site

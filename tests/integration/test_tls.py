@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 from zwrap.message import Outgoing
-from zwrap.transport import Transport
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
 
 from .vhost import Server, opened
 

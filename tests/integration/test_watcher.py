@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from zwrap.service.watchnews import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
-from zwrap.transport.spool import SpoolTransport
+from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
+from zwrap.transport.spool.transport import SpoolTransport
 
 from .conftest import Site
 from .jobs import jobs, submit

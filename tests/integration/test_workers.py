@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from zwrap import worker as workers
 from zwrap.errors import ConfigurationError
 from zwrap.message import ID_HEADER
-from zwrap.worker import Worker, worker
+from zwrap.workers import functions as workers
+from zwrap.workers.functions import Worker, worker
 
 from .conftest import Site, transport_of
 
@@ -23,7 +23,7 @@ Wait = Callable[..., Any]
 
 MODULE = """
 import json, os, time
-from zwrap.worker import SkipMessage, queue_json_publish, worker
+from zwrap.workers.functions import SkipMessage, queue_json_publish, worker
 
 def note(**words):
     with open("seen", "a") as file:

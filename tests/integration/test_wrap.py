@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from zwrap.jobdirectory import JobDirectory
+from zwrap.attempt.directory import JobDirectory
 
 from .conftest import Site
 

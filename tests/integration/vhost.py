@@ -10,9 +10,14 @@ from urllib.parse import quote
 
 import pika
 
-from zwrap.configuration import Configuration
-from zwrap.rabbitmqapi import PermissionSpec, QueueSpec, RabbitMQAPI, VHostSpec
-from zwrap.transport.rabbitmq import RabbitMQTransport
+from zwrap.configuration.site import Configuration
+from zwrap.transport.rabbitmq.management.api import (
+    PermissionSpec,
+    QueueSpec,
+    RabbitMQAPI,
+    VHostSpec,
+)
+from zwrap.transport.rabbitmq.transport import RabbitMQTransport
 
 
 class Server:

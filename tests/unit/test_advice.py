@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from zwrap.attempt.record import Attempt
 from zwrap.cli.advice import Advice, advise
-from zwrap.ledger import Attempt
 
 
 def ended(name: str, outcome: str | None, **values: Any) -> Attempt:

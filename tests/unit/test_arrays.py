@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import Attempt
 from zwrap.errors import (
     ClusterFullError,
     RejectedError,
@@ -19,7 +21,6 @@ from zwrap.errors import (
     ZwrapError,
 )
 from zwrap.job import JobRequest, JobStatus, State
-from zwrap.ledger import Attempt, Ledger
 from zwrap.scheduler import (
     Accepted,
     ArrayForm,
@@ -30,9 +31,10 @@ from zwrap.scheduler import (
     Submission,
     Unknown,
 )
-from zwrap.submission import Job, submit_all
-from zwrap.submission.array import array_request, shape_of, write_script
+from zwrap.submission.arrays import array_request, shape_of, write_script
+from zwrap.submission.handover import Job
 from zwrap.submission.lot import all_of_them
+from zwrap.submission.submit import submit_all
 
 NOTHING = Command(argv=["true"])
 HEAD = "#!/bin/bash\n#SBATCH --ntasks=1\n# a remark\n\n"

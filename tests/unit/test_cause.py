@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from zwrap.context import BatchJob
-from zwrap.wrapper.cause import NODE_FAIL, PREEMPTED, Why, oom_kills, why_stopped
+from zwrap.calls.batchjob import BatchJob
+from zwrap.wrapper.interruption import NODE_FAIL, PREEMPTED, Why, oom_kills, why_stopped
 
 BEGAN = 1_000_000.7
 

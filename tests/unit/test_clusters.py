@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from zwrap.cli.zwrap import main
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.submission.clusters import Clusters
 
 SITE = """\
 version: 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, UnknownNameError
 
 SITE = """

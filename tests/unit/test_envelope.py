@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from zwrap.envelope import Envelope
 from zwrap.errors import MessageError
 from zwrap.message import Outgoing
-from zwrap.recipe import Recipe
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
 
 RECIPE = Recipe(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from zwrap import program
+from zwrap.program import definition as program
 from zwrap.wrapper.heartbeat import Heartbeat
 
 XIA2 = program.find("xia2", {})

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from zwrap import mover
-from zwrap.envelope import Envelope
+from zwrap.attempt.directory import SUBMISSION, JobDirectory
+from zwrap.attempt.record import HOPELESS, LOST, Attempt
+from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError
-from zwrap.host import this_process
+from zwrap.host.processes import this_process
 from zwrap.job import Outcome
-from zwrap.jobdirectory import SUBMISSION, JobDirectory, Verdict
-from zwrap.lastword import conclude
-from zwrap.ledger import HOPELESS, LOST, Attempt
 from zwrap.message import Outgoing, encode
-from zwrap.recipe import Recipe
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.service.watcher.lastword import conclude
+from zwrap.transport import mover
 from zwrap.transport.memory import MemoryTransport
 
 DEAD = "elsewhere-7-x"

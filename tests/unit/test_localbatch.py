@@ -15,9 +15,9 @@ import pytest
 
 from zwrap.errors import RejectedError
 from zwrap.job import State
-from zwrap.localbatch import DONE, RUNNING, WAITING, End, Job, LocalBatch
-from zwrap.localbatch.__main__ import main
-from zwrap.localbatch.runner import shepherd_of
+from zwrap.pool.__main__ import main
+from zwrap.pool.jobs import DONE, RUNNING, WAITING, End, Job, LocalBatch
+from zwrap.pool.runner import shepherd_of
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def submit(batch: LocalBatch, script: str, **values: Any) -> int:
 
 def revive(batch: LocalBatch) -> None:
     """Look at the jobs by the command line, which starts a runner if there is something to do."""
-    argv = [sys.executable, "-m", "zwrap.localbatch", "--directory", batch.directory, "list"]
+    argv = [sys.executable, "-m", "zwrap.pool", "--directory", batch.directory, "list"]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -67,7 +67,7 @@ def test_ids_rise_and_are_never_used_again(batch: LocalBatch) -> None:
 def test_a_killed_runner_harms_no_job_and_the_next_one_goes_on(batch: LocalBatch) -> None:
     first = submit(batch, "touch started; sleep 1.5; touch ended")
     runner = subprocess.Popen(
-        [sys.executable, "-m", "zwrap.localbatch", "--directory", batch.directory, "run"]
+        [sys.executable, "-m", "zwrap.pool", "--directory", batch.directory, "run"]
     )
     wait_until((batch.directory.parent / "started").exists)
     runner.kill()
@@ -116,7 +116,7 @@ def test_a_job_is_claimed_once(batch: LocalBatch) -> None:
 
 def test_a_runner_ends_when_nothing_is_left(batch: LocalBatch) -> None:
     began = time.monotonic()
-    argv = [sys.executable, "-m", "zwrap.localbatch", "--directory", batch.directory, "run"]
+    argv = [sys.executable, "-m", "zwrap.pool", "--directory", batch.directory, "run"]
     assert subprocess.run(argv, check=True, timeout=30).returncode == 0
     assert time.monotonic() - began < 20
 

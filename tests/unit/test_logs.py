@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 
 CHUNK = b"\x1e\x0f"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from zwrap import program
 from zwrap.errors import ProgramError, UnknownNameError
+from zwrap.program import definition as program
 from zwrap.program import invocation, judgement
-from zwrap.program.parsers import parse
+from zwrap.program.parsers.table import parse
 
 
 def definition(**values: Any) -> program.Definition:

@@ -11,13 +11,9 @@ from pathlib import Path
 import pytest
 
 import zwrap
-from zwrap.context import (
-    RecipeIDFormatter,
-    annotate_log_records,
-    extended_status_dictionary,
-    recipe_context,
-)
-from zwrap.links import create_parent_symlink
+from zwrap.configuration.recipe_id import RecipeIDFormatter, annotate_log_records, recipe_context
+from zwrap.host.files import create_parent_symlink
+from zwrap.service.status import extended_status_dictionary
 
 PAGE = (Path(__file__).parents[2] / "docs" / "zocalo.md").read_text()
 IMPORTS = re.findall(r"^\| `([\w.]+)` \| `(zwrap[\w.]+)` \|$", PAGE, re.MULTILINE)

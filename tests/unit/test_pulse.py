@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from zwrap.service.pulse import DEAF_S, KEPT_S, Pulse
+from zwrap.service.watcher.heartbeats import DEAF_S, KEPT_S, Pulse
 
 
 class Clock:

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zwrap.errors import MessageError, RecipeError
-from zwrap.recipe import Recipe, drawing
+from zwrap.recipe import drawing
+from zwrap.recipe.graph import Recipe
 from zwrap.recipe.substitution import fill, substitute
 from zwrap.recipe.validation import complaints
 

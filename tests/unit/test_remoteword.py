@@ -8,16 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from zwrap import remoteword
-from zwrap.envelope import Envelope
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import Attempt
+from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, TransportError
 from zwrap.job import Outcome
-from zwrap.jobdirectory import Verdict
-from zwrap.ledger import Attempt, Ledger
 from zwrap.message import Outgoing, encode
-from zwrap.recipe import Recipe
-from zwrap.service.lastwords import SETTLE_MESSAGE_S, InLedger
-from zwrap.transport import Transport
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.service.watcher import verdicts as remoteword
+from zwrap.service.watcher.conclusion import SETTLE_MESSAGE_S, InLedger
+from zwrap.transport.contract import Transport
 from zwrap.transport.memory import MemoryTransport
 
 PATIENCE_S = 900.0
@@ -30,7 +31,7 @@ class Place:
         self.ledger = Ledger.in_file(directory / "ledger.sqlite")
         self.transport = MemoryTransport()
         self.now = self.ledger.now()
-        monkeypatch.setattr("zwrap.ledger.time.time", lambda: self.now)
+        monkeypatch.setattr("zwrap.attempt.ledger.ledger.time.time", lambda: self.now)
         self.submitted("zocalo.wrap --recipewrapper $RECIPEWRAP")
 
     def submitted(self, commands: str) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from zwrap.envelope import Envelope
 from zwrap.errors import RequestError, TemplateError, UnknownNameError
 from zwrap.job import JobRequest, seconds
-from zwrap.recipe import Recipe
-from zwrap.request import prepare, replace_variable
-from zwrap.template import Templates
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.submission.request import prepare, replace_variable
+from zwrap.submission.template import Templates
 
 GOLDEN = Path(__file__).parent / "golden"
 NASTY = '/a b/it\'s "q" $HOME `id` \\ {x}\nnext'

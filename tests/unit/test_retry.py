@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from zwrap import retry
-from zwrap.envelope import Envelope
+from zwrap.attempt.directory import SUBMISSION, JobDirectory
+from zwrap.attempt.record import encode_submission, read_submission
+from zwrap.attempt.retry import NextAttempt, continuation, next_attempt
+from zwrap.configuration.clusters import Policy, of_site, policy_of
 from zwrap.errors import ConfigurationError, MessageError, RequestError
 from zwrap.job import Resources
-from zwrap.jobdirectory import SUBMISSION, JobDirectory
 from zwrap.message import Message, Outgoing, token_of
-from zwrap.recipe import Recipe
-from zwrap.retry import NextAttempt, Policy, continuation, next_attempt, policy_of
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
 
 EVERYTHING = ["node_fail", "preempted", "out_of_memory", "timeout", "lost"]
 ASKED = Resources(memory_mib=1000, walltime_s=600)
@@ -31,9 +32,9 @@ def tried(
 ) -> NextAttempt | None:
     directory = JobDirectory(tmp_path / "job")
     known = policy_of(policy, None, "here")
-    text = retry.kept(message(**headers), "cluster.submission", asked, known)
+    text = encode_submission(message(**headers), "cluster.submission", asked, known)
     (directory.path / SUBMISSION).write_bytes(text)
-    return next_attempt(retry.read(directory), cause)
+    return next_attempt(read_submission(directory), cause)
 
 
 def block(again: NextAttempt | None) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def test_a_policy_that_is_none_is_refused_with_what_is_expected(given: Any, word
     assert words in str(caught.value)
     if isinstance(given, dict):
         with pytest.raises(ConfigurationError, match=r"site\.yml:3, key 'retry'"):
-            retry.of_site(given, "site.yml:3")
+            of_site(given, "site.yml:3")
 
 
 def test_a_step_s_own_policy_goes_before_the_site_s() -> None:
@@ -151,10 +152,10 @@ def test_a_step_s_own_policy_goes_before_the_site_s() -> None:
 def test_what_is_no_submission_is_said_to_be_that(tmp_path: Path) -> None:
     directory = JobDirectory(tmp_path / "job")
     with pytest.raises(MessageError, match=r"submission\.json cannot be read"):
-        retry.read(directory)
+        read_submission(directory)
     (directory.path / SUBMISSION).write_text("[]")
     with pytest.raises(MessageError, match=r"submission\.json holds no submission"):
-        retry.read(directory)
+        read_submission(directory)
 
 
 def test_the_attempt_travels_with_the_envelope(tmp_path: Path) -> None:
@@ -168,9 +169,9 @@ def test_a_node_that_failed_is_not_used_again(tmp_path: Path, before: str | None
     directory = JobDirectory(tmp_path / "job")
     policy = policy_of({"on": ["node_fail", "lost"], "exclude_node": True}, None, "here")
     asked = Resources(exclude=before)
-    text = retry.kept(message(), "cluster.submission", asked, policy)
+    text = encode_submission(message(), "cluster.submission", asked, policy)
     (directory.path / SUBMISSION).write_bytes(text)
-    known = retry.read(directory)
+    known = read_submission(directory)
     assert block(next_attempt(known, "node_fail", "n2"))["exclude"] == ("n1,n2" if before else "n2")
     for again in (next_attempt(known, "node_fail"), next_attempt(known, "lost", "n2")):
         assert "exclude" not in block(again)
@@ -183,9 +184,9 @@ def test_a_step_that_goes_on_has_what_is_left_of_its_time_and_ends_some_day(
 
     def after(times: int, remaining_s: float | None) -> NextAttempt | None:
         headers = {"zwrap-continued": times} if times else {}
-        text = retry.kept(message(**headers), "cluster.submission", ASKED, None)
+        text = encode_submission(message(**headers), "cluster.submission", ASKED, None)
         (directory.path / SUBMISSION).write_bytes(text)
-        return continuation(retry.read(directory), 2, remaining_s)
+        return continuation(read_submission(directory), 2, remaining_s)
 
     again = after(0, 99.5)
     assert again

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.configuration.site import Configuration
 from zwrap.errors import (
     PermanentError,
     QueueFullError,
@@ -23,13 +22,14 @@ from zwrap.errors import (
     UnreachableError,
 )
 from zwrap.message import RECIPE_HEADER, Message, Outgoing
-from zwrap.recipe import Recipe
-from zwrap.service import Service, Work
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.service.contract import Service, Work
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.loop import Loop, handle_delivery
-from zwrap.transport import Delivery, Transport
+from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
-from zwrap.transport.spool import SpoolTransport
+from zwrap.transport.spool.transport import SpoolTransport
 
 GOOD = {"start": [[1, "{x}"]], "1": {"queue": "first", "output": 2}, "2": {"queue": "second"}}
 OTHER = {"start": [[1, []]], "1": {"queue": "other"}}

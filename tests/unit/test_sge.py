@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from zwrap_schedulers.sge import GridEngine, SGEOptions
-from zwrap_schedulers.sgereplies import LETTERS, read_jobs, read_qacct, read_qstat
+from zwrap_schedulers.sge.replies import LETTERS, read_jobs, read_qacct, read_qstat
+from zwrap_schedulers.sge.sge import GridEngine, SGEOptions
 
 from zwrap.errors import UnreachableError
 from zwrap.job import JobRequest, Resources, State
 from zwrap.scheduler import Busy, DrmaaSubmission, Question, Rejected, Reply, Unknown
-from zwrap.template import Templates
+from zwrap.submission.template import Templates
 
 RECORDED = Path(__file__).parent / "recorded"
 

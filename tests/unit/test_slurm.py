@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zwrap_schedulers.slurm import Slurm, SlurmOptions
-from zwrap_schedulers.slurmreplies import STATES
+from zwrap_schedulers.slurm.replies import STATES
+from zwrap_schedulers.slurm.slurm import Slurm, SlurmOptions
 
 from zwrap.errors import TemplateError, UnreachableError
 from zwrap.job import JobRequest, Resources, State
 from zwrap.scheduler import Accepted, Busy, Question, Rejected, Reply, Unknown
-from zwrap.template import Templates
+from zwrap.submission.template import Templates
 
 SQUEUE = """\
 9_2|FAILED|512|NonZeroExitCode|r26817n1|N/A|a.t-1|

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from zwrap_schedulers.slurmdirectives import fields
-from zwrap_schedulers.slurmrest import SlurmRest, SlurmRestOptions
-from zwrap_schedulers.slurmrestreplies import read_jobs, read_records, read_submission
+from zwrap_schedulers.slurm.directives import fields
+from zwrap_schedulers.slurm.rest import SlurmRest, SlurmRestOptions
+from zwrap_schedulers.slurm.restreplies import read_jobs, read_records, read_submission
 
+from zwrap.calls import http as runner
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, State
 from zwrap.scheduler import Accepted, Busy, HttpRequest, Question, Rejected, Reply, Unknown
-from zwrap.submission import http as runner
 
 SCRIPT = """\
 #!/bin/bash

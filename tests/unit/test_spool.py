@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from zwrap.errors import ConfigurationError, MessageError, QueueFullError, TransportError
-from zwrap.host import ProcessIdentity, is_alive, process_identity, this_process
-from zwrap.service import Service
-from zwrap.transport.spool import SpoolTransport
+from zwrap.host.processes import ProcessIdentity, is_alive, process_identity, this_process
+from zwrap.service.contract import Service
 from zwrap.transport.spool.files import Name
 from zwrap.transport.spool.owner import LEASE_S
 from zwrap.transport.spool.queue import SpoolQueue
 from zwrap.transport.spool.topic import SpoolTopic
+from zwrap.transport.spool.transport import SpoolTransport
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def test_a_full_disk_loses_nothing_and_shows_nothing_partial(tmp_path: Path) -> 
         import json, sys
         from pathlib import Path
         from zwrap.errors import TransportError
-        from zwrap.transport.spool import SpoolTransport
+        from zwrap.transport.spool.transport import SpoolTransport
         spool = SpoolTransport(Path({str(tmp_path / "disk")!r}) / "spool")
         sent = 0
         try:

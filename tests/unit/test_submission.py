@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import WAITING, Attempt
+from zwrap.calls.command import run
 from zwrap.errors import (
     ClusterFullError,
     ConfigurationError,
@@ -20,7 +23,6 @@ from zwrap.errors import (
     UnreachableError,
 )
 from zwrap.job import JobRequest, JobStatus, State
-from zwrap.ledger import WAITING, Attempt, Ledger
 from zwrap.scheduler import (
     Accepted,
     ArrayForm,
@@ -31,9 +33,8 @@ from zwrap.scheduler import (
     Submission,
     Unknown,
 )
-from zwrap.submission import submit_once
-from zwrap.submission.calls import run
-from zwrap.submission.inflight import InFlight
+from zwrap.submission.quota import InFlight
+from zwrap.submission.submit import submit_once
 
 
 class Moody:
@@ -188,7 +189,7 @@ def test_a_ledger_that_cannot_be_used_now_is_a_temporary_failure(
 def test_a_ledger_on_a_network_filesystem_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zwrap.ledger.filesystem_of", lambda path: "nfs4")
+    monkeypatch.setattr("zwrap.attempt.ledger.ledger.filesystem_of", lambda path: "nfs4")
     with pytest.raises(ConfigurationError, match=r"network filesystem \(nfs4\).*ZWRAP_STATE"):
         Ledger.in_file(tmp_path / "ledger.sqlite")
 

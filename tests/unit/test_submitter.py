@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.attempt.directory import SUBMISSION
+from zwrap.configuration.site import Configuration
 from zwrap.errors import TemporaryError, ZwrapError
-from zwrap.jobdirectory import SUBMISSION
-from zwrap.recipe import Recipe
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
 from zwrap.service import submitter
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
-from zwrap.submission import Job
+from zwrap.submission.handover import Job
 from zwrap.transport.memory import MemoryTransport
 
 

@@ -9,21 +9,22 @@ from typing import Any
 
 import pytest
 
-from zwrap import lastword
-from zwrap.clusters import Cluster
-from zwrap.configuration import Configuration
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import SUBMITTED, Attempt
+from zwrap.attempt.verdict import Verdict
+from zwrap.calls import ask as calls
+from zwrap.configuration.site import Configuration
 from zwrap.errors import QueueFullError, TemporaryError, UnreachableError
 from zwrap.job import JobStatus, Outcome, State
-from zwrap.jobdirectory import Verdict
-from zwrap.ledger import SUBMITTED, Attempt, Ledger
 from zwrap.scheduler import Command, Question
-from zwrap.service import lastwords
-from zwrap.service import watch as watch_module
-from zwrap.service.pulse import Pulse
-from zwrap.service.watch import Watch
-from zwrap.service.watcher import Watcher
-from zwrap.service.watchnews import CLUSTER_TOPIC, JOB_TOPIC
-from zwrap.submission import calls
+from zwrap.service.watcher import cluster as watch_module
+from zwrap.service.watcher import conclusion as lastwords
+from zwrap.service.watcher import lastword
+from zwrap.service.watcher.cluster import Watch
+from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC
+from zwrap.service.watcher.heartbeats import Pulse
+from zwrap.service.watcher.watcher import Watcher
+from zwrap.submission.clusters import Cluster
 from zwrap.transport.memory import MemoryTransport
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zwrap import program
 from zwrap.errors import ProgramError
+from zwrap.program import definition as program
 from zwrap.program import invocation
-from zwrap.program.parsers import PARSERS, parse
+from zwrap.program.parsers.table import PARSERS, parse
 
 RUN = Path(__file__).parents[1] / "data/xia2/v3.12.0/success_insulin_sad"
 

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from zwrap.attempt.record import Attempt
 from zwrap.job import Outcome
-from zwrap.ledger import Attempt
 
 TIME_MARGIN, MEMORY_MARGIN = 1.5, 1.3
 """The largest need so far, times this, is what is proposed."""

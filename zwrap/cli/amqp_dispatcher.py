@@ -16,13 +16,13 @@ from typing import Any
 
 import yaml
 
-from zwrap import consumers
 from zwrap.cli.common import program, say
-from zwrap.configuration import Configuration
-from zwrap.consumers.pool import Pool, watch
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.transport.rabbitmq.amqp import TextTransport
 from zwrap.transport.rabbitmq.settings import server_from
-from zwrap.transport.rabbitmq.texts import TextTransport
+from zwrap.workers.consumers import settings as consumers
+from zwrap.workers.consumers.pool import Pool, watch
 
 log = logging.getLogger("amqp-dispatcher")
 

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from zwrap import consumers, program
 from zwrap.cli.common import say
 from zwrap.cli.joblist import attempts_of
 from zwrap.cli.recipes import checked
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError, ZwrapError
-from zwrap.recipe import Recipe
-from zwrap.request import check_defaults
-from zwrap.template import Templates
+from zwrap.program import definition as program
+from zwrap.recipe.graph import Recipe
+from zwrap.submission.clusters import Clusters
+from zwrap.submission.request import check_defaults
+from zwrap.submission.template import Templates
 from zwrap.transport.connect import connect
+from zwrap.workers.consumers import settings as consumers
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from zwrap.calls.ask import ask
 from zwrap.cli.common import say
-from zwrap.clusters import Cluster, Clusters
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
 from zwrap.message import encode
-from zwrap.submission.calls import ask
+from zwrap.submission.clusters import Cluster, Clusters
 
 COLUMNS = (
     "cluster", "kind", "default", "pending", "running", "suspended", "max_jobs", "limit",

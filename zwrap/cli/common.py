@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from zwrap import __version__
-from zwrap.configuration import Configuration
-from zwrap.context import RecipeIDFormatter, annotate_log_records
+from zwrap.configuration.recipe_id import RecipeIDFormatter, annotate_log_records
+from zwrap.configuration.site import Configuration
 from zwrap.errors import TEMPORARY, ZwrapError
 from zwrap.transport.connect import default_transport
 

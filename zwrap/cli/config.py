@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from zwrap.cli.common import complain, say
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from zwrap.cli.common import program, say
-from zwrap.configuration import Configuration
 from zwrap.configuration.reading import read_file
-from zwrap.rabbitmqapi import RabbitMQAPI
-from zwrap.rabbitmqapi.plan import Foreign, plan
-from zwrap.rabbitmqapi.wanted import users_from, wanted_from
+from zwrap.configuration.site import Configuration
+from zwrap.transport.rabbitmq.management.api import RabbitMQAPI
+from zwrap.transport.rabbitmq.management.plan import Foreign, plan
+from zwrap.transport.rabbitmq.management.wanted import users_from, wanted_from
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

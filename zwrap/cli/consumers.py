@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 from zwrap.cli.common import say
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, ZwrapError
-from zwrap.files import write_atomically
-from zwrap.transport import Transport
+from zwrap.host.files import write_atomically
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
 
 OK, CRITICAL, UNKNOWN = 0, 2, 3
 """Exit statuses that monitors of the Nagios family understand."""

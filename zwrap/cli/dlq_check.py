@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from zwrap.cli.common import program, say
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.transport.connect import connect
 
 

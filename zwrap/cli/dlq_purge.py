@@ -7,11 +7,11 @@ import sys
 import time
 from pathlib import Path
 
-from zwrap import deadletters
 from zwrap.cli.common import program, say
-from zwrap.configuration import Configuration
-from zwrap.transport import Transport
+from zwrap.configuration.site import Configuration
+from zwrap.transport import deadletters
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
 
 FIRST_WAIT_S, WAIT_S = 3.0, 0.1
 """So long nothing may come, at first and later, until that was all."""

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import msgspec
 
-from zwrap import deadletters
 from zwrap.cli.common import complain, program, say
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, PermanentError
 from zwrap.message import encode
-from zwrap.transport import Transport
+from zwrap.transport import deadletters
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
 
 _PURGED = re.compile(r"^ +(/.*)$")
 """A line of `dlq_purge` with a file name: two blanks before it, or eight in python-zocalo 1.3+."""

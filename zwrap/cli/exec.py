@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from zwrap.cli.common import complain
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.job import seconds
 from zwrap.transport.connect import connect
@@ -27,7 +27,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Run the command; its own exit status, 128 + number if a signal ended it."""
-    from zwrap.wrapper.shell import run_command
+    from zwrap.wrapper.exec import run_command
 
     argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
     if not argv:

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 
 from zwrap.cli.common import complain, program, say
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError
-from zwrap.files import write_atomically
+from zwrap.host.files import write_atomically
 from zwrap.message import ID_HEADER, STATUS_TOPIC, encode, new_id
-from zwrap.recipe import Recipe
-from zwrap.transport import Transport
+from zwrap.recipe.graph import Recipe
 from zwrap.transport.connect import EMBEDDED, connect, transport_class
+from zwrap.transport.contract import Transport
 
 QUEUE = "processing_recipe"
 

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import msgspec
 
+from zwrap.attempt.ledger.ledger import Ledger, default_file
+from zwrap.attempt.ledger.words import Word
+from zwrap.attempt.record import STALLED, SUBMITTED, Attempt
+from zwrap.attempt.verdict import Verdict
+from zwrap.calls.ask import ask
 from zwrap.cli.common import complain
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, UnknownNameError, ZwrapError
 from zwrap.job import JobStatus, State
-from zwrap.jobdirectory import Verdict
-from zwrap.ledger import STALLED, SUBMITTED, Attempt, Ledger, Word, default_file
-from zwrap.submission.calls import ask
+from zwrap.submission.clusters import Clusters
 
 GONE, UNKNOWN = "gone", "not known"
 """The batch system has no such live job and nobody has spoken; it cannot be asked."""

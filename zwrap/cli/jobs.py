@@ -11,15 +11,15 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from zwrap.attempt.record import Attempt
+from zwrap.calls.ask import ask
 from zwrap.cli.advice import advise
 from zwrap.cli.common import say
 from zwrap.cli.joblist import Answers, Job, attempts_of, job_of, one_of, word_of
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
-from zwrap.ledger import Attempt
 from zwrap.message import encode
-from zwrap.submission.calls import ask
+from zwrap.submission.clusters import Clusters
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

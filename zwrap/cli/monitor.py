@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 
 from zwrap.cli.common import program
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.message import STATUS_TOPIC
-from zwrap.transport import Transport
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
 
 FORGOTTEN_S = 15.0
 """Who was not heard of for so long is gone."""

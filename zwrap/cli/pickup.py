@@ -10,14 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from zwrap import mover
 from zwrap.cli.common import program, say
 from zwrap.cli.go import QUEUE
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.message import ID_HEADER, Outgoing, child_id, decode, encode
-from zwrap.transport import Transport
+from zwrap.transport import mover
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
 from zwrap.transport.spool.queue import Claimed
 from zwrap.transport.spool.views import DropFiles
 

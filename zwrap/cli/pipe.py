@@ -15,16 +15,16 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from zwrap import mover
 from zwrap.cli.common import say
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.message import ID_HEADER, Outgoing
-from zwrap.transport import Transport
+from zwrap.transport import mover
 from zwrap.transport.connect import connect
-from zwrap.transport.spool import SpoolTransport
+from zwrap.transport.contract import Transport
 from zwrap.transport.spool.content import read_message
 from zwrap.transport.spool.queue import Claimed, SpoolQueue
+from zwrap.transport.spool.transport import SpoolTransport
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ import argparse
 import contextlib
 import threading
 
-from zwrap import worker
 from zwrap.cli.common import say
 from zwrap.cli.restarting import restarted
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError
-from zwrap.service.functions import service_for
 from zwrap.service.loop import Loop
 from zwrap.transport.connect import connect
-from zwrap.worker import Worker
+from zwrap.workers import functions as worker
+from zwrap.workers.functions import Worker
+from zwrap.workers.service import service_for
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

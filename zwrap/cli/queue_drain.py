@@ -8,13 +8,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from zwrap import mover
 from zwrap.cli.common import program, say
-from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError
-from zwrap.transport import Delivery, Transport
+from zwrap.recipe.envelope import Envelope
+from zwrap.transport import mover
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Delivery, Transport
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

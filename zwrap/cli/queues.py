@@ -12,15 +12,15 @@ from typing import Any
 
 import msgspec
 
-from zwrap import mover
 from zwrap.cli.common import say
 from zwrap.cli.process_queue import declared
-from zwrap.configuration import Configuration
-from zwrap.diagnosis import reason_of
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.message import JSON, Outgoing, decode, encode
-from zwrap.transport import Delivery, Transport
+from zwrap.transport import mover
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Delivery, Transport
+from zwrap.transport.diagnosis import reason_of
 
 BATCH = 100
 TELL_S = 2.0

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from zwrap.cli.common import complain, say
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
-from zwrap.recipe import Recipe
+from zwrap.recipe.graph import Recipe
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

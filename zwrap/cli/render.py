@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 
 from zwrap.cli.common import complain, say
-from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.message import decode, new_id
-from zwrap.recipe import Recipe
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +28,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Show the script."""
-    from zwrap.service.rendering import Renderer, seen_from_elsewhere
-    from zwrap.submission.calls import ask
+    from zwrap.calls.ask import ask
+    from zwrap.submission.script import Renderer, seen_from_elsewhere
 
     envelope = _step(options)
     renderer = Renderer(configuration)

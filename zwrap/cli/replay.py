@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from zwrap.cli.common import complain, say
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.message import RECIPE_HEADER, Outgoing, encode
 from zwrap.transport.connect import connect
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from zwrap.attempt.directory import SUBMISSION
+from zwrap.attempt.record import Attempt
 from zwrap.cli.common import say
 from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, one_of, word_of
-from zwrap.clusters import Clusters
-from zwrap.configuration import Configuration
-from zwrap.deadletters import read, reinjected
-from zwrap.envelope import Envelope
+from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, UnreachableError
-from zwrap.jobdirectory import SUBMISSION
-from zwrap.ledger import Attempt
 from zwrap.message import ATTEMPT_HEADER, Outgoing, decode
-from zwrap.request import prepare
+from zwrap.recipe.envelope import Envelope
+from zwrap.submission.clusters import Clusters
+from zwrap.submission.request import prepare
 from zwrap.transport.connect import connect
+from zwrap.transport.deadletters import read, reinjected
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

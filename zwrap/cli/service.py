@@ -12,12 +12,12 @@ from pathlib import Path
 
 from zwrap import plugins
 from zwrap.cli.common import add_common_options, configured, parsed, reported, say, set_up_logging
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError, UnknownNameError
-from zwrap.service import Service
+from zwrap.host.paths import state_directory
+from zwrap.service.contract import Service
 from zwrap.service.liveness import Liveness, answering
 from zwrap.service.loop import Loop
-from zwrap.state import state_directory
 from zwrap.transport.connect import connect
 
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from zwrap.cli.common import program, say
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.transport.connect import connect
 
 TOPIC = "command"

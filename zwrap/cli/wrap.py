@@ -15,9 +15,9 @@ import argparse
 import faulthandler
 from pathlib import Path
 
+from zwrap.calls.batchjob import BatchJob
 from zwrap.cli.common import add_common_options, configured, parsed, reported, set_up_logging
-from zwrap.configuration import Configuration
-from zwrap.context import BatchJob
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.transport.connect import connect, transport_class
 from zwrap.wrapper.lifecycle import Wrapper, read_envelope

@@ -14,7 +14,7 @@ from zwrap.cli.common import (
     reported,
     set_up_logging,
 )
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 
 COMMANDS = {
     "recipe": ("recipes", "check or draw recipes"),

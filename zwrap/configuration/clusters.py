@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from zwrap.configuration.merging import Section
-from zwrap.errors import ConfigurationError
+from zwrap.errors import ConfigurationError, RequestError
+from zwrap.job import Count, seconds
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +35,7 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     shared_filesystem: bool = True
     """Whether its nodes see the working directories under the same paths as the submit host."""
     retry: dict[str, Any] | None = None
-    """Which deaths of jobs are followed by another attempt (`zwrap.retry`)."""
+    """Which deaths of jobs are followed by another attempt (`Policy`)."""
     options: dict[str, Any] = {}
     """All other keys: they are its kind's."""
     place: str = ""
@@ -87,3 +88,66 @@ def _cluster(section: Section, name: str, value: Any) -> ClusterSettings:
         return msgspec.convert(own, ClusterSettings)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{section.place(name)}: {error}.") from None
+
+
+Factor = Annotated[float, msgspec.Meta(ge=1)]
+
+
+class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a retry never asks for more of: memory in MB, and time."""
+
+    memory_per_node: Count | None = None
+    min_memory_per_cpu: Count | None = None
+    time_limit: Any = None
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which deaths are followed by another attempt."""
+
+    on: list[Literal["node_fail", "preempted", "out_of_memory", "timeout", "lost"]]
+    limit: Count = 1
+    """So many further attempts."""
+    memory_factor: Factor = 1.5
+    """So much more memory after `out_of_memory`."""
+    walltime_factor: Factor = 1.5
+    """So much more time after `timeout`."""
+    ceiling: Ceiling = Ceiling()
+    exclude_node: bool = False
+    """Whether the node that failed is not to be used again."""
+
+
+def policy_of(given: Any, site: Policy | None, where: str) -> Policy | None:
+    """The policy of a step: its own, none (`false`), or the site's; RequestError if it is none."""
+    if given is None:
+        return site
+    if given is False:
+        return None
+    try:
+        return checked(given)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{where}, key 'retry': {error}. {EXPECTED}") from None
+
+
+EXPECTED = (
+    "Expected: 'on' (node_fail, preempted, out_of_memory, timeout, lost), 'limit', "
+    "'memory_factor', 'walltime_factor', 'ceiling', 'exclude_node'; or false."
+)
+
+
+def checked(given: Any) -> Policy:
+    """A policy; msgspec.ValidationError if it is none."""
+    policy = msgspec.convert(given, Policy)
+    if policy.ceiling.time_limit is not None:
+        try:
+            seconds(policy.ceiling.time_limit, "time_limit")
+        except RequestError as error:
+            raise msgspec.ValidationError(str(error).rstrip(".")) from None
+    return policy
+
+
+def of_site(given: Any, place: str) -> Policy | None:
+    """The policy of a cluster's description."""
+    try:
+        return None if given in (None, False) else checked(given)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{place}, key 'retry': {error}. {EXPECTED}") from None

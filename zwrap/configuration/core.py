@@ -249,7 +249,7 @@ class Slurm(Plugin):
 
 
 class ConsumersSettings(Settings, kw_only=True):
-    """Keys of plugin `consumers`; what is in them is `zwrap.consumers`' matter."""
+    """Keys of plugin `consumers`; what is in them is `zwrap.workers.consumers`' matter."""
 
     consumers: list[Any]
     queues: list[Any] | None = None
@@ -276,7 +276,7 @@ class WorkersSettings(Settings, kw_only=True):
 
 
 class Workers(Plugin):
-    """Python modules with functions of `zwrap.worker`, for `zwrap process_queue`."""
+    """Python modules with functions of `zwrap.workers.functions`, for `zwrap process_queue`."""
 
     settings = WorkersSettings
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from zwrap.configuration import Configuration
 from zwrap.configuration.merging import Section
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 
 HIDDEN = "(hidden)"

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
-from zwrap.program import (
+from zwrap.program.definition import (
     Definition,
     OptionBlock,
     ParameterFile,

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.program import Definition, TextRule, file_names
-from zwrap.program.parsers import parse
+from zwrap.program.definition import Definition, TextRule, file_names
+from zwrap.program.parsers.table import parse
 
 SEARCHED_BYTES = 16 * 1024 * 1024
 """Text rules look at so much of the beginning and of the end of a file."""

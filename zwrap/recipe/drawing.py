@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.tree import Tree
 
-from zwrap.recipe import Recipe
+from zwrap.recipe.graph import Recipe
 
 
 def label(recipe: Recipe, number: int) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zwrap.message import copied
-from zwrap.shelltext import AsIs, replace_quoted
+from zwrap.recipe.quoting import AsIs, replace_quoted
 
 _REPLACE = re.compile(r"\{\$REPLACE:([^{}]+)\}")
 _SIMPLE_FIELD = re.compile(r"\{([^{}]+)\}")

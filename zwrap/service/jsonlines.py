@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
-from zwrap.files import write_all
+from zwrap.host.files import write_all
 from zwrap.message import encode
-from zwrap.service import Service
-from zwrap.transport import Delivery, Transport
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.contract import Service
+from zwrap.transport.contract import Delivery, Transport
 
 log = logging.getLogger(__name__)
 

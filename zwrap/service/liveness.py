@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from zwrap.errors import PermanentError
-from zwrap.service import Service
+from zwrap.service.contract import Service
 
 
 class Liveness:

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
-from zwrap.context import recipe_context
-from zwrap.diagnosis import diagnosis, recipe_id_of
-from zwrap.envelope import Envelope
+from zwrap.configuration.recipe_id import recipe_context
 from zwrap.errors import PermanentError, QueueFullError, TemporaryError, TransportError
-from zwrap.host import host_id
+from zwrap.host.processes import host_id
 from zwrap.message import Message
-from zwrap.service import Service, Work
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.contract import Service, Work
 from zwrap.service.liveness import Liveness
 from zwrap.service.status import IDLE, PROCESSING, SHUTDOWN, ServiceStatus
-from zwrap.transport import Delivery, Transport
+from zwrap.transport.contract import Delivery, Transport
+from zwrap.transport.diagnosis import diagnosis, recipe_id_of
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ import re
 import smtplib
 from typing import Any, ClassVar
 
-from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TemporaryError
-from zwrap.service import Service
-from zwrap.transport import Delivery, Transport
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.contract import Service
+from zwrap.transport.contract import Delivery, Transport
 
 log = logging.getLogger(__name__)
 

@@ -9,16 +9,16 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from zwrap.configuration import Configuration
-from zwrap.envelope import Envelope
+from zwrap.attempt.directory import job_directory
+from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, ProgramError, RequestError
-from zwrap.files import write_atomically
+from zwrap.host.files import write_atomically
 from zwrap.job import seconds
-from zwrap.jobdirectory import job_directory
 from zwrap.message import token_of
-from zwrap.request import absolute_path, step_files, variable_pattern
-from zwrap.service import Service
-from zwrap.transport import Delivery, Transport
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.contract import Service
+from zwrap.submission.request import absolute_path, step_files, variable_pattern
+from zwrap.transport.contract import Delivery, Transport
 from zwrap.wrapper.heartbeat import tail
 from zwrap.wrapper.process import Program
 

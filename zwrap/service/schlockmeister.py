@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
-from zwrap.configuration import Configuration
-from zwrap.context import recipe_context
-from zwrap.diagnosis import diagnosis, recipe_id_of
-from zwrap.envelope import Envelope
+from zwrap.configuration.recipe_id import recipe_context
+from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, ZwrapError
-from zwrap.service import Service
-from zwrap.transport import Delivery, Transport
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.contract import Service
+from zwrap.transport.contract import Delivery, Transport
+from zwrap.transport.diagnosis import diagnosis, recipe_id_of
 
 log = logging.getLogger(__name__)
 

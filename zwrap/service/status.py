@@ -8,12 +8,12 @@ import time
 from typing import Any
 
 from zwrap import __version__
-from zwrap.context import extended_status_dictionary
+from zwrap.calls.batchjob import BatchJob
 from zwrap.errors import TransportError
-from zwrap.host import host_id
+from zwrap.host.processes import host_id
 from zwrap.message import STATUS_TOPIC
-from zwrap.service import Service
-from zwrap.transport import Transport
+from zwrap.service.contract import Service
+from zwrap.transport.contract import Transport
 
 log = logging.getLogger(__name__)
 
@@ -104,3 +104,11 @@ class ServiceStatus:
         now = time.monotonic()
         self._spent[self._code] = self._spent.get(self._code, 0.0) + now - self._since
         self._since = now
+
+
+def extended_status_dictionary() -> dict[str, str]:
+    """Fields that say where this process runs: version, and batch job if there is one.
+
+    Name and meaning are those of ``zocalo.util.extended_status_dictionary``.
+    """
+    return {"zocalo": __version__, **BatchJob.from_environment().fields}

@@ -10,26 +10,28 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from zwrap import retry
-from zwrap.clusters import Cluster
-from zwrap.configuration import Configuration
-from zwrap.context import recipe_context
-from zwrap.diagnosis import recipe_id_of
-from zwrap.envelope import Envelope
+from zwrap.attempt.directory import SUBMISSION, JobDirectory
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import Attempt, encode_submission
+from zwrap.calls.ask import ask
+from zwrap.configuration.clusters import policy_of
+from zwrap.configuration.recipe_id import recipe_context
+from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, RequestError, TemporaryError
-from zwrap.files import sync_directory, write_atomically
+from zwrap.host.files import sync_directory, write_atomically
+from zwrap.host.paths import state_directory
 from zwrap.job import JobRequest
-from zwrap.jobdirectory import SUBMISSION, JobDirectory
-from zwrap.ledger import Attempt, Ledger
 from zwrap.message import Outgoing, token_of
-from zwrap.request import PreparedJob
-from zwrap.service import Service, Work
-from zwrap.service.rendering import Renderer, seen_from_elsewhere
-from zwrap.state import state_directory
-from zwrap.submission import Job, Tell, submit_all
-from zwrap.submission.calls import ask
-from zwrap.submission.inflight import InFlight
-from zwrap.transport import Delivery, Transport, Unit
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.contract import Service, Work
+from zwrap.submission.clusters import Cluster
+from zwrap.submission.handover import Job, Tell
+from zwrap.submission.quota import InFlight
+from zwrap.submission.request import PreparedJob
+from zwrap.submission.script import Renderer, seen_from_elsewhere
+from zwrap.submission.submit import submit_all
+from zwrap.transport.contract import Delivery, Transport, Unit
+from zwrap.transport.diagnosis import recipe_id_of
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +91,12 @@ class Submitter(Service):
             raise MessageError("A job is submitted for a recipe step only.")
         prepared, cluster = self._renderer.prepare(envelope, token_of(delivery.message))
         request = prepared.request
-        policy = retry.policy_of(
+        policy = policy_of(
             envelope.step["parameters"].get("retry"),
             cluster.retry,
             f"node {envelope.pointer}, parameters",
         )
-        kept = retry.kept(delivery.message, delivery.source, request.resources, policy)
+        kept = encode_submission(delivery.message, delivery.source, request.resources, policy)
         if not cluster.shared_filesystem:
             job = self._remote_job(prepared, cluster, _attempt(envelope, request), kept)
             return Step(work, envelope, cluster, job)

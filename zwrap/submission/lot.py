@@ -9,13 +9,14 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING
 from zwrap.errors import ZwrapError
 from zwrap.job import JobRequest
-from zwrap.ledger import REJECTED, SUBMITTED, WAITING, Ledger
 from zwrap.scheduler import Busy, Question, Rejected, Scheduler, Submission
-from zwrap.submission.array import Shape, array_request, shape_of, write_script
-from zwrap.submission.earlier import Earlier
-from zwrap.submission.steps import Answer, Failed, Job, Steps, Tell
+from zwrap.submission.arrays import Shape, array_request, shape_of, write_script
+from zwrap.submission.handover import Answer, Failed, Job, Steps, Tell
+from zwrap.submission.lookup import Earlier
 
 WRITERS = 4
 """So many jobs have their files written at the same time."""

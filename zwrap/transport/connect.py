@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from zwrap import plugins
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import UnknownNameError
-from zwrap.transport import Transport
+from zwrap.transport.contract import Transport
 
 EMBEDDED = "SpoolTransport"
 """What is used when nothing is configured."""

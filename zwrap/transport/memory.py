@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import TransportError
 from zwrap.message import JSON, Message, Outgoing, decode, identify
-from zwrap.transport import Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport.contract import Delivery, Settlement, Transport, Verb, encoded
 
 
 class _Waiting(NamedTuple):

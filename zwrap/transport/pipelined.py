@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from zwrap.errors import TransportError
 from zwrap.message import Outgoing
-from zwrap.transport import ACK, Delivery, Settlement, Transport
+from zwrap.transport.contract import ACK, Delivery, Settlement, Transport
 
 SEND_WAIT_S = 60.0
 """So long `send` waits for the confirmation, over all connections that there may be meanwhile."""

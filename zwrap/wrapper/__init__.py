@@ -1,10 +1,10 @@
-"""Station "wrapper": the shell around a program inside the job.
+"""Station "wrapper": the shell around a program inside the job."""
 
-``from zwrap.wrapper import BaseWrapper`` is what wrappers written in Python need.
-"""
+from typing import TYPE_CHECKING
 
-from __future__ import annotations
+from zwrap.plugins import offer
 
-from zwrap.wrapper.base import BaseWrapper
+if TYPE_CHECKING:
+    from zwrap.wrapper.python import BaseWrapper as BaseWrapper
 
-__all__ = ["BaseWrapper"]
+__getattr__, __dir__ = offer(__name__, {"BaseWrapper": "zwrap.wrapper.python"})

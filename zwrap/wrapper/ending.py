@@ -8,14 +8,15 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from zwrap import retry
-from zwrap.envelope import Envelope
+from zwrap.attempt import retry
+from zwrap.attempt.directory import JobDirectory
+from zwrap.attempt.record import Kept, read_submission
 from zwrap.errors import MessageError
 from zwrap.job import Outcome
-from zwrap.jobdirectory import JobDirectory
 from zwrap.message import Outgoing
-from zwrap.program import Checkpoint
-from zwrap.wrapper.cause import Why
+from zwrap.program.definition import Checkpoint
+from zwrap.recipe.envelope import Envelope
+from zwrap.wrapper.interruption import Why
 from zwrap.wrapper.step import StepResult
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,10 @@ class Stop(NamedTuple):
     """So long the wrapper has lived."""
 
 
-def submission_of(directory: JobDirectory) -> retry.Kept | None:
+def submission_of(directory: JobDirectory) -> Kept | None:
     """What this job was submitted with, if a Submitter of ours did that."""
     with contextlib.suppress(MessageError):
-        return retry.read(directory)
+        return read_submission(directory)
     return None
 
 
@@ -63,7 +64,7 @@ def end_of(
     result: StepResult,
     facts: Mapping[str, Any],
     stop: Stop,
-    submission: retry.Kept | None,
+    submission: Kept | None,
     checkpoint: Checkpoint | None,
 ) -> End:
     """How a step ended, and what to send; `facts` go to the `error` nodes."""
@@ -82,7 +83,7 @@ def end_of(
     return End(Outcome.FAILURE, cause, messages + completed)
 
 
-def _at_time_limit(stop: Stop, submission: retry.Kept | None) -> Stop:
+def _at_time_limit(stop: Stop, submission: Kept | None) -> Stop:
     """The same, with the time limit as the cause if a signal came when it was reached.
 
     Batch systems look at limits now and then, and the job began before the wrapper did.
@@ -97,7 +98,7 @@ def _at_time_limit(stop: Stop, submission: retry.Kept | None) -> Stop:
 def _next_attempt(
     result: StepResult,
     stop: Stop,
-    submission: retry.Kept | None,
+    submission: Kept | None,
     checkpoint: Checkpoint | None,
 ) -> retry.NextAttempt | None:
     """Another attempt, if the program has saved what it had, or the policy wants one.

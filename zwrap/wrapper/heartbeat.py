@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from zwrap import __version__
-from zwrap.host import host_id
-from zwrap.program import Progress
+from zwrap.host.processes import host_id
+from zwrap.program.definition import Progress
 from zwrap.wrapper.process import Usage
 
 TAIL_LINES = 5

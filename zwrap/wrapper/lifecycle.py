@@ -16,18 +16,22 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from zwrap import plugins, program
-from zwrap.configuration import Configuration
-from zwrap.context import BatchJob, set_process_recipe
-from zwrap.envelope import Envelope
+from zwrap import plugins
+from zwrap.attempt.directory import JobDirectory, job_directory
+from zwrap.attempt.verdict import Verdict
+from zwrap.calls.batchjob import BatchJob
+from zwrap.configuration.recipe_id import set_process_recipe
+from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, MessageError, UnknownNameError, ZwrapError
 from zwrap.job import Outcome
-from zwrap.jobdirectory import JobDirectory, Verdict, job_directory
 from zwrap.message import decode
-from zwrap.program import Checkpoint
-from zwrap.transport import Transport
-from zwrap.wrapper.base import BaseWrapper, RecipeWrapper, StatusNotifications
-from zwrap.wrapper.cause import (
+from zwrap.program import definition as program
+from zwrap.program.definition import Checkpoint
+from zwrap.recipe.envelope import Envelope
+from zwrap.transport.contract import Transport
+from zwrap.wrapper.ending import NEAR_LIMIT, Stop, end_of, outgoing, submission_of
+from zwrap.wrapper.heartbeat import Heartbeat, Status
+from zwrap.wrapper.interruption import (
     OUT_OF_MEMORY,
     OVER_MEMORY,
     Why,
@@ -35,12 +39,10 @@ from zwrap.wrapper.cause import (
     over_address_space,
     why_stopped,
 )
-from zwrap.wrapper.courier import Courier
-from zwrap.wrapper.ending import NEAR_LIMIT, Stop, end_of, outgoing, submission_of
-from zwrap.wrapper.heartbeat import Heartbeat, Status
+from zwrap.wrapper.outbox import SEND_WAIT_S, Courier, Speech
 from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
+from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
 from zwrap.wrapper.signals import Meaning, watched
-from zwrap.wrapper.speech import SEND_WAIT_S, Speech
 from zwrap.wrapper.step import ProgramStep, StepResult
 
 log = logging.getLogger(__name__)

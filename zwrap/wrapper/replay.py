@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 
-from zwrap import program
-from zwrap.envelope import Envelope
+from zwrap.attempt.directory import ENVELOPE, JobDirectory
+from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, ProgramError, UnknownNameError
-from zwrap.jobdirectory import ENVELOPE, JobDirectory, Verdict
 from zwrap.message import Outgoing
+from zwrap.program import definition as program
+from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.lifecycle import read_envelope
 from zwrap.wrapper.step import ProgramStep, StepResult

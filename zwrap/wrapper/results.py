@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from zwrap.errors import ProgramError
-from zwrap.links import create_parent_symlink
+from zwrap.host.files import create_parent_symlink
 
 Record = dict[str, Any]
 

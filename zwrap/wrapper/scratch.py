@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zwrap.errors import ProgramError
-from zwrap.program import Scratch
+from zwrap.program.definition import Scratch
 
 log = logging.getLogger(__name__)
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import msgspec
 
-from zwrap.envelope import Envelope
 from zwrap.errors import ProgramError
-from zwrap.files import write_atomically
+from zwrap.host.files import write_atomically
 from zwrap.job import seconds
 from zwrap.message import Outgoing
-from zwrap.program import Definition, invocation, judgement
+from zwrap.program import invocation, judgement
+from zwrap.program.definition import Definition
+from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper import results
 from zwrap.wrapper.heartbeat import Heartbeat, tail
 from zwrap.wrapper.process import Ended, Program

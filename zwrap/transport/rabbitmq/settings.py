@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 import pika
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
-from zwrap.host import host_name
+from zwrap.host.processes import host_name
 from zwrap.transport.settings import addresses, from_file, tls_context
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from zwrap.files import FilesystemClock
-from zwrap.host import ProcessIdentity, is_alive, this_process
+from zwrap.host.files import FilesystemClock
+from zwrap.host.processes import ProcessIdentity, is_alive, this_process
 from zwrap.transport.spool.files import Name, make_directory
 
 LEASE_S = 180.0

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from zwrap.errors import QueueFullError, TransportError
-from zwrap.files import FilesystemClock, sync_directory, write_all
-from zwrap.host import ProcessIdentity, host_name
+from zwrap.host.files import FilesystemClock, sync_directory, write_all
+from zwrap.host.processes import ProcessIdentity, host_name
 from zwrap.transport.spool.files import (
     FILE_MODE,
     OWN_SUFFIX,

@@ -15,8 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from zwrap.files import FilesystemClock, write_atomically
-from zwrap.host import this_process
+from zwrap.host.files import FilesystemClock, write_atomically
+from zwrap.host.processes import this_process
 from zwrap.transport.spool.files import make_spool_directory
 
 DEFAULT_EXPIRY_S = 60.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from zwrap.configuration import Configuration
+from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.transport.settings import addresses, from_file
 

@@ -1,0 +1,1 @@
+"""Grid Engine: submitted to over DRMAA, asked by its command line."""

@@ -1,0 +1,1 @@
+"""Slurm: by its command line, and by slurmrestd."""

@@ -1,0 +1,53 @@
+"""The tables of the ledger, and one row of the first."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+ATTEMPTS = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("token", sa.String(80), primary_key=True),
+    sa.Column("recipe_id", sa.String(80), index=True),
+    sa.Column("step", sa.Integer),
+    sa.Column("cluster", sa.String(80), nullable=False),
+    sa.Column("job_name", sa.String(255), nullable=False),
+    sa.Column("job_directory", sa.Text, nullable=False),
+    sa.Column("job_id", sa.String(80), index=True),
+    sa.Column("state", sa.String(20), nullable=False, index=True),
+    sa.Column("reason", sa.Text),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("tried", sa.Float, nullable=False),
+    # What follows may be missing in a ledger of an earlier version.
+    sa.Column("array_token", sa.String(80)),
+    sa.Column("task", sa.Integer),
+    # What the batch system says.
+    sa.Column("seen_state", sa.String(20)),
+    sa.Column("seen_reason", sa.Text),
+    sa.Column("seen", sa.Float),
+    sa.Column("node", sa.Text),
+    sa.Column("exit_code", sa.Integer),
+    sa.Column("signal", sa.Integer),
+    sa.Column("ended", sa.Float),
+    sa.Column("stalled", sa.Float),
+    # How the attempt ended.
+    sa.Column("outcome", sa.String(20)),
+    sa.Column("cause", sa.Text),
+    sa.Column("witness", sa.String(200)),
+    sa.Column("elapsed_s", sa.Float),
+    sa.Column("peak_memory_mib", sa.Float),
+)
+WORDS = sa.Table(
+    "words",
+    metadata,
+    sa.Column("token", sa.String(80), primary_key=True),
+    sa.Column("submission", sa.Text, nullable=False),
+    sa.Column("verdict", sa.Text),
+    sa.Column("lease", sa.Float),
+    sa.Column("sent", sa.Float),
+    sa.Column("late", sa.Text),
+)
+"""Of attempts on clusters that share no filesystem with the submit host: what elsewhere lies in
+the job directory."""

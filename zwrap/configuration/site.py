@@ -1,0 +1,228 @@
+"""The Zocalo site file: found, read, checked, and turned into one value that is passed in.
+
+Format and meaning are those of python-zocalo (``version: 1``, plugin configurations, and
+``environments`` that say which of them are active). There are no global settings::
+
+    import zwrap.configuration
+    zc = zwrap.configuration.from_file()       # what ZOCALO_CONFIG names
+    zc.activate()                              # environment `default`
+    zc.storage["zocalo.recipe_directory"]      # zc.<plugin> is what the plugin returned
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zwrap import plugins
+from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.host.paths import default_spool
+
+if TYPE_CHECKING:  # a short job without configuration loads no YAML
+    from zwrap.configuration.merging import Section
+
+log = logging.getLogger(__name__)
+
+
+class Configuration:
+    """A site configuration: what the file says, and what the active environments made of it.
+
+    ``configuration.<plugin>`` is what that plugin returned when it was activated, or None.
+    """
+
+    def __init__(
+        self, sections: Mapping[str, Section] | None = None, file: Path | None = None
+    ) -> None:
+        self.file = file
+        """The site file, absolute; None without one."""
+        self.sections = dict(sections or {})
+        """Plugin configurations by name, included files merged."""
+        self.environment_members: dict[str, list[str]] = {}
+        """Environment to the names of its sections, in the order of their activation."""
+        self.environment_origins: dict[str, str] = {}
+        """Environment to file and line."""
+        self.options: dict[str, dict[str, str]] = {}
+        """Transport to what the command line says about it; goes before the file."""
+        self._base = file.parent if file else Path.cwd()
+        self._plugins: dict[str, Any] = {}
+        self._active: list[str] = []
+
+    @classmethod
+    def from_file(cls, path: Path | str | None = None) -> Configuration:
+        """Read a site file; without a path the one that ZOCALO_CONFIG names, if any."""
+        path = path or os.environ.get("ZOCALO_CONFIG")
+        if not path:
+            return cls()
+        from zwrap.configuration.reading import read_file
+
+        file = Path(path).expanduser().absolute()
+        return cls._from_source(read_file(file, "The site configuration"), file)
+
+    @classmethod
+    def from_string(cls, text: str) -> Configuration:
+        """Read a site configuration from text; file references are relative to where we are."""
+        from zwrap.configuration.reading import read_text
+
+        return cls._from_source(read_text(text, "the configuration", Path.cwd()), None)
+
+    @classmethod
+    def _from_source(cls, source: Any, file: Path | None) -> Configuration:
+        from zwrap.configuration.environments import resolve_environments
+        from zwrap.configuration.merging import merged
+
+        everything = merged(source)
+        configuration = cls(everything.sections, file)
+        configuration.environment_members = resolve_environments(everything)
+        configuration.environment_origins = {
+            name: source.origin("environments", name) for name, source in everything.origins.items()
+        }
+        return configuration
+
+    @property
+    def environments(self) -> frozenset[str]:
+        """Names of all environments."""
+        return frozenset(self.environment_members)
+
+    @property
+    def active_environments(self) -> tuple[str, ...]:
+        """Names of the activated environments, in order."""
+        return tuple(self._active)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether there is no site configuration, so that the defaults hold."""
+        return not self.sections
+
+    def activate_environment(self, name: str) -> None:
+        """Activate the plugins of one environment, in order."""
+        if name not in self.environment_members:
+            where = str(self.file) if self.file else "no site configuration"
+            raise UnknownNameError("environment", name, self.environments, where)
+        for section in self.environment_members[name]:
+            self._activate(self.resolved(section))
+        self._active.append(name)
+
+    def activate(self, envs: Iterable[str] | None = None, *, default: bool = True) -> Configuration:
+        """Activate the named environments, else ZOCALO_DEFAULT_ENV, else ``default``."""
+        names = list(envs or ())
+        if not names and default:
+            preset = os.environ.get("ZOCALO_DEFAULT_ENV")
+            names = [preset] if preset else ["default"] if "default" in self.environments else []
+        for name in names:
+            self.activate_environment(name)
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._plugins.get(name)
+
+    def __str__(self) -> str:
+        active = f", active: {', '.join(self._active)}" if self._active else ""
+        return (
+            f"<Configuration {self.file or 'without a file'}: {len(self.environments)} "
+            f"environments, {len(self.sections)} plugin configurations{active}>"
+        )
+
+    __repr__ = __str__
+
+    def directory(self, key: str) -> Path | None:
+        """The directory under a storage key; a relative path counts from the site file."""
+        value = (self.storage or {}).get(key)
+        return self._base / Path(str(value)).expanduser() if value else None
+
+    def for_jobs(self) -> dict[str, str]:
+        """Environment variables that let a job use this very site: file, environment, spool."""
+        told = {"ZWRAP_SPOOL": str(default_spool())}
+        if self.file:
+            told["ZOCALO_CONFIG"] = str(self.file)
+        if len(self._active) == 1:
+            told["ZOCALO_DEFAULT_ENV"] = self._active[0]
+        return told
+
+    def resolved(self, name: str) -> Section:
+        """One plugin configuration; a file reference is read now."""
+        from zwrap.configuration.merging import Section, check_plugin
+        from zwrap.configuration.reading import read_file
+
+        section = self.sections[name]
+        if not isinstance(section.value, str):
+            return section
+        file = section.source.base / Path(section.value.strip()).expanduser()
+        source = read_file(file, f"{section.place()} refers to a file:")
+        referred = Section(name, source.data, source)
+        check_plugin(referred)
+        return referred
+
+    def check(self) -> Iterator[str]:
+        """Activate nothing, but read every section with its plugin; a line on each."""
+        for name in self.sections:
+            section = self.resolved(name)
+            kind = section.value["plugin"]
+            plugin = plugins.find(plugins.CONFIGURATION, kind)
+            if plugin is None:
+                yield f"warning: {section.place()}: plugin {kind!r} is not installed"
+                continue
+            _validate(plugin, section)
+            for key in _unknown_keys(plugin, section):
+                yield f"warning: {section.place(key)} means nothing to plugin {kind!r}"
+            yield f"good: section {name} (plugin {kind})"
+
+    def _activate(self, section: Section) -> None:
+        kind = section.value["plugin"]
+        plugin = plugins.find(plugins.CONFIGURATION, kind)
+        if plugin is None:
+            log.warning(
+                "%s: plugin %r is not installed and does nothing", section.place("plugin"), kind
+            )
+            return
+        _validate(plugin, section)
+        self._plugins[kind] = _activated(plugin, section, self)
+
+
+def from_file(config_file: Path | str | None = None) -> Configuration:
+    """Read a site file; without a name the one that ZOCALO_CONFIG names, if any."""
+    return Configuration.from_file(config_file)
+
+
+def from_string(configuration: str) -> Configuration:
+    """Read a site configuration from YAML text."""
+    return Configuration.from_string(configuration)
+
+
+def _activated(plugin: Any, section: Section, configuration: Configuration) -> Any:
+    """Call a plugin as python-zocalo does: arguments by name, as far as it takes them."""
+    import copy
+    import inspect  # slow to load, and seldom needed by a short job
+
+    given = {
+        "configuration": copy.deepcopy(section.value),
+        "config_object": configuration,
+        "section": section,
+    }
+    takes = inspect.signature(plugin.activate).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        given.pop("section")
+        return plugin.activate(**given)
+    if not set(takes) & set(given):  # arguments under other names: by position
+        return plugin.activate(*list(given.values())[: len(takes)])
+    return plugin.activate(**{name: given[name] for name in takes if name in given})
+
+
+def _validate(plugin: Any, section: Section) -> None:
+    """Check a section by the plugin's own `validate`, or by a marshmallow `Schema` of others."""
+    if hasattr(plugin, "validate"):
+        plugin.validate(section)
+    elif hasattr(plugin, "Schema"):
+        complaints = plugin.Schema(unknown="exclude").validate(section.value)
+        for key, complaint in complaints.items() if isinstance(complaints, dict) else ():
+            text = " ".join(map(str, complaint)) if isinstance(complaint, list) else str(complaint)
+            raise ConfigurationError(f"{section.place(str(key))}: {text}")
+
+
+def _unknown_keys(plugin: Any, section: Section) -> list[str]:
+    known = getattr(plugin, "known_keys", lambda: None)()
+    return [] if known is None else [key for key in section.value if key not in known]

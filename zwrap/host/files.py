@@ -1,0 +1,204 @@
+"""Files that are whole or absent: atomic replace, create-once, and the filesystem's own clock."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import time
+from pathlib import Path
+
+from zwrap.host.processes import this_process
+
+_serial = itertools.count()
+
+
+def _scratch(path: Path) -> str:
+    """A neighbour of `path` that no other process or thread writes."""
+    directory, name = os.path.split(path)
+    return f"{directory or '.'}/.{name[:100]}.{_own_name(os.getpid())}.{next(_serial)}.tmp"
+
+
+@functools.lru_cache(maxsize=1)
+def _own_name(_pid: int) -> str:
+    return str(this_process())
+
+
+def _write(path: str, data: bytes, mode: int, durable: bool) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        write_all(descriptor, data)
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte; one write(2) may be short."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_directory(path: Path | str) -> None:
+    """Make the names in a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(
+    path: Path,
+    data: bytes | str,
+    *,
+    mode: int = 0o640,
+    durable: bool = True,
+    name_durable: bool = True,
+) -> None:
+    """Put `data` at `path` so that a reader sees the old file or the new one, never a part.
+
+    With `durable` the content survives a power cut, and so does the name, unless the caller sees to
+    that (`sync_directory`) for several names at once.
+    """
+    scratch = _scratch(path)
+    try:
+        _write(scratch, data.encode() if isinstance(data, str) else data, mode, durable)
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)
+        raise
+    if durable and name_durable:
+        sync_directory(path.parent)
+
+
+def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
+    """Put `data` at `path` if nothing is there; False if another was first.
+
+    Uses link(2), which fails where rename(2) would replace. On NFS a repeated link may answer
+    "exists" although it was ours; the link count of the scratch file tells (open(2), O_EXCL).
+    """
+    scratch = _scratch(path)
+    try:
+        _write(scratch, data, mode, durable=True)
+        won = _linked(scratch, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(scratch)
+    if won:
+        sync_directory(path.parent)
+    return won
+
+
+def overwrite_once(reserved: Path, data: bytes, path: Path) -> bool:
+    """The same, with a file that is there and has room for `data`: for a disk that is full."""
+    descriptor = os.open(reserved, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        write_all(descriptor, data)
+        os.ftruncate(descriptor, len(data))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return _linked(str(reserved), path)
+
+
+def _linked(scratch: str, path: Path) -> bool:
+    """Whether a file got that name, too, and no other has it."""
+    with contextlib.suppress(FileExistsError):
+        os.link(scratch, path)
+    return os.stat(scratch).st_nlink == 2
+
+
+class FilesystemClock:
+    """The time of the filesystem that holds a directory, in seconds since the epoch.
+
+    Leases and delays are compared between hosts, so no host's own clock may decide: "now" is
+    the time stamp of a file just touched, carried on with the monotonic clock for `trust_s`.
+    """
+
+    def __init__(self, directory: Path, trust_s: float = 30.0) -> None:
+        self._directory = directory
+        self._trust_s = trust_s
+        self._read_at = float("-inf")
+        self._offset_ns = 0
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch, by the filesystem."""
+        monotonic_ns = time.monotonic_ns()
+        if monotonic_ns / 1e9 - self._read_at > self._trust_s:
+            probe = Path(_scratch(self._directory / "clock"))
+            probe.touch()
+            self._offset_ns = probe.stat().st_mtime_ns - monotonic_ns
+            self._read_at = monotonic_ns / 1e9
+            probe.unlink(missing_ok=True)
+        return monotonic_ns + self._offset_ns
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the filesystem."""
+        return self.now_ns() / 1e9
+
+    def age_s(self, file: Path) -> float:
+        """Seconds since a file was changed; 0 if it is gone."""
+        try:
+            return self.now() - file.stat().st_mtime
+        except OSError:
+            return 0.0
+
+
+def create_parent_symlink(
+    destination_path: str | Path,
+    symlink_name: str,
+    *,
+    levels: int = 2,
+    overwrite_symlink: bool = False,
+) -> bool:
+    """Link to `destination_path` from `levels` directories above it, by a relative path.
+
+    ``/results/run/17`` with name ``latest`` gives ``/results/latest -> run/17``. What is there
+    already and is no link is never touched, a link only with `overwrite_symlink`; the answer says
+    whether the link was made. Signature and meaning are python-zocalo's
+    ``zocalo.util.symlink.create_parent_symlink``.
+    """
+    destination = Path(destination_path)
+    if not destination.is_absolute() or levels < 1:
+        raise ValueError(
+            f"An absolute path and a level above 0 are expected, not {destination} and {levels}."
+        )
+    place = destination.parents[levels - 1] / symlink_name
+    target = Path(*destination.parts[-levels:])
+    if place.is_symlink():
+        if not overwrite_symlink:
+            return False
+    elif place.exists():
+        return False
+    scratch = place.with_name(f".{symlink_name[:100]}.{this_process()}.tmp")
+    scratch.unlink(missing_ok=True)
+    scratch.symlink_to(target)
+    try:
+        os.replace(scratch, place)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return True
+
+
+NETWORK_FILESYSTEMS = {
+    "nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "glusterfs", "afs",
+    "fuse.sshfs", "fuse.glusterfs", "pvfs2", "9p",
+}  # fmt: skip
+
+
+def filesystem_of(path: Path) -> str:
+    """Type of the filesystem that holds a path, as mounted (proc(5), mounts)."""
+    best, kind = "", "unknown"
+    target = str(path.resolve())
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, mount, fstype, *_ = line.split(" ")
+        mount = mount.replace("\\040", " ")
+        inside = target == mount or target.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, fstype
+    return kind

@@ -1,0 +1,74 @@
+"""Command line of the local batch system: submit, list, cancel, run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import msgspec
+
+from zwrap.errors import ZwrapError
+from zwrap.pool.jobs import Job, LocalBatch
+from zwrap.pool.runner import run, start_runner
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m zwrap.pool", description=__doc__)
+    parser.add_argument("--directory", type=Path, required=True, help="where the jobs lie")
+    commands = parser.add_subparsers(dest="command", required=True)
+    submit = commands.add_parser("submit", help="take a script as a job")
+    submit.add_argument("--name", required=True)
+    submit.add_argument("--chdir", required=True, help="working directory, absolute")
+    submit.add_argument("--output", required=True, help="file for standard output")
+    submit.add_argument("--error", required=True, help="file for standard error")
+    submit.add_argument("--time", type=int, help="time limit in seconds")
+    submit.add_argument("--cpus", type=int, default=1)
+    submit.add_argument("script", type=Path, help="file with the job script")
+    listing = commands.add_parser("list", help="print jobs as JSON")
+    listing.add_argument("--ended", action="store_true", help="ended jobs, too")
+    listing.add_argument("--name", help="only jobs of this name")
+    cancel = commands.add_parser("cancel", help="end jobs")
+    cancel.add_argument("job_id", nargs="+", type=int)
+    commands.add_parser("run", help="start waiting jobs until none is left")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Carry out one command; 0, or the exit status of the error."""
+    options = _parser().parse_args(arguments)
+    directory = options.directory.absolute()
+    try:
+        batch = LocalBatch(directory)
+        if options.command == "submit":
+            job = Job(
+                name=options.name,
+                working_directory=options.chdir,
+                output=options.output,
+                error=options.error,
+                walltime_s=options.time,
+                cpus=options.cpus,
+            )
+            sys.stdout.write(f"{batch.submit(job, options.script.read_text())}\n")
+            start_runner(directory)
+        elif options.command == "list":
+            jobs = batch.list(ended=options.ended, name=options.name)
+            sys.stdout.write(msgspec.json.encode(jobs).decode() + "\n")
+            if batch.jobs("waiting") or batch.jobs("running"):
+                start_runner(directory)  # whoever looks revives a runner that was killed
+        elif options.command == "cancel":
+            for identity in options.job_id:
+                batch.cancel(identity)
+        else:
+            run(directory)
+    except ZwrapError as error:
+        sys.stderr.write(f"localbatch: {error}\n")
+        return error.exit_status
+    except OSError as error:
+        sys.stderr.write(f"localbatch: {error.filename or directory}: {error.strerror}\n")
+        return 111
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

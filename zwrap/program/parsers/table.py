@@ -1,0 +1,47 @@
+"""Readers of what programs leave: name, file and options in, a JSON value out.
+
+``json``, ``text``, ``regex``, ``table`` and ``lines`` fit many programs; the others know one
+format.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from zwrap.errors import ProgramError, UnknownNameError
+
+Parser = Callable[[Path, Mapping[str, Any]], Any]
+
+PARSERS = {
+    "json": "generic:parse_json",
+    "lines": "generic:parse_lines",
+    "regex": "generic:parse_regex",
+    "table": "generic:parse_table",
+    "text": "generic:parse_text",
+    "fast_dp": "fast_dp:ispyb_commands",
+    "ispyb-xml": "ispyb_xml:ispyb_commands",
+    "merging-statistics": "merging:merging_statistics",
+    "xia2": "xia2:ispyb_commands",
+    "gemmi-column-statistics": "gemmi:column_statistics",
+    "gemmi-merging-statistics": "gemmi:merging_statistics",
+}
+
+
+def check_parser(name: str, where: str) -> None:
+    """Raise UnknownNameError unless there is a parser of that name."""
+    if name not in PARSERS:
+        raise UnknownNameError("parser", name, PARSERS, where)
+
+
+def parse(name: str, path: Path, options: Mapping[str, Any]) -> Any:
+    """What the named parser makes of a file; ProgramError when it cannot read it."""
+    check_parser(name, str(path))
+    module, _, function = PARSERS[name].partition(":")
+    parser: Parser = getattr(importlib.import_module(f"zwrap.program.parsers.{module}"), function)
+    try:
+        return parser(path, options)
+    except OSError as error:
+        raise ProgramError(f"{path} cannot be read: {error.strerror}.") from None

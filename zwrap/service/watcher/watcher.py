@@ -1,0 +1,110 @@
+"""Station "watcher": what the batch systems say of all jobs, asked once for all of them; and the
+last word of jobs that cannot speak any more.
+
+Whatever their number, all jobs of a cluster cost one question an interval, and a second one for
+those that left. What changed goes into the ledger and out as a broadcast. A cluster that cannot be
+asked is told to be away, and changes no job. The directory of a job is looked at only after the
+batch system has said that the job is gone. From clusters without a shared filesystem the last words
+of wrappers come as messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import ClassVar
+
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.verdict import VERDICT_QUEUE
+from zwrap.configuration.site import Configuration
+from zwrap.errors import MessageError, TemporaryError, TransportError, ZwrapError
+from zwrap.message import STATUS_TOPIC, Message
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.contract import Service
+from zwrap.service.watcher import verdicts as remoteword
+from zwrap.service.watcher.cluster import Watch
+from zwrap.service.watcher.heartbeats import Pulse
+from zwrap.submission.clusters import Clusters
+from zwrap.transport.contract import Delivery, Transport
+
+log = logging.getLogger(__name__)
+
+LEDGER_S = 10.0
+"""So long it waits for a ledger that cannot be used."""
+
+NEW_S = 0.5
+"""So often it is seen whether anything is due."""
+
+
+class Watcher(Service):
+    """Watches the jobs of all clusters in the ledger."""
+
+    topics = (STATUS_TOPIC,)
+    plain_messages: ClassVar[bool] = True
+    prefetch = 10
+
+    def __init__(self, configuration: Configuration, transport: Transport) -> None:
+        super().__init__(configuration, transport)
+        self._ledger = Ledger.of(configuration)
+        self._clusters = Clusters(configuration)
+        if self._clusters.any_remote:
+            self.queue = VERDICT_QUEUE
+        self._watches: dict[str, Watch] = {}
+        self._pulse = Pulse()
+        self._next = float("-inf")
+
+    def idle(self) -> None:
+        """Look at each cluster whose time has come."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + NEW_S
+        try:
+            self._look()
+        except TransportError:
+            raise
+        except TemporaryError as error:  # the ledger is away, and comes again
+            log.warning("Nothing is watched for %g s: %s", LEDGER_S, error)
+            self._next = time.monotonic() + LEDGER_S
+
+    def _look(self) -> None:
+        for name in self._ledger.open_clusters():
+            self._watch(name)
+        for name, watch in self._watches.items():
+            due = watch.is_due
+            if due or watch.has_endings:
+                attempts = self._ledger.unconcluded(name)
+                if due:
+                    watch.look([each for each in attempts if each.ended is None])
+                watch.conclude([each for each in attempts if each.ended is not None])
+
+    def _watch(self, name: str) -> None:
+        """Begin to watch a cluster."""
+        if name in self._watches:
+            return
+        try:
+            cluster = self._clusters.get(name)
+            self._watches[name] = Watch(cluster, self._ledger, self.transport, self._pulse)
+        except ZwrapError as error:  # the site does not describe it any more
+            log.warning("Jobs of cluster %s are not watched: %s", name, error)
+
+    def patience_s(self) -> float:
+        """As often as it is seen whether anything is due."""
+        return NEW_S
+
+    def hear(self, topic: str, message: Message) -> None:
+        """Take a heartbeat."""
+        del topic
+        self._pulse.hear(message.body)
+        self.idle()  # heartbeats of many come without a pause
+
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        """Take the last word of a wrapper whose directory nobody here sees."""
+        if envelope:
+            raise MessageError(f"{self.name} takes verdicts, and no recipe step.")
+        remoteword.hear(delivery.message.body, self._ledger, self.transport)
+        delivery.ack()
+        self.idle()
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self._ledger.close()

@@ -1,0 +1,51 @@
+"""Looks up whether an earlier try left a job with the batch system."""
+
+from __future__ import annotations
+
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import SUBMITTED, Attempt
+from zwrap.calls.ask import ask
+from zwrap.errors import UnknownOutcomeError, ZwrapError
+from zwrap.scheduler import Scheduler
+
+
+class Earlier:
+    """Jobs of earlier tries on one batch system; each name is asked for once."""
+
+    def __init__(self, ledger: Ledger, scheduler: Scheduler) -> None:
+        self.away: ZwrapError | None = None
+        """Why the batch system could not be asked; then it is not asked again."""
+        self._ledger = ledger
+        self._scheduler = scheduler
+        self._found: dict[str, str | None] = {}
+
+    def job_id(self, row: Attempt) -> str | None:
+        """Job id of an attempt that may have been submitted, once that can be told.
+
+        UnknownOutcomeError: not yet.
+        """
+        left_s = row.tried + self._scheduler.settle_s - self._ledger.now()
+        if left_s > 0:
+            raise UnknownOutcomeError(
+                f"An earlier submission of {row.token} may still be under way.",
+                retry_after_s=left_s + 0.05,
+            )
+        job_id, form = self._job_named(row.full_name), self._scheduler.arrays
+        if job_id and row.task and form:
+            job_id = form.job_id(form.array_of(job_id), row.task)
+        if job_id:
+            self._ledger.record({row.token: {"state": SUBMITTED, "job_id": job_id}})
+        return job_id
+
+    def _job_named(self, name: str) -> str | None:
+        """Id of a job of that name; of an array that of any task."""
+        if name not in self._found:
+            if self.away:
+                raise self.away
+            try:
+                found = ask(self._scheduler.find(name))
+            except ZwrapError as error:
+                self.away = error
+                raise
+            self._found[name] = found[0].job_id if found else None
+        return self._found[name]

@@ -1,0 +1,217 @@
+"""From a recipe step on `cluster.submission` to a job request and the files that it names.
+
+The keys are those of Diamond's cluster submission service, and `wrapper` of cryoem-services.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap.attempt.directory import job_directory
+from zwrap.errors import RequestError, UnknownNameError
+from zwrap.job import Count, JobRequest, Resources, seconds
+from zwrap.message import encode
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.quoting import replace_quoted
+from zwrap.submission.legacy import cluster_block
+
+
+class Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The `cluster` block of a step's parameters. Memory in MB, as batch systems count it."""
+
+    commands: str | list[str]
+    scheduler: str | None = None
+    job_name: str | None = None
+    environment: dict[str, Any] | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    nodes: Count | None = None
+    tasks: Count | None = None
+    cpus_per_task: Count | None = None
+    memory_per_node: Count | None = None
+    min_memory_per_cpu: Count | None = None
+    gpus: Count | None = None
+    gpus_per_node: Count | None = None
+    time_limit: Any = None
+    exclusive: bool = False
+    constraints: str | None = None
+    prefer: str | None = None
+    exclude: str | None = None
+    array: bool = True
+    """Whether the job may be a task of an array, with others that wait."""
+
+
+REFUSED = {
+    "array": "one message is one job, and zwrap itself joins messages to arrays (false: never)",
+    "qsub_submission_parameters": "raw options are not passed on; name the resources instead",
+}
+
+
+RECIPEWRAP_KEYS = ("recipewrapper", "wrapper")
+"""Parameters that name the file for ``$RECIPEWRAP``."""
+
+ALIKE = sorted({*Resources.__struct_fields__} & {*Cluster.__struct_fields__})
+
+
+class PreparedJob(msgspec.Struct, frozen=True):
+    """A job request, and the files to write before it is submitted."""
+
+    request: JobRequest
+    files: dict[Path, bytes]
+
+
+def prepare(
+    envelope: Envelope,
+    token: str,
+    default_cluster: str,
+    defaults: Callable[[str], Mapping[str, Any]] = lambda _: {},
+) -> PreparedJob:
+    """Read a recipe step; RequestError names the key that is wrong and what is expected.
+
+    `defaults` are keys of the `cluster` block by name of the cluster.
+    """
+    where = f"node {envelope.pointer}, parameters"
+    parameters = envelope.step.get("parameters")
+    if not isinstance(parameters, dict):
+        raise RequestError(f"{where}: an object with 'cluster' and 'workingdir' is expected.")
+    block = cluster_block(parameters, where)
+    scheduler = block.get("scheduler") if isinstance(block, dict) else None
+    cluster_name = str(scheduler or default_cluster)
+    cluster = _cluster(block, defaults(cluster_name), f"{where}, key 'cluster'")
+    working = absolute_path(parameters.get("workingdir"), f"{where}, key 'workingdir'")
+    directory = job_directory(working, token)
+    commands = cluster.commands
+    text = commands if isinstance(commands, str) else "\n".join(commands)
+    variables, files = step_files(envelope, parameters, working, directory, text)
+    for name, value in variables.items():
+        text = replace_variable(text, name, value)
+    request = JobRequest(
+        cluster=cluster_name,
+        job_name=_job_name(
+            cluster.job_name or envelope.task or envelope.step.get("service") or "zwrap"
+        ),
+        token=token,
+        working_directory=working,
+        job_directory=directory,
+        commands=text,
+        environment={name: str(value) for name, value in (cluster.environment or {}).items()},
+        resources=_resources(cluster, where),
+        array=cluster.array,
+        standard_output=_file(working, parameters.get("standard_output"), directory, "job.out"),
+        standard_error=_file(working, parameters.get("standard_error"), directory, "job.err"),
+    )
+    return PreparedJob(request, files)
+
+
+def _file(working: Path, given: Any, directory: Path, default: str) -> Path:
+    return working / str(given) if given else directory / default
+
+
+def step_files(
+    envelope: Envelope, parameters: dict[str, Any], working: Path, directory: Path, text: str
+) -> tuple[dict[str, str], dict[Path, bytes]]:
+    """What ``$RECIPEWRAP`` and the others stand for in commands, and the files behind them.
+
+    A file is made where the step names it; without a name only if `text` mentions it, and then in
+    `directory`.
+    """
+    variables = {"RECIPEPOINTER": str(envelope.pointer)}
+    files: dict[Path, bytes] = {}
+    for name, keys, default, content in _documents(envelope):
+        given = next((parameters[key] for key in keys if parameters.get(key)), None)
+        if given or re.search(variable_pattern(name), text):
+            path = _file(working, given, directory, default)
+            variables[name] = str(path)
+            files[path] = content()
+    return variables, files
+
+
+def is_handed_over(envelope: Envelope) -> bool:
+    """Whether the job of a step is handed the step as a file, which is for a wrapper."""
+    parameters = envelope.step["parameters"]
+    if any(parameters.get(key) for key in RECIPEWRAP_KEYS):
+        return True
+    return re.search(variable_pattern("RECIPEWRAP"), str(cluster_block(parameters, ""))) is not None
+
+
+def _documents(
+    envelope: Envelope,
+) -> list[tuple[str, tuple[str, ...], str, Callable[[], bytes]]]:
+    """Token, parameter keys, default file name and content of what a job may be handed."""
+    recipe = envelope.recipe
+    return [
+        ("RECIPEWRAP", RECIPEWRAP_KEYS, "envelope.json", envelope.to_json),
+        (
+            "RECIPEENV", ("recipeenvironment",), "environment.json",
+            lambda: encode(envelope.environment),
+        ),
+        ("RECIPEFILE", ("recipefile",), "recipe.json", lambda: recipe.to_json().encode()),
+    ]  # fmt: skip
+
+
+def check_defaults(defaults: Mapping[str, Any], where: str) -> None:
+    """Raise RequestError for keys of a site's defaults that no step could have."""
+    _cluster({"commands": "true"}, defaults, where)
+
+
+def _cluster(block: Any, defaults: Mapping[str, Any], where: str) -> Cluster:
+    if not isinstance(block, dict):
+        raise RequestError(f"{where}: an object with at least 'commands' is expected.")
+    refused = dict(REFUSED)
+    if isinstance(block.get("array"), bool):
+        del refused["array"]
+    for key, reason in refused.items():
+        if block.get(key):
+            raise RequestError(f"{where}, key {key!r} cannot be honoured: {reason}.")
+    given = {key: value for key, value in block.items() if key not in refused}
+    block = {**defaults, **given}
+    for key in block:
+        if key not in Cluster.__struct_fields__:
+            raise UnknownNameError("key", key, Cluster.__struct_fields__, where)
+    try:
+        cluster = msgspec.convert(block, Cluster, strict=False)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{where}: {error}.") from None
+    if not cluster.commands:
+        raise RequestError(f"{where}, key 'commands' is empty; shell text is expected.")
+    return cluster
+
+
+def absolute_path(value: Any, where: str) -> Path:
+    """A value as an absolute path; RequestError names the place if it is none."""
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise RequestError(f"{where} is {value!r}; an absolute path is expected.")
+    return Path(value)
+
+
+def _resources(cluster: Cluster, where: str) -> Resources:
+    """What both structures name alike is taken over; units go into the names of the others."""
+    limit = cluster.time_limit
+    return Resources(
+        **{name: getattr(cluster, name) for name in ALIKE},
+        memory_mib=cluster.memory_per_node,
+        memory_per_cpu_mib=cluster.min_memory_per_cpu,
+        walltime_s=None if limit is None else seconds(limit, f"{where}, key 'time_limit'"),
+    )
+
+
+def _job_name(name: object) -> str:
+    """A name that every batch system takes: safe characters, not beginning with a digit."""
+    safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", str(name))[:64]
+    return safe if safe[:1].isalpha() else f"j{safe}"
+
+
+def replace_variable(text: str, name: str, value: str) -> str:
+    """Shell `text` with each ``$name`` and ``${name}`` replaced by `value`, quoted as needed."""
+    return replace_quoted(text, variable_pattern(name), lambda _: value)
+
+
+def variable_pattern(name: str) -> str:
+    """Regular expression for ``$name`` and ``${name}``."""
+    return rf"\$(?:{name}\b|\{{{name}\}})"

@@ -1,0 +1,87 @@
+"""From a recipe step to job request and script, without submitting anything."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from zwrap.attempt.verdict import QUEUE_VARIABLE, VERDICT_QUEUE
+from zwrap.configuration.site import Configuration
+from zwrap.errors import TemporaryError
+from zwrap.job import JobRequest
+from zwrap.recipe.envelope import Envelope
+from zwrap.submission.clusters import Cluster, Clusters
+from zwrap.submission.request import PreparedJob, prepare
+from zwrap.submission.template import Templates
+
+PROGRAMS = ("zocalo.wrap", "zwrap")
+"""Console scripts that a job finds by name."""
+
+
+class Renderer:
+    """Prepares requests and scripts by the templates and clusters of a site."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._templates = Templates(configuration.directory("zwrap.template_directory"))
+        self._told = configuration.for_jobs()
+        self._clusters = Clusters(configuration)
+
+    def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
+        """The job request of a step, and the cluster that it is for."""
+        prepared = prepare(
+            envelope, token, self._clusters.default, lambda name: self._clusters.get(name).defaults
+        )
+        return prepared, self._clusters.get(prepared.request.cluster)
+
+    def script(
+        self,
+        request: JobRequest,
+        cluster: Cluster,
+        inlined: Mapping[Path, bytes] | None = None,
+    ) -> str:
+        """The job script; `inlined` are files that it writes where its node shares none with us."""
+        attempt = {
+            "ZWRAP_TOKEN": request.token,
+            "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
+        }
+        if inlined is not None:
+            attempt[QUEUE_VARIABLE] = VERDICT_QUEUE
+        # What it is told of this site, and of itself; nothing else of the submitting host.
+        given = {**self._told, **attempt, **request.environment}
+        rendered = replace(request, environment=given)
+        programs = [own_program(name) for name in PROGRAMS] if inlined is None else []
+        files = None
+        if inlined is not None:
+            files = {path: content.decode() for path, content in inlined.items()}
+        options = cluster.scheduler.options
+        return self._templates.render(cluster.template, rendered, options, programs, files)
+
+
+@functools.cache
+def own_program(name: str) -> Path:
+    """The console script of this very installation."""
+    beside = Path(sys.executable).with_name(name)
+    if beside.exists():
+        return beside
+    found = shutil.which(name)
+    if found:
+        return Path(found).absolute()
+    raise TemporaryError(f"The program {name} of this installation was not found beside {beside}.")
+
+
+def seen_from_elsewhere(request: JobRequest) -> JobRequest:
+    """The request as the batch system gets it where its directories are yet to be made by the job,
+    which then writes its output there itself.
+    """
+    nowhere = Path("/dev/null")
+    return replace(
+        request,
+        working_directory=Path("/"),
+        standard_output=nowhere,
+        standard_error=nowhere,
+    )

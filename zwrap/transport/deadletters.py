@@ -1,0 +1,156 @@
+"""Dead letters as files: exported, looked at by a person, and put back.
+
+The form is that of ``zocalo.dlq_purge``: ``{"exported": ..., "header": ..., "message": ...}``.
+Files that the tools of python-zocalo wrote, on RabbitMQ or ActiveMQ, are understood, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zwrap.errors import ConfigurationError, MessageError
+from zwrap.host.files import create_once
+from zwrap.message import (
+    ATTEMPT_HEADER,
+    ID_HEADER,
+    JSON,
+    REINJECTED_HEADER,
+    UNDECODABLE_HEADER,
+    Outgoing,
+    attempt_of,
+)
+from zwrap.transport.contract import Delivery
+from zwrap.transport.diagnosis import reason_of
+from zwrap.transport.mover import TRANSPORT_HEADERS
+
+REASON_HEADER = "dlq-reason"
+_OF_DEATH = ("x-death", "x-first-death", "x-delivery-count", "dlqDelivery", REASON_HEADER)
+"""What the headers begin with that tell how a message died; its next life has its own."""
+
+_PREFIX = re.compile(r"^dlq\.", re.IGNORECASE)
+
+
+class Exported(NamedTuple):
+    """An exported dead letter."""
+
+    file: Path
+    died: time.struct_time
+    """When it was sent, local time."""
+
+
+def queue_name(name: str) -> str:
+    """The queue that is meant by the name of its dead letter queue."""
+    return _PREFIX.sub("", name)
+
+
+def export(delivery: Delivery, directory: Path) -> Exported:
+    """Write a dead letter to a file, durably and never over another one."""
+    sent_at = delivery.sent_at if delivery.sent_at is not None else time.time()
+    moment = time.localtime(sent_at)
+    header = {
+        **delivery.message.headers,
+        ID_HEADER: delivery.message.id,
+        "message-id": delivery.message.id,
+        "timestamp": int(sent_at * 1000),
+        "original-destination": f"/queue/{delivery.source}",
+        "destination": f"/queue/DLQ.{delivery.source}",
+        REASON_HEADER: reason_of(delivery),
+    }
+    content = {
+        "exported": {"date": time.strftime("%Y-%m-%d"), "time": time.strftime("%H:%M:%S")},
+        "header": header,
+        "message": delivery.message.body,
+    }
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode()
+    stamp = f"{time.strftime('%Y%m%d-%H%M%S', moment)}-{int(sent_at * 1000) % 1000:03d}"
+    identity = re.sub(r"[^a-zA-Z0-9._-]+", "_", delivery.message.id)
+    place = directory / time.strftime("%Y-%m-%d", moment)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        file = place / f"msg-{stamp}-{identity}"
+        number = 1
+        while not create_once(file, text + b"\n"):
+            number += 1
+            file = place / f"msg-{stamp}-{identity}-{number}"
+    except OSError as error:
+        raise ConfigurationError(
+            f"Dead letters cannot be written to {place}: {error.strerror}. They stay where they "
+            "are."
+        ) from None
+    return Exported(file, moment)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """An exported dead letter; MessageError says why a file is none."""
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"{file} is not valid JSON: {error}.") from None
+    if not isinstance(content, dict) or not isinstance(content.get("header"), dict):
+        raise MessageError(f"{file} is no exported dead letter: it has no object under 'header'.")
+    if "message" not in content:
+        raise MessageError(f"{file} is no exported dead letter: it has nothing under 'message'.")
+    if content["header"].get(UNDECODABLE_HEADER):
+        raise MessageError(
+            f"{file} holds what was never a message (its content is no JSON). Mend it, and remove "
+            f"{UNDECODABLE_HEADER!r} from its header, if it is to be sent."
+        )
+    return content
+
+
+def reinjected(content: Mapping[str, Any], file: Path, destination: str | None) -> Outgoing:
+    """The message of an exported dead letter on its way back, as a new attempt."""
+    header: dict[str, JSON] = content["header"]
+    kept = {
+        key: value
+        for key, value in header.items()
+        if key not in TRANSPORT_HEADERS and not key.startswith(_OF_DEATH)
+    }
+    identity = header.get(ID_HEADER) or header.get("message-id")
+    topic, name = _destination(header, file)
+    return Outgoing(
+        destination or name,
+        content["message"],
+        {
+            **kept,
+            **({ID_HEADER: identity} if isinstance(identity, str) else {}),
+            ATTEMPT_HEADER: attempt_of(header) + 1,
+            REINJECTED_HEADER: "True",
+        },
+        topic=topic,
+    )
+
+
+def _destination(header: Mapping[str, Any], file: Path) -> tuple[bool, str]:
+    """Whether it was broadcast, and where it was going when it died."""
+    if queue := _first_death(header.get("x-death")):
+        return False, queue
+    given = header.get("original-destination") or header.get("destination")
+    match = re.fullmatch(r"/(queue|topic)/(.+)", given) if isinstance(given, str) else None
+    if not match:
+        raise MessageError(
+            f"{file} does not say where its message was going: 'original-destination' "
+            "(/queue/NAME) or 'x-death' is expected in its header. Name a queue with -d."
+        )
+    return match[1] == "topic", queue_name(match[2])
+
+
+def _first_death(deaths: Any) -> str | None:
+    """The queue in RabbitMQ's x-death header, which some tools have turned into text."""
+    if isinstance(deaths, str):
+        try:
+            deaths = ast.literal_eval(deaths)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return None
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
+        queue = deaths[0].get("queue")
+        return queue if isinstance(queue, str) and queue else None
+    return None

@@ -1,0 +1,227 @@
+"""What a site's file wants on RabbitMQ: the format of `zocalo.configure_rabbitmq`."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from zwrap.errors import ConfigurationError
+from zwrap.transport.rabbitmq.management.models import (
+    BindingSpec,
+    DestinationType,
+    ExchangeSpec,
+    PermissionSpec,
+    PolicySpec,
+    QueueSpec,
+    VHostSpec,
+)
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """A part of the file; a key that is not known is an error."""
+
+
+class _Binding(_File):
+    source: str
+    destination: str
+    vhost: str
+    destination_type: DestinationType = DestinationType.QUEUE
+    routing_key: str | None = None
+    arguments: dict[str, Any] = {}
+
+
+class _Exchange(_File):
+    name: str
+    type: str
+    vhost: str
+    durable: bool = False
+    auto_delete: bool = False
+    internal: bool = False
+    arguments: dict[str, Any] = {}
+
+
+class _Policy(_File, rename={"apply_to": "apply-to"}):
+    vhost: str
+    name: str
+    pattern: str = "^amq."
+    definition: dict[str, Any] = {}
+    priority: int = 0
+    apply_to: str = "queues"
+
+
+class _Queues(_File, rename=lambda name: name.replace("_", "-")):
+    type: str = "classic"
+    dead_letter_routing_key_pattern: str | None = None
+    dead_letter_exchange: str = ""
+    dead_letter_queue_create: bool = True
+
+
+class _GroupExchanges(_File):
+    type: str = "direct"
+
+
+class _GroupSettings(_File):
+    queues: _Queues = msgspec.field(default_factory=_Queues)
+    single_active_consumer: bool = False
+    broadcast: bool = False
+    exchanges: _GroupExchanges = msgspec.field(default_factory=_GroupExchanges)
+
+
+class _Group(_File):
+    names: list[str]
+    vhost: str = "/"
+    settings: _GroupSettings = msgspec.field(default_factory=_GroupSettings)
+    bindings: list[str] = msgspec.field(default_factory=lambda: [""])
+
+
+class _Content(_File):
+    policies: list[_Policy]
+    exchanges: list[_Exchange]
+    vhosts: list[VHostSpec] = []
+    permissions: list[PermissionSpec] = []
+    bindings: list[_Binding] = []
+    groups: list[_Group] = []
+
+
+class User(msgspec.Struct, frozen=True):
+    """A user and the password in clear."""
+
+    name: str
+    password: str
+    tags: tuple[str, ...]
+
+
+class Wanted(msgspec.Struct):
+    """Everything that should be there."""
+
+    vhosts: list[VHostSpec]
+    permissions: list[PermissionSpec]
+    policies: list[PolicySpec]
+    queues: list[QueueSpec]
+    exchanges: list[ExchangeSpec]
+    bindings: list[BindingSpec]
+    users: list[User] = []
+
+    @property
+    def owned(self) -> set[str]:
+        """Vhosts that the file speaks of: only there may anything be removed."""
+        parts = (self.policies, self.queues, self.exchanges, self.bindings, self.permissions)
+        return {vhost.name for vhost in self.vhosts} | {
+            part.vhost for group in parts for part in group
+        }
+
+
+def wanted_from(content: Any, where: str) -> Wanted:
+    """The wishes in a file's content; ConfigurationError names the key that is wrong."""
+    try:
+        file = msgspec.convert(content, _Content)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{where}: {error}.") from None
+    wanted = Wanted(
+        vhosts=file.vhosts,
+        permissions=file.permissions,
+        policies=[PolicySpec(**_fields(policy)) for policy in file.policies],
+        queues=[],
+        exchanges=[ExchangeSpec(**_fields(exchange)) for exchange in file.exchanges],
+        bindings=[
+            BindingSpec(**{**_fields(each), "routing_key": _key(each)}) for each in file.bindings
+        ],
+    )
+    for group in file.groups:
+        if group.settings.broadcast:
+            wanted.exchanges += [
+                ExchangeSpec(name=name, type="fanout", vhost=group.vhost, durable=True)
+                for name in group.names
+            ]
+        else:
+            _add_queues(wanted, group)
+    for kind, specs in (
+        ("queue", wanted.queues), ("policy", wanted.policies), ("exchange", wanted.exchanges)
+    ):  # fmt: skip
+        names = [(spec.vhost, spec.name) for spec in specs]
+        for vhost, name in sorted({each for each in names if names.count(each) > 1}):
+            raise ConfigurationError(f"{where}: {kind} {name!r} of vhost {vhost!r} is there twice.")
+    return wanted
+
+
+def _add_queues(wanted: Wanted, group: _Group) -> None:
+    settings = group.settings.queues
+    pattern = settings.dead_letter_routing_key_pattern
+    for name in group.names:
+        arguments: dict[str, Any] = {"x-queue-type": settings.type}
+        if settings.type != "stream":
+            arguments["x-single-active-consumer"] = group.settings.single_active_consumer
+        if pattern:
+            arguments["x-dead-letter-exchange"] = settings.dead_letter_exchange
+            arguments["x-dead-letter-routing-key"] = pattern.replace("{name}", name)
+        wanted.queues.append(
+            QueueSpec(name=name, vhost=group.vhost, durable=True, arguments=arguments)
+        )
+        if pattern and settings.dead_letter_queue_create:
+            wanted.queues.append(
+                QueueSpec(
+                    name=pattern.replace("{name}", name),
+                    vhost=group.vhost,
+                    durable=True,
+                    arguments={"x-queue-type": settings.type},
+                )
+            )
+        wanted.bindings += [
+            BindingSpec(
+                source=source,
+                destination=name,
+                destination_type=DestinationType.QUEUE,
+                vhost=group.vhost,
+                routing_key=name,
+            )
+            for source in group.bindings
+            if source  # every queue is bound to the default exchange
+        ]
+
+
+def _fields(part: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(part, name) for name in part.__struct_fields__}
+
+
+def _key(binding: _Binding) -> str:
+    return binding.destination if binding.routing_key is None else binding.routing_key
+
+
+def users_from(directory: Path) -> list[User]:
+    """Users in all ``*.ini`` files below a directory: section ``[rabbitmq]``."""
+    if not directory.is_dir():
+        raise ConfigurationError(f"{directory} is no directory with *.ini files of users.")
+    users: dict[str, Path] = {}
+    found = []
+    for path in sorted(directory.glob("**/*.ini")):
+        user = _user_from(path)
+        if user.name in users:
+            raise ConfigurationError(
+                f"{path} declares user {user.name!r}, as {users[user.name]} does."
+            )
+        users[user.name] = path
+        found.append(user)
+    return found
+
+
+def _user_from(path: Path) -> User:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+        section = parser["rabbitmq"]
+        name, password = section["username"], section["password"]
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
+    except KeyError as error:
+        raise ConfigurationError(
+            f"{path} has no {error}; a section [rabbitmq] with username and password is expected."
+        ) from None
+    except (configparser.Error, UnicodeDecodeError):
+        raise ConfigurationError(f"{path} is no INI file.") from None  # it holds a password
+    if not name or not password:
+        raise ConfigurationError(f"{path} has an empty username or password.")
+    tags = tuple(tag.strip() for tag in section.get("tags", "").split(",") if tag.strip())
+    return User(name, password, tags)

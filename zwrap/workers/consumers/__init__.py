@@ -1,0 +1,1 @@
+"""Consumer classes of amqp-dispatcher."""

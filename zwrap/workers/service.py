@@ -1,0 +1,137 @@
+"""Runs a function of `zwrap.workers.functions` on the messages of its queue."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from zwrap.configuration.site import Configuration
+from zwrap.errors import MessageError
+from zwrap.host.paths import state_directory
+from zwrap.message import encode
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.contract import Service
+from zwrap.service.loop import handle_delivery
+from zwrap.transport.contract import Delivery, Transport
+from zwrap.workers.functions import SkipMessage, Worker
+from zwrap.workers.timelimit import time_limit
+
+log = logging.getLogger(__name__)
+
+
+class FunctionService(Service):
+    """One message at a time."""
+
+    plain_messages = True
+
+    def __init__(self, configuration: Configuration, transport: Transport, worker: Worker) -> None:
+        super().__init__(configuration, transport)
+        self._worker = worker
+        self.queue = worker.queue
+        # What waits here when a message kills this process has one attempt less, too.
+        self.prefetch = worker.batch or 1
+        self.attempts = worker.attempts
+
+    @property
+    def name(self) -> str:
+        """Name in status messages."""
+        return f"worker {self._worker.queue}"
+
+    def open(self, delivery: Delivery) -> Envelope | None:
+        """Refuse recipe messages: nobody would go on with their recipe."""
+        if delivery.message.is_recipe:
+            raise MessageError(f"The {self.name} takes plain messages, and this is a recipe's.")
+        return None
+
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        """Call the function."""
+        del envelope
+        message = delivery.message.body
+        self._call([message] if self._worker.batch else message, 1)
+        delivery.ack()
+
+    def _call(self, argument: Any, count: int) -> None:
+        limit_s = self._worker.time_limit_s
+        try:
+            with time_limit(limit_s * count if limit_s else None, self.name):
+                self._worker.function(argument)
+        except SkipMessage:
+            pass
+
+    def gave_up(self, delivery: Delivery, reason: str) -> None:
+        """Add a line to the queue's file of errors; the dead letter has the same."""
+        settings = self.configuration.workers or {}
+        directory = Path(settings.get("errors") or state_directory() / "worker-errors")
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "queue": self.queue,
+            "id": delivery.message.id,
+            "attempt": delivery.attempt,
+            "reason": reason,
+            "message": delivery.message.body,
+        }
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with (directory / f"{self.queue}.errors").open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(encode(line) + b"\n")
+        except OSError as error:  # the dead letter is what counts
+            log.error("The file of errors of %s cannot be written: %s", self.name, error)
+
+
+class BatchService(FunctionService):
+    """Many messages at a time: as many as are there, at the latest after a while."""
+
+    def __init__(self, configuration: Configuration, transport: Transport, worker: Worker) -> None:
+        super().__init__(configuration, transport, worker)
+        self._alone = FunctionService(configuration, transport, worker)
+        self._held: list[Delivery] = []
+        self._due = float("inf")
+
+    def patience_s(self) -> float:
+        """Until the batch at hand is due."""
+        return min(1.0, max(0.0, self._due - time.monotonic()))
+
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        """Keep it for the batch; what came before and failed goes alone."""
+        if delivery.attempt > 1:
+            self._alone.handle(delivery, envelope)
+            return
+        if not self._held:
+            self._due = time.monotonic() + self._worker.batch_wait_s
+        self._held.append(delivery)
+        if len(self._held) >= (self._worker.batch or 1) or not self.patience_s():
+            self._work()
+
+    def idle(self) -> None:
+        """Nothing more came in time."""
+        if not self.patience_s():
+            self._work()
+
+    def close(self) -> None:
+        """Finish what is at hand."""
+        self._work()
+
+    def _work(self) -> None:
+        held, self._held, self._due = self._held, [], float("inf")
+        if not held:
+            return
+        try:
+            self._call([delivery.message.body for delivery in held], len(held))
+        except Exception:
+            log.exception("A batch of %d for the %s failed; now one by one", len(held), self.name)
+            for delivery in held:
+                handle_delivery(self._alone, delivery)
+        else:
+            with self.transport.unit(*held):
+                pass
+
+
+def service_for(worker: Worker) -> Callable[[Configuration, Transport], FunctionService]:
+    """What makes the service of a worker."""
+    kind = BatchService if worker.batch else FunctionService
+    return lambda configuration, transport: kind(configuration, transport, worker)
