@@ -18,7 +18,7 @@ from zwrap.scheduler import (
     Question,
     Rejected,
     Reply,
-    Submission,
+    SubmissionAnswer,
     Unknown,
 )
 
@@ -39,7 +39,7 @@ class Local:
     options_type = LocalOptions
     template = "local.sh.j2"
     arrays = None
-    at_once = 4
+    concurrency = 4
 
     def __init__(self, name: str, options: LocalOptions) -> None:
         self.name = name
@@ -57,7 +57,7 @@ class Local:
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[Submission]:
+    ) -> Question[SubmissionAnswer]:
         """Hand over a job; exit status 100 of the command is a refusal."""
         if tasks:
             raise RequestError(f"Cluster {self.name!r} runs jobs on this machine, and no arrays.")
@@ -136,7 +136,7 @@ def _check(reply: Reply) -> None:
         )
 
 
-def _read_submission(reply: Reply) -> Submission:
+def _read_submission(reply: Reply) -> SubmissionAnswer:
     text = reply.output.strip()
     if reply.status == 0 and text.isdecimal():
         return Accepted(text)

@@ -190,8 +190,8 @@ from zwrap.submission.clusters import Clusters
 from zwrap.configuration import Configuration
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
-from zwrap.service.watcher.heartbeats import Pulse
-from zwrap.service.watcher.cluster import Watch
+from zwrap.service.watcher.heartbeats import Heartbeats
+from zwrap.service.watcher.cluster import WatchedCluster
 from zwrap.calls.ask import ask
 from zwrap.transport.connect import connect
 configuration = Configuration.from_string(given["site"]).activate()
@@ -201,7 +201,7 @@ ids = list(ask(cluster.scheduler.states()))
 rows = ledger.reserve([Attempt(token=f"{number}-1", recipe_id="r", step=1, cluster="cluster",
     job_name="n", job_directory="/d") for number in ids])
 ledger.record({row.token: {"state": "submitted", "job_id": row.token[:-2]} for row in rows})
-watch = Watch(cluster, ledger, connect(configuration, None), Pulse())
+watch = WatchedCluster(cluster, ledger, connect(configuration, None), Heartbeats())
 watch.look(ledger.unconcluded("cluster"))
 with Clock():
     watch.look(ledger.unconcluded("cluster"))

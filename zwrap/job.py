@@ -90,7 +90,7 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     signal: int | None = None
     node: str | None = None
     reason: str | None = None
-    hopeless: bool = False
+    stuck: bool = False
     """It waits for what will never come, as `reason` says."""
     starts: float | None = None
     """When the batch system expects to start it, seconds since the epoch."""

@@ -134,7 +134,7 @@ class Busy(msgspec.Struct, frozen=True):
     reason: str
 
 
-Submission = Accepted | Rejected | Unknown | Busy
+SubmissionAnswer = Accepted | Rejected | Unknown | Busy
 
 
 class ArrayForm(msgspec.Struct, frozen=True):
@@ -171,7 +171,7 @@ class Scheduler(Protocol):
     arrays: ClassVar[ArrayForm | None]
     """None: it has no arrays."""
 
-    at_once: ClassVar[int]
+    concurrency: ClassVar[int]
     """So many jobs are handed over at the same time."""
 
     settle_s: float
@@ -181,7 +181,7 @@ class Scheduler(Protocol):
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[Submission]:
+    ) -> Question[SubmissionAnswer]:
         """Hand over a job, or an array of `tasks`; `script` is a file that is whole."""
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:

@@ -49,7 +49,7 @@ AFTER_JOB = 100
 USR2 = 12
 
 
-class Job(NamedTuple):
+class ListedJob(NamedTuple):
     """A job that the qmaster knows."""
 
     status: JobStatus
@@ -69,7 +69,7 @@ def read_jobs(reply: Reply) -> dict[str, JobStatus]:
     return {job.status.job_id: job.status for job in read_qstat(reply) if not job.ended}
 
 
-def read_qstat(reply: Reply) -> list[Job]:
+def read_qstat(reply: Reply) -> list[ListedJob]:
     """All jobs in the answer; UnreachableError if it is none."""
     if reply.status != 0:
         said = " ".join(reply.error.split()) or f"exit status {reply.status} and no word"
@@ -80,7 +80,7 @@ def read_qstat(reply: Reply) -> list[Job]:
         raise UnreachableError(f"Grid Engine answered what is no XML: {error}.") from None
 
 
-def _jobs(text: str) -> Iterator[Job]:
+def _jobs(text: str) -> Iterator[ListedJob]:
     """One after the other: the tree of 10 000 jobs would take 50 MB."""
     source = io.BytesIO(_clean(text).encode())
     events = ET.iterparse(source, events=("start", "end"))  # noqa: S314  (the site's own qmaster)
@@ -98,21 +98,21 @@ def _clean(text: str) -> str:
     return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "?", text)
 
 
-def _job(element: ET.Element) -> Job:
+def _job(element: ET.Element) -> ListedJob:
     told = {child.tag: (child.text or "").strip() for child in element}
     number, task = told["JB_job_number"], told.get("tasks")
     job_id = f"{number}.{task}" if task else number
     letters = told["state"]
     queue = told.get("queue_name", "")
     ended = ENDED in letters
-    return Job(
+    return ListedJob(
         JobStatus(
             job_id=job_id,
             name=told["JB_name"],
             state=State.CANCELLED if ended else _state(letters, job_id),
             node=queue.partition("@")[2] or None,
             reason=_reason(letters, job_id, ended),
-            hopeless="E" in letters and not ended,
+            stuck="E" in letters and not ended,
         ),
         ended,
     )
@@ -154,7 +154,7 @@ def read_silent(reply: Reply) -> set[str]:
 def on_silent_hosts(jobs: dict[str, JobStatus], hosts: set[str]) -> dict[str, JobStatus]:
     """Jobs, those that run on one of the hosts as hopeless: nobody may ever hear of them again."""
     return {
-        job_id: replace(status, reason=f"host {status.node} does not answer", hopeless=True)
+        job_id: replace(status, reason=f"host {status.node} does not answer", stuck=True)
         if status.state is State.RUNNING and status.node in hosts
         else status
         for job_id, status in jobs.items()
@@ -172,7 +172,7 @@ def with_reasons(jobs: dict[str, JobStatus], reply: Reply) -> dict[str, JobStatu
             reasons[f"{number[1]}.{task}"] = reasons[number[1]] = said  # type: ignore[index]
     return {
         job_id: replace(status, reason=f"error state: {reasons[job_id]}")
-        if status.hopeless and job_id in reasons
+        if status.stuck and job_id in reasons
         else status
         for job_id, status in jobs.items()
     }

@@ -23,7 +23,7 @@ from zwrap.scheduler import (
     Question,
     Rejected,
     Reply,
-    Submission,
+    SubmissionAnswer,
     Unknown,
 )
 
@@ -82,7 +82,7 @@ class GridEngine:
     options_type = SGEOptions
     template = "sge.sh.j2"
     arrays = ArrayForm(".", "SGE_TASK_ID")
-    at_once = 4
+    concurrency = 4
 
     def __init__(self, name: str, options: SGEOptions) -> None:
         self.name = name
@@ -97,16 +97,16 @@ class GridEngine:
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[Submission]:
+    ) -> Question[SubmissionAnswer]:
         """Hand over a job; one that no queue can ever run is refused, with the reasons."""
         self._refuse(request, script)
 
-        def read(reply: Reply) -> Submission | Question[Submission]:
+        def read(reply: Reply) -> SubmissionAnswer | Question[SubmissionAnswer]:
             if reply.status == DENIED[-1] and NO_QUEUES in reply.error:
                 return Question(self._qsub_verify(request, script), why)
             return _read_submission(reply)
 
-        def why(reply: Reply) -> Submission | Question[Submission]:
+        def why(reply: Reply) -> SubmissionAnswer | Question[SubmissionAnswer]:
             if reply.status == 0 or IN_USE in reply.output + reply.error:
                 unverified = self._drmaa(request, script, tasks, "-b n -w n")
                 return Question(unverified, _read_submission)
@@ -171,7 +171,7 @@ class GridEngine:
             failed = {
                 self.arrays.array_of(key)
                 for key, job in jobs.items()
-                if job.hopeless and job.state is State.PENDING
+                if job.stuck and job.state is State.PENDING
             }
             if not failed:
                 return jobs
@@ -327,7 +327,7 @@ _DELETED = re.compile(
 )
 
 
-def _read_submission(reply: Reply) -> Submission:
+def _read_submission(reply: Reply) -> SubmissionAnswer:
     text = reply.output.strip()
     if reply.status == 0 and text:
         return Accepted(text)

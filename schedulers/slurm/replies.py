@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from zwrap.errors import RejectedError, UnreachableError
 from zwrap.job import JobStatus, Limits, State
-from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
+from zwrap.scheduler import Accepted, Busy, Rejected, Reply, SubmissionAnswer, Unknown
 
 STATES = {
     "PENDING": State.PENDING,
@@ -41,7 +41,7 @@ STATES = {
 }
 """Slurm's words (squeue(1), JOB STATE CODES), the flags that it shows in their place included."""
 
-HOPELESS = (
+STUCK_REASONS = (
     "AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount",
     "InvalidQOS", "PartitionConfig", "PartitionNodeLimit", "PartitionTimeLimit", "QOSNotAllowed",
     "launch failed requeued held", "launch_failed_requeued_held",
@@ -87,7 +87,7 @@ SQUEUE = ",".join(f"{field}:|" for field in FIELDS)
 SACCT = "JobID,State,ExitCode,Reason,NodeList,JobName"
 
 
-def read_submission(reply: Reply) -> Submission:
+def read_submission(reply: Reply) -> SubmissionAnswer:
     """What sbatch said to a job."""
     text = reply.output.strip().partition(";")[0]
     if reply.status == 0 and text.isdecimal():
@@ -181,13 +181,13 @@ def _status(job_id: str, name: str, word: str, reason: str, nodes: str) -> JobSt
         state=state,
         reason=given,
         node=nodes or None,
-        hopeless=is_hopeless(state, given),
+        stuck=is_stuck(state, given),
     )
 
 
-def is_hopeless(state: State, reason: str | None) -> bool:
+def is_stuck(state: State, reason: str | None) -> bool:
     """Whether a job waits for what will never come."""
-    return state is State.PENDING and reason in HOPELESS
+    return state is State.PENDING and reason in STUCK_REASONS
 
 
 def _seconds(text: str) -> float | None:

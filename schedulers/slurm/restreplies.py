@@ -9,9 +9,9 @@ from typing import Any
 
 from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
-from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
+from zwrap.scheduler import Accepted, Busy, Rejected, Reply, SubmissionAnswer, Unknown
 
-from .replies import BUSY, MAYBE, STATES, is_hopeless
+from .replies import BUSY, MAYBE, STATES, is_stuck
 
 MOST_TASKS = 1000
 """No array of ours has more."""
@@ -20,7 +20,7 @@ UNSPECIFIED = "Unspecified error"
 """What slurmrestd says when it could not reach the controller, or its token is not taken."""
 
 
-def read_submission(reply: Reply) -> Submission:
+def read_submission(reply: Reply) -> SubmissionAnswer:
     """A job id means that the job is there, whatever else is said (a held job has 'errors')."""
     told = _json(reply)
     job_id = _integer(told.get("job_id")) if isinstance(told, dict) else None
@@ -142,7 +142,7 @@ def _status(job: dict[str, Any]) -> JobStatus:
         signal=signal,
         reason=reason if reason not in ("", "None") else None,
         node=job.get("nodes") or None,
-        hopeless=is_hopeless(state, reason),
+        stuck=is_stuck(state, reason),
         starts=_integer(job.get("start_time")) or None if state is State.PENDING else None,
     )
 

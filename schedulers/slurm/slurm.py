@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zwrap.errors import RequestError
 from zwrap.job import JobRequest, JobStatus, Limits
-from zwrap.scheduler import ArrayForm, Command, Options, Question, Reply, Submission
+from zwrap.scheduler import ArrayForm, Command, Options, Question, Reply, SubmissionAnswer
 
 from .replies import (
     SACCT,
@@ -43,7 +43,7 @@ class Slurm:
     options_type = SlurmOptions
     template = "slurm.sh.j2"
     arrays = ArrayForm("_", "SLURM_ARRAY_TASK_ID")
-    at_once = 4
+    concurrency = 4
 
     def __init__(self, name: str, options: SlurmOptions) -> None:
         self.name = name
@@ -53,7 +53,7 @@ class Slurm:
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[Submission]:
+    ) -> Question[SubmissionAnswer]:
         """Hand over a job. Names and paths are arguments, resources stand in the script."""
         refuse_backslashes(request)
         how = ("--parsable", f"--array=1-{tasks}") if tasks else ("--parsable",)

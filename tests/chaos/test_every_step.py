@@ -49,8 +49,8 @@ else:
     assert claimed.content == b"first"
     if act == "release":
         queue.release(claimed)
-    elif act == "banish":
-        queue.banish(claimed, "because")
+    elif act == "dead_letter":
+        queue.dead_letter(claimed, "because")
     else:
         queue.ack(claimed)
 queue.close()
@@ -100,7 +100,7 @@ def test_dying_while_putting_shows_nothing_partial(queue: SpoolQueue) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("act", ["release", "banish", "ack"])
+@pytest.mark.parametrize("act", ["release", "dead_letter", "ack"])
 def test_dying_while_consuming_loses_nothing(queue: SpoolQueue, act: str) -> None:
     queue.put([b"first"])
     for last in deaths(queue.path, act):
@@ -108,7 +108,7 @@ def test_dying_while_consuming_loses_nothing(queue: SpoolQueue, act: str) -> Non
         letters = [file.read_bytes() for file, _ in queue.dead_letters()]
         if not found:  # the last call that mattered was made: forgotten, or a dead letter
             assert act != "release", f"call {last}: the message is lost"
-            assert letters == ([b"first"] if act == "banish" else []), f"call {last}"
+            assert letters == ([b"first"] if act == "dead_letter" else []), f"call {last}"
             queue.put([b"first"])
             for file, _ in queue.dead_letters():
                 os.unlink(file)

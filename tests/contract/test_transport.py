@@ -181,7 +181,7 @@ def test_a_message_arrives_with_body_headers_and_id(site: Harness) -> None:
         headers = {key: str(value) for key, value in headers.items()}
     assert headers.items() <= delivery.message.headers.items()
     assert uuid.UUID(delivery.message.id)
-    assert (delivery.source, delivery.attempt, delivery.topic) == ("q", 1, False)
+    assert (delivery.source, delivery.delivery_count, delivery.topic) == ("q", 1, False)
     delivery.ack()
     assert transport.receive(0.05) is None
 
@@ -298,7 +298,7 @@ def test_a_retry_comes_again_as_the_next_attempt_under_the_same_id(transport: Tr
     for _ in range(3):
         delivery = transport.receive(5)
         assert delivery is not None
-        seen.append((delivery.attempt, delivery.message.id, delivery.message.headers["k"]))
+        seen.append((delivery.delivery_count, delivery.message.id, delivery.message.headers["k"]))
         delivery.retry()
     assert [attempt for attempt, *_ in seen] == [1, 2, 3]
     assert len({rest for _, *rest in map(tuple, seen) for rest in [tuple(rest)]}) == 1
@@ -310,7 +310,7 @@ def test_an_uncounted_retry_costs_no_attempt(transport: Transport) -> None:
     for _ in range(3):
         delivery = transport.receive(5)
         assert delivery is not None
-        assert delivery.attempt == 1
+        assert delivery.delivery_count == 1
         delivery.retry(counted=False)
 
 
@@ -323,7 +323,7 @@ def test_a_delayed_retry_waits(transport: Transport) -> None:
     assert transport.receive(0.2) is None
     second = transport.receive(10)
     assert second is not None
-    assert second.attempt == 2
+    assert second.delivery_count == 2
 
 
 def test_a_delayed_message_waits_and_does_not_hold_up_others(transport: Transport) -> None:
@@ -338,7 +338,7 @@ def test_a_delayed_message_waits_and_does_not_hold_up_others(transport: Transpor
     late = transport.receive(10)
     assert late is not None
     assert late.message.body == "late"
-    assert late.attempt == 1
+    assert late.delivery_count == 1
 
 
 def test_an_expired_message_is_gone(transport: Transport) -> None:
@@ -456,7 +456,7 @@ def test_what_a_closed_connection_held_goes_to_the_next_as_another_attempt(site:
     second.subscribe("q")
     again = second.receive(5)
     assert again is not None
-    assert (again.attempt, again.message.id) == (2, delivery.message.id)
+    assert (again.delivery_count, again.message.id) == (2, delivery.message.id)
 
 
 def test_a_unit_whose_delivery_is_lost_sends_nothing(site: Harness) -> None:
@@ -626,7 +626,7 @@ def test_what_was_handed_out_too_often_is_taken_out_wherever_it_waits(site: Harn
             consumer.close()
     found = []
     for delivery in transport.overdelivered(3):
-        found.append((delivery.source, delivery.message.body, delivery.attempt))
+        found.append((delivery.source, delivery.message.body, delivery.delivery_count))
         delivery.dead_letter("too often")
     if site.counts_what_waits == "never":
         assert found == []

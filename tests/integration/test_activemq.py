@@ -335,7 +335,7 @@ def test_a_message_that_its_receivers_die_of_is_counted(server: Server) -> None:
     transport.subscribe("in")
     delivery = transport.receive(5)
     assert delivery
-    assert delivery.attempt == 4
+    assert delivery.delivery_count == 4
 
 
 def test_a_link_that_swallows_everything_for_a_while(

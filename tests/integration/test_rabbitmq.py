@@ -413,7 +413,7 @@ def test_a_delivery_that_the_server_took_back_is_not_ours(server: Server) -> Non
     transport._connection.call(lambda: held.channel.basic_ack(4711))
     again = transport.receive(20)
     assert again
-    assert (again.message.id, again.attempt) == (delivery.message.id, 2)
+    assert (again.message.id, again.delivery_count) == (delivery.message.id, 2)
     with transport.unit(delivery) as unit:
         unit.send(Outgoing("q", "must not be sent"))
     again.ack()
@@ -534,7 +534,7 @@ def test_a_handler_that_outlives_the_consumer_timeout(breakable: Breakable) -> N
     assert delivery
     again = transport.receive(30)
     assert again
-    assert (again.message.id, again.attempt) == (delivery.message.id, 2)
+    assert (again.message.id, again.delivery_count) == (delivery.message.id, 2)
     with transport.unit(delivery) as unit:
         unit.send(Outgoing("out", "late"))
     with transport.unit(again) as unit:

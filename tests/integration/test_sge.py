@@ -188,7 +188,7 @@ def test_a_job_in_an_error_state_is_hopeless_and_says_why(
     """`Eqw`: it waits for a person, for ever if none comes."""
     job_id = in_error(sge)
     status = wait_until(
-        lambda: (job := ask(batch.scheduler.states()).get(job_id)) and job.hopeless and job
+        lambda: (job := ask(batch.scheduler.states()).get(job_id)) and job.stuck and job
     )
     assert status.state is State.PENDING
     assert status.reason == (

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
-from zwrap.attempt.record import HOPELESS, LOST, Attempt
+from zwrap.attempt.record import LOST, STUCK, Attempt
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError
 from zwrap.host.processes import this_process
@@ -93,7 +93,7 @@ def place(tmp_path: Path) -> Place:
          "it failed before its wrapper began (exit status 3, NonZeroExitCode)."),
         ("completed", {"exit_code": 0}, True, "it ended before it could say how (exit status 0)."),
         (LOST, {}, True, "the batch system knows nothing of it any more."),
-        (HOPELESS, {"seen_reason": "InvalidAccount"}, False,
+        (STUCK, {"seen_reason": "InvalidAccount"}, False,
          "it can never start (InvalidAccount)."),
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ import pytest
 from zwrap.errors import RejectedError
 from zwrap.job import State
 from zwrap.pool.__main__ import main
-from zwrap.pool.jobs import DONE, RUNNING, WAITING, End, Job, LocalBatch
+from zwrap.pool.jobs import DONE, RUNNING, WAITING, LocalBatch, LocalEnd, LocalJob
 from zwrap.pool.runner import shepherd_of
 
 
@@ -40,7 +40,7 @@ def wait_until(condition: Callable[[], Any]) -> Any:
 
 def submit(batch: LocalBatch, script: str, **values: Any) -> int:
     directory = str(batch.directory.parent)
-    job = Job(
+    job = LocalJob(
         name="n.t", working_directory=directory, output=f"{directory}/out",
         error=f"{directory}/err", **values,
     )  # fmt: skip
@@ -103,15 +103,15 @@ def test_a_job_whose_runner_died_before_it_forked_is_run(batch: LocalBatch) -> N
 def test_the_first_word_on_how_a_job_ended_stands(batch: LocalBatch) -> None:
     identity = submit(batch, "true")
     batch.claim(identity)
-    batch.end(identity, End(state=State.COMPLETED, exit_code=0))
-    batch.end(identity, End(state=State.NODE_FAIL))
+    batch.end(identity, LocalEnd(state=State.COMPLETED, exit_code=0))
+    batch.end(identity, LocalEnd(state=State.NODE_FAIL))
     assert ended(batch, identity).state is State.COMPLETED
 
 
 def test_a_job_is_claimed_once(batch: LocalBatch) -> None:
     identity = submit(batch, "true")
     assert [batch.claim(identity), batch.claim(identity)] == [True, False]
-    batch.end(identity, End(state=State.CANCELLED))
+    batch.end(identity, LocalEnd(state=State.CANCELLED))
 
 
 def test_a_runner_ends_when_nothing_is_left(batch: LocalBatch) -> None:
@@ -141,13 +141,13 @@ def test_a_wide_job_waits_for_its_processors_but_not_for_ever(
 
 
 def test_a_working_directory_that_is_gone_is_refused(batch: LocalBatch) -> None:
-    job = Job(name="n", working_directory="/gone", output="/o", error="/e")
+    job = LocalJob(name="n", working_directory="/gone", output="/o", error="/e")
     with pytest.raises(RejectedError, match="/gone does not exist"):
         batch.submit(job, "true")
 
 
 def test_an_output_that_cannot_be_written_fails_the_job_and_says_so(batch: LocalBatch) -> None:
-    job = Job(name="n", working_directory="/", output="/proc/no/out", error="/dev/null")
+    job = LocalJob(name="n", working_directory="/", output="/proc/no/out", error="/dev/null")
     identity = batch.submit(job, "true")
     revive(batch)
     status = ended(batch, identity)

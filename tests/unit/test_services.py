@@ -360,11 +360,13 @@ def test_a_temporary_error_costs_no_attempt_however_long_it_lasts() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
     service.acts = [
-        UnreachableError("down", retry_after_s=0.01) for _ in range(3 * Service.attempts)
+        UnreachableError("down", retry_after_s=0.01) for _ in range(3 * Service.delivery_limit)
     ]
     transport.send("in", 1)
     transport.subscribe("in")
-    attempts = {once(transport, service).attempt for _ in range(3 * Service.attempts + 1)}
+    attempts = {
+        once(transport, service).delivery_count for _ in range(3 * Service.delivery_limit + 1)
+    }
     assert attempts == {1}
     assert transport.broker.dead_letters == {}
 
@@ -375,7 +377,7 @@ def test_a_full_queue_behind_the_service_is_waited_out() -> None:
     service.acts = [QueueFullError("full")]
     transport.send("in", 1)
     transport.subscribe("in")
-    assert once(transport, service).attempt == once(transport, service).attempt == 1
+    assert once(transport, service).delivery_count == once(transport, service).delivery_count == 1
 
 
 def test_a_service_without_its_transport_ends_and_gives_the_message_back() -> None:
@@ -386,7 +388,7 @@ def test_a_service_without_its_transport_ends_and_gives_the_message_back() -> No
     transport.subscribe("in")
     with pytest.raises(TransportError):
         once(transport, service)
-    assert once(transport, service).attempt == 1
+    assert once(transport, service).delivery_count == 1
 
 
 def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_traceback(
@@ -398,7 +400,13 @@ def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_trace
     service.acts = [ZeroDivisionError("a bug") for _ in range(9)]
     transport.send("in", 1)
     transport.subscribe("in")
-    assert [once(transport, service).attempt for _ in range(Service.attempts)] == [1, 2, 3, 4, 5]
+    assert [once(transport, service).delivery_count for _ in range(Service.delivery_limit)] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
     [letter] = transport.broker.dead_letters["in"]
     assert "ZeroDivisionError: a bug" in letter.reason
     assert "Traceback" in letter.reason
@@ -408,7 +416,7 @@ class Gathering(Scripted):
     """Takes what waits together, and remembers in which lots."""
 
     prefetch = 10
-    together = 10
+    batch_size = 10
 
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
@@ -457,7 +465,7 @@ def test_what_kills_its_receivers_takes_no_neighbour_with_it() -> None:
             Loop(killer, transport, once=True).run()
         transport.close()
     assert [letter.message.body for letter in broker.dead_letters["in"]] == [3]
-    assert lives == Service.attempts + 1
+    assert lives == Service.delivery_limit + 1
 
 
 def die_of(body: int, delivery: Delivery) -> None:
@@ -470,7 +478,7 @@ def test_a_message_that_killed_its_receivers_is_not_handled_again() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
     transport.send("in", 1)
-    for _ in range(Service.attempts):
+    for _ in range(Service.delivery_limit):
         victim = MemoryTransport(transport.broker)
         victim.subscribe("in")
         assert victim.receive(5)

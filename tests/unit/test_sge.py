@@ -71,8 +71,8 @@ scheduling info:            Job is in error state
     ):
         jobs = question.read(reply)
         assert isinstance(jobs, dict)
-        assert (jobs["6"].reason, jobs["6"].hopeless) == (reason, True)
-        assert not any(job.hopeless for key, job in jobs.items() if key != "6")
+        assert (jobs["6"].reason, jobs["6"].stuck) == (reason, True)
+        assert not any(job.stuck for key, job in jobs.items() if key != "6")
 
 
 SILENT = """<?xml version='1.0'?>
@@ -94,7 +94,7 @@ def test_a_job_on_a_host_that_does_not_answer(sge: GridEngine) -> None:
     again = sge.states().read(Reply(status=0, output=running))
     assert isinstance(again, dict), "not asked again, but remembered"
     for each in (jobs, again):
-        on_host = {key for key, job in each.items() if job.hopeless}
+        on_host = {key for key, job in each.items() if job.stuck}
         assert on_host == {key for key, job in each.items() if job.state is State.RUNNING}
         assert {each[key].reason for key in on_host} == {f"host {node} does not answer"}
 

@@ -59,19 +59,19 @@ def test_what_squeue_says(slurm: Slurm) -> None:
     }
     assert live["13"].reason == "ReqNodeNotAvail, UnavailableNodes:r26817n[1-2]"
     assert live["13"].starts == datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
-    assert [each.hopeless for each in live.values()] == [False] * 3
+    assert [each.stuck for each in live.values()] == [False] * 3
     assert live["10"].starts is None
 
 
 @pytest.mark.parametrize(
-    ("reason", "hopeless"),
+    ("reason", "stuck"),
     [("InvalidAccount", True), ("BadConstraints", True), ("Resources", False), ("None", False)],
 )
-def test_what_will_never_come_is_known(slurm: Slurm, reason: str, hopeless: bool) -> None:
+def test_what_will_never_come_is_known(slurm: Slurm, reason: str, stuck: bool) -> None:
     line = f"13|PENDING|0|{reason}||N/A|e.t-5|\n"
     live = slurm.states().read(Reply(status=0, output=line))
     assert not isinstance(live, Question)
-    assert (live["13"].hopeless, live["13"].starts) == (hopeless, None)
+    assert (live["13"].stuck, live["13"].starts) == (stuck, None)
 
 
 def test_what_left_memory_is_asked_of_the_accounting(slurm: Slurm) -> None:

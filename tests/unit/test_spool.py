@@ -52,8 +52,8 @@ def claimed_by_a_process_that_dies(queue: SpoolQueue) -> None:
 )
 def test_a_name_says_attempt_due_time_and_expiry(name: Name) -> None:
     again = Name.parse(str(name))
-    assert (again.base, again.attempt, again.not_before_ms, again.expires_ms) == (
-        name.base, name.attempt, name.not_before_ms, name.expires_ms,
+    assert (again.base, again.delivery_count, again.not_before_ms, again.expires_ms) == (
+        name.base, name.delivery_count, name.not_before_ms, name.expires_ms,
     )  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_what_a_killed_process_held_comes_back_at_once_as_another_attempt(
     assert queue.recover() == 1
     claimed = queue.claim()
     assert claimed
-    assert (claimed.content, claimed.attempt) == (b"1", 2)
+    assert (claimed.content, claimed.delivery_count) == (b"1", 2)
     assert len(list((queue.path / "pending").iterdir())) == 1
 
 
@@ -77,7 +77,7 @@ def test_a_message_that_kills_each_receiver_counts_every_one(queue: SpoolQueue) 
         queue.recover()
     claimed = queue.claim()
     assert claimed
-    assert claimed.attempt == 5
+    assert claimed.delivery_count == 5
 
 
 def test_what_another_host_holds_comes_back_only_after_its_lease(queue: SpoolQueue) -> None:
@@ -154,7 +154,7 @@ def test_a_foreign_file_is_a_message_without_headers_under_a_stable_id(tmp_path:
     first.retry()
     again = transport.receive(5)
     assert again
-    assert (again.message.id, again.attempt) == (first.message.id, 2)
+    assert (again.message.id, again.delivery_count) == (first.message.id, 2)
     transport.close()
 
 
@@ -168,7 +168,7 @@ def test_a_dead_letter_never_replaces_another(queue: SpoolQueue) -> None:
         (queue.path / "incoming" / "same name").write_text(str(number))
         claimed = queue.claim()
         assert claimed
-        queue.banish(claimed, f"reason {number}")
+        queue.dead_letter(claimed, f"reason {number}")
     letters = [(file.read_text(), reason) for file, reason in queue.dead_letters()]
     assert sorted(letters) == [("1", "reason 1\n"), ("2", "reason 2\n")]
 
@@ -178,13 +178,13 @@ def test_a_dead_letter_put_back_by_hand_as_the_manual_says_starts_anew(tmp_path:
     transport.subscribe("q")
     for _ in range(2):  # and a second death does not change what it is
         transport.send("q", {"k": 1}, {"zwrap-id": "kept"})
-        for _ in range(Service.attempts):
+        for _ in range(Service.delivery_limit):
             delivery = transport.receive(1)
             assert delivery
             delivery.retry()
         delivery = transport.receive(1)
         assert delivery
-        assert delivery.attempt == Service.attempts + 1
+        assert delivery.delivery_count == Service.delivery_limit + 1
         delivery.dead_letter("too often")
     for file, _ in list(transport.queue("q").dead_letters()):
         command = f"rm errors/{file.name}.reason && mv errors/{file.name} incoming/"
@@ -192,7 +192,7 @@ def test_a_dead_letter_put_back_by_hand_as_the_manual_says_starts_anew(tmp_path:
     for _ in range(2):
         again = transport.receive(1)
         assert again
-        assert (again.attempt, again.message.id, again.message.body) == (1, "kept", {"k": 1})
+        assert (again.delivery_count, again.message.id, again.message.body) == (1, "kept", {"k": 1})
         again.ack()
     transport.close()
 

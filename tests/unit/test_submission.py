@@ -30,10 +30,10 @@ from zwrap.scheduler import (
     Command,
     Question,
     Rejected,
-    Submission,
+    SubmissionAnswer,
     Unknown,
 )
-from zwrap.submission.quota import InFlight
+from zwrap.submission.quota import Quota
 from zwrap.submission.submit import submit_once
 
 
@@ -42,18 +42,18 @@ class Moody:
 
     settle_s = 0.2
     arrays = ArrayForm("_", "TASK")
-    at_once = 4
+    concurrency = 4
 
     def __init__(self) -> None:
-        self.answers: list[Submission | BaseException] = []
+        self.answers: list[SubmissionAnswer | BaseException] = []
         self.taken: list[str] = []
         self.reachable = True
         self.takes_before_failing = True
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[Submission]:
-        def read(reply: object) -> Submission:
+    ) -> Question[SubmissionAnswer]:
+        def read(reply: object) -> SubmissionAnswer:
             answer = self.answers.pop(0) if self.answers else Accepted(str(len(self.taken) + 1))
             if isinstance(answer, Accepted) or self.takes_before_failing:
                 self.taken.append(request.token)
@@ -251,10 +251,10 @@ class Counted(Moody):
 
 def test_a_limit_counts_what_the_batch_system_says_and_what_came_since() -> None:
     system = Counted()
-    limit = InFlight("c", system, 5)  # type: ignore[arg-type]
+    limit = Quota("c", system, 5)  # type: ignore[arg-type]
     assert [limit.admit(1), limit.admit(7)] == [1, 1]
     with pytest.raises(ClusterFullError, match="Cluster 'c' has 5 jobs, and 'max_jobs' is 5"):
         limit.admit(1)
     assert system.asked == 1, "not for each job"
-    assert InFlight("c", system, None).admit(7) == 7  # type: ignore[arg-type]
+    assert Quota("c", system, None).admit(7) == 7  # type: ignore[arg-type]
     assert system.asked == 1, "nobody asks without a limit"

@@ -20,9 +20,9 @@ from zwrap.scheduler import Command, Question
 from zwrap.service.watcher import cluster as watch_module
 from zwrap.service.watcher import conclusion as lastwords
 from zwrap.service.watcher import lastword
-from zwrap.service.watcher.cluster import Watch
+from zwrap.service.watcher.cluster import WatchedCluster
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC
-from zwrap.service.watcher.heartbeats import Pulse
+from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.service.watcher.watcher import Watcher
 from zwrap.submission.clusters import Cluster
 from zwrap.transport.memory import MemoryTransport
@@ -85,16 +85,18 @@ def heard() -> Iterator[MemoryTransport]:
 
 
 @pytest.fixture
-def pulse() -> Pulse:
-    return Pulse()
+def heartbeats() -> Heartbeats:
+    return Heartbeats()
 
 
 @pytest.fixture
-def watch(system: Told, ledger: Ledger, heard: MemoryTransport, pulse: Pulse) -> Watch:
+def watch(
+    system: Told, ledger: Ledger, heard: MemoryTransport, heartbeats: Heartbeats
+) -> WatchedCluster:
     cluster = Cluster(
         "c", "told", system, "t", {}, watch_s=1.0, give_up_s=0, stalled_s=0.05, lost_s=0.25
     )  # type: ignore[arg-type]
-    return Watch(cluster, ledger, heard, pulse)
+    return WatchedCluster(cluster, ledger, heard, heartbeats)
 
 
 def told(transport: MemoryTransport, topic: str) -> list[Any]:
@@ -105,7 +107,7 @@ def told(transport: MemoryTransport, topic: str) -> list[Any]:
     return bodies
 
 
-def turn(watch: Watch, ledger: Ledger) -> None:
+def turn(watch: WatchedCluster, ledger: Ledger) -> None:
     """What the Watcher does when a cluster is due."""
     attempts = ledger.unconcluded("c")
     watch.look([each for each in attempts if each.ended is None])
@@ -113,7 +115,7 @@ def turn(watch: Watch, ledger: Ledger) -> None:
 
 
 def test_only_what_changed_is_told(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
     system.live = {
         "1": status("1", State.PENDING, reason="Resources"),
@@ -133,7 +135,7 @@ def test_only_what_changed_is_told(
 
 
 def test_who_left_is_looked_up_and_then_left_alone(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
     system.live = {"2": status("2", State.RUNNING)}
     system.ended = {"1": status("1", State.OUT_OF_MEMORY, signal=9, node="n7")}
@@ -149,7 +151,7 @@ def test_who_left_is_looked_up_and_then_left_alone(
 
 
 def test_who_is_nowhere_is_gone_and_only_later_lost(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
     system.live = {"2": status("2", State.RUNNING)}
     turn(watch, ledger)
@@ -164,7 +166,7 @@ def test_who_is_nowhere_is_gone_and_only_later_lost(
 
 
 def test_a_number_that_was_given_again_is_another_job(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
     """A controller that was killed may forget a job, and begin to count from an earlier state."""
     system.live = {"2": status("2", State.RUNNING)}
@@ -177,7 +179,7 @@ def test_a_number_that_was_given_again_is_another_job(
 
 
 def test_who_is_gone_and_has_spoken_is_believed_at_once(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport, tmp_path: Path
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport, tmp_path: Path
 ) -> None:
     """Nobody will ever record it."""
     ledger.record({"t1-1": {"job_directory": str(tmp_path)}})
@@ -191,7 +193,7 @@ def test_who_is_gone_and_has_spoken_is_believed_at_once(
 
 
 def test_a_cluster_that_cannot_be_asked_changes_no_job(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
     system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}
     turn(watch, ledger)
@@ -224,7 +226,7 @@ def test_a_ledger_that_is_away_is_waited_for(
 
 
 def test_the_interval_grows_while_nothing_changes(
-    watch: Watch, system: Told, ledger: Ledger, monkeypatch: Any
+    watch: WatchedCluster, system: Told, ledger: Ledger, monkeypatch: Any
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -260,7 +262,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_the_end_of_a_job_is_told_once_it_is_concluded(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport,
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     asked: list[str | None] = []
@@ -286,7 +288,7 @@ def test_the_end_of_a_job_is_told_once_it_is_concluded(
 
 @pytest.mark.usefixtures("at_once")
 def test_where_nobody_can_be_told_the_ledger_says_so(
-    watch: Watch, system: Told, ledger: Ledger, caplog: pytest.LogCaptureFixture
+    watch: WatchedCluster, system: Told, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     system.live = {"2": status("2", State.RUNNING)}
     system.ended = {"1": status("1", State.FAILED)}
@@ -316,12 +318,12 @@ def acts(system: Told, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.usefixtures("at_once")
 def test_a_job_that_waits_for_what_will_never_come_is_given_up(
-    watch: Watch, system: Told, ledger: Ledger, acts: list[Any]
+    watch: WatchedCluster, system: Told, ledger: Ledger, acts: list[Any]
 ) -> None:
     for job_id in "12":
         reason = "InvalidAccount" if job_id == "1" else "Resources"
         system.live[job_id] = status(
-            job_id, State.PENDING, reason=reason, hopeless=reason == "InvalidAccount"
+            job_id, State.PENDING, reason=reason, stuck=reason == "InvalidAccount"
         )
     turn(watch, ledger)
     assert acts == [], "a person may be about to change that"
@@ -335,10 +337,10 @@ def test_a_job_that_waits_for_what_will_never_come_is_given_up(
 
 @pytest.mark.usefixtures("at_once")
 def test_a_job_on_a_host_that_does_not_answer_is_given_up_unless_its_wrapper_is_heard(
-    watch: Watch, system: Told, ledger: Ledger, pulse: Pulse, acts: list[Any]
+    watch: WatchedCluster, system: Told, ledger: Ledger, heartbeats: Heartbeats, acts: list[Any]
 ) -> None:
-    system.live = {"1": status("1", State.RUNNING, reason="host n1 is silent", hopeless=True)}
-    pulse.hear({"token": "t1-1"})
+    system.live = {"1": status("1", State.RUNNING, reason="host n1 is silent", stuck=True)}
+    heartbeats.hear({"token": "t1-1"})
     for _ in range(3):
         turn(watch, ledger)
     assert acts == []
@@ -348,7 +350,7 @@ def test_a_job_on_a_host_that_does_not_answer_is_given_up_unless_its_wrapper_is_
 
 
 def test_an_expected_start_is_told_when_it_moves(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
     now = time.time()
     system.live = {"2": status("2", State.RUNNING)}
@@ -363,7 +365,11 @@ def test_an_expected_start_is_told_when_it_moves(
 
 
 def test_a_job_that_runs_and_is_not_heard_of_is_stalled(
-    watch: Watch, system: Told, ledger: Ledger, heard: MemoryTransport, pulse: Pulse
+    watch: WatchedCluster,
+    system: Told,
+    ledger: Ledger,
+    heard: MemoryTransport,
+    heartbeats: Heartbeats,
 ) -> None:
     """Until it is heard again. One that never said anything is not, nor one that does not run."""
 
@@ -372,7 +378,7 @@ def test_a_job_that_runs_and_is_not_heard_of_is_stalled(
         return [(each["job_id"], each["state"]) for each in told(heard, JOB_TOPIC)]
 
     system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}
-    pulse.hear({"token": "t1-1"})
+    heartbeats.hear({"token": "t1-1"})
     assert stalled() == [("1", "running"), ("2", "running")]
     time.sleep(0.06)
     assert stalled() == [("1", "stalled")]
@@ -381,7 +387,7 @@ def test_a_job_that_runs_and_is_not_heard_of_is_stalled(
     assert row
     assert row.stalled
     assert time.time() - row.stalled < 5
-    pulse.hear({"token": "t1-1"})
+    heartbeats.hear({"token": "t1-1"})
     assert stalled() == [("1", "running")]
     time.sleep(0.06)
     system.live["1"] = status("1", State.SUSPENDED)

@@ -16,7 +16,7 @@ INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "w
 """States of an attempt. Of one that is rejected, or waits for others to end, there is no job."""
 
 
-GONE, LOST, HOPELESS, STALLED = "gone", "lost", "hopeless", "stalled"
+GONE, LOST, STUCK, STALLED = "gone", "lost", "hopeless", "stalled"
 """What a job may be besides the states of batch systems: neither live nor recorded; the same, for
 so long that nothing will be heard of it any more; waiting for what will never come; running, but
 nothing is heard of it."""
@@ -75,7 +75,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return status if status is not None and status.name == self.full_name else None
 
 
-class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
+class AskedResources(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the job was given of what a retry may raise, as keys of the `cluster` block."""
 
     memory_per_node: int | None = None
@@ -84,13 +84,13 @@ class Asked(msgspec.Struct, frozen=True, omit_defaults=True):
     exclude: str | None = None
 
 
-class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+class KeptSubmission(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is kept of a submission: an exported dead letter, and more."""
 
     header: dict[str, JSON]
     message: JSON
     exported: dict[str, JSON] = {}
-    asked: Asked = Asked()
+    asked: AskedResources = AskedResources()
     retry: Policy | None = None
 
 
@@ -100,13 +100,13 @@ def encode_submission(
     """What is kept of a submission, as JSON."""
     header = {**message.headers, ID_HEADER: message.id, ATTEMPT_HEADER: attempt_of(message.headers)}
     header["original-destination"] = f"/queue/{queue}"
-    asked = Asked(
+    asked = AskedResources(
         resources.memory_mib, resources.memory_per_cpu_mib, resources.walltime_s, resources.exclude
     )
-    return encode(Kept(header=header, message=message.body, asked=asked, retry=policy))
+    return encode(KeptSubmission(header=header, message=message.body, asked=asked, retry=policy))
 
 
-def read_submission(directory: JobDirectory) -> Kept:
+def read_submission(directory: JobDirectory) -> KeptSubmission:
     """What was kept; MessageError if it is not there."""
     file = directory.path / SUBMISSION
     try:
@@ -115,9 +115,9 @@ def read_submission(directory: JobDirectory) -> Kept:
         raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
 
 
-def parse_submission(content: bytes, where: str) -> Kept:
+def parse_submission(content: bytes, where: str) -> KeptSubmission:
     """The submission in a JSON text; MessageError if it is none."""
     try:
-        return msgspec.convert(decode(content, where), Kept)
+        return msgspec.convert(decode(content, where), KeptSubmission)
     except msgspec.ValidationError as error:
         raise MessageError(f"{where} holds no submission: {error}.") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from zwrap.attempt.record import Asked, Kept
+from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.configuration.clusters import Policy
 from zwrap.job import seconds
 from zwrap.message import (
@@ -35,7 +35,7 @@ class NextAttempt(NamedTuple):
     said: str
 
 
-def next_attempt(known: Kept, cause: str, node: str | None = None) -> NextAttempt | None:
+def next_attempt(known: KeptSubmission, cause: str, node: str | None = None) -> NextAttempt | None:
     """Another attempt after that cause (on that node), if the policy wants one and it makes sense.
 
     Its envelope's environment says which attempt it is, under the name of the header.
@@ -54,7 +54,7 @@ def next_attempt(known: Kept, cause: str, node: str | None = None) -> NextAttemp
     return NextAttempt(message, said)
 
 
-def continuation(known: Kept, most: int, remaining_s: float | None) -> NextAttempt | None:
+def continuation(known: KeptSubmission, most: int, remaining_s: float | None) -> NextAttempt | None:
     """The same step in another job, with what is left of the program's own time limit; None after
     `most` of them, or when nothing is left.
     """
@@ -73,7 +73,7 @@ def continuation(known: Kept, most: int, remaining_s: float | None) -> NextAttem
 
 
 def _again(
-    known: Kept, changes: Mapping[str, int | str], count: str, done: int
+    known: KeptSubmission, changes: Mapping[str, int | str], count: str, done: int
 ) -> tuple[Outgoing, int]:
     """The message of the next attempt, with what is changed and counted there; its number."""
     number = attempt_of(known.header) + 1
@@ -86,7 +86,7 @@ def _again(
 
 
 def _changes(
-    asked: Asked, policy: Policy, cause: str, node: str | None
+    asked: AskedResources, policy: Policy, cause: str, node: str | None
 ) -> dict[str, int | str] | None:
     """What to ask for now; None if that could not be more than last time."""
     keys: tuple[str, ...]

@@ -19,7 +19,7 @@ import yaml
 from zwrap.cli.common import program, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
-from zwrap.transport.rabbitmq.amqp import TextTransport
+from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.settings import server_from
 from zwrap.workers.consumers import settings as consumers
 from zwrap.workers.consumers.pool import Pool, watch
@@ -70,13 +70,13 @@ def _run(
     server = server_from(configuration)
     pools: list[Pool] = []
     read = {consumer.queue for consumer in settings.consumers}
-    with contextlib.closing(TextTransport(server)) as owner:
+    with contextlib.closing(AMQPTransport(server)) as owner:
         try:
             for name, queue in settings.queues.items():
                 if not (queue.exclusive and name in read):  # that one is its reader's
                     owner.declare(queue)
             for each in settings.consumers:
-                pool = Pool(each, loaded[each.consumer], TextTransport(server), stop)
+                pool = Pool(each, loaded[each.consumer], AMQPTransport(server), stop)
                 pools.append(pool)
                 pool.start(settings.queues.get(each.queue, each.queue))
             watch(pools, stop)

@@ -53,14 +53,14 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 def _export(transport: Transport, location: Path, wait_s: float | None, expected: bool) -> None:
     """Take what comes, until nothing came for a while."""
-    patience_s = wait_s if wait_s is not None else FIRST_WAIT_S if expected else 0.0
-    while delivery := transport.receive(patience_s):
+    pause_s = wait_s if wait_s is not None else FIRST_WAIT_S if expected else 0.0
+    while delivery := transport.receive(pause_s):
         exported = deadletters.export(delivery, location)
         died = time.strftime("%Y-%m-%d %H:%M:%S", exported.died)
         say(f"    Message {delivery.message.id} ({died}) exported:")
         say(f"  {exported.file}")
         delivery.ack()
-        patience_s = WAIT_S if wait_s is None else wait_s
+        pause_s = WAIT_S if wait_s is None else wait_s
 
 
 main = program("zocalo.dlq_purge", __doc__, declare, run)

@@ -41,7 +41,7 @@ def word_of(attempt: Attempt, configuration: Configuration) -> Word | None:
         return ledger.words.get(attempt.token)
 
 
-class Job(msgspec.Struct):
+class KnownJob(msgspec.Struct):
     """One attempt, and what can be known of it."""
 
     attempt: Attempt
@@ -77,27 +77,29 @@ class Answers:
         return None
 
 
-def job_of(attempt: Attempt, clusters: Answers) -> Job:
+def job_of(attempt: Attempt, clusters: Answers) -> KnownJob:
     """What is known of an attempt: from its verdict, else from the ledger and the cluster."""
     verdict = _verdict(attempt)
     if verdict is not None:
-        return Job(attempt, verdict.outcome.value, verdict.cause, None, verdict)
+        return KnownJob(attempt, verdict.outcome.value, verdict.cause, None, verdict)
     if attempt.outcome is not None:  # its directory is gone
-        return Job(attempt, attempt.outcome, attempt.cause or "", None, None)
+        return KnownJob(attempt, attempt.outcome, attempt.cause or "", None, None)
     if attempt.state != SUBMITTED or attempt.job_id is None:
-        return Job(attempt, attempt.state, attempt.reason or "", None, None)
+        return KnownJob(attempt, attempt.state, attempt.reason or "", None, None)
     if attempt.ended is not None:
-        return Job(attempt, str(attempt.seen_state), attempt.seen_reason or "", None, None)
+        return KnownJob(attempt, str(attempt.seen_state), attempt.seen_reason or "", None, None)
     live = clusters.live(attempt.cluster)
     if live is None:
-        return Job(attempt, UNKNOWN, "the cluster cannot be asked", None, None)
+        return KnownJob(attempt, UNKNOWN, "the cluster cannot be asked", None, None)
     status = attempt.of(live)
     if status is None:
-        return Job(attempt, GONE, "it left no verdict", None, None)
+        return KnownJob(attempt, GONE, "it left no verdict", None, None)
     if attempt.stalled and status.state is State.RUNNING:
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(attempt.stalled))
-        return Job(attempt, STALLED, f"it runs, but was not heard of since {since}", status, None)
-    return Job(attempt, status.state.value, status.reason or "", status, None)
+        return KnownJob(
+            attempt, STALLED, f"it runs, but was not heard of since {since}", status, None
+        )
+    return KnownJob(attempt, status.state.value, status.reason or "", status, None)
 
 
 def _verdict(attempt: Attempt) -> Verdict | None:

@@ -15,7 +15,7 @@ from zwrap.attempt.record import Attempt
 from zwrap.calls.ask import ask
 from zwrap.cli.advice import advise
 from zwrap.cli.common import say
-from zwrap.cli.joblist import Answers, Job, attempts_of, job_of, one_of, word_of
+from zwrap.cli.joblist import Answers, KnownJob, attempts_of, job_of, one_of, word_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
 from zwrap.message import encode
@@ -63,7 +63,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return 0
 
 
-def _wanted(job: Job, options: argparse.Namespace) -> bool:
+def _wanted(job: KnownJob, options: argparse.Namespace) -> bool:
     pairs = [
         (options.recipe, job.attempt.recipe_id),
         (options.cluster, job.attempt.cluster),
@@ -72,7 +72,7 @@ def _wanted(job: Job, options: argparse.Namespace) -> bool:
     return all(wanted in (None, found) for wanted, found in pairs)
 
 
-def _show(jobs: list[Job], as_json: bool) -> None:
+def _show(jobs: list[KnownJob], as_json: bool) -> None:
     if as_json:
         for job in jobs:
             say(encode(_facts(job)).decode())
@@ -112,7 +112,7 @@ def _show_advice(attempts: list[Attempt], options: argparse.Namespace) -> None:
     (terminal if terminal.is_terminal else Console(width=200)).print(table)
 
 
-def _facts(job: Job) -> dict[str, Any]:
+def _facts(job: KnownJob) -> dict[str, Any]:
     attempt = job.attempt
     return {
         "token": attempt.token,
@@ -130,7 +130,7 @@ def _facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _in_full(job: Job, clusters: Answers) -> dict[str, Any]:
+def _in_full(job: KnownJob, clusters: Answers) -> dict[str, Any]:
     """Everything, with what the batch system says and the last messages of the step."""
     told = job.live
     if told is None and job.attempt.job_id:
@@ -160,14 +160,14 @@ def _history(attempt: Attempt) -> list[dict[str, str]]:
     return [{"time": _time(at), "what": what} for at, what in events if at]
 
 
-def _unsent(job: Job) -> int:
+def _unsent(job: KnownJob) -> int:
     """Number of messages that the wrapper has still to send, or left."""
     outbox = Path(job.attempt.job_directory, "outbox")
     held = [*outbox.glob("incoming/[!.]*"), *outbox.glob("pending/*/[!.]*")]
     return len(held)
 
 
-def _family(job: Job, attempts: list[Attempt]) -> list[dict[str, Any]]:
+def _family(job: KnownJob, attempts: list[Attempt]) -> list[dict[str, Any]]:
     """All attempts of the same message."""
     message = job.attempt.token.rpartition("-")[0]
     keys = ("token", "job_id", "state", "outcome", "cause")

@@ -39,7 +39,7 @@ def queue_table(transport: Transport) -> Table:
     return table
 
 
-class Crowd:
+class Participants:
     """Services and wrappers that were heard of lately."""
 
     def __init__(self, transport: Transport) -> None:
@@ -89,7 +89,7 @@ def _show_queues(configuration: Configuration, options: argparse.Namespace) -> i
 
 
 def _show_crowd(configuration: Configuration, options: argparse.Namespace) -> int:
-    return _watch(options, Crowd(connect(configuration, options.transport)).table)
+    return _watch(options, Participants(connect(configuration, options.transport)).table)
 
 
 queue_monitor = program(

@@ -116,7 +116,7 @@ def _peek(transport: Transport, options: argparse.Namespace) -> int:
 
 
 def _shown(delivery: Delivery, dead: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {"id": delivery.message.id, "attempt": delivery.attempt}
+    shown: dict[str, Any] = {"id": delivery.message.id, "attempt": delivery.delivery_count}
     if delivery.sent_at is not None:
         shown["sent"] = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(delivery.sent_at))
     if dead:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from zwrap.errors import ZwrapError
-from zwrap.pool.jobs import Job, LocalBatch
+from zwrap.pool.jobs import LocalBatch, LocalJob
 from zwrap.pool.runner import run, start_runner
 
 
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         batch = LocalBatch(directory)
         if options.command == "submit":
-            job = Job(
+            job = LocalJob(
                 name=options.name,
                 working_directory=options.chdir,
                 output=options.output,

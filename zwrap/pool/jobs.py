@@ -31,7 +31,7 @@ WAITING, RUNNING, DONE = "waiting", "running", "done"
 KEEP_DONE_S = 7 * 24 * 3600.0
 
 
-class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
+class LocalJob(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What job.json holds."""
 
     name: str
@@ -44,7 +44,7 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
     submitted: float = 0.0
 
 
-class End(msgspec.Struct, kw_only=True, omit_defaults=True):
+class LocalEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What end.json holds."""
 
     state: State
@@ -62,7 +62,7 @@ class LocalBatch:
         for name in (WAITING, RUNNING, DONE, "tmp"):
             (directory / name).mkdir(parents=True, exist_ok=True)
 
-    def submit(self, job: Job, script: str) -> int:
+    def submit(self, job: LocalJob, script: str) -> int:
         """Take a job; returns its id. The job is waiting, whole, when this returns."""
         if not Path(job.working_directory).is_dir():
             raise RejectedError(f"The working directory {job.working_directory} does not exist.")
@@ -137,7 +137,7 @@ class LocalBatch:
             return False
         return True
 
-    def end(self, identity: int, end: End) -> None:
+    def end(self, identity: int, end: LocalEnd) -> None:
         """Record how a running job ended, once; whoever is first is believed."""
         directory = self.path(RUNNING, identity)
         end.ended = time.time()
@@ -151,7 +151,9 @@ class LocalBatch:
             with contextlib.suppress(FileNotFoundError):
                 (self.path(place, identity) / "cancel").touch()
         if self.claim(identity):
-            self.end(identity, End(state=State.CANCELLED, reason="cancelled before it started"))
+            self.end(
+                identity, LocalEnd(state=State.CANCELLED, reason="cancelled before it started")
+            )
 
     def forget_old(self) -> None:
         """Remove jobs that ended more than a week ago."""
@@ -162,11 +164,11 @@ class LocalBatch:
                     shutil.rmtree(directory)
 
 
-def read_job(directory: Path) -> Job:
+def read_job(directory: Path) -> LocalJob:
     """The job in a directory."""
-    return msgspec.json.decode((directory / "job.json").read_bytes(), type=Job)
+    return msgspec.json.decode((directory / "job.json").read_bytes(), type=LocalJob)
 
 
-def read_end(directory: Path) -> End:
+def read_end(directory: Path) -> LocalEnd:
     """How the job in a directory ended."""
-    return msgspec.json.decode((directory / "end.json").read_bytes(), type=End)
+    return msgspec.json.decode((directory / "end.json").read_bytes(), type=LocalEnd)

@@ -17,7 +17,7 @@ import msgspec
 from zwrap.host.files import create_once
 from zwrap.host.processes import ProcessIdentity, is_alive, this_process
 from zwrap.job import State
-from zwrap.pool.jobs import RUNNING, WAITING, End, Job, LocalBatch, read_job
+from zwrap.pool.jobs import RUNNING, WAITING, LocalBatch, LocalEnd, LocalJob, read_job
 
 IDLE_S = 2.0
 """The runner ends when nothing waits or runs for so long."""
@@ -99,7 +99,9 @@ class _Runner:
                     self._fork(identity)
             elif is_alive(shepherd) is False:
                 kill_session(shepherd.pid)
-                end = End(state=State.NODE_FAIL, reason="the process that looked after it died")
+                end = LocalEnd(
+                    state=State.NODE_FAIL, reason="the process that looked after it died"
+                )
                 self._batch.end(identity, end)
         return len(running)
 
@@ -164,11 +166,11 @@ def _shepherd(batch: LocalBatch, identity: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     try:
         if (directory / "cancel").exists():
-            end = End(state=State.CANCELLED, reason="cancelled before it started")
+            end = LocalEnd(state=State.CANCELLED, reason="cancelled before it started")
         else:
             end = _run_script(read_job(directory), directory, identity)
     except OSError as error:
-        end = End(state=State.FAILED, reason=f"{error.filename}: {error.strerror}")
+        end = LocalEnd(state=State.FAILED, reason=f"{error.filename}: {error.strerror}")
     while True:
         try:
             batch.end(identity, end)
@@ -177,7 +179,7 @@ def _shepherd(batch: LocalBatch, identity: int) -> None:
             time.sleep(OUTAGE_S)
 
 
-def _environment(job: Job, identity: int) -> dict[str, str]:
+def _environment(job: LocalJob, identity: int) -> dict[str, str]:
     """What every batch system gives a job, and nothing else of the submitting process."""
     kept = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
     return {
@@ -188,7 +190,7 @@ def _environment(job: Job, identity: int) -> dict[str, str]:
     }
 
 
-def _run_script(job: Job, directory: Path, identity: int) -> End:
+def _run_script(job: LocalJob, directory: Path, identity: int) -> LocalEnd:
     with Path(job.output).open("ab") as output, Path(job.error).open("ab") as error:
         process = subprocess.Popen(
             ["/bin/bash", str(directory / "script")],
@@ -204,11 +206,11 @@ def _run_script(job: Job, directory: Path, identity: int) -> End:
     code = process.returncode
     if stopped:
         if code < 0:
-            return End(state=stopped, signal=-code)
-        return End(state=stopped, exit_code=code)
+            return LocalEnd(state=stopped, signal=-code)
+        return LocalEnd(state=stopped, exit_code=code)
     if code < 0:
-        return End(state=State.FAILED, signal=-code, reason=f"killed by signal {-code}")
-    return End(state=State.COMPLETED if code == 0 else State.FAILED, exit_code=code)
+        return LocalEnd(state=State.FAILED, signal=-code, reason=f"killed by signal {-code}")
+    return LocalEnd(state=State.COMPLETED if code == 0 else State.FAILED, exit_code=code)
 
 
 def _default_signals() -> None:

@@ -34,13 +34,13 @@ class Service(ABC):
     prefetch: int = 1
     topics: ClassVar[tuple[str, ...]] = ()
     """What it listens to besides; see `hear`."""
-    together: ClassVar[int] = 1
+    batch_size: ClassVar[int] = 1
     """So many messages that wait are handed over together, to `handle_all`."""
     unbounded: ClassVar[bool] = False
     """Whether work on one message may take any time, so that a liveness check must not mind."""
     plain_messages: ClassVar[bool] = False
     """Whether messages outside a recipe are taken, too."""
-    attempts: int = 5
+    delivery_limit: int = 5
     """A message that was handed out so often and never settled is a dead letter."""
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
@@ -52,12 +52,12 @@ class Service(ABC):
         """Name in status messages and for `zocalo.shutdown -s`."""
         return type(self).__name__
 
-    def patience_s(self) -> float:
+    def poll_s(self) -> float:
         """So long nothing may come until it is idle."""
         return 1.0
 
     def idle(self) -> None:  # noqa: B027  (a service with nothing to do when idle is complete)
-        """Called about every `patience_s` seconds while no message waits."""
+        """Called about every `poll_s` seconds while no message waits."""
 
     def hear(self, topic: str, message: Message) -> None:  # noqa: B027
         """Called with what is broadcast on one of its `topics`."""

@@ -28,7 +28,7 @@ LONGEST_S = 1.0
 """So long a message is kept at most."""
 
 RETRY_S = 30.0
-_HOPELESS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+_PERMANENT_FAULTS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 class _Kept(NamedTuple):
@@ -88,7 +88,7 @@ class JSONLines(Service):
 
     def _refuse(self, file: Path, deliveries: Sequence[Delivery], error: OSError) -> None:
         reason = f"{error.filename or file} cannot be written: {error.strerror}."
-        if isinstance(error, _HOPELESS):
+        if isinstance(error, _PERMANENT_FAULTS):
             log.error("%s %d messages are dead letters", reason, len(deliveries))
             for delivery in deliveries:
                 delivery.dead_letter(reason)

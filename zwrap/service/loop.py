@@ -57,7 +57,7 @@ class Loop:
         self._status = ServiceStatus(service, transport, tag)
         self._stop = threading.Event()
         # A service that takes messages together begins with one: see `_lots`.
-        self._prefetch = 1 if service.together > 1 else service.prefetch
+        self._prefetch = 1 if service.batch_size > 1 else service.prefetch
 
     def run(self) -> None:
         """Receive and handle until the end; returns after a clean end."""
@@ -99,7 +99,7 @@ class Loop:
         self._stop.set()
 
     def _wait_s(self) -> float:
-        wait_s = self._service.patience_s()
+        wait_s = self._service.poll_s()
         return min(ONCE_WAIT_S, wait_s) if self._once else wait_s
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
@@ -139,8 +139,8 @@ class Loop:
         suspects: list[Delivery] = []
         known: Delivery | None = delivery
         while known is not None:
-            (fresh if known.attempt == 1 else suspects).append(known)
-            if len(fresh) + len(suspects) >= min(self._service.together, self._prefetch):
+            (fresh if known.delivery_count == 1 else suspects).append(known)
+            if len(fresh) + len(suspects) >= min(self._service.batch_size, self._prefetch):
                 break
             known = self._next()
         if fresh:
@@ -149,7 +149,7 @@ class Loop:
 
     def _next(self) -> Delivery | None:
         """A further message that waits; commands are obeyed on the way."""
-        wait_s = self._transport.trickle_s
+        wait_s = self._transport.batch_wait_s
         while (delivery := self._transport.receive(wait_s)) and delivery.topic:
             self._hear(delivery)
         return delivery
@@ -159,7 +159,7 @@ class Loop:
         with self._liveness.at_work():
             handle_deliveries(self._service, deliveries, self._wait)
         self._status.set(IDLE)
-        if deliveries[0].attempt == 1 and self._prefetch < self._service.prefetch:
+        if deliveries[0].delivery_count == 1 and self._prefetch < self._service.prefetch:
             self._prefetch = self._service.prefetch
             self._transport.subscribe(self._service.queue or "", self._prefetch)
 
@@ -203,7 +203,7 @@ def _open(service: Service, delivery: Delivery) -> Work | None:
     """The message with its envelope; None if it had to be settled instead."""
     with recipe_context(recipe_id_of(delivery.message)):
         try:
-            if delivery.attempt > service.attempts:
+            if delivery.delivery_count > service.delivery_limit:
                 raise PermanentError(diagnosis(delivery))
             return Work(delivery, service.open(delivery))
         except Exception as error:
@@ -226,11 +226,11 @@ def _settle(
         return 0.0 if problem.retry_after_s is not None else delay_s
     else:
         log.error("Message %s: the service failed", delivery.message.id, exc_info=problem)
-        if delivery.attempt >= service.attempts:
+        if delivery.delivery_count >= service.delivery_limit:
             text = "".join(traceback.format_exception(problem))
             _give_up(service, delivery, envelope, text)
         else:
-            delivery.retry(min(RETRY_FIRST_S * 2 ** (delivery.attempt - 1), RETRY_LAST_S))
+            delivery.retry(min(RETRY_FIRST_S * 2 ** (delivery.delivery_count - 1), RETRY_LAST_S))
     return 0.0
 
 
@@ -242,8 +242,8 @@ def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, er
         route = f"\nrecipe {envelope.recipe_id}, route {steps}"
     reason = (
         f"{error}\n"
-        f"message {delivery.message.id}, queue {delivery.source}, attempt {delivery.attempt}, "
-        f"service {service.name} {host_id()}{route}"
+        f"message {delivery.message.id}, queue {delivery.source}, "
+        f"attempt {delivery.delivery_count}, service {service.name} {host_id()}{route}"
     )
     log.error("Message %s is a dead letter: %s", delivery.message.id, error)
     facts = {"error": error, "service": service.name}

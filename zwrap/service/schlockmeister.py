@@ -68,7 +68,7 @@ def quarantine(transport: Transport, limit: int) -> int:
             )
             delivery.dead_letter(
                 f"{reason}\nmessage {delivery.message.id}, queue {delivery.source}, "
-                f"attempt {delivery.attempt}, found by Schlockmeister"
+                f"attempt {delivery.delivery_count}, found by Schlockmeister"
             )
         count += 1
     return count

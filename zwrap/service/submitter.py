@@ -25,8 +25,8 @@ from zwrap.message import Outgoing, token_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
 from zwrap.submission.clusters import Cluster
-from zwrap.submission.handover import Job, Tell
-from zwrap.submission.quota import InFlight
+from zwrap.submission.handover import Submission, Tell
+from zwrap.submission.quota import Quota
 from zwrap.submission.request import PreparedJob
 from zwrap.submission.script import Renderer, seen_from_elsewhere
 from zwrap.submission.submit import submit_all
@@ -49,7 +49,7 @@ class Step(NamedTuple):
     work: Work
     envelope: Envelope
     cluster: Cluster
-    job: Job
+    job: Submission
 
 
 class Submitter(Service):
@@ -57,13 +57,13 @@ class Submitter(Service):
 
     queue = "cluster.submission"
     prefetch = 1000
-    together = 1000
+    batch_size = 1000
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
         self._renderer = Renderer(configuration)
         self._ledger = Ledger.of(configuration)
-        self._inflight: dict[str, InFlight] = {}
+        self._quotas: dict[str, Quota] = {}
         self._largest: dict[str, tuple[float, int | None]] = {}
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
@@ -101,7 +101,7 @@ class Submitter(Service):
             job = self._remote_job(prepared, cluster, _attempt(envelope, request), kept)
             return Step(work, envelope, cluster, job)
         script = self._renderer.script(request, cluster)
-        job = Job(
+        job = Submission(
             request,
             request.job_directory / "script",
             _attempt(envelope, request),
@@ -112,7 +112,7 @@ class Submitter(Service):
 
     def _remote_job(
         self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
-    ) -> Job:
+    ) -> Submission:
         """A job whose script brings along all files, for its nodes see none of ours."""
         request = prepared.request
         inlined = {request.job_directory / SUBMISSION: kept, **prepared.files}
@@ -125,7 +125,7 @@ class Submitter(Service):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(file, script, mode=0o750)
 
-        return Job(seen_from_elsewhere(request), file, attempt, script, write)
+        return Submission(seen_from_elsewhere(request), file, attempt, script, write)
 
     def _submit(self, steps: Sequence[Step], problems: dict[Delivery, Exception]) -> None:
         """Submit the jobs of one cluster, and tell of each as soon as it is there."""
@@ -144,14 +144,14 @@ class Submitter(Service):
     def _submit_jobs(
         self,
         cluster: Cluster,
-        jobs: Sequence[Job],
+        jobs: Sequence[Submission],
         tell: Tell,
     ) -> None:
         name = cluster.name
-        if name not in self._inflight:
-            self._inflight[name] = InFlight(name, cluster.scheduler, cluster.max_jobs)
+        if name not in self._quotas:
+            self._quotas[name] = Quota(name, cluster.scheduler, cluster.max_jobs)
         largest = self._largest_array(cluster) if len(jobs) > 1 else None
-        admit = self._inflight[name].admit
+        admit = self._quotas[name].admit
         submit_all(self._ledger, cluster.scheduler, jobs, tell, admit, largest)
 
     def _largest_array(self, cluster: Cluster) -> int | None:
@@ -162,7 +162,7 @@ class Submitter(Service):
         if time.monotonic() - asked > LIMITS_S:
             size = ask(cluster.scheduler.limits()).array_size
             self._largest[cluster.name] = time.monotonic(), size
-        return self.together if size is None else min(size, self.together)
+        return self.batch_size if size is None else min(size, self.batch_size)
 
     def _tell(
         self,
@@ -243,13 +243,13 @@ def _told_plainly() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = RequestError if isinstance(error, _HOPELESS) else TemporaryError
+        kind = RequestError if isinstance(error, _PERMANENT_FAULTS) else TemporaryError
         raise kind(
             f"The files of the job cannot be written: {error.filename}: {error.strerror}."
         ) from None
 
 
-_HOPELESS = (PermissionError, FileExistsError, NotADirectoryError, FileNotFoundError)
+_PERMANENT_FAULTS = (PermissionError, FileExistsError, NotADirectoryError, FileNotFoundError)
 
 
 def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:

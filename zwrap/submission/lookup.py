@@ -9,7 +9,7 @@ from zwrap.errors import UnknownOutcomeError, ZwrapError
 from zwrap.scheduler import Scheduler
 
 
-class Earlier:
+class Lookup:
     """Jobs of earlier tries on one batch system; each name is asked for once."""
 
     def __init__(self, ledger: Ledger, scheduler: Scheduler) -> None:

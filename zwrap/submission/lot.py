@@ -13,10 +13,10 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING
 from zwrap.errors import ZwrapError
 from zwrap.job import JobRequest
-from zwrap.scheduler import Busy, Question, Rejected, Scheduler, Submission
+from zwrap.scheduler import Busy, Question, Rejected, Scheduler, SubmissionAnswer
 from zwrap.submission.arrays import Shape, array_request, shape_of, write_script
-from zwrap.submission.handover import Answer, Failed, Job, Steps, Tell
-from zwrap.submission.lookup import Earlier
+from zwrap.submission.handover import Answer, Failed, Handover, Submission, Tell
+from zwrap.submission.lookup import Lookup
 
 WRITERS = 4
 """So many jobs have their files written at the same time."""
@@ -24,10 +24,10 @@ WRITERS = 4
 PORTION = 32
 """So many have their intents, and what became of them, written in one transaction."""
 
-Answered = SimpleQueue[tuple["Job", "Future[Answer]"]]
+Answered = SimpleQueue[tuple["Submission", "Future[Answer]"]]
 """Jobs that were handed over, and what was said to them."""
 
-Writing = tuple["Job", "Future[Question[Submission] | Failed] | None"]
+Writing = tuple["Submission", "Future[Question[SubmissionAnswer] | Failed] | None"]
 """A job whose files are being written; None: they are not."""
 
 
@@ -49,18 +49,18 @@ class Lot:
     ) -> None:
         self._ledger = ledger
         self._scheduler = scheduler
-        self._steps = Steps(ledger, scheduler, tell, admit)
+        self._handover = Handover(ledger, scheduler, tell, admit)
         self._largest_array = largest_array or 0
-        self._earlier = Earlier(ledger, scheduler)
+        self._lookup = Lookup(ledger, scheduler)
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[Submission]) -> None:
         """Submit those that are not there."""
         each = {job.attempt.token: job for job in jobs}  # a message may have come twice
         rows = self._ledger.known(list(each))
         known = [job._replace(attempt=rows.get(token, job.attempt)) for token, job in each.items()]
         missing = [job for job in known if self._is_missing(job)]
-        self._steps.tell()
-        alone: list[Job] = []
+        self._handover.tell()
+        alone: list[Submission] = []
         for shape, alike in self._by_shape(missing):
             if shape and len(alike) > 1:
                 alone += self._submit_arrays(shape, self._ready(alike))
@@ -70,7 +70,7 @@ class Lot:
 
     # -- what is there already ---------------------------------------------------------------------
 
-    def _is_missing(self, job: Job) -> bool:
+    def _is_missing(self, job: Submission) -> bool:
         """Whether the job has to be submitted."""
         row = job.attempt
         # Of a refused attempt (whose dead letter a person put back), and of one that waits, no job
@@ -78,67 +78,67 @@ class Lot:
         if not row.tried or row.state in (REJECTED, WAITING):
             return True
         try:
-            job_id = row.job_id if row.state == SUBMITTED else self._earlier.job_id(row)
+            job_id = row.job_id if row.state == SUBMITTED else self._lookup.job_id(row)
         except ZwrapError as error:
-            self._steps.stopped = self._earlier.away
-            self._steps.note(row.token, error)
+            self._handover.stopped = self._lookup.away
+            self._handover.note(row.token, error)
             return False
         if job_id is None:
             return True
-        self._steps.note(row.token, job_id)
+        self._handover.note(row.token, job_id)
         return False
 
     # -- what is not -------------------------------------------------------------------------------
 
-    def _by_shape(self, jobs: Sequence[Job]) -> list[tuple[Shape | None, list[Job]]]:
+    def _by_shape(self, jobs: Sequence[Submission]) -> list[tuple[Shape | None, list[Submission]]]:
         possible = self._scheduler.arrays and self._largest_array > 1 and len(jobs) > 1
-        alike: dict[Shape | None, list[Job]] = defaultdict(list)
+        alike: dict[Shape | None, list[Submission]] = defaultdict(list)
         for job in jobs:
             alike[_shape(job) if possible else None].append(job)
         return list(alike.items())
 
-    def _submit_arrays(self, shape: Shape, jobs: list[Job]) -> list[Job]:
+    def _submit_arrays(self, shape: Shape, jobs: list[Submission]) -> list[Submission]:
         """Submit jobs as arrays, the largest that there is room for; those left to submit alone."""
         size, full = self._largest_array, False
-        left: list[Job] = []
-        while len(jobs) > 1 and size > 1 and not self._steps.stopped:
+        left: list[Submission] = []
+        while len(jobs) > 1 and size > 1 and not self._handover.stopped:
             array = array_request([job.request for job in jobs])
-            some, jobs = self._steps.begin(jobs[:size], array), jobs[size:]
+            some, jobs = self._handover.begin(jobs[:size], array), jobs[size:]
             if len(some) < 2:
                 left += some
                 continue
             script = self._array_script(array, shape, some)
-            answer = self._steps.ask(self._scheduler.submit(array, script, len(some)), array)
+            answer = self._handover.ask(self._scheduler.submit(array, script, len(some)), array)
             if isinstance(answer, Busy):
                 jobs, size, full = [*some, *jobs], len(some) // 2, True
             elif isinstance(answer, Rejected):
                 left += self._try_one_of(some)
             else:
-                self._steps.conclude([(job, answer) for job in some])
+                self._handover.conclude([(job, answer) for job in some])
                 if full:  # the room that is left is less than was just taken
                     size //= 2
         return [*left, *jobs]
 
-    def _array_script(self, array: JobRequest, shape: Shape, jobs: Sequence[Job]) -> Path:
+    def _array_script(self, array: JobRequest, shape: Shape, jobs: Sequence[Submission]) -> Path:
         form = self._scheduler.arrays
         assert form
         return write_script(array, shape, [job.request for job in jobs], form.variable)
 
-    def _try_one_of(self, jobs: list[Job]) -> list[Job]:
+    def _try_one_of(self, jobs: list[Submission]) -> list[Submission]:
         """After an array was refused: one job tells whether that is due to what they all ask for.
 
         Those that are left to submit alone.
         """
-        first = self._steps.begin(self._ready(jobs[:1]), None)
-        answers = [(job, self._steps.hand_over(job, time.monotonic())) for job in first]
-        self._steps.conclude(answers)
+        first = self._handover.begin(self._ready(jobs[:1]), None)
+        answers = [(job, self._handover.hand_over(job, time.monotonic())) for job in first]
+        self._handover.conclude(answers)
         for _, answer in answers:
             if isinstance(answer, Rejected):
-                self._steps.conclude([(job, answer) for job in jobs[1:]])
+                self._handover.conclude([(job, answer) for job in jobs[1:]])
                 return []
         return jobs[1:]
 
-    def _submit_alone(self, jobs: list[Job]) -> None:
+    def _submit_alone(self, jobs: list[Submission]) -> None:
         """Submit jobs each by itself.
 
         While some are handed over, the files of the next are written, and those that were answered
@@ -149,43 +149,43 @@ class Lot:
         portions = [jobs[start : start + PORTION] for start in range(0, len(jobs), PORTION)]
         with (
             ThreadPoolExecutor(WRITERS) as writers,
-            ThreadPoolExecutor(self._scheduler.at_once) as callers,
+            ThreadPoolExecutor(self._scheduler.concurrency) as callers,
         ):
             ahead: list[Writing] = []
             for portion in [*portions, []]:
                 written, ahead = ahead, self._writing(portion, writers)
-                begun = self._steps.begin(self._written(written), None)
+                begun = self._handover.begin(self._written(written), None)
                 for job in begun:
                     self._hand_to(callers, job, answered)
                 under_way += len(begun)
                 under_way -= self._take(answered, under_way - PORTION)
             self._take(answered, under_way)
 
-    def _hand_to(self, callers: Executor, job: Job, answered: Answered) -> None:
-        future = callers.submit(self._steps.hand_over, job, time.monotonic())
+    def _hand_to(self, callers: Executor, job: Submission, answered: Answered) -> None:
+        future = callers.submit(self._handover.hand_over, job, time.monotonic())
         future.add_done_callback(lambda done: answered.put((job, done)))
 
     def _take(self, answered: Answered, least: int) -> int:
         """Conclude what was answered, and wait until it is so much at least; how much it is."""
-        answers: list[tuple[Job, Answer]] = []
+        answers: list[tuple[Submission, Answer]] = []
         while len(answers) < least or not answered.empty():
             job, done = answered.get()
             answers.append((job, done.result()))
-        self._steps.conclude(answers)
+        self._handover.conclude(answers)
         return len(answers)
 
-    def _ready(self, jobs: Sequence[Job]) -> list[Job]:
+    def _ready(self, jobs: Sequence[Submission]) -> list[Submission]:
         """Write the files of jobs; those that the batch system can express."""
         with ThreadPoolExecutor(WRITERS) as writers:
             return self._written(self._writing(jobs, writers))
 
-    def _writing(self, jobs: Sequence[Job], writers: Executor) -> list[Writing]:
+    def _writing(self, jobs: Sequence[Submission], writers: Executor) -> list[Writing]:
         """Begin to write their files, unless nothing is asked any more."""
-        if self._steps.stopped:
+        if self._handover.stopped:
             return [(job, None) for job in jobs]
         return [(job, writers.submit(_questioned, job, self._scheduler)) for job in jobs]
 
-    def _written(self, writing: Sequence[Writing]) -> list[Job]:
+    def _written(self, writing: Sequence[Writing]) -> list[Submission]:
         """Wait for that; those that the batch system can express."""
         ready, failed = [], []
         for job, future in writing:
@@ -194,15 +194,15 @@ class Lot:
                 failed.append((job, question))
             else:
                 ready.append(job._replace(question=question))
-        self._steps.conclude(failed)
+        self._handover.conclude(failed)
         return ready
 
 
-def _shape(job: Job) -> Shape | None:
+def _shape(job: Submission) -> Shape | None:
     return shape_of(job.request, job.script.read_text() if job.text is None else job.text)
 
 
-def _questioned(job: Job, scheduler: Scheduler) -> Question[Submission] | Failed:
+def _questioned(job: Submission, scheduler: Scheduler) -> Question[SubmissionAnswer] | Failed:
     """How to ask for a job, whose files are there now."""
     if job.question:
         return job.question

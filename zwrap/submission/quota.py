@@ -12,7 +12,7 @@ COUNTED_S = 10.0
 """So long a count holds; what is submitted meanwhile is added to it."""
 
 
-class InFlight:
+class Quota:
     """Admits jobs of one cluster as long as there are fewer than `limit`.
 
     All live jobs of the user count, those of other Submitters included. Several Submitters may

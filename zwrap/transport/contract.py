@@ -54,7 +54,7 @@ class Delivery:
         message: Message,
         source: str,
         *,
-        attempt: int,
+        delivery_count: int,
         topic: bool,
         reason: str = "",
         sent_at: float | None = None,
@@ -62,7 +62,7 @@ class Delivery:
         self.message = message
         self.source = source
         """Name of the queue or topic that it came from."""
-        self.attempt = attempt
+        self.delivery_count = delivery_count
         """How often this message was handed out, this time included."""
         self.topic = topic
         self.reason = reason
@@ -102,7 +102,7 @@ class Unit:
 class Transport(ABC):
     """A connection to queues and topics. All methods may be called from any thread."""
 
-    trickle_s: ClassVar[float] = 0.0
+    batch_wait_s: ClassVar[float] = 0.0
     """Messages that wait together are handed out so long after each other at most."""
 
     def __init__(self) -> None:

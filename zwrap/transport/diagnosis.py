@@ -26,8 +26,8 @@ def recipe_id_of(message: Message) -> str | None:
 def diagnosis(delivery: Delivery) -> str:
     """Why a message that was handed out too often is put aside, and what it was."""
     fate = (
-        f"The message was handed out {delivery.attempt - 1} times and never finished; each time "
-        "its receiver failed or died."
+        f"The message was handed out {delivery.delivery_count - 1} times and never finished; "
+        "each time its receiver failed or died."
     )
     shown = f"It begins: {beginning(delivery.message.body)}"
     return "\n".join([fate, *_work(delivery.message), shown])

@@ -19,7 +19,7 @@ class _Waiting(NamedTuple):
     order: int
     not_before: float
     expires: float
-    attempt: int
+    delivery_count: int
     message: Message
 
 
@@ -41,13 +41,19 @@ class MemoryBroker:
         self._order = 0
 
     def put(
-        self, queue: str, message: Message, *, attempt: int, delay_s: float, expires_s: float | None
+        self,
+        queue: str,
+        message: Message,
+        *,
+        delivery_count: int,
+        delay_s: float,
+        expires_s: float | None,
     ) -> None:
         """Add a message to a queue; the caller holds `changed`."""
         now = time.monotonic()
         self._order += 1
         expires = now + expires_s if expires_s is not None else float("inf")
-        entry = _Waiting(self._order, now + delay_s, expires, attempt, message)
+        entry = _Waiting(self._order, now + delay_s, expires, delivery_count, message)
         self.queues.setdefault(queue, []).append(entry)
         self.changed.notify_all()
 
@@ -108,7 +114,7 @@ class MemoryTransport(Transport):
             while heard:
                 expires, message = heard.pop(0)
                 if expires > time.monotonic():
-                    return Delivery(self, message, topic, attempt=1, topic=True)
+                    return Delivery(self, message, topic, delivery_count=1, topic=True)
         return None
 
     def _next_message(self) -> Delivery | None:
@@ -117,7 +123,9 @@ class MemoryTransport(Transport):
                 continue
             entry = self.broker.take(queue)
             if entry:
-                delivery = Delivery(self, entry.message, queue, attempt=entry.attempt, topic=False)
+                delivery = Delivery(
+                    self, entry.message, queue, delivery_count=entry.delivery_count, topic=False
+                )
                 self._held[delivery] = entry
                 self.prefetch[queue] = self.prefetch.pop(queue)  # the others come first next time
                 return delivery
@@ -129,7 +137,7 @@ class MemoryTransport(Transport):
             if letters and not any(held.source == queue for held in self._held_dead):
                 letter = letters.pop(0)
                 delivery = Delivery(
-                    self, letter.message, queue, attempt=1, topic=False, reason=letter.reason
+                    self, letter.message, queue, delivery_count=1, topic=False, reason=letter.reason
                 )
                 self._held_dead[delivery] = letter
                 return delivery
@@ -156,12 +164,12 @@ class MemoryTransport(Transport):
             while True:
                 with self.broker.changed:
                     waiting = self.broker.queues[queue]
-                    entry = next((entry for entry in waiting if entry.attempt > limit), None)
+                    entry = next((entry for entry in waiting if entry.delivery_count > limit), None)
                     if entry is None:
                         break
                     waiting.remove(entry)
                     delivery = Delivery(
-                        self, entry.message, queue, attempt=entry.attempt, topic=False
+                        self, entry.message, queue, delivery_count=entry.delivery_count, topic=False
                     )
                     self._held[delivery] = entry
                 yield delivery
@@ -173,7 +181,7 @@ class MemoryTransport(Transport):
     def close(self) -> None:
         with self.broker.changed:
             for delivery, entry in self._held.items():
-                again = entry._replace(attempt=entry.attempt + 1)
+                again = entry._replace(delivery_count=entry.delivery_count + 1)
                 self.broker.queues.setdefault(delivery.source, []).append(again)
             self._held.clear()
             for delivery, letter in self._held_dead.items():
@@ -195,7 +203,7 @@ class MemoryTransport(Transport):
                     self.broker.put(
                         message.destination,
                         received,
-                        attempt=1,
+                        delivery_count=1,
                         delay_s=message.delay_s,
                         expires_s=message.expires_s,
                     )
@@ -222,7 +230,7 @@ class MemoryTransport(Transport):
                 self.broker.dead_letters.setdefault(delivery.source, []).append(letter)
             elif settlement.verb is Verb.RETRY:
                 again = entry._replace(
-                    attempt=entry.attempt + settlement.counted,
+                    delivery_count=entry.delivery_count + settlement.counted,
                     not_before=time.monotonic() + settlement.delay_s,
                 )
                 self.broker.queues.setdefault(delivery.source, []).append(again)

@@ -65,7 +65,7 @@ def deliver_claimed(
         transport.commit([message])
     except PermanentError as error:
         log.error("A message can never be sent and is kept in %s/errors: %s", queue.path, error)
-        queue.banish(claimed, str(error))
+        queue.dead_letter(claimed, str(error))
         return None
     except BaseException:
         queue.release(claimed)
@@ -77,7 +77,7 @@ def deliver_claimed(
 def pass_on(source: SpoolQueue, claimed: Claimed, target: SpoolQueue) -> bool:
     """Move a file from one directory to another, as it is; False if it was empty and put aside."""
     if not claimed.content.strip():
-        source.banish(claimed, "The file is empty.")
+        source.dead_letter(claimed, "The file is empty.")
         return False
     try:
         target.adopt(claimed)

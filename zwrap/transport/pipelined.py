@@ -21,7 +21,7 @@ ANSWER_WAIT_S = 15.0
 """So long a question to the server may take."""
 
 
-class Work:
+class PendingWork:
     """What was handed over to a connection, and what is to be done when it is confirmed."""
 
     __slots__ = ("_event", "after", "done", "failure", "valid")
@@ -76,7 +76,7 @@ class Connected(Protocol):
 class PipelinedTransport(Transport):
     """A transport whose units are confirmed after they were left."""
 
-    trickle_s = 0.01
+    batch_wait_s = 0.01
     _connection: Connected
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class PipelinedTransport(Transport):
         self._arrived: queues.SimpleQueue[Any] = queues.SimpleQueue()
         """What came, as the broker gave it; None: look whether this was closed."""
         self._held: dict[Delivery, Any] = {}
-        self._unfinished: set[Work] = set()
+        self._unfinished: set[PendingWork] = set()
         self._closed = False
 
     @abstractmethod
@@ -108,7 +108,7 @@ class PipelinedTransport(Transport):
             if message is not None and (delivery := self._delivery(message)):
                 return delivery
 
-    def _wait_for(self, work: Work) -> None:
+    def _wait_for(self, work: PendingWork) -> None:
         """Wait until what stands alone is confirmed."""
         if not work.wait(SEND_WAIT_S):
             work.valid = lambda: False  # whoever asked sends it again, or says that it was not sent

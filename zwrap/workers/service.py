@@ -34,7 +34,7 @@ class FunctionService(Service):
         self.queue = worker.queue
         # What waits here when a message kills this process has one attempt less, too.
         self.prefetch = worker.batch or 1
-        self.attempts = worker.attempts
+        self.delivery_limit = worker.attempts
 
     @property
     def name(self) -> str:
@@ -70,7 +70,7 @@ class FunctionService(Service):
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "queue": self.queue,
             "id": delivery.message.id,
-            "attempt": delivery.attempt,
+            "attempt": delivery.delivery_count,
             "reason": reason,
             "message": delivery.message.body,
         }
@@ -92,24 +92,24 @@ class BatchService(FunctionService):
         self._held: list[Delivery] = []
         self._due = float("inf")
 
-    def patience_s(self) -> float:
+    def poll_s(self) -> float:
         """Until the batch at hand is due."""
         return min(1.0, max(0.0, self._due - time.monotonic()))
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Keep it for the batch; what came before and failed goes alone."""
-        if delivery.attempt > 1:
+        if delivery.delivery_count > 1:
             self._alone.handle(delivery, envelope)
             return
         if not self._held:
             self._due = time.monotonic() + self._worker.batch_wait_s
         self._held.append(delivery)
-        if len(self._held) >= (self._worker.batch or 1) or not self.patience_s():
+        if len(self._held) >= (self._worker.batch or 1) or not self.poll_s():
             self._work()
 
     def idle(self) -> None:
         """Nothing more came in time."""
-        if not self.patience_s():
+        if not self.poll_s():
             self._work()
 
     def close(self) -> None:

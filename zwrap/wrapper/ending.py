@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from zwrap.attempt import retry
 from zwrap.attempt.directory import JobDirectory
-from zwrap.attempt.record import Kept, read_submission
+from zwrap.attempt.record import KeptSubmission, read_submission
 from zwrap.errors import MessageError
 from zwrap.job import Outcome
 from zwrap.message import Outgoing
@@ -43,7 +43,7 @@ class Stop(NamedTuple):
     """So long the wrapper has lived."""
 
 
-def submission_of(directory: JobDirectory) -> Kept | None:
+def submission_of(directory: JobDirectory) -> KeptSubmission | None:
     """What this job was submitted with, if a Submitter of ours did that."""
     with contextlib.suppress(MessageError):
         return read_submission(directory)
@@ -64,7 +64,7 @@ def end_of(
     result: StepResult,
     facts: Mapping[str, Any],
     stop: Stop,
-    submission: Kept | None,
+    submission: KeptSubmission | None,
     checkpoint: Checkpoint | None,
 ) -> End:
     """How a step ended, and what to send; `facts` go to the `error` nodes."""
@@ -83,7 +83,7 @@ def end_of(
     return End(Outcome.FAILURE, cause, messages + completed)
 
 
-def _at_time_limit(stop: Stop, submission: Kept | None) -> Stop:
+def _at_time_limit(stop: Stop, submission: KeptSubmission | None) -> Stop:
     """The same, with the time limit as the cause if a signal came when it was reached.
 
     Batch systems look at limits now and then, and the job began before the wrapper did.
@@ -98,7 +98,7 @@ def _at_time_limit(stop: Stop, submission: Kept | None) -> Stop:
 def _next_attempt(
     result: StepResult,
     stop: Stop,
-    submission: Kept | None,
+    submission: KeptSubmission | None,
     checkpoint: Checkpoint | None,
 ) -> retry.NextAttempt | None:
     """Another attempt, if the program has saved what it had, or the policy wants one.

@@ -18,28 +18,16 @@ from msgspec.structs import asdict, replace
 from sqlalchemy.dialects import postgresql, sqlite
 
 from zwrap.attempt.ledger.tables import ATTEMPTS, WORDS
-from zwrap.attempt.ledger.words import Word, Words
+from zwrap.attempt.ledger.words import Words
 from zwrap.attempt.record import (
-    GONE,
-    HOPELESS,
     INTENDED,
-    LOST,
-    REJECTED,
-    STALLED,
     SUBMITTED,
-    WAITING,
     Attempt,
 )
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TemporaryError
 from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.paths import state_directory
-
-__all__ = [
-    "GONE", "HOPELESS", "INTENDED", "LOST", "REJECTED", "STALLED", "SUBMITTED", "WAITING",
-    "Attempt", "Ledger", "Word", "Words",
-]  # fmt: skip
-
 
 _UNCONCLUDED = ATTEMPTS.c.state == SUBMITTED, ATTEMPTS.c.outcome.is_(None)
 

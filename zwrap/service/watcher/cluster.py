@@ -10,13 +10,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import GONE, HOPELESS, LOST, STALLED, Attempt
+from zwrap.attempt.record import GONE, LOST, STALLED, STUCK, Attempt
 from zwrap.calls.ask import ask
 from zwrap.errors import ZwrapError
 from zwrap.job import JobStatus, State
 from zwrap.service.watcher.conclusion import End, last_words
-from zwrap.service.watcher.events import News
-from zwrap.service.watcher.heartbeats import Pulse
+from zwrap.service.watcher.events import Events
+from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.submission.clusters import Cluster
 from zwrap.transport.contract import Transport
 
@@ -30,17 +30,17 @@ LATER_S = 600.0
 """An expected start that moves by less is not told."""
 
 
-class Watch:
+class WatchedCluster:
     """What is known of one cluster and its jobs."""
 
     def __init__(
-        self, cluster: Cluster, ledger: Ledger, transport: Transport, pulse: Pulse
+        self, cluster: Cluster, ledger: Ledger, transport: Transport, heartbeats: Heartbeats
     ) -> None:
-        self._pulse = pulse
+        self._heartbeats = heartbeats
         self._cluster = cluster
         self._ledger = ledger
         self._words = last_words(cluster, ledger, transport)
-        self._news = News(cluster.name, transport)
+        self._events = Events(cluster.name, transport)
         self._interval_s = cluster.watch_s
         self._due = float("-inf")
         self._away: str | None = None
@@ -65,8 +65,8 @@ class Watch:
             self._is_up()
             changed = self._see(jobs, states)
             self._listen(jobs, states)
-            self._give_up([each for each in jobs if self._is_hopeless(each, states)])
-            self._news.statistics(status.state for status in states.values())
+            self._give_up([each for each in jobs if self._is_stuck(each, states)])
+            self._events.statistics(status.state for status in states.values())
             self._wait(changed, QUIET_FACTOR)
 
     # -- what the batch system says ----------------------------------------------------------------
@@ -91,7 +91,7 @@ class Watch:
             known = (attempt.seen_state, attempt.seen_reason)
             changed = (seen["seen_state"], seen["seen_reason"]) != known
             if changed:
-                peak_mib = self._pulse.peak_memory_mib(attempt.token)
+                peak_mib = self._heartbeats.peak_memory_mib(attempt.token)
                 changes[attempt.token] = {**seen, "peak_memory_mib": peak_mib}
             if self._moved(attempt.token, starts) or changed:
                 news.append((attempt, seen, starts))
@@ -99,7 +99,7 @@ class Watch:
         for attempt, seen, starts in news:
             facts = {key: seen[key] for key in ("node", "exit_code", "signal")}
             facts |= {"reason": seen["seen_reason"], "expected_start": starts}
-            self._news.job(attempt, seen["seen_state"], facts)
+            self._events.job(attempt, seen["seen_state"], facts)
             if seen["ended"]:
                 self.has_endings = True
                 self._starts.pop(attempt.token, None)
@@ -125,32 +125,32 @@ class Watch:
         for attempt in attempts:
             status = attempt.of(states)
             running = status is not None and status.state is State.RUNNING
-            silent_s = self._pulse.silent_s(attempt.token) if running else None
+            silent_s = self._heartbeats.silent_s(attempt.token) if running else None
             stalled = silent_s is not None and 0 < self._cluster.stalled_s <= silent_s
             if stalled and attempt.stalled is None:
                 changes[attempt.token] = {"stalled": self._ledger.now() - (silent_s or 0.0)}
                 reason = f"it runs, but its wrapper was not heard of for {silent_s:.0f} s"
                 log.warning("Job %s is stalled: %s", attempt.job_id, reason)
-                self._news.job(attempt, STALLED, {"reason": reason})
+                self._events.job(attempt, STALLED, {"reason": reason})
             elif attempt.stalled and (not running or (silent_s is not None and not stalled)):
                 changes[attempt.token] = {"stalled": None}
                 if running:
-                    self._news.job(attempt, State.RUNNING.value, {"reason": "it is heard again"})
+                    self._events.job(attempt, State.RUNNING.value, {"reason": "it is heard again"})
             if status is not None and status.state.is_final:
-                self._pulse.forget(attempt.token)
+                self._heartbeats.forget(attempt.token)
         self._ledger.record(changes)
 
     # -- the last word -----------------------------------------------------------------------------
 
-    def _is_hopeless(self, attempt: Attempt, states: Mapping[str, JobStatus]) -> bool:
+    def _is_stuck(self, attempt: Attempt, states: Mapping[str, JobStatus]) -> bool:
         """Whether it has waited long enough for what will never come, unless a person helps.
 
         Of a job that runs, on a host that does not answer, its wrapper may still be heard.
         """
         status = attempt.of(states)
-        if status is None or not status.hopeless or attempt.seen_reason != status.reason:
+        if status is None or not status.stuck or attempt.seen_reason != status.reason:
             return False
-        silent_s = self._pulse.silent_s(attempt.token)
+        silent_s = self._heartbeats.silent_s(attempt.token)
         if silent_s is not None and silent_s < self._cluster.stalled_s:
             return False
         return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.give_up_s
@@ -191,7 +191,7 @@ class Watch:
             return
         facts = end._asdict()
         self._ledger.see({attempt.token: facts})
-        self._news.job(attempt, str(attempt.seen_state), facts)
+        self._events.job(attempt, str(attempt.seen_state), facts)
         log.info("Job %s: %s (%s): %s", attempt.job_id, end.outcome, end.witness, end.cause)
 
     # -- the cluster -------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class Watch:
         if self._away is None:
             log.warning("Cluster %s is away: %s", self._cluster.name, reason)
         self._away = reason
-        self._news.cluster("away", reason, self._interval_s * AWAY_FACTOR)
+        self._events.cluster("away", reason, self._interval_s * AWAY_FACTOR)
         self._wait(False, AWAY_FACTOR)
 
     def _is_up(self) -> None:
@@ -208,7 +208,7 @@ class Watch:
             log.info("Cluster %s is up again", self._cluster.name)
             self._interval_s = self._cluster.watch_s
         self._away = None
-        self._news.cluster("up", None, self._interval_s * AWAY_FACTOR)
+        self._events.cluster("up", None, self._interval_s * AWAY_FACTOR)
 
     def _wait(self, changed: bool, factor: float) -> None:
         """Until the next look: its usual interval after a change, else half as long again."""
@@ -221,7 +221,7 @@ class Watch:
 def _given_up(attempt: Attempt) -> str:
     """What has become of a job for which there is no hope."""
     running = attempt.seen_state == State.RUNNING.value
-    return State.NODE_FAIL.value if running else HOPELESS
+    return State.NODE_FAIL.value if running else STUCK
 
 
 def _seen(status: JobStatus, now: float) -> dict[str, Any]:

@@ -88,10 +88,10 @@ class InDirectory(LastWords):
 class InLedger(LastWords):
     """In the ledger: nobody here sees the directories of the jobs."""
 
-    def __init__(self, ledger: Ledger, transport: Transport, patience_s: float) -> None:
+    def __init__(self, ledger: Ledger, transport: Transport, wait_s: float) -> None:
         self._ledger = ledger
         self._transport = transport
-        self._patience_s = patience_s
+        self._wait_s = wait_s
 
     def has_spoken(self, attempt: Attempt) -> bool:
         """Whether the message of its wrapper came."""
@@ -104,7 +104,7 @@ class InLedger(LastWords):
 
     def conclude(self, attempt: Attempt) -> Verdict | None:
         """By what came."""
-        return remoteword.conclude(attempt, self._ledger, self._transport, self._patience_s)
+        return remoteword.conclude(attempt, self._ledger, self._transport, self._wait_s)
 
 
 def last_words(cluster: Cluster, ledger: Ledger, transport: Transport) -> LastWords:

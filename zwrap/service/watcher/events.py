@@ -22,7 +22,7 @@ STATISTICS_TOPIC = "transient.statistics.cluster"
 """Number of jobs in each state, as Diamond's ClusterMonitor tells it."""
 
 
-class News:
+class Events:
     """Broadcasts about one cluster."""
 
     def __init__(self, cluster: str, transport: Transport) -> None:

@@ -15,7 +15,7 @@ KEPT_S = 86400.0
 """So long it is remembered when a wrapper was last heard."""
 
 
-class Pulse:
+class Heartbeats:
     """What was heard on the topic of heartbeats."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

@@ -24,7 +24,14 @@ from msgspec.structs import replace
 
 from zwrap.attempt import retry
 from zwrap.attempt.directory import JobDirectory
-from zwrap.attempt.record import HOPELESS, LOST, Asked, Attempt, Kept, read_submission
+from zwrap.attempt.record import (
+    LOST,
+    STUCK,
+    AskedResources,
+    Attempt,
+    KeptSubmission,
+    read_submission,
+)
 from zwrap.attempt.verdict import Claim, Verdict
 from zwrap.errors import MessageError
 from zwrap.host.processes import ProcessIdentity, is_alive
@@ -54,7 +61,7 @@ CAUSES = {
     State.NODE_FAIL.value: "its node failed",
     State.OUT_OF_MEMORY.value: "it ran out of memory",
     State.PREEMPTED.value: "it was preempted by another job",
-    HOPELESS: "it can never start",
+    STUCK: "it can never start",
     LOST: "the batch system knows nothing of it any more",
 }
 """What the batch system's last word on a job means."""
@@ -63,7 +70,7 @@ CAUSES = {
 class Evidence(NamedTuple):
     """What is known of a job that died."""
 
-    submission: Kept
+    submission: KeptSubmission
     began: bool
     """Whether its wrapper ever began, as far as anybody can tell."""
     last_lines: list[str]
@@ -135,7 +142,7 @@ def cause_of(attempt: Attempt, began: bool) -> str:
     """What happened, and which witness says so, in a sentence."""
     job = f"Job {attempt.job_id} on cluster {attempt.cluster}"
     node = f" ({attempt.node})" if attempt.node else ""
-    started = "" if began or attempt.seen_state == HOPELESS else " before its wrapper began"
+    started = "" if began or attempt.seen_state == STUCK else " before its wrapper began"
     details = [
         f"exit status {attempt.exit_code}" if attempt.exit_code is not None else "",
         f"signal {attempt.signal}" if attempt.signal else "",
@@ -165,7 +172,7 @@ def died(attempt: Attempt, evidence: Evidence) -> Verdict:
     return _verdict(attempt, Outcome.FAILURE, cause, final)
 
 
-def _had_too_much(attempt: Attempt, asked: Asked) -> bool:
+def _had_too_much(attempt: Attempt, asked: AskedResources) -> bool:
     """Whether its program was heard to have more memory than the job might have.
 
     Of a task of an array this is all there is: what Slurm writes goes nowhere.

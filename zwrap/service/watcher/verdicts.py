@@ -47,19 +47,19 @@ def hear(body: JSON, ledger: Ledger, transport: Transport) -> None:
 
 
 def conclude(
-    attempt: Attempt, ledger: Ledger, transport: Transport, patience_s: float
+    attempt: Attempt, ledger: Ledger, transport: Transport, wait_s: float
 ) -> Verdict | None:
     """Have the last word on an attempt whose job has ended, unless somebody had it; what it is.
 
     None: not yet, the wrapper's own may still come, or somebody else is sending it. A completed job
-    that was handed its step is given `patience_s` seconds for that: all wrappers end so, and this
+    that was handed its step is given `wait_s` seconds for that: all wrappers end so, and this
     one's message may have to wait in a broker. MessageError: there is nothing to speak from.
     """
     word = ledger.words.get(attempt.token)
     if word is None:
         raise MessageError("The ledger holds nothing of what was submitted.")
     if word.verdict is None:
-        mine = _own(attempt, word.submission, ledger.now(), patience_s)
+        mine = _own(attempt, word.submission, ledger.now(), wait_s)
         if mine is None or not ledger.words.speak(attempt.token, _text(mine)):
             return None
         _send(mine, ledger, transport)
@@ -72,13 +72,13 @@ def conclude(
     return verdict
 
 
-def _own(attempt: Attempt, kept: str, now: float, patience_s: float) -> Verdict | None:
+def _own(attempt: Attempt, kept: str, now: float, wait_s: float) -> Verdict | None:
     """What the batch system's word comes to, or None to wait."""
     submission = parse_submission(kept.encode(), f"The submission of attempt {attempt.token}")
     if attempt.seen_state == State.COMPLETED.value:
         if not is_handed_over(Envelope.from_body(submission.message)):
             return finished(attempt)
-        if now - (attempt.ended or now) < patience_s:
+        if now - (attempt.ended or now) < wait_s:
             return None
     # Whether it began, and what it printed, is known on its node only.
     return died(attempt, Evidence(submission, True, []))

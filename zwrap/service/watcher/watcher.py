@@ -22,8 +22,8 @@ from zwrap.message import STATUS_TOPIC, Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.service.watcher import verdicts as remoteword
-from zwrap.service.watcher.cluster import Watch
-from zwrap.service.watcher.heartbeats import Pulse
+from zwrap.service.watcher.cluster import WatchedCluster
+from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.submission.clusters import Clusters
 from zwrap.transport.contract import Delivery, Transport
 
@@ -49,8 +49,8 @@ class Watcher(Service):
         self._clusters = Clusters(configuration)
         if self._clusters.any_remote:
             self.queue = VERDICT_QUEUE
-        self._watches: dict[str, Watch] = {}
-        self._pulse = Pulse()
+        self._watched: dict[str, WatchedCluster] = {}
+        self._heartbeats = Heartbeats()
         self._next = float("-inf")
 
     def idle(self) -> None:
@@ -69,7 +69,7 @@ class Watcher(Service):
     def _look(self) -> None:
         for name in self._ledger.open_clusters():
             self._watch(name)
-        for name, watch in self._watches.items():
+        for name, watch in self._watched.items():
             due = watch.is_due
             if due or watch.has_endings:
                 attempts = self._ledger.unconcluded(name)
@@ -79,22 +79,24 @@ class Watcher(Service):
 
     def _watch(self, name: str) -> None:
         """Begin to watch a cluster."""
-        if name in self._watches:
+        if name in self._watched:
             return
         try:
             cluster = self._clusters.get(name)
-            self._watches[name] = Watch(cluster, self._ledger, self.transport, self._pulse)
+            self._watched[name] = WatchedCluster(
+                cluster, self._ledger, self.transport, self._heartbeats
+            )
         except ZwrapError as error:  # the site does not describe it any more
             log.warning("Jobs of cluster %s are not watched: %s", name, error)
 
-    def patience_s(self) -> float:
+    def poll_s(self) -> float:
         """As often as it is seen whether anything is due."""
         return NEW_S
 
     def hear(self, topic: str, message: Message) -> None:
         """Take a heartbeat."""
         del topic
-        self._pulse.hear(message.body)
+        self._heartbeats.hear(message.body)
         self.idle()  # heartbeats of many come without a pause
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:

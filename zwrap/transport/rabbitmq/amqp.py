@@ -19,7 +19,7 @@ ORIGIN_HEADER = "zwrap_origin"
 """Exchange and routing key that a message first came by; a copy comes by the queue's name."""
 
 
-class TextTransport(RabbitMQTransport):
+class AMQPTransport(RabbitMQTransport):
     """A connection whose messages are texts; bytes that are no UTF-8 stay bytes."""
 
     hidden = (ORIGIN_HEADER, *RabbitMQTransport.hidden)
@@ -95,7 +95,7 @@ class TextTransport(RabbitMQTransport):
         came = {
             "consumer_tag": method.consumer_tag,
             "delivery_tag": method.delivery_tag,
-            "redelivered": method.redelivered or delivery.attempt > 1,
+            "redelivered": method.redelivered or delivery.delivery_count > 1,
             "exchange": exchange,
             "routing_key": routing_key,
         }

@@ -16,7 +16,7 @@ from typing import Any
 import pika
 import pika.exceptions
 
-from zwrap.transport.pipelined import Work
+from zwrap.transport.pipelined import PendingWork
 from zwrap.transport.rabbitmq.topology import Need
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Publication:
         self.mandatory = mandatory
 
 
-class Messages(Work):
+class Messages(PendingWork):
     """Messages to be confirmed, and what must exist before."""
 
     __slots__ = ("missing", "needs", "open", "publications", "published_at", "tries")

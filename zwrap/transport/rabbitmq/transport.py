@@ -150,7 +150,7 @@ class RabbitMQTransport(PipelinedTransport):
 
     def _count(self, message: _Received) -> None:
         """Send a redelivered message back as a copy with one more attempt; it comes again."""
-        copy = self._copy(message, _identity(message), attempts=_attempt(message) + 1)
+        copy = self._copy(message, _identity(message), attempts=_delivery_count(message) + 1)
         self._expect_copy(message)
         self._submit([copy], [message], ACK)
 
@@ -183,7 +183,7 @@ class RabbitMQTransport(PipelinedTransport):
             self,
             made,
             message.queue,
-            attempt=_attempt(message),
+            delivery_count=_delivery_count(message),
             topic=message.kind == "topic",
             reason=_reason(message),
             sent_at=_sent_at(message),
@@ -250,7 +250,7 @@ class RabbitMQTransport(PipelinedTransport):
                 copies.append(_back(message))
                 continue
             copy = self._copy(
-                message, _identity(message), attempts=_attempt(message) + settlement.counted
+                message, _identity(message), attempts=_delivery_count(message) + settlement.counted
             )
             self._expect_copy(message)
             if settlement.delay_s:
@@ -462,7 +462,7 @@ def _back(message: _Received) -> Publication:
     return Publication("", place, message.body, properties, identity, mandatory=True)
 
 
-def _attempt(message: _Received) -> int:
+def _delivery_count(message: _Received) -> int:
     """Which hand-out this is: what copies say, plus what a quorum queue counts."""
     copies = message.headers.get(ATTEMPTS_HEADER)
     counted = message.headers.get("x-delivery-count")

@@ -29,13 +29,13 @@ _NAME = re.compile(r"(?P<base>.+?)(?:~a(?P<a>\d+))?(?:~n(?P<n>\d+))?(?:~e(?P<e>\
 class Name:
     """A file name taken apart."""
 
-    __slots__ = ("attempt", "base", "expires_ms", "not_before_ms")
+    __slots__ = ("base", "delivery_count", "expires_ms", "not_before_ms")
 
     def __init__(
-        self, base: str, attempt: int = 1, not_before_ms: int = 0, expires_ms: int = 0
+        self, base: str, delivery_count: int = 1, not_before_ms: int = 0, expires_ms: int = 0
     ) -> None:
         self.base = base
-        self.attempt = attempt
+        self.delivery_count = delivery_count
         self.not_before_ms = not_before_ms
         self.expires_ms = expires_ms
 
@@ -52,7 +52,7 @@ class Name:
     def __str__(self) -> str:
         return (
             self.base
-            + (f"~a{self.attempt}" if self.attempt > 1 else "")
+            + (f"~a{self.delivery_count}" if self.delivery_count > 1 else "")
             + (f"~n{self.not_before_ms}" if self.not_before_ms else "")
             + (f"~e{self.expires_ms}" if self.expires_ms else "")
         )

@@ -92,7 +92,7 @@ def _give_back(directory: Path, incoming: Path) -> int:
             if text == LEASE:
                 continue
             name = Name.parse(text)
-            name.attempt += 1
+            name.delivery_count += 1
             name.not_before_ms = 0
             with contextlib.suppress(FileNotFoundError):  # another recovers, too
                 (directory / text).rename(incoming / str(name))

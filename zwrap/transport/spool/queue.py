@@ -69,9 +69,9 @@ class Claimed:
         self.content = content
 
     @property
-    def attempt(self) -> int:
+    def delivery_count(self) -> int:
         """How often the message was claimed, this time included."""
-        return Name.parse(self.name).attempt
+        return Name.parse(self.name).delivery_count
 
     @property
     def base(self) -> str:
@@ -246,7 +246,7 @@ class SpoolQueue:
         try:
             return Claimed(target, name, _read(target))
         except OSError as error:
-            self.banish(Claimed(target, name, b""), f"It cannot be read: {error.strerror}.")
+            self.dead_letter(Claimed(target, name, b""), f"It cannot be read: {error.strerror}.")
             return None
 
     def _take(self, name: str) -> str | None:
@@ -291,12 +291,12 @@ class SpoolQueue:
     def release(self, claimed: Claimed, *, counted: bool = True, delay_s: float = 0.0) -> None:
         """Put a claimed message back, with one more attempt on its name if `counted`."""
         name = Name.parse(claimed.name)
-        name.attempt += counted
+        name.delivery_count += counted
         name.not_before_ms = int((self._clock.now() + delay_s) * 1000) if delay_s else 0
         with contextlib.suppress(FileNotFoundError):
             os.rename(claimed.path, self._incoming + str(name))
 
-    def banish(self, claimed: Claimed, reason: str) -> None:
+    def dead_letter(self, claimed: Claimed, reason: str) -> None:
         """Move a claimed message to `errors/`, the reason first; never over an older one.
 
         Attempts and delays leave its name there: whoever puts it back starts it anew.

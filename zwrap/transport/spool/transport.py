@@ -148,7 +148,9 @@ class SpoolTransport(Transport):
                 for content in self._topics[topic].hear():
                     with contextlib.suppress(MessageError):
                         message = read_message(content, foreign=False, name="")
-                        self._heard.append(Delivery(self, message, topic, attempt=1, topic=True))
+                        self._heard.append(
+                            Delivery(self, message, topic, delivery_count=1, topic=True)
+                        )
         return self._heard.pop(0) if self._heard else None
 
     def _next_message(self) -> Delivery | None:
@@ -180,7 +182,7 @@ class SpoolTransport(Transport):
                 )
             except MessageError as error:
                 log.error("Message %s of %s: %s", claimed.name, queue.path, error)
-                queue.banish(claimed, str(error))
+                queue.dead_letter(claimed, str(error))
                 continue
             return self._handed_out(subscription.name, queue, claimed, message)
         return None
@@ -192,7 +194,7 @@ class SpoolTransport(Transport):
             self,
             message,
             name,
-            attempt=claimed.attempt,
+            delivery_count=claimed.delivery_count,
             topic=False,
             reason=reason,
             sent_at=claimed.sent_at,
@@ -225,7 +227,7 @@ class SpoolTransport(Transport):
             queue.recover()
             while True:
                 with self._lock:
-                    claimed = queue.claim_where(lambda name: name.attempt > limit)
+                    claimed = queue.claim_where(lambda name: name.delivery_count > limit)
                     if claimed is None:
                         break
                     message = read_whatever(claimed, place.name)
@@ -278,7 +280,7 @@ class SpoolTransport(Transport):
         elif settlement.verb is Verb.RETRY:
             queue.release(claimed, counted=settlement.counted, delay_s=settlement.delay_s)
         else:
-            queue.banish(claimed, settlement.reason)
+            queue.dead_letter(claimed, settlement.reason)
 
 
 class _Subscription(msgspec.Struct):

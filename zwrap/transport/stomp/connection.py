@@ -23,7 +23,7 @@ import stomp
 from stomp.utils import Frame, convert_frame, pack
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
-from zwrap.transport.pipelined import Work
+from zwrap.transport.pipelined import PendingWork
 from zwrap.transport.settings import tls_context, untrusted
 from zwrap.transport.stomp.settings import Server
 
@@ -49,7 +49,7 @@ def frame(command: str, headers: dict[str, str], body: bytes = b"") -> Frame:
     return Frame(command, escaped, body)
 
 
-class Frames(Work):
+class Frames(PendingWork):
     """Frames, the last of which asks for a receipt."""
 
     __slots__ = ("frames",)

@@ -145,7 +145,7 @@ class StompTransport(PipelinedTransport):
         if message.expired if topic else message.link is not self._connection.link:
             return None  # or it died with its connection, and comes again
         if message.kind == "queue" and message.redelivered:
-            copy = self._copy(message, self._place(message.queue), _attempt(message) + 1)
+            copy = self._copy(message, self._place(message.queue), _delivery_count(message) + 1)
             self._submit([copy], [message], ACK)  # counted, it comes again
             return None
         headers = {k: v for k, v in message.own_headers.items() if k != ATTEMPTS_HEADER}
@@ -164,7 +164,7 @@ class StompTransport(PipelinedTransport):
             self,
             Message(body, headers, _identity(message, body)),
             message.queue,
-            attempt=_attempt(message),
+            delivery_count=_delivery_count(message),
             topic=topic,
             reason=_reason(message),
             sent_at=_sent_at(message),
@@ -274,7 +274,7 @@ class StompTransport(PipelinedTransport):
                 }
                 copy.headers |= frame("", told).headers
             else:
-                attempt = _attempt(message) + settlement.counted
+                attempt = _delivery_count(message) + settlement.counted
                 copy = self._copy(message, self._place(message.queue), attempt)
                 self._delay(copy, message.queue, settlement.delay_s)
             copies.append(copy)
@@ -353,7 +353,7 @@ def _text(value: JSON) -> str:
     )  # fmt: skip
 
 
-def _attempt(message: _Received) -> int:
+def _delivery_count(message: _Received) -> int:
     """Which hand-out this is, as the copies of it say."""
     given = message.headers.get(ATTEMPTS_HEADER, "")
     return int(given) if given.isdecimal() else 1

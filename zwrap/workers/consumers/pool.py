@@ -12,14 +12,14 @@ from zwrap.errors import ConfigurationError, TransportError
 from zwrap.service.contract import Service
 from zwrap.transport.contract import Delivery
 from zwrap.transport.diagnosis import diagnosis
-from zwrap.transport.rabbitmq.amqp import TextTransport
+from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.topology import QueueDeclaration
 from zwrap.workers.consumers.proxy import AMQP, Message, again_later
 from zwrap.workers.consumers.settings import ConsumerSettings
 
 log = logging.getLogger("amqp-dispatcher")
 
-ATTEMPTS = Service.attempts
+ATTEMPTS = Service.delivery_limit
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 30.0
 STEADY_S = 60.0
 """An instance that lasted so long is replaced without a pause."""
@@ -29,7 +29,7 @@ class Pool:
     """The instances of one entry of `consumers`, on a connection of their own."""
 
     def __init__(
-        self, settings: ConsumerSettings, kind: Any, transport: TextTransport, stop: threading.Event
+        self, settings: ConsumerSettings, kind: Any, transport: AMQPTransport, stop: threading.Event
     ) -> None:
         self.name = settings.consumer
         self._settings = settings
@@ -85,7 +85,7 @@ class Pool:
 
     def _handle(self, instance: Any, delivery: Delivery) -> BaseException | None:
         """Let the consumer have one message and see that it is answered; its failure, if any."""
-        if delivery.attempt > ATTEMPTS:  # whoever got it died
+        if delivery.delivery_count > ATTEMPTS:  # whoever got it died
             delivery.dead_letter(f"{diagnosis(delivery)}\nconsumer {self.name}")
             return None
         came, properties = self._transport.origin(delivery)
@@ -102,12 +102,12 @@ class Pool:
         return None
 
     def _failed(self, delivery: Delivery) -> None:
-        if delivery.attempt < ATTEMPTS:
+        if delivery.delivery_count < ATTEMPTS:
             again_later(delivery)
         else:
             delivery.dead_letter(
                 f"{traceback.format_exc()}\nmessage {delivery.message.id}, "
-                f"queue {delivery.source}, attempt {delivery.attempt}, consumer {self.name}"
+                f"queue {delivery.source}, attempt {delivery.delivery_count}, consumer {self.name}"
             )
 
     def _shut_down(self, instance: Any, failure: BaseException | None) -> None:

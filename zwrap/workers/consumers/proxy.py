@@ -6,7 +6,7 @@ from typing import Any
 
 from zwrap.message import JSON, child_id
 from zwrap.transport.contract import Delivery
-from zwrap.transport.rabbitmq.amqp import TextTransport
+from zwrap.transport.rabbitmq.amqp import AMQPTransport
 
 
 class Message:
@@ -32,7 +32,7 @@ class Message:
 class AMQP:
     """Answers one message, once, and publishes others."""
 
-    def __init__(self, transport: TextTransport, delivery: Delivery) -> None:
+    def __init__(self, transport: AMQPTransport, delivery: Delivery) -> None:
         self._transport = transport
         self._delivery = delivery
         self._published = 0
@@ -68,5 +68,5 @@ class AMQP:
 
 def again_later(delivery: Delivery) -> None:
     """Give a message back: the first time at once, then later and later, never in a hot loop."""
-    tries = delivery.attempt - 1
+    tries = delivery.delivery_count - 1
     delivery.retry(min(2.0 ** (tries - 1), 60.0) if tries else 0.0)
