@@ -18,7 +18,7 @@ from zwrap.scheduler import (
     Question,
     Rejected,
     Reply,
-    SubmissionAnswer,
+    Submission,
     Unknown,
 )
 
@@ -57,7 +57,7 @@ class Local:
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[SubmissionAnswer]:
+    ) -> Question[Submission]:
         """Hand over a job; exit status 100 of the command is a refusal."""
         if tasks:
             raise RequestError(f"Cluster {self.name!r} runs jobs on this machine, and no arrays.")
@@ -136,7 +136,7 @@ def _check(reply: Reply) -> None:
         )
 
 
-def _read_submission(reply: Reply) -> SubmissionAnswer:
+def _read_submission(reply: Reply) -> Submission:
     text = reply.output.strip()
     if reply.status == 0 and text.isdecimal():
         return Accepted(text)

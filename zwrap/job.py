@@ -34,6 +34,44 @@ class State(enum.Enum):
         return self not in (State.PENDING, State.RUNNING, State.SUSPENDED)
 
 
+class Cause(enum.Enum):
+    """Why a job ended that could have gone on: the names that retry policies have for it."""
+
+    NODE_FAIL = "node_fail"
+    PREEMPTED = "preempted"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    """Neither its wrapper nor its batch system can say."""
+
+
+class Interruption(msgspec.Struct, frozen=True, kw_only=True):
+    """What ended a program from outside."""
+
+    by: str = ""
+    """Name of the signal, or what of zwrap asked the program to end; empty: nothing did."""
+    cause: Cause | None = None
+    """None: a person cancelled the job, or nobody could be asked."""
+    words: str = ""
+    """The cause as a clause for people, such as "its node failed"."""
+    runs_again: bool = False
+    """Whether the batch system runs the same job again, so that this is not its end."""
+
+
+class BatchJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The batch job around a process, as the process itself sees it."""
+
+    system: str = "none"
+    """Name of the batch system, such as ``slurm``; ``none``: there is no batch job."""
+    job_id: str | None = None
+    restarts: int = 0
+    """How often the batch system began this job again, as far as it says."""
+    fields: dict[str, str] = {}
+    """Fields for status messages."""
+    node: str | None = None
+    """Name of the node, as the batch system takes it in a list of nodes to leave out."""
+
+
 class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a job asks of its batch system. None: whatever the system gives."""
 

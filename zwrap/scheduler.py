@@ -7,14 +7,16 @@ yes, no, or "could not ask" (`UnreachableError`); an empty or failed reply is ne
 
 from __future__ import annotations
 
+import enum
 import os
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
-from zwrap.job import JobRequest, JobStatus, Limits
+from zwrap.job import BatchJob, Interruption, JobRequest, JobStatus, Limits
 
 T = TypeVar("T")
 
@@ -134,7 +136,7 @@ class Busy(msgspec.Struct, frozen=True):
     reason: str
 
 
-SubmissionAnswer = Accepted | Rejected | Unknown | Busy
+Submission = Accepted | Rejected | Unknown | Busy
 
 
 class ArrayForm(msgspec.Struct, frozen=True):
@@ -155,7 +157,10 @@ class ArrayForm(msgspec.Struct, frozen=True):
 
 
 class Scheduler(Protocol):
-    """One batch system. `tests/contract/test_scheduler.py` is the contract in executable form."""
+    """A batch system as a submitting host sees it: the outside half.
+
+    `tests/contract/test_scheduler.py` is the contract in executable form.
+    """
 
     name: str
 
@@ -181,7 +186,7 @@ class Scheduler(Protocol):
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[SubmissionAnswer]:
+    ) -> Question[Submission]:
         """Hand over a job, or an array of `tasks`; `script` is a file that is whole."""
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
@@ -201,3 +206,46 @@ class Scheduler(Protocol):
 
     def limits(self) -> Question[Limits]:
         """What the batch system allows."""
+
+
+class Meaning(enum.Enum):
+    """What the sender of a signal to a job wants."""
+
+    STOP = "stop"
+    WARN = "warn"
+    SUSPEND = "suspend"
+    IGNORE = "ignore"
+
+
+SIGNALS: Mapping[signal.Signals, Meaning] = {
+    signal.SIGTERM: Meaning.STOP,
+    signal.SIGINT: Meaning.STOP,
+    signal.SIGXCPU: Meaning.STOP,
+    signal.SIGHUP: Meaning.STOP,
+    signal.SIGUSR1: Meaning.IGNORE,
+    signal.SIGUSR2: Meaning.IGNORE,
+}
+"""What signals mean in any job; each batch system adds what it means by others."""
+
+
+class Inside(Protocol):
+    """A batch system as a process in one of its jobs sees it: the inside half.
+
+    A module of its own, found by name in the entry point group ``zwrap.schedulers.inside``. It
+    imports nothing of zwrap but `zwrap.job` and this module, because every wrapper loads it.
+    """
+
+    signals: Mapping[signal.Signals, Meaning]
+    """`SIGNALS` with what this batch system sends besides."""
+
+    def job(self, environ: Mapping[str, str]) -> BatchJob | None:
+        """Return the job that these environment variables tell of; None: there is none."""
+
+    def why_stopped(
+        self, job: BatchJob, began: float
+    ) -> Question[Interruption] | Interruption | None:
+        """Say why a job is being stopped, or how to ask about it; None: nobody can be asked.
+
+        Called when a signal that means `Meaning.STOP` arrives; the question is asked when the
+        program has ended. `began`: when the wrapper started, seconds since the epoch.
+        """

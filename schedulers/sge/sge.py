@@ -23,7 +23,7 @@ from zwrap.scheduler import (
     Question,
     Rejected,
     Reply,
-    SubmissionAnswer,
+    Submission,
     Unknown,
 )
 
@@ -97,16 +97,16 @@ class GridEngine:
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[SubmissionAnswer]:
+    ) -> Question[Submission]:
         """Hand over a job; one that no queue can ever run is refused, with the reasons."""
         self._refuse(request, script)
 
-        def read(reply: Reply) -> SubmissionAnswer | Question[SubmissionAnswer]:
+        def read(reply: Reply) -> Submission | Question[Submission]:
             if reply.status == DENIED[-1] and NO_QUEUES in reply.error:
                 return Question(self._qsub_verify(request, script), why)
             return _read_submission(reply)
 
-        def why(reply: Reply) -> SubmissionAnswer | Question[SubmissionAnswer]:
+        def why(reply: Reply) -> Submission | Question[Submission]:
             if reply.status == 0 or IN_USE in reply.output + reply.error:
                 unverified = self._drmaa(request, script, tasks, "-b n -w n")
                 return Question(unverified, _read_submission)
@@ -327,7 +327,7 @@ _DELETED = re.compile(
 )
 
 
-def _read_submission(reply: Reply) -> SubmissionAnswer:
+def _read_submission(reply: Reply) -> Submission:
     text = reply.output.strip()
     if reply.status == 0 and text:
         return Accepted(text)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from zwrap.errors import RejectedError, UnreachableError
 from zwrap.job import JobStatus, Limits, State
-from zwrap.scheduler import Accepted, Busy, Rejected, Reply, SubmissionAnswer, Unknown
+from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
 
 STATES = {
     "PENDING": State.PENDING,
@@ -87,7 +87,7 @@ SQUEUE = ",".join(f"{field}:|" for field in FIELDS)
 SACCT = "JobID,State,ExitCode,Reason,NodeList,JobName"
 
 
-def read_submission(reply: Reply) -> SubmissionAnswer:
+def read_submission(reply: Reply) -> Submission:
     """What sbatch said to a job."""
     text = reply.output.strip().partition(";")[0]
     if reply.status == 0 and text.isdecimal():

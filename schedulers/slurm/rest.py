@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits
-from zwrap.scheduler import HttpRequest, Question, Reply, SubmissionAnswer
+from zwrap.scheduler import HttpRequest, Question, Reply, Submission
 
 from .directives import fields
 from .replies import ended, taken
@@ -70,7 +70,7 @@ class SlurmRest:
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[SubmissionAnswer]:
+    ) -> Question[Submission]:
         """Hand over a job; the options of the script's #SBATCH lines go in as fields."""
         refuse_backslashes(request)
         text = script.read_text() if script.is_file() else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
-from zwrap.scheduler import Accepted, Busy, Rejected, Reply, SubmissionAnswer, Unknown
+from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
 
 from .replies import BUSY, MAYBE, STATES, is_stuck
 
@@ -20,7 +20,7 @@ UNSPECIFIED = "Unspecified error"
 """What slurmrestd says when it could not reach the controller, or its token is not taken."""
 
 
-def read_submission(reply: Reply) -> SubmissionAnswer:
+def read_submission(reply: Reply) -> Submission:
     """A job id means that the job is there, whatever else is said (a held job has 'errors')."""
     told = _json(reply)
     job_id = _integer(told.get("job_id")) if isinstance(told, dict) else None

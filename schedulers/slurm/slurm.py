@@ -13,7 +13,7 @@ from pathlib import Path
 
 from zwrap.errors import RequestError
 from zwrap.job import JobRequest, JobStatus, Limits
-from zwrap.scheduler import ArrayForm, Command, Options, Question, Reply, SubmissionAnswer
+from zwrap.scheduler import ArrayForm, Command, Options, Question, Reply, Submission
 
 from .replies import (
     SACCT,
@@ -53,7 +53,7 @@ class Slurm:
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[SubmissionAnswer]:
+    ) -> Question[Submission]:
         """Hand over a job. Names and paths are arguments, resources stand in the script."""
         refuse_backslashes(request)
         how = ("--parsable", f"--array=1-{tasks}") if tasks else ("--parsable",)

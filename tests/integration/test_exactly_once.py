@@ -161,7 +161,7 @@ TOGETHER = (
     SUBMITTER.partition("place = ")[0]
     + """
 from msgspec.structs import replace
-from zwrap.submission.handover import Submission
+from zwrap.submission.handover import PendingJob
 from zwrap.submission.submit import submit_all
 place = Path(sys.argv[1])
 request = msgspec.convert(msgspec.json.decode((place / "request.json").read_bytes()), JobRequest,
@@ -169,7 +169,7 @@ request = msgspec.convert(msgspec.json.decode((place / "request.json").read_byte
 jobs = []
 for number in range(10):
     token = f"{number:02d}{request.token[2:]}"
-    jobs.append(Submission(replace(request, token=token), place / "script", Attempt(token=token,
+    jobs.append(PendingJob(replace(request, token=token), place / "script", Attempt(token=token,
         recipe_id="r", step=1, cluster="cluster", job_name=request.job_name,
         job_directory=str(place))))
 site = Configuration.from_string((place / "site.yml").read_text()).activate()

@@ -28,11 +28,11 @@ from zwrap.scheduler import (
     Command,
     Question,
     Rejected,
-    SubmissionAnswer,
+    Submission,
     Unknown,
 )
 from zwrap.submission.arrays import array_request, shape_of, write_script
-from zwrap.submission.handover import Submission
+from zwrap.submission.handover import PendingJob
 from zwrap.submission.lot import all_of_them
 from zwrap.submission.submit import submit_all
 
@@ -49,7 +49,7 @@ class System:
 
     def __init__(self) -> None:
         self.room = 100000
-        self.says: list[SubmissionAnswer | Exception] = []
+        self.says: list[Submission | Exception] = []
         self.takes_anyway = False
         self.refuses_arrays = False
         self.asked: list[int | None] = []
@@ -57,11 +57,11 @@ class System:
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[SubmissionAnswer]:
+    ) -> Question[Submission]:
         if "inexpressible" in request.job_name:
             raise RequestError("it cannot be expressed")
 
-        def read(reply: object) -> SubmissionAnswer:
+        def read(reply: object) -> Submission:
             self.asked.append(tasks)
             said = self.says.pop(0) if self.says else None
             if said is None and self.refuses_arrays and tasks:
@@ -102,7 +102,7 @@ def system() -> System:
     return System()
 
 
-def job(directory: Path, token: str, text: str = HEAD, **values: Any) -> Submission:
+def job(directory: Path, token: str, text: str = HEAD, **values: Any) -> PendingJob:
     place = directory / token
     place.mkdir(exist_ok=True)
     script = place / "script"
@@ -117,17 +117,17 @@ def job(directory: Path, token: str, text: str = HEAD, **values: Any) -> Submiss
         token=token, recipe_id="r", step=1, cluster="c", job_name=request.job_name,
         job_directory=str(place),
     )  # fmt: skip
-    return Submission(request, script, attempt)
+    return PendingJob(request, script, attempt)
 
 
-def alike(directory: Path, count: int, **values: Any) -> list[Submission]:
+def alike(directory: Path, count: int, **values: Any) -> list[PendingJob]:
     return [job(directory, f"t{number}", **values) for number in range(1, count + 1)]
 
 
 def submit(
     ledger: Ledger,
     system: Any,
-    jobs: list[Submission],
+    jobs: list[PendingJob],
     most: int | None = 100,
     admit: Any = all_of_them,
 ) -> list[Any]:

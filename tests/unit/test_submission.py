@@ -30,7 +30,7 @@ from zwrap.scheduler import (
     Command,
     Question,
     Rejected,
-    SubmissionAnswer,
+    Submission,
     Unknown,
 )
 from zwrap.submission.quota import Quota
@@ -45,15 +45,15 @@ class Moody:
     concurrency = 4
 
     def __init__(self) -> None:
-        self.answers: list[SubmissionAnswer | BaseException] = []
+        self.answers: list[Submission | BaseException] = []
         self.taken: list[str] = []
         self.reachable = True
         self.takes_before_failing = True
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
-    ) -> Question[SubmissionAnswer]:
-        def read(reply: object) -> SubmissionAnswer:
+    ) -> Question[Submission]:
+        def read(reply: object) -> Submission:
             answer = self.answers.pop(0) if self.answers else Accepted(str(len(self.taken) + 1))
             if isinstance(answer, Accepted) or self.takes_before_failing:
                 self.taken.append(request.token)

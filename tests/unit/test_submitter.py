@@ -18,7 +18,7 @@ from zwrap.recipe.graph import Recipe
 from zwrap.service import submitter
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
-from zwrap.submission.handover import Submission
+from zwrap.submission.handover import PendingJob
 from zwrap.transport.memory import MemoryTransport
 
 
@@ -63,7 +63,7 @@ def taking(monkeypatch: pytest.MonkeyPatch, act: Any) -> list[list[str]]:
     """Jobs are taken unless `act` has something to say; the lots."""
     lots: list[list[str]] = []
 
-    def submit_all(_: Any, __: Any, jobs: Sequence[Submission], tell: Any, *more: Any) -> None:
+    def submit_all(_: Any, __: Any, jobs: Sequence[PendingJob], tell: Any, *more: Any) -> None:
         del more
         lots.append([job.request.job_name for job in jobs])
         outcomes = {job.attempt.token: act(job) or "1" for job in jobs}
@@ -108,7 +108,7 @@ def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(
 ) -> None:
     """After it each is tried alone."""
 
-    def act(job: Submission) -> None:
+    def act(job: PendingJob) -> None:
         if job.request.job_name == "c":
             raise ZeroDivisionError
 
@@ -127,7 +127,7 @@ def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(
 def test_what_is_temporary_costs_no_attempt(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     left = dict.fromkeys("bc", 8)
 
-    def act(job: Submission) -> ZwrapError | None:
+    def act(job: PendingJob) -> ZwrapError | None:
         name = job.request.job_name
         if left.get(name, 0):
             left[name] -= 1
@@ -145,7 +145,7 @@ def test_what_is_temporary_costs_no_attempt(site: Site, monkeypatch: pytest.Monk
 def test_the_policy_of_retries_is_kept_beside_the_job(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs: list[Submission] = []
+    jobs: list[PendingJob] = []
     taking(monkeypatch, jobs.append)
     site.send("a", retry={"on": ["lost"]})
     site.send("b", retry={"on": ["bad luck"]})

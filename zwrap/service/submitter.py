@@ -25,7 +25,7 @@ from zwrap.message import Outgoing, token_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
 from zwrap.submission.clusters import Cluster
-from zwrap.submission.handover import Submission, Tell
+from zwrap.submission.handover import PendingJob, Tell
 from zwrap.submission.quota import Quota
 from zwrap.submission.request import PreparedJob
 from zwrap.submission.script import Renderer, seen_from_elsewhere
@@ -49,7 +49,7 @@ class Step(NamedTuple):
     work: Work
     envelope: Envelope
     cluster: Cluster
-    job: Submission
+    job: PendingJob
 
 
 class Submitter(Service):
@@ -101,7 +101,7 @@ class Submitter(Service):
             job = self._remote_job(prepared, cluster, _attempt(envelope, request), kept)
             return Step(work, envelope, cluster, job)
         script = self._renderer.script(request, cluster)
-        job = Submission(
+        job = PendingJob(
             request,
             request.job_directory / "script",
             _attempt(envelope, request),
@@ -112,7 +112,7 @@ class Submitter(Service):
 
     def _remote_job(
         self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
-    ) -> Submission:
+    ) -> PendingJob:
         """A job whose script brings along all files, for its nodes see none of ours."""
         request = prepared.request
         inlined = {request.job_directory / SUBMISSION: kept, **prepared.files}
@@ -125,7 +125,7 @@ class Submitter(Service):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(file, script, mode=0o750)
 
-        return Submission(seen_from_elsewhere(request), file, attempt, script, write)
+        return PendingJob(seen_from_elsewhere(request), file, attempt, script, write)
 
     def _submit(self, steps: Sequence[Step], problems: dict[Delivery, Exception]) -> None:
         """Submit the jobs of one cluster, and tell of each as soon as it is there."""
@@ -144,7 +144,7 @@ class Submitter(Service):
     def _submit_jobs(
         self,
         cluster: Cluster,
-        jobs: Sequence[Submission],
+        jobs: Sequence[PendingJob],
         tell: Tell,
     ) -> None:
         name = cluster.name

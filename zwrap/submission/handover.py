@@ -24,7 +24,7 @@ from zwrap.errors import (
     ZwrapError,
 )
 from zwrap.job import JobRequest
-from zwrap.scheduler import Accepted, Busy, Question, Rejected, Scheduler, SubmissionAnswer, Unknown
+from zwrap.scheduler import Accepted, Busy, Question, Rejected, Scheduler, Submission, Unknown
 
 FULL_S = 30.0
 """So long nothing is tried with a batch system that has as many jobs as may be."""
@@ -43,7 +43,7 @@ class Failed(NamedTuple):
 Tell = Callable[[Sequence[tuple[str, str | ZwrapError]]], None]
 """Is told tokens of attempts, each with its job id or what is in the way."""
 
-Answer = SubmissionAnswer | Failed | ZwrapError | None
+Answer = Submission | Failed | ZwrapError | None
 """What was said to a job; None: it was not asked for."""
 
 
@@ -51,7 +51,7 @@ def _nothing() -> None:
     """All files are there."""
 
 
-class Submission(NamedTuple):
+class PendingJob(NamedTuple):
     """A job to submit."""
 
     request: JobRequest
@@ -61,7 +61,7 @@ class Submission(NamedTuple):
     """What the script will say, if it has yet to be written."""
     write: Callable[[], None] = _nothing
     """Writes the files of the job, its script included."""
-    question: Question[SubmissionAnswer] | None = None
+    question: Question[Submission] | None = None
     """How the batch system is asked to take it as a job of its own, once the files are there."""
 
 
@@ -93,7 +93,7 @@ class Handover:
         if news:
             self._tell(news)
 
-    def hand_over(self, job: Submission, since: float) -> Answer:
+    def hand_over(self, job: PendingJob, since: float) -> Answer:
         """Submit a job whose intent was written at that time."""
         if self.stopped:
             return None
@@ -105,7 +105,7 @@ class Handover:
             self.stopped = _full(job.request, answer)
         return answer
 
-    def begin(self, jobs: list[Submission], array: JobRequest | None) -> list[Submission]:
+    def begin(self, jobs: list[PendingJob], array: JobRequest | None) -> list[PendingJob]:
         """Write the intents; those that may be submitted now."""
         while len(ours := self._reserved(jobs, array)) < len(jobs):
             mine = {job.attempt.token for job in ours}
@@ -116,13 +116,13 @@ class Handover:
             jobs = ours  # their numbers have gaps: count anew
         return self._admitted(ours)
 
-    def _of_another(self, job: Submission) -> ZwrapError:
+    def _of_another(self, job: PendingJob) -> ZwrapError:
         return UnknownOutcomeError(
             f"Another submitter is about to submit {job.attempt.token}.",
             retry_after_s=self._scheduler.settle_s,
         )
 
-    def _admitted(self, jobs: list[Submission]) -> list[Submission]:
+    def _admitted(self, jobs: list[PendingJob]) -> list[PendingJob]:
         """As many as may be there; the others wait."""
         reason: Answer = None
         count = 0
@@ -135,7 +135,7 @@ class Handover:
         self.conclude([(job, reason) for job in jobs[count:]])
         return jobs[:count]
 
-    def _reserved(self, jobs: Sequence[Submission], array: JobRequest | None) -> list[Submission]:
+    def _reserved(self, jobs: Sequence[PendingJob], array: JobRequest | None) -> list[PendingJob]:
         """Those of the jobs that nobody else is about to submit, with their intents."""
         token = array.token if array else None
         intents = [
@@ -146,7 +146,7 @@ class Handover:
         known = [(job, rows.get(job.attempt.token)) for job in jobs]
         return [job._replace(attempt=row) for job, row in known if row]
 
-    def ask(self, question: Question[SubmissionAnswer], request: JobRequest) -> Answer:
+    def ask(self, question: Question[Submission], request: JobRequest) -> Answer:
         """Ask the batch system to take a job, or an array."""
         try:
             answer = ask(question)
@@ -161,7 +161,7 @@ class Handover:
             )
         return answer
 
-    def conclude(self, answers: Sequence[tuple[Submission, Answer]]) -> None:
+    def conclude(self, answers: Sequence[tuple[PendingJob, Answer]]) -> None:
         """Write and remember what was said to jobs; None: they were not asked for."""
         changes = {}
         for job, answer in answers:
@@ -177,7 +177,7 @@ class Handover:
         self.tell()
 
     def _outcome(
-        self, job: Submission, answer: Answer
+        self, job: PendingJob, answer: Answer
     ) -> tuple[str | None, str | ZwrapError | None]:
         """State in the ledger, if it changes, and outcome, of a job to which this was said."""
         cluster = f"Cluster {job.request.cluster!r}"

@@ -13,9 +13,9 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING
 from zwrap.errors import ZwrapError
 from zwrap.job import JobRequest
-from zwrap.scheduler import Busy, Question, Rejected, Scheduler, SubmissionAnswer
+from zwrap.scheduler import Busy, Question, Rejected, Scheduler, Submission
 from zwrap.submission.arrays import Shape, array_request, shape_of, write_script
-from zwrap.submission.handover import Answer, Failed, Handover, Submission, Tell
+from zwrap.submission.handover import Answer, Failed, Handover, PendingJob, Tell
 from zwrap.submission.lookup import Lookup
 
 WRITERS = 4
@@ -24,10 +24,10 @@ WRITERS = 4
 PORTION = 32
 """So many have their intents, and what became of them, written in one transaction."""
 
-Answered = SimpleQueue[tuple["Submission", "Future[Answer]"]]
+Answered = SimpleQueue[tuple["PendingJob", "Future[Answer]"]]
 """Jobs that were handed over, and what was said to them."""
 
-Writing = tuple["Submission", "Future[Question[SubmissionAnswer] | Failed] | None"]
+Writing = tuple["PendingJob", "Future[Question[Submission] | Failed] | None"]
 """A job whose files are being written; None: they are not."""
 
 
@@ -53,14 +53,14 @@ class Lot:
         self._largest_array = largest_array or 0
         self._lookup = Lookup(ledger, scheduler)
 
-    def submit(self, jobs: Sequence[Submission]) -> None:
+    def submit(self, jobs: Sequence[PendingJob]) -> None:
         """Submit those that are not there."""
         each = {job.attempt.token: job for job in jobs}  # a message may have come twice
         rows = self._ledger.known(list(each))
         known = [job._replace(attempt=rows.get(token, job.attempt)) for token, job in each.items()]
         missing = [job for job in known if self._is_missing(job)]
         self._handover.tell()
-        alone: list[Submission] = []
+        alone: list[PendingJob] = []
         for shape, alike in self._by_shape(missing):
             if shape and len(alike) > 1:
                 alone += self._submit_arrays(shape, self._ready(alike))
@@ -70,7 +70,7 @@ class Lot:
 
     # -- what is there already ---------------------------------------------------------------------
 
-    def _is_missing(self, job: Submission) -> bool:
+    def _is_missing(self, job: PendingJob) -> bool:
         """Whether the job has to be submitted."""
         row = job.attempt
         # Of a refused attempt (whose dead letter a person put back), and of one that waits, no job
@@ -90,17 +90,17 @@ class Lot:
 
     # -- what is not -------------------------------------------------------------------------------
 
-    def _by_shape(self, jobs: Sequence[Submission]) -> list[tuple[Shape | None, list[Submission]]]:
+    def _by_shape(self, jobs: Sequence[PendingJob]) -> list[tuple[Shape | None, list[PendingJob]]]:
         possible = self._scheduler.arrays and self._largest_array > 1 and len(jobs) > 1
-        alike: dict[Shape | None, list[Submission]] = defaultdict(list)
+        alike: dict[Shape | None, list[PendingJob]] = defaultdict(list)
         for job in jobs:
             alike[_shape(job) if possible else None].append(job)
         return list(alike.items())
 
-    def _submit_arrays(self, shape: Shape, jobs: list[Submission]) -> list[Submission]:
+    def _submit_arrays(self, shape: Shape, jobs: list[PendingJob]) -> list[PendingJob]:
         """Submit jobs as arrays, the largest that there is room for; those left to submit alone."""
         size, full = self._largest_array, False
-        left: list[Submission] = []
+        left: list[PendingJob] = []
         while len(jobs) > 1 and size > 1 and not self._handover.stopped:
             array = array_request([job.request for job in jobs])
             some, jobs = self._handover.begin(jobs[:size], array), jobs[size:]
@@ -119,12 +119,12 @@ class Lot:
                     size //= 2
         return [*left, *jobs]
 
-    def _array_script(self, array: JobRequest, shape: Shape, jobs: Sequence[Submission]) -> Path:
+    def _array_script(self, array: JobRequest, shape: Shape, jobs: Sequence[PendingJob]) -> Path:
         form = self._scheduler.arrays
         assert form
         return write_script(array, shape, [job.request for job in jobs], form.variable)
 
-    def _try_one_of(self, jobs: list[Submission]) -> list[Submission]:
+    def _try_one_of(self, jobs: list[PendingJob]) -> list[PendingJob]:
         """After an array was refused: one job tells whether that is due to what they all ask for.
 
         Those that are left to submit alone.
@@ -138,7 +138,7 @@ class Lot:
                 return []
         return jobs[1:]
 
-    def _submit_alone(self, jobs: list[Submission]) -> None:
+    def _submit_alone(self, jobs: list[PendingJob]) -> None:
         """Submit jobs each by itself.
 
         While some are handed over, the files of the next are written, and those that were answered
@@ -161,31 +161,31 @@ class Lot:
                 under_way -= self._take(answered, under_way - PORTION)
             self._take(answered, under_way)
 
-    def _hand_to(self, callers: Executor, job: Submission, answered: Answered) -> None:
+    def _hand_to(self, callers: Executor, job: PendingJob, answered: Answered) -> None:
         future = callers.submit(self._handover.hand_over, job, time.monotonic())
         future.add_done_callback(lambda done: answered.put((job, done)))
 
     def _take(self, answered: Answered, least: int) -> int:
         """Conclude what was answered, and wait until it is so much at least; how much it is."""
-        answers: list[tuple[Submission, Answer]] = []
+        answers: list[tuple[PendingJob, Answer]] = []
         while len(answers) < least or not answered.empty():
             job, done = answered.get()
             answers.append((job, done.result()))
         self._handover.conclude(answers)
         return len(answers)
 
-    def _ready(self, jobs: Sequence[Submission]) -> list[Submission]:
+    def _ready(self, jobs: Sequence[PendingJob]) -> list[PendingJob]:
         """Write the files of jobs; those that the batch system can express."""
         with ThreadPoolExecutor(WRITERS) as writers:
             return self._written(self._writing(jobs, writers))
 
-    def _writing(self, jobs: Sequence[Submission], writers: Executor) -> list[Writing]:
+    def _writing(self, jobs: Sequence[PendingJob], writers: Executor) -> list[Writing]:
         """Begin to write their files, unless nothing is asked any more."""
         if self._handover.stopped:
             return [(job, None) for job in jobs]
         return [(job, writers.submit(_questioned, job, self._scheduler)) for job in jobs]
 
-    def _written(self, writing: Sequence[Writing]) -> list[Submission]:
+    def _written(self, writing: Sequence[Writing]) -> list[PendingJob]:
         """Wait for that; those that the batch system can express."""
         ready, failed = [], []
         for job, future in writing:
@@ -198,11 +198,11 @@ class Lot:
         return ready
 
 
-def _shape(job: Submission) -> Shape | None:
+def _shape(job: PendingJob) -> Shape | None:
     return shape_of(job.request, job.script.read_text() if job.text is None else job.text)
 
 
-def _questioned(job: Submission, scheduler: Scheduler) -> Question[SubmissionAnswer] | Failed:
+def _questioned(job: PendingJob, scheduler: Scheduler) -> Question[Submission] | Failed:
     """How to ask for a job, whose files are there now."""
     if job.question:
         return job.question

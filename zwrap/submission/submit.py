@@ -15,10 +15,10 @@ from zwrap.attempt.record import Attempt
 from zwrap.errors import ZwrapError
 from zwrap.job import JobRequest
 from zwrap.scheduler import Scheduler
-from zwrap.submission.handover import Submission, Tell
+from zwrap.submission.handover import PendingJob, Tell
 from zwrap.submission.lot import Lot, all_of_them
 
-__all__ = ["Submission", "Tell", "submit_all", "submit_once"]
+__all__ = ["PendingJob", "Tell", "submit_all", "submit_once"]
 
 
 def submit_once(
@@ -35,7 +35,7 @@ def submit_once(
     whether the job is there; come again after `retry_after_s`. ClusterFullError: it has no room.
     """
     news: list[tuple[str, str | ZwrapError]] = []
-    submit_all(ledger, scheduler, [Submission(request, script, attempt)], news.extend, admit)
+    submit_all(ledger, scheduler, [PendingJob(request, script, attempt)], news.extend, admit)
     [(_, outcome)] = news
     if isinstance(outcome, ZwrapError):
         raise outcome
@@ -45,7 +45,7 @@ def submit_once(
 def submit_all(
     ledger: Ledger,
     scheduler: Scheduler,
-    jobs: Sequence[Submission],
+    jobs: Sequence[PendingJob],
     tell: Tell,
     admit: Callable[[int], int] = all_of_them,
     largest_array: int | None = None,

@@ -1,0 +1,33 @@
+"""Exponential back-off: the pause before the next try, longer after each failure."""
+
+from __future__ import annotations
+
+import random
+
+
+class Backoff:
+    """Pauses between tries, in seconds; each is `factor` times the last one, up to `last_s`.
+
+    With `jitter` each pause is shortened at random to between half of it and all of it, so that
+    clients that failed at the same moment do not come back at the same moment.
+    """
+
+    def __init__(
+        self, first_s: float, last_s: float, *, factor: float = 2.0, jitter: bool = False
+    ) -> None:
+        self._first_s = first_s
+        self._factor = factor
+        self._jitter = jitter
+        self._next_s = first_s
+        self.last_s = last_s
+        """Longest pause; may be changed at any time."""
+
+    def next_s(self) -> float:
+        """Return the next pause in seconds, and lengthen the one after it."""
+        pause_s = min(self._next_s, self.last_s)
+        self._next_s = min(pause_s * self._factor, self.last_s)
+        return pause_s * random.uniform(0.5, 1.0) if self._jitter else pause_s
+
+    def reset(self) -> None:
+        """Begin with the first pause again: something succeeded."""
+        self._next_s = self._first_s
