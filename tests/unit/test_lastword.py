@@ -259,3 +259,46 @@ def test_heartbeats_told_that_it_had_too_much_memory(place: Place, peak: float, 
     assert f"{words} (signal 9)." in verdict.cause
     [error] = place.said()["q6"]
     assert error["peak_memory_mib"] == verdict.peak_memory_mib == peak
+
+
+def test_of_two_verdicts_the_one_that_lies_there_is_sent(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's wrapper was thought dead, and was faster after all."""
+    place.claim()
+    usual = JobDirectory.speak
+
+    def late(self: JobDirectory, verdict: Verdict) -> bool:
+        if not (place.path / "verdict.json").exists():
+            wrappers = Outgoing("q3", {"payload": "fine"}, {"zwrap-id": "s"})
+            usual(self, replace(verdict, witness="wrapper", cause="finished", final=[wrappers]))
+        return usual(self, verdict)
+
+    monkeypatch.setattr(JobDirectory, "speak", late)
+    verdict = place.conclude("node_fail")
+    assert verdict
+    assert verdict.witness == "wrapper"
+    assert place.said() == {"q3": ["fine"]}
+    kept = json.loads((place.path / "late-1.json").read_text())
+    assert kept["cause"].endswith("its node failed.")
+
+
+@pytest.mark.parametrize(
+    ("seen", "exit_status"),
+    [({"exit_code": 3}, 3), ({"signal": 9}, 137), ({"exit_code": 5, "signal": 9}, 5), ({}, 1)],
+)
+def test_the_exit_status_of_a_verdict_is_that_of_a_shell(
+    place: Place, seen: dict[str, Any], exit_status: int
+) -> None:
+    verdict = place.conclude("failed", **seen)
+    assert verdict
+    assert verdict.exit_status == exit_status
+
+
+def test_the_log_is_the_end_of_the_step_s_own_error_output(place: Place, tmp_path: Path) -> None:
+    (place.path / "job.err").write_text("of somebody else\n")
+    (tmp_path / "own.err").write_text("out of luck\n")
+    place.write(parameters={"workingdir": str(tmp_path), "standard_error": "own.err"})
+    assert place.conclude("failed", exit_code=1)
+    [facts] = place.said()["q6"]
+    assert facts["log"] == ["out of luck"]

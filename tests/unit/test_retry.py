@@ -198,3 +198,39 @@ def test_a_step_that_goes_on_has_what_is_left_of_its_time_and_ends_some_day(
     assert "job_parameters" not in unlimited.message.message["recipe"]["1"]
     assert after(2, None) is None
     assert after(0, 0.5) is None
+
+
+def test_a_cluster_may_say_that_nothing_is_tried_again() -> None:
+    assert of_site(False, "site.yml:3") is None
+    assert of_site(None, "site.yml:3") is None
+    assert of_site({"on": ["lost"]}, "site.yml:3") == Policy(on=["lost"])
+
+
+@pytest.mark.parametrize("count", ["often", None, [1], 1.0])
+def test_a_damaged_count_of_retries_is_no_retry(tmp_path: Path, count: Any) -> None:
+    again = tried(tmp_path, "lost", {"on": ["lost"]}, **{"zwrap-retries": count})
+    assert again
+    assert again.message.headers["zwrap-retries"] == 1
+
+
+@pytest.mark.parametrize("count", ["often", None, [1]])
+def test_a_damaged_count_of_continuations_is_none(tmp_path: Path, count: Any) -> None:
+    text = encode_submission(message(**{"zwrap-continued": count}), "q", ASKED, None)
+    directory = JobDirectory(tmp_path / "job")
+    (directory.path / SUBMISSION).write_bytes(text)
+    again = continuation(read_submission(directory), 2, 10.0)
+    assert again
+    assert again.message.headers["zwrap-continued"] == 1
+
+
+@pytest.mark.parametrize(("remaining_s", "follows"), [(1.0, True), (0.99, False), (-5.0, False)])
+def test_less_than_a_second_is_not_worth_another_job(
+    tmp_path: Path, remaining_s: float, follows: bool
+) -> None:
+    directory = JobDirectory(tmp_path / "job")
+    text = encode_submission(message(), "cluster.submission", ASKED, None)
+    (directory.path / SUBMISSION).write_bytes(text)
+    again = continuation(read_submission(directory), 2, remaining_s)
+    assert (again is not None) == follows
+    if again:
+        assert again.said == "It has saved what it had, and goes on as attempt 2 with 1 s left."
