@@ -149,6 +149,8 @@ class Outcome(enum.Enum):
     FAILURE = "failure"
     RETRIED = "retried"
     """It failed, and another attempt follows."""
+    UNKNOWN = "unknown"
+    """Nobody could be told how it ended."""
 
 
 _TIME = re.compile(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)")

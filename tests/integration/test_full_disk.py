@@ -16,15 +16,15 @@ from zwrap.configuration.site import Configuration
 from zwrap.recipe.envelope import Envelope
 from zwrap.errors import ZwrapError
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
-from zwrap.service.watcher.lastword import conclude
+from zwrap.service.watcher.conclusion import InDirectory
 from zwrap.attempt.record import Attempt
 from zwrap.message import encode
 from zwrap.recipe.graph import Recipe
 from zwrap.transport.memory import MemoryTransport
-from zwrap.wrapper import outbox as speech
+from zwrap.wrapper import lifecycle
 from zwrap.wrapper.lifecycle import Wrapper
 
-speech.SEND_WAIT_S = 1.0
+lifecycle.SEND_WAIT_S = 1.0
 top, code = Path(sys.argv[1]), sys.argv[2]
 real = {name: getattr(os, name) for name in ("open", "write", "mkdir", "posix_fallocate")}
 
@@ -95,7 +95,7 @@ def attempt(number, room):
     row = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n", job_id="7",
                   job_directory=str(directory), seen_state="failed" if status else "completed",
                   exit_code=status)
-    verdict = conclude(row, transport)
+    verdict = InDirectory(transport).find(row)
     queues = transport.broker.queues
     said = {name: [str(entry.message.headers["zwrap-id"]) for entry in entries]
             for name, entries in queues.items() if entries}

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
-from zwrap.attempt.record import encode_submission, read_submission
+from zwrap.attempt.record import encode_submission
 from zwrap.attempt.retry import NextAttempt, continuation, next_attempt
 from zwrap.configuration.clusters import Policy, of_site, policy_of
 from zwrap.errors import ConfigurationError, MessageError, RequestError
-from zwrap.job import Resources
+from zwrap.job import Cause, Resources
 from zwrap.message import Message, Outgoing, token_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -31,10 +31,12 @@ def tried(
     tmp_path: Path, cause: str, policy: Any, asked: Resources = ASKED, **headers: Any
 ) -> NextAttempt | None:
     directory = JobDirectory(tmp_path / "job")
+    directory.make()
     known = policy_of(policy, None, "here")
     text = encode_submission(message(**headers), "cluster.submission", asked, known)
     (directory.path / SUBMISSION).write_bytes(text)
-    return next_attempt(read_submission(directory), cause)
+    policy_cause = next((each for each in Cause if each.value == cause), None)
+    return next_attempt(directory.submission(), policy_cause)
 
 
 def block(again: NextAttempt | None) -> dict[str, Any]:
@@ -143,19 +145,20 @@ def test_a_policy_that_is_none_is_refused_with_what_is_expected(given: Any, word
 
 
 def test_a_step_s_own_policy_goes_before_the_site_s() -> None:
-    site = Policy(on=["lost"])
+    site = Policy(on=[Cause.LOST])
     assert policy_of(None, site, "here") == site
     assert policy_of(False, site, "here") is None
-    assert policy_of({"on": ["timeout"]}, site, "here") == Policy(on=["timeout"])
+    assert policy_of({"on": ["timeout"]}, site, "here") == Policy(on=[Cause.TIMEOUT])
 
 
 def test_what_is_no_submission_is_said_to_be_that(tmp_path: Path) -> None:
     directory = JobDirectory(tmp_path / "job")
+    directory.make()
     with pytest.raises(MessageError, match=r"submission\.json cannot be read"):
-        read_submission(directory)
+        directory.submission()
     (directory.path / SUBMISSION).write_text("[]")
-    with pytest.raises(MessageError, match=r"submission\.json holds no submission"):
-        read_submission(directory)
+    with pytest.raises(MessageError, match=r"submission\.json does not hold a submission"):
+        directory.submission()
 
 
 def test_the_attempt_travels_with_the_envelope(tmp_path: Path) -> None:
@@ -167,13 +170,16 @@ def test_the_attempt_travels_with_the_envelope(tmp_path: Path) -> None:
 @pytest.mark.parametrize("before", [None, "n1"])
 def test_a_node_that_failed_is_not_used_again(tmp_path: Path, before: str | None) -> None:
     directory = JobDirectory(tmp_path / "job")
+    directory.make()
     policy = policy_of({"on": ["node_fail", "lost"], "exclude_node": True}, None, "here")
     asked = Resources(exclude=before)
     text = encode_submission(message(), "cluster.submission", asked, policy)
     (directory.path / SUBMISSION).write_bytes(text)
-    known = read_submission(directory)
-    assert block(next_attempt(known, "node_fail", "n2"))["exclude"] == ("n1,n2" if before else "n2")
-    for again in (next_attempt(known, "node_fail"), next_attempt(known, "lost", "n2")):
+    known = directory.submission()
+    assert block(next_attempt(known, Cause.NODE_FAIL, "n2"))["exclude"] == (
+        "n1,n2" if before else "n2"
+    )
+    for again in (next_attempt(known, Cause.NODE_FAIL), next_attempt(known, Cause.LOST, "n2")):
         assert "exclude" not in block(again)
 
 
@@ -181,12 +187,13 @@ def test_a_step_that_goes_on_has_what_is_left_of_its_time_and_ends_some_day(
     tmp_path: Path,
 ) -> None:
     directory = JobDirectory(tmp_path / "job")
+    directory.make()
 
     def after(times: int, remaining_s: float | None) -> NextAttempt | None:
         headers = {"zwrap-continued": times} if times else {}
         text = encode_submission(message(**headers), "cluster.submission", ASKED, None)
         (directory.path / SUBMISSION).write_bytes(text)
-        return continuation(read_submission(directory), 2, remaining_s)
+        return continuation(directory.submission(), 2, remaining_s)
 
     again = after(0, 99.5)
     assert again
@@ -203,7 +210,7 @@ def test_a_step_that_goes_on_has_what_is_left_of_its_time_and_ends_some_day(
 def test_a_cluster_may_say_that_nothing_is_tried_again() -> None:
     assert of_site(False, "site.yml:3") is None
     assert of_site(None, "site.yml:3") is None
-    assert of_site({"on": ["lost"]}, "site.yml:3") == Policy(on=["lost"])
+    assert of_site({"on": ["lost"]}, "site.yml:3") == Policy(on=[Cause.LOST])
 
 
 @pytest.mark.parametrize("count", ["often", None, [1], 1.0])
@@ -217,8 +224,9 @@ def test_a_damaged_count_of_retries_is_no_retry(tmp_path: Path, count: Any) -> N
 def test_a_damaged_count_of_continuations_is_none(tmp_path: Path, count: Any) -> None:
     text = encode_submission(message(**{"zwrap-continued": count}), "q", ASKED, None)
     directory = JobDirectory(tmp_path / "job")
+    directory.make()
     (directory.path / SUBMISSION).write_bytes(text)
-    again = continuation(read_submission(directory), 2, 10.0)
+    again = continuation(directory.submission(), 2, 10.0)
     assert again
     assert again.message.headers["zwrap-continued"] == 1
 
@@ -228,9 +236,10 @@ def test_less_than_a_second_is_not_worth_another_job(
     tmp_path: Path, remaining_s: float, follows: bool
 ) -> None:
     directory = JobDirectory(tmp_path / "job")
+    directory.make()
     text = encode_submission(message(), "cluster.submission", ASKED, None)
     (directory.path / SUBMISSION).write_bytes(text)
-    again = continuation(read_submission(directory), 2, remaining_s)
+    again = continuation(directory.submission(), 2, remaining_s)
     assert (again is not None) == follows
     if again:
         assert again.said == "It has saved what it had, and goes on as attempt 2 with 1 s left."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,23 @@ from zwrap.errors import QueueFullError, TemporaryError, UnreachableError
 from zwrap.job import JobStatus, Outcome, State
 from zwrap.scheduler import Command, Question
 from zwrap.service.watcher import cluster as watch_module
-from zwrap.service.watcher import conclusion as lastwords
-from zwrap.service.watcher import lastword
+from zwrap.service.watcher import conclusion
 from zwrap.service.watcher.cluster import WatchedCluster
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC
 from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.service.watcher.watcher import Watcher
 from zwrap.submission.clusters import Cluster
 from zwrap.transport.memory import MemoryTransport
+
+
+class Clock:
+    """Tells the time that it is told to tell."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Told:
@@ -58,8 +66,13 @@ def status(job_id: str, state: State, **values: Any) -> JobStatus:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.in_file(tmp_path / "ledger.sqlite")
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
+    opened = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", clock)
     for number in ("1", "2"):
         opened.reserve([Attempt(
             token=f"t{number}-1", recipe_id="r", step=1, cluster="c", job_name="n",
@@ -85,18 +98,18 @@ def heard() -> Iterator[MemoryTransport]:
 
 
 @pytest.fixture
-def heartbeats() -> Heartbeats:
-    return Heartbeats()
+def heartbeats(clock: Clock) -> Heartbeats:
+    return Heartbeats(clock)
 
 
 @pytest.fixture
 def watch(
-    system: Told, ledger: Ledger, heard: MemoryTransport, heartbeats: Heartbeats
+    system: Told, ledger: Ledger, heard: MemoryTransport, heartbeats: Heartbeats, clock: Clock
 ) -> WatchedCluster:
     cluster = Cluster(
-        "c", "told", system, "t", {}, watch_s=1.0, give_up_s=0, stalled_s=0.05, lost_s=0.25
+        "c", "told", system, "t", {}, watch_s=1.0, give_up_s=0, stalled_s=5.0, lost_s=25.0
     )  # type: ignore[arg-type]
-    return WatchedCluster(cluster, ledger, heard, heartbeats)
+    return WatchedCluster(cluster, ledger, heard, heartbeats, clock)
 
 
 def told(transport: MemoryTransport, topic: str) -> list[Any]:
@@ -151,7 +164,7 @@ def test_who_left_is_looked_up_and_then_left_alone(
 
 
 def test_who_is_nowhere_is_gone_and_only_later_lost(
-    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport, clock: Clock
 ) -> None:
     system.live = {"2": status("2", State.RUNNING)}
     turn(watch, ledger)
@@ -159,7 +172,7 @@ def test_who_is_nowhere_is_gone_and_only_later_lost(
     turn(watch, ledger)
     assert told(heard, JOB_TOPIC) == []
     assert len(ledger.unconcluded("c")) == 2, "a record of it may still come"
-    time.sleep(0.3)
+    clock.now += 30
     turn(watch, ledger)
     assert told(heard, JOB_TOPIC)[0]["state"] == "lost"
     assert [each.token for each in ledger.unconcluded("c") if each.ended is None] == ["t2-1"]
@@ -226,19 +239,17 @@ def test_a_ledger_that_is_away_is_waited_for(
 
 
 def test_the_interval_grows_while_nothing_changes(
-    watch: WatchedCluster, system: Told, ledger: Ledger, monkeypatch: Any
+    watch: WatchedCluster, system: Told, ledger: Ledger, clock: Clock
 ) -> None:
-    now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}
 
     def pause() -> float:
         """So long it waits after the next look."""
         turn(watch, ledger)
-        began = now[0]
+        began = clock.now
         while not watch.is_due:
-            now[0] += 0.05
-        return now[0] - began
+            clock.now += 0.05
+        return clock.now - began
 
     assert pause() == pytest.approx(1.0, abs=0.06), "after a change"
     assert [round(pause(), 1) for _ in range(6)][-1] == pytest.approx(1.8, abs=0.1)
@@ -256,8 +267,8 @@ VERDICT = Verdict(
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lastwords, "SETTLE_S", 0.0)
-    monkeypatch.setattr(lastwords, "SETTLE_NETWORK_S", 0.0)
+    monkeypatch.setattr(conclusion, "SETTLE_S", 0.0)
+    monkeypatch.setattr(conclusion, "SETTLE_NETWORK_S", 0.0)
 
 
 @pytest.mark.usefixtures("at_once")
@@ -267,13 +278,13 @@ def test_the_end_of_a_job_is_told_once_it_is_concluded(
 ) -> None:  # fmt: skip
     asked: list[str | None] = []
 
-    def last_word(attempt: Attempt, transport: object) -> Verdict | None:
+    def find(_: object, attempt: Attempt) -> Verdict | None:
         asked.append(attempt.job_id)
         if len(asked) == 1:
             raise QueueFullError("full")
         return None if len(asked) == 2 else VERDICT
 
-    monkeypatch.setattr(lastword, "conclude", last_word)
+    monkeypatch.setattr(conclusion.InDirectory, "find", find)
     system.live = {"2": status("2", State.RUNNING)}
     system.ended = {"1": status("1", State.CANCELLED)}
     for number in range(5):
@@ -305,12 +316,11 @@ def acts(system: Told, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is done about jobs without hope, in order: as what they are spoken for, who is ended."""
     done: list[Any] = []
 
-    def last_word(attempt: Attempt, transport: object) -> Verdict:
-        del transport
+    def find(_: object, attempt: Attempt) -> Verdict:
         done.append(attempt.seen_state)
         return VERDICT
 
-    monkeypatch.setattr(lastword, "conclude", last_word)
+    monkeypatch.setattr(conclusion.InDirectory, "find", find)
     monkeypatch.setattr(system, "cancel", done.append, raising=False)
     monkeypatch.setattr(watch_module, "ask", lambda question: question and calls.ask(question))
     return done
@@ -337,14 +347,15 @@ def test_a_job_that_waits_for_what_will_never_come_is_given_up(
 
 @pytest.mark.usefixtures("at_once")
 def test_a_job_on_a_host_that_does_not_answer_is_given_up_unless_its_wrapper_is_heard(
-    watch: WatchedCluster, system: Told, ledger: Ledger, heartbeats: Heartbeats, acts: list[Any]
-) -> None:
+    watch: WatchedCluster, system: Told, ledger: Ledger, heartbeats: Heartbeats, acts: list[Any],
+    clock: Clock,
+) -> None:  # fmt: skip
     system.live = {"1": status("1", State.RUNNING, reason="host n1 is silent", stuck=True)}
     heartbeats.hear({"token": "t1-1"})
     for _ in range(3):
         turn(watch, ledger)
     assert acts == []
-    time.sleep(0.06)  # stalled_s
+    clock.now += 6  # stalled_s
     turn(watch, ledger)
     assert acts == ["node_fail", ["1"]]
 
@@ -352,7 +363,7 @@ def test_a_job_on_a_host_that_does_not_answer_is_given_up_unless_its_wrapper_is_
 def test_an_expected_start_is_told_when_it_moves(
     watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
-    now = time.time()
+    now = 1_000_000.0
     system.live = {"2": status("2", State.RUNNING)}
     expected = []
     for starts in (now + 1000, now + 1300, now + 5000, None):
@@ -370,6 +381,7 @@ def test_a_job_that_runs_and_is_not_heard_of_is_stalled(
     ledger: Ledger,
     heard: MemoryTransport,
     heartbeats: Heartbeats,
+    clock: Clock,
 ) -> None:
     """Until it is heard again. One that never said anything is not, nor one that does not run."""
 
@@ -380,16 +392,16 @@ def test_a_job_that_runs_and_is_not_heard_of_is_stalled(
     system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}
     heartbeats.hear({"token": "t1-1"})
     assert stalled() == [("1", "running"), ("2", "running")]
-    time.sleep(0.06)
+    clock.now += 6
     assert stalled() == [("1", "stalled")]
     assert stalled() == []
     row = ledger.get("t1-1")
     assert row
     assert row.stalled
-    assert time.time() - row.stalled < 5
+    assert row.stalled == clock.now - 6
     heartbeats.hear({"token": "t1-1"})
     assert stalled() == [("1", "running")]
-    time.sleep(0.06)
+    clock.now += 6
     system.live["1"] = status("1", State.SUSPENDED)
     assert stalled() == [("1", "suspended")]
     row = ledger.get("t1-1")

@@ -1,18 +1,19 @@
-"""The directory of one attempt: claim, outbox and verdict, shared by all who speak for the job.
+"""The directory of one attempt: claim, outbox and verdict, shared by all who handle the job.
 
 ::
 
     <working directory>/.zwrap/<token>/
         envelope.json     the recipe step
-        submission.json   the message that was submitted, for `zwrap resubmit`
-        script            what was submitted
+        submission.json   the message that was submitted, for retries and `zwrap resubmit`
+        script            the job script
         bin/              `zocalo.wrap` of the submitting site, put there by the script
         claim.json        the job that runs this attempt; another job finds it and ends
         outbox/           messages on their way out, a spool queue
-        verdict.json      how the attempt ended; whoever puts it there speaks for the job
-        verdict.sent      everything was sent
-        .*.reserved       room for these two, for the disk may be full by then
-        late-*.json       what others had to say after that; never sent
+        outbox/errors/    messages that the transport refused for good, with reasons
+        verdict.json      how the attempt ended; only the first verdict gets this name
+        verdict.sent      mark: everything was sent
+        .*.reserved       disk space for these two, in case the disk is full by then
+        late-*.json       later verdicts; their messages are never sent
 """
 
 from __future__ import annotations
@@ -25,47 +26,80 @@ from pathlib import Path
 
 import msgspec
 
+from zwrap.attempt.record import KeptSubmission, parse_submission
 from zwrap.attempt.verdict import Claim, Verdict
-from zwrap.errors import TemporaryError
+from zwrap.errors import MessageError, TemporaryError
 from zwrap.host.files import create_once, overwrite_once, write_atomically
 from zwrap.host.processes import ProcessIdentity, is_alive, this_process
 from zwrap.transport.spool.files import make_directory
 from zwrap.transport.spool.queue import SpoolQueue
 
 RESERVED_BYTES = 64 * 1024
-"""As much as a verdict with the last messages of its step usually has, and more."""
+"""Disk space that is reserved for a verdict: more than one with its final messages usually has."""
 
 ENVELOPE = "envelope.json"
 SUBMISSION = "submission.json"
 
 
 def job_directory(working_directory: Path, token: str) -> Path:
-    """Where the files of an attempt lie."""
+    """Return the path of the directory of an attempt."""
     return working_directory / ".zwrap" / token
 
 
 class JobDirectory:
-    """The files of one attempt."""
+    """The files of one attempt. The directory need not exist; `make` makes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        make_directory(path)
+
+    def make(self) -> None:
+        """Make the directory unless it exists.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        make_directory(self.path)
+
+    # -- before the start --------------------------------------------------------------------------
 
     def keep_envelope(self, content: bytes) -> None:
-        """Keep the recipe step here, too, for those who look at the attempt later."""
+        """Keep the recipe step for those who look at the attempt later; a full disk is no error."""
         file = self.path / ENVELOPE
-        with contextlib.suppress(OSError):  # a full disk must not stop the program
+        with contextlib.suppress(OSError):
             if not file.exists():
                 write_atomically(file, content, durable=False)
 
-    def outbox(self) -> SpoolQueue:
-        """Messages that wait to be sent; a new view for each caller."""
-        return SpoolQueue(self.path / "outbox", limit=0)
+    def submission(self) -> KeptSubmission:
+        """Return the submission that was kept when the job was submitted.
+
+        Raises:
+            MessageError: there is none, or it cannot be read.
+        """
+        file = self.path / SUBMISSION
+        try:
+            return parse_submission(file.read_bytes(), str(file))
+        except OSError as error:
+            raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
+
+    def reserve(self) -> None:
+        """Reserve disk space for a verdict and its mark; the disk may be full when the job ends."""
+        with contextlib.suppress(OSError):
+            self._mark.touch()
+            descriptor = os.open(self._reserved, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVED_BYTES)
+            finally:
+                os.close(descriptor)
+
+    # -- the claim ---------------------------------------------------------------------------------
 
     def claim(self, token: str, job_id: str) -> Claim | None:
-        """Claim the attempt for this job; the claim of the other job if one has it.
+        """Claim the attempt for this job; return the claim of another job that was first.
 
-        The same job id takes over from a process that is gone: a requeued job.
+        The same job id takes over from a process that is dead: the batch system requeued the job.
+
+        Raises:
+            TemporaryError: the claim of the other job cannot be read.
         """
         file = self.path / "claim.json"
         mine = Claim(token, job_id, str(this_process()))
@@ -83,13 +117,27 @@ class JobDirectory:
         return None
 
     def claimed(self) -> Claim | None:
-        """The claim, if a job ever claimed the attempt."""
+        """Return the claim; None if no job ever claimed the attempt."""
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             return msgspec.json.decode((self.path / "claim.json").read_bytes(), type=Claim)
         return None
 
-    def speak(self, verdict: Verdict) -> bool:
-        """Put the verdict in place; False if another has spoken, and this one is kept as late."""
+    # -- the end -----------------------------------------------------------------------------------
+
+    def outbox(self) -> SpoolQueue:
+        """Return a new view of the messages that wait to be sent.
+
+        Raises:
+            TransportError: its directories cannot be made.
+        """
+        return SpoolQueue(self.path / "outbox", limit=0)
+
+    def put_verdict(self, verdict: Verdict) -> bool:
+        """Put the verdict in place; False: another was first, and this one is kept as late.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         if self._put_in_place(msgspec.json.encode(verdict)):
             return True
         for number in itertools.count(1):
@@ -97,20 +145,8 @@ class JobDirectory:
                 break
         return False
 
-    def reserve(self) -> None:
-        """Take the space for a verdict and its mark, for at the end of the job the disk may be
-        full.
-        """
-        with contextlib.suppress(OSError):
-            self._mark.touch()
-            descriptor = os.open(self._reserved, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            try:
-                os.posix_fallocate(descriptor, 0, RESERVED_BYTES)
-            finally:
-                os.close(descriptor)
-
     def _put_in_place(self, content: bytes) -> bool:
-        """Put a verdict there unless there is one; if need be in the space that was taken."""
+        """Create the verdict file; on a full disk in the space that was reserved."""
         place = self.path / "verdict.json"
         try:
             return create_once(place, content)
@@ -129,14 +165,32 @@ class JobDirectory:
     def _mark(self) -> Path:
         return self.path / ".sent.reserved"
 
+    @property
+    def has_verdict(self) -> bool:
+        """Whether there is a verdict, readable or not."""
+        return (self.path / "verdict.json").exists()
+
     def verdict(self) -> Verdict | None:
-        """The verdict, if somebody has spoken."""
-        with contextlib.suppress(FileNotFoundError):
-            return msgspec.json.decode((self.path / "verdict.json").read_bytes(), type=Verdict)
-        return None
+        """Return the verdict; None if there is none yet.
+
+        Raises:
+            MessageError: the file does not hold a verdict.
+            OSError: it cannot be read now.
+        """
+        file = self.path / "verdict.json"
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Verdict)
+        except FileNotFoundError:
+            return None
+        except msgspec.MsgspecError as error:
+            raise MessageError(f"{file} does not hold a verdict: {error}.") from None
 
     def mark_sent(self) -> None:
-        """Say that everything of this attempt, the verdict included, has been sent."""
+        """Mark that every message of this attempt, the final ones included, was sent.
+
+        Raises:
+            OSError: the mark cannot be made.
+        """
         try:
             os.replace(self._mark, self.path / "verdict.sent")
         except FileNotFoundError:
@@ -144,5 +198,5 @@ class JobDirectory:
 
     @property
     def is_sent(self) -> bool:
-        """Whether everything of this attempt has been sent."""
+        """Whether every message of this attempt was sent."""
         return (self.path / "verdict.sent").exists()

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 
 import msgspec
 
-from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
 from zwrap.job import JobStatus, Resources
-from zwrap.message import ATTEMPT_HEADER, ID_HEADER, JSON, Message, attempt_of, decode, encode
+from zwrap.message import ATTEMPT_HEADER, ID_HEADER, Message, attempt_of, decode, encode
 
 INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
-"""States of an attempt. Of one that is rejected, or waits for others to end, there is no job."""
-
+"""States of an attempt. A rejected attempt, and one that waits for others to end, has no job."""
 
 GONE, LOST, STUCK, STALLED = "gone", "lost", "hopeless", "stalled"
-"""What a job may be besides the states of batch systems: neither live nor recorded; the same, for
-so long that nothing will be heard of it any more; waiting for what will never come; running, but
-nothing is heard of it."""
+"""States of a job besides those of batch systems: neither live nor recorded; the same for longer
+than `lost_s`, so that nothing more will come; pending for a reason that never passes; running,
+without heartbeats of its wrapper."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,21 +73,39 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return status if status is not None and status.name == self.full_name else None
 
 
+class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job stood when the Watcher saw a change."""
+
+    state: str
+    """A state of `zwrap.job.State`, or one of `GONE`, `LOST`, `STUCK`."""
+    reason: str | None = None
+    node: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    ended: float | None = None
+    """When the Watcher learned that the job will never run again, seconds since the epoch."""
+    peak_memory_mib: float | None = None
+
+
 class AskedResources(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the job was given of what a retry may raise, as keys of the `cluster` block."""
+    """Resources of the job that a retry may raise, as keys of the `cluster` block."""
 
     memory_per_node: int | None = None
+    """MiB."""
     min_memory_per_cpu: int | None = None
+    """MiB."""
     time_limit: int | None = None
+    """Seconds."""
     exclude: str | None = None
+    """Nodes that the job must not use, separated by commas."""
 
 
 class KeptSubmission(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is kept of a submission: an exported dead letter, and more."""
+    """What is kept of a submission: an exported dead letter, resources and retry policy."""
 
-    header: dict[str, JSON]
-    message: JSON
-    exported: dict[str, JSON] = {}
+    header: dict[str, object]
+    message: object
+    exported: dict[str, object] = {}
     asked: AskedResources = AskedResources()
     retry: Policy | None = None
 
@@ -97,7 +113,10 @@ class KeptSubmission(msgspec.Struct, frozen=True, omit_defaults=True):
 def encode_submission(
     message: Message, queue: str, resources: Resources, policy: Policy | None
 ) -> bytes:
-    """What is kept of a submission, as JSON."""
+    """Return the JSON text that is kept of a submission.
+
+    `message` was received from `queue`, and became a job with these resources.
+    """
     header = {**message.headers, ID_HEADER: message.id, ATTEMPT_HEADER: attempt_of(message.headers)}
     header["original-destination"] = f"/queue/{queue}"
     asked = AskedResources(
@@ -106,18 +125,13 @@ def encode_submission(
     return encode(KeptSubmission(header=header, message=message.body, asked=asked, retry=policy))
 
 
-def read_submission(directory: JobDirectory) -> KeptSubmission:
-    """What was kept; MessageError if it is not there."""
-    file = directory.path / SUBMISSION
-    try:
-        return parse_submission(file.read_bytes(), str(file))
-    except OSError as error:
-        raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
-
-
 def parse_submission(content: bytes, where: str) -> KeptSubmission:
-    """The submission in a JSON text; MessageError if it is none."""
+    """Return the submission in a JSON text; `where` it stands, for the error.
+
+    Raises:
+        MessageError: the text does not hold a submission.
+    """
     try:
         return msgspec.convert(decode(content, where), KeptSubmission)
     except msgspec.ValidationError as error:
-        raise MessageError(f"{where} holds no submission: {error}.") from None
+        raise MessageError(f"{where} does not hold a submission: {error}.") from None

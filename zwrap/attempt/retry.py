@@ -1,8 +1,8 @@
-"""Station "retry": whether a job that died of a cause that may pass is submitted again, and how.
+"""Station "retry": which deaths are followed by another attempt, and with which cluster block.
 
 The policy stands under `retry` in the step's parameters, else in the description of the cluster. It
-is kept beside the job (`submission.json`), so that whoever has the last word can apply it: instead
-of the last messages of the step its message goes back to where it came from, as the next attempt.
+is kept with the submission, so that whoever concludes the attempt can apply it: instead of the
+final messages of the step, the step's message goes back to its queue as the next attempt.
 """
 
 from __future__ import annotations
@@ -12,37 +12,34 @@ from typing import NamedTuple
 
 from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.configuration.clusters import Policy
-from zwrap.job import seconds
-from zwrap.message import (
-    ATTEMPT_HEADER,
-    JSON,
-    Outgoing,
-    attempt_of,
-    copied,
-)
+from zwrap.errors import MessageError
+from zwrap.job import Cause, seconds
+from zwrap.message import ATTEMPT_HEADER, Outgoing, attempt_of, copied
 
 RETRIES_HEADER = "zwrap-retries"
-"""How often a message was submitted again by itself."""
+"""Number of retries so far."""
 
 CONTINUED_HEADER = "zwrap-continued"
-"""How often its step went on in another job, from what the program had saved."""
+"""Number of jobs in which the step went on so far, from what the program had saved."""
 
 
 class NextAttempt(NamedTuple):
-    """The message of another attempt, and what is said of it."""
+    """The message of another attempt, and a sentence on it."""
 
     message: Outgoing
     said: str
 
 
-def next_attempt(known: KeptSubmission, cause: str, node: str | None = None) -> NextAttempt | None:
-    """Another attempt after that cause (on that node), if the policy wants one and it makes sense.
+def next_attempt(
+    known: KeptSubmission, cause: Cause | None, node: str | None = None
+) -> NextAttempt | None:
+    """Return another attempt after a death of that cause on that node.
 
-    Its envelope's environment says which attempt it is, under the name of the header.
+    None: the policy does not want one, or it could not ask for more than the last attempt. The
+    envelope's environment tells the number of the attempt, under the name of the header.
     """
     policy = known.retry
-    done = known.header.get(RETRIES_HEADER, 0)
-    done = done if isinstance(done, int) else 0
+    done = _count(known, RETRIES_HEADER)
     if policy is None or cause not in policy.on or done >= policy.limit:
         return None
     changes = _changes(known.asked, policy, cause, node)
@@ -54,69 +51,114 @@ def next_attempt(known: KeptSubmission, cause: str, node: str | None = None) -> 
     return NextAttempt(message, said)
 
 
-def continuation(known: KeptSubmission, most: int, remaining_s: float | None) -> NextAttempt | None:
-    """The same step in another job, with what is left of the program's own time limit; None after
-    `most` of them, or when nothing is left.
+def continuation(
+    known: KeptSubmission, limit: int, remaining_s: float | None
+) -> NextAttempt | None:
+    """Return the same step in another job, which goes on from what the program saved.
+
+    `remaining_s` seconds are left of the program's own time limit; None: it has none. The result
+    is None after `limit` such jobs, and when less than a second is left.
     """
-    done = known.header.get(CONTINUED_HEADER, 0)
-    done = done if isinstance(done, int) else 0
-    if done >= most or (remaining_s is not None and remaining_s < 1):
+    done = _count(known, CONTINUED_HEADER)
+    if done >= limit or (remaining_s is not None and remaining_s < 1):
         return None
     message, number = _again(known, {}, CONTINUED_HEADER, done)
     said = f"It has saved what it had, and goes on as attempt {number}"
     if remaining_s is not None:
-        step = message.message["recipe"][str(message.message["recipe-pointer"])]
-        parameters = step.get("job_parameters") or {}
+        step = step_in(message.message)
+        given = step.get("job_parameters")
+        parameters = given if isinstance(given, dict) else {}
         step["job_parameters"] = {**parameters, "timeout": int(remaining_s)}
         said += f" with {int(remaining_s)} s left"
     return NextAttempt(message, f"{said}.")
 
 
+def step_in(body: object) -> dict[str, object]:
+    """Return the node that a recipe message is at, to be changed in place.
+
+    Raises:
+        MessageError: the body is not a recipe message.
+    """
+    if isinstance(body, dict) and isinstance(recipe := body.get("recipe"), dict):
+        step = recipe.get(str(body.get("recipe-pointer")))
+        if isinstance(step, dict):
+            return step
+    raise MessageError("The message that was submitted is not a recipe message.")
+
+
+def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
+    """Return a copy of a recipe message with changes in the `cluster` block of its step.
+
+    An empty text removes the key.
+
+    Raises:
+        MessageError: the body is not a recipe message, or its step has no such block.
+    """
+    changed: dict[str, object] = copied(body)
+    parameters = step_in(changed).get("parameters")
+    block = parameters.get("cluster") if isinstance(parameters, dict) else None
+    if not isinstance(block, dict):
+        if changes:
+            raise MessageError("The step has no 'cluster' block that could be changed.")
+        return changed
+    for key, value in changes.items():
+        if value == "":
+            block.pop(key, None)
+        else:
+            block[key] = value
+    return changed
+
+
+def _count(known: KeptSubmission, header: str) -> int:
+    """Return the number under a header; 0 where that is damaged."""
+    given = known.header.get(header, 0)
+    return given if isinstance(given, int) else 0
+
+
 def _again(
-    known: KeptSubmission, changes: Mapping[str, int | str], count: str, done: int
+    known: KeptSubmission, changes: Mapping[str, int | str], header: str, done: int
 ) -> tuple[Outgoing, int]:
-    """The message of the next attempt, with what is changed and counted there; its number."""
+    """Return the message of the next attempt, and its number."""
     number = attempt_of(known.header) + 1
-    body = _changed(known.message, changes, number)
+    try:
+        body = edited(known.message, changes)
+    except MessageError:  # a step in the form of before 2025 has no block to raise anything in
+        body = edited(known.message, {})
+    environment = body.get("environment")
+    given = environment if isinstance(environment, dict) else {}
+    body["environment"] = {**given, ATTEMPT_HEADER: number}
     queue = str(known.header["original-destination"]).removeprefix("/queue/")
     headers = {
         key: value for key, value in known.header.items() if key != "original-destination"
-    } | {ATTEMPT_HEADER: number, count: done + 1}
+    } | {ATTEMPT_HEADER: number, header: done + 1}
     return Outgoing(queue, body, headers), number
 
 
 def _changes(
-    asked: AskedResources, policy: Policy, cause: str, node: str | None
+    asked: AskedResources, policy: Policy, cause: Cause | None, node: str | None
 ) -> dict[str, int | str] | None:
-    """What to ask for now; None if that could not be more than last time."""
-    keys: tuple[str, ...]
-    if cause == "out_of_memory":
-        keys, factor = ("memory_per_node", "min_memory_per_cpu"), policy.memory_factor
-    elif cause == "timeout":
-        keys, factor = ("time_limit",), policy.walltime_factor
-    elif cause == "node_fail" and policy.exclude_node and node:
+    """Return the changes of the cluster block; None if they would not ask for more."""
+    if cause is Cause.NODE_FAIL and policy.exclude_node and node:
         return {"exclude": ",".join(filter(None, (asked.exclude, node)))}
+    ceiling = policy.ceiling
+    if cause is Cause.OUT_OF_MEMORY:
+        factor = policy.memory_factor
+        raised = {
+            "memory_per_node": (asked.memory_per_node, ceiling.memory_per_node),
+            "min_memory_per_cpu": (asked.min_memory_per_cpu, ceiling.min_memory_per_cpu),
+        }
+    elif cause is Cause.TIMEOUT:
+        factor = policy.walltime_factor
+        limit = ceiling.time_limit
+        limit_s = None if limit is None else seconds(limit, "time_limit")
+        raised = {"time_limit": (asked.time_limit, limit_s)}
     else:
         return {}
     changes: dict[str, int | str] = {}
     more = False
-    for key in keys:
-        value, most = getattr(asked, key), getattr(policy.ceiling, key)
-        if value is None:
-            continue
-        limit = seconds(most, key) if key == "time_limit" and most is not None else most
-        raised = int(value * factor)
-        changes[key] = new = raised if limit is None else min(raised, limit)
-        more |= new > value
+    for key, (value, most) in raised.items():
+        if value is not None:
+            new = int(value * factor) if most is None else min(int(value * factor), most)
+            changes[key] = new
+            more |= new > value
     return changes if more else None
-
-
-def _changed(body: JSON, changes: Mapping[str, int | str], number: int) -> JSON:
-    """The recipe message of that attempt, with other keys in the `cluster` block of its step."""
-    changed = copied(body)
-    step = changed["recipe"][str(changed["recipe-pointer"])]
-    block = step.get("parameters", {}).get("cluster")
-    if isinstance(block, dict):
-        block.update(changes)
-    changed["environment"] = {**(changed.get("environment") or {}), ATTEMPT_HEADER: number}
-    return changed

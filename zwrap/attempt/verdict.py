@@ -1,45 +1,88 @@
-"""Verdict and claim: how an attempt ended, and which job runs it."""
+"""Station "envelope": the verdict on an attempt, and the final messages that follow from it.
+
+Everything here is a value or a pure function. `zwrap.attempt.finals` sends the messages.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+
 import msgspec
 
+from zwrap.errors import MessageError
 from zwrap.job import Outcome
 from zwrap.message import Outgoing
+from zwrap.recipe.envelope import Envelope
+
+log = logging.getLogger(__name__)
 
 VERDICT_QUEUE = "zwrap.verdict"
-"""Where verdicts go as messages from clusters whose job directories nobody else sees."""
-
+"""Queue for verdicts from clusters whose job directories nobody else sees."""
 
 QUEUE_VARIABLE = "ZWRAP_VERDICT_QUEUE"
-"""Tells a job that its verdict has to go there."""
+"""Environment variable that tells a job to send its verdict to a queue."""
+
+COMPLETED = "Finished processing"
+"""Payload on the outputs `success` and `completed`."""
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Which job, and which process of it, runs an attempt."""
+    """The job, and the process of it, that runs an attempt."""
 
     token: str
     job_id: str
     process: str
     run: int = 1
-    """How often the job was begun: batch systems run a job again after its node failed, say."""
+    """Number of this start of the job, from 1: batch systems start a job again after its node
+    failed, for example."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How an attempt ended, who says so, and the last messages of the step."""
+    """How an attempt ended, who says so, and the final messages of the step."""
 
     token: str
     outcome: Outcome
     witness: str
+    """``wrapper``, ``cluster NAME``, or ``none`` where nobody could be told."""
     cause: str
     job_id: str
     exit_status: int
     elapsed_s: float = 0.0
     """Run time of the program."""
     peak_memory_mib: float = 0.0
-    """The most resident memory that the program and its descendants were seen to have; 0: it was
-    too short to be looked at."""
+    """Largest resident memory that the program and its descendants were seen to have; 0: the
+    program ended before anybody looked."""
     program: str = ""
     """Name of the wrapper or program."""
     program_exit_status: int | None = None
     final: list[Outgoing] = []
+
+
+def messages_on(envelope: Envelope, channel: str | None, payload: object) -> list[Outgoing]:
+    """Return the messages on one output of a step; `channel` None: to the error nodes.
+
+    A recipe that is wrong there gives no message, and is logged: the other outputs of the step
+    may be right.
+    """
+    try:
+        return envelope.send(channel, payload) if channel else envelope.send_error(payload)
+    except MessageError as error:
+        log.error("Nothing can be sent on %s: %s", channel or "the error nodes", error)
+        return []
+
+
+def final_messages(
+    envelope: Envelope, outcome: Outcome, cause: str, facts: Mapping[str, object]
+) -> list[Outgoing]:
+    """Return the final messages of a step, in the order in which they are sent.
+
+    On success: `success`, `completed`. On failure: `failure` with the cause, the error nodes of
+    the recipe with the cause, the node number and `facts`, then `completed`.
+    """
+    if outcome is Outcome.SUCCESS:
+        messages = messages_on(envelope, "success", COMPLETED)
+    else:
+        told = {"error": cause, "step": envelope.pointer, **facts}
+        messages = messages_on(envelope, "failure", cause) + messages_on(envelope, None, told)
+    return messages + messages_on(envelope, "completed", COMPLETED)

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from zwrap.attempt.ledger.ledger import Ledger, default_file
-from zwrap.attempt.ledger.words import Word
+from zwrap.attempt.ledger.remote import RemoteAttempt
 from zwrap.attempt.record import STALLED, SUBMITTED, Attempt
 from zwrap.attempt.verdict import Verdict
 from zwrap.calls.ask import ask
@@ -35,10 +35,10 @@ def attempts_of(configuration: Configuration) -> list[Attempt]:
         return ledger.all()
 
 
-def word_of(attempt: Attempt, configuration: Configuration) -> Word | None:
-    """What the ledger keeps of an attempt whose job directory nobody here sees."""
+def kept_of(attempt: Attempt, configuration: Configuration) -> RemoteAttempt | None:
+    """Return what the ledger keeps of an attempt whose job directory nobody here sees."""
     with contextlib.closing(Ledger.of(configuration)) as ledger:
-        return ledger.words.get(attempt.token)
+        return ledger.remote.get(attempt.token)
 
 
 class KnownJob(msgspec.Struct):

@@ -15,7 +15,7 @@ from zwrap.attempt.record import Attempt
 from zwrap.calls.ask import ask
 from zwrap.cli.advice import advise
 from zwrap.cli.common import say
-from zwrap.cli.joblist import Answers, KnownJob, attempts_of, job_of, one_of, word_of
+from zwrap.cli.joblist import Answers, KnownJob, attempts_of, job_of, kept_of, one_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
 from zwrap.message import encode
@@ -52,8 +52,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if options.JOB:
         job = job_of(one_of(attempts, options.JOB), clusters)
         full = {**_in_full(job, clusters), "attempts": _family(job, attempts)}
-        if word := word_of(job.attempt, configuration):
-            full |= {"verdict": _decoded(word.verdict), "late": _decoded(word.late)}
+        if kept := kept_of(job.attempt, configuration):
+            full |= {"verdict": msgspec.to_builtins(kept.verdict), "late": _decoded(kept.late)}
         say(msgspec.json.format(encode(full), indent=2).decode())
         return 0
     chosen = [

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.record import Attempt
+from zwrap.attempt.retry import edited
 from zwrap.cli.common import say
-from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, one_of, word_of
+from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, kept_of, one_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, UnreachableError
 from zwrap.message import ATTEMPT_HEADER, Outgoing, decode
@@ -80,8 +81,8 @@ def _check_ended(attempt: Attempt, answers: Answers) -> None:
 def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[str, Any], Path]:
     """The message that was submitted, and where it lies."""
     file = Path(attempt.job_directory, SUBMISSION)
-    word = word_of(attempt, configuration)
-    return (decode(word.submission.encode(), str(file)) if word else read(file)), file
+    kept = kept_of(attempt, configuration)
+    return (decode(kept.submission.encode(), str(file)) if kept else read(file)), file
 
 
 def _message(
@@ -96,22 +97,11 @@ def _message(
     family, _, _ = attempt.token.rpartition("-")
     numbers = [each.token.rpartition("-") for each in attempts]
     latest = max(int(number) for name, _, number in numbers if name == family)
-    body = _changed(content["message"], changes, str(file))
+    try:
+        body = edited(content["message"], changes)
+    except MessageError as error:
+        raise MessageError(f"{file}: {error}") from None
     envelope = Envelope.from_body(body)
     prepare(envelope, attempt.token, clusters.default, lambda name: clusters.get(name).defaults)
     message = reinjected({**content, "message": body}, file, None)
     return replace(message, headers={**message.headers, ATTEMPT_HEADER: latest + 1})
-
-
-def _changed(body: Any, changes: dict[str, str], where: str) -> Any:
-    """The recipe message with other keys in the `cluster` block of its step."""
-    step = body["recipe"][str(body["recipe-pointer"])]
-    block = step.get("parameters", {}).get("cluster")
-    if changes and not isinstance(block, dict):
-        raise MessageError(f"{where}: its step has no 'cluster' block that -s could change.")
-    for key, value in changes.items():
-        if value:
-            block[key] = value
-        else:
-            block.pop(key, None)
-    return body

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 
 from zwrap.configuration.merging import Section
 from zwrap.errors import ConfigurationError, RequestError
-from zwrap.job import Count, seconds
+from zwrap.job import Cause, Count, seconds
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +104,7 @@ class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which deaths are followed by another attempt."""
 
-    on: list[Literal["node_fail", "preempted", "out_of_memory", "timeout", "lost"]]
+    on: list[Cause]
     limit: Count = 1
     """So many further attempts."""
     memory_factor: Factor = 1.5

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import itertools
 import os
+import re
 import time
 from pathlib import Path
 
@@ -202,3 +203,17 @@ def filesystem_of(path: Path) -> str:
         if inside and len(mount) >= len(best):
             best, kind = mount, fstype
     return kind
+
+
+def tail(file: Path, *, lines: int, limit_bytes: int) -> list[str]:
+    """Return the last lines of a file that are not blank; none if it cannot be read.
+
+    A carriage return ends a line, too, as progress bars use it. At most `limit_bytes` are read.
+    """
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - limit_bytes))
+            text = stream.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip()][-lines:]

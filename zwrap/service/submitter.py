@@ -120,7 +120,7 @@ class Submitter(Service):
         file = state_directory() / "scripts" / request.token
 
         def write() -> None:
-            self._ledger.words.keep(request.token, kept.decode())
+            self._ledger.remote.keep(request.token, kept.decode())
             with _told_plainly():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(file, script, mode=0o750)
@@ -200,7 +200,7 @@ class Submitter(Service):
         request = prepared.request
         with _told_plainly():
             request.working_directory.mkdir(parents=True, exist_ok=True)
-            JobDirectory(request.job_directory)
+            JobDirectory(request.job_directory).make()
             file = request.job_directory / "script"
             write_atomically(file, script, mode=0o750, name_durable=False)
             write_atomically(request.job_directory / SUBMISSION, kept, name_durable=False)

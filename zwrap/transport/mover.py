@@ -6,8 +6,10 @@ and files of exported dead letters (`zwrap.transport.deadletters`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,23 +36,44 @@ def store(queue: SpoolQueue, messages: list[Outgoing]) -> None:
     queue.put([encode(message) for message in messages])
 
 
+class Delivered(NamedTuple):
+    """Messages that left a spool queue."""
+
+    ids: set[str]
+    """Ids of those that were sent."""
+    refused: int
+    """Number of those that the transport refused for good."""
+
+
 def deliver(
     queue: SpoolQueue, transport: Transport, dead: ProcessIdentity | None = None
-) -> set[str]:
-    """Send everything that waits in a spool queue, in order; the ids of the messages.
+) -> Delivered:
+    """Send everything that waits in a spool queue, in order.
 
-    `dead` is known to hold nothing any more.
+    A message that can never be sent goes to the queue's `errors/` and does not hold up the others.
+    One that was sent but not yet forgotten when the process died is sent again under the same id.
+    `dead`: a process that is known to hold nothing any more.
 
-    TransportError leaves the rest where it is. A message that can never be sent is put aside in the
-    queue's `errors/` and does not hold up the others. One that was sent but not yet forgotten when
-    the process died is sent again under the same id.
+    Raises:
+        TransportError: the rest stays where it is.
+        OSError: nothing can be claimed, because the directory cannot be written.
     """
-    sent = set()
+    ids: set[str] = set()
+    refused = 0
     queue.recover(dead=dead)
     while claimed := queue.claim():
         if message := deliver_claimed(queue, claimed, transport, _stored):
-            sent.add(str(message.headers.get(ID_HEADER)))
-    return sent
+            ids.add(str(message.headers.get(ID_HEADER)))
+        else:
+            refused += 1
+    return Delivered(ids, refused)
+
+
+def stored(queue: SpoolQueue) -> Iterator[Outgoing]:
+    """Yield the messages that wait in a spool queue, in order, and leave them there."""
+    for claimed in queue.peek():
+        with contextlib.suppress(MessageError):
+            yield _stored(claimed)
 
 
 def deliver_claimed(
@@ -106,14 +129,6 @@ def own_headers(delivery: Delivery) -> dict[str, JSON]:
     message = delivery.message
     kept = {key: value for key, value in message.headers.items() if key not in TRANSPORT_HEADERS}
     return {ID_HEADER: message.id, **kept}
-
-
-def send(transport: Transport, message: Outgoing) -> None:
-    """Send one message that is kept nowhere; if it can never be sent, say so and go on."""
-    try:
-        transport.commit([message])
-    except PermanentError as error:
-        log.error("A message to %r can never be sent: %s", message.destination, error)
 
 
 def _stored(claimed: Claimed) -> Outgoing:

@@ -1,116 +1,83 @@
-"""What is said at the end of a step: how it ended, why, and its last messages."""
+"""The wrapper's verdict on its attempt: how the step ended, why, and its final messages."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from zwrap.attempt import retry
-from zwrap.attempt.directory import JobDirectory
-from zwrap.attempt.record import KeptSubmission, read_submission
-from zwrap.errors import MessageError
-from zwrap.job import Outcome
-from zwrap.message import Outgoing
+from zwrap.attempt.record import KeptSubmission
+from zwrap.attempt.verdict import Verdict, final_messages
+from zwrap.job import Cause, Interruption, Outcome
 from zwrap.program.definition import Checkpoint
 from zwrap.recipe.envelope import Envelope
-from zwrap.wrapper.interruption import Why
 from zwrap.wrapper.step import StepResult
 
-log = logging.getLogger(__name__)
-
 NEAR_LIMIT = "the approaching time limit of its job"
-"""What stops a program that can save what it has."""
+"""Name of what stops a program that can save what it has (`Interruption.by`)."""
+
+AT_LIMIT = 0.9
+"""Part of the job's time limit after which a signal means that the limit was reached. Batch systems
+look at limits now and then, and the job began before the wrapper did."""
 
 
-class End(NamedTuple):
-    """How a step ended."""
+def at_time_limit(
+    interruption: Interruption, ran_s: float, submission: KeptSubmission | None
+) -> Interruption:
+    """Return the interruption, with the time limit as its cause where that explains it.
 
-    outcome: Outcome
-    cause: str
-    messages: list[Outgoing]
-
-
-class Stop(NamedTuple):
-    """What ended the program from outside, if anything did."""
-
-    by: str | None
-    """Name of a signal, or `NEAR_LIMIT`."""
-    why: Why
-    ran_s: float
-    """So long the wrapper has lived."""
-
-
-def submission_of(directory: JobDirectory) -> KeptSubmission | None:
-    """What this job was submitted with, if a Submitter of ours did that."""
-    with contextlib.suppress(MessageError):
-        return read_submission(directory)
-    return None
-
-
-def outgoing(envelope: Envelope, channel: str, payload: str) -> list[Outgoing]:
-    """Messages of one channel; a recipe that is wrong there must not end the job."""
-    try:
-        return envelope.send(channel, payload)
-    except MessageError as error:
-        log.error("Nothing can be sent on output %r: %s", channel, error)
-        return []
-
-
-def end_of(
-    envelope: Envelope,
-    result: StepResult,
-    facts: Mapping[str, Any],
-    stop: Stop,
-    submission: KeptSubmission | None,
-    checkpoint: Checkpoint | None,
-) -> End:
-    """How a step ended, and what to send; `facts` go to the `error` nodes."""
-    completed = outgoing(envelope, "completed", "Finished processing")
-    if not result.failures:
-        success = outgoing(envelope, "success", "Finished processing")
-        return End(Outcome.SUCCESS, "finished", success + completed)
-    stop = _at_time_limit(stop, submission)
-    cause = "; ".join([*result.failures, *filter(None, [stop.why.words])])
-    if again := _next_attempt(result, stop, submission, checkpoint):
-        return End(Outcome.RETRIED, f"{cause}. {again.said}", [again.message])
-    messages = outgoing(envelope, "failure", cause)
-    with contextlib.suppress(MessageError):
-        told = {"error": cause, "step": envelope.pointer, **facts, **result.facts}
-        messages += envelope.send_error(told)
-    return End(Outcome.FAILURE, cause, messages + completed)
-
-
-def _at_time_limit(stop: Stop, submission: KeptSubmission | None) -> Stop:
-    """The same, with the time limit as the cause if a signal came when it was reached.
-
-    Batch systems look at limits now and then, and the job began before the wrapper did.
+    `ran_s`: seconds that the wrapper has lived.
     """
     limit_s = submission.asked.time_limit if submission else None
-    if stop.why.cause or stop.by is None or not limit_s or stop.ran_s < 0.9 * limit_s:
-        return stop
+    if interruption.cause or not interruption.by or not limit_s or ran_s < AT_LIMIT * limit_s:
+        return interruption
     words = f"that was at the batch system's time limit of {limit_s} s"
-    return stop._replace(why=Why(cause="timeout", words=words))
+    return replace(interruption, cause=Cause.TIMEOUT, words=words)
+
+
+def concluded(
+    draft: Verdict,
+    result: StepResult,
+    interruption: Interruption,
+    envelope: Envelope,
+    facts: Mapping[str, object],
+    submission: KeptSubmission | None,
+    checkpoint: Checkpoint | None,
+    node: str | None,
+) -> Verdict:
+    """Return `draft` with outcome, cause and final messages of a step that ended like this.
+
+    A failure may be followed by another attempt, whose message then takes the place of the final
+    messages. `facts` go to the error nodes of the recipe.
+    """
+    if not result.failures:
+        final = final_messages(envelope, Outcome.SUCCESS, "finished", {})
+        return replace(draft, outcome=Outcome.SUCCESS, cause="finished", final=final)
+    cause = "; ".join([*result.failures, *filter(None, [interruption.words])])
+    if again := _next_attempt(result, interruption, submission, checkpoint, node):
+        cause = f"{cause}. {again.said}"
+        return replace(draft, outcome=Outcome.RETRIED, cause=cause, final=[again.message])
+    final = final_messages(envelope, Outcome.FAILURE, cause, {**facts, **result.facts})
+    return replace(draft, outcome=Outcome.FAILURE, cause=cause, final=final)
 
 
 def _next_attempt(
     result: StepResult,
-    stop: Stop,
+    interruption: Interruption,
     submission: KeptSubmission | None,
     checkpoint: Checkpoint | None,
+    node: str | None,
 ) -> retry.NextAttempt | None:
-    """Another attempt, if the program has saved what it had, or the policy wants one.
+    """Return another attempt if the program has saved what it had, or the policy wants one.
 
     A job that a person cancelled has no cause, and no other attempt.
     """
-    cause = stop.why.cause
+    cause = interruption.cause
     if submission is None:
         return None
-    if checkpoint and result.saved and (cause or stop.by == NEAR_LIMIT):
+    if checkpoint and result.saved and (cause or interruption.by == NEAR_LIMIT):
         again = retry.continuation(submission, checkpoint.limit, result.remaining_s)
         if again:
             return again
-    node = os.environ.get("SLURMD_NODENAME")
     return retry.next_attempt(submission, cause, node) if cause else None

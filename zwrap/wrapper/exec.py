@@ -12,7 +12,7 @@ from pathlib import Path
 from zwrap.calls.batchjob import BatchJob
 from zwrap.transport.contract import Transport
 from zwrap.wrapper.heartbeat import Heartbeat, Status
-from zwrap.wrapper.outbox import Courier
+from zwrap.wrapper.outbox import Outbox
 from zwrap.wrapper.process import Ended, Program
 from zwrap.wrapper.signals import Meaning, watched
 
@@ -58,13 +58,14 @@ def run_command(
         heartbeat.pid = program.pid
         heartbeat.log = output_file()
         heartbeat.status = Status.PROCESSING
-        courier = Courier(connect, None, heartbeat.body)
+        outbox = Outbox(connect, None, heartbeat.body)
+        outbox.start()
         ended = program.wait(limit_s)
         failed = bool(ended.returncode or ended.timed_out or ended.stopped_by)
         heartbeat.pid = None
         heartbeat.fields["exit_status"] = ended.exit_status
         heartbeat.status = Status.ERROR if failed else Status.END
-        courier.close(LAST_BEAT_WAIT_S)
+        outbox.finish(LAST_BEAT_WAIT_S)
     return ended
 
 

@@ -7,29 +7,30 @@ their order are those of `zocalo.wrap`; new are the claim, the verdict and the e
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import msgspec
 
 from zwrap import plugins
 from zwrap.attempt.directory import JobDirectory, job_directory
-from zwrap.attempt.verdict import Verdict
+from zwrap.attempt.record import KeptSubmission
+from zwrap.attempt.verdict import QUEUE_VARIABLE, Verdict, messages_on
 from zwrap.calls.batchjob import BatchJob
 from zwrap.configuration.recipe_id import set_process_recipe
 from zwrap.configuration.site import Configuration
-from zwrap.errors import PERMANENT, MessageError, UnknownNameError, ZwrapError
-from zwrap.job import Outcome
-from zwrap.message import decode
+from zwrap.errors import PERMANENT, TEMPORARY, MessageError, UnknownNameError, ZwrapError
+from zwrap.job import Cause, Interruption, Outcome
+from zwrap.message import Outgoing, child_id, decode
 from zwrap.program import definition as program
-from zwrap.program.definition import Checkpoint
 from zwrap.recipe.envelope import Envelope
 from zwrap.transport.contract import Transport
-from zwrap.wrapper.ending import NEAR_LIMIT, Stop, end_of, outgoing, submission_of
+from zwrap.wrapper.ending import at_time_limit, concluded
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.interruption import (
     OUT_OF_MEMORY,
@@ -39,23 +40,26 @@ from zwrap.wrapper.interruption import (
     over_address_space,
     why_stopped,
 )
-from zwrap.wrapper.outbox import SEND_WAIT_S, Courier, Speech
-from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
+from zwrap.wrapper.outbox import SEND_WAIT_S, Identities, Outbox
+from zwrap.wrapper.process import become_subreaper, end_leftovers
 from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
-from zwrap.wrapper.signals import Meaning, watched
+from zwrap.wrapper.signals import watched
 from zwrap.wrapper.step import ProgramStep, StepResult
+from zwrap.wrapper.stopping import StoppedError, Stopping
 
 log = logging.getLogger(__name__)
 
-
-class StoppedError(ZwrapError):
-    """A signal asked a wrapper written in Python to stop."""
-
-    exit_status = 143
+LOOK_S = 5.0
+"""Interval at which a job that waits without limit for its transport looks whether it was stopped,
+in seconds."""
 
 
 def read_envelope(file: Path) -> Envelope:
-    """The recipe step in a recipe wrapper file; MessageError says what is wrong with it."""
+    """Return the recipe step in a recipe wrapper file.
+
+    Raises:
+        MessageError: it cannot be read, or does not hold a step; the text names the file.
+    """
     try:
         content = file.read_bytes()
     except OSError as error:
@@ -70,7 +74,7 @@ def read_envelope(file: Path) -> Envelope:
 
 
 class Wrapper:
-    """One run of `zocalo.wrap`."""
+    """One call of `zocalo.wrap`: claims the attempt, and lives its run."""
 
     def __init__(
         self,
@@ -85,101 +89,124 @@ class Wrapper:
         self._configuration = configuration
         self._connect = connect
         self._programs = programs
-        self._job = BatchJob.from_environment()
-        set_process_recipe(envelope.recipe_id)
-        # Without a submitter that named the attempt every run is an attempt of its own.
-        self._token = os.environ.get("ZWRAP_TOKEN") or f"{uuid.uuid4().hex}-1"
-        given = os.environ.get("ZWRAP_JOB_DIRECTORY")
-        self._directory = JobDirectory(
-            Path(given) if given else job_directory(Path.cwd(), self._token)
-        )
-        self._submission = submission_of(self._directory)
-        self._speech = Speech(self._directory, self._token, 1)
-        self._running: Program | None = None
-        self._checkpoint: Checkpoint | None = None
-        self._began, self._since = time.monotonic(), time.time()
-        self._stopped_by: str | None = None
-        self._over_memory = False
-        """Whether the job's processes had too much memory when it was stopped."""
-        self._interruptible = False
-        """Whether a wrapper written in Python runs, which only an exception can stop."""
 
     def run(self) -> int:
-        """Live the whole life; the exit status."""
-        job_id = self._job.job_id or f"{os.getpid()}"
-        other = self._directory.claim(self._token, job_id)
+        """Live the whole life; return the exit status."""
+        set_process_recipe(self._envelope.recipe_id)
+        # Without a submitter that named the attempt every run is an attempt of its own.
+        token = os.environ.get("ZWRAP_TOKEN") or f"{uuid.uuid4().hex}-1"
+        given = os.environ.get("ZWRAP_JOB_DIRECTORY")
+        directory = JobDirectory(Path(given) if given else job_directory(Path.cwd(), token))
+        directory.make()
+        job = BatchJob.from_environment()
+        job_id = job.job_id or f"{os.getpid()}"
+        other = directory.claim(token, job_id)
         if other:
             log.warning(
                 "Attempt %s is run by job %s (%s) already; this job has nothing to do",
-                self._token,
-                other.job_id,
-                other.process,
-            )
+                token, other.job_id, other.process,
+            )  # fmt: skip
             return 0
-        claim = self._directory.claimed()
-        run = max(claim.run if claim else 1, self._job.restarts + 1)
-        self._speech = Speech(self._directory, self._token, run)
-        verdict = self._directory.verdict()
+        claim = directory.claimed()
+        number = max(claim.run if claim else 1, job.restarts + 1)
+        run = Run(self._name, self._envelope, directory, job, token, number)
+        verdict = directory.verdict()
         if verdict is None:
-            self._directory.reserve()
-            return self._live(job_id)
-        log.warning("Attempt %s has ended before: %s", self._token, verdict.cause)
-        self._send_rest(verdict)
+            directory.reserve()
+            return run.live(self._configuration, self._connect, self._programs)
+        log.warning("Attempt %s has ended before: %s", token, verdict.cause)
+        run.send_rest(verdict, self._connect)
         return verdict.exit_status
 
-    def _live(self, job_id: str) -> int:
+
+class Run:
+    """One run of an attempt, from its claim to its verdict."""
+
+    def __init__(
+        self,
+        name: str,
+        envelope: Envelope,
+        directory: JobDirectory,
+        job: BatchJob,
+        token: str,
+        number: int,
+    ) -> None:
+        self._name = name
+        self._envelope = envelope
+        self._directory = directory
+        self._job = job
+        self._token = token
+        self._identities = Identities(token, number)
+        self._submission = _kept(directory)
+        limit_s = self._submission.asked.time_limit if self._submission else None
+        self._stopping = Stopping(limit_s, self._stop_asked)
+        self._since = time.time()
+        self._over_memory = False
+        """Whether the job's processes had too much memory when it was stopped."""
+        self._verdict_queue = os.environ.get(QUEUE_VARIABLE)
+        """Queue for the verdict, where nobody else sees the job directory."""
+
+    def live(
+        self, configuration: Configuration, connect: Callable[[], Transport], programs: Path | None
+    ) -> int:
+        """Run the step, say how it ended, and return the exit status."""
         self._directory.keep_envelope(self._envelope.to_json())
+        heartbeat = self._heartbeat()
+        outbox = Outbox(connect, self._directory, heartbeat.body, self._identities)
+        outbox.start()
+        try:
+            with watched(self._job.system, self._stopping.signalled):
+                outbox.post(messages_on(self._envelope, "starting", "Starting processing"))
+                heartbeat.status = Status.PROCESSING
+                outbox.beat()
+                killed = oom_kills()
+                result = self._run_step(heartbeat, outbox, configuration, programs)
+                self._stopping.ended()
+                interruption = self._interruption(result, oom_kills() > killed)
+                if interruption.runs_again:
+                    return self._leave_to_next_run(outbox)
+                verdict = self._verdict(result, heartbeat, interruption)
+                if verdict.outcome is not Outcome.RETRIED:  # else the next attempt has its own
+                    outbox.post(result.messages)
+                heartbeat.status = Status.ERROR if result.failures else Status.END
+                return self._end(outbox, verdict)
+        finally:
+            outbox.close()
+
+    def send_rest(self, verdict: Verdict, connect: Callable[[], Transport]) -> None:
+        """Send the final messages of a verdict whose run died before it could."""
+        if self._directory.is_sent:
+            return
+        outbox = Outbox(connect, self._directory, dict)
+        outbox.start()
+        outbox.post(self._final(verdict))
+        self._finish(outbox)
+        outbox.close()
+
+    # -- the step ----------------------------------------------------------------------------------
+
+    def _heartbeat(self) -> Heartbeat:
         task = self._envelope.task
         fields = {**self._job.fields, "token": self._token}
         if self._envelope.recipe_id:
             fields["recipe_ID"] = self._envelope.recipe_id
-        heartbeat = Heartbeat(f"{self._name} ({task})" if task else self._name, self._name, fields)
-        courier = Courier(self._connect, self._directory.outbox, heartbeat.body)
-        speech = self._speech
-        with watched(self._job.system, self._signalled):
-            speech.post(courier, outgoing(self._envelope, "starting", "Starting processing"))
-            heartbeat.status = Status.PROCESSING
-            courier.beat()
-            killed = oom_kills()
-            result = self._run_step(heartbeat, courier)
-            why = why_stopped(self._job, self._since) if self._stopped_by else Why()
-            if self._over_memory:
-                why = OVER_MEMORY
-            if result.failures and not why.cause and oom_kills() > killed:
-                why = OUT_OF_MEMORY
-            if why.again:
-                return self._leave_to_next_run(courier)
-            verdict = self._verdict(result, job_id, heartbeat, why)
-            if verdict.outcome is not Outcome.RETRIED:  # else the next attempt has its own
-                speech.post(courier, result.messages)
-            heartbeat.status = Status.ERROR if result.failures else Status.END
-            return speech.say_last(courier, verdict, self._is_stopped)
+        return Heartbeat(f"{self._name} ({task})" if task else self._name, self._name, fields)
 
-    def _is_stopped(self) -> bool:
-        return self._stopped_by is not None
-
-    def _leave_to_next_run(self, courier: Courier) -> int:
-        """Say nothing more: the same job runs again, and takes the claim over."""
-        log.warning("Stopped by %s; the batch system runs this job again", self._stopped_by)
-        courier.close(SEND_WAIT_S)
-        return StoppedError.exit_status
-
-    def _send_rest(self, verdict: Verdict) -> None:
-        """Send the last messages of a verdict whose speaker died before it could."""
-        if self._directory.is_sent:
-            return
-        courier = Courier(self._connect, self._directory.outbox, dict)
-        self._speech.send_rest(courier, verdict, self._is_stopped)
-
-    def _run_step(self, heartbeat: Heartbeat, courier: Courier) -> StepResult:
+    def _run_step(
+        self,
+        heartbeat: Heartbeat,
+        outbox: Outbox,
+        configuration: Configuration,
+        programs: Path | None,
+    ) -> StepResult:
         """Run the program or the Python wrapper; whatever goes wrong becomes a failure."""
         try:
             parameters = self._envelope.job_parameters
-            definition = program.find(self._name, parameters, self._programs)
-            if definition is not None:
-                self._checkpoint = definition.checkpoint
-                return ProgramStep(definition, self._envelope, heartbeat).run(self._started)
-            return self._run_python(heartbeat, courier)
+            definition = program.find(self._name, parameters, programs)
+            if definition is None:
+                return self._run_python(heartbeat, outbox, configuration, programs)
+            self._stopping.checkpoint = definition.checkpoint
+            return ProgramStep(definition, self._envelope, heartbeat).run(self._stopping.started)
         except ZwrapError as error:
             log.error("%s", error)
             return StepResult(failures=[str(error)], exit_status=error.exit_status)
@@ -187,81 +214,126 @@ class Wrapper:
             log.exception("The wrapper failed")
             return StepResult(failures=[f"{type(error).__name__}: {error}"], exit_status=PERMANENT)
 
-    def _run_python(self, heartbeat: Heartbeat, courier: Courier) -> StepResult:
+    def _run_python(
+        self,
+        heartbeat: Heartbeat,
+        outbox: Outbox,
+        configuration: Configuration,
+        programs: Path | None,
+    ) -> StepResult:
         kind = plugins.find(plugins.WRAPPERS, self._name)
         if kind is None:
-            known = [*plugins.names(plugins.WRAPPERS), *program.names(self._programs)]
+            known = [*plugins.names(plugins.WRAPPERS), *program.names(programs)]
             raise UnknownNameError("wrapper", self._name, known)
-        instance: BaseWrapper = kind(environment={"config": self._configuration})
-        instance.status_thread = StatusNotifications(heartbeat, courier.beat)
-        instance.set_recipe_wrapper(
-            RecipeWrapper(self._envelope, lambda messages: self._speech.post(courier, messages))
-        )
+        instance: BaseWrapper = kind(environment={"config": configuration})
+        instance.status_thread = StatusNotifications(heartbeat, outbox.beat)
+        instance.set_recipe_wrapper(RecipeWrapper(self._envelope, outbox.post))
         become_subreaper()
-        self._interruptible = True
+        self._stopping.raises = True
         try:
             succeeded = instance.run()
         finally:
-            self._interruptible = False
+            self._stopping.raises = False
             end_leftovers()
         if succeeded:
             return StepResult(failures=[], exit_status=0)
         return StepResult(failures=["Processing failed"], exit_status=1)
 
-    def _started(self, running: Program) -> None:
-        self._running = running
-        if self._stopped_by:
-            running.stop(self._stopped_by)
-        elif self._checkpoint:
-            limit_s = self._submission.asked.time_limit if self._submission else None
-            before_s = self._checkpoint.before_s
-            if limit_s and limit_s > before_s:
-                due_s = limit_s - before_s - (time.monotonic() - self._began)
-                timer = threading.Timer(max(due_s, 0.0), self._save)
-                timer.daemon = True  # nobody waits for it when the program ends before
-                timer.start()
+    # -- its end -----------------------------------------------------------------------------------
 
-    def _save(self) -> None:
-        """Let the program save and end, for its job is about to."""
-        if self._running and self._checkpoint and not self._stopped_by:
-            self._stopped_by = NEAR_LIMIT
-            self._running.stop(NEAR_LIMIT, 0.9 * self._checkpoint.before_s)
+    def _stop_asked(self) -> None:
+        """Look at the memory while the job's processes still have it."""
+        self._over_memory = self._job.system == "sge" and over_address_space()
 
-    def _signalled(self, number: signal.Signals, meaning: Meaning) -> None:
-        if meaning is not Meaning.STOP:
-            log.warning("Signal %s means %s to this job", number.name, meaning.value)
-            if meaning is Meaning.WARN:
-                self._save()
-            return
-        if self._stopped_by is None:
-            self._stopped_by = number.name
-            self._over_memory = self._job.system == "sge" and over_address_space()
-        if self._running:
-            self._running.stop(number.name)
-        elif self._interruptible:
-            raise StoppedError(f"The step was stopped by {number.name}.")
+    def _interruption(self, result: StepResult, killed_by_kernel: bool) -> Interruption:
+        """Return what ended the step from outside, if anything did."""
+        why = why_stopped(self._job, self._since) if self._stopping.by else Why()
+        if self._over_memory:
+            why = OVER_MEMORY
+        if result.failures and not why.cause and killed_by_kernel:
+            why = OUT_OF_MEMORY
+        interruption = Interruption(
+            by=self._stopping.by,
+            cause=Cause(why.cause) if why.cause else None,
+            words=why.words,
+            runs_again=why.again,
+        )
+        return at_time_limit(interruption, self._stopping.ran_s, self._submission)
 
-    def _verdict(self, result: StepResult, job_id: str, heartbeat: Heartbeat, why: Why) -> Verdict:
+    def _leave_to_next_run(self, outbox: Outbox) -> int:
+        """Say nothing more: the same job runs again, and takes the claim over."""
+        log.warning("Stopped by %s; the batch system runs this job again", self._stopping.by)
+        outbox.finish(SEND_WAIT_S)
+        return StoppedError.exit_status
+
+    def _verdict(
+        self, result: StepResult, heartbeat: Heartbeat, interruption: Interruption
+    ) -> Verdict:
         peak_mib = round(heartbeat.usage.peak_mib, 1)
-        facts = {
-            "program": self._name,
-            "job_id": self._job.job_id,
-            "peak_memory_mib": peak_mib or None,
-        }
-        stop = Stop(self._stopped_by, why, time.monotonic() - self._began)
-        end = end_of(self._envelope, result, facts, stop, self._submission, self._checkpoint)
-        if result.failures:
-            log.error("Step failed: %s", end.cause)
-        return Verdict(
+        draft = Verdict(
             token=self._token,
-            outcome=end.outcome,
+            outcome=Outcome.SUCCESS,
             witness="wrapper",
-            cause=end.cause,
-            job_id=job_id,
+            cause="",
+            job_id=self._job.job_id or f"{os.getpid()}",
             exit_status=result.exit_status,
             elapsed_s=result.facts.get("elapsed_s", 0.0),
             peak_memory_mib=peak_mib,
             program=self._name,
             program_exit_status=result.facts.get("exit_status"),
-            final=self._speech.identified(end.messages),
         )
+        facts = {
+            "program": self._name,
+            "job_id": self._job.job_id,
+            "peak_memory_mib": peak_mib or None,
+        }
+        verdict = concluded(
+            draft, result, interruption, self._envelope, facts, self._submission,
+            self._stopping.checkpoint, os.environ.get("SLURMD_NODENAME"),
+        )  # fmt: skip
+        if result.failures:
+            log.error("Step failed: %s", verdict.cause)
+        return msgspec.structs.replace(verdict, final=self._identities.give(verdict.final))
+
+    def _end(self, outbox: Outbox, verdict: Verdict) -> int:
+        """Put the verdict in place, unless there is one, and wait until everything is sent."""
+        if self._put(verdict):
+            outbox.post(self._final(verdict))
+        if self._finish(outbox):
+            return verdict.exit_status
+        log.error("Not everything was sent; the rest stays in %s/outbox", self._directory.path)
+        return TEMPORARY if self._verdict_queue else verdict.exit_status
+
+    def _put(self, verdict: Verdict) -> bool:
+        try:
+            return self._directory.put_verdict(verdict)
+        except OSError as error:  # a full disk: rather say it twice than never
+            log.error("The verdict cannot be written: %s", error)
+            return True
+
+    def _final(self, verdict: Verdict) -> Sequence[Outgoing]:
+        """Return the final messages; one that holds the verdict where its end is told elsewhere."""
+        if not self._verdict_queue:
+            return verdict.final
+        told = Outgoing(self._verdict_queue, msgspec.to_builtins(verdict))
+        return [told.with_id(child_id(self._identities.parent, "verdict"))]
+
+    def _finish(self, outbox: Outbox) -> bool:
+        """Send the rest; where nobody else sees the outbox, for as long as the job may live."""
+        sent = outbox.finish(SEND_WAIT_S)
+        if self._verdict_queue:
+            while not sent and not self._stopping.is_stopped():
+                sent = outbox.finish(LOOK_S)
+            # What the transport refused for good lies on this node only, as if it was not sent.
+            sent = sent and not outbox.has_refused
+        if sent:
+            with contextlib.suppress(OSError):
+                self._directory.mark_sent()
+        return sent
+
+
+def _kept(directory: JobDirectory) -> KeptSubmission | None:
+    """Return what this job was submitted with, if a Submitter of zwrap did that."""
+    with contextlib.suppress(MessageError):
+        return directory.submission()
+    return None

@@ -1,4 +1,4 @@
-"""The ledger: one row per attempt, written before a job is submitted and read before any retry.
+"""The ledger: what the site knows of each attempt, written before its job is submitted.
 
 SQLite on a local disk (write-ahead log), or PostgreSQL where several submit hosts share it. Jobs
 never open it.
@@ -7,7 +7,6 @@ never open it.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,15 +16,13 @@ import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 from sqlalchemy.dialects import postgresql, sqlite
 
+from zwrap.attempt.ledger.remote import RemoteAttempts
 from zwrap.attempt.ledger.tables import ATTEMPTS, WORDS
-from zwrap.attempt.ledger.words import Words
-from zwrap.attempt.record import (
-    INTENDED,
-    SUBMITTED,
-    Attempt,
-)
+from zwrap.attempt.record import INTENDED, SUBMITTED, Attempt, Sighting
+from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TemporaryError
+from zwrap.host.clock import Clock, wall
 from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.paths import state_directory
 
@@ -33,9 +30,18 @@ _UNCONCLUDED = ATTEMPTS.c.state == SUBMITTED, ATTEMPTS.c.outcome.is_(None)
 
 
 class Ledger:
-    """All attempts of a site."""
+    """All attempts of a site, in a database that is opened and made up to date at once.
 
-    def __init__(self, url: str) -> None:
+    `url` is one of SQLAlchemy. `clock` tells the time, in seconds since the epoch, where one host
+    alone has the ledger; a database server tells its own.
+
+    Raises:
+        ConfigurationError: the URL is not valid, or its driver is not installed.
+        TemporaryError: the database cannot be used now.
+    """
+
+    def __init__(self, url: str, clock: Clock = wall) -> None:
+        self._clock = clock
         options: dict[str, Any] = {}
         if url.startswith("sqlite"):
             options["connect_args"] = {"timeout": 30}
@@ -49,16 +55,16 @@ class Ledger:
                 "A ledger on PostgreSQL needs the package psycopg: pip install 'zwrap[postgresql]'."
             ) from None
         except sa.exc.ArgumentError as error:
-            raise ConfigurationError(f"The URL of the ledger is none: {error}.") from None
+            raise ConfigurationError(f"The URL of the ledger is not valid: {error}.") from None
         self._url = self._engine.url.render_as_string(hide_password=True)
         if url.startswith("sqlite"):
             sa.event.listen(self._engine, "connect", _sqlite_settings)
         self._create_tables()
         self._add_columns()
-        self.words = Words(self._transaction, self.now)
+        self.remote = RemoteAttempts(self._transaction, self.now)
 
     def _add_columns(self) -> None:
-        """Bring the table of an earlier version up to date."""
+        """Add the columns that the table of an earlier version lacks."""
         there = {column["name"] for column in sa.inspect(self._engine).get_columns("attempts")}
         for column in ATTEMPTS.columns:
             if column.name not in there:
@@ -69,7 +75,7 @@ class Ledger:
                     connection.execute(statement)
 
     def _create_tables(self) -> None:
-        """Make the tables unless they are there; several hosts may do so at the same moment."""
+        """Make the missing tables; several hosts may do so at the same moment."""
         made: list[sa.ExecutableDDLElement] = []
         made += [sa.schema.CreateTable(each, if_not_exists=True) for each in (ATTEMPTS, WORDS)]
         made += [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()]
@@ -85,7 +91,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        """A transaction; TemporaryError when the database cannot be used now."""
+        """Yield a connection in a transaction; TemporaryError if it cannot be had now."""
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -95,7 +101,11 @@ class Ledger:
 
     @classmethod
     def in_file(cls, path: Path) -> Ledger:
-        """The SQLite ledger in a file; a network filesystem under it is refused."""
+        """Open the SQLite ledger in a file.
+
+        Raises:
+            ConfigurationError: its directory cannot be made, or is on a network filesystem.
+        """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -112,20 +122,20 @@ class Ledger:
 
     @classmethod
     def of(cls, configuration: Configuration) -> Ledger:
-        """The ledger of a site: what plugin `ledger` says, else the file of this host."""
+        """Open the ledger of a site: what plugin `ledger` says, else the file of this host."""
         given = configuration.ledger
         return cls(given["url"]) if given else cls.in_file(default_file())
 
     def now(self) -> float:
-        """Seconds since the epoch, by the one clock that all who share the ledger have."""
+        """Return seconds since the epoch, by the one clock that all who share the ledger have."""
         if self._engine.dialect.name == "sqlite":
-            return time.time()
+            return self._clock()
         with self._transaction() as connection:
             told = connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp())))
             return float(told.scalar_one())
 
     def known(self, tokens: Sequence[str]) -> dict[str, Attempt]:
-        """Those of the attempts that are in the ledger, by token."""
+        """Return those of the attempts that are in the ledger, by token."""
         found = {}
         with self._transaction() as connection:
             for some in _portions(tokens):
@@ -135,10 +145,10 @@ class Ledger:
         return found
 
     def reserve(self, attempts: Sequence[Attempt]) -> list[Attempt]:
-        """Write, all at once, the intent to submit these now; those that are ours to submit.
+        """Write the intent to submit these now, in one transaction; return those that are ours.
 
-        An attempt that is new must not be there, one that was read must be as it was read. Of any
-        other somebody else is about to submit the job.
+        A new attempt must not be there yet, and one that was read must be as it was read. The job
+        of any other is about to be submitted by somebody else.
         """
         now = self.now()
         rows = [
@@ -159,15 +169,15 @@ class Ledger:
         return [row for row in rows if row.token in ours]
 
     def _inserted(self, connection: sa.Connection, rows: Sequence[Attempt]) -> set[str]:
-        """Tokens of the rows that were not there."""
+        """Insert the rows that are not there yet; return their tokens."""
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         insert = dialect.insert(ATTEMPTS).on_conflict_do_nothing().returning(ATTEMPTS.c.token)
         # in one order, or two hosts with the same attempts could wait for each other
         values = [asdict(row) for row in sorted(rows, key=lambda each: each.token)]
         return set(connection.execute(insert, values).scalars())
 
-    def record(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write, all at once, what became of attempts: values of columns, by token."""
+    def record(self, changes: Mapping[str, Mapping[str, object]]) -> None:
+        """Write values of columns, by token, in one transaction."""
         alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
         for token, values in changes.items():
             alike[tuple(sorted(values))].append({"of": token, **values})
@@ -177,15 +187,41 @@ class Ledger:
                 new: dict[str, Any] = {name: sa.bindparam(name) for name in names}
                 connection.execute(update.values(**new), values_of_many)
 
-    def see(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write, all at once, what the batch system says of jobs: values of columns, by token."""
+    def record_sightings(self, sightings: Mapping[str, Sighting]) -> None:
+        """Write what the batch system says of jobs, by token, in one transaction."""
         now = self.now()
-        self.record({token: {"seen": now, **values} for token, values in changes.items()})
+        self.record(
+            {
+                token: {
+                    "seen": now,
+                    "seen_state": seen.state,
+                    "seen_reason": seen.reason,
+                    "node": seen.node,
+                    "exit_code": seen.exit_code,
+                    "signal": seen.signal,
+                    "ended": seen.ended,
+                    "peak_memory_mib": seen.peak_memory_mib,
+                }
+                for token, seen in sightings.items()
+            }
+        )
+
+    def record_verdict(self, token: str, verdict: Verdict) -> None:
+        """Write how an attempt ended, once everything was sent."""
+        ended = {
+            "seen": self.now(),
+            "outcome": verdict.outcome.value,
+            "cause": verdict.cause,
+            "witness": verdict.witness,
+            "elapsed_s": verdict.elapsed_s or None,
+            "peak_memory_mib": verdict.peak_memory_mib or None,
+        }
+        self.record({token: ended})
 
     def unconcluded(self, cluster: str) -> list[Attempt]:
-        """Attempts whose job was submitted there and that have not come to their end, oldest first.
+        """Return attempts on a cluster that were submitted and not concluded, oldest first.
 
-        The job of some has ended: then `ended` says since when that is known.
+        The job of some has ended: then `ended` tells since when that is known.
         """
         query = sa.select(ATTEMPTS).where(*_UNCONCLUDED, ATTEMPTS.c.cluster == cluster)
         with self._transaction() as connection:
@@ -193,20 +229,20 @@ class Ledger:
             return [Attempt(**row) for row in rows]
 
     def open_clusters(self) -> list[str]:
-        """Clusters that have such attempts."""
+        """Return the names of the clusters that have such attempts."""
         query = sa.select(ATTEMPTS.c.cluster).where(*_UNCONCLUDED).distinct()
         with self._transaction() as connection:
             return sorted(connection.execute(query).scalars())
 
     def get(self, token: str) -> Attempt | None:
-        """One attempt."""
+        """Return one attempt; None if the ledger does not hold it."""
         with self._transaction() as connection:
             query = sa.select(ATTEMPTS).where(ATTEMPTS.c.token == token)
             row = connection.execute(query).mappings().first()
         return Attempt(**row) if row else None
 
     def all(self) -> list[Attempt]:
-        """Every attempt, oldest first."""
+        """Return every attempt, oldest first."""
         with self._transaction() as connection:
             rows = connection.execute(sa.select(ATTEMPTS).order_by(ATTEMPTS.c.created)).mappings()
             return [Attempt(**row) for row in rows]
@@ -217,7 +253,7 @@ class Ledger:
 
 
 def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
-    """Whether the row was still as it was read, and is changed now."""
+    """Change a row that is still as it was read; return whether it was."""
     mine = ATTEMPTS.c.token == row.token, ATTEMPTS.c.tried == read.tried
     change = (
         ATTEMPTS.update()
@@ -228,7 +264,7 @@ def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
 
 
 def _portions(tokens: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
-    """Databases take only so many values in one statement."""
+    """Divide the tokens: databases limit the number of values in one statement."""
     for start in range(0, len(tokens), size):
         yield tokens[start : start + size]
 
@@ -238,7 +274,7 @@ def _indexes() -> list[sa.Index]:
 
 
 def default_file() -> Path:
-    """The ledger of this host, where the site names no other."""
+    """Return the file of this host's ledger, where the site names no other."""
     return state_directory() / "ledger.sqlite"
 
 

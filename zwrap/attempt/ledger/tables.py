@@ -1,4 +1,4 @@
-"""The tables of the ledger, and one row of the first."""
+"""The tables of the ledger."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ WORDS = sa.Table(
     sa.Column("sent", sa.Float),
     sa.Column("late", sa.Text),
 )
-"""Of attempts on clusters that share no filesystem with the submit host: what elsewhere lies in
-the job directory."""
+"""Submissions and verdicts of attempts on clusters that share no filesystem with the submit host;
+elsewhere they lie in the job directory."""

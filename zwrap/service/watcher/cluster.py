@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import GONE, LOST, STALLED, STUCK, Attempt
+from zwrap.attempt.record import GONE, LOST, STALLED, STUCK, Attempt, Sighting
+from zwrap.attempt.verdict import Verdict
 from zwrap.calls.ask import ask
 from zwrap.errors import ZwrapError
+from zwrap.host.backoff import Backoff
+from zwrap.host.clock import Clock, elapsed
 from zwrap.job import JobStatus, State
-from zwrap.service.watcher.conclusion import End, last_words
+from zwrap.service.watcher.conclusion import conclusion_for
 from zwrap.service.watcher.events import Events
 from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.submission.clusters import Cluster
@@ -22,41 +23,50 @@ from zwrap.transport.contract import Transport
 
 log = logging.getLogger(__name__)
 
-QUIET_FACTOR, AWAY_FACTOR = 1.8, 10.0
-"""The interval grows up to so many times its usual length while nothing changes, or while the
-cluster is away."""
+LENGTHENING = 1.5
+"""Factor by which each interval is longer than the last one while nothing changes."""
 
-LATER_S = 600.0
-"""An expected start that moves by less is not told."""
+QUIET_FACTOR, AWAY_FACTOR = 1.8, 10.0
+"""Longest interval, as a multiple of the usual one, while nothing changes, or while the cluster
+cannot be asked."""
+
+START_MOVED_S = 600.0
+"""Least change of an expected start that is told, in seconds."""
 
 
 class WatchedCluster:
-    """What is known of one cluster and its jobs."""
+    """One cluster and its jobs; asks when it is time to, and concludes jobs that ended."""
 
     def __init__(
-        self, cluster: Cluster, ledger: Ledger, transport: Transport, heartbeats: Heartbeats
+        self,
+        cluster: Cluster,
+        ledger: Ledger,
+        transport: Transport,
+        heartbeats: Heartbeats,
+        clock: Clock = elapsed,
     ) -> None:
-        self._heartbeats = heartbeats
         self._cluster = cluster
         self._ledger = ledger
-        self._words = last_words(cluster, ledger, transport)
+        self._heartbeats = heartbeats
+        self._clock = clock
+        self._conclusion = conclusion_for(cluster, ledger, transport)
         self._events = Events(cluster.name, transport)
-        self._interval_s = cluster.watch_s
+        self._backoff = Backoff(cluster.watch_s, cluster.watch_s, factor=LENGTHENING)
         self._due = float("-inf")
         self._away: str | None = None
-        """Why it cannot be asked."""
+        """Reason for which the cluster cannot be asked."""
         self.has_endings = False
-        """Whether jobs have ended of which the last word is still to be said."""
+        """Whether jobs have ended that are still to be concluded."""
         self._starts: dict[str, float] = {}
         """Expected start that was told last, by token."""
 
     @property
     def is_due(self) -> bool:
         """Whether it is time to ask again."""
-        return time.monotonic() >= self._due
+        return self._clock() >= self._due
 
     def look(self, jobs: Sequence[Attempt]) -> None:
-        """Ask about all jobs at once, and tell what changed."""
+        """Ask about all jobs with one question, and tell what changed."""
         try:
             states = self._states([str(attempt.job_id) for attempt in jobs])
         except ZwrapError as error:
@@ -72,7 +82,7 @@ class WatchedCluster:
     # -- what the batch system says ----------------------------------------------------------------
 
     def _states(self, job_ids: Sequence[str]) -> dict[str, JobStatus]:
-        """Live jobs among these, and how those that are not live ended, as far as recorded."""
+        """Return live jobs among these, and how those that left ended, as far as recorded."""
         scheduler = self._cluster.scheduler
         live = ask(scheduler.states())
         gone = [job_id for job_id in job_ids if job_id not in live]
@@ -81,46 +91,56 @@ class WatchedCluster:
                 if job_id in live or job_id in ended}  # fmt: skip
 
     def _see(self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]) -> bool:
-        """Write and tell what is new of jobs; whether anything is."""
+        """Write and tell what changed about jobs; return whether anything did."""
         now = self._ledger.now()
-        changes, news = {}, []
+        changes: dict[str, Sighting] = {}
+        told: list[tuple[Attempt, Sighting, float | None]] = []
         for attempt in attempts:
             status = attempt.of(states)
-            seen = self._gone(attempt, now) if status is None else _seen(status, now)
+            seen = self._missing(attempt, now) if status is None else _seen(status, now)
             starts = status.starts if status else None
             known = (attempt.seen_state, attempt.seen_reason)
-            changed = (seen["seen_state"], seen["seen_reason"]) != known
+            changed = (seen.state, seen.reason) != known
             if changed:
                 peak_mib = self._heartbeats.peak_memory_mib(attempt.token)
-                changes[attempt.token] = {**seen, "peak_memory_mib": peak_mib}
+                changes[attempt.token] = replace(seen, peak_memory_mib=peak_mib)
             if self._moved(attempt.token, starts) or changed:
-                news.append((attempt, seen, starts))
-        self._ledger.see(changes)
-        for attempt, seen, starts in news:
-            facts = {key: seen[key] for key in ("node", "exit_code", "signal")}
-            facts |= {"reason": seen["seen_reason"], "expected_start": starts}
-            self._events.job(attempt, seen["seen_state"], facts)
-            if seen["ended"]:
+                told.append((attempt, seen, starts))
+        self._ledger.record_sightings(changes)
+        for attempt, seen, starts in told:
+            facts = {
+                "node": seen.node, "exit_code": seen.exit_code, "signal": seen.signal,
+                "reason": seen.reason, "expected_start": starts,
+            }  # fmt: skip
+            self._events.job(attempt, seen.state, facts)
+            if seen.ended:
                 self.has_endings = True
                 self._starts.pop(attempt.token, None)
         return bool(changes)
 
-    def _gone(self, attempt: Attempt, now: float) -> dict[str, Any]:
-        """Of a job that is neither live nor recorded: its record may come, or it has spoken."""
+    def _missing(self, attempt: Attempt, now: float) -> Sighting:
+        """Return how a job stands that is neither live nor recorded: a record may still come."""
         since = attempt.seen if attempt.seen_state == GONE else None
-        lost = since is not None and now - since > self._cluster.lost_s
-        return _away(attempt, lost or (since is not None and self._words.has_spoken(attempt)), now)
+        is_over = since is not None and (
+            now - since > self._cluster.lost_s or self._conclusion.has_verdict(attempt)
+        )
+        return Sighting(
+            state=LOST if is_over else GONE,
+            reason="the batch system has neither a live job nor a record of it",
+            node=attempt.node,
+            ended=now if is_over else None,
+        )
 
     def _moved(self, token: str, starts: float | None) -> bool:
-        """Whether a job is expected to start at quite another time than was told."""
+        """Return whether a job is expected to start at quite another time than was told."""
         told = self._starts.get(token)
-        if starts is None or (told is not None and abs(starts - told) < LATER_S):
+        if starts is None or (told is not None and abs(starts - told) < START_MOVED_S):
             return False
         self._starts[token] = starts
         return True
 
     def _listen(self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]) -> None:
-        """Note of which jobs nothing is heard although they run, and which are heard again."""
+        """Note jobs that run without heartbeats, and jobs whose heartbeats come again."""
         changes: dict[str, dict[str, float | None]] = {}
         for attempt in attempts:
             status = attempt.of(states)
@@ -140,12 +160,12 @@ class WatchedCluster:
                 self._heartbeats.forget(attempt.token)
         self._ledger.record(changes)
 
-    # -- the last word -----------------------------------------------------------------------------
+    # -- the end of jobs ---------------------------------------------------------------------------
 
     def _is_stuck(self, attempt: Attempt, states: Mapping[str, JobStatus]) -> bool:
-        """Whether it has waited long enough for what will never come, unless a person helps.
+        """Return whether a job has waited longer than `give_up_s` for what only a person can give.
 
-        Of a job that runs, on a host that does not answer, its wrapper may still be heard.
+        The wrapper of a job that runs on a host that does not answer may still be heard.
         """
         status = attempt.of(states)
         if status is None or not status.stuck or attempt.seen_reason != status.reason:
@@ -156,43 +176,50 @@ class WatchedCluster:
         return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.give_up_s
 
     def _give_up(self, attempts: Sequence[Attempt]) -> None:
-        """Speak for jobs that can never start, or whose host is gone, then cancel them.
+        """Conclude jobs that can never start, or whose host is gone, then cancel them.
 
         In that order: a job that starts all the same finds the verdict, and ends.
         """
         given_up = [replace(attempt, seen_state=_given_up(attempt)) for attempt in attempts]
-        ends = [(attempt, self._words.say(attempt)) for attempt in given_up]
-        spoken = [(attempt, end) for attempt, end in ends if end]
-        if not spoken:
+        verdicts = [(attempt, self._conclusion.conclude(attempt)) for attempt in given_up]
+        concluded = [(attempt, verdict) for attempt, verdict in verdicts if verdict]
+        if not concluded:
             return
         try:
-            ask(self._cluster.scheduler.cancel([str(attempt.job_id) for attempt, _ in spoken]))
+            ask(self._cluster.scheduler.cancel([str(attempt.job_id) for attempt, _ in concluded]))
         except ZwrapError as error:
-            log.warning("%d jobs that were given up stay for now: %s", len(spoken), error)
+            log.warning("%d jobs that were given up stay for now: %s", len(concluded), error)
             return
-        for attempt, end in spoken:
+        for attempt, verdict in concluded:
             seen = {"seen_state": attempt.seen_state, "ended": self._ledger.now()}
-            self._ledger.see({attempt.token: seen})
-            self._concluded(attempt, end)
+            self._ledger.record({attempt.token: seen})
+            self._concluded(attempt, verdict)
 
     def conclude(self, attempts: Sequence[Attempt]) -> None:
-        """Have the last word on jobs that ended."""
+        """Conclude jobs that ended, once all that they said themselves must have been seen."""
         self.has_endings = bool(attempts)
         for attempt in attempts:
-            self._conclude(attempt)
+            waited_s = self._ledger.now() - (attempt.ended or 0.0)
+            if waited_s >= self._conclusion.settle_s(attempt):
+                self._concluded(attempt, self._conclusion.conclude(attempt))
 
-    def _conclude(self, attempt: Attempt) -> None:
-        """Have the last word on a job, once all that it said itself must have been seen."""
-        if self._ledger.now() - (attempt.ended or 0.0) >= self._words.settle_s(attempt):
-            self._concluded(attempt, self._words.say(attempt))
-
-    def _concluded(self, attempt: Attempt, end: End | None) -> None:
-        if end is None:
+    def _concluded(self, attempt: Attempt, verdict: Verdict | None) -> None:
+        """Write and tell how an attempt ended."""
+        if verdict is None:
             return
-        facts = end._asdict()
-        self._ledger.see({attempt.token: facts})
+        self._ledger.record_verdict(attempt.token, verdict)
+        facts = {
+            "outcome": verdict.outcome.value,
+            "cause": verdict.cause,
+            "witness": verdict.witness,
+            "elapsed_s": verdict.elapsed_s or None,
+            "peak_memory_mib": verdict.peak_memory_mib or None,
+        }
         self._events.job(attempt, str(attempt.seen_state), facts)
-        log.info("Job %s: %s (%s): %s", attempt.job_id, end.outcome, end.witness, end.cause)
+        log.info(
+            "Job %s: %s (%s): %s",
+            attempt.job_id, verdict.outcome.value, verdict.witness, verdict.cause,
+        )  # fmt: skip
 
     # -- the cluster -------------------------------------------------------------------------------
 
@@ -200,47 +227,41 @@ class WatchedCluster:
         if self._away is None:
             log.warning("Cluster %s is away: %s", self._cluster.name, reason)
         self._away = reason
-        self._events.cluster("away", reason, self._interval_s * AWAY_FACTOR)
+        self._events.cluster("away", reason, self._expires_s)
         self._wait(False, AWAY_FACTOR)
 
     def _is_up(self) -> None:
         if self._away is not None:
             log.info("Cluster %s is up again", self._cluster.name)
-            self._interval_s = self._cluster.watch_s
+            self._backoff.reset()
         self._away = None
-        self._events.cluster("up", None, self._interval_s * AWAY_FACTOR)
+        self._events.cluster("up", None, self._expires_s)
+
+    @property
+    def _expires_s(self) -> float:
+        """Lifetime of what is told of the cluster, in seconds: until long after the next look."""
+        return self._backoff.last_s * AWAY_FACTOR
 
     def _wait(self, changed: bool, factor: float) -> None:
-        """Until the next look: its usual interval after a change, else half as long again."""
-        usual = self._cluster.watch_s
-        longer = min(self._interval_s * 1.5, usual * factor)
-        self._interval_s = usual if changed else longer
-        self._due = time.monotonic() + self._interval_s
+        """Set the time of the next look: the usual interval after a change, else a longer one."""
+        self._backoff.last_s = self._cluster.watch_s * factor
+        if changed:
+            self._backoff.reset()
+        self._due = self._clock() + self._backoff.next_s()
 
 
 def _given_up(attempt: Attempt) -> str:
-    """What has become of a job for which there is no hope."""
+    """Return the state of a job that is given up."""
     running = attempt.seen_state == State.RUNNING.value
     return State.NODE_FAIL.value if running else STUCK
 
 
-def _seen(status: JobStatus, now: float) -> dict[str, Any]:
-    return {
-        "seen_state": status.state.value,
-        "seen_reason": status.reason,
-        "node": status.node,
-        "exit_code": status.exit_code,
-        "signal": status.signal,
-        "ended": now if status.state.is_final else None,
-    }
-
-
-def _away(attempt: Attempt, is_over: bool, now: float) -> dict[str, Any]:
-    return {
-        "seen_state": LOST if is_over else GONE,
-        "seen_reason": "the batch system has neither a live job nor a record of it",
-        "node": attempt.node,
-        "exit_code": None,
-        "signal": None,
-        "ended": now if is_over else None,
-    }
+def _seen(status: JobStatus, now: float) -> Sighting:
+    return Sighting(
+        state=status.state.value,
+        reason=status.reason,
+        node=status.node,
+        exit_code=status.exit_code,
+        signal=status.signal,
+        ended=now if status.state.is_final else None,
+    )

@@ -1,124 +1,263 @@
-"""The last word on the jobs of one cluster: where it is put, and how soon it may be said."""
+"""Concludes jobs that have ended: finds or makes the verdict, and sends what is still unsent.
+
+Order of trust:
+
+1. A verdict: whoever put it in place has decided.
+2. A claim without a verdict: the wrapper lived and died. That is a failure, whatever the exit
+   status of the script that went on after it.
+3. Neither: no wrapper of zwrap ever ran. The batch system decides; for a job that it calls
+   completed nothing is sent, because its commands may have sent it themselves.
+
+The verdict is put in place before anything is sent, so that nobody decides twice. A living wrapper
+is never spoken for.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
+from zwrap.attempt.directory import JobDirectory
+from zwrap.attempt.finals import FinalSender, NotKeptError
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import Attempt
-from zwrap.attempt.verdict import Verdict
-from zwrap.errors import MessageError, QueueFullError
-from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of
-from zwrap.service.watcher import lastword
-from zwrap.service.watcher import verdicts as remoteword
+from zwrap.attempt.record import Attempt, parse_submission
+from zwrap.attempt.verdict import Claim, Verdict
+from zwrap.errors import MessageError, QueueFullError, TransportError
+from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of, tail
+from zwrap.host.processes import ProcessIdentity, is_alive
+from zwrap.job import Cause, Outcome, State
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.watcher.witness import died, finished
 from zwrap.submission.clusters import Cluster
+from zwrap.submission.request import is_handed_over
 from zwrap.transport.contract import Transport
+from zwrap.transport.spool.queue import SpoolQueue
 
 log = logging.getLogger(__name__)
 
 SETTLE_S, SETTLE_NETWORK_S = 1.0, 60.0
-"""So long after the end of a job its directory is looked at: what another host wrote there may be
-seen late, on a network filesystem much later."""
+"""Time from the end of a job until all that it wrote is seen here, in seconds; on a network
+filesystem another host's files may be seen late."""
 
 SETTLE_MESSAGE_S = 15.0
-"""So long after the end of a job a message of its wrapper may be on its way."""
+"""Time that a message of its wrapper may be on its way after the end of a job, in seconds."""
+
+TAIL_BYTES, TAIL_LINES = 4096, 20
+"""End of the job's error output that is told to the error nodes."""
 
 
-class End(NamedTuple):
-    """How an attempt ended."""
-
-    outcome: str
-    cause: str
-    witness: str
-    elapsed_s: float | None = None
-    peak_memory_mib: float | None = None
-
-
-class LastWords(ABC):
-    """Has the last word on jobs of a cluster, unless their wrappers had it."""
+class Conclusion(ABC):
+    """Concludes the attempts of one cluster."""
 
     @abstractmethod
-    def has_spoken(self, attempt: Attempt) -> bool:
-        """Whether anybody has."""
+    def has_verdict(self, attempt: Attempt) -> bool:
+        """Return whether there is a verdict on an attempt."""
 
     @abstractmethod
     def settle_s(self, attempt: Attempt) -> float:
-        """How long after the end of its job it is not said yet."""
+        """Return the seconds after the end of its job before an attempt is concluded."""
 
     @abstractmethod
-    def conclude(self, attempt: Attempt) -> Verdict | None:
-        """Have it; None: not now. As `zwrap.service.watcher.lastword.conclude`."""
+    def find(self, attempt: Attempt) -> Verdict | None:
+        """Return the verdict on an attempt whose job has ended, once everything of it is sent.
 
-    def say(self, attempt: Attempt) -> End | None:
-        """Have it, as far as that is possible; None: not now."""
+        None: not now; its wrapper lives, or somebody else is sending.
+
+        Raises:
+            MessageError: nothing is left that a verdict could be made of.
+            TransportError: the transport cannot be used now.
+        """
+
+    def conclude(self, attempt: Attempt) -> Verdict | None:
+        """Return the verdict as `find` does; a fault of one attempt becomes its verdict."""
         try:
-            verdict = self.conclude(attempt)
+            return self.find(attempt)
         except (MessageError, PermissionError) as error:
             log.error("Job %s: nobody can be told how it ended: %s", attempt.job_id, error)
-            return End("unknown", f"Nobody could be told how it ended. {error}", "none")
-        except (QueueFullError, OSError) as error:  # a full disk, say
+            cause = f"Nobody could be told how it ended. {error}"
+            return Verdict(
+                token=attempt.token, outcome=Outcome.UNKNOWN, witness="none", cause=cause,
+                job_id=str(attempt.job_id), exit_status=1,
+            )  # fmt: skip
+        except (QueueFullError, NotKeptError, OSError) as error:
             log.warning("Job %s: how it ended is told later: %s", attempt.job_id, error)
             return None
-        return _end(verdict) if verdict else None
 
 
-class InDirectory(LastWords):
-    """In the directory of each job."""
+class InDirectory(Conclusion):
+    """Concludes attempts by the files of their job directories."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(
+        self, transport: Transport, error_patterns: Mapping[str, Cause] | None = None
+    ) -> None:
         self._transport = transport
+        self._error_patterns = error_patterns or {}
 
-    def has_spoken(self, attempt: Attempt) -> bool:
-        """Whether a verdict lies there."""
-        return Path(attempt.job_directory, "verdict.json").exists()
+    def has_verdict(self, attempt: Attempt) -> bool:
+        """Return whether a verdict lies in the job directory."""
+        return JobDirectory(Path(attempt.job_directory)).has_verdict
 
     def settle_s(self, attempt: Attempt) -> float:
-        """Until all that the job wrote is seen there."""
+        """Return the seconds until all that the job wrote is seen here."""
         network = filesystem_of(Path(attempt.job_directory)) in NETWORK_FILESYSTEMS
         return SETTLE_NETWORK_S if network else SETTLE_S
 
-    def conclude(self, attempt: Attempt) -> Verdict | None:
-        """By the files there."""
-        return lastword.conclude(attempt, self._transport)
+    def find(self, attempt: Attempt) -> Verdict | None:
+        """Return the verdict in the job directory; put it there if there is none."""
+        directory = JobDirectory(Path(attempt.job_directory))
+        if not directory.path.is_dir():
+            raise MessageError(f"Its directory {directory.path} is gone.")
+        claim = directory.claimed()
+        wrapper = ProcessIdentity.parse(claim.process) if claim else None
+        verdict = directory.verdict()
+        if directory.is_sent and verdict:
+            return verdict
+        if wrapper and is_alive(wrapper):
+            return None
+        verdict = verdict or self._put(directory, attempt, claim)
+        return verdict if self._send(directory, verdict, wrapper) else None
+
+    def _put(self, directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
+        """Put the batch system's verdict in place; return the one that lies there then."""
+        if attempt.seen_state == State.COMPLETED.value and claim is None:
+            mine = finished(attempt)
+        else:
+            submission = directory.submission()
+            output = _error_output(directory, Envelope.from_body(submission.message))
+            mine = died(
+                attempt,
+                submission,
+                began=claim is not None,
+                last_lines=tail(output, lines=TAIL_LINES, limit_bytes=TAIL_BYTES),
+                error_patterns=self._error_patterns,
+            )
+        try:
+            if directory.put_verdict(mine):
+                return mine
+        except OSError as error:  # a full disk: rather say it twice than never
+            log.warning("The verdict on job %s cannot be written: %s", attempt.job_id, error)
+            return mine
+        return directory.verdict() or mine
+
+    def _send(
+        self, directory: JobDirectory, verdict: Verdict, wrapper: ProcessIdentity | None
+    ) -> bool:
+        """Send what is left, and the final messages; return False if another is at it."""
+        outbox = _opened(directory)
+        try:
+            if outbox is not None and not self._is_alone(outbox, wrapper):
+                return False
+            if directory.is_sent:
+                return True
+            sender = FinalSender(outbox)
+            sender.add(verdict.final)
+            sender.send(self._transport)
+        finally:
+            if outbox is not None:
+                outbox.close()
+        try:
+            directory.mark_sent()
+        except OSError as error:
+            log.warning("%s cannot be marked as sent: %s", directory.path, error)
+        return True
+
+    def _is_alone(self, outbox: SpoolQueue, wrapper: ProcessIdentity | None) -> bool:
+        """Take a lease on the outbox; return whether nobody else has one.
+
+        Of two Watchers that have taken a lease, and then look, at least one sees the other.
+        """
+        try:
+            outbox.recover(dead=wrapper)
+            outbox.keep_lease()
+            return outbox.owners() <= 1
+        except OSError as error:
+            log.warning("%s cannot be written: %s", outbox.path, error)
+            return True
 
 
-class InLedger(LastWords):
-    """In the ledger: nobody here sees the directories of the jobs."""
+class InLedger(Conclusion):
+    """Concludes attempts whose job directories nobody here sees, by what the ledger keeps.
+
+    A completed job that was handed its step is given `wait_s` seconds for the message of its
+    wrapper: all wrappers end so, and the message may have to wait in a broker.
+    """
 
     def __init__(self, ledger: Ledger, transport: Transport, wait_s: float) -> None:
         self._ledger = ledger
         self._transport = transport
         self._wait_s = wait_s
 
-    def has_spoken(self, attempt: Attempt) -> bool:
-        """Whether the message of its wrapper came."""
-        word = self._ledger.words.get(attempt.token)
-        return word is not None and word.verdict is not None
+    def has_verdict(self, attempt: Attempt) -> bool:
+        """Return whether the message of its wrapper came."""
+        kept = self._ledger.remote.get(attempt.token)
+        return kept is not None and kept.verdict is not None
 
     def settle_s(self, attempt: Attempt) -> float:
-        """Until its message has come, unless it waits in a broker."""
-        return 0.0 if self.has_spoken(attempt) else SETTLE_MESSAGE_S
+        """Return the seconds until the message of its wrapper must have come."""
+        return 0.0 if self.has_verdict(attempt) else SETTLE_MESSAGE_S
 
-    def conclude(self, attempt: Attempt) -> Verdict | None:
-        """By what came."""
-        return remoteword.conclude(attempt, self._ledger, self._transport, self._wait_s)
+    def find(self, attempt: Attempt) -> Verdict | None:
+        """Return the verdict in the ledger; put it there if there is none."""
+        remote = self._ledger.remote
+        kept = remote.get(attempt.token)
+        if kept is None:
+            raise MessageError("The ledger does not hold what was submitted.")
+        if kept.verdict is None:
+            verdict = self._own(attempt, kept.submission)
+            if verdict is None or not remote.put_verdict(verdict):
+                return None
+        else:
+            verdict = kept.verdict
+            if kept.sent is not None:
+                return verdict
+            if not remote.take_sending(attempt.token):
+                return None
+        send_remote(verdict, self._ledger, self._transport)
+        return verdict
+
+    def _own(self, attempt: Attempt, kept: str) -> Verdict | None:
+        """Return the batch system's verdict; None: wait."""
+        where = f"The submission of attempt {attempt.token}"
+        submission = parse_submission(kept.encode(), where)
+        if attempt.seen_state == State.COMPLETED.value:
+            if not is_handed_over(Envelope.from_body(submission.message)):
+                return finished(attempt)
+            now = self._ledger.now()
+            if now - (attempt.ended or now) < self._wait_s:
+                return None
+        # Whether it began, and what it printed, is known on its node only.
+        return died(attempt, submission, began=True)
 
 
-def last_words(cluster: Cluster, ledger: Ledger, transport: Transport) -> LastWords:
-    """Who has the last word on jobs of that cluster."""
+def conclusion_for(cluster: Cluster, ledger: Ledger, transport: Transport) -> Conclusion:
+    """Return what concludes the attempts of a cluster."""
     if cluster.shared_filesystem:
-        return InDirectory(transport)
+        return InDirectory(transport, getattr(cluster.scheduler, "error_patterns", None))
     return InLedger(ledger, transport, cluster.lost_s)
 
 
-def _end(verdict: Verdict) -> End:
-    return End(
-        verdict.outcome.value,
-        verdict.cause,
-        verdict.witness,
-        verdict.elapsed_s or None,
-        verdict.peak_memory_mib or None,
-    )
+def send_remote(verdict: Verdict, ledger: Ledger, transport: Transport) -> None:
+    """Send the final messages of a verdict that the ledger keeps, and mark that."""
+    sender = FinalSender(None)
+    sender.add(verdict.final)
+    sender.send(transport)
+    ledger.remote.mark_sent(verdict.token)
+
+
+def _opened(directory: JobDirectory) -> SpoolQueue | None:
+    """Return the outbox; None if its directories cannot be made, so that nothing waits there."""
+    with contextlib.suppress(TransportError):
+        return directory.outbox()
+    return None
+
+
+def _error_output(directory: JobDirectory, envelope: Envelope) -> Path:
+    """Return the file of the job's error output: the step's own, or the usual one."""
+    parameters = envelope.step.get("parameters")
+    given = parameters if isinstance(parameters, dict) else {}
+    if given.get("standard_error"):
+        return Path(str(given.get("workingdir")), str(given["standard_error"]))
+    return directory.path / "job.err"

@@ -1,11 +1,10 @@
-"""What the Watcher tells everybody who listens; nobody has to."""
+"""Broadcasts of the Watcher about jobs and clusters; nobody has to listen."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from zwrap.attempt.record import Attempt
 from zwrap.job import State
@@ -29,8 +28,8 @@ class Events:
         self._cluster = cluster
         self._transport = transport
 
-    def job(self, attempt: Attempt, state: str, facts: Mapping[str, Any]) -> None:
-        """Something changed about a job."""
+    def job(self, attempt: Attempt, state: str, facts: Mapping[str, object]) -> None:
+        """Tell that something changed about a job."""
         known = {
             "token": attempt.token,
             "job_id": attempt.job_id,
@@ -43,13 +42,13 @@ class Events:
         self._transport.broadcast(JOB_TOPIC, {**known, **facts}, expires_s=60)
 
     def cluster(self, state: str, reason: str | None, expires_s: float) -> None:
-        """The cluster can or cannot be asked."""
+        """Tell whether the cluster can be asked; `expires_s`: lifetime of that, in seconds."""
         body = {"cluster": self._cluster, "state": state, "reason": reason}
         self._transport.broadcast(CLUSTER_TOPIC, body, expires_s=expires_s, replaces=self._cluster)
 
     def statistics(self, states: Iterable[State]) -> None:
-        """So many jobs are in each state."""
-        body: dict[str, Any] = {
+        """Tell how many jobs are in each state."""
+        body: dict[str, object] = {
             "statistic-group": "cluster",
             "statistic": "job-states",
             "statistic-cluster": self._cluster,

@@ -21,7 +21,7 @@ from zwrap.errors import MessageError, TemporaryError, TransportError, ZwrapErro
 from zwrap.message import STATUS_TOPIC, Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
-from zwrap.service.watcher import verdicts as remoteword
+from zwrap.service.watcher import verdicts
 from zwrap.service.watcher.cluster import WatchedCluster
 from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.submission.clusters import Clusters
@@ -103,7 +103,7 @@ class Watcher(Service):
         """Take the last word of a wrapper whose directory nobody here sees."""
         if envelope:
             raise MessageError(f"{self.name} takes verdicts, and no recipe step.")
-        remoteword.hear(delivery.message.body, self._ledger, self.transport)
+        verdicts.hear(delivery.message.body, self._ledger, self.transport)
         delivery.ack()
         self.idle()
 

@@ -299,22 +299,43 @@ class SpoolQueue:
     def dead_letter(self, claimed: Claimed, reason: str) -> None:
         """Move a claimed message to `errors/`, the reason first; never over an older one.
 
-        Attempts and delays leave its name there: whoever puts it back starts it anew.
+        Delivery count and delays leave its name there: whoever puts it back starts it anew.
         """
-        target = f"{self._errors}/{claimed.base}"
-        for number in itertools.count(2):
-            if not os.path.exists(target):
-                break
-            target = f"{self._errors}/{number}-{claimed.base}"
-        scratch = f"{self._tmp}{claimed.name[:200]}{REASON_SUFFIX}"
-        self._remove(scratch)
+        target = self._free_name(claimed.base)
         try:
-            self._write(scratch, reason.rstrip().encode() + b"\n")
-            os.rename(scratch, target + REASON_SUFFIX)
+            self._write_reason(target, reason)
         except OSError:  # a full disk must not keep a bad message in the way
             log.error("The reason of dead letter %s could not be written: %s", target, reason)
         with contextlib.suppress(FileNotFoundError):
             os.rename(claimed.path, target)
+
+    def put_dead_letter(self, content: bytes, reason: str) -> Path:
+        """Add a message to `errors/` that never was in the queue; return its file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        name = self._new_name(0, 0)
+        target = self._free_name(name)
+        self._write(self._tmp + name, content)
+        self._write_reason(target, reason)
+        os.rename(self._tmp + name, target)
+        return Path(target)
+
+    def _free_name(self, base: str) -> str:
+        """Return a path in `errors/` that no file has yet."""
+        target = f"{self._errors}/{base}"
+        for number in itertools.count(2):
+            if not os.path.exists(target):
+                break
+            target = f"{self._errors}/{number}-{base}"
+        return target
+
+    def _write_reason(self, target: str, reason: str) -> None:
+        scratch = f"{self._tmp}{os.path.basename(target)[:200]}{REASON_SUFFIX}"
+        self._remove(scratch)
+        self._write(scratch, reason.rstrip().encode() + b"\n")
+        os.rename(scratch, target + REASON_SUFFIX)
 
     def _remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -347,6 +368,13 @@ class SpoolQueue:
     def waiting(self) -> int:
         """Number of messages that wait, delayed ones included."""
         return len(self._names())
+
+    def peek(self) -> Iterator[Claimed]:
+        """Yield the messages that wait, in order, without claiming them."""
+        for name in self._names():
+            path = self._incoming + name
+            with contextlib.suppress(OSError):
+                yield Claimed(path, name, _read(path))
 
     def owners(self) -> int:
         """Number of living processes that take messages out of it."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,21 @@ import pytest
 from msgspec.structs import replace
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
+from zwrap.attempt.finals import NotKeptError
 from zwrap.attempt.record import LOST, STUCK, Attempt
 from zwrap.attempt.verdict import Verdict
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, TransportError
 from zwrap.host.processes import this_process
-from zwrap.job import Outcome
+from zwrap.job import Cause, Outcome
 from zwrap.message import Outgoing, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.service.watcher.lastword import conclude
+from zwrap.service.watcher.conclusion import InDirectory
 from zwrap.transport import mover
 from zwrap.transport.memory import MemoryTransport
+from zwrap.transport.spool.queue import SpoolQueue
+
+OUT_OF_MEMORY = r"slurmstepd.*(exceeded memory limit|oom.kill event)"
 
 DEAD = "elsewhere-7-x"
 """A process of another host, of which nobody can say whether it lives."""
@@ -45,6 +51,7 @@ class Place:
         recipe |= {str(n): {"queue": f"q{n}"} for n in range(2, 7)}
         body = Envelope(Recipe(recipe), 1, environment={"ID": "r"}).body()
         self.directory = JobDirectory(self.path)
+        self.directory.make()
         (self.path / SUBMISSION).write_bytes(encode({"header": {}, "message": body}))
 
     def claim(self, process: str | None = None) -> None:
@@ -54,17 +61,18 @@ class Place:
         claim = {**json.loads(file.read_text()), "process": process or DEAD}
         file.write_text(json.dumps(claim))
 
-    def speak(self, *final: Outgoing) -> None:
+    def put_verdict(self, *final: Outgoing) -> None:
         verdict = Verdict(
             token="t-1", outcome=Outcome.SUCCESS, witness="wrapper", cause="finished", job_id="7",
             exit_status=0, final=list(final),
         )  # fmt: skip
-        self.directory.speak(verdict)
+        self.directory.put_verdict(verdict)
 
     def conclude(self, state: str, **seen: Any) -> Verdict | None:
         attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n",
                           job_directory=str(self.path), job_id="7", seen_state=state)  # fmt: skip
-        return conclude(replace(attempt, **seen), self.transport)
+        patterns = {OUT_OF_MEMORY: Cause.OUT_OF_MEMORY}
+        return InDirectory(self.transport, patterns).find(replace(attempt, **seen))
 
     def said(self) -> dict[str, list[Any]]:
         queues = self.transport.broker.queues
@@ -126,7 +134,7 @@ def test_while_the_wrapper_lives_nobody_speaks_for_it(place: Place) -> None:
     place.claim(str(this_process()))
     assert place.conclude("completed") is None
     assert place.said() == {}
-    place.speak()
+    place.put_verdict()
     assert place.conclude("completed") is None, "it may be about to send it"
     place.directory.mark_sent()
     assert place.conclude("completed")
@@ -134,7 +142,7 @@ def test_while_the_wrapper_lives_nobody_speaks_for_it(place: Place) -> None:
 
 def test_who_has_spoken_is_believed_whatever_the_batch_system_says(place: Place) -> None:
     place.claim()
-    place.speak(Outgoing("q3", {"payload": "fine"}, {"zwrap-id": "s"}))
+    place.put_verdict(Outgoing("q3", {"payload": "fine"}, {"zwrap-id": "s"}))
     place.directory.mark_sent()
     verdict = place.conclude("failed", exit_code=1)
     assert verdict
@@ -151,7 +159,7 @@ def test_what_a_wrapper_left_is_sent_in_order_and_once(place: Place) -> None:
     assert outbox.claim(), "it was about to send the first"
     [held] = (place.path / "outbox" / "pending").iterdir()
     held.rename(held.with_name(f"{DEAD},0"))
-    place.speak(last)
+    place.put_verdict(last)
     assert place.conclude("completed")
     assert place.said() == {"q2": [0, 1, 2], "q3": ["fine"]}
 
@@ -266,7 +274,7 @@ def test_of_two_verdicts_the_one_that_lies_there_is_sent(
 ) -> None:
     """The job's wrapper was thought dead, and was faster after all."""
     place.claim()
-    usual = JobDirectory.speak
+    usual = JobDirectory.put_verdict
 
     def late(self: JobDirectory, verdict: Verdict) -> bool:
         if not (place.path / "verdict.json").exists():
@@ -274,7 +282,7 @@ def test_of_two_verdicts_the_one_that_lies_there_is_sent(
             usual(self, replace(verdict, witness="wrapper", cause="finished", final=[wrappers]))
         return usual(self, verdict)
 
-    monkeypatch.setattr(JobDirectory, "speak", late)
+    monkeypatch.setattr(JobDirectory, "put_verdict", late)
     verdict = place.conclude("node_fail")
     assert verdict
     assert verdict.witness == "wrapper"
@@ -302,3 +310,110 @@ def test_the_log_is_the_end_of_the_step_s_own_error_output(place: Place, tmp_pat
     assert place.conclude("failed", exit_code=1)
     [facts] = place.said()["q6"]
     assert facts["log"] == ["out of luck"]
+
+
+# -- what cannot be sent, or written ---------------------------------------------------------------
+
+
+class Refusing(MemoryTransport):
+    """Knows no queues of these names, as RabbitMQ would."""
+
+    missing: tuple[str, ...] = ("q4", "q5")
+
+    def commit(self, messages: Any, *more: Any, **others: Any) -> None:
+        for message in messages:
+            if message.destination in self.missing:
+                raise MessageError(f"There is no queue {message.destination}.")
+        super().commit(messages, *more, **others)
+
+
+def kept(place: Path) -> dict[str, str]:
+    """Destination and reason of each message that was refused for good."""
+    return {
+        json.loads(file.read_text())["destination"]: reason.strip()
+        for file, reason in SpoolQueue.dead_letters_in(place)
+    }
+
+
+def test_a_final_message_that_is_refused_for_good_is_kept_with_the_reason(place: Place) -> None:
+    place.claim()
+    place.transport = Refusing()
+    verdict = place.conclude("failed", exit_code=1)
+    assert verdict
+    assert place.said().keys() == {"q6"}
+    reasons = {"q4": "There is no queue q4.", "q5": "There is no queue q5."}
+    assert kept(place.path / "outbox") == reasons
+    assert place.directory.is_sent
+    assert place.conclude("failed", exit_code=1) == verdict
+    assert kept(place.path / "outbox") == reasons, "once"
+
+
+def test_a_transport_that_is_away_leaves_the_rest_for_later(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.claim()
+    usual = MemoryTransport.commit
+
+    def away(self: Any, messages: Any, *more: Any, **others: Any) -> None:
+        if any(message.destination == "q6" for message in messages):
+            raise TransportError("It is away.")
+        usual(self, messages, *more, **others)
+
+    with monkeypatch.context() as outage:
+        outage.setattr(MemoryTransport, "commit", away)
+        with pytest.raises(TransportError):
+            place.conclude("failed")
+        assert not place.directory.is_sent
+    assert place.conclude("failed")
+    assert place.said().keys() == {"q4", "q5", "q6"}
+    ids = [entry.message.id for entry in place.transport.broker.queues["q4"]]
+    assert len(set(ids)) == 1, "again, but under the same id"
+
+
+@pytest.mark.parametrize("full", ["the verdict", "the outbox", "the mark", "everything"])
+def test_a_disk_that_cannot_be_written_keeps_no_message_from_being_sent(
+    place: Place, monkeypatch: pytest.MonkeyPatch, full: str
+) -> None:
+    place.claim()
+    mover.store(place.directory.outbox(), [Outgoing("q2", {"payload": 1}, {"zwrap-id": "1"})])
+
+    def no_space(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if full in ("the verdict", "everything"):
+        monkeypatch.setattr(JobDirectory, "_put_in_place", no_space)
+    if full in ("the outbox", "everything"):
+        for name in ("claim", "keep_lease"):
+            monkeypatch.setattr(SpoolQueue, name, no_space)
+    if full in ("the mark", "everything"):
+        monkeypatch.setattr(JobDirectory, "mark_sent", no_space)
+    verdict = place.conclude("failed", exit_code=1)
+    assert verdict
+    assert verdict.outcome is Outcome.FAILURE
+    assert {name: len(each) for name, each in place.said().items()} == {
+        "q2": 1, "q4": 1, "q5": 1, "q6": 1
+    }  # fmt: skip
+
+
+def test_a_refused_message_that_can_be_kept_nowhere_is_not_forgotten(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.claim()
+    place.transport = Refusing()
+
+    def no_space(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(SpoolQueue, "put_dead_letter", no_space)
+        with pytest.raises(NotKeptError, match=r"'q4' was refused for good .*cannot be kept"):
+            place.conclude("failed", exit_code=1)
+    assert not place.directory.is_sent
+    assert place.conclude("failed", exit_code=1)
+    assert kept(place.path / "outbox").keys() == {"q4", "q5"}
+
+
+def test_a_verdict_that_is_damaged_is_the_fault_of_this_attempt(place: Place) -> None:
+    (place.path / "verdict.json").write_text("garbage")
+    with pytest.raises(MessageError, match=r"verdict\.json does not hold a verdict"):
+        place.conclude("failed")

@@ -8,30 +8,32 @@ from typing import Any
 import msgspec
 import pytest
 
+from zwrap.attempt.finals import UNSENT
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, TransportError
+from zwrap.host.paths import state_directory
 from zwrap.job import Outcome
 from zwrap.message import Outgoing, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.service.watcher import verdicts as remoteword
+from zwrap.service.watcher import verdicts
 from zwrap.service.watcher.conclusion import SETTLE_MESSAGE_S, InLedger
 from zwrap.transport.contract import Transport
 from zwrap.transport.memory import MemoryTransport
+from zwrap.transport.spool.queue import SpoolQueue
 
-PATIENCE_S = 900.0
+WAIT_S = 900.0
 
 
 class Place:
     """An attempt in a ledger, and what its job's end makes of it."""
 
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.ledger = Ledger.in_file(directory / "ledger.sqlite")
+    def __init__(self, directory: Path) -> None:
+        self.now = 1_000_000.0
+        self.ledger = Ledger(f"sqlite:///{directory}/ledger.sqlite", lambda: self.now)
         self.transport = MemoryTransport()
-        self.now = self.ledger.now()
-        monkeypatch.setattr("zwrap.attempt.ledger.ledger.time.time", lambda: self.now)
         self.submitted("zocalo.wrap --recipewrapper $RECIPEWRAP")
 
     def submitted(self, commands: str) -> None:
@@ -42,7 +44,7 @@ class Place:
         recipe: dict[str, Any] = {"start": [[1, []]], "1": step}
         recipe |= {str(n): {"queue": f"q{n}"} for n in range(2, 6)}
         body = Envelope(Recipe(recipe), 1, environment={"ID": "r"}).body()
-        self.ledger.words.keep("t-1", encode({"header": {}, "message": body}).decode())
+        self.ledger.remote.keep("t-1", encode({"header": {}, "message": body}).decode())
 
     def hear(self, cause: str = "finished", transport: Transport | None = None) -> None:
         verdict = Verdict(
@@ -50,7 +52,7 @@ class Place:
             exit_status=0, final=[Outgoing("q2", {"payload": cause}, {"zwrap-id": "i"})],
         )  # fmt: skip
         body = msgspec.to_builtins(verdict)
-        remoteword.hear(body, self.ledger, transport or self.transport)
+        verdicts.hear(body, self.ledger, transport or self.transport)
 
     def attempt(self, state: str, **seen: Any) -> Attempt:
         return Attempt(
@@ -59,7 +61,7 @@ class Place:
         )  # fmt: skip
 
     def conclude(self, attempt: Attempt) -> Verdict | None:
-        return remoteword.conclude(attempt, self.ledger, self.transport, PATIENCE_S)
+        return InLedger(self.ledger, self.transport, WAIT_S).find(attempt)
 
     def said(self) -> dict[str, int]:
         queues = self.transport.broker.queues
@@ -67,8 +69,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    return Place(tmp_path, monkeypatch)
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
 
 
 def test_what_a_wrapper_says_is_sent_once(place: Place) -> None:
@@ -114,7 +116,7 @@ def test_a_wrapper_that_ended_well_is_given_time(place: Place) -> None:
     """Its message may wait in a broker; nothing else is known of how it ended."""
     ended = place.attempt("completed")
     assert place.conclude(ended) is None
-    place.now += PATIENCE_S
+    place.now += WAIT_S
     verdict = place.conclude(ended)
     assert verdict
     assert verdict.cause == "Job 7 on cluster c: it ended before it could say how."
@@ -129,20 +131,36 @@ def test_commands_without_a_wrapper_have_nothing_to_say(place: Place) -> None:
 
 @pytest.mark.parametrize("body", [None, {"token": "t-1"}, "text"])
 def test_what_is_no_verdict_is_refused(place: Place, body: Any) -> None:
-    with pytest.raises(MessageError, match="no verdict on a job"):
-        remoteword.hear(body, place.ledger, place.transport)
+    with pytest.raises(MessageError, match="not a valid verdict on a job"):
+        verdicts.hear(body, place.ledger, place.transport)
 
 
 def test_a_verdict_on_an_attempt_of_another_ledger_is_refused(place: Place) -> None:
     other = Verdict(token="u-1", outcome=Outcome.SUCCESS, witness="wrapper", cause="finished",
                     job_id="7", exit_status=0)  # fmt: skip
     with pytest.raises(MessageError, match="no attempt u-1"):
-        remoteword.hear(msgspec.to_builtins(other), place.ledger, place.transport)
+        verdicts.hear(msgspec.to_builtins(other), place.ledger, place.transport)
 
 
 def test_it_is_said_once_a_message_must_have_come(place: Place) -> None:
-    words = InLedger(place.ledger, place.transport, PATIENCE_S)
+    conclusion = InLedger(place.ledger, place.transport, WAIT_S)
     ended = place.attempt("failed")
-    assert (words.has_spoken(ended), words.settle_s(ended)) == (False, SETTLE_MESSAGE_S)
+    assert (conclusion.has_verdict(ended), conclusion.settle_s(ended)) == (False, SETTLE_MESSAGE_S)
     place.hear()
-    assert (words.has_spoken(ended), words.settle_s(ended)) == (True, 0.0)
+    assert (conclusion.has_verdict(ended), conclusion.settle_s(ended)) == (True, 0.0)
+
+
+def test_what_is_refused_for_good_is_kept_in_the_state_directory(place: Place) -> None:
+    """There is no job directory in which it could be kept."""
+
+    class Refusing(MemoryTransport):
+        def commit(self, messages: Any, *more: Any, **others: Any) -> None:
+            raise MessageError(f"There is no queue {messages[0].destination}.")
+
+    place.transport = Refusing()
+    assert place.conclude(place.attempt("failed"))
+    letters = SpoolQueue.dead_letters_in(state_directory() / UNSENT)
+    assert [reason for _, reason in letters] == [f"There is no queue q{n}.\n" for n in (3, 5, 4)]
+    kept = place.ledger.remote.get("t-1")
+    assert kept
+    assert kept.sent

@@ -1,0 +1,107 @@
+"""Station "transport": sends what an attempt has to say at its end, for wrapper and Watcher alike.
+
+First what waits in the outbox, in order, then the final messages of the verdict. A message that the
+transport refuses for good is kept with the reason; only then does it count as sent. A disk that is
+full, or a directory that cannot be written, keeps no message from being sent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+
+from zwrap.errors import PermanentError, TemporaryError, TransportError
+from zwrap.host.paths import state_directory
+from zwrap.message import ID_HEADER, Outgoing, encode
+from zwrap.transport import mover
+from zwrap.transport.contract import Transport
+from zwrap.transport.spool.queue import SpoolQueue
+
+log = logging.getLogger(__name__)
+
+UNSENT = "unsent"
+"""Directory below the state directory: a spool queue for refused messages of attempts without an
+outbox."""
+
+
+class NotKeptError(TemporaryError):
+    """A message was refused for good, and cannot be kept anywhere now."""
+
+
+class FinalSender:
+    """Sends the messages of one attempt; after a failure, `send` goes on where it was.
+
+    `outbox` holds the messages that wait; None: there is none that could be used.
+    """
+
+    def __init__(self, outbox: SpoolQueue | None) -> None:
+        self._outbox = outbox
+        self._left: deque[Outgoing] = deque()
+        self._sent: set[str] = set()
+        """Ids of messages that came from the outbox."""
+        self.has_refused = False
+        """Whether the transport has refused a message for good."""
+
+    def add(self, messages: Iterable[Outgoing]) -> None:
+        """Send these after the outbox; they are kept elsewhere, or nowhere."""
+        self._left.extend(messages)
+
+    def send(self, transport: Transport) -> None:
+        """Send everything; each message is confirmed, or kept with the reason for its refusal.
+
+        Raises:
+            TransportError: the transport cannot be used now.
+            NotKeptError: a refused message cannot be kept anywhere now.
+        """
+        if self._outbox is not None:
+            self._send_outbox(self._outbox, transport)
+        while self._left:
+            message = self._left[0]
+            if message.headers.get(ID_HEADER) not in self._sent:
+                self._send(message, transport)
+            self._left.popleft()
+
+    def _send_outbox(self, outbox: SpoolQueue, transport: Transport) -> None:
+        """Send what waits; if nothing can be claimed there, without claiming it."""
+        try:
+            sent = mover.deliver(outbox, transport)
+        except OSError as error:
+            log.warning("%s cannot be written, and is sent as it is: %s", outbox.path, error)
+            for message in mover.stored(outbox):
+                identity = str(message.headers.get(ID_HEADER))
+                if identity not in self._sent:
+                    self._send(message, transport)
+                    self._sent.add(identity)
+        else:
+            self._sent |= sent.ids
+            self.has_refused |= bool(sent.refused)
+
+    def _send(self, message: Outgoing, transport: Transport) -> None:
+        try:
+            transport.commit([message])
+        except PermanentError as error:
+            self.has_refused = True
+            place = self._keep(message, str(error))
+            log.error(
+                "A message to %r was refused for good and is kept in %s: %s",
+                message.destination, place, error,
+            )  # fmt: skip
+
+    def _keep(self, message: Outgoing, reason: str) -> Path:
+        """Keep a refused message in the outbox, else in the state directory; return the place."""
+        content = encode(message)
+        if self._outbox is not None:
+            try:
+                return self._outbox.put_dead_letter(content, reason)
+            except OSError as error:
+                log.warning("%s cannot be written: %s", self._outbox.path, error)
+        try:
+            unsent = SpoolQueue(state_directory() / UNSENT, limit=0)
+            return unsent.put_dead_letter(content, reason)
+        except (OSError, TransportError) as error:
+            raise NotKeptError(
+                f"A message to {message.destination!r} was refused for good ({reason}), and cannot "
+                f"be kept: {error}."
+            ) from None

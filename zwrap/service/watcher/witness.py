@@ -1,0 +1,132 @@
+"""The batch system as the witness: its verdict on a job that cannot tell itself how it ended.
+
+Pure functions; `zwrap.service.watcher.conclusion` decides when they are asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from zwrap.attempt import retry
+from zwrap.attempt.record import LOST, STUCK, AskedResources, Attempt, KeptSubmission
+from zwrap.attempt.verdict import Verdict, final_messages
+from zwrap.job import Cause, Outcome, State
+from zwrap.message import Outgoing, child_id
+from zwrap.recipe.envelope import Envelope
+
+CAUSES = {
+    State.COMPLETED.value: "it ended before it could say how",
+    State.FAILED.value: "it failed",
+    State.CANCELLED.value: "it was cancelled",
+    State.TIMEOUT.value: "it exceeded its time limit",
+    State.NODE_FAIL.value: "its node failed",
+    State.OUT_OF_MEMORY.value: "it ran out of memory",
+    State.PREEMPTED.value: "it was preempted by another job",
+    STUCK: "it can never start",
+    LOST: "the batch system knows nothing of it any more",
+}
+"""Clause for people, by the last state of a job."""
+
+
+def finished(attempt: Attempt) -> Verdict:
+    """Return the verdict on a job that its batch system calls completed, and that had no wrapper.
+
+    It has no final messages: the job's commands may have sent some themselves.
+    """
+    return _verdict(attempt, Outcome.SUCCESS, "finished", [])
+
+
+def died(
+    attempt: Attempt,
+    submission: KeptSubmission,
+    *,
+    began: bool,
+    last_lines: Sequence[str] = (),
+    error_patterns: Mapping[str, Cause] = {},
+) -> Verdict:
+    """Return the verdict on a job that ended without telling how.
+
+    Args:
+        attempt: the job's attempt, with what the batch system said last.
+        submission: what was kept when the job was submitted.
+        began: whether its wrapper ever began, as far as anybody can tell.
+        last_lines: the end of its error output.
+        error_patterns: regular expressions for lines of that output, and the causes they prove.
+    """
+    attempt = _with_memory(attempt, submission.asked, last_lines, error_patterns)
+    cause = cause_of(attempt, began)
+    if again := retry.next_attempt(submission, _retried_for(attempt), attempt.node):
+        return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
+    facts = {
+        "job_id": attempt.job_id,
+        "state": attempt.seen_state,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "node": attempt.node,
+        "peak_memory_mib": attempt.peak_memory_mib,
+        "witness": f"cluster {attempt.cluster}",
+        "log": list(last_lines),
+    }
+    envelope = Envelope.from_body(submission.message)
+    messages = final_messages(envelope, Outcome.FAILURE, cause, facts)
+    final = [
+        message.with_id(child_id(attempt.token, f"last word {position}"))  # as earlier releases
+        for position, message in enumerate(messages)
+    ]
+    return _verdict(attempt, Outcome.FAILURE, cause, final)
+
+
+def cause_of(attempt: Attempt, began: bool) -> str:
+    """Return a sentence on what happened to a job, and which witness says so."""
+    job = f"Job {attempt.job_id} on cluster {attempt.cluster}"
+    node = f" ({attempt.node})" if attempt.node else ""
+    started = "" if began or attempt.seen_state == STUCK else " before its wrapper began"
+    details = [
+        f"exit status {attempt.exit_code}" if attempt.exit_code is not None else "",
+        f"signal {attempt.signal}" if attempt.signal else "",
+        attempt.seen_reason or "",
+    ]
+    shown = ", ".join(filter(None, details))
+    said = CAUSES.get(attempt.seen_state or "", f"it is {attempt.seen_state}")
+    return f"{job}{node}: {said}{started}{f' ({shown})' if shown else ''}."
+
+
+def _with_memory(
+    attempt: Attempt,
+    asked: AskedResources,
+    last_lines: Sequence[str],
+    error_patterns: Mapping[str, Cause],
+) -> Attempt:
+    """Return the attempt with `out_of_memory` as its state where a killed job proves to be that."""
+    if not attempt.signal:
+        return attempt
+    proven = any(
+        cause is Cause.OUT_OF_MEMORY and any(re.search(pattern, line) for line in last_lines)
+        for pattern, cause in error_patterns.items()
+    )
+    # The error output of a task of an array goes nowhere; what heartbeats told is all there is.
+    limit_mib, peak_mib = asked.memory_per_node, attempt.peak_memory_mib
+    heard = limit_mib is not None and peak_mib is not None and peak_mib > limit_mib
+    return replace(attempt, seen_state=State.OUT_OF_MEMORY.value) if proven or heard else attempt
+
+
+def _retried_for(attempt: Attempt) -> Cause | None:
+    """Return the cause by the name that retry policies have for it."""
+    return next((cause for cause in Cause if cause.value == attempt.seen_state), None)
+
+
+def _verdict(attempt: Attempt, outcome: Outcome, cause: str, final: list[Outgoing]) -> Verdict:
+    code = attempt.exit_code or (128 + attempt.signal if attempt.signal else 1)
+    return Verdict(
+        token=attempt.token,
+        outcome=outcome,
+        witness=f"cluster {attempt.cluster}",
+        cause=cause,
+        job_id=str(attempt.job_id),
+        exit_status=0 if outcome is Outcome.SUCCESS else code,
+        peak_memory_mib=attempt.peak_memory_mib or 0.0,
+        final=final,
+    )

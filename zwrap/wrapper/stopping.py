@@ -1,0 +1,98 @@
+"""What may stop the program of a step: signals to the job, and the job's time limit."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+
+from zwrap.errors import ZwrapError
+from zwrap.host.clock import Clock, elapsed
+from zwrap.program.definition import Checkpoint
+from zwrap.wrapper.ending import NEAR_LIMIT
+from zwrap.wrapper.process import Program
+from zwrap.wrapper.signals import Meaning
+
+log = logging.getLogger(__name__)
+
+SAVE_SHARE = 0.9
+"""Part of the time before the job's limit that a program has to save and end."""
+
+
+class StoppedError(ZwrapError):
+    """A signal asked a wrapper written in Python to stop."""
+
+    exit_status = 143
+
+
+class Stopping:
+    """Stops the program of one step, once; called by signal handler, timer and main thread.
+
+    `limit_s`: time limit of the job in seconds, which began when this object was made; None: not
+    known. `on_stop` is called when a signal asks the job to stop, before the program is told.
+    """
+
+    def __init__(
+        self, limit_s: float | None, on_stop: Callable[[], None], clock: Clock = elapsed
+    ) -> None:
+        self._limit_s = limit_s
+        self._on_stop = on_stop
+        self._clock = clock
+        self._began = clock()
+        self._program: Program | None = None
+        self._timer: threading.Timer | None = None
+        self.checkpoint: Checkpoint | None = None
+        """How the program saves what it has, if it can."""
+        self.by = ""
+        """Name of the signal, or `NEAR_LIMIT`; empty while nothing has stopped the step."""
+        self.raises = False
+        """Whether a signal raises StoppedError: only an exception stops a wrapper in Python."""
+
+    @property
+    def ran_s(self) -> float:
+        """Seconds since this object was made."""
+        return self._clock() - self._began
+
+    def is_stopped(self) -> bool:
+        """Return whether something has stopped the step."""
+        return bool(self.by)
+
+    def signalled(self, number: signal.Signals, meaning: Meaning) -> None:
+        """Do what a signal to the job means."""
+        if meaning is not Meaning.STOP:
+            log.warning("Signal %s means %s to this job", number.name, meaning.value)
+            if meaning is Meaning.WARN:
+                self._save()
+            return
+        if not self.by:
+            self.by = number.name
+            self._on_stop()
+        if self._program:
+            self._program.stop(number.name)
+        elif self.raises:
+            raise StoppedError(f"The step was stopped by {number.name}.")
+
+    def started(self, program: Program) -> None:
+        """Look after a program that runs now: let it save before the job's time limit."""
+        self._program = program
+        if self.by:
+            program.stop(self.by)
+        elif self.checkpoint and self._limit_s and self._limit_s > self.checkpoint.before_s:
+            due_s = self._limit_s - self.checkpoint.before_s - self.ran_s
+            self._timer = threading.Timer(max(due_s, 0.0), self._save)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def ended(self) -> None:
+        """Let nothing more stop the step: its program has ended."""
+        if self._timer:
+            self._timer.cancel()
+        self._program = None
+
+    def _save(self) -> None:
+        """Let the program save and end, for its job is about to."""
+        program = self._program
+        if program and self.checkpoint and not self.by:
+            self.by = NEAR_LIMIT
+            program.stop(NEAR_LIMIT, SAVE_SHARE * self.checkpoint.before_s)
