@@ -35,37 +35,39 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     created: float = 0.0
     """When the intent was written, seconds since the epoch."""
     tried: float = 0.0
-    """When the batch system was last about to be asked to take it."""
+    """When the batch system was last about to be asked to take the job."""
     array_token: str | None = None
-    """Token of the array that it was last submitted in; None: it was a job of its own."""
+    """Token of the array that it was last submitted in; None: a job of its own."""
     task: int | None = None
-    """Its number in that array, from 1 on."""
+    """Number of its task in that array, from 1."""
     seen_state: str | None = None
-    """How the job stood when the Watcher last saw a change: a state, `gone` or `lost`."""
+    """State of the job when the Watcher last saw a change: of a batch system, or `gone`, `lost`,
+    `hopeless`."""
     seen_reason: str | None = None
     seen: float | None = None
+    """When that was, seconds since the epoch."""
     node: str | None = None
     exit_code: int | None = None
     signal: int | None = None
     ended: float | None = None
     """When the Watcher learned that the job will never run again."""
     stalled: float | None = None
-    """Since when nothing is heard of its wrapper, although the job runs."""
+    """Time since which its wrapper is silent although the job runs, seconds since the epoch."""
     outcome: str | None = None
-    """success or failure, once everything was sent; `unknown` where nobody could be told."""
+    """A value of `zwrap.job.Outcome`, once everything was sent."""
     cause: str | None = None
     witness: str | None = None
     elapsed_s: float | None = None
-    """Run time of the program, as far as its wrapper told."""
+    """Run time of the program, in seconds, as far as its wrapper told."""
     peak_memory_mib: float | None = None
 
     @property
     def full_name(self) -> str:
-        """Name under which the batch system knows what was submitted."""
+        """Name under which the batch system knows the job, or its array."""
         return f"{self.job_name}.{self.array_token or self.token}"
 
     def of(self, statuses: Mapping[str, JobStatus]) -> JobStatus | None:
-        """The status of its job, among those by job id.
+        """Return the status of the attempt's job, among those by job id.
 
         A controller that lost its state gives numbers again: a job of another name is not ours.
         """

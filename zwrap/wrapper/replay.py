@@ -1,4 +1,4 @@
-"""What a finished directory would have sent: the same judgement and messages, without the run."""
+"""Judges a finished directory again: the messages that it would have sent, without the run."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import Any
 import msgspec
 
 from zwrap.attempt.directory import ENVELOPE, JobDirectory
-from zwrap.attempt.verdict import Verdict
-from zwrap.errors import MessageError, ProgramError, UnknownNameError
+from zwrap.attempt.verdict import Verdict, final_messages
+from zwrap.errors import ProgramError, UnknownNameError
+from zwrap.job import Outcome
 from zwrap.message import Outgoing
 from zwrap.program import definition as program
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.lifecycle import read_envelope
-from zwrap.wrapper.step import ProgramStep, StepResult
+from zwrap.wrapper.step import ProgramStep
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """What was found in a directory, and the messages that follow from it."""
+    """The judgement on a finished directory, and the messages that follow from it."""
 
     program: str
     envelope: Path
@@ -38,7 +39,7 @@ def replay(
     programs: Path | None = None,
     copy: bool = True,
 ) -> Replay:
-    """Judge a finished directory and say what is to be sent, `starting` excepted.
+    """Judge a finished directory; return what is to be sent, without `starting`.
 
     `directory` is the working directory of a step, the directory that its program ran in, or the
     directory of one attempt. Program, envelope and exit status are those of the attempt found
@@ -46,7 +47,9 @@ def replay(
     """
     directory = directory.absolute()
     if not directory.is_dir():
-        raise ProgramError(f"{directory} is no directory; the one of a finished step is expected.")
+        raise ProgramError(
+            f"{directory} is not a directory; the one of a finished step is expected."
+        )
     attempt = None if envelope_file else _attempt(directory)
     file = envelope_file or (attempt / ENVELOPE if attempt else None)
     if file is None:
@@ -69,11 +72,13 @@ def replay(
     envelope = _run_directory(envelope, definition.directory)
     step = ProgramStep(definition, envelope, Heartbeat(name, name, {}))
     result = step.judge(_began(attempt), _status(exit_status, verdict), copy=copy)
-    return Replay(name, file, result.failures, [*result.messages, *_final(envelope, result)])
+    outcome = Outcome.FAILURE if result.failures else Outcome.SUCCESS
+    final = final_messages(envelope, outcome, "; ".join(result.failures), result.facts)
+    return Replay(name, file, result.failures, [*result.messages, *final])
 
 
 def _attempt(directory: Path) -> Path | None:
-    """The directory of the attempt to replay; ProgramError if there are several."""
+    """Return the directory of the attempt to replay; ProgramError if there are several."""
     if (directory / ENVELOPE).is_file():
         return directory
     found = sorted(file.parent for file in directory.glob(f".zwrap/*/{ENVELOPE}"))
@@ -84,14 +89,14 @@ def _attempt(directory: Path) -> Path | None:
 
 
 def _placed(envelope: Envelope, directory: Path, attempt: Path | None) -> Envelope:
-    """The envelope with the working directory where it is now; it may have been moved."""
+    """Return the envelope with the working directory where it is now; it may have been moved."""
     return _with_parameters(
         envelope, {"working_directory": str(attempt.parents[1] if attempt else directory)}
     )
 
 
 def _run_directory(envelope: Envelope, name: str) -> Envelope:
-    """The same, when the directory that was named is the one that the program ran in."""
+    """Return the envelope, where `directory` names the directory that the program ran in."""
     working = Path(envelope.job_parameters["working_directory"])
     definite = "{" not in name
     inside = working.name == name if definite else working.name.startswith(name.split("{")[0])
@@ -108,21 +113,10 @@ def _with_parameters(envelope: Envelope, parameters: Mapping[str, Any]) -> Envel
 
 
 def _began(attempt: Path | None) -> float:
-    """When the attempt was claimed; without that every file counts."""
+    """Return when the attempt was claimed; 0: not known, so that every file counts."""
     claim = attempt / "claim.json" if attempt else None
     return claim.stat().st_mtime if claim and claim.exists() else 0.0
 
 
 def _status(given: int | None, verdict: Verdict | None) -> int | None:
     return given if given is not None else verdict.program_exit_status if verdict else None
-
-
-def _final(envelope: Envelope, result: StepResult) -> list[Outgoing]:
-    try:
-        if result.failures:
-            last = envelope.send("failure", "; ".join(result.failures))
-        else:
-            last = envelope.send("success", "Finished processing")
-        return [*last, *envelope.send("completed", "Finished processing")]
-    except MessageError as error:
-        raise ProgramError(f"The last messages cannot be sent: {error}") from None

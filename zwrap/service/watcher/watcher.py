@@ -1,23 +1,21 @@
-"""Station "watcher": what the batch systems say of all jobs, asked once for all of them; and the
-last word of jobs that cannot speak any more.
+"""Station "watcher": follows all jobs, and concludes those that can no longer speak for themselves.
 
-Whatever their number, all jobs of a cluster cost one question an interval, and a second one for
-those that left. What changed goes into the ledger and out as a broadcast. A cluster that cannot be
-asked is told to be away, and changes no job. The directory of a job is looked at only after the
-batch system has said that the job is gone. From clusters without a shared filesystem the last words
-of wrappers come as messages.
+All jobs of a cluster cost one question per interval, and a second one for those that left it. What
+changed goes into the ledger, and out as a broadcast. A cluster that cannot be asked is told to be
+away, and changes no job. A job directory is opened only after the batch system has said that the
+job is gone. From clusters without a shared filesystem the verdicts of wrappers come as messages.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from typing import ClassVar
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.verdict import VERDICT_QUEUE
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, TemporaryError, TransportError, ZwrapError
+from zwrap.host.clock import elapsed
 from zwrap.message import STATUS_TOPIC, Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
@@ -30,10 +28,10 @@ from zwrap.transport.contract import Delivery, Transport
 log = logging.getLogger(__name__)
 
 LEDGER_S = 10.0
-"""So long it waits for a ledger that cannot be used."""
+"""Pause while the ledger cannot be used, in seconds."""
 
-NEW_S = 0.5
-"""So often it is seen whether anything is due."""
+LOOK_S = 0.5
+"""Interval at which the Watcher looks whether a cluster is due, in seconds."""
 
 
 class Watcher(Service):
@@ -55,27 +53,27 @@ class Watcher(Service):
 
     def idle(self) -> None:
         """Look at each cluster whose time has come."""
-        if time.monotonic() < self._next:
+        if elapsed() < self._next:
             return
-        self._next = time.monotonic() + NEW_S
+        self._next = elapsed() + LOOK_S
         try:
             self._look()
         except TransportError:
             raise
         except TemporaryError as error:  # the ledger is away, and comes again
             log.warning("Nothing is watched for %g s: %s", LEDGER_S, error)
-            self._next = time.monotonic() + LEDGER_S
+            self._next = elapsed() + LEDGER_S
 
     def _look(self) -> None:
         for name in self._ledger.open_clusters():
             self._watch(name)
-        for name, watch in self._watched.items():
-            due = watch.is_due
-            if due or watch.has_endings:
+        for name, cluster in self._watched.items():
+            due = cluster.is_due
+            if due or cluster.has_endings:
                 attempts = self._ledger.unconcluded(name)
                 if due:
-                    watch.look([each for each in attempts if each.ended is None])
-                watch.conclude([each for each in attempts if each.ended is not None])
+                    cluster.look([each for each in attempts if each.ended is None])
+                cluster.conclude([each for each in attempts if each.ended is not None])
 
     def _watch(self, name: str) -> None:
         """Begin to watch a cluster."""
@@ -90,8 +88,8 @@ class Watcher(Service):
             log.warning("Jobs of cluster %s are not watched: %s", name, error)
 
     def poll_s(self) -> float:
-        """As often as it is seen whether anything is due."""
-        return NEW_S
+        """Return the interval at which `idle` is called, in seconds."""
+        return LOOK_S
 
     def hear(self, topic: str, message: Message) -> None:
         """Take a heartbeat."""
@@ -100,9 +98,9 @@ class Watcher(Service):
         self.idle()  # heartbeats of many come without a pause
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Take the last word of a wrapper whose directory nobody here sees."""
+        """Take the verdict of a wrapper whose job directory nobody here sees."""
         if envelope:
-            raise MessageError(f"{self.name} takes verdicts, and no recipe step.")
+            raise MessageError(f"{self.name} takes verdicts, and not steps of recipes.")
         verdicts.hear(delivery.message.body, self._ledger, self.transport)
         delivery.ack()
         self.idle()
