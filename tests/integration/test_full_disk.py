@@ -95,7 +95,7 @@ def attempt(number, room):
     row = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n", job_id="7",
                   job_directory=str(directory), seen_state="failed" if status else "completed",
                   exit_code=status)
-    verdict = conclude(row, transport)
+    verdict = conclude(row, transport, {})
     queues = transport.broker.queues
     said = {name: [str(entry.message.headers["zwrap-id"]) for entry in entries]
             for name, entries in queues.items() if entries}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from zwrap_schedulers.slurm.slurm import Slurm
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.attempt.record import LOST, STUCK, Attempt
@@ -64,7 +65,7 @@ class Place:
     def conclude(self, state: str, **seen: Any) -> Verdict | None:
         attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n",
                           job_directory=str(self.path), job_id="7", seen_state=state)  # fmt: skip
-        return conclude(replace(attempt, **seen), self.transport)
+        return conclude(replace(attempt, **seen), self.transport, Slurm.error_patterns)
 
     def said(self) -> dict[str, list[Any]]:
         queues = self.transport.broker.queues

@@ -92,7 +92,7 @@ def test_a_relative_path_is_refused() -> None:
             {"JOB_ID": "8", "SGE_CELL": "c", "SGE_TASK_ID": "3"},
             {"cluster_JOB_ID": "8.3", "cluster_SGE_CELL": "c"},
         ),
-        ({"JOB_ID": "8"}, {}),  # Torque and others set it, too: without a cell it is not Grid Engine's
+        ({"JOB_ID": "8"}, {}),  # without a cell it is not a job of Grid Engine
         ({"ZWRAP_LOCAL_JOB_ID": "9"}, {"cluster_JOB_ID": "9"}),
     ],
 )

@@ -267,7 +267,7 @@ def test_the_end_of_a_job_is_told_once_it_is_concluded(
 ) -> None:  # fmt: skip
     asked: list[str | None] = []
 
-    def last_word(attempt: Attempt, transport: object) -> Verdict | None:
+    def last_word(attempt: Attempt, transport: object, patterns: object) -> Verdict | None:
         asked.append(attempt.job_id)
         if len(asked) == 1:
             raise QueueFullError("full")
@@ -305,8 +305,8 @@ def acts(system: Told, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is done about jobs without hope, in order: as what they are spoken for, who is ended."""
     done: list[Any] = []
 
-    def last_word(attempt: Attempt, transport: object) -> Verdict:
-        del transport
+    def last_word(attempt: Attempt, transport: object, patterns: object) -> Verdict:
+        del transport, patterns
         done.append(attempt.seen_state)
         return VERDICT
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,11 +11,10 @@ from zwrap.attempt import retry
 from zwrap.attempt.directory import JobDirectory
 from zwrap.attempt.record import KeptSubmission, read_submission
 from zwrap.errors import MessageError
-from zwrap.job import Outcome
+from zwrap.job import Cause, Interruption, Outcome
 from zwrap.message import Outgoing
 from zwrap.program.definition import Checkpoint
 from zwrap.recipe.envelope import Envelope
-from zwrap.wrapper.interruption import Why
 from zwrap.wrapper.step import StepResult
 
 log = logging.getLogger(__name__)
@@ -38,9 +36,11 @@ class Stop(NamedTuple):
 
     by: str | None
     """Name of a signal, or `NEAR_LIMIT`."""
-    why: Why
+    why: Interruption
     ran_s: float
     """So long the wrapper has lived."""
+    node: str | None
+    """Node of the job, as the batch system calls it."""
 
 
 def submission_of(directory: JobDirectory) -> KeptSubmission | None:
@@ -92,7 +92,7 @@ def _at_time_limit(stop: Stop, submission: KeptSubmission | None) -> Stop:
     if stop.why.cause or stop.by is None or not limit_s or stop.ran_s < 0.9 * limit_s:
         return stop
     words = f"that was at the batch system's time limit of {limit_s} s"
-    return stop._replace(why=Why(cause="timeout", words=words))
+    return stop._replace(why=Interruption(cause=Cause.TIMEOUT, words=words))
 
 
 def _next_attempt(
@@ -112,5 +112,4 @@ def _next_attempt(
         again = retry.continuation(submission, checkpoint.limit, result.remaining_s)
         if again:
             return again
-    node = os.environ.get("SLURMD_NODENAME")
-    return retry.next_attempt(submission, cause, node) if cause else None
+    return retry.next_attempt(submission, cause.value, stop.node) if cause else None

@@ -19,30 +19,24 @@ from pathlib import Path
 from zwrap import plugins
 from zwrap.attempt.directory import JobDirectory, job_directory
 from zwrap.attempt.verdict import Verdict
-from zwrap.calls.batchjob import BatchJob
+from zwrap.calls.batchjob import batch_job
 from zwrap.configuration.recipe_id import set_process_recipe
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, MessageError, UnknownNameError, ZwrapError
-from zwrap.job import Outcome
+from zwrap.host.cgroup import oom_kills
+from zwrap.job import Interruption, Outcome
 from zwrap.message import decode
 from zwrap.program import definition as program
 from zwrap.program.definition import Checkpoint
 from zwrap.recipe.envelope import Envelope
+from zwrap.scheduler import Meaning
 from zwrap.transport.contract import Transport
 from zwrap.wrapper.ending import NEAR_LIMIT, Stop, end_of, outgoing, submission_of
 from zwrap.wrapper.heartbeat import Heartbeat, Status
-from zwrap.wrapper.interruption import (
-    OUT_OF_MEMORY,
-    OVER_MEMORY,
-    Why,
-    oom_kills,
-    over_address_space,
-    why_stopped,
-)
+from zwrap.wrapper.interruption import OUT_OF_MEMORY, Told, learned, watched, why_stopped
 from zwrap.wrapper.outbox import SEND_WAIT_S, Courier, Speech
 from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
 from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
-from zwrap.wrapper.signals import Meaning, watched
 from zwrap.wrapper.step import ProgramStep, StepResult
 
 log = logging.getLogger(__name__)
@@ -85,7 +79,7 @@ class Wrapper:
         self._configuration = configuration
         self._connect = connect
         self._programs = programs
-        self._job = BatchJob.from_environment()
+        self._job, self._inside = batch_job()
         set_process_recipe(envelope.recipe_id)
         # Without a submitter that named the attempt every run is an attempt of its own.
         self._token = os.environ.get("ZWRAP_TOKEN") or f"{uuid.uuid4().hex}-1"
@@ -99,8 +93,8 @@ class Wrapper:
         self._checkpoint: Checkpoint | None = None
         self._began, self._since = time.monotonic(), time.time()
         self._stopped_by: str | None = None
-        self._over_memory = False
-        """Whether the job's processes had too much memory when it was stopped."""
+        self._told: Told = None
+        """What the inside half said when the job was stopped."""
         self._interruptible = False
         """Whether a wrapper written in Python runs, which only an exception can stop."""
 
@@ -136,18 +130,18 @@ class Wrapper:
         heartbeat = Heartbeat(f"{self._name} ({task})" if task else self._name, self._name, fields)
         courier = Courier(self._connect, self._directory.outbox, heartbeat.body)
         speech = self._speech
-        with watched(self._job.system, self._signalled):
+        with watched(self._inside.signals, self._signalled):
             speech.post(courier, outgoing(self._envelope, "starting", "Starting processing"))
             heartbeat.status = Status.PROCESSING
             courier.beat()
             killed = oom_kills()
             result = self._run_step(heartbeat, courier)
-            why = why_stopped(self._job, self._since) if self._stopped_by else Why()
-            if self._over_memory:
-                why = OVER_MEMORY
+            if self._stopped_by and not self._told:
+                self._told = why_stopped(self._inside, self._job, self._since)
+            why = learned(self._told)
             if result.failures and not why.cause and oom_kills() > killed:
                 why = OUT_OF_MEMORY
-            if why.again:
+            if why.runs_again:
                 return self._leave_to_next_run(courier)
             verdict = self._verdict(result, job_id, heartbeat, why)
             if verdict.outcome is not Outcome.RETRIED:  # else the next attempt has its own
@@ -235,20 +229,22 @@ class Wrapper:
             return
         if self._stopped_by is None:
             self._stopped_by = number.name
-            self._over_memory = self._job.system == "sge" and over_address_space()
+            self._told = why_stopped(self._inside, self._job, self._since)
         if self._running:
             self._running.stop(number.name)
         elif self._interruptible:
             raise StoppedError(f"The step was stopped by {number.name}.")
 
-    def _verdict(self, result: StepResult, job_id: str, heartbeat: Heartbeat, why: Why) -> Verdict:
+    def _verdict(
+        self, result: StepResult, job_id: str, heartbeat: Heartbeat, why: Interruption
+    ) -> Verdict:
         peak_mib = round(heartbeat.usage.peak_mib, 1)
         facts = {
             "program": self._name,
             "job_id": self._job.job_id,
             "peak_memory_mib": peak_mib or None,
         }
-        stop = Stop(self._stopped_by, why, time.monotonic() - self._began)
+        stop = Stop(self._stopped_by, why, time.monotonic() - self._began, self._job.node)
         end = end_of(self._envelope, result, facts, stop, self._submission, self._checkpoint)
         if result.failures:
             log.error("Step failed: %s", end.cause)

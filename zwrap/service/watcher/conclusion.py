@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from zwrap.attempt.record import Attempt
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, QueueFullError
 from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of
+from zwrap.job import Cause
+from zwrap.scheduler import error_patterns_of
 from zwrap.service.watcher import lastword
 from zwrap.service.watcher import verdicts as remoteword
 from zwrap.submission.clusters import Cluster
@@ -68,8 +71,9 @@ class LastWords(ABC):
 class InDirectory(LastWords):
     """In the directory of each job."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, error_patterns: Mapping[str, Cause]) -> None:
         self._transport = transport
+        self._error_patterns = error_patterns
 
     def has_spoken(self, attempt: Attempt) -> bool:
         """Whether a verdict lies there."""
@@ -82,7 +86,7 @@ class InDirectory(LastWords):
 
     def conclude(self, attempt: Attempt) -> Verdict | None:
         """By the files there."""
-        return lastword.conclude(attempt, self._transport)
+        return lastword.conclude(attempt, self._transport, self._error_patterns)
 
 
 class InLedger(LastWords):
@@ -110,7 +114,7 @@ class InLedger(LastWords):
 def last_words(cluster: Cluster, ledger: Ledger, transport: Transport) -> LastWords:
     """Who has the last word on jobs of that cluster."""
     if cluster.shared_filesystem:
-        return InDirectory(transport)
+        return InDirectory(transport, error_patterns_of(cluster.scheduler))
     return InLedger(ledger, transport, cluster.lost_s)
 
 

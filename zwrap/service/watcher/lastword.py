@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,7 @@ from zwrap.attempt.record import (
 from zwrap.attempt.verdict import Claim, Verdict
 from zwrap.errors import MessageError
 from zwrap.host.processes import ProcessIdentity, is_alive
-from zwrap.job import Outcome, State
+from zwrap.job import Cause, Outcome, State
 from zwrap.message import ID_HEADER, Outgoing, child_id
 from zwrap.recipe.envelope import Envelope
 from zwrap.transport import mover
@@ -48,10 +49,6 @@ COMPLETED = "Finished processing"
 
 TAIL_BYTES, TAIL_LINES = 4096, 20
 """So much of the end of the job's error output goes into the message for the `error` nodes."""
-
-OUT_OF_MEMORY = re.compile(r"slurmstepd.*(exceeded memory limit|oom.kill event)")
-"""What Slurm writes into the error output of a job whose memory it only looks at now and then
-(OverMemoryKill, slurm.conf(5)); the job's state is then that of any that was killed."""
 
 CAUSES = {
     State.COMPLETED.value: "it ended before it could say how",
@@ -75,14 +72,18 @@ class Evidence(NamedTuple):
     """Whether its wrapper ever began, as far as anybody can tell."""
     last_lines: list[str]
     """Of its error output."""
+    proved: Cause | None = None
+    """Cause that these lines prove, if the job was killed."""
 
 
-def conclude(attempt: Attempt, transport: Transport) -> Verdict | None:
+def conclude(
+    attempt: Attempt, transport: Transport, error_patterns: Mapping[str, Cause]
+) -> Verdict | None:
     """Have the last word on an attempt whose job has ended, unless somebody had it; what it is.
 
-    None: not yet, the wrapper lives (whatever the batch system knows of it), or somebody else is
-    sending what it left. MessageError: there is nothing left to speak from. TransportError: come
-    again.
+    `error_patterns` are those of its batch system. None: not yet, the wrapper lives (whatever the
+    batch system knows of it), or somebody else is sending what it left. MessageError: there is
+    nothing left to speak from. TransportError: come again.
     """
     if not Path(attempt.job_directory).is_dir():
         raise MessageError(f"Its directory {attempt.job_directory} is gone.")
@@ -94,15 +95,20 @@ def conclude(attempt: Attempt, transport: Transport) -> Verdict | None:
         return verdict
     if wrapper and is_alive(wrapper):
         return None
-    verdict = verdict or _spoken(directory, attempt, claim)
+    verdict = verdict or _spoken(directory, attempt, claim, error_patterns)
     return verdict if _send(directory, verdict, wrapper, transport) else None
 
 
-def _spoken(directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
+def _spoken(
+    directory: JobDirectory,
+    attempt: Attempt,
+    claim: Claim | None,
+    error_patterns: Mapping[str, Cause],
+) -> Verdict:
     if attempt.seen_state == State.COMPLETED.value and claim is None:
         mine = finished(attempt)
     else:
-        mine = died(attempt, _evidence(directory, claim))
+        mine = died(attempt, _evidence(directory, claim, error_patterns))
     if directory.speak(mine):
         return mine
     return directory.verdict() or mine
@@ -132,10 +138,20 @@ def _send(
     return True
 
 
-def _evidence(directory: JobDirectory, claim: Claim | None) -> Evidence:
+def _evidence(
+    directory: JobDirectory, claim: Claim | None, error_patterns: Mapping[str, Cause]
+) -> Evidence:
     submission = read_submission(directory)
     last_lines = _tail(_error_output(directory, Envelope.from_body(submission.message)))
-    return Evidence(submission, claim is not None, last_lines)
+    return Evidence(submission, claim is not None, last_lines, _proved(last_lines, error_patterns))
+
+
+def _proved(lines: list[str], error_patterns: Mapping[str, Cause]) -> Cause | None:
+    """Return the cause that one of these lines of error output proves."""
+    for pattern, cause in error_patterns.items():
+        if any(re.search(pattern, line) for line in lines):
+            return cause
+    return None
 
 
 def cause_of(attempt: Attempt, began: bool) -> str:
@@ -160,11 +176,11 @@ def finished(attempt: Attempt) -> Verdict:
 
 def died(attempt: Attempt, evidence: Evidence) -> Verdict:
     """The verdict on a job that ended and did not say how."""
-    submission, began, last_lines = evidence
-    if attempt.signal and (
-        any(map(OUT_OF_MEMORY.search, last_lines)) or _had_too_much(attempt, submission.asked)
-    ):
-        attempt = replace(attempt, seen_state=State.OUT_OF_MEMORY.value)
+    submission, began, last_lines, proved = evidence
+    if proved is None and _had_too_much(attempt, submission.asked):
+        proved = Cause.OUT_OF_MEMORY
+    if attempt.signal and proved:
+        attempt = replace(attempt, seen_state=proved.value)
     cause = cause_of(attempt, began)
     if again := retry.next_attempt(submission, attempt.seen_state or "", attempt.node):
         return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
@@ -175,7 +191,7 @@ def died(attempt: Attempt, evidence: Evidence) -> Verdict:
 def _had_too_much(attempt: Attempt, asked: AskedResources) -> bool:
     """Whether its program was heard to have more memory than the job might have.
 
-    Of a task of an array this is all there is: what Slurm writes goes nowhere.
+    Of a task of an array this is all there is: what its batch system writes goes nowhere.
     """
     limit_mib, peak_mib = asked.memory_per_node, attempt.peak_memory_mib
     return limit_mib is not None and peak_mib is not None and peak_mib > limit_mib
