@@ -44,8 +44,10 @@ def job(environ: Mapping[str, str]) -> BatchJob | None:
 
 
 def why_stopped(job: BatchJob, began: float) -> Interruption | None:
-    """Measure memory: a job whose processes exceed ``h_vmem`` in sum is ended (queue_conf(5)), and
-    Grid Engine says no more than that it is ended.
+    """Return whether the job has too much memory; None: it is stopped for another reason.
+
+    Grid Engine ends a job whose processes exceed ``h_vmem`` in sum (queue_conf(5)), and says no
+    more than that the job is ended.
     """
     del job, began
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)

@@ -46,8 +46,10 @@ def job(environ: Mapping[str, str]) -> BatchJob | None:
 
 
 def why_stopped(job: BatchJob, began: float) -> Question[Interruption]:
-    """Ask squeue(1): Slurm sends the same signal for everything, but by then it has counted the
-    restart, noted the preemption or taken the node down.
+    """Return how to ask squeue(1) why the job is stopped.
+
+    Slurm sends the same signal for everything, but by then it has counted the restart, noted the
+    preemption or taken the node down.
     """
 
     def read(reply: Reply) -> Interruption:
@@ -65,4 +67,5 @@ def why_stopped(job: BatchJob, began: float) -> Question[Interruption]:
 
 
 def _count(text: str) -> int:
+    """Read a number; 0 where there is none."""
     return int(text) if text.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""Makes the calls that schedulers ask for, one function per kind, each with a hard time limit."""
+"""Make the calls that schedulers ask for, one function per kind, each with a hard time limit."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _lock = threading.Lock()
 def submit(call: DrmaaSubmission) -> Reply:
     """Submit a job, or an array; a reply without status where nobody can say what became of it.
 
-    From the exit status of the reply (`DrmaaSubmission`) it is seen what DRMAA says.
+    The status of the reply is that of `DrmaaSubmission`.
     """
     key = tuple(sorted(call.environment.items()))
     with _lock:

@@ -19,11 +19,11 @@ NOWHERE = Path("/dev/null")
 
 
 class Shape(NamedTuple):
-    """What the tasks of an array have in common, for the batch system sees only one script."""
+    """Common properties of the tasks of an array, of which the batch system sees one script."""
 
     job_name: str
     first: str
-    """First line of the script: its interpreter."""
+    """First line of the scripts, which names their interpreter."""
     directives: tuple[str, ...]
 
 
@@ -76,5 +76,5 @@ def write_script(
 
 @functools.cache
 def _templates() -> Templates:
-    """The shipped templates: a site has none for arrays."""
+    """Return the shipped templates: a site has none for arrays."""
     return Templates()

@@ -76,9 +76,7 @@ class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     """An environment in which a template cannot do anything but read what it is given."""
 
     def getattr(self, obj: object, attribute: str) -> object:
-        """Return an attribute; fields of plain values without checks, which cost more than the rest
-        of a script.
-        """
+        """Return an attribute; of plain values without checks, which cost more than the rest."""
         if isinstance(obj, msgspec.Struct) and attribute in obj.__struct_fields__:
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)

@@ -1,4 +1,4 @@
-"""What ends a program from outside: the signals that reach its wrapper, and why they came."""
+"""Interruption of a program from outside: the signals that reach its wrapper, and their cause."""
 
 from __future__ import annotations
 
