@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 SCHEDULERS = "zwrap.schedulers"
+INSIDE = "zwrap.schedulers.inside"
 TRANSPORTS = "workflows.transport"
 SERVICES = "workflows.services"
 WRAPPERS = "zocalo.wrappers"
@@ -29,6 +30,12 @@ OWN: dict[str, dict[str, str]] = {
         "sge": "zwrap_schedulers.sge.sge:GridEngine",
         "slurm": "zwrap_schedulers.slurm.slurm:Slurm",
         "slurmrest": "zwrap_schedulers.slurm.rest:SlurmRest",
+    },
+    # In the order in which they look for a job of theirs where nothing names the batch system.
+    INSIDE: {
+        "slurm": "zwrap_schedulers.slurm.inside",
+        "sge": "zwrap_schedulers.sge.inside",
+        "local": "zwrap_schedulers.local_inside",
     },
     TRANSPORTS: {
         "PikaTransport": "zwrap.transport.rabbitmq.transport:RabbitMQTransport",

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
-from zwrap.job import BatchJob, Interruption, JobRequest, JobStatus, Limits
+from zwrap.job import BatchJob, Cause, Interruption, JobRequest, JobStatus, Limits
 
 T = TypeVar("T")
 
@@ -77,6 +77,9 @@ class DrmaaSubmission(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     """Of the helper process, not of the job."""
     timeout_s: float = 30.0
+    libraries: tuple[str, ...] = ()
+    """Usual places of the library, with ``$NAME`` for variables of its environment: the first that
+    exists is loaded, unless DRMAA_LIBRARY_PATH names one."""
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,19 +143,24 @@ Submission = Accepted | Rejected | Unknown | Busy
 
 
 class ArrayForm(msgspec.Struct, frozen=True):
-    """How a batch system speaks of the tasks of an array, which count from 1."""
+    """The way in which a batch system names the tasks of an array, which count from 1."""
 
     mark: str
-    """Between the number of the array and that of the task, in a job id."""
+    """Text between the id of the array and the number of the task, in a job id."""
     variable: str
     """Environment variable that tells a task its number."""
+    prefix: str = ""
+    """Text with which a directive line of a job script begins, such as ``#SBATCH``; empty: it is
+    not known, and jobs are never joined to arrays."""
+    anywhere: bool = False
+    """Whether directives count after the first command of a script, too."""
 
     def job_id(self, array: str, task: int) -> str:
-        """Job id of a task."""
+        """Return the job id of a task."""
         return f"{array}{self.mark}{task}"
 
     def array_of(self, job_id: str) -> str:
-        """The array that a task belongs to."""
+        """Return the id of the array that a task belongs to."""
         return job_id.partition(self.mark)[0]
 
 
@@ -182,6 +190,14 @@ class Scheduler(Protocol):
     settle_s: float
     """How long after an unknown submission the batch system may still create the job."""
 
+    inside: ClassVar[str]
+    """Name of its inside half (`Inside`), which the job script tells the job; may be missing: see
+    `inside_of`."""
+
+    error_patterns: ClassVar[Mapping[str, Cause]]
+    """Regular expression for a line of a job's error output to the cause of death that such a line
+    proves of a job that was killed; may be missing: see `error_patterns_of`."""
+
     def __init__(self, name: str, options: Any) -> None: ...
 
     def submit(
@@ -208,8 +224,23 @@ class Scheduler(Protocol):
         """What the batch system allows."""
 
 
+def inside_of(scheduler: Scheduler, kind: str) -> str:
+    """Return the name of the inside half of a batch system; without its own word that of its kind.
+
+    `kind` is the name of the outside half in the entry point group ``zwrap.schedulers``.
+    """
+    name: str = getattr(scheduler, "inside", kind)
+    return name
+
+
+def error_patterns_of(scheduler: Scheduler) -> Mapping[str, Cause]:
+    """Return the lines of error output that prove a cause of death; without its own word none."""
+    patterns: Mapping[str, Cause] = getattr(scheduler, "error_patterns", {})
+    return patterns
+
+
 class Meaning(enum.Enum):
-    """What the sender of a signal to a job wants."""
+    """Meaning of a signal to a job: what its sender wants."""
 
     STOP = "stop"
     WARN = "warn"
@@ -217,7 +248,10 @@ class Meaning(enum.Enum):
     IGNORE = "ignore"
 
 
-SIGNALS: Mapping[signal.Signals, Meaning] = {
+Signals = Mapping[signal.Signals, Meaning]
+"""Signal to meaning."""
+
+SIGNALS: Signals = {
     signal.SIGTERM: Meaning.STOP,
     signal.SIGINT: Meaning.STOP,
     signal.SIGXCPU: Meaning.STOP,
@@ -225,17 +259,18 @@ SIGNALS: Mapping[signal.Signals, Meaning] = {
     signal.SIGUSR1: Meaning.IGNORE,
     signal.SIGUSR2: Meaning.IGNORE,
 }
-"""What signals mean in any job; each batch system adds what it means by others."""
+"""Meanings of signals in any job; each batch system adds those of its own."""
 
 
 class Inside(Protocol):
-    """A batch system as a process in one of its jobs sees it: the inside half.
+    """The inside half of a batch system: how a process in one of its jobs sees it.
 
-    A module of its own, found by name in the entry point group ``zwrap.schedulers.inside``. It
-    imports nothing of zwrap but `zwrap.job` and this module, because every wrapper loads it.
+    An object or a module with these names, found by name in the entry point group
+    ``zwrap.schedulers.inside``. Its file imports nothing of zwrap but `zwrap.job` and this module,
+    because every wrapper loads it.
     """
 
-    signals: Mapping[signal.Signals, Meaning]
+    signals: Signals
     """`SIGNALS` with what this batch system sends besides."""
 
     def job(self, environ: Mapping[str, str]) -> BatchJob | None:
@@ -246,6 +281,8 @@ class Inside(Protocol):
     ) -> Question[Interruption] | Interruption | None:
         """Say why a job is being stopped, or how to ask about it; None: nobody can be asked.
 
-        Called when a signal that means `Meaning.STOP` arrives; the question is asked when the
-        program has ended. `began`: when the wrapper started, seconds since the epoch.
+        Called in the handler of the first signal that means `Meaning.STOP`, where it may measure,
+        and must not wait; where only a warning stopped the program, after its end. A question is
+        asked when the program has ended. `began`: when the wrapper started, seconds since the
+        epoch.
         """

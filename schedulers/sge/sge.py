@@ -53,6 +53,13 @@ TRY_LATER = 16
 
 NO_LIBRARY = -1
 
+LIBRARIES = (
+    "$SGE_ROOT/lib/$SGE_ARCH/libdrmaa.so",
+    "$SGE_ROOT/lib/lx-amd64/libdrmaa.so",
+    "/usr/lib/gridengine-drmaa/lib/libdrmaa.so.1.0",
+)
+"""Usual places of the DRMAA library."""
+
 NO_QUEUES = "no suitable queues"
 
 IN_USE = "already in use"
@@ -81,7 +88,7 @@ class GridEngine:
 
     options_type = SGEOptions
     template = "sge.sh.j2"
-    arrays = ArrayForm(".", "SGE_TASK_ID")
+    arrays = ArrayForm(".", "SGE_TASK_ID", prefix="#$", anywhere=True)  # qsub(1)
     concurrency = 4
 
     def __init__(self, name: str, options: SGEOptions) -> None:
@@ -303,6 +310,7 @@ class GridEngine:
             tasks=tasks,
             environment=self.options.environment,
             timeout_s=self.options.timeout_s,
+            libraries=LIBRARIES,
         )
 
     def _qsub_verify(self, request: JobRequest, script: Path) -> Command:

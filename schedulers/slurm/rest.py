@@ -58,6 +58,8 @@ class SlurmRest:
     template = Slurm.template
     arrays = Slurm.arrays
     concurrency = Slurm.concurrency
+    inside = "slurm"
+    error_patterns = Slurm.error_patterns
 
     def __init__(self, name: str, options: SlurmRestOptions) -> None:
         self.name = name

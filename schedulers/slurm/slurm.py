@@ -8,11 +8,12 @@ import getpass
 import os
 import pwd
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from zwrap.errors import RequestError
-from zwrap.job import JobRequest, JobStatus, Limits
+from zwrap.job import Cause, JobRequest, JobStatus, Limits
 from zwrap.scheduler import ArrayForm, Command, Options, Question, Reply, Submission
 
 from .replies import (
@@ -42,8 +43,13 @@ class Slurm:
 
     options_type = SlurmOptions
     template = "slurm.sh.j2"
-    arrays = ArrayForm("_", "SLURM_ARRAY_TASK_ID")
+    arrays = ArrayForm("_", "SLURM_ARRAY_TASK_ID", prefix="#SBATCH")
     concurrency = 4
+    error_patterns: ClassVar[Mapping[str, Cause]] = {
+        # Of a job whose memory is only looked at now and then (OverMemoryKill, slurm.conf(5)): its
+        # state is that of any job that was killed.
+        r"slurmstepd.*(exceeded memory limit|oom.kill event)": Cause.OUT_OF_MEMORY,
+    }
 
     def __init__(self, name: str, options: SlurmOptions) -> None:
         self.name = name

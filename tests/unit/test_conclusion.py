@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from zwrap_schedulers.slurm.slurm import Slurm
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.attempt.finals import NotKeptError
@@ -17,7 +18,7 @@ from zwrap.attempt.record import LOST, STUCK, Attempt
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, TransportError
 from zwrap.host.processes import this_process
-from zwrap.job import Cause, Outcome
+from zwrap.job import Outcome
 from zwrap.message import Outgoing, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -25,8 +26,6 @@ from zwrap.service.watcher.conclusion import InDirectory
 from zwrap.transport import mover
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.spool.queue import SpoolQueue
-
-OUT_OF_MEMORY = r"slurmstepd.*(exceeded memory limit|oom.kill event)"
 
 DEAD = "elsewhere-7-x"
 """A process of another host, of which nobody can say whether it lives."""
@@ -71,8 +70,8 @@ class Place:
     def conclude(self, state: str, **seen: Any) -> Verdict | None:
         attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n",
                           job_directory=str(self.path), job_id="7", seen_state=state)  # fmt: skip
-        patterns = {OUT_OF_MEMORY: Cause.OUT_OF_MEMORY}
-        return InDirectory(self.transport, patterns).find(replace(attempt, **seen))
+        conclusion = InDirectory(self.transport, Slurm.error_patterns)
+        return conclusion.find(replace(attempt, **seen))
 
     def said(self) -> dict[str, list[Any]]:
         queues = self.transport.broker.queues

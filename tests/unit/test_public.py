@@ -92,12 +92,14 @@ def test_a_relative_path_is_refused() -> None:
             {"JOB_ID": "8", "SGE_CELL": "c", "SGE_TASK_ID": "3"},
             {"cluster_JOB_ID": "8.3", "cluster_SGE_CELL": "c"},
         ),
+        ({"JOB_ID": "8"}, {}),  # without a cell it is not a job of Grid Engine
         ({"ZWRAP_LOCAL_JOB_ID": "9"}, {"cluster_JOB_ID": "9"}),
     ],
 )
 def test_the_batch_job_is_in_the_status(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], fields: dict[str, str]
 ) -> None:
+    monkeypatch.delenv("SGE_CELL", raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert extended_status_dictionary() == {"zocalo": zwrap.__version__, **fields}

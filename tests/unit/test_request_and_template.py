@@ -186,7 +186,7 @@ def test_a_site_template_extends_a_block_and_keeps_the_rest(tmp_path: Path) -> N
         ("{{ unknown }}", "Template local.sh.j2 cannot be rendered: 'unknown' is undefined"),
         ("line\n{% if %}", "Template .*local.sh.j2, line 2: "),
         ("{{ job_name | directive }}", "Template local.sh.j2: 'a\\\\nb' cannot stand on a dir"),
-        ("{{ 'A-B' | variable }}", "is no name of an environment variable"),
+        ("{{ 'A-B' | variable }}", "is not a valid name of an environment variable"),
         ("{{ ''.__class__ }}", "cannot be rendered: .*is unsafe"),
         ("{{ 1 + job_name }}", "Template local.sh.j2 cannot be rendered: TypeError: "),
         ('{% extends "zwrap/locl.sh.j2" %}', "Unknown template 'zwrap/locl.sh.j2'"),
@@ -201,6 +201,14 @@ def test_a_faulty_site_template_is_named(tmp_path: Path, text: str, complaint: s
 def test_an_unknown_template_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean 'local\.sh\.j2'"):
         Templates().render("locl.sh.j2", request())
+
+
+def test_templates_of_job_scripts_can_be_named(tmp_path: Path) -> None:
+    """That of arrays is not one."""
+    (tmp_path / "own.sh.j2").write_text("")
+    assert Templates(tmp_path).names() == [
+        "job.sh.j2", "local.sh.j2", "own.sh.j2", "sge.sh.j2", "slurm.sh.j2",
+    ]  # fmt: skip
 
 
 def old(**parameters: Any) -> dict[str, Any]:

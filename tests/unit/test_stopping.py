@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from zwrap.program.definition import Checkpoint
+from zwrap.scheduler import Meaning
 from zwrap.wrapper import stopping
 from zwrap.wrapper.ending import NEAR_LIMIT
-from zwrap.wrapper.signals import Meaning
 from zwrap.wrapper.stopping import StoppedError, Stopping
 
 

@@ -1,1 +1,1 @@
-"""How a question to a batch system is asked: one module per kind of call."""
+"""Calls to batch systems: one module per kind of call, and the batch job around this process."""

@@ -1,10 +1,9 @@
-"""Makes the calls that schedulers ask for, one function per kind, each with a hard time limit."""
+"""Make the calls that schedulers ask for, one function per kind, each with a hard time limit."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-from zwrap.calls import drmaa
 from zwrap.calls.command import run
 from zwrap.scheduler import Call, DrmaaSubmission, HttpRequest, Question, Reply
 
@@ -12,7 +11,10 @@ T = TypeVar("T")
 
 
 def ask(question: Question[T]) -> T:
-    """Make the call of a question and read the reply; so on with the question it leads to."""
+    """Make the call of a question, and of each question that its reply leads to; return the answer.
+
+    Raises what the last `Question.read` raises, such as UnreachableError.
+    """
     answer = question.read(make(question.call))
     while isinstance(answer, Question):
         answer = answer.read(make(answer.call))
@@ -20,11 +22,13 @@ def ask(question: Question[T]) -> T:
 
 
 def make(call: Call) -> Reply:
-    """Make one call."""
+    """Make one call; a reply without status when it is not answered within its time limit."""
     if isinstance(call, DrmaaSubmission):
+        from zwrap.calls import drmaa  # as http: loaded by who needs it
+
         return drmaa.submit(call)
     if isinstance(call, HttpRequest):
-        from zwrap.calls import http  # slow to load, and seldom needed
+        from zwrap.calls import http
 
         return http.send(call)
     return run(call)

@@ -1,42 +1,76 @@
-"""The batch job around this process, as its environment shows it."""
+"""The batch job around this process, and the inside half of its batch system."""
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+
+from zwrap import plugins
+from zwrap.job import BatchJob
+from zwrap.scheduler import SIGNALS, Inside, Signals
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "ZWRAP_BATCH_SYSTEM"
+"""Variable in which a job script says which inside half its job has."""
 
 
-class BatchJob(NamedTuple):
-    """The batch job that this process is part of."""
+class Nowhere:
+    """The inside half of a process that is in no batch job, or in one of which nothing is known."""
 
-    system: str
-    """``slurm``, ``sge``, ``local`` or ``none``."""
-    job_id: str | None
-    fields: dict[str, str]
-    """Fields for status messages."""
-    restarts: int = 0
-    """How often the batch system began this job again, as far as it says."""
+    signals: Signals = SIGNALS
 
-    @classmethod
-    def from_environment(cls) -> BatchJob:
-        """Look at the variables that batch systems set."""
-        environment = os.environ
-        if job := environment.get("SLURM_JOB_ID"):
-            if (array := environment.get("SLURM_ARRAY_JOB_ID")) and (
-                task := environment.get("SLURM_ARRAY_TASK_ID")
-            ):
-                job = f"{array}_{task}"
-            restarts = _number(environment.get("SLURM_RESTART_COUNT"))
-            return cls("slurm", job, {"cluster_JOB_ID": job}, restarts)
-        if (job := environment.get("JOB_ID")) and (cell := environment.get("SGE_CELL")):
-            task = environment.get("SGE_TASK_ID", "undefined")
-            job = job if task == "undefined" else f"{job}.{task}"
-            fields = {"cluster_JOB_ID": job, "cluster_SGE_CELL": cell}
-            return cls("sge", job, fields, _number(environment.get("RESTARTED")))
-        if job := environment.get("ZWRAP_LOCAL_JOB_ID"):
-            return cls("local", job, {"cluster_JOB_ID": job})
-        return cls("none", None, {})
+    def job(self, environ: Mapping[str, str]) -> BatchJob:
+        """Return the job that stands for none."""
+        del environ
+        return BatchJob()
+
+    def why_stopped(self, job: BatchJob, began: float) -> None:
+        """Say nothing: nobody can be asked."""
+        del job, began
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isdecimal() else 0
+def batch_job(environ: Mapping[str, str] = os.environ) -> tuple[BatchJob, Inside]:
+    """Return the batch job that environment variables tell of, and how to deal with it.
+
+    The job script names the batch system. Where nothing does (a script of an earlier release, or of
+    somebody else), or the name is not installed here, each shipped inside half looks for its own
+    variables, then those that others have installed.
+    """
+    for inside in _candidates(environ.get(VARIABLE)):
+        if job := inside.job(environ):
+            return job, inside
+    return BatchJob(), Nowhere()
+
+
+def _candidates(named: str | None) -> Iterator[Inside]:
+    """Give one inside half after the other; each is loaded only if it is asked for."""
+    own = plugins.OWN[plugins.INSIDE]
+    if named and (inside := _load(named)):
+        yield inside
+    for name in own:
+        if inside := _load(name):
+            yield inside
+    for name in _foreign():
+        if inside := _load(name):
+            yield inside
+
+
+@functools.cache
+def _load(name: str) -> Inside | None:
+    """Load an inside half; one that cannot be loaded must not end the job."""
+    try:
+        inside: Inside | None = plugins.find(plugins.INSIDE, name)
+    except Exception as error:
+        log.warning("The inside half of batch system %r cannot be loaded: %s", name, error)
+        return None
+    return inside
+
+
+@functools.cache
+def _foreign() -> list[str]:
+    """Return the names of inside halves that others have installed, which takes a millisecond."""
+    own = plugins.OWN[plugins.INSIDE]
+    return [name for name in plugins.names(plugins.INSIDE) if name not in own]

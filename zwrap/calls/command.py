@@ -1,4 +1,4 @@
-"""Runs a program of a batch system, with a hard time limit."""
+"""Run a program of a batch system, with a hard time limit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from zwrap.scheduler import Command, Reply
 
 
 def run(command: Command) -> Reply:
-    """Run a program with a hard time limit; past it the whole process group is killed."""
+    """Run a program, and return its reply; past its time limit its process group is killed.
+
+    The reply has no status where there was no answer in time or no such program.
+    """
     ours = {} if command.only else os.environ
     kept = {name: text for name, text in ours.items() if name not in command.unset}
     environment = {**kept, **command.environment}

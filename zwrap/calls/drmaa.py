@@ -1,4 +1,4 @@
-"""Submits through the DRMAA library, in helper processes.
+"""Submit through the DRMAA library, in helper processes.
 
 A call of a C library cannot be interrupted: a helper that does not answer in time is killed. One
 call in some hundred takes a second, for the library misses the answer and looks again only then;
@@ -8,14 +8,12 @@ calls at the same time have helpers of their own, so that the others go on.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import subprocess
 import sys
 import threading
 from collections import defaultdict
-from typing import Any
 
 import msgspec
 
@@ -28,7 +26,10 @@ _lock = threading.Lock()
 
 
 def submit(call: DrmaaSubmission) -> Reply:
-    """Hand the job over; a Reply without status when nobody can say what became of it."""
+    """Submit a job, or an array; a reply without status where nobody can say what became of it.
+
+    The status of the reply is that of `DrmaaSubmission`.
+    """
     key = tuple(sorted(call.environment.items()))
     with _lock:
         _idle[key] = [helper for helper in _idle[key] if helper.lives()]
@@ -40,10 +41,10 @@ def submit(call: DrmaaSubmission) -> Reply:
 
 
 class _Helper:
-    """One process of `zwrap.calls.drmaahelper`; it ends when its input does."""
+    """One process of `zwrap.calls.drmaahelper`, which ends when its input does."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "zwrap.calls.drmaahelper"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -51,15 +52,19 @@ class _Helper:
             env={**os.environ, **environment, "GLIBC_TUNABLES": _TUNABLES},
             start_new_session=True,
         )
+        assert process.stdin
+        assert process.stdout
+        self._process, self._input, self._output = process, process.stdin, process.stdout
 
     def lives(self) -> bool:
+        """Return whether the process runs."""
         return self._process.poll() is None
 
     def submit(self, call: DrmaaSubmission) -> Reply:
-        assert self._process.stdin
+        """Submit a job; the process is ended when it does not answer in time."""
         try:
-            self._process.stdin.write(msgspec.json.encode(call) + b"\n")
-            self._process.stdin.flush()
+            self._input.write(msgspec.json.encode(call) + b"\n")
+            self._input.flush()
         except OSError:
             pass  # it died; what it answered before that counts
         line = self._line(call.timeout_s)
@@ -67,25 +72,25 @@ class _Helper:
             self._end()
             return Reply(status=None, error=f"no answer from DRMAA within {call.timeout_s:g} s")
         try:
-            answer: dict[str, Any] = json.loads(line)
-            return msgspec.convert(answer, Reply)
-        except (ValueError, msgspec.ValidationError):
+            return msgspec.json.decode(line, type=Reply)
+        except msgspec.DecodeError:
             self._end()
             return Reply(status=None, error="the process that loads DRMAA died")
 
     def _line(self, timeout_s: float) -> bytes | None:
-        """The next line of its output, b"" at its end, None past the limit."""
-        assert self._process.stdout
-        ready, _, _ = select.select([self._process.stdout], [], [], timeout_s)
-        return self._process.stdout.readline() if ready else None
+        """Return the next line of its output, b"" at its end, None past the limit."""
+        ready, _, _ = select.select([self._output], [], [], timeout_s)
+        return self._output.readline() if ready else None
 
     def _end(self) -> None:
+        """Kill the process."""
         self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._input, self._output):
             with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr]
+                stream.close()
         self._process.wait()
 
 
 _TUNABLES = "glibc.rtld.optional_static_tls=2048"
-"""Debian's libdrmaa needs libjemalloc, whose thread-local storage does not fit otherwise."""
+"""Tunable of the C library without which Debian's libdrmaa cannot be loaded: it needs libjemalloc,
+whose thread-local storage does not fit otherwise."""

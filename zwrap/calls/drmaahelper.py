@@ -6,30 +6,64 @@ It keeps one session open, and ends soon after its input does, even in the midst
 from __future__ import annotations
 
 import contextlib
+import importlib
+import io
 import os
 import queue
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Protocol
 
 import msgspec
 
 from zwrap.scheduler import DrmaaSubmission, Reply
 
 UNREACHABLE = 2
-"""DRM_COMMUNICATION_FAILURE (GFD.133, Annex A): a session that met it is given up."""
+"""Error number DRM_COMMUNICATION_FAILURE (GFD.133, Annex A); a session that met it is given up."""
 
 NO_LIBRARY = -1
+"""Status of a reply when there is no library."""
 
 LEAVE_S = 2.0
-"""So long the end of a session may take."""
+"""Time limit of the end of a session, in seconds."""
 
-USUAL_PLACES = (
-    "{SGE_ROOT}/lib/{SGE_ARCH}/libdrmaa.so",
-    "{SGE_ROOT}/lib/lx-amd64/libdrmaa.so",
-    "/usr/lib/gridengine-drmaa/lib/libdrmaa.so.1.0",
-)
+
+class Template(Protocol):
+    """A job template of the package `drmaa`: attributes by their names in GFD.133."""
+
+    remoteCommand: str  # noqa: N815
+    jobName: str  # noqa: N815
+    workingDirectory: str  # noqa: N815
+    outputPath: str  # noqa: N815
+    errorPath: str  # noqa: N815
+    nativeSpecification: str  # noqa: N815
+
+
+class LibrarySession(Protocol):
+    """A session of the package `drmaa`."""
+
+    def initialize(self) -> None:
+        """Connect to the batch system."""
+
+    def exit(self) -> None:
+        """Disconnect."""
+
+    def createJobTemplate(self) -> Template:  # noqa: N802
+        """Return an empty template."""
+
+    def deleteJobTemplate(self, template: Template) -> None:  # noqa: N802
+        """Free a template."""
+
+    def runJob(self, template: Template) -> str:  # noqa: N802
+        """Submit a job, and return its id."""
+
+    def runBulkJobs(  # noqa: N802
+        self, template: Template, first: int, last: int, step: int
+    ) -> Sequence[str]:
+        """Submit an array, and return the ids of its tasks."""
 
 
 def main() -> None:
@@ -46,7 +80,8 @@ def main() -> None:
     os._exit(0)  # a call of the library may hang
 
 
-def _work(jobs: queue.Queue[bytes | None], answers: Any) -> None:
+def _work(jobs: queue.Queue[bytes | None], answers: io.RawIOBase) -> None:
+    """Submit one job after the other, in one session."""
     session = _Session()
     while line := jobs.get():
         job = msgspec.json.decode(line, type=DrmaaSubmission)
@@ -58,7 +93,7 @@ class _Session:
     """A session of the library, opened when it is first needed."""
 
     def __init__(self) -> None:
-        self._session: Any = None
+        self._session: LibrarySession | None = None
 
     def close(self) -> None:
         """Take leave of the qmaster, which would go on to keep events for this session."""
@@ -68,12 +103,12 @@ class _Session:
     def submit(self, job: DrmaaSubmission) -> Reply:
         """Run a job; the status of the reply is 0 or the number of the error."""
         try:
-            drmaa = _library()
+            drmaa = _library(job.libraries)
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             return Reply(status=NO_LIBRARY, error=str(error))
         try:
             if self._session is None:
-                opened = drmaa.Session()
+                opened: LibrarySession = drmaa.Session()
                 opened.initialize()
                 self._session = opened
             return Reply(status=0, output=self._run(job))
@@ -81,6 +116,8 @@ class _Session:
             return self._failure(error)
 
     def _run(self, job: DrmaaSubmission) -> str:
+        """Submit a job, or an array; return its id."""
+        assert self._session
         template = self._session.createJobTemplate()
         try:
             template.remoteCommand = job.script
@@ -97,6 +134,7 @@ class _Session:
             self._session.deleteJobTemplate(template)
 
     def _failure(self, error: Exception) -> Reply:
+        """Tell of an error; a session that has lost the batch system is given up."""
         code, _, words = str(error).partition(": ")
         number = int(code.removeprefix("code ")) if code.startswith("code ") else 1
         if number == UNREACHABLE and self._session is not None:
@@ -106,17 +144,14 @@ class _Session:
         return Reply(status=number, error=words.strip() or str(error))
 
 
-def _library() -> Any:
-    """The package `drmaa`, which loads the library when it is imported."""
+def _library(places: Sequence[str]) -> ModuleType:
+    """Import the package `drmaa`, which loads the library."""
     if "DRMAA_LIBRARY_PATH" not in os.environ:
-        known = {name: os.environ.get(name, "") for name in ("SGE_ROOT", "SGE_ARCH")}
-        for place in USUAL_PLACES:
-            if Path(file := place.format(**known)).exists():
+        for place in places:
+            if Path(file := os.path.expandvars(place)).exists():
                 os.environ["DRMAA_LIBRARY_PATH"] = file
                 break
-    import drmaa
-
-    return drmaa
+    return importlib.import_module("drmaa")
 
 
 if __name__ == "__main__":

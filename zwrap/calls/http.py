@@ -1,4 +1,4 @@
-"""Sends requests of schedulers; connections are kept open for the next.
+"""Send requests of schedulers; connections are kept open for the next request.
 
 Over httpcore, the lower half of httpx: what the upper half adds (redirects, cookies, encodings)
 is not wanted here, and costs more than all the rest of a submission.
@@ -21,12 +21,15 @@ _ERRORS = (
     httpcore.NetworkError,
     httpcore.ProtocolError,
     httpcore.UnsupportedProtocol,
-    ValueError,  # a URL that is none
+    ValueError,  # not a valid URL
 )
 
 
 def send(request: HttpRequest) -> Reply:
-    """The answer; without status if there was none within the time limit."""
+    """Send a request, and return the answer; one without status where none came in time.
+
+    `Reply.unsent` is set where no connection was made.
+    """
     server, url = _split(request.url)
     deadline = time.monotonic() + request.timeout_s
     limits = dict.fromkeys(("connect", "read", "write", "pool"), request.timeout_s)
@@ -52,11 +55,12 @@ def send(request: HttpRequest) -> Reply:
 
 
 def _words(error: Exception) -> str:
+    """Return the text of an error, or its kind where it has none."""
     return str(error) or type(error).__name__
 
 
 def _split(url: str) -> tuple[str, str]:
-    """The server (a socket's path or a base URL) and what to ask of it."""
+    """Split a URL into the server (a socket's path or a base URL) and what to ask of it."""
     if url.startswith("unix:"):
         path, _, rest = url.removeprefix("unix:").partition(":")
         return f"unix:{path}", f"http://localhost{rest}"
@@ -64,6 +68,7 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _pool(server: str) -> httpcore.ConnectionPool:
+    """Return the open connections to a server."""
     with _lock:
         if server not in _pools:
             path = server.removeprefix("unix:") if server.startswith("unix:") else None

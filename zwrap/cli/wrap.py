@@ -15,7 +15,7 @@ import argparse
 import faulthandler
 from pathlib import Path
 
-from zwrap.calls.batchjob import BatchJob
+from zwrap.calls.batchjob import batch_job
 from zwrap.cli.common import add_common_options, configured, parsed, reported, set_up_logging
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
@@ -65,8 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _check_reachable(configuration: Configuration) -> None:
     """Messages of a batch job must not vanish into a spool on the compute node's own disk."""
-    in_job = BatchJob.from_environment().system != "none"
-    if in_job and configuration.is_embedded and not os.environ.get("ZWRAP_SPOOL"):
+    if not configuration.is_embedded or os.environ.get("ZWRAP_SPOOL"):
+        return
+    job, _ = batch_job()
+    if job.system != "none":
         raise ConfigurationError(
             "This is a batch job, and neither ZOCALO_CONFIG nor ZWRAP_SPOOL says where its "
             "messages go. Export one of them in the job script; a spool must be on a filesystem "

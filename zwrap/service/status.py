@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from zwrap import __version__
-from zwrap.calls.batchjob import BatchJob
+from zwrap.calls.batchjob import batch_job
 from zwrap.errors import TransportError
 from zwrap.host.processes import host_id
 from zwrap.message import STATUS_TOPIC
@@ -111,4 +111,5 @@ def extended_status_dictionary() -> dict[str, str]:
 
     Name and meaning are those of ``zocalo.util.extended_status_dictionary``.
     """
-    return {"zocalo": __version__, **BatchJob.from_environment().fields}
+    job, _ = batch_job()
+    return {"zocalo": __version__, **job.fields}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,34 +12,39 @@ from msgspec.structs import replace
 from zwrap.host.files import write_atomically
 from zwrap.job import JobRequest
 from zwrap.message import new_id
+from zwrap.scheduler import ArrayForm
+from zwrap.submission.template import Templates
 
 NOWHERE = Path("/dev/null")
 
 
 class Shape(NamedTuple):
-    """What the tasks of an array have in common, for the batch system sees only one script."""
+    """Common properties of the tasks of an array, of which the batch system sees one script."""
 
     job_name: str
     first: str
-    """First line of the script: its interpreter."""
+    """First line of the scripts, which names their interpreter."""
     directives: tuple[str, ...]
 
 
-def shape_of(request: JobRequest, script: str) -> Shape | None:
-    """What a job must share with others to be in one array; None if it must be a job of its own."""
+def shape_of(request: JobRequest, script: str, form: ArrayForm) -> Shape | None:
+    """Return what a job must share with others to be in one array; None: it must be by itself.
+
+    By itself is a job that asks for that, and one whose directives cannot be told from its script.
+    """
     first, _, rest = script.partition("\n")
     lines = rest.splitlines()
-    if not request.array or not first.startswith("#!"):
+    if not request.array or not form.prefix or not first.startswith("#!"):
         return None
     head = next((n for n, line in enumerate(lines) if line and line[0] != "#"), len(lines))
-    if any(line.startswith("#$") for line in lines[head:]):  # qsub(1) obeys these anywhere
+    if form.anywhere and any(line.startswith(form.prefix) for line in lines[head:]):
         return None
-    directives = (line for line in lines[:head] if line.startswith(("#SBATCH", "#$")))
+    directives = (line for line in lines[:head] if line.startswith(form.prefix))
     return Shape(request.job_name, first, tuple(directives))
 
 
 def array_request(requests: Sequence[JobRequest]) -> JobRequest:
-    """The array as a job. Its tasks say where they work and where their output goes."""
+    """Return the array as a job. Its tasks say where they work and where their output goes."""
     return replace(
         requests[0],
         token=f"{new_id().replace('-', '')}-array",
@@ -52,26 +57,24 @@ def array_request(requests: Sequence[JobRequest]) -> JobRequest:
 def write_script(
     array: JobRequest, shape: Shape, requests: Sequence[JobRequest], variable: str
 ) -> Path:
-    """The script of an array, beside that of its first task.
+    """Write the script of an array beside that of its first task, and return its path.
 
-    It needs no file but those of the very task that runs: what happens to the directories of one
-    task is nothing to the others.
+    `variable` is the environment variable that tells a task its number. OSError where the file
+    cannot be written.
     """
-    lines = [
-        "#!/bin/bash",
-        *shape.directives,
-        f"# {len(requests)} jobs that waited together, written by zwrap for {array.token}.",
-        "",
-        "task() {",
-        '  exec >>"$2" 2>>"$3" || exit 111',
-        f'  exec {shape.first.removeprefix("#!").strip()} "$1"/script',
-        "}",
-        f'case "${variable}" in',
-    ]
-    for number, request in enumerate(requests, 1):
-        own = (request.job_directory, request.standard_output, request.standard_error)
-        lines.append(f"{number}) task {' '.join(shlex.quote(str(path)) for path in own)} ;;")
-    lines += ["esac", f'echo "zwrap: {array.token} has no task ${variable}" >&2', "exit 100", ""]
+    text = _templates().render_array(
+        array.token,
+        interpreter=shape.first.removeprefix("#!").strip(),
+        directives=shape.directives,
+        jobs=requests,
+        task=variable,
+    )
     file = array.job_directory / "array-script"
-    write_atomically(file, "\n".join(lines), mode=0o750)
+    write_atomically(file, text, mode=0o750)
     return file
+
+
+@functools.cache
+def _templates() -> Templates:
+    """Return the shipped templates: a site has none for arrays."""
+    return Templates()

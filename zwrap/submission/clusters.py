@@ -15,6 +15,7 @@ import msgspec
 from zwrap import plugins
 from zwrap.configuration.clusters import OWN, ClusterSettings, Policy, of_site
 from zwrap.configuration.site import Configuration
+from zwrap.configuration.zocalo_clusters import clusters_of_zocalo
 from zwrap.errors import ConfigurationError, UnknownNameError
 from zwrap.scheduler import Scheduler
 
@@ -42,7 +43,7 @@ class Clusters:
     """All batch systems of a site; each is loaded when it is first asked for."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._described = {**_of_zocalo(configuration), **(configuration.clusters or {})}
+        self._described = {**clusters_of_zocalo(configuration), **(configuration.clusters or {})}
         self._loaded: dict[str, Cluster] = {}
         self.default = str((configuration.storage or {}).get("scheduler") or DEFAULT)
         """Name of the cluster of a step that names none."""
@@ -93,21 +94,6 @@ class Clusters:
             described.lost_s,
             described.shared_filesystem,
         )
-
-
-def _of_zocalo(configuration: Configuration) -> dict[str, ClusterSettings]:
-    """python-zocalo's plugins `slurm` and `iris`, which describe a slurmrestd each."""
-    found = {}
-    for name in ("slurm", "iris"):
-        given = getattr(configuration, name) or {}
-        options = {key: given[key] for key in _OF_ZOCALO if given.get(key)}
-        if options:
-            place = f"Plugin {name!r}"
-            found[name] = ClusterSettings(kind="slurmrest", options=options, place=place)
-    return found
-
-
-_OF_ZOCALO = ("url", "api_version", "user", "user_token")
 
 
 def _options(name: str, kind: type[Any], described: ClusterSettings | None) -> Any:

@@ -17,6 +17,11 @@ KEYS = (
     "cluster_commands", "cluster_submission_parameters", "cluster_project", "cluster_queue",
 )  # fmt: skip
 
+REFUSED = {
+    "qsub_submission_parameters": "raw options are not passed on; name the resources instead",
+}
+"""Key of a `cluster` block to the reason why it is refused."""
+
 MEMORY = ("h_vmem", "mem_free", "m_mem_free", "s_vmem")
 """Resources that mean memory per slot."""
 

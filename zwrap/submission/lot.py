@@ -13,7 +13,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING
 from zwrap.errors import ZwrapError
 from zwrap.job import JobRequest
-from zwrap.scheduler import Busy, Question, Rejected, Scheduler, Submission
+from zwrap.scheduler import ArrayForm, Busy, Question, Rejected, Scheduler, Submission
 from zwrap.submission.arrays import Shape, array_request, shape_of, write_script
 from zwrap.submission.handover import Answer, Failed, Handover, PendingJob, Tell
 from zwrap.submission.lookup import Lookup
@@ -91,10 +91,11 @@ class Lot:
     # -- what is not -------------------------------------------------------------------------------
 
     def _by_shape(self, jobs: Sequence[PendingJob]) -> list[tuple[Shape | None, list[PendingJob]]]:
-        possible = self._scheduler.arrays and self._largest_array > 1 and len(jobs) > 1
+        many = self._largest_array > 1 and len(jobs) > 1
+        possible = self._scheduler.arrays if many else None
         alike: dict[Shape | None, list[PendingJob]] = defaultdict(list)
         for job in jobs:
-            alike[_shape(job) if possible else None].append(job)
+            alike[_shape(job, possible) if possible else None].append(job)
         return list(alike.items())
 
     def _submit_arrays(self, shape: Shape, jobs: list[PendingJob]) -> list[PendingJob]:
@@ -198,8 +199,9 @@ class Lot:
         return ready
 
 
-def _shape(job: PendingJob) -> Shape | None:
-    return shape_of(job.request, job.script.read_text() if job.text is None else job.text)
+def _shape(job: PendingJob, form: ArrayForm) -> Shape | None:
+    text = job.script.read_text() if job.text is None else job.text
+    return shape_of(job.request, text, form)
 
 
 def _questioned(job: PendingJob, scheduler: Scheduler) -> Question[Submission] | Failed:

@@ -18,7 +18,7 @@ from zwrap.job import Count, JobRequest, Resources, seconds
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.quoting import replace_quoted
-from zwrap.submission.legacy import cluster_block
+from zwrap.submission import legacy
 
 
 class Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -49,7 +49,7 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 REFUSED = {
     "array": "one message is one job, and zwrap itself joins messages to arrays (false: never)",
-    "qsub_submission_parameters": "raw options are not passed on; name the resources instead",
+    **legacy.REFUSED,
 }
 
 
@@ -80,7 +80,7 @@ def prepare(
     parameters = envelope.step.get("parameters")
     if not isinstance(parameters, dict):
         raise RequestError(f"{where}: an object with 'cluster' and 'workingdir' is expected.")
-    block = cluster_block(parameters, where)
+    block = legacy.cluster_block(parameters, where)
     scheduler = block.get("scheduler") if isinstance(block, dict) else None
     cluster_name = str(scheduler or default_cluster)
     cluster = _cluster(block, defaults(cluster_name), f"{where}, key 'cluster'")
@@ -137,7 +137,10 @@ def is_handed_over(envelope: Envelope) -> bool:
     parameters = envelope.step["parameters"]
     if any(parameters.get(key) for key in RECIPEWRAP_KEYS):
         return True
-    return re.search(variable_pattern("RECIPEWRAP"), str(cluster_block(parameters, ""))) is not None
+    return (
+        re.search(variable_pattern("RECIPEWRAP"), str(legacy.cluster_block(parameters, "")))
+        is not None
+    )
 
 
 def _documents(

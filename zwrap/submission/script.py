@@ -11,10 +11,12 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from zwrap.attempt.verdict import QUEUE_VARIABLE, VERDICT_QUEUE
+from zwrap.calls import batchjob
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TemporaryError
 from zwrap.job import JobRequest
 from zwrap.recipe.envelope import Envelope
+from zwrap.scheduler import inside_of
 from zwrap.submission.clusters import Cluster, Clusters
 from zwrap.submission.request import PreparedJob, prepare
 from zwrap.submission.template import Templates
@@ -24,7 +26,7 @@ PROGRAMS = ("zocalo.wrap", "zwrap")
 
 
 class Renderer:
-    """Prepares requests and scripts by the templates and clusters of a site."""
+    """Preparation of requests and scripts by the templates and clusters of a site."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._templates = Templates(configuration.directory("zwrap.template_directory"))
@@ -32,7 +34,11 @@ class Renderer:
         self._clusters = Clusters(configuration)
 
     def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
-        """The job request of a step, and the cluster that it is for."""
+        """Return the job request of a step, and the cluster that it is for.
+
+        Raises RequestError that names the key that is wrong, and UnknownNameError for a cluster
+        that is not there.
+        """
         prepared = prepare(
             envelope, token, self._clusters.default, lambda name: self._clusters.get(name).defaults
         )
@@ -44,10 +50,14 @@ class Renderer:
         cluster: Cluster,
         inlined: Mapping[Path, bytes] | None = None,
     ) -> str:
-        """The job script; `inlined` are files that it writes where its node shares none with us."""
+        """Return the job script; `inlined` are files that it writes where its node shares none.
+
+        Raises TemplateError that says which template and which value is at fault.
+        """
         attempt = {
             "ZWRAP_TOKEN": request.token,
             "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
+            batchjob.VARIABLE: inside_of(cluster.scheduler, cluster.kind),
         }
         if inlined is not None:
             attempt[QUEUE_VARIABLE] = VERDICT_QUEUE
@@ -64,7 +74,10 @@ class Renderer:
 
 @functools.cache
 def own_program(name: str) -> Path:
-    """The console script of this very installation."""
+    """Return the path of a console script of this very installation.
+
+    Raises TemporaryError where it is not there, as while a new version is being installed.
+    """
     beside = Path(sys.executable).with_name(name)
     if beside.exists():
         return beside
@@ -75,8 +88,9 @@ def own_program(name: str) -> Path:
 
 
 def seen_from_elsewhere(request: JobRequest) -> JobRequest:
-    """The request as the batch system gets it where its directories are yet to be made by the job,
-    which then writes its output there itself.
+    """Return the request as the batch system gets it where the job has yet to make its directories.
+
+    The job then writes its output there itself.
     """
     nowhere = Path("/dev/null")
     return replace(

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from zwrap.calls.batchjob import BatchJob
+from zwrap.calls.batchjob import batch_job
+from zwrap.scheduler import Meaning
 from zwrap.transport.contract import Transport
 from zwrap.wrapper.heartbeat import Heartbeat, Status
+from zwrap.wrapper.interruption import watched
 from zwrap.wrapper.outbox import Outbox
 from zwrap.wrapper.process import Ended, Program
-from zwrap.wrapper.signals import Meaning, watched
 
 LAST_BEAT_WAIT_S = 3.0
 """The last heartbeat is worth no more waiting: it is no result."""
@@ -32,7 +33,7 @@ def run_command(
 
     Nothing that happens to the message transport delays or ends the command.
     """
-    job = BatchJob.from_environment()
+    job, inside = batch_job()
     heartbeat = Heartbeat(name, name, dict(job.fields))
     running: list[Program] = []
     stopped: list[str] = []
@@ -43,7 +44,7 @@ def run_command(
             for program in running:
                 program.stop(number.name)
 
-    with watched(job.system, signalled):
+    with watched(inside.signals, signalled):
         program = Program(
             argv,
             directory=Path.cwd(),

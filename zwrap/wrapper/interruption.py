@@ -1,101 +1,71 @@
-"""Why this job was ended from outside, and whether the batch system is about to run it again."""
+"""Interruption of a program from outside: the signals that reach its wrapper, and their cause."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import resource
-import subprocess
-from pathlib import Path
-from typing import NamedTuple
+import faulthandler
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
 
-from zwrap.calls.batchjob import BatchJob
+from zwrap.job import BatchJob, Cause, Interruption
+from zwrap.scheduler import Inside, Meaning, Question, Signals
 
-ASK_S = 3.0
-"""So long the batch system may take to say; it kills the job `KillWait` seconds (30) after it has
-asked it to stop (slurm.conf(5))."""
+log = logging.getLogger(__name__)
 
-FIELDS = ("RestartCnt", "PreemptTime", "Reason")
+Handler = Callable[[signal.Signals, Meaning], None]
+Told = Question[Interruption] | Interruption | None
+"""Answer of an inside half to why a job is stopped."""
 
-
-class Why(NamedTuple):
-    """What is known of it; nothing where a person cancelled the job, or nobody could be asked."""
-
-    again: bool = False
-    """The same job runs again: this is not its end."""
-    cause: str | None = None
-    """A cause by the name that retry policies have for it."""
-    words: str = ""
-
-
-PREEMPTED = Why(cause="preempted", words="the batch system preempted it for another job")
-OUT_OF_MEMORY = Why(cause="out_of_memory", words="the kernel killed it for want of memory")
-OVER_MEMORY = Why(
-    cause="out_of_memory", words="its processes together had more memory than the job may have"
+OUT_OF_MEMORY = Interruption(
+    cause=Cause.OUT_OF_MEMORY, words="the kernel killed it for want of memory"
 )
-NODE_FAIL = Why(cause="node_fail", words="its node failed, or was taken down")
 
 
-def why_stopped(job: BatchJob, began: float) -> Why:
-    """Ask about a job that was asked to stop, and that began then (seconds since the epoch).
+@contextlib.contextmanager
+def watched(signals: Signals, handler: Handler) -> Iterator[None]:
+    """Call `handler` for each signal of the table; what was there before is put back."""
 
-    Slurm sends the same signal for everything, but by then it has counted the restart, noted the
-    preemption or taken the node down.
-    """
-    if job.system != "slurm":
-        return Why()
-    wanted = ",".join(f"{field}:|" for field in FIELDS)
-    command = ["squeue", "-h", "-t", "all", "-j", str(job.job_id), "-O", wanted]
+    def arrived(number: int, frame: object) -> None:
+        del frame
+        received = signal.Signals(number)
+        if received is signal.SIGUSR2:
+            faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+        handler(received, signals[received])
+
+    before = {number: signal.signal(number, arrived) for number in signals}
     try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "SLURM_TIME_FORMAT": "%s"},
-            capture_output=True, text=True, timeout=ASK_S, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return Why()
-    restarts, preempted, reason, *_ = [*done.stdout.strip().split("|"), "", "", ""]
-    known = os.environ.get("SLURM_RESTART_COUNT", "0")
-    if restarts.isdecimal() and known.isdecimal() and int(restarts) > int(known):
-        return Why(again=True)
-    if preempted.isdecimal() and int(preempted) >= int(began):  # not in an earlier run
-        return PREEMPTED
-    return NODE_FAIL if reason == "NodeDown" else Why()
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
-def over_address_space() -> bool:
-    """Whether this process and its descendants have more address space together than each of them
-    may have: Grid Engine ends a job whose processes exceed ``h_vmem`` in sum (queue_conf(5)), and
-    says no more than that it is ended.
+def why_stopped(inside: Inside, job: BatchJob, began: float) -> Told:
+    """Return what the inside half says to a signal that stops the job, without waiting.
+
+    A fault of the inside half, which may be a site's own, must not keep the program from being
+    stopped.
     """
-    import psutil  # slow to load
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return False
-    total = 0
-    own = psutil.Process()
-    for process in (own, *own.children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            total += process.memory_info().vms
-    return total > limit
+    try:
+        return inside.why_stopped(job, began)
+    except Exception:
+        log.exception("Why the job is stopped is not known")
+        return None
 
 
-def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """How many processes of this job the kernel has killed for want of memory, as its control group
-    counts them (cgroups(7); version 1 ``memory.oom_control``, version 2 ``memory.events``).
+def learned(told: Told) -> Interruption:
+    """Return why the job was stopped; the batch system is asked, within its time limit, if need be.
+
+    An interruption without cause where nobody could be asked.
     """
-    with contextlib.suppress(OSError):
-        for line in (proc / "self" / "cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if "memory" in controllers.split(","):
-                file = cgroups / "memory" / path.lstrip("/") / "memory.oom_control"
-            elif not controllers:
-                file = cgroups / path.lstrip("/") / "memory.events"
-            else:
-                continue
-            with contextlib.suppress(OSError):
-                if match := re.search(r"^oom_kill (\d+)$", file.read_text(), re.MULTILINE):
-                    return int(match[1])
-    return 0
+    try:
+        if isinstance(told, Question):
+            from zwrap.calls.ask import ask  # few jobs are stopped
+
+            return ask(told)
+    except Exception:  # the answer is no more than a help
+        log.exception("Why the job was stopped is not known")
+        return Interruption()
+    return told or Interruption()

@@ -21,29 +21,23 @@ from zwrap import plugins
 from zwrap.attempt.directory import JobDirectory, job_directory
 from zwrap.attempt.record import KeptSubmission
 from zwrap.attempt.verdict import QUEUE_VARIABLE, Verdict, messages_on
-from zwrap.calls.batchjob import BatchJob
+from zwrap.calls.batchjob import batch_job
 from zwrap.configuration.recipe_id import set_process_recipe
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, TEMPORARY, MessageError, UnknownNameError, ZwrapError
-from zwrap.job import Cause, Interruption, Outcome
+from zwrap.host.cgroup import oom_kills
+from zwrap.job import BatchJob, Interruption, Outcome
 from zwrap.message import Outgoing, child_id, decode
 from zwrap.program import definition as program
 from zwrap.recipe.envelope import Envelope
+from zwrap.scheduler import Inside
 from zwrap.transport.contract import Transport
 from zwrap.wrapper.ending import at_time_limit, concluded
 from zwrap.wrapper.heartbeat import Heartbeat, Status
-from zwrap.wrapper.interruption import (
-    OUT_OF_MEMORY,
-    OVER_MEMORY,
-    Why,
-    oom_kills,
-    over_address_space,
-    why_stopped,
-)
+from zwrap.wrapper.interruption import OUT_OF_MEMORY, Told, learned, watched, why_stopped
 from zwrap.wrapper.outbox import SEND_WAIT_S, Identities, Outbox
 from zwrap.wrapper.process import become_subreaper, end_leftovers
 from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
-from zwrap.wrapper.signals import watched
 from zwrap.wrapper.step import ProgramStep, StepResult
 from zwrap.wrapper.stopping import StoppedError, Stopping
 
@@ -98,7 +92,7 @@ class Wrapper:
         given = os.environ.get("ZWRAP_JOB_DIRECTORY")
         directory = JobDirectory(Path(given) if given else job_directory(Path.cwd(), token))
         directory.make()
-        job = BatchJob.from_environment()
+        job, inside = batch_job()
         job_id = job.job_id or f"{os.getpid()}"
         other = directory.claim(token, job_id)
         if other:
@@ -109,7 +103,7 @@ class Wrapper:
             return 0
         claim = directory.claimed()
         number = max(claim.run if claim else 1, job.restarts + 1)
-        run = Run(self._name, self._envelope, directory, job, token, number)
+        run = Run(self._name, self._envelope, directory, job, inside, token, number)
         verdict = directory.verdict()
         if verdict is None:
             directory.reserve()
@@ -128,6 +122,7 @@ class Run:
         envelope: Envelope,
         directory: JobDirectory,
         job: BatchJob,
+        inside: Inside,
         token: str,
         number: int,
     ) -> None:
@@ -135,14 +130,15 @@ class Run:
         self._envelope = envelope
         self._directory = directory
         self._job = job
+        self._inside = inside
         self._token = token
         self._identities = Identities(token, number)
         self._submission = _kept(directory)
         limit_s = self._submission.asked.time_limit if self._submission else None
         self._stopping = Stopping(limit_s, self._stop_asked)
         self._since = time.time()
-        self._over_memory = False
-        """Whether the job's processes had too much memory when it was stopped."""
+        self._told: Told = None
+        """Answer of the inside half when the job was stopped."""
         self._verdict_queue = os.environ.get(QUEUE_VARIABLE)
         """Queue for the verdict, where nobody else sees the job directory."""
 
@@ -155,7 +151,7 @@ class Run:
         outbox = Outbox(connect, self._directory, heartbeat.body, self._identities)
         outbox.start()
         try:
-            with watched(self._job.system, self._stopping.signalled):
+            with watched(self._inside.signals, self._stopping.signalled):
                 outbox.post(messages_on(self._envelope, "starting", "Starting processing"))
                 heartbeat.status = Status.PROCESSING
                 outbox.beat()
@@ -242,22 +238,17 @@ class Run:
     # -- its end -----------------------------------------------------------------------------------
 
     def _stop_asked(self) -> None:
-        """Look at the memory while the job's processes still have it."""
-        self._over_memory = self._job.system == "sge" and over_address_space()
+        """Let the inside half look while the job's processes are still as they were."""
+        self._told = why_stopped(self._inside, self._job, self._since)
 
     def _interruption(self, result: StepResult, killed_by_kernel: bool) -> Interruption:
         """Return what ended the step from outside, if anything did."""
-        why = why_stopped(self._job, self._since) if self._stopping.by else Why()
-        if self._over_memory:
-            why = OVER_MEMORY
+        if self._stopping.by and not self._told:
+            self._stop_asked()
+        why = learned(self._told)
         if result.failures and not why.cause and killed_by_kernel:
             why = OUT_OF_MEMORY
-        interruption = Interruption(
-            by=self._stopping.by,
-            cause=Cause(why.cause) if why.cause else None,
-            words=why.words,
-            runs_again=why.again,
-        )
+        interruption = msgspec.structs.replace(why, by=self._stopping.by)
         return at_time_limit(interruption, self._stopping.ran_s, self._submission)
 
     def _leave_to_next_run(self, outbox: Outbox) -> int:
@@ -289,7 +280,7 @@ class Run:
         }
         verdict = concluded(
             draft, result, interruption, self._envelope, facts, self._submission,
-            self._stopping.checkpoint, os.environ.get("SLURMD_NODENAME"),
+            self._stopping.checkpoint, self._job.node,
         )  # fmt: skip
         if result.failures:
             log.error("Step failed: %s", verdict.cause)

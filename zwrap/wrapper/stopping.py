@@ -10,9 +10,9 @@ from collections.abc import Callable
 from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.program.definition import Checkpoint
+from zwrap.scheduler import Meaning
 from zwrap.wrapper.ending import NEAR_LIMIT
 from zwrap.wrapper.process import Program
-from zwrap.wrapper.signals import Meaning
 
 log = logging.getLogger(__name__)
 

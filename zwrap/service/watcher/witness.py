@@ -56,7 +56,7 @@ def died(
         last_lines: the end of its error output.
         error_patterns: regular expressions for lines of that output, and the causes they prove.
     """
-    attempt = _with_memory(attempt, submission.asked, last_lines, error_patterns)
+    attempt = _proven(attempt, submission.asked, last_lines, error_patterns)
     cause = cause_of(attempt, began)
     if again := retry.next_attempt(submission, _retried_for(attempt), attempt.node):
         return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
@@ -94,23 +94,23 @@ def cause_of(attempt: Attempt, began: bool) -> str:
     return f"{job}{node}: {said}{started}{f' ({shown})' if shown else ''}."
 
 
-def _with_memory(
+def _proven(
     attempt: Attempt,
     asked: AskedResources,
     last_lines: Sequence[str],
     error_patterns: Mapping[str, Cause],
 ) -> Attempt:
-    """Return the attempt with `out_of_memory` as its state where a killed job proves to be that."""
+    """Return the attempt of a killed job with the cause that other witnesses prove as its state."""
     if not attempt.signal:
         return attempt
-    proven = any(
-        cause is Cause.OUT_OF_MEMORY and any(re.search(pattern, line) for line in last_lines)
-        for pattern, cause in error_patterns.items()
-    )
+    for pattern, cause in error_patterns.items():
+        if any(re.search(pattern, line) for line in last_lines):
+            return replace(attempt, seen_state=cause.value)
     # The error output of a task of an array goes nowhere; what heartbeats told is all there is.
     limit_mib, peak_mib = asked.memory_per_node, attempt.peak_memory_mib
-    heard = limit_mib is not None and peak_mib is not None and peak_mib > limit_mib
-    return replace(attempt, seen_state=State.OUT_OF_MEMORY.value) if proven or heard else attempt
+    if limit_mib is not None and peak_mib is not None and peak_mib > limit_mib:
+        return replace(attempt, seen_state=State.OUT_OF_MEMORY.value)
+    return attempt
 
 
 def _retried_for(attempt: Attempt) -> Cause | None:

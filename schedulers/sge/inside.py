@@ -1,0 +1,73 @@
+"""Grid Engine as a process in one of its jobs sees it (qsub(1), environmental variables)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from zwrap.job import BatchJob, Cause, Interruption
+from zwrap.scheduler import SIGNALS, Meaning, Signals
+
+OVER_MEMORY = Interruption(
+    cause=Cause.OUT_OF_MEMORY,
+    words="its processes in sum had more memory than the job may have",
+)
+
+signals: Signals = {
+    **SIGNALS,
+    # qsub(1) -notify: USR2 before a kill, USR1 before a suspension.
+    signal.SIGUSR1: Meaning.SUSPEND,
+    signal.SIGUSR2: Meaning.STOP,
+}
+
+
+def job(environ: Mapping[str, str]) -> BatchJob | None:
+    """Return the job of these variables; JOB_ID alone may be that of another batch system."""
+    job_id, cell = environ.get("JOB_ID"), environ.get("SGE_CELL")
+    if not job_id or not cell:
+        return None
+    task = environ.get("SGE_TASK_ID", "undefined")
+    if task != "undefined":
+        job_id = f"{job_id}.{task}"
+    restarted = environ.get("RESTARTED", "")
+    return BatchJob(
+        system="sge",
+        job_id=job_id,
+        restarts=int(restarted) if restarted.isdecimal() else 0,
+        fields={"cluster_JOB_ID": job_id, "cluster_SGE_CELL": cell},
+    )
+
+
+def why_stopped(job: BatchJob, began: float) -> Interruption | None:
+    """Return whether the job has too much memory; None: it is stopped for another reason.
+
+    Grid Engine ends a job whose processes exceed ``h_vmem`` in sum (queue_conf(5)), and says no
+    more than that the job is ended.
+    """
+    del job, began
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    over = limit != resource.RLIM_INFINITY and _address_space(os.getpid()) > limit
+    return OVER_MEMORY if over else None
+
+
+def _address_space(root: int) -> int:
+    """Sum over a process and its descendants, in bytes (proc(5): stat, fields 4 and 23)."""
+    sizes: dict[int, int] = {}
+    children: dict[int, list[int]] = defaultdict(list)
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            fields = file.read_bytes().rpartition(b")")[2].split()
+            pid = int(file.parent.name)
+            children[int(fields[1])].append(pid)
+            sizes[pid] = int(fields[20])
+    total, found = 0, [root]
+    while found:
+        pid = found.pop()
+        total += sizes.get(pid, 0)
+        found += children[pid]
+    return total
