@@ -96,6 +96,14 @@ def test_a_delay_of_the_node_is_the_delay_of_the_message() -> None:
     assert at(1).send("nested", 1)[0].delay_s == 7
 
 
+def test_a_node_without_delay_delays_nothing() -> None:
+    for node in ({}, {"transport-delay": None}, {"transport-delay": 0}):
+        recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", **node}})
+        [message] = Envelope(recipe, 1).start()
+        assert message.delay_s == 0.0
+        assert message == Outgoing("q", message.message, {"workflows-recipe": True})
+
+
 def test_a_delay_that_is_no_number_is_refused() -> None:
     recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", "transport-delay": "soon"}})
     with pytest.raises(MessageError, match="Node 1, key 'transport-delay' is 'soon'"):
@@ -125,8 +133,14 @@ def test_missing_environment_and_path_are_empty_and_a_text_pointer_is_taken() ->
 
 
 def test_job_parameters_must_be_an_object_and_a_task_may_be_missing() -> None:
-    nodes = {"1": {"job_parameters": [1], "wrapper": "text"}, "2": {}}
-    recipe = Recipe({"start": [[1, 0], [2, 0]], **nodes})
+    nodes = {
+        "1": {"job_parameters": [1], "wrapper": "text"},
+        "2": {},
+        "3": {"job_parameters": {"a": 1}, "wrapper": {"task_information": "task"}},
+    }
+    recipe = Recipe({"start": [[1, 0], [2, 0], [3, 0]], **nodes})
+    assert Envelope(recipe, 3).job_parameters == {"a": 1}
+    assert Envelope(recipe, 3).task == "task"
     with pytest.raises(MessageError, match="Node 1, key 'job_parameters' holds a list"):
         _ = Envelope(recipe, 1).job_parameters
     assert Envelope(recipe, 2).job_parameters == {}

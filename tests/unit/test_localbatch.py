@@ -140,6 +140,25 @@ def test_a_wide_job_waits_for_its_processors_but_not_for_ever(
     assert ended(batch, identity).state is State.COMPLETED
 
 
+def test_no_small_job_overtakes_a_wide_one(
+    batch: LocalBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First come, first served: else small jobs could keep a wide one from ever starting."""
+    monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "2")
+    place = batch.directory.parent
+    first = submit(batch, "touch started; until [ -e go ]; do sleep 0.02; done; echo 1 >>order")
+    wide = submit(batch, "echo 2 >>order", cpus=2)
+    small = submit(batch, "echo 3 >>order")
+    revive(batch)
+    wait_until((place / "started").exists)
+    time.sleep(0.2)
+    assert batch.jobs(RUNNING) == [first]
+    assert batch.jobs(WAITING) == [wide, small]
+    (place / "go").touch()
+    assert ended(batch, small).state is State.COMPLETED
+    assert (place / "order").read_text() == "1\n2\n3\n"
+
+
 def test_a_working_directory_that_is_gone_is_refused(batch: LocalBatch) -> None:
     job = LocalJob(name="n", working_directory="/gone", output="/o", error="/e")
     with pytest.raises(RejectedError, match="/gone does not exist"):

@@ -1,8 +1,7 @@
-"""Rules of program definitions: what is run, what is a success, what is parsed."""
+"""Rules of program definitions: what is run, what is parsed."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.program import definition as program
-from zwrap.program import invocation, judgement
+from zwrap.program import invocation
 from zwrap.program.parsers.table import parse
 
 
@@ -125,100 +124,8 @@ def test_set_up_lines_and_shell_text_run_in_a_shell_with_values_quoted() -> None
     assert invocation.argv(defined, known(defined)) == ["/bin/bash", "-c", "x < '; rm'"]
 
 
-def run_in(directory: Path, exit_status: int = 0) -> judgement.Run:
-    for name in ("out", "err"):
-        (directory / name).touch()
-    return judgement.Run(
-        directory=directory,
-        stdout=directory / "out",
-        stderr=directory / "err",
-        began=1_000_000.0,
-        exit_status=exit_status,
-    )
-
-
-def write(directory: Path, name: str, text: str = "x", *, stale: bool = False) -> None:
+def write(directory: Path, name: str, text: str) -> None:
     (directory / name).write_text(text)
-    if stale:
-        os.utime(directory / name, (900_000, 900_000))
-
-
-def test_the_exit_status_must_be_an_accepted_one(tmp_path: Path) -> None:
-    assert judgement.failures(definition(), run_in(tmp_path)) == []
-    assert judgement.failures(definition(), run_in(tmp_path, 3)) == ["it exited with status 3"]
-    assert judgement.failures(definition(), run_in(tmp_path, -9)) == ["it was killed by signal 9"]
-    lenient = definition(success={"exit_status": [0, 3]})
-    assert judgement.failures(lenient, run_in(tmp_path, 3)) == []
-    assert judgement.failures(definition(success={"exit_status": []}), run_in(tmp_path, 7)) == []
-
-
-def test_required_files_must_be_of_this_run_and_not_empty(tmp_path: Path) -> None:
-    defined = definition(success={"files": ["*.mtz"]})
-    run = run_in(tmp_path)
-    assert judgement.failures(defined, run) == ["it did not write *.mtz"]
-    write(tmp_path, "old.mtz", stale=True)
-    assert judgement.failures(defined, run) == [
-        "it did not write *.mtz (only one from before this run is there)"
-    ]
-    write(tmp_path, "new.mtz", "")
-    assert judgement.failures(defined, run) == ["it left *.mtz empty"]
-    write(tmp_path, "new.mtz")
-    assert judgement.failures(defined, run) == []
-
-
-def test_an_error_file_of_this_run_is_a_failure_and_a_stale_one_is_not(tmp_path: Path) -> None:
-    defined = definition(success={"no_files": ["fast_dp.error"]})
-    write(tmp_path, "fast_dp.error", stale=True)
-    assert judgement.failures(defined, run_in(tmp_path)) == []
-    write(tmp_path, "fast_dp.error")
-    assert judgement.failures(defined, run_in(tmp_path)) == ["it left fast_dp.error"]
-
-
-def test_texts_are_searched_line_by_line_and_quoted(tmp_path: Path) -> None:
-    rule = {"file": "stdout", "pattern": "^Giving up"}
-    run = run_in(tmp_path)
-    write(tmp_path, "out", "a\nGiving up: no model\nb\n")
-    assert judgement.failures(definition(success={"no_text": [rule]}), run) == [
-        "stdout says: Giving up: no model"
-    ]
-    assert judgement.failures(definition(success={"text": [rule]}), run) == []
-    write(tmp_path, "out", "fine")
-    assert judgement.failures(definition(success={"text": [rule]}), run) == [
-        "stdout does not hold the expected '^Giving up'"
-    ]
-    other = {"file": "not there", "pattern": "x"}
-    assert judgement.failures(definition(success={"no_text": [other]}), run) == []
-
-
-def test_a_required_output_that_cannot_be_read_is_a_complaint(tmp_path: Path) -> None:
-    outputs = {
-        "good": {"file": "good.json", "parser": "json"},
-        "bad": {"file": "bad.json", "parser": "json"},
-        "gone": {"file": "gone.json", "parser": "json"},
-        "optional": {"file": "gone.json", "parser": "json", "required": False},
-        "stale": {"file": "stale.json", "parser": "json"},
-    }
-    write(tmp_path, "good.json", '{"a": 1}')
-    write(tmp_path, "bad.json", "{")
-    write(tmp_path, "stale.json", "{}", stale=True)
-    found, complaints = judgement.parsed_outputs(definition(outputs=outputs), run_in(tmp_path))
-    assert found == {"good": {"a": 1}}
-    assert [complaint.split(":")[0] for complaint in complaints] == [
-        "output 'bad'", "output 'gone'", "output 'stale'",
-    ]  # fmt: skip
-
-
-def test_result_files_are_recorded_once_with_type_and_rank(tmp_path: Path) -> None:
-    write(tmp_path, "a.mtz")
-    write(tmp_path, "b.mtz")
-    write(tmp_path, "old.mtz", stale=True)
-    files = [{"pattern": "a.mtz", "rank": 1}, {"pattern": "*.mtz", "type": "other", "rank": 2}]
-    records = judgement.result_files(definition(files=files), run_in(tmp_path), failed=False)
-    assert [(r["file_name"], r["file_type"], r["importance_rank"]) for r in records] == [
-        ("a.mtz", "result", 1),
-        ("b.mtz", "other", 2),
-    ]
-    assert judgement.file_list(records) == [str(tmp_path / "a.mtz"), str(tmp_path / "b.mtz")]
 
 
 MERGING = """\
