@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from zwrap.program import definition as program
+from zwrap.program.reading import find_program
 from zwrap.wrapper.heartbeat import Heartbeat
 
-XIA2 = program.find("xia2", {})
+XIA2 = find_program("xia2", {})
 LOG = Path(__file__).parents[1] / "data/xia2/v3.12.0/success_insulin_sad/xia2.txt"
 
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from zwrap.program import definition as program
 from zwrap.program import judgement
+from zwrap.program.definition import Definition
+from zwrap.program.reading import parse_definition
 
 XIA2 = Path(__file__).parents[1] / "data/xia2/v3.12.0/success_insulin_sad"
 BEGAN = 1_000_000.0
 
 
-def definition(**values: Any) -> program.Definition:
-    return program.from_mapping({"command": ["run"], **values}, "test.yaml", "prog")
+def definition(**values: Any) -> Definition:
+    return parse_definition({"command": ["run"], **values}, "test.yaml", "prog")
 
 
 def run_in(directory: Path, exit_status: int = 0) -> judgement.Run:

@@ -17,7 +17,8 @@ from zwrap.errors import RejectedError
 from zwrap.job import State
 from zwrap.pool.__main__ import main
 from zwrap.pool.jobs import DONE, RUNNING, WAITING, LocalBatch, LocalEnd, LocalJob
-from zwrap.pool.runner import shepherd_of
+from zwrap.pool.runner import IDLE_S, Runner
+from zwrap.pool.shepherd import shepherd_of
 
 
 @pytest.fixture
@@ -140,23 +141,61 @@ def test_a_wide_job_waits_for_its_processors_but_not_for_ever(
     assert ended(batch, identity).state is State.COMPLETED
 
 
-def test_no_small_job_overtakes_a_wide_one(
-    batch: LocalBatch, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Pretended:
+    """A runner without processes: jobs that it starts run until `end`, and time does not pass."""
+
+    def __init__(self, batch: LocalBatch, slots: int) -> None:
+        self.batch = batch
+        self.started: list[int] = []
+        self.now = 0.0
+        self.runner = Runner(
+            batch, self._start, slots=slots, clock=lambda: self.now, pause=self._pause
+        )
+
+    def _start(self, identity: int) -> int:
+        self.started.append(identity)
+        return 2**22 + identity  # above the largest process id (proc(5), pid_max)
+
+    def _pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    def end(self, identity: int) -> None:
+        self.batch.end(identity, LocalEnd(state=State.COMPLETED, exit_code=0))
+
+
+def test_no_small_job_overtakes_a_wide_one(batch: LocalBatch) -> None:
     """First come, first served: else small jobs could keep a wide one from ever starting."""
-    monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "2")
-    place = batch.directory.parent
-    first = submit(batch, "touch started; until [ -e go ]; do sleep 0.02; done; echo 1 >>order")
-    wide = submit(batch, "echo 2 >>order", cpus=2)
-    small = submit(batch, "echo 3 >>order")
-    revive(batch)
-    wait_until((place / "started").exists)
-    time.sleep(0.2)
-    assert batch.jobs(RUNNING) == [first]
-    assert batch.jobs(WAITING) == [wide, small]
-    (place / "go").touch()
-    assert ended(batch, small).state is State.COMPLETED
-    assert (place / "order").read_text() == "1\n2\n3\n"
+    first, wide, small = (submit(batch, "true", cpus=cpus) for cpus in (1, 2, 1))
+    pretended = Pretended(batch, slots=2)
+    assert pretended.runner.turn()
+    assert pretended.started == [first]
+    pretended.end(first)
+    assert pretended.runner.turn()
+    assert pretended.started == [first, wide]
+    pretended.end(wide)
+    assert pretended.runner.turn()
+    assert pretended.started == [first, wide, small]
+    pretended.end(small)
+    assert not pretended.runner.turn()
+
+
+def test_as_many_jobs_run_as_there_are_processors(batch: LocalBatch) -> None:
+    submitted = [submit(batch, "true", cpus=cpus) for cpus in (2, 1, 1, 1)]
+    pretended = Pretended(batch, slots=4)
+    for _ in range(2):
+        pretended.runner.turn()
+        assert pretended.started == submitted[:3], "each once"
+    pretended.end(submitted[1])
+    pretended.runner.turn()
+    assert pretended.started == submitted
+    for identity in submitted:
+        pretended.end(identity)
+
+
+def test_a_runner_waits_a_while_for_further_jobs(batch: LocalBatch) -> None:
+    pretended = Pretended(batch, slots=1)
+    pretended.runner.run()
+    assert IDLE_S <= pretended.now < IDLE_S + 1
 
 
 def test_a_working_directory_that_is_gone_is_refused(batch: LocalBatch) -> None:

@@ -8,23 +8,31 @@ from typing import Any
 import pytest
 
 from zwrap.errors import ProgramError, UnknownNameError
-from zwrap.program import definition as program
 from zwrap.program import invocation
+from zwrap.program.definition import Definition
 from zwrap.program.parsers.table import parse
+from zwrap.program.reading import (
+    INLINE_PROGRAM,
+    SHIPPED_PROGRAMS,
+    find_program,
+    parse_definition,
+    program_names,
+    read_definition,
+)
 
 
-def definition(**values: Any) -> program.Definition:
-    return program.from_mapping({"command": ["run"], **values}, "test.yaml", "prog")
+def definition(**values: Any) -> Definition:
+    return parse_definition({"command": ["run"], **values}, "test.yaml", "prog")
 
 
-def known(defined: program.Definition, payload: Any = None, **parameters: Any) -> dict[str, Any]:
+def known(defined: Definition, payload: Any = None, **parameters: Any) -> dict[str, Any]:
     return invocation.values(defined, parameters, payload, {"ID": "guid"})
 
 
-@pytest.mark.parametrize("name", program.names())
+@pytest.mark.parametrize("name", program_names())
 def test_every_shipped_definition_is_sound(name: str) -> None:
-    if name != program.INLINE:
-        assert program.from_file(program.SHIPPED / f"{name}.yaml").name == name
+    if name != INLINE_PROGRAM:
+        assert read_definition(SHIPPED_PROGRAMS / f"{name}.yaml").name == name
 
 
 @pytest.mark.parametrize(
@@ -45,9 +53,9 @@ def test_every_shipped_definition_is_sound(name: str) -> None:
         ({"checkpoint": {"signal": "KILL"}}, "Invalid enum value 'KILL'"),
         (
             {"success": {"text": [{"file": "log", "pattern": "("}]}},
-            r"success rule for log: '\(' is no regular expression",
+            r"success rule for log: '\(' is not a valid regular expression",
         ),
-        ({"progress": {"pattern": "["}}, "key 'progress': '\\[' is no regular expression"),
+        ({"progress": {"pattern": "["}}, "key 'progress': '\\[' is not a valid regular expression"),
         (
             {"outputs": {"o": {"file": "f", "parser": "regex", "options": {"pattern": "*"}}}},
             r"output 'o', option 'pattern': '\*' is no",
@@ -65,23 +73,23 @@ def test_a_file_that_is_no_definition_is_named(tmp_path: Path, text: str) -> Non
     file = tmp_path / "odd.yaml"
     file.write_text(text)
     with pytest.raises(ProgramError, match=r"odd\.yaml"):
-        program.from_file(file)
+        read_definition(file)
 
 
 def test_a_site_definition_goes_before_a_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "gemmi-merge.yaml").write_text("command: [mine]\n")
-    found = program.find("gemmi-merge", {}, tmp_path)
+    found = find_program("gemmi-merge", {}, tmp_path)
     assert found
     assert found.command == ["mine"]
-    assert program.find("../gemmi-merge", {}, tmp_path / "x") is None
+    assert find_program("../gemmi-merge", {}, tmp_path / "x") is None
 
 
 def test_the_command_program_stands_in_the_job_parameters() -> None:
-    found = program.find("command", {"command": ["a"], "working_directory": "/w"})
+    found = find_program("command", {"command": ["a"], "working_directory": "/w"})
     assert found
     assert found.command == ["a"]
     with pytest.raises(ProgramError, match="key 'command' is not there"):
-        program.find("command", {})
+        find_program("command", {})
 
 
 def test_values_come_from_defaults_then_parameters_then_the_program_s_block() -> None:

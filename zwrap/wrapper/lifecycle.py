@@ -23,10 +23,11 @@ from zwrap.calls.batchjob import BatchJob
 from zwrap.configuration.recipe_id import set_process_recipe
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, MessageError, UnknownNameError, ZwrapError
+from zwrap.host.ending import become_subreaper, end_leftovers
 from zwrap.job import Outcome
 from zwrap.message import decode
-from zwrap.program import definition as program
 from zwrap.program.definition import Checkpoint
+from zwrap.program.reading import find_program, program_names
 from zwrap.recipe.envelope import Envelope
 from zwrap.transport.contract import Transport
 from zwrap.wrapper.ending import NEAR_LIMIT, Stop, end_of, outgoing, submission_of
@@ -40,7 +41,7 @@ from zwrap.wrapper.interruption import (
     why_stopped,
 )
 from zwrap.wrapper.outbox import SEND_WAIT_S, Courier, Speech
-from zwrap.wrapper.process import Program, become_subreaper, end_leftovers
+from zwrap.wrapper.process import Program
 from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
 from zwrap.wrapper.signals import Meaning, watched
 from zwrap.wrapper.step import ProgramStep, StepResult
@@ -175,7 +176,7 @@ class Wrapper:
         """Run the program or the Python wrapper; whatever goes wrong becomes a failure."""
         try:
             parameters = self._envelope.job_parameters
-            definition = program.find(self._name, parameters, self._programs)
+            definition = find_program(self._name, parameters, self._programs)
             if definition is not None:
                 self._checkpoint = definition.checkpoint
                 return ProgramStep(definition, self._envelope, heartbeat).run(self._started)
@@ -190,7 +191,7 @@ class Wrapper:
     def _run_python(self, heartbeat: Heartbeat, courier: Courier) -> StepResult:
         kind = plugins.find(plugins.WRAPPERS, self._name)
         if kind is None:
-            known = [*plugins.names(plugins.WRAPPERS), *program.names(self._programs)]
+            known = [*plugins.names(plugins.WRAPPERS), *program_names(self._programs)]
             raise UnknownNameError("wrapper", self._name, known)
         instance: BaseWrapper = kind(environment={"config": self._configuration})
         instance.status_thread = StatusNotifications(heartbeat, courier.beat)

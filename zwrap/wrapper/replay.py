@@ -13,7 +13,7 @@ from zwrap.attempt.directory import ENVELOPE, JobDirectory
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, ProgramError, UnknownNameError
 from zwrap.message import Outgoing
-from zwrap.program import definition as program
+from zwrap.program.reading import find_program, program_names
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.lifecycle import read_envelope
@@ -61,10 +61,10 @@ def replay(
             f"Which program ran in {directory} is not recorded; name it: --wrap NAME."
         )
     envelope = _placed(read_envelope(file), directory, attempt)
-    definition = program.find(name, envelope.job_parameters, programs)
+    definition = find_program(name, envelope.job_parameters, programs)
     if definition is None:
         raise UnknownNameError(
-            "program", name, program.names(programs), "Python wrappers have none"
+            "program", name, program_names(programs), "Python wrappers have none"
         )
     envelope = _run_directory(envelope, definition.directory)
     step = ProgramStep(definition, envelope, Heartbeat(name, name, {}))
