@@ -60,9 +60,9 @@ def test_one_that_somebody_wants_ended_has_not_timed_out() -> None:
 
 def test_the_grace_period_may_be_cut_off_but_it_is_asked_first() -> None:
     ending = Ending(None, clock=Hands())
-    assert ending.due(10, wanted=True, at_once=True) is Act.ASK
-    assert ending.due(10, wanted=True, at_once=True) is Act.KILL
-    assert ending.due(10, wanted=True, at_once=True) is None
+    assert ending.due(10, wanted=True, no_grace=True) is Act.ASK
+    assert ending.due(10, wanted=True, no_grace=True) is Act.KILL
+    assert ending.due(10, wanted=True, no_grace=True) is None
 
 
 def test_the_limit_counts_from_when_the_process_began() -> None:

@@ -31,7 +31,7 @@ LEFTOVER_POLL_S = 0.01
 
 
 class Act(enum.Enum):
-    """What is due to be done to a process that has to end."""
+    """Act that is due to a process that has to end."""
 
     ASK = "ask"
     """Send the signal that lets it end in its own way."""
@@ -61,15 +61,15 @@ class Ending:
         self._due_at = began + limit_s if limit_s else float("inf")
         self._asked = self._killed = False
         self.timed_out = False
-        """Whether it was asked because its time limit was reached."""
+        """True if it was asked because its time limit was reached."""
 
-    def due(self, grace_s: float, *, wanted: bool, at_once: bool = False) -> Act | None:
+    def due(self, grace_s: float, *, wanted: bool, no_grace: bool = False) -> Act | None:
         """Return what is to be done now, each act once; None: nothing.
 
         Args:
             grace_s: seconds between `ASK` and `KILL`; counts at `ASK`.
             wanted: whether somebody wants the process to end.
-            at_once: whether what is left of the grace period is cut off.
+            no_grace: whether the rest of the grace period is cut off.
         """
         now = self._clock()
         if not self._asked:
@@ -78,7 +78,7 @@ class Ending:
             self._asked, self.timed_out = True, not wanted
             self._due_at = now + grace_s
             return Act.ASK
-        if self._killed or not (at_once or now >= self._due_at):
+        if self._killed or not (no_grace or now >= self._due_at):
             return None
         self._killed = True
         return Act.KILL

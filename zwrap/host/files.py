@@ -63,7 +63,7 @@ def write_atomically(
     """Put `data` at `path` so that a reader sees the old file or the new one, never a part.
 
     With `durable` the content survives a power cut, and so does the name, unless the caller sees to
-    that (`sync_directory`) for several names at once. `mode` is the new file's, before the umask.
+    that (`sync_directory`) for several names. `mode` is the new file's, before the umask.
     """
     scratch = _scratch(path)
     try:

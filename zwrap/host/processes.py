@@ -25,7 +25,7 @@ def host_id() -> str:
 
 
 class ProcessStatus(NamedTuple):
-    """What the kernel says of one process (proc(5), ``/proc/PID/stat``)."""
+    """Status of one process, as the kernel tells it (proc(5), ``/proc/PID/stat``)."""
 
     pid: int
     state: str
@@ -38,7 +38,7 @@ class ProcessStatus(NamedTuple):
 
     @property
     def is_dead(self) -> bool:
-        """Whether it has ended, though its parent may not have waited for it."""
+        """True if it has ended, though its parent may not have waited for it."""
         return self.state in ("Z", "X")
 
 

@@ -22,7 +22,7 @@ class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     required: bool = False
     default: object = None
     file: bool = False
-    """Whether the value names a file (or a list of them) that must exist."""
+    """True if the value names a file (or a list of them) that must exist."""
 
 
 class TextRule(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,7 +88,7 @@ class OptionBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     format: str = "{name}={value}"
     """Form of an argument."""
     only_named: bool = False
-    """Whether what is not among `names` is left out."""
+    """True if what is not among `names` is left out."""
 
 
 class ParameterFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -112,7 +112,7 @@ class Output(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     unless: str | None = None
     """Not sent when `job_parameters` holds something true under this key."""
     required: bool = True
-    """Whether the step fails when it cannot be read."""
+    """True if the step fails when it cannot be read."""
     channel: str | None = None
     """Output channel; the output's own name unless given."""
 
@@ -125,7 +125,7 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     rank: int = 1
     """Importance; 1 is the most important."""
     partial: bool = False
-    """Whether it is recorded after a failure, too, marked as partial; a file of type `log` is."""
+    """True if it is recorded after a failure, too, marked as partial; a file of type `log` is."""
 
 
 class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -137,7 +137,7 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 Scratch = Literal["remove", "keep", "keep_on_failure"]
-"""What becomes of a program's own directory on the node's local disk."""
+"""Fate of a program's own directory on the node's local disk."""
 
 
 class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -150,7 +150,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     set_up: list[str] = []
     """Shell lines run before the command in the program's own shell (module load, ...)."""
     scratch: Scratch | None = None
-    """What becomes of its own directory on the node's disk, `{scratch}`; None: it has none."""
+    """Fate of its own directory on the node's local disk, `{scratch}`; None: it has none."""
     directory: str = ""
     """Directory below the working directory in which the program runs."""
     options: list[OptionBlock] = []

@@ -17,7 +17,7 @@ from zwrap.wrapper.process import Ended, Program
 from zwrap.wrapper.signals import Meaning, watched
 
 LAST_BEAT_WAIT_S = 3.0
-"""The last heartbeat is worth no more waiting: it is no result."""
+"""Longest wait for the last heartbeat to be sent, in seconds; it is not a result."""
 
 
 def run_command(
@@ -28,9 +28,20 @@ def run_command(
     limit_s: float | None = None,
     grace_s: float = 10.0,
 ) -> Ended:
-    """Run a command with heartbeats, time limit, guard and signals; its own standard streams.
+    """Run a command with heartbeats, time limit, guard and signals; return how it ended.
 
-    Nothing that happens to the message transport delays or ends the command.
+    It has the standard streams of this process. Heartbeats go to topic ``transient.status``, and
+    nothing else is sent; nothing that happens to the transport delays or ends the command.
+
+    Args:
+        argv: the command and its arguments, run without a shell in the current directory.
+        connect: opens the transport; called on a thread of its own, again when it fails.
+        name: name that monitors show for the task.
+        limit_s: time limit in seconds; None: there is none.
+        grace_s: seconds between the signal that asks the command to end, and SIGKILL.
+
+    Raises:
+        ProgramError: the command cannot be started.
     """
     job = BatchJob.from_environment()
     heartbeat = Heartbeat(name, name, dict(job.fields))
@@ -69,7 +80,7 @@ def run_command(
 
 
 def output_file() -> Path | None:
-    """The file that standard output goes to, as in a batch job; None for a pipe or a terminal."""
+    """Return the file that standard output goes to; None for a pipe or a terminal."""
     try:
         descriptor = sys.stdout.fileno()
         if stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -37,11 +37,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float
     """Run time in seconds."""
     timed_out: bool = False
-    """Whether it was ended because its time limit was reached."""
+    """True if it was ended because its time limit was reached."""
     stopped_by: str | None = None
     """Name of the signal, or what else of zwrap, on which it was stopped."""
     saved: bool = False
-    """Whether it was asked to save before it was ended, and did, as far as can be told."""
+    """True if it was asked to save before it was ended, and did, as far as can be told."""
     leftovers: int = 0
     """Number of processes that the program left behind, which were ended."""
 
@@ -138,7 +138,7 @@ class Program:
         try:
             while not self._has_ended(ended, ending.until_due_s):
                 while act := ending.due(
-                    self._grace_s, wanted=self._stopped_by is not None, at_once=self._again
+                    self._grace_s, wanted=self._stopped_by is not None, no_grace=self._again
                 ):
                     if act is Act.ASK:
                         saved = self._ask(ending)

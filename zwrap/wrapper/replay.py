@@ -92,7 +92,7 @@ def _placed(envelope: Envelope, directory: Path, attempt: Path | None) -> Envelo
 
 def _run_directory(envelope: Envelope, name: str) -> Envelope:
     """The same, when the directory that was named is the one that the program ran in."""
-    working = Path(envelope.job_parameters["working_directory"])
+    working = Path(str(envelope.job_parameters["working_directory"]))
     definite = "{" not in name
     inside = working.name == name if definite else working.name.startswith(name.split("{")[0])
     if not name or not inside or (working / name).is_dir():

@@ -25,7 +25,7 @@ class ScratchDirectory:
         name = f"zwrap-{os.getpid()}-{time.monotonic_ns()}"
         self.path = Path(tempfile.gettempdir(), name)
         self.failed = True
-        """Whether the program failed; assumed until it has succeeded."""
+        """True if the program failed; assumed until it has succeeded."""
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:

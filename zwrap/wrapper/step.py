@@ -48,9 +48,9 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[Outgoing] = []
     facts: Facts = {}
     saved: bool = False
-    """Whether the program was ended before its time, and has saved what it needs to go on."""
+    """True if the program was ended before its time, and has saved what it needs to go on."""
     remaining_s: float | None = None
-    """What is left of the program's own time limit, in seconds; None: it has none."""
+    """Rest of the program's own time limit, in seconds; None: it has none."""
 
 
 class ProgramStep:
