@@ -147,6 +147,22 @@ def test_job_parameters_must_be_an_object_and_a_task_may_be_missing() -> None:
     assert Envelope(recipe, 1).task is Envelope(recipe, 2).task is None
 
 
+def test_parameters_of_a_service_must_be_an_object() -> None:
+    nodes = {"1": {"parameters": {"a": 1}}, "2": {}, "3": {"parameters": "text"}}
+    recipe = Recipe({"start": [[1, 0], [2, 0], [3, 0]], **nodes})
+    assert Envelope(recipe, 1).parameters == {"a": 1}
+    assert Envelope(recipe, 2).parameters == {}
+    with pytest.raises(MessageError, match="Node 3, key 'parameters' holds a str; an object"):
+        _ = Envelope(recipe, 3).parameters
+
+
+@pytest.mark.parametrize("nodes", [{}, {"2": ["list"]}])
+def test_an_output_to_what_is_no_node_is_refused(nodes: dict[str, Any]) -> None:
+    recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", "output": 2}, **nodes})
+    with pytest.raises(MessageError, match="Node 1 leads to node 2, which does not exist"):
+        Envelope(recipe, 1).send("", "x", default=True)
+
+
 @pytest.mark.parametrize(
     ("body", "complaint"),
     [

@@ -16,7 +16,7 @@ import pytest
 from zwrap.errors import RejectedError
 from zwrap.job import State
 from zwrap.pool.__main__ import main
-from zwrap.pool.jobs import DONE, RUNNING, WAITING, LocalBatch, LocalEnd, LocalJob
+from zwrap.pool.jobs import DONE, KEEP_DONE_S, RUNNING, WAITING, LocalBatch, LocalEnd, LocalJob
 from zwrap.pool.runner import IDLE_S, Runner
 from zwrap.pool.shepherd import shepherd_of
 
@@ -125,10 +125,10 @@ def test_a_runner_ends_when_nothing_is_left(batch: LocalBatch) -> None:
 def test_jobs_that_ended_long_ago_are_forgotten(batch: LocalBatch) -> None:
     identity = submit(batch, "true")
     batch.cancel(identity)
-    batch.forget_old()
+    now = time.time()
+    LocalBatch(batch.directory, clock=lambda: now + KEEP_DONE_S - 60).forget_old()
     assert batch.status(DONE, identity)
-    os.utime(batch.path(DONE, identity), (1, 1))
-    batch.forget_old()
+    LocalBatch(batch.directory, clock=lambda: now + KEEP_DONE_S + 60).forget_old()
     assert batch.status(DONE, identity) is None
 
 
@@ -198,8 +198,9 @@ def test_a_runner_waits_a_while_for_further_jobs(batch: LocalBatch) -> None:
     assert IDLE_S <= pretended.now < IDLE_S + 1
 
 
-def test_a_working_directory_that_is_gone_is_refused(batch: LocalBatch) -> None:
-    job = LocalJob(name="n", working_directory="/gone", output="/o", error="/e")
+def test_a_working_directory_that_is_gone_is_refused(batch: LocalBatch, tmp_path: Path) -> None:
+    gone = f"{tmp_path}/gone"
+    job = LocalJob(name="n", working_directory=gone, output=f"{gone}/o", error=f"{gone}/e")
     with pytest.raises(RejectedError, match="/gone does not exist"):
         batch.submit(job, "true")
 

@@ -169,6 +169,19 @@ def test_xtriage_entries_become_program_messages() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("level", "severity"),
+    [(0, "INFO"), (1, "WARNING"), (2, "ERROR"), (7, "INFO"), (None, "INFO"), ([1], "INFO")],
+)
+def test_the_severity_of_a_program_message_is_in_the_words_of_ispyb(
+    tmp_path: Path, level: object, severity: str
+) -> None:
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"xtriage": [{"level": level, "text": "t", "summary": "s"}]}))
+    [message] = commands(RUN, report=report)[3:]
+    assert message["severity"] == severity
+
+
 def changed(tmp_path: Path, change: Any) -> Path:
     document = json.loads((RUN / "xia2.json").read_text())
     change(document)
@@ -234,6 +247,7 @@ def test_without_scaling_results_xia2_json_is_not_usable(tmp_path: Path) -> None
         (["_crystals", "xinsu1", "_scaler", "_scalr_statistics"], {}, "no statistics"),
         (["_crystals", "xinsu1", "_scaler", "_scalr_statistics"], {"SAD": {}}, "has key 'SAD'"),
         (["_crystals", "xinsu1", "_scaler", "_scalr_likely_spacegroups"], [], "spacegroups/0"),
+        (["_crystals", "xinsu1", "_scaler", "_scalr_likely_spacegroups"], "I 2 3", "spacegroups/0"),
     ],
 )
 def test_what_cannot_be_read_of_xia2_json_is_named(
