@@ -1,4 +1,4 @@
-"""Every error of zwrap: one root, permanent and temporary apart, one clear sentence each.
+"""Errors of zwrap: one root, permanent and temporary apart, one clear sentence each.
 
 A permanent failure (exit status 100) stays a failure however often it is tried; a temporary
 one (exit status 111) may go away by itself. The two numbers are those of qmail and s6.
@@ -39,13 +39,21 @@ class TemporaryError(ZwrapError):
     def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-        """When another try makes sense; None: the caller's usual back-off."""
+        """Seconds after which another try makes sense; None: the caller's usual back-off."""
 
 
 class UnknownNameError(PermanentError):
-    """A name was used that nothing is known by."""
+    """A name that nothing is known by."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str], where: str = "") -> None:
+        """Say what was named, the nearest known name, and all of them.
+
+        Args:
+            kind: what the name should name, such as "wrapper".
+            name: the unknown name.
+            known: names that could have been used.
+            where: file and key that the name stands in.
+        """
         self.name = name
         self.known = sorted(known)
         close = difflib.get_close_matches(str(name), self.known, n=1)

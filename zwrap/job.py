@@ -1,21 +1,22 @@
-"""Values of a job: what is asked for, what it is called, how it stands and how it ended."""
+"""Values of a job: the request, its name, its state, and how it ended."""
 
 from __future__ import annotations
 
 import enum
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from zwrap.errors import RequestError
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+"""A whole number above 0."""
 
 
 class State(enum.Enum):
-    """How a job stands with its batch system."""
+    """State of a job with its batch system."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -30,12 +31,12 @@ class State(enum.Enum):
 
     @property
     def is_final(self) -> bool:
-        """Whether the job will never run again."""
+        """True if the job will never run again."""
         return self not in (State.PENDING, State.RUNNING, State.SUSPENDED)
 
 
 class Cause(enum.Enum):
-    """Why a job ended that could have gone on: the names that retry policies have for it."""
+    """Reason why a job ended that could have gone on, by the names of retry policies."""
 
     NODE_FAIL = "node_fail"
     PREEMPTED = "preempted"
@@ -46,7 +47,7 @@ class Cause(enum.Enum):
 
 
 class Interruption(msgspec.Struct, frozen=True, kw_only=True):
-    """What ended a program from outside."""
+    """The end that a program was put to from outside."""
 
     by: str = ""
     """Name of the signal, or what of zwrap asked the program to end; empty: nothing did."""
@@ -55,7 +56,7 @@ class Interruption(msgspec.Struct, frozen=True, kw_only=True):
     words: str = ""
     """The cause as a clause for people, such as "its node failed"."""
     runs_again: bool = False
-    """Whether the batch system runs the same job again, so that this is not its end."""
+    """True if the batch system runs the same job again, so that this is not its end."""
 
 
 class BatchJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ class BatchJob(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the batch system, such as ``slurm``; ``none``: there is no batch job."""
     job_id: str | None = None
     restarts: int = 0
-    """How often the batch system began this job again, as far as it says."""
+    """Number of times that the batch system began this job again, as far as it says."""
     fields: dict[str, str] = {}
     """Fields for status messages."""
     node: str | None = None
@@ -73,7 +74,7 @@ class BatchJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a job asks of its batch system. None: whatever the system gives."""
+    """Resources that a job asks of its batch system. None: whatever the system gives."""
 
     partition: str | None = None
     account: str | None = None
@@ -82,11 +83,13 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tasks: Count | None = None
     cpus_per_task: Count | None = None
     memory_mib: Count | None = None
-    """Memory per node."""
+    """Memory per node, in MiB."""
     memory_per_cpu_mib: Count | None = None
+    """Memory per processor, in MiB."""
     gpus: Count | None = None
     gpus_per_node: Count | None = None
     walltime_s: Count | None = None
+    """Time limit, in seconds."""
     exclusive: bool = False
     constraints: str | None = None
     prefer: str | None = None
@@ -102,7 +105,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     working_directory: Path
     job_directory: Path
-    """Where claim, verdict, outbox, script and output of this attempt lie."""
+    """Directory of claim, verdict, outbox, script and output of this attempt."""
     commands: str
     """Shell text, run in the working directory."""
     environment: dict[str, str] = {}
@@ -110,7 +113,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     standard_output: Path
     standard_error: Path
     array: bool = True
-    """Whether it may be a task of an array."""
+    """True if it may be a task of an array."""
 
     @property
     def full_name(self) -> str:
@@ -119,7 +122,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a batch system says of one job."""
+    """State of one job as its batch system tells it."""
 
     job_id: str
     name: str
@@ -129,17 +132,18 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     node: str | None = None
     reason: str | None = None
     stuck: bool = False
-    """It waits for what will never come, as `reason` says."""
+    """True if it waits for something that will never come, as `reason` says."""
     starts: float | None = None
-    """When the batch system expects to start it, seconds since the epoch."""
+    """Expected start, in seconds since the epoch."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch system allows. None: no limit is known."""
+    """Limits of a batch system. None: no limit is known."""
 
     array_size: int | None = None
-    """Tasks of an array."""
+    """Largest number of tasks of an array."""
     submitted_jobs: int | None = None
+    """Largest number of jobs of this user that wait or run."""
 
 
 class Outcome(enum.Enum):
@@ -156,8 +160,8 @@ class Outcome(enum.Enum):
 _TIME = re.compile(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)")
 
 
-def seconds(value: Any, where: str) -> int:
-    """A duration given in seconds, ``MM:SS``, ``H:MM:SS`` or ``D-HH:MM:SS``, in seconds."""
+def seconds(value: object, where: str) -> int:
+    """Return a duration given in seconds, ``MM:SS``, ``H:MM:SS`` or ``D-HH:MM:SS``, in seconds."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
         return int(value)
     match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None

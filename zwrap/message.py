@@ -1,36 +1,39 @@
-"""Messages and their identity: what travels between all stations."""
+"""Messages that travel between all stations, and their identity."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import msgspec
 
 from zwrap.errors import MessageError
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 JSON = Any
-"""Whatever a JSON text can hold: dict, list, str, int, float, bool or None."""
+"""Whatever a text of this form can hold: dict, list, str, int, float, bool or None."""
 
 ID_HEADER = "zwrap-id"
 """Identity of a message, kept by every repeat of it."""
 
 ATTEMPT_HEADER = "zwrap-attempt"
-"""Number of the attempt that a person started (1 unless a dead letter was put back)."""
+"""Number of the attempt at a step: 1, raised by a retry, `resubmit` and `dlq_reinject`."""
 
 REINJECTED_HEADER = "dlq-reinjected"
 """Marks a dead letter that was put back, as the tools of python-zocalo do."""
 
 UNDECODABLE_HEADER = "zwrap-undecodable"
-"""Marks a dead letter whose content is no message; its body is the text that was found."""
+"""Marks a dead letter whose content is not a message; its body is the text that was found."""
 
 RECIPE_HEADER = "workflows-recipe"
 """Marks a recipe message; python-workflows accepts True, "True", "true" and 1."""
 
 STATUS_TOPIC = "transient.status"
-"""Where services and wrappers tell how they are, as in python-workflows."""
+"""Topic of the heartbeats of services and wrappers, as in python-workflows."""
 
 NAMESPACE = uuid.UUID("6f2b44a4-5d0c-5a58-9d5a-2c1d3f0e8a77")
 """Root of all derived message ids."""
@@ -39,46 +42,58 @@ _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 _canonical = msgspec.json.Encoder(decimal_format="number", enc_hook=str, order="deterministic")
 
 
+def _is_recipe(headers: Mapping[str, object]) -> bool:
+    return headers.get(RECIPE_HEADER) in (True, "True", "true", 1)
+
+
 class Message(msgspec.Struct, frozen=True):
     """One received message."""
 
     body: JSON
-    headers: Mapping[str, JSON]
+    headers: Mapping[str, object]
     id: str
+    """Its identity, see `identify`."""
 
     @property
     def is_recipe(self) -> bool:
-        """Whether the body is a recipe message (envelope) rather than a plain one."""
-        return self.headers.get(RECIPE_HEADER) in (True, "True", "true", 1)
+        """True if the body is a recipe message (envelope) rather than a plain one."""
+        return _is_recipe(self.headers)
 
 
 class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
     """One message on its way out."""
 
     destination: str
+    """Name of a queue or topic."""
     message: JSON
-    headers: dict[str, JSON] = {}
+    """The body."""
+    headers: dict[str, object] = {}
     topic: bool = False
     """True: broadcast to whoever listens now. False: sent to one queue."""
     delay_s: float = 0.0
+    """Seconds before it may be received."""
     expires_s: float | None = None
+    """Seconds after which it is worth nothing; None: it never expires."""
     replaces: str | None = None
-    """On a topic: only the latest message of this sender matters."""
+    """Identity of the sender on a topic of whose messages only the latest matters."""
 
     def with_id(self, identity: str) -> Outgoing:
-        """The same message under `identity`, unless it has one."""
+        """Return the same message under an identity, unless it has one."""
         if ID_HEADER in self.headers:
             return self
         return msgspec.structs.replace(self, headers={**self.headers, ID_HEADER: identity})
 
 
-def encode(value: JSON) -> bytes:
-    """JSON text of `value`; decimals become numbers, other foreign types their text."""
+def encode(value: object) -> bytes:
+    """Return a value as JSON text; decimals become numbers, other foreign types their text."""
     return _encoder.encode(value)
 
 
 def decode(data: bytes, what: str = "message") -> JSON:
-    """The value of a JSON text, or MessageError that says where it is malformed."""
+    """Return the value of a JSON text, or raise MessageError that says where it is malformed.
+
+    `what` names the text in the error.
+    """
     if not data.strip():
         raise MessageError(f"The {what} is empty; a JSON text is expected.")
     try:
@@ -88,8 +103,14 @@ def decode(data: bytes, what: str = "message") -> JSON:
         raise MessageError(f"The {what} is not valid JSON: {error}. It begins {begin!r}.") from None
 
 
-def copied(value: JSON) -> JSON:
-    """A copy that shares no object and no array with `value`."""
+@overload
+def copied(value: dict[K, V]) -> dict[K, V]: ...
+@overload
+def copied(value: list[V]) -> list[V]: ...
+@overload
+def copied(value: object) -> object: ...
+def copied(value: object) -> object:
+    """Return a copy that shares no dict and no list with the value."""
     if isinstance(value, dict):
         return {key: copied(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -98,21 +119,21 @@ def copied(value: JSON) -> JSON:
 
 
 def new_id() -> str:
-    """A fresh message id: a random UUID (RFC 9562), made without the detour over an object."""
+    """Return a fresh message id: a random UUID (RFC 9562), in half the time of `uuid.uuid4`."""
     text = os.urandom(16).hex()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
 def child_id(parent: str, position: int | str) -> str:
-    """Id of the message at `position` among those that handling `parent` produces.
+    """Return the id of the message at a position among those that handling `parent` produces.
 
-    Derived, so handling the same message again produces the same ids.
+    It is derived, so handling the same message again produces the same ids.
     """
     return str(uuid.uuid5(NAMESPACE, f"{parent}/{position}"))
 
 
-def identify(body: JSON, headers: Mapping[str, JSON], broker_id: str | None = None) -> str:
-    """Id of a received message.
+def identify(body: object, headers: Mapping[str, object], broker_id: str | None = None) -> str:
+    """Return the id of a received message.
 
     In this order: the header `zwrap-id`; a stable id that the broker gave; for a recipe
     message its content; else a fresh one.
@@ -122,13 +143,13 @@ def identify(body: JSON, headers: Mapping[str, JSON], broker_id: str | None = No
         return own
     if broker_id:
         return child_id("broker", broker_id)
-    if headers.get(RECIPE_HEADER) in (True, "True", "true", 1):
+    if _is_recipe(headers):
         return str(uuid.uuid5(NAMESPACE, _canonical.encode(body).decode()))
     return new_id()
 
 
-def attempt_of(headers: Mapping[str, JSON]) -> int:
-    """Which attempt a message is; putting a dead letter back starts a new one."""
+def attempt_of(headers: Mapping[str, object]) -> int:
+    """Return the number of the attempt; putting a dead letter back starts a new one."""
     attempt = headers.get(ATTEMPT_HEADER)
     if isinstance(attempt, int):
         return attempt
@@ -136,5 +157,5 @@ def attempt_of(headers: Mapping[str, JSON]) -> int:
 
 
 def token_of(message: Message) -> str:
-    """Name of the one job that this message may become: its id and the attempt."""
+    """Return the name of the one job that a message may become: its id and the attempt."""
     return f"{uuid.uuid5(NAMESPACE, message.id).hex}-{attempt_of(message.headers):d}"

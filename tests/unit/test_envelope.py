@@ -96,6 +96,14 @@ def test_a_delay_of_the_node_is_the_delay_of_the_message() -> None:
     assert at(1).send("nested", 1)[0].delay_s == 7
 
 
+def test_a_node_without_delay_delays_nothing() -> None:
+    for node in ({}, {"transport-delay": None}, {"transport-delay": 0}):
+        recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", **node}})
+        [message] = Envelope(recipe, 1).start()
+        assert message.delay_s == 0.0
+        assert message == Outgoing("q", message.message, {"workflows-recipe": True})
+
+
 def test_a_delay_that_is_no_number_is_refused() -> None:
     recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", "transport-delay": "soon"}})
     with pytest.raises(MessageError, match="Node 1, key 'transport-delay' is 'soon'"):
@@ -125,12 +133,34 @@ def test_missing_environment_and_path_are_empty_and_a_text_pointer_is_taken() ->
 
 
 def test_job_parameters_must_be_an_object_and_a_task_may_be_missing() -> None:
-    nodes = {"1": {"job_parameters": [1], "wrapper": "text"}, "2": {}}
-    recipe = Recipe({"start": [[1, 0], [2, 0]], **nodes})
+    nodes = {
+        "1": {"job_parameters": [1], "wrapper": "text"},
+        "2": {},
+        "3": {"job_parameters": {"a": 1}, "wrapper": {"task_information": "task"}},
+    }
+    recipe = Recipe({"start": [[1, 0], [2, 0], [3, 0]], **nodes})
+    assert Envelope(recipe, 3).job_parameters == {"a": 1}
+    assert Envelope(recipe, 3).task == "task"
     with pytest.raises(MessageError, match="Node 1, key 'job_parameters' holds a list"):
         _ = Envelope(recipe, 1).job_parameters
     assert Envelope(recipe, 2).job_parameters == {}
     assert Envelope(recipe, 1).task is Envelope(recipe, 2).task is None
+
+
+def test_parameters_of_a_service_must_be_an_object() -> None:
+    nodes = {"1": {"parameters": {"a": 1}}, "2": {}, "3": {"parameters": "text"}}
+    recipe = Recipe({"start": [[1, 0], [2, 0], [3, 0]], **nodes})
+    assert Envelope(recipe, 1).parameters == {"a": 1}
+    assert Envelope(recipe, 2).parameters == {}
+    with pytest.raises(MessageError, match="Node 3, key 'parameters' holds a str; an object"):
+        _ = Envelope(recipe, 3).parameters
+
+
+@pytest.mark.parametrize("nodes", [{}, {"2": ["list"]}])
+def test_an_output_to_what_is_no_node_is_refused(nodes: dict[str, Any]) -> None:
+    recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", "output": 2}, **nodes})
+    with pytest.raises(MessageError, match="Node 1 leads to node 2, which does not exist"):
+        Envelope(recipe, 1).send("", "x", default=True)
 
 
 @pytest.mark.parametrize(

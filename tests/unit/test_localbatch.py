@@ -16,8 +16,9 @@ import pytest
 from zwrap.errors import RejectedError
 from zwrap.job import State
 from zwrap.pool.__main__ import main
-from zwrap.pool.jobs import DONE, RUNNING, WAITING, LocalBatch, LocalEnd, LocalJob
-from zwrap.pool.runner import shepherd_of
+from zwrap.pool.jobs import DONE, KEEP_DONE_S, RUNNING, WAITING, LocalBatch, LocalEnd, LocalJob
+from zwrap.pool.runner import IDLE_S, Runner
+from zwrap.pool.shepherd import shepherd_of
 
 
 @pytest.fixture
@@ -124,10 +125,10 @@ def test_a_runner_ends_when_nothing_is_left(batch: LocalBatch) -> None:
 def test_jobs_that_ended_long_ago_are_forgotten(batch: LocalBatch) -> None:
     identity = submit(batch, "true")
     batch.cancel(identity)
-    batch.forget_old()
+    now = time.time()
+    LocalBatch(batch.directory, clock=lambda: now + KEEP_DONE_S - 60).forget_old()
     assert batch.status(DONE, identity)
-    os.utime(batch.path(DONE, identity), (1, 1))
-    batch.forget_old()
+    LocalBatch(batch.directory, clock=lambda: now + KEEP_DONE_S + 60).forget_old()
     assert batch.status(DONE, identity) is None
 
 
@@ -140,8 +141,66 @@ def test_a_wide_job_waits_for_its_processors_but_not_for_ever(
     assert ended(batch, identity).state is State.COMPLETED
 
 
-def test_a_working_directory_that_is_gone_is_refused(batch: LocalBatch) -> None:
-    job = LocalJob(name="n", working_directory="/gone", output="/o", error="/e")
+class Pretended:
+    """A runner without processes: jobs that it starts run until `end`, and time does not pass."""
+
+    def __init__(self, batch: LocalBatch, slots: int) -> None:
+        self.batch = batch
+        self.started: list[int] = []
+        self.now = 0.0
+        self.runner = Runner(
+            batch, self._start, slots=slots, clock=lambda: self.now, pause=self._pause
+        )
+
+    def _start(self, identity: int) -> int:
+        self.started.append(identity)
+        return 2**22 + identity  # above the largest process id (proc(5), pid_max)
+
+    def _pause(self, seconds: float) -> None:
+        self.now += seconds
+
+    def end(self, identity: int) -> None:
+        self.batch.end(identity, LocalEnd(state=State.COMPLETED, exit_code=0))
+
+
+def test_no_small_job_overtakes_a_wide_one(batch: LocalBatch) -> None:
+    """First come, first served: else small jobs could keep a wide one from ever starting."""
+    first, wide, small = (submit(batch, "true", cpus=cpus) for cpus in (1, 2, 1))
+    pretended = Pretended(batch, slots=2)
+    assert pretended.runner.turn()
+    assert pretended.started == [first]
+    pretended.end(first)
+    assert pretended.runner.turn()
+    assert pretended.started == [first, wide]
+    pretended.end(wide)
+    assert pretended.runner.turn()
+    assert pretended.started == [first, wide, small]
+    pretended.end(small)
+    assert not pretended.runner.turn()
+
+
+def test_as_many_jobs_run_as_there_are_processors(batch: LocalBatch) -> None:
+    submitted = [submit(batch, "true", cpus=cpus) for cpus in (2, 1, 1, 1)]
+    pretended = Pretended(batch, slots=4)
+    for _ in range(2):
+        pretended.runner.turn()
+        assert pretended.started == submitted[:3], "each once"
+    pretended.end(submitted[1])
+    pretended.runner.turn()
+    assert pretended.started == submitted
+    for identity in submitted:
+        pretended.end(identity)
+
+
+def test_a_runner_waits_a_while_for_further_jobs(batch: LocalBatch) -> None:
+    pretended = Pretended(batch, slots=1)
+    pretended.runner.run()
+    assert IDLE_S <= pretended.now < IDLE_S + 1
+
+
+def test_a_working_directory_that_is_gone_is_refused(batch: LocalBatch, tmp_path: Path) -> None:
+    gone = f"{tmp_path}/gone"
+    job = LocalJob(name="n", working_directory=gone, output=f"{gone}/o", error=f"{gone}/e")
     with pytest.raises(RejectedError, match="/gone does not exist"):
         batch.submit(job, "true")
 

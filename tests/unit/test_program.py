@@ -1,31 +1,38 @@
-"""Rules of program definitions: what is run, what is a success, what is parsed."""
+"""Rules of program definitions: what is run, what is parsed."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zwrap.errors import ProgramError, UnknownNameError
-from zwrap.program import definition as program
-from zwrap.program import invocation, judgement
+from zwrap.program import invocation
+from zwrap.program.definition import Definition
 from zwrap.program.parsers.table import parse
+from zwrap.program.reading import (
+    INLINE_PROGRAM,
+    SHIPPED_PROGRAMS,
+    find_program,
+    parse_definition,
+    program_names,
+    read_definition,
+)
 
 
-def definition(**values: Any) -> program.Definition:
-    return program.from_mapping({"command": ["run"], **values}, "test.yaml", "prog")
+def definition(**values: Any) -> Definition:
+    return parse_definition({"command": ["run"], **values}, "test.yaml", "prog")
 
 
-def known(defined: program.Definition, payload: Any = None, **parameters: Any) -> dict[str, Any]:
+def known(defined: Definition, payload: Any = None, **parameters: Any) -> dict[str, Any]:
     return invocation.values(defined, parameters, payload, {"ID": "guid"})
 
 
-@pytest.mark.parametrize("name", program.names())
+@pytest.mark.parametrize("name", program_names())
 def test_every_shipped_definition_is_sound(name: str) -> None:
-    if name != program.INLINE:
-        assert program.from_file(program.SHIPPED / f"{name}.yaml").name == name
+    if name != INLINE_PROGRAM:
+        assert read_definition(SHIPPED_PROGRAMS / f"{name}.yaml").name == name
 
 
 @pytest.mark.parametrize(
@@ -46,9 +53,9 @@ def test_every_shipped_definition_is_sound(name: str) -> None:
         ({"checkpoint": {"signal": "KILL"}}, "Invalid enum value 'KILL'"),
         (
             {"success": {"text": [{"file": "log", "pattern": "("}]}},
-            r"success rule for log: '\(' is no regular expression",
+            r"success rule for log: '\(' is not a valid regular expression",
         ),
-        ({"progress": {"pattern": "["}}, "key 'progress': '\\[' is no regular expression"),
+        ({"progress": {"pattern": "["}}, "key 'progress': '\\[' is not a valid regular expression"),
         (
             {"outputs": {"o": {"file": "f", "parser": "regex", "options": {"pattern": "*"}}}},
             r"output 'o', option 'pattern': '\*' is no",
@@ -66,23 +73,23 @@ def test_a_file_that_is_no_definition_is_named(tmp_path: Path, text: str) -> Non
     file = tmp_path / "odd.yaml"
     file.write_text(text)
     with pytest.raises(ProgramError, match=r"odd\.yaml"):
-        program.from_file(file)
+        read_definition(file)
 
 
 def test_a_site_definition_goes_before_a_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "gemmi-merge.yaml").write_text("command: [mine]\n")
-    found = program.find("gemmi-merge", {}, tmp_path)
+    found = find_program("gemmi-merge", {}, tmp_path)
     assert found
     assert found.command == ["mine"]
-    assert program.find("../gemmi-merge", {}, tmp_path / "x") is None
+    assert find_program("../gemmi-merge", {}, tmp_path / "x") is None
 
 
 def test_the_command_program_stands_in_the_job_parameters() -> None:
-    found = program.find("command", {"command": ["a"], "working_directory": "/w"})
+    found = find_program("command", {"command": ["a"], "working_directory": "/w"})
     assert found
     assert found.command == ["a"]
     with pytest.raises(ProgramError, match="key 'command' is not there"):
-        program.find("command", {})
+        find_program("command", {})
 
 
 def test_values_come_from_defaults_then_parameters_then_the_program_s_block() -> None:
@@ -125,100 +132,8 @@ def test_set_up_lines_and_shell_text_run_in_a_shell_with_values_quoted() -> None
     assert invocation.argv(defined, known(defined)) == ["/bin/bash", "-c", "x < '; rm'"]
 
 
-def run_in(directory: Path, exit_status: int = 0) -> judgement.Run:
-    for name in ("out", "err"):
-        (directory / name).touch()
-    return judgement.Run(
-        directory=directory,
-        stdout=directory / "out",
-        stderr=directory / "err",
-        began=1_000_000.0,
-        exit_status=exit_status,
-    )
-
-
-def write(directory: Path, name: str, text: str = "x", *, stale: bool = False) -> None:
+def write(directory: Path, name: str, text: str) -> None:
     (directory / name).write_text(text)
-    if stale:
-        os.utime(directory / name, (900_000, 900_000))
-
-
-def test_the_exit_status_must_be_an_accepted_one(tmp_path: Path) -> None:
-    assert judgement.failures(definition(), run_in(tmp_path)) == []
-    assert judgement.failures(definition(), run_in(tmp_path, 3)) == ["it exited with status 3"]
-    assert judgement.failures(definition(), run_in(tmp_path, -9)) == ["it was killed by signal 9"]
-    lenient = definition(success={"exit_status": [0, 3]})
-    assert judgement.failures(lenient, run_in(tmp_path, 3)) == []
-    assert judgement.failures(definition(success={"exit_status": []}), run_in(tmp_path, 7)) == []
-
-
-def test_required_files_must_be_of_this_run_and_not_empty(tmp_path: Path) -> None:
-    defined = definition(success={"files": ["*.mtz"]})
-    run = run_in(tmp_path)
-    assert judgement.failures(defined, run) == ["it did not write *.mtz"]
-    write(tmp_path, "old.mtz", stale=True)
-    assert judgement.failures(defined, run) == [
-        "it did not write *.mtz (only one from before this run is there)"
-    ]
-    write(tmp_path, "new.mtz", "")
-    assert judgement.failures(defined, run) == ["it left *.mtz empty"]
-    write(tmp_path, "new.mtz")
-    assert judgement.failures(defined, run) == []
-
-
-def test_an_error_file_of_this_run_is_a_failure_and_a_stale_one_is_not(tmp_path: Path) -> None:
-    defined = definition(success={"no_files": ["fast_dp.error"]})
-    write(tmp_path, "fast_dp.error", stale=True)
-    assert judgement.failures(defined, run_in(tmp_path)) == []
-    write(tmp_path, "fast_dp.error")
-    assert judgement.failures(defined, run_in(tmp_path)) == ["it left fast_dp.error"]
-
-
-def test_texts_are_searched_line_by_line_and_quoted(tmp_path: Path) -> None:
-    rule = {"file": "stdout", "pattern": "^Giving up"}
-    run = run_in(tmp_path)
-    write(tmp_path, "out", "a\nGiving up: no model\nb\n")
-    assert judgement.failures(definition(success={"no_text": [rule]}), run) == [
-        "stdout says: Giving up: no model"
-    ]
-    assert judgement.failures(definition(success={"text": [rule]}), run) == []
-    write(tmp_path, "out", "fine")
-    assert judgement.failures(definition(success={"text": [rule]}), run) == [
-        "stdout does not hold the expected '^Giving up'"
-    ]
-    other = {"file": "not there", "pattern": "x"}
-    assert judgement.failures(definition(success={"no_text": [other]}), run) == []
-
-
-def test_a_required_output_that_cannot_be_read_is_a_complaint(tmp_path: Path) -> None:
-    outputs = {
-        "good": {"file": "good.json", "parser": "json"},
-        "bad": {"file": "bad.json", "parser": "json"},
-        "gone": {"file": "gone.json", "parser": "json"},
-        "optional": {"file": "gone.json", "parser": "json", "required": False},
-        "stale": {"file": "stale.json", "parser": "json"},
-    }
-    write(tmp_path, "good.json", '{"a": 1}')
-    write(tmp_path, "bad.json", "{")
-    write(tmp_path, "stale.json", "{}", stale=True)
-    found, complaints = judgement.parsed_outputs(definition(outputs=outputs), run_in(tmp_path))
-    assert found == {"good": {"a": 1}}
-    assert [complaint.split(":")[0] for complaint in complaints] == [
-        "output 'bad'", "output 'gone'", "output 'stale'",
-    ]  # fmt: skip
-
-
-def test_result_files_are_recorded_once_with_type_and_rank(tmp_path: Path) -> None:
-    write(tmp_path, "a.mtz")
-    write(tmp_path, "b.mtz")
-    write(tmp_path, "old.mtz", stale=True)
-    files = [{"pattern": "a.mtz", "rank": 1}, {"pattern": "*.mtz", "type": "other", "rank": 2}]
-    records = judgement.result_files(definition(files=files), run_in(tmp_path), failed=False)
-    assert [(r["file_name"], r["file_type"], r["importance_rank"]) for r in records] == [
-        ("a.mtz", "result", 1),
-        ("b.mtz", "other", 2),
-    ]
-    assert judgement.file_list(records) == [str(tmp_path / "a.mtz"), str(tmp_path / "b.mtz")]
 
 
 MERGING = """\

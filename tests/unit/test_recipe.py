@@ -108,9 +108,9 @@ def test_a_file_that_is_no_recipe_is_refused_with_its_name(text: str, tmp_path: 
         Recipe.from_file(file)
 
 
-def test_an_unreadable_file_is_named() -> None:
-    with pytest.raises(RecipeError, match=r"/nowhere/x\.json cannot be read: No such file"):
-        Recipe.from_file(Path("/nowhere/x.json"))
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"/x\.json cannot be read: No such file"):
+        Recipe.from_file(tmp_path / "x.json")
 
 
 def test_merging_renumbers_the_second_and_changes_neither() -> None:
@@ -123,6 +123,24 @@ def test_merging_renumbers_the_second_and_changes_neither() -> None:
     assert merged[5]["output"] == {"x": 6, "many": [6, 7], "none": None, "deep": {"y": 7}}
     assert merged.start == [(1, {"a": 1}), (5, {"a": 1})]
     assert merged.error == [4, 8]
+
+
+def test_lists_of_error_nodes_may_be_nested_as_lists_of_outputs_may() -> None:
+    recipe = Recipe({**SOUND, "error": [[4], 3]})
+    recipe.validate()
+    assert recipe.error == [4, 3]
+    assert recipe.merged(Recipe(SOUND)).error == [4, 3, 8]
+    assert Recipe({**SOUND, "error": None}).error == []
+
+
+def test_a_start_or_node_of_another_form_is_said_where_it_is_used() -> None:
+    odd = Recipe({"start": [[1]], 1: ["list"]}, "odd")
+    with pytest.raises(RecipeError, match=r"Recipe odd, key 'start': \[1\] is not"):
+        _ = odd.start
+    with pytest.raises(RecipeError, match="Recipe odd, node 1 is a list; an object is expected"):
+        odd.node(1)
+    with pytest.raises(KeyError):
+        odd.node(2)
 
 
 def test_merging_with_an_empty_recipe_gives_the_other() -> None:

@@ -13,21 +13,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zwrap.errors import ProgramError
-from zwrap.program import definition as program
 from zwrap.program import invocation
 from zwrap.program.parsers.table import PARSERS, parse
+from zwrap.program.reading import find_program
 
 RUN = Path(__file__).parents[1] / "data/xia2/v3.12.0/success_insulin_sad"
 
 
 def arguments(name: str, **job_parameters: Any) -> list[str]:
-    defined = program.find(name, job_parameters)
+    defined = find_program(name, job_parameters)
     assert defined
     return invocation.argv(defined, invocation.values(defined, job_parameters, None, {}))
 
 
 def files(name: str, **job_parameters: Any) -> dict[str, str]:
-    defined = program.find(name, job_parameters)
+    defined = find_program(name, job_parameters)
     assert defined
     return invocation.parameter_files(defined, invocation.values(defined, job_parameters, None, {}))
 
@@ -101,7 +101,7 @@ def test_an_option_that_is_no_value_is_named() -> None:
 def test_the_directory_of_a_run_is_named_after_the_pipeline_and_never_outside() -> None:
     def directory(pipeline: str) -> str:
         given = {"xia2": {"pipeline": pipeline}}
-        defined = program.find("xia2", given)
+        defined = find_program("xia2", given)
         assert defined
         known = invocation.values(defined, given, None, {})
         return invocation.with_file_names(defined, known).directory
@@ -169,6 +169,19 @@ def test_xtriage_entries_become_program_messages() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("level", "severity"),
+    [(0, "INFO"), (1, "WARNING"), (2, "ERROR"), (7, "INFO"), (None, "INFO"), ([1], "INFO")],
+)
+def test_the_severity_of_a_program_message_is_in_the_words_of_ispyb(
+    tmp_path: Path, level: object, severity: str
+) -> None:
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"xtriage": [{"level": level, "text": "t", "summary": "s"}]}))
+    [message] = commands(RUN, report=report)[3:]
+    assert message["severity"] == severity
+
+
 def changed(tmp_path: Path, change: Any) -> Path:
     document = json.loads((RUN / "xia2.json").read_text())
     change(document)
@@ -234,6 +247,7 @@ def test_without_scaling_results_xia2_json_is_not_usable(tmp_path: Path) -> None
         (["_crystals", "xinsu1", "_scaler", "_scalr_statistics"], {}, "no statistics"),
         (["_crystals", "xinsu1", "_scaler", "_scalr_statistics"], {"SAD": {}}, "has key 'SAD'"),
         (["_crystals", "xinsu1", "_scaler", "_scalr_likely_spacegroups"], [], "spacegroups/0"),
+        (["_crystals", "xinsu1", "_scaler", "_scalr_likely_spacegroups"], "I 2 3", "spacegroups/0"),
     ],
 )
 def test_what_cannot_be_read_of_xia2_json_is_named(

@@ -94,18 +94,16 @@ def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
     Raises:
         MessageError: the body is not a recipe message, or its step has no such block.
     """
-    changed: dict[str, object] = copied(body)
+    changed = copied(body)
     parameters = step_in(changed).get("parameters")
     block = parameters.get("cluster") if isinstance(parameters, dict) else None
-    if not isinstance(block, dict):
-        if changes:
-            raise MessageError("The step has no 'cluster' block that could be changed.")
-        return changed
-    for key, value in changes.items():
-        if value == "":
-            block.pop(key, None)
-        else:
-            block[key] = value
+    if isinstance(block, dict):
+        block.update(changes)
+        for key in [key for key, value in changes.items() if value == ""]:
+            del block[key]
+    elif changes:
+        raise MessageError("The step has no 'cluster' block that could be changed.")
+    assert isinstance(changed, dict)  # or it had no step
     return changed
 
 

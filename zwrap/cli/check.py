@@ -15,7 +15,7 @@ from zwrap.cli.joblist import attempts_of
 from zwrap.cli.recipes import checked
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError, ZwrapError
-from zwrap.program import definition as program
+from zwrap.program.reading import program_directories, read_definition
 from zwrap.recipe.graph import Recipe
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import check_defaults
@@ -70,9 +70,9 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
         yield "consumers", partial(consumers.checked, settings, "Plugin 'consumers'")
     for place in _job_directories(configuration):
         yield f"job directory {place}", partial(_try_to_speak, place)
-    for directory in program.directories(configuration.directory("zwrap.program_directory")):
+    for directory in program_directories(configuration.directory("zwrap.program_directory")):
         for file in _files(directory, "*.yaml"):
-            yield f"program {file.stem} ({file})", partial(program.from_file, file)
+            yield f"program {file.stem} ({file})", partial(read_definition, file)
 
 
 def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:

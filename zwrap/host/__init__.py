@@ -1,1 +1,1 @@
-"""What zwrap needs of the machine that it runs on: files, processes, paths."""
+"""Needs of zwrap of the machine that it runs on: files, processes, clocks, paths."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic replace, create-once, and the filesystem's own clock."""
+"""Files: atomic replace, create once, the end of a file; a filesystem's own clock and type."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import functools
 import itertools
 import os
 import re
-import time
 from pathlib import Path
 
+from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import this_process
 
 _serial = itertools.count()
 
 
 def _scratch(path: Path) -> str:
-    """A neighbour of `path` that no other process or thread writes."""
+    """Return a neighbour of `path` that no other process or thread writes."""
     directory, name = os.path.split(path)
     return f"{directory or '.'}/.{name[:100]}.{_own_name(os.getpid())}.{next(_serial)}.tmp"
 
@@ -63,7 +63,7 @@ def write_atomically(
     """Put `data` at `path` so that a reader sees the old file or the new one, never a part.
 
     With `durable` the content survives a power cut, and so does the name, unless the caller sees to
-    that (`sync_directory`) for several names at once.
+    that (`sync_directory`) for several names. `mode` is the new file's, before the umask.
     """
     scratch = _scratch(path)
     try:
@@ -78,7 +78,7 @@ def write_atomically(
 
 
 def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
-    """Put `data` at `path` if nothing is there; False if another was first.
+    """Put `data` at `path` if nothing is there; return False if another was first.
 
     Uses link(2), which fails where rename(2) would replace. On NFS a repeated link may answer
     "exists" although it was ours; the link count of the scratch file tells (open(2), O_EXCL).
@@ -96,7 +96,7 @@ def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
 
 
 def overwrite_once(reserved: Path, data: bytes, path: Path) -> bool:
-    """The same, with a file that is there and has room for `data`: for a disk that is full."""
+    """Do as `create_once`, with a file that has room for `data`: for a disk that is full."""
     descriptor = os.open(reserved, os.O_WRONLY | os.O_CLOEXEC)
     try:
         write_all(descriptor, data)
@@ -108,46 +108,82 @@ def overwrite_once(reserved: Path, data: bytes, path: Path) -> bool:
 
 
 def _linked(scratch: str, path: Path) -> bool:
-    """Whether a file got that name, too, and no other has it."""
+    """Link a file to a second name; return whether it has both, and no third."""
     with contextlib.suppress(FileExistsError):
         os.link(scratch, path)
     return os.stat(scratch).st_nlink == 2
+
+
+def touched(directory: Path) -> os.stat_result:
+    """Return the status of a file that is made in a directory, and removed, right now.
+
+    Its time stamps are the time of the filesystem, which may differ from this host's. Raises
+    OSError when the directory cannot be written to.
+    """
+    probe = Path(_scratch(directory / "clock"))
+    probe.touch()
+    try:
+        return probe.stat()
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 class FilesystemClock:
     """The time of the filesystem that holds a directory, in seconds since the epoch.
 
     Leases and delays are compared between hosts, so no host's own clock may decide: "now" is
-    the time stamp of a file just touched, carried on with the monotonic clock for `trust_s`.
+    the time stamp of a file just touched, carried on with `clock` for `trust_s` seconds.
     """
 
-    def __init__(self, directory: Path, trust_s: float = 30.0) -> None:
+    def __init__(self, directory: Path, trust_s: float = 30.0, *, clock: Clock = elapsed) -> None:
         self._directory = directory
         self._trust_s = trust_s
+        self._clock = clock
         self._read_at = float("-inf")
         self._offset_ns = 0
 
     def now_ns(self) -> int:
-        """Nanoseconds since the epoch, by the filesystem."""
-        monotonic_ns = time.monotonic_ns()
-        if monotonic_ns / 1e9 - self._read_at > self._trust_s:
-            probe = Path(_scratch(self._directory / "clock"))
-            probe.touch()
-            self._offset_ns = probe.stat().st_mtime_ns - monotonic_ns
-            self._read_at = monotonic_ns / 1e9
-            probe.unlink(missing_ok=True)
-        return monotonic_ns + self._offset_ns
+        """Return the time in nanoseconds since the epoch, by the filesystem."""
+        elapsed_s = self._clock()
+        elapsed_ns = int(elapsed_s * 1e9)
+        if elapsed_s - self._read_at > self._trust_s:
+            self._offset_ns = touched(self._directory).st_mtime_ns - elapsed_ns
+            self._read_at = elapsed_s
+        return elapsed_ns + self._offset_ns
 
     def now(self) -> float:
-        """Seconds since the epoch, by the filesystem."""
+        """Return the time in seconds since the epoch, by the filesystem."""
         return self.now_ns() / 1e9
 
     def age_s(self, file: Path) -> float:
-        """Seconds since a file was changed; 0 if it is gone."""
+        """Return the seconds since a file was changed; 0 if it is gone."""
         try:
             return self.now() - file.stat().st_mtime
         except OSError:
             return 0.0
+
+
+def tail(path: Path, size: int) -> str:
+    """Return the text of the last `size` bytes of a file; what is not UTF-8 is replaced.
+
+    Raises OSError when the file cannot be read.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+        return file.read().decode("utf-8", "replace")
+
+
+def last_lines(path: Path, count: int, size: int) -> list[str]:
+    """Return the last `count` lines that are not blank, of the last `size` bytes of a file.
+
+    A carriage return ends a line, too, as in the progress bars of programs. A file that cannot be
+    read has no lines.
+    """
+    try:
+        text = tail(path, size)
+    except OSError:
+        return []
+    return [line for line in re.split(r"[\r\n]+", text) if line.strip()][-count:]
 
 
 def create_parent_symlink(
@@ -160,9 +196,9 @@ def create_parent_symlink(
     """Link to `destination_path` from `levels` directories above it, by a relative path.
 
     ``/results/run/17`` with name ``latest`` gives ``/results/latest -> run/17``. What is there
-    already and is no link is never touched, a link only with `overwrite_symlink`; the answer says
-    whether the link was made. Signature and meaning are python-zocalo's
-    ``zocalo.util.symlink.create_parent_symlink``.
+    already and is no link is never touched, a link only with `overwrite_symlink`. Returns whether
+    the link was made; raises ValueError for a relative path or a level below 1. Signature and
+    meaning are python-zocalo's ``zocalo.util.symlink.create_parent_symlink``.
     """
     destination = Path(destination_path)
     if not destination.is_absolute() or levels < 1:
@@ -190,10 +226,11 @@ NETWORK_FILESYSTEMS = {
     "nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "glusterfs", "afs",
     "fuse.sshfs", "fuse.glusterfs", "pvfs2", "9p",
 }  # fmt: skip
+"""Types of filesystems that several hosts may have mounted."""
 
 
 def filesystem_of(path: Path) -> str:
-    """Type of the filesystem that holds a path, as mounted (proc(5), mounts)."""
+    """Return the type of the filesystem that holds a path, as mounted (proc(5), mounts)."""
     best, kind = "", "unknown"
     target = str(path.resolve())
     for line in Path("/proc/self/mounts").read_text().splitlines():
@@ -203,17 +240,3 @@ def filesystem_of(path: Path) -> str:
         if inside and len(mount) >= len(best):
             best, kind = mount, fstype
     return kind
-
-
-def tail(file: Path, *, lines: int, limit_bytes: int) -> list[str]:
-    """Return the last lines of a file that are not blank; none if it cannot be read.
-
-    A carriage return ends a line, too, as progress bars use it. At most `limit_bytes` are read.
-    """
-    try:
-        with file.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - limit_bytes))
-            text = stream.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    return [line for line in re.split(r"[\r\n]+", text) if line.strip()][-lines:]

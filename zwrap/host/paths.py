@@ -1,4 +1,4 @@
-"""Where zwrap keeps what belongs to this user on this host."""
+"""Directories of this user on this host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 
 
 def state_directory() -> Path:
-    """``ZWRAP_STATE``, else ``zwrap`` in the user's state directory (XDG base directories)."""
+    """Return the directory that holds what zwrap keeps for this user on this host.
+
+    ``ZWRAP_STATE``, else ``zwrap`` in the user's state directory (XDG base directories).
+    """
     named = os.environ.get("ZWRAP_STATE")
     if named:
         return Path(named).absolute()
@@ -16,6 +19,6 @@ def state_directory() -> Path:
 
 
 def default_spool() -> Path:
-    """``ZWRAP_SPOOL``, else the spool in the state directory; jobs must be able to see it."""
+    """Return ``ZWRAP_SPOOL``, else the spool in the state directory, where jobs must see it."""
     named = os.environ.get("ZWRAP_SPOOL")
     return Path(named).absolute() if named else state_directory() / "spool"

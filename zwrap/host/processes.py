@@ -1,4 +1,4 @@
-"""Who am I, and is that other process still alive? Identity of processes across hosts."""
+"""Processes of this host as /proc shows them, and their identity across hosts."""
 
 from __future__ import annotations
 
@@ -6,21 +6,58 @@ import functools
 import os
 import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 
 def host_name() -> str:
-    """Name of this host with every character that is unsafe in a file name replaced."""
+    """Return the name of this host with every character that is unsafe in a file name replaced."""
     return re.sub(r"[^A-Za-z0-9.]+", "_", socket.gethostname()) or "localhost"
 
 
 def host_id() -> str:
-    """Identity of this process on the wire: reversed host name parts and process id.
+    """Return the identity of this process on the wire: reversed host name parts and process id.
 
     ``node1.site.org``, process 17, is ``org.site.node1.17``, as in python-workflows.
     """
     return ".".join([*reversed(socket.gethostname().split(".")), str(os.getpid())])
+
+
+class ProcessStatus(NamedTuple):
+    """Status of one process, as the kernel tells it (proc(5), ``/proc/PID/stat``)."""
+
+    pid: int
+    state: str
+    """One letter, such as ``R``, ``S`` or ``Z`` (zombie)."""
+    parent: int
+    group: int
+    session: int
+    start_tick: int
+    """Start time in clock ticks since boot."""
+
+    @property
+    def is_dead(self) -> bool:
+        """True if it has ended, though its parent may not have waited for it."""
+        return self.state in ("Z", "X")
+
+
+def process_status(pid: int) -> ProcessStatus | None:
+    """Return what the kernel says of a process of this host; None when it does not exist."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  (a walk opens hundreds)
+            state, *fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    parent, group, session = (int(field) for field in fields[:3])
+    return ProcessStatus(pid, state.decode(), parent, group, session, int(fields[18]))
+
+
+def processes() -> Iterator[ProcessStatus]:
+    """Yield the status of every process of this host, as far as this user may see them."""
+    for entry in os.listdir("/proc"):
+        if entry.isdecimal() and (status := process_status(int(entry))):
+            yield status
 
 
 class ProcessIdentity(NamedTuple):
@@ -43,7 +80,7 @@ class ProcessIdentity(NamedTuple):
 
 @functools.cache
 def _machine() -> str:
-    """Boot and process namespace: process numbers mean something only inside one such pair."""
+    """Return boot and process namespace; a process number means something inside one such pair."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
     except OSError:
@@ -56,22 +93,19 @@ def _machine() -> str:
 
 
 def _start_tick(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot (proc(5), field 22 of stat)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else fields[19].decode()
+    """Return the start tick of a live process; None of one that has ended."""
+    status = process_status(pid)
+    return None if status is None or status.is_dead else str(status.start_tick)
 
 
 def process_identity(pid: int) -> ProcessIdentity | None:
-    """Identity of a process of this machine, or None when it does not exist."""
+    """Return the identity of a process of this host, or None when it does not exist."""
     tick = _start_tick(pid)
     return ProcessIdentity(host_name(), pid, f"{_machine()}.{tick}") if tick else None
 
 
 def this_process() -> ProcessIdentity:
-    """Identity of the calling process."""
+    """Return the identity of the calling process."""
     return _own_identity(os.getpid())
 
 
@@ -81,7 +115,7 @@ def _own_identity(pid: int) -> ProcessIdentity:
 
 
 def is_alive(who: ProcessIdentity) -> bool | None:
-    """Whether that process lives; None when it cannot be told from here (another machine)."""
+    """Say whether a process lives; None when that cannot be told from here (another host)."""
     machine, _, tick = who.start.rpartition(".")
     if who.host != host_name() or machine != _machine():
         return None

@@ -1,4 +1,4 @@
-"""Command line of the local batch system: submit, list, cancel, run."""
+"""Command line of the built-in batch system: submit, list, cancel, run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from zwrap.errors import ZwrapError
-from zwrap.pool.jobs import LocalBatch, LocalJob
+from zwrap.errors import TEMPORARY, ZwrapError
+from zwrap.pool.jobs import RUNNING, WAITING, LocalBatch, LocalJob
 from zwrap.pool.runner import run, start_runner
 
 
@@ -35,39 +35,43 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Carry out one command; 0, or the exit status of the error."""
+    """Carry out one command; return 0, or the exit status of the error."""
     options = _parser().parse_args(arguments)
     directory = options.directory.absolute()
     try:
-        batch = LocalBatch(directory)
-        if options.command == "submit":
-            job = LocalJob(
-                name=options.name,
-                working_directory=options.chdir,
-                output=options.output,
-                error=options.error,
-                walltime_s=options.time,
-                cpus=options.cpus,
-            )
-            sys.stdout.write(f"{batch.submit(job, options.script.read_text())}\n")
-            start_runner(directory)
-        elif options.command == "list":
-            jobs = batch.list(ended=options.ended, name=options.name)
-            sys.stdout.write(msgspec.json.encode(jobs).decode() + "\n")
-            if batch.jobs("waiting") or batch.jobs("running"):
-                start_runner(directory)  # whoever looks revives a runner that was killed
-        elif options.command == "cancel":
-            for identity in options.job_id:
-                batch.cancel(identity)
-        else:
-            run(directory)
+        _carry_out(options, directory)
     except ZwrapError as error:
         sys.stderr.write(f"localbatch: {error}\n")
         return error.exit_status
     except OSError as error:
         sys.stderr.write(f"localbatch: {error.filename or directory}: {error.strerror}\n")
-        return 111
+        return TEMPORARY
     return 0
+
+
+def _carry_out(options: argparse.Namespace, directory: Path) -> None:
+    batch = LocalBatch(directory)
+    if options.command == "submit":
+        job = LocalJob(
+            name=options.name,
+            working_directory=options.chdir,
+            output=options.output,
+            error=options.error,
+            walltime_s=options.time,
+            cpus=options.cpus,
+        )
+        sys.stdout.write(f"{batch.submit(job, options.script.read_text())}\n")
+        start_runner(directory)
+    elif options.command == "list":
+        jobs = batch.list(ended=options.ended, name=options.name)
+        sys.stdout.write(msgspec.json.encode(jobs).decode() + "\n")
+        if batch.jobs(WAITING) or batch.jobs(RUNNING):
+            start_runner(directory)  # whoever looks revives a runner that was killed
+    elif options.command == "cancel":
+        for identity in options.job_id:
+            batch.cancel(identity)
+    else:
+        run(directory)
 
 
 if __name__ == "__main__":

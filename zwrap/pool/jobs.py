@@ -3,12 +3,14 @@
 ::
 
     <directory>/waiting/<id>/   submitted      job.json, script
-    <directory>/running/<id>/   being run      + shepherd.json (who runs it), cancel (a wish)
+    <directory>/running/<id>/   being run      + shepherd.json (which process runs it)
     <directory>/done/<id>/      ended          + end.json (state, exit code or signal)
 
-A job moves on by rename(2), so it is started at most once. A `runner` starts by itself when a
-job is submitted, and ends when nothing is left to do; each job has a `shepherd` process of its
-own, so killing the runner harms no job. ``python -m zwrap.pool`` is the command line.
+A job moves on by rename(2), so it is started at most once; a file ``cancel`` in its directory asks
+for its end. Two kinds of process (`zwrap.pool.runner`) do the work: the *runner* decides which
+job starts; it is started with the first job and ends when nothing is left to do. A *shepherd*
+carries out one job and records its end, as Grid Engine's sge_shepherd(8) does, so killing the
+runner harms no job. ``python -m zwrap.pool`` is the command line.
 """
 
 from __future__ import annotations
@@ -17,53 +19,65 @@ import contextlib
 import fcntl
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from zwrap.errors import RejectedError
+from zwrap.host.clock import Clock, wall
 from zwrap.host.files import create_once, write_atomically
 from zwrap.job import JobStatus, State
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
+"""Places of a job: names of the directories that it moves through."""
+
 KEEP_DONE_S = 7 * 24 * 3600.0
+"""Time for which an ended job is remembered, in seconds."""
 
 
 class LocalJob(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What job.json holds."""
+    """A job as it was submitted: the content of job.json. Paths are absolute."""
 
     name: str
     working_directory: str
     output: str
     error: str
     walltime_s: int | None = None
+    """Time limit in seconds; None: there is none."""
     cpus: int = 1
     environment: dict[str, str] = {}
     submitted: float = 0.0
+    """When it was submitted, in seconds since the epoch."""
 
 
 class LocalEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What end.json holds."""
+    """How a job ended: the content of end.json."""
 
     state: State
     exit_code: int | None = None
     signal: int | None = None
     reason: str | None = None
+    """Why, for people."""
     ended: float = 0.0
+    """When, in seconds since the epoch."""
 
 
 class LocalBatch:
-    """The files of one local batch system."""
+    """The files of one local batch system; any number of processes may use them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, clock: Clock = wall) -> None:
+        """Use, and make, a directory on a local disk; `clock` gives seconds since the epoch."""
         self.directory = directory
+        self._clock = clock
         for name in (WAITING, RUNNING, DONE, "tmp"):
             (directory / name).mkdir(parents=True, exist_ok=True)
 
     def submit(self, job: LocalJob, script: str) -> int:
-        """Take a job; returns its id. The job is waiting, whole, when this returns."""
+        """Take a job and return its id; it is waiting, whole, when this returns.
+
+        Raises RejectedError when the job cannot run, and OSError when it cannot be written down.
+        """
         if not Path(job.working_directory).is_dir():
             raise RejectedError(f"The working directory {job.working_directory} does not exist.")
         with self._lock("id.lock"):
@@ -71,7 +85,7 @@ class LocalBatch:
             draft = self.directory / "tmp" / str(identity)
             shutil.rmtree(draft, ignore_errors=True)
             draft.mkdir()
-            job.submitted = time.time()
+            job.submitted = self._clock()
             write_atomically(draft / "script", script, mode=0o700)
             write_atomically(draft / "job.json", msgspec.json.encode(job))
             draft.rename(self.directory / WAITING / str(identity))
@@ -90,16 +104,16 @@ class LocalBatch:
             yield
 
     def jobs(self, place: str) -> list[int]:
-        """Ids of the jobs in one place, oldest first."""
+        """Return the ids of the jobs in one place, oldest first."""
         names = os.listdir(self.directory / place)
         return sorted(int(name) for name in names if name.isdecimal())
 
     def path(self, place: str, identity: int) -> Path:
-        """Directory of a job in one place."""
+        """Return the directory of a job in one place."""
         return self.directory / place / str(identity)
 
     def list(self, *, ended: bool, name: str | None = None) -> list[JobStatus]:
-        """Status of the live jobs, or of all, of that name."""
+        """Return the status of live jobs, with `ended` of all; of those named `name` if given."""
         found: dict[int, JobStatus] = {}
         # In the direction in which jobs move, so that none is missed on its way.
         for place in (WAITING, RUNNING, DONE) if ended else (WAITING, RUNNING):
@@ -110,7 +124,7 @@ class LocalBatch:
         return list(found.values())
 
     def status(self, place: str, identity: int) -> JobStatus | None:
-        """Status of one job; None if it is not, or no longer, in that place."""
+        """Return the status of a job; None if it is not, or no longer, in that place."""
         directory = self.path(place, identity)
         try:
             name = read_job(directory).name
@@ -130,7 +144,7 @@ class LocalBatch:
         )
 
     def claim(self, identity: int) -> bool:
-        """Move a job from waiting to running; False if another was first."""
+        """Move a job from waiting to running; return False if another process was first."""
         try:
             self.path(WAITING, identity).rename(self.path(RUNNING, identity))
         except OSError:
@@ -138,15 +152,15 @@ class LocalBatch:
         return True
 
     def end(self, identity: int, end: LocalEnd) -> None:
-        """Record how a running job ended, once; whoever is first is believed."""
+        """Record how a running job ended; only the first record counts."""
         directory = self.path(RUNNING, identity)
-        end.ended = time.time()
+        end.ended = self._clock()
         with contextlib.suppress(FileNotFoundError):
             create_once(directory / "end.json", msgspec.json.encode(end))
             directory.rename(self.path(DONE, identity))
 
     def cancel(self, identity: int) -> None:
-        """End a job: at once if it waits, through its shepherd if it runs."""
+        """End a job: here if it waits, through its shepherd if it runs."""
         for place in (WAITING, RUNNING):
             with contextlib.suppress(FileNotFoundError):
                 (self.path(place, identity) / "cancel").touch()
@@ -156,19 +170,19 @@ class LocalBatch:
             )
 
     def forget_old(self) -> None:
-        """Remove jobs that ended more than a week ago."""
+        """Remove jobs that ended more than `KEEP_DONE_S` ago."""
         for identity in self.jobs(DONE):
             directory = self.path(DONE, identity)
             with contextlib.suppress(OSError):
-                if time.time() - directory.stat().st_mtime > KEEP_DONE_S:
+                if self._clock() - directory.stat().st_mtime > KEEP_DONE_S:
                     shutil.rmtree(directory)
 
 
 def read_job(directory: Path) -> LocalJob:
-    """The job in a directory."""
+    """Return the job in a directory; FileNotFoundError: it has moved on."""
     return msgspec.json.decode((directory / "job.json").read_bytes(), type=LocalJob)
 
 
 def read_end(directory: Path) -> LocalEnd:
-    """How the job in a directory ended."""
+    """Return how the job in a directory ended; FileNotFoundError: it has not, or is forgotten."""
     return msgspec.json.decode((directory / "end.json").read_bytes(), type=LocalEnd)

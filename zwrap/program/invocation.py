@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -20,21 +19,25 @@ from zwrap.program.definition import (
 from zwrap.recipe.substitution import fill, substitute
 
 SHELL = ["/bin/bash", "-c"]
+"""Beginning of an argument list that runs shell text."""
 
 
 def values(
-    definition: Definition, job_parameters: Mapping[str, Any], payload: Any, environment: Any
-) -> dict[str, Any]:
-    """What placeholders of the definition stand for.
+    definition: Definition,
+    job_parameters: Mapping[str, object],
+    payload: object,
+    environment: Mapping[str, object],
+) -> dict[str, object]:
+    """Return the values of the definition's placeholders, by name.
 
     Defaults, then `job_parameters`, then its block named after the program; besides them
-    `payload` (of the message) and `environment` (of the recipe). ProgramError names an input
-    that is missing.
+    `payload` (of the message) and `environment` (of the recipe). Raises ProgramError that names an
+    input that is missing.
     """
     block = job_parameters.get(definition.name)
     given = {**job_parameters, **(block if isinstance(block, dict) else {})}
     blocks = {declared.block: job_parameters.get(declared.block) for declared in definition.options}
-    result = {**given, **blocks, "payload": payload, "environment": environment}
+    result: dict[str, object] = {**given, **blocks, "payload": payload, "environment": environment}
     for name, declared in definition.inputs.items():
         value = given.get(name, declared.default)
         if isinstance(value, str):
@@ -49,8 +52,11 @@ def values(
     return result
 
 
-def check_files(definition: Definition, known: Mapping[str, Any], directory: Path) -> None:
-    """Raise ProgramError when an input that names a file names none."""
+def check_files(definition: Definition, known: Mapping[str, object], directory: Path) -> None:
+    """Raise ProgramError when the file that an input names is not there.
+
+    A relative name is looked for in `directory`.
+    """
     for name, declared in definition.inputs.items():
         value = known[name]
         for entry in value if isinstance(value, list) else [value]:
@@ -61,8 +67,8 @@ def check_files(definition: Definition, known: Mapping[str, Any], directory: Pat
                 )
 
 
-def argv(definition: Definition, known: Mapping[str, Any]) -> list[str]:
-    """The argument list to run; a shell only where set-up lines or shell text need one."""
+def argv(definition: Definition, known: Mapping[str, object]) -> list[str]:
+    """Return the argument list to run; a shell only where set-up lines or shell text need one."""
     set_up = [fill(line, known, shlex.quote) for line in definition.set_up]
     further = option_arguments(definition, known)
     if isinstance(definition.command, str):
@@ -79,8 +85,8 @@ def argv(definition: Definition, known: Mapping[str, Any]) -> list[str]:
     return [*SHELL, "\n".join([*set_up, f"exec {shlex.join(arguments)}"])]
 
 
-def _argument(definition: Definition, part: str, known: Mapping[str, Any]) -> list[str]:
-    """One argument of the definition: dropped without its value, repeated for a list."""
+def _argument(definition: Definition, part: str, known: Mapping[str, object]) -> list[str]:
+    """Return an argument, filled in: none without its value, several for a list."""
     for name, declared in definition.inputs.items():
         if f"{{{name}}}" not in part:
             continue
@@ -96,8 +102,8 @@ Option = tuple[str, str]
 """Name and printed form of one option."""
 
 
-def option_arguments(definition: Definition, known: Mapping[str, Any]) -> list[str]:
-    """Arguments from the blocks of `job_parameters` that the definition turns into options."""
+def option_arguments(definition: Definition, known: Mapping[str, object]) -> list[str]:
+    """Return the arguments that the definition makes of blocks of `job_parameters`."""
     arguments = []
     for name, printed in _options(definition, known):
         file = _parameter_file(definition, name)
@@ -107,8 +113,8 @@ def option_arguments(definition: Definition, known: Mapping[str, Any]) -> list[s
     return arguments
 
 
-def parameter_files(definition: Definition, known: Mapping[str, Any]) -> dict[str, str]:
-    """Name and content of the parameter files that must lie in the run's directory."""
+def parameter_files(definition: Definition, known: Mapping[str, object]) -> dict[str, str]:
+    """Return the parameter files that the program needs in its directory: content by name."""
     contents: dict[str, str] = {}
     for name, printed in _options(definition, known):
         file = _parameter_file(definition, name)
@@ -121,7 +127,7 @@ def _parameter_file(definition: Definition, name: str) -> ParameterFile | None:
     return next((f for f in definition.parameter_files if name.startswith(f.prefix)), None)
 
 
-def _options(definition: Definition, known: Mapping[str, Any]) -> Iterator[Option]:
+def _options(definition: Definition, known: Mapping[str, object]) -> Iterator[Option]:
     command = definition.command
     used = command if isinstance(command, str) else " ".join(command)
     for declared in definition.options:
@@ -137,7 +143,7 @@ def _options(definition: Definition, known: Mapping[str, Any]) -> Iterator[Optio
                 yield from _option(declared, key, value, f"{where}, key {key!r}")
 
 
-def _option(declared: OptionBlock, key: str, value: Any, where: str) -> Iterator[Option]:
+def _option(declared: OptionBlock, key: str, value: object, where: str) -> Iterator[Option]:
     if isinstance(value, str) and key in declared.split:
         value = [entry.strip() for entry in value.split(",")]
     name = declared.names.get(key, key)
@@ -151,8 +157,8 @@ def _option(declared: OptionBlock, key: str, value: Any, where: str) -> Iterator
             yield name, declared.format.format(name=name, value=entry)
 
 
-def with_file_names(definition: Definition, known: Mapping[str, Any]) -> Definition:
-    """The definition with the placeholders in its file names filled in."""
+def with_file_names(definition: Definition, known: Mapping[str, object]) -> Definition:
+    """Return the definition with the placeholders in its file names filled in."""
     success = definition.success
     filled = replace(
         definition,
@@ -178,11 +184,11 @@ def with_file_names(definition: Definition, known: Mapping[str, Any]) -> Definit
     return filled
 
 
-def environment(definition: Definition, known: Mapping[str, Any]) -> dict[str, str]:
-    """Environment variables that the definition adds."""
+def environment(definition: Definition, known: Mapping[str, object]) -> dict[str, str]:
+    """Return the environment variables that the definition adds."""
     return {name: fill(str(value), known) for name, value in definition.environment.items()}
 
 
-def messages(definition: Definition, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Channel to payload of the definition's further messages."""
+def messages(definition: Definition, known: Mapping[str, object]) -> dict[str, object]:
+    """Return the definition's further messages: payload by channel."""
     return {channel: substitute(body, known) for channel, body in definition.messages.items()}

@@ -7,13 +7,15 @@ earlier one stored under `store_result`. Form and names are those that Diamond's
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
-Values = Mapping[str, Any]
+Values = Mapping[str, object]
+"""Values of a record by the names of ISPyB's commands."""
 
 SHELLS = ("overall", "innerShell", "outerShell")
+"""Names of the resolution shells that have statistics."""
+
 _SEVERITY = {0: "INFO", 1: "WARNING", 2: "ERROR"}
 
 
@@ -35,13 +37,17 @@ class Solution(msgspec.Struct, frozen=True):
 
 def command_list(
     solutions: Iterable[Solution], messages: Iterable[Values] = ()
-) -> dict[str, list[dict[str, Any]]]:
-    """The payload of output `ispyb`.
+) -> dict[str, list[dict[str, object]]]:
+    """Return the payload of output `ispyb`.
 
     Only the first integration may be linked to a record that was made in advance; for the others
     `integration_id` is null. After several scalings ``$ispyb_autoprocscaling_id`` is the last.
+
+    Args:
+        solutions: one for each crystal.
+        messages: `level` (0 info, 1 warning, 2 error), `text` and `summary` of program messages.
     """
-    commands: list[dict[str, Any]] = []
+    commands: list[dict[str, object]] = []
     first = True
     for solution in solutions:
         commands.append(
@@ -77,15 +83,19 @@ def command_list(
             "program_id": "$ispyb_autoprocprogram_id",
             "message": message.get("text"),
             "description": message.get("summary"),
-            "severity": _SEVERITY.get(message.get("level", 0), "INFO"),
+            "severity": _severity(message.get("level")),
         }
         for message in messages
     ]
     return {"ispyb_command_list": commands}
 
 
-def refined(spacegroup: str, cell: Sequence[float]) -> dict[str, Any]:
-    """Values of a solution: space group and the six cell parameters (Å, degrees)."""
+def _severity(level: object) -> str:
+    return _SEVERITY.get(level, "INFO") if isinstance(level, int) else "INFO"
+
+
+def refined(spacegroup: str, cell: Sequence[float]) -> dict[str, object]:
+    """Return values of a solution: space group and the six cell parameters (Å, degrees)."""
     names = ("a", "b", "c", "alpha", "beta", "gamma")
     return {
         "spacegroup": spacegroup,
@@ -94,6 +104,6 @@ def refined(spacegroup: str, cell: Sequence[float]) -> dict[str, Any]:
 
 
 def cell(values: Sequence[float]) -> dict[str, float]:
-    """Values of an integration: the six cell parameters (Å, degrees)."""
+    """Return values of an integration: the six cell parameters (Å, degrees)."""
     names = ("a", "b", "c", "alpha", "beta", "gamma")
     return {f"cell_{name}": value for name, value in zip(names, values, strict=True)}

@@ -1,49 +1,70 @@
-"""Did the program succeed, and what did it leave? Files of an earlier run do not count."""
+"""Judgement of a run: success or not, and what it left. Files of an earlier one do not count."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import msgspec
 
 from zwrap.errors import ProgramError
+from zwrap.host.files import last_lines
 from zwrap.program.definition import Definition, TextRule, file_names
 from zwrap.program.parsers.table import parse
 
 SEARCHED_BYTES = 16 * 1024 * 1024
-"""Text rules look at so much of the beginning and of the end of a file."""
+"""Size of the beginning, and of the end, of a file that text rules look at, in bytes."""
+
+QUOTED_CHARACTERS = 300
+"""Longest line of a program that is quoted."""
+
+
+class ResultRecord(TypedDict):
+    """Payload of `result-individual-file`."""
+
+    file_path: str
+    """Directory, absolute."""
+    file_name: str
+    file_type: str
+    importance_rank: int
+    partial: NotRequired[bool]
+    """Present, and true, in what a failed run left."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a program ran, when it began, and how it ended."""
+    """Where a program ran, when it began, and how it ended.
+
+    Patterns are those of `Path.glob`, below `directory` unless they are absolute.
+    """
 
     directory: Path
+    """Directory in which it ran."""
     stdout: Path
     stderr: Path
     began: float
-    """Time stamp that the filesystem gave a file just before the program began."""
+    """Time stamp that the filesystem gave a file just before the program began, in seconds."""
     exit_status: int
-
-    def path(self, name: str) -> Path:
-        """A file of the run; `stdout` and `stderr` are the program's own."""
-        if name in ("stdout", "stderr"):
-            return self.stdout if name == "stdout" else self.stderr
-        return self.directory / name
+    """Exit status, or minus the number of the signal that killed it."""
 
     def fresh(self, pattern: str) -> list[Path]:
-        """Files matching `pattern` that this run wrote."""
-        return [file for file in self._matching(pattern) if file.stat().st_mtime >= self.began]
+        """Return the files matching a pattern that this run wrote, sorted by name."""
+        return [file for file in self._matching(pattern) if self._wrote(file)]
 
     def written(self, pattern: str) -> list[Path]:
-        """As `fresh`; `stdout` and `stderr` are always written."""
-        return [self.path(pattern)] if pattern in ("stdout", "stderr") else self.fresh(pattern)
+        """Do as `fresh`; ``stdout`` and ``stderr`` are the program's own and always written."""
+        if pattern in ("stdout", "stderr"):
+            return [self.stdout if pattern == "stdout" else self.stderr]
+        return self.fresh(pattern)
 
     def stale(self, pattern: str) -> list[Path]:
-        """Files matching `pattern` that were there before this run."""
-        return [file for file in self._matching(pattern) if file.stat().st_mtime < self.began]
+        """Return the files matching a pattern that were there before this run, sorted by name."""
+        return [file for file in self._matching(pattern) if not self._wrote(file)]
+
+    def _wrote(self, file: Path) -> bool:
+        """Say whether this run wrote a file; time stamps may be no finer than a second."""
+        return file.stat().st_mtime >= self.began
 
     def _matching(self, pattern: str) -> list[Path]:
         place, name = (
@@ -53,7 +74,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def failures(definition: Definition, run: Run) -> list[str]:
-    """One sentence for each success rule that does not hold; empty for a success."""
+    """Return a sentence for each success rule that does not hold; none for a success."""
     said = [
         f"{rule.file} says: {found}"
         for rule in definition.success.no_text
@@ -77,15 +98,14 @@ def _exit_failures(definition: Definition, run: Run, *, quote: bool) -> Iterator
         if run.exit_status < 0:
             yield f"it was killed by signal {-run.exit_status}"
         else:
-            words = _last_words(run) if quote else ""
-            yield f"it exited with status {run.exit_status}{words}"
+            reason = _last_error_line(run.stderr) if quote else ""
+            yield f"it exited with status {run.exit_status}{reason}"
 
 
-def _last_words(run: Run) -> str:
-    """The last line that the program wrote on stderr, which most often says why it failed."""
-    lines = _text(run.stderr)[-2000:].split("\n")
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f", its last words: {last[:300]}" if last else ""
+def _last_error_line(stderr: Path) -> str:
+    """Return the last line of the error output, as a clause; most often it says what went wrong."""
+    lines = last_lines(stderr, 1, 2000)
+    return f", its last words: {lines[0].strip()[:QUOTED_CHARACTERS]}" if lines else ""
 
 
 def _file_failures(definition: Definition, run: Run) -> Iterator[str]:
@@ -102,17 +122,18 @@ def _file_failures(definition: Definition, run: Run) -> Iterator[str]:
 
 
 def _search(rule: TextRule, run: Run) -> str | None:
-    """The line in which the rule's pattern is found."""
+    """Return the line in which the pattern of a rule is found; None: it is not."""
     text = "".join(_text(file) for file in run.written(rule.file))
     match = re.search(rule.pattern, text, re.MULTILINE)
     if match is None:
         return None
     begin = text.rfind("\n", 0, match.start()) + 1
     end = text.find("\n", match.end())
-    return text[begin : end if end >= 0 else None].strip()[:300] or match[0]
+    return text[begin : end if end >= 0 else None].strip()[:QUOTED_CHARACTERS] or match[0]
 
 
 def _text(path: Path) -> str:
+    """Return the text of a file, of a large one its beginning and its end."""
     try:
         with path.open("rb") as file:
             data = file.read(SEARCHED_BYTES)
@@ -125,9 +146,9 @@ def _text(path: Path) -> str:
     return data.decode("utf-8", "replace")
 
 
-def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, Any], list[str]]:
-    """Parsed outputs by name, and one sentence for each required one that cannot be read."""
-    found: dict[str, Any] = {}
+def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, object], list[str]]:
+    """Return parsed outputs by name, and a sentence for each required one that cannot be read."""
+    found: dict[str, object] = {}
     complaints = []
     for name, output in definition.outputs.items():
         written = [file for pattern in file_names(output) for file in run.written(pattern)]
@@ -146,17 +167,17 @@ def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, Any], li
     return found, complaints
 
 
-def result_files(definition: Definition, run: Run, *, failed: bool) -> list[dict[str, Any]]:
-    """Payloads of `result-individual-file`, in the order of the definition, each file once.
+def result_files(definition: Definition, run: Run, *, failed: bool) -> list[ResultRecord]:
+    """Return a record of each result file, in the order of the definition, each file once.
 
     Of a failed run only logs, and what the definition wants even then, marked ``partial``.
     """
-    seen: dict[Path, dict[str, Any]] = {}
+    seen: dict[Path, ResultRecord] = {}
     for declared in definition.files:
         if failed and not declared.partial and declared.type != "log":
             continue
         for file in run.written(declared.pattern):
-            record = {
+            record: ResultRecord = {
                 "file_path": str(file.parent),
                 "file_name": file.name,
                 "file_type": declared.type,
@@ -168,6 +189,6 @@ def result_files(definition: Definition, run: Run, *, failed: bool) -> list[dict
     return list(seen.values())
 
 
-def file_list(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The absolute paths in records of result files."""
+def file_list(records: Sequence[ResultRecord]) -> list[str]:
+    """Return the absolute paths in records of result files."""
     return [str(Path(record["file_path"], record["file_name"])) for record in records]

@@ -9,8 +9,8 @@ from zwrap.recipe.graph import Recipe
 
 
 def label(recipe: Recipe, number: int) -> str:
-    """What a person calls a node: its service or task, and where it listens."""
-    node = recipe[number]
+    """Return what people call a node: its number, service or task, queue and topic."""
+    node = recipe.node(number)
     wrapper = node.get("wrapper")
     task = wrapper.get("task_information") if isinstance(wrapper, dict) else None
     name = node.get("service") or task
@@ -19,7 +19,7 @@ def label(recipe: Recipe, number: int) -> str:
 
 
 def tree(recipe: Recipe) -> Tree:
-    """The recipe as a tree; a node that several outputs reach is drawn out once."""
+    """Return the recipe as a tree; a node that several outputs reach is drawn out once."""
     root = Tree(recipe.name, guide_style="dim")
     drawn: set[int] = set()
 
@@ -41,7 +41,7 @@ def tree(recipe: Recipe) -> Tree:
 
 
 def dot(recipe: Recipe) -> str:
-    """The recipe in the DOT language (graphviz.org/doc/info/lang.html)."""
+    """Return the recipe in the DOT language (graphviz.org/doc/info/lang.html)."""
 
     def quoted(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

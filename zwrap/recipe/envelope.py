@@ -8,30 +8,46 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 from msgspec.structs import replace
 
 from zwrap.errors import MessageError
-from zwrap.message import JSON, RECIPE_HEADER, Outgoing, encode
-from zwrap.recipe.graph import Recipe
+from zwrap.message import RECIPE_HEADER, Outgoing, encode
+from zwrap.recipe.graph import Node, Recipe
 
 log = logging.getLogger(__name__)
 
+KEYS = ("recipe", "recipe-pointer", "recipe-path", "environment", "payload")
+"""Keys of a recipe message that have a meaning here; others travel on unchanged."""
+
 
 class Envelope:
-    """A payload at one node of a recipe. Sending returns messages; a transport carries them."""
+    """A payload at one node of a recipe.
+
+    Methods that send return messages; a transport carries them. MessageError of such a method names
+    the node and the key that is not usable.
+    """
 
     def __init__(
         self,
         recipe: Recipe,
         pointer: int,
         *,
-        payload: JSON = None,
-        environment: Mapping[str, JSON] | None = None,
+        payload: object = None,
+        environment: Mapping[str, object] | None = None,
         path: list[int] | None = None,
-        foreign: Mapping[str, JSON] | None = None,
+        foreign: Mapping[str, object] | None = None,
     ) -> None:
+        """Place a message at a node.
+
+        Args:
+            recipe: the recipe that it travels through.
+            pointer: number of the node that it is at.
+            payload: a JSON value, what the node is told.
+            environment: JSON values that travel with every message of this run of the recipe.
+            path: numbers of the nodes that it came by.
+            foreign: further keys of the message and their JSON values.
+        """
         self.recipe = recipe
         self.pointer = pointer
         self.payload = payload
@@ -41,13 +57,12 @@ class Envelope:
         self._unconnected: set[str] = set()
 
     @classmethod
-    def from_body(cls, body: JSON) -> Envelope:
-        """Open a recipe message or a recipe wrapper file; MessageError says what it lacks."""
+    def from_body(cls, body: object) -> Envelope:
+        """Read a recipe message or a recipe wrapper file; MessageError says what it lacks."""
         if not isinstance(body, dict):
             raise MessageError(
                 f"A recipe message must be a JSON object, not {type(body).__name__}."
             )
-        known = ("recipe", "recipe-pointer", "recipe-path", "environment", "payload")
         if not isinstance(body.get("recipe"), dict):
             raise MessageError("The recipe message has no object under key 'recipe'.")
         recipe = Recipe(body["recipe"], "of the message")
@@ -71,14 +86,13 @@ class Envelope:
             payload=body.get("payload"),
             environment=environment,
             path=path,
-            foreign={key: value for key, value in body.items() if key not in known},
+            foreign={key: value for key, value in body.items() if key not in KEYS},
         )
 
     @property
-    def step(self) -> dict[str, Any]:
-        """The node that the message is at."""
-        node: dict[str, Any] = self.recipe[self.pointer]
-        return node
+    def step(self) -> Node:
+        """The node that the message is at, as it stands in the recipe."""
+        return self.recipe.node(self.pointer)
 
     @property
     def recipe_id(self) -> str | None:
@@ -88,26 +102,34 @@ class Envelope:
 
     @property
     def task(self) -> str | None:
-        """What the recipe calls this step (``wrapper.task_information``)."""
+        """Name of this step in the recipe (``wrapper.task_information``)."""
         wrapper = self.step.get("wrapper")
         task = wrapper.get("task_information") if isinstance(wrapper, dict) else None
         return str(task) if task else None
 
     @property
-    def job_parameters(self) -> dict[str, Any]:
-        """What the recipe tells the wrapped program; MessageError if that is no object."""
-        parameters = self.step.get("job_parameters")
-        if parameters is None:
+    def job_parameters(self) -> dict[str, object]:
+        """Parameters of the wrapped program; raises MessageError when they are not an object."""
+        return self._object("job_parameters")
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Parameters of the service; raises MessageError when they are not an object."""
+        return self._object("parameters")
+
+    def _object(self, key: str) -> dict[str, object]:
+        value = self.step.get(key)
+        if value is None:
             return {}
-        if not isinstance(parameters, dict):
+        if not isinstance(value, dict):
             raise MessageError(
-                f"Node {self.pointer}, key 'job_parameters' holds a {type(parameters).__name__}; "
+                f"Node {self.pointer}, key {key!r} holds a {type(value).__name__}; "
                 "an object is expected."
             )
-        return parameters
+        return value
 
-    def body(self) -> dict[str, JSON]:
-        """The recipe message as it stands on the wire and in a recipe wrapper file."""
+    def body(self) -> dict[str, object]:
+        """Return the recipe message as it stands on the wire and in a recipe wrapper file."""
         return {
             **self._foreign,
             "environment": self.environment,
@@ -118,22 +140,24 @@ class Envelope:
         }
 
     def to_json(self) -> bytes:
-        """The five keys as JSON text."""
+        """Return the recipe message as JSON text."""
         return encode(self.body())
 
     def start(self) -> list[Outgoing]:
-        """Messages to the first nodes of the recipe; `self.pointer` plays no part."""
+        """Return messages to the first nodes of the recipe, each with its payload from there."""
         return [
             message
             for node, payload in self.recipe.start
             for message in self._at(node, payload, path=[]).delivered()
         ]
 
-    def send(self, channel: str, payload: JSON, *, default: bool = False) -> list[Outgoing]:
-        """Messages to the nodes behind the output `channel`.
+    def send(self, channel: str, payload: object, *, default: bool = False) -> list[Outgoing]:
+        """Return messages to the nodes behind an output; none, logged once, if it leads nowhere.
 
-        An unnamed output (a number or a list) takes only the `default` channel of a service.
-        A channel that leads nowhere gives no message, and is logged once.
+        Args:
+            channel: name of the output.
+            payload: a JSON value.
+            default: whether `channel` is the one that an unnamed output (a number or a list) takes.
         """
         output = self.step.get("output")
         named = output if isinstance(output, dict) else {channel: output if default else None}
@@ -143,18 +167,18 @@ class Envelope:
             log.info("Output %r of node %s is not connected", channel, self.pointer)
         return self._to(target, payload)
 
-    def send_error(self, payload: JSON) -> list[Outgoing]:
-        """Messages to the `error` nodes of this step, else to those of the whole recipe."""
+    def send_error(self, payload: object) -> list[Outgoing]:
+        """Return messages to the `error` nodes of this step, else to those of the whole recipe."""
         own = self.step.get("error")
         return self._to(self.recipe.error if own is None else own, payload)
 
-    def checkpoint(self, payload: JSON, delay_s: float = 0.0) -> list[Outgoing]:
-        """A message to this very node, not delayed by the node; the path does not grow."""
+    def checkpoint(self, payload: object, delay_s: float = 0.0) -> list[Outgoing]:
+        """Return messages to this very node, delayed by `delay_s` seconds; the path stays."""
         again = self._at(self.pointer, payload, path=self.path)
         return [replace(message, delay_s=delay_s) for message in again.delivered()]
 
     def delivered(self) -> list[Outgoing]:
-        """This message on its way to the queue, and the topic, of its node."""
+        """Return this message on its way to the queue, and the topic, of its node."""
         step = self.step
         delay = step.get("transport-delay") or 0
         if not isinstance(delay, (int, float)):
@@ -174,18 +198,18 @@ class Envelope:
             if step.get(kind)
         ]
 
-    def _to(self, target: Any, payload: JSON) -> list[Outgoing]:
+    def _to(self, target: object, payload: object) -> list[Outgoing]:
         if isinstance(target, dict):
             target = list(target.values())
         if isinstance(target, list):
             return [message for entry in target for message in self._to(entry, payload)]
         if type(target) is not int:
             return []
-        if target not in self.recipe:
+        if target not in self.recipe or not isinstance(self.recipe[target], dict):
             raise MessageError(f"Node {self.pointer} leads to node {target}, which does not exist.")
         return self._at(target, payload, path=[*self.path, self.pointer]).delivered()
 
-    def _at(self, node: int, payload: JSON, path: list[int]) -> Envelope:
+    def _at(self, node: int, payload: object, path: list[int]) -> Envelope:
         return Envelope(
             self.recipe,
             node,

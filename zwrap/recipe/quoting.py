@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable
 
 Value = Callable[[str], str | None]
+"""Returns what is put in for a match; None: the match stays."""
 
 
 class AsIs(str):
@@ -19,7 +20,7 @@ class AsIs(str):
 
 
 def replace_quoted(text: str, pattern: str, value: Value) -> str:
-    """`text` with what matches `pattern` replaced by `value(match)`; None leaves it as it is.
+    """Return shell text in which what matches `pattern` is replaced by `value(match)`, quoted.
 
     Outside quotes the value is shell-quoted, inside ``"..."`` what is special there is escaped,
     inside ``'...'`` its single quotes are. (POSIX shell language, section 2.2, Quoting)

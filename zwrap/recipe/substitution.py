@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from zwrap.message import copied
 from zwrap.recipe.quoting import AsIs, replace_quoted
@@ -22,15 +22,25 @@ _SHELL_PIECE = r"\{\{|\}\}|\{[^{}]+\}"
 _formatter = string.Formatter()
 
 Printer = Callable[[str], str]
-Filler = Callable[[str, Mapping[str, Any]], str]
+"""Turns the text of a value into what is put in."""
+
+Filler = Callable[[str, Mapping[str, object]], str]
+"""Fills in one text."""
+
+
+@runtime_checkable
+class _Indexable(Protocol):
+    """A value that `[...]` in a field can be applied to."""
+
+    def __getitem__(self, key: int | str, /) -> object: ...
 
 
 class _UnfilledError(Exception):
     """The field cannot be filled in and stays verbatim."""
 
 
-def fill_shell(text: str, parameters: Mapping[str, Any]) -> str:
-    """Shell `text` with its fields filled in, each value quoted for the quotes around it."""
+def fill_shell(text: str, parameters: Mapping[str, object]) -> str:
+    """Return shell text with its fields filled in, each value quoted for the quotes around it."""
     try:
         list(_formatter.parse(text))
         braces = {"{{": AsIs("{"), "}}": AsIs("}")}
@@ -46,8 +56,11 @@ def fill_shell(text: str, parameters: Mapping[str, Any]) -> str:
     return replace_quoted(text, _SHELL_PIECE, value)
 
 
-def fill(text: str, parameters: Mapping[str, Any], printer: Printer = str) -> str:
-    """`text` with its `{name}` fields filled in; `printer` is applied to each value's text."""
+def fill(text: str, parameters: Mapping[str, object], printer: Printer = str) -> str:
+    """Return a text with its `{name}` fields filled in; never raises for any text.
+
+    `printer` is applied to the text of each value.
+    """
     if "{" not in text and "}" not in text:
         return text
     try:
@@ -60,7 +73,7 @@ def fill(text: str, parameters: Mapping[str, Any], printer: Printer = str) -> st
     )
 
 
-def _filled_simple(match: re.Match[str], parameters: Mapping[str, Any], printer: Printer) -> str:
+def _filled_simple(match: re.Match[str], parameters: Mapping[str, object], printer: Printer) -> str:
     try:
         return printer(str(_value(match[1], parameters)))
     except _UnfilledError:
@@ -71,7 +84,7 @@ def _filled(
     field: str,
     spec: str | None,
     conversion: str | None,
-    parameters: Mapping[str, Any],
+    parameters: Mapping[str, object],
     printer: Printer,
 ) -> str:
     spec = fill(spec or "", parameters)
@@ -84,13 +97,15 @@ def _filled(
         )
 
 
-def _value(field: str, parameters: Mapping[str, Any]) -> Any:
-    """The value that `name`, `name[key]` or `name[0][key]` stands for."""
+def _value(field: str, parameters: Mapping[str, object]) -> object:
+    """Return the value that `name`, `name[key]` or `name[0][key]` stands for."""
     match = _FIELD_NAME.fullmatch(field)
     if not match or match[1] not in parameters:
         raise _UnfilledError
     value = parameters[match[1]]
     for key in re.findall(r"\[([^\[\]]*)\]", match[2]):
+        if not isinstance(value, _Indexable):
+            raise _UnfilledError
         try:
             value = value[int(key) if key.isdecimal() else key]
         except (KeyError, IndexError, TypeError):
@@ -98,8 +113,11 @@ def _value(field: str, parameters: Mapping[str, Any]) -> Any:
     return value
 
 
-def substitute(value: Any, parameters: Mapping[str, Any], filled: Filler = fill) -> Any:
-    """A copy of `value` in which every text, dictionary keys included, is filled in once."""
+def substitute(value: object, parameters: Mapping[str, object], filled: Filler = fill) -> object:
+    """Return a copy of a JSON value in which every text, keys included, is filled in once.
+
+    A text that is `{$REPLACE:name}` and nothing else becomes the value of that name, or None.
+    """
     if isinstance(value, str):
         replace = _REPLACE.fullmatch(value)
         if replace:
@@ -117,8 +135,8 @@ def substitute(value: Any, parameters: Mapping[str, Any], filled: Filler = fill)
     return copied(value)
 
 
-def substitute_quoting_commands(value: Any, parameters: Mapping[str, Any]) -> Any:
-    """As `substitute`, but below keys ``commands`` (shell text) each value stays one word."""
+def substitute_quoting_commands(value: object, parameters: Mapping[str, object]) -> object:
+    """Do as `substitute`; below keys ``commands`` (shell text) quote each value that is put in."""
     if isinstance(value, Mapping):
         return {
             fill(key, parameters) if isinstance(key, str) else key: substitute(

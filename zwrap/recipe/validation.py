@@ -1,34 +1,37 @@
-"""What can be wrong with a recipe, said with node and key."""
+"""Faults of a recipe, each told with node and key."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+
+Definition = Mapping[int | str, object]
+"""A normalised recipe: integer node keys, beside them ``start`` and ``error``."""
 
 
-def complaints(recipe: Mapping[Any, Any]) -> list[str]:
-    """Everything wrong with a normalised recipe (integer node keys); empty when it is sound."""
+def complaints(recipe: Definition) -> list[str]:
+    """Return a clause for everything wrong with a normalised recipe; none when it is sound."""
     if not recipe:
         return ["it is empty; at least one node and 'start' are expected"]
-    nodes = {key: node for key, node in recipe.items() if type(key) is int}
+    nodes = {key: node for key, node in recipe.items() if isinstance(key, int)}
     found = [*_key_complaints(recipe), *_start_complaints(recipe, nodes)]
     if "error" in recipe:
         found += _reference_complaints("key 'error'", recipe["error"], nodes, dicts=False)
     for number, node in nodes.items():
         found += _node_complaints(number, node, nodes)
     if not found:
-        found += _cycle_complaints(nodes)
-        found += _unreferenced_complaints(recipe, nodes)
+        following = {number: successors(node) for number, node in nodes.items()}
+        found += _cycle_complaints(following)
+        found += _unreferenced_complaints(recipe, following)
     return found
 
 
-def _key_complaints(recipe: Mapping[Any, Any]) -> Iterator[str]:
+def _key_complaints(recipe: Definition) -> Iterator[str]:
     for key in recipe:
         if type(key) is not int and key not in ("start", "error"):
             yield f"key {key!r} is neither a node number above 0, nor 'start', nor 'error'"
 
 
-def _start_complaints(recipe: Mapping[Any, Any], nodes: Mapping[int, Any]) -> Iterator[str]:
+def _start_complaints(recipe: Definition, nodes: Mapping[int, object]) -> Iterator[str]:
     start = recipe.get("start")
     if not isinstance(start, list) or not start:
         yield "key 'start' must be a non-empty list of [node, payload] pairs"
@@ -40,7 +43,7 @@ def _start_complaints(recipe: Mapping[Any, Any], nodes: Mapping[int, Any]) -> It
             yield f"key 'start', entry {index}: node {pair[0]!r} does not exist"
 
 
-def _node_complaints(number: int, node: Any, nodes: Mapping[int, Any]) -> Iterator[str]:
+def _node_complaints(number: int, node: object, nodes: Mapping[int, object]) -> Iterator[str]:
     if not isinstance(node, dict):
         yield f"node {number} is a {type(node).__name__}; an object is expected"
         return
@@ -54,7 +57,7 @@ def _node_complaints(number: int, node: Any, nodes: Mapping[int, Any]) -> Iterat
 
 
 def _reference_complaints(
-    where: str, value: Any, nodes: Mapping[int, Any], *, dicts: bool, inside: bool = False
+    where: str, value: object, nodes: Mapping[int, object], *, dicts: bool, inside: bool = False
 ) -> Iterator[str]:
     if type(value) is int:
         if value not in nodes:
@@ -72,10 +75,14 @@ def _reference_complaints(
         yield f"{where}: {value!r} is not {expected}"
 
 
-def successors(node: Mapping[str, Any]) -> set[int]:
-    """Numbers of the nodes that a sound node leads to, by `output` and `error`."""
+def successors(node: object) -> set[int]:
+    """Return the numbers of the nodes that a sound node leads to, by `output` and `error`."""
+    return _numbers([node.get("output"), node.get("error")]) if isinstance(node, dict) else set()
+
+
+def _numbers(references: Iterable[object]) -> set[int]:
     found: set[int] = set()
-    waiting = [node.get("output"), node.get("error")]
+    waiting = list(references)
     while waiting:
         value = waiting.pop()
         if type(value) is int:
@@ -87,10 +94,10 @@ def successors(node: Mapping[str, Any]) -> set[int]:
     return found
 
 
-def _cycle_complaints(nodes: Mapping[int, Any]) -> Iterator[str]:
-    """Depth-first search without recursion: recipes of any length are judged."""
+def _cycle_complaints(following: Mapping[int, set[int]]) -> Iterator[str]:
+    """Search depth first, without recursion: recipes of any length are judged."""
     done: set[int] = set()
-    for root in nodes:
+    for root in following:
         path: list[int] = []
         stack = [iter([root])]
         while stack:
@@ -105,12 +112,14 @@ def _cycle_complaints(nodes: Mapping[int, Any]) -> Iterator[str]:
                 return
             elif number not in done:
                 path.append(number)
-                stack.append(iter(sorted(successors(nodes[number]))))
+                stack.append(iter(sorted(following[number])))
 
 
-def _unreferenced_complaints(recipe: Mapping[Any, Any], nodes: Mapping[int, Any]) -> Iterator[str]:
-    reached = {pair[0] for pair in recipe["start"]} | set(recipe.get("error", []))
-    for node in nodes.values():
-        reached |= successors(node)
-    for number in sorted(set(nodes) - reached):
+def _unreferenced_complaints(
+    recipe: Definition, following: Mapping[int, set[int]]
+) -> Iterator[str]:
+    start = recipe["start"]
+    first = [pair[0] for pair in start] if isinstance(start, list) else []
+    reached = _numbers([first, recipe.get("error")]).union(*following.values())
+    for number in sorted(set(following) - reached):
         yield f"node {number} is reached from nowhere: neither 'start' nor any output leads to it"

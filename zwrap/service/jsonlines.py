@@ -115,9 +115,9 @@ def _line(envelope: Envelope) -> tuple[Path, Any]:
                 f"{where}, key {name!r} chooses among keys, and the payload is no object but a "
                 f"{type(value).__name__}."
             )
-    if keys["include"]:
+    if keys["include"] and isinstance(value, dict):
         value = {key: entry for key, entry in value.items() if key in keys["include"]}
-    if keys["exclude"]:
+    if keys["exclude"] and isinstance(value, dict):
         value = {key: entry for key, entry in value.items() if key not in keys["exclude"]}
     return Path(parameters["output_filename"]), value
 

@@ -12,14 +12,13 @@ from typing import Any, ClassVar
 from zwrap.attempt.directory import job_directory
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, ProgramError, RequestError
-from zwrap.host.files import write_atomically
+from zwrap.host.files import last_lines, write_atomically
 from zwrap.job import seconds
 from zwrap.message import token_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.submission.request import absolute_path, step_files, variable_pattern
 from zwrap.transport.contract import Delivery, Transport
-from zwrap.wrapper.heartbeat import tail
 from zwrap.wrapper.process import Program
 
 log = logging.getLogger(__name__)
@@ -132,7 +131,7 @@ class _Task:
         if ended.timed_out:
             return ended.exit_status, f"{name} exceeded its timeout of {self._limit_s} s", True
         if ended.returncode:
-            said = " | ".join(tail(self.output)[-1:])
+            said = " | ".join(last_lines(self.output, 1, 1000))
             return ended.exit_status, f"{name} exited with {ended.exit_status}: {said}", False
         return 0, "", False
 

@@ -92,7 +92,7 @@ class Submitter(Service):
         prepared, cluster = self._renderer.prepare(envelope, token_of(delivery.message))
         request = prepared.request
         policy = policy_of(
-            envelope.step["parameters"].get("retry"),
+            envelope.parameters.get("retry"),
             cluster.retry,
             f"node {envelope.pointer}, parameters",
         )

@@ -134,7 +134,7 @@ def step_files(
 
 def is_handed_over(envelope: Envelope) -> bool:
     """Whether the job of a step is handed the step as a file, which is for a wrapper."""
-    parameters = envelope.step["parameters"]
+    parameters = envelope.parameters
     if any(parameters.get(key) for key in RECIPEWRAP_KEYS):
         return True
     return (

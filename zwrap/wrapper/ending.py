@@ -12,7 +12,7 @@ from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.job import Cause, Interruption, Outcome
 from zwrap.program.definition import Checkpoint
 from zwrap.recipe.envelope import Envelope
-from zwrap.wrapper.step import StepResult
+from zwrap.wrapper.ended import Ended
 
 NEAR_LIMIT = "the approaching time limit of its job"
 """Name of what stops a program that can save what it has (`Interruption.by`)."""
@@ -38,7 +38,7 @@ def at_time_limit(
 
 def concluded(
     draft: Verdict,
-    result: StepResult,
+    ended: Ended,
     interruption: Interruption,
     envelope: Envelope,
     facts: Mapping[str, object],
@@ -51,19 +51,19 @@ def concluded(
     A failure may be followed by another attempt, whose message then takes the place of the final
     messages. `facts` go to the error nodes of the recipe.
     """
-    if not result.failures:
+    if not ended.failures:
         final = final_messages(envelope, Outcome.SUCCESS, "finished", {})
         return replace(draft, outcome=Outcome.SUCCESS, cause="finished", final=final)
-    cause = "; ".join([*result.failures, *filter(None, [interruption.words])])
-    if again := _next_attempt(result, interruption, submission, checkpoint, node):
+    cause = "; ".join([*ended.failures, *filter(None, [interruption.words])])
+    if again := _next_attempt(ended, interruption, submission, checkpoint, node):
         cause = f"{cause}. {again.said}"
         return replace(draft, outcome=Outcome.RETRIED, cause=cause, final=[again.message])
-    final = final_messages(envelope, Outcome.FAILURE, cause, {**facts, **result.facts})
+    final = final_messages(envelope, Outcome.FAILURE, cause, {**facts, **ended.facts})
     return replace(draft, outcome=Outcome.FAILURE, cause=cause, final=final)
 
 
 def _next_attempt(
-    result: StepResult,
+    ended: Ended,
     interruption: Interruption,
     submission: KeptSubmission | None,
     checkpoint: Checkpoint | None,
@@ -76,8 +76,8 @@ def _next_attempt(
     cause = interruption.cause
     if submission is None:
         return None
-    if checkpoint and result.saved and (cause or interruption.by == NEAR_LIMIT):
-        again = retry.continuation(submission, checkpoint.limit, result.remaining_s)
+    if checkpoint and ended.saved and (cause or interruption.by == NEAR_LIMIT):
+        again = retry.continuation(submission, checkpoint.limit, ended.remaining_s)
         if again:
             return again
     return retry.next_attempt(submission, cause, node) if cause else None

@@ -12,13 +12,14 @@ from pathlib import Path
 from zwrap.calls.batchjob import batch_job
 from zwrap.scheduler import Meaning
 from zwrap.transport.contract import Transport
+from zwrap.wrapper.ended import Ended
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.interruption import watched
 from zwrap.wrapper.outbox import Outbox
-from zwrap.wrapper.process import Ended, Program
+from zwrap.wrapper.process import Program
 
 LAST_BEAT_WAIT_S = 3.0
-"""The last heartbeat is worth no more waiting: it is no result."""
+"""Longest wait for the last heartbeat to be sent, in seconds; it is not a result."""
 
 
 def run_command(
@@ -29,9 +30,20 @@ def run_command(
     limit_s: float | None = None,
     grace_s: float = 10.0,
 ) -> Ended:
-    """Run a command with heartbeats, time limit, guard and signals; its own standard streams.
+    """Run a command with heartbeats, time limit, guard and signals; return how it ended.
 
-    Nothing that happens to the message transport delays or ends the command.
+    It has the standard streams of this process. Heartbeats go to topic ``transient.status``, and
+    nothing else is sent; nothing that happens to the transport delays or ends the command.
+
+    Args:
+        argv: the command and its arguments, run without a shell in the current directory.
+        connect: opens the transport; called on a thread of its own, again when it fails.
+        name: name that monitors show for the task.
+        limit_s: time limit in seconds; None: there is none.
+        grace_s: seconds between the signal that asks the command to end, and SIGKILL.
+
+    Raises:
+        ProgramError: the command cannot be started.
     """
     job, inside = batch_job()
     heartbeat = Heartbeat(name, name, dict(job.fields))
@@ -71,7 +83,7 @@ def run_command(
 
 
 def output_file() -> Path | None:
-    """The file that standard output goes to, as in a batch job; None for a pipe or a terminal."""
+    """Return the file that standard output goes to; None for a pipe or a terminal."""
     try:
         descriptor = sys.stdout.fileno()
         if stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,22 +1,29 @@
-"""What a heartbeat says: how far the step is, what it uses, and the end of its log."""
+"""The content of a heartbeat: how far the step is, what it uses, and the end of its log."""
 
 from __future__ import annotations
 
 import enum
 import re
-import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from zwrap import __version__
+from zwrap.host.clock import Clock, elapsed
+from zwrap.host.files import last_lines
 from zwrap.host.processes import host_id
 from zwrap.program.definition import Progress
 from zwrap.wrapper.process import Usage
 
 TAIL_LINES = 5
+"""Largest number of lines of the log in a heartbeat."""
+
 TAIL_BYTES = 1000
+"""Size of the end of the log that is looked at, in bytes."""
+
 USAGE_AFTER_S = 2.5
-"""A program that ends before is not measured; loading the measuring code would cost more."""
+"""Run time after which CPU and memory are measured, in seconds; loading the measuring code costs
+more than a shorter program is worth."""
 
 
 class Status(enum.Enum):
@@ -53,24 +60,41 @@ class StatusLike(Protocol):
 class Heartbeat:
     """The status message of one wrapper; read from the courier's thread."""
 
-    def __init__(self, task: str, program: str, fields: dict[str, Any]) -> None:
+    def __init__(
+        self, task: str, program: str, fields: Mapping[str, object], *, clock: Clock = elapsed
+    ) -> None:
+        """Begin to count the run time.
+
+        Args:
+            task: name that monitors show for the task.
+            program: name of the wrapper.
+            fields: further fields of the message.
+            clock: the time in seconds.
+        """
         self.status: StatusLike = Status.STARTING
         self.task = task
-        self.fields = fields
+        self.fields = dict(fields)
         """Further fields of the message."""
         self.pid: int | None = None
+        """Process id of the program while it runs; CPU and memory are its and its descendants'."""
         self.log: Path | None = None
+        """File whose end is shown."""
         self.progress: Progress | None = None
-        self._read: str | None = None
-        """The progress that was read last; its line may have left the tail since."""
+        """How progress is read from the end of `log`."""
         self.usage = Usage()
+        self._read: str | None = None
+        """The progress that was read last; its line may have left the end of the log since."""
         self._program = program
-        self._began = time.monotonic()
+        self._clock = clock
+        self._began = clock()
 
-    def body(self) -> dict[str, Any]:
-        """The fields of python-zocalo's status message, and those of zwrap."""
-        elapsed_s = time.monotonic() - self._began
-        body: dict[str, Any] = {
+    def body(self) -> dict[str, object]:
+        """Return the fields of python-zocalo's status message, and those of zwrap.
+
+        `elapsed_s` and `cpu_s` are in seconds, `memory_mib` is the resident memory in MiB.
+        """
+        elapsed_s = self._clock() - self._began
+        body: dict[str, object] = {
             "host": host_id(),
             "task": self.task,
             "workflows": __version__,
@@ -85,7 +109,7 @@ class Heartbeat:
         if self.pid and elapsed_s > USAGE_AFTER_S:
             body.update(self.usage.measure(self.pid))
         if self.log:
-            lines = tail(self.log)
+            lines = last_lines(self.log, TAIL_LINES, TAIL_BYTES)
             body["tail"] = lines
             self._read = read_progress(self.progress, lines) or self._read
             if self._read:
@@ -93,20 +117,8 @@ class Heartbeat:
         return body
 
 
-def tail(file: Path) -> list[str]:
-    """The last lines of a file, at most `TAIL_LINES` and `TAIL_BYTES`."""
-    try:
-        with file.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, 2) - TAIL_BYTES))
-            text = stream.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    lines = re.split(r"[\r\n]+", text)
-    return [line for line in lines if line.strip()][-TAIL_LINES:]
-
-
 def read_progress(progress: Progress | None, lines: list[str]) -> str | None:
-    """Groups of the last match of the definition's progress pattern."""
+    """Return the groups of the last match of the progress pattern in lines of a log, or None."""
     if progress is None:
         return None
     matches = list(re.finditer(progress.pattern, "\n".join(lines), re.MULTILINE))

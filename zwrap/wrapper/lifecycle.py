@@ -26,19 +26,20 @@ from zwrap.configuration.recipe_id import set_process_recipe
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, TEMPORARY, MessageError, UnknownNameError, ZwrapError
 from zwrap.host.cgroup import oom_kills
+from zwrap.host.ending import become_subreaper, end_leftovers
 from zwrap.job import BatchJob, Interruption, Outcome
 from zwrap.message import Outgoing, child_id, decode
-from zwrap.program import definition as program
+from zwrap.program.reading import find_program, program_names
 from zwrap.recipe.envelope import Envelope
 from zwrap.scheduler import Inside
 from zwrap.transport.contract import Transport
+from zwrap.wrapper.ended import Ended
 from zwrap.wrapper.ending import at_time_limit, concluded
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.interruption import OUT_OF_MEMORY, Told, learned, watched, why_stopped
 from zwrap.wrapper.outbox import SEND_WAIT_S, Identities, Outbox
-from zwrap.wrapper.process import become_subreaper, end_leftovers
 from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
-from zwrap.wrapper.step import ProgramStep, StepResult
+from zwrap.wrapper.step import ProgramStep
 from zwrap.wrapper.stopping import StoppedError, Stopping
 
 log = logging.getLogger(__name__)
@@ -156,15 +157,15 @@ class Run:
                 heartbeat.status = Status.PROCESSING
                 outbox.beat()
                 killed = oom_kills()
-                result = self._run_step(heartbeat, outbox, configuration, programs)
+                ended = self._run_step(heartbeat, outbox, configuration, programs)
                 self._stopping.ended()
-                interruption = self._interruption(result, oom_kills() > killed)
+                interruption = self._interruption(ended, oom_kills() > killed)
                 if interruption.runs_again:
                     return self._leave_to_next_run(outbox)
-                verdict = self._verdict(result, heartbeat, interruption)
+                verdict = self._verdict(ended, heartbeat, interruption)
                 if verdict.outcome is not Outcome.RETRIED:  # else the next attempt has its own
-                    outbox.post(result.messages)
-                heartbeat.status = Status.ERROR if result.failures else Status.END
+                    outbox.post(ended.messages)
+                heartbeat.status = Status.ERROR if ended.failures else Status.END
                 return self._end(outbox, verdict)
         finally:
             outbox.close()
@@ -194,21 +195,21 @@ class Run:
         outbox: Outbox,
         configuration: Configuration,
         programs: Path | None,
-    ) -> StepResult:
+    ) -> Ended:
         """Run the program or the Python wrapper; whatever goes wrong becomes a failure."""
         try:
             parameters = self._envelope.job_parameters
-            definition = program.find(self._name, parameters, programs)
+            definition = find_program(self._name, parameters, programs)
             if definition is None:
                 return self._run_python(heartbeat, outbox, configuration, programs)
             self._stopping.checkpoint = definition.checkpoint
             return ProgramStep(definition, self._envelope, heartbeat).run(self._stopping.started)
         except ZwrapError as error:
             log.error("%s", error)
-            return StepResult(failures=[str(error)], exit_status=error.exit_status)
+            return Ended(failures=[str(error)], returncode=error.exit_status)
         except Exception as error:
             log.exception("The wrapper failed")
-            return StepResult(failures=[f"{type(error).__name__}: {error}"], exit_status=PERMANENT)
+            return Ended(failures=[f"{type(error).__name__}: {error}"], returncode=PERMANENT)
 
     def _run_python(
         self,
@@ -216,10 +217,10 @@ class Run:
         outbox: Outbox,
         configuration: Configuration,
         programs: Path | None,
-    ) -> StepResult:
+    ) -> Ended:
         kind = plugins.find(plugins.WRAPPERS, self._name)
         if kind is None:
-            known = [*plugins.names(plugins.WRAPPERS), *program.names(programs)]
+            known = [*plugins.names(plugins.WRAPPERS), *program_names(programs)]
             raise UnknownNameError("wrapper", self._name, known)
         instance: BaseWrapper = kind(environment={"config": configuration})
         instance.status_thread = StatusNotifications(heartbeat, outbox.beat)
@@ -232,8 +233,8 @@ class Run:
             self._stopping.raises = False
             end_leftovers()
         if succeeded:
-            return StepResult(failures=[], exit_status=0)
-        return StepResult(failures=["Processing failed"], exit_status=1)
+            return Ended(returncode=0)
+        return Ended(failures=["Processing failed"], returncode=1)
 
     # -- its end -----------------------------------------------------------------------------------
 
@@ -241,12 +242,12 @@ class Run:
         """Let the inside half look while the job's processes are still as they were."""
         self._told = why_stopped(self._inside, self._job, self._since)
 
-    def _interruption(self, result: StepResult, killed_by_kernel: bool) -> Interruption:
+    def _interruption(self, ended: Ended, killed_by_kernel: bool) -> Interruption:
         """Return what ended the step from outside, if anything did."""
         if self._stopping.by and not self._told:
             self._stop_asked()
         why = learned(self._told)
-        if result.failures and not why.cause and killed_by_kernel:
+        if ended.failures and not why.cause and killed_by_kernel:
             why = OUT_OF_MEMORY
         interruption = msgspec.structs.replace(why, by=self._stopping.by)
         return at_time_limit(interruption, self._stopping.ran_s, self._submission)
@@ -257,9 +258,7 @@ class Run:
         outbox.finish(SEND_WAIT_S)
         return StoppedError.exit_status
 
-    def _verdict(
-        self, result: StepResult, heartbeat: Heartbeat, interruption: Interruption
-    ) -> Verdict:
+    def _verdict(self, ended: Ended, heartbeat: Heartbeat, interruption: Interruption) -> Verdict:
         peak_mib = round(heartbeat.usage.peak_mib, 1)
         draft = Verdict(
             token=self._token,
@@ -267,11 +266,11 @@ class Run:
             witness="wrapper",
             cause="",
             job_id=self._job.job_id or f"{os.getpid()}",
-            exit_status=result.exit_status,
-            elapsed_s=result.facts.get("elapsed_s", 0.0),
+            exit_status=ended.wrapper_status,
+            elapsed_s=ended.facts.get("elapsed_s", 0.0),
             peak_memory_mib=peak_mib,
             program=self._name,
-            program_exit_status=result.facts.get("exit_status"),
+            program_exit_status=ended.facts.get("exit_status"),
         )
         facts = {
             "program": self._name,
@@ -279,10 +278,10 @@ class Run:
             "peak_memory_mib": peak_mib or None,
         }
         verdict = concluded(
-            draft, result, interruption, self._envelope, facts, self._submission,
+            draft, ended, interruption, self._envelope, facts, self._submission,
             self._stopping.checkpoint, self._job.node,
         )  # fmt: skip
-        if result.failures:
+        if ended.failures:
             log.error("Step failed: %s", verdict.cause)
         return msgspec.structs.replace(verdict, final=self._identities.give(verdict.final))
 

@@ -14,7 +14,7 @@ from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.job import Outcome
 from zwrap.message import Outgoing
-from zwrap.program import definition as program
+from zwrap.program.reading import find_program, program_names
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.lifecycle import read_envelope
@@ -64,10 +64,10 @@ def replay(
             f"Which program ran in {directory} is not recorded; name it: --wrap NAME."
         )
     envelope = _placed(read_envelope(file), directory, attempt)
-    definition = program.find(name, envelope.job_parameters, programs)
+    definition = find_program(name, envelope.job_parameters, programs)
     if definition is None:
         raise UnknownNameError(
-            "program", name, program.names(programs), "Python wrappers have none"
+            "program", name, program_names(programs), "Python wrappers have none"
         )
     envelope = _run_directory(envelope, definition.directory)
     step = ProgramStep(definition, envelope, Heartbeat(name, name, {}))
@@ -97,7 +97,7 @@ def _placed(envelope: Envelope, directory: Path, attempt: Path | None) -> Envelo
 
 def _run_directory(envelope: Envelope, name: str) -> Envelope:
     """Return the envelope, where `directory` names the directory that the program ran in."""
-    working = Path(envelope.job_parameters["working_directory"])
+    working = Path(str(envelope.job_parameters["working_directory"]))
     definite = "{" not in name
     inside = working.name == name if definite else working.name.startswith(name.split("{")[0])
     if not name or not inside or (working / name).is_dir():

@@ -1,4 +1,4 @@
-"""Where results go besides the working directory: the places that a recipe step names.
+"""Places of results besides the working directory, as a recipe step names them.
 
 The keys of `job_parameters` are those of Diamond's wrappers: ``results_directory``,
 ``create_symlink`` and ``pipeline-final: {path, patterns}``.
@@ -9,16 +9,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from zwrap.errors import ProgramError
 from zwrap.host.files import create_parent_symlink
+from zwrap.program.judgement import ResultRecord
 
-Record = dict[str, Any]
 
+def link(directory: Path, parameters: Mapping[str, object]) -> None:
+    """Make the link that ``create_symlink`` asks for, two levels above `directory`.
 
-def link(directory: Path, parameters: Mapping[str, Any]) -> None:
-    """Make the link that ``create_symlink`` asks for, two levels above `directory`."""
+    Raises ProgramError when its name is not usable, or it cannot be made.
+    """
     name = parameters.get("create_symlink")
     if not name:
         return
@@ -37,11 +38,13 @@ def link(directory: Path, parameters: Mapping[str, Any]) -> None:
         ) from None
 
 
-def copied(records: Sequence[Record], working: Path, parameters: Mapping[str, Any]) -> list[Record]:
-    """Records of the copies in ``results_directory``, where the step names one.
+def copied(
+    records: Sequence[ResultRecord], working: Path, parameters: Mapping[str, object]
+) -> list[ResultRecord]:
+    """Copy result files to ``results_directory``, if the step names one; return their new records.
 
     Files below the working directory keep their place relative to it. Those that match
-    ``pipeline-final`` are copied to its path, too.
+    ``pipeline-final`` are copied to its path, too. Raises ProgramError when a place is not usable.
     """
     given = parameters.get("results_directory")
     if records and given:
@@ -53,7 +56,7 @@ def copied(records: Sequence[Record], working: Path, parameters: Mapping[str, An
     return list(records)
 
 
-def _copied(record: Record, working: Path, directory: Path) -> Record:
+def _copied(record: ResultRecord, working: Path, directory: Path) -> ResultRecord:
     source = Path(record["file_path"], record["file_name"])
     inside = source.is_relative_to(working)
     target = directory / (source.relative_to(working) if inside else source.name)
@@ -61,7 +64,7 @@ def _copied(record: Record, working: Path, directory: Path) -> Record:
     return {**record, "file_path": str(target.parent)}
 
 
-def _copy_final(records: Sequence[Record], final: Any) -> None:
+def _copy_final(records: Sequence[ResultRecord], final: object) -> None:
     if not final:
         return
     if not isinstance(final, Mapping) or not isinstance(final.get("patterns"), list):
@@ -75,7 +78,7 @@ def _copy_final(records: Sequence[Record], final: Any) -> None:
             _copy(source, directory / source.name)
 
 
-def _absolute(value: Any, key: str) -> Path:
+def _absolute(value: object, key: str) -> Path:
     if not isinstance(value, str) or not value.startswith("/"):
         raise ProgramError(
             f"job_parameters, key {key!r} is {value!r}; an absolute path is expected."

@@ -1,4 +1,4 @@
-"""A directory of a program's own on the node's local disk, gone after it unless it is kept."""
+"""A program's own directory on the node's local disk, removed after it unless it is kept."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ log = logging.getLogger(__name__)
 
 
 class ScratchDirectory:
-    """Below TMPDIR, which batch systems set to what they clean up themselves."""
+    """A new directory below TMPDIR, which batch systems set to what they clean up themselves."""
 
     def __init__(self, rule: Scratch) -> None:
         self._rule = rule
         name = f"zwrap-{os.getpid()}-{time.monotonic_ns()}"
         self.path = Path(tempfile.gettempdir(), name)
         self.failed = True
-        """Whether the program failed; so it is until somebody knows better."""
+        """True if the program failed; assumed until it has succeeded."""
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """It is there while this lasts."""
+        """Make the directory for the time of the block; ProgramError: it cannot be made."""
         try:
             self.path.mkdir(mode=0o700)
         except OSError as error:

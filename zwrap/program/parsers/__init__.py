@@ -1,1 +1,1 @@
-"""Parsers of the files that programs leave, one module per format."""
+"""Parsers of the files that programs leave, a module for each format."""

@@ -1,24 +1,23 @@
-"""What fast_dp leaves (github.com/DiamondLightSource/fast_dp): fast_dp.json."""
+"""Results of fast_dp (github.com/DiamondLightSource/fast_dp): fast_dp.json."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from zwrap.program.ispyb import SHELLS, Scaling, Solution, cell, command_list, refined
 from zwrap.program.parsers.document import read_document
 
 
-def ispyb_commands(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Commands for ISPyB; fast_dp names its statistics as ISPyB does. Beam centre in mm."""
+def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
+    """Return commands for ISPyB; fast_dp names its statistics as ISPyB does. Beam centre in mm."""
     del options
     result = read_document(path)
     unit_cell = result["unit_cell"].numbers(6)
     x, y = result["refined_beam"].numbers(2)
-    statistics = {shell: result["scaling_statistics"][shell].as_(dict) for shell in SHELLS}
+    statistics = {shell: result["scaling_statistics"][shell].mapping() for shell in SHELLS}
     integration = {**cell(unit_cell), "refined_xbeam": x, "refined_ybeam": y}
     solution = Solution(
-        refined(result["spacegroup"].as_(str), unit_cell), [Scaling(statistics, [integration])]
+        refined(result["spacegroup"].text(), unit_cell), [Scaling(statistics, [integration])]
     )
     return command_list([solution])

@@ -1,14 +1,13 @@
-"""What the `gemmi` program prints (gemmi.readthedocs.io/en/latest/program.html)."""
+"""Output of the `gemmi` program (gemmi.readthedocs.io/en/latest/program.html)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from zwrap.errors import ProgramError
-from zwrap.program.parsers.generic import number, read, table_rows
+from zwrap.program.parsers.generic import Number, number, read, table_rows
 
 _SHELL_NAMES = {
     "#obs": "observations",
@@ -30,8 +29,8 @@ _OVERALL = {
 }
 
 
-def merging_statistics(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Output of ``gemmi merge --stats``: `overall`, and `shells` from low to high resolution.
+def merging_statistics(path: Path, options: Mapping[str, object]) -> object:
+    """Read the output of ``gemmi merge --stats``: `overall`, and `shells` by rising resolution.
 
     Resolution limits `d_max` and `d_min` in Å, R factors and CC1/2 as fractions of one.
     """
@@ -42,7 +41,7 @@ def merging_statistics(path: Path, options: Mapping[str, Any]) -> dict[str, Any]
         raise ProgramError(f"{path} holds no table of merging statistics per resolution shell.")
     names = [_SHELL_NAMES.get(word, word) for word in header[0].split()]
     shells = table_rows(names, text[header.end() :].lstrip("\n").splitlines())
-    overall: dict[str, Any] = {}
+    overall: dict[str, Number] = {}
     for name, pattern in _OVERALL.items():
         match = re.search(pattern, text, re.MULTILINE)
         if not match:
@@ -53,8 +52,8 @@ def merging_statistics(path: Path, options: Mapping[str, Any]) -> dict[str, Any]
     return {"overall": overall, "shells": shells}
 
 
-def column_statistics(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Output of ``gemmi mtz -s``: resolution limits in Å, and one row per column."""
+def column_statistics(path: Path, options: Mapping[str, object]) -> object:
+    """Read the output of ``gemmi mtz -s``: resolution limits in Å, and a row for each column."""
     del options
     text = read(path)
     limits = re.search(r"^Resolution:\s*(\S+)\s*-\s*(\S+) A", text, re.MULTILINE)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from zwrap.errors import ProgramError
+from zwrap.host.files import tail
+
+Options = Mapping[str, object]
+"""Options of a parser: what the definition gives, and paths of files beside its own."""
+
+Number = int | float | str
+"""A number, or a text that is none."""
 
 TEXT_LIMIT = 64 * 1024
+"""Size of the end of a file that parser `text` gives, in bytes."""
 
 
-def number(text: str) -> int | float | str:
-    """`text` as a number where it is one."""
+def number(text: str) -> Number:
+    """Return the number that a text holds; the text where it holds none."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -25,22 +32,28 @@ def number(text: str) -> int | float | str:
 
 
 def read(path: Path) -> str:
-    """The text of a file; bytes that are not UTF-8 become replacement characters."""
+    """Return the text of a file; bytes that are not UTF-8 become replacement characters."""
     return path.read_text(encoding="utf-8", errors="replace")
 
 
-def option(options: Mapping[str, Any], name: str, parser: str) -> str:
-    """A text option that the parser cannot do without."""
+def option(options: Options, name: str, parser: str) -> str:
+    """Return a text option that the parser cannot do without."""
     value = options.get(name)
     if not isinstance(value, str):
         raise ProgramError(f"Parser {parser!r} needs a text under options, key {name!r}.")
     return value
 
 
-def parse_json(path: Path, options: Mapping[str, Any]) -> Any:
-    """The file's JSON value; with option `key`, the value at that dotted path."""
+def beside(options: Options, name: str) -> Path | None:
+    """Return a further file for the parser; None if the run did not write it."""
+    value = options.get(name)
+    return value if isinstance(value, Path) else None
+
+
+def parse_json(path: Path, options: Options) -> object:
+    """Return the value in a JSON file; with option `key`, the value at that dotted path."""
     try:
-        value = msgspec.json.decode(path.read_bytes())
+        value: object = msgspec.json.decode(path.read_bytes())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProgramError(f"{path} is not valid JSON: {error}.") from None
     for key in filter(None, str(options.get("key", "")).split(".")):
@@ -50,22 +63,20 @@ def parse_json(path: Path, options: Mapping[str, Any]) -> Any:
     return value
 
 
-def parse_text(path: Path, options: Mapping[str, Any]) -> str:
-    """The last 64 KiB of the file as text."""
+def parse_text(path: Path, options: Options) -> object:
+    """Return the last `TEXT_LIMIT` bytes of a file as text."""
     del options
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - TEXT_LIMIT))
-        return file.read().decode("utf-8", "replace")
+    return tail(path, TEXT_LIMIT)
 
 
-def parse_lines(path: Path, options: Mapping[str, Any]) -> list[str]:
-    """Lines of the file that are not empty; with option `pattern`, those that match."""
+def parse_lines(path: Path, options: Options) -> object:
+    """Return the lines of a file that are not blank; with option `pattern`, those that match."""
     pattern = re.compile(str(options.get("pattern", "")))
     return [line for line in read(path).splitlines() if line.strip() and pattern.search(line)]
 
 
-def parse_regex(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Named groups of option `pattern`, each from its last match, numbers as numbers."""
+def parse_regex(path: Path, options: Options) -> object:
+    """Return the named groups of option `pattern`, each from its last match."""
     pattern = option(options, "pattern", "regex")
     matches = list(re.finditer(pattern, read(path), re.MULTILINE))
     if not matches:
@@ -74,8 +85,8 @@ def parse_regex(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: number(value) for key, value in groups.items()}
 
 
-def parse_table(path: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows below the line that option `header` matches, until a line with other columns."""
+def parse_table(path: Path, options: Options) -> object:
+    """Return the rows below the line that option `header` matches, as long as columns fit."""
     header = re.compile(option(options, "header", "table"))
     lines = iter(read(path).splitlines())
     for line in lines:
@@ -84,8 +95,8 @@ def parse_table(path: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     raise ProgramError(f"{path} has no table with a header like {header.pattern!r}.")
 
 
-def table_rows(names: list[str], lines: list[str]) -> list[dict[str, Any]]:
-    """Rows of as many words as there are names, up to the first line that differs."""
+def table_rows(names: list[str], lines: list[str]) -> list[dict[str, Number]]:
+    """Return rows of as many words as there are names, up to the first line that differs."""
     rows = []
     for line in lines:
         words = line.split()

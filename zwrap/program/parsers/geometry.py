@@ -1,4 +1,4 @@
-"""Where the beam hits a detector, from the experiment models that DIALS and xia2 write.
+"""Distance and beam centre of a detector, from experiment models that DIALS and xia2 write.
 
 Lengths in mm. The frame and the parallax correction are those of dxtbx
 (``dxtbx.model.ParallaxCorrectedPxMmStrategy``).
@@ -7,6 +7,7 @@ Lengths in mm. The frame and the parallax correction are those of dxtbx
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from zwrap.errors import ProgramError
 from zwrap.program.parsers.document import Place
@@ -15,7 +16,7 @@ Vector = tuple[float, float, float]
 
 
 def detector_distance_and_beam(detector: Place, beam: Place) -> tuple[float, float, float]:
-    """Distance along the panel's normal, and the beam centre along its fast and slow axes.
+    """Return the distance along the panel's normal, and the beam centre on its fast and slow axes.
 
     The beam centre is rounded as xia2 rounds it: to pixels, with the parallax correction, and
     back, so that values are equal to those of its own reports.
@@ -28,8 +29,8 @@ def detector_distance_and_beam(detector: Place, beam: Place) -> tuple[float, flo
     distance, towards = _dot(origin, normal), _dot(ray, normal)
     if abs(towards) < 1e-12:
         raise ProgramError(f"{panel.file}: the beam does not hit the panel at {panel.route}.")
-    hit = tuple(distance / towards * ray[i] - origin[i] for i in range(3))
-    x, y = _dot(hit, fast), _dot(hit, slow)  # type: ignore[arg-type]
+    hit = _vector_of(lambda i: distance / towards * ray[i] - origin[i])
+    x, y = _dot(hit, fast), _dot(hit, slow)
     dx, dy = _parallax(panel, fast, slow, origin, x, y)
     x, y = x + dx, y + dy
     dx, dy = _parallax(panel, fast, slow, origin, x, y)
@@ -39,23 +40,27 @@ def detector_distance_and_beam(detector: Place, beam: Place) -> tuple[float, flo
 def _parallax(
     panel: Place, fast: Vector, slow: Vector, origin: Vector, x: float, y: float
 ) -> tuple[float, float]:
-    """Shift of a spot at (x, y) because the sensor absorbs photons in its depth."""
+    """Return the shift of a spot at (x, y): the sensor absorbs photons in its depth."""
     strategy = panel.get("px_mm_strategy")
     kind = strategy.get("type") if strategy else None
     if kind is None or kind.value != "ParallaxCorrectedPxMmStrategy":
         return 0.0, 0.0
-    mu, thickness = panel["mu"].as_(float), panel["thickness"].as_(float)
-    place = tuple(origin[i] + x * fast[i] + y * slow[i] for i in range(3))
+    mu, thickness = panel["mu"].number(), panel["thickness"].number()
+    place = _vector_of(lambda i: origin[i] + x * fast[i] + y * slow[i])
     length = math.hypot(*place)
     if not mu or not length:
         return 0.0, 0.0
-    ray = tuple(value / length for value in place)
-    cosine = _dot(ray, _cross(fast, slow))  # type: ignore[arg-type]
+    ray = _vector_of(lambda i: place[i] / length)
+    cosine = _dot(ray, _cross(fast, slow))
     if not cosine:
         return 0.0, 0.0
     path = thickness / cosine
     depth = 1 / mu - (path + 1 / mu) * math.exp(-mu * path) if -mu * path < 700 else math.inf
-    return _dot(ray, fast) * depth, _dot(ray, slow) * depth  # type: ignore[arg-type]
+    return _dot(ray, fast) * depth, _dot(ray, slow) * depth
+
+
+def _vector_of(component: Callable[[int], float]) -> Vector:
+    return component(0), component(1), component(2)
 
 
 def _vector(place: Place) -> Vector:

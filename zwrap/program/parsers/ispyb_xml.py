@@ -5,7 +5,6 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from zwrap.errors import ProgramError
 from zwrap.program.ispyb import SHELLS, Scaling, Solution, cell, command_list, refined
@@ -40,14 +39,14 @@ _INTEGRATION = {
 _AXES = ("a", "b", "c", "alpha", "beta", "gamma")
 
 
-def ispyb_commands(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Commands for ISPyB: one solution, a scaling for each scaling container."""
+def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
+    """Return commands for ISPyB: one solution, a scaling for each scaling container."""
     del options
     return command_list([solution(path)])
 
 
 def solution(path: Path) -> Solution:
-    """What the file says of one crystal; ProgramError names what is missing."""
+    """Return the solution of one crystal; ProgramError names what is missing in the file."""
     try:
         root = ET.fromstring(path.read_bytes())  # noqa: S314  (expat limits entities)
     except (ET.ParseError, ValueError, LookupError, RecursionError) as error:
@@ -81,7 +80,7 @@ def _scaling(path: Path, container: ET.Element) -> Scaling:
 
 
 def _values(path: Path, element: ET.Element, names: Mapping[str, str]) -> dict[str, float]:
-    """The numbers in an element that ISPyB's commands have names for."""
+    """Return the numbers in an element that ISPyB's commands have names for."""
     return {
         name: _number(path, element, tag)
         for tag, name in names.items()

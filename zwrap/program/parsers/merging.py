@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from zwrap.errors import ProgramError
 from zwrap.program.ispyb import SHELLS
@@ -31,12 +30,13 @@ ISPYB_NAMES = {
     "I/sigma": "mean_i_sig_i",
     "Partial bias": "fract_partial_bias",
 }
+"""Names that programs print, and those of ISPyB."""
 
 _ROW = re.compile(r"(?P<name>[A-Za-z][^\t]*?)(?:\s*\t|\s{2,})\s*(?P<values>[-\d.].*)")
 
 
-def in_ispyb_names(statistics: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
-    """Statistic to values (overall, inner, outer shell), turned into shell to ISPyB name to value.
+def in_ispyb_names(statistics: Mapping[str, Sequence[object]]) -> dict[str, dict[str, object]]:
+    """Turn statistic to values (overall, inner, outer shell) into shell to ISPyB name to value.
 
     Newer xia2 puts a column "Suggested" first, which is then the overall one.
     """
@@ -50,12 +50,12 @@ def in_ispyb_names(statistics: Mapping[str, Sequence[Any]]) -> dict[str, dict[st
     }
 
 
-def table(lines: Sequence[str]) -> dict[str, list[Any]]:
-    """Rows of the table that xia2.txt, xia2-summary.dat and dials.scale.log hold.
+def table(lines: Sequence[str]) -> dict[str, list[float]]:
+    """Return the rows of the table that xia2.txt, xia2-summary.dat and dials.scale.log hold.
 
-    Ends at the first line that is no row. Words that are no numbers are left out.
+    It ends at the first line that is not a row. Words that are not numbers are left out.
     """
-    found: dict[str, list[Any]] = {}
+    found: dict[str, list[float]] = {}
     for line in lines:
         match = _ROW.fullmatch(line.rstrip())
         if not match:
@@ -65,8 +65,8 @@ def table(lines: Sequence[str]) -> dict[str, list[Any]]:
     return found
 
 
-def merging_statistics(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The last summary of merging statistics in a log (dials.scale.log): shell to ISPyB name."""
+def merging_statistics(path: Path, options: Mapping[str, object]) -> object:
+    """Return the last statistics in a log (dials.scale.log): shell to ISPyB name to value."""
     del options
     lines = read(path).splitlines()
     starts = [i for i, line in enumerate(lines) if line.startswith("High resolution limit")]

@@ -1,4 +1,4 @@
-"""Readers of what programs leave: name, file and options in, a JSON value out.
+"""The table of parsers: name, file and options in, a JSON value out.
 
 ``json``, ``text``, ``regex``, ``table`` and ``lines`` fit many programs; the others know one
 format.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from zwrap.errors import ProgramError, UnknownNameError
 
-Parser = Callable[[Path, Mapping[str, Any]], Any]
+Parser = Callable[[Path, Mapping[str, object]], object]
+"""Reads a file with options; raises ProgramError that names file and place."""
 
 PARSERS = {
     "json": "generic:parse_json",
@@ -28,6 +28,7 @@ PARSERS = {
     "gemmi-column-statistics": "gemmi:column_statistics",
     "gemmi-merging-statistics": "gemmi:merging_statistics",
 }
+"""Module and function of each parser, loaded only when it is used."""
 
 
 def check_parser(name: str, where: str) -> None:
@@ -36,8 +37,8 @@ def check_parser(name: str, where: str) -> None:
         raise UnknownNameError("parser", name, PARSERS, where)
 
 
-def parse(name: str, path: Path, options: Mapping[str, Any]) -> Any:
-    """What the named parser makes of a file; ProgramError when it cannot read it."""
+def parse(name: str, path: Path, options: Mapping[str, object]) -> object:
+    """Return what the named parser makes of a file; ProgramError when it cannot read it."""
     check_parser(name, str(path))
     module, _, function = PARSERS[name].partition(":")
     parser: Parser = getattr(importlib.import_module(f"zwrap.program.parsers.{module}"), function)

@@ -1,4 +1,4 @@
-"""What xia2 leaves (github.com/xia2/xia2): xia2.json since 0.3.8, before that only xia2.txt."""
+"""Results of xia2 (github.com/xia2/xia2): xia2.json since 0.3.8, before that only xia2.txt."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from zwrap.errors import ProgramError
 from zwrap.program.ispyb import Scaling, Solution, cell, command_list, refined
 from zwrap.program.parsers import ispyb_xml
 from zwrap.program.parsers.document import Place, read_document
-from zwrap.program.parsers.generic import read
+from zwrap.program.parsers.generic import beside, read
 from zwrap.program.parsers.geometry import detector_distance_and_beam
 from zwrap.program.parsers.merging import in_ispyb_names, table
 
 
-def ispyb_commands(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Commands for ISPyB from xia2.json; of xia2 0.3 from its ispyb.xml, or else its xia2.txt.
+def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
+    """Return commands for ISPyB from xia2.json; for xia2 0.3 from ispyb.xml, or else xia2.txt.
 
     Each crystal has its own solution, each wavelength its own scaling. Option `log` is the
     xia2.txt, option `report` the xia2-report.json, whose xtriage entries become program messages.
@@ -26,14 +25,14 @@ def ispyb_commands(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     if path.suffix == ".json":
         found = solutions(path)
     else:
-        check_age(options.get("log") or path)
+        check_age(beside(options, "log") or path)
         found = [ispyb_xml.solution(path)] if path.suffix == ".xml" else printed_solutions(path)
-    report = options.get("report")
+    report = beside(options, "report")
     return command_list(found, xtriage(report) if report else [])
 
 
 def solutions(path: Path) -> list[Solution]:
-    """Scaled crystals of xia2.json; ProgramError if there is none."""
+    """Return the scaled crystals of xia2.json; ProgramError if there is none."""
     crystals = read_document(path)["_crystals"]
     scaled = [
         _solution(crystal, scaler)
@@ -53,11 +52,11 @@ def _solution(crystal: Place, scaler: Place) -> Solution:
     statistics = _statistics(scaler["_scalr_statistics"])
     if not statistics:
         raise ProgramError(f"{scaler.file} holds no statistics at {scaler.route}.")
-    order = list(crystal["_wavelengths"].as_(dict)) if crystal.get("_wavelengths") else []
+    order = list(crystal["_wavelengths"].mapping()) if crystal.get("_wavelengths") else []
     names = sorted(statistics, key=lambda name: order.index(name) if name in order else len(order))
     integraters = list(_integraters(crystal, scaler))
     return Solution(
-        refined(spacegroups[0].as_(str), scaler["_scalr_cell"].numbers(6)),
+        refined(spacegroups[0].text(), scaler["_scalr_cell"].numbers(6)),
         [
             Scaling(
                 in_ispyb_names(statistics[name]),
@@ -68,8 +67,8 @@ def _solution(crystal: Place, scaler: Place) -> Solution:
     )
 
 
-def _statistics(place: Place) -> dict[str, dict[str, list[Any]]]:
-    """Wavelength to statistic to values. A key is the JSON text of three names, it the last."""
+def _statistics(place: Place) -> dict[str, dict[str, list[object]]]:
+    """Return wavelength to statistic to values; a key there is a list of three names as text."""
     found = {}
     for key, values in place.items():
         try:
@@ -79,12 +78,12 @@ def _statistics(place: Place) -> dict[str, dict[str, list[Any]]]:
                 f"{place.file} has key {key[:60]!r} at {place.route}; the names of project, "
                 "crystal and wavelength are expected."
             ) from None
-        found[str(wavelength)] = {name: value.as_(list) for name, value in values.items()}
+        found[str(wavelength)] = {name: value.listing() for name, value in values.items()}
     return found
 
 
 def _integraters(crystal: Place, scaler: Place) -> Iterator[Place]:
-    """Integrated sweeps in the order in which they were measured."""
+    """Yield the integrated sweeps in the order in which they were measured."""
     integraters = scaler.get("_scalr_integraters")
     if integraters and integraters.value:
         yield from (integrater for _, integrater in sorted(integraters.items(), key=_epoch))
@@ -104,10 +103,10 @@ def _epoch(item: tuple[str, Place]) -> float:
 
 def _wavelength(integrater: Place) -> str | None:
     name = integrater.get("_intgr_dname")
-    return name.as_(str) if name else None
+    return name.text() if name else None
 
 
-def _integration(integrater: Place) -> dict[str, Any]:
+def _integration(integrater: Place) -> dict[str, object]:
     first, last = integrater["_intgr_wedge"].numbers(2)
     return {
         **cell(integrater["_intgr_cell"].numbers(6)),
@@ -118,7 +117,7 @@ def _integration(integrater: Place) -> dict[str, Any]:
 
 
 def _geometry(integrater: Place) -> dict[str, float]:
-    """Refined distance and beam centre, in mm; nothing where the indexer kept none."""
+    """Return refined distance and beam centre, in mm; nothing where the indexer kept none."""
     refiner = integrater.get("_intgr_refiner")
     indexers = refiner.get("_refinr_indexers") if refiner else None
     for indexer in indexers.values() if indexers else ():
@@ -136,14 +135,14 @@ def _geometry(integrater: Place) -> dict[str, float]:
     return {}
 
 
-def xtriage(report: Path) -> list[dict[str, Any]]:
-    """The xtriage entries of xia2-report.json: `level`, `text`, `summary`."""
+def xtriage(report: Path) -> list[dict[str, object]]:
+    """Return the xtriage entries of xia2-report.json: `level`, `text`, `summary`."""
     entries = read_document(report).get("xtriage")
-    return [] if entries is None else [dict(entry.as_(dict)) for entry in entries.entries()]
+    return [] if entries is None else [entry.mapping() for entry in entries.entries()]
 
 
 def check_age(log: Path) -> None:
-    """ProgramError for an xia2 newer than 0.3, which must have left a xia2.json."""
+    """Raise ProgramError for an xia2 newer than 0.3, which must have left a xia2.json."""
     version = re.search(r"^XIA2 (\S+)", read(log), re.MULTILINE)
     if not version or not version[1].startswith("0.3"):
         which = f"xia2 {version[1]}" if version else "a program that does not say its version"
@@ -151,7 +150,7 @@ def check_age(log: Path) -> None:
 
 
 def printed_solutions(path: Path) -> list[Solution]:
-    """What the xia2.txt of xia2 0.3 says: one solution, a scaling for each wavelength."""
+    """Read the xia2.txt of xia2 0.3: one solution, a scaling for each wavelength."""
     text = read(path)
     lines = text.splitlines()
     tables = [

@@ -26,7 +26,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, parse_submission
 from zwrap.attempt.verdict import Claim, Verdict
 from zwrap.errors import MessageError, QueueFullError, TransportError
-from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of, tail
+from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of, last_lines
 from zwrap.host.processes import ProcessIdentity, is_alive
 from zwrap.job import Cause, Outcome, State
 from zwrap.recipe.envelope import Envelope
@@ -132,7 +132,7 @@ class InDirectory(Conclusion):
                 attempt,
                 submission,
                 began=claim is not None,
-                last_lines=tail(output, lines=TAIL_LINES, limit_bytes=TAIL_BYTES),
+                last_lines=last_lines(output, TAIL_LINES, TAIL_BYTES),
                 error_patterns=self._error_patterns,
             )
         try:

@@ -1,0 +1,147 @@
+"""Rules of what zwrap needs of the machine: files, processes, and how these are ended."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from zwrap.host.ending import Act, Ending, end_session
+from zwrap.host.files import FilesystemClock, last_lines, tail, touched
+from zwrap.host.processes import process_status, processes
+
+
+class Hands:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# -- the end of a process --------------------------------------------------------------------
+
+
+def test_a_process_is_asked_at_its_limit_and_killed_after_the_grace_period() -> None:
+    clock = Hands()
+    ending = Ending(60, clock=clock)
+    assert ending.until_due_s == 60
+    clock.now += 59
+    assert ending.due(10, wanted=False) is None
+    assert ending.grace_left_s == 0
+    clock.now += 1
+    assert ending.due(10, wanted=False) is Act.ASK
+    assert ending.timed_out
+    assert ending.due(10, wanted=False) is None
+    assert ending.until_due_s == ending.grace_left_s == 10
+    clock.now += 10
+    assert ending.due(10, wanted=False) is Act.KILL
+    assert ending.due(10, wanted=False) is None
+    assert ending.until_due_s is None
+    assert ending.grace_left_s == 0
+
+
+def test_one_that_somebody_wants_ended_has_not_timed_out() -> None:
+    clock = Hands()
+    ending = Ending(None, clock=clock)
+    assert ending.until_due_s is None
+    assert ending.due(10, wanted=True) is Act.ASK
+    assert not ending.timed_out
+    clock.now += 9.9
+    assert ending.due(10, wanted=True) is None
+    clock.now += 0.1
+    assert ending.due(10, wanted=True) is Act.KILL
+
+
+def test_the_grace_period_may_be_cut_off_but_it_is_asked_first() -> None:
+    ending = Ending(None, clock=Hands())
+    assert ending.due(10, wanted=True, no_grace=True) is Act.ASK
+    assert ending.due(10, wanted=True, no_grace=True) is Act.KILL
+    assert ending.due(10, wanted=True, no_grace=True) is None
+
+
+def test_the_limit_counts_from_when_the_process_began() -> None:
+    clock = Hands()
+    assert Ending(60, began=clock.now - 50, clock=clock).until_due_s == 10
+    assert Ending(60, began=clock.now - 70, clock=clock).until_due_s == 0
+
+
+def test_every_process_of_a_session_is_ended_though_its_leader_is_dead() -> None:
+    leader = subprocess.Popen(
+        ["/bin/sh", "-c", "sleep 60 & echo $!"], stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert leader.stdout
+    member = int(leader.stdout.readline())
+    leader.wait()
+    status = process_status(member)
+    assert status
+    assert status.session == leader.pid
+    descriptor = os.pidfd_open(member)
+    end_session(leader.pid)
+    assert select.select([descriptor], [], [], 30)[0], "it lives on"
+    os.close(descriptor)
+    leader.stdout.close()
+
+
+# -- processes -------------------------------------------------------------------------------
+
+
+def test_the_walk_of_proc_knows_parent_group_and_session() -> None:
+    with subprocess.Popen(["sleep", "60"], process_group=0) as child:
+        [found] = [process for process in processes() if process.pid == child.pid]
+        assert found == process_status(child.pid)
+        assert (found.parent, found.group, found.session) == (
+            os.getpid(), child.pid, os.getsid(0),
+        )  # fmt: skip
+        assert not found.is_dead
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        zombie = process_status(child.pid)
+        assert zombie
+        assert zombie.is_dead
+    assert process_status(child.pid) is None
+
+
+# -- files -----------------------------------------------------------------------------------
+
+
+def test_the_filesystem_s_time_is_read_anew_when_it_is_not_trusted_any_longer(
+    tmp_path: Path,
+) -> None:
+    clock = Hands()
+    time = FilesystemClock(tmp_path, trust_s=30, clock=clock)
+    first = time.now()
+    assert abs(first - touched(tmp_path).st_mtime) < 60
+    clock.now += 20
+    assert time.now() == pytest.approx(first + 20, abs=1e-6)
+    clock.now += 20  # the host's clock ran ahead of the filesystem's
+    assert time.now() < first + 30
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_has_the_age_that_the_filesystem_gives_it(tmp_path: Path) -> None:
+    clock = Hands()
+    time = FilesystemClock(tmp_path, clock=clock)
+    file = tmp_path / "file"
+    file.touch()
+    os.utime(file, (time.now() - 100, time.now() - 100))
+    clock.now += 5
+    assert time.age_s(file) == pytest.approx(105, abs=1e-3)
+    assert time.age_s(tmp_path / "gone") == 0.0
+
+
+def test_the_end_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    file.write_bytes(b"one\ntwo\n\n  \n50 %\r100 %\nend\xff")
+    assert tail(file, 4) == "end\ufffd"
+    assert tail(file, 1000).startswith("one\n")
+    assert last_lines(file, 3, 1000) == ["50 %", "100 %", "end\ufffd"]
+    assert last_lines(file, 3, 6) == ["%", "end\ufffd"]
+    assert last_lines(tmp_path / "gone", 3, 1000) == []
+    with pytest.raises(FileNotFoundError):
+        tail(tmp_path / "gone", 4)

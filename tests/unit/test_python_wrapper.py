@@ -1,0 +1,152 @@
+"""Rules of wrappers written in Python: what they are given, and what becomes of what they send."""
+
+from __future__ import annotations
+
+import decimal
+import logging
+from typing import Any
+
+import pytest
+
+from zwrap.message import Outgoing
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.wrapper.heartbeat import Heartbeat, Status
+from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
+
+NODES = {
+    "1": {"queue": "here", "job_parameters": {"a": "{x}"}, "output": {"extra": 3, "success": 2}},
+    "2": {"queue": "two"},
+    "3": {"queue": "three", "output": 2},
+}
+RECIPE = Recipe({"start": [[1, []]], **NODES})
+
+
+class Sent(list[Outgoing]):
+    def summary(self) -> list[tuple[str, Any]]:
+        return [(each.destination, each.message["payload"]) for each in self]
+
+
+@pytest.fixture
+def sent() -> Sent:
+    return Sent()
+
+
+def at(node: int, sent: Sent) -> RecipeWrapper:
+    return RecipeWrapper(
+        Envelope(RECIPE, node, payload={"p": 1}, environment={"ID": "guid"}, path=[9]), sent.extend
+    )
+
+
+class Wrapper(BaseWrapper):
+    _logger_name = "site.wrapper"
+
+    def run(self) -> bool:
+        self.log.info("runs")
+        return True
+
+
+def test_the_step_is_there_by_the_names_of_python_workflows(sent: Sent) -> None:
+    step = at(1, sent)
+    assert step.recipe is RECIPE
+    assert step.recipe_step["job_parameters"] == {"a": "{x}"}
+    assert (step.recipe_pointer, step.recipe_path) == (1, [9])
+    assert (step.payload, step.environment) == ({"p": 1}, {"ID": "guid"})
+
+
+def test_named_outputs_take_their_channel_and_send_the_default_one(sent: Sent) -> None:
+    step = at(1, sent)
+    step.send("dropped: no default channel")
+    step.send_to("extra", "a")
+    step.send_to("nowhere", "dropped")
+    step.set_default_channel("success")
+    step.send("b")
+    assert sent.summary() == [("three", "a"), ("two", "b")]
+
+
+def test_an_unnamed_output_takes_send_and_the_default_channel(sent: Sent) -> None:
+    step = at(3, sent)
+    step.send("a")
+    step.send_to("other", "dropped")
+    step.set_default_channel("other")
+    step.send_to("other", "b")
+    assert sent.summary() == [("two", "a"), ("two", "b")]
+
+
+def test_headers_delay_and_expiration_are_those_of_python_workflows(sent: Sent) -> None:
+    step = at(1, sent)
+    step.send_to("extra", "x", {"site": 1}, delay=2, expiration=decimal.Decimal(30), other=None)
+    step.transport.send("queue", {"plain": True}, {"site": 2}, delay="3")
+    step.transport.broadcast("topic", "news", expiration=None)
+    first, second, third = sent
+    assert first.headers == {"site": 1, "workflows-recipe": True}
+    assert (first.delay_s, first.expires_s) == (2.0, 30.0)
+    assert second == Outgoing("queue", {"plain": True}, {"site": 2}, delay_s=3.0)
+    assert third == Outgoing("topic", "news", topic=True)
+    with pytest.raises(TypeError, match=r"delay is \[1\]; a number of seconds is expected"):
+        step.send_to("extra", "x", delay=[1])
+
+
+def test_a_checkpoint_returns_to_the_step_and_its_recipe_is_not_started_again(sent: Sent) -> None:
+    step = at(1, sent)
+    step.checkpoint("half", delay=5)
+    assert sent.summary() == [("here", "half")]
+    assert sent[0].delay_s == 5.0
+    with pytest.raises(ValueError, match="already been started"):
+        step.start()
+
+
+def test_parameters_filled_in_travel_on(sent: Sent) -> None:
+    step = at(1, sent)
+    step.apply_parameters({"x": "X"})
+    assert step.recipe_step["job_parameters"] == {"a": "X"}
+    step.send_to("extra", "a")
+    assert sent[0].message["recipe"]["1"]["job_parameters"] == {"a": "X"}
+    assert RECIPE.node(1)["job_parameters"] == {"a": "{x}"}
+
+
+def test_what_a_wrapper_tells_goes_to_the_output_of_that_name(sent: Sent) -> None:
+    channels = {
+        "prepare": "starting", "update": "updates", "done": "completed", "success": "success",
+        "failure": "failure", "record_result_individual_file": "result-individual-file",
+        "record_result_all_files": "result-all-files",
+    }  # fmt: skip
+    nodes = {number: {"queue": name} for number, name in enumerate(channels.values(), 2)}
+    outputs = {name: number for number, name in enumerate(channels.values(), 2)}
+    recipe = Recipe({"start": [[1, []]], 1: {"output": outputs}, **nodes})
+    wrapper = Wrapper()
+    for method in channels:
+        getattr(wrapper, method)("dropped: no recipe")
+    wrapper.set_recipe_wrapper(RecipeWrapper(Envelope(recipe, 1), sent.extend))
+    for method in channels:
+        getattr(wrapper, method)(17)
+    assert sent.summary() == [
+        (name, "17" if name == "failure" else 17) for name in channels.values()
+    ]
+
+
+def test_a_wrapper_has_the_configuration_and_logs_with_the_recipe_id(
+    sent: Sent, caplog: pytest.LogCaptureFixture
+) -> None:
+    wrapper = Wrapper("ignored", environment={"config": "the configuration"})
+    assert wrapper.config == "the configuration"
+    assert Wrapper().config is None
+    wrapper.set_recipe_wrapper(at(1, sent))
+    with caplog.at_level(logging.INFO):
+        assert wrapper.run()
+    [record] = caplog.records
+    assert (record.name, record.__dict__["recipe_ID"]) == ("site.wrapper", "guid")
+
+
+def test_a_change_of_the_status_is_sent_and_a_field_goes_with_the_next_heartbeat() -> None:
+    heartbeat = Heartbeat("task", "program", {})
+    beats: list[dict[str, Any]] = []
+    status = StatusNotifications(heartbeat, lambda: beats.append(heartbeat.body()))
+    status.set_static_status_field("site", {"x": 1})
+    assert beats == []
+    status.taskname += " (half)"
+    status.set_status(Status.PROCESSING)
+    status.shutdown()
+    assert [beat["task"] for beat in beats] == ["task (half)", "task (half)"]
+    assert [beat["status"] for beat in beats] == [1, 4]
+    assert all(beat["site"] == {"x": 1} for beat in beats)

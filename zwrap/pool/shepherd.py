@@ -1,0 +1,129 @@
+"""The shepherd: carries out one job, ends it when it has to end, and records how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import msgspec
+
+from zwrap.host.ending import Act, Ending
+from zwrap.host.files import create_once
+from zwrap.host.processes import ProcessIdentity, this_process
+from zwrap.job import State
+from zwrap.pool.jobs import RUNNING, LocalBatch, LocalEnd, LocalJob, read_job
+
+GRACE_S = 10.0
+"""Time between SIGTERM and SIGKILL for a job that must end, in seconds."""
+
+CANCEL_POLL_S = 0.2
+"""Interval between two looks for a wish to cancel the job, in seconds."""
+
+GROUP_POLL_S = 0.05
+"""Interval between two looks at what is left of an ended job's process group, in seconds."""
+
+OUTAGE_S = 1.0
+"""Pause before the next try while the disk cannot be written, in seconds."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that are meant for the job and that the shepherd ignores."""
+
+
+def shepherd_of(directory: Path) -> ProcessIdentity | None:
+    """Return the process that looks after the running job in a directory; None: not yet any."""
+    try:
+        return ProcessIdentity.parse(
+            msgspec.json.decode((directory / "shepherd.json").read_bytes(), type=str)
+        )
+    except FileNotFoundError:
+        return None
+
+
+def run_job(batch: LocalBatch, identity: int) -> None:
+    """Run a claimed job to its end and record it, unless another shepherd does."""
+    directory = batch.path(RUNNING, identity)
+    me = msgspec.json.encode(str(this_process()))
+    if not create_once(directory / "shepherd.json", me):
+        return
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        if (directory / "cancel").exists():
+            end = LocalEnd(state=State.CANCELLED, reason="cancelled before it started")
+        else:
+            end = _run_script(read_job(directory), directory, identity)
+    except OSError as error:
+        end = LocalEnd(state=State.FAILED, reason=f"{error.filename}: {error.strerror}")
+    while True:
+        try:
+            batch.end(identity, end)
+            return
+        except OSError:  # a full disk must not make an ended job a lost one
+            time.sleep(OUTAGE_S)
+
+
+def _environment(job: LocalJob, identity: int) -> dict[str, str]:
+    """Return what every batch system gives a job, and nothing else of the submitting process."""
+    kept = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        **{name: os.environ[name] for name in kept if name in os.environ},
+        **job.environment,
+        "ZWRAP_LOCAL_JOB_ID": str(identity),
+    }
+
+
+def _run_script(job: LocalJob, directory: Path, identity: int) -> LocalEnd:
+    with Path(job.output).open("ab") as output, Path(job.error).open("ab") as error:
+        process = subprocess.Popen(
+            ["/bin/bash", str(directory / "script")],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=error,
+            cwd=job.working_directory,
+            env=_environment(job, identity),
+            process_group=0,
+            preexec_fn=_default_signals,  # noqa: PLW1509  (the shepherd has one thread)
+        )
+    stopped = _wait(process, directory, job.walltime_s)
+    code = process.returncode
+    if stopped:
+        if code < 0:
+            return LocalEnd(state=stopped, signal=-code)
+        return LocalEnd(state=stopped, exit_code=code)
+    if code < 0:
+        return LocalEnd(state=State.FAILED, signal=-code, reason=f"killed by signal {-code}")
+    return LocalEnd(state=State.COMPLETED if code == 0 else State.FAILED, exit_code=code)
+
+
+def _default_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _wait(process: subprocess.Popen[bytes], directory: Path, limit_s: int | None) -> State | None:
+    """Wait for the end of a job; return why it was ended from outside, if it was."""
+    ending = Ending(limit_s)
+    stopped: State | None = None
+    ended = os.pidfd_open(process.pid)
+    try:
+        while not select.select([ended], [], [], CANCEL_POLL_S)[0]:
+            while act := ending.due(GRACE_S, wanted=(directory / "cancel").exists()):
+                if act is Act.ASK:
+                    stopped = State.TIMEOUT if ending.timed_out else State.CANCELLED
+                os.killpg(process.pid, signal.SIGTERM if act is Act.ASK else signal.SIGKILL)
+    finally:
+        os.close(ended)
+    process.wait()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        while stopped and ending.grace_left_s:
+            # The shell dies of SIGTERM directly; the wrapper in it has the rest of the time.
+            os.killpg(process.pid, 0)
+            time.sleep(GROUP_POLL_S)
+        os.killpg(process.pid, signal.SIGKILL)
+    return stopped
