@@ -23,8 +23,10 @@ CHANNELS = (
     "result-all-files", "ispyb", "extra",
 )  # fmt: skip
 
+MARK = f"{os.getpid():07d}"
+"""Fraction of a second that only sleeps of this process of tests have."""
+
 MODULE = """
-import pathlib
 import subprocess
 import time
 
@@ -66,9 +68,8 @@ class Raises(BaseWrapper):
 
 class Sleeps(BaseWrapper):
     def run(self):
-        pathlib.Path("started").touch()
-        subprocess.Popen(["sleep", "301.0173"])
-        subprocess.run(["sleep", "300.0173"])
+        subprocess.Popen(["sleep", "301.MARK"])
+        subprocess.run(["sleep", "300.MARK"])
         return True
 """
 
@@ -82,7 +83,7 @@ class Wrapped:
         site.write_config()
         self.packages = site.directory / "packages"
         self.packages.mkdir()
-        (self.packages / "site_wrappers.py").write_text(MODULE)
+        (self.packages / "site_wrappers.py").write_text(MODULE.replace("MARK", MARK))
         entries = "\n".join(
             f"{n.lower()} = site_wrappers:{n}" for n in ("Good", "Bad", "Raises", "Sleeps")
         )
@@ -167,19 +168,21 @@ def test_a_wrapper_class_that_fails(wrapped: Wrapped, name: str, status: int, fa
     assert [body["payload"] for body in wrapped.sent("completed")] == ["Finished processing"]
 
 
+def processes() -> str:
+    return subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+
+
 def test_a_stopped_wrapper_class_fails_and_leaves_no_child(
     wrapped: Wrapped, wait_until: Wait
 ) -> None:
     process = wrapped.start("sleeps")
-    wait_until((wrapped.site.directory / "started").exists)
-    time.sleep(0.3)
+    marks = (f"sleep 301.{MARK}", f"sleep 300.{MARK}")
+    wait_until(lambda: all(mark in processes() for mark in marks))
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 143
     assert [b["payload"] for b in wrapped.sent("failure")] == ["The step was stopped by SIGTERM."]
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    assert "sleep 301.0173" not in listing.stdout
-    assert "sleep 300.0173" not in listing.stdout
+    assert not any(mark in processes() for mark in marks)
 
 
 # -- zwrap exec --------------------------------------------------------------------------------

@@ -271,13 +271,13 @@ def test_a_second_signal_kills_at_once(site: Site, directory: Path, wait_until: 
     job = Job(
         site,
         directory,
-        command=script("trap '' TERM; touch ready; while :; do sleep 0.1; done"),
+        command=script("trap 'touch asked' TERM; touch ready; while :; do sleep 0.1; done"),
         limits={"grace_s": 600},
     )
     process = job.start()
     wait_until((directory / "ready").exists)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    wait_until((directory / "asked").exists)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 137
 
@@ -504,7 +504,9 @@ def test_a_python_wrapper_of_an_installed_package_is_run(site: Site, tmp_path: P
     process = site.start(
         "zocalo.wrap", "--wrap", "dummy", "--recipewrapper", str(job.file), env=job.environment()
     )
-    time.sleep(1.5)
+    assert process.stderr
+    assert any("This is a dummy wrapper" in line for line in process.stderr)
+    time.sleep(0.5)  # a signal that came while it wrote that line would be lost in `logging`
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 143
     assert job.payloads(3)[1] == "The step was stopped by SIGTERM."

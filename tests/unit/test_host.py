@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from zwrap.host.ending import Act, Ending, end_session
-from zwrap.host.files import FilesystemClock, last_lines, tail, touched
+from zwrap.host.files import (
+    FilesystemClock,
+    create_once,
+    filesystem_of,
+    last_lines,
+    overwrite_once,
+    tail,
+    touched,
+    write_atomically,
+)
 from zwrap.host.processes import process_status, processes
 
 
@@ -133,6 +143,73 @@ def test_a_file_has_the_age_that_the_filesystem_gives_it(tmp_path: Path) -> None
     clock.now += 5
     assert time.age_s(file) == pytest.approx(105, abs=1e-3)
     assert time.age_s(tmp_path / "gone") == 0.0
+
+
+def test_the_filesystem_of_a_path_is_that_of_the_innermost_mount(tmp_path: Path) -> None:
+    assert filesystem_of(Path("/proc/self/status")) == "proc"
+    assert filesystem_of(tmp_path) not in ("proc", "unknown")
+    assert filesystem_of(tmp_path / "not there yet") == filesystem_of(tmp_path)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(file.name for file in directory.iterdir())
+
+
+def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    write_atomically(file, "first")
+    write_atomically(file, b"second", mode=0o600)
+    assert file.read_text() == "second"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert names(tmp_path) == ["file"]
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path / "directory", "x")
+    assert names(tmp_path) == ["directory", "file"]
+
+
+def test_a_file_is_made_once_and_the_first_one_stays(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    assert create_once(file, b"first")
+    assert not create_once(file, b"second")
+    assert file.read_bytes() == b"first"
+    assert names(tmp_path) == ["file"]
+
+
+def test_room_that_was_kept_is_used_for_the_first_file_only(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b" " * 100)
+    assert overwrite_once(tmp_path / "one", b"first", tmp_path / "file")
+    assert not overwrite_once(tmp_path / "two", b"second", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == b"first"
+
+
+@pytest.mark.parametrize(
+    ("durable", "name_durable", "synced"),
+    [
+        (True, True, ["file", "directory"]), (True, False, ["file"]), (False, True, []),
+        (False, False, []),
+    ],
+)  # fmt: skip
+def test_content_and_name_survive_a_power_cut_as_far_as_asked(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    durable: bool,
+    name_durable: bool,
+    synced: list[str],
+) -> None:
+    kinds: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        kinds.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomically(tmp_path / "file", "x", durable=durable, name_durable=name_durable)
+    assert kinds == synced
+    kinds.clear()
+    assert create_once(tmp_path / "once", b"x")
+    assert not create_once(tmp_path / "once", b"x")
+    assert kinds == ["file", "directory", "file"]
 
 
 def test_the_end_of_a_file(tmp_path: Path) -> None:

@@ -15,7 +15,11 @@ RECIPE_HEADER = {"workflows-recipe": "True"}
 def test_the_id_is_the_header_then_the_broker_s_then_the_content_s() -> None:
     body = {"b": 1, "a": 2}
     assert identify(body, {"zwrap-id": "own", **RECIPE_HEADER}, "broker") == "own"
-    assert identify(body, RECIPE_HEADER, "broker") == identify({}, {}, "broker")
+    assert identify(body, RECIPE_HEADER, "broker") == identify({}, {}, "broker") != ""
+    assert isinstance(identify({}, {}, "broker"), str)
+    assert identify({}, {}, "broker") != identify({}, {}, "other")
+    assert identify(body, RECIPE_HEADER, "broker") != identify(body, RECIPE_HEADER)
+    assert identify(body, {"zwrap-id": ""}, "broker") == identify({}, {}, "broker")
     assert identify(body, RECIPE_HEADER) == identify({"a": 2, "b": 1}, RECIPE_HEADER)
     assert identify(body, RECIPE_HEADER) != identify({"a": 2}, RECIPE_HEADER)
     assert identify(body, {}) != identify(body, {})

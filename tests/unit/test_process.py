@@ -150,6 +150,21 @@ def test_a_suspended_program_is_continued_so_that_it_can_end(tmp_path: Path) -> 
     assert ended["elapsed_s"] < 30
 
 
+def test_it_is_stopped_with_its_descendants_wherever_they_went(tmp_path: Path) -> None:
+    ended = run(
+        tmp_path,
+        """
+        stray = 'trap "touch heard; exit" TERM; echo >ready; while :; do sleep 0.1; done'
+        program = start(f"trap : TERM; setsid sh -c '{stray}' & "
+                        "until [ -e heard ]; do sleep 0.1; done; exit 7", grace_s=30)
+        when_ready()
+        program.stop("SIGTERM")
+        show(program.wait(60))
+        """,
+    )
+    assert (ended["code"], ended["leftovers"]) == (7, 0)
+
+
 def test_what_it_leaves_behind_is_ended_wherever_it_went(tmp_path: Path) -> None:
     ended = run(
         tmp_path,

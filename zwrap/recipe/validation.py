@@ -12,7 +12,7 @@ def complaints(recipe: Definition) -> list[str]:
     """Return a clause for everything wrong with a normalised recipe; none when it is sound."""
     if not recipe:
         return ["it is empty; at least one node and 'start' are expected"]
-    nodes = {key: node for key, node in recipe.items() if isinstance(key, int)}
+    nodes = {key: node for key, node in recipe.items() if type(key) is int}
     found = [*_key_complaints(recipe), *_start_complaints(recipe, nodes)]
     if "error" in recipe:
         found += _reference_complaints("key 'error'", recipe["error"], nodes, dicts=False)
