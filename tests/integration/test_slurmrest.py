@@ -111,7 +111,7 @@ def test_a_token_is_read_when_it_changes(slurm: dict[str, Any], tmp_path: Path) 
     with pytest.raises(UnreachableError, match=rf"in {file} expired on .*`scontrol token"):
         ask(batch.scheduler.states())
     file.write_text("two words")
-    with pytest.raises(UnreachableError, match="is no token"):
+    with pytest.raises(UnreachableError, match="is not a valid token"):
         ask(batch.scheduler.states())
     file.write_text(f"SLURM_JWT={Path(slurm['user_token']).read_text()}")
     assert ask(batch.scheduler.states()) == {}

@@ -11,7 +11,7 @@ from zwrap_schedulers.sge.sge import GridEngine, SGEOptions
 
 from zwrap.errors import RejectedError, UnreachableError
 from zwrap.job import JobRequest, Limits, Resources, State
-from zwrap.scheduler import Busy, DrmaaSubmission, Question, Rejected, Reply, Unknown
+from zwrap.scheduler import Busy, DrmaaCall, Question, Rejected, Reply, Unknown
 from zwrap.submission.template import Templates
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -23,7 +23,7 @@ def recorded(name: str) -> Reply:
 
 @pytest.fixture
 def sge() -> GridEngine:
-    return GridEngine("sge", SGEOptions(accounting_lag_s=0))
+    return GridEngine("sge", SGEOptions())
 
 
 def request(**resources: object) -> JobRequest:
@@ -83,20 +83,27 @@ SILENT = """<?xml version='1.0'?>
 
 
 def test_a_job_on_a_host_that_does_not_answer(sge: GridEngine) -> None:
-    """Nothing else is said of it than that it runs; the hosts are asked for from time to time."""
+    """Nothing else is said of it than that it runs; the hosts are asked for whenever jobs run."""
     running = recorded("qstat.xml").output.replace("Eqw", "qw")
     [node] = set(re.findall(r"all\.q@(\w+)", running))
-    hosts = sge.states().read(Reply(status=0, output=running))
-    assert isinstance(hosts, Question)
-    assert hosts.call.argv == ["qstat", "-f", "-qs", "u", "-xml"]  # type: ignore[union-attr]
-    jobs = hosts.read(Reply(status=0, output=SILENT.replace("n1", node)))
-    assert isinstance(jobs, dict)
-    again = sge.states().read(Reply(status=0, output=running))
-    assert isinstance(again, dict), "not asked again, but remembered"
-    for each in (jobs, again):
-        on_host = {key for key, job in each.items() if job.stuck}
-        assert on_host == {key for key, job in each.items() if job.state is State.RUNNING}
-        assert {each[key].reason for key in on_host} == {f"host {node} does not answer"}
+    for instance in (sge, sge, GridEngine("sge", SGEOptions())):
+        hosts = instance.states().read(Reply(status=0, output=running))
+        assert isinstance(hosts, Question)
+        assert hosts.call.argv == ["qstat", "-f", "-qs", "u", "-xml"]  # type: ignore[union-attr]
+        jobs = hosts.read(Reply(status=0, output=SILENT.replace("n1", node)))
+        assert isinstance(jobs, dict)
+        on_host = {key for key, job in jobs.items() if job.stuck}
+        assert on_host == {key for key, job in jobs.items() if job.state is State.RUNNING}
+        assert {jobs[key].reason for key in on_host} == {f"host {node} does not answer"}
+        answers = hosts.read(Reply(status=0, output=SILENT))
+        assert isinstance(answers, dict)
+        assert not any(job.stuck for job in answers.values())
+
+
+def test_while_no_job_runs_nobody_asks_for_hosts(sge: GridEngine) -> None:
+    waiting = recorded("qstat.xml").output.replace("Eqw", "qw")
+    waiting = re.sub("<state>(r|t|dr)</state>", "<state>qw</state>", waiting)
+    assert isinstance(sge.states().read(Reply(status=0, output=waiting)), dict)
 
 
 @pytest.mark.parametrize(
@@ -297,20 +304,41 @@ def test_an_accounting_that_is_not_there_is_no_answer() -> None:
         read_qacct(reply)
 
 
-def test_a_job_that_was_deleted_before_it_started_has_no_record(sge: GridEngine) -> None:
-    """The qmaster knows that it ended, and the accounting is not behind."""
-    question = sge.accounting(["1", "99"]).read(recorded("qstat.xml"))
-    assert isinstance(question, Question)
-    none = Reply(status=1, error="error: job id 1 not found\n")
-    found = question.read(none)
-    assert not isinstance(found, Question)
-    assert found["1"].state is State.CANCELLED
-    assert found["1"].reason == "it was deleted before it started"
-    assert "99" not in found, "of this one nothing is known"
-    late = GridEngine("sge", SGEOptions(accounting_lag_s=60))
-    question = late.accounting(["1"]).read(recorded("qstat.xml"))
-    assert isinstance(question, Question)
-    assert question.read(none) == {}, "its record may still come"
+NO_RECORD = Reply(status=1, error="error: job id 1 not found\n")
+
+
+@pytest.mark.parametrize(("gone_s", "is_told"), [(0.0, False), (19.9, False), (20.0, True)])
+def test_a_job_that_was_deleted_before_it_started_has_no_record(
+    gone_s: float, is_told: bool
+) -> None:
+    """The qmaster knows that it ended, and the accounting has had its time.
+
+    Who asks says since when the job is gone: an instance that was never asked before, as that of
+    each command line is, gives the same answer as one that was asked before.
+    """
+    asked_before = GridEngine("sge", SGEOptions(accounting_lag_s=20))
+    for instance in (asked_before, asked_before, GridEngine("sge", asked_before.options)):
+        question = instance.accounting({"1": gone_s, "99": 3600.0}).read(recorded("qstat.xml"))
+        assert isinstance(question, Question)
+        found = question.read(NO_RECORD)
+        assert isinstance(found, dict)
+        assert "99" not in found, "the qmaster does not know this one"
+        assert ("1" in found) == is_told
+        if is_told:
+            assert found["1"].state is State.CANCELLED
+            assert found["1"].reason == "it was deleted before it started"
+
+
+def test_a_record_goes_before_what_the_qmaster_remembers() -> None:
+    question = GridEngine("sge", SGEOptions()).accounting({"1": 60.0, "2": 60.0, "4": 60.0})
+    asked = question.read(recorded("qstat.xml"))
+    assert isinstance(asked, Question)
+    found = asked.read(recorded("qacct.txt"))
+    assert isinstance(found, dict)
+    assert found.keys() == {"1"}, "2 and 4 live: a record of them is of an earlier run"
+    assert (found["1"].state, found["1"].signal) == (State.FAILED, 9)
+    live = GridEngine("sge", SGEOptions()).accounting({"2": 60.0})
+    assert live.read(recorded("qstat.xml")) == {}
 
 
 def test_why_no_queue_is_suitable_is_asked(sge: GridEngine) -> None:
@@ -323,7 +351,7 @@ def test_why_no_queue_is_suitable_is_asked(sge: GridEngine) -> None:
     )
     again = why.read(Reply(status=1, error="resource (exclusive) is already in use"))
     assert isinstance(again, Question)
-    assert isinstance(again.call, DrmaaSubmission)
+    assert isinstance(again.call, DrmaaCall)
     assert again.call.native == "-b n -w n"
 
 

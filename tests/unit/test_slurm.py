@@ -42,7 +42,7 @@ def request(**resources: object) -> JobRequest:
 
 
 def test_what_squeue_says(slurm: Slurm) -> None:
-    question = slurm.accounting(["9_2", "11", "12", "14"])
+    question = slurm.accounting(dict.fromkeys(["9_2", "11", "12", "14"], 0.0))
     found = question.read(Reply(status=0, output=SQUEUE))
     assert not isinstance(found, Question)
     facts = {key: (each.state, each.exit_code, each.signal) for key, each in found.items()}
@@ -79,7 +79,9 @@ def test_what_will_never_come_is_known(slurm: Slurm, reason: str, stuck: bool) -
 
 
 def test_what_left_memory_is_asked_of_the_accounting(slurm: Slurm) -> None:
-    question = slurm.accounting(["12", "99", "100", "101"]).read(Reply(status=0, output=SQUEUE))
+    question = slurm.accounting(dict.fromkeys(["12", "99", "100", "101"], 0.0)).read(
+        Reply(status=0, output=SQUEUE)
+    )
     assert isinstance(question, Question)
     assert "--jobs=100,101,99" in question.call.argv
     recorded = (
@@ -226,7 +228,9 @@ def test_a_name_that_slurm_cannot_have_is_no_job_s(slurm: Slurm) -> None:
 
 
 def test_only_what_was_asked_for_and_has_ended_is_told(slurm: Slurm) -> None:
-    question = slurm.accounting(["10", "9_2", "7", "8"]).read(Reply(status=0, output=SQUEUE))
+    question = slurm.accounting(dict.fromkeys(["10", "9_2", "7", "8"], 0.0)).read(
+        Reply(status=0, output=SQUEUE)
+    )
     assert isinstance(question, Question)
     assert question.call.argv[4] == "--jobs=7,8", "10 runs: it is not asked for again"
     recorded = (
@@ -240,7 +244,7 @@ def test_only_what_was_asked_for_and_has_ended_is_told(slurm: Slurm) -> None:
         "9_2": State.FAILED, "8": State.NODE_FAIL,
     }  # fmt: skip
     assert found["8"].node == "n1"
-    assert slurm.accounting(["10"]).read(Reply(status=0, output=SQUEUE)) == {}
+    assert slurm.accounting({"10": 0.0}).read(Reply(status=0, output=SQUEUE)) == {}
 
 
 @pytest.mark.parametrize("text", ["7|RUNNING\n", SQUEUE[:-2] + "\n", "oops"])
@@ -327,7 +331,7 @@ def test_what_a_state_that_is_not_final_tells_of_an_end_is_nothing(slurm: Slurm)
     )
     assert isinstance(recorded, list)
     assert [(each.exit_code, each.signal) for each in recorded] == [(None, None)]
-    refused = slurm.accounting(["4"]).read(Reply(status=0, output=REFUSED_JOB))
+    refused = slurm.accounting({"4": 0.0}).read(Reply(status=0, output=REFUSED_JOB))
     assert isinstance(refused, dict)
     assert not refused["4"].stuck, "it does not wait"
 

@@ -226,7 +226,9 @@ def test_of_what_was_refused_the_controller_keeps_a_record_that_is_no_job() -> N
 
 def test_what_left_the_memory_of_the_controller_is_asked_of_the_accounting_by_array() -> None:
     rest = system(api_version="v0.0.38")
-    first = rest.accounting(["8", "5", "9_1", "9_2", "3"]).read(answered({"jobs": [OLD, WAITS]}))
+    first = rest.accounting(dict.fromkeys(["8", "5", "9_1", "9_2", "3"], 0.0)).read(
+        answered({"jobs": [OLD, WAITS]})
+    )
     assert isinstance(first, Question)
     assert isinstance(first.call, HttpRequest)
     assert first.call.url.endswith("/slurmdb/v0.0.38/job/3")

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from zwrap.calls import drmaa
 from zwrap.calls.command import run
-from zwrap.scheduler import Call, DrmaaSubmission, HttpRequest, Question, Reply
+from zwrap.scheduler import Call, DrmaaCall, HttpRequest, Question, Reply
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def ask(question: Question[T]) -> T:
 
 def make(call: Call) -> Reply:
     """Make one call."""
-    if isinstance(call, DrmaaSubmission):
+    if isinstance(call, DrmaaCall):
         return drmaa.submit(call)
     if isinstance(call, HttpRequest):
         from zwrap.calls import http  # slow to load, and seldom needed

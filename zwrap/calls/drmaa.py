@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from zwrap.scheduler import DrmaaSubmission, Reply
+from zwrap.scheduler import DrmaaCall, Reply
 
 _idle: dict[tuple[tuple[str, str], ...], list[_Helper]] = defaultdict(list)
 """Helpers that wait for a call, by their environment."""
@@ -27,7 +27,7 @@ _idle: dict[tuple[tuple[str, str], ...], list[_Helper]] = defaultdict(list)
 _lock = threading.Lock()
 
 
-def submit(call: DrmaaSubmission) -> Reply:
+def submit(call: DrmaaCall) -> Reply:
     """Hand the job over; a Reply without status when nobody can say what became of it."""
     key = tuple(sorted(call.environment.items()))
     with _lock:
@@ -55,7 +55,7 @@ class _Helper:
     def lives(self) -> bool:
         return self._process.poll() is None
 
-    def submit(self, call: DrmaaSubmission) -> Reply:
+    def submit(self, call: DrmaaCall) -> Reply:
         assert self._process.stdin
         try:
             self._process.stdin.write(msgspec.json.encode(call) + b"\n")

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from zwrap.scheduler import DrmaaSubmission, Reply
+from zwrap.scheduler import DrmaaCall, Reply
 
 UNREACHABLE = 2
 """DRM_COMMUNICATION_FAILURE (GFD.133, Annex A): a session that met it is given up."""
@@ -49,7 +49,7 @@ def main() -> None:
 def _work(jobs: queue.Queue[bytes | None], answers: Any) -> None:
     session = _Session()
     while line := jobs.get():
-        job = msgspec.json.decode(line, type=DrmaaSubmission)
+        job = msgspec.json.decode(line, type=DrmaaCall)
         answers.write(msgspec.json.encode(session.submit(job)) + b"\n")
     session.close()
 
@@ -65,7 +65,7 @@ class _Session:
         if self._session is not None:
             self._session.exit()
 
-    def submit(self, job: DrmaaSubmission) -> Reply:
+    def submit(self, job: DrmaaCall) -> Reply:
         """Run a job; the status of the reply is 0 or the number of the error."""
         try:
             drmaa = _library()
@@ -80,7 +80,7 @@ class _Session:
         except drmaa.errors.DrmaaException as error:
             return self._failure(error)
 
-    def _run(self, job: DrmaaSubmission) -> str:
+    def _run(self, job: DrmaaCall) -> str:
         template = self._session.createJobTemplate()
         try:
             template.remoteCommand = job.script
