@@ -228,8 +228,8 @@ class Scheduler(ABC):
         """Ask for all jobs of that full name, live or ended, as far as anything remembers them.
 
         An answer without jobs lets the job be submitted again. So the accounting is asked, too, and
-        a record that stays of a job which was refused does not count. Of an array, any of its
-        tasks, or the array itself, is enough. The reader raises UnreachableError.
+        a record that stays of a job which was refused does not count. Of an array, its live tasks
+        are in the answer. The reader raises UnreachableError.
         """
 
     @abstractmethod

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import zwrap
 from zwrap import plugins
 from zwrap.attempt.record import GONE, SUBMITTED, Attempt
 from zwrap.cli.joblist import Answers
@@ -215,3 +219,20 @@ def test_a_job_that_cannot_be_tested_is_said_to_be_that(
     assert main(["render", str(recipe), "--check"]) == 0
     said = capsys.readouterr().err
     assert "cluster here was not asked: its batch system cannot test a job without" in said
+
+
+def test_no_part_of_zwrap_needs_what_only_authors_of_plug_ins_have() -> None:
+    """The suite needs pytest, which a site does not install."""
+    house = Path(zwrap.__file__).parent
+    for file in house.rglob("*.py"):
+        if file.parent.name == "testing":
+            continue
+        text = file.read_text()
+        assert not re.search(r"^\s*(import|from) (pytest|zwrap\.testing)", text, re.MULTILINE), file
+    command = (
+        "import zwrap.testing, sys; zwrap.testing.MemoryTransport; print('pytest' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

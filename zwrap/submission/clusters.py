@@ -117,8 +117,8 @@ def completed(kind: type, where: str) -> type[Scheduler]:
     A class need not inherit from `Scheduler`. `where` begins the message of a ConfigurationError,
     which is raised for a class that lacks what has no default.
     """
-    own = issubclass(kind, Scheduler)
-    whole: type[Scheduler] = kind if own else type(kind.__name__, (kind, Scheduler), {})
+    own, named = issubclass(kind, Scheduler), {"__module__": kind.__module__}
+    whole: type[Scheduler] = kind if own else type(kind.__name__, (kind, Scheduler), named)
     missing = sorted(whole.__abstractmethods__)
     if not isinstance(getattr(whole, "template", None), str):
         missing.append("template")
