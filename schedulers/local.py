@@ -1,16 +1,15 @@
-"""The local batch system (`zwrap.pool`), talked to as any other: by its command line."""
+"""The built-in batch system (`zwrap.pool`), talked to as any other: by its command line."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from zwrap.errors import RequestError, UnreachableError
-from zwrap.host.paths import state_directory
-from zwrap.job import JobRequest, JobStatus, Limits, Resources
+from zwrap.job import JobRequest, JobStatus, Limits
 from zwrap.scheduler import (
     Accepted,
     Command,
@@ -18,47 +17,44 @@ from zwrap.scheduler import (
     Question,
     Rejected,
     Reply,
+    Scheduler,
     Submission,
     Unknown,
 )
 
+from .reading import complaint, output_of
+
+LOCAL = "The local batch system"
+
 REFUSED = ("gpus", "gpus_per_node", "exclusive", "constraints")
-"""Cannot be kept here, and a job would suffer silently without them."""
+"""Resources that cannot be kept here, and without which a job would suffer silently."""
+
+REFUSALS = (
+    2,  # the command line was not understood (argparse)
+    100,  # a permanent error (zwrap.errors.PERMANENT)
+)
+"""Exit statuses with which `zwrap.pool` refuses a job."""
 
 
 class LocalOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keys of a cluster of kind `local`."""
 
     directory: str | None = None
-    """Where jobs are written down, on a local disk; default: in the state directory."""
+    """Directory of the jobs, on a local disk; None: one in the state directory."""
 
 
-class Local:
+class Local(Scheduler):
     """Jobs on this machine, as many at a time as there are processors."""
 
     options_type = LocalOptions
+    options: LocalOptions
     template = "local.sh.j2"
-    arrays = None
-    concurrency = 4
-
-    def __init__(self, name: str, options: LocalOptions) -> None:
-        self.name = name
-        self.options = options
-        self.settle_s = 3.0 if options.settle_s is None else options.settle_s
-        self._directory = options.directory or str(state_directory() / "localbatch")
-
-    def _command(self, *arguments: str) -> Command:
-        base = [sys.executable, "-m", "zwrap.pool", "--directory", self._directory]
-        return Command(
-            argv=[*base, *arguments],
-            environment=self.options.surroundings(),
-            timeout_s=self.options.timeout_s,
-        )
+    settle_s = 3.0
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
-        """Hand over a job; exit status 100 of the command is a refusal."""
+        """Ask for a job."""
         if tasks:
             raise RequestError(f"Cluster {self.name!r} runs jobs on this machine, and no arrays.")
         resources = request.resources
@@ -76,63 +72,59 @@ class Local:
                 *("--output", str(request.standard_output)),
                 *("--error", str(request.standard_error)),
                 *(("--time", str(resources.walltime_s)) if resources.walltime_s else ()),
-                *("--cpus", str(_cpus(resources))),
+                *("--cpus", str((resources.cpus_per_task or 1) * (resources.tasks or 1))),
                 str(script),
             ),
             _read_submission,
         )
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
-        """It takes whatever `submit` does not refuse."""
+        """Ask whether it answers; it takes whatever `submit` does not refuse."""
         self.submit(request, script)
 
-        def told(reply: Reply) -> str:
-            _check(reply)
+        def read(reply: Reply) -> str:
+            output_of(reply, LOCAL)
             return "the local batch system would take it"
 
-        return Question(self._command("list"), told)
+        return Question(self._command("list"), read)
 
     def find(self, name: str) -> Question[list[JobStatus]]:
-        """All jobs of that name."""
+        """Ask for all jobs of that name."""
         return Question(
             self._command("list", "--ended", "--name", name),
             lambda reply: list(_read_jobs(reply).values()),
         )
 
     def states(self) -> Question[dict[str, JobStatus]]:
-        """All live jobs."""
+        """Ask for all live jobs."""
         return Question(self._command("list"), _read_jobs)
 
-    def accounting(self, job_ids: Sequence[str]) -> Question[dict[str, JobStatus]]:
-        """How ended jobs ended."""
-        wanted = set(job_ids)
+    def accounting(self, gone_s: Mapping[str, float]) -> Question[dict[str, JobStatus]]:
+        """Ask how jobs ended; what has ended is recorded."""
         return Question(
             self._command("list", "--ended"),
             lambda reply: {
                 job_id: status
                 for job_id, status in _read_jobs(reply).items()
-                if job_id in wanted and status.state.is_final
+                if job_id in gone_s and status.state.is_final
             },
         )
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """End jobs."""
+        """Ask to end jobs."""
         return Question(self._command("cancel", *job_ids), _read_nothing)
 
-    def limits(self) -> Question[Limits]:
-        """The local batch system has no arrays and no limit on waiting jobs."""
-        return Question(self._command("list"), _read_limits)
+    def limits(self) -> Limits:
+        """Return that there are no arrays, and no limit on waiting jobs."""
+        return Limits(array_size=1)
 
-
-def _cpus(resources: Resources) -> int:
-    return (resources.cpus_per_task or 1) * (resources.tasks or 1)
-
-
-def _check(reply: Reply) -> None:
-    if reply.status != 0:
-        raise UnreachableError(
-            f"The local batch system could not be asked: {reply.error.strip() or 'no answer'} "
-            f"(exit status {reply.status})."
+    def _command(self, *arguments: str) -> Command:
+        directory = self.options.directory
+        place = ("--directory", directory) if directory else ()
+        return Command(
+            argv=[sys.executable, "-m", "zwrap.pool", *place, *arguments],
+            environment=self.options.surroundings(),
+            timeout_s=self.options.timeout_s,
         )
 
 
@@ -140,27 +132,19 @@ def _read_submission(reply: Reply) -> Submission:
     text = reply.output.strip()
     if reply.status == 0 and text.isdecimal():
         return Accepted(text)
-    if reply.status in (2, 100):
-        return Rejected(reply.error.strip())
-    return Unknown(reply.error.strip() or "no answer")
+    return (Rejected if reply.status in REFUSALS else Unknown)(complaint(reply))
 
 
 def _read_jobs(reply: Reply) -> dict[str, JobStatus]:
-    _check(reply)
+    text = output_of(reply, LOCAL)
     try:
-        jobs = msgspec.json.decode(reply.output, type=list[JobStatus])
+        jobs = msgspec.json.decode(text, type=list[JobStatus])
     except msgspec.DecodeError as error:
         raise UnreachableError(
-            f"The local batch system answered {reply.output[:80]!r}, which is no list of jobs: "
-            f"{error}."
+            f"{LOCAL} answered {text[:80]!r}, which is not a list of jobs: {error}."
         ) from None
     return {job.job_id: job for job in jobs}
 
 
-def _read_limits(reply: Reply) -> Limits:
-    _check(reply)
-    return Limits(array_size=1)
-
-
 def _read_nothing(reply: Reply) -> None:
-    _check(reply)
+    output_of(reply, LOCAL)

@@ -1,7 +1,7 @@
 """Station "scheduler": how a batch system is asked, and how its answers are read.
 
-A scheduler never runs anything and never sleeps. Each method returns a `Question`: the call to
-make and the function that reads the reply. `zwrap.calls` makes the calls. An answer is
+A scheduler never runs anything, never sleeps and keeps no state. Its methods return a `Question`:
+the call to make and the function that reads the reply. `zwrap.calls` makes the calls. An answer is
 yes, no, or "could not ask" (`UnreachableError`); an empty or failed reply is never "finished".
 """
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 import enum
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -22,21 +23,21 @@ T = TypeVar("T")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a site says of one cluster to the code of its kind; kinds add fields."""
+    """Keys of a cluster in the site file that every batch system takes; each adds some."""
 
     environment: dict[str, str] = {}
-    """For the batch system's programs: SLURM_CONF, SGE_ROOT and the like."""
+    """Variables for the batch system's programs: SLURM_CONF, SGE_ROOT and the like."""
     programs: str | None = None
-    """Directory of the batch system's programs, if they are not on PATH."""
+    """Directory of the batch system's programs; None: they are found on PATH."""
     settle_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    """How long after an unknown submission the batch system may still create the job, seconds;
-    None: what is right for an ordinary one."""
+    """How long after an unknown submission the batch system may still create the job, in seconds;
+    None: as long as is usual for it."""
 
     timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
-    """Hard time limit of each call."""
+    """Hard time limit of each call, in seconds."""
 
     def surroundings(self) -> dict[str, str]:
-        """Environment variables of the batch system's programs."""
+        """Return the environment variables of the batch system's programs."""
         if self.programs is None:
             return self.environment
         path = f"{self.programs}:{os.environ.get('PATH', os.defpath)}"
@@ -53,13 +54,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     argv: list[str]
     timeout_s: float = 30.0
     environment: dict[str, str] = {}
+    """Variables that are set, or replaced, in the environment of this process."""
     unset: tuple[str, ...] = ()
-    """Variables of ours that it must not see."""
+    """Variables of this process that the program must not see."""
     only: bool = False
-    """Whether it sees nothing of ours but `environment`."""
+    """Whether the program sees `environment` and no variable of this process."""
 
 
-class DrmaaSubmission(msgspec.Struct, frozen=True, kw_only=True):
+class DrmaaCall(msgspec.Struct, frozen=True, kw_only=True):
     """A job for the DRMAA library (OGF GFD.133), which a helper process loads.
 
     The reply holds the job id; its status is 0, or the number of a DRMAA error.
@@ -75,7 +77,7 @@ class DrmaaSubmission(msgspec.Struct, frozen=True, kw_only=True):
     tasks: int | None = None
     """Size of an array, whose tasks count from 1; the reply holds the number of the array."""
     environment: dict[str, str] = {}
-    """Of the helper process, not of the job."""
+    """Variables of the helper process, not of the job."""
     timeout_s: float = 30.0
     libraries: tuple[str, ...] = ()
     """Usual places of the library, with ``$NAME`` for variables of its environment: the first that
@@ -94,18 +96,19 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 30.0
 
 
-Call = Command | DrmaaSubmission | HttpRequest
+Call = Command | DrmaaCall | HttpRequest
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back from a call."""
+    """Reply to a call."""
 
     status: int | None
-    """Exit status; None: no answer within the time limit, or no such program."""
+    """Exit status, HTTP status or DRMAA error; None: no answer within the time limit, or nobody
+    there to give one."""
     output: str = ""
     error: str = ""
     unsent: bool = False
-    """The call certainly did not reach anybody."""
+    """Whether it is certain that the call did not reach anybody."""
 
 
 class Question(msgspec.Struct, Generic[T], frozen=True):
@@ -134,7 +137,7 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """The batch system did not take the job now: as many as may be are there."""
+    """The batch system has as many jobs as it takes; the same job may be taken later."""
 
     reason: str
 
@@ -164,79 +167,121 @@ class ArrayForm(msgspec.Struct, frozen=True):
         return job_id.partition(self.mark)[0]
 
 
-class Scheduler(Protocol):
-    """A batch system as a submitting host sees it: the outside half.
+class Scheduler(ABC):
+    """The outside half of a batch system: how a submitting host sees it.
 
-    `tests/contract/test_scheduler.py` is the contract in executable form.
+    A class of its own, found by name in the entry point group ``zwrap.schedulers``, with five
+    methods; what else it inherits from here it may replace. Its objects run nothing, wait for
+    nothing and remember nothing between questions: two of them with the same options give the same
+    answers. `zwrap.testing` holds the contract in executable form.
+
+    Functions that read replies raise UnreachableError wherever a reply is not an answer: a time
+    limit, an exit status that tells of a failure, no output where there must be some, output that
+    is cut off, a word that is not known. Nobody then knows anything about jobs. Reading an empty
+    or failed reply as "no jobs" would let jobs that run be taken for ended.
     """
 
-    name: str
+    options_type: ClassVar[type[Options]] = Options
+    """Type of the keys under which a site file describes such a cluster."""
 
-    options_type: ClassVar[type[Any]]
-    """A kind of `Options`."""
+    template: ClassVar[str]
+    """File name of the job script template."""
 
-    template: str
-    """Name of the job script template."""
+    arrays: ClassVar[ArrayForm | None] = None
+    """Form in which tasks of arrays are named; None: the batch system has no arrays."""
 
-    options: Any
-    """An `options_type`; templates see it, too."""
+    concurrency: ClassVar[int] = 4
+    """Number of submissions that are handed over at the same time."""
 
-    arrays: ClassVar[ArrayForm | None]
-    """None: it has no arrays."""
+    settle_s: float = 60.0
+    """How long after an unknown submission the batch system may still create the job, in seconds.
+    A job that `find` does not find after that time is submitted again."""
 
-    concurrency: ClassVar[int]
-    """So many jobs are handed over at the same time."""
+    inside: ClassVar[str] = ""
+    """Name of the inside half (`Inside`), which the job script tells the job; empty: the name of
+    the outside half in the entry point group."""
 
-    settle_s: float
-    """How long after an unknown submission the batch system may still create the job."""
-
-    inside: ClassVar[str]
-    """Name of its inside half (`Inside`), which the job script tells the job; may be missing: see
-    `inside_of`."""
-
-    error_patterns: ClassVar[Mapping[str, Cause]]
+    error_patterns: ClassVar[Mapping[str, Cause]] = {}
     """Regular expression for a line of a job's error output to the cause of death that such a line
-    proves of a job that was killed; may be missing: see `error_patterns_of`."""
+    proves of a job that was killed."""
 
-    def __init__(self, name: str, options: Any) -> None: ...
+    def __init__(self, name: str, options: Options) -> None:
+        self.name = name
+        """Name of the cluster in the site file, for complaints."""
+        self.options = options
+        """An `options_type`; templates see it, too."""
+        if options.settle_s is not None:
+            self.settle_s = options.settle_s
 
+    @abstractmethod
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
-        """Hand over a job, or an array of `tasks`; `script` is a file that is whole."""
+        """Ask the batch system to take a job.
 
-    def verify(self, request: JobRequest, script: Path) -> Question[str]:
-        """What the batch system says to a job without taking it; RejectedError if it refuses."""
+        `script` is a file that is complete, and executable. `tasks`: submit an array of that many
+        tasks, which count from 1, under one name; None: a single job.
 
-    def find(self, name: str) -> Question[list[JobStatus]]:
-        """All jobs, live or ended, of that full name, as far as anything remembers them."""
+        The answer is `Accepted` only where the reply holds a job id. It is `Rejected` only where
+        the batch system says what is wrong with the job, `Busy` where jobs that end make room, and
+        `Unknown` otherwise: for a reply that is empty, late or not understood, too.
 
+        Raises RequestError, and nobody is asked, for what cannot be expressed: a resource that the
+        batch system does not have, a path that it would change, an array where there are none.
+        """
+
+    @abstractmethod
     def states(self) -> Question[dict[str, JobStatus]]:
-        """All live jobs, by job id; a job that is not among them is gone."""
+        """Ask for all live jobs of this user: pending, running and suspended ones, by job id.
 
-    def accounting(self, job_ids: Sequence[str]) -> Question[dict[str, JobStatus]]:
-        """How ended jobs ended, by job id, as far as it is recorded."""
+        A job that is not in the answer is gone. So is the task of an array; tasks that wait are in
+        the answer one by one. `JobStatus.stuck` marks jobs that wait for what will never come, and
+        those that run on a host which does not answer. The reader raises UnreachableError.
+        """
 
+    @abstractmethod
+    def find(self, name: str) -> Question[list[JobStatus]]:
+        """Ask for all jobs of that full name, live or ended, as far as anything remembers them.
+
+        An answer without jobs lets the job be submitted again. So the accounting is asked, too, and
+        a record that stays of a job which was refused does not count. Of an array, its live tasks
+        are in the answer. The reader raises UnreachableError.
+        """
+
+    @abstractmethod
+    def accounting(self, gone_s: Mapping[str, float]) -> Question[dict[str, JobStatus]]:
+        """Ask how jobs ended that are not among the live ones, by job id.
+
+        `gone_s`: job id to seconds since the job was first seen to be gone; 0.0: just now. Who asks
+        remembers that, where the batch system needs time to tell "recorded later" from "never".
+
+        The answer holds jobs that will never run again (`State.is_final`) and are recorded. A job
+        that is not in it may be recorded later. The reader raises UnreachableError.
+        """
+
+    @abstractmethod
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """End jobs."""
+        """Ask the batch system to end jobs, at least one.
 
-    def limits(self) -> Question[Limits]:
-        """What the batch system allows."""
+        Jobs that have ended, or are not known, are no error. An answer does not mean that the jobs
+        have ended by now. The reader raises UnreachableError where they may not have been told.
+        """
 
+    def limits(self) -> Question[Limits] | Limits:
+        """Ask what the batch system allows; Limits, where nobody need be asked; here: no limit.
 
-def inside_of(scheduler: Scheduler, kind: str) -> str:
-    """Return the name of the inside half of a batch system; without its own word that of its kind.
+        The reader raises UnreachableError.
+        """
+        return Limits()
 
-    `kind` is the name of the outside half in the entry point group ``zwrap.schedulers``.
-    """
-    name: str = getattr(scheduler, "inside", kind)
-    return name
+    def verify(self, request: JobRequest, script: Path) -> Question[str] | None:
+        """Ask what the batch system says to a job without taking it; None: it cannot be asked.
 
-
-def error_patterns_of(scheduler: Scheduler) -> Mapping[str, Cause]:
-    """Return the lines of error output that prove a cause of death; without its own word none."""
-    patterns: Mapping[str, Cause] = getattr(scheduler, "error_patterns", {})
-    return patterns
+        The answer is a clause for people. Raises RequestError as `submit` does. The reader raises
+        RejectedError, with the reasons, for a job that would be refused, and UnreachableError.
+        """
+        self.submit(request, script)
+        return None
 
 
 class Meaning(enum.Enum):

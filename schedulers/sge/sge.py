@@ -7,28 +7,29 @@ from __future__ import annotations
 
 import getpass
 import re
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from zwrap.errors import RejectedError, RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits, State
 from zwrap.scheduler import (
     Accepted,
     ArrayForm,
-    Busy,
     Command,
-    DrmaaSubmission,
+    DrmaaCall,
     Options,
     Question,
     Rejected,
     Reply,
+    Scheduler,
     Submission,
     Unknown,
 )
 
+from ..reading import complaint, output_of, unreachable
 from .replies import (
-    Record,
+    GRID_ENGINE,
     on_silent_hosts,
     read_jobs,
     read_qacct,
@@ -36,22 +37,15 @@ from .replies import (
     read_silent,
     with_reasons,
 )
+from .tables import DENIED_BY_DRM, IN_USE, LIBRARY_HINT, NO_LIBRARY, NO_QUEUES, REFUSED, SUBMISSIONS
+
+JobsAnswer = dict[str, JobStatus] | Question[dict[str, JobStatus]]
 
 QMASTER_S = 5.0
-"""So long after a call that was not answered the qmaster may still take the job."""
+"""How long after a call that was not answered the qmaster may still take the job, in seconds."""
 
-REFUSED = {
-    "qos": "has no quality of service",
-    "prefer": "has no preferences",
-}
-
-DENIED = (4, 13, 14, 15, 17)
-"""DRMAA's numbers for what is wrong with a job (GFD.133): invalid argument, invalid attribute
-format and value, conflicting attributes, denied by the batch system."""
-
-TRY_LATER = 16
-
-NO_LIBRARY = -1
+NOISE = r"Unable to run job: |Exiting\.$"
+"""What lines of qsub begin with, or say, that tells nothing."""
 
 LIBRARIES = (
     "$SGE_ROOT/lib/$SGE_ARCH/libdrmaa.so",
@@ -60,56 +54,50 @@ LIBRARIES = (
 )
 """Usual places of the DRMAA library."""
 
-NO_QUEUES = "no suitable queues"
-
-IN_USE = "already in use"
-"""A verification takes a host that another job has for itself for one that can never be had."""
+ENDING = re.compile(r"has (registered the job|deleted job)|does not exist|is already in deletion")
+"""Lines of qdel about a job that will end, or has ended."""
 
 
 class SGEOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keys of a cluster of kind `sge`: names that each site gives to its resources."""
 
     parallel_environment: str = "smp"
-    """Gives several slots on one host."""
+    """Parallel environment that gives several slots on one host."""
     memory: str = "h_vmem"
-    """Memory per slot."""
+    """Resource for memory per slot."""
     gpu: str = "gpu"
-    """Number of GPUs of a job."""
+    """Resource for the number of GPUs of a job."""
     exclusive: str = "exclusive"
-    """A host without other jobs."""
+    """Resource for a host without other jobs."""
     accounting_lag_s: float = 20.0
-    """So long after its end a job may be missing in the accounting (`accounting_flush_time`)."""
+    """How long after its end a job may be missing in the accounting (`accounting_flush_time`)."""
     silent_hosts_s: float = 300.0
-    """So often it is asked which hosts do not answer the qmaster."""
+    """Without effect, and taken so that older site files can be read: which hosts do not answer the
+    qmaster is asked whenever jobs run."""
 
 
-class GridEngine:
+class GridEngine(Scheduler):
     """One cell of Grid Engine, as its environment (SGE_ROOT, SGE_CELL) shows it."""
 
     options_type = SGEOptions
+    options: SGEOptions
     template = "sge.sh.j2"
-    arrays = ArrayForm(".", "SGE_TASK_ID", prefix="#$", anywhere=True)  # qsub(1)
-    concurrency = 4
+    arrays: ClassVar[ArrayForm] = ArrayForm(
+        ".", "SGE_TASK_ID", prefix="#$", anywhere=True
+    )  # qsub(1)
 
     def __init__(self, name: str, options: SGEOptions) -> None:
-        self.name = name
-        self.options = options
-        usual = QMASTER_S + options.accounting_lag_s
-        self.settle_s = usual if options.settle_s is None else options.settle_s
-        self._missed: dict[str, float] = {}
-        """Ended jobs without a record, and when that was first seen."""
-        self._silent: set[str] = set()
-        """Hosts that did not answer the qmaster when it was last asked, and when that was."""
-        self._asked_for_hosts = float("-inf")
+        self.settle_s = QMASTER_S + options.accounting_lag_s
+        super().__init__(name, options)
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
-        """Hand over a job; one that no queue can ever run is refused, with the reasons."""
+        """Ask DRMAA; a job that no queue can ever run is refused, with the reasons."""
         self._refuse(request, script)
 
         def read(reply: Reply) -> Submission | Question[Submission]:
-            if reply.status == DENIED[-1] and NO_QUEUES in reply.error:
+            if reply.status == DENIED_BY_DRM and NO_QUEUES in reply.error:
                 return Question(self._qsub_verify(request, script), why)
             return _read_submission(reply)
 
@@ -117,26 +105,26 @@ class GridEngine:
             if reply.status == 0 or IN_USE in reply.output + reply.error:
                 unverified = self._drmaa(request, script, tasks, "-b n -w n")
                 return Question(unverified, _read_submission)
-            return Rejected(_complaint(reply))
+            return Rejected(complaint(reply, NOISE))
 
         return Question(self._drmaa(request, script, tasks, "-b n -w e"), read)
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
-        """Whether an empty cluster could run the job."""
+        """Ask whether an empty cluster could run the job."""
         self._refuse(request, script)
 
         def read(reply: Reply) -> str:
-            complaint = _complaint(reply)
+            said = complaint(reply, NOISE)
             if reply.status == 0:
-                return complaint
-            if reply.status is None or "commlib error" in complaint:
-                raise UnreachableError(f"Grid Engine could not be asked: {complaint}.")
-            raise RejectedError(f"Grid Engine would refuse the job: {complaint}")
+                return said
+            if reply.status is None or "commlib error" in said:
+                raise unreachable(GRID_ENGINE, said)
+            raise RejectedError(f"Grid Engine would refuse the job: {said}")
 
         return Question(self._qsub_verify(request, script), read)
 
     def find(self, name: str) -> Question[list[JobStatus]]:
-        """All jobs of that name: known to the qmaster, ended ones included, else recorded."""
+        """Ask for all jobs of that name: the qmaster, which remembers some, else the accounting."""
 
         def in_memory(reply: Reply) -> list[JobStatus] | Question[list[JobStatus]]:
             known = [job for job in read_qstat(reply) if job.status.name == name]
@@ -153,28 +141,23 @@ class GridEngine:
         return Question(self._qstat(), in_memory)
 
     def states(self) -> Question[dict[str, JobStatus]]:
-        """All live jobs of this user, in one question; a second one asks for the reasons of errors.
+        """Ask for all live jobs of this user.
 
-        A job in an error state (`Eqw`) waits for a person, for ever if none comes. Of a job on a
-        host that is down nothing else is said than that it runs: such hosts are asked for, too.
+        While jobs run, a second question asks which hosts do not answer the qmaster: of a job on
+        such a host nothing else is said than that it runs. Another one asks for the reasons of
+        jobs in an error state (`Eqw`), which wait for a person, for ever if none comes.
         """
 
-        def read(reply: Reply) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
+        def read(reply: Reply) -> JobsAnswer:
             jobs = read_jobs(reply)
-            if not self._is_time_to_ask_for_hosts(jobs):
-                return with_errors(on_silent_hosts(jobs, self._silent))
+            if not any(job.state is State.RUNNING for job in jobs.values()):
+                return with_errors(jobs)
             silent = self._command("qstat", "-f", "-qs", "u", "-xml")
-            return Question(silent, lambda answer: with_hosts(jobs, answer))
+            return Question(
+                silent, lambda answer: with_errors(on_silent_hosts(jobs, read_silent(answer)))
+            )
 
-        def with_hosts(
-            jobs: dict[str, JobStatus], reply: Reply
-        ) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
-            self._silent = read_silent(reply)
-            return with_errors(on_silent_hosts(jobs, self._silent))
-
-        def with_errors(
-            jobs: dict[str, JobStatus],
-        ) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
+        def with_errors(jobs: dict[str, JobStatus]) -> JobsAnswer:
             failed = {
                 self.arrays.array_of(key)
                 for key, job in jobs.items()
@@ -187,70 +170,50 @@ class GridEngine:
 
         return Question(self._qstat(), read)
 
-    def _is_time_to_ask_for_hosts(self, jobs: dict[str, JobStatus]) -> bool:
-        """Seldom: the qmaster itself waits for five minutes (`max_unheard`) before it says so."""
-        now = time.monotonic()
-        running = any(job.state is State.RUNNING for job in jobs.values())
-        if not running or now - self._asked_for_hosts < self.options.silent_hosts_s:
-            return False
-        self._asked_for_hosts = now
-        return True
+    def accounting(self, gone_s: Mapping[str, float]) -> Question[dict[str, JobStatus]]:
+        """Ask how jobs ended.
 
-    def accounting(self, job_ids: Sequence[str]) -> Question[dict[str, JobStatus]]:
-        """How ended jobs ended.
-
-        Of a job that was deleted before it started there is no record, ever: one that the
-        qmaster knows to have ended, and that is not recorded in `accounting_lag_s`, is that.
+        Of a job that was deleted before it started there is no record, ever: one that the qmaster
+        knows to have ended, and that is not recorded after `accounting_lag_s`, is that.
         """
-        wanted = set(job_ids)
 
-        def in_memory(reply: Reply) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
+        def in_memory(reply: Reply) -> JobsAnswer:
             jobs = read_qstat(reply)
-            live = {job.status.job_id for job in jobs if not job.ended}
-            gone = sorted(wanted - live)
-            over = {job.status.job_id: job.status for job in jobs if job.ended}
-            ended = {job_id: over[job_id] for job_id in gone if job_id in over}
-            if not gone:
-                return {}
-            return Question(self._qacct(gone), lambda answer: self._recorded(answer, gone, ended))
+            gone = sorted(set(gone_s) - {job.status.job_id for job in jobs if not job.ended})
+            lag_s = self.options.accounting_lag_s
+            deleted = {
+                job.status.job_id: job.status
+                for job in jobs
+                if job.ended and gone_s.get(job.status.job_id, -1.0) >= lag_s
+            }
+
+            def recorded(answer: Reply) -> dict[str, JobStatus]:
+                ended = [record.status for record in read_qacct(answer) if not record.rescheduled]
+                return deleted | {job.job_id: job for job in ended if job.job_id in gone}
+
+            return Question(self._qacct(gone), recorded) if gone else {}
 
         return Question(self._qstat(), in_memory)
 
-    def _recorded(
-        self, reply: Reply, gone: list[str], ended: dict[str, JobStatus]
-    ) -> dict[str, JobStatus]:
-        records: dict[str, Record] = {record.status.job_id: record for record in read_qacct(reply)}
-        found = {
-            job_id: record.status
-            for job_id, record in records.items()
-            if job_id in gone and not record.rescheduled
-        }
-        now = time.monotonic()
-        for job_id, status in ended.items():
-            if job_id in found:
-                self._missed.pop(job_id, None)
-            elif now - self._missed.setdefault(job_id, now) >= self.options.accounting_lag_s:
-                found[job_id] = status
-        return found
-
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """End jobs; those that are gone are no error."""
+        """Ask qdel, whose exit status is 1 for jobs that are gone."""
 
         def read(reply: Reply) -> None:
             said = f"{reply.output}\n{reply.error}".splitlines()
-            wrong = [line for line in said if line and not _DELETED.search(line)]
+            wrong = [line for line in said if line and not ENDING.search(line)]
             if reply.status not in (0, 1) or wrong or not any(said):
-                raise UnreachableError(f"Grid Engine could not be asked: {_complaint(reply)}.")
+                raise unreachable(GRID_ENGINE, "; ".join(wrong) or complaint(reply, NOISE))
 
         return Question(self._command("qdel", *job_ids), read)
 
     def limits(self) -> Question[Limits]:
-        """What the global configuration (sge_conf(5)) allows; 0 stands for no limit there."""
+        """Ask for the global configuration (sge_conf(5)), in which 0 stands for no limit."""
 
         def read(reply: Reply) -> Limits:
-            told = dict(re.findall(r"^(\w+) +(\d+)$", reply.output, re.MULTILINE))
-            if reply.status != 0 or "max_aj_tasks" not in told:
-                raise UnreachableError(f"Grid Engine could not be asked: {_complaint(reply)}.")
+            shown = output_of(reply, GRID_ENGINE)
+            told = dict(re.findall(r"^(\w+) +(\d+)$", shown, re.MULTILINE))
+            if "max_aj_tasks" not in told:
+                raise unreachable(GRID_ENGINE, "its configuration has no 'max_aj_tasks'")
             jobs = [int(told.get(key, 0)) for key in ("max_u_jobs", "max_jobs")]
             return Limits(
                 array_size=int(told["max_aj_tasks"]) or None,
@@ -299,8 +262,9 @@ class GridEngine:
 
     def _drmaa(
         self, request: JobRequest, script: Path, tasks: int | None, native: str
-    ) -> DrmaaSubmission:
-        return DrmaaSubmission(
+    ) -> DrmaaCall:
+        """Return a submission; `native` are options that are not in the script."""
+        return DrmaaCall(
             script=str(script),
             name=request.full_name,
             working_directory=str(request.working_directory),
@@ -318,43 +282,23 @@ class GridEngine:
         return self._command("qsub", "-w", "v", *named, str(script))
 
     def _qstat(self) -> Command:
-        """All jobs of this user, ended ones that the qmaster remembers included."""
+        """Return a question for all jobs of this user, with those that the qmaster remembers."""
         return self._command("qstat", "-u", getpass.getuser(), "-s", "prsz", "-g", "d", "-xml")
 
     def _qacct(self, job_ids: list[str]) -> Command:
-        """One query, whatever the number of jobs."""
+        """Return a question for the records of jobs: one, whatever their number."""
         numbers = {self.arrays.array_of(job_id) for job_id in job_ids}
         if len(numbers) == 1:
             return self._command("qacct", "-j", *numbers)
         return self._command("qacct", "-o", getpass.getuser(), "-d", "90", "-j")
 
 
-_DELETED = re.compile(
-    r"has (registered the job|deleted job)|does not exist|is already in deletion|"
-    r"has registered the job-array task|has deleted job-array task"
-)
-
-
 def _read_submission(reply: Reply) -> Submission:
+    """Return what DRMAA said to a job."""
     text = reply.output.strip()
     if reply.status == 0 and text:
         return Accepted(text)
-    complaint = _complaint(reply)
-    if reply.status == TRY_LATER:
-        return Busy(complaint)
-    if reply.status in DENIED:
-        return Rejected(complaint)
+    said = complaint(reply, NOISE)
     if reply.status == NO_LIBRARY:
-        raise UnreachableError(
-            f"The DRMAA library cannot be loaded: {complaint}. Give the cluster's 'environment' a "
-            "DRMAA_LIBRARY_PATH (Debian: package gridengine-drmaa1.0)."
-        )
-    return Unknown(complaint)
-
-
-def _complaint(reply: Reply) -> str:
-    """What was said, in one line."""
-    said = [line.strip() for line in f"{reply.error}\n{reply.output}".splitlines()]
-    said = [line.removeprefix("Unable to run job: ") for line in said if line]
-    text = "; ".join(line.rstrip(".") for line in said if line != "Exiting.")
-    return text or f"exit status {reply.status} and no word"
+        raise UnreachableError(f"The DRMAA library cannot be loaded: {said}. {LIBRARY_HINT}")
+    return SUBMISSIONS.get(reply.status, Unknown)(said) if reply.status else Unknown(said)

@@ -70,9 +70,9 @@ FLAGS: dict[str, tuple[str, Any]] = {
 }
 
 
-def fields(script: str, version: int) -> dict[str, Any]:
-    """Fields of a job for v0.0.<version>; RequestError for an option that has none."""
-    found: dict[str, Any] = {}
+def fields(script: str, version: int) -> dict[str, object]:
+    """Return the fields of a job for v0.0.<version>; RequestError for an option without a field."""
+    found: dict[str, object] = {}
     for line in re.findall(r"^#SBATCH\s+(.*?)\s*$", script, re.MULTILINE):
         match = re.fullmatch(r"--([a-z-]+)(?:=(\S+))?", line)
         name, value = match.groups() if match else (None, None)
@@ -96,15 +96,15 @@ def fields(script: str, version: int) -> dict[str, Any]:
     return _for_version(found, version)
 
 
-def _for_version(found: dict[str, Any], version: int) -> dict[str, Any]:
-    """The same in the form of a version: lists of flags, TRES and ranges of nodes."""
+def _for_version(found: dict[str, object], version: int) -> dict[str, object]:
+    """Return fields in the form of a version: lists of flags, TRES and ranges of nodes."""
     nodes = found.pop("nodes", None)
     if version < LIST_OF_FLAGS:
         return found | ({"nodes": [nodes, nodes]} if nodes else {})
     if nodes:
         found["nodes"] = str(nodes)
     if excluded := found.pop("exclude_nodes", None):
-        found["excluded_nodes"] = excluded.split(",")
+        found["excluded_nodes"] = str(excluded).split(",")
     if found.pop("exclusive", None):
         found["shared"] = ["none"]
     for field, tres in (("gpus", "tres_per_job"), ("gpus_per_node", "tres_per_node")):

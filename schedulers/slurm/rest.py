@@ -2,7 +2,7 @@
 
 Tried with v0.0.38 of Slurm 22.05. For v0.0.39 and later fields take their other form, which was
 not tried on a server. Resources come from the same job script as those of `sbatch`: see
-`slurmdirectives`.
+`directives`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits
-from zwrap.scheduler import HttpRequest, Question, Reply, Submission
+from zwrap.scheduler import HttpRequest, Question, Reply, Scheduler, Submission
 
-from .directives import fields
-from .replies import ended, taken
-from .restreplies import answer, read_jobs, read_records, read_submission
+from .directives import LIST_OF_FLAGS, fields
+from .replies import ended, live, taken
+from .restreplies import Fields, answer, read_jobs, read_records, read_submission
 from .slurm import Slurm, SlurmOptions, job_environment, literal, refuse_backslashes
 from .token import read_token
 
@@ -32,8 +32,23 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-KNOWN = 43
-"""The newest version v0.0.N that is used unasked; `api_version` may name a later one."""
+JobsAnswer = dict[str, JobStatus] | Question[dict[str, JobStatus]]
+
+NEWEST = 43
+"""N of the newest version v0.0.N that is used unasked; `api_version` may name a later one."""
+
+
+JOBS = "/slurm/{version}/jobs"
+"""Path of the jobs in the controller's memory."""
+
+TOLD: Mapping[str, str] = {
+    "cpus_per_task": "SLURM_CPUS_PER_TASK",
+    "tasks": "SLURM_NTASKS",
+    "memory_per_node": "SLURM_MEM_PER_NODE",
+    "memory_per_cpu": "SLURM_MEM_PER_CPU",
+}
+"""Fields and the variables that `sbatch`, and not the controller, tells a job (sbatch(1), OUTPUT
+ENVIRONMENT VARIABLES)."""
 
 
 class SlurmRestOptions(SlurmOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,30 +57,33 @@ class SlurmRestOptions(SlurmOptions, frozen=True, kw_only=True, forbid_unknown_f
     url: str
     """``http://host:6820``, or ``unix:/path/of/socket``."""
     api_version: str | None = None
-    """Such as v0.0.38; default: the newest that server and zwrap know."""
+    """Version such as v0.0.38; None: the newest that server and zwrap know."""
     user: str | None = None
-    """Whose jobs they are; default: the user of this process."""
+    """Owner of the jobs; None: the user of this process."""
     user_token: str | None = None
-    """A token, or the path of a file that holds one and is read again each time."""
+    """A token, or the path of a file that holds one and is read each time."""
     command_line: bool = False
     """Whether `sbatch` and its like, with `environment`, may be used when slurmrestd is away."""
 
 
-class SlurmRest:
-    """One Slurm cluster behind slurmrestd."""
+class SlurmRest(Scheduler):
+    """One Slurm cluster behind slurmrestd.
+
+    Its objects keep which version the server has, to save a request, and when a warning was last
+    logged; neither changes an answer.
+    """
 
     options_type = SlurmRestOptions
+    options: SlurmRestOptions
     template = Slurm.template
     arrays = Slurm.arrays
-    concurrency = Slurm.concurrency
     inside = "slurm"
     error_patterns = Slurm.error_patterns
+    settle_s = Slurm.settle_s
 
     def __init__(self, name: str, options: SlurmRestOptions) -> None:
-        self.name = name
-        self.options = options
+        super().__init__(name, options)
         self._line = Slurm(name, options)
-        self.settle_s = self._line.settle_s
         self._version = options.api_version
         self._user = options.user or getpass.getuser()
         self._warned: dict[str, float] = {}
@@ -73,82 +91,71 @@ class SlurmRest:
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
-        """Hand over a job; the options of the script's #SBATCH lines go in as fields."""
+        """Ask for a job; the options of the script's #SBATCH lines go in as fields."""
         refuse_backslashes(request)
         text = script.read_text() if script.is_file() else ""
         if not self._version:
             fields(text, 38)  # refuses what cannot be expressed; later its `body` does
 
-        def body(version: int) -> dict[str, Any]:
+        def body(version: int) -> Fields:
             job = self._job(request, text, version)
             return {"script": text, "job": {**job, "array": f"1-{tasks}"} if tasks else job}
 
         return self._ask(
             "POST", "/slurm/{version}/job/submit", read_submission,
-            body=body, instead=lambda: self._line.submit(request, script, tasks), reading=False,
+            lambda: self._line.submit(request, script, tasks), body,
         )  # fmt: skip
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
-        """What the command line says, if it may be used; slurmrestd cannot test a job."""
+        """Ask the command line, if it may be used; slurmrestd cannot test a job."""
         self.submit(request, script)
         if self.options.command_line:
             return self._line.verify(request, script)
-        return self._ask(
-            "GET", "/slurm/{version}/ping",
-            lambda reply: str(answer(reply) and "slurmrestd answers; it cannot test a job"),
-        )  # fmt: skip
+        return self._ping("slurmrestd answers; it cannot test a job")
 
     def find(self, name: str) -> Question[list[JobStatus]]:
-        """All jobs of that name: in the controller's memory, else in the accounting."""
+        """Ask for all jobs of that name: in the controller's memory, else in the accounting."""
 
         def in_memory(reply: Reply) -> list[JobStatus] | Question[list[JobStatus]]:
-            known = {key: job for key, job in self._mine(reply).items() if job.name == name}
-            return taken(known) or recorded
+            known = read_jobs(reply, self._user).items()
+            return taken({key: job for key, job in known if job.name == name}) or recorded
 
         query = f"?job_name={quote(name)}&start_time=now-60days"
         recorded: Question[list[JobStatus]] = self._ask(
             "GET", "/slurmdb/{version}/jobs" + query, lambda reply: taken(read_records(reply))
         )
-        return self._ask("GET", "/slurm/{version}/jobs", in_memory, lambda: self._line.find(name))
+        return self._ask("GET", JOBS, in_memory, lambda: self._line.find(name))
 
     def states(self) -> Question[dict[str, JobStatus]]:
-        """All live jobs of the user, in one question."""
-
-        def live(reply: Reply) -> dict[str, JobStatus]:
-            return {key: job for key, job in self._mine(reply).items() if not job.state.is_final}
-
-        return self._ask("GET", "/slurm/{version}/jobs", live, self._line.states)
-
-    def accounting(self, job_ids: Sequence[str]) -> Question[dict[str, JobStatus]]:
-        """How ended jobs ended: from memory, which knows exit codes, then from the accounting."""
-        wanted = set(job_ids)
-
-        def in_memory(reply: Reply) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
-            known = {key: job for key, job in self._mine(reply).items() if key in wanted}
-            found = ended(known, wanted)
-            return self._recorded(sorted(wanted - set(known)), found)
-
+        """Ask for all live jobs of the user."""
         return self._ask(
-            "GET", "/slurm/{version}/jobs", in_memory, lambda: self._line.accounting(job_ids)
+            "GET", JOBS, lambda reply: live(read_jobs(reply, self._user)), self._line.states
         )
 
-    def _recorded(
-        self, gone: list[str], found: dict[str, JobStatus]
-    ) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
-        """What the accounting says of those that left memory, one job or array after the other."""
-        if not gone:
+    def accounting(self, gone_s: Mapping[str, float]) -> Question[dict[str, JobStatus]]:
+        """Ask how jobs ended: from memory, which knows exit codes, then from the accounting."""
+
+        def in_memory(reply: Reply) -> JobsAnswer:
+            known = read_jobs(reply, self._user)
+            return self._recorded(sorted(set(gone_s) - set(known)), ended(known, gone_s))
+
+        return self._ask("GET", JOBS, in_memory, lambda: self._line.accounting(gone_s))
+
+    def _recorded(self, left: list[str], found: dict[str, JobStatus]) -> JobsAnswer:
+        """Ask the accounting for those that left memory, one job or array after the other."""
+        if not left:
             return found
 
-        def read(reply: Reply) -> dict[str, JobStatus] | Question[dict[str, JobStatus]]:
-            more = ended(read_records(reply), set(gone))
-            left = [each for each in gone if self.arrays.array_of(each) != number]
-            return self._recorded(left, {**found, **more})
+        def read(reply: Reply) -> JobsAnswer:
+            more = ended(read_records(reply), left)
+            rest = [each for each in left if self.arrays.array_of(each) != number]
+            return self._recorded(rest, {**found, **more})
 
-        number = self.arrays.array_of(gone[0])
+        number = self.arrays.array_of(left[0])
         return self._ask("GET", f"/slurmdb/{{version}}/job/{number}", read)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """End jobs; those that are gone are no error."""
+        """Ask to end jobs, one after the other."""
         first, rest = job_ids[0], job_ids[1:]
 
         def read(reply: Reply) -> Question[None] | None:
@@ -161,15 +168,17 @@ class SlurmRest:
         )  # fmt: skip
 
     def limits(self) -> Question[Limits]:
-        """What the command line says; slurmrestd tells no limits."""
-        if self.options.command_line:
-            return self._line.limits()
+        """Ask the command line, if it may be used; slurmrestd tells no limits."""
+        return self._line.limits() if self.options.command_line else self._ping(Limits())
 
-        def none(reply: Reply) -> Limits:
+    def _ping(self, told: T) -> Question[T]:
+        """Return a question that is answered so, if the server answers."""
+
+        def read(reply: Reply) -> T:
             answer(reply)
-            return Limits()
+            return told
 
-        return self._ask("GET", "/slurm/{version}/ping", none)
+        return self._ask("GET", "/slurm/{version}/ping", read)
 
     def _ask(
         self,
@@ -177,17 +186,15 @@ class SlurmRest:
         path: str,
         read: Callable[[Reply], T | Question[T]],
         instead: Callable[[], Question[T]] | None = None,
-        *,
-        body: Callable[[int], dict[str, Any]] | None = None,
-        reading: bool = True,
+        body: Callable[[int], Fields] | None = None,
     ) -> Question[T]:
-        """A request; `instead` is asked when nobody is there, if that is wanted.
+        """Return a request; `instead` is asked when nobody is there, if the site allows it.
 
-        What changes something is asked again elsewhere only if the request did not go out.
+        A submission (with a `body`, by version) is made again only if the request did not go out.
         """
 
         def first(reply: Reply) -> T | Question[T]:
-            away = reply.unsent or (reading and reply.status is None)
+            away = reply.unsent or (body is None and reply.status is None)
             if away and instead and self.options.command_line:
                 self._warn("away", f"slurmrestd of cluster {self.name} is away: {reply.error}", 60)
                 return instead()
@@ -207,7 +214,7 @@ class SlurmRest:
             return versioned(self._version)
         return Question(self._request("GET", "/openapi/v3", None), discovered)
 
-    def _request(self, method: str, path: str, content: dict[str, Any] | None) -> HttpRequest:
+    def _request(self, method: str, path: str, content: Fields | None) -> HttpRequest:
         base = self.options.url.rstrip("/")
         url = f"{base}:{path}" if base.startswith("unix:") else base + path
         headers = {"Content-Type": "application/json"} if content else {}
@@ -222,14 +229,14 @@ class SlurmRest:
         )
 
     def _token(self) -> str | None:
-        """The token as it is now; UnreachableError when it is no use any more."""
+        """Return the token as it is now; UnreachableError if it has expired or cannot be read."""
         given = self.options.user_token
         if given is None:
             return os.environ.get("SLURM_JWT")
-        token = read_token(given, f"The token of cluster {self.name!r}")
-        if told := token.expires_soon():
-            self._warn("token", told, 3600)
-        return token.text
+        token, warning = read_token(given, f"The token of cluster {self.name!r}")
+        if warning:
+            self._warn("token", warning, 3600)
+        return token
 
     def _warn(self, kind: str, text: str, pause_s: float) -> None:
         """Log a warning, not more often than that."""
@@ -238,12 +245,12 @@ class SlurmRest:
             self._warned[kind] = now
             log.warning("%s", text)
 
-    def _mine(self, reply: Reply) -> dict[str, JobStatus]:
-        return read_jobs(reply, self._user)
-
-    def _job(self, request: JobRequest, script: str, version: int) -> dict[str, Any]:
+    def _job(self, request: JobRequest, script: str, version: int) -> dict[str, object]:
+        """Return the fields of a job."""
         given = fields(script, version)
-        environment = {**job_environment(self._user), **_told(given)}
+        told = {TOLD[field]: str(text) for field, text in given.items() if field in TOLD}
+        environment = {**job_environment(self._user), **told}
+        listed = [f"{name}={text}" for name, text in environment.items()]
         return {
             **given,
             "name": request.full_name,
@@ -251,41 +258,30 @@ class SlurmRest:
             "standard_output": literal(request.standard_output),
             "standard_error": literal(request.standard_error),
             "open_mode": "append",
-            "environment": environment
-            if version < 39
-            else [f"{name}={text}" for name, text in environment.items()],
+            "environment": environment if version < LIST_OF_FLAGS else listed,
         }
 
 
-def _told(given: dict[str, Any]) -> dict[str, str]:
-    """Variables that `sbatch`, and not the controller, tells a job (sbatch(1))."""
-    variables = {
-        "cpus_per_task": "SLURM_CPUS_PER_TASK",
-        "tasks": "SLURM_NTASKS",
-        "memory_per_node": "SLURM_MEM_PER_NODE",
-        "memory_per_cpu": "SLURM_MEM_PER_CPU",
-    }
-    return {variables[field]: str(text) for field, text in given.items() if field in variables}
-
-
 def _number(version: str) -> int:
-    """N of v0.0.N."""
+    """Return N of v0.0.N; RequestError for another form."""
     match = re.fullmatch(r"v0\.0\.(\d+)", version)
     if match is None:
         raise RequestError(f"'api_version' is {version!r}; a version such as v0.0.38 is expected.")
     return int(match[1])
 
 
-def _newest(specification: Any) -> str:
-    """The newest version that both sides know."""
-    paths = specification.get("paths", {}) if isinstance(specification, dict) else {}
-    served = {
-        int(match[1]) for path in paths if (match := re.match(r"/slurm/v0\.0\.(\d+)/jobs", path))
-    }
-    usable = [version for version in served if version <= KNOWN]
+def _newest(specification: Fields) -> str:
+    """Return the newest version that both sides know."""
+    paths = specification.get("paths")
+    found = (
+        re.match(r"/slurm/v0\.0\.(\d+)/jobs", path)
+        for path in (paths if isinstance(paths, dict) else ())
+    )
+    served = sorted({int(match[1]) for match in found if match})
+    usable = [version for version in served if version <= NEWEST]
     if not usable:
         raise UnreachableError(
-            f"slurmrestd serves {sorted(served) or 'no version'} of v0.0.N, of which none is known "
-            f"here (v0.0.36 to v0.0.{KNOWN})."
+            f"slurmrestd serves {served or 'no version'} of v0.0.N, of which none is known here "
+            f"(v0.0.36 to v0.0.{NEWEST})."
         )
-    return f"v0.0.{max(usable)}"
+    return f"v0.0.{usable[-1]}"

@@ -5,38 +5,25 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import re
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 from zwrap.errors import UnreachableError
 
 SOON_S = 24 * 3600.0
-"""A token that expires so soon is warned of."""
+"""Time before its end from which on a token is warned of, in seconds."""
+
+REMEDY = "`scontrol token lifespan=SECONDS` makes another"
 
 
-class Token(NamedTuple):
-    """A token that has not expired."""
+def read_token(given: str, where: str) -> tuple[str, str | None]:
+    """Return a token, or that in a file, and a warning if it expires soon.
 
-    text: str
-    expires: float | None
-    """Seconds since the epoch; None if it does not say."""
-    where: str
-    """What it is, for a sentence to begin with."""
-
-    def expires_soon(self) -> str | None:
-        """A sentence if it does."""
-        if self.expires is None or self.expires - time.time() >= SOON_S:
-            return None
-        return f"{self.where} expires on {_day(self.expires)}; {_REMEDY}"
-
-
-_REMEDY = "`scontrol token lifespan=SECONDS` makes another"
-
-
-def read_token(given: str, where: str) -> Token:
-    """A token, or that in a file; UnreachableError says why it is no use."""
+    `where`: what it is, for a sentence to begin with. Raises UnreachableError for a file that
+    cannot be read, a text that is not a token, and a token that has expired.
+    """
     if "/" in given or given.startswith("~"):  # neither is in a token
         where += f" in {given}"
         try:
@@ -45,24 +32,25 @@ def read_token(given: str, where: str) -> Token:
             raise UnreachableError(f"{where} cannot be read: {error.strerror}.") from None
     text = given.removeprefix("SLURM_JWT=")
     if re.search(r"\s", text) or not text.isascii() or not text:
-        raise UnreachableError(f"{where} is no token; `scontrol token` makes one.")
+        raise UnreachableError(f"{where} is not a valid token; `scontrol token` makes one.")
     expires = _expiry(text)
-    if expires is not None and expires <= time.time():
-        raise UnreachableError(f"{where} expired on {_day(expires)}; {_REMEDY}.")
-    return Token(text, expires, where)
+    left_s = expires - time.time()
+    if left_s <= 0:
+        raise UnreachableError(f"{where} expired on {_day(expires)}; {REMEDY}.")
+    return text, f"{where} expires on {_day(expires)}; {REMEDY}" if left_s < SOON_S else None
 
 
 def _day(moment: float) -> str:
+    """Return a time, in seconds since the epoch, for people."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
-def _expiry(token: str) -> float | None:
-    """When a token (RFC 7519) expires, seconds since the epoch; None if it does not say."""
+def _expiry(token: str) -> float:
+    """Return when a token (RFC 7519) expires, in seconds since the epoch; infinity: never."""
     parts = token.split(".")
-    if len(parts) != 3:
-        return None
     with contextlib.suppress(ValueError):
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        content = parts[1] if len(parts) == 3 else ""
+        claims = json.loads(base64.urlsafe_b64decode(content + "=" * (-len(content) % 4)))
         expires = claims.get("exp") if isinstance(claims, dict) else None
-        return float(expires) if isinstance(expires, (int, float)) else None
-    return None
+        return float(expires) if isinstance(expires, (int, float)) else math.inf
+    return math.inf

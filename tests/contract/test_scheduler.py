@@ -1,10 +1,11 @@
-"""The contract that every batch system keeps, on the real one. One harness per system."""
+"""The contract that every batch system keeps (`zwrap.testing`), on the real ones."""
 
 from __future__ import annotations
 
 import json
-import time
-import uuid
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,20 @@ from zwrap import plugins
 from zwrap.calls.ask import ask
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError, UnreachableError
-from zwrap.job import JobRequest, JobStatus, Resources, State
-from zwrap.scheduler import Accepted, Rejected, Reply, Scheduler, Unknown
+from zwrap.job import State
+from zwrap.scheduler import Accepted, Rejected, Reply, Scheduler
 from zwrap.submission.clusters import Clusters
-from zwrap.submission.template import Templates
+from zwrap.testing import SchedulerContract
+from zwrap.testing.jobs import Jobs
 
-END_S = 30.0
-
-
-TWO_NODES = Resources(nodes=2, exclusive=True)
-EVERYTHING = {
-    "local": Resources(),
+TWO_NODES = {"nodes": 2, "exclusive": True}
+ALONE: dict[str, dict[str, object]] = {
+    "local": {},
     "slurm": TWO_NODES,
     "slurmrest": TWO_NODES,
-    "sge": Resources(cpus_per_task=16, partition="all.q", exclusive=True),
+    "sge": {"cpus_per_task": 16, "partition": "all.q", "exclusive": True},
 }
-"""What a job must ask for so that no other runs beside it."""
+"""Keys of the cluster block of a job beside which no other runs."""
 
 TAKEN = {
     "local": Reply(status=0, output="17\n"),
@@ -49,300 +48,147 @@ REFUSED = {
 SYSTEMS = ("slurm", "slurm_accounting", "slurmrest", "slurmrest_accounting", "sge")
 
 
-@pytest.fixture(params=["local", *(pytest.param(each, marks=pytest.mark.slow) for each in SYSTEMS)])
-def scheduler(request: pytest.FixtureRequest) -> Iterator[Scheduler]:
-    yield from emptied(load(request))
-
-
-def load(request: pytest.FixtureRequest) -> Scheduler:
-    """The batch system of that name, as a site describes it."""
-    kind, _, _ = request.param.partition("_")
-    described: dict[str, Any] = {"kind": kind}
-    if kind != "local":
-        rig = request.getfixturevalue(request.param.replace("slurmrest", "slurm"))
-        if kind == "slurm":
-            described["environment"] = {"SLURM_CONF": rig["SLURM_CONF"]}
-        elif kind == "slurmrest":
-            described |= {"url": rig["url"], "user_token": rig["user_token"]}
-            described["api_version"] = "v0.0.38"
-        else:
-            described |= {"environment": rig, "accounting_lag_s": 3.0}
-    return site_with(**{kind: described}).get(kind).scheduler
-
-
-def site_with(**clusters: Any) -> Clusters:
-    """The clusters of a site that describes these."""
+def site_with(kind: str, **described: Any) -> Configuration:
+    """A site with one cluster, which is called as its kind."""
     text = {
         "version": 1,
         "environments": {"default": ["all"]},
-        "all": {"plugin": "clusters", **clusters},
+        "all": {"plugin": "clusters", kind: {"kind": kind, **described}},
     }
-    return Clusters(Configuration.from_string(json.dumps(text)).activate())
+    return Configuration.from_string(json.dumps(text)).activate()
+
+
+class TestScheduler(SchedulerContract):
+    """All batch systems, Slurm with and without accounting."""
+
+    @pytest.fixture(
+        params=["local", *(pytest.param(each, marks=pytest.mark.slow) for each in SYSTEMS)]
+    )
+    def configuration(self, request: pytest.FixtureRequest) -> Configuration:
+        kind = request.param.partition("_")[0]
+        if kind == "local":
+            return site_with(kind)
+        rig = request.getfixturevalue(request.param.replace("slurmrest", "slurm"))
+        if kind == "slurm":
+            return site_with(kind, environment={"SLURM_CONF": rig["SLURM_CONF"]})
+        if kind == "slurmrest":
+            reached = {"url": rig["url"], "user_token": rig["user_token"]}
+            return site_with(kind, api_version="v0.0.38", **reached)
+        return site_with(kind, environment=rig, accounting_lag_s=3.0)
+
+    @pytest.fixture
+    def cluster(self, configuration: Configuration) -> str:
+        [name] = Clusters(configuration).described()
+        return name
+
+    @pytest.fixture
+    def alone(self, cluster: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+        if cluster == "local":
+            monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "1")
+        return ALONE[cluster]
+
+    def test_a_job_that_was_taken_or_refused_is_not_unknown(self, jobs: Jobs) -> None:
+        question = jobs.scheduler.submit(*jobs.prepare("true", {}))
+        assert question.read(TAKEN[jobs.cluster.name]) == Accepted("17")
+        assert isinstance(question.read(REFUSED[jobs.cluster.name]), Rejected)
+
+    def test_a_node_that_is_excluded_is_not_used(self, jobs: Jobs) -> None:
+        """Where it is the only one, the batch system refuses; this machine itself has no other."""
+        used = jobs.ended(jobs.submit("true").job_id).node
+        excluded = {"exclude": used}
+        if jobs.cluster.kind == "sge":
+            answer = ask(jobs.scheduler.submit(*jobs.prepare("true", excluded)))
+            assert isinstance(answer, Rejected)
+            assert f"hostname=!({used})" in answer.reason
+        else:
+            again = jobs.ended(jobs.submit("true", excluded).job_id)
+            assert (again.node != used) == jobs.cluster.kind.startswith("slurm")
+
+    def test_the_jobs_of_others_are_left_alone(
+        self, jobs: Jobs, configuration: Configuration, cluster: str, tmp_path: Path
+    ) -> None:
+        """The suite may run on a cluster where its user has live jobs."""
+        others = Jobs(configuration, cluster, tmp_path, 60.0)
+        other = others.submit("sleep 600").job_id
+        mine = jobs.submit("sleep 600").job_id
+        assert jobs.live().keys() == {mine}
+        jobs.close()
+        assert others.live().keys() == {other}
+        others.close()
+        assert others.live() == {}
 
 
 @pytest.fixture
-def local() -> Iterator[Scheduler]:
-    yield from emptied(Clusters(Configuration()).get("local").scheduler)
+def local(tmp_path: Path) -> Iterator[Jobs]:
+    jobs = Jobs(site_with("local"), "local", tmp_path, 30.0)
+    yield jobs
+    jobs.close()
 
 
-def emptied(system: Scheduler) -> Iterator[Scheduler]:
-    """The batch system, without jobs at the end."""
-    yield system
-    left = ask(system.states())
-    if left:
-        ask(system.cancel(list(left)))
-        wait_until(lambda: not ask(system.states()))
-
-
-def wait_until(condition: Any, seconds: float = END_S) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-    return result
-
-
-def request_in(directory: Path, **values: Any) -> JobRequest:
-    token = f"{uuid.uuid4().hex}-1"
-    return JobRequest(
-        **{
-            "cluster": "test",
-            "job_name": "job",
-            "token": token,
-            "working_directory": directory,
-            "job_directory": directory,
-            "commands": "",
-            "standard_output": directory / "out",
-            "standard_error": directory / "err",
-            **values,
-        }
-    )
-
-
-def rendered(scheduler: Scheduler, request: JobRequest) -> str:
-    return Templates().render(scheduler.template, request, scheduler.options)
-
-
-def submit(scheduler: Scheduler, request: JobRequest, commands: str) -> str:
-    script = request.job_directory / f"script-{request.token}"
-    written = rendered(scheduler, replace(request, commands=commands))
-    script.write_text(written)
-    answer = ask(scheduler.submit(request, script))
-    assert isinstance(answer, Accepted), answer
-    return answer.job_id
-
-
-def ended(scheduler: Scheduler, job_id: str) -> JobStatus:
-    status: JobStatus = wait_until(lambda: ask(scheduler.accounting([job_id])).get(job_id))
-    return status
-
-
-def test_a_job_runs_in_its_directory_and_ends_with_its_exit_code(
-    scheduler: Scheduler, tmp_path: Path
-) -> None:
-    request = request_in(tmp_path)
-    job_id = submit(scheduler, request, "pwd; echo oops >&2; exit 3")
-    status = ended(scheduler, job_id)
-    assert (status.state, status.exit_code, status.name) == (State.FAILED, 3, request.full_name)
-    assert (tmp_path / "out").read_text() == f"{tmp_path}\n"
-    assert (tmp_path / "err").read_text() == "oops\n"
-
-
-def test_a_job_is_verified_without_being_there(scheduler: Scheduler, tmp_path: Path) -> None:
-    request = request_in(tmp_path)
-    script = tmp_path / "script"
-    script.write_text(rendered(scheduler, replace(request, commands="true")))
-    assert ask(scheduler.verify(request, script))
-    assert ask(scheduler.find(request.full_name)) == []
-
-
-def test_a_job_that_succeeds_is_completed(scheduler: Scheduler, tmp_path: Path) -> None:
-    status = ended(scheduler, submit(scheduler, request_in(tmp_path), "true"))
-    assert (status.state, status.exit_code) == (State.COMPLETED, 0)
-
-
-def test_a_job_killed_by_a_signal_says_which(scheduler: Scheduler, tmp_path: Path) -> None:
-    status = ended(scheduler, submit(scheduler, request_in(tmp_path), "kill -9 $$"))
-    assert (status.state, status.signal) == (State.FAILED, 9)
-
-
-def test_a_live_job_is_listed_and_found_by_its_token(scheduler: Scheduler, tmp_path: Path) -> None:
-    request = request_in(tmp_path)
-    job_id = submit(scheduler, request, "sleep 60")
-    wait_until(lambda: ask(scheduler.states())[job_id].state is State.RUNNING)
-    assert [status.job_id for status in ask(scheduler.find(request.full_name))] == [job_id]
-    assert ask(scheduler.find(f"job.{uuid.uuid4().hex}-1")) == []
-    assert ask(scheduler.accounting([job_id])) == {}
-
-
-def test_an_ended_job_is_gone_from_the_list_and_still_found(
-    scheduler: Scheduler, tmp_path: Path
-) -> None:
-    request = request_in(tmp_path)
-    job_id = submit(scheduler, request, "true")
-    ended(scheduler, job_id)
-    assert job_id not in ask(scheduler.states())
-    assert [status.job_id for status in ask(scheduler.find(request.full_name))] == [job_id]
-
-
-def test_a_cancelled_job_ends_with_its_descendants(scheduler: Scheduler, tmp_path: Path) -> None:
-    job_id = submit(scheduler, request_in(tmp_path), "sleep 60 & echo $! >pid; wait")
-    pid = int(wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
-    ask(scheduler.cancel([job_id]))
-    assert ended(scheduler, job_id).state is State.CANCELLED
-    wait_until(lambda: not Path(f"/proc/{pid}").exists())
-
-
-def test_a_job_cancelled_before_it_starts_never_starts(
-    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "1")
-    everything = EVERYTHING[scheduler.name]
-    first = submit(scheduler, request_in(tmp_path, resources=everything), "sleep 60")
-    wait_until(lambda: ask(scheduler.states())[first].state is State.RUNNING)
-    job_id = submit(scheduler, request_in(tmp_path), "touch started")
-    ask(scheduler.cancel([job_id]))
-    assert ended(scheduler, job_id).state is State.CANCELLED
-    assert not (tmp_path / "started").exists()
-
-
-def test_the_tasks_of_an_array_are_jobs(scheduler: Scheduler, tmp_path: Path) -> None:
-    """They are listed, found, cancelled and recorded one by one."""
-    request = request_in(tmp_path)
-    script = tmp_path / "array"
-    script.write_text(rendered(scheduler, request))
-    if (form := scheduler.arrays) is None:
-        with pytest.raises(RequestError, match="no arrays"):
-            scheduler.submit(request, script, 3)
-        return
-    wait = f'case "${form.variable}" in 3) sleep 60 ;; esac; exit ${form.variable}'
-    script.write_text(rendered(scheduler, replace(request, commands=wait)))
-    answer = ask(scheduler.submit(request, script, 3))
-    assert isinstance(answer, Accepted), answer
-    tasks = [form.job_id(answer.job_id, number) for number in (1, 2, 3)]
-    assert [form.array_of(task) for task in tasks] == [answer.job_id] * 3
-    for number, task in enumerate(tasks[:2], 1):
-        assert ended(scheduler, task).exit_code == number
-    wait_until(lambda: list(ask(scheduler.states())) == tasks[2:])
-    assert {status.job_id for status in ask(scheduler.find(request.full_name))} >= {tasks[2]}
-    assert ask(scheduler.accounting(tasks)).keys() == set(tasks[:2])
-    ask(scheduler.cancel(tasks[2:]))
-    assert ended(scheduler, tasks[2]).state is State.CANCELLED
-    assert ask(scheduler.accounting(tasks)).keys() == set(tasks)
-
-
-def test_the_tasks_of_an_array_wait_one_by_one(scheduler: Scheduler, tmp_path: Path) -> None:
-    if (form := scheduler.arrays) is None:
-        return
-    everything = EVERYTHING[scheduler.name]
-    blocker = submit(scheduler, request_in(tmp_path, resources=everything), "sleep 60")
-    wait_until(lambda: ask(scheduler.states())[blocker].state is State.RUNNING)
-    request = request_in(tmp_path)
-    script = tmp_path / "array"
-    script.write_text(rendered(scheduler, replace(request, commands="true")))
-    answer = ask(scheduler.submit(request, script, 40))
-    assert isinstance(answer, Accepted), answer
-    tasks = {form.job_id(answer.job_id, number) for number in range(1, 41)}
-    ask(scheduler.cancel([form.job_id(answer.job_id, 7)]))
-    tasks.remove(form.job_id(answer.job_id, 7))
-    wait_until(lambda: ask(scheduler.states()).keys() == tasks | {blocker})
-    found = {status.job_id for status in ask(scheduler.find(request.full_name))}
-    assert found - {form.job_id(answer.job_id, 7)} == tasks
-
-
-def test_a_job_past_its_time_limit_is_ended_and_says_so(local: Scheduler, tmp_path: Path) -> None:
-    request = request_in(tmp_path, resources=Resources(walltime_s=1))
-    assert ended(local, submit(local, request, "sleep 60")).state is State.TIMEOUT
+def test_a_job_past_its_time_limit_is_ended_and_says_so(local: Jobs) -> None:
+    job_id = local.submit("sleep 60", {"time_limit": 1}).job_id
+    assert local.ended(job_id).state is State.TIMEOUT
 
 
 def test_no_more_jobs_run_than_there_are_processors(
-    local: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "2")
-    script = "echo + >>log; sleep 0.3; echo - >>log"
-    jobs = [submit(local, request_in(tmp_path), script) for _ in range(5)]
+    jobs = [local.submit("echo + >>log; sleep 0.3; echo - >>log").job_id for _ in range(5)]
     for job_id in jobs:
-        ended(local, job_id)
+        local.ended(job_id)
     running = highest = 0
-    for line in (tmp_path / "log").read_text().split():
+    for line in (local.directory / "log").read_text().split():
         running += 1 if line == "+" else -1
         highest = max(highest, running)
     assert highest == 2
 
 
-def test_the_job_sees_nothing_of_the_submitting_process(
-    scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/secret")
-    monkeypatch.setenv("MY_SECRET", "secret")
-    ended(scheduler, submit(scheduler, request_in(tmp_path), "env"))
-    assert "secret" not in (tmp_path / "out").read_text().lower()
-
-
-def test_a_node_that_is_excluded_is_not_used(scheduler: Scheduler, tmp_path: Path) -> None:
-    """Where it is the only one, the batch system refuses; this machine itself has no other."""
-    used = ended(scheduler, submit(scheduler, request_in(tmp_path), "true")).node
-    request = request_in(tmp_path, resources=Resources(exclude=used))
-    if scheduler.template == "sge.sh.j2":
-        script = tmp_path / "script"
-        script.write_text(rendered(scheduler, request))
-        answer = ask(scheduler.submit(request, script))
-        assert isinstance(answer, Rejected)
-        assert f"hostname=!({used})" in answer.reason
-    else:
-        again = ended(scheduler, submit(scheduler, request, "true"))
-        assert (again.node != used) == (scheduler.template == "slurm.sh.j2")
-
-
-def test_a_missing_working_directory_is_a_refusal(local: Scheduler, tmp_path: Path) -> None:
-    (tmp_path / "script").write_text("true")
-    answer = ask(local.submit(request_in(tmp_path / "gone"), tmp_path / "script"))
+def test_a_missing_working_directory_is_a_refusal(local: Jobs) -> None:
+    request, script = local.prepare("true", {})
+    gone = local.directory / "gone"
+    answer = ask(local.scheduler.submit(replace(request, working_directory=gone), script))
     assert isinstance(answer, Rejected)
     assert "gone does not exist" in answer.reason
 
 
-def test_what_cannot_be_expressed_is_refused(local: Scheduler, tmp_path: Path) -> None:
-    for resources in (Resources(gpus=1), Resources(exclusive=True), Resources(constraints="x")):
-        with pytest.raises(RequestError, match="cannot give"):
-            local.submit(request_in(tmp_path, resources=resources), tmp_path)
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        Reply(status=None, error="no answer"),
-        Reply(status=1, output="[]"),
-        Reply(status=0, output="[{}]"),
-    ],
-)
-def test_an_empty_or_failed_reply_is_never_an_answer(scheduler: Scheduler, reply: Reply) -> None:
-    for question in (scheduler.states(), scheduler.find("t"), scheduler.accounting(["1"])):
-        with pytest.raises(UnreachableError):
-            question.read(reply)
-
-
-@pytest.mark.parametrize(
-    ("reply", "kind"),
-    [
-        (Reply(status=None, error="timeout"), Unknown),
-        (Reply(status=0, output=""), Unknown),
-        (Reply(status=-9), Unknown),
-    ],
-)
-def test_a_submission_has_three_outcomes(
-    scheduler: Scheduler, tmp_path: Path, reply: Reply, kind: type
-) -> None:
-    question = scheduler.submit(request_in(tmp_path), tmp_path)
-    assert isinstance(question.read(reply), kind)
-    assert question.read(TAKEN[scheduler.name]) == Accepted("17")
-    assert isinstance(question.read(REFUSED[scheduler.name]), Rejected)
+@pytest.mark.parametrize("block", [{"gpus": 1}, {"exclusive": True}, {"constraints": "x"}])
+def test_what_cannot_be_expressed_is_refused(local: Jobs, block: dict[str, object]) -> None:
+    with pytest.raises(RequestError, match="cannot give"):
+        local.scheduler.submit(*local.prepare("true", block))
 
 
 def test_the_installed_batch_systems_are_found_by_name() -> None:
-    assert {"local", "sge", "slurm", "slurmrest"} <= set(plugins.names(plugins.SCHEDULERS))
+    names = set(plugins.names(plugins.SCHEDULERS))
+    assert {"local", "sge", "slurm", "slurmrest"} <= names
+    for name in ("local", "sge", "slurm", "slurmrest"):
+        assert issubclass(plugins.find(plugins.SCHEDULERS, name), Scheduler)
 
 
-def test_an_empty_reply_of_the_local_batch_system_is_no_answer(local: Scheduler) -> None:
-    for question in (local.states(), local.find("t"), local.accounting(["1"])):
+def test_an_empty_reply_of_the_local_batch_system_is_no_answer(local: Jobs) -> None:
+    system = local.scheduler
+    for question in (system.states(), system.find("t"), system.accounting({"1": 0.0})):
         with pytest.raises(UnreachableError):
             question.read(Reply(status=0, output=""))
+
+
+def test_an_author_runs_the_contract_by_options(tmp_path: Path) -> None:
+    """On a cluster of a site file, from anywhere."""
+    site = tmp_path / "site.yml"
+    site.write_text(json.dumps({
+        "version": 1, "environments": {"default": ["c"]},
+        "c": {"plugin": "clusters", "mine": {"kind": "local"}},
+    }))  # fmt: skip
+    environment = {**os.environ, "ZOCALO_CONFIG": str(site)}
+    command = [sys.executable, "-m", "zwrap.testing", "-p", "no:cacheprovider", "-k", "succeeds"]
+
+    def run(*options: str) -> str:
+        done = subprocess.run(
+            [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    assert "1 passed" in run("--cluster", "mine")
+    assert "--cluster NAME is missing" in run()
+    assert "Unknown scheduler 'nobodys'" in run("--cluster", "nobodys")

@@ -12,7 +12,7 @@ from typing import Any
 from zwrap.attempt.record import Attempt
 from zwrap.calls.ask import ask
 from zwrap.configuration.site import Configuration
-from zwrap.job import JobRequest
+from zwrap.job import JobRequest, JobStatus
 from zwrap.scheduler import Accepted, Scheduler
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.template import Templates
@@ -43,6 +43,10 @@ class Batch:
         answer = ask(self.scheduler.submit(request, self.script_of(request)))
         assert isinstance(answer, Accepted), answer
         return answer.job_id
+
+    def recorded(self, *job_ids: str, gone_s: float = 0.0) -> dict[str, JobStatus]:
+        """How jobs ended that are gone for that time, as far as it is recorded."""
+        return ask(self.scheduler.accounting(dict.fromkeys(job_ids, gone_s)))
 
     def jobs_named(self, request: JobRequest) -> list[str]:
         """Every job of that name that anybody remembers."""

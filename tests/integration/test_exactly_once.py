@@ -223,7 +223,7 @@ def test_a_controller_that_hangs_is_not_an_answer(
     job_id = wait_until(lambda: once(ledger, batch, request, script), seconds=60)
     assert wait_until(lambda: batch.jobs_named(request)) == [job_id]
     assert submit_once(ledger, batch.scheduler, request, script, attempt) == job_id
-    ended = wait_until(lambda: ask(batch.scheduler.accounting([job_id])), seconds=60)
+    ended = wait_until(lambda: batch.recorded(job_id), seconds=60)
     assert ended[job_id].state is State.COMPLETED
     assert batch.jobs_named(request) == [job_id]
     ledger.close()

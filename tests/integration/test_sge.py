@@ -31,7 +31,7 @@ def batch(sge: dict[str, str]) -> Iterator[Batch]:
 
 
 def ended(batch: Batch, job_id: str, wait_until: Wait) -> Any:
-    return wait_until(lambda: ask(batch.scheduler.accounting([job_id])).get(job_id), seconds=60)
+    return wait_until(lambda: batch.recorded(job_id).get(job_id), seconds=60)
 
 
 def running(batch: Batch, job_id: str, wait_until: Wait) -> None:
@@ -194,7 +194,7 @@ def test_a_job_in_an_error_state_is_hopeless_and_says_why(
     assert status.reason == (
         'error state: error: can\'t open output file "/nonexistent/out": No such file or directory'
     )
-    assert ask(batch.scheduler.accounting([job_id])) == {}, "a person may still start it"
+    assert batch.recorded(job_id, gone_s=3600) == {}, "a person may still start it"
 
 
 def in_error(sge: dict[str, str]) -> str:
@@ -208,8 +208,8 @@ def in_error(sge: dict[str, str]) -> str:
 def test_many_jobs_are_asked_for_at_once(batch: Batch, tmp_path: Path, wait_until: Wait) -> None:
     requests = [request_in(tmp_path / f"w{code}", commands=f"exit {code}") for code in range(5)]
     job_ids = [batch.submit(request) for request in requests]
-    wait_until(lambda: len(ask(batch.scheduler.accounting(job_ids))) == 5, seconds=60)
-    found = ask(batch.scheduler.accounting([*job_ids, "999999"]))
+    wait_until(lambda: len(batch.recorded(*job_ids)) == 5, seconds=60)
+    found = batch.recorded(*job_ids, "999999")
     assert [found[job_id].exit_code for job_id in job_ids] == [0, 1, 2, 3, 4]
 
 

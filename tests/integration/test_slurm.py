@@ -36,7 +36,6 @@ def batch(slurm: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Ba
 
 
 def test_a_recipe_step_is_a_job_of_slurm(batch: Batch, site: Site, wait_until: Wait) -> None:
-    cluster = batch.scheduler
     working = site.directory / "w"
     site.settings["scheduler"] = "slurm"
     site.write_config()
@@ -51,7 +50,7 @@ def test_a_recipe_step_is_a_job_of_slurm(batch: Batch, site: Site, wait_until: W
     [ended] = site.take("ended", seconds=60)
     assert ended["recipe-path"] == [1]
     assert ended["payload"] == "Finished processing", site.logs()
-    status = wait_until(lambda: ask(cluster.accounting([job_id])).get(job_id))
+    status = wait_until(lambda: batch.recorded(job_id).get(job_id))
     assert (status.state, status.exit_code) == (State.COMPLETED, 0)
     assert status.name.startswith("hello.")
     assert (working / "said").read_text() == "on 2\n"
@@ -86,7 +85,7 @@ def test_awkward_names_and_paths(batch: Batch, tmp_path: Path, wait_until: Wait)
     request = replace(request, commands='echo "$A"; pwd')
     answer = ask(cluster.submit(request, batch.script_of(request)))
     assert isinstance(answer, Accepted), answer
-    wait_until(lambda: ask(cluster.accounting([answer.job_id])).get(answer.job_id))
+    wait_until(lambda: batch.recorded(answer.job_id).get(answer.job_id))
     assert (directory / "out").read_text() == f"x y\n'z' $HOME %j\n{directory}\n"
 
 
@@ -126,7 +125,7 @@ def test_a_job_past_its_time_limit(batch: Batch, tmp_path: Path, wait_until: Wai
     job_id = answer.job_id
     wait_until(lambda: ask(cluster.states())[job_id].state is State.RUNNING)
     subprocess.run(["scontrol", "update", f"jobid={job_id}", "EndTime=now+1"], check=True)
-    status = wait_until(lambda: ask(cluster.accounting([job_id])).get(job_id), seconds=60)
+    status = wait_until(lambda: batch.recorded(job_id).get(job_id), seconds=60)
     assert status.state is State.TIMEOUT
 
 
@@ -182,14 +181,13 @@ def test_what_the_controller_forgot_is_in_the_accounting(
     slurm_accounting: dict[str, Any], tmp_path: Path, wait_until: Wait
 ) -> None:
     batch = Batch("slurm", {"SLURM_CONF": slurm_accounting["SLURM_CONF"]})
-    system = batch.scheduler
     good = request_in(tmp_path / "good", commands="true")
     bad = request_in(tmp_path / "bad", commands="exit 200")
     job_ids = [batch.submit(each) for each in (good, bad)]
-    wait_until(lambda: len(ask(system.accounting(job_ids))) == 2)
-    assert ask(system.accounting(job_ids))[job_ids[1]].exit_code == 200, "while it is in memory"
-    wait_until(lambda: ask(system.accounting(job_ids))[job_ids[1]].exit_code is None, seconds=90)
-    ended = ask(system.accounting(job_ids))
+    wait_until(lambda: len(batch.recorded(*job_ids)) == 2)
+    assert batch.recorded(*job_ids)[job_ids[1]].exit_code == 200, "while it is in memory"
+    wait_until(lambda: batch.recorded(*job_ids)[job_ids[1]].exit_code is None, seconds=90)
+    ended = batch.recorded(*job_ids)
     assert [ended[each].state for each in job_ids] == [State.COMPLETED, State.FAILED]
     assert [ended[each].exit_code for each in job_ids] == [0, None], "200 is recorded as 72"
     assert batch.jobs_named(bad) == [job_ids[1]]
@@ -202,7 +200,7 @@ def test_a_job_does_not_wait_for_a_login_shell(
     """Start-up files of the user's shell cannot hold a job up, and it sees what it is told."""
     request = request_in(tmp_path / "w", commands="env")
     job_id = batch.submit(request)
-    wait_until(lambda: ask(batch.scheduler.accounting([job_id])).get(job_id))
+    wait_until(lambda: batch.recorded(job_id).get(job_id))
     told = dict(
         line.split("=", 1)
         for line in (tmp_path / "w" / "out").read_text().splitlines()
@@ -222,5 +220,5 @@ def test_gpus_are_given(batch: Batch, tmp_path: Path, wait_until: Wait) -> None:
         tmp_path / "w", commands="echo $SLURM_JOB_GPUS", resources=Resources(gpus_per_node=2)
     )
     job_id = batch.submit(request)
-    wait_until(lambda: ask(batch.scheduler.accounting([job_id])).get(job_id))
+    wait_until(lambda: batch.recorded(job_id).get(job_id))
     assert (tmp_path / "w" / "out").read_text() == "0,1\n"

@@ -33,7 +33,6 @@ from zwrap.scheduler import (
     Question,
     Reply,
     Signals,
-    error_patterns_of,
 )
 from zwrap.submission.script import Renderer
 from zwrap.wrapper.interruption import learned, why_stopped
@@ -216,6 +215,11 @@ class PBSOutside:
         self.name = name
         self.options = options
 
+    def _never(self, *_: object) -> None:
+        pytest.fail("A script is written without asking anybody.")
+
+    submit = states = find = accounting = cancel = _never
+
 
 CLUSTER = {"commands": "true", "scheduler": "prod"}
 STEP = {"queue": "x", "parameters": {"cluster": CLUSTER, "workingdir": "/w"}}
@@ -240,7 +244,7 @@ def test_the_job_script_says_which_batch_system_it_is_for(kind: dict[str, str], 
     prepared, cluster = renderer.prepare(envelope, "t-1")
     script = renderer.script(prepared.request, cluster)
     assert f"export ZWRAP_BATCH_SYSTEM={named}\n" in script
-    assert bool(error_patterns_of(cluster.scheduler)) == (named == "slurm")
+    assert bool(cluster.scheduler.error_patterns) == (named == "slurm")
 
 
 # -- why a job is stopped ----------------------------------------------------------------------

@@ -9,9 +9,9 @@ import pytest
 from zwrap_schedulers.sge.replies import LETTERS, read_jobs, read_qacct, read_qstat
 from zwrap_schedulers.sge.sge import GridEngine, SGEOptions
 
-from zwrap.errors import UnreachableError
-from zwrap.job import JobRequest, Resources, State
-from zwrap.scheduler import Busy, DrmaaSubmission, Question, Rejected, Reply, Unknown
+from zwrap.errors import RejectedError, UnreachableError
+from zwrap.job import JobRequest, Limits, Resources, State
+from zwrap.scheduler import Busy, DrmaaCall, Question, Rejected, Reply, Unknown
 from zwrap.submission.template import Templates
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -23,7 +23,7 @@ def recorded(name: str) -> Reply:
 
 @pytest.fixture
 def sge() -> GridEngine:
-    return GridEngine("sge", SGEOptions(accounting_lag_s=0))
+    return GridEngine("sge", SGEOptions())
 
 
 def request(**resources: object) -> JobRequest:
@@ -83,20 +83,27 @@ SILENT = """<?xml version='1.0'?>
 
 
 def test_a_job_on_a_host_that_does_not_answer(sge: GridEngine) -> None:
-    """Nothing else is said of it than that it runs; the hosts are asked for from time to time."""
+    """Nothing else is said of it than that it runs; the hosts are asked for whenever jobs run."""
     running = recorded("qstat.xml").output.replace("Eqw", "qw")
     [node] = set(re.findall(r"all\.q@(\w+)", running))
-    hosts = sge.states().read(Reply(status=0, output=running))
-    assert isinstance(hosts, Question)
-    assert hosts.call.argv == ["qstat", "-f", "-qs", "u", "-xml"]  # type: ignore[union-attr]
-    jobs = hosts.read(Reply(status=0, output=SILENT.replace("n1", node)))
-    assert isinstance(jobs, dict)
-    again = sge.states().read(Reply(status=0, output=running))
-    assert isinstance(again, dict), "not asked again, but remembered"
-    for each in (jobs, again):
-        on_host = {key for key, job in each.items() if job.stuck}
-        assert on_host == {key for key, job in each.items() if job.state is State.RUNNING}
-        assert {each[key].reason for key in on_host} == {f"host {node} does not answer"}
+    for instance in (sge, sge, GridEngine("sge", SGEOptions())):
+        hosts = instance.states().read(Reply(status=0, output=running))
+        assert isinstance(hosts, Question)
+        assert hosts.call.argv == ["qstat", "-f", "-qs", "u", "-xml"]  # type: ignore[union-attr]
+        jobs = hosts.read(Reply(status=0, output=SILENT.replace("n1", node)))
+        assert isinstance(jobs, dict)
+        on_host = {key for key, job in jobs.items() if job.stuck}
+        assert on_host == {key for key, job in jobs.items() if job.state is State.RUNNING}
+        assert {jobs[key].reason for key in on_host} == {f"host {node} does not answer"}
+        answers = hosts.read(Reply(status=0, output=SILENT))
+        assert isinstance(answers, dict)
+        assert not any(job.stuck for job in answers.values())
+
+
+def test_while_no_job_runs_nobody_asks_for_hosts(sge: GridEngine) -> None:
+    waiting = recorded("qstat.xml").output.replace("Eqw", "qw")
+    waiting = re.sub("<state>(r|t|dr)</state>", "<state>qw</state>", waiting)
+    assert isinstance(sge.states().read(Reply(status=0, output=waiting)), dict)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +164,123 @@ def test_what_qacct_says() -> None:
     assert records["3"].status.reason == limit
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(status=127, error="sh: qacct: not found"),
+        Reply(status=1, error="error: commlib error: got select error\n"),
+        Reply(status=None, error="no answer"),
+        Reply(status=0, output="what is this\n"),
+    ],
+)
+def test_an_accounting_that_did_not_answer_says_nothing_of_any_job(reply: Reply) -> None:
+    with pytest.raises(UnreachableError, match="The accounting of Grid Engine"):
+        read_qacct(reply)
+
+
+def test_an_accounting_without_a_record_is_an_answer() -> None:
+    assert read_qacct(Reply(status=1, error="error: job id 9 not found\n")) == []
+    assert read_qacct(Reply(status=0, output=" \n")) == []
+
+
+def record(**values: object) -> Reply:
+    fields = {"hostname": "vm", "jobname": "m", "jobnumber": 1, "taskid": "undefined", "slots": 1,
+              "failed": 0, "exit_status": 0, "maxvmem": "1M", "category": ""}  # fmt: skip
+    lines = [f"{name:12} {value}" for name, value in {**fields, **values}.items()]
+    return Reply(status=0, output="\n".join(["=" * 20, *lines, ""]))
+
+
+def test_a_record_of_a_task_and_of_a_good_end() -> None:
+    [alone], [task] = read_qacct(record(taskid=0)), read_qacct(record(taskid=12))
+    assert (alone.status.job_id, task.status.job_id) == ("1", "1.12")
+    assert (alone.status.state, alone.status.reason) == (State.COMPLETED, None)
+    rich = {"maxvmem": "201M", "category": "-l h_vmem=200M"}
+    [over] = read_qacct(record(failed=0, **rich))
+    assert over.status.state is State.COMPLETED, "it got away with it"
+    [level] = read_qacct(record(failed="37  : limit", **{**rich, "maxvmem": "200M"}))
+    assert level.status.state is State.TIMEOUT
+    [over] = read_qacct(record(failed="37  : limit", **rich))
+    assert over.status.state is State.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("letters", "state"),
+    [
+        ("dqw", State.PENDING), ("dEqw", State.PENDING), ("hRq", State.PENDING),
+        ("dr", State.RUNNING), ("Rt", State.RUNNING), ("dSr", State.SUSPENDED),
+    ],
+)  # fmt: skip
+def test_letters_stand_together(letters: str, state: State) -> None:
+    text = recorded("qstat.xml").output.replace("<state>r</state>", f"<state>{letters}</state>")
+    assert read_jobs(Reply(status=0, output=text))["2"].state is state
+
+
+def test_a_name_may_bring_in_characters_that_xml_cannot_hold() -> None:
+    text = recorded("qstat.xml").output.replace("<JB_name>del<", "<JB_name>d\x01l<")
+    assert read_jobs(Reply(status=0, output=text))["2"].name == "d?l"
+
+
+def test_a_qmaster_that_is_away_is_quoted_in_one_line(sge: GridEngine) -> None:
+    lines = "error: commlib error:\nno connection\n"
+    for reply, words in (
+        (Reply(status=1, error=lines), "commlib error:.*no connection[.]$"),
+        (Reply(status=7), "exit status 7"),
+    ):
+        silent = GridEngine("sge", SGEOptions()).states().read(recorded("qstat.xml"))
+        assert isinstance(silent, Question)
+        for question in (sge.states(), silent, sge.limits()):
+            with pytest.raises(
+                UnreachableError, match=f"Grid Engine could not be asked: .*{words}"
+            ):
+                question.read(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "answered"),
+    [
+        (Reply(status=0, output="root has registered the job 4 for deletion\n"), True),
+        (Reply(status=0, output="root has deleted job-array task 4.1\n"), True),
+        (Reply(status=1, output='denied: job "4" does not exist\n'), True),
+        (Reply(status=0, output="job 4 is already in deletion\n"), True),
+        (Reply(status=0, output=""), False),
+        (Reply(status=1, error="error: commlib error\n"), False),
+        (Reply(status=1, output="root - you do not have the necessary privileges\n"), False),
+        (Reply(status=None, output="root has deleted job 4\n"), False),
+    ],
+)
+def test_cancelling_needs_an_answer(sge: GridEngine, reply: Reply, answered: bool) -> None:
+    question = sge.cancel(["4"])
+    if answered:
+        assert question.read(reply) is None
+        return
+    with pytest.raises(UnreachableError, match="Grid Engine could not be asked"):
+        question.read(reply)
+
+
+def test_what_grid_engine_allows(sge: GridEngine) -> None:
+    shown = "max_aj_instances 2000\nmax_aj_tasks                 75000\nmax_u_jobs 0\nmax_jobs 9\n"
+    question = sge.limits()
+    assert question.read(Reply(status=0, output=shown)) == Limits(
+        array_size=75000, submitted_jobs=9
+    )
+    both = shown.replace("max_u_jobs 0", "max_u_jobs 4").replace("75000", "0")
+    assert question.read(Reply(status=0, output=both)) == Limits(submitted_jobs=4)
+    with pytest.raises(UnreachableError):
+        question.read(Reply(status=0, output="max_jobs 9\n"))
+
+
+def test_a_test_of_a_job_is_answered_refused_or_not_answered(sge: GridEngine) -> None:
+    question = sge.verify(request(), Path("/s"))
+    good = "verification: found suitable queue(s)\n"
+    assert question.read(Reply(status=0, output=good)) == "verification: found suitable queue(s)"
+    said = "Unable to run job: Job 51 (-l gpu=9) cannot run at host vm.\nExiting.\n"
+    with pytest.raises(RejectedError, match=r"refuse the job: Job 51 \(-l gpu=9\) .* host vm$"):
+        question.read(Reply(status=1, error=said))
+    for away in (Reply(status=None, error="late"), Reply(status=1, error="error: commlib error")):
+        with pytest.raises(UnreachableError, match="Grid Engine could not be asked"):
+            question.read(away)
+
+
 def test_a_letter_that_is_not_known_is_quoted() -> None:
     text = recorded("qstat.xml").output.replace("<state>r</state>", "<state>rX</state>")
     with pytest.raises(UnreachableError, match="job 2 is 'rX', of which 'X' is not known"):
@@ -180,20 +304,41 @@ def test_an_accounting_that_is_not_there_is_no_answer() -> None:
         read_qacct(reply)
 
 
-def test_a_job_that_was_deleted_before_it_started_has_no_record(sge: GridEngine) -> None:
-    """The qmaster knows that it ended, and the accounting is not behind."""
-    question = sge.accounting(["1", "99"]).read(recorded("qstat.xml"))
-    assert isinstance(question, Question)
-    none = Reply(status=1, error="error: job id 1 not found\n")
-    found = question.read(none)
-    assert not isinstance(found, Question)
-    assert found["1"].state is State.CANCELLED
-    assert found["1"].reason == "it was deleted before it started"
-    assert "99" not in found, "of this one nothing is known"
-    late = GridEngine("sge", SGEOptions(accounting_lag_s=60))
-    question = late.accounting(["1"]).read(recorded("qstat.xml"))
-    assert isinstance(question, Question)
-    assert question.read(none) == {}, "its record may still come"
+NO_RECORD = Reply(status=1, error="error: job id 1 not found\n")
+
+
+@pytest.mark.parametrize(("gone_s", "is_told"), [(0.0, False), (19.9, False), (20.0, True)])
+def test_a_job_that_was_deleted_before_it_started_has_no_record(
+    gone_s: float, is_told: bool
+) -> None:
+    """The qmaster knows that it ended, and the accounting has had its time.
+
+    Who asks says since when the job is gone: an instance that was never asked before, as that of
+    each command line is, gives the same answer as one that was asked before.
+    """
+    asked_before = GridEngine("sge", SGEOptions(accounting_lag_s=20))
+    for instance in (asked_before, asked_before, GridEngine("sge", asked_before.options)):
+        question = instance.accounting({"1": gone_s, "99": 3600.0}).read(recorded("qstat.xml"))
+        assert isinstance(question, Question)
+        found = question.read(NO_RECORD)
+        assert isinstance(found, dict)
+        assert "99" not in found, "the qmaster does not know this one"
+        assert ("1" in found) == is_told
+        if is_told:
+            assert found["1"].state is State.CANCELLED
+            assert found["1"].reason == "it was deleted before it started"
+
+
+def test_a_record_goes_before_what_the_qmaster_remembers() -> None:
+    question = GridEngine("sge", SGEOptions()).accounting({"1": 60.0, "2": 60.0, "4": 60.0})
+    asked = question.read(recorded("qstat.xml"))
+    assert isinstance(asked, Question)
+    found = asked.read(recorded("qacct.txt"))
+    assert isinstance(found, dict)
+    assert found.keys() == {"1"}, "2 and 4 live: a record of them is of an earlier run"
+    assert (found["1"].state, found["1"].signal) == (State.FAILED, 9)
+    live = GridEngine("sge", SGEOptions()).accounting({"2": 60.0})
+    assert live.read(recorded("qstat.xml")) == {}
 
 
 def test_why_no_queue_is_suitable_is_asked(sge: GridEngine) -> None:
@@ -206,7 +351,7 @@ def test_why_no_queue_is_suitable_is_asked(sge: GridEngine) -> None:
     )
     again = why.read(Reply(status=1, error="resource (exclusive) is already in use"))
     assert isinstance(again, Question)
-    assert isinstance(again.call, DrmaaSubmission)
+    assert isinstance(again.call, DrmaaCall)
     assert again.call.native == "-b n -w n"
 
 

@@ -10,14 +10,16 @@ import pytest
 from zwrap_schedulers.slurm.replies import STATES
 from zwrap_schedulers.slurm.slurm import Slurm, SlurmOptions
 
-from zwrap.errors import TemplateError, UnreachableError
-from zwrap.job import JobRequest, Resources, State
+from zwrap.errors import RejectedError, TemplateError, UnreachableError
+from zwrap.job import JobRequest, Limits, Resources, State
 from zwrap.scheduler import Accepted, Busy, Question, Rejected, Reply, Unknown
 from zwrap.submission.template import Templates
 
+RECORDED = Path(__file__).parent / "recorded"
+
 SQUEUE = """\
 9_2|FAILED|512|NonZeroExitCode|r26817n1|N/A|a.t-1|
-10|RUNNING|0|None|r26817n1|N/A|b.t-2|
+10|RUNNING|0|None|r26817n1|2026-11-26T11:00:00|b.t-2|
 11|OUT_OF_MEMORY|253|OutOfMemory|n1|N/A|c.t-3|
 12|CANCELLED|15|None|n1|N/A|d.t-4|
 13|PENDING|0|ReqNodeNotAvail, UnavailableNodes:r26817n[1-2]||2026-11-26T12:00:00|e.t-5|
@@ -40,7 +42,7 @@ def request(**resources: object) -> JobRequest:
 
 
 def test_what_squeue_says(slurm: Slurm) -> None:
-    question = slurm.accounting(["9_2", "11", "12", "14"])
+    question = slurm.accounting(dict.fromkeys(["9_2", "11", "12", "14"], 0.0))
     found = question.read(Reply(status=0, output=SQUEUE))
     assert not isinstance(found, Question)
     facts = {key: (each.state, each.exit_code, each.signal) for key, each in found.items()}
@@ -60,7 +62,9 @@ def test_what_squeue_says(slurm: Slurm) -> None:
     assert live["13"].reason == "ReqNodeNotAvail, UnavailableNodes:r26817n[1-2]"
     assert live["13"].starts == datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()
     assert [each.stuck for each in live.values()] == [False] * 3
-    assert live["10"].starts is None
+    assert (live["10"].starts, live["10"].reason) == (None, None)
+    assert (live["10"].exit_code, live["10"].signal) == (None, None), "it has not ended"
+    assert [live[key].node for key in ("10", "13")] == ["r26817n1", None]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +79,9 @@ def test_what_will_never_come_is_known(slurm: Slurm, reason: str, stuck: bool) -
 
 
 def test_what_left_memory_is_asked_of_the_accounting(slurm: Slurm) -> None:
-    question = slurm.accounting(["12", "99", "100", "101"]).read(Reply(status=0, output=SQUEUE))
+    question = slurm.accounting(dict.fromkeys(["12", "99", "100", "101"], 0.0)).read(
+        Reply(status=0, output=SQUEUE)
+    )
     assert isinstance(question, Question)
     assert "--jobs=100,101,99" in question.call.argv
     recorded = (
@@ -116,6 +122,8 @@ def test_a_state_that_is_not_known_is_quoted(slurm: Slurm) -> None:
         (0, "5764\n", "", Accepted),
         (0, "5764;cluster\n", "", Accepted),
         (0, "", "", Unknown),
+        (1, "5764\n", "sbatch: error: Invalid qos specification", Rejected),
+        (1, "", "", Rejected),
         (None, "", "no answer", Unknown),
         (-9, "", "", Unknown),
         (1, "", "sbatch: error: Batch job submission failed: Socket timed out on send", Unknown),
@@ -187,3 +195,159 @@ def test_resources_are_directives() -> None:
 def test_a_directive_is_one_word(value: str) -> None:
     with pytest.raises(TemplateError, match="one word is expected"):
         Templates().render("slurm.sh.j2", request(constraints=value or "'"))
+
+
+REFUSED_JOB = "4|FAILED|1|BadConstraints||2026-11-27T17:58:47|a.t-1|\n"
+"""The record that stays of a job which sbatch refused for its memory."""
+
+
+def test_a_job_that_was_refused_does_not_count_as_there(slurm: Slurm) -> None:
+    """Otherwise an attempt would be taken for submitted, and would never run."""
+    question = slurm.find("a.t-1").read(Reply(status=0, output=REFUSED_JOB))
+    assert isinstance(question, Question), "the accounting is asked"
+    recorded = (
+        "4|FAILED|0:1|BadConstraints||a.t-1\n"
+        "5|FAILED|1:0|NonZeroExitCode|n1|a.t-1\n"
+        "6|PENDING|0:0|BadConstraints||a.t-1\n"
+    )
+    found = question.read(Reply(status=0, output=recorded))
+    assert isinstance(found, list)
+    assert [each.job_id for each in found] == ["5", "6"], "one that failed, or waits, is there"
+    both = slurm.find("a.t-1").read(Reply(status=0, output=REFUSED_JOB + SQUEUE))
+    assert isinstance(both, list)
+    assert "4" not in {each.job_id for each in both}
+    assert len(both) == 7
+
+
+def test_a_name_that_slurm_cannot_have_is_no_job_s(slurm: Slurm) -> None:
+    """It says so, and that is an answer: no job has it."""
+    error = "squeue: error: Invalid job name: ,\n"
+    question = slurm.find("x").read(Reply(status=1, error=error))
+    assert isinstance(question, Question)
+    assert question.read(Reply(status=0)) == []
+
+
+def test_only_what_was_asked_for_and_has_ended_is_told(slurm: Slurm) -> None:
+    question = slurm.accounting(dict.fromkeys(["10", "9_2", "7", "8"], 0.0)).read(
+        Reply(status=0, output=SQUEUE)
+    )
+    assert isinstance(question, Question)
+    assert question.call.argv[4] == "--jobs=7,8", "10 runs: it is not asked for again"
+    recorded = (
+        "7|REQUEUED|0:0|None||y.t-9\n"
+        "8|NODE_FAIL|0:0|None|n1|y.t-9\n"
+        "9_3|COMPLETED|0:0|None|n1|y.t-9\n"
+    )
+    found = question.read(Reply(status=0, output=recorded))
+    assert isinstance(found, dict)
+    assert {key: each.state for key, each in found.items()} == {
+        "9_2": State.FAILED, "8": State.NODE_FAIL,
+    }  # fmt: skip
+    assert found["8"].node == "n1"
+    assert slurm.accounting({"10": 0.0}).read(Reply(status=0, output=SQUEUE)) == {}
+
+
+@pytest.mark.parametrize("text", ["7|RUNNING\n", SQUEUE[:-2] + "\n", "oops"])
+def test_a_line_that_is_cut_off_is_no_answer(slurm: Slurm, text: str) -> None:
+    with pytest.raises(UnreachableError, match=r"Slurm answered .*squeue"):
+        slurm.states().read(Reply(status=0, output=text))
+    asked = slurm.find("x").read(Reply(status=0))
+    assert isinstance(asked, Question)
+    with pytest.raises(UnreachableError, match=r"Slurm answered .*sacct"):
+        asked.read(Reply(status=0, output=text))
+
+
+START = (
+    "sbatch: Job 1 to start at 2026-11-27T17:58:47 using 1 processors on nodes n1 in partition main"
+)
+
+
+def test_what_a_test_of_a_job_says(slurm: Slurm) -> None:
+    question = slurm.verify(request(), Path("/s"))
+    assert "--test-only" in question.call.argv
+    said = question.read(Reply(status=0, error=START + "\n"))
+    assert said == START.removeprefix("sbatch: ")
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "words"),
+    [
+        (
+            Reply(
+                status=1,
+                error="sbatch: error: invalid partition specified: nope\n"
+                "allocation failure: Invalid partition name specified\n",
+            ),
+            RejectedError,
+            "job: invalid partition specified: nope; allocation failure: Invalid partition name sp",
+        ),
+        (
+            Reply(status=255, error="sbatch: error: Invalid --time specification\n"),
+            RejectedError,
+            "^Slurm would refuse the job: Invalid --time specification$",
+        ),
+        (
+            Reply(
+                status=1,
+                error="allocation failure: Unable to contact slurm controller (connect failure)\n",
+            ),
+            UnreachableError,
+            r"^Slurm could not be asked: .*connect failure\).",
+        ),
+        (Reply(status=None, error="no answer"), UnreachableError, "asked: no answer"),
+    ],
+)
+def test_a_test_that_is_refused_or_not_answered(
+    slurm: Slurm, reply: Reply, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        slurm.verify(request(), Path("/s")).read(reply)
+
+
+def test_what_slurm_allows(slurm: Slurm) -> None:
+    question = slurm.limits()
+    assert question.call.argv == ["scontrol", "show", "config"]
+    shown = Reply(status=0, output=(RECORDED / "scontrol.txt").read_text())
+    assert question.read(shown) == Limits(array_size=10000, submitted_jobs=20000)
+    without = "MaxArraySize            = 0\nMaxJobCount             = UNLIMITED\n"
+    assert question.read(Reply(status=0, output=without)) == Limits(array_size=0)
+    assert question.read(Reply(status=0, output="MinJobAge = 300 sec")) == Limits()
+    for reply in (Reply(status=0, output=" \n"), Reply(status=1), Reply(status=None)):
+        with pytest.raises(UnreachableError, match="Slurm could not be asked"):
+            question.read(reply)
+
+
+def test_what_a_state_that_is_not_final_tells_of_an_end_is_nothing(slurm: Slurm) -> None:
+    """A job that was requeued keeps the exit status of its first run; a record may hold none."""
+    line = "13|REQUEUED|15|BadConstraints|n1|N/A|e.t-5|\n14|FAILED|||n1|N/A|e.t-5|\n"
+    found = slurm.find("e.t-5").read(Reply(status=0, output=line))
+    assert isinstance(found, list)
+    assert [(each.exit_code, each.signal) for each in found] == [(None, None)] * 2
+    assert [each.stuck for each in found] == [True, False]
+    asked = slurm.find("e.t-5").read(Reply(status=0))
+    assert isinstance(asked, Question)
+    recorded = asked.read(
+        Reply(status=0, output="13|RUNNING|0:9|None|n1|e\n14|FAILED|1|BadConstraints|n1|e\n")
+    )
+    assert isinstance(recorded, list)
+    assert [(each.exit_code, each.signal) for each in recorded] == [(None, None)]
+    refused = slurm.accounting({"4": 0.0}).read(Reply(status=0, output=REFUSED_JOB))
+    assert isinstance(refused, dict)
+    assert not refused["4"].stuck, "it does not wait"
+
+
+def test_a_complaint_is_one_line(slurm: Slurm) -> None:
+    question = slurm.submit(request(), Path("/s"))
+    said = question.read(Reply(status=1, error="sbatch: error: A\n\n  sbatch: B\n"))
+    assert said == Rejected("A; B")
+    silent = question.read(Reply(status=1, error="\n"))
+    assert isinstance(silent, Rejected)
+    assert "exit status 1" in silent.reason
+
+
+def test_cancelling_needs_an_answer(slurm: Slurm) -> None:
+    question = slurm.cancel(["1", "2_3"])
+    assert question.call.argv == ["scancel", "1", "2_3"]
+    assert question.read(Reply(status=0)) is None
+    with pytest.raises(UnreachableError, match="Slurm could not be asked: Access denied"):
+        question.read(Reply(status=1, error="scancel: error: Access denied\n"))

@@ -103,6 +103,56 @@ def test_answers_of_all_versions_are_read() -> None:
     assert read_jobs(answered({"jobs": [OLD]}), "somebody else") == {}
 
 
+WAITS = {
+    "job_id": 5, "array_job_id": 0, "array_task_id": None, "job_state": "PENDING",
+    "state_reason": "None", "name": "ex", "user_name": "me", "nodes": "", "exit_code": 0,
+    "start_time": 1700000000,
+}  # fmt: skip
+
+
+def test_what_a_record_says_besides_its_state() -> None:
+    jobs = [
+        OLD,
+        WAITS,
+        {**WAITS, "job_id": 6, "state_reason": "InvalidAccount", "start_time": 0},
+        {**WAITS, "job_id": 7, "start_time": {"set": False, "number": 1700000000}},
+        {**OLD, "job_id": 9, "exit_code": 9, "array_job_id": 4, "array_task_id": 0},
+        {**OLD, "job_id": 10, "exit_code": None, "array_job_id": 0, "array_task_id": 0},
+        {**OLD, "job_id": 11, "job_state": "RUNNING", "start_time": 1700000000},
+        {**KILLED, "job_id": 12, "exit_code": {"return_code": 3}},
+    ]
+    found = read_jobs(answered({"jobs": jobs}), "me")
+    assert list(found) == ["8", "5", "6", "7", "4_0", "10", "11", "12"]
+    assert [found[key].reason for key in ("8", "5", "6")] == [
+        "NonZeroExitCode", None, "InvalidAccount",
+    ]  # fmt: skip
+    assert [found[key].stuck for key in ("8", "5", "6")] == [False, False, True]
+    assert [found[key].starts for key in ("5", "6", "7", "11")] == [1700000000, None, None, None]
+    assert [found[key].node for key in ("8", "5")] == ["n1", None]
+    ends = {key: (each.exit_code, each.signal) for key, each in found.items()}
+    assert [ends[key] for key in ("4_0", "10", "11", "12")] == [
+        (None, 9), (None, None), (None, None), (3, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(status=None, error="no route"), "^slurmrestd could not be asked: no route[.]$"),
+        (Reply(status=502, output="<html>\n Bad"), "asked: HTTP status 502: <html> Bad[.]$"),
+        (Reply(status=503), "asked: HTTP status 503: [^.]+[.]$"),
+        (Reply(status=200, output="[]"), "HTTP status 200"),
+        (answered({"jobs": []}, 500), "HTTP status 500"),
+        (answered({"jobs": [], "errors": [{"error": "A", "description": "B"}]}), "asked: A; B[.]$"),
+        (answered({"jobs": [], "errors": [{"error": "A"}, {"error": "A"}]}), "asked: A[.]$"),
+        (answered({}), "holds no 'jobs'"),
+    ],
+)
+def test_what_is_no_list_of_jobs(reply: Reply, words: str) -> None:
+    with pytest.raises(UnreachableError, match=words):
+        read_jobs(reply, "me")
+
+
 def test_a_flag_beside_the_state_means_that_it_is_not_over() -> None:
     job = {**NEW, "job_state": ["COMPLETED", "COMPLETING"]}
     [status] = read_jobs(answered({"jobs": [job]}), "me").values()
@@ -141,7 +191,74 @@ def test_the_accounting_is_believed_about_states_only() -> None:
            "exit_code": {"status": "SUCCESS", "return_code": 0}, "nodes": "n1"}  # fmt: skip
     [status] = read_records(answered({"jobs": [job]})).values()
     assert (status.state, status.exit_code) == (State.FAILED, None)
+    assert (status.job_id, status.reason, status.node) == ("5", None, "n1")
     assert read_records(Reply(status=404, output="Unable to find requested URL")) == {}
+    task = {**job, "array": {"job_id": 9, "task_id": {"set": True, "number": 0}}, "nodes": "",
+            "state": {"current": ["COMPLETED"], "reason": "BadConstraints"}}  # fmt: skip
+    [status] = read_records(answered({"jobs": [task]})).values()
+    assert (status.job_id, status.exit_code) == ("9_0", 0)
+    assert (status.reason, status.node) == ("BadConstraints", None)
+    no_task = {**job, "array": {"job_id": 0, "task_id": 0}}
+    assert list(read_records(answered({"jobs": [no_task]}))) == ["5"]
+
+
+@pytest.mark.parametrize("words", ["Nothing found with query", "No results", "Invalid job id"])
+def test_an_accounting_that_knows_no_such_job_has_answered(words: str) -> None:
+    assert read_records(answered({"errors": [{"error": words}]}, 500)) == {}
+    with pytest.raises(UnreachableError, match="Access denied"):
+        read_records(answered({"errors": [{"error": "Access denied"}]}, 500))
+
+
+def test_of_what_was_refused_the_controller_keeps_a_record_that_is_no_job() -> None:
+    """As on the command line: otherwise an attempt would be taken for submitted."""
+    rest = system(api_version="v0.0.38")
+    refused = {**OLD, "state_reason": "BadConstraints"}
+    question = rest.find("ex").read(answered({"jobs": [refused]}))
+    assert isinstance(question, Question)
+    assert isinstance(question.call, HttpRequest)
+    assert "/slurmdb/v0.0.38/jobs?job_name=ex&" in question.call.url
+    record = {"job_id": 8, "name": "ex", "state": {"current": "FAILED", "reason": "BadConstraints"}}
+    assert question.read(answered({"jobs": [record]})) == []
+    there = rest.find("ex").read(answered({"jobs": [refused, WAITS]}))
+    assert isinstance(there, list)
+    assert [each.job_id for each in there] == ["5"]
+
+
+def test_what_left_the_memory_of_the_controller_is_asked_of_the_accounting_by_array() -> None:
+    rest = system(api_version="v0.0.38")
+    first = rest.accounting(dict.fromkeys(["8", "5", "9_1", "9_2", "3"], 0.0)).read(
+        answered({"jobs": [OLD, WAITS]})
+    )
+    assert isinstance(first, Question)
+    assert isinstance(first.call, HttpRequest)
+    assert first.call.url.endswith("/slurmdb/v0.0.38/job/3")
+    second = first.read(answered({"errors": [{"error": "Nothing found"}]}, 500))
+    assert isinstance(second, Question)
+    assert isinstance(second.call, HttpRequest)
+    assert second.call.url.endswith("/slurmdb/v0.0.38/job/9")
+    tasks = [
+        {"job_id": 20 + task, "name": "ex", "array": {"job_id": 9, "task_id": task},
+         "state": {"current": state}}
+        for task, state in ((1, "COMPLETED"), (2, "RUNNING"), (3, "FAILED"))
+    ]  # fmt: skip
+    found = second.read(answered({"jobs": tasks}))
+    assert isinstance(found, dict)
+    assert {key: each.state for key, each in found.items()} == {
+        "8": State.FAILED, "9_1": State.COMPLETED,
+    }  # fmt: skip
+
+
+def test_jobs_are_cancelled_one_after_the_other_and_those_that_are_gone_are_no_error() -> None:
+    first = system(api_version="v0.0.38").cancel(["7_1", "8"])
+    assert isinstance(first.call, HttpRequest)
+    assert (first.call.method, first.call.url[-8:]) == ("DELETE", "/job/7_1")
+    second = first.read(answered({"errors": [{"error": "Invalid job id specified"}]}, 500))
+    assert isinstance(second, Question)
+    gone = [{"error": "Job/step already completing or completed"}]
+    assert second.read(answered({"errors": gone}, 500)) is None
+    with pytest.raises(UnreachableError, match="permission denied"):
+        second.read(answered({"errors": [{"error": "Access/permission denied"}]}, 500))
+    assert second.read(answered({"errors": []})) is None
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,7 +14,7 @@ from zwrap.attempt.verdict import Verdict
 from zwrap.calls import ask as calls
 from zwrap.configuration.site import Configuration
 from zwrap.errors import QueueFullError, TemporaryError, UnreachableError
-from zwrap.job import JobStatus, Outcome, State
+from zwrap.job import Cause, JobStatus, Outcome, State
 from zwrap.scheduler import Command, Question
 from zwrap.service.watcher import cluster as watch_module
 from zwrap.service.watcher import conclusion
@@ -38,6 +38,8 @@ class Clock:
 
 class Told:
     """A batch system that says what it is told to say."""
+
+    error_patterns: ClassVar[dict[str, Cause]] = {}
 
     def __init__(self) -> None:
         self.live: dict[str, JobStatus] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -65,6 +66,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     def full_name(self) -> str:
         """Name under which the batch system knows the job, or its array."""
         return f"{self.job_name}.{self.array_token or self.token}"
+
+    def gone_s(self, now: float) -> float:
+        """Return how long the job has been seen to be gone, in seconds; 0.0: it was not yet.
+
+        Of a job that the Watcher knows to have ended, no record is waited for: infinity. `now`:
+        seconds since the epoch.
+        """
+        if self.ended is not None:
+            return math.inf
+        return now - self.seen if self.seen_state == GONE and self.seen else 0.0
 
     def of(self, statuses: Mapping[str, JobStatus]) -> JobStatus | None:
         """Return the status of the attempt's job, among those by job id.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from zwrap.calls.command import run
-from zwrap.scheduler import Call, DrmaaSubmission, HttpRequest, Question, Reply
+from zwrap.scheduler import Call, DrmaaCall, HttpRequest, Question, Reply
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ def ask(question: Question[T]) -> T:
 
 def make(call: Call) -> Reply:
     """Make one call; a reply without status when it is not answered within its time limit."""
-    if isinstance(call, DrmaaSubmission):
+    if isinstance(call, DrmaaCall):
         from zwrap.calls import drmaa  # as http: loaded by who needs it
 
         return drmaa.submit(call)

@@ -17,7 +17,7 @@ from collections import defaultdict
 
 import msgspec
 
-from zwrap.scheduler import DrmaaSubmission, Reply
+from zwrap.scheduler import DrmaaCall, Reply
 
 _idle: dict[tuple[tuple[str, str], ...], list[_Helper]] = defaultdict(list)
 """Helpers that wait for a call, by their environment."""
@@ -25,10 +25,10 @@ _idle: dict[tuple[tuple[str, str], ...], list[_Helper]] = defaultdict(list)
 _lock = threading.Lock()
 
 
-def submit(call: DrmaaSubmission) -> Reply:
+def submit(call: DrmaaCall) -> Reply:
     """Submit a job, or an array; a reply without status where nobody can say what became of it.
 
-    The status of the reply is that of `DrmaaSubmission`.
+    The status of the reply is that of `DrmaaCall`.
     """
     key = tuple(sorted(call.environment.items()))
     with _lock:
@@ -60,7 +60,7 @@ class _Helper:
         """Return whether the process runs."""
         return self._process.poll() is None
 
-    def submit(self, call: DrmaaSubmission) -> Reply:
+    def submit(self, call: DrmaaCall) -> Reply:
         """Submit a job; the process is ended when it does not answer in time."""
         try:
             self._input.write(msgspec.json.encode(call) + b"\n")

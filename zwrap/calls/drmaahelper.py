@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from zwrap.scheduler import DrmaaSubmission, Reply
+from zwrap.scheduler import DrmaaCall, Reply
 
 UNREACHABLE = 2
 """Error number DRM_COMMUNICATION_FAILURE (GFD.133, Annex A); a session that met it is given up."""
@@ -84,7 +84,7 @@ def _work(jobs: queue.Queue[bytes | None], answers: io.RawIOBase) -> None:
     """Submit one job after the other, in one session."""
     session = _Session()
     while line := jobs.get():
-        job = msgspec.json.decode(line, type=DrmaaSubmission)
+        job = msgspec.json.decode(line, type=DrmaaCall)
         answers.write(msgspec.json.encode(session.submit(job)) + b"\n")
     session.close()
 
@@ -100,7 +100,7 @@ class _Session:
         if self._session is not None:
             self._session.exit()
 
-    def submit(self, job: DrmaaSubmission) -> Reply:
+    def submit(self, job: DrmaaCall) -> Reply:
         """Run a job; the status of the reply is 0 or the number of the error."""
         try:
             drmaa = _library(job.libraries)
@@ -115,7 +115,7 @@ class _Session:
         except drmaa.errors.DrmaaException as error:
             return self._failure(error)
 
-    def _run(self, job: DrmaaSubmission) -> str:
+    def _run(self, job: DrmaaCall) -> str:
         """Submit a job, or an array; return its id."""
         assert self._session
         template = self._session.createJobTemplate()

@@ -13,6 +13,7 @@ from zwrap.calls.ask import ask
 from zwrap.cli.common import say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
+from zwrap.job import Limits
 from zwrap.message import encode
 from zwrap.submission.clusters import Cluster, Clusters
 
@@ -51,7 +52,8 @@ def _row(cluster: Cluster, default: str) -> dict[str, Any]:
     row["default"] = "yes" if cluster.name == default else None
     try:
         live = ask(cluster.scheduler.states())
-        allowed = ask(cluster.scheduler.limits())
+        told = cluster.scheduler.limits()
+        allowed = told if isinstance(told, Limits) else ask(told)
     except ZwrapError as error:
         return {**row, "state": f"away: {error}"}
     states = Counter(status.state.value for status in live.values())

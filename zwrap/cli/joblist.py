@@ -72,7 +72,8 @@ class Answers:
         """How a job ended, as its batch system recorded it."""
         with contextlib.suppress(ZwrapError):
             scheduler = self._clusters.get(attempt.cluster).scheduler
-            found = ask(scheduler.accounting([str(attempt.job_id)]))
+            gone_s = {str(attempt.job_id): attempt.gone_s(time.time())}
+            found = ask(scheduler.accounting(gone_s))
             return attempt.of(found)
         return None
 

@@ -47,8 +47,13 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         question = cluster.scheduler.verify(
             request, Path(file.name)
         )  # refuses what cannot be expressed
-        if options.check:
+        if options.check and question:
             complain(f"cluster {request.cluster} says: {ask(question)}")
+        elif options.check:
+            complain(
+                f"cluster {request.cluster} was not asked: its batch system cannot test a job "
+                "without taking it"
+            )
     return 0
 
 

@@ -9,13 +9,17 @@ from pathlib import Path
 import msgspec
 
 from zwrap.errors import TEMPORARY, ZwrapError
+from zwrap.host.paths import state_directory
 from zwrap.pool.jobs import RUNNING, WAITING, LocalBatch, LocalJob
 from zwrap.pool.runner import run, start_runner
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m zwrap.pool", description=__doc__)
-    parser.add_argument("--directory", type=Path, required=True, help="where the jobs lie")
+    parser.add_argument(
+        "--directory", type=Path, default=state_directory() / "localbatch",
+        help="where the jobs lie; default: in the state directory",
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
     submit = commands.add_parser("submit", help="take a script as a job")
     submit.add_argument("--name", required=True)

@@ -20,7 +20,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, RequestError, TemporaryError
 from zwrap.host.files import sync_directory, write_atomically
 from zwrap.host.paths import state_directory
-from zwrap.job import JobRequest
+from zwrap.job import JobRequest, Limits
 from zwrap.message import Outgoing, token_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
@@ -160,7 +160,8 @@ class Submitter(Service):
             return None  # the script of an array finds those of its tasks by their paths
         asked, size = self._largest.get(cluster.name, (float("-inf"), None))
         if time.monotonic() - asked > LIMITS_S:
-            size = ask(cluster.scheduler.limits()).array_size
+            limits = cluster.scheduler.limits()
+            size = (limits if isinstance(limits, Limits) else ask(limits)).array_size
             self._largest[cluster.name] = time.monotonic(), size
         return self.batch_size if size is None else min(size, self.batch_size)
 

@@ -76,7 +76,8 @@ class Clusters:
             raise UnknownNameError("kind of cluster", kind, known, described.place)
         if found is None:
             raise UnknownNameError("scheduler", name, self.names())
-        scheduler: Scheduler = found(name, _options(name, found.options_type, described))
+        whole = completed(found, described.place if described else f"Cluster {name!r}")
+        scheduler = whole(name, _options(name, whole.options_type, described))
         if described is None:
             return Cluster(name, kind, scheduler, scheduler.template, {})
         template = described.template or scheduler.template
@@ -94,6 +95,25 @@ class Clusters:
             described.lost_s,
             described.shared_filesystem,
         )
+
+
+def completed(kind: type, where: str) -> type[Scheduler]:
+    """Return the class of a batch system with what `Scheduler` gives to classes that lack it.
+
+    A class need not inherit from `Scheduler`. `where` begins the message of a ConfigurationError,
+    which is raised for a class that lacks what has no default.
+    """
+    own, named = issubclass(kind, Scheduler), {"__module__": kind.__module__}
+    whole: type[Scheduler] = kind if own else type(kind.__name__, (kind, Scheduler), named)
+    missing = sorted(whole.__abstractmethods__)
+    if not isinstance(getattr(whole, "template", None), str):
+        missing.append("template")
+    if missing:
+        raise ConfigurationError(
+            f"{where}: the batch system {kind.__module__}.{kind.__qualname__} lacks "
+            f"{', '.join(missing)}; the class zwrap.scheduler.Scheduler says what is expected."
+        )
+    return whole
 
 
 def _options(name: str, kind: type[Any], described: ClusterSettings | None) -> Any:

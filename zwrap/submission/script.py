@@ -16,7 +16,6 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import TemporaryError
 from zwrap.job import JobRequest
 from zwrap.recipe.envelope import Envelope
-from zwrap.scheduler import inside_of
 from zwrap.submission.clusters import Cluster, Clusters
 from zwrap.submission.request import PreparedJob, prepare
 from zwrap.submission.template import Templates
@@ -57,7 +56,7 @@ class Renderer:
         attempt = {
             "ZWRAP_TOKEN": request.token,
             "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
-            batchjob.VARIABLE: inside_of(cluster.scheduler, cluster.kind),
+            batchjob.VARIABLE: cluster.scheduler.inside or cluster.kind,
         }
         if inlined is not None:
             attempt[QUEUE_VARIABLE] = VERDICT_QUEUE

@@ -68,7 +68,7 @@ class WatchedCluster:
     def look(self, jobs: Sequence[Attempt]) -> None:
         """Ask about all jobs with one question, and tell what changed."""
         try:
-            states = self._states([str(attempt.job_id) for attempt in jobs])
+            states = self._states(jobs)
         except ZwrapError as error:
             self._is_away(str(error))
         else:
@@ -81,13 +81,14 @@ class WatchedCluster:
 
     # -- what the batch system says ----------------------------------------------------------------
 
-    def _states(self, job_ids: Sequence[str]) -> dict[str, JobStatus]:
+    def _states(self, jobs: Sequence[Attempt]) -> dict[str, JobStatus]:
         """Return live jobs among these, and how those that left ended, as far as recorded."""
-        scheduler = self._cluster.scheduler
+        scheduler, now = self._cluster.scheduler, self._ledger.now()
         live = ask(scheduler.states())
-        gone = [job_id for job_id in job_ids if job_id not in live]
-        ended = ask(scheduler.accounting(gone)) if gone else {}
-        return {job_id: live.get(job_id) or ended[job_id] for job_id in job_ids
+        times = {str(attempt.job_id): attempt.gone_s(now) for attempt in jobs}
+        gone_s = {job_id: time_s for job_id, time_s in times.items() if job_id not in live}
+        ended = ask(scheduler.accounting(gone_s)) if gone_s else {}
+        return {job_id: live.get(job_id) or ended[job_id] for job_id in times
                 if job_id in live or job_id in ended}  # fmt: skip
 
     def _see(self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]) -> bool:

@@ -30,7 +30,6 @@ from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of, last_lines
 from zwrap.host.processes import ProcessIdentity, is_alive
 from zwrap.job import Cause, Outcome, State
 from zwrap.recipe.envelope import Envelope
-from zwrap.scheduler import error_patterns_of
 from zwrap.service.watcher.witness import died, finished
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.request import is_handed_over
@@ -236,7 +235,7 @@ class InLedger(Conclusion):
 def conclusion_for(cluster: Cluster, ledger: Ledger, transport: Transport) -> Conclusion:
     """Return what concludes the attempts of a cluster."""
     if cluster.shared_filesystem:
-        return InDirectory(transport, error_patterns_of(cluster.scheduler))
+        return InDirectory(transport, cluster.scheduler.error_patterns)
     return InLedger(ledger, transport, cluster.lost_s)
 
 

@@ -1,0 +1,87 @@
+"""Words and numbers of Grid Engine (measured with Son of Grid Engine 8.1.9) and their meanings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zwrap.job import State
+from zwrap.scheduler import Busy, Rejected
+
+LETTERS: Mapping[str, State] = {
+    # qstat(1), OUTPUT FORMATS, column state
+    "q": State.PENDING,  # in the queue
+    "w": State.PENDING,  # waits
+    "h": State.PENDING,  # held
+    "R": State.PENDING,  # restarted
+    "E": State.PENDING,  # error: waits for a person
+    "t": State.RUNNING,  # on its way to a host
+    "r": State.RUNNING,  # runs
+    "d": State.RUNNING,  # being deleted; it may live for the time of -notify and longer
+    "s": State.SUSPENDED,  # by a person
+    "S": State.SUSPENDED,  # with its queue
+    "T": State.SUSPENDED,  # by a threshold
+    "N": State.SUSPENDED,  # by a subordination of queues
+    "P": State.SUSPENDED,  # pre-empted
+}
+"""Letters of a state, several of which stand side by side."""
+
+ENDED = "z"
+"""Letter of a job that has ended (qstat -s z)."""
+
+ERROR = "E"
+"""Letter of a job that waits for a person (qmod -cj)."""
+
+RESCHEDULED = frozenset({
+    24,  # migrating
+    25,  # rescheduling: by a person, for its host, or at its own wish (exit status 99)
+    30,  # rescheduling on application error
+})  # fmt: skip
+"""Values of `failed` after which a job runs again (accounting(5))."""
+
+FAILED: Mapping[int, State] = {
+    # All others are failures of the job.
+    19: State.NODE_FAIL,  # the host has lost who watched over the job, as after a crash
+    21: State.NODE_FAIL,  # the host has lost the job itself
+    36: State.NODE_FAIL,  # the daemons of the host are not configured
+    37: State.TIMEOUT,  # the qmaster, or the execution daemon, enforced h_rt, h_cpu or h_vmem
+}
+"""Values of `failed` that tell how a job ended (accounting(5))."""
+
+LIMIT = 37
+"""Value of `failed` of a job over one of its limits."""
+
+AFTER_JOB = 100
+"""Value of `failed` of a job that ran and ended by a signal."""
+
+SUBMISSIONS: Mapping[int, type[Busy | Rejected]] = {
+    # OGF GFD.133, section 3.2, with the texts of Grid Engine
+    4: Rejected,  # INVALID_ARGUMENT: the native specification is not understood
+    13: Rejected,  # INVALID_ATTRIBUTE_FORMAT
+    14: Rejected,  # INVALID_ATTRIBUTE_VALUE
+    15: Rejected,  # CONFLICTING_ATTRIBUTE_VALUES
+    16: Busy,  # TRY_LATER: limits on jobs (max_u_jobs, max_jobs) among others
+    17: Rejected,  # DENIED_BY_DRM: no queue is suitable, an unknown resource, project or queue
+}
+"""Numbers of DRMAA errors; after any other nobody knows whether the job is there."""
+
+DENIED_BY_DRM = 17
+
+NO_LIBRARY = -1
+"""Status of the helper process that cannot load the DRMAA library (`zwrap.calls.drmaahelper`)."""
+
+NO_QUEUES = "no suitable queues"
+"""Complaint about a job that no queue can run; what stands in the way is asked for."""
+
+IN_USE = "already in use"
+"""Complaint about a host that another job has for itself: a verification takes it for one that can
+never be had."""
+
+REFUSED: Mapping[str, str] = {
+    "qos": "has no quality of service",  # qsub(1) has no such option
+    "prefer": "has no preferences",  # soft requests (-soft) are of another kind
+}
+"""Keys of resources that cannot be expressed, and why."""
+
+LIBRARY_HINT = (
+    "Give the cluster's 'environment' a DRMAA_LIBRARY_PATH (Debian: package gridengine-drmaa1.0)."
+)
