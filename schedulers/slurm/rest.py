@@ -220,13 +220,8 @@ class SlurmRest(Scheduler):
         headers = {"Content-Type": "application/json"} if content else {}
         if token := self._token():
             headers |= {"X-SLURM-USER-NAME": self._user, "X-SLURM-USER-TOKEN": token}
-        return HttpRequest(
-            url=url,
-            method=method,
-            headers=headers,
-            body=json.dumps(content) if content else None,
-            timeout_s=self.options.timeout_s,
-        )
+        body, limit_s = json.dumps(content) if content else None, self.options.timeout_s
+        return HttpRequest(url=url, method=method, headers=headers, body=body, timeout_s=limit_s)
 
     def _token(self) -> str | None:
         """Return the token as it is now; UnreachableError if it has expired or cannot be read."""
