@@ -27,7 +27,7 @@ from zwrap.recipe.graph import Recipe
 from zwrap.service.contract import Service, Work
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.loop import Loop, handle_delivery
-from zwrap.transport.contract import Delivery, Transport
+from zwrap.transport.contract import ACK, Delivery, Settlement, Transport
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.spool.transport import SpoolTransport
 
@@ -410,6 +410,37 @@ def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_trace
     [letter] = transport.broker.dead_letters["in"]
     assert "ZeroDivisionError: a bug" in letter.reason
     assert "Traceback" in letter.reason
+
+
+class Noting(MemoryTransport):
+    """Notes how deliveries are settled, and does nothing about it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settlements: list[Settlement] = []
+
+    def commit(
+        self,
+        messages: Sequence[Outgoing],
+        deliveries: Sequence[Delivery] = (),
+        settlement: Settlement = ACK,
+    ) -> None:
+        self.settlements.append(settlement)
+
+    def handed_out(self, count: int) -> Delivery:
+        return Delivery(self, Message(1, {}, "m"), "in", delivery_count=count, topic=False)
+
+
+def test_after_each_fault_of_the_service_a_message_comes_again_later() -> None:
+    """The delay is doubled each time, up to a minute."""
+    transport = Noting()
+    service = Scripted(transport)
+    service.delivery_limit = 10
+    service.acts = [ZeroDivisionError("a bug") for _ in range(9)]
+    for count in range(1, 10):
+        handle_delivery(service, transport.handed_out(count))
+    assert [each.delay_s for each in transport.settlements] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert all(each.counted for each in transport.settlements)
 
 
 class Gathering(Scripted):

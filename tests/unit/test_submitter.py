@@ -4,6 +4,7 @@ say."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,27 @@ def test_the_policy_of_retries_is_kept_beside_the_job(
     [(name, reason)] = site.dead()
     assert name == "b"
     assert "node 1, parameters, key 'retry': Invalid enum value 'bad luck'" in reason
+
+
+def test_the_names_of_a_job_s_files_survive_a_power_cut_once_they_are_written(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each directory is synced after the last name was put into it."""
+    jobs: list[PendingJob] = []
+    taking(monkeypatch, jobs.append)
+    site.send("a", recipewrapper="beside/envelope.json")
+    site.work()
+    synced: dict[str, set[str]] = {}
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        place = os.readlink(f"/proc/self/fd/{descriptor}")
+        if os.path.isdir(place):
+            synced[place] = set(os.listdir(place))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    jobs[0].write()
+    directory = jobs[0].request.job_directory
+    assert {"script", SUBMISSION} <= synced[str(directory)]
+    assert "envelope.json" in synced[str(site.directory / "a" / "beside")]
