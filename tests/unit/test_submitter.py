@@ -1,5 +1,4 @@
-"""Rules of the Submitter for messages that wait together, with a batch system that is told what to
-say."""
+"""Rules of the Submitter for batches of messages, with a batch system that is told what to say."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ from zwrap.recipe.graph import Recipe
 from zwrap.service import submitter
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
-from zwrap.submission.handover import PendingJob
+from zwrap.submission.pending import PendingJob
 from zwrap.transport.memory import MemoryTransport
 
 
@@ -61,27 +60,29 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def taking(monkeypatch: pytest.MonkeyPatch, act: Any) -> list[list[str]]:
-    """Jobs are taken unless `act` has something to say; the lots."""
-    lots: list[list[str]] = []
+    """Jobs are taken unless `act` has something to say; the batches."""
+    batches: list[list[str]] = []
 
-    def submit_all(_: Any, __: Any, jobs: Sequence[PendingJob], tell: Any, *more: Any) -> None:
+    def submit_all(
+        _: Any, __: Any, jobs: Sequence[PendingJob], on_outcomes: Any, *more: Any
+    ) -> None:
         del more
-        lots.append([job.request.job_name for job in jobs])
+        batches.append([job.request.job_name for job in jobs])
         outcomes = {job.attempt.token: act(job) or "1" for job in jobs}
-        tell(list(outcomes.items()))
+        on_outcomes(list(outcomes.items()))
 
     monkeypatch.setattr(submitter, "submit_all", submit_all)
-    return lots
+    return batches
 
 
-def test_each_message_of_a_lot_has_its_own_fate(
+def test_each_message_of_a_batch_has_its_own_fate(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lots = taking(monkeypatch, lambda job: None)
+    batches = taking(monkeypatch, lambda job: None)
     for name in "abcdef":
         site.send(name, **({"workingdir": "relative"} if name == "c" else {}))
     site.work()
-    assert lots == [["a"], ["b", "d", "e", "f"]]
+    assert batches == [["a"], ["b", "d", "e", "f"]]
     assert site.told() == ["a", "b", "d", "e", "f"]
     [(name, reason)] = site.dead()
     assert name == "c"
@@ -104,7 +105,7 @@ def test_a_message_that_came_twice_is_settled_twice(
     assert not site.dead()
 
 
-def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(
+def test_a_fault_in_a_batch_costs_only_the_message_whose_fault_it_is(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After it each is tried alone."""
@@ -113,7 +114,7 @@ def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(
         if job.request.job_name == "c":
             raise ZeroDivisionError
 
-    lots = taking(monkeypatch, act)
+    batches = taking(monkeypatch, act)
     for name in "abcdef":
         site.send(name)
     site.work()
@@ -121,8 +122,8 @@ def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(
     [(name, reason)] = site.dead()
     assert name == "c"
     assert "ZeroDivisionError" in reason
-    assert lots[1] == ["b", "c", "d", "e", "f"]
-    assert all(len(lot) == 1 for lot in lots[2:])
+    assert batches[1] == ["b", "c", "d", "e", "f"]
+    assert all(len(batch) == 1 for batch in batches[2:])
 
 
 def test_what_is_temporary_costs_no_attempt(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from msgspec.structs import replace
 from zwrap.host.files import write_atomically
 from zwrap.job import JobRequest
 from zwrap.message import new_id
+from zwrap.scheduler import Busy, Rejected
+from zwrap.submission.handover import Handover
+from zwrap.submission.pending import PendingJob
 
 NOWHERE = Path("/dev/null")
 
@@ -75,3 +79,68 @@ def write_script(
     file = array.job_directory / "array-script"
     write_atomically(file, "\n".join(lines), mode=0o750)
     return file
+
+
+def submit_as_arrays(
+    handover: Handover, jobs: Sequence[PendingJob], largest: int
+) -> list[PendingJob]:
+    """Submit jobs of the same shape as arrays of up to `largest` tasks; return those left over."""
+    if not handover.scheduler.arrays or largest < 2 or len(jobs) < 2:
+        return list(jobs)
+    by_shape: dict[Shape | None, list[PendingJob]] = defaultdict(list)
+    for job in jobs:
+        text = job.script.read_text() if job.text is None else job.text
+        by_shape[shape_of(job.request, text)].append(job)
+    left: list[PendingJob] = []
+    for shape, alike in by_shape.items():
+        if shape and len(alike) > 1:
+            left += _submit_shape(handover, shape, handover.with_files(alike), largest)
+        else:
+            left += alike
+    return left
+
+
+def _submit_shape(
+    handover: Handover, shape: Shape, jobs: list[PendingJob], size: int
+) -> list[PendingJob]:
+    """Submit jobs of one shape, the largest arrays that there is room for; return the others."""
+    full = False
+    left: list[PendingJob] = []
+    while len(jobs) > 1 and size > 1 and not handover.stopped:
+        array = array_request([job.request for job in jobs])
+        tasks, jobs = handover.begin(jobs[:size], array), jobs[size:]
+        if len(tasks) < 2:
+            left += tasks
+            continue
+        script = _script(handover, array, shape, tasks)
+        question = handover.scheduler.submit(array, script, len(tasks))
+        answer = handover.ask(question, array)
+        if isinstance(answer, Busy):
+            jobs, size, full = [*tasks, *jobs], len(tasks) // 2, True
+        elif isinstance(answer, Rejected):
+            left += _after_refusal(handover, tasks)
+        else:
+            handover.conclude([(job, answer) for job in tasks])
+            if full:  # the room that is left is less than was just taken
+                size //= 2
+    return [*left, *jobs]
+
+
+def _script(
+    handover: Handover, array: JobRequest, shape: Shape, tasks: Sequence[PendingJob]
+) -> Path:
+    form = handover.scheduler.arrays
+    assert form
+    return write_script(array, shape, [job.request for job in tasks], form.variable)
+
+
+def _after_refusal(handover: Handover, tasks: list[PendingJob]) -> list[PendingJob]:
+    """Submit the first task of a refused array alone; return the jobs that are left.
+
+    If it is refused, too, that is due to what all of them ask for.
+    """
+    answer = handover.submit_one(tasks[0])
+    if isinstance(answer, Rejected):
+        handover.conclude([(job, answer) for job in tasks[1:]])
+        return []
+    return tasks[1:]
