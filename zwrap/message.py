@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import uuid
 from collections.abc import Mapping
@@ -32,11 +33,39 @@ RECIPE_HEADER = "workflows-recipe"
 STATUS_TOPIC = "transient.status"
 """Where services and wrappers tell how they are, as in python-workflows."""
 
+STATUS_EXPIRES_S = 15.0
+"""Age in seconds at which a status message means nothing any more."""
+
 NAMESPACE = uuid.UUID("6f2b44a4-5d0c-5a58-9d5a-2c1d3f0e8a77")
 """Root of all derived message ids."""
 
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
 _canonical = msgspec.json.Encoder(decimal_format="number", enc_hook=str, order="deterministic")
+
+
+class Status(enum.Enum):
+    """Codes and texts of status messages, as in python-workflows (CommonService)."""
+
+    STARTING = 1, "starting"
+    IDLE = 2, "idle"
+    PROCESSING = 4, "processing"
+    SHUTDOWN = 5, "shutting down"
+    END = 6, "shutdown"
+    ERROR = 7, "error"
+
+    @property
+    def intval(self) -> int:
+        """The code."""
+        return self.value[0]
+
+    @property
+    def description(self) -> str:
+        """The text."""
+        return self.value[1]
+
+
+LAST_STATUSES = (Status.END.intval, Status.ERROR.intval)
+"""Codes after which a sender of status messages is gone."""
 
 
 class Message(msgspec.Struct, frozen=True):

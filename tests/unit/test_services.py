@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,21 +16,26 @@ import pytest
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
+    MessageError,
     PermanentError,
     QueueFullError,
     TemporaryError,
     TransportError,
     UnreachableError,
 )
-from zwrap.message import RECIPE_HEADER, Message, Outgoing
+from zwrap.message import RECIPE_HEADER, Message, Outgoing, Status
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.contract import Service, Work
 from zwrap.service.dispatcher import Dispatcher
+from zwrap.service.liveness import Liveness
 from zwrap.service.loop import Loop, handle_delivery
+from zwrap.service.status import ServiceStatus
 from zwrap.transport.contract import ACK, Delivery, Settlement, Transport
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.spool.transport import SpoolTransport
+
+from .clock import ManualClock
 
 GOOD = {"start": [[1, "{x}"]], "1": {"queue": "first", "output": 2}, "2": {"queue": "second"}}
 OTHER = {"start": [[1, []]], "1": {"queue": "other"}}
@@ -394,7 +400,7 @@ def test_a_service_without_its_transport_ends_and_gives_the_message_back() -> No
 def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("zwrap.service.loop.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
     transport = MemoryTransport()
     service = Scripted(transport)
     service.acts = [ZeroDivisionError("a bug") for _ in range(9)]
@@ -444,17 +450,17 @@ def test_after_each_fault_of_the_service_a_message_comes_again_later() -> None:
 
 
 class Gathering(Scripted):
-    """Takes what waits together, and remembers in which lots."""
+    """Takes what waits in batches, and remembers these."""
 
     prefetch = 10
     batch_size = 10
 
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
-        self.lots: list[list[Any]] = []
+        self.batches: list[list[Any]] = []
 
     def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
-        self.lots.append([each.delivery.message.body for each in work])
+        self.batches.append([each.delivery.message.body for each in work])
         return super().handle_all(work)
 
 
@@ -464,7 +470,7 @@ def test_what_waits_is_handled_together_once_a_message_went_well() -> None:
     for number in range(25):
         transport.send("in", number)
     Loop(service, transport, once=True).run()
-    assert service.lots == [[0], list(range(1, 11)), list(range(11, 21)), list(range(21, 25))]
+    assert service.batches == [[0], list(range(1, 11)), list(range(11, 21)), list(range(21, 25))]
 
 
 def test_each_of_those_that_are_handled_together_has_its_own_fate() -> None:
@@ -474,7 +480,7 @@ def test_each_of_those_that_are_handled_together_has_its_own_fate() -> None:
     for number in range(5):
         transport.send("in", number)
     Loop(service, transport, once=True).run()
-    assert service.lots == [[0], [1, 2, 3, 4]]
+    assert service.batches == [[0], [1, 2, 3, 4]]
     assert [letter.message.body for letter in transport.broker.dead_letters["in"]] == [1]
     assert [entry.message.body for entry in transport.broker.queues["in"]] == [3]
 
@@ -573,10 +579,99 @@ def test_once_handles_what_waits_and_ends_and_the_status_is_told() -> None:
 
 
 def test_a_lifetime_ends_the_loop() -> None:
+    transport, clock = MemoryTransport(), ManualClock()
+    service = Scripted(transport)
+    service.poll_s = lambda: 0.0  # type: ignore[method-assign]
+    turns = []
+
+    def idle() -> None:
+        turns.append(clock())
+        clock.move(10)
+
+    service.idle = idle  # type: ignore[method-assign]
+    Loop(service, transport, lifetime_s=35, clock=clock).run()
+    assert turns == [1000, 1010, 1020, 1030]
+
+
+class Telling(MemoryTransport):
+    """Calls `act` for each status message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[Any] = []
+        self.act: Callable[[], None] = lambda: None
+        self.told = threading.Semaphore(0)
+
+    def broadcast(self, topic: str, body: Any, *more: Any, **options: Any) -> None:
+        self.bodies.append(body)
+        self.told.release()
+        self.act()
+
+
+def test_the_status_is_told_whatever_becomes_of_one_message() -> None:
+    transport = Telling()
+
+    def act() -> None:
+        transport.act = lambda: None
+        raise RuntimeError("a fault of one message")
+
+    transport.act = act
+    status = ServiceStatus(Scripted(transport), transport, None)
+    with status:
+        assert transport.told.acquire(timeout=10)
+        status.set(Status.SHUTDOWN)
+        assert transport.told.acquire(timeout=10)
+    assert [body["status"] for body in transport.bodies] == [1, 5, 6]
+
+
+def test_the_status_may_change_while_a_message_about_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transport, clock = Telling(), ManualClock()
+    status = ServiceStatus(Scripted(transport), transport, None, clock)
+
+    def changed_meanwhile(share: float, digits: int) -> float:
+        status.set(Status.PROCESSING)
+        status.set(Status.IDLE)
+        return round(share, digits)
+
+    monkeypatch.setattr("zwrap.service.status.round", changed_meanwhile, raising=False)
+    clock.move(3)
+    status._broadcast(Status.STARTING)
+    clock.move(1)
+    status._broadcast(Status.IDLE)
+    told = [body["utilization"] for body in transport.bodies]
+    assert told == [{"1": 1.0}, {"1": 0.0, "4": 0.0, "2": 1.0}]
+
+
+def test_a_service_shows_signs_of_life_while_its_loop_turns() -> None:
+    clock = ManualClock()
+    service = Scripted(MemoryTransport())
+    liveness = Liveness(service, clock)
+    clock.move(7)
+    assert liveness.silence_s() == 7
+    liveness.turn()
+    assert liveness.silence_s() == 0
+    with liveness.at_work():
+        clock.move(50)
+        assert liveness.silence_s() == 50
+        type(service).unbounded = True
+        try:
+            assert liveness.silence_s() == 0, "its work may take any time"
+        finally:
+            type(service).unbounded = False
+    assert liveness.silence_s() == 0
+
+
+def test_a_service_without_a_queue_takes_no_messages() -> None:
+    class Idle(Service):
+        pass
+
     transport = MemoryTransport()
-    began = time.monotonic()
-    Loop(Scripted(transport), transport, lifetime_s=0.2).run()
-    assert time.monotonic() - began < 10
+    service = Idle(Configuration(), transport)
+    with pytest.raises(MessageError, match="Idle takes no messages, so not m either"):
+        service.handle(Delivery(transport, Message(1, {}, "m"), "q", delivery_count=1,
+                                topic=False), None)  # fmt: skip
 
 
 def test_errors_are_permanent_or_temporary() -> None:

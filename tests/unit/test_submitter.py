@@ -55,7 +55,7 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("zwrap.service.loop.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
     return Site(tmp_path)
 
 

@@ -7,11 +7,9 @@ import contextlib
 import logging
 import logging.config
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import yaml
@@ -19,6 +17,7 @@ import yaml
 from zwrap.cli.common import program, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.host.stopping import stop_on_signals
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.settings import server_from
 from zwrap.workers.consumers import settings as consumers
@@ -55,8 +54,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         loaded[settings.startup_handler]()
         log.info("Startup handled")
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopper(stop))
+    stop_on_signals(stop)
     _run(settings, loaded, configuration, stop)
     return 0
 
@@ -125,18 +123,6 @@ def _log() -> None:
         raise ConfigurationError(
             f"LOGGING_FILE_CONFIG: {file} is not usable: {type(error).__name__}: {error}"
         ) from None
-
-
-def _stopper(stop: threading.Event) -> Any:
-    def stopped(number: int, frame: FrameType | None) -> None:
-        """Finish the messages at hand; at the second signal stop at once."""
-        del frame
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        stop.set()
-
-    return stopped
 
 
 main = program("amqp-dispatcher", __doc__, declare, run)

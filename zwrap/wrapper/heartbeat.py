@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import re
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 
 from zwrap import __version__
 from zwrap.host.processes import host_id
+from zwrap.message import Status as Status
 from zwrap.program.definition import Progress
 from zwrap.wrapper.process import Usage
 
@@ -17,25 +17,6 @@ TAIL_LINES = 5
 TAIL_BYTES = 1000
 USAGE_AFTER_S = 2.5
 """A program that ends before is not measured; loading the measuring code would cost more."""
-
-
-class Status(enum.Enum):
-    """Status codes and texts of python-workflows (CommonService)."""
-
-    STARTING = 1, "starting"
-    PROCESSING = 4, "processing"
-    END = 6, "shutdown"
-    ERROR = 7, "error"
-
-    @property
-    def intval(self) -> int:
-        """The code."""
-        return self.value[0]
-
-    @property
-    def description(self) -> str:
-        """The text."""
-        return self.value[1]
 
 
 class StatusLike(Protocol):

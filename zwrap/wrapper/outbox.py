@@ -21,7 +21,7 @@ from zwrap.attempt.directory import JobDirectory
 from zwrap.attempt.verdict import QUEUE_VARIABLE, Verdict
 from zwrap.errors import TEMPORARY, ZwrapError
 from zwrap.host.processes import host_id
-from zwrap.message import STATUS_TOPIC, Outgoing, child_id
+from zwrap.message import STATUS_EXPIRES_S, STATUS_TOPIC, Outgoing, child_id
 from zwrap.transport import mover
 from zwrap.transport.contract import Transport
 from zwrap.transport.spool.queue import SpoolQueue
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 3.0
 """Between two heartbeats; python-zocalo's interval."""
 
-STATUS_EXPIRES_S = 15.0
 RETRY_FIRST_S = 0.2
 RETRY_LAST_S = 30.0
 RETRY_ENDING_S = 1.0
