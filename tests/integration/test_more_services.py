@@ -87,7 +87,7 @@ def test_jsonlines_a_file_that_cannot_be_written_does_not_hold_up_others(
     dead = "\n".join(site.dead_letters("jsonlines"))
     assert f"{tmp_path}/file cannot be written: File exists" in dead
     assert "key 'output_filename': the path of a file is expected" in dead
-    assert "key 'include' chooses among keys, and the payload is no object but a list" in dead
+    assert "key 'include' chooses among keys, and the payload is not an object but a list" in dead
     assert "/dev/full cannot be written: No space left on device" in log
     assert site.transport().waiting("jsonlines") == 1, "a full disk is waited out"
 

@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -21,7 +20,7 @@ from zwrap.host.stopping import stop_on_signals
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.settings import server_from
 from zwrap.workers.consumers import settings as consumers
-from zwrap.workers.consumers.pool import Pool, watch
+from zwrap.workers.consumers.pool import Pool, run_until_stopped
 
 log = logging.getLogger("amqp-dispatcher")
 
@@ -61,7 +60,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 def _run(
     settings: consumers.Settings,
-    loaded: dict[str, Any],
+    loaded: consumers.Loaded,
     configuration: Configuration,
     stop: threading.Event,
 ) -> None:
@@ -77,14 +76,14 @@ def _run(
                 pool = Pool(each, loaded[each.consumer], AMQPTransport(server), stop)
                 pools.append(pool)
                 pool.start(settings.queues.get(each.queue, each.queue))
-            watch(pools, stop)
+            run_until_stopped(pools, stop)
         finally:
             stop.set()
             for pool in pools:
                 pool.close()
 
 
-def _data(configuration: Configuration, file: str | None) -> tuple[Any, str]:
+def _data(configuration: Configuration, file: str | None) -> tuple[object, str]:
     """The document, and what to call it."""
     if file is None and configuration.consumers is not None:
         return configuration.consumers, f"Plugin 'consumers' of {configuration.file}"

@@ -1,4 +1,4 @@
-"""What a service is: the queue that it reads, and what it does with each message.
+"""The contract of services: the queue that each reads, and its work on each message.
 
 `zwrap.service.loop` runs a service; `scripts/dispatcher` shows such a loop on one page.
 """
@@ -39,9 +39,9 @@ class Service:
     batch_size: ClassVar[int] = 1
     """Number of waiting messages that are handed to `handle_all` as one batch at most."""
     unbounded: ClassVar[bool] = False
-    """Whether work on one message may take any time, so that a liveness check must not mind."""
+    """True: work on one message may take any time, which is no reason to think it dead."""
     plain_messages: ClassVar[bool] = False
-    """Whether messages outside a recipe are taken, too."""
+    """True: messages outside a recipe are taken, too."""
     delivery_limit: int = 5
     """Number of deliveries after which a message that was not settled is a dead letter."""
 

@@ -20,7 +20,7 @@ STATUS_INTERVAL_S = 6.0
 """Interval between two status messages of an unchanged status, in seconds."""
 
 CHANGE_S = 0.5
-"""Time for which a service must be idle, or at work, until that is told, in seconds."""
+"""Time for which a service must be idle, or at work, until that is broadcast, in seconds."""
 
 
 class ServiceStatus:
@@ -52,7 +52,7 @@ class ServiceStatus:
         self._thread.join(5)
 
     def set(self, status: Status) -> None:
-        """Change the status; going idle, or to work, is told only if it lasts."""
+        """Change the status; going idle, or to work, is broadcast only if it lasts."""
         with self._lock:
             self._count()
             self._status = status
@@ -64,9 +64,9 @@ class ServiceStatus:
         while True:
             ended = self._ended.is_set()
             self._changed.clear()
-            told = self._status
+            status = self._status
             try:
-                self._broadcast(told)
+                self._broadcast(status)
             except (TransportError, OSError) as error:
                 log.debug("The status could not be sent: %s", error)
             except Exception:
@@ -74,7 +74,7 @@ class ServiceStatus:
             if ended:
                 return
             for _ in range(int(STATUS_INTERVAL_S / CHANGE_S)):
-                if self._changed.wait(CHANGE_S) or self._status != told:
+                if self._changed.wait(CHANGE_S) or self._status != status:
                     break
 
     def _broadcast(self, status: Status) -> None:

@@ -1,4 +1,4 @@
-"""Jobs of the same shape as one array: its script sends each task to the script of its own job."""
+"""Submitting jobs of the same shape as one array, whose script runs the script of each job."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOWHERE = Path("/dev/null")
 
 
 class Shape(NamedTuple):
-    """What the tasks of an array have in common, for the batch system sees only one script."""
+    """The properties that the tasks of an array share: the batch system sees only one script."""
 
     job_name: str
     first: str
@@ -30,7 +30,7 @@ class Shape(NamedTuple):
 
 
 def shape_of(request: JobRequest, script: str) -> Shape | None:
-    """What a job must share with others to be in one array; None if it must be a job of its own."""
+    """Return what a job must share with others to be in one array; None: it must be alone."""
     first, _, rest = script.partition("\n")
     lines = rest.splitlines()
     if not request.array or not first.startswith("#!"):
@@ -43,7 +43,7 @@ def shape_of(request: JobRequest, script: str) -> Shape | None:
 
 
 def array_request(requests: Sequence[JobRequest]) -> JobRequest:
-    """The array as a job. Its tasks say where they work and where their output goes."""
+    """Return the request for an array; its tasks set their own directory and output."""
     return replace(
         requests[0],
         token=f"{new_id().replace('-', '')}-array",
@@ -56,7 +56,7 @@ def array_request(requests: Sequence[JobRequest]) -> JobRequest:
 def write_script(
     array: JobRequest, shape: Shape, requests: Sequence[JobRequest], variable: str
 ) -> Path:
-    """The script of an array, beside that of its first task.
+    """Write the script of an array beside that of its first task, and return its path.
 
     It needs no file but those of the very task that runs: what happens to the directories of one
     task is nothing to the others.
@@ -64,7 +64,7 @@ def write_script(
     lines = [
         "#!/bin/bash",
         *shape.directives,
-        f"# {len(requests)} jobs that waited together, written by zwrap for {array.token}.",
+        f"# {len(requests)} jobs that waited, written by zwrap for {array.token}.",
         "",
         "task() {",
         '  exec >>"$2" 2>>"$3" || exit 111',

@@ -1,4 +1,4 @@
-"""What an answer to a submission means: the outcome to report, and the state of the attempt."""
+"""From an answer to a submission to the outcome to report and the state of the attempt."""
 
 from __future__ import annotations
 

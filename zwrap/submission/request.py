@@ -43,19 +43,20 @@ class ClusterBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     prefer: str | None = None
     exclude: str | None = None
     array: bool = True
-    """Whether the job may be a task of an array, with others that wait."""
+    """True: the job may be a task of an array, with others that wait."""
 
 
 REFUSED = {
     "array": "one message is one job, and zwrap itself joins messages to arrays (false: never)",
     "qsub_submission_parameters": "raw options are not passed on; name the resources instead",
 }
-
+"""Keys of other submission services that cannot be honoured, with the reason."""
 
 RECIPEWRAP_KEYS = ("recipewrapper", "wrapper")
 """Parameters that name the file for ``$RECIPEWRAP``."""
 
 ALIKE = sorted({*Resources.__struct_fields__} & {*ClusterBlock.__struct_fields__})
+"""Keys of the cluster block that are called the same in `Resources`."""
 
 
 class PreparedJob(msgspec.Struct, frozen=True):
