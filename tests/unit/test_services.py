@@ -31,11 +31,12 @@ from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.liveness import Liveness
 from zwrap.service.loop import Loop, handle_delivery
 from zwrap.service.status import ServiceStatus
-from zwrap.transport.contract import ACK, Delivery, Settlement, Transport
+from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.spool.transport import SpoolTransport
 
 from .clock import ManualClock
+from .noting import Noting
 
 GOOD = {"start": [[1, "{x}"]], "1": {"queue": "first", "output": 2}, "2": {"queue": "second"}}
 OTHER = {"start": [[1, []]], "1": {"queue": "other"}}
@@ -377,6 +378,13 @@ def test_a_temporary_error_costs_no_attempt_however_long_it_lasts() -> None:
     assert transport.broker.dead_letters == {}
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed comes again soon."""
+    monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_full_queue_behind_the_service_is_waited_out() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
@@ -386,6 +394,7 @@ def test_a_full_queue_behind_the_service_is_waited_out() -> None:
     assert once(transport, service).delivery_count == once(transport, service).delivery_count == 1
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_service_without_its_transport_ends_and_gives_the_message_back() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
@@ -397,10 +406,8 @@ def test_a_service_without_its_transport_ends_and_gives_the_message_back() -> No
     assert once(transport, service).delivery_count == 1
 
 
-def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_traceback(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
+@pytest.mark.usefixtures("impatient")
+def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_traceback() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
     service.acts = [ZeroDivisionError("a bug") for _ in range(9)]
@@ -416,25 +423,6 @@ def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_trace
     [letter] = transport.broker.dead_letters["in"]
     assert "ZeroDivisionError: a bug" in letter.reason
     assert "Traceback" in letter.reason
-
-
-class Noting(MemoryTransport):
-    """Notes how deliveries are settled, and does nothing about it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.settlements: list[Settlement] = []
-
-    def commit(
-        self,
-        messages: Sequence[Outgoing],
-        deliveries: Sequence[Delivery] = (),
-        settlement: Settlement = ACK,
-    ) -> None:
-        self.settlements.append(settlement)
-
-    def handed_out(self, count: int) -> Delivery:
-        return Delivery(self, Message(1, {}, "m"), "in", delivery_count=count, topic=False)
 
 
 def test_after_each_fault_of_the_service_a_message_comes_again_later() -> None:

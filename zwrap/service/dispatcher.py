@@ -117,7 +117,7 @@ class Dispatcher(Service):
 
         The filters of the site come first, and may change the parameters.
         """
-        message = {**copied(message), "recipe": Recipe()}
+        message = {**_copy(message), "recipe": Recipe()}
         for hook in self._filters:
             message, parameters = _filtered(hook, message, parameters)
         recipe = _recipe_of_filters(message)
@@ -183,7 +183,11 @@ def _request(body: object) -> tuple[Request, Parameters]:
             f"Key 'parameters' of the request holds a {type(parameters).__name__}; "
             "an object is expected."
         )
-    return copied(body), copied(parameters)
+    return _copy(body), _copy(parameters)
+
+
+def _copy(value: Mapping[str, object]) -> dict[str, object]:
+    return {key: copied(entry) for key, entry in value.items()}
 
 
 def _number(parameters: Parameters, name: str, default: float) -> float:

@@ -109,8 +109,10 @@ class Pool:
             return None
         came, properties = self._transport.origin(delivery)
         amqp = AMQP(self._transport, delivery)
+        body = delivery.message.body
+        assert isinstance(body, (str, bytes))
         try:
-            instance.consume(amqp, Message(delivery.message.body, came, properties))
+            instance.consume(amqp, Message(body, came, properties))
         except (Exception, SystemExit) as error:
             log.exception("Message %s: %s failed", delivery.message.id, self.name)
             if not delivery.settled:
