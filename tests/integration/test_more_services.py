@@ -426,10 +426,10 @@ def test_a_hanging_service_is_not_alive_and_one_with_a_long_task_is() -> None:
     from zwrap.transport.memory import MemoryTransport
 
     for kind, status in ((Schlockmeister, 408), (Runner, 200)):
-        liveness = Liveness(kind(Configuration(), MemoryTransport()))
-        with answering(liveness, "127.0.0.1", 0, 0.2) as port, liveness.at_work():
+        moments = iter([0.0, 0.0, 29.0, 31.0, 31.0])
+        liveness = Liveness(kind(Configuration(), MemoryTransport()), moments.__next__)
+        with answering(liveness, "127.0.0.1", 0, 30.0) as port, liveness.at_work():
             assert ask(port)[0] == 200
-            time.sleep(0.3)
             assert ask(port)[0] == status
 
 

@@ -99,7 +99,7 @@ def test_what_a_dead_submitter_left_in_the_pipe_is_not_submitted(
     assert not (tmp_path / "submitted").exists()
 
 
-def test_a_submitter_that_dies_while_the_session_opens_submits_nothing(
+def test_a_submitter_that_dies_while_the_session_opens_submits_no_job(
     helper: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
     submit(helper)

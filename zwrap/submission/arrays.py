@@ -64,7 +64,7 @@ def write_script(
     lines = [
         "#!/bin/bash",
         *shape.directives,
-        f"# {len(requests)} jobs that waited, written by zwrap for {array.token}.",
+        f"# {len(requests)} jobs that waited together, written by zwrap for {array.token}.",
         "",
         "task() {",
         '  exec >>"$2" 2>>"$3" || exit 111',

@@ -22,7 +22,7 @@ from zwrap.submission.outcomes import (
     Answer,
     OnOutcomes,
     Outcome,
-    conclude,
+    conclusion_of,
     full,
     waiting,
 )
@@ -107,7 +107,7 @@ class Handover:
         for job, answer in answers:
             attempt = job.attempt
             if answer is not None:
-                found = conclude(answer, self.scheduler, job.request.cluster, attempt.task)
+                found = conclusion_of(answer, self.scheduler, job.request.cluster, attempt.task)
             else:
                 assert self.stopped
                 found = waiting(self.stopped)

@@ -42,7 +42,9 @@ class Conclusion(NamedTuple):
     columns: dict[str, str]
 
 
-def conclude(answer: Answer, scheduler: Scheduler, cluster: str, task: int | None) -> Conclusion:
+def conclusion_of(
+    answer: Answer, scheduler: Scheduler, cluster: str, task: int | None
+) -> Conclusion:
     """Return what an answer means for an attempt that is a job, or the `task` of an array.
 
     Where nobody knows whether the job was taken, the ledger keeps the intent.
