@@ -581,6 +581,32 @@ def test_a_lifetime_ends_the_loop() -> None:
     assert turns == [1000, 1010, 1020, 1030]
 
 
+@pytest.mark.parametrize("failure", [None, TransportError("gone")], ids=["clean", "failed"])
+def test_at_the_end_a_service_is_closed_and_what_it_sent_is_confirmed(
+    failure: Exception | None,
+) -> None:
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    done: list[str] = []
+    service.close = lambda: done.append("closed")  # type: ignore[method-assign]
+    transport.flush = lambda timeout_s=30: done.append("flushed")  # type: ignore[method-assign]
+    service.acts = [failure]
+    transport.send("in", 1)
+    with pytest.raises(TransportError) if failure else contextlib.nullcontext():
+        Loop(service, transport, once=True).run()
+    assert done == ["closed", "flushed"]
+
+
+def test_a_service_without_work_is_idle() -> None:
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    loop = Loop(service, transport, once=True)
+    seen: list[Status] = []
+    service.idle = lambda: seen.append(loop._status._status)  # type: ignore[method-assign]
+    loop.run()
+    assert seen == [Status.IDLE]
+
+
 class Telling(MemoryTransport):
     """Calls `act` for each status message."""
 

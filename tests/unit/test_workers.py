@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.service.jsonlines import BATCH_SIZE, BATCH_WAIT_S, JSONLines
+from zwrap.service.jsonlines import BATCH_SIZE, BATCH_WAIT_S, JSONLines, append
 from zwrap.service.loop import handle_delivery
 from zwrap.transport.contract import Delivery
 from zwrap.transport.memory import MemoryTransport
@@ -122,6 +124,22 @@ def test_lines_are_written_when_there_are_enough_or_when_they_are_old(tmp_path: 
     clock.move(BATCH_WAIT_S)
     handle(1)
     assert len(file.read_text().splitlines()) == BATCH_SIZE + 2
+
+
+def test_of_lines_that_cannot_all_be_written_none_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "lines"
+    append(file, [b"first"])
+
+    def disk_full(descriptor: int, data: bytes) -> None:
+        os.write(descriptor, data[:3])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("zwrap.service.jsonlines.write_all", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        append(file, [b"second"])
+    assert file.read_bytes() == b"first"
 
 
 @pytest.mark.parametrize(
