@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import uuid
 from collections.abc import Mapping
@@ -35,6 +36,9 @@ RECIPE_HEADER = "workflows-recipe"
 STATUS_TOPIC = "transient.status"
 """Topic of the heartbeats of services and wrappers, as in python-workflows."""
 
+STATUS_EXPIRES_S = 15.0
+"""Age in seconds at which a status message means nothing any more."""
+
 NAMESPACE = uuid.UUID("6f2b44a4-5d0c-5a58-9d5a-2c1d3f0e8a77")
 """Root of all derived message ids."""
 
@@ -44,6 +48,31 @@ _canonical = msgspec.json.Encoder(decimal_format="number", enc_hook=str, order="
 
 def _is_recipe(headers: Mapping[str, object]) -> bool:
     return headers.get(RECIPE_HEADER) in (True, "True", "true", 1)
+
+
+class Status(enum.Enum):
+    """Codes and texts of status messages, as in python-workflows (CommonService)."""
+
+    STARTING = 1, "starting"
+    IDLE = 2, "idle"
+    PROCESSING = 4, "processing"
+    SHUTDOWN = 5, "shutting down"
+    END = 6, "shutdown"
+    ERROR = 7, "error"
+
+    @property
+    def intval(self) -> int:
+        """The code."""
+        return self.value[0]
+
+    @property
+    def description(self) -> str:
+        """The text."""
+        return self.value[1]
+
+
+LAST_STATUSES = (Status.END.intval, Status.ERROR.intval)
+"""Codes after which a sender of status messages is gone."""
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -9,12 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
 from zwrap.calls.ask import ask
 from zwrap.configuration.site import Configuration
 from zwrap.job import JobRequest, JobStatus
 from zwrap.scheduler import Accepted, Scheduler
 from zwrap.submission.clusters import Clusters
+from zwrap.submission.outcomes import Outcome
+from zwrap.submission.pending import PendingJob
+from zwrap.submission.submit import submit_all
 from zwrap.submission.template import Templates
 
 from .conftest import Site
@@ -85,6 +89,18 @@ def attempt_of(request: JobRequest) -> Attempt:
         token=request.token, recipe_id="r", step=1, cluster="cluster", job_name=request.job_name,
         job_directory=str(request.job_directory),
     )  # fmt: skip
+
+
+def submit_once(
+    ledger: Ledger, scheduler: Scheduler, request: JobRequest, script: Path, attempt: Attempt
+) -> str:
+    """Submit the job of an attempt unless it is there; its job id, or the error is raised."""
+    outcomes: list[tuple[str, Outcome]] = []
+    submit_all(ledger, scheduler, [PendingJob(request, script, attempt)], outcomes.extend)
+    [(_, outcome)] = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def run_step(site: Site, command: str, env: dict[str, str] | None = None, **block: Any) -> None:

@@ -354,7 +354,7 @@ consumers:
         "[workers:Consumer] Expected `int` >= 1 - at `$.consumer_count`",
         "[workers:Consumer] Object missing required field `queue`",
         "[no.such.module:Consumer] cannot be imported: ModuleNotFoundError",
-        "[workers.Consumer] is no name; module:object is expected",
+        "[workers.Consumer] is not a valid name; module:object is expected",
         "[workers:prepare] cannot be used: it has no consume and shutdown",
         "[workers:nothing] cannot be imported: AttributeError",
     ]

@@ -20,9 +20,8 @@ from zwrap.calls.ask import ask
 from zwrap.errors import UnknownOutcomeError, UnreachableError
 from zwrap.job import State
 from zwrap.scheduler import Unknown
-from zwrap.submission.submit import submit_once
 
-from .batch import Batch, attempt_of, emptied, request_in
+from .batch import Batch, attempt_of, emptied, request_in, submit_once
 
 pytestmark = pytest.mark.slow
 
@@ -89,25 +88,38 @@ def answers(batch: Batch) -> bool:
     return False
 
 
-SUBMITTER = """
+BEGINNING = """
 import sys
 from pathlib import Path
 import msgspec
+from msgspec.structs import replace
 from zwrap.submission.clusters import Clusters
 from zwrap.configuration.site import Configuration
 from zwrap.job import JobRequest
 from zwrap.attempt.record import Attempt
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.submission.submit import submit_once
+from zwrap.submission.pending import PendingJob
+from zwrap.submission.submit import submit_all
 place = Path(sys.argv[1])
 request = msgspec.convert(msgspec.json.decode((place / "request.json").read_bytes()), JobRequest,
     strict=False, dec_hook=lambda kind, value: kind(value))
-attempt = Attempt(token=request.token, recipe_id="r", step=1, cluster="cluster",
-    job_name=request.job_name, job_directory=str(place))
+def job(token):
+    attempt = Attempt(token=token, recipe_id="r", step=1, cluster="cluster",
+        job_name=request.job_name, job_directory=str(place))
+    return PendingJob(replace(request, token=token), place / "script", attempt)
+def on_outcomes(outcomes):
+    for _, outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        print(outcome)
 site = Configuration.from_string((place / "site.yml").read_text()).activate()
 scheduler = Clusters(site).get("cluster").scheduler
 print("ready", flush=True)
-print(submit_once(Ledger.in_file(place / "ledger"), scheduler, request, place / "script", attempt))
+ledger = Ledger.in_file(place / "ledger")
+"""
+
+SUBMITTER = f"""{BEGINNING}
+submit_all(ledger, scheduler, [job(request.token)], on_outcomes)
 """
 
 MOMENTS_MS = {
@@ -157,32 +169,10 @@ def test_a_submitter_that_is_killed_anywhere_submits_once(batch: Batch, tmp_path
     assert without, "no kill came before the job was there"
 
 
-TOGETHER = (
-    SUBMITTER.partition("place = ")[0]
-    + """
-from msgspec.structs import replace
-from zwrap.submission.handover import PendingJob
-from zwrap.submission.submit import submit_all
-place = Path(sys.argv[1])
-request = msgspec.convert(msgspec.json.decode((place / "request.json").read_bytes()), JobRequest,
-    strict=False, dec_hook=lambda kind, value: kind(value))
-jobs = []
-for number in range(10):
-    token = f"{number:02d}{request.token[2:]}"
-    jobs.append(PendingJob(replace(request, token=token), place / "script", Attempt(token=token,
-        recipe_id="r", step=1, cluster="cluster", job_name=request.job_name,
-        job_directory=str(place))))
-site = Configuration.from_string((place / "site.yml").read_text()).activate()
-scheduler = Clusters(site).get("cluster").scheduler
-print("ready", flush=True)
-def tell(news):
-    for _, outcome in news:
-        if isinstance(outcome, Exception):
-            raise outcome
-        print(outcome)
-submit_all(Ledger.in_file(place / "ledger"), scheduler, jobs, tell, largest_array=100)
+ARRAY_SUBMITTER = f"""{BEGINNING}
+jobs = [job(f"{{number:02d}}{{request.token[2:]}}") for number in range(10)]
+submit_all(ledger, scheduler, jobs, on_outcomes, largest_array=100)
 """
-)
 
 
 def test_a_submitter_of_an_array_that_is_killed_anywhere_submits_each_once(
@@ -195,9 +185,9 @@ def test_a_submitter_of_an_array_that_is_killed_anywhere_submits_each_once(
         text = msgspec.json.encode(request, enc_hook=str)
         (request.job_directory / "request.json").write_bytes(text)
         (request.job_directory / "site.yml").write_text(batch.site)
-        killed_after(delay_ms, TOGETHER, request.job_directory)
+        killed_after(delay_ms, ARRAY_SUBMITTER, request.job_directory)
         without += not ask(batch.scheduler.states())
-        submitted = set(in_peace(TOGETHER, request.job_directory))
+        submitted = set(in_peace(ARRAY_SUBMITTER, request.job_directory))
         assert len(submitted) == 10
         assert ask(batch.scheduler.states()).keys() == submitted, f"{delay_ms} ms"
         ask(batch.scheduler.cancel(sorted(submitted)))

@@ -87,7 +87,7 @@ def test_jsonlines_a_file_that_cannot_be_written_does_not_hold_up_others(
     dead = "\n".join(site.dead_letters("jsonlines"))
     assert f"{tmp_path}/file cannot be written: File exists" in dead
     assert "key 'output_filename': the path of a file is expected" in dead
-    assert "key 'include' chooses among keys, and the payload is no object but a list" in dead
+    assert "key 'include' chooses among keys, and the payload is not an object but a list" in dead
     assert "/dev/full cannot be written: No space left on device" in log
     assert site.transport().waiting("jsonlines") == 1, "a full disk is waited out"
 
@@ -426,10 +426,10 @@ def test_a_hanging_service_is_not_alive_and_one_with_a_long_task_is() -> None:
     from zwrap.transport.memory import MemoryTransport
 
     for kind, status in ((Schlockmeister, 408), (Runner, 200)):
-        liveness = Liveness(kind(Configuration(), MemoryTransport()))
-        with answering(liveness, "127.0.0.1", 0, 0.2) as port, liveness.at_work():
+        moments = iter([0.0, 0.0, 29.0, 31.0, 31.0])
+        liveness = Liveness(kind(Configuration(), MemoryTransport()), moments.__next__)
+        with answering(liveness, "127.0.0.1", 0, 30.0) as port, liveness.at_work():
             assert ask(port)[0] == 200
-            time.sleep(0.3)
             assert ask(port)[0] == status
 
 

@@ -19,9 +19,8 @@ from zwrap.calls.ask import ask
 from zwrap.errors import RejectedError, RequestError, UnknownOutcomeError
 from zwrap.job import Resources, State
 from zwrap.scheduler import Accepted, Rejected
-from zwrap.submission.submit import submit_once
 
-from .batch import Batch, attempt_of, emptied, request_in, run_step
+from .batch import Batch, attempt_of, emptied, request_in, run_step, submit_once
 from .conftest import Site
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,12 @@ from zwrap.scheduler import (
     Unknown,
 )
 from zwrap.submission.arrays import array_request, shape_of, write_script
-from zwrap.submission.handover import PendingJob
-from zwrap.submission.lot import all_of_them
-from zwrap.submission.submit import submit_all
+from zwrap.submission.handover import FRESH_S
+from zwrap.submission.pending import PendingJob
+from zwrap.submission.submit import everything, submit_all
 from zwrap.submission.template import Templates
+
+from .clock import ManualClock
 
 NOTHING = Command(argv=["true"])
 HEAD = "#!/bin/bash\n#SBATCH --ntasks=1\n# a remark\n\n"
@@ -133,16 +134,16 @@ def submit(
     system: Any,
     jobs: list[PendingJob],
     most: int | None = 100,
-    admit: Any = all_of_them,
+    admit: Any = everything,
 ) -> list[Any]:
-    """What was told of each job."""
+    """What was reported of each job."""
     told: dict[str, Any] = {}
 
-    def tell(news: Any) -> None:
-        assert not told.keys() & dict(news).keys()
-        told.update(news)
+    def on_outcomes(outcomes: Any) -> None:
+        assert not told.keys() & dict(outcomes).keys()
+        told.update(outcomes)
 
-    submit_all(ledger, system, jobs, tell, admit, most)
+    submit_all(ledger, system, jobs, on_outcomes, admit, most)
     assert len(told) == len(jobs)
     return [told[job.attempt.token] for job in jobs]
 
@@ -293,8 +294,15 @@ def test_where_an_array_is_refused_and_a_job_is_not_they_are_jobs(
 @pytest.mark.parametrize("answer", [Unknown("timeout"), UnreachableError("no library")], ids=str)
 @pytest.mark.parametrize("taken", [True, False])
 def test_after_an_unknown_outcome_the_array_is_looked_up(
-    ledger: Ledger, system: System, tmp_path: Path, answer: Any, taken: bool
+    ledger: Ledger,
+    system: System,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Any,
+    taken: bool,
 ) -> None:
+    clock = ManualClock()
+    monkeypatch.setattr(ledger, "now", clock)
     system.says, system.takes_anyway = [answer], taken
     jobs = alike(tmp_path, 4)
     first = submit(ledger, system, jobs)
@@ -303,7 +311,7 @@ def test_after_an_unknown_outcome_the_array_is_looked_up(
     assert all("may still be under way" in str(each) for each in early)
     assert system.asked == [4]
     system.takes_anyway = False
-    time.sleep(0.3)
+    clock.move(system.settle_s)
     # They come again one by one, and some together.
     outcomes = [*submit(ledger, system, jobs[3:]), *submit(ledger, system, jobs[:3])]
     if taken:
@@ -328,6 +336,26 @@ def test_after_an_unknown_outcome_nothing_more_is_asked(
     assert len(others) + asked == 100
     assert "did not answer for a job before this one: timeout" in str(others[0])
     assert [row.state for row in ledger.all()].count("waiting") == len(others)
+
+
+def test_an_intent_that_is_old_is_written_anew_before_its_job_is_submitted(
+    ledger: Ledger, system: System, tmp_path: Path
+) -> None:
+    """Each job waits for its turn longer than an intent stays fresh."""
+    moment = iter(range(0, 1000, int(FRESH_S) + 1))
+    reserved: list[list[str]] = []
+    reserve = ledger.reserve
+
+    def noted(attempts: Any) -> Any:
+        reserved.append([each.token for each in attempts])
+        return reserve(attempts)
+
+    ledger.reserve = noted  # type: ignore[method-assign]
+    system.concurrency = 1
+    told: list[Any] = []
+    submit_all(ledger, system, alike(tmp_path, 2), told.extend, clock=lambda: next(moment))
+    assert sorted(dict(told).values()) == ["1", "2"]
+    assert sorted(filter(None, reserved)) == [["t1"], ["t1", "t2"], ["t2"]]
 
 
 def test_what_another_submitter_took_is_left_to_it(

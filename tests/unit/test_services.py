@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,21 +16,27 @@ import pytest
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
+    MessageError,
     PermanentError,
     QueueFullError,
     TemporaryError,
     TransportError,
     UnreachableError,
 )
-from zwrap.message import RECIPE_HEADER, Message, Outgoing
+from zwrap.message import RECIPE_HEADER, Message, Outgoing, Status
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.contract import Service, Work
 from zwrap.service.dispatcher import Dispatcher
+from zwrap.service.liveness import Liveness
 from zwrap.service.loop import Loop, handle_delivery
+from zwrap.service.status import ServiceStatus
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.spool.transport import SpoolTransport
+
+from .clock import ManualClock
+from .noting import Noting
 
 GOOD = {"start": [[1, "{x}"]], "1": {"queue": "first", "output": 2}, "2": {"queue": "second"}}
 OTHER = {"start": [[1, []]], "1": {"queue": "other"}}
@@ -148,9 +155,9 @@ def test_handling_the_same_request_again_starts_the_same_recipe(site: Site) -> N
         ({"recipes": ["good"], "parameters": [1]}, "Key 'parameters' of the request holds a list"),
         ({"recipes": ["god"]}, "Unknown recipe 'god' .*Did you mean 'good'"),
         ({"recipes": "good"}, "Key 'recipes' holds 'good'; a list of recipe names"),
-        ({"recipes": ["../good"]}, "'../good' is no recipe name"),
-        ({"recipes": ["/etc/passwd"]}, "is no recipe name"),
-        ({"recipes": [7]}, "7 is no recipe name"),
+        ({"recipes": ["../good"]}, "'../good' is not a valid recipe name"),
+        ({"recipes": ["/etc/passwd"]}, "is not a valid recipe name"),
+        ({"recipes": [7]}, "7 is not a valid recipe name"),
         ({"recipes": ["broken"]}, r"broken\.json is not valid JSON"),
         ({"custom_recipe": [1]}, "Key 'custom_recipe' holds a list"),
         ({"custom_recipe": {"1": {}}}, "Invalid recipe custom_recipe: key 'start'"),
@@ -371,6 +378,13 @@ def test_a_temporary_error_costs_no_attempt_however_long_it_lasts() -> None:
     assert transport.broker.dead_letters == {}
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What failed comes again soon."""
+    monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_full_queue_behind_the_service_is_waited_out() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
@@ -380,6 +394,7 @@ def test_a_full_queue_behind_the_service_is_waited_out() -> None:
     assert once(transport, service).delivery_count == once(transport, service).delivery_count == 1
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_service_without_its_transport_ends_and_gives_the_message_back() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
@@ -391,10 +406,8 @@ def test_a_service_without_its_transport_ends_and_gives_the_message_back() -> No
     assert once(transport, service).delivery_count == 1
 
 
-def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_traceback(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("zwrap.service.loop.RETRY_FIRST_S", 0.001)
+@pytest.mark.usefixtures("impatient")
+def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_traceback() -> None:
     transport = MemoryTransport()
     service = Scripted(transport)
     service.acts = [ZeroDivisionError("a bug") for _ in range(9)]
@@ -412,18 +425,30 @@ def test_a_fault_of_the_service_is_tried_again_and_then_a_dead_letter_with_trace
     assert "Traceback" in letter.reason
 
 
+def test_after_each_fault_of_the_service_a_message_comes_again_later() -> None:
+    """The delay is doubled each time, up to a minute."""
+    transport = Noting()
+    service = Scripted(transport)
+    service.delivery_limit = 10
+    service.acts = [ZeroDivisionError("a bug") for _ in range(9)]
+    for count in range(1, 10):
+        handle_delivery(service, transport.handed_out(count))
+    assert [each.delay_s for each in transport.settlements] == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert all(each.counted for each in transport.settlements)
+
+
 class Gathering(Scripted):
-    """Takes what waits together, and remembers in which lots."""
+    """Takes what waits in batches, and remembers these."""
 
     prefetch = 10
     batch_size = 10
 
     def __init__(self, transport: Transport) -> None:
         super().__init__(transport)
-        self.lots: list[list[Any]] = []
+        self.batches: list[list[Any]] = []
 
     def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
-        self.lots.append([each.delivery.message.body for each in work])
+        self.batches.append([each.delivery.message.body for each in work])
         return super().handle_all(work)
 
 
@@ -433,7 +458,7 @@ def test_what_waits_is_handled_together_once_a_message_went_well() -> None:
     for number in range(25):
         transport.send("in", number)
     Loop(service, transport, once=True).run()
-    assert service.lots == [[0], list(range(1, 11)), list(range(11, 21)), list(range(21, 25))]
+    assert service.batches == [[0], list(range(1, 11)), list(range(11, 21)), list(range(21, 25))]
 
 
 def test_each_of_those_that_are_handled_together_has_its_own_fate() -> None:
@@ -443,7 +468,7 @@ def test_each_of_those_that_are_handled_together_has_its_own_fate() -> None:
     for number in range(5):
         transport.send("in", number)
     Loop(service, transport, once=True).run()
-    assert service.lots == [[0], [1, 2, 3, 4]]
+    assert service.batches == [[0], [1, 2, 3, 4]]
     assert [letter.message.body for letter in transport.broker.dead_letters["in"]] == [1]
     assert [entry.message.body for entry in transport.broker.queues["in"]] == [3]
 
@@ -542,10 +567,125 @@ def test_once_handles_what_waits_and_ends_and_the_status_is_told() -> None:
 
 
 def test_a_lifetime_ends_the_loop() -> None:
+    transport, clock = MemoryTransport(), ManualClock()
+    service = Scripted(transport)
+    service.poll_s = lambda: 0.0  # type: ignore[method-assign]
+    turns = []
+
+    def idle() -> None:
+        turns.append(clock())
+        clock.move(10)
+
+    service.idle = idle  # type: ignore[method-assign]
+    Loop(service, transport, lifetime_s=35, clock=clock).run()
+    assert turns == [1000, 1010, 1020, 1030]
+
+
+@pytest.mark.parametrize("failure", [None, TransportError("gone")], ids=["clean", "failed"])
+def test_at_the_end_a_service_is_closed_and_what_it_sent_is_confirmed(
+    failure: Exception | None,
+) -> None:
     transport = MemoryTransport()
-    began = time.monotonic()
-    Loop(Scripted(transport), transport, lifetime_s=0.2).run()
-    assert time.monotonic() - began < 10
+    service = Scripted(transport)
+    done: list[str] = []
+    service.close = lambda: done.append("closed")  # type: ignore[method-assign]
+    transport.flush = lambda timeout_s=30: done.append("flushed")  # type: ignore[method-assign]
+    service.acts = [failure]
+    transport.send("in", 1)
+    with pytest.raises(TransportError) if failure else contextlib.nullcontext():
+        Loop(service, transport, once=True).run()
+    assert done == ["closed", "flushed"]
+
+
+def test_a_service_without_work_is_idle() -> None:
+    transport = MemoryTransport()
+    service = Scripted(transport)
+    loop = Loop(service, transport, once=True)
+    seen: list[Status] = []
+    service.idle = lambda: seen.append(loop._status._status)  # type: ignore[method-assign]
+    loop.run()
+    assert seen == [Status.IDLE]
+
+
+class Telling(MemoryTransport):
+    """Calls `act` for each status message."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bodies: list[Any] = []
+        self.act: Callable[[], None] = lambda: None
+        self.told = threading.Semaphore(0)
+
+    def broadcast(self, topic: str, body: Any, *more: Any, **options: Any) -> None:
+        self.bodies.append(body)
+        self.told.release()
+        self.act()
+
+
+def test_the_status_is_told_whatever_becomes_of_one_message() -> None:
+    transport = Telling()
+
+    def act() -> None:
+        transport.act = lambda: None
+        raise RuntimeError("a fault of one message")
+
+    transport.act = act
+    status = ServiceStatus(Scripted(transport), transport, None)
+    with status:
+        assert transport.told.acquire(timeout=10)
+        status.set(Status.SHUTDOWN)
+        assert transport.told.acquire(timeout=10)
+    assert [body["status"] for body in transport.bodies] == [1, 5, 6]
+
+
+def test_the_status_may_change_while_a_message_about_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transport, clock = Telling(), ManualClock()
+    status = ServiceStatus(Scripted(transport), transport, None, clock)
+
+    def changed_meanwhile(share: float, digits: int) -> float:
+        status.set(Status.PROCESSING)
+        status.set(Status.IDLE)
+        return round(share, digits)
+
+    monkeypatch.setattr("zwrap.service.status.round", changed_meanwhile, raising=False)
+    clock.move(3)
+    status._broadcast(Status.STARTING)
+    clock.move(1)
+    status._broadcast(Status.IDLE)
+    told = [body["utilization"] for body in transport.bodies]
+    assert told == [{"1": 1.0}, {"1": 0.0, "4": 0.0, "2": 1.0}]
+
+
+def test_a_service_shows_signs_of_life_while_its_loop_turns() -> None:
+    clock = ManualClock()
+    service = Scripted(MemoryTransport())
+    liveness = Liveness(service, clock)
+    clock.move(7)
+    assert liveness.silence_s() == 7
+    liveness.turn()
+    assert liveness.silence_s() == 0
+    with liveness.at_work():
+        clock.move(50)
+        assert liveness.silence_s() == 50
+        type(service).unbounded = True
+        try:
+            assert liveness.silence_s() == 0, "its work may take any time"
+        finally:
+            type(service).unbounded = False
+    assert liveness.silence_s() == 0
+
+
+def test_a_service_without_a_queue_takes_no_messages() -> None:
+    class Idle(Service):
+        pass
+
+    transport = MemoryTransport()
+    service = Idle(Configuration(), transport)
+    with pytest.raises(MessageError, match="Idle takes no messages, so not m either"):
+        service.handle(Delivery(transport, Message(1, {}, "m"), "q", delivery_count=1,
+                                topic=False), None)  # fmt: skip
 
 
 def test_errors_are_permanent_or_temporary() -> None:

@@ -33,8 +33,12 @@ from zwrap.scheduler import (
     Submission,
     Unknown,
 )
-from zwrap.submission.quota import Quota
-from zwrap.submission.submit import submit_once
+from zwrap.submission.outcomes import Outcome
+from zwrap.submission.pending import PendingJob
+from zwrap.submission.quota import COUNTED_S, Quota
+from zwrap.submission.submit import submit_all
+
+from .clock import ManualClock
 
 
 class Moody:
@@ -80,8 +84,14 @@ NOTHING = Command(argv=["true"])
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     opened = Ledger.in_file(tmp_path / "ledger.sqlite")
+    monkeypatch.setattr(opened, "now", clock)
     yield opened
     opened.close()
 
@@ -100,7 +110,13 @@ def submitted(ledger: Ledger, system: Any, token: str = "t-1") -> str:
         standard_output=Path("/o"),
         standard_error=Path("/e"),
     )
-    return submit_once(ledger, system, request, Path("/script"), attempt)
+    outcomes: list[tuple[str, Outcome]] = []
+    job = PendingJob(request, Path("/script"), attempt)
+    submit_all(ledger, system, [job], outcomes.extend)
+    [(_, outcome)] = outcomes
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def test_submitting_again_gives_the_same_job(ledger: Ledger) -> None:
@@ -134,7 +150,7 @@ def test_a_refusal_is_permanent_until_a_person_mends_the_cause_and_tries_again(
 @pytest.mark.parametrize("taken", [True, False])
 @pytest.mark.parametrize("answer", [Unknown("timeout"), KeyboardInterrupt()], ids=["?", "crash"])
 def test_after_an_unknown_outcome_the_job_is_looked_up_before_anything_else(
-    ledger: Ledger, answer: Any, taken: bool
+    ledger: Ledger, clock: ManualClock, answer: Any, taken: bool
 ) -> None:
     system = Moody()
     system.takes_before_failing = taken
@@ -143,29 +159,32 @@ def test_after_an_unknown_outcome_the_job_is_looked_up_before_anything_else(
         submitted(ledger, system)
     with pytest.raises(UnknownOutcomeError, match="may still be under way") as caught:
         submitted(ledger, system)
-    time.sleep(caught.value.retry_after_s or 0)
+    clock.move(caught.value.retry_after_s or 0)
     assert submitted(ledger, system) == "1"
     assert system.taken == ["t-1"]
 
 
-def test_while_the_batch_system_cannot_be_asked_nothing_is_submitted(ledger: Ledger) -> None:
+def test_while_the_batch_system_cannot_be_asked_nothing_is_submitted(
+    ledger: Ledger, clock: ManualClock
+) -> None:
     system = Moody()
     system.answers = [Unknown("timeout")]
     with pytest.raises(UnknownOutcomeError):
         submitted(ledger, system)
     system.reachable = False
-    time.sleep(0.3)
+    clock.move(system.settle_s)
     with pytest.raises(UnreachableError):
         submitted(ledger, system)
     assert system.taken == ["t-1"]
 
 
-def test_of_two_submitters_only_one_tries_again(ledger: Ledger) -> None:
+def test_of_two_submitters_only_one_tries_again(ledger: Ledger, clock: ManualClock) -> None:
     attempt = Attempt(
         token="t-1", recipe_id=None, step=None, cluster="c", job_name="n", job_directory="/d"
     )
     [row] = ledger.reserve([attempt])
     assert ledger.reserve([attempt]) == []
+    clock.move(1)
     [again] = ledger.reserve([row])
     assert ledger.reserve([row]) == []
     assert ledger.known(["t-1", "t-2"]) == {"t-1": again}
@@ -250,11 +269,14 @@ class Counted(Moody):
 
 
 def test_a_limit_counts_what_the_batch_system_says_and_what_came_since() -> None:
-    system = Counted()
-    limit = Quota("c", system, 5)  # type: ignore[arg-type]
+    system, clock = Counted(), ManualClock()
+    limit = Quota("c", system, 5, clock)  # type: ignore[arg-type]
     assert [limit.admit(1), limit.admit(7)] == [1, 1]
     with pytest.raises(ClusterFullError, match="Cluster 'c' has 5 jobs, and 'max_jobs' is 5"):
         limit.admit(1)
     assert system.asked == 1, "not for each job"
+    clock.move(COUNTED_S)
+    assert limit.admit(7) == 2
+    assert system.asked == 2, "a count that is old is made anew"
     assert Quota("c", system, None).admit(7) == 7  # type: ignore[arg-type]
-    assert system.asked == 1, "nobody asks without a limit"
+    assert system.asked == 2, "nobody asks without a limit"

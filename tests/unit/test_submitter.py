@@ -1,9 +1,9 @@
-"""Rules of the Submitter for messages that wait together, with a batch system that is told what to
-say."""
+"""Rules of the Submitter for batches of messages, with a batch system that is told what to say."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from zwrap.recipe.graph import Recipe
 from zwrap.service import submitter
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
-from zwrap.submission.handover import PendingJob
+from zwrap.submission.pending import PendingJob
 from zwrap.transport.memory import MemoryTransport
 
 
@@ -55,32 +55,34 @@ class Site:
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr("zwrap.service.loop.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
     return Site(tmp_path)
 
 
 def taking(monkeypatch: pytest.MonkeyPatch, act: Any) -> list[list[str]]:
-    """Jobs are taken unless `act` has something to say; the lots."""
-    lots: list[list[str]] = []
+    """Jobs are taken unless `act` has something to say; the batches."""
+    batches: list[list[str]] = []
 
-    def submit_all(_: Any, __: Any, jobs: Sequence[PendingJob], tell: Any, *more: Any) -> None:
+    def submit_all(
+        _: Any, __: Any, jobs: Sequence[PendingJob], on_outcomes: Any, *more: Any
+    ) -> None:
         del more
-        lots.append([job.request.job_name for job in jobs])
+        batches.append([job.request.job_name for job in jobs])
         outcomes = {job.attempt.token: act(job) or "1" for job in jobs}
-        tell(list(outcomes.items()))
+        on_outcomes(list(outcomes.items()))
 
     monkeypatch.setattr(submitter, "submit_all", submit_all)
-    return lots
+    return batches
 
 
-def test_each_message_of_a_lot_has_its_own_fate(
+def test_each_message_of_a_batch_has_its_own_fate(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lots = taking(monkeypatch, lambda job: None)
+    batches = taking(monkeypatch, lambda job: None)
     for name in "abcdef":
         site.send(name, **({"workingdir": "relative"} if name == "c" else {}))
     site.work()
-    assert lots == [["a"], ["b", "d", "e", "f"]]
+    assert batches == [["a"], ["b", "d", "e", "f"]]
     assert site.told() == ["a", "b", "d", "e", "f"]
     [(name, reason)] = site.dead()
     assert name == "c"
@@ -103,7 +105,7 @@ def test_a_message_that_came_twice_is_settled_twice(
     assert not site.dead()
 
 
-def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(
+def test_a_fault_in_a_batch_costs_only_the_message_whose_fault_it_is(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After it each is tried alone."""
@@ -112,7 +114,7 @@ def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(
         if job.request.job_name == "c":
             raise ZeroDivisionError
 
-    lots = taking(monkeypatch, act)
+    batches = taking(monkeypatch, act)
     for name in "abcdef":
         site.send(name)
     site.work()
@@ -120,8 +122,8 @@ def test_a_fault_in_a_lot_costs_only_the_message_whose_fault_it_is(
     [(name, reason)] = site.dead()
     assert name == "c"
     assert "ZeroDivisionError" in reason
-    assert lots[1] == ["b", "c", "d", "e", "f"]
-    assert all(len(lot) == 1 for lot in lots[2:])
+    assert batches[1] == ["b", "c", "d", "e", "f"]
+    assert all(len(batch) == 1 for batch in batches[2:])
 
 
 def test_what_is_temporary_costs_no_attempt(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,3 +160,27 @@ def test_the_policy_of_retries_is_kept_beside_the_job(
     [(name, reason)] = site.dead()
     assert name == "b"
     assert "node 1, parameters, key 'retry': Invalid enum value 'bad luck'" in reason
+
+
+def test_the_names_of_a_job_s_files_survive_a_power_cut_once_they_are_written(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each directory is synced after the last name was put into it."""
+    jobs: list[PendingJob] = []
+    taking(monkeypatch, jobs.append)
+    site.send("a", recipewrapper="beside/envelope.json")
+    site.work()
+    synced: dict[str, set[str]] = {}
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        place = os.readlink(f"/proc/self/fd/{descriptor}")
+        if os.path.isdir(place):
+            synced[place] = set(os.listdir(place))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    jobs[0].write()
+    directory = jobs[0].request.job_directory
+    assert {"script", SUBMISSION} <= synced[str(directory)]
+    assert "envelope.json" in synced[str(site.directory / "a" / "beside")]

@@ -1,6 +1,9 @@
 """The process that loads the DRMAA library: a job per line of input, a reply per line of output.
 
 It keeps one session open, and ends soon after its input does, even in the midst of a call.
+
+Once the Submitter is dead nothing more is submitted, not even what it left in the pipe: the next
+Submitter looks these jobs up, and submits those that are not there.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import importlib
 import io
 import os
 import queue
+import select
 import sys
 import threading
 from collections.abc import Sequence
@@ -83,10 +87,23 @@ def main() -> None:
 def _work(jobs: queue.Queue[bytes | None], answers: io.RawIOBase) -> None:
     """Submit one job after the other, in one session."""
     session = _Session()
-    while line := jobs.get():
-        job = msgspec.json.decode(line, type=DrmaaCall)
-        answers.write(msgspec.json.encode(session.submit(job)) + b"\n")
+    with contextlib.suppress(_AbandonedError):
+        while line := jobs.get():
+            job = msgspec.json.decode(line, type=DrmaaCall)
+            answers.write(msgspec.json.encode(session.submit(job)) + b"\n")
     session.close()
+
+
+class _AbandonedError(Exception):
+    """The Submitter is dead: nobody waits for the answer."""
+
+
+def _check_submitter() -> None:
+    """Raise _AbandonedError if the Submitter, who has the other end of our input, is dead."""
+    poll = select.poll()
+    poll.register(0, 0)  # a hang-up is reported always, even while lines are left to read
+    if any(event & select.POLLHUP for _, event in poll.poll(0)):
+        raise _AbandonedError
 
 
 class _Session:
@@ -126,6 +143,7 @@ class _Session:
             template.outputPath = f":{job.standard_output}"  # [host]:path
             template.errorPath = f":{job.standard_error}"
             template.nativeSpecification = job.native
+            _check_submitter()  # as late as can be: Python and the session may have begun slowly
             if job.tasks is None:
                 return str(self._session.runJob(template))
             first, *_ = self._session.runBulkJobs(template, 1, job.tasks, 1)

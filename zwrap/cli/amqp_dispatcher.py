@@ -7,22 +7,20 @@ import contextlib
 import logging
 import logging.config
 import os
-import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import yaml
 
 from zwrap.cli.common import program, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.host.stopping import stop_on_signals
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.settings import server_from
 from zwrap.workers.consumers import settings as consumers
-from zwrap.workers.consumers.pool import Pool, watch
+from zwrap.workers.consumers.pool import Pool, run_until_stopped
 
 log = logging.getLogger("amqp-dispatcher")
 
@@ -55,15 +53,14 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         loaded[settings.startup_handler]()
         log.info("Startup handled")
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopper(stop))
+    stop_on_signals(stop)
     _run(settings, loaded, configuration, stop)
     return 0
 
 
 def _run(
     settings: consumers.Settings,
-    loaded: dict[str, Any],
+    loaded: consumers.Loaded,
     configuration: Configuration,
     stop: threading.Event,
 ) -> None:
@@ -79,14 +76,14 @@ def _run(
                 pool = Pool(each, loaded[each.consumer], AMQPTransport(server), stop)
                 pools.append(pool)
                 pool.start(settings.queues.get(each.queue, each.queue))
-            watch(pools, stop)
+            run_until_stopped(pools, stop)
         finally:
             stop.set()
             for pool in pools:
                 pool.close()
 
 
-def _data(configuration: Configuration, file: str | None) -> tuple[Any, str]:
+def _data(configuration: Configuration, file: str | None) -> tuple[object, str]:
     """The document, and what to call it."""
     if file is None and configuration.consumers is not None:
         return configuration.consumers, f"Plugin 'consumers' of {configuration.file}"
@@ -125,18 +122,6 @@ def _log() -> None:
         raise ConfigurationError(
             f"LOGGING_FILE_CONFIG: {file} is not usable: {type(error).__name__}: {error}"
         ) from None
-
-
-def _stopper(stop: threading.Event) -> Any:
-    def stopped(number: int, frame: FrameType | None) -> None:
-        """Finish the messages at hand; at the second signal stop at once."""
-        del frame
-        if stop.is_set():
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        stop.set()
-
-    return stopped
 
 
 main = program("amqp-dispatcher", __doc__, declare, run)

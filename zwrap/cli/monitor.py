@@ -14,7 +14,7 @@ from rich.table import Table
 
 from zwrap.cli.common import program
 from zwrap.configuration.site import Configuration
-from zwrap.message import STATUS_TOPIC
+from zwrap.message import LAST_STATUSES, STATUS_TOPIC
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
@@ -55,7 +55,7 @@ class Participants:
                 self._heard[body["host"]] = (time.monotonic(), body)
         table = Table("host", "service or task", "status", "job", "recipe")
         for host, (heard_at, body) in sorted(self._heard.items()):
-            ended = body.get("status") in (6, 7) and time.monotonic() - heard_at > 2
+            ended = body.get("status") in LAST_STATUSES and time.monotonic() - heard_at > 2
             if time.monotonic() - heard_at > FORGOTTEN_S or ended:
                 continue
             name = body.get("service") or body.get("task")

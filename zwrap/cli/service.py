@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import gc
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,9 @@ from zwrap.service.contract import Service
 from zwrap.service.liveness import Liveness, answering
 from zwrap.service.loop import Loop
 from zwrap.transport.connect import connect
+
+GARBAGE = 50_000
+"""Number of new objects after which Python looks for garbage (gc.set_threshold); usually 700."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,6 +103,10 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
             if options.liveness:
                 host, port = options.liveness_host, options.liveness_port
                 stack.enter_context(answering(liveness, host, port, options.liveness_timeout))
+            # Messages are trees of thousands of objects that die without a cycle: looking for
+            # cycles as often as Python usually does costs a fifth of all work.
+            gc.freeze()
+            gc.set_threshold(GARBAGE)
             loop.run()
     finally:
         transport.close()

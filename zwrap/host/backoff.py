@@ -31,3 +31,16 @@ class Backoff:
     def reset(self) -> None:
         """Begin with the first pause again: something succeeded."""
         self._next_s = self._first_s
+
+
+def pause_after(failures: int, first_s: float, last_s: float, factor: float = 2.0) -> float:
+    """Return the pause in seconds after so many failures in a row; 0.0 after none.
+
+    For failures that somebody else counts: `first_s` after the first, then each pause is `factor`
+    times the last one, up to `last_s`.
+    """
+    pauses = Backoff(first_s, last_s, factor=factor)
+    pause_s = 0.0
+    for _ in range(failures):
+        pause_s = pauses.next_s()
+    return pause_s

@@ -1,12 +1,10 @@
-"""Services: plain loops around `Transport.receive`.
+"""The contract of services: the queue that each reads, and its work on each message.
 
-A service says which queue it reads and what it does with one message; `zwrap.service.loop`
-is the loop. `scripts/dispatcher` shows it in one page.
+`zwrap.service.loop` runs a service; `scripts/dispatcher` shows such a loop on one page.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -20,28 +18,32 @@ from zwrap.transport.diagnosis import recipe_id_of
 
 
 class Work(NamedTuple):
-    """A message and the recipe step that it is, if it is one."""
+    """A message, and its envelope if it is a recipe message."""
 
     delivery: Delivery
     envelope: Envelope | None
 
 
-class Service(ABC):
-    """What one service does with the messages of one queue."""
+class Service:
+    """A long-running part of zwrap.
+
+    A service with a `queue` implements `handle`; one without works in `idle`, or in `hear`.
+    """
 
     queue: str | None = None
-    """The queue that it reads; None: it reads none, and works when it is idle."""
+    """Name of the queue that the service reads; None: it reads none."""
     prefetch: int = 1
+    """Number of messages that the service holds at most before they are settled."""
     topics: ClassVar[tuple[str, ...]] = ()
-    """What it listens to besides; see `hear`."""
+    """Topics whose messages are handed to `hear`."""
     batch_size: ClassVar[int] = 1
-    """So many messages that wait are handed over together, to `handle_all`."""
+    """Number of waiting messages that are handed to `handle_all` as one batch at most."""
     unbounded: ClassVar[bool] = False
-    """Whether work on one message may take any time, so that a liveness check must not mind."""
+    """True: work on one message may take any time, which is no reason to think it dead."""
     plain_messages: ClassVar[bool] = False
-    """Whether messages outside a recipe are taken, too."""
+    """True: messages outside a recipe are taken, too."""
     delivery_limit: int = 5
-    """A message that was handed out so often and never settled is a dead letter."""
+    """Number of deliveries after which a message that was not settled is a dead letter."""
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         self.configuration = configuration
@@ -53,31 +55,39 @@ class Service(ABC):
         return type(self).__name__
 
     def poll_s(self) -> float:
-        """So long nothing may come until it is idle."""
+        """Return how long to wait for a message before `idle` is called, in seconds."""
         return 1.0
 
-    def idle(self) -> None:  # noqa: B027  (a service with nothing to do when idle is complete)
-        """Called about every `poll_s` seconds while no message waits."""
+    def idle(self) -> None:
+        """Do what there is to do while no message waits; called about every `poll_s` seconds."""
 
-    def hear(self, topic: str, message: Message) -> None:  # noqa: B027
-        """Called with what is broadcast on one of its `topics`."""
+    def hear(self, topic: str, message: Message) -> None:
+        """Take note of a message that was broadcast on one of the `topics`."""
 
-    def gave_up(self, delivery: Delivery, reason: str) -> None:  # noqa: B027
-        """Called when a message became a dead letter."""
+    def gave_up(self, delivery: Delivery, reason: str) -> None:
+        """Take note of a message that became a dead letter."""
 
-    def close(self) -> None:  # noqa: B027
-        """Called once at the end."""
+    def close(self) -> None:
+        """Release what the service holds; called once, at the end."""
 
-    @abstractmethod
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Work on one message and settle it.
 
-        `envelope` is None for a plain message. PermanentError makes it a dead letter,
-        TemporaryError a retry; anything else is a fault of the service and counts an attempt.
+        Args:
+            delivery: The message; `ack`, `retry`, `dead_letter` or a unit settles it.
+            envelope: The envelope of a recipe message; None for a plain message.
+
+        Raises:
+            PermanentError: the message becomes a dead letter.
+            TemporaryError: the message comes again later, which costs it no attempt.
+            Exception: a fault of the service; the message comes again until its attempts are used
+                up.
         """
+        del envelope
+        raise MessageError(f"{self.name} takes no messages, so not {delivery.message.id} either.")
 
     def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
-        """Work on messages that waited together; of each what went wrong with it, if anything."""
+        """Work on a batch of messages and settle each; return what went wrong with each, if any."""
         problems: list[Exception | None] = []
         for delivery, envelope in work:
             try:
@@ -90,7 +100,11 @@ class Service(ABC):
         return problems
 
     def open(self, delivery: Delivery) -> Envelope | None:
-        """The envelope of a recipe message; MessageError for one that is not taken."""
+        """Return the envelope of a recipe message, None for a plain message that is taken.
+
+        Raises:
+            MessageError: the service does not take such a message.
+        """
         if delivery.message.is_recipe:
             return Envelope.from_body(delivery.message.body)
         if not self.plain_messages:

@@ -6,8 +6,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar
 
 import msgspec
 
@@ -30,9 +30,19 @@ from zwrap.transport.contract import Delivery, Transport
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 120.0
-READY_DELAY_S = 2.0
+"""Time in which a request must become ready, in seconds, if it names none."""
 
-Parameters = dict[str, Any]
+READY_DELAY_S = 2.0
+"""Delay until a request that is not ready comes again, in seconds."""
+
+Parameters = dict[str, object]
+"""The parameters of a request."""
+
+Request = dict[str, object]
+"""The body of a request."""
+
+Hook = Callable[[Request, Parameters], object]
+"""A site's function: it says whether a request is ready, or changes a request."""
 
 
 class Dispatcher(Service):
@@ -43,12 +53,12 @@ class Dispatcher(Service):
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
-        self._ready: list[Callable[..., Any]] = plugins.foreign(plugins.DISPATCHER_READY)
-        self._filters: list[Callable[..., Any]] = plugins.foreign(plugins.DISPATCHER_FILTERS)
+        self._ready: list[Hook] = plugins.foreign(plugins.DISPATCHER_READY)
+        self._filters: list[Hook] = plugins.foreign(plugins.DISPATCHER_FILTERS)
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Start the recipes of one request, or put it back while it is not ready."""
-        incoming = envelope.payload if envelope else delivery.message.body
+        incoming: object = envelope.payload if envelope else delivery.message.body
         message, parameters = _request(incoming)
         if not parameters.get("guid"):
             parameters["guid"] = _recipe_id(delivery.message)
@@ -67,17 +77,17 @@ class Dispatcher(Service):
             extra={"recipe_ID": parameters["guid"]},
         )
 
-    def _is_ready(self, message: dict[str, Any], parameters: Parameters) -> bool:
+    def _is_ready(self, message: Request, parameters: Parameters) -> bool:
         return all(_called(hook, message, parameters) for hook in self._ready)
 
     def _put_back(
         self,
         delivery: Delivery,
         envelope: Envelope | None,
-        message: dict[str, Any],
+        message: Request,
         parameters: Parameters,
     ) -> None:
-        """Send the request again in two seconds, until it has waited too long."""
+        """Send the request again in `READY_DELAY_S`, until it has waited too long."""
         timeout_s = _number(parameters, "dispatcher_timeout", READY_TIMEOUT_S)
         expires = _number(parameters, "dispatcher_expiration", time.time() + timeout_s)
         parameters["dispatcher_expiration"] = expires
@@ -102,28 +112,41 @@ class Dispatcher(Service):
         with self.transport.unit(delivery) as unit:
             unit.send(again)
 
-    def _recipe(self, message: dict[str, Any], parameters: Parameters) -> tuple[Recipe, Parameters]:
-        """The merged recipes of a request, filled in with its parameters and checked."""
-        message = {**copied(message), "recipe": Recipe()}
+    def _recipe(self, message: Request, parameters: Parameters) -> tuple[Recipe, Parameters]:
+        """Return the merged recipes of a request, filled in with its parameters and checked.
+
+        The filters of the site come first, and may change the parameters.
+        """
+        message = {**_copy(message), "recipe": Recipe()}
         for hook in self._filters:
             message, parameters = _filtered(hook, message, parameters)
-        for own in (load_custom_recipe, load_recipes_from_files):
-            message, parameters = own(message, parameters, self.configuration)
-        recipe = message["recipe"]
-        if isinstance(recipe, dict):
-            recipe = Recipe(recipe, "of a filter")
+        recipe = _recipe_of_filters(message)
+        for each in (*_custom_recipe(message), *self._named_recipes(message)):
+            recipe = recipe.merged(each)
         if not recipe:
             raise MessageError(
                 "The request names no recipe: 'recipes' (names) or 'custom_recipe' is expected."
             )
         storage = self.configuration.storage or {}
-        filled: Recipe = recipe.apply_parameters(
+        filled = recipe.apply_parameters(
             parameters, quote_commands=bool(storage.get("zwrap.quote_commands"))
         )
         filled.validate()
         return filled, parameters
 
-    def _write_logbook(self, delivery: Delivery, guid: str, incoming: Any, recipe: Recipe) -> None:
+    def _named_recipes(self, message: Request) -> Iterator[Recipe]:
+        """Yield each recipe named under key `recipes`, from the recipe directory."""
+        names = message.get("recipes") or []
+        if not isinstance(names, (list, tuple)):
+            raise MessageError(
+                f"Key 'recipes' holds {names!r}; a list of recipe names is expected."
+            )
+        for name in names:
+            yield _recipe_file(name, self.configuration)
+
+    def _write_logbook(
+        self, delivery: Delivery, guid: str, incoming: object, recipe: Recipe
+    ) -> None:
         """Keep request and recipe where `zocalo.dispatcher.logbook_location` says."""
         location = self.configuration.directory("zocalo.dispatcher.logbook_location")
         if location is None:
@@ -147,8 +170,8 @@ class Dispatcher(Service):
             log.warning("The logbook entry %s cannot be written: %s", file, error.strerror)
 
 
-def _request(body: Any) -> tuple[dict[str, Any], Parameters]:
-    """Message and parameters of a request, copied; MessageError for anything else."""
+def _request(body: object) -> tuple[Request, Parameters]:
+    """Return a copy of a request and of its parameters; MessageError for anything else."""
     if not isinstance(body, dict):
         kind = "null" if body is None else type(body).__name__
         raise MessageError(
@@ -160,28 +183,35 @@ def _request(body: Any) -> tuple[dict[str, Any], Parameters]:
             f"Key 'parameters' of the request holds a {type(parameters).__name__}; "
             "an object is expected."
         )
-    return copied(body), copied(parameters)
+    return _copy(body), _copy(parameters)
+
+
+def _copy(value: Mapping[str, object]) -> dict[str, object]:
+    return {key: copied(entry) for key, entry in value.items()}
 
 
 def _number(parameters: Parameters, name: str, default: float) -> float:
+    """Return a parameter as a number of seconds; MessageError if it is not one."""
     value = parameters.get(name, default)
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise MessageError(
-            f"Parameter {name!r} of the request is {value!r}; a number of seconds is expected."
-        ) from None
+        if isinstance(value, (int, float, str)):
+            return float(value)
+    except ValueError:
+        pass
+    raise MessageError(
+        f"Parameter {name!r} of the request is {value!r}; a number of seconds is expected."
+    ) from None
 
 
 def _recipe_id(message: Message) -> str:
-    """Derived from the message, so that handling it again starts the same recipe, not another."""
+    """Return a recipe ID derived from the message: handled again, it starts the same recipe."""
     return str(uuid.UUID(child_id(message.id, "recipe")))
 
 
-def _called(hook: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a site's function; its failure is one of this message, not of the service."""
+def _called(hook: Hook, message: Request, parameters: Parameters) -> object:
+    """Return the result of a site's function; MessageError if it fails, whatever it raises."""
     try:
-        return hook(*arguments)
+        return hook(message, parameters)
     except ZwrapError:
         raise
     except Exception as error:
@@ -191,9 +221,8 @@ def _called(hook: Callable[..., Any], *arguments: Any) -> Any:
         ) from error
 
 
-def _filtered(
-    hook: Callable[..., Any], message: dict[str, Any], parameters: Parameters
-) -> tuple[dict[str, Any], Parameters]:
+def _filtered(hook: Hook, message: Request, parameters: Parameters) -> tuple[Request, Parameters]:
+    """Return a request and its parameters as a filter of the site changes them."""
     answer = _called(hook, message, parameters)
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise MessageError(
@@ -203,39 +232,35 @@ def _filtered(
     return answer
 
 
-Filtered = tuple[dict[str, Any], dict[str, Any]]
+def _recipe_of_filters(message: Request) -> Recipe:
+    """Return the recipe that the filters of the site made; an empty one if they made none."""
+    found = message.get("recipe")
+    if isinstance(found, Recipe):
+        return found
+    if found is None or isinstance(found, Mapping):
+        return Recipe(found, "of a filter")
+    raise MessageError(
+        f"A filter of the site left a {type(found).__name__} under key 'recipe'; a recipe is "
+        "expected."
+    )
 
 
-def load_custom_recipe(
-    message: dict[str, Any], parameters: dict[str, Any], configuration: Configuration
-) -> Filtered:
-    """Merge the recipe under key `custom_recipe`."""
-    del configuration
+def _custom_recipe(message: Request) -> list[Recipe]:
+    """Return the recipe under key `custom_recipe`, if there is one."""
     custom = message.get("custom_recipe")
-    if custom:
-        if not isinstance(custom, dict):
-            raise MessageError(
-                f"Key 'custom_recipe' holds a {type(custom).__name__}; a recipe is expected."
-            )
-        recipe = Recipe(custom, "custom_recipe")
-        recipe.validate()
-        message["recipe"] = message["recipe"].merged(recipe)
-    return message, parameters
+    if not custom:
+        return []
+    if not isinstance(custom, dict):
+        raise MessageError(
+            f"Key 'custom_recipe' holds a {type(custom).__name__}; a recipe is expected."
+        )
+    recipe = Recipe(custom, "custom_recipe")
+    recipe.validate()
+    return [recipe]
 
 
-def load_recipes_from_files(
-    message: dict[str, Any], parameters: dict[str, Any], configuration: Configuration
-) -> Filtered:
-    """Merge each recipe named under key `recipes` from the recipe directory."""
-    names = message.get("recipes") or []
-    if isinstance(names, str) or not isinstance(names, (list, tuple)):
-        raise MessageError(f"Key 'recipes' holds {names!r}; a list of recipe names is expected.")
-    for name in names:
-        message["recipe"] = message["recipe"].merged(_recipe_file(name, configuration))
-    return message, parameters
-
-
-def _recipe_file(name: Any, configuration: Configuration) -> Recipe:
+def _recipe_file(name: object, configuration: Configuration) -> Recipe:
+    """Return the recipe of that name in the recipe directory of the site."""
     directory = configuration.directory("zocalo.recipe_directory")
     if directory is None:
         raise ConfigurationError(
@@ -244,7 +269,7 @@ def _recipe_file(name: Any, configuration: Configuration) -> Recipe:
         )
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
         raise MessageError(
-            f"{name!r} is no recipe name: letters, digits and '_.+-' are expected, no '/'."
+            f"{name!r} is not a valid recipe name: letters, digits and '_.+-' are expected, no '/'."
         )
     file = directory / f"{name}.json"
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""Appends messages to files, one JSON value a line."""
+"""Appending messages to files, one JSON value a line."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import fcntl
 import logging
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
+from zwrap.host.clock import Clock, elapsed
 from zwrap.host.files import write_all
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
@@ -21,13 +21,15 @@ from zwrap.transport.contract import Delivery, Transport
 
 log = logging.getLogger(__name__)
 
-MOST = 100
-"""So many messages are kept until they are written together."""
+BATCH_SIZE = 100
+"""Number of messages that are kept until they are written."""
 
-LONGEST_S = 1.0
-"""So long a message is kept at most."""
+BATCH_WAIT_S = 1.0
+"""Time that a message is kept at most, in seconds."""
 
 RETRY_S = 30.0
+"""Delay of messages whose file cannot be written now, in seconds."""
+
 _PERMANENT_FAULTS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
@@ -37,7 +39,7 @@ class _Kept(NamedTuple):
 
 
 class JSONLines(Service):
-    """Writes what it gets to `output_filename` (queue `jsonlines`).
+    """Writes messages to `output_filename` (queue `jsonlines`).
 
     Parameters of the recipe step: `output_filename`; `include`, `exclude`: lists of keys. A
     message is acknowledged when its line is in the file; after a crash in between the line is
@@ -45,10 +47,13 @@ class JSONLines(Service):
     """
 
     queue = "jsonlines"
-    prefetch = MOST
+    prefetch = BATCH_SIZE
 
-    def __init__(self, configuration: Configuration, transport: Transport) -> None:
+    def __init__(
+        self, configuration: Configuration, transport: Transport, clock: Clock = elapsed
+    ) -> None:
         super().__init__(configuration, transport)
+        self._clock = clock
         self._kept: dict[Path, list[_Kept]] = {}
         self._oldest = 0.0
 
@@ -58,9 +63,9 @@ class JSONLines(Service):
             raise MessageError("A line is written for a recipe message only.")
         file, value = _line(envelope)
         if not self._kept:
-            self._oldest = time.monotonic()
+            self._oldest = self._clock()
         self._kept.setdefault(file, []).append(_Kept(delivery, encode(value) + b"\n"))
-        if self._count() >= MOST or time.monotonic() - self._oldest >= LONGEST_S:
+        if self._count() >= BATCH_SIZE or self._clock() - self._oldest >= BATCH_WAIT_S:
             self.write()
 
     def _count(self) -> int:
@@ -75,7 +80,7 @@ class JSONLines(Service):
         self.write()
 
     def write(self) -> None:
-        """Write everything; files that cannot be written do not hold up the others."""
+        """Write all that is kept; files that cannot be written do not hold up the others."""
         kept, self._kept = self._kept, {}
         for file, entries in kept.items():
             try:
@@ -98,32 +103,41 @@ class JSONLines(Service):
                 delivery.retry(RETRY_S, counted=False)
 
 
-def _line(envelope: Envelope) -> tuple[Path, Any]:
-    """File and value of a message; MessageError names the parameter that is wrong."""
-    parameters = envelope.step.get("parameters")
+def _line(envelope: Envelope) -> tuple[Path, object]:
+    """Return file and value of a message; MessageError names the parameter that is wrong."""
+    parameters: object = envelope.step.get("parameters")
     where = f"Node {envelope.pointer}, parameters"
-    if not isinstance(parameters, dict) or not isinstance(parameters.get("output_filename"), str):
+    file = parameters.get("output_filename") if isinstance(parameters, dict) else None
+    if not isinstance(parameters, dict) or not isinstance(file, str):
         raise MessageError(f"{where}, key 'output_filename': the path of a file is expected.")
-    value = envelope.payload
-    keys = {}
-    for name in ("include", "exclude"):
-        keys[name] = parameters.get(name) or []
-        if not isinstance(keys[name], list):
-            raise MessageError(f"{where}, key {name!r} is {keys[name]!r}; a list is expected.")
-        if keys[name] and not isinstance(value, dict):
-            raise MessageError(
-                f"{where}, key {name!r} chooses among keys, and the payload is no object but a "
-                f"{type(value).__name__}."
-            )
-    if keys["include"] and isinstance(value, dict):
-        value = {key: entry for key, entry in value.items() if key in keys["include"]}
-    if keys["exclude"] and isinstance(value, dict):
-        value = {key: entry for key, entry in value.items() if key not in keys["exclude"]}
-    return Path(parameters["output_filename"]), value
+    value: object = envelope.payload
+    included, excluded = (_keys(parameters, name, value, where) for name in ("include", "exclude"))
+    if isinstance(value, dict):
+        value = {
+            key: entry
+            for key, entry in value.items()
+            if (key in included or not included) and key not in excluded
+        }
+    return Path(file), value
+
+
+def _keys(
+    parameters: Mapping[str, object], name: str, value: object, where: str
+) -> Sequence[object]:
+    """Return a list of keys of the payload that a parameter gives."""
+    keys = parameters.get(name) or []
+    if not isinstance(keys, list):
+        raise MessageError(f"{where}, key {name!r} is {keys!r}; a list is expected.")
+    if keys and not isinstance(value, dict):
+        raise MessageError(
+            f"{where}, key {name!r} chooses among keys, and the payload is not an object but a "
+            f"{type(value).__name__}."
+        )
+    return keys
 
 
 def append(file: Path, lines: Sequence[bytes]) -> None:
-    """Append all lines or, when the disk is full, none; OSError if that is not possible."""
+    """Append all lines or, when the disk is full, none; OSError if they cannot be written."""
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o664)
     try:
@@ -133,7 +147,7 @@ def append(file: Path, lines: Sequence[bytes]) -> None:
             write_all(descriptor, b"".join(lines))
             os.fsync(descriptor)
         except OSError:
-            with contextlib.suppress(OSError):  # what is no regular file cannot be cut back
+            with contextlib.suppress(OSError):  # only a regular file can be cut back
                 os.ftruncate(descriptor, size)
             raise
     finally:

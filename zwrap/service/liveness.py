@@ -1,32 +1,32 @@
-"""Is the service alive? An HTTP answer for those who restart what hangs (`--liveness`)."""
+"""Liveness of a service: an HTTP answer for those who restart what hangs (`--liveness`)."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
-from typing import Any
 
 from zwrap.errors import PermanentError
+from zwrap.host.clock import Clock, elapsed
 from zwrap.service.contract import Service
 
 
 class Liveness:
-    """When the loop of a service last turned, and since when it is at work on a message."""
+    """When the loop of a service last turned, and whether it is at work on a message."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, clock: Clock = elapsed) -> None:
         self._service = service
-        self._turned_at = time.monotonic()
+        self._clock = clock
+        self._turned_at = clock()
         self._busy = False
 
     def turn(self) -> None:
-        """The loop goes on."""
-        self._turned_at = time.monotonic()
+        """Note that the loop goes on."""
+        self._turned_at = self._clock()
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """While this lasts, a message is worked on."""
+        """Note that the body works on a message."""
         self.turn()
         self._busy = True
         try:
@@ -36,15 +36,21 @@ class Liveness:
             self.turn()
 
     def silence_s(self) -> float:
-        """Seconds for which there was no sign of life where one was due."""
+        """Return the seconds for which there was no sign of life where one was due."""
         if self._busy and self._service.unbounded:
             return 0.0
-        return time.monotonic() - self._turned_at
+        return self._clock() - self._turned_at
 
 
 @contextlib.contextmanager
 def answering(liveness: Liveness, host: str, port: int, timeout_s: float) -> Iterator[int]:
-    """Answer on a port, 200 if alive and 408 if not for `timeout_s` seconds; the port."""
+    """Answer HTTP on a port while the body runs, and yield the port.
+
+    The answer is 200 if the service gave a sign of life in the last `timeout_s` seconds, else 408.
+
+    Raises:
+        PermanentError: the port cannot be used.
+    """
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # slow to load
 
     class Answer(BaseHTTPRequestHandler):
@@ -57,8 +63,8 @@ def answering(liveness: Liveness, host: str, port: int, timeout_s: float) -> Ite
             words = "alive" if alive else f"no sign of life for {silence_s:.0f} s"
             self.wfile.write(f"{words}\n".encode())
 
-        def log_message(self, *_: Any) -> None:
-            """Probes come every few seconds; they are not worth a line each."""
+        def log_message(self, *_: object) -> None:
+            """Log nothing: probes come every few seconds."""
 
     try:
         server = ThreadingHTTPServer((host, port), Answer)

@@ -1,4 +1,4 @@
-"""Sends mail that a recipe step, or a plain message, asks for."""
+"""Sending mail that a recipe step, or a plain message, asks for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import logging
 import pprint
 import re
 import smtplib
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TemporaryError
@@ -20,7 +21,10 @@ from zwrap.transport.contract import Delivery, Transport
 log = logging.getLogger(__name__)
 
 SMTP_TIMEOUT_S = 60.0
+"""Time limit of each answer of the mail server, in seconds."""
+
 RETRY_S = 60.0
+"""Delay of a message whose mail cannot be handed over now, in seconds."""
 
 
 class Mailer(Service):
@@ -28,8 +32,8 @@ class Mailer(Service):
 
     Parameters: `recipients` (address, list, or groups and `select`, and `all`), `from`, `subject`,
     `content` with ``{payload}`` and ``{pprint_payload}``. The message is acknowledged when the mail
-    server has taken the mail; its Message-ID is derived from the message, so that a mail that was
-    sent again after a crash can be told to be the same.
+    server has taken the mail. The Message-ID is derived from the message, so that a mail that is
+    sent again after a crash is seen to be the same.
     """
 
     queue = "mailnotification"
@@ -54,6 +58,7 @@ class Mailer(Service):
             log.error("The mail server refused recipient %s: %s", address, _answer(answer))
 
     def _mail(self, delivery: Delivery, envelope: Envelope | None) -> email.message.EmailMessage:
+        """Return the mail; MessageError if it cannot be written."""
         parameters, content, payload = _request(delivery, envelope)
         mail = email.message.EmailMessage(policy=email.policy.SMTP)
         sender = parameters.get("from") or self._smtp.get("from")
@@ -71,7 +76,7 @@ class Mailer(Service):
         return mail
 
     def _send(self, mail: email.message.EmailMessage) -> dict[str, tuple[int, bytes]]:
-        """Hand the mail over; recipients that were refused while others were taken."""
+        """Hand the mail over; return recipients that were refused while others were taken."""
         host, port = self._smtp["host"], self._smtp["port"]
         try:
             with smtplib.SMTP(host=host, port=port, timeout=SMTP_TIMEOUT_S) as server:
@@ -102,15 +107,19 @@ def _answer(answer: tuple[int, bytes | str]) -> str:
     return f"{code} {words}"
 
 
-def _request(delivery: Delivery, envelope: Envelope | None) -> tuple[dict[str, Any], str, Any]:
-    """Parameters, text and payload of a mail."""
-    if envelope is not None:
-        parameters, payload, content = envelope.step.get("parameters"), envelope.payload, None
-    else:
-        payload = delivery.message.body
-        if not isinstance(payload, dict):
-            raise MessageError("A plain mail message is an object with 'parameters' and 'content'.")
+def _request(
+    delivery: Delivery, envelope: Envelope | None
+) -> tuple[Mapping[str, object], str, object]:
+    """Return parameters, text and payload of a mail."""
+    parameters: object
+    content: object = None
+    payload: object = envelope.payload if envelope else delivery.message.body
+    if envelope:
+        parameters = envelope.step.get("parameters")
+    elif isinstance(payload, dict):
         parameters, content = payload.get("parameters"), payload.get("content")
+    else:
+        raise MessageError("A plain mail message is an object with 'parameters' and 'content'.")
     if not isinstance(parameters, dict) or not parameters:
         raise MessageError("The mail has no parameters; at least 'recipients' is expected.")
     content = parameters.get("content", content)
@@ -123,8 +132,8 @@ def _request(delivery: Delivery, envelope: Envelope | None) -> tuple[dict[str, A
     return parameters, content, payload
 
 
-def recipients(parameters: dict[str, Any]) -> list[str]:
-    """The addresses: one, a list, or of a mapping the selected group and `all`."""
+def recipients(parameters: Mapping[str, object]) -> list[str]:
+    """Return the addresses: one, a list, or of a mapping the selected group and `all`."""
     given = parameters.get("recipients", parameters.get("recipient"))
     if isinstance(given, dict):
         if "select" not in given:
@@ -138,14 +147,14 @@ def recipients(parameters: dict[str, Any]) -> list[str]:
     return addresses
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: object) -> list[str]:
     if value in (None, ""):
         return []
     return [str(entry) for entry in (value if isinstance(value, (list, tuple)) else [value])]
 
 
-def filled(content: str, payload: Any) -> str:
-    """The text with ``{payload}`` and ``{pprint_payload}`` filled in; other braces stay."""
+def filled(content: str, payload: object) -> str:
+    """Return a text with ``{payload}`` and ``{pprint_payload}`` filled in; other braces stay."""
     shown = "\n".join(map(str, payload)) if isinstance(payload, list) else pprint.pformat(payload)
     values = {"payload": str(payload), "pprint_payload": shown}
     return re.sub(r"\{(payload|pprint_payload)\}", lambda match: values[match[1]], content)

@@ -1,4 +1,4 @@
-"""Runs the commands of a recipe step right here, without a batch system."""
+"""Running the commands of a recipe step on this host, without a batch system."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from zwrap.attempt.directory import job_directory
 from zwrap.configuration.site import Configuration
@@ -24,6 +24,7 @@ from zwrap.wrapper.process import Program
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30
+"""Time limit of each command, in seconds, if the step names none."""
 
 
 class Runner(Service):
@@ -43,7 +44,7 @@ class Runner(Service):
         self.queue = f"runner.{custom}.submission" if custom else "runner.submission"
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Run the commands of one step, and tell `job_processed`."""
+        """Run the commands of one step, and send `job_processed`."""
         if envelope is None:
             raise MessageError("Commands are run for a recipe step only.")
         environment = {**os.environ, **self.configuration.for_jobs()}
@@ -75,7 +76,7 @@ class _Task:
     def __init__(self, envelope: Envelope, token: str, environment: Mapping[str, str]) -> None:
         self._environment = environment
         where = f"node {envelope.pointer}, parameters"
-        parameters = envelope.step.get("parameters")
+        parameters: object = envelope.step.get("parameters")
         if not isinstance(parameters, dict):
             raise RequestError(f"{where}: an object with 'workingdir' and 'commands' is expected.")
         self.directory = absolute_path(parameters.get("workingdir"), f"{where}, key 'workingdir'")
@@ -91,8 +92,8 @@ class _Task:
         self._variables, self._files = step_files(envelope, parameters, self.directory, own, text)
         self.commands = [self._words(command) for command in commands]
 
-    def _words(self, command: Any) -> list[str]:
-        """A command as an argument list; a value that is put in stays one word."""
+    def _words(self, command: object) -> list[str]:
+        """Return a command as an argument list; a value that is put in stays one word."""
         words = [str(word) for word in command] if isinstance(command, list) else _split(command)
         if not words:
             raise RequestError(f"The command {command!r} is empty.")
@@ -115,7 +116,7 @@ class _Task:
             ) from None
 
     def run(self, argv: list[str]) -> tuple[int, str, bool]:
-        """Run one command; exit status, why it failed if it did, and whether it took too long."""
+        """Run one command; return exit status, failure if any, and whether it took too long."""
         name = shlex.join(argv)
         try:
             program = Program(
@@ -136,8 +137,8 @@ class _Task:
         return 0, "", False
 
 
-def _split(command: Any) -> list[str]:
-    """Words of a command line, quotes honoured; an apostrophe that opens no quotes is itself."""
+def _split(command: object) -> list[str]:
+    """Split a command line as a shell does; an unmatched apostrophe stands for itself."""
     try:
         return shlex.split(str(command))
     except ValueError:

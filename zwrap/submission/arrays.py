@@ -1,8 +1,9 @@
-"""Jobs of the same shape as one array: its script sends each task to the script of its own job."""
+"""Submitting jobs of the same shape as one array, whose script runs the script of each job."""
 
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,14 +13,16 @@ from msgspec.structs import replace
 from zwrap.host.files import write_atomically
 from zwrap.job import JobRequest
 from zwrap.message import new_id
-from zwrap.scheduler import ArrayForm
+from zwrap.scheduler import ArrayForm, Busy, Rejected
+from zwrap.submission.handover import Handover
+from zwrap.submission.pending import PendingJob
 from zwrap.submission.template import Templates
 
 NOWHERE = Path("/dev/null")
 
 
 class Shape(NamedTuple):
-    """Common properties of the tasks of an array, of which the batch system sees one script."""
+    """The properties that the tasks of an array share: the batch system sees only one script."""
 
     job_name: str
     first: str
@@ -44,7 +47,7 @@ def shape_of(request: JobRequest, script: str, form: ArrayForm) -> Shape | None:
 
 
 def array_request(requests: Sequence[JobRequest]) -> JobRequest:
-    """Return the array as a job. Its tasks say where they work and where their output goes."""
+    """Return the request for an array; its tasks set their own directory and output."""
     return replace(
         requests[0],
         token=f"{new_id().replace('-', '')}-array",
@@ -78,3 +81,69 @@ def write_script(
 def _templates() -> Templates:
     """Return the shipped templates: a site has none for arrays."""
     return Templates()
+
+
+def submit_as_arrays(
+    handover: Handover, jobs: Sequence[PendingJob], largest: int
+) -> list[PendingJob]:
+    """Submit jobs of the same shape as arrays of up to `largest` tasks; return those left over."""
+    form = handover.scheduler.arrays
+    if form is None or largest < 2 or len(jobs) < 2:
+        return list(jobs)
+    by_shape: dict[Shape | None, list[PendingJob]] = defaultdict(list)
+    for job in jobs:
+        text = job.script.read_text() if job.text is None else job.text
+        by_shape[shape_of(job.request, text, form)].append(job)
+    left: list[PendingJob] = []
+    for shape, alike in by_shape.items():
+        if shape and len(alike) > 1:
+            left += _submit_shape(handover, shape, handover.with_files(alike), largest)
+        else:
+            left += alike
+    return left
+
+
+def _submit_shape(
+    handover: Handover, shape: Shape, jobs: list[PendingJob], size: int
+) -> list[PendingJob]:
+    """Submit jobs of one shape, the largest arrays that there is room for; return the others."""
+    full = False
+    left: list[PendingJob] = []
+    while len(jobs) > 1 and size > 1 and not handover.stopped:
+        array = array_request([job.request for job in jobs])
+        tasks, jobs = handover.begin(jobs[:size], array), jobs[size:]
+        if len(tasks) < 2:
+            left += tasks
+            continue
+        script = _script(handover, array, shape, tasks)
+        question = handover.scheduler.submit(array, script, len(tasks))
+        answer = handover.ask(question, array)
+        if isinstance(answer, Busy):
+            jobs, size, full = [*tasks, *jobs], len(tasks) // 2, True
+        elif isinstance(answer, Rejected):
+            left += _after_refusal(handover, tasks)
+        else:
+            handover.conclude([(job, answer) for job in tasks])
+            if full:  # the room that is left is less than was just taken
+                size //= 2
+    return [*left, *jobs]
+
+
+def _script(
+    handover: Handover, array: JobRequest, shape: Shape, tasks: Sequence[PendingJob]
+) -> Path:
+    form = handover.scheduler.arrays
+    assert form
+    return write_script(array, shape, [job.request for job in tasks], form.variable)
+
+
+def _after_refusal(handover: Handover, tasks: list[PendingJob]) -> list[PendingJob]:
+    """Submit the first task of a refused array alone; return the jobs that are left.
+
+    If it is refused, too, that is due to what all of them ask for.
+    """
+    answer = handover.submit_one(tasks[0])
+    if isinstance(answer, Rejected):
+        handover.conclude([(job, answer) for job in tasks[1:]])
+        return []
+    return tasks[1:]

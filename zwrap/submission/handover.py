@@ -1,112 +1,82 @@
-"""The steps of each submission: the intent in the ledger, the question, and what was said.
+"""Handing jobs over to a batch system: the intent in the ledger, the question, the conclusion.
 
-Where the batch system does not answer, or has no room, nothing more is asked of it.
+Once the batch system does not answer, or has no room, nothing more is asked of it.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from queue import SimpleQueue
 
 from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING, Attempt
 from zwrap.calls.ask import ask
-from zwrap.errors import (
-    ClusterFullError,
-    PermanentError,
-    RejectedError,
-    UnknownOutcomeError,
-    UnreachableError,
-    ZwrapError,
-)
+from zwrap.errors import ClusterFullError, UnknownOutcomeError, UnreachableError, ZwrapError
+from zwrap.host.clock import Clock, elapsed
 from zwrap.job import JobRequest
-from zwrap.scheduler import Accepted, Busy, Question, Rejected, Scheduler, Submission, Unknown
-
-FULL_S = 30.0
-"""So long nothing is tried with a batch system that has as many jobs as may be."""
+from zwrap.scheduler import Busy, Question, Scheduler, Submission, Unknown
+from zwrap.submission.outcomes import (
+    FULL_S,
+    Answer,
+    OnOutcomes,
+    Outcome,
+    conclusion_of,
+    full,
+    waiting,
+)
+from zwrap.submission.pending import WRITERS, PendingJob, Writing, begin_files, finish_files
 
 FRESH_S = 2.0
-"""A job whose intent is older is reserved anew before it is submitted: who looks for the job counts
-from the intent on (`settle_s` has a margin of 5 s)."""
+"""Age of an intent, in seconds, up to which its job may be submitted. An older one is written anew,
+for who looks for the job counts from the intent on (`settle_s` has a margin of 5 s)."""
 
+PORTION = 32
+"""Number of jobs whose intents, and conclusions, are written in one transaction."""
 
-class Failed(NamedTuple):
-    """A job for which nobody was asked: its files cannot be written, or it cannot be expressed."""
-
-    error: ZwrapError
-
-
-Tell = Callable[[Sequence[tuple[str, str | ZwrapError]]], None]
-"""Is told tokens of attempts, each with its job id or what is in the way."""
-
-Answer = Submission | Failed | ZwrapError | None
-"""What was said to a job; None: it was not asked for."""
-
-
-def _nothing() -> None:
-    """All files are there."""
-
-
-class PendingJob(NamedTuple):
-    """A job to submit."""
-
-    request: JobRequest
-    script: Path
-    attempt: Attempt
-    text: str | None = None
-    """What the script will say, if it has yet to be written."""
-    write: Callable[[], None] = _nothing
-    """Writes the files of the job, its script included."""
-    question: Question[Submission] | None = None
-    """How the batch system is asked to take it as a job of its own, once the files are there."""
+Admit = Callable[[int], int]
+"""Takes the number of jobs about to be submitted, and returns how many of them may be, at least
+one; raises ClusterFullError if none may be."""
 
 
 class Handover:
-    """Takes jobs for one batch system through the steps."""
+    """Hands jobs over to one batch system, and reports the outcome of each.
+
+    `admit` limits the number of jobs; `on_outcomes` is called on the caller's thread only.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
         scheduler: Scheduler,
-        tell: Tell,
-        admit: Callable[[int], int],
+        on_outcomes: OnOutcomes,
+        admit: Admit,
+        clock: Clock = elapsed,
     ) -> None:
-        self._ledger = ledger
-        self._scheduler = scheduler
-        self._tell = tell
-        self._admit = admit
-        self._news: list[tuple[str, str | ZwrapError]] = []
+        self.scheduler = scheduler
         self.stopped: ZwrapError | None = None
         """Why nothing more is asked of the batch system."""
+        self._ledger = ledger
+        self._on_outcomes = on_outcomes
+        self._admit = admit
+        self._clock = clock
+        self._outcomes: list[tuple[str, Outcome]] = []
 
-    def note(self, token: str, outcome: str | ZwrapError) -> None:
-        """Remember what has become known of an attempt: its job id, or what is in the way."""
-        self._news.append((token, outcome))
+    def note(self, token: str, outcome: Outcome) -> None:
+        """Keep the outcome of an attempt for the next report."""
+        self._outcomes.append((token, outcome))
 
-    def tell(self) -> None:
-        """Tell what has become known; only the thread that submits the lot does."""
-        news, self._news = self._news, []
-        if news:
-            self._tell(news)
+    def report(self) -> None:
+        """Report the outcomes that are new since the last report."""
+        outcomes, self._outcomes = self._outcomes, []
+        if outcomes:
+            self._on_outcomes(outcomes)
 
-    def hand_over(self, job: PendingJob, since: float) -> Answer:
-        """Submit a job whose intent was written at that time."""
-        if self.stopped:
-            return None
-        if time.monotonic() - since > FRESH_S and not self._reserved([job], None):
-            return self._of_another(job)
-        assert job.question
-        answer = self.ask(job.question, job.request)
-        if isinstance(answer, Busy):
-            self.stopped = _full(job.request, answer)
-        return answer
+    # -- the three steps of each job -----------------------------------------------------------
 
-    def begin(self, jobs: list[PendingJob], array: JobRequest | None) -> list[PendingJob]:
-        """Write the intents; those that may be submitted now."""
+    def begin(self, jobs: Sequence[PendingJob], array: JobRequest | None) -> list[PendingJob]:
+        """Write the intents of jobs, or of the tasks of an array; return those to submit now."""
         while len(ours := self._reserved(jobs, array)) < len(jobs):
             mine = {job.attempt.token for job in ours}
             others = [job for job in jobs if job.attempt.token not in mine]
@@ -115,36 +85,6 @@ class Handover:
                 break
             jobs = ours  # their numbers have gaps: count anew
         return self._admitted(ours)
-
-    def _of_another(self, job: PendingJob) -> ZwrapError:
-        return UnknownOutcomeError(
-            f"Another submitter is about to submit {job.attempt.token}.",
-            retry_after_s=self._scheduler.settle_s,
-        )
-
-    def _admitted(self, jobs: list[PendingJob]) -> list[PendingJob]:
-        """As many as may be there; the others wait."""
-        reason: Answer = None
-        count = 0
-        if not self.stopped and jobs:
-            try:
-                count = self._admit(len(jobs))
-                reason = ClusterFullError("There is no room for more.", retry_after_s=FULL_S)
-            except ZwrapError as error:
-                self.stopped = error
-        self.conclude([(job, reason) for job in jobs[count:]])
-        return jobs[:count]
-
-    def _reserved(self, jobs: Sequence[PendingJob], array: JobRequest | None) -> list[PendingJob]:
-        """Those of the jobs that nobody else is about to submit, with their intents."""
-        token = array.token if array else None
-        intents = [
-            replace(job.attempt, array_token=token, task=number if array else None)
-            for number, job in enumerate(jobs, 1)
-        ]
-        rows = {row.token: row for row in self._ledger.reserve(intents)}
-        known = [(job, rows.get(job.attempt.token)) for job in jobs]
-        return [job._replace(attempt=row) for job, row in known if row]
 
     def ask(self, question: Question[Submission], request: JobRequest) -> Answer:
         """Ask the batch system to take a job, or an array."""
@@ -157,59 +97,126 @@ class Handover:
             self.stopped = UnreachableError(
                 f"Cluster {request.cluster!r} did not answer for a job before this one: "
                 f"{answer.reason}.",
-                retry_after_s=self._scheduler.settle_s,
+                retry_after_s=self.scheduler.settle_s,
             )
         return answer
 
-    def conclude(self, answers: Sequence[tuple[PendingJob, Answer]]) -> None:
-        """Write and remember what was said to jobs; None: they were not asked for."""
-        changes = {}
+    def conclude(self, answers: Iterable[tuple[PendingJob, Answer | None]]) -> None:
+        """Write and report what the answers mean; None: the job was not asked for."""
+        columns = {}
         for job, answer in answers:
-            state, outcome = self._outcome(job, answer)
-            if outcome is None:
-                continue
-            self.note(job.attempt.token, outcome)
-            if state == SUBMITTED:
-                changes[job.attempt.token] = {"state": state, "job_id": outcome}
-            elif state:
-                changes[job.attempt.token] = {"state": state, "reason": _reason(answer, outcome)}
-        self._ledger.record(changes)
-        self.tell()
+            attempt = job.attempt
+            if answer is not None:
+                found = conclusion_of(answer, self.scheduler, job.request.cluster, attempt.task)
+            else:
+                assert self.stopped
+                found = waiting(self.stopped)
+            self.note(attempt.token, found.outcome)
+            if found.columns:
+                columns[attempt.token] = found.columns
+        self._ledger.record(columns)
+        self.report()
 
-    def _outcome(
-        self, job: PendingJob, answer: Answer
-    ) -> tuple[str | None, str | ZwrapError | None]:
-        """State in the ledger, if it changes, and outcome, of a job to which this was said."""
-        cluster = f"Cluster {job.request.cluster!r}"
-        form = self._scheduler.arrays
-        match answer:
-            case Accepted(job_id):
-                task = job.attempt.task
-                return SUBMITTED, form.job_id(job_id, task) if form and task else job_id
-            case Rejected(reason):
-                return REJECTED, RejectedError(f"{cluster} refused the job: {reason}")
-            case Busy():
-                return WAITING, _full(job.request, answer)
-            case Unknown(reason):
-                return None, UnknownOutcomeError(
-                    f"{cluster} did not say whether it took the job: {reason}. It will be looked "
-                    "up before it is submitted again.",
-                    retry_after_s=self._scheduler.settle_s,
-                )
-            case Failed(error):
-                return REJECTED if isinstance(error, PermanentError) else WAITING, error
-            case ClusterFullError():
-                return WAITING, answer
-            case None:
-                return WAITING, self.stopped
-        return None, answer
+    def _reserved(self, jobs: Sequence[PendingJob], array: JobRequest | None) -> list[PendingJob]:
+        """Write the intents; return the jobs that nobody else is about to submit."""
+        token = array.token if array else None
+        intents = [
+            replace(job.attempt, array_token=token, task=number if array else None)
+            for number, job in enumerate(jobs, 1)
+        ]
+        rows = {row.token: row for row in self._ledger.reserve(intents)}
+        known = [(job, rows.get(job.attempt.token)) for job in jobs]
+        return [job._replace(attempt=row) for job, row in known if row]
 
+    def _admitted(self, jobs: list[PendingJob]) -> list[PendingJob]:
+        """Return as many jobs as are admitted; the others wait."""
+        reason: Answer | None = None
+        count = 0
+        if not self.stopped and jobs:
+            try:
+                count = self._admit(len(jobs))
+                reason = ClusterFullError("There is no room for more.", retry_after_s=FULL_S)
+            except ZwrapError as error:
+                self.stopped = error
+        self.conclude([(job, reason) for job in jobs[count:]])
+        return jobs[:count]
 
-def _full(request: JobRequest, answer: Busy) -> ClusterFullError:
-    return ClusterFullError(
-        f"Cluster {request.cluster!r} takes no job now: {answer.reason}.", retry_after_s=FULL_S
-    )
+    def _of_another(self, job: PendingJob) -> ZwrapError:
+        return UnknownOutcomeError(
+            f"Another submitter is about to submit {job.attempt.token}.",
+            retry_after_s=self.scheduler.settle_s,
+        )
 
+    # -- jobs by themselves --------------------------------------------------------------------
 
-def _reason(answer: Answer, outcome: str | ZwrapError) -> str:
-    return answer.reason if isinstance(answer, (Rejected, Busy)) else str(outcome)
+    def submit_one(self, job: PendingJob) -> Answer | None:
+        """Submit one job whose files may have yet to be written, and conclude it."""
+        answer: Answer | None = None
+        for ready in self.begin(self.with_files([job]), None):
+            answer = self._hand_over(ready, self._clock())
+            self.conclude([(ready, answer)])
+        return answer
+
+    def submit_each(self, jobs: Sequence[PendingJob]) -> None:
+        """Submit jobs each by itself.
+
+        While some are handed over, the files of the next are written, and the answers that came are
+        concluded: one answer that takes long does not hold up the others.
+        """
+        answered: SimpleQueue[Future[Answer | None]] = SimpleQueue()
+        under_way: dict[Future[Answer | None], PendingJob] = {}
+        with (
+            ThreadPoolExecutor(WRITERS) as writers,
+            ThreadPoolExecutor(self.scheduler.concurrency) as callers,
+        ):
+            ahead: list[Writing] = []
+            for start in range(0, len(jobs) + PORTION, PORTION):
+                current, ahead = ahead, self._begin_files(jobs[start : start + PORTION], writers)
+                for job in self.begin(self._finish_files(current), None):
+                    future = callers.submit(self._hand_over, job, self._clock())
+                    under_way[future] = job
+                    future.add_done_callback(answered.put)
+                self._conclude_answered(answered, under_way, PORTION)
+            self._conclude_answered(answered, under_way, 0)
+
+    def _hand_over(self, job: PendingJob, since: float) -> Answer | None:
+        """Ask for a job whose intent was written at the time `since`; None: it was not asked."""
+        if self.stopped:
+            return None
+        if self._clock() - since > FRESH_S and not self._reserved([job], None):
+            return self._of_another(job)
+        assert job.question
+        answer = self.ask(job.question, job.request)
+        if isinstance(answer, Busy):
+            self.stopped = full(job.request.cluster, answer)
+        return answer
+
+    def _conclude_answered(
+        self,
+        answered: SimpleQueue[Future[Answer | None]],
+        under_way: dict[Future[Answer | None], PendingJob],
+        most: int,
+    ) -> None:
+        """Conclude the answers that came; wait until `most` jobs at most are under way."""
+        answers: list[tuple[PendingJob, Answer | None]] = []
+        while len(under_way) > most or not answered.empty():
+            done = answered.get()
+            answers.append((under_way.pop(done), done.result()))
+        self.conclude(answers)
+
+    def with_files(self, jobs: Sequence[PendingJob]) -> list[PendingJob]:
+        """Write the files of jobs; return the jobs that the batch system can express."""
+        with ThreadPoolExecutor(WRITERS) as writers:
+            return self._finish_files(self._begin_files(jobs, writers))
+
+    def _begin_files(self, jobs: Sequence[PendingJob], writers: Executor) -> list[Writing]:
+        """Begin to write files, unless nothing is asked any more."""
+        if self.stopped:
+            return [Writing(job, None) for job in jobs]
+        return begin_files(jobs, self.scheduler, writers)
+
+    def _finish_files(self, writing: Sequence[Writing]) -> list[PendingJob]:
+        """Wait for the files; return the jobs that the batch system can express."""
+        ready, failed = finish_files(writing)
+        self.conclude(failed)
+        return ready

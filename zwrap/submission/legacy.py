@@ -1,7 +1,7 @@
 """Steps written for Grid Engine before 2025: `cluster_commands` and raw options of qsub(1).
 
-They become a `cluster` block as of today. An option that has no key there is refused, not passed
-on and not left out.
+Such a step becomes a `cluster` block as of today. An option that has no key there is refused, not
+passed on and not left out.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from zwrap.errors import RequestError
 
 KEYS = (
     "cluster_commands", "cluster_submission_parameters", "cluster_project", "cluster_queue",
 )  # fmt: skip
+"""Parameters of the old form."""
+
+Block = dict[str, object]
+"""Keys of a `cluster` block."""
 
 REFUSED = {
     "qsub_submission_parameters": "raw options are not passed on; name the resources instead",
@@ -36,8 +39,16 @@ ELSEWHERE = {
 }
 
 
-def cluster_block(parameters: Mapping[str, Any], where: str) -> Any:
-    """The `cluster` block of a step; that of old keys, if it has those."""
+def cluster_block(parameters: Mapping[str, object], where: str) -> object:
+    """Return the `cluster` block of a step, made from the old keys if it has those.
+
+    Args:
+        parameters: Parameters of the step.
+        where: Place of the parameters, for the text of an error.
+
+    Raises:
+        RequestError: an option of the old form cannot be honoured.
+    """
     given = parameters.get("cluster")
     old = [key for key in KEYS if parameters.get(key)]
     if not old:
@@ -58,22 +69,23 @@ def cluster_block(parameters: Mapping[str, Any], where: str) -> Any:
     return {**_options(parameters.get("cluster_submission_parameters") or "", place), **named}
 
 
-def _options(text: Any, where: str) -> dict[str, Any]:
-    """Keys of a block from options of qsub."""
+def _options(text: object, where: str) -> Block:
+    """Return keys of a block from options of qsub."""
     if not isinstance(text, str):
         raise RequestError(f"{where} is {text!r}; a text with options of qsub is expected.")
     try:
         words = iter(shlex.split(text))
     except ValueError as error:
         raise RequestError(f"{where} is {text!r}, which a shell would not take: {error}.") from None
-    block: dict[str, Any] = {}
+    block: Block = {}
     for word in words:
         if word not in IMPLIED:
             block |= _option(word, words, block, where)
     return block
 
 
-def _option(word: str, words: Iterator[str], block: dict[str, Any], where: str) -> dict[str, Any]:
+def _option(word: str, words: Iterator[str], block: Block, where: str) -> Block:
+    """Return the keys for one option, whose values follow it."""
     if word in ELSEWHERE:
         raise RequestError(f"{where}: {word} cannot be honoured; {ELSEWHERE[word]} says it.")
     if word not in _READERS:
@@ -90,20 +102,20 @@ def _option(word: str, words: Iterator[str], block: dict[str, Any], where: str) 
         raise RequestError(f"{where}: {said!r} is not understood (qsub(1)).") from None
 
 
-def _slots(values: list[str], _: dict[str, Any]) -> dict[str, Any]:
+def _slots(values: list[str], _: Block) -> Block:
     environment, number = values
     return {"cpus_per_task" if environment == "smp" else "tasks": int(number)}
 
 
-def _shell(values: list[str], _: dict[str, Any]) -> dict[str, Any]:
+def _shell(values: list[str], _: Block) -> Block:
     if values[0] not in ("/bin/bash", "/bin/sh"):
         raise ValueError
     return {}
 
 
-def _resources(values: list[str], block: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    others = [block["constraints"]] if "constraints" in block else []
+def _resources(values: list[str], block: Block) -> Block:
+    found: Block = {}
+    others = [str(block["constraints"])] if "constraints" in block else []
     for request in values[0].split(","):
         name, _, value = request.partition("=")
         if name == "h_rt":
@@ -129,7 +141,7 @@ def _mib(value: str) -> int:
     return max(1, round(float(match[1]) * factor))
 
 
-_READERS: dict[str, Callable[[list[str], dict[str, Any]], dict[str, Any]]] = {
+_READERS: dict[str, Callable[[list[str], Block], Block]] = {
     "-N": lambda values, _: {"job_name": values[0]},
     "-P": lambda values, _: {"account": values[0]},
     "-S": _shell,

@@ -1,9 +1,9 @@
-"""Looks up whether an earlier try left a job with the batch system."""
+"""Looking up whether an earlier try left a job with the batch system."""
 
 from __future__ import annotations
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import SUBMITTED, Attempt
+from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING, Attempt
 from zwrap.calls.ask import ask
 from zwrap.errors import UnknownOutcomeError, ZwrapError
 from zwrap.scheduler import Scheduler
@@ -20,10 +20,20 @@ class Lookup:
         self._found: dict[str, str | None] = {}
 
     def job_id(self, row: Attempt) -> str | None:
-        """Job id of an attempt that may have been submitted, once that can be told.
+        """Return the job id of an attempt; None: there is no job, and it has to be submitted.
 
-        UnknownOutcomeError: not yet.
+        Raises:
+            UnknownOutcomeError: the batch system may still act on the last submission.
+            UnreachableError: the batch system could not be asked.
         """
+        # Of a refused attempt (whose dead letter a person put back), and of one that waits, no job
+        # exists.
+        if not row.tried or row.state in (REJECTED, WAITING):
+            return None
+        return row.job_id if row.state == SUBMITTED else self._after_unknown_outcome(row)
+
+    def _after_unknown_outcome(self, row: Attempt) -> str | None:
+        """Return the job id of an attempt that may have been submitted, and record it."""
         left_s = row.tried + self._scheduler.settle_s - self._ledger.now()
         if left_s > 0:
             raise UnknownOutcomeError(
@@ -38,7 +48,7 @@ class Lookup:
         return job_id
 
     def _job_named(self, name: str) -> str | None:
-        """Id of a job of that name; of an array that of any task."""
+        """Return the id of a job of that name; of an array that of any task."""
         if name not in self._found:
             if self.away:
                 raise self.away

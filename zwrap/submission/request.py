@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -21,13 +20,13 @@ from zwrap.recipe.quoting import replace_quoted
 from zwrap.submission import legacy
 
 
-class Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class ClusterBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The `cluster` block of a step's parameters. Memory in MB, as batch systems count it."""
 
     commands: str | list[str]
     scheduler: str | None = None
     job_name: str | None = None
-    environment: dict[str, Any] | None = None
+    environment: dict[str, object] | None = None
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -38,25 +37,26 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     min_memory_per_cpu: Count | None = None
     gpus: Count | None = None
     gpus_per_node: Count | None = None
-    time_limit: Any = None
+    time_limit: object = None
     exclusive: bool = False
     constraints: str | None = None
     prefer: str | None = None
     exclude: str | None = None
     array: bool = True
-    """Whether the job may be a task of an array, with others that wait."""
+    """True: the job may be a task of an array, with others that wait."""
 
 
 REFUSED = {
     "array": "one message is one job, and zwrap itself joins messages to arrays (false: never)",
     **legacy.REFUSED,
 }
-
+"""Keys of other submission services that cannot be honoured, with the reason."""
 
 RECIPEWRAP_KEYS = ("recipewrapper", "wrapper")
 """Parameters that name the file for ``$RECIPEWRAP``."""
 
-ALIKE = sorted({*Resources.__struct_fields__} & {*Cluster.__struct_fields__})
+ALIKE = sorted({*Resources.__struct_fields__} & {*ClusterBlock.__struct_fields__})
+"""Keys of the cluster block that are called the same in `Resources`."""
 
 
 class PreparedJob(msgspec.Struct, frozen=True):
@@ -70,18 +70,23 @@ def prepare(
     envelope: Envelope,
     token: str,
     default_cluster: str,
-    defaults: Callable[[str], Mapping[str, Any]] = lambda _: {},
+    defaults: Callable[[str], Mapping[str, object]] = lambda _: {},
 ) -> PreparedJob:
-    """Read a recipe step; RequestError names the key that is wrong and what is expected.
+    """Return the job request of a recipe step, and the files that it names.
 
-    `defaults` are keys of the `cluster` block by name of the cluster.
+    Args:
+        envelope: The message at the step.
+        token: The token of the attempt.
+        default_cluster: Name of the cluster of a step that names none.
+        defaults: Returns keys of the cluster block by name of the cluster.
+
+    Raises:
+        RequestError: a key is wrong; the text names it and what is expected.
     """
     where = f"node {envelope.pointer}, parameters"
-    parameters = envelope.step.get("parameters")
-    if not isinstance(parameters, dict):
-        raise RequestError(f"{where}: an object with 'cluster' and 'workingdir' is expected.")
+    parameters = parameters_of(envelope)
     block = legacy.cluster_block(parameters, where)
-    scheduler = block.get("scheduler") if isinstance(block, dict) else None
+    scheduler = block.get("scheduler") if isinstance(block, Mapping) else None
     cluster_name = str(scheduler or default_cluster)
     cluster = _cluster(block, defaults(cluster_name), f"{where}, key 'cluster'")
     working = absolute_path(parameters.get("workingdir"), f"{where}, key 'workingdir'")
@@ -109,17 +114,32 @@ def prepare(
     return PreparedJob(request, files)
 
 
-def _file(working: Path, given: Any, directory: Path, default: str) -> Path:
+def parameters_of(envelope: Envelope) -> Mapping[str, object]:
+    """Return the parameters of a step that becomes a job; RequestError if there are none."""
+    parameters: object = envelope.step.get("parameters")
+    if not isinstance(parameters, dict):
+        raise RequestError(
+            f"node {envelope.pointer}, parameters: an object with 'cluster' and 'workingdir' is "
+            "expected."
+        )
+    return parameters
+
+
+def _file(working: Path, given: object, directory: Path, default: str) -> Path:
     return working / str(given) if given else directory / default
 
 
 def step_files(
-    envelope: Envelope, parameters: dict[str, Any], working: Path, directory: Path, text: str
+    envelope: Envelope,
+    parameters: Mapping[str, object],
+    working: Path,
+    directory: Path,
+    text: str,
 ) -> tuple[dict[str, str], dict[Path, bytes]]:
-    """What ``$RECIPEWRAP`` and the others stand for in commands, and the files behind them.
+    """Return the values of ``$RECIPEWRAP`` and its like in commands, and the files behind them.
 
-    A file is made where the step names it; without a name only if `text` mentions it, and then in
-    `directory`.
+    A file is made where the step names it, relative to `working`; without a name only if `text`,
+    the commands, mentions it, and then in `directory`.
     """
     variables = {"RECIPEPOINTER": str(envelope.pointer)}
     files: dict[Path, bytes] = {}
@@ -133,8 +153,8 @@ def step_files(
 
 
 def is_handed_over(envelope: Envelope) -> bool:
-    """Whether the job of a step is handed the step as a file, which is for a wrapper."""
-    parameters = envelope.parameters
+    """Return whether the job of a step is handed the step as a file, which is for a wrapper."""
+    parameters = parameters_of(envelope)
     if any(parameters.get(key) for key in RECIPEWRAP_KEYS):
         return True
     return (
@@ -146,7 +166,7 @@ def is_handed_over(envelope: Envelope) -> bool:
 def _documents(
     envelope: Envelope,
 ) -> list[tuple[str, tuple[str, ...], str, Callable[[], bytes]]]:
-    """Token, parameter keys, default file name and content of what a job may be handed."""
+    """Return variable, parameter keys, default file name and content of what a job may get."""
     recipe = envelope.recipe
     return [
         ("RECIPEWRAP", RECIPEWRAP_KEYS, "envelope.json", envelope.to_json),
@@ -158,13 +178,14 @@ def _documents(
     ]  # fmt: skip
 
 
-def check_defaults(defaults: Mapping[str, Any], where: str) -> None:
+def check_defaults(defaults: Mapping[str, object], where: str) -> None:
     """Raise RequestError for keys of a site's defaults that no step could have."""
     _cluster({"commands": "true"}, defaults, where)
 
 
-def _cluster(block: Any, defaults: Mapping[str, Any], where: str) -> Cluster:
-    if not isinstance(block, dict):
+def _cluster(block: object, defaults: Mapping[str, object], where: str) -> ClusterBlock:
+    """Return a cluster block, with `defaults` for what it leaves out."""
+    if not isinstance(block, Mapping):
         raise RequestError(f"{where}: an object with at least 'commands' is expected.")
     refused = dict(REFUSED)
     if isinstance(block.get("array"), bool):
@@ -173,12 +194,12 @@ def _cluster(block: Any, defaults: Mapping[str, Any], where: str) -> Cluster:
         if block.get(key):
             raise RequestError(f"{where}, key {key!r} cannot be honoured: {reason}.")
     given = {key: value for key, value in block.items() if key not in refused}
-    block = {**defaults, **given}
-    for key in block:
-        if key not in Cluster.__struct_fields__:
-            raise UnknownNameError("key", key, Cluster.__struct_fields__, where)
+    merged = {**defaults, **given}
+    for key in merged:
+        if key not in ClusterBlock.__struct_fields__:
+            raise UnknownNameError("key", key, ClusterBlock.__struct_fields__, where)
     try:
-        cluster = msgspec.convert(block, Cluster, strict=False)
+        cluster = msgspec.convert(merged, ClusterBlock, strict=False)
     except msgspec.ValidationError as error:
         raise RequestError(f"{where}: {error}.") from None
     if not cluster.commands:
@@ -186,15 +207,15 @@ def _cluster(block: Any, defaults: Mapping[str, Any], where: str) -> Cluster:
     return cluster
 
 
-def absolute_path(value: Any, where: str) -> Path:
-    """A value as an absolute path; RequestError names the place if it is none."""
+def absolute_path(value: object, where: str) -> Path:
+    """Return a value as an absolute path; RequestError names the place if it is not one."""
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise RequestError(f"{where} is {value!r}; an absolute path is expected.")
     return Path(value)
 
 
-def _resources(cluster: Cluster, where: str) -> Resources:
-    """What both structures name alike is taken over; units go into the names of the others."""
+def _resources(cluster: ClusterBlock, where: str) -> Resources:
+    """Return the resources of a cluster block, with units in the names."""
     limit = cluster.time_limit
     return Resources(
         **{name: getattr(cluster, name) for name in ALIKE},
@@ -205,16 +226,16 @@ def _resources(cluster: Cluster, where: str) -> Resources:
 
 
 def _job_name(name: object) -> str:
-    """A name that every batch system takes: safe characters, not beginning with a digit."""
+    """Return a name that every batch system takes: safe characters, a letter first."""
     safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", str(name))[:64]
     return safe if safe[:1].isalpha() else f"j{safe}"
 
 
 def replace_variable(text: str, name: str, value: str) -> str:
-    """Shell `text` with each ``$name`` and ``${name}`` replaced by `value`, quoted as needed."""
+    """Return shell `text` with ``$name`` and ``${name}`` replaced by `value`, quoted as needed."""
     return replace_quoted(text, variable_pattern(name), lambda _: value)
 
 
 def variable_pattern(name: str) -> str:
-    """Regular expression for ``$name`` and ``${name}``."""
+    """Return the regular expression for ``$name`` and ``${name}``."""
     return rf"\$(?:{name}\b|\{{{name}\}})"

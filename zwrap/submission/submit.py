@@ -1,60 +1,76 @@
-"""Asks batch systems, and submits each attempt exactly once.
+"""Submitting each attempt exactly once.
 
-Intent in the ledger, then the submission, then its answer: accepted, rejected or unknown. After
-an unknown answer, a crash or a redelivery the job is looked up by its token, not before the
-batch system can no longer act on the earlier call, and only then submitted again.
+The intent is in the ledger before the batch system is asked. After an unknown answer, a crash or a
+redelivery the job is looked up by its token, not before the batch system can no longer act on the
+earlier call, and only then submitted again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import Attempt
 from zwrap.errors import ZwrapError
-from zwrap.job import JobRequest
+from zwrap.host.clock import Clock, elapsed
 from zwrap.scheduler import Scheduler
-from zwrap.submission.handover import PendingJob, Tell
-from zwrap.submission.lot import Lot, all_of_them
+from zwrap.submission.arrays import submit_as_arrays
+from zwrap.submission.handover import Admit, Handover
+from zwrap.submission.lookup import Lookup
+from zwrap.submission.outcomes import OnOutcomes
+from zwrap.submission.pending import PendingJob
 
-__all__ = ["PendingJob", "Tell", "submit_all", "submit_once"]
 
-
-def submit_once(
-    ledger: Ledger,
-    scheduler: Scheduler,
-    request: JobRequest,
-    script: Path,
-    attempt: Attempt,
-    admit: Callable[[int], int] = all_of_them,
-) -> str:
-    """Submit the job of an attempt unless it is there; its job id.
-
-    RejectedError: the batch system will not have it. UnknownOutcomeError: it is not known yet
-    whether the job is there; come again after `retry_after_s`. ClusterFullError: it has no room.
-    """
-    news: list[tuple[str, str | ZwrapError]] = []
-    submit_all(ledger, scheduler, [PendingJob(request, script, attempt)], news.extend, admit)
-    [(_, outcome)] = news
-    if isinstance(outcome, ZwrapError):
-        raise outcome
-    return outcome
+def everything(count: int) -> int:
+    """Admit any number of jobs."""
+    return count
 
 
 def submit_all(
     ledger: Ledger,
     scheduler: Scheduler,
     jobs: Sequence[PendingJob],
-    tell: Tell,
-    admit: Callable[[int], int] = all_of_them,
+    on_outcomes: OnOutcomes,
+    admit: Admit = everything,
     largest_array: int | None = None,
+    clock: Clock = elapsed,
 ) -> None:
-    """Submit those of the jobs that are not there.
+    """Submit the jobs that are not there: those of one shape as arrays, the others in parallel.
 
-    `tell` is called with tokens as soon as the job id of each is known, or what is in the way. Jobs
-    of one shape become arrays of up to `largest_array` tasks. `admit` is told how many jobs are
-    about to be submitted and says how many of them may be, at least one; it raises ClusterFullError
-    if none may.
+    Args:
+        ledger: Where the intents and what becomes of them are written.
+        scheduler: The batch system of all the jobs.
+        jobs: What to submit; two jobs of one token are one.
+        on_outcomes: Called with tokens of attempts as soon as the job id of each is known, or the
+            reason why none is.
+        admit: Called with the number of jobs about to be submitted; see `Admit`.
+        largest_array: Number of tasks that an array may have; None: there are no arrays.
+        clock: For the age of intents, in seconds.
+
+    Raises:
+        TemporaryError: the ledger cannot be used.
     """
-    Lot(ledger, scheduler, tell, admit, largest_array).submit(jobs)
+    handover = Handover(ledger, scheduler, on_outcomes, admit, clock)
+    missing = _missing(jobs, handover, ledger)
+    handover.report()
+    handover.submit_each(submit_as_arrays(handover, missing, largest_array or 0))
+
+
+def _missing(jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger) -> list[PendingJob]:
+    """Note the outcomes of earlier tries; return the jobs that have to be submitted."""
+    by_token = {job.attempt.token: job for job in jobs}
+    rows = ledger.known(list(by_token))
+    lookup = Lookup(ledger, handover.scheduler)
+    missing = []
+    for token, job in by_token.items():
+        attempt = rows.get(token, job.attempt)
+        try:
+            job_id = lookup.job_id(attempt)
+        except ZwrapError as error:
+            handover.stopped = lookup.away
+            handover.note(token, error)
+            continue
+        if job_id is None:
+            missing.append(job._replace(attempt=attempt))
+        else:
+            handover.note(token, job_id)
+    return missing

@@ -1,4 +1,4 @@
-"""Workers written as functions: one function for each queue, and a helper to send to it.
+"""Workers written as functions: one function for each queue, and a way to send to it.
 
 ::
 
@@ -9,14 +9,14 @@
         ...
 
     @worker("counters", batch=100)
-    def count(messages):                      # up to 100 at once, at the latest after 1 s
+    def count(messages):                      # up to 100 in a batch, at the latest after 1 s
         ...
 
     queue_json_publish("thumbnails", {"file": "/data/1.h5"})
 
 ``zwrap process_queue`` runs them. A function that returns is done with its message; one that raises
-gets it again, later and later; after `attempts` times the message is a dead letter, and a line in
-the queue's file of errors.
+gets it again after 1, 2, 4, ... s; after `attempts` times the message is a dead letter, and a line
+in the queue's file of errors.
 """
 
 from __future__ import annotations
@@ -24,24 +24,39 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, UnknownNameError
-from zwrap.message import JSON
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
 TIME_LIMIT_S = 30.0
+"""Time limit of a call for each of its messages, in seconds."""
+
 ATTEMPTS = 3
+"""Number of times that a message is tried."""
+
 BATCH_WAIT_S = 1.0
+"""Time that a batch waits for further messages, in seconds."""
 
-Function = TypeVar("Function", bound=Callable[[Any], Any])
+
+class NamedFunction(Protocol):
+    """A function of a site: it takes the value of a message, or a list of values."""
+
+    __module__: str
+    __qualname__: str
+
+    def __call__(self, message: Any, /) -> object:
+        """Handle a message, or a batch of messages."""
 
 
-class SkipMessage(Exception):  # noqa: N818  (it is no error)
+Function = TypeVar("Function", bound=NamedFunction)
+
+
+class SkipMessage(Exception):  # noqa: N818  (it is not an error)
     """Raised by a function that has nothing to do for a message: it is done with, silently."""
 
 
@@ -49,19 +64,21 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """A function, and how it wants its messages."""
 
     queue: str
-    function: Callable[[Any], Any]
+    function: NamedFunction
     batch: int | None = None
-    """Most messages at once; None: one at a time, and not in a list."""
+    """Number of messages in a batch at most; None: one at a time, and not in a list."""
     batch_wait_s: float = BATCH_WAIT_S
+    """Time that a batch waits for further messages, in seconds."""
     time_limit_s: float | None = TIME_LIMIT_S
-    """For each message; a batch has as many times that. None: no limit."""
+    """Time limit for each message, in seconds; a batch has as many times that. None: no limit."""
     attempts: int = ATTEMPTS
+    """Number of times that a message is tried."""
     enabled: bool = True
     is_test_queue: bool = False
 
     @property
     def runs_with_all(self) -> bool:
-        """Whether it is meant when all are."""
+        """True if it runs where all workers do."""
         return self.enabled and not self.is_test_queue
 
 
@@ -78,10 +95,20 @@ def worker(
     enabled: bool = True,
     is_test_queue: bool = False,
 ) -> Callable[[Function], Function]:
-    """Make a function the worker of a queue.
+    """Return a decorator that makes a function the worker of a queue.
 
-    A worker that is not `enabled`, or whose queue is a test queue, runs only when it is named.
-    ConfigurationError if a queue is missing or has another worker already.
+    Args:
+        queue: Name of the queue.
+        batch: Number of messages in a batch at most, which the function gets as a list; None: it
+            gets one message at a time.
+        batch_wait_s: Time that a batch waits for further messages, in seconds.
+        time_limit_s: Time limit for each message, in seconds; None: no limit.
+        attempts: Number of times that a message is tried.
+        enabled: False: the worker runs only when it is named.
+        is_test_queue: True: the worker runs only when it is named.
+
+    Raises:
+        ConfigurationError: the queue is missing or has another worker already.
     """
     if not isinstance(queue, str) or not queue:
         raise ConfigurationError(
@@ -108,12 +135,12 @@ def worker(
     return declare
 
 
-def _named(function: Callable[[Any], Any]) -> str:
+def _named(function: NamedFunction) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
 
 def load(modules: Iterable[str]) -> dict[str, Worker]:
-    """Import modules and return the workers of all queues."""
+    """Import modules and return the workers of all queues; ConfigurationError if one fails."""
     for module in modules:
         try:
             importlib.import_module(module)
@@ -127,7 +154,7 @@ def load(modules: Iterable[str]) -> dict[str, Worker]:
 
 
 def find(queue: str, workers: dict[str, Worker]) -> Worker:
-    """The worker of a queue."""
+    """Return the worker of a queue; UnknownNameError if it has none."""
     if queue not in workers:
         raise UnknownNameError("queue of a worker", queue, workers)
     return workers[queue]
@@ -141,7 +168,7 @@ def use(transport: Transport) -> None:
     _connection[:] = [(os.getpid(), transport)]
 
 
-def queue_json_publish(queue: str, message: JSON, *, delay_s: float = 0.0) -> None:
+def queue_json_publish(queue: str, message: object, *, delay_s: float = 0.0) -> None:
     """Send a message to a queue; returns when the other side has taken responsibility for it.
 
     The connection is that of the site configuration, made at the first call in each process.

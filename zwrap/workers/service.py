@@ -1,4 +1,4 @@
-"""Runs a function of `zwrap.workers.functions` on the messages of its queue."""
+"""The services that call a function of `zwrap.workers.functions` for the messages of its queue."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
+from zwrap.host.clock import Clock, elapsed
 from zwrap.host.paths import state_directory
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
-from zwrap.service.loop import handle_delivery
+from zwrap.service.settling import handle_delivery
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.workers.functions import SkipMessage, Worker
 from zwrap.workers.timelimit import time_limit
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class FunctionService(Service):
-    """One message at a time."""
+    """Calls a function for one message at a time."""
 
     plain_messages = True
 
@@ -42,19 +42,20 @@ class FunctionService(Service):
         return f"worker {self._worker.queue}"
 
     def open(self, delivery: Delivery) -> Envelope | None:
-        """Refuse recipe messages: nobody would go on with their recipe."""
+        """Return None for a plain message; refuse a recipe's, for nobody would go on with it."""
         if delivery.message.is_recipe:
             raise MessageError(f"The {self.name} takes plain messages, and this is a recipe's.")
         return None
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Call the function."""
+        """Call the function for one message."""
         del envelope
         message = delivery.message.body
         self._call([message] if self._worker.batch else message, 1)
         delivery.ack()
 
-    def _call(self, argument: Any, count: int) -> None:
+    def _call(self, argument: object, count: int) -> None:
+        """Call the function within the time limit of `count` messages."""
         limit_s = self._worker.time_limit_s
         try:
             with time_limit(limit_s * count if limit_s else None, self.name):
@@ -84,39 +85,47 @@ class FunctionService(Service):
 
 
 class BatchService(FunctionService):
-    """Many messages at a time: as many as are there, at the latest after a while."""
+    """Calls a function for a batch of messages: when it is full, or has waited long enough."""
 
-    def __init__(self, configuration: Configuration, transport: Transport, worker: Worker) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        transport: Transport,
+        worker: Worker,
+        clock: Clock = elapsed,
+    ) -> None:
         super().__init__(configuration, transport, worker)
+        self._clock = clock
         self._alone = FunctionService(configuration, transport, worker)
         self._held: list[Delivery] = []
         self._due = float("inf")
 
     def poll_s(self) -> float:
-        """Until the batch at hand is due."""
-        return min(1.0, max(0.0, self._due - time.monotonic()))
+        """Return the time until the batch at hand is due, in seconds."""
+        return min(1.0, max(0.0, self._due - self._clock()))
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Keep it for the batch; what came before and failed goes alone."""
+        """Keep a message for the batch; one that was delivered before is handled alone."""
         if delivery.delivery_count > 1:
             self._alone.handle(delivery, envelope)
             return
         if not self._held:
-            self._due = time.monotonic() + self._worker.batch_wait_s
+            self._due = self._clock() + self._worker.batch_wait_s
         self._held.append(delivery)
         if len(self._held) >= (self._worker.batch or 1) or not self.poll_s():
             self._work()
 
     def idle(self) -> None:
-        """Nothing more came in time."""
+        """Handle the batch if it is due."""
         if not self.poll_s():
             self._work()
 
     def close(self) -> None:
-        """Finish what is at hand."""
+        """Handle the batch at hand."""
         self._work()
 
     def _work(self) -> None:
+        """Handle the batch; if that fails, handle its messages one by one."""
         held, self._held, self._due = self._held, [], float("inf")
         if not held:
             return
@@ -132,6 +141,6 @@ class BatchService(FunctionService):
 
 
 def service_for(worker: Worker) -> Callable[[Configuration, Transport], FunctionService]:
-    """What makes the service of a worker."""
+    """Return what makes the service of a worker from a configuration and a transport."""
     kind = BatchService if worker.batch else FunctionService
     return lambda configuration, transport: kind(configuration, transport, worker)

@@ -1,4 +1,4 @@
-"""A limit on the time that a call may take, for calls that listen and for those that do not."""
+"""A limit on the time that a call may take, whether or not the call can be interrupted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 from zwrap.errors import TEMPORARY, ZwrapError
 
 GRACE_S = 5.0
-"""A call that goes on for so long after its time is up cannot be stopped; its process ends."""
+"""Time in seconds after its limit in which a call may end; after that its process ends."""
 
 
 class TimeLimitError(ZwrapError):
@@ -23,22 +23,22 @@ class TimeLimitError(ZwrapError):
 
 @contextlib.contextmanager
 def time_limit(limit_s: float | None, who: str) -> Iterator[None]:
-    """Raise TimeLimitError in the body after `limit_s` seconds; None: never.
+    """Raise TimeLimitError in the body, the work of `who`, after `limit_s` seconds; None: never.
 
     That needs the main thread and a body that runs Python now and then. Else the process ends with
-    111 and the traceback of every thread on standard error; what it held comes again.
+    111 and the traceback of every thread on standard error; the messages it held come again.
     """
     if limit_s is None:
         yield
         return
-    watch = threading.Timer(limit_s + GRACE_S, _end, (who, limit_s))
-    watch.daemon = True
-    watch.start()
+    timer = threading.Timer(limit_s + GRACE_S, _end, (who, limit_s))
+    timer.daemon = True
+    timer.start()
     try:
         with _interrupting(limit_s, who):
             yield
     finally:
-        watch.cancel()
+        timer.cancel()
 
 
 @contextlib.contextmanager

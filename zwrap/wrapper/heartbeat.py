@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from zwrap import __version__
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.files import last_lines
 from zwrap.host.processes import host_id
+from zwrap.message import Status as Status
 from zwrap.program.definition import Progress
 from zwrap.wrapper.process import Usage
 
@@ -24,25 +24,6 @@ TAIL_BYTES = 1000
 USAGE_AFTER_S = 2.5
 """Run time after which CPU and memory are measured, in seconds; loading the measuring code costs
 more than a shorter program is worth."""
-
-
-class Status(enum.Enum):
-    """Status codes and texts of python-workflows (CommonService)."""
-
-    STARTING = 1, "starting"
-    PROCESSING = 4, "processing"
-    END = 6, "shutdown"
-    ERROR = 7, "error"
-
-    @property
-    def intval(self) -> int:
-        """The code."""
-        return self.value[0]
-
-    @property
-    def description(self) -> str:
-        """The text."""
-        return self.value[1]
 
 
 class StatusLike(Protocol):

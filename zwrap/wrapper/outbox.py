@@ -17,7 +17,7 @@ from zwrap.errors import ZwrapError
 from zwrap.host.backoff import Backoff
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
-from zwrap.message import STATUS_TOPIC, Outgoing, child_id
+from zwrap.message import STATUS_EXPIRES_S, STATUS_TOPIC, Outgoing, child_id
 from zwrap.transport import mover
 from zwrap.transport.contract import Transport
 
@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 3.0
 """Interval of heartbeats, in seconds; python-zocalo's."""
-
-STATUS_EXPIRES_S = 15.0
-"""Lifetime of a heartbeat that nobody has read, in seconds."""
 
 RETRY_FIRST_S, RETRY_LAST_S = 0.2, 30.0
 """Pauses between tries while the transport cannot be used, in seconds."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-import traceback
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from zwrap.errors import ConfigurationError, TransportError
+from zwrap.errors import ConfigurationError, PermanentError, TransportError
+from zwrap.host.backoff import Backoff
+from zwrap.host.clock import Clock, elapsed
 from zwrap.service.contract import Service
+from zwrap.service.settling import check_deliveries, dead_letter_reason, settle_fault
 from zwrap.transport.contract import Delivery
-from zwrap.transport.diagnosis import diagnosis
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.topology import QueueDeclaration
 from zwrap.workers.consumers.proxy import AMQP, Message, again_later
@@ -19,23 +20,40 @@ from zwrap.workers.consumers.settings import ConsumerSettings
 
 log = logging.getLogger("amqp-dispatcher")
 
-ATTEMPTS = Service.delivery_limit
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 30.0
+"""Pause before a failed instance is replaced, at first and at most, in seconds."""
+
 STEADY_S = 60.0
-"""An instance that lasted so long is replaced without a pause."""
+"""Lifetime in seconds after which an instance is replaced with the first pause again."""
+
+
+class Consumer(Protocol):
+    """An instance of a site's consumer class."""
+
+    def consume(self, amqp: AMQP, msg: Message) -> object:
+        """Handle one message."""
+
+    def shutdown(self, exception: BaseException | None = None) -> object:
+        """Release what the instance holds; `exception` is why it ends, if it failed."""
 
 
 class Pool:
     """The instances of one entry of `consumers`, on a connection of their own."""
 
     def __init__(
-        self, settings: ConsumerSettings, kind: Any, transport: AMQPTransport, stop: threading.Event
+        self,
+        settings: ConsumerSettings,
+        kind: Callable[[], Consumer],
+        transport: AMQPTransport,
+        stop: threading.Event,
+        clock: Clock = elapsed,
     ) -> None:
         self.name = settings.consumer
         self._settings = settings
         self._kind = kind
         self._transport = transport
         self._stop = stop
+        self._clock = clock
         self._threads: list[threading.Thread] = []
 
     def start(self, queue: QueueDeclaration | str) -> None:
@@ -56,7 +74,7 @@ class Pool:
 
     @property
     def alive(self) -> bool:
-        """Whether all threads run."""
+        """True while all threads run."""
         return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
@@ -67,68 +85,71 @@ class Pool:
 
     # -- on each thread --------------------------------------------------------------------------
 
-    def _work(self, instance: Any) -> None:
-        pause_s, began = BACKOFF_FIRST_S, time.monotonic()
+    def _work(self, instance: Consumer) -> None:
+        """Handle messages until the end; replace an instance that fails."""
+        pauses, began = Backoff(BACKOFF_FIRST_S, BACKOFF_LAST_S), self._clock()
         while not self._stop.is_set():
             delivery = self._transport.receive(1.0)
-            if delivery is None:
-                continue
-            failure = self._handle(instance, delivery)
+            failure = self._handle(instance, delivery) if delivery else None
             if failure is None:
                 continue
             self._shut_down(instance, failure)
-            if time.monotonic() - began > STEADY_S:
-                pause_s = BACKOFF_FIRST_S
-            instance, pause_s = self._replacement(pause_s)
-            began = time.monotonic()
+            if self._clock() - began > STEADY_S:
+                pauses.reset()
+            instance = self._replacement(pauses)
+            began = self._clock()
         self._shut_down(instance, None)
 
-    def _handle(self, instance: Any, delivery: Delivery) -> BaseException | None:
-        """Let the consumer have one message and see that it is answered; its failure, if any."""
-        if delivery.delivery_count > ATTEMPTS:  # whoever got it died
-            delivery.dead_letter(f"{diagnosis(delivery)}\nconsumer {self.name}")
+    def _handle(self, instance: Consumer, delivery: Delivery) -> BaseException | None:
+        """Let an instance handle one message, and settle it; return its failure, if it failed."""
+        try:
+            check_deliveries(delivery, Service.delivery_limit)
+        except PermanentError as error:
+            self._give_up(delivery, str(error))
             return None
         came, properties = self._transport.origin(delivery)
         amqp = AMQP(self._transport, delivery)
+        body = delivery.message.body
+        assert isinstance(body, (str, bytes))
         try:
-            instance.consume(amqp, Message(delivery.message.body, came, properties))
+            instance.consume(amqp, Message(body, came, properties))
         except (Exception, SystemExit) as error:
             log.exception("Message %s: %s failed", delivery.message.id, self.name)
             if not delivery.settled:
-                self._failed(delivery)
+                settle_fault(
+                    delivery,
+                    error,
+                    Service.delivery_limit,
+                    again=again_later,
+                    give_up=lambda text: self._give_up(delivery, text),
+                )
             return error
         if not delivery.settled:
             delivery.ack()
         return None
 
-    def _failed(self, delivery: Delivery) -> None:
-        if delivery.delivery_count < ATTEMPTS:
-            again_later(delivery)
-        else:
-            delivery.dead_letter(
-                f"{traceback.format_exc()}\nmessage {delivery.message.id}, "
-                f"queue {delivery.source}, attempt {delivery.delivery_count}, consumer {self.name}"
-            )
+    def _give_up(self, delivery: Delivery, error: str) -> None:
+        delivery.dead_letter(dead_letter_reason(delivery, error, f"consumer {self.name}"))
 
-    def _shut_down(self, instance: Any, failure: BaseException | None) -> None:
+    def _shut_down(self, instance: Consumer, failure: BaseException | None) -> None:
         try:
             instance.shutdown(failure)
         except (Exception, SystemExit):
             log.exception("%s failed while it was shut down", self.name)
 
-    def _replacement(self, pause_s: float) -> tuple[Any, float]:
-        """A new instance, and the pause before the next one."""
+    def _replacement(self, pauses: Backoff) -> Consumer:
+        """Return a new instance, after a pause before each try to make one."""
         while True:
+            pause_s = pauses.next_s()
             log.info("A new instance of %s in %.1f s", self.name, pause_s)
             self._stop.wait(pause_s)
-            pause_s = min(pause_s * 2, BACKOFF_LAST_S)
             try:
-                return self._kind(), pause_s
+                return self._kind()
             except (Exception, SystemExit):
                 log.exception("%s cannot be made", self.name)
 
 
-def watch(pools: list[Pool], stop: threading.Event) -> None:
+def run_until_stopped(pools: Sequence[Pool], stop: threading.Event) -> None:
     """Wait until the end; TransportError if a thread is gone without having been asked to."""
     while not stop.wait(1.0):
         for pool in pools:

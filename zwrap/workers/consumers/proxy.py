@@ -1,26 +1,25 @@
-"""What a consumer is given: the message, and what it may do with it."""
+"""The two arguments of a consumer: its answers and publications, and the message."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from zwrap.message import JSON, child_id
+from zwrap.host.backoff import pause_after
+from zwrap.message import child_id
 from zwrap.transport.contract import Delivery
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 
 
 class Message:
-    """One message."""
+    """One message of AMQP."""
 
     def __init__(
-        self, body: str | bytes, delivery_info: dict[str, Any], properties: dict[str, Any]
+        self, body: str | bytes, delivery_info: dict[str, object], properties: dict[str, object]
     ) -> None:
         self.body = body
-        """Text; bytes if it is no UTF-8."""
+        """Text; bytes if it is not valid UTF-8."""
         self.delivery_info = delivery_info
         """``consumer_tag``, ``delivery_tag``, ``redelivered``, ``exchange``, ``routing_key``."""
         self.properties = properties
-        """AMQP's properties that were given, ``headers`` always."""
+        """The properties of AMQP that were given, ``headers`` always."""
 
     def __len__(self) -> int:
         return len(self.body)
@@ -30,7 +29,7 @@ class Message:
 
 
 class AMQP:
-    """Answers one message, once, and publishes others."""
+    """The answer to one message, given once, and the publication of others."""
 
     def __init__(self, transport: AMQPTransport, delivery: Delivery) -> None:
         self._transport = transport
@@ -39,26 +38,26 @@ class AMQP:
 
     @property
     def has_responded_to_message(self) -> bool:
-        """Whether it was answered."""
+        """True once the message was answered."""
         return self._delivery.settled
 
     def ack(self) -> None:
-        """Done."""
+        """Answer that the message is done with."""
         self._delivery.ack()
 
     def nack(self) -> None:
-        """Not now: it comes again."""
+        """Give the message back, to come again later."""
         self.reject()
 
     def reject(self, requeue: bool = True) -> None:
-        """Not now; without `requeue` never, and the queue's dead letter exchange gets it."""
+        """Give the message back; without `requeue` hand it to the queue's dead letter exchange."""
         if requeue:
             again_later(self._delivery)
         else:
             self._transport.reject(self._delivery)
 
     def publish(
-        self, exchange: str, routing_key: str, headers: dict[str, JSON] | None, body: str | bytes
+        self, exchange: str, routing_key: str, headers: dict[str, object] | None, body: str | bytes
     ) -> None:
         """Publish a message; returns when the server has it. A repeat has the same `zwrap-id`."""
         identity = child_id(self._delivery.message.id, self._published)
@@ -67,6 +66,5 @@ class AMQP:
 
 
 def again_later(delivery: Delivery) -> None:
-    """Give a message back: the first time at once, then later and later, never in a hot loop."""
-    tries = delivery.delivery_count - 1
-    delivery.retry(min(2.0 ** (tries - 1), 60.0) if tries else 0.0)
+    """Give a message back: without delay the first time, then after 1, 2, 4, ... 60 s."""
+    delivery.retry(pause_after(delivery.delivery_count - 1, first_s=1.0, last_s=60.0))

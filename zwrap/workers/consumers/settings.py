@@ -21,7 +21,7 @@ They run on RabbitMQ only: exchanges and bindings are AMQP's.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -62,15 +62,15 @@ class ConsumerSettings(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct):
-    """What a file of consumers says."""
+    """The contents of a file of consumers, as far as they can be used."""
 
     startup_handler: str | None
     queues: dict[str, QueueDeclaration]
     consumers: list[ConsumerSettings]
     faults: list[str]
-    """Why it cannot be run, a sentence each."""
+    """Reasons why it cannot be run, a sentence each."""
     remarks: list[str]
-    """What has no effect."""
+    """Remarks about what has no effect."""
 
 
 KEYS = ("startup_handler", "queues", "consumers")
@@ -83,8 +83,8 @@ _FALSE_IS_UNSET = (
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-def read(data: Any) -> Settings:
-    """The settings in a YAML document, and everything that is wrong with them."""
+def read(data: object) -> Settings:
+    """Return the settings in a YAML document, with everything that is wrong with them."""
     settings = Settings(None, {}, [], [], [])
     if not isinstance(data, Mapping):
         settings.faults.append(f"A mapping with the keys {', '.join(KEYS)} is expected.")
@@ -106,20 +106,20 @@ def read(data: Any) -> Settings:
     return settings
 
 
-def _entries(data: Mapping[str, Any], key: str, settings: Settings) -> list[tuple[str, Any]]:
-    """The entries of a list, each with the words for a complaint about it."""
+def _entries(
+    data: Mapping[str, object], key: str, settings: Settings
+) -> Iterator[tuple[str, object]]:
+    """Yield the entries of a list, each with its place for a complaint about it."""
     entries = data.get(key) or []
     if not isinstance(entries, list):
         settings.faults.append(f"{key}: a list is expected.")
-        return []
-    named = []
+        return
     for number, entry in enumerate(entries, 1):
         name = (entry.get("consumer") or entry.get("queue")) if isinstance(entry, dict) else None
-        named.append((f"[{name or f'{key}, entry {number}'}]", entry))
-    return named
+        yield f"[{name or f'{key}, entry {number}'}]", entry
 
 
-def _queue(place: str, entry: Any, settings: Settings) -> QueueDeclaration | None:
+def _queue(place: str, entry: object, settings: Settings) -> QueueDeclaration | None:
     if not isinstance(entry, dict):
         settings.faults.append(f"{place} A mapping with the key 'queue' is expected.")
         return None
@@ -144,7 +144,7 @@ def _queue(place: str, entry: Any, settings: Settings) -> QueueDeclaration | Non
     )
 
 
-def _converted(place: str, entry: Any, kind: type[S], settings: Settings) -> S | None:
+def _converted(place: str, entry: object, kind: type[S], settings: Settings) -> S | None:
     given = _without_nulls(entry)
     known = kind.__struct_fields__
     if isinstance(given, dict):
@@ -160,32 +160,34 @@ def _converted(place: str, entry: Any, kind: type[S], settings: Settings) -> S |
         return None
 
 
-def _without_nulls(entry: Any) -> Any:
+def _without_nulls(entry: object) -> object:
     if isinstance(entry, dict):
         return {key: value for key, value in entry.items() if value is not None}
     return entry
 
 
-def load(settings: Settings) -> dict[str, Any]:
-    """Import the start-up handler and the consumers by name; what cannot be is a fault."""
-    loaded = {}
-    if settings.startup_handler:
-        loaded[settings.startup_handler] = _imported(settings.startup_handler, settings, ())
-    for consumer in settings.consumers:
-        if consumer.consumer not in loaded:
-            methods = ("consume", "shutdown")
-            loaded[consumer.consumer] = _imported(consumer.consumer, settings, methods)
-    return loaded
+Loaded = dict[str, Callable[[], Any]]
+"""Start-up handler and consumer classes, by the names that the settings give them."""
 
 
-def _imported(name: str, settings: Settings, methods: tuple[str, ...]) -> Any:
-    """An object by name; the module's own code runs and may fail in any way."""
+def load(settings: Settings) -> Loaded:
+    """Import the start-up handler and the consumers by name; what fails is noted as a fault."""
+    wanted = {each.consumer: ("consume", "shutdown") for each in settings.consumers}
+    handler = {settings.startup_handler: ()} if settings.startup_handler else {}
+    found = {
+        name: _imported(name, settings, methods) for name, methods in {**handler, **wanted}.items()
+    }
+    return {name: each for name, each in found.items() if each}
+
+
+def _imported(name: str, settings: Settings, methods: tuple[str, ...]) -> Callable[[], Any] | None:
+    """Import a callable whose results have `methods`; its module may fail in any way."""
     module, colon, rest = name.partition(":")
     if not (module and colon and rest):
-        settings.faults.append(f"[{name}] is no name; module:object is expected")
+        settings.faults.append(f"[{name}] is not a valid name; module:object is expected")
         return None
     try:
-        found = pkgutil.resolve_name(name)
+        found: Callable[[], Any] = pkgutil.resolve_name(name)
     except (Exception, SystemExit) as error:
         settings.faults.append(f"[{name}] cannot be imported: {type(error).__name__}: {error}")
         return None
@@ -196,8 +198,8 @@ def _imported(name: str, settings: Settings, methods: tuple[str, ...]) -> Any:
     return found
 
 
-def checked(settings: Settings, where: str) -> dict[str, Any]:
-    """What the settings name, imported; ConfigurationError with all that is wrong."""
+def checked(settings: Settings, where: str) -> Loaded:
+    """Import what the settings name; ConfigurationError with all that is wrong."""
     loaded = load(settings)
     if settings.faults:
         raise ConfigurationError(f"{where} cannot be used: " + "; ".join(settings.faults))

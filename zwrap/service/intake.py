@@ -1,0 +1,54 @@
+"""Taking messages from the queue of a service in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from zwrap.service.contract import Service
+from zwrap.transport.contract import Delivery, Transport
+
+
+class Intake:
+    """The queue of a service, read in batches.
+
+    A message that kills its service has all that the service holds delivered once more, up to the
+    limit. So that it takes few others with it, a service that handles batches holds one message
+    only until it has handled one that was never delivered before; and a message that was delivered
+    before is handled alone, after the others.
+    """
+
+    def __init__(
+        self, service: Service, transport: Transport, on_broadcast: Callable[[Delivery], None]
+    ) -> None:
+        self._service = service
+        self._transport = transport
+        self._on_broadcast = on_broadcast
+        self._prefetch = 1 if service.batch_size > 1 else service.prefetch
+
+    def subscribe(self) -> None:
+        """Begin to read the queue, if there is one."""
+        if self._service.queue:
+            self._transport.subscribe(self._service.queue, self._prefetch)
+
+    def batches(self, first: Delivery) -> Iterator[list[Delivery]]:
+        """Yield a message and those that wait with it, in batches to be handled one by one."""
+        waiting = self._gathered(first)
+        if fresh := [each for each in waiting if each.delivery_count == 1]:
+            yield fresh
+            if self._prefetch < self._service.prefetch:  # the service outlived the first one
+                self._prefetch = self._service.prefetch
+                self.subscribe()
+        yield from ([each] for each in waiting if each.delivery_count != 1)
+
+    def _gathered(self, first: Delivery) -> list[Delivery]:
+        """Return a message and those that wait; broadcasts are passed on on the way."""
+        gathered = [first]
+        while len(gathered) < min(self._service.batch_size, self._prefetch):
+            further = self._transport.receive(self._transport.batch_wait_s)
+            if further is None:
+                break
+            if further.topic:
+                self._on_broadcast(further)
+            else:
+                gathered.append(further)
+        return gathered

@@ -1,0 +1,119 @@
+"""From a recipe step to a pending job: its request, its script, and the files that it needs."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+from zwrap.attempt.directory import SUBMISSION, JobDirectory
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import Attempt, encode_submission
+from zwrap.configuration.clusters import policy_of
+from zwrap.configuration.site import Configuration
+from zwrap.errors import RequestError, TemporaryError
+from zwrap.host.files import sync_directory, write_atomically
+from zwrap.host.paths import state_directory
+from zwrap.job import JobRequest
+from zwrap.message import Message, token_of
+from zwrap.recipe.envelope import Envelope
+from zwrap.submission.clusters import Cluster
+from zwrap.submission.pending import PendingJob
+from zwrap.submission.request import PreparedJob, parameters_of
+from zwrap.submission.script import Renderer, seen_from_elsewhere
+
+
+class Preparation:
+    """Prepares the jobs of recipe steps by the clusters and templates of a site."""
+
+    def __init__(self, configuration: Configuration, ledger: Ledger) -> None:
+        self._renderer = Renderer(configuration)
+        self._ledger = ledger
+
+    def job_of(
+        self, envelope: Envelope, message: Message, queue: str
+    ) -> tuple[PendingJob, Cluster]:
+        """Return the job of a step, and its cluster; nothing is written yet.
+
+        `message` and `queue` are where the step came from, which is kept for another attempt.
+
+        Raises:
+            PermanentError: the step cannot be a job.
+        """
+        prepared, cluster = self._renderer.prepare(envelope, token_of(message))
+        request = prepared.request
+        where = f"node {envelope.pointer}, parameters"
+        policy = policy_of(parameters_of(envelope).get("retry"), cluster.retry, where)
+        kept = encode_submission(message, queue, request.resources, policy)
+        attempt = _attempt(envelope, request)
+        if cluster.shared_filesystem:
+            return self._shared_job(prepared, cluster, attempt, kept), cluster
+        return self._remote_job(prepared, cluster, attempt, kept), cluster
+
+    def _shared_job(
+        self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
+    ) -> PendingJob:
+        """Return a job whose files lie in its job directory."""
+        request = prepared.request
+        script = self._renderer.script(request, cluster)
+        write = functools.partial(_write_files, prepared, script, kept)
+        return PendingJob(request, request.job_directory / "script", attempt, script, write)
+
+    def _remote_job(
+        self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
+    ) -> PendingJob:
+        """Return a job whose script brings along all files, for its nodes see none of ours."""
+        request = prepared.request
+        inlined = {request.job_directory / SUBMISSION: kept, **prepared.files}
+        script = self._renderer.script(request, cluster, inlined)
+        file = state_directory() / "scripts" / request.token
+
+        def write() -> None:
+            self._ledger.remote.keep(request.token, kept.decode())
+            with _as_zwrap_error():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(file, script, mode=0o750)
+
+        return PendingJob(seen_from_elsewhere(request), file, attempt, script, write)
+
+
+def _write_files(prepared: PreparedJob, script: str, kept: bytes) -> None:
+    """Write all files of a job, each whole and durable, before the job exists."""
+    request = prepared.request
+    with _as_zwrap_error():
+        request.working_directory.mkdir(parents=True, exist_ok=True)
+        JobDirectory(request.job_directory).make()
+        file = request.job_directory / "script"
+        write_atomically(file, script, mode=0o750, name_durable=False)
+        write_atomically(request.job_directory / SUBMISSION, kept, name_durable=False)
+        for path, content in prepared.files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content, name_durable=False)
+        for parent in {path.parent for path in (file, *prepared.files)}:
+            sync_directory(parent)
+
+
+@contextlib.contextmanager
+def _as_zwrap_error() -> Iterator[None]:
+    """Raise an OSError of writing files as RequestError or TemporaryError, in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        kind = RequestError if isinstance(error, _PERMANENT_FAULTS) else TemporaryError
+        raise kind(
+            f"The files of the job cannot be written: {error.filename}: {error.strerror}."
+        ) from None
+
+
+_PERMANENT_FAULTS = (PermissionError, FileExistsError, NotADirectoryError, FileNotFoundError)
+
+
+def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:
+    return Attempt(
+        token=request.token,
+        recipe_id=envelope.recipe_id,
+        step=envelope.pointer,
+        cluster=request.cluster,
+        job_name=request.job_name,
+        job_directory=str(request.job_directory),
+    )
