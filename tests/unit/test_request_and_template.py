@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zwrap.errors import RequestError, TemplateError, UnknownNameError
-from zwrap.job import JobRequest, seconds
+from zwrap.job import JobRequest
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.submission.request import prepare, replace_variable
@@ -93,22 +93,6 @@ def test_all_four_tokens_are_replaced_and_their_files_written() -> None:
 def test_each_fault_names_the_key(cluster: Any, parameters: Any, complaint: str) -> None:
     with pytest.raises((RequestError, UnknownNameError), match=complaint):
         prepare(envelope(cluster, **parameters), "t-1", "local")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (90, 90), ("90", 90), ("1:30", 90), ("2:00:00", 7200), ("1-00:00:00", 86400), (1.5, 1),
-    ],
-)  # fmt: skip
-def test_durations(text: object, expected: int) -> None:
-    assert seconds(text, "x") == expected
-
-
-@pytest.mark.parametrize("text", [0, -1, "", "x", None, True, "1:2:3:4", "0:00"])
-def test_no_durations(text: object) -> None:
-    with pytest.raises(RequestError, match=r"x is .*a duration above 0 is expected"):
-        seconds(text, "x")
 
 
 @pytest.mark.parametrize("around", ["%s", '"%s"', "'%s'", 'x"y"%s', "'a'\"b %s\"", '\\"%s'])
@@ -239,7 +223,8 @@ def test_steps_of_old_are_understood() -> None:
         ("-o /tmp/x", "-o cannot be honoured; 'standard_output' says it"),
         ("-pe smp", "-pe lacks a value"),
         ("-pe smp 4-8", "'-pe smp 4-8' is not understood"),
-        ("-l h_vmem=lots", "'-l h_vmem=lots' is not understood"),
+        ("-l h_vmem=lots", "-l h_vmem is 'lots'; a size above 0 is expected"),
+        ("-l h_rt=soon", "'cluster_submission_parameters': -l h_rt is 'soon'; a duration above 0"),
         ("-S /bin/tcsh", "'-S /bin/tcsh' is not understood"),
         ("-N 'x", "which a shell would not take: No closing quotation"),
         (["-N", "x"], "a text with options of qsub is expected"),

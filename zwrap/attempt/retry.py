@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.configuration.clusters import Policy
-from zwrap.job import seconds
 from zwrap.message import (
     ATTEMPT_HEADER,
     JSON,
@@ -20,6 +19,7 @@ from zwrap.message import (
     attempt_of,
     copied,
 )
+from zwrap.units import seconds
 
 RETRIES_HEADER = "zwrap-retries"
 """How often a message was submitted again by itself."""

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from zwrap.configuration.merging import Section
 from zwrap.errors import ConfigurationError, RequestError
-from zwrap.job import Count, seconds
+from zwrap.job import Count
+from zwrap.units import seconds
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +100,7 @@ class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     memory_per_node: Count | None = None
     min_memory_per_cpu: Count | None = None
-    time_limit: Any = None
+    time_limit: int | float | str | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,38 +118,46 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether the node that failed is not to be used again."""
 
 
-def policy_of(given: Any, site: Policy | None, where: str) -> Policy | None:
-    """The policy of a step: its own, none (`false`), or the site's; RequestError if it is none."""
-    if given is None:
-        return site
-    if given is False:
-        return None
-    try:
-        return checked(given)
-    except msgspec.ValidationError as error:
-        raise RequestError(f"{where}, key 'retry': {error}. {EXPECTED}") from None
-
-
 EXPECTED = (
     "Expected: 'on' (node_fail, preempted, out_of_memory, timeout, lost), 'limit', "
     "'memory_factor', 'walltime_factor', 'ceiling', 'exclude_node'; or false."
 )
 
 
-def checked(given: Any) -> Policy:
-    """A policy; msgspec.ValidationError if it is none."""
-    policy = msgspec.convert(given, Policy)
-    if policy.ceiling.time_limit is not None:
-        try:
-            seconds(policy.ceiling.time_limit, "time_limit")
-        except RequestError as error:
-            raise msgspec.ValidationError(str(error).rstrip(".")) from None
-    return policy
+def policy_of(given: object, site: Policy | None, where: str) -> Policy | None:
+    """Return the retry policy of a step: its own, none (`false`), or the site's.
+
+    Raises:
+        RequestError: The step's own policy is not a valid one; the text begins with `where`.
+    """
+    if given is None:
+        return site
+    return None if given is False else _policy(given, where)
 
 
-def of_site(given: Any, place: str) -> Policy | None:
-    """The policy of a cluster's description."""
+def of_site(given: object, place: str) -> Policy | None:
+    """Return the retry policy in the description of a cluster.
+
+    Raises:
+        ConfigurationError: It is not a valid one; the text begins with `place`.
+    """
     try:
-        return None if given in (None, False) else checked(given)
+        return policy_of(given, None, place)
+    except RequestError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _policy(given: object, where: str) -> Policy:
+    """A policy whose ceiling is in seconds, or RequestError."""
+    place = f"{where}, key 'retry'"
+    try:
+        policy = msgspec.convert(given, Policy)
+        ceiling = policy.ceiling
+        if ceiling.time_limit is None:
+            return policy
+        limit_s = seconds(ceiling.time_limit, f"{place}: 'ceiling.time_limit'")
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{place}, key 'retry': {error}. {EXPECTED}") from None
+        raise RequestError(f"{place}: {error}. {EXPECTED}") from None
+    except RequestError as error:
+        raise RequestError(f"{error} {EXPECTED}") from None
+    return replace(policy, ceiling=replace(ceiling, time_limit=limit_s))

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.job import Count, seconds
+from zwrap.job import Count
 from zwrap.program.parsers.table import check_parser
+from zwrap.units import seconds
 
 SHIPPED = Path(__file__).parent
 INLINE = "command"

@@ -16,11 +16,11 @@ import msgspec
 
 from zwrap.errors import ProgramError
 from zwrap.host.files import write_atomically
-from zwrap.job import seconds
 from zwrap.message import Outgoing
 from zwrap.program import invocation, judgement
 from zwrap.program.definition import Definition
 from zwrap.recipe.envelope import Envelope
+from zwrap.units import seconds
 from zwrap.wrapper import results
 from zwrap.wrapper.heartbeat import Heartbeat, tail
 from zwrap.wrapper.process import Ended, Program
