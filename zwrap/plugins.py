@@ -52,7 +52,7 @@ OWN: dict[str, dict[str, str]] = {
         "graylog": "zwrap.configuration.logs:Graylog",
         "iris": "zwrap.configuration.core:Slurm",
         "jmx": "zwrap.configuration.core:JMX",
-        "ledger": "zwrap.configuration.ledger:Ledger",
+        "ledger": "zwrap.configuration.core:Ledger",
         "logging": "zwrap.configuration.logs:Logging",
         "pika": "zwrap.configuration.core:Pika",
         "rabbitmqapi": "zwrap.configuration.core:RabbitMQAPI",

@@ -19,6 +19,7 @@ import yaml
 from zwrap.cli.common import program, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.transport.options import BrokerOptions
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.settings import server_from
 from zwrap.workers.consumers import settings as consumers
@@ -57,7 +58,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopper(stop))
-    _run(settings, loaded, configuration, stop)
+    broker = options.broker if options.transport == "PikaTransport" else None
+    _run(settings, loaded, configuration, broker, stop)
     return 0
 
 
@@ -65,9 +67,10 @@ def _run(
     settings: consumers.Settings,
     loaded: dict[str, Any],
     configuration: Configuration,
+    broker: BrokerOptions | None,
     stop: threading.Event,
 ) -> None:
-    server = server_from(configuration)
+    server = server_from(configuration, broker)
     pools: list[Pool] = []
     read = {consumer.queue for consumer in settings.consumers}
     with contextlib.closing(AMQPTransport(server)) as owner:
@@ -88,8 +91,8 @@ def _run(
 
 def _data(configuration: Configuration, file: str | None) -> tuple[Any, str]:
     """The document, and what to call it."""
-    if file is None and configuration.consumers is not None:
-        return configuration.consumers, f"Plugin 'consumers' of {configuration.file}"
+    if file is None and configuration.site.consumers is not None:
+        return configuration.site.consumers, f"Plugin 'consumers' of {configuration.file}"
     path = Path(file or FILE)
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")), str(path)

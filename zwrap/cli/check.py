@@ -55,22 +55,23 @@ def _audit(configuration: Configuration, name: str) -> list[str]:
 
 
 def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:
-    recipes = configuration.directory("zocalo.recipe_directory")
+    site = configuration.site
+    recipes = site.recipe_directory
     if recipes:
         for file in _files(recipes, "*.json"):
             yield f"recipe {file}", partial(Recipe.from_file, file)
-    templates = Templates(configuration.directory("zwrap.template_directory"))
+    templates = Templates(site.template_directory)
     clusters = Clusters(configuration)
     for name in clusters.described():
         yield f"cluster {name}", partial(_cluster, clusters, templates, name)
     for name in templates.names():
         yield f"template {name}", partial(templates.check, name)
-    if configuration.consumers is not None:
-        settings = consumers.read(configuration.consumers)
+    if site.consumers is not None:
+        settings = consumers.read(site.consumers)
         yield "consumers", partial(consumers.checked, settings, "Plugin 'consumers'")
     for place in _job_directories(configuration):
         yield f"job directory {place}", partial(_try_to_speak, place)
-    for directory in program.directories(configuration.directory("zwrap.program_directory")):
+    for directory in program.directories(site.program_directory):
         for file in _files(directory, "*.yaml"):
             yield f"program {file.stem} ({file})", partial(program.from_file, file)
 
@@ -78,7 +79,7 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
 def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:
     cluster = clusters.get(name)
     templates.check(cluster.template)
-    check_defaults(cluster.defaults, f"cluster {name!r}, key 'defaults'")
+    check_defaults(cluster.settings.defaults, f"cluster {name!r}, key 'defaults'")
 
 
 def _job_directories(configuration: Configuration) -> list[Path]:
@@ -87,7 +88,7 @@ def _job_directories(configuration: Configuration) -> list[Path]:
     newest: dict[str, Path] = {}
     for attempt in attempts_of(configuration):
         with contextlib.suppress(ZwrapError):  # one that the site does not describe any more
-            if clusters.get(attempt.cluster).shared_filesystem:
+            if clusters.get(attempt.cluster).settings.shared_filesystem:
                 newest[attempt.cluster] = Path(attempt.job_directory)
     return [directory for _, directory in sorted(newest.items()) if directory.is_dir()]
 

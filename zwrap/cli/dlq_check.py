@@ -19,7 +19,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Count them by queue; 1 if there is any."""
-    transport = connect(configuration, options.transport)
+    transport = connect(configuration, options.transport, options.broker)
     prefix = f"{options.namespace}." if options.namespace else ""
     counts = {
         queue: count

@@ -33,8 +33,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Export; each dead letter is forgotten only when its file is safe."""
-    transport = connect(configuration, options.transport)
-    configured = configuration.directory("zocalo.dlq.purge_location")
+    transport = connect(configuration, options.transport, options.broker)
+    configured = configuration.site.dead_letter_directory
     location = options.location or configured or Path("DLQ")
     counts = transport.dead_letters()
     known = {*counts, *transport.queues()}

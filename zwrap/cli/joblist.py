@@ -29,7 +29,7 @@ GONE, UNKNOWN = "gone", "not known"
 
 def attempts_of(configuration: Configuration) -> list[Attempt]:
     """All attempts of the site; looking makes no ledger."""
-    if not configuration.ledger and not default_file().exists():
+    if not configuration.site.ledger and not default_file().exists():
         return []
     with contextlib.closing(Ledger.of(configuration)) as ledger:
         return ledger.all()

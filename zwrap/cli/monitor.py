@@ -84,12 +84,14 @@ def _watch(options: argparse.Namespace, table: Callable[[], Table]) -> int:
 
 
 def _show_queues(configuration: Configuration, options: argparse.Namespace) -> int:
-    transport = connect(configuration, options.transport)
+    transport = connect(configuration, options.transport, options.broker)
     return _watch(options, lambda: queue_table(transport))
 
 
 def _show_crowd(configuration: Configuration, options: argparse.Namespace) -> int:
-    return _watch(options, Participants(connect(configuration, options.transport)).table)
+    return _watch(
+        options, Participants(connect(configuration, options.transport, options.broker)).table
+    )
 
 
 queue_monitor = program(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,6 +18,7 @@ from zwrap.message import ID_HEADER, Outgoing, child_id, decode, encode
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
+from zwrap.transport.spool.files import Name
 from zwrap.transport.spool.queue import Claimed
 from zwrap.transport.spool.views import DropFiles
 
@@ -41,7 +42,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Claim each file before it is sent, so that two of these never send it twice."""
-    location = configuration.directory("zocalo.go.fallback_location")
+    location = configuration.site.drop_directory
     if location is None:
         raise ConfigurationError(
             "There is no place of drop files: set 'zocalo.go.fallback_location' in a storage "
@@ -61,7 +62,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         time.sleep(options.wait)
     say(f"Connecting to {options.transport}...")
     try:
-        transport = connect(configuration, options.transport)
+        transport = connect(configuration, options.transport, options.broker)
         try:
             return _send_all(drops, transport, options)
         finally:
@@ -86,7 +87,7 @@ def _send_all(drops: DropFiles, transport: Transport, options: argparse.Namespac
     names = drops.names()
     sent = bad = 0
     for name in names:
-        claimed = drops.claim_where(lambda each, name=name: str(each) == name)  # type: ignore[misc]
+        claimed = drops.claim_where(_named(name))
         if claimed is None:
             continue  # another pickup has it
         if _unfinished(claimed):
@@ -104,6 +105,11 @@ def _send_all(drops: DropFiles, transport: Transport, options: argparse.Namespac
         say(_told(Path(drops.path, name), message))
         say(f"Done ({sent} of {len(names)})")
     return 100 if bad else 0
+
+
+def _named(wanted: str) -> Callable[[Name], bool]:
+    """A predicate that holds for one file name."""
+    return lambda name: str(name) == wanted
 
 
 def request(claimed: Claimed) -> Outgoing:

@@ -18,6 +18,7 @@ from types import FrameType
 from zwrap.cli.common import say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.host.backoff import Backoff
 from zwrap.message import ID_HEADER, Outgoing
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
@@ -28,7 +29,8 @@ from zwrap.transport.spool.transport import SpoolTransport
 
 log = logging.getLogger(__name__)
 
-LOOK_FIRST_S = 0.01
+LOOK_FIRST_S, LOOK_FACTOR = 0.01, 1.5
+"""First pause between two looks at an empty place, in seconds, and its growth with each look."""
 
 Place = SpoolQueue | str
 """A directory, or the name of a queue of the transport."""
@@ -66,7 +68,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if source == target:
         raise ConfigurationError(f"IN and OUT are both {source!r}.")
     mode = _mode(options.queue_in_perms)
-    transport = connect(configuration, options.transport)
+    transport = connect(configuration, options.transport, options.broker)
     pipe = _Pipe(transport, _place(source, transport), _place(target, transport), options)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pipe.stop)
@@ -109,7 +111,7 @@ def _place(name: str, transport: Transport) -> Place:
 
 
 class _Pipe:
-    """Two places and what is between them."""
+    """The way from one place to another."""
 
     def __init__(
         self, transport: Transport, source: Place, target: Place, options: argparse.Namespace
@@ -134,12 +136,12 @@ class _Pipe:
                 (self._source.path / name).chmod(mode)
 
     def run(self) -> int:
-        """Move; the number of messages."""
+        """Move messages until there is a reason to stop, and return their number."""
         if isinstance(self._source, SpoolQueue):
             step = self._from_directory(self._source)
         else:
             step = self._from_queue(self._source)
-        count, pause_s = 0, LOOK_FIRST_S
+        count, pauses = 0, Backoff(LOOK_FIRST_S, self._options.queue_in_wait, factor=LOOK_FACTOR)
         while not self._stopped.is_set():
             if not self._has_room():
                 self._stopped.wait(self._options.queue_out_wait)
@@ -148,17 +150,16 @@ class _Pipe:
             if moved is None:
                 if self._options.once:
                     break
-                self._stopped.wait(pause_s)
-                pause_s = min(pause_s * 1.5, self._options.queue_in_wait)
+                self._stopped.wait(pauses.next_s())
                 continue
-            pause_s = LOOK_FIRST_S
+            pauses.reset()
             count += moved
             self._room -= moved
         self._transport.flush()
         return count
 
     def close(self) -> None:
-        """Leave no trace in directories."""
+        """Close both places, and leave no trace in directories."""
         for place in (self._source, self._target):
             if isinstance(place, SpoolQueue):
                 place.close()

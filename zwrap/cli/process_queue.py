@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import threading
 
-from zwrap.cli.common import say
+from zwrap.cli.common import broker_arguments, say
 from zwrap.cli.restarting import restarted
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError
@@ -63,7 +63,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 def declared(configuration: Configuration, modules: list[str]) -> dict[str, Worker]:
     """The workers in the given modules, else in those that the site names."""
-    named = modules or (configuration.workers or {}).get("modules") or []
+    of_site = configuration.site.workers
+    named = modules or (of_site.modules if of_site else [])
     if not named:
         raise ConfigurationError(
             "There are no workers: name a Python module with -m, or in plugin 'workers' of the "
@@ -81,7 +82,7 @@ def _loop(
     chosen: Worker,
     stack: contextlib.ExitStack,
 ) -> Loop:
-    transport = connect(configuration, options.transport)
+    transport = connect(configuration, options.transport, options.broker)
     stack.callback(transport.close)
     worker.use(transport)
     service = service_for(chosen)(configuration, transport)
@@ -95,7 +96,7 @@ def _command(options: argparse.Namespace, queue: str) -> list[str]:
     modules = [part for name in options.module for part in ("-m", name)]
     once = ["--once"] if options.once else []
     chosen = ["--queue_name", queue, "--worker_num", str(options.worker_num), *modules, *once]
-    transport = ["-t", options.transport]
+    transport = ["-t", options.transport, *broker_arguments(options)]
     return ["-m", "zwrap.cli.zwrap", *environments, *transport, "process_queue", *chosen]
 
 

@@ -37,7 +37,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         wrapper=options.wrap,
         envelope_file=options.recipewrapper,
         exit_status=options.exit_status,
-        programs=configuration.directory("zwrap.program_directory"),
+        programs=configuration.site.program_directory,
         copy=not options.dry_run,
     )
     for failure in found.failures:
@@ -47,7 +47,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             say(_shown(message))
         say(f"Dry run: {len(found.messages)} messages were not sent.")
     else:
-        transport = connect(configuration, options.transport)
+        transport = connect(configuration, options.transport, options.broker)
         transport.commit(found.messages)
         transport.flush()
         transport.close()

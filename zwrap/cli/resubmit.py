@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.record import Attempt
-from zwrap.cli.common import say
+from zwrap.cli.common import key_value, say
 from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, one_of, word_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, UnreachableError
@@ -35,7 +35,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     attempts = attempts_of(configuration)
     clusters = Clusters(configuration)
     answers = Answers(clusters)
-    changes = dict(_change(setting) for setting in options.set)
+    changes = dict(key_value(setting, "-s") for setting in options.set)
     messages = []
     for name in options.JOB:
         attempt = one_of(attempts, name)
@@ -43,7 +43,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         content, place = _submission(attempt, configuration)
         message = _message(attempt, attempts, changes, clusters, content, place)
         messages.append((attempt, message))
-    transport = connect(configuration, options.transport)
+    transport = connect(configuration, options.transport, options.broker)
     try:
         for attempt, message in messages:
             transport.commit([message])
@@ -54,13 +54,6 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     finally:
         transport.close()
     return 0
-
-
-def _change(setting: str) -> tuple[str, str]:
-    key, equals, value = setting.partition("=")
-    if not equals or not key:
-        raise MessageError(f"-s {setting}: KEY=VALUE is expected.")
-    return key, value
 
 
 def _check_ended(attempt: Attempt, answers: Answers) -> None:
@@ -98,7 +91,9 @@ def _message(
     latest = max(int(number) for name, _, number in numbers if name == family)
     body = _changed(content["message"], changes, str(file))
     envelope = Envelope.from_body(body)
-    prepare(envelope, attempt.token, clusters.default, lambda name: clusters.get(name).defaults)
+    prepare(
+        envelope, attempt.token, clusters.default, lambda name: clusters.get(name).settings.defaults
+    )
     message = reinjected({**content, "message": body}, file, None)
     return replace(message, headers={**message.headers, ATTEMPT_HEADER: latest + 1})
 

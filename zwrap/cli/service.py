@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from zwrap import plugins
-from zwrap.cli.common import add_common_options, configured, parsed, reported, say, set_up_logging
+from zwrap.cli.common import add_common_options, parsed, reported, say, set_up_logging
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError, UnknownNameError
 from zwrap.host.paths import state_directory
@@ -59,7 +59,7 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
 @reported
 def main(arguments: list[str] | None = None) -> int:
     """Find the service and run it until it is told to stop."""
-    configuration = configured(arguments)
+    configuration = Configuration.from_file()
     parser = _parser(configuration)
     options = parsed(parser, arguments, configuration)
     if not options.service:
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> int:
     set_up_logging(configuration, 2 if options.debug else options.verbose)
-    transport = connect(configuration, options.transport)
+    transport = connect(configuration, options.transport, options.broker)
     try:
         service = load_service(name)(configuration, transport)
         liveness = Liveness(service)

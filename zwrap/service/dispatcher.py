@@ -116,16 +116,15 @@ class Dispatcher(Service):
             raise MessageError(
                 "The request names no recipe: 'recipes' (names) or 'custom_recipe' is expected."
             )
-        storage = self.configuration.storage or {}
         filled: Recipe = recipe.apply_parameters(
-            parameters, quote_commands=bool(storage.get("zwrap.quote_commands"))
+            parameters, quote_commands=self.configuration.site.quote_commands
         )
         filled.validate()
         return filled, parameters
 
     def _write_logbook(self, delivery: Delivery, guid: str, incoming: Any, recipe: Recipe) -> None:
         """Keep request and recipe where `zocalo.dispatcher.logbook_location` says."""
-        location = self.configuration.directory("zocalo.dispatcher.logbook_location")
+        location = self.configuration.site.logbook_directory
         if location is None:
             return
         name = re.sub(r"[^A-Za-z0-9_-]", "_", guid)
@@ -236,7 +235,7 @@ def load_recipes_from_files(
 
 
 def _recipe_file(name: Any, configuration: Configuration) -> Recipe:
-    directory = configuration.directory("zocalo.recipe_directory")
+    directory = configuration.site.recipe_directory
     if directory is None:
         raise ConfigurationError(
             f"Recipe {name!r} was asked for by name, and no directory of recipes is known: set "

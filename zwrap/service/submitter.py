@@ -93,11 +93,11 @@ class Submitter(Service):
         request = prepared.request
         policy = policy_of(
             envelope.step["parameters"].get("retry"),
-            cluster.retry,
+            cluster.settings.retry,
             f"node {envelope.pointer}, parameters",
         )
         kept = encode_submission(delivery.message, delivery.source, request.resources, policy)
-        if not cluster.shared_filesystem:
+        if not cluster.settings.shared_filesystem:
             job = self._remote_job(prepared, cluster, _attempt(envelope, request), kept)
             return Step(work, envelope, cluster, job)
         script = self._renderer.script(request, cluster)
@@ -149,14 +149,14 @@ class Submitter(Service):
     ) -> None:
         name = cluster.name
         if name not in self._quotas:
-            self._quotas[name] = Quota(name, cluster.scheduler, cluster.max_jobs)
+            self._quotas[name] = Quota(name, cluster.scheduler, cluster.settings.max_jobs)
         largest = self._largest_array(cluster) if len(jobs) > 1 else None
         admit = self._quotas[name].admit
         submit_all(self._ledger, cluster.scheduler, jobs, tell, admit, largest)
 
     def _largest_array(self, cluster: Cluster) -> int | None:
         """How many tasks an array may have; as asked of the batch system from time to time."""
-        if cluster.scheduler.arrays is None or not cluster.shared_filesystem:
+        if cluster.scheduler.arrays is None or not cluster.settings.shared_filesystem:
             return None  # the script of an array finds those of its tasks by their paths
         asked, size = self._largest.get(cluster.name, (float("-inf"), None))
         if time.monotonic() - asked > LIMITS_S:
@@ -177,7 +177,7 @@ class Submitter(Service):
         ready: dict[tuple[str, ...], list[tuple[Work, list[Outgoing]]]] = defaultdict(list)
         for step, outcome in outcomes:
             with _noting(problems, step.work):
-                if not step.cluster.shared_filesystem:
+                if not step.cluster.settings.shared_filesystem:
                     step.job.script.unlink(missing_ok=True)  # the batch system has it, or no job
                 messages = _job_submitted(step, outcome)
                 places = tuple(message.destination for message in messages)

@@ -27,14 +27,17 @@ class Renderer:
     """Prepares requests and scripts by the templates and clusters of a site."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._templates = Templates(configuration.directory("zwrap.template_directory"))
+        self._templates = Templates(configuration.site.template_directory)
         self._told = configuration.for_jobs()
         self._clusters = Clusters(configuration)
 
     def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
         """The job request of a step, and the cluster that it is for."""
         prepared = prepare(
-            envelope, token, self._clusters.default, lambda name: self._clusters.get(name).defaults
+            envelope,
+            token,
+            self._clusters.default,
+            lambda name: self._clusters.get(name).settings.defaults,
         )
         return prepared, self._clusters.get(prepared.request.cluster)
 

@@ -6,6 +6,7 @@ from zwrap import plugins
 from zwrap.configuration.site import Configuration
 from zwrap.errors import UnknownNameError
 from zwrap.transport.contract import Transport
+from zwrap.transport.options import BrokerOptions
 
 EMBEDDED = "SpoolTransport"
 """What is used when nothing is configured."""
@@ -13,9 +14,7 @@ EMBEDDED = "SpoolTransport"
 
 def default_transport(configuration: Configuration) -> str:
     """The transport that the configuration names, or the embedded one."""
-    storage = configuration.storage or {}
-    name = configuration.transport or storage.get("zocalo.default_transport") or EMBEDDED
-    return str(name)
+    return configuration.site.default_transport or EMBEDDED
 
 
 def transport_class(name: str) -> type[Transport]:
@@ -26,8 +25,22 @@ def transport_class(name: str) -> type[Transport]:
     return found
 
 
-def connect(configuration: Configuration, name: str | None = None) -> Transport:
-    """Open a connection of the named transport, else of the configured one."""
-    return transport_class(name or default_transport(configuration)).from_configuration(
-        configuration
-    )
+def connect(
+    configuration: Configuration, name: str | None = None, options: BrokerOptions | None = None
+) -> Transport:
+    """Open a connection of the named transport, else of the configured one.
+
+    Args:
+        configuration: The site configuration.
+        name: Name of the transport, as it is installed.
+        options: Settings of its broker that go before the site configuration.
+
+    Raises:
+        UnknownNameError: No transport of that name is installed.
+        ConfigurationError: A setting is wrong.
+        TransportError: The other side cannot be reached at present.
+    """
+    kind = transport_class(name or default_transport(configuration))
+    if options is None:  # a transport of others may know of no options
+        return kind.from_configuration(configuration)
+    return kind.from_configuration(configuration, options)

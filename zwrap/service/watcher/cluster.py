@@ -41,7 +41,7 @@ class WatchedCluster:
         self._ledger = ledger
         self._words = last_words(cluster, ledger, transport)
         self._events = Events(cluster.name, transport)
-        self._interval_s = cluster.watch_s
+        self._interval_s = cluster.settings.watch_s
         self._due = float("-inf")
         self._away: str | None = None
         """Why it cannot be asked."""
@@ -108,7 +108,7 @@ class WatchedCluster:
     def _gone(self, attempt: Attempt, now: float) -> dict[str, Any]:
         """Of a job that is neither live nor recorded: its record may come, or it has spoken."""
         since = attempt.seen if attempt.seen_state == GONE else None
-        lost = since is not None and now - since > self._cluster.lost_s
+        lost = since is not None and now - since > self._cluster.settings.lost_s
         return _away(attempt, lost or (since is not None and self._words.has_spoken(attempt)), now)
 
     def _moved(self, token: str, starts: float | None) -> bool:
@@ -126,7 +126,7 @@ class WatchedCluster:
             status = attempt.of(states)
             running = status is not None and status.state is State.RUNNING
             silent_s = self._heartbeats.silent_s(attempt.token) if running else None
-            stalled = silent_s is not None and 0 < self._cluster.stalled_s <= silent_s
+            stalled = silent_s is not None and 0 < self._cluster.settings.stalled_s <= silent_s
             if stalled and attempt.stalled is None:
                 changes[attempt.token] = {"stalled": self._ledger.now() - (silent_s or 0.0)}
                 reason = f"it runs, but its wrapper was not heard of for {silent_s:.0f} s"
@@ -151,9 +151,9 @@ class WatchedCluster:
         if status is None or not status.stuck or attempt.seen_reason != status.reason:
             return False
         silent_s = self._heartbeats.silent_s(attempt.token)
-        if silent_s is not None and silent_s < self._cluster.stalled_s:
+        if silent_s is not None and silent_s < self._cluster.settings.stalled_s:
             return False
-        return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.give_up_s
+        return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.settings.give_up_s
 
     def _give_up(self, attempts: Sequence[Attempt]) -> None:
         """Speak for jobs that can never start, or whose host is gone, then cancel them.
@@ -206,13 +206,13 @@ class WatchedCluster:
     def _is_up(self) -> None:
         if self._away is not None:
             log.info("Cluster %s is up again", self._cluster.name)
-            self._interval_s = self._cluster.watch_s
+            self._interval_s = self._cluster.settings.watch_s
         self._away = None
         self._events.cluster("up", None, self._interval_s * AWAY_FACTOR)
 
     def _wait(self, changed: bool, factor: float) -> None:
         """Until the next look: its usual interval after a change, else half as long again."""
-        usual = self._cluster.watch_s
+        usual = self._cluster.settings.watch_s
         longer = min(self._interval_s * 1.5, usual * factor)
         self._interval_s = usual if changed else longer
         self._due = time.monotonic() + self._interval_s

@@ -109,9 +109,9 @@ class InLedger(LastWords):
 
 def last_words(cluster: Cluster, ledger: Ledger, transport: Transport) -> LastWords:
     """Who has the last word on jobs of that cluster."""
-    if cluster.shared_filesystem:
+    if cluster.settings.shared_filesystem:
         return InDirectory(transport)
-    return InLedger(ledger, transport, cluster.lost_s)
+    return InLedger(ledger, transport, cluster.settings.lost_s)
 
 
 def _end(verdict: Verdict) -> End:
