@@ -127,7 +127,7 @@ def mib(text: str, where: str, *, bare: int = 1) -> int:
 
 
 def _short(value: object) -> str:
-    """The value for a complaint, without the rest of a long one."""
+    """Return the value for a complaint, without the rest of a long one."""
     try:
         shown = repr(value)
     except ValueError:  # Python writes no integer of more than 4300 digits

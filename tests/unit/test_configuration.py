@@ -161,13 +161,13 @@ def test_logging_is_set_up_and_its_verbosity_only_rises(
             "version: 1\nenvironments: {a: 7}",
             "line 2, key 'environments.a' is 7; a list of sections",
         ),
-        ("version: 1\nenvironments: {a: [[b]]}", "names \\['b'\\], which is no section name"),
+        ("version: 1\nenvironments: {a: [[b]]}", "names \\['b'\\], which is not a section name"),
         ("version: 1\nenvironments: {a: b, b: a}", "is an alias of itself: a -> b -> a"),
         ("version: 1\ninclude: [x.yml]", "line 2, key 'include': the file .*x.yml cannot be read"),
         ("version: 1\ninclude: 7", "key 'include' must be a list of files"),
         ("version: 1\ninclude: [7]", "key 'include' names 7; a list of files"),
         ("version: 1\nenvironments: {a: {g: 7}}", "group 'g' is 7; a section or a list"),
-        ("version: 1\nenvironments: {a: [include]}", "names 'include', which is no section but"),
+        ("version: 1\nenvironments: {a: [include]}", "names 'include', which is not a section but"),
     ],
 )
 def test_each_fault_is_one_sentence(text: str, complaint: str) -> None:

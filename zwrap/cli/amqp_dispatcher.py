@@ -10,9 +10,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import yaml
 
@@ -65,7 +65,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 def _run(
     settings: consumers.Settings,
-    loaded: dict[str, Any],
+    loaded: dict[str, object],
     configuration: Configuration,
     broker: BrokerOptions | None,
     stop: threading.Event,
@@ -89,8 +89,8 @@ def _run(
                 pool.close()
 
 
-def _data(configuration: Configuration, file: str | None) -> tuple[Any, str]:
-    """The document, and what to call it."""
+def _data(configuration: Configuration, file: str | None) -> tuple[object, str]:
+    """Return the document, and its name for complaints."""
     if file is None and configuration.site.consumers is not None:
         return configuration.site.consumers, f"Plugin 'consumers' of {configuration.file}"
     path = Path(file or FILE)
@@ -99,7 +99,9 @@ def _data(configuration: Configuration, file: str | None) -> tuple[Any, str]:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ConfigurationError(
+            f"{path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
 
 
 def _validate(settings: consumers.Settings, where: str) -> int:
@@ -117,7 +119,7 @@ def _validate(settings: consumers.Settings, where: str) -> int:
 
 
 def _log() -> None:
-    """As LOGGING_FILE_CONFIG says (docs.python.org, logging.config.fileConfig), else to stderr."""
+    """Set up logging by LOGGING_FILE_CONFIG (logging.config.fileConfig), else to stderr."""
     file = os.environ.get("LOGGING_FILE_CONFIG")
     if not file:
         logging.basicConfig(level=logging.INFO, format=FORMAT)
@@ -130,9 +132,9 @@ def _log() -> None:
         ) from None
 
 
-def _stopper(stop: threading.Event) -> Any:
+def _stopper(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
     def stopped(number: int, frame: FrameType | None) -> None:
-        """Finish the messages at hand; at the second signal stop at once."""
+        """Finish the messages at hand; end immediately at the second signal."""
         del frame
         if stop.is_set():
             signal.signal(number, signal.SIG_DFL)

@@ -33,7 +33,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Read everything, and say what was read."""
+    """Read everything, and say of each part whether it is good."""
     where = configuration.file or "no ZOCALO_CONFIG: the embedded default"
     say(f"configuration: {where}")
     if configuration.environments:
@@ -70,7 +70,7 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
         settings = consumers.read(site.consumers)
         yield "consumers", partial(consumers.checked, settings, "Plugin 'consumers'")
     for place in _job_directories(configuration):
-        yield f"job directory {place}", partial(_try_to_speak, place)
+        yield f"job directory {place}", partial(_try_to_write, place)
     for directory in program.directories(site.program_directory):
         for file in _files(directory, "*.yaml"):
             yield f"program {file.stem} ({file})", partial(program.from_file, file)
@@ -83,7 +83,7 @@ def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:
 
 
 def _job_directories(configuration: Configuration) -> list[Path]:
-    """Where the newest job of each cluster lies, as far as its directories are seen here."""
+    """Return the directory of the newest job of each cluster, as far as it is seen here."""
     clusters = Clusters(configuration)
     newest: dict[str, Path] = {}
     for attempt in attempts_of(configuration):
@@ -93,15 +93,15 @@ def _job_directories(configuration: Configuration) -> list[Path]:
     return [directory for _, directory in sorted(newest.items()) if directory.is_dir()]
 
 
-def _try_to_speak(directory: Path) -> None:
-    """Write there, as the Watcher has to for the last word on a job."""
+def _try_to_write(directory: Path) -> None:
+    """Write into a job directory, as the Watcher has to for a verdict."""
     try:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
         raise RequestError(
             f"{getpass.getuser()} cannot write into {directory}: {error.strerror}. As this user a "
-            "Watcher could not have the last word on jobs: it has to be in the group of their "
+            "Watcher could not conclude jobs: it has to be in the group of their "
             "directories, and root is nobody on a filesystem that is exported with root_squash."
         ) from None
 

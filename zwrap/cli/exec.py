@@ -26,7 +26,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Run the command; its own exit status, 128 + number if a signal ended it."""
+    """Run the command, and return its exit status; 128 + number if a signal ended it."""
     from zwrap.wrapper.exec import run_command
 
     argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv

@@ -65,7 +65,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
-    """See that the message could be sent or stored, and do neither."""
+    """Check that the message could be sent or stored, and do neither."""
     if options.drop:
         say(f"Not storing message in {_drop_location(configuration)} (running with --dry-run)")
     else:
@@ -75,7 +75,7 @@ def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _complaint(options: argparse.Namespace) -> str | None:
-    """The fault of the command line in the words of python-zocalo; None: there is none."""
+    """Return the fault of the command line in the words of python-zocalo; None: there is none."""
     if not (options.recipe or options.file or options.no_dcid or options.reprocessing):
         return "No recipes specified."
     for setting in options.set:

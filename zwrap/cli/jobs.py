@@ -115,7 +115,7 @@ def _facts(job: KnownJob) -> dict[str, object]:
 
 
 def _in_full(job: KnownJob, clusters: Answers) -> dict[str, object]:
-    """Everything, with what the batch system says and the last messages of the step."""
+    """Return all facts, with the batch system's answer and the last messages of the step."""
     told = job.live
     if told is None and job.attempt.job_id:
         told = clusters.ended(job.attempt)
@@ -133,7 +133,7 @@ def _decoded(text: str | None) -> object:
 
 
 def _history(attempt: Attempt) -> list[dict[str, str]]:
-    """Known events of an attempt, oldest first."""
+    """Return the known events of an attempt, oldest first."""
     seen = f"{attempt.seen_state}: {attempt.seen_reason or 'no reason given'}"
     array = f", task {attempt.task} of array {attempt.array_token}" if attempt.task else ""
     events = [
@@ -146,12 +146,12 @@ def _history(attempt: Attempt) -> list[dict[str, str]]:
 
 
 def _unsent(job: KnownJob) -> int:
-    """Number of messages that the wrapper has still to send, or left."""
+    """Return the number of messages that the wrapper has still to send, or left."""
     return held(Path(job.attempt.job_directory, "outbox"))
 
 
 def _family(job: KnownJob, attempts: list[Attempt]) -> list[dict[str, object]]:
-    """All attempts of the same message."""
+    """Return all attempts at the same message."""
     message = job.attempt.token.rpartition("-")[0]
     keys = ("token", "job_id", "state", "outcome", "cause")
     alike = [each for each in attempts if each.token.rpartition("-")[0] == message]

@@ -23,7 +23,7 @@ from zwrap.transport.spool.queue import Claimed
 from zwrap.transport.spool.views import DropFiles
 
 UNFINISHED_S = 10.0
-"""A file that cannot be read and is younger may still be being written."""
+"""Age below which a file that cannot be read may be incomplete, in seconds."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     location = configuration.site.drop_directory
     if location is None:
         raise ConfigurationError(
-            "There is no place of drop files: set 'zocalo.go.fallback_location' in a storage "
+            "There is no directory of drop files: set 'zocalo.go.fallback_location' in a storage "
             "section of the site configuration."
         )
     drops = _opened(location)
@@ -72,7 +72,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _opened(location: Path) -> DropFiles | None:
-    """The drop files; None if they are not ours to take."""
+    """Return the drop files; None if this user may not take them."""
     for _ in range(5):  # another pickup that ends just then clears its directories away
         try:
             drops = DropFiles(location, limit=0)
@@ -108,12 +108,16 @@ def _send_all(drops: DropFiles, transport: Transport, options: argparse.Namespac
 
 
 def _named(wanted: str) -> Callable[[Name], bool]:
-    """A predicate that holds for one file name."""
+    """Return a predicate that holds for one file name."""
     return lambda name: str(name) == wanted
 
 
 def request(claimed: Claimed) -> Outgoing:
-    """The request in a drop file; MessageError says why there is none."""
+    """Return the request in a drop file.
+
+    Raises:
+        MessageError: The file does not hold one.
+    """
     content = decode(claimed.content, "drop file")
     if not isinstance(content, dict) or "message" not in content:
         raise MessageError('The drop file is not {"headers": ..., "message": ...}.')
@@ -126,7 +130,7 @@ def request(claimed: Claimed) -> Outgoing:
 
 
 def _unfinished(claimed: Claimed) -> bool:
-    """Whether a file may still be being written: python-zocalo does not write it in one step."""
+    """Return whether a file may be incomplete: python-zocalo does not write it in one step."""
     try:
         request(claimed)
     except MessageError:

@@ -165,7 +165,7 @@ class _Pipe:
                 place.close()
 
     def _has_room(self) -> bool:
-        """Whether OUT may get another; it is counted only now and then."""
+        """Return whether OUT has room; its messages are counted only now and then."""
         limit = self._options.queue_out_limit
         if not limit or self._room > 0:
             return True
@@ -180,7 +180,7 @@ class _Pipe:
         return not self._full
 
     def _from_queue(self, source: str) -> Callable[[], bool | None]:
-        """Moves one message that is received; None if there is none."""
+        """Return a function that moves one message: None if there is none."""
         self._transport.subscribe(source, 100)
 
         def step() -> bool | None:
@@ -196,7 +196,7 @@ class _Pipe:
         return step
 
     def _from_directory(self, source: SpoolQueue) -> Callable[[], bool | None]:
-        """Moves one file; None if there is none, False if it was put aside."""
+        """Return a function that moves one file: None if there is none, False if put aside."""
 
         def step() -> bool | None:
             source.recover(5.0)
@@ -211,7 +211,7 @@ class _Pipe:
         return step
 
     def _message(self, claimed: Claimed) -> Outgoing:
-        """The message in a file, for a queue of the transport."""
+        """Return the message in a file, for a queue of the transport."""
         assert isinstance(self._target, str)
         message = read_message(claimed.content, claimed.is_foreign, f"pipe/{claimed.base}")
         return Outgoing(

@@ -62,7 +62,11 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def declared(configuration: Configuration, modules: list[str]) -> dict[str, Worker]:
-    """The workers in the given modules, else in those that the site names."""
+    """Return the workers in the given modules, else in those that the site names, by queue.
+
+    Raises:
+        ConfigurationError: No module is named, or none of them holds a worker.
+    """
     of_site = configuration.site.workers
     named = modules or (of_site.modules if of_site else [])
     if not named:
@@ -91,7 +95,7 @@ def _loop(
 
 
 def _command(options: argparse.Namespace, queue: str) -> list[str]:
-    """The same for one queue, as arguments of Python."""
+    """Return the arguments that let Python run the worker of one queue."""
     environments = [part for name in options.environment for part in ("-e", name)]
     modules = [part for name in options.module for part in ("-m", name)]
     once = ["--once"] if options.once else []

@@ -47,7 +47,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _bodies(options: argparse.Namespace) -> Iterator[object]:
-    """The messages of the file; all of them are read now."""
+    """Return the messages of the file; all of them are read now."""
     name = "standard input" if options.FILE == "-" else options.FILE
     try:
         data = sys.stdin.buffer.read() if options.FILE == "-" else Path(options.FILE).read_bytes()

@@ -51,7 +51,7 @@ class _Restarter:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Start it, and again while that makes sense."""
+        """Start the child, and again while that makes sense."""
         backoff = Backoff(FIRST_S, LAST_S)
         while not self._stop.is_set():
             began = time.monotonic()

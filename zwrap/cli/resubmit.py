@@ -70,8 +70,8 @@ def _check_ended(attempt: Attempt, answers: Answers) -> None:
         )
 
 
-def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[str, Any], Path]:
-    """The message that was submitted, and where it lies."""
+def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[str, object], Path]:
+    """Return the message that was submitted, and its file."""
     file = Path(attempt.job_directory, SUBMISSION)
     word = word_of(attempt, configuration)
     return (decode(word.submission.encode(), str(file)) if word else read(file)), file
@@ -82,10 +82,10 @@ def _message(
     attempts: list[Attempt],
     changes: dict[str, str],
     clusters: Clusters,
-    content: dict[str, Any],
+    content: dict[str, object],
     file: Path,
 ) -> Outgoing:
-    """The step's message with its changes, under the next number of its attempts."""
+    """Return the step's message with its changes, under the next number of its attempts."""
     family, _, _ = attempt.token.rpartition("-")
     numbers = [each.token.rpartition("-") for each in attempts]
     latest = max(int(number) for name, _, number in numbers if name == family)
@@ -99,7 +99,7 @@ def _message(
 
 
 def _changed(body: Any, changes: dict[str, str], where: str) -> Any:
-    """The recipe message with other keys in the `cluster` block of its step."""
+    """Return the recipe message with other keys in the `cluster` block of its step."""
     step = body["recipe"][str(body["recipe-pointer"])]
     block = step.get("parameters", {}).get("cluster")
     if changes and not isinstance(block, dict):

@@ -22,7 +22,7 @@ from zwrap.transport.connect import connect
 
 
 class _Parser(argparse.ArgumentParser):
-    """Looks for services that others installed, which takes a while, only to show them."""
+    """A parser that looks for services of others, which takes a while, only to show them."""
 
     def format_help(self) -> str:
         self.epilog = f"Services: {', '.join(plugins.names(plugins.SERVICES))}"
@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
             say(f"Another {name} holds the lock; nothing to do.")
             return 0
         if options.restart:
-            from zwrap.cli.restarting import restarted  # a start that is measured needs it not
+            from zwrap.cli.restarting import restarted  # an ordinary start does not need it
 
             again = sys.argv[1:] if arguments is None else arguments
             return restarted([["-m", "zwrap.cli.service", *again, "--restarted"]])
@@ -106,7 +106,11 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
 
 
 def load_service(name: str) -> type[Service]:
-    """The class of a service."""
+    """Return the class of a service.
+
+    Raises:
+        PermanentError: There is no such service, or it is not one of zwrap.
+    """
     kind = plugins.find(plugins.SERVICES, name)
     if isinstance(kind, type) and issubclass(kind, Service):
         return kind
@@ -118,7 +122,12 @@ def load_service(name: str) -> type[Service]:
 
 
 def matching(wanted: str, known: Iterable[str]) -> str:
-    """The service meant: exact name, else any letter case, else a unique prefix."""
+    """Return the service that is meant: exact name, else any letter case, else a unique prefix.
+
+    Raises:
+        UnknownNameError: None of the known ones is meant.
+        PermanentError: Several of them may be meant.
+    """
     names = list(known)
     tries = [
         [name for name in names if name == wanted],

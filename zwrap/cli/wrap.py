@@ -39,7 +39,7 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
 
 @reported
 def main(arguments: list[str] | None = None) -> int:
-    """Run the step; the exit status is the program's own, 100 or 111."""
+    """Run the step, and return the program's own exit status, 100 or 111."""
     faulthandler.enable()
     configuration = Configuration.from_file()
     parser = _parser(configuration)

@@ -79,15 +79,15 @@ OWN = tuple(name for name in ClusterSettings.__struct_fields__ if name not in ("
 class Clusters:
     """Several active sections are merged; a cluster of a later one replaces that of an earlier."""
 
-    @classmethod
-    def validate(cls, section: Section) -> None:
+    @staticmethod
+    def validate(section: Section) -> None:
         """Raise ConfigurationError that names the first cluster that is described wrongly."""
         described(section)
 
-    @classmethod
-    def activate(cls, section: Section, config_object: Configuration) -> dict[str, ClusterSettings]:
+    @staticmethod
+    def activate(config_object: Configuration) -> dict[str, ClusterSettings]:
         """Return all clusters so far, by name."""
-        return {**(config_object.clusters or {}), **described(section)}
+        return dict(config_object.site.clusters)
 
 
 def described(section: Section) -> dict[str, ClusterSettings]:
@@ -146,7 +146,7 @@ def of_site(given: object, place: str) -> Policy | None:
 
 
 def _policy(given: object, where: str) -> Policy:
-    """A policy whose ceiling is in seconds, or RequestError."""
+    """Return a policy whose ceiling is in seconds, or raise RequestError."""
     place = f"{where}, key 'retry'"
     if isinstance(given, dict):  # YAML reads a bare `on` as true
         given = {"on" if key is True else key: value for key, value in given.items()}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def _as_it_stands(settings: object, given: Mapping[str, object]) -> object:
-    """The section itself."""
+    """Return the section itself."""
     del settings
     return given
 
@@ -91,9 +91,6 @@ class Storage:
     """Free keys and values; several active blocks are merged, later ones win."""
 
     @staticmethod
-    def activate(
-        configuration: Mapping[str, object], config_object: Configuration
-    ) -> dict[str, object]:
+    def activate(config_object: Configuration) -> dict[str, object]:
         """Return the merged values of all blocks so far."""
-        values = {key: value for key, value in configuration.items() if key != "plugin"}
-        return {**(config_object.storage or {}), **values}
+        return copy.deepcopy(config_object.site.storage)

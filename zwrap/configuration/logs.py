@@ -92,7 +92,7 @@ class Logging:
 
 
 def _check_increment(section: Section, block: Mapping[str, object], route: tuple[str, ...]) -> None:
-    """An incremental block may change levels only (logging.config, Incremental Configuration)."""
+    """Raise unless a block changes levels only (logging.config, Incremental Configuration)."""
     loggers = block.get("loggers") or {}
     places: dict[tuple[str, ...], object] = {(): block, ("root",): block.get("root")}
     if isinstance(loggers, dict):
@@ -107,7 +107,7 @@ def _check_increment(section: Section, block: Mapping[str, object], route: tuple
 
 
 def _resolved(value: object) -> object:
-    """The section with class paths of python-zocalo's module turned into those of this one."""
+    """Return the section with class paths of python-zocalo's module made those of this one."""
     if isinstance(value, dict):
         return {key: _resolved(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -124,7 +124,7 @@ def syslog_level(level: int) -> int:
 
 
 def _address(host: str) -> str:
-    """The address of a host, looked up once and not for each line of the log."""
+    """Return the address of a host, looked up once and not for each line of the log."""
     try:
         return socket.gethostbyname(host)
     except OSError:

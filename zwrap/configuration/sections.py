@@ -183,12 +183,12 @@ class Site:
     # --------------------------------------------------------------------------------------------
 
     def _last(self, plugin: str, kind: type[S]) -> S | None:
-        """The section of a plugin; of several active ones the last."""
+        """Return the section of a plugin; of several active ones the last."""
         sections = self._active.get(plugin)
         return decoded(sections[-1], kind) if sections else None
 
     def _text(self, key: str) -> str | None:
-        """A storage key that holds a text."""
+        """Return the text under a storage key."""
         value = self.storage.get(key)
         if not value:
             return None
@@ -202,6 +202,6 @@ class Site:
         raise ConfigurationError(f"{place} is {value!r}; a text is expected.")
 
     def _directory(self, key: str) -> Path | None:
-        """A storage key that holds a directory; a relative path counts from the site file."""
+        """Return the directory under a storage key; a relative path counts from the site file."""
         value = self._text(key)
         return self._base / Path(value).expanduser() if value else None

@@ -71,7 +71,7 @@ def keys(kind: type[Settings]) -> tuple[str, ...]:
 
 
 def _sentence(error: str, section: Section, kind: type[Settings]) -> str:
-    """msgspec's complaint in the words of a site file."""
+    """Return a complaint of msgspec in the words of a site file."""
     what, _, route = error.partition(" - at `$.")
     key = route.rstrip("`").split(".")[0].split("[")[0]
     if what.startswith("Object contains unknown field"):

@@ -145,14 +145,9 @@ class Configuration:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        waiting = self._waiting.pop(name, [])
-        try:
-            while waiting:
-                self._apply(waiting[0])
-                del waiting[0]
-        finally:
-            if waiting:  # a section that is wrong is wrong each time
-                self._waiting[name] = waiting
+        for section in self._waiting.get(name, ()):
+            self._apply(section)
+        self._waiting.pop(name, None)  # a section that is wrong stays, to be wrong each time
         return self._plugins.get(name)
 
     def __str__(self) -> str:
@@ -277,6 +272,6 @@ def _validate(plugin: Any, section: Section) -> None:
             raise ConfigurationError(f"{section.place(str(key))}: {text}")
 
 
-def _unknown_keys(plugin: Any, section: Section) -> list[str]:
+def _unknown_keys(plugin: object, section: Section) -> list[str]:
     known = getattr(plugin, "known_keys", lambda: None)()
     return [] if known is None else [key for key in section.value if key not in known]

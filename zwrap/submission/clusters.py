@@ -95,7 +95,7 @@ _OF_ZOCALO = ("url", "api_version", "user", "user_token")
 
 
 def _options(kind: type[Options], settings: ClusterSettings) -> Options:
-    """The typed options of a cluster, or ConfigurationError that says what is wrong."""
+    """Return the typed options of a cluster, or raise ConfigurationError."""
     try:
         return msgspec.convert(settings.options, kind)
     except msgspec.ValidationError as error:

@@ -9,16 +9,16 @@ from zwrap.transport.contract import Transport
 from zwrap.transport.options import BrokerOptions
 
 EMBEDDED = "SpoolTransport"
-"""What is used when nothing is configured."""
+"""Name of the transport that is used when nothing is configured."""
 
 
 def default_transport(configuration: Configuration) -> str:
-    """The transport that the configuration names, or the embedded one."""
+    """Return the name of the configured transport, or of the embedded one."""
     return configuration.site.default_transport or EMBEDDED
 
 
 def transport_class(name: str) -> type[Transport]:
-    """The transport of that name."""
+    """Return the transport of that name; UnknownNameError if none is installed under it."""
     found: type[Transport] | None = plugins.find(plugins.TRANSPORTS, name)
     if found is None:
         raise UnknownNameError("transport", name, plugins.names(plugins.TRANSPORTS))
