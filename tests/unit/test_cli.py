@@ -13,7 +13,7 @@ from zwrap.cli.zwrap import COMMANDS, main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.transport.connect import connect
-from zwrap.transport.options import BrokerOptions
+from zwrap.transport.options import BrokerOptions, TransportChoice
 
 RECIPE = {"start": [[1, []]], "1": {"queue": "somewhere", "parameters": {}}}
 
@@ -71,12 +71,13 @@ def test_options_for_the_chosen_broker_are_handed_on_and_others_are_told(
         "-t", "PikaTransport", "--rabbit-host", "h", "--rabbit-pass", "p", "--rabbit-conf", "c",
         "--stomp-prfx", "x",
     )  # fmt: skip
-    assert given.broker == BrokerOptions(host="h", password="p", conf="c")
+    broker = BrokerOptions(host="h", password="p", conf="c")
+    assert given.transport == TransportChoice("PikaTransport", broker)
     assert "--stomp-prfx has no effect: the transport is PikaTransport" in capsys.readouterr().err
-    again = ["-t", given.transport, *common.broker_arguments(given)]
-    assert options(*again).broker == given.broker
+    again = options(*common.transport_arguments(given.transport))
+    assert again.transport == given.transport
     given = options("--rabbit-host", "h")
-    assert (given.transport, given.broker) == ("SpoolTransport", None)
+    assert given.transport == TransportChoice("SpoolTransport")
     assert "the transport is SpoolTransport" in capsys.readouterr().err
 
 
@@ -93,8 +94,9 @@ def test_connect_hands_the_options_to_a_transport_only_if_there_are_any(
     monkeypatch.setattr("zwrap.plugins.find", lambda group, name: Theirs)
     configuration = Configuration()
     connect(configuration, "Theirs")
-    connect(configuration, "Theirs", BrokerOptions(host="h"))
-    assert seen == [(configuration,), (configuration, BrokerOptions(host="h"))]
+    connect(configuration, TransportChoice("Theirs"))
+    connect(configuration, TransportChoice("Theirs", BrokerOptions(host="h")))
+    assert seen == [(configuration,), (configuration,), (configuration, BrokerOptions(host="h"))]
 
 
 def test_a_key_and_its_value() -> None:

@@ -58,7 +58,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopper(stop))
-    broker = options.broker if options.transport == "PikaTransport" else None
+    chosen = options.transport
+    broker = chosen.broker if chosen.name == "PikaTransport" else None
     _run(settings, loaded, configuration, broker, stop)
     return 0
 

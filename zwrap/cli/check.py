@@ -21,6 +21,7 @@ from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import check_defaults
 from zwrap.submission.template import Templates
 from zwrap.transport.connect import connect
+from zwrap.transport.options import TransportChoice
 from zwrap.workers.consumers import settings as consumers
 
 
@@ -46,8 +47,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return checked(_site_checks(configuration))
 
 
-def _audit(configuration: Configuration, name: str) -> list[str]:
-    transport = connect(configuration, name)
+def _audit(configuration: Configuration, chosen: TransportChoice) -> list[str]:
+    transport = connect(configuration, chosen)
     try:
         return transport.audit()
     finally:

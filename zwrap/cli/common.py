@@ -17,7 +17,7 @@ from zwrap.configuration.recipe_id import RecipeIDFormatter, annotate_log_record
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TEMPORARY, RequestError, ZwrapError
 from zwrap.transport.connect import EMBEDDED, default_transport
-from zwrap.transport.options import BrokerOptions
+from zwrap.transport.options import BrokerOptions, TransportChoice
 
 Main = Callable[[list[str] | None], int]
 
@@ -87,13 +87,13 @@ def say(text: str = "") -> None:
 
 
 def key_value(given: str, option: str, form: str = "KEY=VALUE") -> tuple[str, str]:
-    """Return key and value of an option's argument; the value may hold further signs.
+    """Return key and value of an option's argument; the value may hold further '='.
 
     Raises:
-        RequestError: There is no sign, or no key before it.
+        RequestError: There is no '=', or no key before it.
     """
-    key, sign, value = given.partition("=")
-    if not sign or not key:
+    key, equals, value = given.partition("=")
+    if not equals or not key:
         raise RequestError(f"{option} {given!r} is not usable; {form} is expected.")
     return key, value
 
@@ -151,29 +151,31 @@ def parsed(
 ) -> argparse.Namespace:
     """Parse the command line, and activate the environments that it names.
 
-    In the result `transport` is the name of the transport, and `broker` are the options for it, for
-    `connect`. Options without effect on that transport are told on standard error.
+    In the result `transport` is a `TransportChoice`. Options without effect on that transport are
+    told on standard error.
     """
     options = parser.parse_args(arguments)
     configuration.activate(options.environment)
-    options.transport = options.transport or default_transport(configuration)
-    options.broker = None
+    name = options.transport or default_transport(configuration)
+    broker = None
     for kind, fields in BROKER_OPTIONS.items():
         values = {option: getattr(options, option[2:].replace("-", "_")) for option in fields}
         given = {option: value for option, value in values.items() if value is not None}
-        if options.transport != kind:
+        if name != kind:
             for option in given:
-                complain(f"{option} has no effect: the transport is {options.transport}.")
+                complain(f"{option} has no effect: the transport is {name}.")
         elif given:
-            options.broker = BrokerOptions(**{fields[name]: value for name, value in given.items()})
+            broker = BrokerOptions(**{fields[option]: value for option, value in given.items()})
+    options.transport = TransportChoice(name, broker)
     return options
 
 
-def broker_arguments(options: argparse.Namespace) -> list[str]:
-    """Return the arguments that give a child process the same options for the broker."""
-    fields = BROKER_OPTIONS.get(options.transport, {})
-    given = {} if options.broker is None else msgspec.structs.asdict(options.broker)
-    return [f"{option}={given[field]}" for option, field in fields.items() if given.get(field)]
+def transport_arguments(chosen: TransportChoice) -> list[str]:
+    """Return the arguments with which a child process chooses the same transport."""
+    fields = BROKER_OPTIONS.get(chosen.name, {})
+    given = {} if chosen.broker is None else msgspec.structs.asdict(chosen.broker)
+    options = [f"{option}={given[field]}" for option, field in fields.items() if given.get(field)]
+    return ["-t", chosen.name, *options]
 
 
 def set_up_logging(configuration: Configuration, verbosity: int) -> None:

@@ -32,7 +32,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Look at each queue, and return the worst status."""
     wanted = [_wanted(given, options.min_threshold) for given in options.QUEUE]
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     try:
         statuses = [_look(transport, *each, options.state_dir) for each in wanted]
     finally:

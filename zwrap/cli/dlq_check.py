@@ -19,7 +19,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Count the dead letters of each queue; return 1 if there is any."""
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     prefix = f"{options.namespace}." if options.namespace else ""
     counts = {
         queue: count

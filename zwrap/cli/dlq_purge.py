@@ -33,7 +33,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Export the dead letters; each leaves the transport only when its file is safe."""
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     configured = configuration.site.dead_letter_directory
     location = options.location or configured or Path("DLQ")
     counts = transport.dead_letters()

@@ -42,7 +42,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if not files:
         sys.stderr.write("No DLQ message files given.\n")
         return 1
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     status = 0
     try:
         for number, file in enumerate(files):

@@ -27,7 +27,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         raise ConfigurationError(f"SOURCE and DEST are both {options.DEST!r}.")
     if options.limit is not None and options.limit < 1:
         raise ConfigurationError(f"--limit {options.limit}: a number from 1 on is expected.")
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     with contextlib.closing(transport):
         count = transport.dead_letters().get if options.dead else transport.waiting
         progress = Progress("moved", count(options.QUEUE) or 0)

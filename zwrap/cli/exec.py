@@ -43,7 +43,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         complain("neither ZOCALO_CONFIG nor ZWRAP_SPOOL is set: heartbeats stay on this host.")
     ended = run_command(
         argv,
-        lambda: connect(configuration, options.transport, options.broker),
+        lambda: connect(configuration, options.transport),
         name=options.name or Path(argv[0]).name,
         limit_s=limit_s,
         grace_s=options.grace,

@@ -67,9 +67,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
     """Check that the message could be sent or stored, and do neither."""
     if options.drop:
-        say(f"Not storing message in {_drop_location(configuration)} (running with --dry-run)")
+        say(f"Not storing message in {drop_directory(configuration)} (running with --dry-run)")
     else:
-        transport_class(options.transport)
+        transport_class(options.transport.name)
         say("Not sending message (running with --dry-run)")
     return 0
 
@@ -130,7 +130,7 @@ def _send(
     message: dict[str, object],
 ) -> int:
     try:
-        transport = connect(configuration, options.transport, options.broker)
+        transport = connect(configuration, options.transport)
         transport.send(QUEUE, message, headers)
         transport.flush()
     except (TransportError, OSError) as error:
@@ -144,7 +144,7 @@ def _send(
         say(f"Reprocessing task submitted for ID {options.dcid[0]}.")
     else:
         say("Submitted.")
-    if configuration.is_embedded and options.transport == EMBEDDED:
+    if configuration.is_embedded and options.transport.name == EMBEDDED:
         _tell_about_spool(transport)
     transport.close()
     return 0
@@ -162,11 +162,12 @@ def _tell_about_spool(transport: Transport) -> None:
     complain("No Dispatcher is alive on it. Start one: zocalo.service -s Dispatcher")
 
 
-def _drop_location(configuration: Configuration) -> Path:
+def drop_directory(configuration: Configuration) -> Path:
+    """Return the directory of drop files; ConfigurationError if the site names none."""
     location = configuration.site.drop_directory
     if location is None:
         raise ConfigurationError(
-            "There is no place for drop files: set 'zocalo.go.fallback_location' in a storage "
+            "There is no directory for drop files: set 'zocalo.go.fallback_location' in a storage "
             "section of the site configuration."
         )
     return location
@@ -176,7 +177,7 @@ def _drop(
     configuration: Configuration, headers: dict[str, object], message: dict[str, object]
 ) -> Path:
     """Write the drop file, and return its path."""
-    file = _drop_location(configuration) / str(uuid.uuid4())
+    file = drop_directory(configuration) / str(uuid.uuid4())
     content = msgspec.json.format(encode({"headers": headers, "message": message}), indent=2)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

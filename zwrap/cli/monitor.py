@@ -83,14 +83,12 @@ def _displayed(options: argparse.Namespace, table: Callable[[], Table]) -> int:
 
 
 def _show_queues(configuration: Configuration, options: argparse.Namespace) -> int:
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     return _displayed(options, lambda: queue_table(transport))
 
 
 def _show_participants(configuration: Configuration, options: argparse.Namespace) -> int:
-    return _displayed(
-        options, Participants(connect(configuration, options.transport, options.broker)).table
-    )
+    return _displayed(options, Participants(connect(configuration, options.transport)).table)
 
 
 queue_monitor = program(

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from zwrap.cli.common import program, say
-from zwrap.cli.go import QUEUE
+from zwrap.cli.go import QUEUE, drop_directory
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, MessageError, TransportError
+from zwrap.errors import MessageError, TransportError
 from zwrap.message import ID_HEADER, Outgoing, child_id, decode, encode
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
@@ -42,13 +42,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Claim each file before it is sent, so that two of these never send it twice."""
-    location = configuration.site.drop_directory
-    if location is None:
-        raise ConfigurationError(
-            "There is no directory of drop files: set 'zocalo.go.fallback_location' in a storage "
-            "section of the site configuration."
-        )
-    drops = _opened(location)
+    drops = _opened(drop_directory(configuration))
     if drops is None:
         sys.stderr.write("This program is only available to privileged users\n")
         return 1
@@ -62,7 +56,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         time.sleep(options.wait)
     say(f"Connecting to {options.transport}...")
     try:
-        transport = connect(configuration, options.transport, options.broker)
+        transport = connect(configuration, options.transport)
         try:
             return _send_all(drops, transport, options)
         finally:

@@ -68,7 +68,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if source == target:
         raise ConfigurationError(f"IN and OUT are both {source!r}.")
     mode = _mode(options.queue_in_perms)
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     pipe = _Pipe(transport, _place(source, transport), _place(target, transport), options)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pipe.stop)

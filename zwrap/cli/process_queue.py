@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import threading
 
-from zwrap.cli.common import broker_arguments, say
+from zwrap.cli.common import say, transport_arguments
 from zwrap.cli.restarting import restarted
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError
@@ -86,7 +86,7 @@ def _loop(
     chosen: Worker,
     stack: contextlib.ExitStack,
 ) -> Loop:
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     stack.callback(transport.close)
     worker.use(transport)
     service = service_for(chosen)(configuration, transport)
@@ -100,7 +100,7 @@ def _command(options: argparse.Namespace, queue: str) -> list[str]:
     modules = [part for name in options.module for part in ("-m", name)]
     once = ["--once"] if options.once else []
     chosen = ["--queue_name", queue, "--worker_num", str(options.worker_num), *modules, *once]
-    transport = ["-t", options.transport, *broker_arguments(options)]
+    transport = transport_arguments(options.transport)
     return ["-m", "zwrap.cli.zwrap", *environments, *transport, "process_queue", *chosen]
 
 

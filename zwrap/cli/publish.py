@@ -32,7 +32,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Send the messages; all are read before the first is sent."""
     headers = dict(key_value(each, "--header", "NAME=VALUE") for each in options.header)
     bodies = _bodies(options)
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     with contextlib.closing(transport):
         progress = Progress("sent")
         for body in bodies:

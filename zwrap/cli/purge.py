@@ -29,7 +29,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if bool(options.QUEUE) == options.all:
         raise ConfigurationError("Say which queue to purge, or --all, and not both.")
     queues = declared(configuration, []) if options.all else [options.QUEUE]
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     with contextlib.closing(transport):
         for queue in queues:
             if status := _purge(transport, queue, options):

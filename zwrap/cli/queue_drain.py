@@ -33,7 +33,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Move until nothing comes any more."""
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     say(f"Reading messages from {options.SOURCE}")
     automatic = options.DEST == "."
     place = "automatically determined destinations" if automatic else options.DEST

@@ -47,7 +47,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             say(_shown(message))
         say(f"Dry run: {len(found.messages)} messages were not sent.")
     else:
-        transport = connect(configuration, options.transport, options.broker)
+        transport = connect(configuration, options.transport)
         transport.commit(found.messages)
         transport.flush()
         transport.close()

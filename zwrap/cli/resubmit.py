@@ -43,7 +43,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         content, place = _submission(attempt, configuration)
         message = _message(attempt, attempts, changes, clusters, content, place)
         messages.append((attempt, message))
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     try:
         for attempt, message in messages:
             transport.commit([message])

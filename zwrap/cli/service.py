@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> int:
     set_up_logging(configuration, 2 if options.debug else options.verbose)
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     try:
         service = load_service(name)(configuration, transport)
         liveness = Liveness(service)

@@ -29,7 +29,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if not options.hosts and not options.service:
         options.print_help()
         return 1
-    transport = connect(configuration, options.transport, options.broker)
+    transport = connect(configuration, options.transport)
     for host in options.hosts:
         say(f"Stopping {host}")
         _broadcast(transport, {"host": qualified(host)})

@@ -51,12 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.recipewrapper:
         parser.error("--recipewrapper FILE is needed: the recipe step to run, as JSON.")
     _check_reachable(configuration)
-    transport_class(options.transport)
+    transport_class(options.transport.name)
     wrapper = Wrapper(
         options.wrap,
         read_envelope(Path(options.recipewrapper)),
         configuration,
-        lambda: connect(configuration, options.transport, options.broker),
+        lambda: connect(configuration, options.transport),
         configuration.site.program_directory,
     )
     status = wrapper.run()

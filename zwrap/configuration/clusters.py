@@ -39,7 +39,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Factor of the time limit after `timeout`."""
     ceiling: Ceiling = Ceiling()
     exclude_node: bool = False
-    """Whether the node that failed is not to be used again."""
+    """True if the node that failed is not used again."""
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +63,7 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     lost_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
     """Time that a job may be unknown to the batch system until it is lost, in seconds."""
     shared_filesystem: bool = True
-    """Whether its nodes see the working directories under the same paths as the submit host."""
+    """True if its nodes see the working directories under the same paths as the submit host."""
     retry: Policy | None = None
     """Deaths of jobs that are followed by another attempt."""
     options: dict[str, object] = {}

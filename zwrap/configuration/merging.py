@@ -39,7 +39,7 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class Merged(msgspec.Struct):
-    """Sections by name, and environments by name and group, of all files together."""
+    """Sections by name, and environments by name and group, of all files."""
 
     sections: dict[str, Section] = {}
     environments: dict[str, object] = {}

@@ -91,7 +91,7 @@ class Site:
 
     @cached_property
     def quote_commands(self) -> bool:
-        """Whether each parameter that is put into shell commands stays one word."""
+        """True if each parameter that is put into shell commands stays one word."""
         return bool(self.storage.get("zwrap.quote_commands"))
 
     @cached_property

@@ -103,7 +103,7 @@ class SpoolSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     path: str
     """Directory of the spool; relative to the file that the section stands in."""
     durable: bool = True
-    """Whether messages survive a power cut (fsync), not only the death of processes."""
+    """True if messages survive a power cut (fsync), not only the death of processes."""
     out_limit: int = 10_000
     """Number of waiting messages above which a sender waits; 0: no limit."""
     out_wait: float = 10.0

@@ -111,7 +111,7 @@ class Configuration:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether there is no site configuration, so that the defaults hold."""
+        """True if there is no site configuration, so that the defaults hold."""
         return not self.sections
 
     def activate_environment(self, name: str) -> None:
@@ -119,8 +119,8 @@ class Configuration:
 
         Raises:
             UnknownNameError: There is no such environment.
-            ConfigurationError: A file that it refers to cannot be read, or a plugin that acts at
-                once (`logging`, and those of others) refuses its section.
+            ConfigurationError: A file that it refers to cannot be read, or a plugin that acts
+                immediately (`logging`, and those of others) refuses its section.
         """
         if name not in self.environment_members:
             where = str(self.file) if self.file else "no site configuration"

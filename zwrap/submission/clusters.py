@@ -54,7 +54,7 @@ class Clusters:
 
     @property
     def any_remote(self) -> bool:
-        """Whether there is one whose nodes share no filesystem with this host."""
+        """True if the nodes of one of them share no filesystem with this host."""
         return not all(each.shared_filesystem for each in self._described.values())
 
     def get(self, name: str) -> Cluster:

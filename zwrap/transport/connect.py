@@ -6,7 +6,7 @@ from zwrap import plugins
 from zwrap.configuration.site import Configuration
 from zwrap.errors import UnknownNameError
 from zwrap.transport.contract import Transport
-from zwrap.transport.options import BrokerOptions
+from zwrap.transport.options import TransportChoice
 
 EMBEDDED = "SpoolTransport"
 """Name of the transport that is used when nothing is configured."""
@@ -25,22 +25,19 @@ def transport_class(name: str) -> type[Transport]:
     return found
 
 
-def connect(
-    configuration: Configuration, name: str | None = None, options: BrokerOptions | None = None
-) -> Transport:
-    """Open a connection of the named transport, else of the configured one.
+def connect(configuration: Configuration, chosen: TransportChoice | str | None = None) -> Transport:
+    """Open a connection of the chosen transport, else of the configured one.
 
     Args:
         configuration: The site configuration.
-        name: Name of the transport, as it is installed.
-        options: Settings of its broker that go before the site configuration.
+        chosen: A transport by its name, or as a command line chooses it.
 
     Raises:
         UnknownNameError: No transport of that name is installed.
         ConfigurationError: A setting is wrong.
         TransportError: The other side cannot be reached at present.
     """
-    kind = transport_class(name or default_transport(configuration))
-    if options is None:  # a transport of others may know of no options
-        return kind.from_configuration(configuration)
-    return kind.from_configuration(configuration, options)
+    kind = transport_class(str(chosen or default_transport(configuration)))
+    if isinstance(chosen, TransportChoice) and chosen.broker:
+        return kind.from_configuration(configuration, chosen.broker)
+    return kind.from_configuration(configuration)  # one of others may know of no options

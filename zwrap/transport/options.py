@@ -25,3 +25,15 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
         """Return what was given, by name, without the file."""
         names = ("host", "port", "username", "password", "vhost", "prefix")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class TransportChoice(msgspec.Struct, frozen=True):
+    """A transport as a command line chooses it."""
+
+    name: str
+    """Name under which it is installed."""
+    broker: BrokerOptions | None = None
+    """Settings of its broker that go before the site configuration."""
+
+    def __str__(self) -> str:
+        return self.name
