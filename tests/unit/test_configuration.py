@@ -219,6 +219,14 @@ def test_an_undefined_environment_is_answered_with_the_known_ones(site: Path) ->
             "line 2, key 'x.password': a text is expected, not a whole number; put it in quotes",
         ),
         ("{plugin: pika, host: h, port: 1}", "has no key 'username', which plugin 'pika' needs"),
+        (
+            "{plugin: pika, host: h, port: 1, username: u, password: p, vhost: /, tls: 7}",
+            "key 'x.tls': true or false or a text is expected, not a whole number",
+        ),
+        (
+            "{plugin: pika, host: h, port: [1], username: u, password: p, vhost: /}",
+            "key 'x.port': a port number, or a text with several of them is expected, not a list",
+        ),
         ("{plugin: slurm, url: u}", "has no key 'api_version', which plugin 'slurm' needs"),
         ("{plugin: iris, url: u, api_version: 0.44}", "key 'x.api_version': a text is expected"),
         ("{plugin: rabbitmqapi, base_url: u}", "has no key 'username'"),

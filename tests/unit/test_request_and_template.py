@@ -187,6 +187,19 @@ def test_an_unknown_template_is_answered_with_the_nearest() -> None:
         Templates().render("locl.sh.j2", request())
 
 
+@pytest.mark.parametrize(
+    ("given", "walltime_s"),
+    [("1-12", 36 * 3600), ("1-12:30", 36 * 3600 + 1800), ("PT1H", 3600), ("01:00", 3600),
+     ("1 day, 00:00:00", 86400), (0.5, 1), ("90", 90)],
+)  # fmt: skip
+def test_a_time_limit_means_the_same_in_every_block(given: object, walltime_s: int) -> None:
+    block = {"commands": "run", "time_limit": given}
+    assert prepared_old({"cluster": block}).resources.walltime_s == walltime_s
+    options = {"cluster_submission_parameters": f"-l h_rt='{given}'"}
+    if "," not in str(given):  # which separates resources there
+        assert prepared_old(old(**options)).resources.walltime_s == walltime_s
+
+
 def old(**parameters: Any) -> dict[str, Any]:
     """A step as it was written for Grid Engine."""
     return {"cluster": None, "cluster_commands": "run", **parameters}

@@ -70,6 +70,12 @@ def keys(kind: type[Settings]) -> tuple[str, ...]:
     return tuple(field.encode_name for field in msgspec.structs.fields(kind))
 
 
+def _kind(name: str) -> str:
+    """Return a type of msgspec, or a union of some, in the words of a site file."""
+    kinds = [name] if name in _KINDS else [each for each in name.split(" | ") if each != "null"]
+    return " or ".join(_KINDS.get(kind, kind) for kind in kinds)
+
+
 def _sentence(error: str, section: Section, kind: type[Settings]) -> str:
     """Return a complaint of msgspec in the words of a site file."""
     what, _, route = error.partition(" - at `$.")
@@ -83,10 +89,7 @@ def _sentence(error: str, section: Section, kind: type[Settings]) -> str:
         quotes = (
             "; put it in quotes" if expected == "str" and got in ("int", "float", "bool") else ""
         )
-        return (
-            f"{section.place(key)}: {_KINDS.get(expected, expected)} is expected, not "
-            f"{_KINDS.get(got, got)}{quotes}."
-        )
+        return f"{section.place(key)}: {_kind(expected)} is expected, not {_kind(got)}{quotes}."
     return f"{section.place(key) if key else section.place()}: {what}."
 
 
