@@ -3,6 +3,7 @@
 * From the start of the Dispatcher's process to the message that it makes of a waiting request.
 * CPU of a Dispatcher that waits: it and its children, over some seconds.
 * `zocalo.wrap` with a wrapper that does nothing, from start to end.
+* Looking for a wrapper among the installed entry points: zwrap's own way and importlib.metadata.
 
 The contestants take turns in each round. Run by `scripts/bench starting`.
 """
@@ -31,6 +32,14 @@ from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
 IDLE_S = 40.0
+LOADED = "import argparse, json, logging, pathlib, subprocess, threading, msgspec, zwrap.plugins"
+"""What a wrapper has loaded anyway when it looks."""
+LOOKING = {
+    "zwrap": f"{LOADED}; zwrap.plugins.foreign('zocalo.wrappers')",
+    "importlib.metadata": f"{LOADED}; from importlib.metadata import entry_points as find; "
+    "find(group='zocalo.wrappers')",
+    "neither": LOADED,
+}
 RECIPE = {"start": [[1, []]], "1": {"queue": "bench.first", "parameters": {}}}
 WRAPPING = {
     **BODY,
@@ -168,9 +177,21 @@ def main() -> None:
                 nothing(Path(options.peers), "zocalo.wrapper"),
             ):
                 compare(bench, contestants, options.rounds)
+            compare_looking(options.rounds)
         finally:
             bench.transport.close()
             bench.broker.down()
+
+
+def compare_looking(rounds: int) -> None:
+    taken_s: dict[str, list[float]] = {name: [] for name in LOOKING}
+    for _ in range(rounds):
+        for name, text in LOOKING.items():
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", text], check=True)
+            taken_s[name].append(time.perf_counter() - began)
+    found = ", ".join(f"{name} {statistics.median(each):.3f} s" for name, each in taken_s.items())
+    print(f"\nStart of Python and looking for entry points, median: {found}")
 
 
 def compare(bench: Bench, contestants: dict[str, Path], rounds: int) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import enum
-import re
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
-
-from zwrap.errors import RequestError
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 """A whole number above 0."""
@@ -155,20 +152,3 @@ class Outcome(enum.Enum):
     """It failed, and another attempt follows."""
     UNKNOWN = "unknown"
     """Nobody could be told how it ended."""
-
-
-_TIME = re.compile(r"(?:(\d+)-)?(?:(?:(\d+):)?(\d+):)?(\d+)")
-
-
-def seconds(value: object, where: str) -> int:
-    """Return a duration given in seconds, ``MM:SS``, ``H:MM:SS`` or ``D-HH:MM:SS``, in seconds."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-        return int(value)
-    match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match:
-        days, hours, minutes, rest = (int(part or 0) for part in match.groups())
-        if total := ((days * 24 + hours) * 60 + minutes) * 60 + rest:
-            return total
-    raise RequestError(
-        f"{where} is {value!r}; a duration above 0 is expected, in seconds or as 'H:MM:SS'."
-    )

@@ -1,4 +1,4 @@
-"""What is found by name: own parts from one table, those of others through entry points.
+"""The parts that are found by name: own ones in a table, those of others by entry points.
 
 `setup.py` registers the same table as entry points, so that other tools find zwrap's parts; zwrap
 itself looks here first, because reading the entry points of all installed packages takes longer
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -58,7 +59,7 @@ OWN: dict[str, dict[str, str]] = {
         "graylog": "zwrap.configuration.logs:Graylog",
         "iris": "zwrap.configuration.core:Slurm",
         "jmx": "zwrap.configuration.core:JMX",
-        "ledger": "zwrap.configuration.ledger:Ledger",
+        "ledger": "zwrap.configuration.core:Ledger",
         "logging": "zwrap.configuration.logs:Logging",
         "pika": "zwrap.configuration.core:Pika",
         "rabbitmqapi": "zwrap.configuration.core:RabbitMQAPI",
@@ -77,12 +78,15 @@ OWN: dict[str, dict[str, str]] = {
 
 
 def names(group: str) -> list[str]:
-    """Names of everything installed in a group."""
+    """Return the names of everything that is installed in a group, sorted."""
     return sorted({*OWN.get(group, {}), *(entry.name for entry in _entries(group))})
 
 
 def find(group: str, name: str) -> Any:
-    """The object of that name in a group; None if nothing of that name is installed."""
+    """Return the object of that name in a group; None if nothing of that name is installed.
+
+    Raises whatever the import of its module raises.
+    """
     own = OWN.get(group, {}).get(name)
     if own:
         return pkgutil.resolve_name(own)
@@ -93,9 +97,9 @@ def find(group: str, name: str) -> Any:
 
 
 def foreign(group: str) -> list[Any]:
-    """The objects that others installed in a group, by name."""
+    """Return the objects that other distributions installed in a group, sorted by name."""
     own = OWN.get(group, {})
-    entries = sorted(_entries(group), key=lambda entry: str(entry.name))
+    entries = sorted(_entries(group), key=lambda entry: entry.name)
     return [entry.load() for entry in entries if entry.name not in own]
 
 
@@ -105,38 +109,49 @@ class Entry(NamedTuple):
     name: str
     value: str
 
-    def load(self) -> Any:
-        """The object."""
+    def load(self) -> object:
+        """Import the object and return it."""
         return pkgutil.resolve_name(self.value.partition("[")[0].strip())
 
 
-def _entries(group: str) -> list[Any]:
-    """Entry points of a group, of each package once: that which is first on the path.
+def _entries(group: str) -> list[Entry]:
+    """Entry points of a group, of each distribution once: the one that is first on the path.
 
-    The same as importlib.metadata, without what it takes to load that (20 ms). Archives on the
-    path, and eggs, are left to it.
+    The same as importlib.metadata finds, without the time that loading it takes
+    (about 25 ms, `scripts/bench starting`). Archives on the path, and eggs, are left to it.
     """
     found: dict[str, list[Entry]] = {}
     for place in sys.path:
         try:
-            names = os.listdir(place or ".")
+            files = os.listdir(place or ".")
         except NotADirectoryError:
-            names = [".egg"]
+            files = [".egg"]
         except OSError:
             continue
-        for name in names:
-            if name.endswith(".egg"):
+        for file in files:
+            if file.endswith(".egg"):
                 from importlib import metadata
 
-                return list(metadata.entry_points(group=group))
-            if name.endswith((".dist-info", ".egg-info")):
-                package = name.partition("-")[0].partition(".")[0].lower()
-                found.setdefault(package, _declared(group, Path(place, name, "entry_points.txt")))
+                entries = metadata.entry_points(group=group)
+                return [Entry(entry.name, entry.value) for entry in entries]
+            if file.endswith((".dist-info", ".egg-info")):
+                declared = _declared(group, Path(place, file, "entry_points.txt"))
+                found.setdefault(_distribution(file), declared)
     return [entry for entries in found.values() for entry in entries]
 
 
+def _distribution(directory: str) -> str:
+    """Normalised name of the distribution whose metadata are in a directory of that name.
+
+    Form: packaging.python.org/specifications/recording-installed-packages; older tools leave dots
+    and capital letters in it.
+    """
+    name = directory.rpartition(".")[0].partition("-")[0]
+    return re.sub(r"[-_.]+", "_", name).lower()
+
+
 def _declared(group: str, file: Path) -> list[Entry]:
-    """What a package declares in a group."""
+    """Entry points of one distribution in a group."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError:
@@ -151,14 +166,17 @@ def _declared(group: str, file: Path) -> list[Entry]:
 
 def offer(
     package: str, names: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package that gives names when they are asked for.
 
-    `names` maps each name to the module in which it lives. Importing the package loads none of
-    them, so that no module waits for its neighbours.
+    Importing the package loads none of them, so that no module waits for its neighbours.
+
+    Args:
+        package: Full name of the package.
+        names: Each offered name, and the module in which it lives.
     """
 
-    def get(name: str) -> Any:
+    def get(name: str) -> object:
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(names[name]), name)

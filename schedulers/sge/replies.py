@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
 from zwrap.scheduler import Reply
+from zwrap.units import bytes_of
 
 from ..reading import output_of, unknown_state
 from .tables import AFTER_JOB, ENDED, ERROR, FAILED, LETTERS, LIMIT, RESCHEDULED
@@ -200,16 +201,7 @@ def _used_more_than_asked(told: dict[str, str]) -> bool:
     if asked is None:
         return False
     slots = int(told.get("slots", "1"))
-    return _size(told.get("maxvmem", "")) > slots * _size(asked[1])
-
-
-def _size(text: str) -> float:
-    """A number of bytes as it is asked for (`200M`, queue_conf(5)) or recorded (`328.402MB`).
-
-    Small letters, which stand for powers of 1000, are read as powers of 1024: never too little.
-    """
-    match = re.fullmatch(r"([\d.]+)([KMGT]?)B?", text.upper())
-    return float(match[1]) * 1024 ** " KMGT".index(match[2] or " ") if match else 0.0
+    return (bytes_of(told.get("maxvmem", "")) or 0) > slots * (bytes_of(asked[1]) or 0)
 
 
 def _end(failed: int, exit_status: int) -> tuple[State, int | None, int | None]:

@@ -6,44 +6,44 @@ not lost: an option without a field is refused.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
 from zwrap.errors import RequestError
+from zwrap.units import MIB, mib, seconds
 
 LIST_OF_FLAGS = 39
 """From v0.0.39 on several fields have another form."""
 
 
-def _text(value: str) -> str:
+def _text(value: str, where: str) -> str:
+    del where
     return value
 
 
-def _minutes(value: str) -> int:
-    """Minutes of a time limit: MINUTES, MINUTES:SECONDS, H:M:S, D-H, D-H:M or D-H:M:S."""
-    days, dash, rest = value.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    if dash or len(parts) == 3:
-        hours, minutes, seconds = [*parts, 0, 0][:3]
-    else:
-        hours, (minutes, seconds) = 0, [*parts, 0][:2]
-    return int(days or 0) * 1440 + hours * 60 + minutes + (seconds > 0)
+def _number(value: str, where: str) -> int:
+    if re.fullmatch(r"-?[0-9]{1,9}", value):
+        return int(value)
+    raise RequestError(f"{where} is {value!r}; a whole number is expected.")
 
 
-def _mib(value: str) -> int:
-    match = re.fullmatch(r"(\d+)([KMGT]?)B?", value.upper())
-    if match is None:
-        raise ValueError(value)
-    factor = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024**2}[match[2]]
-    return max(1, int(int(match[1]) * factor))
+def _minutes(value: str, where: str) -> int:
+    """Return a time limit in minutes, rounded up as sbatch does."""
+    return math.ceil(seconds(value, where, in_minutes=True) / 60)
 
 
-OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
+def _mib(value: str, where: str) -> int:
+    """Return an amount of memory in mebibytes, which a number without a letter counts."""
+    return mib(value, where, bare=MIB)
+
+
+OPTIONS: dict[str, tuple[str, Callable[[str, str], str | int]]] = {
     "account": ("account", _text),
     "comment": ("comment", _text),
     "constraint": ("constraints", _text),
-    "cpus-per-task": ("cpus_per_task", int),
+    "cpus-per-task": ("cpus_per_task", _number),
     "dependency": ("dependency", _text),
     "exclude": ("exclude_nodes", _text),
     "gpus": ("gpus", _text),
@@ -52,9 +52,9 @@ OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "licenses": ("licenses", _text),
     "mem": ("memory_per_node", _mib),
     "mem-per-cpu": ("memory_per_cpu", _mib),
-    "nice": ("nice", int),
-    "nodes": ("nodes", int),
-    "ntasks": ("tasks", int),
+    "nice": ("nice", _number),
+    "nodes": ("nodes", _number),
+    "ntasks": ("tasks", _number),
     "partition": ("partition", _text),
     "prefer": ("prefer", _text),
     "qos": ("qos", _text),
@@ -81,12 +81,7 @@ def fields(script: str, version: int) -> dict[str, object]:
             found[field] = found_value
         elif name in OPTIONS and value is not None:
             field, convert = OPTIONS[name]
-            try:
-                found[field] = convert(value)
-            except ValueError:
-                raise RequestError(
-                    f"The value in line '#SBATCH {line}' of the job script is not understood."
-                ) from None
+            found[field] = convert(value, f"The value in line '#SBATCH {line}' of the job script")
         else:
             known = ", ".join(f"--{option}" for option in sorted({*OPTIONS, *FLAGS}))
             raise RequestError(

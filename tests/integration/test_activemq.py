@@ -21,6 +21,7 @@ import stomp
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 from zwrap.message import ID_HEADER, Outgoing
+from zwrap.transport.options import BrokerOptions
 from zwrap.transport.stomp.settings import server_from
 from zwrap.transport.stomp.transport import StompTransport
 
@@ -236,10 +237,8 @@ def test_settings_from_file_and_options(tmp_path: Path) -> None:
     found = server_from(configuration)
     assert (found.addresses, found.prefix) == ((("a", 1),), "z")
     (tmp_path / "stomp.ini").write_text("[stomp]\nhost = c\nport = 3\npassword = x%y\n")
-    configuration.options["StompTransport"] = {
-        "conf": str(tmp_path / "stomp.ini"), "prfx": "other",
-    }  # fmt: skip
-    found = server_from(configuration)
+    options = BrokerOptions(conf=str(tmp_path / "stomp.ini"), prefix="other")
+    found = server_from(configuration, options)
     assert (found.addresses, found.prefix, found.password) == ((("c", 3),), "other", "x%y")
 
 

@@ -370,7 +370,7 @@ consumers:
     [
         (("exchange: notify", "exchange: none"), 111, "no exchange 'none'"),
         (("durable: true", "passive: true"), 111, "no queue 'notify_mat_job'"),
-        (("queue: notify_mat_job", "x: ["), 100, "is no YAML"),
+        (("queue: notify_mat_job", "x: ["), 100, "is not valid YAML"),
         (("workers:Consumer", "workers:Missing"), 100, "cannot be imported"),
     ],
 )

@@ -251,7 +251,7 @@ def test_exec_runs_the_command_although_the_transport_is_away(site: Site) -> Non
     [
         (["--"], 100, "There is no command: zwrap exec"),
         (["--limit", "soon", "--", "true"], 100, "--limit is 'soon'; a duration above 0"),
-        (["--limit", "0", "--", "true"], 100, "--limit is 0.0; a duration above 0"),
+        (["--limit", "0", "--", "true"], 100, "--limit is '0'; a duration above 0"),
         (["--grace", "-1", "--", "true"], 100, "--grace is -1; a number of seconds above 0"),
         (["--", "no-such-program"], 100, "The program 'no-such-program' was not found on PATH"),
     ],

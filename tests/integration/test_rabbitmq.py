@@ -20,6 +20,7 @@ import pytest
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError, ZwrapError
 from zwrap.message import ID_HEADER, Outgoing
+from zwrap.transport.options import BrokerOptions
 from zwrap.transport.rabbitmq.management.api import UserSpec
 from zwrap.transport.rabbitmq.management.api import hash_password as hashed
 from zwrap.transport.rabbitmq.settings import server_from
@@ -272,8 +273,8 @@ def test_settings_from_url_file_and_options(
         server_from(configuration)
     monkeypatch.delenv("RABBITMQ_HEARTBEAT")
     (tmp_path / "rabbit.ini").write_text("[rabbit]\nhost = c\nport = 3\npassword = x%y\n")
-    configuration.options["PikaTransport"] = {"conf": str(tmp_path / "rabbit.ini"), "user": "opt"}
-    found = server_from(configuration)
+    options = BrokerOptions(conf=str(tmp_path / "rabbit.ini"), username="opt")
+    found = server_from(configuration, options)
     assert (found.addresses, found.username, found.password) == ((("c", 3),), "opt", "x%y")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -26,9 +27,14 @@ class Broker:
         self.name, self.values, self.ca_file = name, values, ca_file
 
     def connect(self, **changes: Any) -> Transport:
-        configuration = Configuration()
         values = {**self.values, "tls": True, "ca_file": self.ca_file, **changes}
-        configuration._plugins[self.name] = {k: v for k, v in values.items() if v is not None}
+        section = {key: value for key, value in values.items() if value is not None}
+        site = {
+            "version": 1,
+            "mq": {"plugin": self.name, **section},
+            "environments": {"default": ["mq"]},
+        }
+        configuration = Configuration.from_string(json.dumps(site)).activate()
         return connect(configuration, "PikaTransport" if self.name == "pika" else "StompTransport")
 
 

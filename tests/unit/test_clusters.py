@@ -11,6 +11,7 @@ import pytest
 from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.job import Cause
 from zwrap.submission.clusters import Clusters
 
 SITE = """\
@@ -43,7 +44,7 @@ def clusters(text: str = SITE) -> Clusters:
 def test_each_cluster_has_its_own_settings() -> None:
     site = clusters()
     prod = site.get("prod")
-    assert (prod.template, prod.defaults) == (
+    assert (prod.template, prod.settings.defaults) == (
         "prod.sh.j2", {"partition": "cs04r", "exclusive": True},
     )  # fmt: skip
     call: Any = prod.scheduler.states().call
@@ -87,6 +88,49 @@ def test_a_cluster_that_is_described_wrongly(described: Any, complaint: str) -> 
     with pytest.raises((ConfigurationError, UnknownNameError), match=complaint) as caught:
         clusters(text).get("x")
     assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_that_is_not_used_may_have_options_that_nobody_understands() -> None:
+    site = clusters(SITE.replace("memory: mem_free", "memry: mem_free"))
+    assert site.get("prod").settings.kind == "slurm"
+    with pytest.raises(ConfigurationError, match=r"unknown field `memry`. Keys of a cluster of"):
+        site.get("old")
+
+
+@pytest.mark.parametrize("given", ["false", "null"])
+def test_a_cluster_may_say_that_nothing_is_tried_again(given: str) -> None:
+    site = clusters(SITE.replace("    timeout_s: 5", f"    retry: {given}"))
+    assert site.get("old").settings.retry is None
+
+
+def test_the_keys_of_a_cluster_are_told_apart_from_those_of_its_kind() -> None:
+    text = SITE.replace(
+        "    timeout_s: 5",
+        "    timeout_s: 5\n    watch_s: 7\n    give_up_s: 8\n    stalled_s: 9\n    lost_s: 10\n"
+        "    max_jobs: 11\n    shared_filesystem: false\n"
+        "    retry: {on: [timeout], ceiling: {time_limit: '1-12'}}",
+    )
+    settings = clusters(text).get("old").settings
+    assert (settings.watch_s, settings.give_up_s, settings.stalled_s) == (7, 8, 9)
+    assert (settings.lost_s, settings.max_jobs, settings.shared_filesystem) == (10, 11, False)
+    assert settings.retry
+    assert (settings.retry.on, settings.retry.ceiling.time_limit) == ([Cause.TIMEOUT], 36 * 3600)
+    assert set(settings.options) == {"environment", "memory", "timeout_s"}
+    known = ", ".join(sorted(("kind", "template", "defaults", "max_jobs", "watch_s", "retry")))
+    with pytest.raises(ConfigurationError) as caught:
+        clusters(SITE.replace("programs: /opt", "programms: /opt")).get("prod")
+    for key in known.split(", "):
+        assert key in str(caught.value)
+
+
+def test_a_slurmrestd_of_python_zocalo_is_a_cluster_of_its_name() -> None:
+    text = (
+        "version: 1\nenvironments: {default: [i]}\n"
+        "i: {plugin: iris, url: 'http://h', api_version: v0.0.40, user_token: /run/token}\n"
+    )
+    iris = clusters(text).get("iris")
+    assert (iris.settings.kind, iris.scheduler.options.url) == ("slurmrest", "http://h")
+    assert clusters(text).described() == ["iris"]
 
 
 def test_check_reads_every_cluster(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,13 +161,13 @@ def test_logging_is_set_up_and_its_verbosity_only_rises(
             "version: 1\nenvironments: {a: 7}",
             "line 2, key 'environments.a' is 7; a list of sections",
         ),
-        ("version: 1\nenvironments: {a: [[b]]}", "names \\['b'\\], which is no section name"),
+        ("version: 1\nenvironments: {a: [[b]]}", "names \\['b'\\], which is not a section name"),
         ("version: 1\nenvironments: {a: b, b: a}", "is an alias of itself: a -> b -> a"),
         ("version: 1\ninclude: [x.yml]", "line 2, key 'include': the file .*x.yml cannot be read"),
         ("version: 1\ninclude: 7", "key 'include' must be a list of files"),
         ("version: 1\ninclude: [7]", "key 'include' names 7; a list of files"),
         ("version: 1\nenvironments: {a: {g: 7}}", "group 'g' is 7; a section or a list"),
-        ("version: 1\nenvironments: {a: [include]}", "names 'include', which is no section but"),
+        ("version: 1\nenvironments: {a: [include]}", "names 'include', which is not a section but"),
     ],
 )
 def test_each_fault_is_one_sentence(text: str, complaint: str) -> None:
@@ -216,6 +219,14 @@ def test_an_undefined_environment_is_answered_with_the_known_ones(site: Path) ->
             "line 2, key 'x.password': a text is expected, not a whole number; put it in quotes",
         ),
         ("{plugin: pika, host: h, port: 1}", "has no key 'username', which plugin 'pika' needs"),
+        (
+            "{plugin: pika, host: h, port: 1, username: u, password: p, vhost: /, tls: 7}",
+            "key 'x.tls': true or false or a text is expected, not a whole number",
+        ),
+        (
+            "{plugin: pika, host: h, port: [1], username: u, password: p, vhost: /}",
+            "key 'x.port': a port number, or a text with several of them is expected, not a list",
+        ),
         ("{plugin: slurm, url: u}", "has no key 'api_version', which plugin 'slurm' needs"),
         ("{plugin: iris, url: u, api_version: 0.44}", "key 'x.api_version': a text is expected"),
         ("{plugin: rabbitmqapi, base_url: u}", "has no key 'username'"),
@@ -224,8 +235,113 @@ def test_an_undefined_environment_is_answered_with_the_known_ones(site: Path) ->
 )
 def test_a_plugin_checks_its_keys(section: str, complaint: str) -> None:
     text = f"version: 1\nx: {section}\nenvironments: {{default: [x]}}"
+    plugin = re.findall(r"plugin: (\w+)", section)[0]
+    if plugin in ("logging", "graylog"):  # these do something when they are activated
+        with pytest.raises(ConfigurationError, match=complaint):
+            Configuration.from_string(text).activate()
+        return
     with pytest.raises(ConfigurationError, match=complaint):
-        Configuration.from_string(text).activate()
+        list(Configuration.from_string(text).check())
+    configuration = Configuration.from_string(text).activate()
+    for _ in range(2):  # a section that is wrong is wrong each time
+        with pytest.raises(ConfigurationError, match=complaint):
+            getattr(configuration, plugin)
+        with pytest.raises(ConfigurationError, match=complaint):
+            getattr(configuration.site, "default_transport" if plugin == "transport" else plugin)
+    if plugin != "smtp":
+        assert configuration.site.smtp is None, "nothing else is harmed"
+
+
+TYPED = """
+version: 1
+first: {plugin: storage, zocalo.recipe_directory: recipes, zwrap.program_directory: /programs,
+        zocalo.go.fallback_location: first, scheduler: iris}
+second: {plugin: storage, zocalo.go.fallback_location: ~/drop, zwrap.quote_commands: true,
+         zocalo.default_transport: StompTransport, zwrap.template_directory: 7}
+mail: {plugin: smtp, host: h, port: 25, from: me@here}
+pika: {plugin: pika, host: h, port: '1,2', username: u, password: p, vhost: /, tls: true}
+api: {plugin: rabbitmqapi, base_url: u, username: u, password: p}
+work: {plugin: workers, modules: [a], errors: errors}
+eat: {plugin: consumers, consumers: [{}], prefetch: 3}
+sp: {plugin: spool, path: spool}
+tr: {plugin: transport, default: PikaTransport}
+environments:
+  default: [first, second, mail, pika, api, work, eat, sp]
+  more: [tr]
+"""
+
+
+def test_zwrap_asks_for_typed_sections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    file = tmp_path / "site.yml"
+    file.write_text(TYPED)
+    configuration = Configuration.from_file(file).activate()
+    site = configuration.site
+    assert (site.recipe_directory, site.program_directory, site.drop_directory) == (
+        tmp_path / "recipes", Path("/programs"), Path("/home/me/drop"),
+    )  # fmt: skip
+    assert (site.dead_letter_directory, site.logbook_directory) == (None, None)
+    assert (site.quote_commands, site.scheduler) == (True, "iris")
+    assert site.default_transport == "StompTransport"
+    assert site.smtp
+    assert (site.smtp.host, site.smtp.port, site.smtp.sender) == ("h", 25, "me@here")
+    assert site.pika
+    assert (site.pika.port, site.pika.tls, site.pika.ca_file) == ("1,2", True, None)
+    assert site.rabbitmqapi
+    assert site.rabbitmqapi.vhost == "/"
+    assert site.workers
+    assert (site.workers.modules, site.workers.errors) == (["a"], str(tmp_path / "errors"))
+    assert site.consumers == {"consumers": [{}], "prefetch": 3}
+    assert site.spool
+    assert site.spool.path == str(tmp_path / "spool")
+    assert (site.stomp, site.jmx, site.ledger, site.slurm, site.clusters) == (None,) * 4 + ({},)
+    place = r"site\.yml, line 6, key 'second\.zwrap\.template_directory' is 7; a text is expected"
+    with pytest.raises(ConfigurationError, match=place):
+        site.template_directory  # noqa: B018
+    configuration.activate(["more"])
+    assert configuration.site.default_transport == "PikaTransport", "plugin goes before storage"
+
+
+def test_what_zc_gives_is_what_the_plugins_of_python_zocalo_give(tmp_path: Path) -> None:
+    file = tmp_path / "site.yml"
+    file.write_text(TYPED)
+    zc = Configuration.from_file(file).activate()
+    assert zc.pika == {
+        "plugin": "pika", "host": "h", "port": "1,2", "username": "u", "password": "p",
+        "vhost": "/", "tls": True,
+    }  # fmt: skip
+    assert (zc.rabbitmqapi["vhost"], zc.smtp["from"]) == ("/", "me@here")
+    assert zc.storage["zwrap.template_directory"] == 7
+    assert zc.workers == {"modules": ["a"], "errors": str(tmp_path / "errors")}
+    assert zc.consumers == {"consumers": [{}], "prefetch": 3}
+    assert (zc.transport, zc.activate(["more"]).transport) == (None, "PikaTransport")
+    zc.pika["host"] = "changed"
+    assert zc.site.pika
+    assert zc.site.pika.host == "h"
+
+
+def test_settings_of_a_connection_are_no_surprise_to_the_check() -> None:
+    lines = list(Configuration.from_string(TYPED).check())
+    warnings = [line for line in lines if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert "key 'eat.prefetch' means nothing to plugin 'consumers'" in warnings[0]
+
+
+def test_without_a_site_file_no_yaml_is_loaded() -> None:
+    code = """
+import sys
+from zwrap.attempt.record import Attempt
+from zwrap.configuration.site import Configuration
+from zwrap.transport.connect import default_transport
+configuration = Configuration.from_file().activate()
+site = configuration.site
+assert (default_transport(configuration), site.spool, site.program_directory) == (
+    "SpoolTransport", None, None)
+assert configuration.storage is None and site.clusters == {} and configuration.for_jobs()
+sys.exit("yaml" in sys.modules)
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "ZOCALO_CONFIG"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_an_unreadable_file_is_named() -> None:
@@ -284,8 +400,9 @@ def test_a_referred_file_is_checked_like_a_section(tmp_path: Path) -> None:
     main = files(tmp_path, main="x: secrets.yml\nenvironments: {default: [x]}\n")
     (tmp_path / "secrets.yml").write_text("plugin: stomp\nhost: h\nport: 1\nusername: u\n"
                                           "password: 4711\nprefix: p\n")  # fmt: skip
+    configuration = Configuration.from_file(main).activate()
     with pytest.raises(ConfigurationError) as caught:
-        Configuration.from_file(main).activate()
+        configuration.site.stomp  # noqa: B018
     assert "secrets.yml, line 5, key 'password': a text is expected" in str(caught.value)
     assert "4711" not in str(caught.value)
 
@@ -311,7 +428,7 @@ def test_the_site_file_of_python_zocalo_loads_or_says_what_is_wrong(
     }  # fmt: skip
     number = r"line 52, key 'stomp-test.password': a text is expected, not a whole number"
     with pytest.raises(ConfigurationError, match=number):
-        configuration.activate(["test"])
+        configuration.activate(["test"]).site.stomp  # noqa: B018
     absent = r"key 'stomp-live' refers to a file: /path/secrets.yml cannot be read: No such file"
     with pytest.raises(ConfigurationError, match=absent):
         configuration.activate()

@@ -161,7 +161,7 @@ def test_the_filter_lowers_what_is_between_its_two_levels() -> None:
     assert levels[3][1] == "INFO"
     with pytest.raises(ValueError, match="must be below"):
         DowngradeFilter("ERROR", only_below="INFO")
-    with pytest.raises(ValueError, match="'LOUD' is no level"):
+    with pytest.raises(ValueError, match="'LOUD' is not a valid level"):
         DowngradeFilter("LOUD")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zwrap.errors import RequestError, TemplateError, UnknownNameError
-from zwrap.job import JobRequest, seconds
+from zwrap.job import JobRequest
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.submission.request import prepare, replace_variable
@@ -93,22 +93,6 @@ def test_all_four_tokens_are_replaced_and_their_files_written() -> None:
 def test_each_fault_names_the_key(cluster: Any, parameters: Any, complaint: str) -> None:
     with pytest.raises((RequestError, UnknownNameError), match=complaint):
         prepare(envelope(cluster, **parameters), "t-1", "local")
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (90, 90), ("90", 90), ("1:30", 90), ("2:00:00", 7200), ("1-00:00:00", 86400), (1.5, 1),
-    ],
-)  # fmt: skip
-def test_durations(text: object, expected: int) -> None:
-    assert seconds(text, "x") == expected
-
-
-@pytest.mark.parametrize("text", [0, -1, "", "x", None, True, "1:2:3:4", "0:00"])
-def test_no_durations(text: object) -> None:
-    with pytest.raises(RequestError, match=r"x is .*a duration above 0 is expected"):
-        seconds(text, "x")
 
 
 @pytest.mark.parametrize("around", ["%s", '"%s"', "'%s'", 'x"y"%s', "'a'\"b %s\"", '\\"%s'])
@@ -211,6 +195,19 @@ def test_templates_of_job_scripts_can_be_named(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("given", "walltime_s"),
+    [("1-12", 36 * 3600), ("1-12:30", 36 * 3600 + 1800), ("PT1H", 3600), ("01:00", 3600),
+     ("1 day, 00:00:00", 86400), (0.5, 1), ("90", 90)],
+)  # fmt: skip
+def test_a_time_limit_means_the_same_in_every_block(given: object, walltime_s: int) -> None:
+    block = {"commands": "run", "time_limit": given}
+    assert prepared_old({"cluster": block}).resources.walltime_s == walltime_s
+    options = {"cluster_submission_parameters": f"-l h_rt='{given}'"}
+    if "," not in str(given):  # which separates resources there
+        assert prepared_old(old(**options)).resources.walltime_s == walltime_s
+
+
 def old(**parameters: Any) -> dict[str, Any]:
     """A step as it was written for Grid Engine."""
     return {"cluster": None, "cluster_commands": "run", **parameters}
@@ -247,7 +244,8 @@ def test_steps_of_old_are_understood() -> None:
         ("-o /tmp/x", "-o cannot be honoured; 'standard_output' says it"),
         ("-pe smp", "-pe lacks a value"),
         ("-pe smp 4-8", "'-pe smp 4-8' is not understood"),
-        ("-l h_vmem=lots", "'-l h_vmem=lots' is not understood"),
+        ("-l h_vmem=lots", "-l h_vmem is 'lots'; a size above 0 is expected"),
+        ("-l h_rt=soon", "'cluster_submission_parameters': -l h_rt is 'soon'; a duration above 0"),
         ("-S /bin/tcsh", "'-S /bin/tcsh' is not understood"),
         ("-N 'x", "which a shell would not take: No closing quotation"),
         (["-N", "x"], "a text with options of qsub is expected"),

@@ -115,7 +115,7 @@ def test_no_more_than_the_ceiling_is_asked_for(
         ("timeout", Resources(), {}),
         ("out_of_memory", ASKED, {"memory_factor": 1}),
         ("out_of_memory", ASKED, {"ceiling": {"memory_per_node": 1000}}),
-        ("timeout", ASKED, {"ceiling": {"time_limit": "10:00"}}),
+        ("timeout", ASKED, {"ceiling": {"time_limit": "0:10:00"}}),
     ],
 )
 def test_what_would_die_the_same_death_is_not_tried(

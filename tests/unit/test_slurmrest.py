@@ -48,7 +48,16 @@ def test_directives_become_fields_of_each_version() -> None:
 
 @pytest.mark.parametrize(
     ("given", "minutes"),
-    [("5", 5), ("5:30", 6), ("1:00:00", 60), ("1-0", 1440), ("1-2:3", 1563), ("0:0:1", 1)],
+    [
+        ("5", 5),
+        ("5:30", 6),
+        ("1:00:00", 60),
+        ("1-0", 1440),
+        ("1-2:3", 1563),
+        ("0:0:1", 1),
+        ("1-12", 2160),
+        ("90", 90),
+    ],
 )
 def test_time_limits(given: str, minutes: int) -> None:
     assert fields(f"#SBATCH --time={given}\n", 38) == {"time_limit": minutes}
@@ -59,8 +68,12 @@ def test_time_limits(given: str, minutes: int) -> None:
     [
         ("--hold", "cannot be given to slurmrestd. One option is expected, as --name=value"),
         ("-p main", "'#SBATCH -p main' of the job script cannot be given"),
-        ("--mem=lots", "The value in line '#SBATCH --mem=lots' of the job script is not"),
-        ("--time=soon", "is not understood"),
+        (
+            "--mem=lots",
+            "The value in line '#SBATCH --mem=lots' of the job script is 'lots'; a size",
+        ),
+        ("--time=soon", "is 'soon'; a duration above 0"),
+        ("--nodes=1-2", "'#SBATCH --nodes=1-2' of the job script is '1-2'; a whole number"),
     ],
 )
 def test_a_directive_that_has_no_field_is_refused(line: str, words: str) -> None:

@@ -12,6 +12,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import SUBMITTED, Attempt
 from zwrap.attempt.verdict import Verdict
 from zwrap.calls import ask as calls
+from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import QueueFullError, TemporaryError, UnreachableError
 from zwrap.job import Cause, JobStatus, Outcome, State
@@ -108,9 +109,8 @@ def heartbeats(clock: Clock) -> Heartbeats:
 def watch(
     system: Told, ledger: Ledger, heard: MemoryTransport, heartbeats: Heartbeats, clock: Clock
 ) -> WatchedCluster:
-    cluster = Cluster(
-        "c", "told", system, "t", {}, watch_s=1.0, give_up_s=0, stalled_s=5.0, lost_s=25.0
-    )  # type: ignore[arg-type]
+    settings = ClusterSettings(kind="told", watch_s=1.0, give_up_s=0, stalled_s=5.0, lost_s=25.0)
+    cluster = Cluster("c", settings, system)  # type: ignore[arg-type]
     return WatchedCluster(cluster, ledger, heard, heartbeats, clock)
 
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
-from zwrap.job import Cause, seconds
+from zwrap.job import Cause
 from zwrap.message import ATTEMPT_HEADER, Outgoing, attempt_of, copied
+from zwrap.units import seconds
 
 RETRIES_HEADER = "zwrap-retries"
 """Number of retries so far."""

@@ -1,4 +1,4 @@
-"""`zwrap jobs advise`: what earlier jobs of a name needed, and what the next should ask for."""
+"""`zwrap jobs advise`: the needs of earlier jobs of a name, and a proposal for the next."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from zwrap.attempt.record import Attempt
 from zwrap.job import Outcome
 
 TIME_MARGIN, MEMORY_MARGIN = 1.5, 1.3
-"""The largest need so far, times this, is what is proposed."""
+"""Factors of a proposal over the largest need so far."""
 
 TIME_STEP_S, MEMORY_STEP_MIB = 60, 100
 
 
 class Advice(NamedTuple):
-    """What is known of the jobs of one name on one cluster. Times in seconds, memory in MiB."""
+    """Needs of the jobs of one name on one cluster. Times in seconds, memory in MiB."""
 
     job_name: str
     cluster: str
@@ -34,7 +34,7 @@ class Advice(NamedTuple):
 
 
 def advise(attempts: Iterable[Attempt]) -> list[Advice]:
-    """Advice for each name and cluster of which a job has ended, by name."""
+    """Return advice for each name and cluster of which a job has ended, sorted by name."""
     ended: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         if attempt.outcome is not None:

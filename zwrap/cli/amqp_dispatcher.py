@@ -17,6 +17,7 @@ from zwrap.cli.common import program, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.host.stopping import stop_on_signals
+from zwrap.transport.options import BrokerOptions
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.settings import server_from
 from zwrap.workers.consumers import settings as consumers
@@ -54,7 +55,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         log.info("Startup handled")
     stop = threading.Event()
     stop_on_signals(stop)
-    _run(settings, loaded, configuration, stop)
+    chosen = options.transport
+    broker = chosen.broker if chosen.name == "PikaTransport" else None
+    _run(settings, loaded, configuration, broker, stop)
     return 0
 
 
@@ -62,9 +65,10 @@ def _run(
     settings: consumers.Settings,
     loaded: consumers.Loaded,
     configuration: Configuration,
+    broker: BrokerOptions | None,
     stop: threading.Event,
 ) -> None:
-    server = server_from(configuration)
+    server = server_from(configuration, broker)
     pools: list[Pool] = []
     read = {consumer.queue for consumer in settings.consumers}
     with contextlib.closing(AMQPTransport(server)) as owner:
@@ -84,16 +88,18 @@ def _run(
 
 
 def _data(configuration: Configuration, file: str | None) -> tuple[object, str]:
-    """The document, and what to call it."""
-    if file is None and configuration.consumers is not None:
-        return configuration.consumers, f"Plugin 'consumers' of {configuration.file}"
+    """Return the document, and its name for complaints."""
+    if file is None and configuration.site.consumers is not None:
+        return configuration.site.consumers, f"Plugin 'consumers' of {configuration.file}"
     path = Path(file or FILE)
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")), str(path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ConfigurationError(
+            f"{path} is not valid YAML: {' '.join(str(error).split())}"
+        ) from None
 
 
 def _validate(settings: consumers.Settings, where: str) -> int:
@@ -111,7 +117,7 @@ def _validate(settings: consumers.Settings, where: str) -> int:
 
 
 def _log() -> None:
-    """As LOGGING_FILE_CONFIG says (docs.python.org, logging.config.fileConfig), else to stderr."""
+    """Set up logging by LOGGING_FILE_CONFIG (logging.config.fileConfig), else to stderr."""
     file = os.environ.get("LOGGING_FILE_CONFIG")
     if not file:
         logging.basicConfig(level=logging.INFO, format=FORMAT)

@@ -21,6 +21,7 @@ from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import check_defaults
 from zwrap.submission.template import Templates
 from zwrap.transport.connect import connect
+from zwrap.transport.options import TransportChoice
 from zwrap.workers.consumers import settings as consumers
 
 
@@ -33,7 +34,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Read everything, and say what was read."""
+    """Read everything, and say of each part whether it is good."""
     where = configuration.file or "no ZOCALO_CONFIG: the embedded default"
     say(f"configuration: {where}")
     if configuration.environments:
@@ -46,8 +47,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return checked(_site_checks(configuration))
 
 
-def _audit(configuration: Configuration, name: str) -> list[str]:
-    transport = connect(configuration, name)
+def _audit(configuration: Configuration, chosen: TransportChoice) -> list[str]:
+    transport = connect(configuration, chosen)
     try:
         return transport.audit()
     finally:
@@ -55,22 +56,23 @@ def _audit(configuration: Configuration, name: str) -> list[str]:
 
 
 def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:
-    recipes = configuration.directory("zocalo.recipe_directory")
+    site = configuration.site
+    recipes = site.recipe_directory
     if recipes:
         for file in _files(recipes, "*.json"):
             yield f"recipe {file}", partial(Recipe.from_file, file)
-    templates = Templates(configuration.directory("zwrap.template_directory"))
+    templates = Templates(site.template_directory)
     clusters = Clusters(configuration)
     for name in clusters.described():
         yield f"cluster {name}", partial(_cluster, clusters, templates, name)
     for name in templates.names():
         yield f"template {name}", partial(templates.check, name)
-    if configuration.consumers is not None:
-        settings = consumers.read(configuration.consumers)
+    if site.consumers is not None:
+        settings = consumers.read(site.consumers)
         yield "consumers", partial(consumers.checked, settings, "Plugin 'consumers'")
     for place in _job_directories(configuration):
-        yield f"job directory {place}", partial(_try_to_speak, place)
-    for directory in program_directories(configuration.directory("zwrap.program_directory")):
+        yield f"job directory {place}", partial(_try_to_write, place)
+    for directory in program_directories(site.program_directory):
         for file in _files(directory, "*.yaml"):
             yield f"program {file.stem} ({file})", partial(read_definition, file)
 
@@ -78,29 +80,29 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
 def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:
     cluster = clusters.get(name)
     templates.check(cluster.template)
-    check_defaults(cluster.defaults, f"cluster {name!r}, key 'defaults'")
+    check_defaults(cluster.settings.defaults, f"cluster {name!r}, key 'defaults'")
 
 
 def _job_directories(configuration: Configuration) -> list[Path]:
-    """Where the newest job of each cluster lies, as far as its directories are seen here."""
+    """Return the directory of the newest job of each cluster, as far as it is seen here."""
     clusters = Clusters(configuration)
     newest: dict[str, Path] = {}
     for attempt in attempts_of(configuration):
         with contextlib.suppress(ZwrapError):  # one that the site does not describe any more
-            if clusters.get(attempt.cluster).shared_filesystem:
+            if clusters.get(attempt.cluster).settings.shared_filesystem:
                 newest[attempt.cluster] = Path(attempt.job_directory)
     return [directory for _, directory in sorted(newest.items()) if directory.is_dir()]
 
 
-def _try_to_speak(directory: Path) -> None:
-    """Write there, as the Watcher has to for the last word on a job."""
+def _try_to_write(directory: Path) -> None:
+    """Write into a job directory, as the Watcher has to for a verdict."""
     try:
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
         raise RequestError(
             f"{getpass.getuser()} cannot write into {directory}: {error.strerror}. As this user a "
-            "Watcher could not have the last word on jobs: it has to be in the group of their "
+            "Watcher could not conclude jobs: it has to be in the group of their "
             "directories, and root is nobody on a filesystem that is exported with root_squash."
         ) from None
 

@@ -1,26 +1,22 @@
-"""`zwrap clusters`: which clusters there are, whether they answer, and what they have to do."""
+"""`zwrap clusters`: the clusters of the site, whether they answer, and their jobs."""
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from zwrap.calls.ask import ask
-from zwrap.cli.common import say
+from zwrap.cli.output import show
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
 from zwrap.job import Limits
-from zwrap.message import encode
 from zwrap.submission.clusters import Cluster, Clusters
 
-COLUMNS = (
+KEYS = (
     "cluster", "kind", "default", "pending", "running", "suspended", "max_jobs", "limit",
     "array_limit", "state",
 )  # fmt: skip
+COLUMNS = {key: key.replace("_", " ") for key in KEYS}
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -30,25 +26,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Ask each cluster once."""
+    """Ask each cluster once, and show its answer."""
     clusters = Clusters(configuration)
     names = options.NAME or sorted({*clusters.described(), clusters.default})
     rows = [_row(clusters.get(name), clusters.default) for name in names]
-    if options.json:
-        for row in rows:
-            say(encode(row).decode())
-        return 0
-    table = Table(*(name.replace("_", " ") for name in COLUMNS))
-    for row in rows:
-        table.add_row(*("" if row[name] is None else str(row[name]) for name in COLUMNS))
-    terminal = Console()
-    (terminal if terminal.is_terminal else Console(width=200)).print(table)
+    show(rows, COLUMNS, as_json=options.json)
     return 0
 
 
-def _row(cluster: Cluster, default: str) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(COLUMNS)
-    row |= {"cluster": cluster.name, "kind": cluster.kind, "max_jobs": cluster.max_jobs}
+def _row(cluster: Cluster, default: str) -> dict[str, object]:
+    row: dict[str, object] = dict.fromkeys(KEYS)
+    row |= {
+        "cluster": cluster.name,
+        "kind": cluster.settings.kind,
+        "max_jobs": cluster.settings.max_jobs,
+    }
     row["default"] = "yes" if cluster.name == default else None
     try:
         live = ask(cluster.scheduler.states())

@@ -1,4 +1,4 @@
-"""What all command lines share: environments, transport, logging, and errors as one sentence."""
+"""Parts that all command lines share: environments, transport, logging, errors in one sentence."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from zwrap import __version__
 from zwrap.configuration.recipe_id import RecipeIDFormatter, annotate_log_records
 from zwrap.configuration.site import Configuration
-from zwrap.errors import TEMPORARY, ZwrapError
-from zwrap.transport.connect import default_transport
+from zwrap.errors import TEMPORARY, RequestError, ZwrapError
+from zwrap.transport.connect import EMBEDDED, default_transport
+from zwrap.transport.options import BrokerOptions, TransportChoice
 
 Main = Callable[[list[str] | None], int]
 
@@ -26,7 +29,7 @@ class Module(Protocol):
         """Declare the command line."""
 
     def run(self, configuration: Configuration, options: argparse.Namespace) -> int:
-        """Carry the command out; the exit status."""
+        """Carry the command out, and return the exit status."""
 
 
 def reported(main: Main) -> Callable[..., int]:
@@ -59,11 +62,11 @@ Run = Callable[[Configuration, argparse.Namespace], int]
 
 
 def program(name: str, purpose: str | None, declare: Declare, run: Run) -> Callable[..., int]:
-    """The main function of a command: its own options, then those of every Zocalo command."""
+    """Return the main function of a command: its own options, then those of every command."""
 
     @reported
     def main(arguments: list[str] | None = None) -> int:
-        configuration = configured(arguments)
+        configuration = Configuration.from_file()
         parser = argparse.ArgumentParser(prog=name, description=purpose, allow_abbrev=False)
         declare(parser)
         add_common_options(parser, configuration)
@@ -73,29 +76,30 @@ def program(name: str, purpose: str | None, declare: Declare, run: Run) -> Calla
 
 
 def complain(text: str) -> None:
-    """One line on standard error, with the name of the program."""
+    """Write one line to standard error, with the name of the program."""
     program = os.path.basename(sys.argv[0] or "zwrap")
     sys.stderr.write(f"{program}: {text}\n")
 
 
 def say(text: str = "") -> None:
-    """One line on standard output."""
+    """Write one line to standard output."""
     sys.stdout.write(f"{text}\n")
 
 
-def configured(arguments: Sequence[str] | None) -> Configuration:
-    """The site configuration with the environments that `-e` names active.
+def key_value(given: str, option: str, form: str = "KEY=VALUE") -> tuple[str, str]:
+    """Return key and value of an option's argument; the value may hold further '='.
 
-    A tolerant first pass, so that the configuration is there before the full parser is built.
+    Raises:
+        RequestError: There is no '=', or no key before it.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("-e", "--environment", action="append", default=[])
-    known, _ = first.parse_known_args(arguments)
-    return Configuration.from_file().activate(known.environment)
+    key, equals, value = given.partition("=")
+    if not equals or not key:
+        raise RequestError(f"{option} {given!r} is not usable; {form} is expected.")
+    return key, value
 
 
 def add_common_options(parser: argparse.ArgumentParser, configuration: Configuration) -> None:
-    """Options of every Zocalo command."""
+    """Declare the options that every command has."""
     parser.add_argument(
         "-e",
         "--environment",
@@ -109,26 +113,35 @@ def add_common_options(parser: argparse.ArgumentParser, configuration: Configura
         "-t",
         "--transport",
         metavar="TRN",
-        default=default_transport(configuration),
-        help="message transport, default %(default)s",
+        help=f"message transport; default: that of the site configuration, else {EMBEDDED}",
     )
     parser.add_argument("-?", action="help", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     parser.add_argument("--version", action="version", version=f"zwrap {__version__}")
-    for kind, names in TRANSPORT_OPTIONS.items():
+    for kind, fields in BROKER_OPTIONS.items():
         group = parser.add_argument_group(f"options for {kind}")
-        for name in names:
-            group.add_argument(name, metavar=name.rpartition("-")[2].upper())
+        for option in fields:
+            group.add_argument(option, metavar=option.rpartition("-")[2].upper())
 
 
-TRANSPORT_OPTIONS = {
-    "PikaTransport": [
-        f"--rabbit-{name}" for name in ("host", "port", "user", "pass", "vhost", "conf")
-    ],
-    "StompTransport": [
-        f"--stomp-{name}" for name in ("host", "port", "user", "pass", "prfx", "conf")
-    ],
+BROKER_OPTIONS = {
+    "PikaTransport": {
+        "--rabbit-host": "host",
+        "--rabbit-port": "port",
+        "--rabbit-user": "username",
+        "--rabbit-pass": "password",
+        "--rabbit-vhost": "vhost",
+        "--rabbit-conf": "conf",
+    },
+    "StompTransport": {
+        "--stomp-host": "host",
+        "--stomp-port": "port",
+        "--stomp-user": "username",
+        "--stomp-pass": "password",
+        "--stomp-prfx": "prefix",
+        "--stomp-conf": "conf",
+    },
 }
-"""Options of python-workflows, by the transport that they are for."""
+"""Options of python-workflows and the fields of `BrokerOptions`, by the transport they are for."""
 
 
 def parsed(
@@ -136,30 +149,41 @@ def parsed(
     arguments: Sequence[str] | None,
     configuration: Configuration,
 ) -> argparse.Namespace:
-    """The options; those for the chosen transport go into the configuration.
+    """Parse the command line, and activate the environments that it names.
 
-    What has no effect on the chosen transport is said.
+    In the result `transport` is a `TransportChoice`. Options without effect on that transport are
+    told on standard error.
     """
     options = parser.parse_args(arguments)
-    for kind, names in TRANSPORT_OPTIONS.items():
-        for name in names:
-            given = getattr(options, name[2:].replace("-", "_"))
-            if given is None:
-                continue
-            if options.transport == kind:
-                key = name.rpartition("-")[2]
-                configuration.options.setdefault(kind, {})[key] = given
-            else:
-                complain(f"{name} has no effect: the transport is {options.transport}.")
+    configuration.activate(options.environment)
+    name = options.transport or default_transport(configuration)
+    broker = None
+    for kind, fields in BROKER_OPTIONS.items():
+        values = {option: getattr(options, option[2:].replace("-", "_")) for option in fields}
+        given = {option: value for option, value in values.items() if value is not None}
+        if name != kind:
+            for option in given:
+                complain(f"{option} has no effect: the transport is {name}.")
+        elif given:
+            broker = BrokerOptions(**{fields[option]: value for option, value in given.items()})
+    options.transport = TransportChoice(name, broker)
     return options
+
+
+def transport_arguments(chosen: TransportChoice) -> list[str]:
+    """Return the arguments with which a child process chooses the same transport."""
+    fields = BROKER_OPTIONS.get(chosen.name, {})
+    given = {} if chosen.broker is None else msgspec.structs.asdict(chosen.broker)
+    options = [f"{option}={given[field]}" for option, field in fields.items() if given.get(field)]
+    return ["-t", chosen.name, *options]
 
 
 def set_up_logging(configuration: Configuration, verbosity: int) -> None:
     """Log to standard error, unless the site says otherwise; each -v raises the verbosity."""
     if logging.getLogger("httpx").level == logging.NOTSET:
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of each request
-    if configuration.logging is not None:
-        configuration.logging.verbosity = verbosity
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
+    if configuration.log_settings is not None:
+        configuration.log_settings.verbosity = verbosity
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(RecipeIDFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

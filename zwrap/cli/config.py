@@ -1,4 +1,4 @@
-"""`zwrap config`: the site configuration, and where each value comes from."""
+"""`zwrap config`: the site configuration, with the origin of each value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the merged configuration."""
     del options
     from zwrap.configuration import display
 

@@ -1,4 +1,4 @@
-"""`zocalo.configure_rabbitmq`: make RabbitMQ as a file wants it; the plan is shown first."""
+"""`zocalo.configure_rabbitmq`: configure RabbitMQ as a file says; the plan is shown first."""
 
 from __future__ import annotations
 

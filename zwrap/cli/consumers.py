@@ -1,4 +1,4 @@
-"""`zwrap consumers`: whether enough receivers read each queue, for a monitor."""
+"""`zwrap consumers`: say for a monitor whether enough receivers read each queue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Look at each, and end with the worst status."""
+    """Look at each queue, and return the worst status."""
     wanted = [_wanted(given, options.min_threshold) for given in options.QUEUE]
     transport = connect(configuration, options.transport)
     try:

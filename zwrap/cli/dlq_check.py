@@ -1,4 +1,4 @@
-"""`zocalo.dlq_check`: are there dead letters?"""
+"""`zocalo.dlq_check`: say whether there are dead letters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Count them by queue; 1 if there is any."""
+    """Count the dead letters of each queue; return 1 if there is any."""
     transport = connect(configuration, options.transport)
     prefix = f"{options.namespace}." if options.namespace else ""
     counts = {

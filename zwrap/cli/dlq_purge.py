@@ -14,7 +14,7 @@ from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
 FIRST_WAIT_S, WAIT_S = 3.0, 0.1
-"""So long nothing may come, at first and later, until that was all."""
+"""Silence after which that was all, at first and after a message, in seconds."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +32,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Export; each dead letter is forgotten only when its file is safe."""
+    """Export the dead letters; each leaves the transport only when its file is safe."""
     transport = connect(configuration, options.transport)
-    configured = configuration.directory("zocalo.dlq.purge_location")
+    configured = configuration.site.dead_letter_directory
     location = options.location or configured or Path("DLQ")
     counts = transport.dead_letters()
     known = {*counts, *transport.queues()}
@@ -42,7 +42,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     try:
         for queue in queues:
             say(f"Found {counts.get(queue, 0)} DLQ messages in {queue}")
-            if queue in known:  # a name that is none must not become one
+            if queue in known:  # asking must not make a queue
                 transport.subscribe_dead_letters(queue)
         _export(transport, location.absolute(), options.wait, any(counts.values()))
     finally:
@@ -52,7 +52,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _export(transport: Transport, location: Path, wait_s: float | None, expected: bool) -> None:
-    """Take what comes, until nothing came for a while."""
+    """Export what comes, until nothing comes for a while."""
     pause_s = wait_s if wait_s is not None else FIRST_WAIT_S if expected else 0.0
     while delivery := transport.receive(pause_s):
         exported = deadletters.export(delivery, location)

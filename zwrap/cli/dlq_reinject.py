@@ -34,7 +34,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Send each; a bad file is said and does not hold up the others."""
+    """Send each message; a bad file is reported and does not hold up the others."""
     piped = _piped(wait=not options.files)
     if piped:
         say(f"{len(piped)} filenames read from stdin")
@@ -56,7 +56,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _piped(*, wait: bool) -> list[Path]:
-    """File names in what `dlq_purge` printed, if that is piped in here.
+    """Return the file names in the output of `dlq_purge`, if that is piped in here.
 
     Where files are named on the command line, a silent standard input is not waited for.
     """

@@ -9,15 +9,15 @@ from pathlib import Path
 from zwrap.cli.common import complain
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
-from zwrap.job import seconds
 from zwrap.transport.connect import connect
+from zwrap.units import seconds
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.usage = "zwrap exec [--name NAME] [--limit TIME] [--grace S] -- COMMAND ..."
     parser.add_argument("--name", help="name in status messages; default: that of the command")
-    parser.add_argument("--limit", metavar="TIME", help="longest run, seconds or H:MM:SS")
+    parser.add_argument("--limit", metavar="TIME", help="longest run, in seconds, or as H:MM:SS")
     parser.add_argument(
         "--grace", type=float, default=10.0, metavar="S",
         help="seconds between SIGTERM and SIGKILL, default %(default)s",
@@ -26,7 +26,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Run the command; its own exit status, 128 + number if a signal ended it."""
+    """Run the command, and return its exit status; 128 + number if a signal ended it."""
     from zwrap.wrapper.exec import run_command
 
     argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
@@ -34,8 +34,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         raise RequestError(
             "There is no command: zwrap exec [--name NAME] [--limit TIME] -- COMMAND"
         )
-    limit_s = float(options.limit) if _is_number(options.limit) else options.limit
-    limit_s = None if limit_s is None else seconds(limit_s, "--limit")
+    limit_s = None if options.limit is None else seconds(options.limit, "--limit")
     if options.grace <= 0:
         raise RequestError(
             f"--grace is {options.grace:g}; a number of seconds above 0 is expected."
@@ -54,7 +53,3 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     elif ended.stopped_by:
         complain(f"{argv[0]} was stopped after {ended.elapsed_s:.0f} s by {ended.stopped_by}.")
     return ended.exit_status or int(ended.timed_out or bool(ended.stopped_by))
-
-
-def _is_number(text: str | None) -> bool:
-    return text is not None and text.replace(".", "", 1).isdecimal()

@@ -8,18 +8,18 @@ import socket
 import sys
 import uuid
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from zwrap.cli.common import complain, program, say
+from zwrap.cli.common import complain, key_value, program, say
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, TransportError
+from zwrap.errors import ConfigurationError, RequestError, TransportError
 from zwrap.host.files import write_atomically
 from zwrap.message import ID_HEADER, STATUS_TOPIC, encode, new_id
 from zwrap.recipe.graph import Recipe
 from zwrap.transport.connect import EMBEDDED, connect, transport_class
 from zwrap.transport.contract import Transport
+from zwrap.transport.spool.transport import SpoolTransport
 
 QUEUE = "processing_recipe"
 
@@ -48,7 +48,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         sys.stderr.write(f"{complaint}\n")
         return 1
     message = _message(options)
-    headers = {
+    headers: dict[str, object] = {
         "zocalo.go.user": getpass.getuser(),
         "zocalo.go.host": socket.gethostname(),
         ID_HEADER: new_id(),  # the same on every way that the request may take
@@ -65,21 +65,23 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
-    """See that the message could be sent or stored, and do neither."""
+    """Check that the message could be sent or stored, and do neither."""
     if options.drop:
-        say(f"Not storing message in {_drop_location(configuration)} (running with --dry-run)")
+        say(f"Not storing message in {drop_directory(configuration)} (running with --dry-run)")
     else:
-        transport_class(options.transport)
+        transport_class(options.transport.name)
         say("Not sending message (running with --dry-run)")
     return 0
 
 
 def _complaint(options: argparse.Namespace) -> str | None:
-    """What is wrong with the command line, in the words of python-zocalo."""
+    """Return the fault of the command line in the words of python-zocalo; None: there is none."""
     if not (options.recipe or options.file or options.no_dcid or options.reprocessing):
         return "No recipes specified."
     for setting in options.set:
-        if "=" not in setting:
+        try:
+            key_value(setting, "-s")
+        except RequestError:
             return f"Invalid variable specification {setting!r}"
     if options.no_dcid:
         if not (options.recipe or options.file):
@@ -90,16 +92,15 @@ def _complaint(options: argparse.Namespace) -> str | None:
     if not options.dcid:
         return "You must either specify a data collection ID or option --no-dcid."
     if not options.dcid[0].isdecimal() or int(options.dcid[0]) <= 0:
-        return f"{options.dcid[0]!r} is no data collection ID: a whole number above 0 is expected."
+        return (
+            f"{options.dcid[0]!r} is not a data collection ID: a whole number above 0 is expected."
+        )
     return None
 
 
-def _message(options: argparse.Namespace) -> dict[str, Any]:
-    parameters: dict[str, Any] = {}
-    for setting in options.set:
-        key, _, value = setting.partition("=")
-        parameters[key] = value
-    message: dict[str, Any] = {"recipes": options.recipe, "parameters": parameters}
+def _message(options: argparse.Namespace) -> dict[str, object]:
+    parameters: dict[str, object] = dict(key_value(each, "-s") for each in options.set)
+    message: dict[str, object] = {"recipes": options.recipe, "parameters": parameters}
     if options.file:
         message["custom_recipe"] = Recipe.from_file(Path(options.file)).for_wire()
     if not options.no_dcid:
@@ -125,15 +126,15 @@ def _announce(options: argparse.Namespace) -> None:
 def _send(
     configuration: Configuration,
     options: argparse.Namespace,
-    headers: dict[str, Any],
-    message: dict[str, Any],
+    headers: dict[str, object],
+    message: dict[str, object],
 ) -> int:
     try:
         transport = connect(configuration, options.transport)
         transport.send(QUEUE, message, headers)
         transport.flush()
     except (TransportError, OSError) as error:
-        if configuration.directory("zocalo.go.fallback_location") is None:
+        if configuration.site.drop_directory is None:
             raise TransportError(f"The request was not sent: {error}") from None
         complain(f"The message transport cannot be used: {error}")
         say(f"Message successfully stored in {_drop(configuration, headers, message)}")
@@ -143,15 +144,16 @@ def _send(
         say(f"Reprocessing task submitted for ID {options.dcid[0]}.")
     else:
         say("Submitted.")
-    if configuration.is_embedded and options.transport == EMBEDDED:
+    if configuration.is_embedded and options.transport.name == EMBEDDED:
         _tell_about_spool(transport)
     transport.close()
     return 0
 
 
 def _tell_about_spool(transport: Transport) -> None:
-    """Without a configuration nobody knows where the request went, or whether it is read."""
-    complain(f"No ZOCALO_CONFIG: the request is in the spool {getattr(transport, 'root', '')}.")
+    """Say where the request is and whether it is read; without a configuration nobody knows."""
+    place = f" {transport.root}" if isinstance(transport, SpoolTransport) else ""
+    complain(f"No ZOCALO_CONFIG: the request is in the spool{place}.")
     transport.subscribe_topic(STATUS_TOPIC)
     while status := transport.receive(0):
         body = status.message.body
@@ -160,19 +162,22 @@ def _tell_about_spool(transport: Transport) -> None:
     complain("No Dispatcher is alive on it. Start one: zocalo.service -s Dispatcher")
 
 
-def _drop_location(configuration: Configuration) -> Path:
-    location = configuration.directory("zocalo.go.fallback_location")
+def drop_directory(configuration: Configuration) -> Path:
+    """Return the directory of drop files; ConfigurationError if the site names none."""
+    location = configuration.site.drop_directory
     if location is None:
         raise ConfigurationError(
-            "There is no place for drop files: set 'zocalo.go.fallback_location' in a storage "
+            "There is no directory for drop files: set 'zocalo.go.fallback_location' in a storage "
             "section of the site configuration."
         )
     return location
 
 
-def _drop(configuration: Configuration, headers: dict[str, Any], message: dict[str, Any]) -> Path:
-    """Write the drop file; its path."""
-    file = _drop_location(configuration) / str(uuid.uuid4())
+def _drop(
+    configuration: Configuration, headers: dict[str, object], message: dict[str, object]
+) -> Path:
+    """Write the drop file, and return its path."""
+    file = drop_directory(configuration) / str(uuid.uuid4())
     content = msgspec.json.format(encode({"headers": headers, "message": message}), indent=2)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

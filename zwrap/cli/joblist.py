@@ -1,4 +1,4 @@
-"""What can be known of submitted jobs: from the ledger, the batch systems and the verdicts.
+"""Knowledge about submitted jobs, from the ledger, the batch systems and the verdicts.
 
 Each batch system is asked once, whatever the number of jobs.
 """
@@ -24,12 +24,12 @@ from zwrap.job import JobStatus, State
 from zwrap.submission.clusters import Clusters
 
 GONE, UNKNOWN = "gone", "not known"
-"""The batch system has no such live job and nobody has spoken; it cannot be asked."""
+"""States of a job that left no verdict, and of one whose cluster cannot be asked."""
 
 
 def attempts_of(configuration: Configuration) -> list[Attempt]:
-    """All attempts of the site; looking makes no ledger."""
-    if not configuration.ledger and not default_file().exists():
+    """Return all attempts of the site; no ledger is made for it."""
+    if not configuration.site.ledger and not default_file().exists():
         return []
     with contextlib.closing(Ledger.of(configuration)) as ledger:
         return ledger.all()
@@ -42,7 +42,7 @@ def kept_of(attempt: Attempt, configuration: Configuration) -> RemoteAttempt | N
 
 
 class KnownJob(msgspec.Struct):
-    """One attempt, and what can be known of it."""
+    """One attempt with everything that is known of it."""
 
     attempt: Attempt
     state: str
@@ -59,7 +59,7 @@ class Answers:
         self._live: dict[str, dict[str, JobStatus] | None] = {}
 
     def live(self, cluster: str) -> dict[str, JobStatus] | None:
-        """Live jobs by id; None if the cluster cannot be asked."""
+        """Return the live jobs by id; None if the cluster cannot be asked."""
         if cluster not in self._live:
             try:
                 self._live[cluster] = ask(self._clusters.get(cluster).scheduler.states())
@@ -69,7 +69,7 @@ class Answers:
         return self._live[cluster]
 
     def ended(self, attempt: Attempt) -> JobStatus | None:
-        """How a job ended, as its batch system recorded it."""
+        """Return how a job ended, as its batch system recorded it; None: there is no record."""
         with contextlib.suppress(ZwrapError):
             scheduler = self._clusters.get(attempt.cluster).scheduler
             gone_s = {str(attempt.job_id): attempt.gone_s(time.time())}
@@ -79,7 +79,7 @@ class Answers:
 
 
 def job_of(attempt: Attempt, clusters: Answers) -> KnownJob:
-    """What is known of an attempt: from its verdict, else from the ledger and the cluster."""
+    """Return what is known of an attempt, from its verdict, else from ledger and cluster."""
     verdict = _verdict(attempt)
     if verdict is not None:
         return KnownJob(attempt, verdict.outcome.value, verdict.cause, None, verdict)
@@ -111,7 +111,7 @@ def _verdict(attempt: Attempt) -> Verdict | None:
 
 
 def one_of(attempts: list[Attempt], given: str) -> Attempt:
-    """The attempt that a job id or the beginning of a token means."""
+    """Return the attempt that a job id or the beginning of a token means."""
     for matches in _MATCHES:
         found = [attempt for attempt in attempts if matches(attempt, given)]
         if len(found) > 1:

@@ -1,33 +1,40 @@
-"""`zwrap jobs` and `zwrap cancel`: what became of each submission, and an end to it by hand."""
+"""`zwrap jobs`: the jobs that were submitted, and what became of them."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from zwrap.attempt.record import Attempt
-from zwrap.calls.ask import ask
 from zwrap.cli.advice import advise
 from zwrap.cli.common import say
 from zwrap.cli.joblist import Answers, KnownJob, attempts_of, job_of, kept_of, one_of
+from zwrap.cli.output import show
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
 from zwrap.message import encode
 from zwrap.submission.clusters import Clusters
+from zwrap.transport.spool.views import held
+
+COLUMNS = {
+    "job_id": "job", "job_name": "name", "recipe_id": "recipe", "step": "node",
+    "cluster": "cluster", "state": "state", "submitted": "submitted", "cause": "cause",
+}  # fmt: skip
+CAUSE_WIDTH = 80
+"""Longest cause in a table, in characters."""
+
+ADVICE_COLUMNS = {
+    "job_name": "name", "cluster": "cluster", "succeeded": "succeeded", "other": "other",
+    "median_s": "median s", "longest_s": "longest s", "peak_mib": "peak MiB",
+    "time_limit": "time_limit", "memory_per_node": "memory_per_node",
+}  # fmt: skip
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Declare the command line of the command that the parser is for."""
+    """Declare the command line."""
     add = parser.add_argument
-    if parser.prog.endswith("cancel"):
-        add("JOB", nargs="+", help="job id, or the beginning of a token")
-        return
     add(
         "JOB", nargs="?",
         help="job id, or the beginning of a token: this one in full; `advise`: what jobs of each "
@@ -41,10 +48,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Carry the command out."""
+    """Show one job in full, a list of jobs, or advice."""
     attempts = attempts_of(configuration)
-    if options.command == "cancel":
-        return _cancel(Clusters(configuration), attempts, options.JOB)
     if options.JOB == "advise":
         _show_advice(attempts, options)
         return 0
@@ -59,7 +64,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     chosen = [
         job for attempt in attempts for job in [job_of(attempt, clusters)] if _wanted(job, options)
     ]
-    _show(chosen[-options.number :], options.json)
+    _show(chosen[-options.number :], as_json=options.json)
     return 0
 
 
@@ -72,47 +77,26 @@ def _wanted(job: KnownJob, options: argparse.Namespace) -> bool:
     return all(wanted in (None, found) for wanted, found in pairs)
 
 
-def _show(jobs: list[KnownJob], as_json: bool) -> None:
-    if as_json:
-        for job in jobs:
-            say(encode(_facts(job)).decode())
-        return
-    if not jobs:
+def _show(jobs: list[KnownJob], *, as_json: bool) -> None:
+    if not jobs and not as_json:
         say("No jobs.")
         return
-    table = Table("job", "name", "recipe", "node", "cluster", "state", "submitted", "cause")
-    for job in jobs:
-        facts = _facts(job)
-        table.add_row(
-            *(str(facts[key] or "") for key in ("job_id", "job_name", "recipe_id", "step")),
-            *(str(facts[key]) for key in ("cluster", "state", "submitted")),
-            job.cause.splitlines()[0][:80] if job.cause else "",
-        )
-    terminal = Console()
-    (terminal if terminal.is_terminal else Console(width=200)).print(table)
+    facts = [_facts(job) for job in jobs]
+    if not as_json:
+        for each in facts:
+            each["cause"] = "".join(str(each["cause"]).splitlines()[:1])[:CAUSE_WIDTH]
+    show(facts, COLUMNS, as_json=as_json)
 
 
 def _show_advice(attempts: list[Attempt], options: argparse.Namespace) -> None:
-    wanted = [each for each in attempts if options.cluster in (None, each.cluster)]
-    found = advise(wanted)
-    if options.json:
-        for each in found:
-            say(encode(each._asdict()).decode())
-        return
-    if not found:
+    found = advise(each for each in attempts if options.cluster in (None, each.cluster))
+    if not found and not options.json:
         say("No job has ended yet, as far as a Watcher saw.")
         return
-    table = Table(
-        "name", "cluster", "succeeded", "other", "median s", "longest s", "peak MiB",
-        "time_limit", "memory_per_node",
-    )  # fmt: skip
-    for each in found:
-        table.add_row(*("" if value is None else str(value) for value in each))
-    terminal = Console()
-    (terminal if terminal.is_terminal else Console(width=200)).print(table)
+    show([each._asdict() for each in found], ADVICE_COLUMNS, as_json=options.json)
 
 
-def _facts(job: KnownJob) -> dict[str, Any]:
+def _facts(job: KnownJob) -> dict[str, object]:
     attempt = job.attempt
     return {
         "token": attempt.token,
@@ -130,8 +114,8 @@ def _facts(job: KnownJob) -> dict[str, Any]:
     }
 
 
-def _in_full(job: KnownJob, clusters: Answers) -> dict[str, Any]:
-    """Everything, with what the batch system says and the last messages of the step."""
+def _in_full(job: KnownJob, clusters: Answers) -> dict[str, object]:
+    """Return all facts, with the batch system's answer and the last messages of the step."""
     told = job.live
     if told is None and job.attempt.job_id:
         told = clusters.ended(job.attempt)
@@ -143,12 +127,13 @@ def _in_full(job: KnownJob, clusters: Answers) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _decoded(text: str | None) -> Any:
-    return None if text is None else msgspec.json.decode(text)
+def _decoded(text: str | None) -> object:
+    value: object = None if text is None else msgspec.json.decode(text)
+    return value
 
 
 def _history(attempt: Attempt) -> list[dict[str, str]]:
-    """What is known of its course, oldest first."""
+    """Return the known events of an attempt, oldest first."""
     seen = f"{attempt.seen_state}: {attempt.seen_reason or 'no reason given'}"
     array = f", task {attempt.task} of array {attempt.array_token}" if attempt.task else ""
     events = [
@@ -161,14 +146,12 @@ def _history(attempt: Attempt) -> list[dict[str, str]]:
 
 
 def _unsent(job: KnownJob) -> int:
-    """Number of messages that the wrapper has still to send, or left."""
-    outbox = Path(job.attempt.job_directory, "outbox")
-    held = [*outbox.glob("incoming/[!.]*"), *outbox.glob("pending/*/[!.]*")]
-    return len(held)
+    """Return the number of messages that the wrapper has still to send, or left."""
+    return held(Path(job.attempt.job_directory, "outbox"))
 
 
-def _family(job: KnownJob, attempts: list[Attempt]) -> list[dict[str, Any]]:
-    """All attempts of the same message."""
+def _family(job: KnownJob, attempts: list[Attempt]) -> list[dict[str, object]]:
+    """Return all attempts at the same message."""
     message = job.attempt.token.rpartition("-")[0]
     keys = ("token", "job_id", "state", "outcome", "cause")
     alike = [each for each in attempts if each.token.rpartition("-")[0] == message]
@@ -177,22 +160,3 @@ def _family(job: KnownJob, attempts: list[Attempt]) -> list[dict[str, Any]]:
 
 def _time(at: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))
-
-
-def _cancel(clusters: Clusters, attempts: list[Attempt], names: list[str]) -> int:
-    """End jobs; all names are understood before the first is ended."""
-    chosen = [one_of(attempts, name) for name in names]
-    for attempt in chosen:
-        if attempt.job_id is None:
-            raise MessageError(f"{attempt.token} is no job: it is {attempt.state}.")
-    for cluster in {attempt.cluster for attempt in chosen}:
-        scheduler = clusters.get(cluster).scheduler
-        theirs = [each for each in chosen if each.cluster == cluster]
-        live = ask(scheduler.states())
-        job_ids = [str(each.job_id) for each in theirs if each.of(live)]
-        if job_ids:
-            ask(scheduler.cancel(job_ids))
-            say(f"Cluster {cluster} was asked to end {', '.join(job_ids)}.")
-        for gone in [str(each.job_id) for each in theirs if not each.of(live)]:
-            say(f"Job {gone} is not on cluster {cluster} any more.")
-    return 0

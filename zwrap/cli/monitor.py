@@ -1,4 +1,4 @@
-"""`zocalo.queue_monitor` and `zocalo.status_monitor`: what waits, and who is at work."""
+"""`zocalo.queue_monitor` and `zocalo.status_monitor`: queues, and the services at work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -19,7 +18,7 @@ from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
 FORGOTTEN_S = 15.0
-"""Who was not heard of for so long is gone."""
+"""Silence after which a participant counts as gone, in seconds."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def queue_table(transport: Transport) -> Table:
-    """Queues, what waits in them, and their dead letters."""
+    """Return queues with the numbers of waiting messages and dead letters."""
     table = Table("queue", "waiting", "dead letters")
     dead = transport.dead_letters()
     for queue, waiting in {**dict.fromkeys(dead, 0), **transport.queues()}.items():
@@ -44,11 +43,11 @@ class Participants:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._heard: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._heard: dict[str, tuple[float, dict[str, object]]] = {}
         transport.subscribe_topic(STATUS_TOPIC)
 
     def table(self) -> Table:
-        """One row each."""
+        """Return a table with one row for each."""
         while said := self._transport.receive(0):
             body = said.message.body
             if isinstance(body, dict) and isinstance(body.get("host"), str):
@@ -69,7 +68,7 @@ class Participants:
         return table
 
 
-def _watch(options: argparse.Namespace, table: Callable[[], Table]) -> int:
+def _displayed(options: argparse.Namespace, table: Callable[[], Table]) -> int:
     console = Console()
     if options.once:
         console.print(table())
@@ -85,18 +84,18 @@ def _watch(options: argparse.Namespace, table: Callable[[], Table]) -> int:
 
 def _show_queues(configuration: Configuration, options: argparse.Namespace) -> int:
     transport = connect(configuration, options.transport)
-    return _watch(options, lambda: queue_table(transport))
+    return _displayed(options, lambda: queue_table(transport))
 
 
-def _show_crowd(configuration: Configuration, options: argparse.Namespace) -> int:
-    return _watch(options, Participants(connect(configuration, options.transport)).table)
+def _show_participants(configuration: Configuration, options: argparse.Namespace) -> int:
+    return _displayed(options, Participants(connect(configuration, options.transport)).table)
 
 
 queue_monitor = program(
     "zocalo.queue_monitor", "Show queues and their dead letters.", declare, _show_queues
 )
 status_monitor = program(
-    "zocalo.status_monitor", "Show services and wrappers at work.", declare, _show_crowd
+    "zocalo.status_monitor", "Show services and wrappers at work.", declare, _show_participants
 )
 
 if __name__ == "__main__":

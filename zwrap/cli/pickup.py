@@ -5,24 +5,25 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from zwrap.cli.common import program, say
-from zwrap.cli.go import QUEUE
+from zwrap.cli.go import QUEUE, drop_directory
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, MessageError, TransportError
+from zwrap.errors import MessageError, TransportError
 from zwrap.message import ID_HEADER, Outgoing, child_id, decode, encode
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
+from zwrap.transport.spool.files import Name
 from zwrap.transport.spool.queue import Claimed
 from zwrap.transport.spool.views import DropFiles
 
 UNFINISHED_S = 10.0
-"""A file that cannot be read and is younger may still be being written."""
+"""Age below which a file that cannot be read may be incomplete, in seconds."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -41,13 +42,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Claim each file before it is sent, so that two of these never send it twice."""
-    location = configuration.directory("zocalo.go.fallback_location")
-    if location is None:
-        raise ConfigurationError(
-            "There is no place of drop files: set 'zocalo.go.fallback_location' in a storage "
-            "section of the site configuration."
-        )
-    drops = _opened(location)
+    drops = _opened(drop_directory(configuration))
     if drops is None:
         sys.stderr.write("This program is only available to privileged users\n")
         return 1
@@ -71,7 +66,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _opened(location: Path) -> DropFiles | None:
-    """The drop files; None if they are not ours to take."""
+    """Return the drop files; None if this user may not take them."""
     for _ in range(5):  # another pickup that ends just then clears its directories away
         try:
             drops = DropFiles(location, limit=0)
@@ -86,7 +81,7 @@ def _send_all(drops: DropFiles, transport: Transport, options: argparse.Namespac
     names = drops.names()
     sent = bad = 0
     for name in names:
-        claimed = drops.claim_where(lambda each, name=name: str(each) == name)  # type: ignore[misc]
+        claimed = drops.claim_where(_named(name))
         if claimed is None:
             continue  # another pickup has it
         if _unfinished(claimed):
@@ -106,8 +101,17 @@ def _send_all(drops: DropFiles, transport: Transport, options: argparse.Namespac
     return 100 if bad else 0
 
 
+def _named(wanted: str) -> Callable[[Name], bool]:
+    """Return a predicate that holds for one file name."""
+    return lambda name: str(name) == wanted
+
+
 def request(claimed: Claimed) -> Outgoing:
-    """The request in a drop file; MessageError says why there is none."""
+    """Return the request in a drop file.
+
+    Raises:
+        MessageError: The file does not hold one.
+    """
     content = decode(claimed.content, "drop file")
     if not isinstance(content, dict) or "message" not in content:
         raise MessageError('The drop file is not {"headers": ..., "message": ...}.')
@@ -120,7 +124,7 @@ def request(claimed: Claimed) -> Outgoing:
 
 
 def _unfinished(claimed: Claimed) -> bool:
-    """Whether a file may still be being written: python-zocalo does not write it in one step."""
+    """Return whether a file may be incomplete: python-zocalo does not write it in one step."""
     try:
         request(claimed)
     except MessageError:

@@ -18,6 +18,7 @@ from types import FrameType
 from zwrap.cli.common import say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.host.backoff import Backoff
 from zwrap.message import ID_HEADER, Outgoing
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
@@ -28,7 +29,8 @@ from zwrap.transport.spool.transport import SpoolTransport
 
 log = logging.getLogger(__name__)
 
-LOOK_FIRST_S = 0.01
+LOOK_FIRST_S, LOOK_FACTOR = 0.01, 1.5
+"""First pause between two looks at an empty place, in seconds, and its growth with each look."""
 
 Place = SpoolQueue | str
 """A directory, or the name of a queue of the transport."""
@@ -109,7 +111,7 @@ def _place(name: str, transport: Transport) -> Place:
 
 
 class _Pipe:
-    """Two places and what is between them."""
+    """The way from one place to another."""
 
     def __init__(
         self, transport: Transport, source: Place, target: Place, options: argparse.Namespace
@@ -134,12 +136,12 @@ class _Pipe:
                 (self._source.path / name).chmod(mode)
 
     def run(self) -> int:
-        """Move; the number of messages."""
+        """Move messages until there is a reason to stop, and return their number."""
         if isinstance(self._source, SpoolQueue):
             step = self._from_directory(self._source)
         else:
             step = self._from_queue(self._source)
-        count, pause_s = 0, LOOK_FIRST_S
+        count, pauses = 0, Backoff(LOOK_FIRST_S, self._options.queue_in_wait, factor=LOOK_FACTOR)
         while not self._stopped.is_set():
             if not self._has_room():
                 self._stopped.wait(self._options.queue_out_wait)
@@ -148,23 +150,22 @@ class _Pipe:
             if moved is None:
                 if self._options.once:
                     break
-                self._stopped.wait(pause_s)
-                pause_s = min(pause_s * 1.5, self._options.queue_in_wait)
+                self._stopped.wait(pauses.next_s())
                 continue
-            pause_s = LOOK_FIRST_S
+            pauses.reset()
             count += moved
             self._room -= moved
         self._transport.flush()
         return count
 
     def close(self) -> None:
-        """Leave no trace in directories."""
+        """Close both places, and leave no trace in directories."""
         for place in (self._source, self._target):
             if isinstance(place, SpoolQueue):
                 place.close()
 
     def _has_room(self) -> bool:
-        """Whether OUT may get another; it is counted only now and then."""
+        """Return whether OUT has room; its messages are counted only now and then."""
         limit = self._options.queue_out_limit
         if not limit or self._room > 0:
             return True
@@ -179,7 +180,7 @@ class _Pipe:
         return not self._full
 
     def _from_queue(self, source: str) -> Callable[[], bool | None]:
-        """Moves one message that is received; None if there is none."""
+        """Return a function that moves one message: None if there is none."""
         self._transport.subscribe(source, 100)
 
         def step() -> bool | None:
@@ -195,7 +196,7 @@ class _Pipe:
         return step
 
     def _from_directory(self, source: SpoolQueue) -> Callable[[], bool | None]:
-        """Moves one file; None if there is none, False if it was put aside."""
+        """Return a function that moves one file: None if there is none, False if put aside."""
 
         def step() -> bool | None:
             source.recover(5.0)
@@ -210,7 +211,7 @@ class _Pipe:
         return step
 
     def _message(self, claimed: Claimed) -> Outgoing:
-        """The message in a file, for a queue of the transport."""
+        """Return the message in a file, for a queue of the transport."""
         assert isinstance(self._target, str)
         message = read_message(claimed.content, claimed.is_foreign, f"pipe/{claimed.base}")
         return Outgoing(

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import threading
 
-from zwrap.cli.common import say
+from zwrap.cli.common import say, transport_arguments
 from zwrap.cli.restarting import restarted
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError
@@ -62,8 +62,13 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def declared(configuration: Configuration, modules: list[str]) -> dict[str, Worker]:
-    """The workers in the given modules, else in those that the site names."""
-    named = modules or (configuration.workers or {}).get("modules") or []
+    """Return the workers in the given modules, else in those that the site names, by queue.
+
+    Raises:
+        ConfigurationError: No module is named, or none of them holds a worker.
+    """
+    of_site = configuration.site.workers
+    named = modules or (of_site.modules if of_site else [])
     if not named:
         raise ConfigurationError(
             "There are no workers: name a Python module with -m, or in plugin 'workers' of the "
@@ -90,12 +95,12 @@ def _loop(
 
 
 def _command(options: argparse.Namespace, queue: str) -> list[str]:
-    """The same for one queue, as arguments of Python."""
+    """Return the arguments that let Python run the worker of one queue."""
     environments = [part for name in options.environment for part in ("-e", name)]
     modules = [part for name in options.module for part in ("-m", name)]
     once = ["--once"] if options.once else []
     chosen = ["--queue_name", queue, "--worker_num", str(options.worker_num), *modules, *once]
-    transport = ["-t", options.transport]
+    transport = transport_arguments(options.transport)
     return ["-m", "zwrap.cli.zwrap", *environments, *transport, "process_queue", *chosen]
 
 

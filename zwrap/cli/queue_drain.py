@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from zwrap.cli.common import program, say
 from zwrap.configuration.site import Configuration
@@ -47,7 +46,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 class _Drain:
-    """Counts what was moved."""
+    """One run, with the number of messages that it moved."""
 
     def __init__(self, transport: Transport, options: argparse.Namespace) -> None:
         self._transport = transport
@@ -56,7 +55,7 @@ class _Drain:
         self._began = self._last = time.monotonic()
 
     def run(self) -> int:
-        """Move; 1 if it was interrupted or does not know where to."""
+        """Move messages, and return 1 if that was interrupted or a destination is not known."""
         stop_s = self._options.stop or float("inf")
         try:
             while (left_s := self._last + stop_s - time.monotonic()) > 0:
@@ -92,9 +91,9 @@ class _Drain:
         return True
 
     def _target(self, delivery: Delivery) -> str | None:
-        """The queue to send a message to, and on the way say what the message is."""
+        """Return the queue to send a message to, and say what the message is."""
         given = None if self._options.DEST == "." else str(self._options.DEST)
-        step: Mapping[str, Any] = {}
+        step: Mapping[str, object] = {}
         if delivery.message.is_recipe:
             try:
                 envelope = Envelope.from_body(delivery.message.body)
@@ -110,7 +109,7 @@ class _Drain:
         return given
 
 
-def _say_cluster(parameters: Any) -> None:
+def _say_cluster(parameters: object) -> None:
     if not isinstance(parameters, Mapping):
         return
     if parameters.get("cluster_project"):

@@ -32,7 +32,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:
-    """Run checks; a line for each, 0 if all hold, else the exit status of the worst."""
+    """Run checks with a line on each; return 0 if all hold, else the worst exit status."""
     status = count = 0
     for what, check in checks:
         count += 1

@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from zwrap.cli.common import complain, say
+from zwrap.cli.common import complain, key_value, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.message import decode, new_id
@@ -36,7 +36,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     prepared, cluster = renderer.prepare(envelope, f"{new_id().replace('-', '')}-1")
     request = prepared.request
     inlined = None
-    if not cluster.shared_filesystem:
+    if not cluster.settings.shared_filesystem:
         inlined, request = prepared.files, seen_from_elsewhere(request)
     script = renderer.script(prepared.request, cluster, inlined)
     say(script.rstrip("\n"))
@@ -58,7 +58,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _step(options: argparse.Namespace) -> Envelope:
-    """The recipe step to render, from a recipe or from a recipe wrapper file."""
+    """Return the recipe step to render, from a recipe or from a recipe wrapper file."""
     try:
         content = decode(options.file.read_bytes(), str(options.file))
     except OSError as error:
@@ -66,12 +66,7 @@ def _step(options: argparse.Namespace) -> Envelope:
     if isinstance(content, dict) and "recipe-pointer" in content:
         return Envelope.from_body(content)
     recipe = Recipe.from_file(options.file)
-    parameters = {}
-    for setting in options.set:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise RequestError(f"-s {setting}: KEY=VALUE is expected.")
-        parameters[key] = value
+    parameters = dict(key_value(setting, "-s") for setting in options.set)
     node = options.node or recipe.start[0][0]
     if node not in recipe:
         raise RequestError(f"{options.file} has no node {node}.")

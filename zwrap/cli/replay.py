@@ -29,7 +29,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Judge and send; 0 if the run was a success, 1 if it was a failure."""
+    """Judge the run and send its messages; return 0 for a success, 1 for a failure."""
     from zwrap.wrapper.replay import replay
 
     found = replay(
@@ -37,7 +37,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         wrapper=options.wrap,
         envelope_file=options.recipewrapper,
         exit_status=options.exit_status,
-        programs=configuration.directory("zwrap.program_directory"),
+        programs=configuration.site.program_directory,
         copy=not options.dry_run,
     )
     for failure in found.failures:
@@ -56,7 +56,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _shown(message: Outgoing) -> str:
-    """Destination and payload of a message, in one line."""
+    """Return destination and payload of a message in one line."""
     recipe = isinstance(message.message, dict) and RECIPE_HEADER in message.headers
     content = message.message.get("payload") if recipe else message.message
     return f"{message.destination}: {msgspec.json.format(encode(content), indent=0).decode()}"

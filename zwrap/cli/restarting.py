@@ -1,4 +1,4 @@
-"""Keeps child processes running: one that fails and may recover is started again, with back-off."""
+"""Keeps child processes running: starts one that failed again, with back-off, if it may recover."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from collections.abc import Sequence
 from types import FrameType
 
 from zwrap.errors import PERMANENT
+from zwrap.host.backoff import Backoff
 
-BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 5.0
+FIRST_S, LAST_S = 0.1, 5.0
+"""Shortest and longest pause before another start, in seconds."""
 
 
 def restarted(commands: Sequence[Sequence[str]]) -> int:
     """Run Python with each of the arguments until all end well, for good, or are told to stop.
 
-    The first status that is not 0, if any.
+    Returns the first exit status that is not 0, else 0.
     """
     children = [_Restarter(command) for command in commands]
 
@@ -40,7 +42,7 @@ def restarted(commands: Sequence[Sequence[str]]) -> int:
 
 
 class _Restarter:
-    """One of them."""
+    """One child process, and its restarts."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.status = 0
@@ -49,8 +51,8 @@ class _Restarter:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Start it, and again while that makes sense."""
-        pause_s = BACKOFF_FIRST_S
+        """Start the child, and again while that makes sense."""
+        backoff = Backoff(FIRST_S, LAST_S)
         while not self._stop.is_set():
             began = time.monotonic()
             self._child = subprocess.Popen(self._command)
@@ -58,11 +60,11 @@ class _Restarter:
             if status in (0, PERMANENT) or self._stop.is_set():
                 self.status = status if status >= 0 else 128 - status  # as a shell says it
                 return
-            if time.monotonic() - began > BACKOFF_LAST_S:
-                pause_s = BACKOFF_FIRST_S
+            if time.monotonic() - began > LAST_S:
+                backoff.reset()
+            pause_s = backoff.next_s()
             sys.stderr.write(f"The service ended with status {status}; again in {pause_s:g} s.\n")
             self._stop.wait(pause_s)
-            pause_s = min(pause_s * 2, BACKOFF_LAST_S)
 
     def stop(self, number: int) -> None:
         """Pass a signal on, and start nothing more."""

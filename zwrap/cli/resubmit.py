@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
 from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.record import Attempt
 from zwrap.attempt.retry import edited
-from zwrap.cli.common import say
+from zwrap.cli.common import key_value, say
 from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, kept_of, one_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, UnreachableError
@@ -36,7 +35,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     attempts = attempts_of(configuration)
     clusters = Clusters(configuration)
     answers = Answers(clusters)
-    changes = dict(_change(setting) for setting in options.set)
+    changes = dict(key_value(setting, "-s") for setting in options.set)
     messages = []
     for name in options.JOB:
         attempt = one_of(attempts, name)
@@ -57,13 +56,6 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return 0
 
 
-def _change(setting: str) -> tuple[str, str]:
-    key, equals, value = setting.partition("=")
-    if not equals or not key:
-        raise MessageError(f"-s {setting}: KEY=VALUE is expected.")
-    return key, value
-
-
 def _check_ended(attempt: Attempt, answers: Answers) -> None:
     """Raise unless no job of the attempt lives; two must not work in one directory."""
     job = job_of(attempt, answers)
@@ -78,8 +70,8 @@ def _check_ended(attempt: Attempt, answers: Answers) -> None:
         )
 
 
-def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[str, Any], Path]:
-    """The message that was submitted, and where it lies."""
+def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[str, object], Path]:
+    """Return the message that was submitted, and its file."""
     file = Path(attempt.job_directory, SUBMISSION)
     kept = kept_of(attempt, configuration)
     return (decode(kept.submission.encode(), str(file)) if kept else read(file)), file
@@ -90,10 +82,10 @@ def _message(
     attempts: list[Attempt],
     changes: dict[str, str],
     clusters: Clusters,
-    content: dict[str, Any],
+    content: dict[str, object],
     file: Path,
 ) -> Outgoing:
-    """The step's message with its changes, under the next number of its attempts."""
+    """Return the step's message with its changes, under the next number of its attempts."""
     family, _, _ = attempt.token.rpartition("-")
     numbers = [each.token.rpartition("-") for each in attempts]
     latest = max(int(number) for name, _, number in numbers if name == family)
@@ -102,6 +94,8 @@ def _message(
     except MessageError as error:
         raise MessageError(f"{file}: {error}") from None
     envelope = Envelope.from_body(body)
-    prepare(envelope, attempt.token, clusters.default, lambda name: clusters.get(name).defaults)
+    prepare(
+        envelope, attempt.token, clusters.default, lambda name: clusters.get(name).settings.defaults
+    )
     message = reinjected({**content, "message": body}, file, None)
     return replace(message, headers={**message.headers, ATTEMPT_HEADER: latest + 1})

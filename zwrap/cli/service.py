@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from zwrap import plugins
-from zwrap.cli.common import add_common_options, configured, parsed, reported, say, set_up_logging
+from zwrap.cli.common import add_common_options, parsed, reported, say, set_up_logging
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError, UnknownNameError
 from zwrap.host.paths import state_directory
@@ -26,7 +26,7 @@ GARBAGE = 50_000
 
 
 class _Parser(argparse.ArgumentParser):
-    """Looks for services that others installed, which takes a while, only to show them."""
+    """A parser that looks for services of others, which takes a while, only to show them."""
 
     def format_help(self) -> str:
         self.epilog = f"Services: {', '.join(plugins.names(plugins.SERVICES))}"
@@ -63,7 +63,7 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
 @reported
 def main(arguments: list[str] | None = None) -> int:
     """Find the service and run it until it is told to stop."""
-    configuration = configured(arguments)
+    configuration = Configuration.from_file()
     parser = _parser(configuration)
     options = parsed(parser, arguments, configuration)
     if not options.service:
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
             say(f"Another {name} holds the lock; nothing to do.")
             return 0
         if options.restart:
-            from zwrap.cli.restarting import restarted  # a start that is measured needs it not
+            from zwrap.cli.restarting import restarted  # an ordinary start does not need it
 
             again = sys.argv[1:] if arguments is None else arguments
             return restarted([["-m", "zwrap.cli.service", *again, "--restarted"]])
@@ -114,7 +114,11 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
 
 
 def load_service(name: str) -> type[Service]:
-    """The class of a service."""
+    """Return the class of a service.
+
+    Raises:
+        PermanentError: There is no such service, or it is not one of zwrap.
+    """
     kind = plugins.find(plugins.SERVICES, name)
     if isinstance(kind, type) and issubclass(kind, Service):
         return kind
@@ -126,7 +130,12 @@ def load_service(name: str) -> type[Service]:
 
 
 def matching(wanted: str, known: Iterable[str]) -> str:
-    """The service meant: exact name, else any letter case, else a unique prefix."""
+    """Return the service that is meant: exact name, else any letter case, else a unique prefix.
+
+    Raises:
+        UnknownNameError: None of the known ones is meant.
+        PermanentError: Several of them may be meant.
+    """
     names = list(known)
     tries = [
         [name for name in names if name == wanted],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
-from typing import Any
 
 from zwrap.cli.common import program, say
 from zwrap.configuration.site import Configuration
 from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
 
 TOPIC = "command"
 
@@ -42,12 +42,12 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return 0
 
 
-def _broadcast(transport: Any, condition: dict[str, Any]) -> None:
+def _broadcast(transport: Transport, condition: dict[str, str | None]) -> None:
     transport.broadcast(TOPIC, {"command": "shutdown", **condition})
 
 
 def qualified(host: str) -> str:
-    """`node.17` of this domain in the form of status messages: `org.site.node.17`."""
+    """Return ``node.17`` of this domain in the form of status messages: ``org.site.node.17``."""
     domain = socket.gethostname().split(".")[1:]
     if host.count(".") != 1 or not domain:
         return host

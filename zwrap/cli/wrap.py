@@ -16,7 +16,7 @@ import faulthandler
 from pathlib import Path
 
 from zwrap.calls.batchjob import batch_job
-from zwrap.cli.common import add_common_options, configured, parsed, reported, set_up_logging
+from zwrap.cli.common import add_common_options, parsed, reported, set_up_logging
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.transport.connect import connect, transport_class
@@ -39,9 +39,9 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
 
 @reported
 def main(arguments: list[str] | None = None) -> int:
-    """Run the step; the exit status is the program's own, 100 or 111."""
+    """Run the step, and return the program's own exit status, 100 or 111."""
     faulthandler.enable()
-    configuration = configured(arguments)
+    configuration = Configuration.from_file()
     parser = _parser(configuration)
     options = parsed(parser, arguments, configuration)
     set_up_logging(configuration, options.verbose)
@@ -51,13 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.recipewrapper:
         parser.error("--recipewrapper FILE is needed: the recipe step to run, as JSON.")
     _check_reachable(configuration)
-    transport_class(options.transport)
+    transport_class(options.transport.name)
     wrapper = Wrapper(
         options.wrap,
         read_envelope(Path(options.recipewrapper)),
         configuration,
         lambda: connect(configuration, options.transport),
-        configuration.directory("zwrap.program_directory"),
+        configuration.site.program_directory,
     )
     status = wrapper.run()
     return 0 if options.compat_exit else status

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from collections.abc import Sequence
 
 from zwrap.cli.common import (
     Module,
     add_common_options,
-    configured,
     parsed,
     reported,
     set_up_logging,
@@ -23,15 +23,15 @@ COMMANDS = {
     "render": ("render", "show the job script of a recipe step; submit nothing"),
     "exec": ("exec", "run a command with heartbeats and a time limit, without a recipe"),
     "jobs": ("jobs", "list the jobs that were submitted, and what became of them"),
-    "cancel": ("jobs", "end jobs"),
+    "cancel": ("cancel", "end jobs"),
     "consumers": ("consumers", "say whether enough receivers read each queue, for a monitor"),
     "pipe": ("pipe", "move messages from a directory or queue to another as they come"),
-    "publish": ("queues", "send a message"),
-    "peek": ("queues", "show messages that wait, or dead letters, and leave them there"),
+    "publish": ("publish", "send a message"),
+    "peek": ("peek", "show messages that wait, or dead letters, and leave them there"),
     "resubmit": ("resubmit", "submit the step of a job again, with other resources if wanted"),
     "clusters": ("clusters", "say how each cluster is, and how many jobs it has"),
-    "purge": ("queues", "delete what waits in a queue"),
-    "drain": ("queues", "move all messages from one queue to another"),
+    "purge": ("purge", "delete what waits in a queue"),
+    "drain": ("drain", "move all messages from one queue to another"),
     "process_queue": ("process_queue", "run functions that are workers of queues"),
     "replay": ("replay", "send what a finished directory would have sent"),
 }
@@ -43,25 +43,38 @@ def _module(command: str) -> Module:
     return module
 
 
-def _parser(configuration: Configuration, arguments: list[str]) -> argparse.ArgumentParser:
-    """The parser; of the commands only the one that is wanted is loaded."""
+class _Command(argparse.ArgumentParser):
+    """The parser of one command, which loads the command's module when it is chosen."""
+
+    command = ""
+    """Name of the command; empty once its options are declared."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Declare the options of the command, and parse them."""
+        if self.command:
+            _module(self.command).declare(self)
+            self.command = ""
+        return super().parse_known_args(args, namespace)
+
+
+def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zwrap", description=__doc__)
     add_common_options(parser, configuration)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = next((argument for argument in arguments if argument in COMMANDS), None)
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_Command
+    )
     for command, (_, purpose) in COMMANDS.items():
-        subparser = commands.add_parser(command, help=purpose, description=purpose)
-        if command == wanted:
-            _module(command).declare(subparser)
+        commands.add_parser(command, help=purpose, description=purpose).command = command
     return parser
 
 
 @reported
 def main(arguments: list[str] | None = None) -> int:
     """Carry out one command."""
-    configuration = configured(arguments)
-    given = sys.argv[1:] if arguments is None else arguments
-    options = parsed(_parser(configuration, given), given, configuration)
+    configuration = Configuration.from_file()
+    options = parsed(_parser(configuration), arguments, configuration)
     set_up_logging(configuration, 0)
     return _module(options.command).run(configuration, options)
 

@@ -1,4 +1,4 @@
-"""The Zocalo site file: found, read, checked, and turned into one value that is passed in."""
+"""The Zocalo site file: read, checked, and made one value that is passed in."""
 
 from typing import TYPE_CHECKING
 

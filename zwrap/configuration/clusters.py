@@ -3,129 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from msgspec.structs import replace
 
-from zwrap.configuration.merging import Section
 from zwrap.errors import ConfigurationError, RequestError
-from zwrap.job import Cause, Count, seconds
+from zwrap.job import Cause, Count
+from zwrap.units import seconds
 
-
-class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a site says of one cluster."""
-
-    kind: str
-    """Name of the code that talks to it: local, slurm, sge, or a site's own."""
-    template: str | None = None
-    """Job script template; default: that of its kind."""
-    defaults: dict[str, Any] = {}
-    """Keys of a step's `cluster` block that hold where the step says nothing."""
-    max_jobs: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    """No more live jobs of the user at a time; further messages wait."""
-    watch_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
-    """The Watcher asks about all jobs so often at most, in seconds; four times less often when
-    nothing changes."""
-    give_up_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
-    """The Watcher cancels a job that has waited so long for what will never come, in seconds."""
-    stalled_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
-    """A running job whose wrapper is not heard of for so long is called stalled; 0: never."""
-    lost_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
-    """So long a job may be unknown to the batch system until it is lost, in seconds."""
-    shared_filesystem: bool = True
-    """Whether its nodes see the working directories under the same paths as the submit host."""
-    retry: dict[str, Any] | None = None
-    """Which deaths of jobs are followed by another attempt (`Policy`)."""
-    options: dict[str, Any] = {}
-    """All other keys: they are its kind's."""
-    place: str = ""
-    """File, line and key, for a complaint to begin with."""
-
-
-OWN = (
-    "kind",
-    "template",
-    "defaults",
-    "max_jobs",
-    "watch_s",
-    "give_up_s",
-    "stalled_s",
-    "lost_s",
-    "retry",
-    "shared_filesystem",
-)
-
-
-class Clusters:
-    """Several active sections are merged; a cluster of a later one replaces that of an earlier."""
-
-    @classmethod
-    def validate(cls, section: Section) -> None:
-        """Raise ConfigurationError that names the first cluster that is described wrongly."""
-        _read(section)
-
-    @classmethod
-    def activate(cls, section: Section, config_object: Any) -> dict[str, ClusterSettings]:
-        """All clusters so far, by name."""
-        return {**(config_object.clusters or {}), **_read(section)}
-
-
-def _read(section: Section) -> dict[str, ClusterSettings]:
-    described = {name: value for name, value in section.value.items() if name != "plugin"}
-    return {str(name): _cluster(section, str(name), value) for name, value in described.items()}
-
-
-def _cluster(section: Section, name: str, value: Any) -> ClusterSettings:
-    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
-        raise ConfigurationError(
-            f"{section.place(name)}: a cluster is a mapping with a text under 'kind' (local, "
-            "slurm, sge, or a site's own)."
-        )
-    own = {key: value[key] for key in OWN if key in value}
-    options = {str(key): item for key, item in value.items() if key not in OWN}
-    own |= {"options": options, "place": section.place(name)}
-    try:
-        return msgspec.convert(own, ClusterSettings)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{section.place(name)}: {error}.") from None
-
+if TYPE_CHECKING:  # a short job without configuration loads no YAML
+    from zwrap.configuration.merging import Section
+    from zwrap.configuration.site import Configuration
 
 Factor = Annotated[float, msgspec.Meta(ge=1)]
 
 
 class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a retry never asks for more of: memory in MB, and time."""
+    """The most that a retry asks for: memory in MB, and time as a duration."""
 
     memory_per_node: Count | None = None
     min_memory_per_cpu: Count | None = None
-    time_limit: Any = None
+    time_limit: int | float | str | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which deaths are followed by another attempt."""
+    """The deaths that are followed by another attempt, and what that one asks for."""
 
     on: list[Cause]
     limit: Count = 1
-    """So many further attempts."""
+    """Number of further attempts."""
     memory_factor: Factor = 1.5
-    """So much more memory after `out_of_memory`."""
+    """Factor of the memory after `out_of_memory`."""
     walltime_factor: Factor = 1.5
-    """So much more time after `timeout`."""
+    """Factor of the time limit after `timeout`."""
     ceiling: Ceiling = Ceiling()
     exclude_node: bool = False
-    """Whether the node that failed is not to be used again."""
+    """True if the node that failed is not used again."""
 
 
-def policy_of(given: Any, site: Policy | None, where: str) -> Policy | None:
-    """The policy of a step: its own, none (`false`), or the site's; RequestError if it is none."""
-    if given is None:
-        return site
-    if given is False:
-        return None
+class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The description of one cluster in a site file."""
+
+    kind: str
+    """Name of its batch system: local, slurm, sge, or a site's own."""
+    template: str | None = None
+    """Job script template; default: that of its kind."""
+    defaults: dict[str, object] = {}
+    """Keys of a step's `cluster` block that hold where the step says nothing."""
+    max_jobs: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Number of live jobs of the user at a time; further messages wait."""
+    watch_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    """Shortest interval of the Watcher's questions about all jobs, in seconds; four times longer
+    when nothing changes."""
+    give_up_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
+    """Time until the Watcher cancels a job that waits for what will never come, in seconds."""
+    stalled_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """Silence of its wrapper after which a running job is called stalled, in seconds; 0: never."""
+    lost_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
+    """Time that a job may be unknown to the batch system until it is lost, in seconds."""
+    shared_filesystem: bool = True
+    """True if its nodes see the working directories under the same paths as the submit host."""
+    retry: Policy | None = None
+    """Deaths of jobs that are followed by another attempt."""
+    options: dict[str, object] = {}
+    """All other keys, for its kind, which decodes them when it is loaded."""
+    place: str = ""
+    """File, line and key, for a complaint to begin with."""
+
+
+OWN = tuple(name for name in ClusterSettings.__struct_fields__ if name not in ("options", "place"))
+"""Keys of a cluster that are not its kind's."""
+
+
+class Clusters:
+    """Several active sections are merged; a cluster of a later one replaces that of an earlier."""
+
+    @staticmethod
+    def validate(section: Section) -> None:
+        """Raise ConfigurationError that names the first cluster that is described wrongly."""
+        described(section)
+
+    @staticmethod
+    def activate(config_object: Configuration) -> dict[str, ClusterSettings]:
+        """Return all clusters so far, by name."""
+        return dict(config_object.site.clusters)
+
+
+def described(section: Section) -> dict[str, ClusterSettings]:
+    """Return the clusters that a section describes, by name.
+
+    Raises:
+        ConfigurationError: The first of them that is wrong; the text names file, line and key.
+    """
+    given = {str(name): value for name, value in section.value.items() if name != "plugin"}
+    return {name: _cluster(value, section.place(name)) for name, value in given.items()}
+
+
+def _cluster(value: object, place: str) -> ClusterSettings:
+    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+        raise ConfigurationError(
+            f"{place}: a cluster is a mapping with a text under 'kind' (local, slurm, sge, or a "
+            "site's own)."
+        )
+    retry = of_site(value.get("retry"), place)
+    own = {key: value[key] for key in OWN if key in value and key != "retry"}
+    options = {str(key): item for key, item in value.items() if key not in OWN}
     try:
-        return checked(given)
+        settings = msgspec.convert({**own, "options": options, "place": place}, ClusterSettings)
     except msgspec.ValidationError as error:
-        raise RequestError(f"{where}, key 'retry': {error}. {EXPECTED}") from None
+        raise ConfigurationError(f"{place}: {error}.") from None
+    return replace(settings, retry=retry)
 
 
 EXPECTED = (
@@ -134,20 +122,42 @@ EXPECTED = (
 )
 
 
-def checked(given: Any) -> Policy:
-    """A policy; msgspec.ValidationError if it is none."""
-    policy = msgspec.convert(given, Policy)
-    if policy.ceiling.time_limit is not None:
-        try:
-            seconds(policy.ceiling.time_limit, "time_limit")
-        except RequestError as error:
-            raise msgspec.ValidationError(str(error).rstrip(".")) from None
-    return policy
+def policy_of(given: object, site: Policy | None, where: str) -> Policy | None:
+    """Return the retry policy of a step: its own, none (`false`), or the site's.
+
+    Raises:
+        RequestError: The step's own policy is not a valid one; the text begins with `where`.
+    """
+    if given is None:
+        return site
+    return None if given is False else _policy(given, where)
 
 
-def of_site(given: Any, place: str) -> Policy | None:
-    """The policy of a cluster's description."""
+def of_site(given: object, place: str) -> Policy | None:
+    """Return the retry policy in the description of a cluster.
+
+    Raises:
+        ConfigurationError: It is not a valid one; the text begins with `place`.
+    """
     try:
-        return None if given in (None, False) else checked(given)
+        return policy_of(given, None, place)
+    except RequestError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _policy(given: object, where: str) -> Policy:
+    """Return a policy whose ceiling is in seconds, or raise RequestError."""
+    place = f"{where}, key 'retry'"
+    if isinstance(given, dict):  # YAML reads a bare `on` as true
+        given = {"on" if key is True else key: value for key, value in given.items()}
+    try:
+        policy = msgspec.convert(given, Policy)
+        ceiling = policy.ceiling
+        if ceiling.time_limit is None:
+            return policy
+        limit_s = seconds(ceiling.time_limit, f"{place}: 'ceiling.time_limit'")
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{place}, key 'retry': {error}. {EXPECTED}") from None
+        raise RequestError(f"{place}: {error}. {EXPECTED}") from None
+    except RequestError as error:
+        raise RequestError(f"{error} {EXPECTED}") from None
+    return replace(policy, ceiling=replace(ceiling, time_limit=limit_s))

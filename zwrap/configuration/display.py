@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import yaml
 
@@ -21,7 +20,7 @@ _COLUMN = 60
 
 
 def lines(configuration: Configuration) -> Iterator[str]:
-    """YAML text, a comment on each line says where the value stands."""
+    """Yield lines of YAML; a comment on each says where the value stands."""
     yield "version: 1"
     if configuration.environment_members:
         yield "environments:"
@@ -32,9 +31,9 @@ def lines(configuration: Configuration) -> Iterator[str]:
     for name, section in configuration.sections.items():
         yield f"{name}:"
         yield from _section(configuration, name, section)
-    if configuration.storage:
+    if configuration.site.storage:
         yield f"# storage, as {', '.join(configuration.active_environments)} merges it:"
-        for key, value in configuration.storage.items():
+        for key, value in configuration.site.storage.items():
             origin = _storage_origin(configuration, key)
             yield "#   " + _line(0, str(key), _value(str(key), value), origin)
 
@@ -51,7 +50,7 @@ def _section(configuration: Configuration, name: str, section: Section) -> Itera
 
 
 def _mapping(
-    section: Section, values: dict[Any, Any], route: tuple[str, ...], depth: int
+    section: Section, values: dict[object, object], route: tuple[str, ...], depth: int
 ) -> Iterator[str]:
     for key, value in values.items():
         here = (*route, str(key))
@@ -67,13 +66,13 @@ def _line(depth: int, key: str, value: str, origin: str) -> str:
     return f"{text:<{_COLUMN}}  # {origin}" if origin else text
 
 
-def _value(key: str, value: Any) -> str:
+def _value(key: str, value: object) -> str:
     path = isinstance(value, str) and value.startswith("/")  # a token may be the file of one
     return HIDDEN if _SECRET.search(key) and value and not path else _printed(_hidden(value))
 
 
-def _hidden(value: Any) -> Any:
-    """The value without secrets that stand inside it."""
+def _hidden(value: object) -> object:
+    """Return the value without secrets that stand inside it."""
     if isinstance(value, dict):
         return {k: HIDDEN if _SECRET.search(str(k)) else _hidden(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -83,13 +82,13 @@ def _hidden(value: Any) -> Any:
     return value
 
 
-def _printed(value: Any) -> str:
+def _printed(value: object) -> str:
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("...").rstrip()
 
 
 def _storage_origin(configuration: Configuration, key: str) -> str:
-    """Where the value that won stands."""
+    """Return file and line of the value that won."""
     found = ""
     for environment in configuration.active_environments:
         for name in configuration.environment_members[environment]:

@@ -1,16 +1,15 @@
-"""Which plugin configurations an environment stands for: lists, groups and aliases."""
+"""The plugin configurations that an environment stands for: lists, groups and aliases."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from zwrap.configuration.merging import RESERVED, Merged
 from zwrap.errors import ConfigurationError, UnknownNameError
 
 
 def resolve_environments(merged: Merged) -> dict[str, list[str]]:
-    """Environment name to the sections that it activates, in order, each once.
+    """Return the sections that each environment activates, in order, each once.
 
     Groups count alphabetically, the group ``plugins`` last. A text is an alias; aliases chain.
     """
@@ -24,7 +23,7 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
         for member in members:
             if member in RESERVED:
                 raise ConfigurationError(
-                    f"{place(name)} names {member!r}, which is no section but reserved."
+                    f"{place(name)} names {member!r}, which is not a section but reserved."
                 )
             if member not in merged.sections:
                 raise UnknownNameError("section", member, merged.sections, place(name))
@@ -34,13 +33,13 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
     return environments
 
 
-def _flattened(value: Any, where: str) -> list[str]:
+def _flattened(value: object, where: str) -> list[str]:
     if not isinstance(value, dict):
         raise ConfigurationError(
             f"{where} is {value!r}; a list of sections, a mapping of groups, or the name of "
             "another environment is expected."
         )
-    members: list[Any] = []
+    members: list[object] = []
     for group in sorted(value, key=lambda name: (name == "plugins", str(name))):
         entries = value[group]
         if isinstance(entries, str):
@@ -52,14 +51,14 @@ def _flattened(value: Any, where: str) -> list[str]:
         members += entries or []
     for member in members:
         if not isinstance(member, str):
-            raise ConfigurationError(f"{where} names {member!r}, which is no section name.")
-    return list(dict.fromkeys(members))
+            raise ConfigurationError(f"{where} names {member!r}, which is not a section name.")
+    return list(dict.fromkeys(str(member) for member in members))
 
 
 def _target(
     name: str, aliases: Mapping[str, str], known: set[str], place: Callable[[str], str]
 ) -> str:
-    """The environment that an alias ends at."""
+    """Return the environment that an alias ends at."""
     route = [name]
     while route[-1] in aliases:
         following = aliases[route[-1]]

@@ -11,10 +11,10 @@ import logging
 import logging.config
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Self
 
-from zwrap.configuration.core import Plugin, Settings
 from zwrap.configuration.merging import Section
+from zwrap.configuration.settings import Settings, decoded, keys
 from zwrap.errors import ConfigurationError
 
 _OLD_HOME = "zocalo.configuration.plugin_logging."
@@ -24,13 +24,13 @@ _NO_INCREMENT = ("filters", "formatters", "handlers")
 class LoggingSettings:
     """Logging that was set up; its verbosity can only rise."""
 
-    def __init__(self, verbose: list[dict[str, Any]]) -> None:
+    def __init__(self, verbose: list[dict[str, object]]) -> None:
         self._verbose = verbose
         self._verbosity = 0
 
     @property
     def verbosity(self) -> int:
-        """How many of the `verbose` blocks are in force."""
+        """Number of the `verbose` blocks that are in force."""
         return self._verbosity
 
     @verbosity.setter
@@ -48,7 +48,11 @@ class Logging:
 
     @staticmethod
     def validate(section: Section) -> None:
-        """Check what can be checked without setting anything up."""
+        """Check all that can be checked without setting anything up.
+
+        Raises:
+            ConfigurationError: A block is wrong; the text names file, line and key.
+        """
         verbose = section.value.get("verbose")
         if verbose is not None and not isinstance(verbose, list):
             raise ConfigurationError(
@@ -66,11 +70,16 @@ class Logging:
 
     @staticmethod
     def activate(section: Section) -> LoggingSettings:
-        """Set up logging."""
-        settings = _resolved(copy.deepcopy(section.value))
-        del settings["plugin"]
-        verbose = settings.pop("verbose", None) or []
-        settings = {"version": 1, "disable_existing_loggers": False, **settings}
+        """Set up logging; its verbosity can be raised afterwards.
+
+        Raises:
+            ConfigurationError: Python's logging does not take the section.
+        """
+        given = {key: _resolved(value) for key, value in copy.deepcopy(section.value).items()}
+        del given["plugin"]
+        verbose = given.pop("verbose", None)
+        blocks = verbose if isinstance(verbose, list) else []
+        settings = {"version": 1, "disable_existing_loggers": False, **given}
         try:
             logging.config.dictConfig(settings)
         except (ValueError, TypeError, AttributeError, ImportError) as error:
@@ -79,13 +88,13 @@ class Logging:
                 f"{section.place()} cannot be used: {error}{cause}. See Python's "
                 "logging.config.dictConfig."
             ) from None
-        return LoggingSettings([{"version": 1, "incremental": True, **block} for block in verbose])
+        return LoggingSettings([{"version": 1, "incremental": True, **block} for block in blocks])
 
 
-def _check_increment(section: Section, block: Mapping[str, Any], route: tuple[str, ...]) -> None:
-    """An incremental block may change levels only (logging.config, Incremental Configuration)."""
+def _check_increment(section: Section, block: Mapping[str, object], route: tuple[str, ...]) -> None:
+    """Raise unless a block changes levels only (logging.config, Incremental Configuration)."""
     loggers = block.get("loggers") or {}
-    places: dict[tuple[str, ...], Any] = {(): block, ("root",): block.get("root")}
+    places: dict[tuple[str, ...], object] = {(): block, ("root",): block.get("root")}
     if isinstance(loggers, dict):
         places.update({("loggers", str(name)): value for name, value in loggers.items()})
     for inside, value in places.items():
@@ -97,8 +106,8 @@ def _check_increment(section: Section, block: Mapping[str, Any], route: tuple[st
                 )
 
 
-def _resolved(value: Any) -> Any:
-    """The section with class paths of python-zocalo's module turned into those of this one."""
+def _resolved(value: object) -> object:
+    """Return the section with class paths of python-zocalo's module made those of this one."""
     if isinstance(value, dict):
         return {key: _resolved(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -109,13 +118,13 @@ def _resolved(value: Any) -> Any:
 
 
 def syslog_level(level: int) -> int:
-    """The syslog severity (RFC 5424, 6.2.1) of a level of Python's logging."""
+    """Return the syslog severity (RFC 5424, 6.2.1) of a level of Python's logging."""
     limits = ((20, 7), (25, 6), (30, 5), (40, 4), (50, 3), (60, 2))
     return next((severity for limit, severity in limits if level < limit), 1)
 
 
 def _address(host: str) -> str:
-    """The host looked up once, not once for each line of the log."""
+    """Return the address of a host, looked up once and not for each line of the log."""
     try:
         return socket.gethostbyname(host)
     except OSError:
@@ -126,8 +135,8 @@ def _handler(kind: str, host: str, port: int) -> logging.Handler:
     import graypy  # only where Graylog is used
 
     class Handler(getattr(graypy, kind)):  # type: ignore[misc]  # graypy has no types
-        def _make_gelf_dict(self, record: logging.LogRecord) -> dict[str, Any]:
-            message: dict[str, Any] = super()._make_gelf_dict(record)
+        def _make_gelf_dict(self, record: logging.LogRecord) -> dict[str, object]:
+            message: dict[str, object] = super()._make_gelf_dict(record)
             message["level"] = syslog_level(record.levelno)
             return message
 
@@ -136,12 +145,12 @@ def _handler(kind: str, host: str, port: int) -> logging.Handler:
 
 
 def GraylogUDPHandler(*, host: str, port: int) -> logging.Handler:  # noqa: N802 (a name in use)
-    """A handler that sends GELF datagrams to Graylog, in chunks where they are long."""
+    """Return a handler that sends GELF datagrams to Graylog, in chunks where they are long."""
     return _handler("GELFUDPHandler", host, int(port))
 
 
 def GraylogTCPHandler(*, host: str, port: int) -> logging.Handler:  # noqa: N802
-    """A handler that sends GELF over a TCP connection to Graylog."""
+    """Return a handler that sends GELF over a TCP connection to Graylog."""
     return _handler("GELFTCPHandler", host, int(port))
 
 
@@ -166,37 +175,44 @@ class DowngradeFilter(logging.Filter):
 def _level(name: str) -> int:
     level = logging.getLevelName(name)
     if not isinstance(level, int):
-        raise ValueError(f"{name!r} is no level of logging, such as INFO or WARNING")
+        raise ValueError(f"{name!r} is not a valid level of logging, such as INFO or WARNING")
     return level
 
 
-class GraylogSettings(Settings, kw_only=True):
+class GraylogSettings(Settings, frozen=True, kw_only=True):
     """Keys of plugin `graylog`."""
 
     protocol: str
     host: str
     port: int
 
+    def checked(self, section: Section) -> Self:
+        """Return the settings; ConfigurationError unless the protocol is UDP or TCP."""
+        if self.protocol not in ("UDP", "TCP"):
+            raise ConfigurationError(
+                f"{section.place('protocol')} is {self.protocol!r}; UDP or TCP is expected."
+            )
+        return self
 
-class Graylog(Plugin):
+
+class Graylog:
     """Sends everything logged to Graylog. Deprecated in python-zocalo; use plugin `logging`."""
 
-    settings = GraylogSettings
+    @staticmethod
+    def validate(section: Section) -> None:
+        """Raise ConfigurationError that names the first wrong key."""
+        decoded(section, GraylogSettings)
 
-    @classmethod
-    def validate(cls, section: Section) -> None:
-        """Check the keys."""
-        super().validate(section)
-        if section.value["protocol"] not in ("UDP", "TCP"):
-            raise ConfigurationError(
-                f"{section.place('protocol')} is {section.value['protocol']!r}; UDP or TCP is "
-                "expected."
-            )
+    @staticmethod
+    def known_keys() -> tuple[str, ...]:
+        """Return the keys that mean something."""
+        return keys(GraylogSettings)
 
-    @classmethod
-    def activate(cls, configuration: Mapping[str, Any]) -> logging.Handler:
-        """The handler, which hangs at the root logger now."""
-        make = GraylogUDPHandler if configuration["protocol"] == "UDP" else GraylogTCPHandler
-        handler = make(host=configuration["host"], port=configuration["port"])
+    @staticmethod
+    def activate(section: Section) -> logging.Handler:
+        """Hang the handler at the root logger, and return it."""
+        given = decoded(section, GraylogSettings)
+        make = GraylogUDPHandler if given.protocol == "UDP" else GraylogTCPHandler
+        handler = make(host=given.host, port=given.port)
         logging.getLogger().addHandler(handler)
         return handler

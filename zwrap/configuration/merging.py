@@ -28,32 +28,36 @@ class Section(msgspec.Struct, frozen=True):
     source: Source
 
     def place(self, *route: str) -> str:
-        """File, line and key of a value in it."""
+        """Return file, line and key of a value in it."""
         inside = self.source.lines.get((self.name,)) is not None
         return self.source.place(*((self.name, *route) if inside else route))
 
     def origin(self, *route: str) -> str:
-        """File and line of a value in it."""
+        """Return file and line of a value in it."""
         inside = self.source.lines.get((self.name,)) is not None
         return self.source.origin(*((self.name, *route) if inside else route))
 
 
 class Merged(msgspec.Struct):
-    """The outcome: sections by name, environments by name and group."""
+    """Sections by name, and environments by name and group, of all files."""
 
     sections: dict[str, Section] = {}
-    environments: dict[str, Any] = {}
+    environments: dict[str, object] = {}
     """Alias (text), or group to list of section names."""
     origins: dict[str, Source] = {}
     """The text that each environment was last defined in."""
 
     def place(self, environment: str) -> str:
-        """File, line and key of an environment, for a sentence to begin with."""
+        """Return file, line and key of an environment, for a sentence to begin with."""
         return self.origins[environment].place("environments", environment)
 
 
 def merged(source: Source) -> Merged:
-    """Everything that a site file and its included files say."""
+    """Return everything that a site file and its included files say.
+
+    Raises:
+        ConfigurationError: A file cannot be read, or is not a site configuration.
+    """
     result = Merged()
     _merge(source, result, [])
     return result
@@ -85,7 +89,7 @@ def _check_version(source: Source) -> None:
         )
 
 
-def _section(source: Source, name: str, value: Any) -> Section:
+def _section(source: Source, name: str, value: object) -> Section:
     section = Section(name, value, source)
     if not isinstance(value, str):
         check_plugin(section)
@@ -123,7 +127,7 @@ def _merge_environments(source: Source, result: Merged) -> None:
         result.origins[key] = source
 
 
-def _joined(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+def _joined(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:
     both = {**before, **after}
     lists = before.get("plugins"), after.get("plugins")
     if isinstance(lists[0], list) and isinstance(lists[1], list):

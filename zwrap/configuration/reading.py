@@ -1,4 +1,4 @@
-"""YAML that remembers where each value stands, so that a complaint can name file, line and key."""
+"""Reads YAML and keeps where each value stands, so that a complaint names file, line and key."""
 
 from __future__ import annotations
 
@@ -20,32 +20,36 @@ class Source(msgspec.Struct, frozen=True):
     """One text of configuration."""
 
     label: str
-    """The file, or what else it is, as people know it."""
+    """Name of the text for people: the file, mostly."""
     base: Path
     """Directory that relative paths in it count from."""
     data: Any
     lines: Mapping[Route, int] = {}
 
     def place(self, *route: str) -> str:
-        """File, line and key of a value, for a sentence to begin with."""
+        """Return file, line and key of a value, for a sentence to begin with."""
         around = self._around(route)
         where = f"{self.label}, line {self.lines[around]}" if around else self.label
         return f"{where}, key {'.'.join(route)!r}" if route else where
 
     def origin(self, *route: str) -> str:
-        """File and line of a value, or of the closest thing around it."""
+        """Return file and line of a value, or of the closest thing around it."""
         around = self._around(route)
         return f"{self.label}:{self.lines[around]}" if around else self.label
 
     def _around(self, route: Route) -> Route:
-        """The value itself, or the closest thing around it whose line is known."""
+        """Return the route of the value, or of the closest thing around it whose line is known."""
         while route and route not in self.lines:
             route = route[:-1]
         return route
 
 
 def read_file(path: Path, what: str) -> Source:
-    """Read a YAML file; `what` it is stands in the complaint if that is not possible."""
+    """Read a YAML file.
+
+    Raises:
+        ConfigurationError: It cannot be read, or is not valid; the text begins with `what` it is.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -76,7 +80,7 @@ def read_text(text: str, label: str, base: Path) -> Source:
 
 
 def _lines(root: yaml.Node, label: str) -> dict[Route, int]:
-    """Line of every key of every mapping; the same key twice is an error, not a silent choice."""
+    """Return the line of every key of every mapping; the same key twice is an error."""
     lines: dict[Route, int] = {}
     stack: list[tuple[yaml.Node, Route]] = [(root, ())]
     seen: set[int] = set()

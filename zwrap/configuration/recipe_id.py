@@ -1,4 +1,4 @@
-"""What log lines say besides: the ID of the recipe at work."""
+"""The ID of the recipe at work, on every line of the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _process_recipe_id: list[str | None] = [None]
 
 @contextlib.contextmanager
 def recipe_context(recipe_id: str | None) -> Iterator[None]:
-    """While this lasts, what this thread logs carries the recipe ID."""
+    """Let everything that this thread logs meanwhile carry the recipe ID."""
     token = _recipe_id.set(recipe_id)
     try:
         yield
@@ -24,7 +24,7 @@ def recipe_context(recipe_id: str | None) -> Iterator[None]:
 
 
 def set_process_recipe(recipe_id: str | None) -> None:
-    """From now on everything that this process logs carries the recipe ID (a job has one)."""
+    """Let everything that this process logs from now on carry the recipe ID (a job has one)."""
     _process_recipe_id[0] = recipe_id
 
 
@@ -32,7 +32,7 @@ class RecipeIDFilter(logging.Filter):
     """Gives each log record the attribute `recipe_ID` while there is a recipe at work."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add it, and let the record pass."""
+        """Add the attribute, and let the record pass."""
         recipe_id = _recipe_id.get() or _process_recipe_id[0]
         if recipe_id is not None and not hasattr(record, "recipe_ID"):
             record.recipe_ID = recipe_id
@@ -51,7 +51,7 @@ class RecipeIDFormatter(logging.Formatter):
     """Puts the recipe ID, where there is one, on each line of the log."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, or more with a traceback."""
+        """Return the text of a record: one line, or more with a traceback."""
         text = super().format(record)
         recipe_id = getattr(record, "recipe_ID", None)
         return f"{text} [recipe {recipe_id}]" if recipe_id else text

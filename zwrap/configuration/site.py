@@ -1,4 +1,4 @@
-"""The Zocalo site file: found, read, checked, and turned into one value that is passed in.
+"""Reads the Zocalo site file, and holds what it says as one value that is passed in.
 
 Format and meaning are those of python-zocalo (``version: 1``, plugin configurations, and
 ``environments`` that say which of them are active). There are no global settings::
@@ -7,6 +7,8 @@ Format and meaning are those of python-zocalo (``version: 1``, plugin configurat
     zc = zwrap.configuration.from_file()       # what ZOCALO_CONFIG names
     zc.activate()                              # environment `default`
     zc.storage["zocalo.recipe_directory"]      # zc.<plugin> is what the plugin returned
+
+zwrap's own code asks for ``configuration.site``, which is typed.
 """
 
 from __future__ import annotations
@@ -18,19 +20,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zwrap import plugins
+from zwrap.configuration.sections import Site
 from zwrap.errors import ConfigurationError, UnknownNameError
 from zwrap.host.paths import default_spool
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
+    from zwrap.configuration.logs import LoggingSettings
     from zwrap.configuration.merging import Section
+    from zwrap.configuration.reading import Source
 
 log = logging.getLogger(__name__)
 
+ACTING = ("graylog", "logging")
+"""Own plugins that do something when they are activated, so that they cannot wait."""
+
 
 class Configuration:
-    """A site configuration: what the file says, and what the active environments made of it.
+    """A site configuration: what the file says, and what the active environments make of it.
 
-    ``configuration.<plugin>`` is what that plugin returned when it was activated, or None.
+    ``configuration.<plugin>`` is what that plugin returned when it was activated, or None. Plugins
+    of zwrap that do nothing but hold values are activated when they are first asked for.
     """
 
     def __init__(
@@ -44,15 +53,24 @@ class Configuration:
         """Environment to the names of its sections, in the order of their activation."""
         self.environment_origins: dict[str, str] = {}
         """Environment to file and line."""
-        self.options: dict[str, dict[str, str]] = {}
-        """Transport to what the command line says about it; goes before the file."""
         self._base = file.parent if file else Path.cwd()
-        self._plugins: dict[str, Any] = {}
         self._active: list[str] = []
+        self._in_force: dict[str, list[Section]] = {}
+        """Plugin to its active sections, in the order of their activation."""
+        self._waiting: dict[str, list[Section]] = {}
+        """The same, of those that nobody asked for yet."""
+        self._plugins: dict[str, Any] = {}
+        """Plugin to what it returned."""
+        self.site = Site(self._in_force, self._base)
+        """The active sections that zwrap uses, typed."""
 
     @classmethod
     def from_file(cls, path: Path | str | None = None) -> Configuration:
-        """Read a site file; without a path the one that ZOCALO_CONFIG names, if any."""
+        """Read a site file; without a path the one that ZOCALO_CONFIG names, if any.
+
+        Raises:
+            ConfigurationError: The file is not usable; the text names file, line and key.
+        """
         path = path or os.environ.get("ZOCALO_CONFIG")
         if not path:
             return cls()
@@ -63,13 +81,13 @@ class Configuration:
 
     @classmethod
     def from_string(cls, text: str) -> Configuration:
-        """Read a site configuration from text; file references are relative to where we are."""
+        """Read a site configuration from text; file references count from the current directory."""
         from zwrap.configuration.reading import read_text
 
         return cls._from_source(read_text(text, "the configuration", Path.cwd()), None)
 
     @classmethod
-    def _from_source(cls, source: Any, file: Path | None) -> Configuration:
+    def _from_source(cls, source: Source, file: Path | None) -> Configuration:
         from zwrap.configuration.environments import resolve_environments
         from zwrap.configuration.merging import merged
 
@@ -93,11 +111,17 @@ class Configuration:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether there is no site configuration, so that the defaults hold."""
+        """True if there is no site configuration, so that the defaults hold."""
         return not self.sections
 
     def activate_environment(self, name: str) -> None:
-        """Activate the plugins of one environment, in order."""
+        """Activate the plugins of one environment, in order.
+
+        Raises:
+            UnknownNameError: There is no such environment.
+            ConfigurationError: A file that it refers to cannot be read, or a plugin that acts
+                immediately (`logging`, and those of others) refuses its section.
+        """
         if name not in self.environment_members:
             where = str(self.file) if self.file else "no site configuration"
             raise UnknownNameError("environment", name, self.environments, where)
@@ -106,7 +130,10 @@ class Configuration:
         self._active.append(name)
 
     def activate(self, envs: Iterable[str] | None = None, *, default: bool = True) -> Configuration:
-        """Activate the named environments, else ZOCALO_DEFAULT_ENV, else ``default``."""
+        """Activate the named environments, else ZOCALO_DEFAULT_ENV, else ``default``.
+
+        Returns the configuration itself; see `activate_environment` for errors.
+        """
         names = list(envs or ())
         if not names and default:
             preset = os.environ.get("ZOCALO_DEFAULT_ENV")
@@ -118,6 +145,9 @@ class Configuration:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
+        for section in self._waiting.get(name, ()):
+            self._apply(section)
+        self._waiting.pop(name, None)  # a section that is wrong stays, to be wrong each time
         return self._plugins.get(name)
 
     def __str__(self) -> str:
@@ -129,13 +159,14 @@ class Configuration:
 
     __repr__ = __str__
 
-    def directory(self, key: str) -> Path | None:
-        """The directory under a storage key; a relative path counts from the site file."""
-        value = (self.storage or {}).get(key)
-        return self._base / Path(str(value)).expanduser() if value else None
+    @property
+    def log_settings(self) -> LoggingSettings | None:
+        """Logging as plugin `logging` set it up; None without such a section."""
+        settings: LoggingSettings | None = self._plugins.get("logging")
+        return settings
 
     def for_jobs(self) -> dict[str, str]:
-        """Environment variables that let a job use this very site: file, environment, spool."""
+        """Return environment variables that let a job use this site: file, environment, spool."""
         told = {"ZWRAP_SPOOL": str(default_spool())}
         if self.file:
             told["ZOCALO_CONFIG"] = str(self.file)
@@ -144,7 +175,11 @@ class Configuration:
         return told
 
     def resolved(self, name: str) -> Section:
-        """One plugin configuration; a file reference is read now."""
+        """Return one plugin configuration; a file that it refers to is read now.
+
+        Raises:
+            ConfigurationError: The file cannot be read or holds no plugin configuration.
+        """
         from zwrap.configuration.merging import Section, check_plugin
         from zwrap.configuration.reading import read_file
 
@@ -158,7 +193,11 @@ class Configuration:
         return referred
 
     def check(self) -> Iterator[str]:
-        """Activate nothing, but read every section with its plugin; a line on each."""
+        """Read every section with its plugin, activate none, and yield a line on each.
+
+        Raises:
+            ConfigurationError: The first section that is wrong; the text names file, line and key.
+        """
         for name in self.sections:
             section = self.resolved(name)
             kind = section.value["plugin"]
@@ -172,6 +211,16 @@ class Configuration:
             yield f"good: section {name} (plugin {kind})"
 
     def _activate(self, section: Section) -> None:
+        kind = section.value["plugin"]
+        self._in_force.setdefault(kind, []).append(section)
+        self.site = Site(self._in_force, self._base)
+        if kind in plugins.OWN[plugins.CONFIGURATION] and kind not in ACTING:
+            self._waiting.setdefault(kind, []).append(section)
+        else:
+            self._apply(section)
+
+    def _apply(self, section: Section) -> None:
+        """Let the plugin of a section check and activate it."""
         kind = section.value["plugin"]
         plugin = plugins.find(plugins.CONFIGURATION, kind)
         if plugin is None:
@@ -223,6 +272,6 @@ def _validate(plugin: Any, section: Section) -> None:
             raise ConfigurationError(f"{section.place(str(key))}: {text}")
 
 
-def _unknown_keys(plugin: Any, section: Section) -> list[str]:
+def _unknown_keys(plugin: object, section: Section) -> list[str]:
     known = getattr(plugin, "known_keys", lambda: None)()
     return [] if known is None else [key for key in section.value if key not in known]

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.job import seconds
 from zwrap.program.definition import Definition, check_directory
 from zwrap.program.parsers.table import check_parser
+from zwrap.units import seconds
 
 SHIPPED_PROGRAMS = Path(__file__).parent
 """Directory of the definitions that zwrap brings along."""

@@ -127,9 +127,8 @@ class Dispatcher(Service):
             raise MessageError(
                 "The request names no recipe: 'recipes' (names) or 'custom_recipe' is expected."
             )
-        storage = self.configuration.storage or {}
         filled = recipe.apply_parameters(
-            parameters, quote_commands=bool(storage.get("zwrap.quote_commands"))
+            parameters, quote_commands=self.configuration.site.quote_commands
         )
         filled.validate()
         return filled, parameters
@@ -148,7 +147,7 @@ class Dispatcher(Service):
         self, delivery: Delivery, guid: str, incoming: object, recipe: Recipe
     ) -> None:
         """Keep request and recipe where `zocalo.dispatcher.logbook_location` says."""
-        location = self.configuration.directory("zocalo.dispatcher.logbook_location")
+        location = self.configuration.site.logbook_directory
         if location is None:
             return
         name = re.sub(r"[^A-Za-z0-9_-]", "_", guid)
@@ -261,7 +260,7 @@ def _custom_recipe(message: Request) -> list[Recipe]:
 
 def _recipe_file(name: object, configuration: Configuration) -> Recipe:
     """Return the recipe of that name in the recipe directory of the site."""
-    directory = configuration.directory("zocalo.recipe_directory")
+    directory = configuration.site.recipe_directory
     if directory is None:
         raise ConfigurationError(
             f"Recipe {name!r} was asked for by name, and no directory of recipes is known: set "

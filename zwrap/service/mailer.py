@@ -41,12 +41,13 @@ class Mailer(Service):
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
-        if not configuration.smtp:
+        smtp = configuration.site.smtp
+        if smtp is None:
             raise ConfigurationError(
                 "The Mailer needs a mail server: a section with 'plugin: smtp', 'host' and 'port' "
                 "in an active environment of the site configuration."
             )
-        self._smtp = configuration.smtp
+        self._smtp = smtp
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Send one mail."""
@@ -61,7 +62,7 @@ class Mailer(Service):
         """Return the mail; MessageError if it cannot be written."""
         parameters, content, payload = _request(delivery, envelope)
         mail = email.message.EmailMessage(policy=email.policy.SMTP)
-        sender = parameters.get("from") or self._smtp.get("from")
+        sender = parameters.get("from") or self._smtp.sender
         if not sender:
             raise MessageError("The mail has no sender: set 'from' in section smtp or parameters.")
         try:
@@ -77,7 +78,7 @@ class Mailer(Service):
 
     def _send(self, mail: email.message.EmailMessage) -> dict[str, tuple[int, bytes]]:
         """Hand the mail over; return recipients that were refused while others were taken."""
-        host, port = self._smtp["host"], self._smtp["port"]
+        host, port = self._smtp.host, self._smtp.port
         try:
             with smtplib.SMTP(host=host, port=port, timeout=SMTP_TIMEOUT_S) as server:
                 return server.send_message(mail)

@@ -13,12 +13,12 @@ from zwrap.attempt.directory import job_directory
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, ProgramError, RequestError
 from zwrap.host.files import last_lines, write_atomically
-from zwrap.job import seconds
 from zwrap.message import token_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.submission.request import absolute_path, step_files, variable_pattern
 from zwrap.transport.contract import Delivery, Transport
+from zwrap.units import seconds
 from zwrap.wrapper.process import Program
 
 log = logging.getLogger(__name__)

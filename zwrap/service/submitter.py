@@ -108,7 +108,7 @@ class Submitter(Service):
     ) -> None:
         name, scheduler = cluster.name, cluster.scheduler
         if name not in self._quotas:
-            self._quotas[name] = Quota(name, scheduler, cluster.max_jobs, self._clock)
+            self._quotas[name] = Quota(name, scheduler, cluster.settings.max_jobs, self._clock)
         largest = self._largest_array(cluster) if len(jobs) > 1 else None
         admit = self._quotas[name].admit
         submit_all(self._ledger, scheduler, jobs, on_outcomes, admit, largest, self._clock)
@@ -118,7 +118,7 @@ class Submitter(Service):
 
         None: there are no arrays.
         """
-        if cluster.scheduler.arrays is None or not cluster.shared_filesystem:
+        if cluster.scheduler.arrays is None or not cluster.settings.shared_filesystem:
             return None  # the script of an array finds those of its tasks by their paths
         asked, size = self._largest.get(cluster.name, (float("-inf"), None))
         if self._clock() - asked > LIMITS_S:
@@ -140,7 +140,7 @@ class Submitter(Service):
         ready: dict[tuple[str, ...], list[tuple[Work, list[Outgoing]]]] = defaultdict(list)
         for step, outcome in outcomes:
             with _noting(problems, step.work):
-                if not step.cluster.shared_filesystem:
+                if not step.cluster.settings.shared_filesystem:
                     step.job.script.unlink(missing_ok=True)  # the batch system has it, or no job
                 messages = _job_submitted(step, outcome)
                 places = tuple(message.destination for message in messages)

@@ -7,94 +7,78 @@ shows it: ``local``, ``slurm`` (SLURM_CONF) and ``sge`` (SGE_ROOT) need no descr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 
 from zwrap import plugins
-from zwrap.configuration.clusters import OWN, ClusterSettings, Policy, of_site
+from zwrap.configuration.clusters import OWN, ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.configuration.zocalo_clusters import clusters_of_zocalo
 from zwrap.errors import ConfigurationError, UnknownNameError
-from zwrap.scheduler import Scheduler
+from zwrap.scheduler import Options, Scheduler
 
 DEFAULT = "local"
+"""Name of the cluster where neither step nor site names one."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
     """One batch system of the site."""
 
     name: str
-    kind: str
+    settings: ClusterSettings
+    """The site's description of it."""
     scheduler: Scheduler
-    template: str
-    defaults: Mapping[str, Any]
-    max_jobs: int | None = None
-    watch_s: float = 30.0
-    give_up_s: float = 600.0
-    retry: Policy | None = None
-    stalled_s: float = 60.0
-    lost_s: float = 900.0
-    shared_filesystem: bool = True
+
+    @property
+    def template(self) -> str:
+        """Name of its job script template."""
+        return self.settings.template or self.scheduler.template
 
 
 class Clusters:
     """All batch systems of a site; each is loaded when it is first asked for."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._described = {**clusters_of_zocalo(configuration), **(configuration.clusters or {})}
+        site = configuration.site
+        self._described = {**clusters_of_zocalo(site), **site.clusters}
         self._loaded: dict[str, Cluster] = {}
-        self.default = str((configuration.storage or {}).get("scheduler") or DEFAULT)
+        self.default = site.scheduler or DEFAULT
         """Name of the cluster of a step that names none."""
 
     def names(self) -> list[str]:
-        """Names of the described clusters, and of what needs no description."""
+        """Return the names of the described clusters, and of those that need no description."""
         return sorted({*self._described, *plugins.names(plugins.SCHEDULERS)})
 
     def described(self) -> list[str]:
-        """Names of the clusters that the site describes; without any its default."""
+        """Return the names of the clusters that the site describes; without any its default."""
         return sorted(self._described) or [self.default]
 
     @property
     def any_remote(self) -> bool:
-        """Whether there is one whose nodes share no filesystem with this host."""
+        """True if the nodes of one of them share no filesystem with this host."""
         return not all(each.shared_filesystem for each in self._described.values())
 
     def get(self, name: str) -> Cluster:
-        """The cluster of that name."""
+        """Return the cluster of that name; its batch system is loaded now.
+
+        Raises:
+            UnknownNameError: There is no cluster, or no kind of cluster, of that name.
+            ConfigurationError: The options of its kind are wrong.
+        """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
     def _load(self, name: str) -> Cluster:
-        described = self._described.get(name)
-        kind = described.kind if described else name
-        found = plugins.find(plugins.SCHEDULERS, kind)
-        if found is None and described:
-            known = plugins.names(plugins.SCHEDULERS)
-            raise UnknownNameError("kind of cluster", kind, known, described.place)
+        known = self._described.get(name)
+        settings = known or ClusterSettings(kind=name, place=f"Cluster {name!r} is not described")
+        found = plugins.find(plugins.SCHEDULERS, settings.kind)
+        if found is None and known:
+            kinds = plugins.names(plugins.SCHEDULERS)
+            raise UnknownNameError("kind of cluster", settings.kind, kinds, settings.place)
         if found is None:
             raise UnknownNameError("scheduler", name, self.names())
-        whole = completed(found, described.place if described else f"Cluster {name!r}")
-        scheduler = whole(name, _options(name, whole.options_type, described))
-        if described is None:
-            return Cluster(name, kind, scheduler, scheduler.template, {})
-        template = described.template or scheduler.template
-        return Cluster(
-            name,
-            kind,
-            scheduler,
-            template,
-            described.defaults,
-            described.max_jobs,
-            described.watch_s,
-            described.give_up_s,
-            of_site(described.retry, described.place),
-            described.stalled_s,
-            described.lost_s,
-            described.shared_filesystem,
-        )
+        whole = completed(found, settings.place)
+        return Cluster(name, settings, whole(name, _options(whole.options_type, settings)))
 
 
 def completed(kind: type, where: str) -> type[Scheduler]:
@@ -116,14 +100,12 @@ def completed(kind: type, where: str) -> type[Scheduler]:
     return whole
 
 
-def _options(name: str, kind: type[Any], described: ClusterSettings | None) -> Any:
-    """The typed options of a kind of cluster, or ConfigurationError that says what is wrong."""
-    given = described or ClusterSettings(kind=name, place=f"Cluster {name!r} is not described")
+def _options(kind: type[Options], settings: ClusterSettings) -> Options:
+    """Return the typed options of a cluster, or raise ConfigurationError."""
     try:
-        return msgspec.convert(given.options, kind)
+        return msgspec.convert(settings.options, kind)
     except msgspec.ValidationError as error:
-        fields = (*kind.__struct_fields__, *OWN)
-        known = ", ".join(sorted(fields))
+        known = ", ".join(sorted((*kind.__struct_fields__, *OWN)))
         raise ConfigurationError(
-            f"{given.place}: {error}. Keys of a cluster of kind {given.kind!r}: {known}."
+            f"{settings.place}: {error}. Keys of a cluster of kind {settings.kind!r}: {known}."
         ) from None

@@ -6,11 +6,11 @@ passed on and not left out.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 
 from zwrap.errors import RequestError
+from zwrap.units import mib, seconds
 
 KEYS = (
     "cluster_commands", "cluster_submission_parameters", "cluster_project", "cluster_queue",
@@ -96,32 +96,32 @@ def _option(word: str, words: Iterator[str], block: Block, where: str) -> Block:
     if len(values) < count:
         raise RequestError(f"{where}: {word} lacks a value.")
     try:
-        return _READERS[word](values, block)
+        return _READERS[word](values, block, where)
     except ValueError:
         said = " ".join([word, *values])
         raise RequestError(f"{where}: {said!r} is not understood (qsub(1)).") from None
 
 
-def _slots(values: list[str], _: Block) -> Block:
+def _slots(values: list[str], *_: object) -> Block:
     environment, number = values
     return {"cpus_per_task" if environment == "smp" else "tasks": int(number)}
 
 
-def _shell(values: list[str], _: Block) -> Block:
+def _shell(values: list[str], *_: object) -> Block:
     if values[0] not in ("/bin/bash", "/bin/sh"):
         raise ValueError
     return {}
 
 
-def _resources(values: list[str], block: Block) -> Block:
+def _resources(values: list[str], block: Block, where: str) -> Block:
     found: Block = {}
     others = [str(block["constraints"])] if "constraints" in block else []
     for request in values[0].split(","):
         name, _, value = request.partition("=")
         if name == "h_rt":
-            found["time_limit"] = value
+            found["time_limit"] = seconds(value, f"{where}: -l h_rt")
         elif name in MEMORY:
-            found["min_memory_per_cpu"] = _mib(value)
+            found["min_memory_per_cpu"] = mib(value, f"{where}: -l {name}")
         elif name in ("gpu", "gpus"):
             found["gpus"] = int(value or 1)
         elif name in ("exclusive", "excl"):
@@ -133,19 +133,11 @@ def _resources(values: list[str], block: Block) -> Block:
     return {**found, **({"constraints": ",".join(others)} if others else {})}
 
 
-def _mib(value: str) -> int:
-    match = re.fullmatch(r"([0-9.]+)([KMG]?)", value.upper())
-    if match is None:
-        raise ValueError
-    factor = {"": 1 / 1024**2, "K": 1 / 1024, "M": 1, "G": 1024}[match[2]]
-    return max(1, round(float(match[1]) * factor))
-
-
-_READERS: dict[str, Callable[[list[str], Block], Block]] = {
-    "-N": lambda values, _: {"job_name": values[0]},
-    "-P": lambda values, _: {"account": values[0]},
+_READERS: dict[str, Callable[[list[str], Block, str], Block]] = {
+    "-N": lambda values, *_: {"job_name": values[0]},
+    "-P": lambda values, *_: {"account": values[0]},
     "-S": _shell,
     "-l": _resources,
     "-pe": _slots,
-    "-q": lambda values, _: {"partition": values[0]},
+    "-q": lambda values, *_: {"partition": values[0]},
 }

@@ -43,10 +43,10 @@ class Preparation:
         prepared, cluster = self._renderer.prepare(envelope, token_of(message))
         request = prepared.request
         where = f"node {envelope.pointer}, parameters"
-        policy = policy_of(parameters_of(envelope).get("retry"), cluster.retry, where)
+        policy = policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
         kept = encode_submission(message, queue, request.resources, policy)
         attempt = _attempt(envelope, request)
-        if cluster.shared_filesystem:
+        if cluster.settings.shared_filesystem:
             return self._shared_job(prepared, cluster, attempt, kept), cluster
         return self._remote_job(prepared, cluster, attempt, kept), cluster
 

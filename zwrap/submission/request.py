@@ -13,11 +13,12 @@ import msgspec
 
 from zwrap.attempt.directory import job_directory
 from zwrap.errors import RequestError, UnknownNameError
-from zwrap.job import Count, JobRequest, Resources, seconds
+from zwrap.job import Count, JobRequest, Resources
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.quoting import replace_quoted
 from zwrap.submission import legacy
+from zwrap.units import seconds
 
 
 class ClusterBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

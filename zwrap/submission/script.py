@@ -28,7 +28,7 @@ class Renderer:
     """Preparation of requests and scripts by the templates and clusters of a site."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._templates = Templates(configuration.directory("zwrap.template_directory"))
+        self._templates = Templates(configuration.site.template_directory)
         self._told = configuration.for_jobs()
         self._clusters = Clusters(configuration)
 
@@ -39,7 +39,10 @@ class Renderer:
         that is not there.
         """
         prepared = prepare(
-            envelope, token, self._clusters.default, lambda name: self._clusters.get(name).defaults
+            envelope,
+            token,
+            self._clusters.default,
+            lambda name: self._clusters.get(name).settings.defaults,
         )
         return prepared, self._clusters.get(prepared.request.cluster)
 
@@ -56,7 +59,7 @@ class Renderer:
         attempt = {
             "ZWRAP_TOKEN": request.token,
             "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
-            batchjob.VARIABLE: cluster.scheduler.inside or cluster.kind,
+            batchjob.VARIABLE: cluster.scheduler.inside or cluster.settings.kind,
         }
         if inlined is not None:
             attempt[QUEUE_VARIABLE] = VERDICT_QUEUE

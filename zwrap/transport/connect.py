@@ -6,28 +6,38 @@ from zwrap import plugins
 from zwrap.configuration.site import Configuration
 from zwrap.errors import UnknownNameError
 from zwrap.transport.contract import Transport
+from zwrap.transport.options import TransportChoice
 
 EMBEDDED = "SpoolTransport"
-"""What is used when nothing is configured."""
+"""Name of the transport that is used when nothing is configured."""
 
 
 def default_transport(configuration: Configuration) -> str:
-    """The transport that the configuration names, or the embedded one."""
-    storage = configuration.storage or {}
-    name = configuration.transport or storage.get("zocalo.default_transport") or EMBEDDED
-    return str(name)
+    """Return the name of the configured transport, or of the embedded one."""
+    return configuration.site.default_transport or EMBEDDED
 
 
 def transport_class(name: str) -> type[Transport]:
-    """The transport of that name."""
+    """Return the transport of that name; UnknownNameError if none is installed under it."""
     found: type[Transport] | None = plugins.find(plugins.TRANSPORTS, name)
     if found is None:
         raise UnknownNameError("transport", name, plugins.names(plugins.TRANSPORTS))
     return found
 
 
-def connect(configuration: Configuration, name: str | None = None) -> Transport:
-    """Open a connection of the named transport, else of the configured one."""
-    return transport_class(name or default_transport(configuration)).from_configuration(
-        configuration
-    )
+def connect(configuration: Configuration, chosen: TransportChoice | str | None = None) -> Transport:
+    """Open a connection of the chosen transport, else of the configured one.
+
+    Args:
+        configuration: The site configuration.
+        chosen: A transport by its name, or as a command line chooses it.
+
+    Raises:
+        UnknownNameError: No transport of that name is installed.
+        ConfigurationError: A setting is wrong.
+        TransportError: The other side cannot be reached at present.
+    """
+    kind = transport_class(str(chosen or default_transport(configuration)))
+    if isinstance(chosen, TransportChoice) and chosen.broker:
+        return kind.from_configuration(configuration, chosen.broker)
+    return kind.from_configuration(configuration)  # one of others may know of no options

@@ -20,6 +20,7 @@ import msgspec
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, SettledError
 from zwrap.message import JSON, Message, Outgoing, child_id, encode, new_id
+from zwrap.transport.options import BrokerOptions
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +111,10 @@ class Transport(ABC):
 
     @classmethod
     @abstractmethod
-    def from_configuration(cls, configuration: Configuration) -> Transport:
-        """The connection that a site configuration describes."""
+    def from_configuration(
+        cls, configuration: Configuration, options: BrokerOptions | None = None
+    ) -> Transport:
+        """Open the connection that a site configuration describes; `options` go before it."""
 
     @abstractmethod
     def subscribe(self, queue: str, prefetch: int = 1) -> None:

@@ -13,6 +13,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import TransportError
 from zwrap.message import JSON, Message, Outgoing, decode, identify
 from zwrap.transport.contract import Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport.options import BrokerOptions
 
 
 class _Waiting(NamedTuple):
@@ -85,8 +86,10 @@ class MemoryTransport(Transport):
             self.broker.listeners.append(self)
 
     @classmethod
-    def from_configuration(cls, configuration: Configuration) -> MemoryTransport:
-        del configuration
+    def from_configuration(
+        cls, configuration: Configuration, options: BrokerOptions | None = None
+    ) -> MemoryTransport:
+        del configuration, options
         return cls()
 
     def subscribe(self, queue: str, prefetch: int = 1) -> None:

@@ -65,8 +65,9 @@ class FunctionService(Service):
 
     def gave_up(self, delivery: Delivery, reason: str) -> None:
         """Add a line to the queue's file of errors; the dead letter has the same."""
-        settings = self.configuration.workers or {}
-        directory = Path(settings.get("errors") or state_directory() / "worker-errors")
+        settings = self.configuration.site.workers
+        named = settings.errors if settings else None
+        directory = Path(named) if named else state_directory() / "worker-errors"
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "queue": self.queue,

@@ -14,12 +14,12 @@ import msgspec
 
 from zwrap.errors import ProgramError
 from zwrap.host.files import last_lines, touched, write_atomically
-from zwrap.job import seconds
 from zwrap.message import Outgoing
 from zwrap.program import invocation, judgement
 from zwrap.program.definition import Definition
 from zwrap.program.judgement import ResultRecord
 from zwrap.recipe.envelope import Envelope
+from zwrap.units import seconds
 from zwrap.wrapper import results
 from zwrap.wrapper.ended import Ended, Facts
 from zwrap.wrapper.heartbeat import TAIL_BYTES, TAIL_LINES, Heartbeat

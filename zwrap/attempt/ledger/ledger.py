@@ -123,8 +123,8 @@ class Ledger:
     @classmethod
     def of(cls, configuration: Configuration) -> Ledger:
         """Open the ledger of a site: what plugin `ledger` says, else the file of this host."""
-        given = configuration.ledger
-        return cls(given["url"]) if given else cls.in_file(default_file())
+        given = configuration.site.ledger
+        return cls(given.url) if given else cls.in_file(default_file())
 
     def now(self) -> float:
         """Return seconds since the epoch, by the one clock that all who share the ledger have."""

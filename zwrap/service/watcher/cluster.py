@@ -51,7 +51,9 @@ class WatchedCluster:
         self._clock = clock
         self._conclusion = conclusion_for(cluster, ledger, transport)
         self._events = Events(cluster.name, transport)
-        self._backoff = Backoff(cluster.watch_s, cluster.watch_s, factor=LENGTHENING)
+        self._backoff = Backoff(
+            cluster.settings.watch_s, cluster.settings.watch_s, factor=LENGTHENING
+        )
         self._due = float("-inf")
         self._away: str | None = None
         """Reason for which the cluster cannot be asked."""
@@ -123,7 +125,7 @@ class WatchedCluster:
         """Return how a job stands that is neither live nor recorded: a record may still come."""
         since = attempt.seen if attempt.seen_state == GONE else None
         is_over = since is not None and (
-            now - since > self._cluster.lost_s or self._conclusion.has_verdict(attempt)
+            now - since > self._cluster.settings.lost_s or self._conclusion.has_verdict(attempt)
         )
         return Sighting(
             state=LOST if is_over else GONE,
@@ -147,7 +149,7 @@ class WatchedCluster:
             status = attempt.of(states)
             running = status is not None and status.state is State.RUNNING
             silent_s = self._heartbeats.silent_s(attempt.token) if running else None
-            stalled = silent_s is not None and 0 < self._cluster.stalled_s <= silent_s
+            stalled = silent_s is not None and 0 < self._cluster.settings.stalled_s <= silent_s
             if stalled and attempt.stalled is None:
                 changes[attempt.token] = {"stalled": self._ledger.now() - (silent_s or 0.0)}
                 reason = f"it runs, but its wrapper was not heard of for {silent_s:.0f} s"
@@ -172,9 +174,9 @@ class WatchedCluster:
         if status is None or not status.stuck or attempt.seen_reason != status.reason:
             return False
         silent_s = self._heartbeats.silent_s(attempt.token)
-        if silent_s is not None and silent_s < self._cluster.stalled_s:
+        if silent_s is not None and silent_s < self._cluster.settings.stalled_s:
             return False
-        return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.give_up_s
+        return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.settings.give_up_s
 
     def _give_up(self, attempts: Sequence[Attempt]) -> None:
         """Conclude jobs that can never start, or whose host is gone, then cancel them.
@@ -245,7 +247,7 @@ class WatchedCluster:
 
     def _wait(self, changed: bool, factor: float) -> None:
         """Set the time of the next look: the usual interval after a change, else a longer one."""
-        self._backoff.last_s = self._cluster.watch_s * factor
+        self._backoff.last_s = self._cluster.settings.watch_s * factor
         if changed:
             self._backoff.reset()
         self._due = self._clock() + self._backoff.next_s()

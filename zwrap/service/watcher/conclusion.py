@@ -234,9 +234,9 @@ class InLedger(Conclusion):
 
 def conclusion_for(cluster: Cluster, ledger: Ledger, transport: Transport) -> Conclusion:
     """Return what concludes the attempts of a cluster."""
-    if cluster.shared_filesystem:
+    if cluster.settings.shared_filesystem:
         return InDirectory(transport, cluster.scheduler.error_patterns)
-    return InLedger(ledger, transport, cluster.lost_s)
+    return InLedger(ledger, transport, cluster.settings.lost_s)
 
 
 def send_remote(verdict: Verdict, ledger: Ledger, transport: Transport) -> None:

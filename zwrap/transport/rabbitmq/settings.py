@@ -16,6 +16,7 @@ import pika
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.host.processes import host_name
+from zwrap.transport.options import BrokerOptions
 from zwrap.transport.settings import addresses, from_file, tls_context
 
 log = logging.getLogger(__name__)
@@ -59,10 +60,11 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def server_from(configuration: Configuration) -> Server:
+def server_from(configuration: Configuration, options: BrokerOptions | None = None) -> Server:
     """The configured server: options go before RABBITMQ_URL, and that before plugin `pika`."""
-    values: dict[str, Any] = dict(configuration.pika or {})
-    values.pop("plugin", None)
+    given = configuration.site.pika
+    values: dict[str, object] = msgspec.structs.asdict(given) if given else {}
+    values = {key: value for key, value in values.items() if value is not None}
     if url := os.environ.get("RABBITMQ_URL"):
         values.update(from_url(url))
     if beat := os.environ.get("RABBITMQ_HEARTBEAT"):
@@ -71,11 +73,10 @@ def server_from(configuration: Configuration) -> Server:
                 f"RABBITMQ_HEARTBEAT is {beat!r}; a number of seconds is expected, 0 for none."
             )
         values["heartbeat_s"] = int(beat)
-    given = configuration.options.get("PikaTransport", {})
-    if given.get("conf"):
-        values.update(from_file(Path(given["conf"]), ("rabbit", "rabbitmq")))
-    names = {"user": "username", "pass": "password"}
-    values.update({names.get(key, key): value for key, value in given.items() if key != "conf"})
+    options = options or BrokerOptions()
+    if options.conf:
+        values.update(from_file(Path(options.conf), ("rabbit", "rabbitmq")))
+    values.update(options.values())
     return server(values)
 
 

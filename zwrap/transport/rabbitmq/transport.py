@@ -23,6 +23,7 @@ from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Message, Outgoing, decode, identify, new_id
 from zwrap.transport.contract import ACK, Delivery, Settlement, Verb, encoded
 from zwrap.transport.copies import ATTEMPTS_HEADER, BY_BROKER, REASON_HEADER
+from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PipelinedTransport
 from zwrap.transport.rabbitmq import topology
 from zwrap.transport.rabbitmq.connection import Connection, Consumer
@@ -91,9 +92,11 @@ class RabbitMQTransport(PipelinedTransport):
         """
 
     @classmethod
-    def from_configuration(cls, configuration: Configuration) -> RabbitMQTransport:
+    def from_configuration(
+        cls, configuration: Configuration, options: BrokerOptions | None = None
+    ) -> RabbitMQTransport:
         """The server of plugin `pika`; lists of queues come from plugin `rabbitmqapi`."""
-        return cls(server_from(configuration), configuration)
+        return cls(server_from(configuration, options), configuration)
 
     # -- receiving -------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.host.paths import default_spool
 from zwrap.message import Message, Outgoing
 from zwrap.transport.contract import Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport.options import BrokerOptions
 from zwrap.transport.spool.content import read_message, read_whatever
 from zwrap.transport.spool.files import make_spool_directory
 from zwrap.transport.spool.owner import RENEW_S
@@ -74,9 +75,12 @@ class SpoolTransport(Transport):
             )
 
     @classmethod
-    def from_configuration(cls, configuration: Configuration) -> SpoolTransport:
-        """The spool that plugin `spool` names, else ZWRAP_SPOOL, else the one of this user."""
-        settings = configuration.spool
+    def from_configuration(
+        cls, configuration: Configuration, options: BrokerOptions | None = None
+    ) -> SpoolTransport:
+        """Open the spool that plugin `spool` names, else ZWRAP_SPOOL, else the one of this user."""
+        del options  # a directory is no broker
+        settings = configuration.site.spool
         if settings is None:
             return cls(default_spool())
         return cls(

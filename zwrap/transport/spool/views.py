@@ -69,3 +69,10 @@ def _age(entry: os.DirEntry[str]) -> tuple[float, str]:
         return entry.stat().st_mtime, entry.name
     except FileNotFoundError:
         return 0.0, entry.name
+
+
+def held(path: Path) -> int:
+    """Return the number of messages in a queue's directory, waiting or claimed; change nothing."""
+    places = SpoolQueue.places
+    waiting, claimed = f"{places.incoming}/[!.]*", f"{places.pending}/*/[!.]*"
+    return sum(1 for pattern in (waiting, claimed) for _ in path.glob(pattern))

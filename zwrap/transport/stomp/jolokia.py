@@ -78,17 +78,20 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
 
 def jolokia_from(configuration: Configuration | None) -> Jolokia:
     """The configured one; ConfigurationError if there is none."""
-    values = configuration.jmx if configuration is not None else None
-    if not values:
+    given = configuration.site.jmx if configuration is not None else None
+    if given is None:
         raise ConfigurationError(
             "ActiveMQ tells what waits in its queues over Jolokia only: add a section of plugin "
             "'jmx' (host, port, base_url, username, password) to the site configuration."
         )
-    chosen = {key: values[key] for key in Jolokia.__struct_fields__ if key in values}
-    try:
-        return msgspec.convert(chosen, Jolokia, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"The settings of plugin 'jmx' are not usable: {error}.") from None
+    return Jolokia(
+        host=given.host,
+        port=given.port,
+        base_url=given.base_url,
+        username=given.username,
+        password=given.password,
+        broker=given.broker,
+    )
 
 
 def _escaped(name: str) -> str:

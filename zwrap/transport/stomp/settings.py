@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.transport.options import BrokerOptions
 from zwrap.transport.settings import addresses, from_file
 
 PORT = 61613
@@ -27,14 +27,15 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str | None = None
 
 
-def server_from(configuration: Configuration) -> Server:
+def server_from(configuration: Configuration, options: BrokerOptions | None = None) -> Server:
     """The configured server: options go before plugin `stomp`."""
-    values: dict[str, Any] = dict(configuration.stomp or {})
-    given = configuration.options.get("StompTransport", {})
-    if given.get("conf"):
-        values.update(from_file(Path(given["conf"]), ("stomp",)))
-    names = {"user": "username", "pass": "password", "prfx": "prefix"}
-    values.update({names.get(key, key): value for key, value in given.items() if key != "conf"})
+    given = configuration.site.stomp
+    values: dict[str, object] = msgspec.structs.asdict(given) if given else {}
+    values = {key: value for key, value in values.items() if value is not None}
+    options = options or BrokerOptions()
+    if options.conf:
+        values.update(from_file(Path(options.conf), ("stomp",)))
+    values.update(options.values())
     found = addresses("ActiveMQ", values.pop("host", "localhost"), values.pop("port", None) or PORT)
     try:
         chosen = {key: values[key] for key in Server.__struct_fields__ if key in values}

@@ -30,6 +30,7 @@ from zwrap.message import (
 )
 from zwrap.transport.contract import ACK, Delivery, Settlement, Verb, encoded
 from zwrap.transport.copies import ATTEMPTS_HEADER, BY_BROKER, REASON_HEADER
+from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PipelinedTransport
 from zwrap.transport.stomp.connection import Connection, Frames, Link, Subscription, frame
 from zwrap.transport.stomp.jolokia import jolokia_from
@@ -96,9 +97,11 @@ class StompTransport(PipelinedTransport):
         self._delayed: list[tuple[str, float]] = []
 
     @classmethod
-    def from_configuration(cls, configuration: Configuration) -> StompTransport:
+    def from_configuration(
+        cls, configuration: Configuration, options: BrokerOptions | None = None
+    ) -> StompTransport:
         """The server of plugin `stomp`; what waits in its queues comes from plugin `jmx`."""
-        return cls(server_from(configuration), configuration)
+        return cls(server_from(configuration, options), configuration)
 
     def _name(self, name: str) -> str:
         return f"{self._server.prefix}.{name}" if self._server.prefix else name

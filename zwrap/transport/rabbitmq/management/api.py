@@ -17,6 +17,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from zwrap.configuration.settings import RabbitMQAPISettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.transport.rabbitmq.management.models import (
@@ -68,21 +69,21 @@ def http_api_request(zc: Configuration, api_path: str) -> urllib.request.Request
     `urllib.request.urlopen`.
     """
     settings = _settings(zc)
-    credentials = f"{settings['username']}:{settings['password']}".encode()
-    url = settings["base_url"].split(",")[0].strip()
+    credentials = f"{settings.username}:{settings.password}".encode()
+    url = settings.base_url.split(",")[0].strip()
     return urllib.request.Request(  # noqa: S310  (the scheme is the site's own)
         f"{url}{api_path}",
         headers={"Authorization": f"Basic {base64.b64encode(credentials).decode()}"},
     )
 
 
-def _settings(zc: Configuration) -> dict[str, Any]:
-    if not zc.rabbitmqapi:
+def _settings(zc: Configuration) -> RabbitMQAPISettings:
+    settings = zc.site.rabbitmqapi
+    if settings is None:
         raise ConfigurationError(
             "There are no RabbitMQ API credentials configured in your environment: a section with "
             "'plugin: rabbitmqapi' must be active."
         )
-    settings: dict[str, Any] = zc.rabbitmqapi
     return settings
 
 
@@ -115,9 +116,9 @@ class RabbitMQAPI:
     def from_zocalo_configuration(cls, zc: Configuration) -> RabbitMQAPI:
         """The first of the configured servers that answers."""
         settings = _settings(zc)
-        urls = [url.strip() for url in settings["base_url"].split(",")]
+        urls = [url.strip() for url in settings.base_url.split(",")]
         for url in urls:
-            instance = cls(url, settings["username"], settings["password"])
+            instance = cls(url, settings.username, settings.password)
             try:
                 instance.get("health/checks/alarms")
             except TransportError as error:

@@ -1,0 +1,80 @@
+"""Rules of what is found by name: own parts first, then those of every installed distribution."""
+
+from __future__ import annotations
+
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from zwrap import plugins
+from zwrap.wrapper.python import DummyWrapper
+
+GROUP = plugins.WRAPPERS
+
+
+def install(place: Path, directory: str, entries: str, name: str = "") -> None:
+    """A distribution as an installer leaves it; `entries` are lines of its entry points."""
+    info = place / directory
+    info.mkdir(parents=True)
+    told = name or directory.partition("-")[0]
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {told}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[console_scripts]\nx = y:z\n\n{entries}\n")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Two directories that are all of the path."""
+    places = [tmp_path / "first", tmp_path / "second"]
+    for place in places:
+        place.mkdir()
+    monkeypatch.setattr(sys, "path", [*map(str, places), str(tmp_path / "absent")])
+    return places
+
+
+def found() -> list[str]:
+    """Names in the group, which must be those that Python's own reader finds."""
+    own = plugins.OWN[GROUP]
+    names = [name for name in plugins.names(GROUP) if name not in own]
+    assert names == sorted({entry.name for entry in metadata.entry_points(group=GROUP)})
+    return names
+
+
+def test_distributions_with_the_same_beginning_of_their_names_are_different_ones(
+    path: list[Path],
+) -> None:
+    install(path[0], "mysite.wrappers-1.0.dist-info", f"[{GROUP}]\nalpha = a:A")
+    install(path[0], "mysite.services-1.0.dist-info", f"[{GROUP}]\nbeta = b:B")
+    install(path[1], "mysite-1.0.dist-info", f"[{GROUP}]\ngamma = c:C")
+    install(path[1], "mysite_tools-1.0.dist-info", f"[{GROUP}]\ndelta = d:D")
+    assert found() == ["alpha", "beta", "delta", "gamma"]
+
+
+def test_the_same_distribution_counts_once_as_it_is_first_on_the_path(path: list[Path]) -> None:
+    install(path[0], "My.Site-2.0.dist-info", f"[{GROUP}]\nnew = a:A", "My.Site")
+    install(path[1], "my_site-1.0.dist-info", f"[{GROUP}]\nold = a:B", "my-site")
+    install(path[0], "bare-2.0.dist-info", "[other]\nnew = a:A")
+    install(path[1], "bare-1.0.dist-info", f"[{GROUP}]\nleft-behind = a:B")
+    assert found() == ["new"]
+
+
+def test_what_is_installed_as_an_egg_or_has_no_version_is_found(path: list[Path]) -> None:
+    for directory in ("plain.egg-info", "dotted.name.egg-info", "dotted.other-1.egg-info"):
+        install(path[0], directory, f"[{GROUP}]\n{directory.partition('-')[0]} = a:A")
+    assert found() == ["dotted.name.egg", "dotted.other", "plain.egg"]
+
+
+def test_a_foreign_part_is_loaded_and_an_own_name_is_not_taken_away(path: list[Path]) -> None:
+    entries = f"[{GROUP}]\nmine = theirs.parts:Part.inner [extra]\ndummy = theirs.parts:Part"
+    install(path[0], "theirs-1.dist-info", entries)
+    (path[0] / "theirs").mkdir()
+    (path[0] / "theirs" / "parts.py").write_text("class Part:\n    inner = 'found'\n")
+    try:
+        assert plugins.find(GROUP, "mine") == "found"
+        assert plugins.foreign(GROUP) == ["found"]
+        assert plugins.find(GROUP, "dummy") is DummyWrapper
+        assert plugins.find(GROUP, "other") is None
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "theirs"]:
+            del sys.modules[name]

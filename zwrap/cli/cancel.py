@@ -1,0 +1,41 @@
+"""`zwrap cancel`: end jobs by hand."""
+
+from __future__ import annotations
+
+import argparse
+
+from zwrap.attempt.record import Attempt
+from zwrap.calls.ask import ask
+from zwrap.cli.common import say
+from zwrap.cli.joblist import attempts_of, one_of
+from zwrap.configuration.site import Configuration
+from zwrap.errors import MessageError
+from zwrap.submission.clusters import Cluster, Clusters
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("JOB", nargs="+", help="job id, or the beginning of a token")
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """End the jobs; all names are understood before the first job is ended."""
+    attempts = attempts_of(configuration)
+    chosen = [one_of(attempts, name) for name in options.JOB]
+    for attempt in chosen:
+        if attempt.job_id is None:
+            raise MessageError(f"{attempt.token} is not a job: it is {attempt.state}.")
+    clusters = Clusters(configuration)
+    for name in {attempt.cluster for attempt in chosen}:
+        _cancel(clusters.get(name), [each for each in chosen if each.cluster == name])
+    return 0
+
+
+def _cancel(cluster: Cluster, attempts: list[Attempt]) -> None:
+    live = ask(cluster.scheduler.states())
+    job_ids = [str(each.job_id) for each in attempts if each.of(live)]
+    if job_ids:
+        ask(cluster.scheduler.cancel(job_ids))
+        say(f"Cluster {cluster.name} was asked to end {', '.join(job_ids)}.")
+    for gone in [str(each.job_id) for each in attempts if not each.of(live)]:
+        say(f"Job {gone} is not on cluster {cluster.name} any more.")

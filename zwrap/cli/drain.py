@@ -1,0 +1,45 @@
+"""`zwrap drain`: move all messages from one queue to another, as fast as they can be confirmed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+
+from zwrap.cli.onequeue import BATCH, Progress, received
+from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError
+from zwrap.transport import mover
+from zwrap.transport.connect import connect
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add = parser.add_argument
+    add("QUEUE", metavar="SOURCE", help="queue to take messages from")
+    add("DEST", help="queue to send them to")
+    add("--dead", action="store_true", help="take the dead letters of SOURCE")
+    add("--limit", type=int, metavar="N", help="move no more than N messages")
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Move the messages."""
+    if not options.dead and options.QUEUE == options.DEST:
+        raise ConfigurationError(f"SOURCE and DEST are both {options.DEST!r}.")
+    if options.limit is not None and options.limit < 1:
+        raise ConfigurationError(f"--limit {options.limit}: a number from 1 on is expected.")
+    transport = connect(configuration, options.transport)
+    with contextlib.closing(transport):
+        count = transport.dead_letters().get if options.dead else transport.waiting
+        progress = Progress("moved", count(options.QUEUE) or 0)
+        moved = set()  # what could not be moved comes again, and counts once
+        prefetch = min(BATCH, options.limit or BATCH)
+        for delivery in received(transport, options.QUEUE, prefetch, dead=options.dead):
+            mover.forward(delivery, options.DEST, transport)
+            if delivery.message.id not in moved:
+                moved.add(delivery.message.id)
+                progress.step()
+            if len(moved) == options.limit:
+                break
+        transport.flush()
+        progress.end()
+    return 0

@@ -1,0 +1,59 @@
+"""Parts of the commands that work by hand on one queue, whatever the transport is."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from zwrap.cli.common import say
+from zwrap.transport.contract import Delivery, Transport
+
+BATCH = 100
+"""Number of messages that a command holds at a time."""
+
+TELL_S = 2.0
+"""Interval of the lines about the progress of a long run, in seconds."""
+
+SILENCE_S = 1.0
+"""Time without a message after which a queue counts as empty, in seconds."""
+
+
+def received(
+    transport: Transport, queue: str, prefetch: int, *, dead: bool = False
+) -> Iterator[Delivery]:
+    """Yield what waits in a queue, or its dead letters, until nothing more comes."""
+    if dead:
+        transport.subscribe_dead_letters(queue, prefetch)
+    else:
+        transport.subscribe(queue, prefetch)
+    while delivery := transport.receive(SILENCE_S):
+        yield delivery
+
+
+class Progress:
+    """Writes to standard error, now and then, how far a long run is; at its end the count.
+
+    Args:
+        done: What happens to each message, such as "sent".
+        total: Number of messages that are expected, if that is known.
+    """
+
+    def __init__(self, done: str, total: int | None = None) -> None:
+        self._done = done
+        self._of = f" of {total}" if total else ""
+        self._next = time.monotonic() + TELL_S
+        self._count = 0
+
+    def step(self) -> None:
+        """Count one more message."""
+        self._count += 1
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + TELL_S
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"{self._count}{self._of} message(s) {self._done} ...\n")
+
+    def end(self) -> None:
+        """Write the count to standard output."""
+        say(f"{self._count} message(s) {self._done}.")

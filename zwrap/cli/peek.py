@@ -1,0 +1,54 @@
+"""`zwrap peek`: show messages that wait, or dead letters, and leave them there."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+
+import msgspec
+
+from zwrap.cli.common import say
+from zwrap.cli.onequeue import received
+from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError
+from zwrap.message import encode
+from zwrap.transport.connect import connect
+from zwrap.transport.contract import Delivery
+from zwrap.transport.diagnosis import reason_of
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add = parser.add_argument
+    add("QUEUE", help="whose messages to show")
+    add("-n", "--number", type=int, default=1, metavar="N", help="default %(default)s")
+    add("--dead", action="store_true", help="its dead letters, with their reasons")
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Show messages and put them back; that costs them no attempt."""
+    if options.number < 1:
+        raise ConfigurationError(f"-n {options.number}: a number from 1 on is expected.")
+    transport = connect(configuration, options.transport)
+    with contextlib.closing(transport):
+        held = []
+        for delivery in received(transport, options.QUEUE, options.number, dead=options.dead):
+            held.append(delivery)
+            say(msgspec.json.format(encode(_shown(delivery, options.dead)), indent=2).decode())
+            if len(held) == options.number:
+                break
+        for delivery in held:
+            delivery.retry(counted=False)
+    if not held:
+        say(f"Nothing waits in {options.QUEUE}.")
+    return 0
+
+
+def _shown(delivery: Delivery, dead: bool) -> dict[str, object]:
+    shown: dict[str, object] = {"id": delivery.message.id, "attempt": delivery.delivery_count}
+    if delivery.sent_at is not None:
+        shown["sent"] = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(delivery.sent_at))
+    if dead:
+        shown["reason"] = reason_of(delivery)
+    return {**shown, "headers": dict(delivery.message.headers), "message": delivery.message.body}

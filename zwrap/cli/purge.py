@@ -1,0 +1,63 @@
+"""`zwrap purge`: delete what waits in a queue, or in the queues of all workers."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+
+from zwrap.cli.common import say
+from zwrap.cli.onequeue import BATCH, Progress, received
+from zwrap.cli.process_queue import declared
+from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError
+from zwrap.transport.connect import connect
+from zwrap.transport.contract import Transport
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add = parser.add_argument
+    add("QUEUE", nargs="?", help="whose messages to delete")
+    add("--all", action="store_true", help="those of all workers that the site declares")
+    add("--dead", action="store_true", help="its dead letters instead")
+    add("--yes", action="store_true", help="do not ask")
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Delete the messages for good; the first refusal ends it."""
+    if bool(options.QUEUE) == options.all:
+        raise ConfigurationError("Say which queue to purge, or --all, and not both.")
+    queues = declared(configuration, []) if options.all else [options.QUEUE]
+    transport = connect(configuration, options.transport)
+    with contextlib.closing(transport):
+        for queue in queues:
+            if status := _purge(transport, queue, options):
+                return status
+    return 0
+
+
+def _purge(transport: Transport, queue: str, options: argparse.Namespace) -> int:
+    """Delete the messages of one queue."""
+    if options.dead:
+        count = transport.dead_letters().get(queue, 0)
+        what = f"{count} dead letter(s) of {queue}"
+    else:
+        count = transport.waiting(queue)
+        what = f"{count} message(s) in {queue}"
+    if not count:
+        say(f"There are {what}: nothing to delete.")
+        return 0
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise ConfigurationError(f"There are {what}. Say --yes to delete them for good.")
+        if input(f"Delete {what} for good? [y/N] ").strip().lower() not in ("y", "yes"):
+            say("Nothing was deleted.")
+            return 1
+    progress = Progress("deleted", count)
+    for delivery in received(transport, queue, BATCH, dead=options.dead):
+        delivery.ack()
+        progress.step()
+    transport.flush()
+    progress.end()
+    return 0

@@ -1,0 +1,230 @@
+"""The sections that hold plain settings, as types: storage, transports, servers of the site.
+
+Fields are those of python-zocalo and python-workflows. A complaint names file, line and key, and
+never shows the value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from zwrap.errors import ConfigurationError
+
+if TYPE_CHECKING:  # a short job without configuration loads no YAML
+    from zwrap.configuration.merging import Section
+
+_KINDS = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "nothing",
+    "array": "a list",
+    "object": "a mapping",
+    "int | str": "a port number, or a text with several of them",
+}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of one plugin's section; subclasses add fields."""
+
+    plugin: str
+
+    def checked(self, section: Section) -> Self:
+        """Return the settings with absolute paths.
+
+        Raises:
+            ConfigurationError: A value is wrong in a way that its type does not tell.
+        """
+        del section
+        return self
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def decoded(section: Section, kind: type[S]) -> S:
+    """Return the typed values of a section.
+
+    Raises:
+        ConfigurationError: A value is wrong; the text names file, line and key.
+    """
+    for field in msgspec.structs.fields(kind):
+        if field.required and field.encode_name not in section.value:
+            raise ConfigurationError(
+                f"{section.place()} has no key {field.encode_name!r}, which plugin "
+                f"{section.value['plugin']!r} needs. Known keys: {', '.join(keys(kind))}."
+            )
+    try:
+        return msgspec.convert(section.value, kind).checked(section)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(_sentence(str(error), section, kind)) from None
+
+
+def keys(kind: type[Settings]) -> tuple[str, ...]:
+    """Return the keys of a section, as they stand in the file."""
+    return tuple(field.encode_name for field in msgspec.structs.fields(kind))
+
+
+def _kind(name: str) -> str:
+    """Return a type of msgspec, or a union of some, in the words of a site file."""
+    kinds = [name] if name in _KINDS else [each for each in name.split(" | ") if each != "null"]
+    return " or ".join(_KINDS.get(kind, kind) for kind in kinds)
+
+
+def _sentence(error: str, section: Section, kind: type[Settings]) -> str:
+    """Return a complaint of msgspec in the words of a site file."""
+    what, _, route = error.partition(" - at `$.")
+    key = route.rstrip("`").split(".")[0].split("[")[0]
+    if what.startswith("Object contains unknown field"):
+        unknown = what.split("`")[1]
+        known = ", ".join(keys(kind))
+        return f"{section.place(unknown)}: no such key is known. Known keys: {known}."
+    if what.startswith("Expected `"):
+        expected, got = what.split("`")[1], what.split("`")[3] if what.count("`") > 3 else "?"
+        quotes = (
+            "; put it in quotes" if expected == "str" and got in ("int", "float", "bool") else ""
+        )
+        return f"{section.place(key)}: {_kind(expected)} is expected, not {_kind(got)}{quotes}."
+    return f"{section.place(key) if key else section.place()}: {what}."
+
+
+class TransportSettings(Settings, frozen=True, kw_only=True):
+    """Keys of plugin `transport`."""
+
+    default: str
+    """Name of the transport that is used when `-t` names no other."""
+
+
+class SpoolSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys of plugin `spool`."""
+
+    path: str
+    """Directory of the spool; relative to the file that the section stands in."""
+    durable: bool = True
+    """True if messages survive a power cut (fsync), not only the death of processes."""
+    out_limit: int = 10_000
+    """Number of waiting messages above which a sender waits; 0: no limit."""
+    out_wait: float = 10.0
+    """Pause of a sender that waits for room, in seconds."""
+
+    def checked(self, section: Section) -> Self:
+        """Return the settings with an absolute path."""
+        return replace(self, path=str(section.source.base / Path(self.path).expanduser()))
+
+
+class StompSettings(Settings, frozen=True, kw_only=True):
+    """Keys of plugin `stomp` (ActiveMQ); host and port may be lists with commas."""
+
+    host: str
+    port: int | str
+    username: str
+    password: str
+    prefix: str
+    heartbeat_s: float | str | None = None
+    tls: bool | str | None = None
+    ca_file: str | None = None
+
+
+class PikaSettings(Settings, frozen=True, kw_only=True):
+    """Keys of plugin `pika` (RabbitMQ); host and port may be lists with commas."""
+
+    host: str
+    port: int | str
+    username: str
+    password: str
+    vhost: str
+    heartbeat_s: int | str | None = None
+    tls: bool | str | None = None
+    ca_file: str | None = None
+    declare: str | None = None
+
+
+class SMTPSettings(Settings, frozen=True, kw_only=True):
+    """Keys of plugin `smtp`."""
+
+    host: str
+    port: int
+    sender: str = msgspec.field(name="from", default="")
+
+    def checked(self, section: Section) -> Self:
+        """Return the settings; ConfigurationError if the sender does not look like an address."""
+        if self.sender and not (0 < self.sender.find("@") < len(self.sender) - 1):
+            raise ConfigurationError(
+                f"{section.place('from')} is {self.sender!r}; an e-mail address is expected."
+            )
+        return self
+
+
+class JMXSettings(Settings, frozen=True, kw_only=True):
+    """Keys of plugin `jmx` (ActiveMQ's Jolokia)."""
+
+    host: str
+    port: int
+    base_url: str
+    username: str
+    password: str
+    broker: str = "localhost"
+    """The broker's own name (`brokerName` in activemq.xml)."""
+
+
+class RabbitMQAPISettings(Settings, frozen=True, kw_only=True):
+    """Keys of plugin `rabbitmqapi`; base_url may be a list with commas, tried in order."""
+
+    base_url: str
+    username: str
+    password: str
+    vhost: str = "/"
+
+
+class SlurmSettings(Settings, frozen=True, kw_only=True):
+    """Keys of plugins `slurm` and `iris` of python-zocalo (slurmrestd)."""
+
+    url: str
+    api_version: str
+    user: str | None = None
+    user_token: str | None = None
+    """A token, or the path of a file that holds one."""
+
+
+class ConsumersSettings(Settings, frozen=True, kw_only=True):
+    """Keys of plugin `consumers`; `zwrap.workers.consumers` reads what is in them."""
+
+    consumers: list[object]
+    queues: list[object] | None = None
+    startup_handler: str | None = None
+
+
+class WorkersSettings(Settings, frozen=True, kw_only=True):
+    """Keys of plugin `workers`."""
+
+    modules: list[str]
+    """Python modules with workers."""
+    errors: str | None = None
+    """Directory of the files of errors; default: ``worker-errors`` in the state directory."""
+
+    def checked(self, section: Section) -> Self:
+        """Return the settings with an absolute path."""
+        if not self.errors:
+            return replace(self, errors=None)
+        return replace(self, errors=str(section.source.base / Path(self.errors).expanduser()))
+
+
+class LedgerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys of plugin `ledger`: a database server that several submit hosts share."""
+
+    url: str
+    """URL of SQLAlchemy: ``postgresql+psycopg://user:password@host/database``."""
+
+    def checked(self, section: Section) -> Self:
+        """Return the settings; ConfigurationError unless the URL is one of PostgreSQL."""
+        if not self.url.startswith(("postgresql://", "postgresql+psycopg://")):
+            raise ConfigurationError(
+                f"{section.place('url')}: a URL such as postgresql+psycopg://user:password@host/"
+                "database is expected. Without this section the ledger is SQLite in ZWRAP_STATE."
+            )
+        return self
