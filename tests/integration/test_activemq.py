@@ -151,9 +151,9 @@ def test_what_others_refused_is_a_dead_letter_here(server: Server) -> None:
     (frame,) = recorder.wait_for(1)
     recorder.connection.nack(frame.headers["message-id"], "1")
     deadline = time.monotonic() + 5
-    while transport.dead_letters() != {"q": 1}:
+    while transport.inspector().dead_letters() != {"q": 1}:
         assert time.monotonic() < deadline
-    transport.subscribe_dead_letters("q")
+    transport.inspector().subscribe_dead_letters("q")
     dead = transport.receive(5)
     assert dead
     assert dead.message.body == {"a": 1}
@@ -170,7 +170,7 @@ def test_messages_of_others_are_taken(server: Server) -> None:
         bodies.append(delivery.message.body)
         delivery.ack()
     assert bodies == [{"plain": True}]
-    assert transport.dead_letters() == {"q": 3}
+    assert transport.inspector().dead_letters() == {"q": 3}
 
 
 def test_a_large_message_goes_through(server: Server) -> None:
@@ -217,7 +217,7 @@ def test_the_next_host_is_tried(server: Server) -> None:
     port = server.given["port"]
     transport = server.connect(host="127.0.0.1,127.0.0.1,127.0.0.1", port=f"9,{port},9")
     transport.send("q", 1)
-    assert transport.waiting("q") == 1
+    assert transport.inspector().waiting("q") == 1
 
 
 def test_without_a_management_address_that_is_said(server: Server) -> None:
@@ -227,7 +227,7 @@ def test_without_a_management_address_that_is_said(server: Server) -> None:
     transport = StompTransport.from_configuration(configuration)
     server.open.append(transport)
     with pytest.raises(ConfigurationError, match="add a section of plugin 'jmx'"):
-        transport.queues()
+        transport.inspector().queues()
 
 
 def test_settings_from_file_and_options(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_what_a_sender_gave_up_is_not_sent_later(
         subprocess.run([*rig, "up", *place], check=True, capture_output=True)
         monkeypatch.undo()
         transport.send("q", "sent")
-        assert transport.waiting("q") == 1
+        assert transport.inspector().waiting("q") == 1
         server.close()
     finally:
         subprocess.run([*rig, "down", *place], check=True, capture_output=True)
@@ -298,18 +298,18 @@ def test_killed_consumers_lose_nothing(server: Server) -> None:
     command = [sys.executable, "-c", FORWARDER, server.text(), "StompTransport"]
     for _ in range(4):
         process = subprocess.Popen(command)
-        before = transport.waiting("out")
-        while transport.waiting("out") == before:
+        before = transport.inspector().waiting("out")
+        while transport.inspector().waiting("out") == before:
             time.sleep(0.01)
         time.sleep(0.1)
         process.kill()
         process.wait()
     assert subprocess.run(command, check=False).returncode == 0
     ids = drained(transport, "out")
-    assert transport.dead_letters() == {}
+    assert transport.inspector().dead_letters() == {}
     assert len(ids) == 2000
     assert sum(ids.values()) == 2000, "a transaction of the server takes effect once"
-    assert transport.waiting("in") == 0
+    assert transport.inspector().waiting("in") == 0
 
 
 def test_a_handler_may_work_longer_than_three_heart_beats(server: Server) -> None:
@@ -321,7 +321,7 @@ def test_a_handler_may_work_longer_than_three_heart_beats(server: Server) -> Non
     time.sleep(4)
     delivery.ack()
     transport.flush()
-    assert transport.waiting("q") == 0
+    assert transport.inspector().waiting("q") == 0
     assert transport.receive(0.5) is None
 
 

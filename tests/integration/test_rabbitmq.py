@@ -20,6 +20,7 @@ import pytest
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError, ZwrapError
 from zwrap.message import ID_HEADER, Outgoing
+from zwrap.transport.failures import EncodingError, NoPermissionError, NoRouteError
 from zwrap.transport.rabbitmq.management.api import UserSpec
 from zwrap.transport.rabbitmq.management.api import hash_password as hashed
 from zwrap.transport.rabbitmq.settings import server_from
@@ -116,8 +117,8 @@ def test_messages_of_others_are_taken(server: Server) -> None:
     assert [body for body, _ in bodies] == [{"plain": True}, 1]
     headers = bodies[1][1]
     assert headers["t"] == {"x": [1, "\ufffd"]}
-    assert transport.dead_letters() == {"q": 3}
-    transport.subscribe_dead_letters("q", 10)
+    assert transport.inspector().dead_letters() == {"q": 3}
+    transport.inspector().subscribe_dead_letters("q", 10)
     reasons = []
     while delivery := transport.receive(1):
         reasons.append(delivery.reason)
@@ -139,7 +140,7 @@ def test_headers_that_amqp_does_not_know_are_sent_all_the_same(server: Server) -
     assert (got["f"], got["i"], got["huge"]) == ("1.5", 2, str(2**70))
     assert got["deep"] == {"l": ["1.25", None, True]}
     delivery.ack()
-    with pytest.raises(TransportError, match="cannot be written as AMQP"):
+    with pytest.raises(EncodingError, match="cannot be written as AMQP"):
         transport.send("q", 1, {"k" * 300: 1})
     transport.send("q", 2)
     assert transport.receive(5), "the connection goes on"
@@ -192,22 +193,22 @@ def test_the_next_host_is_tried(server: Server) -> None:
     transport = server.connect(host="127.0.0.1,127.0.0.1,127.0.0.1", port=f"9,{port},9")
     server.queue("q")
     transport.send("q", 1)
-    assert transport.waiting("q") == 1
+    assert transport.inspector().waiting("q") == 1
 
 
 def test_a_queue_that_does_not_exist_is_an_error(server: Server) -> None:
     transport = server.connect()
-    with pytest.raises(MessageError, match="queue 'nosuch' does not exist"):
+    with pytest.raises(NoRouteError, match="queue 'nosuch' does not exist"):
         transport.send("nosuch", 1)
     with pytest.raises(
         ConfigurationError, match=r"has no such thing: .*nosuch.*configure_rabbitmq"
     ):
         transport.subscribe("nosuch")
     with pytest.raises(MessageError, match="Queue 'nosuch' does not exist"):
-        transport.waiting("nosuch")
+        transport.inspector().waiting("nosuch")
     server.queue("q")
     transport.send("q", 1)
-    assert transport.waiting("q") == 1, "the connection goes on"
+    assert transport.inspector().waiting("q") == 1, "the connection goes on"
 
 
 def test_what_leads_to_a_queue_that_does_not_exist_is_a_dead_letter(server: Server) -> None:
@@ -222,7 +223,7 @@ def test_what_leads_to_a_queue_that_does_not_exist_is_a_dead_letter(server: Serv
     transport.flush()
     time.sleep(0.2)
     transport.flush()
-    transport.subscribe_dead_letters("q")
+    transport.inspector().subscribe_dead_letters("q")
     dead = transport.receive(5)
     assert dead
     assert "queue 'nosuch' does not exist" in dead.reason
@@ -240,7 +241,7 @@ def test_a_user_who_may_not_declare_is_told(server: Server) -> None:
     assert delivery
     delivery.dead_letter("works: the dead letter queue is there")
     poor.flush()
-    with pytest.raises(TransportError, match="ACCESS_REFUSED"):
+    with pytest.raises(NoPermissionError, match="ACCESS_REFUSED"):
         poor.broadcast("topic.that.is.not.there", 1)
     poor.send("q", 2)
     again = poor.receive(5)
@@ -316,6 +317,7 @@ def test_a_restarted_server_loses_nothing_and_needs_no_help(tmp_path: Path, kind
         assert len(ids) == 10_000, "each message has led to one other, under one id"
         for transport in server.open:
             transport.close()
+        server.api.close()
     finally:
         subprocess.run([*rig, "down", "--directory", directory], check=True, capture_output=True)
 
@@ -343,7 +345,7 @@ def test_a_queue_that_refuses_is_waited_for_and_costs_no_attempt(server: Server)
         delivery.ack()
     assert found == {0, 1, 2}
     transport.flush()
-    assert (transport.waiting("in"), transport.dead_letters()) == (0, {})
+    assert (transport.inspector().waiting("in"), transport.inspector().dead_letters()) == (0, {})
 
 
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
@@ -356,8 +358,8 @@ def test_killed_consumers_lose_nothing(server: Server, kind: str) -> None:
     text = json.dumps({"version": 1, "mq": values, "environments": {"default": ["mq"]}})
     for _ in range(4):
         process = subprocess.Popen([sys.executable, "-c", FORWARDER, text, "PikaTransport"])
-        before = transport.waiting("out")
-        while transport.waiting("out") == before:
+        before = transport.inspector().waiting("out")
+        while transport.inspector().waiting("out") == before:
             time.sleep(0.01)
         time.sleep(0.05)
         process.kill()
@@ -369,9 +371,9 @@ def test_killed_consumers_lose_nothing(server: Server, kind: str) -> None:
         == 0
     )
     ids = drained(transport, "out")
-    assert transport.dead_letters() == {}
+    assert transport.inspector().dead_letters() == {}
     assert len(ids) == 3000
-    assert transport.waiting("in") == 0
+    assert transport.inspector().waiting("in") == 0
 
 
 def test_a_handler_may_work_longer_than_three_heart_beats(server: Server) -> None:
@@ -384,7 +386,7 @@ def test_a_handler_may_work_longer_than_three_heart_beats(server: Server) -> Non
     time.sleep(4)
     delivery.ack()
     transport.flush()
-    assert transport.waiting("q") == 0
+    assert transport.inspector().waiting("q") == 0
     assert transport.receive(0.5) is None
 
 
@@ -451,6 +453,7 @@ def test_a_link_that_swallows_everything_for_a_while(
 def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Breakable]:
     made = Breakable(tmp_path_factory.mktemp("breakable"))
     yield made
+    made.server.api.close()
     made.rig("down")
 
 
@@ -517,7 +520,7 @@ def test_what_a_sender_gave_up_is_not_sent_later(
     breakable.rig("up")
     monkeypatch.undo()
     transport.send("given.up", "sent")
-    assert transport.waiting("given.up") == 1
+    assert transport.inspector().waiting("given.up") == 1
 
 
 def test_a_handler_that_outlives_the_consumer_timeout(breakable: Breakable) -> None:
@@ -620,7 +623,7 @@ def test_what_the_server_puts_aside_says_what_it_was_about(
         channel.basic_nack(method.delivery_tag, requeue=True)
     channel.connection.close()
     deadline = time.monotonic() + 10
-    while transport.dead_letters() != {"q": 1}:
+    while transport.inspector().dead_letters() != {"q": 1}:
         assert time.monotonic() < deadline
     on_server(site, server)
     shown = site.run("zwrap", "peek", "q", "--dead")
@@ -630,7 +633,7 @@ def test_what_the_server_puts_aside_says_what_it_was_about(
         "Its route: 7 -> 3 -> 1",
     ):
         assert words in shown.stdout, shown
-    assert transport.dead_letters() == {"q": 1}, "a look costs nothing"
+    assert transport.inspector().dead_letters() == {"q": 1}, "a look costs nothing"
     purged = site.run("zocalo.dlq_purge", "--location", str(tmp_path / "DLQ"))
     assert purged.returncode == 0
     [file] = (tmp_path / "DLQ").glob("*/msg-*")
@@ -671,7 +674,7 @@ def test_a_dead_letter_may_be_looked_at_any_number_of_times(server: Server) -> N
     first.dead_letter("because")
     transport.flush()
     reader = server.connect()
-    reader.subscribe_dead_letters("q")
+    reader.inspector().subscribe_dead_letters("q")
     for _ in range(8):
         delivery = reader.receive(5)
         assert delivery
@@ -680,7 +683,7 @@ def test_a_dead_letter_may_be_looked_at_any_number_of_times(server: Server) -> N
         reader.flush()
     reader.close()
     deadline = time.monotonic() + 10
-    while transport.dead_letters() != {"q": 1}:
+    while transport.inspector().dead_letters() != {"q": 1}:
         assert time.monotonic() < deadline
 
 

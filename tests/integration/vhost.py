@@ -83,3 +83,4 @@ def opened(rabbitmq: dict[str, Any]) -> Iterator[Server]:
     for transport in made.open:
         transport.close()
     made.api.delete_vhost(made.vhost)
+    made.api.close()

@@ -47,11 +47,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _audit(configuration: Configuration, name: str) -> list[str]:
-    transport = connect(configuration, name)
-    try:
-        return transport.audit()
-    finally:
-        transport.close()
+    with connect(configuration, name) as transport:
+        return transport.inspector().audit()
 
 
 def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:

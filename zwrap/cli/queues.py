@@ -35,11 +35,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Carry the command out."""
     options.configuration = configuration
-    transport = connect(configuration, options.transport)
-    try:
+    with connect(configuration, options.transport) as transport:
         return _RUN[options.command](transport, options)
-    finally:
-        transport.close()
 
 
 # -- publish -------------------------------------------------------------------------------------
@@ -138,10 +135,10 @@ def _declare_purge(parser: argparse.ArgumentParser) -> None:
 def _purge(transport: Transport, options: argparse.Namespace) -> int:
     """Delete what waits; it is gone for good."""
     if options.dead:
-        count = transport.dead_letters().get(options.QUEUE, 0)
+        count = transport.inspector().dead_letters().get(options.QUEUE, 0)
         what = f"{count} dead letter(s) of {options.QUEUE}"
     else:
-        count = transport.waiting(options.QUEUE)
+        count = transport.inspector().waiting(options.QUEUE)
         what = f"{count} message(s) in {options.QUEUE}"
     if not count:
         say(f"There are {what}: nothing to delete.")
@@ -190,7 +187,8 @@ def _drain(transport: Transport, options: argparse.Namespace) -> int:
         raise ConfigurationError(f"SOURCE and DEST are both {options.DEST!r}.")
     if options.limit is not None and options.limit < 1:
         raise ConfigurationError(f"--limit {options.limit}: a number from 1 on is expected.")
-    count = transport.dead_letters().get if options.dead else transport.waiting
+    inspector = transport.inspector()
+    count = inspector.dead_letters().get if options.dead else inspector.waiting
     progress = _Progress("moved", count(options.QUEUE) or 0)
     moved = set()  # what could not be moved comes again, and counts once
     for delivery in _received(transport, options, min(BATCH, options.limit or BATCH)):
@@ -213,7 +211,7 @@ def _received(
 ) -> Iterator[Delivery]:
     """What waits, until nothing comes for a second."""
     if options.dead:
-        transport.subscribe_dead_letters(options.QUEUE, prefetch)
+        transport.inspector().subscribe_dead_letters(options.QUEUE, prefetch)
     else:
         transport.subscribe(options.QUEUE, prefetch)
     while delivery := transport.receive(1.0):

@@ -83,8 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> int:
     set_up_logging(configuration, 2 if options.debug else options.verbose)
-    transport = connect(configuration, options.transport)
-    try:
+    with connect(configuration, options.transport) as transport:
         service = load_service(name)(configuration, transport)
         liveness = Liveness(service)
         loop = Loop(
@@ -100,8 +99,6 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
                 host, port = options.liveness_host, options.liveness_port
                 stack.enter_context(answering(liveness, host, port, options.liveness_timeout))
             loop.run()
-    finally:
-        transport.close()
     return 0
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import itertools
 import os
+import threading
 import time
 from pathlib import Path
 
 from zwrap.host.processes import this_process
+
+DIRECTORY_MODE = 0o2770
+"""Mode of directories that a group shares: new files in them belong to the group, too."""
 
 _serial = itertools.count()
 
@@ -147,6 +152,28 @@ class FilesystemClock:
             return self.now() - file.stat().st_mtime
         except OSError:
             return 0.0
+
+
+_made = threading.Lock()
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, for the group of the one above (mode 2770).
+
+    Raises OSError if that is not possible.
+    """
+    try:
+        with _made:  # whoever made it a moment ago has set its mode, too, before we come here
+            os.mkdir(path)
+            os.chmod(path, DIRECTORY_MODE)
+    except FileExistsError:
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path)) from None
+    except FileNotFoundError:
+        if path.parent.is_dir():
+            raise  # nothing can be made in there
+        make_directory(path.parent)
+        make_directory(path)
 
 
 def create_parent_symlink(

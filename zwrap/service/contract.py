@@ -6,7 +6,6 @@ is the loop. `scripts/dispatcher` shows it in one page.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -26,7 +25,7 @@ class Work(NamedTuple):
     envelope: Envelope | None
 
 
-class Service(ABC):
+class Service:
     """What one service does with the messages of one queue."""
 
     queue: str | None = None
@@ -56,25 +55,25 @@ class Service(ABC):
         """So long nothing may come until it is idle."""
         return 1.0
 
-    def idle(self) -> None:  # noqa: B027  (a service with nothing to do when idle is complete)
+    def idle(self) -> None:
         """Called about every `poll_s` seconds while no message waits."""
 
-    def hear(self, topic: str, message: Message) -> None:  # noqa: B027
+    def hear(self, topic: str, message: Message) -> None:
         """Called with what is broadcast on one of its `topics`."""
 
-    def gave_up(self, delivery: Delivery, reason: str) -> None:  # noqa: B027
+    def gave_up(self, delivery: Delivery, reason: str) -> None:
         """Called when a message became a dead letter."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Called once at the end."""
 
-    @abstractmethod
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Work on one message and settle it.
+        """Work on one message and settle it; a service that reads no queue needs no such method.
 
         `envelope` is None for a plain message. PermanentError makes it a dead letter,
         TemporaryError a retry; anything else is a fault of the service and counts an attempt.
         """
+        raise NotImplementedError
 
     def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
         """Work on messages that waited together; of each what went wrong with it, if anything."""

@@ -1,9 +1,8 @@
-"""Where ActiveMQ is: from plugin `stomp`, or options of the command line; and plugin `jmx`."""
+"""Address and credentials of ActiveMQ: from plugin `stomp`, or options of the command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -21,15 +20,16 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     username: str = ""
     password: str = ""
     prefix: str = ""
-    """What names of queues and topics begin with on the server, before a dot."""
+    """Beginning of the names of queues and topics on the server, before a dot."""
     heartbeat_s: float = 10.0
+    """Interval of heart-beats, in seconds."""
     tls: bool = False
     ca_file: str | None = None
 
 
 def server_from(configuration: Configuration) -> Server:
-    """The configured server: options go before plugin `stomp`."""
-    values: dict[str, Any] = dict(configuration.stomp or {})
+    """Return the configured server: options go before plugin `stomp`."""
+    values: dict[str, object] = dict(configuration.stomp or {})
     given = configuration.options.get("StompTransport", {})
     if given.get("conf"):
         values.update(from_file(Path(given["conf"]), ("stomp",)))
