@@ -30,7 +30,7 @@ TESTS = Path(__file__).parent
 
 ALONE = (
     "chaos/", "contract/test_transport.py", "integration/test_activemq.py",
-    "integration/test_rabbitmq.py",
+    "integration/test_brokers.py", "integration/test_rabbitmq.py",
 )  # fmt: skip
 """Tests that need the machine for themselves: `scripts/test` runs all others two at a time."""
 

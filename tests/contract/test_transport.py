@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
+import stomp
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, SettledError, TransportError
@@ -38,6 +40,8 @@ class Harness:
         """
         self.typed_headers = True
         """Whether a header arrives as what it was; STOMP knows text only."""
+        self.foreign: Callable[[str, bytes], None] | None = None
+        """Puts any bytes into a queue, as a program that is not zwrap; None: nobody else can."""
 
     def connect(self) -> Transport:
         self.open.append(self._connect())
@@ -58,7 +62,15 @@ def spool_harness(tmp_path: Path) -> Harness:
     def dead(queue: str) -> list[str]:
         return [reason.strip() for _, reason in SpoolTransport(root).queue(queue).dead_letters()]
 
-    return Harness(lambda: SpoolTransport(root), dead)
+    def foreign(queue: str, content: bytes) -> None:
+        place = SpoolTransport(root).queue(queue).path
+        name = str(len(list((place / "incoming").iterdir())))
+        (place / "tmp" / name).write_bytes(content)
+        (place / "tmp" / name).rename(place / "incoming" / name)
+
+    harness = Harness(lambda: SpoolTransport(root), dead)
+    harness.foreign = foreign
+    return harness
 
 
 def rabbitmq_harness(server: dict[str, Any], kind: str) -> Harness:
@@ -90,16 +102,24 @@ def rabbitmq_harness(server: dict[str, Any], kind: str) -> Harness:
         api.delete_vhost(vhost)
         api.close()
 
+    def foreign(queue: str, content: bytes) -> None:
+        credentials = pika.PlainCredentials(user, server["password"])
+        place = pika.ConnectionParameters(server["host"], server["port"], vhost, credentials)
+        with pika.BlockingConnection(place) as connection:
+            connection.channel().basic_publish("", queue, content)
+
     harness.clean = clean
+    harness.foreign = foreign
     return harness
 
 
 def activemq_harness(server: dict[str, Any]) -> Harness:
     """A prefix of its own on a real server."""
+    prefix = f"test-{uuid.uuid4().hex}"
     text = f"""
         version: 1
         mq: {{plugin: stomp, host: {server["host"]}, port: {server["port"]}, username: admin,
-              password: admin, prefix: test-{uuid.uuid4().hex}}}
+              password: admin, prefix: {prefix}}}
         jmx: {{plugin: jmx, host: {server["host"]}, port: {server["jolokia_port"]},
                base_url: {server["jolokia_base_url"]}, username: admin, password: admin}}
         environments: {{default: [mq, jmx]}}
@@ -110,6 +130,14 @@ def activemq_harness(server: dict[str, Any]) -> Harness:
         return StompTransport.from_configuration(configuration)
 
     harness = Harness(connect, lambda queue: reasons_of(connect(), queue))
+
+    def foreign(queue: str, content: bytes) -> None:
+        client = stomp.Connection11([(server["host"], server["port"])], auto_decode=False)
+        client.connect("admin", "admin", wait=True)
+        client.send(f"/queue/{prefix}.{queue}", content)
+        client.disconnect()
+
+    harness.foreign = foreign
     harness.typed_headers = False
     harness.counts_what_waits = "roughly"
     return harness
@@ -199,6 +227,30 @@ def test_any_json_value_can_be_sent(transport: Transport, body: object) -> None:
     delivery = transport.receive(5)
     assert delivery is not None
     assert delivery.message.body == body
+
+
+def test_a_large_message_goes_through(transport: Transport) -> None:
+    transport.subscribe("q")
+    transport.send("q", "x" * 50_000_000)
+    delivery = transport.receive(60)
+    assert delivery
+    assert len(delivery.message.body) == 50_000_000
+    delivery.ack()
+
+
+def test_messages_of_others_are_taken_or_put_aside(site: Harness) -> None:
+    transport = site.connect()
+    transport.subscribe("q", 10)
+    if site.foreign is None:
+        return
+    for content in (b'{"plain": true}', b"\xff\x00", b"[" * 100_000, b""):
+        site.foreign("q", content)
+    bodies = []
+    while delivery := transport.receive(1):
+        bodies.append(delivery.message.body)
+        delivery.ack()
+    assert bodies == [{"plain": True}]
+    assert transport.inspector().dead_letters() == {"q": 3}
 
 
 def test_what_json_cannot_hold_is_refused_before_anything_is_sent(transport: Transport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from typing import Any
 import pika
 import pytest
 
+from zwrap.cli.common import NOISY, reported
 from zwrap.errors import QueueFullError, TransportError, ZwrapError
 from zwrap.message import Outgoing
 from zwrap.transport.failures import (
@@ -164,3 +166,18 @@ def test_importing_a_transport_touches_no_logger_and_no_inspector() -> None:
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
     )
     assert (done.stderr, done.stdout) == ("", "[]\n")
+
+
+def test_a_command_line_quietens_libraries_unless_the_site_has_done_so() -> None:
+    loggers = {name: logging.getLogger(name) for name in NOISY}
+    before = {name: logger.level for name, logger in loggers.items()}
+    try:
+        for logger in loggers.values():
+            logger.setLevel(logging.NOTSET)
+        loggers["stomp.py"].setLevel(logging.DEBUG)
+        assert reported(lambda _: 0)([]) == 0
+        levels = {name: logger.level for name, logger in loggers.items()}
+        assert levels == {**NOISY, "stomp.py": logging.DEBUG}
+    finally:
+        for name, level in before.items():
+            loggers[name].setLevel(level)

@@ -26,7 +26,7 @@ class Schlockmeister(Service):
     """Looks at all queues every `INTERVAL_S` seconds, for those whose consumers do not count.
 
     Services of zwrap put aside by themselves what they get too often. This one is for messages that
-    kill whoever reads them, and for consumers of others. It reads no queue of its own.
+    kill their receivers, and for consumers of others. It reads no queue of its own.
     """
 
     def __init__(

@@ -73,7 +73,7 @@ class Delivery:
         self.delivery_count = delivery_count
         """Number of deliveries of this message so far, this one included."""
         self.topic = topic
-        """Whether the message is a broadcast, which needs no settlement."""
+        """True for a broadcast, which needs no settlement."""
         self.reason = reason
         """Reason of a dead letter."""
         self.sent_at = sent_at

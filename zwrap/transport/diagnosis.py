@@ -52,7 +52,7 @@ def _work(message: Message) -> list[str]:
     """Return the step and the route of a message, as far as it tells."""
     body = message.body
     if not isinstance(body, Mapping) or "recipe-pointer" not in body:
-        return ["It is no recipe message."]
+        return ["It is not a recipe message."]
     pointer = body["recipe-pointer"]
     recipe = body.get("recipe")
     node = recipe.get(str(pointer)) if isinstance(recipe, Mapping) else None

@@ -20,7 +20,7 @@ class Inspector(ABC):
     """
 
     bounded_by: ClassVar[str] = ""
-    """What bounds the deliveries of a message where `Overdelivered` is not offered; a sentence."""
+    """Sentence that says, where `Overdelivered` is not offered, what bounds deliveries instead."""
 
     @abstractmethod
     def queues(self) -> dict[str, int]:

@@ -49,7 +49,7 @@ class PendingWork:
         self._event: threading.Event | None = None
 
     def finish(self, failure: ZwrapError | None) -> None:
-        """End the work and release whoever waits for it."""
+        """End the work and release the thread that waits for it."""
         self.failure = failure
         try:
             self.after(failure)

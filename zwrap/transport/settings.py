@@ -47,7 +47,10 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def untrusted(where: str, error: ssl.SSLError) -> ZwrapError:
-    """Return why there is no TLS with a server, as one sentence."""
+    """Return the error of TLS with a server as one sentence.
+
+    ConfigurationError if its certificate is not trusted, else TransportError.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConfigurationError(
             f"{where} shows a certificate that is not trusted: {error.verify_message}. Key "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pika
 
 from zwrap.errors import MessageError, SettledError
@@ -10,11 +12,13 @@ from zwrap.transport.contract import Delivery
 from zwrap.transport.pipelined import ANSWER_WAIT_S
 from zwrap.transport.rabbitmq import topology
 from zwrap.transport.rabbitmq.connection import Connection, Consumer
-from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, Properties, Table
 from zwrap.transport.rabbitmq.publication import Publication
 from zwrap.transport.rabbitmq.received import Received
 from zwrap.transport.rabbitmq.settings import Server
 from zwrap.transport.rabbitmq.transport import RabbitMQTransport
+
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, Properties, Table
 
 ORIGIN_HEADER = "zwrap_origin"
 """Exchange and routing key that a message first came by; a copy comes by the queue's name."""

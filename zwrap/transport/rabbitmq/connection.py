@@ -12,6 +12,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pika
 from pika.adapters.select_connection import IOLoop
@@ -19,11 +20,14 @@ from pika.adapters.select_connection import IOLoop
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 from zwrap.host.backoff import Backoff
 from zwrap.transport.rabbitmq.faults import explained
-from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, PikaConnection
 from zwrap.transport.rabbitmq.publication import Messages
 from zwrap.transport.rabbitmq.publisher import Publisher
 from zwrap.transport.rabbitmq.settings import Server
-from zwrap.transport.rabbitmq.topology import Need, Question, on_channel
+from zwrap.transport.rabbitmq.topology import Need, on_channel
+
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, PikaConnection
+    from zwrap.transport.rabbitmq.topology import Question
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,10 @@ from zwrap.transport.rabbitmq.settings import Server
 
 
 class RabbitMQInspector(Inspector):
-    """What a RabbitMQ server holds, seen from one connection; names come from the management API.
+    """The queues of a RabbitMQ server, seen from one connection.
 
-    Counts are exact: the queues themselves are asked, as those of the API are seconds old.
+    Names come from the management API. Counts are exact: the queues themselves are asked, because
+    the counts of the API are seconds old.
     """
 
     bounded_by: ClassVar[str] = (

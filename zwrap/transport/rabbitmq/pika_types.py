@@ -74,7 +74,7 @@ class PikaConnection(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used."""
+        """True if it can be used."""
 
     def channel(self, *, on_open_callback: Callable[[Channel], None]) -> object:
         """Open a channel."""
@@ -103,7 +103,7 @@ class Channel(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can be used."""
+        """True if it can be used."""
 
     @property
     def connection(self) -> PikaConnection:

@@ -1,13 +1,16 @@
-"""What is published on RabbitMQ: single messages, and messages that are confirmed as one."""
+"""Messages on their way to RabbitMQ: single ones, and those that are confirmed as one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from zwrap.errors import ZwrapError
 from zwrap.transport.pipelined import PendingWork
-from zwrap.transport.rabbitmq.pika_types import Properties
 from zwrap.transport.rabbitmq.topology import Need
+
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import Properties
 
 
 class Publication:
@@ -32,7 +35,7 @@ class Publication:
         self.properties = properties
         self.identity = identity
         self.mandatory = mandatory
-        """Whether it must reach a queue."""
+        """True if the message must reach a queue."""
         self.needs = needs
 
 

@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pika
 import pika.exceptions
@@ -18,17 +19,19 @@ from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.transport.failures import EncodingError, LostError, NoRouteError, RefusedError
 from zwrap.transport.rabbitmq.faults import refused_message
-from zwrap.transport.rabbitmq.pika_types import (
-    Blocked,
-    Channel,
-    Confirmation,
-    Frame,
-    PikaConnection,
-    Properties,
-    Returned,
-)
 from zwrap.transport.rabbitmq.publication import Messages, Publication
 from zwrap.transport.rabbitmq.topology import Need
+
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import (
+        Blocked,
+        Channel,
+        Confirmation,
+        Frame,
+        PikaConnection,
+        Properties,
+        Returned,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ class Publisher:
     ) -> None:
         self._where = where
         self._call_later = call_later
-        """Calls a function on this thread in so many seconds."""
+        """Calls a function on this thread after a number of seconds."""
         self._ready = ready
         """Called whenever a channel is there to publish on."""
         self._clock = clock
@@ -78,7 +81,7 @@ class Publisher:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a channel to publish on."""
+        """True if there is a channel to publish on."""
         return self._channel is not None
 
     @property

@@ -10,7 +10,7 @@ import datetime as dt
 import time
 from collections.abc import Mapping
 from copy import copy as duplicate
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -19,12 +19,14 @@ from zwrap.message import ID_HEADER, decode, identify, new_id
 from zwrap.transport.copies import ATTEMPTS_HEADER, BY_BROKER, REASON_HEADER
 from zwrap.transport.rabbitmq import topology
 from zwrap.transport.rabbitmq.connection import Consumer
-from zwrap.transport.rabbitmq.pika_types import Channel, Deliver, Properties, Table
 from zwrap.transport.rabbitmq.publication import Publication
 from zwrap.transport.rabbitmq.topology import Need
 
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import Channel, Deliver, Properties, Table
+
 Kind = Literal["queue", "topic", "dead"]
-"""What was subscribed to: a work queue, a topic, or the dead letters of a queue."""
+"""Kind of subscription: a work queue, a topic, or the dead letters of a queue."""
 
 _OF_DELIVERY = ("x-death", "x-first-death", "x-delivery-count")
 """Beginnings of headers that RabbitMQ itself writes; a copy starts without them."""
@@ -46,7 +48,7 @@ class Received(msgspec.Struct):
 
     @property
     def expired(self) -> bool:
-        """Whether its time ended while it waited here; the server only sees to its own."""
+        """True if it expired while it waited here; the server sees to those that wait there."""
         given = self.properties.expiration
         limit_s = int(given) / 1000 if given and str(given).isdecimal() else float("inf")
         return time.monotonic() - self.arrived > limit_s
@@ -63,7 +65,7 @@ class Received(msgspec.Struct):
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be settled."""
+        """True if it can still be settled."""
         if self.consumer.channel is not self.channel:
             return False
         return bool(self.channel.is_open and self.channel.connection.is_open)

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from zwrap.errors import ZwrapError
 from zwrap.transport.rabbitmq.faults import refusal
-from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, PikaConnection, Table
 
-Question = Callable[[Channel, OnAnswer], None]
-"""Asks something on a channel of its own and calls back with the answer."""
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, PikaConnection, Table
 
-Done = Callable[[ZwrapError | None], None]
-"""Called with None when something exists, or with the reason why it does not."""
+    Question = Callable[[Channel, OnAnswer], None]
+    """Asks something on a channel of its own and calls back with the answer."""
+
+    Done = Callable[[ZwrapError | None], None]
+    """Called with None when something exists, or with the reason why it does not."""
 
 
 class Need:
@@ -32,7 +34,7 @@ class Need:
         self.ask = ask
         """Makes sure over a connection that it exists, then calls back."""
         self.lasting = lasting
-        """Whether it is enough to have made sure once on a connection."""
+        """True if it is enough to make sure once on a connection."""
 
 
 NOT_FOUND = 404
@@ -143,7 +145,7 @@ class QueueDeclaration(NamedTuple):
 
     name: str
     passive: bool = False
-    """Whether the queue must be there already, whatever its arguments are."""
+    """True if the queue must be there already, with any arguments."""
     durable: bool = True
     auto_delete: bool = False
     exclusive: bool = False

@@ -21,23 +21,23 @@ from zwrap.transport.copies import ATTEMPTS_HEADER
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PendingWork, PipelinedTransport
 from zwrap.transport.rabbitmq import topology
 from zwrap.transport.rabbitmq.connection import Connection, Consumer
-from zwrap.transport.rabbitmq.pika_types import (
-    Channel,
-    DeclareOk,
-    Deliver,
-    Frame,
-    OnAnswer,
-    OnMessage,
-    Properties,
-    Table,
-)
 from zwrap.transport.rabbitmq.publication import Messages, Publication
 from zwrap.transport.rabbitmq.received import Kind, Received, as_table
 from zwrap.transport.rabbitmq.settings import Server, server_from
 from zwrap.transport.rabbitmq.topology import Need
 
-if TYPE_CHECKING:  # a job needs no inspector
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
     from zwrap.transport.inspector import Inspector
+    from zwrap.transport.rabbitmq.pika_types import (
+        Channel,
+        DeclareOk,
+        Deliver,
+        Frame,
+        OnAnswer,
+        OnMessage,
+        Properties,
+        Table,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         self._copied: dict[tuple[Channel, str], list[Received]] = {}
         """Channels and ids of which a copy is under way, and copies that came too early.
 
-        Whoever gets a copy may die of it at once; the original must be gone by then.
+        A receiver may die of a copy immediately; the original must be gone by then.
         """
 
     @classmethod
@@ -226,7 +226,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         return Publication("", place, body, properties, identity, mandatory=True, needs=needs)
 
     def _delay_queue(self, queue: str, delay_s: float) -> tuple[str, Need]:
-        """Return the queue in which messages for `queue` wait so long, and its need."""
+        """Return the queue in which messages for `queue` wait `delay_s` seconds, and its need."""
         place, need = topology.delay(queue, delay_s)
         self._delay_queues.setdefault(queue, set()).add(place)
         return place, need

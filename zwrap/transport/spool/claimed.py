@@ -39,7 +39,7 @@ class Claimed:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether another filer producer wrote it: a bare message without headers."""
+        """True if another filer producer wrote it: a bare message without headers."""
         return not self.base.endswith(OWN_SUFFIX)
 
 

@@ -69,7 +69,7 @@ class SpoolDirectory:
     ) -> None:
         self.path = Path(path)
         self.durable = durable
-        """Whether what was put survives a power cut."""
+        """True if messages survive a power cut once they are put."""
         self.limit = limit
         """Most messages that may wait; 0 is no limit."""
         self.limit_wait_s = limit_wait_s

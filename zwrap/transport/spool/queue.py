@@ -115,7 +115,7 @@ class SpoolQueue(SpoolDirectory):
     def dead_letter(self, claimed: Claimed, reason: str) -> None:
         """Move a claimed message to `errors/`, the reason first; never over an older one.
 
-        Attempts and delays leave its name there: whoever puts it back starts it anew.
+        Its name loses attempts and delays there: a message that is put back starts anew.
         """
         target = f"{self._errors}/{claimed.base}"
         for number in itertools.count(2):

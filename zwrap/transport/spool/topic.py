@@ -2,7 +2,7 @@
 
 A plain broadcast is a file of its own; one that replaces the last one of the same sender (a
 status) is one file per sender, replaced by rename(2). The first line of each file is
-the time at which it expires (ms since the epoch), so that whoever writes next can clear it away.
+the time at which it expires (ms since the epoch), so that the next writer can clear it away.
 """
 
 from __future__ import annotations

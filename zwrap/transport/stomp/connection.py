@@ -197,7 +197,9 @@ class Connection:
                 complained = ""
                 self._wake.wait()
                 self._wake.clear()
-                time.sleep(random.uniform(0.05, 0.5))  # not all clients at once
+                time.sleep(
+                    random.uniform(0.05, 0.5)
+                )  # so that clients do not come back simultaneously
                 continue
             try:
                 self._connect_any()

@@ -20,7 +20,7 @@ QUIET_S = 0.5
 
 
 class StompInspector(Inspector, Overdelivered):
-    """What an ActiveMQ server holds, seen from one connection.
+    """The queues of an ActiveMQ server, seen from one connection.
 
     All but `subscribe_dead_letters` raise ConfigurationError if the site has no plugin `jmx`.
     """

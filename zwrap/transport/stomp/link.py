@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Owner(Protocol):
-    """What a link reports to, on stomp.py's thread."""
+    """The receiver of a link's reports, called on stomp.py's thread."""
 
     @property
     def where(self) -> str:

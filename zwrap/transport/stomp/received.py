@@ -18,7 +18,7 @@ from zwrap.transport.stomp.frames import frame
 from zwrap.transport.stomp.link import Link
 
 Kind = Literal["queue", "topic", "dead", "overdelivered"]
-"""What was subscribed to: a work queue, a topic, dead letters, or what was delivered too often."""
+"""Kind of subscription: a work queue, a topic, dead letters, or messages delivered too often."""
 
 _SERVERS_OWN = frozenset(
     {
@@ -53,7 +53,7 @@ class Received(msgspec.Struct):
 
     @property
     def expired(self) -> bool:
-        """Whether its time ended while it waited here; the server only sees to its own."""
+        """True if it expired while it waited here; the server sees to those that wait there."""
         with contextlib.suppress(KeyError, ValueError):
             expires, stamp = int(self.headers["expires"]), int(self.headers["timestamp"])
             return bool(expires) and time.monotonic() - self.arrived > (expires - stamp) / 1000
@@ -61,7 +61,7 @@ class Received(msgspec.Struct):
 
     @property
     def redelivered(self) -> bool:
-        """Whether it was delivered before."""
+        """True if it was delivered before."""
         return self.headers.get("redelivered") == "true"
 
     @property
