@@ -125,7 +125,7 @@ def test_a_restarted_server_loses_nothing_and_needs_no_help(own: Own) -> None:
                 own.kill()
                 own.rig("up")
         forwarding.wait_for(10_000)
-    ids = drained(broker.connect(), "out")
+    ids = drained(broker.connect(), "out", 10_000)
     assert len(ids) == 10_000, "each message has led to one other, under one id"
 
 
@@ -158,7 +158,7 @@ def test_killed_consumers_lose_nothing(broker: Broker) -> None:
         process.kill()
         process.wait()
     assert subprocess.run(broker.forwarder(), check=False).returncode == 0
-    ids = drained(transport, "out")
+    ids = drained(transport, "out", count)
     assert inspector.dead_letters() == {}
     assert len(ids) == count
     if broker.transport == "StompTransport":
@@ -211,7 +211,7 @@ def test_a_link_that_swallows_everything_for_a_while(
                     proxy.stalled.set()
                     threading.Timer(12, proxy.stalled.clear).start()
             forwarding.wait_for(600)
-        ids = drained(sender, "out")
+        ids = drained(sender, "out", 600)
         assert len(ids) == 600, "each message has led to one other, under one id"
         assert sum(ids.values()) <= 600 + 20, "at most what was on its way comes twice"
         assert "connected again" in caplog.text, "it was noticed, and not waited for for ever"

@@ -147,6 +147,13 @@ def test_an_error_frame_has_the_type_of_its_exception(body: bytes, kind: type[Zw
     assert str(told) == f"SecurityException: {WORDS}"
 
 
+def test_an_error_frame_without_a_stack_trace_is_one_of_security() -> None:
+    text = "User name [admin] or password is invalid."
+    assert type(refusal({"message": text}, text.encode())) is NoPermissionError
+    assert type(refusal({"message": text}, b"another text")) is TransportError
+    assert type(refusal({}, text.encode())) is TransportError
+
+
 def test_an_error_frame_without_a_message_is_told_by_its_first_line() -> None:
     assert str(refusal({}, b" one\ntwo\n")) == "one"
     assert str(refusal({}, None)) == "an error without a text"

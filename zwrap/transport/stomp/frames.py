@@ -19,7 +19,7 @@ _KINDS: dict[str, type[ZwrapError]] = {
 }
 """Classes of Java exceptions: the body of an ERROR frame of ActiveMQ is a stack trace.
 
-Source: activemq.apache.org, ProtocolConverter.handleException, and the exceptions of javax.jms.
+Source: ProtocolConverter.handleException of ActiveMQ 5.17, and the exceptions of javax.jms.
 """
 
 
@@ -49,11 +49,17 @@ def frame(command: str, headers: dict[str, str], body: bytes = b"") -> Frame:
 
 
 def refusal(headers: dict[str, str], body: object) -> ZwrapError:
-    """Return what an ERROR frame says; its type is that of the exception in the body."""
+    """Return what an ERROR frame says; its type is that of the exception in the body.
+
+    ActiveMQ 5.17 shows no stack trace of a SecurityException: the body is the message alone.
+    """
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
-    exception = re.match(r"\s*([\w.$]+)", text)
-    kind = (
-        _KINDS.get(exception[1].rpartition(".")[2], TransportError) if exception else TransportError
-    )
-    first_line = text.strip().partition("\n")[0] or "an error without a text"
-    return kind(headers.get("message") or first_line)
+    message = headers.get("message", "")
+    first_line = text.strip().partition("\n")[0]
+    exception = re.match(r"[\w.$]+", first_line)
+    if message and text.strip() == message.strip():
+        kind: type[ZwrapError] = NoPermissionError
+    else:
+        name = exception[0].rpartition(".")[2] if exception else ""
+        kind = _KINDS.get(name, TransportError)
+    return kind(message or first_line or "an error without a text")
