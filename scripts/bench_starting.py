@@ -71,7 +71,7 @@ class Bench:
             Configuration.from_string(text).activate(), self.broker.transport
         )
         for queue in QUEUES:
-            self.transport.waiting(queue)
+            self.transport.inspector().waiting(queue)
         for topic in ("command", "transient.status"):
             self.transport.broadcast(topic, {}, expires_s=1)
         self.transport.subscribe("bench.first")

@@ -68,8 +68,8 @@ loop.ONCE_WAIT_S = 0.02
 with Clock():
     loop.Loop(service, transport, once=True).run()
     transport.flush()
-if transport.waiting("told") != count:
-    sys.exit(f"{transport.waiting('told')} of {count} were submitted")
+if transport.inspector().waiting("told") != count:
+    sys.exit(f"{transport.inspector().waiting('told')} of {count} were submitted")
 transport.close()
 """
 )

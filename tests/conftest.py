@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -30,7 +31,7 @@ TESTS = Path(__file__).parent
 
 ALONE = (
     "chaos/", "contract/test_transport.py", "integration/test_activemq.py",
-    "integration/test_rabbitmq.py",
+    "integration/test_brokers.py", "integration/test_rabbitmq.py",
 )  # fmt: skip
 """Tests that need the machine for themselves: `scripts/test` runs all others two at a time."""
 
@@ -40,6 +41,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if str(item.path.relative_to(TESTS)).startswith(ALONE):
             item.add_marker(pytest.mark.alone)
+
+
+@pytest.fixture(autouse=True)
+def no_adoption() -> Iterator[None]:
+    """No test makes this process adopt the orphans of later ones (PR_SET_CHILD_SUBREAPER)."""
+    yield
+    ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
 
 
 @pytest.fixture

@@ -182,7 +182,7 @@ class Chaos(Services):
         """The account."""
         transport: Transport = connect(self.configuration)
         finals = self.finals(transport, 3.0)
-        letters = sum(transport.dead_letters().values())
+        letters = sum(transport.inspector().dead_letters().values())
         transport.close()
         return self.account(finals, letters)
 
@@ -207,11 +207,11 @@ def sections_of(broker: Broker, system: str) -> dict[str, Any]:
             "chosen": {"plugin": "transport", "default": "StompTransport"},
         }  # fmt: skip
     user = {key: given[key] for key in ("username", "password")}
-    api = RabbitMQAPI(given["api"], given["username"], given["password"])
     vhost = f"test-{uuid.uuid4()}"
-    api.add_vhost(VHostSpec(name=vhost))
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    api.set_permissions(PermissionSpec(vhost=vhost, user="admin", **everything))
+    with RabbitMQAPI(given["api"], given["username"], given["password"]) as api:
+        api.add_vhost(VHostSpec(name=vhost))
+        api.set_permissions(PermissionSpec(vhost=vhost, user="admin", **everything))
     return {
         "mq": {"plugin": "pika", "host": given["host"], "port": given["port"], **user,
                "vhost": vhost, "declare": "quorum"},

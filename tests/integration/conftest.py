@@ -194,6 +194,7 @@ def bus(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
     yield site
     if request.param != "activemq":
         api.delete_vhost(vhost)
+        api.close()
 
 
 def transport_of(bus: Site) -> Transport:

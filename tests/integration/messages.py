@@ -21,11 +21,15 @@ def forward(transport: Transport, seen: Counter[int], stop: threading.Event) -> 
                 unit.send(Outgoing("out", delivery.message.body))
 
 
-def drained(transport: Transport, queue: str) -> Counter[str]:
-    """Ids of what waits in a queue, how often each."""
+def drained(transport: Transport, queue: str, expected: int) -> Counter[str]:
+    """Ids of what waits in a queue, how often each.
+
+    Until as many different ones as expected came there may be pauses: after a crash RabbitMQ calls
+    all messages of a classic queue redelivered, so that each is first sent back as a copy.
+    """
     transport.subscribe(queue, 500)
     ids: Counter[str] = Counter()
-    while delivery := transport.receive(2):
+    while delivery := transport.receive(2 if len(ids) >= expected else 30):
         ids[delivery.message.id] += 1
         delivery.ack()
     transport.flush()

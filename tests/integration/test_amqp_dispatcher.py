@@ -209,7 +209,7 @@ def test_a_message_that_no_instance_can_take_is_a_dead_letter_with_the_reason(
     wait_until(lambda: count(dispatcher.server, "dlq.notify_mat_job") == 1, seconds=40)
     assert dispatcher.bodies().count(body) == 5
     reader = dispatcher.server.connect()
-    reader.subscribe_dead_letters("notify_mat_job")
+    reader.inspector().subscribe_dead_letters("notify_mat_job")
     letter = reader.receive(5)
     assert letter
     assert "attempt 5, consumer workers:Consumer" in letter.reason

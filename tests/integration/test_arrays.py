@@ -132,7 +132,7 @@ def test_a_limit_on_submitted_jobs_is_waited_out(
         assert len(site.take("told", 5)) == 5
         states = Counter(job["state"] for job in jobs(site))
         assert states["waiting"] == 3
-        assert site.transport().waiting("cluster.submission") == 3
+        assert site.transport().inspector().waiting("cluster.submission") == 3
         assert site.dead_letters("cluster.submission") == []
     finally:
         limited(environment, -1)

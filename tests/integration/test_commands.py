@@ -94,14 +94,14 @@ def test_go_refuses_bad_requests(
 ) -> None:
     done = site.run("zocalo.go", *arguments)
     assert (done.returncode, complaint in done.stderr) == (status, True), done.stderr
-    assert site.transport().waiting("processing_recipe") == 0
+    assert site.transport().inspector().waiting("processing_recipe") == 0
 
 
 def test_a_dry_run_shows_the_message_and_sends_nothing(site: Site) -> None:
     done = site.run("zocalo.go", "-n", "-r", "a", "-v", "--dry-run")
     assert done.returncode == 0
     assert '"recipes": [' in done.stdout
-    assert site.transport().waiting("processing_recipe") == 0
+    assert site.transport().inspector().waiting("processing_recipe") == 0
 
 
 def test_while_the_transport_is_away_go_writes_a_drop_file(site: Site) -> None:

@@ -105,7 +105,7 @@ def test_dead_letters_are_drained_and_purged(bus: Site) -> None:
         delivery.dead_letter("because")
         transport.close()
         assert ok(bus, "zwrap", *command).startswith("1 message(s)")
-        assert transport_of(bus).dead_letters() == {}
+        assert transport_of(bus).inspector().dead_letters() == {}
     assert taken(bus, "b") == [1]
 
 

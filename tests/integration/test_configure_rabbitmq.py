@@ -73,6 +73,7 @@ def server(site: Site, rabbitmq: dict[str, Any]) -> Iterator[Server]:
     yield made
     if made.vhost in [vhost.name for vhost in made.api.vhosts()]:
         made.api.delete_vhost(made.vhost)
+    made.api.close()
 
 
 SAME = "Everything is as the file wants it.\n"

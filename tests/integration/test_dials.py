@@ -47,7 +47,7 @@ class Dials:
         )  # fmt: skip
         transport = self.site.transport()
         sent = {
-            name: [b["payload"] for b in self.site.take(name, transport.waiting(name))]
+            name: [b["payload"] for b in self.site.take(name, transport.inspector().waiting(name))]
             for name in CHANNELS
         }
         return done.returncode, sent

@@ -136,7 +136,7 @@ def test_a_dry_run_sends_nothing(manual: Manual) -> None:
     said = manual.shell("zocalo.go -r example --drop --dry-run -v 1234")
     assert f"Not storing message in {manual.directory}/drop (running with --dry-run)" in said
     assert '"ispyb_dcid": 1234' in said
-    assert manual.transport().waiting("processing_recipe") == 0
+    assert manual.transport().inspector().waiting("processing_recipe") == 0
     assert not (manual.directory / "drop").exists()
 
 
@@ -223,7 +223,7 @@ def test_two_pickups_never_send_a_request_twice(manual: Manual) -> None:
         assert process.returncode == 0, said
     bodies = manual.take("processing_recipe", 60)
     assert sorted(int(body["recipes"][0]) for body in bodies) == list(range(60))
-    assert manual.transport().waiting("processing_recipe") == 0
+    assert manual.transport().inspector().waiting("processing_recipe") == 0
 
 
 def test_a_killed_pickup_loses_nothing_and_repeats_under_the_same_id(manual: Manual) -> None:
@@ -288,7 +288,7 @@ def test_purge_piped_into_reinject(manual: Manual, change: str) -> None:
     dead(manual, "a", "b")
     said = manual.shell(f"zocalo.dlq_purge | {change} | zocalo.dlq_reinject -r -w 0.1")
     assert said.startswith("2 filenames read from stdin\nParsing message from /")
-    assert manual.transport().waiting("processing_recipe") == 2
+    assert manual.transport().inspector().waiting("processing_recipe") == 2
     assert not list((manual.directory / "DLQ").glob("*/*"))
 
 
@@ -331,7 +331,7 @@ def test_purging_one_queue_leaves_the_others(manual: Manual) -> None:
 
 def test_purging_a_queue_that_does_not_exist_makes_none(manual: Manual) -> None:
     assert manual.shell("zocalo.dlq_purge nosuch") == "Found 0 DLQ messages in nosuch\nDone.\n"
-    assert manual.transport().queues() == {}
+    assert manual.transport().inspector().queues() == {}
 
 
 def test_a_killed_purge_loses_no_dead_letter_and_revives_none(manual: Manual) -> None:
@@ -353,7 +353,7 @@ def test_a_killed_purge_loses_no_dead_letter_and_revives_none(manual: Manual) ->
     assert sorted({content["message"] for content in contents}) == list(range(200))
     for content in contents:
         assert content["header"]["dlq-reason"] == f"reason {content['message']}"
-    assert manual.transport().queues() == {"q": 0}
+    assert manual.transport().inspector().queues() == {"q": 0}
 
 
 def test_what_was_never_a_message_is_exported_and_not_sent_as_it_is(manual: Manual) -> None:
@@ -449,22 +449,22 @@ def test_draining_a_queue_into_another(manual: Manual) -> None:
         delivery = transport.receive(1)
         assert delivery
         assert (delivery.message.body, delivery.message.headers["h"]) == (number, number)
-    assert transport.waiting("a") == 0
+    assert transport.inspector().waiting("a") == 0
 
 
 def test_draining_to_where_the_recipe_says(manual: Manual) -> None:
     manual.shell('zocalo.go -r example -s workingdir="$(pwd)" 1234')
     manual.shell("zocalo.service -s Dispatcher --once")
     manual.shell("zocalo.queue_drain runner.submission held --wait 0 --stop 0.2")
-    assert manual.transport().waiting("held") == 1
+    assert manual.transport().inspector().waiting("held") == 1
     said = manual.shell("zocalo.queue_drain held . --wait 0 --stop 0.2")
     assert "Writing messages to automatically determined destinations\n" in said
     assert re.search(r"Recipe ID:    [0-9a-f-]{36}\nTarget Queue: runner.submission\n", said)
-    assert manual.transport().waiting("runner.submission") == 1
+    assert manual.transport().inspector().waiting("runner.submission") == 1
     manual.transport().send("held", "plain")
     said = manual.shell("zocalo.queue_drain held . --wait 0 --stop 0.2", status=1)
     assert said.endswith("Could not determine target queue for message\n")
-    assert manual.transport().waiting("held") == 1
+    assert manual.transport().inspector().waiting("held") == 1
 
 
 def test_draining_tells_what_a_cluster_job_is(manual: Manual) -> None:
@@ -481,7 +481,7 @@ def test_draining_tells_what_a_cluster_job_is(manual: Manual) -> None:
 def test_an_interrupted_drain_tells_its_counts(manual: Manual, wait_until: Wait) -> None:
     manual.transport().send("a", 1)
     process = manual.start("zocalo.queue_drain", "a", "b", "--wait", "0", cwd=manual.work)
-    wait_until(lambda: manual.transport().waiting("b") == 1)
+    wait_until(lambda: manual.transport().inspector().waiting("b") == 1)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)

@@ -70,7 +70,7 @@ def test_jsonlines_writes_a_line_a_message_and_chooses_keys(site: Site, tmp_path
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     assert lines == [{"n": number, "é": "ü"} for number in range(250)]
     assert chosen.read_text() == '{"a":1}\n'
-    assert site.transport().waiting("jsonlines") == 0
+    assert site.transport().inspector().waiting("jsonlines") == 0
 
 
 def test_jsonlines_a_file_that_cannot_be_written_does_not_hold_up_others(
@@ -89,7 +89,7 @@ def test_jsonlines_a_file_that_cannot_be_written_does_not_hold_up_others(
     assert "key 'output_filename': the path of a file is expected" in dead
     assert "key 'include' chooses among keys, and the payload is not an object but a list" in dead
     assert "/dev/full cannot be written: No space left on device" in log
-    assert site.transport().waiting("jsonlines") == 1, "a full disk is waited out"
+    assert site.transport().inspector().waiting("jsonlines") == 1, "a full disk is waited out"
 
 
 def test_jsonlines_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_mail_of_a_recipe_step(site: Site, mailbox: Mailbox) -> None:
     subject = email.header.make_header(email.header.decode_header(mail["Subject"]))
     assert str(subject) == "Grüße {x}"
     assert text_of(mail) == "It says:\n{'dcid': 4}\n{other} { }{}\n"
-    assert site.transport().waiting("mailnotification") == 0
+    assert site.transport().inspector().waiting("mailnotification") == 0
 
 
 def test_plain_mail_messages(site: Site, mailbox: Mailbox) -> None:
@@ -255,7 +255,7 @@ def test_what_the_mail_server_refuses_for_now_waits(site: Site, mailbox: Mailbox
     send(site, "mailnotification", 1, recipients="a@s.org", content="x")
     log = once(site, "Mailer")
     assert "is tried again: The mail server" in log
-    assert site.transport().waiting("mailnotification") == 1
+    assert site.transport().inspector().waiting("mailnotification") == 1
     assert site.dead_letters("mailnotification") == []
 
 
@@ -353,8 +353,8 @@ def check_quarantine(site: Site) -> None:
     assert "It was working on node 1 (site.queue) of recipe guid-1." in reason
     assert "Its route: 1" in reason
     assert '"payload":{"p":1}' in reason
-    assert site.transport().waiting("site.queue") == 0
-    assert site.transport().waiting("other.queue") == 1
+    assert site.transport().inspector().waiting("site.queue") == 0
+    assert site.transport().inspector().waiting("other.queue") == 1
 
 
 def test_the_schlockmeister_puts_aside_what_killed_its_readers(site: Site) -> None:

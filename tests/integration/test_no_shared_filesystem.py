@@ -50,7 +50,7 @@ def test_the_wrapper_s_word_comes_as_a_message(
     assert counts == {outcome: 1, "completed": 1}
     assert not (on.directory / "w").exists()
     assert not list(on.directory.glob("state/scripts/*"))
-    assert on.transport().waiting("zwrap.verdict") == 0
+    assert on.transport().inspector().waiting("zwrap.verdict") == 0
 
 
 def test_over_any_transport(bus: Site, wait_until: Wait) -> None:

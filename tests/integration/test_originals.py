@@ -197,7 +197,8 @@ def both(request: pytest.FixtureRequest, site: Site, originals: Path) -> Iterato
     yield made
     made.close()
     if request.param == "rabbitmq":
-        RabbitMQAPI(given["api"], given["username"], given["password"]).delete_vhost(vhost)
+        with RabbitMQAPI(given["api"], given["username"], given["password"]) as management:
+            management.delete_vhost(vhost)
 
 
 def step(queue: str, **more: Any) -> dict[str, Any]:
@@ -321,7 +322,7 @@ def test_our_tools_put_their_dead_letters_back(both: Both) -> None:
     service = both.their_service("RigStep")
     deadline = time.monotonic() + 30
     transport = both.transport()
-    while transport.dead_letters() != {"rig.step": 1}:
+    while transport.inspector().dead_letters() != {"rig.step": 1}:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     transport.close()

@@ -119,7 +119,7 @@ class Wrapped:
         return process.returncode, log
 
     def sent(self, channel: str) -> list[Any]:
-        return self.site.take(channel, self.site.transport().waiting(channel))
+        return self.site.take(channel, self.site.transport().inspector().waiting(channel))
 
 
 @pytest.fixture
@@ -300,9 +300,9 @@ class Finished:
     def sent(self) -> dict[str, list[Any]]:
         transport = self.site.transport()
         return {
-            name: [b["payload"] for b in self.site.take(name, transport.waiting(name))]
+            name: [b["payload"] for b in self.site.take(name, transport.inspector().waiting(name))]
             for name in CHANNELS
-            if transport.waiting(name)
+            if transport.inspector().waiting(name)
         }
 
 

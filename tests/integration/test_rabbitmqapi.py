@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -44,9 +44,9 @@ def site(server: dict[str, Any], *urls: str) -> Configuration:
 
 
 @pytest.fixture
-def api(rabbitmq: dict[str, Any]) -> RabbitMQAPI:
-    found: RabbitMQAPI = RabbitMQAPI.from_zocalo_configuration(site(rabbitmq))
-    return found
+def api(rabbitmq: dict[str, Any]) -> Iterator[RabbitMQAPI]:
+    with RabbitMQAPI.from_zocalo_configuration(site(rabbitmq)) as found:
+        yield found
 
 
 def test_a_request_as_of_old(rabbitmq: dict[str, Any], api: RabbitMQAPI) -> None:
@@ -59,7 +59,8 @@ def test_a_request_as_of_old(rabbitmq: dict[str, Any], api: RabbitMQAPI) -> None
 
 def test_the_first_server_that_answers_is_taken(rabbitmq: dict[str, Any]) -> None:
     zc = site(rabbitmq, "http://127.0.0.1:9/api")
-    assert RabbitMQAPI.from_zocalo_configuration(zc).vhost("/").name == "/"
+    with RabbitMQAPI.from_zocalo_configuration(zc) as found:
+        assert found.vhost("/").name == "/"
     dead = {**rabbitmq, "api": "http://127.0.0.1:9/api"}
     with pytest.raises(TransportError, match=r"No RabbitMQ API answers at http://127\.0\.0\.1:9"):
         RabbitMQAPI.from_zocalo_configuration(site(dead))
@@ -137,9 +138,13 @@ def test_a_hashed_password_is_accepted_by_the_server(
     hashed = hash_password("pässword")
     assert hash_password("pässword", hashed) == hashed
     api.user_put(UserSpec(name="you", password_hash=hashed, tags=["administrator"]))
-    assert RabbitMQAPI(rabbitmq["api"], "you", "pässword").vhosts()
-    with pytest.raises(MessageError, match="401"):
-        RabbitMQAPI(rabbitmq["api"], "you", "wrong").vhosts()
+    with RabbitMQAPI(rabbitmq["api"], "you", "pässword") as you:
+        assert you.vhosts()
+    with (
+        RabbitMQAPI(rabbitmq["api"], "you", "wrong") as stranger,
+        pytest.raises(MessageError, match="401"),
+    ):
+        stranger.vhosts()
     api.user_delete("you")
 
 
@@ -153,6 +158,8 @@ def test_nodes_connections_and_health(api: RabbitMQAPI) -> None:
 
 
 def test_an_answer_that_makes_no_sense_is_said(rabbitmq: dict[str, Any]) -> None:
-    place = RabbitMQAPI(rabbitmq["api"].removesuffix("/api"), "admin", "admin")
-    with pytest.raises(MessageError, match=r"refused GET|answered something unexpected"):
+    with (
+        RabbitMQAPI(rabbitmq["api"].removesuffix("/api"), "admin", "admin") as place,
+        pytest.raises(MessageError, match=r"refused GET|answered something unexpected"),
+    ):
         place.queues()

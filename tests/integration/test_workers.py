@@ -114,7 +114,10 @@ class Queues:
 
     def left(self) -> dict[str, int]:
         transport = transport_of(self.bus)
-        found = {"waiting": transport.waiting("words"), **transport.dead_letters()}
+        found = {
+            "waiting": transport.inspector().waiting("words"),
+            **transport.inspector().dead_letters(),
+        }
         transport.close()
         return found
 
@@ -260,7 +263,7 @@ def test_purge_of_all_workers(spooled: Queues) -> None:
     spooled.send("somebody.elses", 1)
     assert spooled.run("purge", "--all", "--yes").returncode == 0
     transport = transport_of(spooled.bus)
-    found = transport.queues()
+    found = transport.inspector().queues()
     transport.close()
     assert {name: count for name, count in found.items() if count} == {"somebody.elses": 1}
     for options in ([], ["words", "--all"]):

@@ -111,7 +111,7 @@ def test_a_success_sends_results_between_start_and_end(site: Site, directory: Pa
         "Finished processing",
     ]
     assert (directory / "command.log").read_text() == f"{directory}\n"
-    assert site.transport().waiting("errors") == 0
+    assert site.transport().inspector().waiting("errors") == 0
 
 
 def test_messages_are_recipe_messages_with_the_path_extended(site: Site, directory: Path) -> None:
@@ -379,7 +379,7 @@ def test_an_attempt_runs_once_whatever_job_it_is_given_to(site: Site, directory:
     assert second.returncode == 0
     assert "is run by job 17" in second.stderr
     assert (directory / "runs").read_text() == "x\n"
-    assert site.transport().waiting("out") == 3
+    assert site.transport().inspector().waiting("out") == 3
 
 
 def test_a_requeued_job_takes_over_unless_the_attempt_has_ended(

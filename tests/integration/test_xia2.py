@@ -68,7 +68,7 @@ class Xia2:
         return done.returncode, done.stderr
 
     def sent(self, channel: str) -> list[Any]:
-        count = self.site.transport().waiting(channel)
+        count = self.site.transport().inspector().waiting(channel)
         return [body["payload"] for body in self.site.take(channel, count)]
 
 

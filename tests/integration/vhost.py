@@ -45,15 +45,18 @@ class Server:
             QueueSpec(name=name, vhost=self.vhost, durable=True, arguments=arguments)
         )
 
-    def configuration(self, **changes: Any) -> Configuration:
+    def text(self, **changes: Any) -> str:
+        """The site file."""
         values = {"plugin": "pika", **self.given, **changes}
         values.pop("dist_port"), values.pop("epmd_port")
         api = {"plugin": "rabbitmqapi", "base_url": values.pop("api")}
         api |= {key: self.given[key] for key in ("username", "password")}
-        text = json.dumps(
+        return json.dumps(
             {"version": 1, "mq": values, "api": api, "environments": {"default": ["mq", "api"]}}
         )
-        return Configuration.from_string(text).activate()
+
+    def configuration(self, **changes: Any) -> Configuration:
+        return Configuration.from_string(self.text(**changes)).activate()
 
     def connect(self, **changes: Any) -> RabbitMQTransport:
         transport = RabbitMQTransport.from_configuration(self.configuration(**changes))
@@ -75,11 +78,15 @@ class Server:
         where = f"{self.given['host']}:{self.given['port']}"
         return f"amqp://{user}@{where}/{quote(self.vhost, safe='')}"
 
+    def close(self) -> None:
+        for transport in self.open:
+            transport.close()
+        self.api.close()
+
 
 def opened(rabbitmq: dict[str, Any]) -> Iterator[Server]:
     """The vhost, deleted at the end."""
     made = Server(rabbitmq)
     yield made
-    for transport in made.open:
-        transport.close()
     made.api.delete_vhost(made.vhost)
+    made.close()

@@ -6,9 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pika
+import pika.exceptions
+import pytest
 
-from zwrap.transport.rabbitmq.publisher import TRIES, Messages, Publication, Publisher
-from zwrap.transport.rabbitmq.topology import Need
+from zwrap.errors import MessageError, TransportError, ZwrapError
+from zwrap.transport.failures import (
+    EncodingError,
+    LostError,
+    NoPermissionError,
+    NoRouteError,
+    RefusedError,
+    TooLargeError,
+)
+from zwrap.transport.rabbitmq.publication import Messages, Publication
+from zwrap.transport.rabbitmq.publisher import CONFIRM_S, TRIES, Publisher
+from zwrap.transport.rabbitmq.topology import Need, dead_letters_exist
 
 
 class Channel:
@@ -29,15 +41,30 @@ class Channel:
         ready(None)
 
     def basic_publish(self, exchange: str, routing_key: str, *_: Any, mandatory: bool) -> None:
+        if routing_key == "cannot be encoded":
+            raise pika.exceptions.ShortStringTooLong("k" * 300)
         self.published.append(routing_key)
 
-    def die(self) -> None:
+    def confirm(self, tag: int, kind: type = pika.spec.Basic.Ack) -> None:
+        self.confirmed(pika.frame.Method(1, kind(tag)))
+
+    def give_back(self, queue: str, text: str = "NO_ROUTE") -> None:
+        returned = pika.spec.Basic.Return(312, text, "", queue)
+        self.returned(self, returned, pika.BasicProperties(headers={"zwrap-id": queue}), b"")
+
+    def die(self, error: BaseException | None = None) -> None:
         self.is_open = False
-        self._closed(self, RuntimeError("404"))
+        self._closed(self, error or RuntimeError("404"))
+
+    def close(self) -> None:
+        self.is_open = False
 
 
 class Connection:
+    """Hands out channels; each question asked on one of them is answered by `answer`."""
+
     is_open = True
+    answer: BaseException | None = None
 
     def __init__(self) -> None:
         self.channels: list[Channel] = []
@@ -50,28 +77,53 @@ class Connection:
     def add_on_connection_unblocked_callback(self, _: Any) -> None: ...
 
 
-def publisher() -> tuple[Publisher, Connection]:
-    made = Publisher("RabbitMQ", lambda seconds, function: None, lambda: None)
+class Timers:
+    """A clock that is set by hand, and what was to be called later."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pending: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        self.pending.append((self.now + seconds, function))
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        due = [function for when, function in self.pending if when <= self.now]
+        self.pending = [entry for entry in self.pending if entry[0] > self.now]
+        for function in due:
+            function()
+
+
+def publisher(timers: Timers | None = None) -> tuple[Publisher, Connection]:
+    timers = timers or Timers()
+    made = Publisher("RabbitMQ", timers.call_later, lambda: None, clock=lambda: timers.now)
     connection = Connection()
     made.connected(connection)
     return made, connection
 
 
-def messages(queue: str, **more: Any) -> Messages:
+def messages(queue: str, *needs: Need, **more: Any) -> Messages:
     properties = pika.BasicProperties()
-    return Messages([Publication("", queue, b"", properties, queue, mandatory=True)], **more)
+    publication = Publication("", queue, b"", properties, queue, mandatory=True, needs=needs)
+    return Messages([publication], **more)
+
+
+def closed(code: int, text: str) -> BaseException:
+    return pika.exceptions.ChannelClosedByBroker(code, text)
 
 
 def test_a_need_that_fails_ends_its_own_work_and_no_other() -> None:
     made, connection = publisher()
-    asked: list[Callable[[str | None], None]] = []
+    asked: list[Callable[[ZwrapError | None], None]] = []
     need = Need(lambda _, done: asked.append(done))
-    first, second = messages("first"), messages("second", needs=[need])
+    first, second = messages("first"), messages("second", need)
     made.take(first)
     made.take(second)
     connection.channels[0].die()  # now the first waits again, before the second
-    asked[0]("no permission")
-    assert (second.done, second.failure) == (True, "no permission")
+    refused = NoPermissionError("no permission")
+    asked[0](refused)
+    assert (second.done, second.failure) == (True, refused)
     assert not first.done
     assert connection.channels[1].published == ["first"]
 
@@ -83,7 +135,8 @@ def test_what_the_channel_dies_of_each_time_is_given_up() -> None:
     for _ in range(TRIES):
         assert not work.done
         connection.channels[-1].die()
-    assert (work.done, work.failure) == (True, "404")
+    assert (work.done, str(work.failure)) == (True, "404")
+    assert isinstance(work.failure, LostError), "no reply code: nothing says that it is at fault"
 
 
 def test_what_nobody_wants_any_more_is_not_published_again() -> None:
@@ -95,3 +148,138 @@ def test_what_nobody_wants_any_more_is_not_published_again() -> None:
     connection.channels[0].die()
     assert work.done
     assert connection.channels[1].published == []
+
+
+# -- what a refusal means ------------------------------------------------------------------------
+
+
+def test_what_no_queue_takes_has_no_route() -> None:
+    made, connection = publisher()
+    work = messages("nosuch")
+    made.take(work)
+    connection.channels[0].give_back("nosuch")
+    connection.channels[0].confirm(1)
+    assert isinstance(work.failure, NoRouteError)
+    assert str(work.failure) == "queue 'nosuch' does not exist (NO_ROUTE)"
+
+
+def test_names_and_texts_that_sound_like_another_failure_change_nothing() -> None:
+    """What is permanent follows from reply codes, never from words that a site chooses."""
+    made, connection = publisher()
+    name = "does not exist NOT_FOUND"
+    work = messages(name)
+    made.take(work)
+    for _ in range(TRIES):
+        connection.channels[-1].die(closed(541, f"INTERNAL_ERROR - queue {name!r} does not exist"))
+    assert type(work.failure) is LostError
+    assert name in str(work.failure)
+    work = messages(name)
+    made.take(work)
+    connection.channels[-1].give_back(name, "ACCESS_REFUSED")
+    connection.channels[-1].confirm(1)
+    assert type(work.failure) is NoRouteError
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "permanent"),
+    [
+        (311, TooLargeError, True),
+        (403, NoPermissionError, False),
+        (404, NoRouteError, True),
+        (406, TooLargeError, True),
+        (541, LostError, False),
+    ],
+)
+def test_the_code_with_which_a_channel_dies_of_one_message_says_what_it_was(
+    code: int, kind: type[ZwrapError], permanent: bool
+) -> None:
+    made, connection = publisher()
+    work = messages("poison")
+    made.take(work)
+    for _ in range(TRIES):
+        connection.channels[-1].die(closed(code, "does not exist"))
+    assert type(work.failure) is kind
+    assert isinstance(work.failure, MessageError if permanent else TransportError)
+
+
+def test_of_many_that_a_channel_dies_of_none_is_known_to_be_at_fault() -> None:
+    made, connection = publisher()
+    works = [messages("poison"), messages("innocent")]
+    for work in works:
+        made.take(work)
+    for _ in range(TRIES):
+        connection.channels[-1].die(closed(406, "PRECONDITION_FAILED - message size"))
+    assert [type(work.failure) for work in works] == [LostError, LostError]
+
+
+def test_what_cannot_be_encoded_is_refused_for_good() -> None:
+    made, _ = publisher()
+    work = messages("cannot be encoded")
+    made.take(work)
+    assert isinstance(work.failure, EncodingError)
+    assert "it cannot be written as AMQP" in str(work.failure)
+
+
+def test_a_channel_that_closes_while_one_publishes_says_nothing_about_the_message() -> None:
+    made, connection = publisher()
+
+    def closing(*_: Any, **__: Any) -> None:
+        raise pika.exceptions.ChannelWrongStateError("Channel is closing")
+
+    connection.channels[0].basic_publish = closing  # type: ignore[method-assign]
+    work = messages("q")
+    made.take(work)
+    assert type(work.failure) is LostError
+
+
+def test_what_is_refused_for_now_is_sent_again_after_a_pause() -> None:
+    timers = Timers()
+    made, connection = publisher(timers)
+    work = messages("full")
+    made.take(work)
+    connection.channels[0].confirm(1, pika.spec.Basic.Nack)
+    assert not work.done
+    assert connection.channels[0].published == ["full"]
+    timers.advance(0.6)
+    assert connection.channels[0].published == ["full", "full"]
+    made.closing = True
+    connection.channels[0].confirm(2, pika.spec.Basic.Nack)
+    assert isinstance(work.failure, RefusedError)
+
+
+def test_what_is_never_confirmed_is_sent_again_on_another_channel() -> None:
+    timers = Timers()
+    made, connection = publisher(timers)
+    work = messages("q")
+    made.take(work)
+    timers.advance(CONFIRM_S - 1)
+    assert len(connection.channels) == 1
+    timers.advance(2)
+    assert connection.channels[1].published == ["q"]
+    connection.channels[1].confirm(1)
+    assert (work.done, work.failure) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(403, NoPermissionError), (404, NoRouteError), (406, TransportError)]
+)
+def test_a_need_that_the_server_refuses_has_the_type_of_the_reply_code(
+    code: int, kind: type[ZwrapError]
+) -> None:
+    class Refusing:
+        """A connection on which every channel is closed by the server."""
+
+        def channel(self, on_open_callback: Callable[[Any], None]) -> None:
+            on_open_callback(self)
+
+        is_open = False
+
+        def add_on_close_callback(self, callback: Callable[..., None]) -> None:
+            self._closed = callback
+
+        def queue_declare(self, *_: Any, passive: bool = False, **__: Any) -> None:
+            self._closed(self, closed(404 if passive else code, "queue 'x' does not exist"))
+
+    told: list[ZwrapError | None] = []
+    dead_letters_exist("does not exist").ask(Refusing(), told.append)  # type: ignore[arg-type]
+    assert [type(each) for each in told] == [kind]

@@ -29,9 +29,8 @@ import msgspec
 from zwrap.attempt.record import KeptSubmission, parse_submission
 from zwrap.attempt.verdict import Claim, Verdict
 from zwrap.errors import MessageError, TemporaryError
-from zwrap.host.files import create_once, overwrite_once, write_atomically
+from zwrap.host.files import create_once, make_directory, overwrite_once, write_atomically
 from zwrap.host.processes import ProcessIdentity, is_alive, this_process
-from zwrap.transport.spool.files import make_directory
 from zwrap.transport.spool.queue import SpoolQueue
 
 RESERVED_BYTES = 64 * 1024

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import logging.config
 import os
@@ -71,13 +70,13 @@ def _run(
     server = server_from(configuration, broker)
     pools: list[Pool] = []
     read = {consumer.queue for consumer in settings.consumers}
-    with contextlib.closing(AMQPTransport(server)) as owner:
+    with AMQPTransport.open(server) as owner:
         try:
             for name, queue in settings.queues.items():
                 if not (queue.exclusive and name in read):  # that one is its reader's
                     owner.declare(queue)
             for each in settings.consumers:
-                pool = Pool(each, loaded[each.consumer], AMQPTransport(server), stop)
+                pool = Pool(each, loaded[each.consumer], AMQPTransport.open(server), stop)
                 pools.append(pool)
                 pool.start(settings.queues.get(each.queue, each.queue))
             run_until_stopped(pools, stop)

@@ -48,11 +48,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _audit(configuration: Configuration, chosen: TransportChoice) -> list[str]:
-    transport = connect(configuration, chosen)
-    try:
-        return transport.audit()
-    finally:
-        transport.close()
+    with connect(configuration, chosen) as transport:
+        return transport.inspector().audit()
 
 
 def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -37,6 +37,7 @@ def reported(main: Main) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapper(arguments: list[str] | None = None) -> int:
+        quieten_libraries()
         try:
             status = main(arguments)
             sys.stdout.flush()
@@ -73,6 +74,21 @@ def program(name: str, purpose: str | None, declare: Declare, run: Run) -> Calla
         return run(configuration, parsed(parser, arguments, configuration))
 
     return main
+
+
+NOISY = {"httpx": logging.WARNING, "pika": logging.CRITICAL, "stomp.py": logging.CRITICAL}
+"""Loggers of libraries, with the level that they log from in a command of zwrap.
+
+httpx tells of each request, pika and stomp.py of a lost connection with a dozen errors; zwrap says
+in one line what matters.
+"""
+
+
+def quieten_libraries() -> None:
+    """Set the levels of `NOISY` loggers that have none yet."""
+    for name, level in NOISY.items():
+        if logging.getLogger(name).level == logging.NOTSET:
+            logging.getLogger(name).setLevel(level)
 
 
 def complain(text: str) -> None:
@@ -180,8 +196,6 @@ def transport_arguments(chosen: TransportChoice) -> list[str]:
 
 def set_up_logging(configuration: Configuration, verbosity: int) -> None:
     """Log to standard error, unless the site says otherwise; each -v raises the verbosity."""
-    if logging.getLogger("httpx").level == logging.NOTSET:
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
     if configuration.log_settings is not None:
         configuration.log_settings.verbosity = verbosity
     else:

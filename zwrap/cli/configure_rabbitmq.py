@@ -37,22 +37,22 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     wanted = wanted_from(source.data, source.label)
     if options.user_config is not None:
         wanted.users = users_from(options.user_config)
-    api = RabbitMQAPI.from_zocalo_configuration(configuration)
     foreign = Foreign(
         vhosts=options.remove_vhosts, users=options.remove_users, messages=options.remove_messages
     )
-    changes = plan(api, wanted, foreign)
-    for change in changes:
-        say(str(change))
-    if not changes:
-        say("Everything is as the file wants it.")
-    elif options.dry_run:
-        say(f"{len(changes)} change(s) would be made; nothing was changed.")
-    else:
-        sys.stdout.flush()
+    with RabbitMQAPI.from_zocalo_configuration(configuration) as api:
+        changes = plan(api, wanted, foreign)
         for change in changes:
-            change.carry_out()
-        say(f"{len(changes)} change(s) made.")
+            say(str(change))
+        if not changes:
+            say("Everything is as the file wants it.")
+        elif options.dry_run:
+            say(f"{len(changes)} change(s) would be made; nothing was changed.")
+        else:
+            sys.stdout.flush()
+            for change in changes:
+                change.carry_out()
+            say(f"{len(changes)} change(s) made.")
     return 0
 
 

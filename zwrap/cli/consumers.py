@@ -11,7 +11,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, ZwrapError
 from zwrap.host.files import write_atomically
 from zwrap.transport.connect import connect
-from zwrap.transport.contract import Transport
+from zwrap.transport.inspector import Inspector
 
 OK, CRITICAL, UNKNOWN = 0, 2, 3
 """Exit statuses that monitors of the Nagios family understand."""
@@ -32,12 +32,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Look at each queue, and return the worst status."""
     wanted = [_wanted(given, options.min_threshold) for given in options.QUEUE]
-    transport = connect(configuration, options.transport)
-    try:
-        statuses = [_look(transport, *each, options.state_dir) for each in wanted]
-    finally:
-        transport.close()
-    return max(statuses)
+    with connect(configuration, options.transport) as transport:
+        inspector = transport.inspector()
+        return max([_look(inspector, *each, options.state_dir) for each in wanted])
 
 
 def _wanted(given: str, threshold: int) -> tuple[str, int]:
@@ -47,9 +44,9 @@ def _wanted(given: str, threshold: int) -> tuple[str, int]:
     return queue, int(number) if equals else threshold
 
 
-def _look(transport: Transport, queue: str, target: int, directory: Path | None) -> int:
+def _look(inspector: Inspector, queue: str, target: int, directory: Path | None) -> int:
     try:
-        count = transport.consumers(queue)
+        count = inspector.consumers(queue)
     except ZwrapError as error:
         status, sentence = UNKNOWN, str(error)
     else:

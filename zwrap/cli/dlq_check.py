@@ -19,14 +19,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Count the dead letters of each queue; return 1 if there is any."""
-    transport = connect(configuration, options.transport)
     prefix = f"{options.namespace}." if options.namespace else ""
-    counts = {
-        queue: count
-        for queue, count in transport.dead_letters().items()
-        if queue.startswith(prefix)
-    }
-    transport.close()
+    with connect(configuration, options.transport) as transport:
+        found = transport.inspector().dead_letters()
+    counts = {queue: count for queue, count in found.items() if queue.startswith(prefix)}
     for queue, count in counts.items():
         say(f"DLQ for {queue} contains {count} entries")
     if counts:

@@ -33,20 +33,18 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Export the dead letters; each leaves the transport only when its file is safe."""
-    transport = connect(configuration, options.transport)
     configured = configuration.site.dead_letter_directory
     location = options.location or configured or Path("DLQ")
-    counts = transport.dead_letters()
-    known = {*counts, *transport.queues()}
-    queues = [deadletters.queue_name(name) for name in options.queues] or list(counts)
-    try:
+    with connect(configuration, options.transport) as transport:
+        inspector = transport.inspector()
+        counts = inspector.dead_letters()
+        known = {*counts, *inspector.queues()}
+        queues = [deadletters.queue_name(name) for name in options.queues] or list(counts)
         for queue in queues:
             say(f"Found {counts.get(queue, 0)} DLQ messages in {queue}")
             if queue in known:  # asking must not make a queue
-                transport.subscribe_dead_letters(queue)
+                inspector.subscribe_dead_letters(queue)
         _export(transport, location.absolute(), options.wait, any(counts.values()))
-    finally:
-        transport.close()
     say("Done.")
     return 0
 

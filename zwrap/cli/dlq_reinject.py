@@ -42,16 +42,13 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if not files:
         sys.stderr.write("No DLQ message files given.\n")
         return 1
-    transport = connect(configuration, options.transport)
     status = 0
-    try:
+    with connect(configuration, options.transport) as transport:
         for number, file in enumerate(files):
             if number and options.wait:
                 time.sleep(options.wait)
             if not _reinject(file, transport, options):
                 status = PERMANENT
-    finally:
-        transport.close()
     return status
 
 

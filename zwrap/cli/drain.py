@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 
 from zwrap.cli.onequeue import BATCH, Progress, received
 from zwrap.configuration.site import Configuration
@@ -27,9 +26,12 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         raise ConfigurationError(f"SOURCE and DEST are both {options.DEST!r}.")
     if options.limit is not None and options.limit < 1:
         raise ConfigurationError(f"--limit {options.limit}: a number from 1 on is expected.")
-    transport = connect(configuration, options.transport)
-    with contextlib.closing(transport):
-        count = transport.dead_letters().get if options.dead else transport.waiting
+    with connect(configuration, options.transport) as transport:
+        count = (
+            transport.inspector().dead_letters().get
+            if options.dead
+            else transport.inspector().waiting
+        )
         progress = Progress("moved", count(options.QUEUE) or 0)
         moved = set()  # what could not be moved comes again, and counts once
         prefetch = min(BATCH, options.limit or BATCH)

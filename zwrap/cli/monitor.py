@@ -16,6 +16,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.message import LAST_STATUSES, STATUS_TOPIC
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
+from zwrap.transport.inspector import Inspector
 
 FORGOTTEN_S = 15.0
 """Silence after which a participant counts as gone, in seconds."""
@@ -29,11 +30,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def queue_table(transport: Transport) -> Table:
+def queue_table(inspector: Inspector) -> Table:
     """Return queues with the numbers of waiting messages and dead letters."""
     table = Table("queue", "waiting", "dead letters")
-    dead = transport.dead_letters()
-    for queue, waiting in {**dict.fromkeys(dead, 0), **transport.queues()}.items():
+    dead = inspector.dead_letters()
+    for queue, waiting in {**dict.fromkeys(dead, 0), **inspector.queues()}.items():
         table.add_row(queue, str(waiting), str(dead.get(queue, 0)))
     return table
 
@@ -83,12 +84,14 @@ def _displayed(options: argparse.Namespace, table: Callable[[], Table]) -> int:
 
 
 def _show_queues(configuration: Configuration, options: argparse.Namespace) -> int:
-    transport = connect(configuration, options.transport)
-    return _displayed(options, lambda: queue_table(transport))
+    with connect(configuration, options.transport) as transport:
+        inspector = transport.inspector()
+        return _displayed(options, lambda: queue_table(inspector))
 
 
 def _show_participants(configuration: Configuration, options: argparse.Namespace) -> int:
-    return _displayed(options, Participants(connect(configuration, options.transport)).table)
+    with connect(configuration, options.transport) as transport:
+        return _displayed(options, Participants(transport).table)
 
 
 queue_monitor = program(

@@ -25,7 +25,7 @@ def received(
 ) -> Iterator[Delivery]:
     """Yield what waits in a queue, or its dead letters, until nothing more comes."""
     if dead:
-        transport.subscribe_dead_letters(queue, prefetch)
+        transport.inspector().subscribe_dead_letters(queue, prefetch)
     else:
         transport.subscribe(queue, prefetch)
     while delivery := transport.receive(SILENCE_S):

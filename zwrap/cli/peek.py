@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 
 import msgspec
@@ -30,8 +29,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Show messages and put them back; that costs them no attempt."""
     if options.number < 1:
         raise ConfigurationError(f"-n {options.number}: a number from 1 on is expected.")
-    transport = connect(configuration, options.transport)
-    with contextlib.closing(transport):
+    with connect(configuration, options.transport) as transport:
         held = []
         for delivery in received(transport, options.QUEUE, options.number, dead=options.dead):
             held.append(delivery)

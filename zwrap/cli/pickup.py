@@ -18,8 +18,8 @@ from zwrap.message import ID_HEADER, Outgoing, child_id, decode, encode
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
+from zwrap.transport.spool.claimed import Claimed
 from zwrap.transport.spool.files import Name
-from zwrap.transport.spool.queue import Claimed
 from zwrap.transport.spool.views import DropFiles
 
 UNFINISHED_S = 10.0
@@ -56,11 +56,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         time.sleep(options.wait)
     say(f"Connecting to {options.transport}...")
     try:
-        transport = connect(configuration, options.transport)
-        try:
+        with connect(configuration, options.transport) as transport:
             return _send_all(drops, transport, options)
-        finally:
-            transport.close()
     finally:
         drops.close()
 

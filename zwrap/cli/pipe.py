@@ -23,8 +23,9 @@ from zwrap.message import ID_HEADER, Outgoing
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
+from zwrap.transport.spool.claimed import Claimed
 from zwrap.transport.spool.content import read_message
-from zwrap.transport.spool.queue import Claimed, SpoolQueue
+from zwrap.transport.spool.queue import SpoolQueue
 from zwrap.transport.spool.transport import SpoolTransport
 
 log = logging.getLogger(__name__)
@@ -68,16 +69,15 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if source == target:
         raise ConfigurationError(f"IN and OUT are both {source!r}.")
     mode = _mode(options.queue_in_perms)
-    transport = connect(configuration, options.transport)
-    pipe = _Pipe(transport, _place(source, transport), _place(target, transport), options)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pipe.stop)
-    try:
-        pipe.permit(mode)
-        count = pipe.run()
-    finally:
-        pipe.close()
-        transport.close()
+    with connect(configuration, options.transport) as transport:
+        pipe = _Pipe(transport, _place(source, transport), _place(target, transport), options)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, pipe.stop)
+        try:
+            pipe.permit(mode)
+            count = pipe.run()
+        finally:
+            pipe.close()
     say(f"{count} message(s) moved.")
     return 0
 
@@ -172,7 +172,7 @@ class _Pipe:
         if isinstance(self._target, SpoolQueue):
             waiting = self._target.waiting()
         else:
-            waiting = self._transport.waiting(self._target)
+            waiting = self._transport.inspector().waiting(self._target)
         self._room = (limit - waiting + 3) // 4  # others fill it, too
         if self._full != (waiting >= limit):
             self._full = waiting >= limit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,8 +31,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Send the messages; all are read before the first is sent."""
     headers = dict(key_value(each, "--header", "NAME=VALUE") for each in options.header)
     bodies = _bodies(options)
-    transport = connect(configuration, options.transport)
-    with contextlib.closing(transport):
+    with connect(configuration, options.transport) as transport:
         progress = Progress("sent")
         for body in bodies:
             message = Outgoing(

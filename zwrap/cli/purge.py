@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 
 from zwrap.cli.common import say
@@ -29,8 +28,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if bool(options.QUEUE) == options.all:
         raise ConfigurationError("Say which queue to purge, or --all, and not both.")
     queues = declared(configuration, []) if options.all else [options.QUEUE]
-    transport = connect(configuration, options.transport)
-    with contextlib.closing(transport):
+    with connect(configuration, options.transport) as transport:
         for queue in queues:
             if status := _purge(transport, queue, options):
                 return status
@@ -40,10 +38,10 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 def _purge(transport: Transport, queue: str, options: argparse.Namespace) -> int:
     """Delete the messages of one queue."""
     if options.dead:
-        count = transport.dead_letters().get(queue, 0)
+        count = transport.inspector().dead_letters().get(queue, 0)
         what = f"{count} dead letter(s) of {queue}"
     else:
-        count = transport.waiting(queue)
+        count = transport.inspector().waiting(queue)
         what = f"{count} message(s) in {queue}"
     if not count:
         say(f"There are {what}: nothing to delete.")

@@ -33,16 +33,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Move until nothing comes any more."""
-    transport = connect(configuration, options.transport)
-    say(f"Reading messages from {options.SOURCE}")
-    automatic = options.DEST == "."
-    place = "automatically determined destinations" if automatic else options.DEST
-    say(f"Writing messages to {place}")
-    transport.subscribe(options.SOURCE)
-    try:
+    with connect(configuration, options.transport) as transport:
+        say(f"Reading messages from {options.SOURCE}")
+        automatic = options.DEST == "."
+        place = "automatically determined destinations" if automatic else options.DEST
+        say(f"Writing messages to {place}")
+        transport.subscribe(options.SOURCE)
         return _Drain(transport, options).run()
-    finally:
-        transport.close()
 
 
 class _Drain:

@@ -47,10 +47,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             say(_shown(message))
         say(f"Dry run: {len(found.messages)} messages were not sent.")
     else:
-        transport = connect(configuration, options.transport)
-        transport.commit(found.messages)
-        transport.flush()
-        transport.close()
+        with connect(configuration, options.transport) as transport:
+            transport.commit(found.messages)
+            transport.flush()
         say(f"{len(found.messages)} messages of {found.program} ({found.envelope}) sent.")
     return 1 if found.failures else 0
 

@@ -43,16 +43,13 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         content, place = _submission(attempt, configuration)
         message = _message(attempt, attempts, changes, clusters, content, place)
         messages.append((attempt, message))
-    transport = connect(configuration, options.transport)
-    try:
+    with connect(configuration, options.transport) as transport:
         for attempt, message in messages:
             transport.commit([message])
             transport.flush()
             number = message.headers[ATTEMPT_HEADER]
             what = f"{attempt.job_name} ({attempt.job_id})"
             say(f"{what} is sent to {message.destination} as attempt {number}.")
-    finally:
-        transport.close()
     return 0
 
 

@@ -87,8 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> int:
     set_up_logging(configuration, 2 if options.debug else options.verbose)
-    transport = connect(configuration, options.transport)
-    try:
+    with connect(configuration, options.transport) as transport:
         service = load_service(name)(configuration, transport)
         liveness = Liveness(service)
         loop = Loop(
@@ -108,8 +107,6 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
             gc.freeze()
             gc.set_threshold(GARBAGE)
             loop.run()
-    finally:
-        transport.close()
     return 0
 
 

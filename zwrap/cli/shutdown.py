@@ -29,16 +29,15 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if not options.hosts and not options.service:
         options.print_help()
         return 1
-    transport = connect(configuration, options.transport)
-    for host in options.hosts:
-        say(f"Stopping {host}")
-        _broadcast(transport, {"host": qualified(host)})
-    for service in options.service:
-        name = None if service.lower() == "none" else service
-        say("Stopping all instances " + (f"of {name}" if name else "without a service"))
-        _broadcast(transport, {"service": name})
-    transport.flush()
-    transport.close()
+    with connect(configuration, options.transport) as transport:
+        for host in options.hosts:
+            say(f"Stopping {host}")
+            _broadcast(transport, {"host": qualified(host)})
+        for service in options.service:
+            name = None if service.lower() == "none" else service
+            say("Stopping all instances " + (f"of {name}" if name else "without a service"))
+            _broadcast(transport, {"service": name})
+        transport.flush()
     return 0
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import itertools
 import os
 import re
+import threading
 from pathlib import Path
 
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import this_process
+
+DIRECTORY_MODE = 0o2770
+"""Mode of directories that a group shares: new files in them belong to the group, too."""
 
 _serial = itertools.count()
 
@@ -184,6 +189,28 @@ def last_lines(path: Path, count: int, size: int) -> list[str]:
     except OSError:
         return []
     return [line for line in re.split(r"[\r\n]+", text) if line.strip()][-count:]
+
+
+_made = threading.Lock()
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, for the group of the one above (mode 2770).
+
+    Raises OSError if that is not possible.
+    """
+    try:
+        with _made:  # whoever made it a moment ago has set its mode, too, before we come here
+            os.mkdir(path)
+            os.chmod(path, DIRECTORY_MODE)
+    except FileExistsError:
+        if not path.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path)) from None
+    except FileNotFoundError:
+        if path.parent.is_dir():
+            raise  # nothing can be made in there
+        make_directory(path.parent)
+        make_directory(path)
 
 
 def create_parent_symlink(

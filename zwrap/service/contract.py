@@ -71,7 +71,7 @@ class Service:
         """Release what the service holds; called once, at the end."""
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Work on one message and settle it.
+        """Work on one message and settle it; a service that reads no queue needs no such method.
 
         Args:
             delivery: The message; `ack`, `retry`, `dead_letter` or a unit settles it.

@@ -1,49 +1,61 @@
-"""Takes messages that were handed out too often out of all queues, with a diagnosis."""
+"""Takes messages that were delivered too often out of all queues, with a diagnosis."""
 
 from __future__ import annotations
 
 import logging
-import time
 
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError, ZwrapError
-from zwrap.recipe.envelope import Envelope
+from zwrap.errors import ZwrapError
+from zwrap.host.clock import Clock, elapsed
 from zwrap.service.contract import Service
-from zwrap.transport.contract import Delivery, Transport
+from zwrap.transport.contract import Transport
 from zwrap.transport.diagnosis import diagnosis, recipe_id_of
+from zwrap.transport.inspector import Inspector, Overdelivered
 
 log = logging.getLogger(__name__)
 
 LIMIT = 5
-"""Hand-outs that are allowed, as python-zocalo's Schlockmeister does."""
+"""Deliveries that are allowed, as python-zocalo's Schlockmeister does."""
 
 INTERVAL_S = 15.0
+"""Interval between two looks, in seconds."""
 
 
 class Schlockmeister(Service):
     """Looks at all queues every `INTERVAL_S` seconds, for those whose consumers do not count.
 
     Services of zwrap put aside by themselves what they get too often. This one is for messages that
-    kill whoever reads them, and for consumers of others.
+    kill their receivers, and for consumers of others. It reads no queue of its own.
     """
 
-    def __init__(self, configuration: Configuration, transport: Transport) -> None:
+    def __init__(
+        self, configuration: Configuration, transport: Transport, clock: Clock = elapsed
+    ) -> None:
         super().__init__(configuration, transport)
+        self._clock = clock
         self._looked_at = float("-inf")
         self._told: list[str] = []
+        self._left_alone = False
 
     def idle(self) -> None:
         """Look, if it is time to."""
-        if time.monotonic() - self._looked_at >= INTERVAL_S:
-            self._looked_at = time.monotonic()
-            quarantine(self.transport, LIMIT)
-            self._audit()
+        now = self._clock()
+        if now - self._looked_at < INTERVAL_S:
+            return
+        self._looked_at = now
+        inspector = self.transport.inspector()
+        if isinstance(inspector, Overdelivered):
+            quarantine(inspector, LIMIT)
+        elif not self._left_alone:
+            self._left_alone = True
+            log.info("There is nothing to take out of the queues here. %s", inspector.bounded_by)
+        self._audit(inspector)
 
-    def _audit(self) -> None:
+    def _audit(self, inspector: Inspector) -> None:
         """Say, when it changes, what the broker will not put aside."""
         try:
-            found = self.transport.audit()
+            found = inspector.audit()
         except ZwrapError as error:
             found = [f"It is not known what the broker puts aside: {error}"]
         for sentence in found:
@@ -51,16 +63,14 @@ class Schlockmeister(Service):
                 log.warning("%s", sentence)
         self._told = found
 
-    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Refuse: there is no queue of its own."""
-        del envelope
-        raise MessageError(f"{self.name} takes no message, not even {delivery.message.id}.")
 
+def quarantine(inspector: Overdelivered, limit: int) -> int:
+    """Make each message that was delivered more than `limit` times a dead letter.
 
-def quarantine(transport: Transport, limit: int) -> int:
-    """Make everything that was handed out more than `limit` times a dead letter; how many."""
+    Returns the number of messages.
+    """
     count = 0
-    for delivery in transport.overdelivered(limit):
+    for delivery in inspector.overdelivered(limit):
         with recipe_context(recipe_id_of(delivery.message)):
             reason = diagnosis(delivery)
             log.error(

@@ -3,6 +3,8 @@
 The contract: every delivery from a queue is settled exactly once; a unit sends its messages
 first and settles its deliveries then; the promise is at-least-once, and a repeat carries the
 same message ids. `tests/contract/test_transport.py` is the contract in executable form.
+
+What a person or a monitor asks of a transport is the other half: `zwrap.transport.inspector`.
 """
 
 from __future__ import annotations
@@ -12,21 +14,25 @@ import enum
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import msgspec
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError, SettledError
-from zwrap.message import JSON, Message, Outgoing, child_id, encode, new_id
+from zwrap.errors import SettledError
+from zwrap.message import Message, Outgoing, child_id, encode, new_id
+from zwrap.transport.failures import EncodingError
 from zwrap.transport.options import BrokerOptions
+
+if TYPE_CHECKING:  # a job needs no inspector
+    from zwrap.transport.inspector import Inspector
 
 log = logging.getLogger(__name__)
 
 
 class Verb(enum.Enum):
-    """What a settlement does with a delivery."""
+    """The three ways to settle a delivery."""
 
     ACK = "ack"
     RETRY = "retry"
@@ -34,13 +40,15 @@ class Verb(enum.Enum):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """How a delivery ends."""
+    """The end of a delivery."""
 
     verb: Verb
     reason: str = ""
+    """Reason of a dead letter."""
     delay_s: float = 0.0
+    """Seconds until a message that is given back may be delivered again."""
     counted: bool = True
-    """False: giving the message back was not its fault, so the attempt does not count."""
+    """False if this delivery of a message that is given back must not count."""
 
 
 ACK = Settlement(Verb.ACK)
@@ -62,49 +70,57 @@ class Delivery:
     ) -> None:
         self.message = message
         self.source = source
-        """Name of the queue or topic that it came from."""
+        """Name of the queue or topic that the message came from."""
         self.delivery_count = delivery_count
-        """How often this message was handed out, this time included."""
+        """Number of deliveries of this message so far, this one included."""
         self.topic = topic
+        """True for a broadcast, which needs no settlement."""
         self.reason = reason
-        """Of a dead letter: why it is one."""
+        """Reason of a dead letter."""
         self.sent_at = sent_at
-        """When it was sent, in seconds since the epoch, where the transport knows."""
+        """Time of sending, in seconds since the epoch; None where the transport does not know."""
         self.settled = topic
         self._transport = transport
 
     def ack(self) -> None:
-        """Done: the message is forgotten."""
+        """Acknowledge the message: it was handled and is forgotten."""
         self._transport.commit([], [self], ACK)
 
     def retry(self, delay_s: float = 0.0, *, counted: bool = True) -> None:
-        """Give the message back; it comes again after `delay_s` seconds."""
+        """Give the message back; it is delivered again after `delay_s` seconds.
+
+        With `counted` false this delivery does not count: the message was not at fault.
+        """
         self._transport.commit([], [self], Settlement(Verb.RETRY, delay_s=delay_s, counted=counted))
 
     def dead_letter(self, reason: str) -> None:
-        """Put the message aside, with the reason, for a person to look at."""
+        """Put the message among the dead letters, with the reason, for a person to look at."""
         self._transport.commit([], [self], Settlement(Verb.DEAD_LETTER, reason))
 
 
 class Unit:
-    """Messages that are sent together, when the unit ends without an exception."""
+    """Messages that are sent when the unit ends without an exception."""
 
     def __init__(self, parent: str | None) -> None:
         self.outgoing: list[Outgoing] = []
         self._parent = parent or new_id()
 
     def send(self, *messages: Outgoing) -> None:
-        """Add messages; those without an id get one derived from the delivery and position."""
+        """Add messages; one without an id gets an id derived from the delivery and position."""
         for message in messages:
             identity = child_id(self._parent, len(self.outgoing))
             self.outgoing.append(message.with_id(identity))
 
 
 class Transport(ABC):
-    """A connection to queues and topics. All methods may be called from any thread."""
+    """A connection to queues and topics. All methods may be called from any thread.
+
+    Methods raise TransportError if the other side cannot be reached at present, MessageError (see
+    `zwrap.transport.failures`) if a message can never be sent.
+    """
 
     batch_wait_s: ClassVar[float] = 0.0
-    """Messages that wait together are handed out so long after each other at most."""
+    """Longest pause, in seconds, between messages that already wait and are handed out."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -125,101 +141,98 @@ class Transport(ABC):
 
     @abstractmethod
     def subscribe_topic(self, topic: str) -> None:
-        """Hear what is broadcast on `topic` from now on."""
+        """Take what is broadcast on `topic` from now on."""
 
     @abstractmethod
     def receive(self, timeout_s: float) -> Delivery | None:
-        """Wait up to `timeout_s` seconds for a message of any subscription."""
+        """Return the next message of any subscription; None after `timeout_s` seconds."""
 
     @abstractmethod
-    def waiting(self, queue: str) -> int:
-        """Number of messages that wait in `queue`, delayed ones included."""
-
-    @abstractmethod
-    def consumers(self, queue: str) -> int:
-        """Number of receivers that are subscribed to `queue`, those of this connection included."""
-
-    @abstractmethod
-    def queues(self) -> dict[str, int]:
-        """All queues, and how many messages wait in each, delayed ones included."""
-
-    @abstractmethod
-    def dead_letters(self) -> dict[str, int]:
-        """Queues that have dead letters, and how many."""
-
-    @abstractmethod
-    def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
-        """Take the dead letters of `queue`. `ack` forgets one, `retry` leaves it where it is.
-
-        One that cannot be decoded comes with its text as the body.
-        """
-
-    @abstractmethod
-    def overdelivered(self, limit: int) -> Iterator[Delivery]:
-        """Take what was handed out more than `limit` times and waits again, from any queue.
-
-        Nothing is decoded in a way that could fail: whoever died of it may have died of that.
-        """
-
-    def audit(self) -> list[str]:
-        """How the other side could lose a message, or hand it out for ever; a sentence each."""
-        return []
+    def inspector(self) -> Inspector:
+        """Return the other half of the contract, on this connection."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give unsettled deliveries back and end the connection."""
+        """Give unsettled deliveries back and end the connection; closing again does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     @abstractmethod
-    def _publish(self, messages: Sequence[Outgoing]) -> None:
-        """Return when the other side has taken responsibility for all messages.
+    def _carry_out(
+        self,
+        messages: Sequence[Outgoing],
+        deliveries: Sequence[Delivery],
+        settlement: Settlement,
+    ) -> None:
+        """Encode all `messages`, send them, then settle `deliveries`.
 
-        Everything is encoded before the first is sent.
+        Messages without deliveries are confirmed when this returns. With deliveries a transport
+        that pipelines returns before, and turns the settlement into a retry or a dead letter if a
+        message is refused.
         """
 
     @abstractmethod
-    def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
-        """Carry out the settlement of one delivery."""
-
-    @abstractmethod
     def _owned(self, delivery: Delivery) -> bool:
-        """Whether the delivery is still ours (a lease may have lapsed, a connection died)."""
+        """Tell whether the delivery is still ours: a lease may have lapsed, a connection died."""
 
     def flush(self, timeout_s: float = 30.0) -> None:  # noqa: B027  (nothing to do is a fine default)
-        """Wait until everything handed over so far is confirmed."""
+        """Wait until everything handed over so far is confirmed.
+
+        Raises TransportError if that takes longer than `timeout_s` seconds.
+        """
 
     def send(
         self,
         queue: str,
-        body: JSON,
-        headers: dict[str, JSON] | None = None,
+        body: object,
+        headers: Mapping[str, object] | None = None,
         *,
         delay_s: float = 0.0,
         expires_s: float | None = None,
     ) -> None:
-        """Send one message; returns when the other side has taken responsibility for it."""
-        self.commit([Outgoing(queue, body, headers or {}, delay_s=delay_s, expires_s=expires_s)])
+        """Send one message; return when the other side has taken responsibility for it.
+
+        Receivers get the message after `delay_s` seconds at the earliest, and `expires_s` seconds
+        from now at the latest. Raises NoRouteError where the transport knows that there is no such
+        queue.
+        """
+        self.commit(
+            [Outgoing(queue, body, dict(headers or {}), delay_s=delay_s, expires_s=expires_s)]
+        )
 
     def broadcast(
         self,
         topic: str,
-        body: JSON,
-        headers: dict[str, JSON] | None = None,
+        body: object,
+        headers: Mapping[str, object] | None = None,
         *,
         expires_s: float | None = None,
         replaces: str | None = None,
     ) -> None:
-        """Tell everybody who listens to `topic` now; nobody listening is no error."""
+        """Send one message to each present subscriber of `topic`; having none is no error.
+
+        Of the messages with the same `replaces` only the latest one matters.
+        """
         self.commit(
             [
                 Outgoing(
-                    topic, body, headers or {}, topic=True, expires_s=expires_s, replaces=replaces
+                    topic,
+                    body,
+                    dict(headers or {}),
+                    topic=True,
+                    expires_s=expires_s,
+                    replaces=replaces,
                 )
             ]
         )
 
     @contextlib.contextmanager
     def unit(self, *deliveries: Delivery, dead_letter: str | None = None) -> Iterator[Unit]:
-        """Send messages and settle `deliveries` together: all of it, or nothing.
+        """Send messages and settle `deliveries` as one: all of it, or nothing.
 
         An exception inside sends nothing and leaves the deliveries unsettled. With
         `dead_letter` they are put aside for that reason instead of acknowledged.
@@ -235,7 +248,11 @@ class Transport(ABC):
         deliveries: Sequence[Delivery] = (),
         settlement: Settlement = ACK,
     ) -> None:
-        """Send `messages`, then settle `deliveries`; the one door that everything leaves by."""
+        """Send `messages`, then settle `deliveries`; the one door that everything leaves by.
+
+        If a delivery is no longer ours nothing is sent, and the others are given back. Raises
+        SettledError if a delivery was settled before.
+        """
         with self._lock:
             queued = [delivery for delivery in deliveries if not delivery.topic]
             for delivery in queued:
@@ -245,40 +262,31 @@ class Transport(ABC):
                     )
             lost = [delivery for delivery in queued if not self._owned(delivery)]
             if lost:
-                for delivery in lost:
-                    log.warning(
-                        "Message %s from %r is no longer ours; another receiver will handle it",
-                        delivery.message.id,
-                        delivery.source,
-                    )
-                for delivery in queued:
-                    delivery.settled = True
-                    if delivery not in lost:
-                        self._settle(delivery, Settlement(Verb.RETRY, counted=False))
+                self._give_back(queued, lost)
                 return
             self._carry_out([message.with_id(new_id()) for message in messages], queued, settlement)
             for delivery in queued:
                 delivery.settled = True
 
-    def _carry_out(
-        self,
-        messages: Sequence[Outgoing],
-        deliveries: Sequence[Delivery],
-        settlement: Settlement,
-    ) -> None:
-        """Send, then settle; a transport that pipelines returns before that is done."""
-        if messages:
-            self._publish(messages)
+    def _give_back(self, deliveries: Sequence[Delivery], lost: Sequence[Delivery]) -> None:
+        """End a unit of which some deliveries are lost: the others are delivered again."""
         for delivery in deliveries:
             delivery.settled = True
-            self._settle(delivery, settlement)
+            if delivery in lost:
+                log.warning(
+                    "Message %s from %r is no longer ours; another receiver will handle it",
+                    delivery.message.id,
+                    delivery.source,
+                )
+            else:
+                self._carry_out([], [delivery], Settlement(Verb.RETRY, counted=False))
 
 
-def encoded(message: Outgoing, content: JSON) -> bytes:
-    """JSON text of `content`, or MessageError that names the destination of `message`."""
+def encoded(message: Outgoing, content: object) -> bytes:
+    """Return the JSON text of `content`; EncodingError names the destination of `message`."""
     try:
         return encode(content)
     except (TypeError, ValueError, RecursionError) as error:
-        raise MessageError(
+        raise EncodingError(
             f"A message to {message.destination!r} cannot be written as JSON: {error}."
         ) from None

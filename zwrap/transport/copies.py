@@ -1,15 +1,15 @@
-"""What a copy of a message tells of the original, on brokers that do not count or give reasons."""
+"""Headers that copies of a message have, on brokers that do not count or give reasons."""
 
 from __future__ import annotations
 
 ATTEMPTS_HEADER = "zwrap_deliveries"
-"""How often a message was handed out before this copy of it, plus one.
+"""Number of deliveries of a message, that of this copy included.
 
 Without a hyphen, so that a selector of JMS can name it.
 """
 
 BY_BROKER = "The broker put it aside: "
-"""What a reason begins with that zwrap did not give."""
+"""Beginning of a reason that zwrap did not give."""
 
 REASON_HEADER = "dlq-reason"
-"""Why a message is a dead letter."""
+"""Reason of a dead letter."""

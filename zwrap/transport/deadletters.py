@@ -1,6 +1,6 @@
 """Dead letters as files: exported, looked at by a person, and put back.
 
-The form is that of ``zocalo.dlq_purge``: ``{"exported": ..., "header": ..., "message": ...}``.
+The format is that of ``zocalo.dlq_purge``: ``{"exported": ..., "header": ..., "message": ...}``.
 Files that the tools of python-zocalo wrote, on RabbitMQ or ActiveMQ, are understood, too.
 """
 
@@ -12,45 +12,47 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from zwrap.errors import ConfigurationError, MessageError
 from zwrap.host.files import create_once
 from zwrap.message import (
     ATTEMPT_HEADER,
     ID_HEADER,
-    JSON,
     REINJECTED_HEADER,
     UNDECODABLE_HEADER,
     Outgoing,
     attempt_of,
 )
 from zwrap.transport.contract import Delivery
+from zwrap.transport.copies import REASON_HEADER
 from zwrap.transport.diagnosis import reason_of
 from zwrap.transport.mover import TRANSPORT_HEADERS
 
-REASON_HEADER = "dlq-reason"
 _OF_DEATH = ("x-death", "x-first-death", "x-delivery-count", "dlqDelivery", REASON_HEADER)
-"""What the headers begin with that tell how a message died; its next life has its own."""
+"""Beginnings of headers that tell how a message died; a message that is put back has none."""
 
 _PREFIX = re.compile(r"^dlq\.", re.IGNORECASE)
 
 
 class Exported(NamedTuple):
-    """An exported dead letter."""
+    """A dead letter that was written to a file."""
 
     file: Path
     died: time.struct_time
-    """When it was sent, local time."""
+    """Time of sending, local time."""
 
 
 def queue_name(name: str) -> str:
-    """The queue that is meant by the name of its dead letter queue."""
+    """Return the queue that is meant by the name of its dead letter queue."""
     return _PREFIX.sub("", name)
 
 
 def export(delivery: Delivery, directory: Path) -> Exported:
-    """Write a dead letter to a file, durably and never over another one."""
+    """Write a dead letter to a file below `directory`, durably and never over another one.
+
+    Raises ConfigurationError if that is not possible.
+    """
     sent_at = delivery.sent_at if delivery.sent_at is not None else time.time()
     moment = time.localtime(sent_at)
     header = {
@@ -86,8 +88,11 @@ def export(delivery: Delivery, directory: Path) -> Exported:
     return Exported(file, moment)
 
 
-def read(file: Path) -> dict[str, Any]:
-    """An exported dead letter; MessageError says why a file is none."""
+def read(file: Path) -> dict[str, object]:
+    """Return the content of an exported dead letter.
+
+    Raises MessageError if the file does not hold one.
+    """
     try:
         content = json.loads(file.read_bytes())
     except OSError as error:
@@ -95,20 +100,28 @@ def read(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise MessageError(f"{file} is not valid JSON: {error}.") from None
     if not isinstance(content, dict) or not isinstance(content.get("header"), dict):
-        raise MessageError(f"{file} is no exported dead letter: it has no object under 'header'.")
+        raise MessageError(
+            f"{file} is not an exported dead letter: it has no object under 'header'."
+        )
     if "message" not in content:
-        raise MessageError(f"{file} is no exported dead letter: it has nothing under 'message'.")
+        raise MessageError(f"{file} is not an exported dead letter: nothing is under 'message'.")
     if content["header"].get(UNDECODABLE_HEADER):
         raise MessageError(
-            f"{file} holds what was never a message (its content is no JSON). Mend it, and remove "
-            f"{UNDECODABLE_HEADER!r} from its header, if it is to be sent."
+            f"{file} holds what was never a message (its content is not JSON). Correct it, and "
+            f"remove {UNDECODABLE_HEADER!r} from its header, if it is to be sent."
         )
     return content
 
 
-def reinjected(content: Mapping[str, Any], file: Path, destination: str | None) -> Outgoing:
-    """The message of an exported dead letter on its way back, as a new attempt."""
-    header: dict[str, JSON] = content["header"]
+def reinjected(content: Mapping[str, object], file: Path, destination: str | None) -> Outgoing:
+    """Return the message of an exported dead letter on its way back, as a new attempt.
+
+    It goes to the queue `destination`, else to where it was going; MessageError if `file` does not
+    say where that was.
+    """
+    header = content["header"]
+    if not isinstance(header, Mapping):
+        raise MessageError(f"{file} has no object under 'header'.")
     kept = {
         key: value
         for key, value in header.items()
@@ -129,8 +142,8 @@ def reinjected(content: Mapping[str, Any], file: Path, destination: str | None) 
     )
 
 
-def _destination(header: Mapping[str, Any], file: Path) -> tuple[bool, str]:
-    """Whether it was broadcast, and where it was going when it died."""
+def _destination(header: Mapping[str, object], file: Path) -> tuple[bool, str]:
+    """Return whether a message was broadcast, and where it was going when it died."""
     if queue := _first_death(header.get("x-death")):
         return False, queue
     given = header.get("original-destination") or header.get("destination")
@@ -143,8 +156,8 @@ def _destination(header: Mapping[str, Any], file: Path) -> tuple[bool, str]:
     return match[1] == "topic", queue_name(match[2])
 
 
-def _first_death(deaths: Any) -> str | None:
-    """The queue in RabbitMQ's x-death header, which some tools have turned into text."""
+def _first_death(deaths: object) -> str | None:
+    """Return the queue in RabbitMQ's x-death header, which some tools have turned into text."""
     if isinstance(deaths, str):
         try:
             deaths = ast.literal_eval(deaths)

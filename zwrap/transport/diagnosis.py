@@ -1,20 +1,19 @@
-"""What a message was about, read so carefully that no content can do harm."""
+"""Short accounts of a message, read so carefully that no content can do harm."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from zwrap.message import Message, encode
 from zwrap.transport.contract import Delivery
 from zwrap.transport.copies import BY_BROKER
 
 SHOWN = 1000
-"""Characters of the body that are shown."""
+"""Number of characters of the body that are shown."""
 
 
 def recipe_id_of(message: Message) -> str | None:
-    """The recipe ID in a recipe message, or in a request; None if there is none."""
+    """Return the recipe ID in a recipe message, or in a request; None if there is none."""
     body = message.body if isinstance(message.body, Mapping) else {}
     for key, name in (("environment", "ID"), ("parameters", "guid")):
         block = body.get(key)
@@ -24,7 +23,7 @@ def recipe_id_of(message: Message) -> str | None:
 
 
 def diagnosis(delivery: Delivery) -> str:
-    """Why a message that was handed out too often is put aside, and what it was."""
+    """Return why a message that was delivered too often is put aside, and what it was."""
     fate = (
         f"The message was handed out {delivery.delivery_count - 1} times and never finished; "
         "each time its receiver failed or died."
@@ -34,14 +33,14 @@ def diagnosis(delivery: Delivery) -> str:
 
 
 def reason_of(delivery: Delivery) -> str:
-    """Why a dead letter is one; where the broker put it aside, also what it was about."""
+    """Return the reason of a dead letter; where the broker put it aside, also what it was about."""
     if delivery.reason and not delivery.reason.startswith(BY_BROKER):
         return delivery.reason
     return "\n".join([delivery.reason or "No reason was given.", *_work(delivery.message)])
 
 
-def beginning(body: Any) -> str:
-    """The first characters of a body."""
+def beginning(body: object) -> str:
+    """Return the first characters of a body."""
     try:
         text = body if isinstance(body, str) else encode(body).decode("utf-8", "replace")
     except (TypeError, ValueError, RecursionError):
@@ -50,10 +49,10 @@ def beginning(body: Any) -> str:
 
 
 def _work(message: Message) -> list[str]:
-    """What it was working on and the route that it took, as far as the message tells."""
+    """Return the step and the route of a message, as far as it tells."""
     body = message.body
     if not isinstance(body, Mapping) or "recipe-pointer" not in body:
-        return ["It is no recipe message."]
+        return ["It is not a recipe message."]
     pointer = body["recipe-pointer"]
     recipe = body.get("recipe")
     node = recipe.get(str(pointer)) if isinstance(recipe, Mapping) else None
@@ -65,8 +64,8 @@ def _work(message: Message) -> list[str]:
     ]
 
 
-def _purpose(node: Any) -> str:
-    """What a recipe calls its node."""
+def _purpose(node: object) -> str:
+    """Return what a recipe calls its node."""
     if not isinstance(node, Mapping):
         return ""
     wrapper = node.get("wrapper")

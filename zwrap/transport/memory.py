@@ -11,8 +11,9 @@ import msgspec
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TransportError
-from zwrap.message import JSON, Message, Outgoing, decode, identify
+from zwrap.message import Message, Outgoing, decode, identify
 from zwrap.transport.contract import Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport.inspector import Inspector, Overdelivered
 from zwrap.transport.options import BrokerOptions
 
 
@@ -32,7 +33,7 @@ class DeadLetter(NamedTuple):
 
 
 class MemoryBroker:
-    """What the connections of one process share: queues, topics and dead letters."""
+    """Queues, topics and dead letters that the connections of one process share."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -59,7 +60,7 @@ class MemoryBroker:
         self.changed.notify_all()
 
     def take(self, queue: str) -> _Waiting | None:
-        """Remove the first message that is due; the caller holds `changed`."""
+        """Remove and return the first message that is due; the caller holds `changed`."""
         now = time.monotonic()
         waiting = self.queues.get(queue, [])
         waiting[:] = [entry for entry in waiting if entry.expires > now]
@@ -67,6 +68,14 @@ class MemoryBroker:
         if due:
             waiting.remove(due)
         return due
+
+    def take_overdelivered(self, queue: str, limit: int) -> _Waiting | None:
+        """Remove and return a message delivered more than `limit` times; `changed` is held."""
+        waiting = self.queues[queue]
+        found = next((entry for entry in waiting if entry.delivery_count > limit), None)
+        if found:
+            waiting.remove(found)
+        return found
 
 
 class MemoryTransport(Transport):
@@ -76,11 +85,12 @@ class MemoryTransport(Transport):
         super().__init__()
         self.broker = broker or MemoryBroker()
         self.prefetch: dict[str, int] = {}
-        self._dead: list[str] = []
+        """Most unsettled messages of each queue that is subscribed to."""
+        self.dead: list[str] = []
         """Queues whose dead letters are subscribed to."""
-        self._held_dead: dict[Delivery, DeadLetter] = {}
         self.topics: dict[str, list[tuple[float, Message]]] = {}
         self._held: dict[Delivery, _Waiting] = {}
+        self._held_dead: dict[Delivery, DeadLetter] = {}
         self._open = True
         with self.broker.changed:
             self.broker.listeners.append(self)
@@ -89,17 +99,21 @@ class MemoryTransport(Transport):
     def from_configuration(
         cls, configuration: Configuration, options: BrokerOptions | None = None
     ) -> MemoryTransport:
+        """Open a connection to a broker of its own; nothing is configured."""
         del configuration, options
         return cls()
 
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
+        """Take messages from `queue`."""
         self.prefetch[queue] = prefetch
 
     def subscribe_topic(self, topic: str) -> None:
+        """Take what is broadcast on `topic` from now on."""
         with self.broker.changed:
             self.topics.setdefault(topic, [])
 
     def receive(self, timeout_s: float) -> Delivery | None:
+        """Return the next message of any subscription; None after `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         with self.broker.changed:
             while self._open:
@@ -113,9 +127,9 @@ class MemoryTransport(Transport):
         raise TransportError("The connection to the memory broker is closed.")
 
     def _next_broadcast(self) -> Delivery | None:
-        for topic, heard in self.topics.items():
-            while heard:
-                expires, message = heard.pop(0)
+        for topic, received in self.topics.items():
+            while received:
+                expires, message = received.pop(0)
                 if expires > time.monotonic():
                     return Delivery(self, message, topic, delivery_count=1, topic=True)
         return None
@@ -124,18 +138,21 @@ class MemoryTransport(Transport):
         for queue, prefetch in self.prefetch.items():
             if sum(delivery.source == queue for delivery in self._held) >= prefetch:
                 continue
-            entry = self.broker.take(queue)
-            if entry:
-                delivery = Delivery(
-                    self, entry.message, queue, delivery_count=entry.delivery_count, topic=False
-                )
-                self._held[delivery] = entry
+            if entry := self.broker.take(queue):
                 self.prefetch[queue] = self.prefetch.pop(queue)  # the others come first next time
-                return delivery
+                return self.hand_out(queue, entry)
         return None
 
+    def hand_out(self, queue: str, entry: _Waiting) -> Delivery:
+        """Return an entry taken from the broker as a delivery; the caller holds `changed`."""
+        delivery = Delivery(
+            self, entry.message, queue, delivery_count=entry.delivery_count, topic=False
+        )
+        self._held[delivery] = entry
+        return delivery
+
     def _next_dead_letter(self) -> Delivery | None:
-        for queue in self._dead:
+        for queue in self.dead:
             letters = self.broker.dead_letters.get(queue, [])
             if letters and not any(held.source == queue for held in self._held_dead):
                 letter = letters.pop(0)
@@ -146,59 +163,34 @@ class MemoryTransport(Transport):
                 return delivery
         return None
 
-    def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
-        del prefetch  # one at a time is within any
-        self._dead.append(queue)
-
-    def consumers(self, queue: str) -> int:
-        with self.broker.changed:
-            return sum(queue in listener.prefetch for listener in self.broker.listeners)
-
-    def queues(self) -> dict[str, int]:
-        with self.broker.changed:
-            return {queue: len(waiting) for queue, waiting in sorted(self.broker.queues.items())}
-
-    def dead_letters(self) -> dict[str, int]:
-        with self.broker.changed:
-            return {queue: len(dead) for queue, dead in self.broker.dead_letters.items() if dead}
-
-    def overdelivered(self, limit: int) -> Iterator[Delivery]:
-        for queue in list(self.broker.queues):
-            while True:
-                with self.broker.changed:
-                    waiting = self.broker.queues[queue]
-                    entry = next((entry for entry in waiting if entry.delivery_count > limit), None)
-                    if entry is None:
-                        break
-                    waiting.remove(entry)
-                    delivery = Delivery(
-                        self, entry.message, queue, delivery_count=entry.delivery_count, topic=False
-                    )
-                    self._held[delivery] = entry
-                yield delivery
-
-    def waiting(self, queue: str) -> int:
-        with self.broker.changed:
-            return len(self.broker.queues.get(queue, []))
+    def inspector(self) -> Inspector:
+        """Return what looks at the broker of this connection."""
+        return MemoryInspector(self)
 
     def close(self) -> None:
+        """Give unsettled deliveries back as another attempt, and end the connection."""
         with self.broker.changed:
+            self._open = False
+            if self in self.broker.listeners:
+                self.broker.listeners.remove(self)
+            for delivery, letter in self._held_dead.items():
+                self.broker.dead_letters[delivery.source].append(letter)
             for delivery, entry in self._held.items():
                 again = entry._replace(delivery_count=entry.delivery_count + 1)
                 self.broker.queues.setdefault(delivery.source, []).append(again)
             self._held.clear()
-            for delivery, letter in self._held_dead.items():
-                self.broker.dead_letters[delivery.source].append(letter)
             self._held_dead.clear()
-            self._open = False
-            if self in self.broker.listeners:
-                self.broker.listeners.remove(self)
             self.broker.changed.notify_all()
 
-    def _publish(self, messages: Sequence[Outgoing]) -> None:
-        copies: list[JSON] = [decode(encoded(message, message.message)) for message in messages]
+    def _carry_out(
+        self,
+        messages: Sequence[Outgoing],
+        deliveries: Sequence[Delivery],
+        settlement: Settlement,
+    ) -> None:
+        bodies = [decode(encoded(message, message.message)) for message in messages]
         with self.broker.changed:
-            for message, body in zip(messages, copies, strict=True):
+            for message, body in zip(messages, bodies, strict=True):
                 received = Message(body, message.headers, identify(body, message.headers))
                 if message.topic:
                     self._tell(message, received)
@@ -210,31 +202,75 @@ class MemoryTransport(Transport):
                         delay_s=message.delay_s,
                         expires_s=message.expires_s,
                     )
+            for delivery in deliveries:
+                self._settle(delivery, settlement)
+            self.broker.changed.notify_all()
 
     def _tell(self, message: Outgoing, received: Message) -> None:
         expires = time.monotonic() + (60.0 if message.expires_s is None else message.expires_s)
         for listener in self.broker.listeners:
             if message.destination in listener.topics:
                 listener.topics[message.destination].append((expires, received))
-        self.broker.changed.notify_all()
 
     def _owned(self, delivery: Delivery) -> bool:
         return delivery in self._held or delivery in self._held_dead
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
-        with self.broker.changed:
-            if letter := self._held_dead.pop(delivery, None):
-                if settlement.verb is not Verb.ACK:
-                    self.broker.dead_letters[delivery.source].append(letter)
-                return
-            entry = self._held.pop(delivery)
-            if settlement.verb is Verb.DEAD_LETTER:
-                letter = DeadLetter(msgspec.structs.replace(entry.message), settlement.reason)
-                self.broker.dead_letters.setdefault(delivery.source, []).append(letter)
-            elif settlement.verb is Verb.RETRY:
-                again = entry._replace(
-                    delivery_count=entry.delivery_count + settlement.counted,
-                    not_before=time.monotonic() + settlement.delay_s,
-                )
-                self.broker.queues.setdefault(delivery.source, []).append(again)
-            self.broker.changed.notify_all()
+        if letter := self._held_dead.pop(delivery, None):
+            if settlement.verb is not Verb.ACK:
+                self.broker.dead_letters[delivery.source].append(letter)
+            return
+        entry = self._held.pop(delivery)
+        if settlement.verb is Verb.DEAD_LETTER:
+            letter = DeadLetter(msgspec.structs.replace(entry.message), settlement.reason)
+            self.broker.dead_letters.setdefault(delivery.source, []).append(letter)
+        elif settlement.verb is Verb.RETRY:
+            again = entry._replace(
+                delivery_count=entry.delivery_count + settlement.counted,
+                not_before=time.monotonic() + settlement.delay_s,
+            )
+            self.broker.queues.setdefault(delivery.source, []).append(again)
+
+
+class MemoryInspector(Inspector, Overdelivered):
+    """The broker of one connection, looked at."""
+
+    def __init__(self, transport: MemoryTransport) -> None:
+        self._transport = transport
+        self._broker = transport.broker
+
+    def queues(self) -> dict[str, int]:
+        """Return the number of waiting messages of each queue."""
+        with self._broker.changed:
+            return {queue: len(waiting) for queue, waiting in sorted(self._broker.queues.items())}
+
+    def waiting(self, queue: str) -> int:
+        """Return the number of messages that wait in `queue`."""
+        with self._broker.changed:
+            return len(self._broker.queues.get(queue, []))
+
+    def consumers(self, queue: str) -> int:
+        """Return the number of connections that subscribed to `queue`."""
+        with self._broker.changed:
+            return sum(queue in listener.prefetch for listener in self._broker.listeners)
+
+    def dead_letters(self) -> dict[str, int]:
+        """Return the number of dead letters of each queue that has any."""
+        with self._broker.changed:
+            return {queue: len(dead) for queue, dead in self._broker.dead_letters.items() if dead}
+
+    def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
+        """Take the dead letters of `queue`, one at a time."""
+        del prefetch  # one at a time is within any
+        self._transport.dead.append(queue)
+
+    def overdelivered(self, limit: int) -> Iterator[Delivery]:
+        """Take each waiting message that was delivered more than `limit` times."""
+        for queue in list(self._broker.queues):
+            while True:
+                with self._broker.changed:
+                    entry = self._broker.take_overdelivered(queue, limit)
+                    if entry is None:
+                        break
+                    delivery = self._transport.hand_out(queue, entry)
+                yield delivery

@@ -15,9 +15,10 @@ import msgspec
 
 from zwrap.errors import MessageError, PermanentError
 from zwrap.host.processes import ProcessIdentity
-from zwrap.message import ID_HEADER, JSON, Outgoing, decode, encode
+from zwrap.message import ID_HEADER, Outgoing, decode, encode
 from zwrap.transport.contract import Delivery, Transport
-from zwrap.transport.spool.queue import Claimed, SpoolQueue
+from zwrap.transport.spool.claimed import Claimed
+from zwrap.transport.spool.queue import SpoolQueue
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ TRANSPORT_HEADERS = frozenset(
         "subscription", "timestamp",
     }
 )  # fmt: skip
-"""Headers that a transport adds to what it hands out; they say nothing about the next journey."""
+"""Headers that a transport adds to what it delivers; they say nothing about the next journey."""
 
 
 def store(queue: SpoolQueue, messages: list[Outgoing]) -> None:
@@ -82,7 +83,7 @@ def deliver_claimed(
     transport: Transport,
     read: Callable[[Claimed], Outgoing],
 ) -> Outgoing | None:
-    """Send one claimed file as what `read` makes of it; None if it was put aside."""
+    """Send one claimed file as the message that `read` finds in it; None if it was put aside."""
     try:
         message = read(claimed)
         transport.commit([message])
@@ -98,7 +99,7 @@ def deliver_claimed(
 
 
 def pass_on(source: SpoolQueue, claimed: Claimed, target: SpoolQueue) -> bool:
-    """Move a file from one directory to another, as it is; False if it was empty and put aside."""
+    """Move a file from one directory to another as it is; False if it was empty and put aside."""
     if not claimed.content.strip():
         source.dead_letter(claimed, "The file is empty.")
         return False
@@ -124,8 +125,8 @@ def forward(delivery: Delivery, queue: str, transport: Transport) -> None:
         unit.send(Outgoing(queue, delivery.message.body, own_headers(delivery)))
 
 
-def own_headers(delivery: Delivery) -> dict[str, JSON]:
-    """The headers of a message without those of its journey, and with its id."""
+def own_headers(delivery: Delivery) -> dict[str, object]:
+    """Return the headers of a message without those of its journey, and with its id."""
     message = delivery.message
     kept = {key: value for key, value in message.headers.items() if key not in TRANSPORT_HEADERS}
     return {ID_HEADER: message.id, **kept}
@@ -135,4 +136,4 @@ def _stored(claimed: Claimed) -> Outgoing:
     try:
         return msgspec.convert(decode(claimed.content), Outgoing)
     except msgspec.ValidationError as error:
-        raise MessageError(f"This is no stored message: {error}.") from None
+        raise MessageError(f"This is not a stored message: {error}.") from None

@@ -1,17 +1,20 @@
-"""What the settings of all brokers share: addresses, and INI files of python-workflows."""
+"""Settings that all brokers share: addresses, TLS, and INI files of python-workflows."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 
 
-def addresses(what: str, host: Any, port: Any) -> tuple[tuple[str, int], ...]:
-    """Hosts and ports, each of which may be a list with commas; one port may do for all hosts."""
+def addresses(what: str, host: object, port: object) -> tuple[tuple[str, int], ...]:
+    """Return the pairs of hosts and ports.
+
+    Each of the two may be a list with commas; one port may stand for all hosts. Raises
+    ConfigurationError that begins with `what`.
+    """
     hosts, ports = _listed(host), _listed(port)
     if len(ports) == 1:
         ports *= len(hosts)
@@ -28,12 +31,12 @@ def addresses(what: str, host: Any, port: Any) -> tuple[tuple[str, int], ...]:
     return tuple((name, int(number)) for name, number in zip(hosts, ports, strict=True))
 
 
-def _listed(value: Any) -> list[str]:
+def _listed(value: object) -> list[str]:
     return [entry.strip() for entry in str(value).split(",") if entry.strip()]
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """What a server's certificate is checked with: that authority, else those of this host."""
+    """Return a check of certificates by the authority in `ca_file`, else by those of this host."""
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # ssl.SSLError is one
@@ -44,19 +47,22 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def untrusted(where: str, error: ssl.SSLError) -> ZwrapError:
-    """Why there is no TLS with a server, as one sentence."""
+    """Return the error of TLS with a server as one sentence.
+
+    ConfigurationError if its certificate is not trusted, else TransportError.
+    """
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConfigurationError(
             f"{where} shows a certificate that is not trusted: {error.verify_message}. Key "
-            "'ca_file' names the certificate of who signed it."
+            "'ca_file' names the certificate of its signer."
         )
     return TransportError(
         f"{where} does not speak TLS as expected ({error.reason or error}); is the port right?"
     )
 
 
-def from_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
-    """Settings in the first of the sections that an INI file has."""
+def from_file(path: Path, sections: Sequence[str]) -> dict[str, str]:
+    """Return the settings in the first of the sections that an INI file has."""
     import configparser  # few sites have such a file
 
     parser = configparser.ConfigParser(interpolation=None)
@@ -67,7 +73,7 @@ def from_file(path: Path, sections: Sequence[str]) -> dict[str, Any]:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
     except (configparser.Error, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"{path} is no INI file: {' '.join(str(error).split())}."
+            f"{path} is not a valid INI file: {' '.join(str(error).split())}."
         ) from None
     for section in sections:
         if parser.has_section(section):

@@ -1,28 +1,38 @@
-"""RabbitMQ for those who know it: any exchange, any queue, and bodies that are any text."""
+"""RabbitMQ for consumers that know AMQP: any exchange, any queue, and bodies that are any text."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pika
 
-from zwrap.errors import MessageError, SettledError, TransportError
-from zwrap.message import ID_HEADER, JSON
+from zwrap.errors import MessageError, SettledError
+from zwrap.message import ID_HEADER
 from zwrap.transport.contract import Delivery
 from zwrap.transport.pipelined import ANSWER_WAIT_S
 from zwrap.transport.rabbitmq import topology
-from zwrap.transport.rabbitmq.connection import Consumer
-from zwrap.transport.rabbitmq.publisher import Messages, Publication
+from zwrap.transport.rabbitmq.connection import Connection, Consumer
+from zwrap.transport.rabbitmq.publication import Publication
+from zwrap.transport.rabbitmq.received import Received
+from zwrap.transport.rabbitmq.settings import Server
 from zwrap.transport.rabbitmq.transport import RabbitMQTransport
+
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, Properties, Table
 
 ORIGIN_HEADER = "zwrap_origin"
 """Exchange and routing key that a message first came by; a copy comes by the queue's name."""
 
 
 class AMQPTransport(RabbitMQTransport):
-    """A connection whose messages are texts; bytes that are no UTF-8 stay bytes."""
+    """A connection whose messages are texts; bytes that are not valid UTF-8 stay bytes."""
 
     hidden = (ORIGIN_HEADER, *RabbitMQTransport.hidden)
+
+    @classmethod
+    def open(cls, server: Server) -> AMQPTransport:
+        """Connect to a server; TransportError or ConfigurationError says why that is impossible."""
+        return cls(server, Connection.open(server))
 
     def _read(self, body: bytes) -> str | bytes:
         try:
@@ -35,11 +45,11 @@ class AMQPTransport(RabbitMQTransport):
         self._connection.ensure(topology.queue_declared(queue), ANSWER_WAIT_S)
 
     def consume(self, queue: topology.QueueDeclaration | str, prefetch: int) -> None:
-        """Take messages of a queue, which is declared on each new connection, if at all."""
+        """Take messages of a queue; a declaration is repeated on each new connection."""
         name = queue if isinstance(queue, str) else queue.name
 
-        def start(channel: Any, started: Any) -> None:
-            def consume(_: Any = None) -> None:
+        def start(channel: Channel, started: OnAnswer) -> None:
+            def consume(_: object = None) -> None:
                 received = self._received(consumer, name, "queue")
                 channel.basic_consume(name, received, callback=started)
 
@@ -48,33 +58,47 @@ class AMQPTransport(RabbitMQTransport):
             else:
                 queue.declare(channel, consume)
 
-        consumer = Consumer(start, lambda: None, prefetch, f"queue {name!r}")
+        consumer = Consumer(start, prefetch, f"queue {name!r}")
         self._connection.consume(consumer)
 
     def publish(
-        self, exchange: str, routing_key: str, body: str | bytes, headers: dict[str, JSON], id_: str
+        self,
+        exchange: str,
+        routing_key: str,
+        body: str | bytes,
+        headers: dict[str, object],
+        id_: str,
     ) -> None:
-        """Publish a message; returns when it is confirmed.
+        """Publish a message; return when it is confirmed.
 
-        An exchange that nothing is bound to takes it and forgets it; the default exchange ("")
-        wants a queue.
+        An exchange that nothing is bound to takes the message and forgets it; the default exchange
+        ("") needs a queue. Raises NoRouteError if there is no such exchange or queue.
         """
         if not isinstance(body, (str, bytes)):
             raise MessageError(f"A body is a text or bytes, and not a {type(body).__name__}.")
         data = body.encode() if isinstance(body, str) else body
-        properties = pika.BasicProperties(headers={ID_HEADER: id_, **headers}, delivery_mode=2)
-        mandatory = not exchange
-        sent = Publication(exchange, routing_key, data, properties, id_, mandatory=mandatory)
-        work = Messages([sent], needs=[topology.exchange_is_there(exchange)] if exchange else [])
-        self._connection.submit(work)
-        self._wait_for(work)
-        if work.failure:
-            gone = "does not exist" in work.failure or "NOT_FOUND" in work.failure
-            kind = MessageError if gone else TransportError
-            raise kind(f"A message cannot be published: {work.failure}.")
+        properties: Properties = pika.BasicProperties(
+            headers={ID_HEADER: id_, **headers}, delivery_mode=2
+        )
+        needs = (topology.exchange_is_there(exchange),) if exchange else ()
+        self._wait_for(
+            self._hand_over(
+                [
+                    Publication(
+                        exchange,
+                        routing_key,
+                        data,
+                        properties,
+                        id_,
+                        mandatory=not exchange,
+                        needs=needs,
+                    )
+                ]
+            )
+        )
 
     def reject(self, delivery: Delivery) -> None:
-        """Refuse a message: what its queue declares for dead letters becomes of it."""
+        """Refuse a message, so that its queue's dead letter exchange, if any, gets it."""
         with self._lock:
             if delivery.settled:
                 raise SettledError
@@ -85,14 +109,12 @@ class AMQPTransport(RabbitMQTransport):
             lambda: channel.basic_reject(tag, requeue=False) if message.alive else None
         )
 
-    def origin(self, delivery: Delivery) -> tuple[dict[str, Any], dict[str, Any]]:
-        """How an unsettled message came (AMQP's delivery), and its properties."""
+    def origin(self, delivery: Delivery) -> tuple[Table, Table]:
+        """Return how an unsettled message came (AMQP's ``basic.deliver``), and its properties."""
         message = self._held[delivery]
         method = message.method
-        exchange, routing_key = message.headers.get(
-            ORIGIN_HEADER, (method.exchange, method.routing_key)
-        )
-        came = {
+        exchange, routing_key = _first_way(message)
+        came: Table = {
             "consumer_tag": method.consumer_tag,
             "delivery_tag": method.delivery_tag,
             "redelivered": method.redelivered or delivery.delivery_count > 1,
@@ -103,8 +125,13 @@ class AMQPTransport(RabbitMQTransport):
         headers = {key: value for key, value in message.headers.items() if key not in self.hidden}
         return came, {**given, "headers": headers}
 
-    def _copy(self, message: Any, identity: str, *, attempts: int) -> Publication:
-        copy = super()._copy(message, identity, attempts=attempts)
-        method = message.method
-        copy.properties.headers.setdefault(ORIGIN_HEADER, [method.exchange, method.routing_key])
-        return copy
+    def _added_headers(self, message: Received) -> Table:
+        return {ORIGIN_HEADER: list(_first_way(message))}
+
+
+def _first_way(message: Received) -> tuple[object, object]:
+    """Return exchange and routing key that a message, or the original of this copy, came by."""
+    given = message.headers.get(ORIGIN_HEADER)
+    if isinstance(given, list) and len(given) == 2:
+        return given[0], given[1]
+    return message.method.exchange, message.method.routing_key

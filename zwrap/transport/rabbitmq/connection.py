@@ -1,7 +1,7 @@
 """One connection to RabbitMQ on a thread of its own: confirms, reconnects, keeps heart-beats.
 
-Other threads hand over work (`submit`) and are told of what comes (`on_message`). Everything else
-happens on the thread: work that takes hours elsewhere never costs a heart-beat.
+Other threads hand over work (`submit`, `call`), and consumers are called with what comes.
+Everything else happens on the thread: work that takes hours elsewhere never costs a heart-beat.
 """
 
 from __future__ import annotations
@@ -12,30 +12,33 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pika
-import pika.exceptions
 from pika.adapters.select_connection import IOLoop
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
+from zwrap.host.backoff import Backoff
 from zwrap.transport.rabbitmq.faults import explained
-from zwrap.transport.rabbitmq.publisher import Messages, Publisher
+from zwrap.transport.rabbitmq.publication import Messages
+from zwrap.transport.rabbitmq.publisher import Publisher
 from zwrap.transport.rabbitmq.settings import Server
-from zwrap.transport.rabbitmq.topology import Need, Question, on_channel
+from zwrap.transport.rabbitmq.topology import Need, on_channel
+
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, PikaConnection
+    from zwrap.transport.rabbitmq.topology import Question
 
 log = logging.getLogger(__name__)
 
-if logging.getLogger("pika").level == logging.NOTSET:
-    # It logs each lost connection as a dozen errors; what matters is said here, in one line.
-    logging.getLogger("pika").setLevel(logging.CRITICAL)
-
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.5, 30.0
-CONNECT_S = 30.0
-"""So long the first connection may take, over all hosts."""
+"""First and longest pause between two rounds over all hosts, in seconds."""
 
-Channel = Any
-"""pika's channel; pika has no types."""
+CONNECT_S = 30.0
+"""Longest time that the first connection may take, in seconds, over all hosts."""
+
+REPEAT_S = 1.0
+"""Pause before a queue is read again whose reading the server ended, in seconds."""
 
 
 class Consumer:
@@ -43,23 +46,22 @@ class Consumer:
 
     def __init__(
         self,
-        start: Callable[[Channel, Callable[..., None]], None],
-        received: Callable[..., None],
+        start: Callable[[Channel, OnAnswer], None],
         prefetch: int,
         name: str,
     ) -> None:
         self.start = start
-        """Begins to consume on a fresh channel."""
-        self.received = received
+        """Begins to consume on a fresh channel, and calls back when the server has agreed."""
         self.prefetch = prefetch
+        """Most messages that are delivered and not settled; 0: no limit."""
         self.name = name
-        self.channel: Channel = None
+        self.channel: Channel | None = None
         self.starting = False
         self.ready = threading.Event()
         self.failure: ZwrapError | None = None
 
     def reset(self) -> None:
-        """Forget that it could not begin."""
+        """Forget that reading could not begin."""
         self.ready.clear()
         self.failure = None
 
@@ -73,10 +75,10 @@ class Connection:
         random.shuffle(self._addresses)
         self._parameters = {each: server.parameters(*each) for each in self._addresses}
         self._ioloop = IOLoop()
-        self._connection: Any = None
+        self._connection: PikaConnection | None = None
         self._publisher = Publisher(self.where, self._ioloop.call_later, self._ready)
         self._tried = 0
-        self._pause_s = BACKOFF_FIRST_S
+        self._backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_LAST_S, jitter=True)
         self._inbox: deque[Callable[[], None]] = deque()
         self._woken = False
         self._consumers: list[Consumer] = []
@@ -86,6 +88,18 @@ class Connection:
         self._first = threading.Event()
         self._failure: ZwrapError | None = None
         self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
+
+    @classmethod
+    def open(cls, server: Server) -> Connection:
+        """Connect to a server, and keep connected from now on.
+
+        Raises ConfigurationError if the server refuses this user, TransportError if none answers.
+        """
+        made = cls(server)
+        made._begin()
+        return made
+
+    def _begin(self) -> None:
         self._thread.start()
         if not self._first.wait(CONNECT_S):
             self._failure = TransportError(f"{self.where} does not answer within {CONNECT_S:g} s.")
@@ -95,7 +109,7 @@ class Connection:
 
     @property
     def where(self) -> str:
-        """The server, for a sentence to begin with."""
+        """The server, for the beginning of a sentence."""
         hosts = ", ".join(f"{host}:{port}" for host, port in self._server.addresses)
         return f"RabbitMQ at {hosts} (vhost {self._server.vhost!r})"
 
@@ -118,20 +132,28 @@ class Connection:
         if consumer.failure:
             raise consumer.failure
 
-    def ask(self, question: Question, wait_s: float) -> Any:
-        """Ask on a channel of its own and wait; an error that closed the channel is an answer."""
-        return self._wait_for(lambda c, answer: on_channel(c, question, answer), wait_s)
+    def ask(self, question: Question, wait_s: float) -> object:
+        """Ask on a channel of its own and return the answer.
+
+        An exception that closed the channel is an answer, too. Raises TransportError if none comes
+        within `wait_s` seconds.
+        """
+        return self._answer(
+            lambda connection, answer: on_channel(connection, question, answer), wait_s
+        )
 
     def ensure(self, need: Need, wait_s: float) -> None:
-        """Wait until something exists; TransportError says why it does not."""
-        if failure := self._wait_for(need.ask, wait_s):
+        """Wait up to `wait_s` seconds until something exists; TransportError if it does not."""
+        if failure := self._answer(need.ask, wait_s):
             raise TransportError(f"{self.where}: {failure}.")
 
-    def _wait_for(self, ask: Callable[[Any, Callable[[Any], None]], None], wait_s: float) -> Any:
+    def _answer(
+        self, ask: Callable[[PikaConnection, Callable[[object], None]], None], wait_s: float
+    ) -> object:
         answered = threading.Event()
-        answers: list[Any] = []
+        answers: list[object] = []
 
-        def answer(value: Any) -> None:
+        def answer(value: object) -> None:
             answers.append(value)
             answered.set()
 
@@ -197,7 +219,7 @@ class Connection:
             custom_ioloop=self._ioloop,
         )
 
-    def _refused(self, host: str, port: int, connection: Any, error: BaseException) -> None:
+    def _refused(self, host: str, port: int, connection: object, error: BaseException) -> None:
         del connection
         reason = explained(error, host, port, self._server)
         if not self._first.is_set():
@@ -213,32 +235,31 @@ class Connection:
         self._again()
 
     def _again(self) -> None:
-        """Try the next host: at once while there are others, then with back-off and jitter."""
+        """Try the next host: immediately while there are others, then after a pause."""
         if self._closing:
             self._ioloop.stop()
         elif self._tried % len(self._addresses):
             self._connect()
         else:
-            self._ioloop.call_later(self._pause_s * random.uniform(0.5, 1.0), self._connect)
-            self._pause_s = min(self._pause_s * 2, BACKOFF_LAST_S)
+            self._ioloop.call_later(self._backoff.next_s(), self._connect)
 
-    def _opened(self, connection: Any) -> None:
+    def _opened(self, connection: PikaConnection) -> None:
         self._connection = connection
         self._publisher.connected(connection)
 
     def _ready(self) -> None:
-        """One can publish, so all is well; consumers that have no channel get one."""
+        """Give a channel to each consumer that has none: one can publish, so all is well."""
         if self._down:
             self._down = False
             self._complained = ""
             log.warning("%s: connected again", self.where)
         self._tried = 0
-        self._pause_s = BACKOFF_FIRST_S
+        self._backoff.reset()
         self._first.set()
         for consumer in self._consumers:
             self._start(consumer)
 
-    def _lost(self, connection: Any, error: BaseException) -> None:
+    def _lost(self, connection: object, error: BaseException) -> None:
         del connection
         self._connection = None
         for consumer in self._consumers:
@@ -253,7 +274,7 @@ class Connection:
         self._down = True
         self._ioloop.call_later(random.uniform(0.05, 0.5), self._connect)
 
-    # -- consumers ----------------------------------------------------------------
+    # -- consumers -------------------------------------------------------------------------------
 
     def _add(self, consumer: Consumer) -> None:
         self._consumers.append(consumer)
@@ -282,8 +303,8 @@ class Connection:
 
         self._connection.channel(on_open_callback=opened)
 
-    def _started(self, consumer: Consumer) -> Callable[..., None]:
-        return lambda *_: consumer.ready.set()
+    def _started(self, consumer: Consumer) -> OnAnswer:
+        return lambda _: consumer.ready.set()
 
     def _consumer_closed(self, consumer: Consumer, channel: Channel, error: BaseException) -> None:
         if consumer.channel is not channel:
@@ -299,12 +320,12 @@ class Connection:
         log.warning(
             "%s: %s is read again soon, it was cut off: %s", self.where, consumer.name, error
         )
-        self._ioloop.call_later(1.0, lambda: self._start(consumer))
+        self._ioloop.call_later(REPEAT_S, lambda: self._start(consumer))
 
     def _consumer_cancelled(self, consumer: Consumer) -> None:
-        """The server ended it: the queue was deleted, or its leader is gone."""
+        """Read again later: the queue was deleted, or its leader is gone."""
         log.warning("%s: the server ended the reading of %s", self.where, consumer.name)
         channel, consumer.channel = consumer.channel, None
         if channel is not None and channel.is_open:
             channel.close()
-        self._ioloop.call_later(1.0, lambda: self._start(consumer))
+        self._ioloop.call_later(REPEAT_S, lambda: self._start(consumer))

@@ -1,4 +1,4 @@
-"""What went wrong with a connection to RabbitMQ, as one sentence that says what to do."""
+"""Errors of pika and refusals of RabbitMQ as errors of zwrap: one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -10,12 +10,26 @@ import pika.adapters.utils.connection_workflow as connecting
 import pika.exceptions as faults
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
+from zwrap.transport.failures import LostError, NoPermissionError, NoRouteError, TooLargeError
 from zwrap.transport.rabbitmq.settings import Server
 from zwrap.transport.settings import untrusted
 
+_BY_CODE: dict[int, type[ZwrapError]] = {403: NoPermissionError, 404: NoRouteError}
+"""Reply codes of AMQP 0-9-1 (www.rabbitmq.com/amqp-0-9-1-reference.html, constants)."""
+
+_OF_A_MESSAGE: dict[int, type[ZwrapError]] = {**_BY_CODE, 311: TooLargeError, 406: TooLargeError}
+"""Reply codes with which RabbitMQ closes a channel because of one message.
+
+406 (PRECONDITION_FAILED) is its answer to a body above `max_message_size`, and to an expiration
+that is too large; the other properties that it checks are never sent by zwrap.
+"""
+
 
 def explained(error: BaseException, host: str, port: int, server: Server) -> ZwrapError:
-    """The error as ours: ConfigurationError if trying again cannot help, else TransportError."""
+    """Return an error of pika as ours.
+
+    ConfigurationError if trying again cannot help, else TransportError.
+    """
     where = f"RabbitMQ at {host}:{port}"
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLError):
@@ -26,6 +40,22 @@ def explained(error: BaseException, host: str, port: int, server: Server) -> Zwr
         if temporary := _temporary(cause, where):
             return TransportError(temporary)
     return TransportError(f"{where} cannot be used: {type(error).__name__}: {error}")
+
+
+def refusal(error: BaseException) -> ZwrapError:
+    """Return why the server refused a declaration, by its reply code."""
+    return _typed(error, _BY_CODE, TransportError)
+
+
+def refused_message(error: BaseException) -> ZwrapError:
+    """Return why a channel died of the only message that was published on it."""
+    return _typed(error, _OF_A_MESSAGE, LostError)
+
+
+def _typed(
+    error: BaseException, kinds: dict[int, type[ZwrapError]], other: type[ZwrapError]
+) -> ZwrapError:
+    return kinds.get(getattr(error, "reply_code", 0), other)(str(error))
 
 
 def _permanent(cause: BaseException, where: str, server: Server) -> str | None:
@@ -77,7 +107,7 @@ def _temporary(cause: BaseException, where: str) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The errors inside an error of pika, the innermost first."""
+    """Yield the errors inside an error of pika, the innermost first."""
     for inner in (*error.args, error.__cause__, getattr(error, "exception", None)):
         if isinstance(inner, BaseException):
             yield from _causes(inner)

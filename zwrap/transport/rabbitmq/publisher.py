@@ -8,69 +8,45 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import pika
 import pika.exceptions
 
-from zwrap.transport.pipelined import PendingWork
+from zwrap.errors import ZwrapError
+from zwrap.host.clock import Clock, elapsed
+from zwrap.transport.failures import EncodingError, LostError, NoRouteError, RefusedError
+from zwrap.transport.rabbitmq.faults import refused_message
+from zwrap.transport.rabbitmq.publication import Messages, Publication
 from zwrap.transport.rabbitmq.topology import Need
+
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import (
+        Blocked,
+        Channel,
+        Confirmation,
+        Frame,
+        PikaConnection,
+        Properties,
+        Returned,
+    )
 
 log = logging.getLogger(__name__)
 
-REFUSED = "the server refused the message"
 REFUSED_AGAIN_S = 0.5
+"""Pause before a refused message is sent again, in seconds."""
+
 CONFIRM_S = 10.0
-"""So long a confirmation may take, at first. Measured with RabbitMQ 3.10: what reaches a quorum
-queue that has no leader is neither confirmed nor refused."""
+"""Longest wait for a confirmation at first, in seconds; doubled each time it is exceeded.
+
+Measured with RabbitMQ 3.10: what reaches a quorum queue without a leader is neither confirmed nor
+refused.
+"""
+
 TRIES = 3
-"""A message that the channel dies of so often is the reason for it."""
-
-Channel = Any
-"""pika's channel; pika has no types."""
-
-
-class Publication:
-    """One message on its way to the server."""
-
-    __slots__ = ("body", "exchange", "identity", "mandatory", "properties", "routing_key")
-
-    def __init__(
-        self,
-        exchange: str,
-        routing_key: str,
-        body: bytes,
-        properties: pika.BasicProperties,
-        identity: str,
-        *,
-        mandatory: bool,
-    ) -> None:
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.body = body
-        self.properties = properties
-        self.identity = identity
-        self.mandatory = mandatory
-
-
-class Messages(PendingWork):
-    """Messages to be confirmed, and what must exist before."""
-
-    __slots__ = ("missing", "needs", "open", "publications", "published_at", "tries")
-
-    def __init__(
-        self, publications: list[Publication], *, needs: Sequence[Need] = (), **more: Any
-    ) -> None:
-        super().__init__(**more)
-        self.publications = publications
-        self.needs = needs
-        self.missing = list(needs)
-        self.open = 0
-        self.tries = 0
-        self.published_at = 0.0
+"""Deaths of the channel after which a message that was published each time is the reason."""
 
 
 class Publisher:
@@ -79,30 +55,33 @@ class Publisher:
     def __init__(
         self,
         where: str,
-        call_later: Callable[[float, Callable[[], None]], Any],
+        call_later: Callable[[float, Callable[[], None]], object],
         ready: Callable[[], None],
+        clock: Clock = elapsed,
     ) -> None:
         self._where = where
         self._call_later = call_later
+        """Calls a function on this thread after a number of seconds."""
         self._ready = ready
         """Called whenever a channel is there to publish on."""
+        self._clock = clock
         self.closing = False
-        self._connection: Any = None
+        self._connection: PikaConnection | None = None
         self._channel: Channel | None = None
         self._sequence = itertools.count(1)
         self._unconfirmed: dict[int, tuple[Messages, Publication]] = {}
-        self._returned: dict[str, str] = {}
+        self._returned: dict[str, ZwrapError] = {}
         self._queue: deque[Messages] = deque()
         self._known: set[Need] = set()
         self._ensuring = False
         self._blocked = ""
         self._unblocked_at = 0.0
-        self._patience_s = CONFIRM_S
-        self._watching = False
+        self._confirm_s = CONFIRM_S
+        self._checking = False
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a channel to publish on."""
+        """True if there is a channel to publish on."""
         return self._channel is not None
 
     @property
@@ -119,30 +98,30 @@ class Publisher:
 
     # -- the channel -----------------------------------------------------------------------------
 
-    def connected(self, connection: Any) -> None:
-        """A connection is there: open a channel on it."""
+    def connected(self, connection: PikaConnection) -> None:
+        """Open a channel on a fresh connection."""
         self._connection = connection
         connection.add_on_connection_blocked_callback(self._is_blocked)
         connection.add_on_connection_unblocked_callback(self._is_unblocked)
         self._open()
 
     def lost(self, reason: str) -> None:
-        """The connection is gone; what is still to be done waits for the next."""
+        """Let what is still to be done wait for the next connection."""
         self._connection = self._channel = None
         self._blocked = ""
         self._known.clear()
         self._ensuring = False
-        self._recover_unconfirmed(reason)
+        self._recover_unconfirmed(LostError(reason))
 
-    def _is_blocked(self, connection: Any, method: Any) -> None:
+    def _is_blocked(self, connection: object, frame: Frame[Blocked]) -> None:
         del connection
-        self._blocked = str(method.method.reason)
+        self._blocked = str(frame.method.reason)
         log.warning("%s takes no messages at present: %s", self._where, self._blocked)
 
-    def _is_unblocked(self, connection: Any, method: Any) -> None:
-        del connection, method
+    def _is_unblocked(self, connection: object, frame: object) -> None:
+        del connection, frame
         self._blocked = ""
-        self._unblocked_at = time.monotonic()
+        self._unblocked_at = self._clock()
         log.warning("%s takes messages again", self._where)
 
     def _open(self) -> None:
@@ -162,55 +141,59 @@ class Publisher:
         self._pump()
 
     def _closed(self, channel: Channel, error: BaseException) -> None:
-        """The server closed the channel: a message went to an exchange that is gone, say."""
+        """Begin anew when the server closed the channel, because of a message as a rule.
+
+        Which one it was is certain only if a single piece of work was open.
+        """
         if channel is not self._channel:
             return
         self._channel = None
         self._known.clear()
-        self._recover_unconfirmed(str(error), TRIES)
+        alone = len({id(work) for work, _ in self._unconfirmed.values()}) == 1
+        self._recover_unconfirmed(refused_message(error) if alone else LostError(str(error)), TRIES)
         self._open()
 
-    def _recover_unconfirmed(self, reason: str, tries: int | None = None) -> None:
+    def _recover_unconfirmed(self, failure: ZwrapError, tries: int | None = None) -> None:
         """Publish again, in order, what was not confirmed and is still to be done."""
         works = dict.fromkeys(work for work, _ in self._unconfirmed.values())
         self._unconfirmed.clear()
         self._returned.clear()
         for work in reversed(works):
             work.open = 0
-            work.missing = list(work.needs)
+            work.missing = work.needs
             work.tries += tries is not None
             if self.closing or not work.valid() or (tries is not None and work.tries >= tries):
-                work.failure = work.failure or reason
+                work.failure = work.failure or failure
                 self._finish(work)
             else:
                 self._queue.appendleft(work)
 
-    def _watch(self) -> None:
+    def _check(self) -> None:
         """Begin anew, on another channel, when the server has forgotten to confirm."""
-        self._watching = False
+        self._checking = False
         if not self._unconfirmed:
             return
         oldest, _ = next(iter(self._unconfirmed.values()))
-        waited_s = time.monotonic() - max(oldest.published_at, self._unblocked_at)
+        waited_s = self._clock() - max(oldest.published_at, self._unblocked_at)
         channel = self._channel
-        if channel is not None and not self._blocked and waited_s > self._patience_s:
+        if channel is not None and not self._blocked and waited_s > self._confirm_s:
             log.warning(
                 "%s confirmed nothing for %.0f s; %d message(s) are sent again, under the same ids",
                 self._where, waited_s, len(self._unconfirmed),
             )  # fmt: skip
-            self._patience_s *= 2  # it may just be slow
-            self._unblocked_at = time.monotonic()
+            self._confirm_s *= 2  # it may just be slow
+            self._unblocked_at = self._clock()
             self._channel = None
             if channel.is_open:
                 channel.close()
-            self._recover_unconfirmed("never confirmed")
+            self._recover_unconfirmed(LostError("it was never confirmed"))
             self._open()
-        self._look_after()
+        self._check_later()
 
-    def _look_after(self) -> None:
-        if not self._watching:
-            self._watching = True
-            self._call_later(1.0, self._watch)
+    def _check_later(self) -> None:
+        if not self._checking:
+            self._checking = True
+            self._call_later(1.0, self._check)
 
     # -- work ------------------------------------------------------------------------------------
 
@@ -229,14 +212,15 @@ class Publisher:
                 self._ensure(work.missing[0], work)
                 return
             self._queue.popleft()
-            self._publish(work)
+            self._publish(self._channel, work)
 
     def _ensure(self, need: Need, work: Messages) -> None:
         """Let everything wait until what the next work needs is there."""
         self._ensuring = True
         asked = self._connection
+        assert asked is not None  # there is a channel
 
-        def told(failure: str | None) -> None:
+        def told(failure: ZwrapError | None) -> None:
             if self._connection is not asked:
                 return  # asked again on the next connection
             self._ensuring = False
@@ -250,49 +234,57 @@ class Publisher:
                 self._finish(work)
             self._pump()
 
-        need.ask(self._connection, told)
+        need.ask(asked, told)
 
-    def _publish(self, work: Messages) -> None:
-        channel = self._channel
-        work.published_at = time.monotonic()
-        self._look_after()
+    def _publish(self, channel: Channel, work: Messages) -> None:
+        work.published_at = self._clock()
+        self._check_later()
         for publication in work.publications:
             try:
-                channel.basic_publish(  # type: ignore[union-attr]  # checked in _pump
+                channel.basic_publish(
                     publication.exchange,
                     publication.routing_key,
                     publication.body,
                     publication.properties,
                     mandatory=publication.mandatory,
                 )
+            except (pika.exceptions.AMQPChannelError, pika.exceptions.AMQPConnectionError) as error:
+                work.failure = work.failure or LostError(str(error))
+                continue
             except (ValueError, TypeError, UnicodeError, pika.exceptions.AMQPError) as error:
                 # Nothing of it was written: what AMQP cannot hold is found before.
-                work.failure = work.failure or f"it cannot be written as AMQP: {error}"
+                work.failure = work.failure or EncodingError(
+                    f"it cannot be written as AMQP: {error}"
+                )
                 continue
             work.open += 1
             self._unconfirmed[next(self._sequence)] = (work, publication)
         if not work.open:
             self._finish(work)
 
-    def _came_back(self, channel: Channel, method: Any, properties: Any, body: bytes) -> None:
-        """The server could not route a message; its confirmation follows."""
+    def _came_back(
+        self, channel: Channel, method: Returned, properties: Properties, body: bytes
+    ) -> None:
+        """Note that the server could not route a message; its confirmation follows."""
         del channel, body
         identity = str((properties.headers or {}).get("zwrap-id"))
         place = method.routing_key or method.exchange
-        self._returned[identity] = f"queue {place!r} does not exist ({method.reply_text})"
+        self._returned[identity] = NoRouteError(
+            f"queue {place!r} does not exist ({method.reply_text})"
+        )
 
-    def _confirmed(self, channel: Channel, frame: Any) -> None:
+    def _confirmed(self, channel: Channel, frame: Frame[Confirmation]) -> None:
         if channel is not self._channel:
             return
         method = frame.method
-        self._patience_s = CONFIRM_S
+        self._confirm_s = CONFIRM_S
         refused = isinstance(method, pika.spec.Basic.Nack)
         for tag in self._tags(method.delivery_tag, method.multiple):
             work, publication = self._unconfirmed.pop(tag)
-            if reason := self._returned.pop(publication.identity, None):
-                work.failure = work.failure or reason
+            if returned := self._returned.pop(publication.identity, None):
+                work.failure = work.failure or returned
             elif refused:
-                work.failure = work.failure or REFUSED
+                work.failure = work.failure or RefusedError("the server refused the message")
             work.open -= 1
             if not work.open:
                 self._finish(work)
@@ -308,7 +300,7 @@ class Publisher:
             yield tag
 
     def _finish(self, work: Messages) -> None:
-        if work.failure == REFUSED and work.valid() and not self.closing:
+        if isinstance(work.failure, RefusedError) and work.valid() and not self.closing:
             work.failure = None  # as while a quorum queue has no leader
             self._call_later(REFUSED_AGAIN_S, lambda: self.take(work))
             return

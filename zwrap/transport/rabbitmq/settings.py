@@ -1,4 +1,4 @@
-"""Where RabbitMQ is: from plugin `pika`, RABBITMQ_URL, or options of the command line."""
+"""Address and credentials of RabbitMQ: plugin `pika`, RABBITMQ_URL, or command line options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -32,18 +31,15 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     password: str = "guest"  # noqa: S105  (RabbitMQ's own default)
     vhost: str = "/"
     heartbeat_s: int | None = None
-    """None: what the server suggests (60 s)."""
+    """Interval of heart-beats, in seconds; None: what the server suggests (60 s)."""
     tls: bool = False
     ca_file: str | None = None
     declare: str | None = None
-    """Type of queues that are made when they are missing; None: they are an error."""
+    """Type of queues that are made when they are missing; None: a missing queue is an error."""
 
     def parameters(self, host: str, port: int) -> pika.ConnectionParameters:
-        """What pika needs to connect to one of the addresses."""
-        options: dict[str, Any] = {}
-        if self.tls:
-            context = tls_context(self.ca_file)
-            options["ssl_options"] = pika.SSLOptions(context, host)
+        """Return what pika needs to connect to one of the addresses."""
+        tls = pika.SSLOptions(tls_context(self.ca_file), host) if self.tls else None
         return pika.ConnectionParameters(
             host=host,
             port=port,
@@ -52,16 +48,16 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
             heartbeat=self.heartbeat_s,
             socket_timeout=5,
             stack_timeout=10,
+            ssl_options=tls,
             client_properties={
                 "product": "zwrap",
                 "connection_name": f"{Path(sys.argv[0]).name} {host_name()}-{os.getpid()}",
             },
-            **options,
         )
 
 
 def server_from(configuration: Configuration, options: BrokerOptions | None = None) -> Server:
-    """The configured server: options go before RABBITMQ_URL, and that before plugin `pika`."""
+    """Return the configured server: options go before RABBITMQ_URL, which goes before `pika`."""
     given = configuration.site.pika
     values: dict[str, object] = msgspec.structs.asdict(given) if given else {}
     values = {key: value for key, value in values.items() if value is not None}
@@ -80,8 +76,8 @@ def server_from(configuration: Configuration, options: BrokerOptions | None = No
     return server(values)
 
 
-def server(values: Mapping[str, Any]) -> Server:
-    """Typed settings; ConfigurationError names what is wrong."""
+def server(values: Mapping[str, object]) -> Server:
+    """Return typed settings; ConfigurationError names what is wrong."""
     rest = dict(values)
     tls = bool(rest.get("tls"))
     found = addresses(
@@ -95,21 +91,23 @@ def server(values: Mapping[str, Any]) -> Server:
         raise ConfigurationError(f"The settings of RabbitMQ are not usable: {error}.") from None
 
 
-def from_url(url: str) -> dict[str, Any]:
-    """Settings in a URL: ``amqp[s]://user:password@host:port/vhost?heartbeat=30``.
+def from_url(url: str) -> dict[str, object]:
+    """Return the settings in a URL: ``amqp[s]://user:password@host:port/vhost?heartbeat=30``.
 
-    Form: www.rabbitmq.com/uri-spec.html. The password is never repeated in a complaint.
+    Source: www.rabbitmq.com/uri-spec.html. The password is never repeated in a complaint.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ConfigurationError("RABBITMQ_URL is no URL: its port is no number.") from None
+        raise ConfigurationError(
+            "RABBITMQ_URL is not a valid URL: its port is not a number."
+        ) from None
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
         raise ConfigurationError(
             "RABBITMQ_URL is not usable; amqp://user:password@host:port/vhost is expected."
         )
-    values: dict[str, Any] = {"host": parts.hostname, "tls": parts.scheme == "amqps"}
+    values: dict[str, object] = {"host": parts.hostname, "tls": parts.scheme == "amqps"}
     if port is not None:
         values["port"] = port
     if parts.username:

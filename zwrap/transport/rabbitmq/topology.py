@@ -1,4 +1,4 @@
-"""Names of queues and exchanges, and how it is made sure that they are there.
+"""Names of queues and exchanges, and how zwrap makes sure that they exist.
 
 Work queues are the site's (`zocalo.configure_rabbitmq`) and never made here, unless the site says
 so. Made here when missing: exchanges of topics (fanout, durable), dead letter queues, and the
@@ -10,23 +10,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-Channel = Any
-Answer = Callable[[Any], None]
-Question = Callable[[Channel, Answer], None]
-"""Asks something on a channel of its own."""
+from zwrap.errors import ZwrapError
+from zwrap.transport.rabbitmq.faults import refusal
+
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, PikaConnection, Table
+
+    Question = Callable[[Channel, OnAnswer], None]
+    """Asks something on a channel of its own and calls back with the answer."""
+
+    Done = Callable[[ZwrapError | None], None]
+    """Called with None when something exists, or with the reason why it does not."""
 
 
 class Need:
-    """Makes sure over a connection that something exists; calls back with None, or why not."""
+    """Something that must exist before a message can be published."""
 
     def __init__(
-        self, ask: Callable[[Any, Callable[[str | None], None]], None], *, lasting: bool = True
+        self, ask: Callable[[PikaConnection, Done], None], *, lasting: bool = True
     ) -> None:
         self.ask = ask
+        """Makes sure over a connection that it exists, then calls back."""
         self.lasting = lasting
-        """Whether it is enough to have made sure once on a connection."""
+        """True if it is enough to make sure once on a connection."""
 
 
 NOT_FOUND = 404
@@ -34,35 +42,35 @@ NOT_FOUND = 404
 _DEAD = "dlq."
 _DELAY = "zwrap.delay."
 UNUSED_MS = 60_000
-"""A delay queue that nobody used for so long after its delay is deleted by the server."""
+"""Time after its delay, in milliseconds, at which the server deletes an unused delay queue."""
 
 
 def dead_letter_queue(queue: str) -> str:
-    """The queue for the dead letters of a queue."""
+    """Return the name of the queue for the dead letters of a queue."""
     return f"{_DEAD}{queue}"
 
 
 def source_of(name: str) -> str | None:
-    """The queue whose dead letters a queue holds; None if it is another kind of queue."""
+    """Return the queue whose dead letters a queue holds; None if it is another kind of queue."""
     return name[len(_DEAD) :] if name.startswith(_DEAD) else None
 
 
 def is_internal(name: str) -> bool:
-    """Whether a queue is no work queue."""
+    """Tell whether a queue is something else than a work queue."""
     return name.startswith((_DEAD, _DELAY, "amq."))
 
 
-def on_channel(connection: Any, question: Question, answer: Answer) -> None:
-    """Ask on a channel of its own; the answer is an error if the server closed that channel."""
+def on_channel(connection: PikaConnection, question: Question, answer: OnAnswer) -> None:
+    """Ask on a channel of its own; the answer is an exception if the server closed that channel."""
     answered: list[bool] = []
 
-    def once(value: Any) -> None:
+    def once(value: object) -> None:
         if not answered:
             answered.append(True)
             answer(value)
 
     def opened(channel: Channel) -> None:
-        def finished(value: Any) -> None:
+        def finished(value: object) -> None:
             once(value)
             if channel.is_open:
                 channel.close()
@@ -76,11 +84,11 @@ def on_channel(connection: Any, question: Question, answer: Answer) -> None:
 def _made(look: Question | None, make: Question, *, lasting: bool = True) -> Need:
     """Look whether it is there, and make it only if not: that may need a permission."""
 
-    def ask(connection: Any, done: Callable[[str | None], None]) -> None:
-        def told(value: Any) -> None:
-            done(str(value) if isinstance(value, BaseException) else None)
+    def ask(connection: PikaConnection, done: Done) -> None:
+        def told(value: object) -> None:
+            done(refusal(value) if isinstance(value, BaseException) else None)
 
-        def looked(value: Any) -> None:
+        def looked(value: object) -> None:
             if getattr(value, "reply_code", None) == NOT_FOUND:
                 on_channel(connection, make, told)
             else:
@@ -91,7 +99,7 @@ def _made(look: Question | None, make: Question, *, lasting: bool = True) -> Nee
     return Need(ask, lasting=lasting)
 
 
-def _declared(name: str, arguments: dict[str, Any]) -> Question:
+def _declared(name: str, arguments: Table) -> Question:
     return lambda channel, answer: channel.queue_declare(
         name, durable=True, arguments=arguments, callback=answer
     )
@@ -103,8 +111,8 @@ def _looked_up(name: str) -> Question:
 
 @functools.cache
 def queue_exists(queue: str, kind: str) -> Need:
-    """Make a durable queue of that type unless it is there."""
-    arguments = {
+    """Return the need of a durable queue, made with type `kind` unless it is there."""
+    arguments: Table = {
         "x-queue-type": kind,
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": dead_letter_queue(queue),
@@ -114,42 +122,42 @@ def queue_exists(queue: str, kind: str) -> Need:
 
 @functools.cache
 def dead_letters_exist(queue: str) -> Need:
-    """Make the dead letter queue of a queue unless it is there."""
+    """Return the need of the dead letter queue of a queue, made unless it is there."""
     name = dead_letter_queue(queue)
     return _made(_looked_up(name), _declared(name, {"x-queue-type": "quorum"}))
 
 
 @functools.cache
 def exchange_exists(topic: str) -> Need:
-    """Make the exchange of a topic unless it is there."""
+    """Return the need of the exchange of a topic, made unless it is there."""
 
-    def look(channel: Channel, answer: Answer) -> None:
+    def look(channel: Channel, answer: OnAnswer) -> None:
         channel.exchange_declare(topic, passive=True, callback=answer)
 
-    def make(channel: Channel, answer: Answer) -> None:
+    def make(channel: Channel, answer: OnAnswer) -> None:
         channel.exchange_declare(topic, exchange_type="fanout", durable=True, callback=answer)
 
     return _made(look, make)
 
 
 class QueueDeclaration(NamedTuple):
-    """A queue as its owner wants it, and what it is bound to."""
+    """A queue with the properties that its owner wants, and its bindings."""
 
     name: str
     passive: bool = False
-    """It must be there, whatever its arguments are."""
+    """True if the queue must be there already, with any arguments."""
     durable: bool = True
     auto_delete: bool = False
     exclusive: bool = False
-    arguments: Mapping[str, Any] = {}
+    arguments: Mapping[str, object] = {}
     bindings: Sequence[tuple[str, str]] = ()
     """Exchange and routing key of each."""
 
-    def declare(self, channel: Channel, answer: Answer) -> None:
-        """Declare it, then bind it."""
+    def declare(self, channel: Channel, answer: OnAnswer) -> None:
+        """Declare the queue, then bind it."""
         bindings = iter(self.bindings)
 
-        def bind(frame: Any) -> None:
+        def bind(frame: object) -> None:
             binding = next(bindings, None)
             if binding is None:
                 answer(frame)
@@ -168,13 +176,13 @@ class QueueDeclaration(NamedTuple):
 
 
 def queue_declared(queue: QueueDeclaration) -> Need:
-    """Declare and bind a queue."""
+    """Return the need of a queue that is declared and bound in any case."""
     return _made(None, queue.declare)
 
 
 @functools.cache
 def exchange_is_there(name: str) -> Need:
-    """Look whether an exchange is there, and make none."""
+    """Return the need of an exchange that is never made here."""
     return _made(
         None,
         lambda channel, answer: channel.exchange_declare(name, passive=True, callback=answer),
@@ -182,11 +190,11 @@ def exchange_is_there(name: str) -> Need:
 
 
 def delay(queue: str, delay_s: float) -> tuple[str, Need]:
-    """The queue in which messages for `queue` wait so long, and what makes it."""
+    """Return the queue in which messages for `queue` wait `delay_s` seconds, and its need."""
     step_ms = 10 if delay_s < 1 else 100 if delay_s < 10 else 1000
     delay_ms = max(step_ms, -int(-delay_s * 1000 // step_ms) * step_ms)
     name = f"{_DELAY}{queue}.{delay_ms}"
-    arguments = {
+    arguments: Table = {
         "x-message-ttl": delay_ms,
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": queue,
@@ -197,9 +205,9 @@ def delay(queue: str, delay_s: float) -> tuple[str, Need]:
 
 
 def count(queue: str, what: str = "message_count") -> Question:
-    """How many messages are ready in a queue, or consumers read it, exactly."""
+    """Return the question how many messages are ready in a queue, or what `what` names, exactly."""
 
-    def question(channel: Channel, answer: Answer) -> None:
+    def question(channel: Channel, answer: OnAnswer) -> None:
         channel.queue_declare(
             queue, passive=True, callback=lambda frame: answer(getattr(frame.method, what))
         )

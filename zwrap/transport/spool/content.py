@@ -1,33 +1,34 @@
-"""What is in a message file: ``{"headers": {...}, "message": ...}``, or a bare foreign message."""
+"""Content of a message file: ``{"headers": {...}, "message": ...}``, or a bare foreign message."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from zwrap.errors import MessageError
 from zwrap.message import UNDECODABLE_HEADER, Message, decode, identify
-from zwrap.transport.spool.queue import Claimed
+from zwrap.transport.spool.claimed import Claimed
 
 
 class _File(msgspec.Struct):
-    message: Any
-    headers: dict[str, Any] = {}
+    message: object
+    headers: dict[str, object] = {}
 
 
 _decoder = msgspec.json.Decoder(_File)
 
 
 def read_message(content: bytes, foreign: bool, name: str) -> Message:
-    """The message in a file; `name` identifies a file without an id."""
+    """Return the message in a file; `name` identifies a message without an id.
+
+    Raises MessageError if there is none.
+    """
     if foreign:
         body = decode(content)
         return Message(body, {}, identify(body, {}, name))
     try:
         file = _decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        decode(content)  # says what is wrong when it is no JSON at all
+        decode(content)  # says what is wrong when it is not JSON at all
         raise MessageError(
             f'The file is not {{"headers": ..., "message": ...}}: {error}.'
         ) from None
@@ -35,7 +36,7 @@ def read_message(content: bytes, foreign: bool, name: str) -> Message:
 
 
 def read_whatever(claimed: Claimed, name: str) -> Message:
-    """The message in a file if it can be read, else its text as the body; never an error."""
+    """Return the message in a file, or its text as the body if it cannot be read; never fail."""
     identity = f"{name}/{claimed.base}"
     try:
         return read_message(claimed.content, claimed.is_foreign, identity)

@@ -1,6 +1,6 @@
 """Names of message files, and the directories that they lie in.
 
-What a message must tell after a crash is in its name::
+The name of a file holds what must be known after a crash::
 
     1763712345678901234-node1-4711-3.zwrap~a2~n1763712350000~e1763712400000
     created (ns), host, pid, serial        attempt, not before (ms), expires (ms)
@@ -10,17 +10,15 @@ A file of another name, put there by a foreign filer producer, is a message with
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import threading
 from pathlib import Path
 
 from zwrap.errors import TransportError
+from zwrap.host.files import make_directory
+from zwrap.transport.failures import NoRouteError
 
 OWN_SUFFIX = ".zwrap"
 REASON_SUFFIX = ".reason"
-DIRECTORY_MODE = 0o2770
 FILE_MODE = 0o640
 
 _NAME = re.compile(r"(?P<base>.+?)(?:~a(?P<a>\d+))?(?:~n(?P<n>\d+))?(?:~e(?P<e>\d+))?", re.DOTALL)
@@ -41,7 +39,7 @@ class Name:
 
     @classmethod
     def parse(cls, text: str) -> Name:
-        """Take `text` apart; a foreign name is all base."""
+        """Take a file name apart; a foreign name is all base."""
         if "~" not in text:
             return cls(text)
         match = _NAME.fullmatch(text)
@@ -58,25 +56,6 @@ class Name:
         )
 
 
-_made = threading.Lock()
-
-
-def make_directory(path: Path) -> None:
-    """Make a directory that the group of the directory above shares (mode 2770); OSError if not."""
-    try:
-        with _made:  # whoever made it a moment ago has set its mode, too, before we come here
-            os.mkdir(path)
-            os.chmod(path, DIRECTORY_MODE)
-    except FileExistsError:
-        if not path.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path)) from None
-    except FileNotFoundError:
-        if path.parent.is_dir():
-            raise  # nothing can be made in there
-        make_directory(path.parent)
-        make_directory(path)
-
-
 def make_spool_directory(path: Path) -> None:
     """Make a directory of the spool; TransportError if that is not possible now."""
     try:
@@ -86,3 +65,13 @@ def make_spool_directory(path: Path) -> None:
             f"The spool directory {path} cannot be made: {error.strerror}. "
             "Choose a directory that you may write to (ZWRAP_SPOOL, or plugin 'spool', key 'path')."
         ) from None
+
+
+def checked_name(name: str) -> str:
+    """Return a queue or topic name; NoRouteError if it is not safe as a directory name."""
+    if not name or name.startswith(".") or "/" in name or "\0" in name or len(name) > 200:
+        raise NoRouteError(
+            f"{name!r} cannot be a queue or topic: a name of 1 to 200 characters is expected, "
+            "without '/' and not beginning with '.'."
+        )
+    return name

@@ -1,4 +1,4 @@
-"""Who holds which messages: one directory per owner, a lease in it, and recovery from the dead."""
+"""Owners of claimed messages: a directory with a lease for each, and recovery from dead ones."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from zwrap.host.files import FilesystemClock
+from zwrap.host.files import FilesystemClock, make_directory
 from zwrap.host.processes import ProcessIdentity, is_alive, this_process
-from zwrap.transport.spool.files import Name, make_directory
+from zwrap.transport.spool.files import Name
 
 LEASE_S = 180.0
-"""A claim whose owner was not heard of for this long may be taken over by another host."""
+"""Age in seconds at which another host may take over the claims of an owner."""
 
 RENEW_S = 30.0
-"""Interval at which an owner renews its lease."""
+"""Interval at which an owner renews its lease, in seconds."""
 
 LEASE = ".lease"
 _serial = itertools.count()
@@ -36,7 +36,7 @@ class Owner:
         self._leased_at = float("-inf")
 
     def keep_lease(self) -> None:
-        """Say that this owner lives; cheap when that was said lately."""
+        """Renew the lease of this owner; cheap if that was done lately."""
         now = time.monotonic()
         if now - self._leased_at < RENEW_S / 2:
             return
@@ -45,7 +45,7 @@ class Owner:
         self._leased_at = now
 
     def restore(self) -> bool:
-        """Make the directory again if somebody cleared it away; whether that was so."""
+        """Make the directory again if it was cleared away; return whether it was."""
         if self._directory.is_dir():
             return False
         self._leased_at = float("-inf")
@@ -53,7 +53,7 @@ class Owner:
         return True
 
     def close(self) -> None:
-        """Leave no trace of an owner that holds nothing."""
+        """Remove the directory of an owner that holds nothing."""
         with contextlib.suppress(OSError):
             if os.listdir(self._directory) == [LEASE]:
                 (self._directory / LEASE).unlink()
@@ -61,11 +61,11 @@ class Owner:
         self._leased_at = float("-inf")
 
     def recover(self, incoming: Path, dead: ProcessIdentity | None = None) -> int:
-        """Give back what dead owners hold, as another attempt; number of messages."""
+        """Give back what dead owners hold, as another attempt; return the number of messages."""
         return sum(_give_back(directory, incoming) for directory in self._lapsed(dead))
 
     def count(self) -> int:
-        """Number of owners that live, this one included if it holds a lease."""
+        """Return the number of owners that live, this one included if it holds a lease."""
         dead = set(self._lapsed())
         return sum(
             directory not in dead and (directory / LEASE).exists()
@@ -73,7 +73,7 @@ class Owner:
         )
 
     def _lapsed(self, dead: ProcessIdentity | None = None) -> Iterator[Path]:
-        """Directories of owners that are dead, or of another host and not heard of for long."""
+        """Yield the directories of owners that are dead, or on another host with a lapsed lease."""
         for directory in self._pending.iterdir():
             owner = ProcessIdentity.parse(directory.name.partition(",")[0])
             if owner is None or directory == self._directory:

@@ -1,8 +1,8 @@
 """One topic in a directory: files that expire, remembered by each reader.
 
-A plain broadcast is a file of its own; one that replaces the last word of the same sender (a
+A plain broadcast is a file of its own; one that replaces the last one of the same sender (a
 status) is one file per sender, replaced by rename(2). The first line of each file is
-the time at which it expires (ms since the epoch), so that whoever writes next can clear it away.
+the time at which it expires (ms since the epoch), so that the next writer can clear it away.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from zwrap.host.processes import this_process
 from zwrap.transport.spool.files import make_spool_directory
 
 DEFAULT_EXPIRY_S = 60.0
-"""How long a broadcast without an expiry can be heard."""
+"""Lifetime of a broadcast that names none, in seconds."""
 
 SWEEP_S = 30.0
-"""Interval at which one writer looks for expired files; with many writers it is never long."""
+"""Interval at which each writer removes expired files, in seconds."""
 
 _serial = itertools.count()
 
@@ -39,7 +39,10 @@ class SpoolTopic:
         self._swept_at = time.monotonic()
 
     def publish(self, content: bytes, expires_s: float | None, replaces: str | None) -> None:
-        """Let everybody hear `content` until it expires."""
+        """Broadcast `content`, which can be received for `expires_s` seconds.
+
+        It takes the place of the last broadcast with the same `replaces`.
+        """
         now_ns = self._clock.now_ns()
         ends_ms = now_ns // 1_000_000 + int(
             1000 * (DEFAULT_EXPIRY_S if expires_s is None else expires_s)
@@ -55,11 +58,11 @@ class SpoolTopic:
             self._sweep(now_ns)
 
     def listen(self) -> None:
-        """Begin to listen: what was said before is not heard, but the last status of each is."""
+        """Begin to listen; of earlier broadcasts only the last status of each sender is heard."""
         self._heard = {name: stamp for name, stamp in self._files() if name[:7] != "status-"}
 
     def hear(self) -> Iterator[bytes]:
-        """What was said since the last call and has not expired."""
+        """Yield what was broadcast since the last call and has not expired."""
         found = dict(self._files())
         for name, stamp in sorted(found.items()):
             if self._heard.get(name) == stamp:
@@ -79,7 +82,7 @@ class SpoolTopic:
                         yield entry.name, state.st_mtime_ns ^ state.st_ino
 
     def _sweep(self, now_ns: int) -> None:
-        """Remove expired files. Long-lived writers do it; a short job has nothing to do with it."""
+        """Remove expired files. Long-lived writers do that, and not a short job."""
         for name, _ in self._files():
             file = self.path / name
             with contextlib.suppress(OSError, ValueError):

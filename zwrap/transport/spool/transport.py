@@ -12,30 +12,37 @@ import random
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
+from zwrap.host.backoff import Backoff
 from zwrap.host.paths import default_spool
 from zwrap.message import Message, Outgoing
 from zwrap.transport.contract import Delivery, Settlement, Transport, Verb, encoded
 from zwrap.transport.options import BrokerOptions
+from zwrap.transport.spool.claimed import Claimed
 from zwrap.transport.spool.content import read_message, read_whatever
-from zwrap.transport.spool.files import make_spool_directory
+from zwrap.transport.spool.files import checked_name, make_spool_directory
 from zwrap.transport.spool.owner import RENEW_S
-from zwrap.transport.spool.queue import Claimed, SpoolQueue
+from zwrap.transport.spool.queue import SpoolQueue
 from zwrap.transport.spool.topic import SpoolTopic
 from zwrap.transport.spool.views import DeadLetters
 
+if TYPE_CHECKING:  # a job needs no inspector
+    from zwrap.transport.inspector import Inspector
+
 log = logging.getLogger(__name__)
 
-POLL_FIRST_S = 0.002
-POLL_LAST_S = 0.1
+POLL_FIRST_S, POLL_LAST_S = 0.002, 0.1
+"""First and longest pause between two looks into the queues, in seconds."""
+
 RECOVER_EVERY_S = 5.0
+"""Interval at which a reader looks for dead owners, in seconds."""
 
 
 class SpoolTransport(Transport):
@@ -51,19 +58,18 @@ class SpoolTransport(Transport):
     ) -> None:
         super().__init__()
         self.root = Path(root)
-        self._options: dict[str, Any] = {
-            "durable": durable,
-            "limit": limit,
-            "limit_wait_s": limit_wait_s,
-        }
+        self._durable = durable
+        self._limit = limit
+        self._limit_wait_s = limit_wait_s
         self._queues: dict[str, SpoolQueue] = {}
         self._topics: dict[str, SpoolTopic] = {}
         self._subscriptions: dict[str, _Subscription] = {}
         self._listening: list[str] = []
-        self._heard: list[Delivery] = []
+        self._broadcasts: list[Delivery] = []
+        """Broadcasts that were read and not handed out yet."""
         self._held: dict[Delivery, tuple[SpoolQueue, Claimed]] = {}
-        self._pause_s = POLL_FIRST_S
-        """Until the next look; grows while nothing comes, over calls of `receive`, too."""
+        self._poll = Backoff(POLL_FIRST_S, POLL_LAST_S, factor=1.5)
+        """Pauses between looks, which grow while nothing comes, over calls of `receive`, too."""
         self._closed = threading.Event()
         self._renewer: threading.Thread | None = None
         make_spool_directory(self.root)
@@ -79,7 +85,7 @@ class SpoolTransport(Transport):
         cls, configuration: Configuration, options: BrokerOptions | None = None
     ) -> SpoolTransport:
         """Open the spool that plugin `spool` names, else ZWRAP_SPOOL, else the one of this user."""
-        del options  # a directory is no broker
+        del options  # a directory has no broker
         settings = configuration.site.spool
         if settings is None:
             return cls(default_spool())
@@ -91,10 +97,15 @@ class SpoolTransport(Transport):
         )
 
     def queue(self, name: str) -> SpoolQueue:
-        """The directory behind a queue, for those who look after it."""
+        """Return the directory behind a queue; it is made if it is missing."""
         with self._lock:
             if name not in self._queues:
-                self._queues[name] = SpoolQueue(self.root / checked_name(name), **self._options)
+                self._queues[name] = SpoolQueue(
+                    self.root / checked_name(name),
+                    durable=self._durable,
+                    limit=self._limit,
+                    limit_wait_s=self._limit_wait_s,
+                )
             return self._queues[name]
 
     def _topic(self, name: str) -> SpoolTopic:
@@ -102,16 +113,24 @@ class SpoolTransport(Transport):
             self._topics[name] = SpoolTopic(self.root / ".topics" / checked_name(name))
         return self._topics[name]
 
+    def inspector(self) -> Inspector:
+        """Return what looks at the directories of this spool."""
+        from zwrap.transport.spool.inspector import SpoolInspector
+
+        return SpoolInspector(self, self._lock)
+
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        self._subscribe(_Subscription(queue, self.queue(queue), prefetch))
+        """Take messages from `queue`, which is made if it is missing."""
+        self.read(queue, self.queue(queue), prefetch)
 
-    def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
-        place = self.root / checked_name(queue)
-        self._subscribe(_Subscription(queue, DeadLetters(place, limit=0), prefetch, dead=True))
+    def read(self, name: str, queue: SpoolQueue, prefetch: int) -> None:
+        """Take messages from a directory; for the inspector, too.
 
-    def _subscribe(self, subscription: _Subscription) -> None:
+        `name` is what their deliveries name as their source.
+        """
         with self._lock:
-            self._subscriptions[f"{subscription.name}/{subscription.dead}"] = subscription
+            key = f"{name}/{isinstance(queue, DeadLetters)}"
+            self._subscriptions[key] = _Subscription(name, queue, prefetch)
             if self._renewer is None:
                 self._renewer = threading.Thread(
                     target=self._renew_leases, name="spool leases", daemon=True
@@ -126,11 +145,13 @@ class SpoolTransport(Transport):
                         subscription.queue.keep_lease()
 
     def subscribe_topic(self, topic: str) -> None:
+        """Take what is broadcast on `topic`, and the last status of each sender."""
         with self._lock:
             self._topic(topic).listen()
             self._listening.append(topic)
 
     def receive(self, timeout_s: float) -> Delivery | None:
+        """Return the next message of any subscription; None after `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         while True:
             with self._lock:
@@ -139,23 +160,22 @@ class SpoolTransport(Transport):
                 delivery = self._next_broadcast() or self._next_message()
             left_s = deadline - time.monotonic()
             if delivery:
-                self._pause_s = POLL_FIRST_S
+                self._poll.reset()
                 return delivery
             if left_s <= 0:
                 return None
-            time.sleep(min(self._pause_s, left_s))
-            self._pause_s = min(self._pause_s * 1.5, POLL_LAST_S)
+            time.sleep(min(self._poll.next_s(), left_s))
 
     def _next_broadcast(self) -> Delivery | None:
-        if not self._heard:
+        if not self._broadcasts:
             for topic in self._listening:
                 for content in self._topics[topic].hear():
                     with contextlib.suppress(MessageError):
                         message = read_message(content, foreign=False, name="")
-                        self._heard.append(
+                        self._broadcasts.append(
                             Delivery(self, message, topic, delivery_count=1, topic=True)
                         )
-        return self._heard.pop(0) if self._heard else None
+        return self._broadcasts.pop(0) if self._broadcasts else None
 
     def _next_message(self) -> Delivery | None:
         for key, subscription in self._subscriptions.items():
@@ -176,24 +196,26 @@ class SpoolTransport(Transport):
         return held >= subscription.prefetch
 
     def _claim(self, subscription: _Subscription) -> Delivery | None:
-        queue = subscription.queue
+        queue, name = subscription.queue, subscription.name
         while claimed := queue.claim():
             if isinstance(queue, DeadLetters):
-                return self._dead_letter(subscription.name, queue, claimed)
+                message = read_whatever(claimed, name)
+                return self.hand_out(name, queue, claimed, message, queue.reason(claimed))
             try:
                 message = read_message(
-                    claimed.content, claimed.is_foreign, f"{subscription.name}/{claimed.base}"
+                    claimed.content, claimed.is_foreign, f"{name}/{claimed.base}"
                 )
             except MessageError as error:
                 log.error("Message %s of %s: %s", claimed.name, queue.path, error)
                 queue.dead_letter(claimed, str(error))
                 continue
-            return self._handed_out(subscription.name, queue, claimed, message)
+            return self.hand_out(name, queue, claimed, message)
         return None
 
-    def _handed_out(
+    def hand_out(
         self, name: str, queue: SpoolQueue, claimed: Claimed, message: Message, reason: str = ""
     ) -> Delivery:
+        """Return a claimed message as a delivery of queue `name`; for the inspector, too."""
         delivery = Delivery(
             self,
             message,
@@ -206,47 +228,8 @@ class SpoolTransport(Transport):
         self._held[delivery] = (queue, claimed)
         return delivery
 
-    def _dead_letter(self, name: str, queue: DeadLetters, claimed: Claimed) -> Delivery:
-        message = read_whatever(claimed, name)
-        return self._handed_out(name, queue, claimed, message, queue.reason(claimed))
-
-    def queues(self) -> dict[str, int]:
-        return {place.name: self.queue(place.name).waiting() for place in self._places()}
-
-    def dead_letters(self) -> dict[str, int]:
-        counts = {
-            place.name: sum(1 for _ in SpoolQueue.dead_letters_in(place))
-            for place in self._places()
-        }
-        return {name: count for name, count in sorted(counts.items()) if count}
-
-    def _places(self) -> list[Path]:
-        """Directories of all queues."""
-        places = [place for place in self.root.iterdir() if not place.name.startswith(".")]
-        return sorted(place for place in places if (place / "incoming").is_dir())
-
-    def overdelivered(self, limit: int) -> Iterator[Delivery]:
-        for place in self._places():
-            queue = self.queue(place.name)
-            queue.recover()
-            while True:
-                with self._lock:
-                    claimed = queue.claim_where(lambda name: name.delivery_count > limit)
-                    if claimed is None:
-                        break
-                    message = read_whatever(claimed, place.name)
-                    delivery = self._handed_out(place.name, queue, claimed, message)
-                yield delivery
-
-    def consumers(self, queue: str) -> int:
-        with self._lock:
-            return self.queue(queue).owners()
-
-    def waiting(self, queue: str) -> int:
-        with self._lock:
-            return self.queue(queue).waiting()
-
     def close(self) -> None:
+        """Give unsettled deliveries back, as another attempt, and forget this owner."""
         with self._lock:
             self._closed.set()
             for held, claimed in self._held.values():
@@ -255,6 +238,18 @@ class SpoolTransport(Transport):
             queues = [subscription.queue for subscription in self._subscriptions.values()]
             for queue in {*queues, *self._queues.values()}:
                 queue.close()
+
+    def _carry_out(
+        self,
+        messages: Sequence[Outgoing],
+        deliveries: Sequence[Delivery],
+        settlement: Settlement,
+    ) -> None:
+        if messages:
+            self._publish(messages)
+        for delivery in deliveries:
+            delivery.settled = True
+            self._settle(delivery, settlement)
 
     def _publish(self, messages: Sequence[Outgoing]) -> None:
         contents = [
@@ -293,14 +288,3 @@ class _Subscription(msgspec.Struct):
     name: str
     queue: SpoolQueue
     prefetch: int
-    dead: bool = False
-
-
-def checked_name(name: str) -> str:
-    """A queue or topic name that is safe as a directory name."""
-    if not name or name.startswith(".") or "/" in name or "\0" in name or len(name) > 200:
-        raise MessageError(
-            f"{name!r} cannot be a queue or topic: a name of 1 to 200 characters is expected, "
-            "without '/' and not beginning with '.'."
-        )
-    return name

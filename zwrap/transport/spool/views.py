@@ -1,4 +1,4 @@
-"""Other things that are spool queues when looked at closely: dead letters, and drop files."""
+"""Directories that are spool queues in another sense: dead letters, and drop files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import os
 from pathlib import Path
 
+from zwrap.transport.spool.claimed import Claimed
+from zwrap.transport.spool.directory import Places
 from zwrap.transport.spool.files import REASON_SUFFIX
-from zwrap.transport.spool.queue import Claimed, Places, SpoolQueue
+from zwrap.transport.spool.queue import SpoolQueue
 
 
 class DeadLetters(SpoolQueue):
@@ -19,7 +21,7 @@ class DeadLetters(SpoolQueue):
         return sorted(name for name in super()._names() if not name.endswith(REASON_SUFFIX))
 
     def reason(self, claimed: Claimed) -> str:
-        """Why the message was put aside."""
+        """Return the reason of a dead letter; empty without one."""
         try:
             return self._reason_file(claimed).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
@@ -31,7 +33,7 @@ class DeadLetters(SpoolQueue):
         self._reason_file(claimed).unlink(missing_ok=True)
 
     def release(self, claimed: Claimed, *, counted: bool = True, delay_s: float = 0.0) -> None:
-        """Put the message back among the dead letters, whoever counts and waits."""
+        """Put the message back among the dead letters; nothing is counted or delayed there."""
         del counted, delay_s
         super().release(claimed, counted=False)
 
@@ -48,11 +50,11 @@ class DropFiles(SpoolQueue):
     places = Places(incoming=".", pending=".pending", tmp=".tmp", errors="errors")
 
     def names(self) -> list[str]:
-        """Names of the files that wait, oldest first."""
+        """Return the names of the files that wait, oldest first."""
         return self._names()
 
     def close(self) -> None:
-        """Leave only drop files behind, as python-zocalo's own tools expect it."""
+        """Leave only drop files behind, as python-zocalo's own tools expect."""
         super().close()
         for name in self.places[1:]:
             with contextlib.suppress(OSError):  # what is not empty stays

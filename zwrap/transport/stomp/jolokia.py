@@ -1,12 +1,11 @@
-"""What only ActiveMQ's management knows: which queues there are, and how full they are.
+"""ActiveMQ's management, which alone knows which queues there are, and how full they are.
 
-Asked over Jolokia (jolokia.org/reference/html/protocol.html), which plugin `jmx` of the site names;
-python-zocalo's dlq_check needs the same.
+It is asked over Jolokia (jolokia.org/reference/html/protocol.html), which plugin `jmx` of the site
+names; python-zocalo's dlq_check needs the same.
 """
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -17,7 +16,7 @@ from zwrap.errors import ConfigurationError, TransportError
 
 
 class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
-    """Where Jolokia is."""
+    """Address and credentials of Jolokia."""
 
     host: str
     port: int
@@ -25,26 +24,28 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
     username: str = ""
     password: str = ""
     broker: str = "localhost"
-    """The broker's own name (`brokerName` in activemq.xml)."""
+    """Name of the broker itself (`brokerName` in activemq.xml)."""
 
     def sizes(self, names: str = "*") -> dict[str, int]:
-        """Number of messages that wait in each queue whose name matches a pattern.
+        """Return the number of messages that wait in each queue whose name matches a pattern.
 
-        TransportError if that cannot be asked.
+        Raises TransportError if that cannot be asked.
         """
         pattern = self._bean(names)
         found = self._read(pattern, "QueueSize,InFlightCount")
         if "*" not in names:
             found = {pattern: found} if found else {}
         return {
-            _name(bean): max(0, int(values["QueueSize"]) - int(values["InFlightCount"]))
-            for bean, values in found.items()
+            _name(bean): max(0, values["QueueSize"] - values["InFlightCount"])
+            for bean, values in msgspec.convert(found, dict[str, dict[str, int]]).items()
         }
 
     def consumers(self, queue: str) -> int:
-        """Number of receivers that are subscribed to a queue; 0 if there is no such queue."""
-        values = self._read(self._bean(queue), "ConsumerCount")
-        return int(values["ConsumerCount"] if isinstance(values, dict) else values) if values else 0
+        """Return the number of receivers of a queue; 0 if there is no such queue."""
+        found = self._read(self._bean(queue), "ConsumerCount")
+        if isinstance(found, dict):
+            found = found.get("ConsumerCount")
+        return found if isinstance(found, int) else 0
 
     def _bean(self, names: str) -> str:
         return (
@@ -52,7 +53,8 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
             f"destinationType=Queue,destinationName={_escaped(names)}"
         )
 
-    def _read(self, bean: str, attributes: str) -> Any:
+    def _read(self, bean: str, attributes: str) -> object:
+        """Return the attributes of a managed object; an empty object if it does not exist."""
         place = f"http://{self.host}:{self.port}/{self.base_url.strip('/')}"
         try:
             answer = httpx.get(
@@ -61,23 +63,29 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
                 timeout=10,
             )
             answer.raise_for_status()
-            content = answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+            content = msgspec.json.decode(answer.content, type=_Answer)
+        except (httpx.HTTPError, msgspec.MsgspecError) as error:
             reason = str(error) or type(error).__name__
             raise TransportError(
                 f"ActiveMQ's management at {place} cannot be asked: {reason}."
             ) from None
-        if content.get("status") == 404:
+        if content.status == 404:
             return {}
-        if content.get("status") != 200:
-            raise TransportError(
-                f"ActiveMQ's management at {place} refuses: {content.get('error')}."
-            )
-        return content["value"]
+        if content.status != 200:
+            raise TransportError(f"ActiveMQ's management at {place} refuses: {content.error}.")
+        return content.value
+
+
+class _Answer(msgspec.Struct):
+    """The part of an answer that is read."""
+
+    status: int
+    value: object = None
+    error: str | None = None
 
 
 def jolokia_from(configuration: Configuration | None) -> Jolokia:
-    """The configured one; ConfigurationError if there is none."""
+    """Return the configured Jolokia; ConfigurationError if there is none."""
     given = configuration.site.jmx if configuration is not None else None
     if given is None:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Where ActiveMQ is: from plugin `stomp`, or options of the command line; and plugin `jmx`."""
+"""Address and credentials of ActiveMQ: from plugin `stomp`, or options of the command line."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     username: str = ""
     password: str = ""
     prefix: str = ""
-    """What names of queues and topics begin with on the server, before a dot."""
+    """Beginning of the names of queues and topics on the server, before a dot."""
     heartbeat_s: float = 10.0
+    """Interval of heart-beats, in seconds."""
     tls: bool = False
     ca_file: str | None = None
 
 
 def server_from(configuration: Configuration, options: BrokerOptions | None = None) -> Server:
-    """The configured server: options go before plugin `stomp`."""
+    """Return the configured server: options go before plugin `stomp`."""
     given = configuration.site.stomp
     values: dict[str, object] = msgspec.structs.asdict(given) if given else {}
     values = {key: value for key, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Whether RabbitMQ is told what to do with a message that is handed out again and again."""
+"""Queues of a RabbitMQ server on which a message could be delivered without end."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from zwrap.transport.rabbitmq.management.models import QueueInfo
 from zwrap.transport.rabbitmq.topology import is_internal
 
 LIMITED_SINCE = 4
-"""Since that version a quorum queue has a limit (20) if it is told none."""
+"""First major version in which a quorum queue has a delivery-limit (20) without being given one."""
 
 
 def audited(api: RabbitMQAPI, vhost: str) -> list[str]:
-    """A sentence for each work queue of a vhost that a message could stay in for ever."""
+    """Return a sentence for each work queue of a vhost that a message could stay in for ever."""
     version = str(api.get("overview").json().get("rabbitmq_version", "0"))
     limited = version.split(".")[0].isdecimal() and int(version.split(".")[0]) >= LIMITED_SINCE
     found = api.queues(vhost)

@@ -1,4 +1,4 @@
-"""What RabbitMQ's management API takes and answers, by the names of ``zocalo.util.rabbitmq``.
+"""Values that RabbitMQ's management API takes and gives, by the names of ``zocalo.util.rabbitmq``.
 
 Fields that a server does not send are None, fields that are not named here are left out.
 """
@@ -6,13 +6,12 @@ Fields that a server does not send are None, fields that are not named here are 
 from __future__ import annotations
 
 import enum
-from typing import Any
 
 import msgspec
 
 
 class Spec(msgspec.Struct, kw_only=True):
-    """What is sent to, and read from, the server."""
+    """A value that is sent to, and read from, the server."""
 
 
 class VHostSpec(Spec, kw_only=True):
@@ -25,7 +24,7 @@ class VHostSpec(Spec, kw_only=True):
 
 
 class PermissionSpec(Spec, kw_only=True):
-    """What a user may do in a vhost: regular expressions of resource names."""
+    """Permissions of a user in a vhost: regular expressions of resource names."""
 
     vhost: str
     user: str
@@ -44,7 +43,7 @@ class UserSpec(Spec, kw_only=True):
 
 
 class DestinationType(enum.Enum):
-    """What a binding leads to."""
+    """The kind of place that a binding leads to."""
 
     QUEUE = "q"
     EXCHANGE = "e"
@@ -58,7 +57,7 @@ class BindingSpec(Spec, kw_only=True):
     destination_type: DestinationType
     vhost: str
     routing_key: str = ""
-    arguments: dict[str, Any] | None = {}
+    arguments: dict[str, object] | None = {}
 
 
 class BindingInfo(BindingSpec, kw_only=True):
@@ -76,16 +75,16 @@ class ExchangeSpec(Spec, kw_only=True):
     durable: bool | None = False
     auto_delete: bool | None = False
     internal: bool | None = False
-    arguments: dict[str, Any] | None = {}
+    arguments: dict[str, object] | None = {}
 
 
 class ExchangeInfo(ExchangeSpec, kw_only=True):
     """An exchange that exists."""
 
     policy: str | None = None
-    message_stats: dict[str, Any] | None = None
-    incoming: Any = None
-    outgoing: Any = None
+    message_stats: dict[str, object] | None = None
+    incoming: object = None
+    outgoing: object = None
 
 
 class PolicySpec(Spec, kw_only=True, rename={"apply_to": "apply-to"}):
@@ -94,7 +93,7 @@ class PolicySpec(Spec, kw_only=True, rename={"apply_to": "apply-to"}):
     vhost: str
     name: str
     pattern: str
-    definition: dict[str, Any]
+    definition: dict[str, object]
     priority: int = 0
     apply_to: str = "all"
 
@@ -106,14 +105,14 @@ class QueueSpec(Spec, kw_only=True):
     vhost: str
     durable: bool | None = False
     auto_delete: bool | None = False
-    arguments: dict[str, Any] | None = {}
+    arguments: dict[str, object] | None = {}
 
 
 class QueueInfo(QueueSpec, kw_only=True):
     """A queue that exists; counts of messages, sizes in bytes."""
 
     policy: str | None = None
-    effective_policy_definition: dict[str, Any] | None = None
+    effective_policy_definition: dict[str, object] | None = None
     exclusive: bool | None = None
     messages: int | None = None
     messages_ready: int | None = None
@@ -122,13 +121,13 @@ class QueueInfo(QueueSpec, kw_only=True):
     message_bytes: int | None = None
     message_bytes_ready: int | None = None
     message_bytes_unacknowledged: int | None = None
-    head_message_timestamp: Any = None
+    head_message_timestamp: object = None
     consumers: int | None = None
-    consumer_utilisation: Any = None
+    consumer_utilisation: object = None
     memory: int | None = None
     state: str | None = None
-    message_stats: dict[str, Any] | None = None
-    consumer_details: Any = None
+    message_stats: dict[str, object] | None = None
+    consumer_details: object = None
 
 
 class ConnectionInfo(Spec, kw_only=True):

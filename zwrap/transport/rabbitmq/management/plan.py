@@ -1,13 +1,13 @@
-"""What must be changed on RabbitMQ so that it is as a site's file wants it.
+"""Changes that make a RabbitMQ server as a site's file wants it.
 
-Only vhosts of which the file speaks, and users that its user files name, are touched.
+Only vhosts that the file names, and users that its user files name, are touched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -42,7 +42,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Foreign(msgspec.Struct, frozen=True):
-    """What may be removed beyond what the file owns, because somebody said so."""
+    """Things beyond what the file owns that may be removed, by request of the operator."""
 
     vhosts: bool = False
     users: bool = False
@@ -52,9 +52,14 @@ class Foreign(msgspec.Struct, frozen=True):
 
 NOTHING_FOREIGN = Foreign()
 
+T = TypeVar("T")
+
 
 def plan(api: RabbitMQAPI, wanted: Wanted, foreign: Foreign = NOTHING_FOREIGN) -> list[Change]:
-    """Changes in the order in which they can be made; ConfigurationError if one cannot be made."""
+    """Return the changes in the order in which they can be made.
+
+    Raises ConfigurationError if one of them cannot be made.
+    """
     there = {vhost.name for vhost in api.vhosts()}
     needed = wanted.owned - there - {vhost.name for vhost in wanted.vhosts}
     if needed:
@@ -150,7 +155,7 @@ def _exchanges(api: RabbitMQAPI, wanted: Wanted, vhosts: set[str]) -> Iterator[C
             yield Change("-", what, partial(api.exchange_delete, vhost, name))
 
 
-def _exchange_kind(exchange: ExchangeSpec | ExchangeInfo) -> dict[str, Any]:
+def _exchange_kind(exchange: ExchangeSpec | ExchangeInfo) -> dict[str, object]:
     return {
         "type": exchange.type,
         "durable": bool(exchange.durable),
@@ -170,7 +175,7 @@ def _queues(
         if old is None:
             yield Change("+", what, partial(api.queue_declare, each))
             continue
-        kinds = [
+        kinds: list[dict[str, object]] = [
             {"durable": bool(it.durable), "arguments": _effective(it.arguments)}
             for it in (old, each)
         ]
@@ -240,17 +245,18 @@ def _binding_text(binding: BindingSpec | BindingInfo) -> str:
     )
 
 
-def _all(ask: Callable[[str], Any], vhosts: set[str]) -> list[Any]:
-    return [each for vhost in sorted(vhosts) for each in ask(vhost)]
+def _all(ask: Callable[[str], T | list[T]], vhosts: set[str]) -> list[T]:
+    answers = [ask(vhost) for vhost in sorted(vhosts)]
+    return [each for found in answers if isinstance(found, list) for each in found]
 
 
-def _effective(arguments: dict[str, Any] | None) -> dict[str, Any]:
-    """Arguments without those that say what holds anyway; a queue is classic by default."""
+def _effective(arguments: dict[str, object] | None) -> dict[str, object]:
+    """Return the arguments without those that repeat a default, such as the type `classic`."""
     standard = {"x-queue-type": "classic", "x-single-active-consumer": False}
     return {k: v for k, v in (arguments or {}).items() if standard.get(k, ...) != v}
 
 
-def _unchangeable(what: str, old: Any, new: Any) -> ConfigurationError:
+def _unchangeable(what: str, old: dict[str, object], new: dict[str, object]) -> ConfigurationError:
     differences = "; ".join(f"{k}: {old[k]} -> {new[k]}" for k in old if old[k] != new[k])
     return ConfigurationError(
         f"The {what} is there and differs ({differences}). RabbitMQ cannot change that: empty and "

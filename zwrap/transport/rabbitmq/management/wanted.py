@@ -1,10 +1,10 @@
-"""What a site's file wants on RabbitMQ: the format of `zocalo.configure_rabbitmq`."""
+"""The file that says what a site wants on RabbitMQ: format of `zocalo.configure_rabbitmq`."""
 
 from __future__ import annotations
 
 import configparser
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from zwrap.transport.rabbitmq.management.models import (
     VHostSpec,
 )
 
+T = TypeVar("T")
+
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     """A part of the file; a key that is not known is an error."""
@@ -30,7 +32,7 @@ class _Binding(_File):
     vhost: str
     destination_type: DestinationType = DestinationType.QUEUE
     routing_key: str | None = None
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, object] = {}
 
 
 class _Exchange(_File):
@@ -40,14 +42,14 @@ class _Exchange(_File):
     durable: bool = False
     auto_delete: bool = False
     internal: bool = False
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, object] = {}
 
 
 class _Policy(_File, rename={"apply_to": "apply-to"}):
     vhost: str
     name: str
     pattern: str = "^amq."
-    definition: dict[str, Any] = {}
+    definition: dict[str, object] = {}
     priority: int = 0
     apply_to: str = "queues"
 
@@ -87,7 +89,7 @@ class _Content(_File):
 
 
 class User(msgspec.Struct, frozen=True):
-    """A user and the password in clear."""
+    """A user and the password in clear text."""
 
     name: str
     password: str
@@ -95,7 +97,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct):
-    """Everything that should be there."""
+    """Everything that should exist on the server."""
 
     vhosts: list[VHostSpec]
     permissions: list[PermissionSpec]
@@ -107,15 +109,15 @@ class Wanted(msgspec.Struct):
 
     @property
     def owned(self) -> set[str]:
-        """Vhosts that the file speaks of: only there may anything be removed."""
+        """Vhosts that the file names: only in these anything may be removed."""
         parts = (self.policies, self.queues, self.exchanges, self.bindings, self.permissions)
         return {vhost.name for vhost in self.vhosts} | {
             part.vhost for group in parts for part in group
         }
 
 
-def wanted_from(content: Any, where: str) -> Wanted:
-    """The wishes in a file's content; ConfigurationError names the key that is wrong."""
+def wanted_from(content: object, where: str) -> Wanted:
+    """Return what the content of a file wants; ConfigurationError names the key that is wrong."""
     try:
         file = msgspec.convert(content, _Content)
     except msgspec.ValidationError as error:
@@ -123,11 +125,12 @@ def wanted_from(content: Any, where: str) -> Wanted:
     wanted = Wanted(
         vhosts=file.vhosts,
         permissions=file.permissions,
-        policies=[PolicySpec(**_fields(policy)) for policy in file.policies],
+        policies=[_converted(policy, PolicySpec) for policy in file.policies],
         queues=[],
-        exchanges=[ExchangeSpec(**_fields(exchange)) for exchange in file.exchanges],
+        exchanges=[_converted(exchange, ExchangeSpec) for exchange in file.exchanges],
         bindings=[
-            BindingSpec(**{**_fields(each), "routing_key": _key(each)}) for each in file.bindings
+            _converted(msgspec.structs.replace(each, routing_key=_key(each)), BindingSpec)
+            for each in file.bindings
         ],
     )
     for group in file.groups:
@@ -151,7 +154,7 @@ def _add_queues(wanted: Wanted, group: _Group) -> None:
     settings = group.settings.queues
     pattern = settings.dead_letter_routing_key_pattern
     for name in group.names:
-        arguments: dict[str, Any] = {"x-queue-type": settings.type}
+        arguments: dict[str, object] = {"x-queue-type": settings.type}
         if settings.type != "stream":
             arguments["x-single-active-consumer"] = group.settings.single_active_consumer
         if pattern:
@@ -182,8 +185,9 @@ def _add_queues(wanted: Wanted, group: _Group) -> None:
         ]
 
 
-def _fields(part: msgspec.Struct) -> dict[str, Any]:
-    return {name: getattr(part, name) for name in part.__struct_fields__}
+def _converted(part: _File, kind: type[T]) -> T:
+    """Return a part of the file as what is sent to the server."""
+    return msgspec.convert(part, kind, from_attributes=True)
 
 
 def _key(binding: _Binding) -> str:
@@ -191,9 +195,11 @@ def _key(binding: _Binding) -> str:
 
 
 def users_from(directory: Path) -> list[User]:
-    """Users in all ``*.ini`` files below a directory: section ``[rabbitmq]``."""
+    """Return the users in section ``[rabbitmq]`` of all ``*.ini`` files below a directory."""
     if not directory.is_dir():
-        raise ConfigurationError(f"{directory} is no directory with *.ini files of users.")
+        raise ConfigurationError(
+            f"{directory} is not a directory; one with *.ini files of users is expected."
+        )
     users: dict[str, Path] = {}
     found = []
     for path in sorted(directory.glob("**/*.ini")):
@@ -220,7 +226,9 @@ def _user_from(path: Path) -> User:
             f"{path} has no {error}; a section [rabbitmq] with username and password is expected."
         ) from None
     except (configparser.Error, UnicodeDecodeError):
-        raise ConfigurationError(f"{path} is no INI file.") from None  # it holds a password
+        raise ConfigurationError(
+            f"{path} is not a valid INI file."
+        ) from None  # it holds a password
     if not name or not password:
         raise ConfigurationError(f"{path} has an empty username or password.")
     tags = tuple(tag.strip() for tag in section.get("tags", "").split(",") if tag.strip())

@@ -1,0 +1,110 @@
+"""Queues and dead letters of a RabbitMQ server, asked over AMQP and the management API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from typing import ClassVar
+
+from zwrap.configuration.site import Configuration
+from zwrap.errors import MessageError
+from zwrap.transport.inspector import Inspector
+from zwrap.transport.pipelined import ANSWER_WAIT_S
+from zwrap.transport.rabbitmq import topology
+from zwrap.transport.rabbitmq.connection import Connection
+from zwrap.transport.rabbitmq.management.api import RabbitMQAPI
+from zwrap.transport.rabbitmq.management.audit import audited
+from zwrap.transport.rabbitmq.settings import Server
+
+
+class RabbitMQInspector(Inspector):
+    """The queues of a RabbitMQ server, seen from one connection.
+
+    Names come from the management API. Counts are exact: the queues themselves are asked, because
+    the counts of the API are seconds old.
+    """
+
+    bounded_by: ClassVar[str] = (
+        "RabbitMQ does not show how often a waiting message was delivered: the server's "
+        "delivery-limit bounds that (quorum queues; 'zwrap check --broker' names queues without "
+        "one), and zwrap's own services put aside what comes too often."
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        server: Server,
+        configuration: Configuration,
+        delay_queues: Mapping[str, Set[str]],
+        flush: Callable[[], None],
+        read_dead_letters: Callable[[str, int], None],
+    ) -> None:
+        self._connection = connection
+        self._server = server
+        self._configuration = configuration
+        self._delay_queues = delay_queues
+        """Delay queues that this connection has used, by the queue that their messages go to."""
+        self._flush = flush
+        self._read_dead_letters = read_dead_letters
+
+    def queues(self) -> dict[str, int]:
+        """Return the work queues of the vhost, each with the number of messages that are ready."""
+        return self._counted([name for name in self._names() if not topology.is_internal(name)])
+
+    def waiting(self, queue: str) -> int:
+        """Return the number of ready messages, and of those delayed by this connection.
+
+        Raises MessageError if there is no such queue.
+        """
+        self._flush()
+        count = self._ask(queue, "message_count")
+        delayed = [self._count(place) for place in self._delay_queues.get(queue, ())]
+        return count + sum(each for each in delayed if each is not None)
+
+    def consumers(self, queue: str) -> int:
+        """Return the number of consumers; MessageError if there is no such queue."""
+        return self._ask(queue, "consumer_count")
+
+    def dead_letters(self) -> dict[str, int]:
+        """Return the queues whose dead letter queue holds messages, each with their number."""
+        self._flush()
+        dead = {
+            topology.dead_letter_queue(name): name
+            for name in map(topology.source_of, self._names())
+            if name
+        }
+        counts = self._counted(list(dead))
+        return {dead[place]: count for place, count in counts.items() if count}
+
+    def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
+        """Take the messages of the dead letter queue of `queue`, which is made if missing."""
+        self._connection.ensure(topology.dead_letters_exist(queue), ANSWER_WAIT_S)
+        self._read_dead_letters(queue, prefetch)
+
+    def audit(self) -> list[str]:
+        """Return a sentence for each work queue that a message could stay in for ever."""
+        with RabbitMQAPI.from_zocalo_configuration(self._configuration) as api:
+            return audited(api, self._server.vhost)
+
+    def _ask(self, queue: str, what: str) -> int:
+        if self._server.declare:
+            need = topology.queue_exists(queue, self._server.declare)
+            self._connection.ensure(need, ANSWER_WAIT_S)
+        count = self._count(queue, what)
+        if count is None:
+            raise MessageError(f"Queue {queue!r} does not exist on {self._connection.where}.")
+        return count
+
+    def _count(self, queue: str, what: str = "message_count") -> int | None:
+        """Return a count of a queue; None if the queue cannot be asked."""
+        count = self._connection.ask(topology.count(queue, what), ANSWER_WAIT_S)
+        return count if isinstance(count, int) else None
+
+    def _counted(self, names: list[str]) -> dict[str, int]:
+        counts = {name: self._count(name) for name in names}
+        return {name: count for name, count in counts.items() if count is not None}
+
+    def _names(self) -> list[str]:
+        """Names of all queues of the vhost."""
+        with RabbitMQAPI.from_zocalo_configuration(self._configuration) as api:
+            found = api.queues(self._server.vhost)
+        return sorted(queue.name for queue in found) if isinstance(found, list) else []

@@ -1,0 +1,181 @@
+"""The directories of one spool queue, and how messages are put into them.
+
+::
+
+    tmp/                     writers' scratch
+    incoming/                complete messages; claimed in name order
+    pending/<owner>/         claimed messages; `.lease` there is touched while the owner lives
+    errors/                  dead letters; `<name>.reason` beside each says why
+
+A message moves between them by rename(2), which is atomic on one filesystem, NFS and Lustre
+included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from zwrap.errors import QueueFullError, TransportError
+from zwrap.host.files import FilesystemClock, sync_directory, write_all
+from zwrap.host.processes import host_name
+from zwrap.transport.failures import NoPermissionError
+from zwrap.transport.spool.claimed import Claimed
+from zwrap.transport.spool.files import FILE_MODE, OWN_SUFFIX, Name, make_spool_directory
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+FEW = 3
+"""Number of messages above which they are synced in parallel."""
+
+_serial = itertools.count()
+
+
+@functools.cache
+def _syncing() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # wrappers start sooner without
+
+    return ThreadPoolExecutor(4, "spool")
+
+
+class Places(NamedTuple):
+    """Names of the directories of a queue."""
+
+    incoming: str
+    pending: str
+    tmp: str
+    errors: str
+
+
+class SpoolDirectory:
+    """The directories of a queue, and its producing half. Not thread-safe: users hold a lock."""
+
+    places: ClassVar[Places] = Places("incoming", "pending", "tmp", "errors")
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durable: bool = True,
+        limit: int = 10_000,
+        limit_wait_s: float = 10.0,
+    ) -> None:
+        self.path = Path(path)
+        self.durable = durable
+        """True if messages survive a power cut once they are put."""
+        self.limit = limit
+        """Most messages that may wait; 0 is no limit."""
+        self.limit_wait_s = limit_wait_s
+        """Longest wait for room in a full queue, in seconds."""
+        for name in self.places:
+            make_spool_directory(self.path / name)
+        self._incoming = f"{self.path / self.places.incoming}/"
+        self._tmp = f"{self.path / self.places.tmp}/"
+        self._errors = self.path / self.places.errors
+        self._producer = f"{host_name()}-{os.getpid()}"
+        self._clock = FilesystemClock(self.path / self.places.tmp)
+        self._room = 0
+        self._last_ns = 0
+
+    def put(self, contents: Sequence[bytes], *, delay_s: float = 0, expires_s: float = 0) -> None:
+        """Add messages; they wait, whole and in this order, when this returns.
+
+        They can be claimed after `delay_s` seconds, and until `expires_s` seconds from now (0:
+        always). Raises QueueFullError if there is no room, TransportError if the disk is full.
+        """
+        self._wait_for_room(len(contents))
+        try:
+            names = [self._new_name(delay_s, expires_s) for _ in contents]
+            if self.durable and len(names) > FEW:
+                # Filesystems join what is synced at the same time.
+                list(_syncing().map(lambda name, content: self._write(self._tmp + name, content),
+                                    names, contents))  # fmt: skip
+            else:
+                for name, content in zip(names, contents, strict=True):
+                    self._write(self._tmp + name, content)
+            for name in names:
+                os.rename(self._tmp + name, self._incoming + name)
+            if self.durable:
+                sync_directory(self._incoming)
+        except OSError as error:
+            again = "It can be sent again when there is space and permission."
+            raise self._unwritable(error, again) from None
+
+    def adopt(self, claimed: Claimed) -> None:
+        """Add the message of another queue under its name; adopted twice it is still one."""
+        old = Name.parse(claimed.name)
+        name = str(Name(old.base, 1, 0, old.expires_ms))
+        try:
+            self._remove(self._tmp + name)
+            self._write(self._tmp + name, claimed.content)
+            os.rename(self._tmp + name, self._incoming + name)
+            if self.durable:
+                sync_directory(self._incoming)
+        except OSError as error:
+            raise self._unwritable(error, "It stays where it was.") from None
+
+    def _unwritable(self, error: OSError, rest: str) -> TransportError:
+        kind = NoPermissionError if isinstance(error, PermissionError) else TransportError
+        return kind(f"The message cannot be written to {self.path}: {error.strerror}. {rest}")
+
+    def _new_name(self, delay_s: float, expires_s: float) -> str:
+        self._last_ns = max(self._last_ns + 1, self._clock.now_ns())
+        name = f"{self._last_ns:019d}-{self._producer}-{next(_serial)}{OWN_SUFFIX}"
+        if not delay_s and not expires_s:
+            return name
+        due_ms = self._last_ns // 1_000_000 + int(delay_s * 1000) if delay_s else 0
+        end_ms = self._last_ns // 1_000_000 + int(expires_s * 1000) if expires_s else 0
+        return str(Name(name, 1, due_ms, end_ms))
+
+    def _write(self, path: str, content: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        try:
+            write_all(descriptor, content)
+            if self.durable:
+                os.fsync(descriptor)
+        except OSError:
+            self._remove(path)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _wait_for_room(self, count: int) -> None:
+        """Wait while the queue is full; count it only when the last count leaves no room."""
+        if not self.limit:
+            return
+        self._room -= count
+        deadline = time.monotonic() + self.limit_wait_s
+        while self._room < 0:
+            self._room = self.limit - self.waiting() - count
+            if self._room >= 0:
+                self._room //= 4  # other producers fill the queue, too
+                return
+            if time.monotonic() > deadline:
+                raise QueueFullError(
+                    f"Queue {self.path} holds its limit of {self.limit} messages, and nobody took "
+                    f"one for {self.limit_wait_s:g} s. Is its consumer running?"
+                )
+            time.sleep(min(0.1, self.limit_wait_s))
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def waiting(self) -> int:
+        """Return the number of messages that wait, delayed ones included."""
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        """Return the names of the files that wait, in the order of claims."""
+        try:
+            names = os.listdir(self._incoming)
+        except OSError as error:
+            raise TransportError(f"{self._incoming} cannot be read: {error.strerror}.") from None
+        return sorted(name for name in names if not name.startswith("."))

@@ -1,0 +1,91 @@
+"""Queues and dead letters of an ActiveMQ server, asked over Jolokia, which plugin `jmx` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from zwrap.configuration.site import Configuration
+from zwrap.transport.contract import Delivery
+from zwrap.transport.copies import ATTEMPTS_HEADER
+from zwrap.transport.inspector import Inspector, Overdelivered
+from zwrap.transport.stomp.jolokia import Jolokia, jolokia_from
+from zwrap.transport.stomp.places import DEAD, Places
+
+if TYPE_CHECKING:
+    from zwrap.transport.stomp.transport import StompTransport
+
+QUIET_S = 0.5
+"""Time without a message, in seconds, after which the server has nothing more that matches."""
+
+
+class StompInspector(Inspector, Overdelivered):
+    """The queues of an ActiveMQ server, seen from one connection.
+
+    All but `subscribe_dead_letters` raise ConfigurationError if the site has no plugin `jmx`.
+    """
+
+    def __init__(
+        self, transport: StompTransport, places: Places, configuration: Configuration | None
+    ) -> None:
+        self._transport = transport
+        self._places = places
+        self._configuration = configuration
+
+    @property
+    def _jolokia(self) -> Jolokia:
+        return jolokia_from(self._configuration)
+
+    def queues(self) -> dict[str, int]:
+        """Return the queues of the prefix, each with the number of messages that wait."""
+        self._transport.flush()
+        begin = self._places.name("")
+        return {
+            name.removeprefix(begin): size
+            for name, size in sorted(self._jolokia.sizes().items())
+            if name.startswith(begin) and not name.startswith(f"{DEAD}.")
+        }
+
+    def waiting(self, queue: str) -> int:
+        """Return the number of messages that wait, and of those delayed by this connection."""
+        self._transport.flush()
+        sizes = self._jolokia.sizes(self._places.name(queue))
+        return sum(sizes.values()) + self._transport.delayed(queue)
+
+    def consumers(self, queue: str) -> int:
+        """Return the number of subscriptions; 0 if there is no such queue."""
+        return self._jolokia.consumers(self._places.name(queue))
+
+    def dead_letters(self) -> dict[str, int]:
+        """Return the queues whose dead letter queue holds messages, each with their number."""
+        self._transport.flush()
+        begin = self._places.dead_name("")
+        return {
+            name.removeprefix(begin): size
+            for name, size in sorted(self._jolokia.sizes(f"{begin}*").items())
+            if size
+        }
+
+    def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
+        """Take the messages of the dead letter queue of `queue`."""
+        self._transport.read(self._places.dead(queue), queue, "dead", prefetch)
+
+    def overdelivered(self, limit: int) -> Iterator[Delivery]:
+        """Take each waiting message that was delivered more than `limit` times.
+
+        The server itself counts what it delivers, and selects by that. It is asked queue by queue:
+        measured with 5.17, a selector on a wildcard misses messages.
+        """
+        ours = ", ".join(f"'{number}'" for number in range(limit + 1, limit + 100))  # text only
+        selector = f"JMSXDeliveryCount > {limit} OR {ATTEMPTS_HEADER} IN ({ours})"
+        subscriptions = [
+            self._transport.read(self._places.queue(queue), queue, "overdelivered", 1, selector)
+            for queue, size in self.queues().items()
+            if size
+        ]
+        try:
+            while (delivery := self._transport.receive(QUIET_S)) is not None:
+                yield delivery
+        finally:
+            for subscription in subscriptions:
+                self._transport.unsubscribe(subscription)

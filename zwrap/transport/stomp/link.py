@@ -1,0 +1,123 @@
+"""One connection to ActiveMQ while it lasts, over stomp.py, which reads on a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+import stomp
+from stomp.utils import Frame, convert_frame, pack
+
+from zwrap.errors import ZwrapError
+from zwrap.transport.stomp.frames import Frames, refusal
+from zwrap.transport.stomp.settings import Server
+
+log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """The receiver of a link's reports, called on stomp.py's thread."""
+
+    @property
+    def where(self) -> str:
+        """The server, for the beginning of a sentence."""
+
+    def arrived(self, link: Link, received: Frame) -> None:
+        """Take a message of a subscription."""
+
+    def lost(self, link: Link) -> None:
+        """Note that the link is gone."""
+
+
+class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no types
+    """One connection while it lasts; `connect` begins it."""
+
+    def __init__(self, server: Server, host: str, port: int, owner: Owner) -> None:
+        self._owner = owner
+        self._server = server
+        self.receipts: dict[str, Frames] = {}
+        """Work whose receipt has not come yet, by the receipt's id."""
+        self.answered = threading.Event()
+        self.open = False
+        self.refused: ZwrapError | None = None
+        """Why the server does not take this user."""
+        beat_ms = int(server.heartbeat_s * 1000)
+        self.stomp = stomp.Connection11(
+            [(host, port)],
+            try_loopback_connect=False,
+            reconnect_attempts_max=1,
+            heartbeats=(beat_ms, beat_ms),
+            auto_decode=False,
+        )
+        if server.tls:
+            self.stomp.set_ssl([(host, port)], ca_certs=server.ca_file)
+
+    def connect(self) -> None:
+        """Connect; `answered` is set when the server has taken or refused this user.
+
+        Raises OSError or StompException if nothing can be sent.
+        """
+        self.stomp.set_listener("zwrap", self)
+        self.stomp.connect(self._server.username, self._server.password, wait=False)
+        end = self.stomp.transport.socket
+        if end is not None:
+            # Small frames go immediately; and a peer that takes nothing more is given up, which
+            # stomp.py's heart-beats cannot see while a write waits.
+            beat_ms = int(self._server.heartbeat_s * 1000)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 6 * beat_ms)
+
+    # -- called by stomp.py on its thread ----------------------------------------------------------
+
+    def on_connected(self, _: Frame) -> None:
+        """Note that the server takes this user."""
+        self.open = True
+        self.answered.set()
+
+    def on_message(self, received: Frame) -> None:
+        """Pass on a message of a subscription."""
+        self._owner.arrived(self, received)
+
+    def on_receipt(self, received: Frame) -> None:
+        """End the work that the server has taken responsibility for."""
+        if work := self.receipts.pop(received.headers["receipt-id"], None):
+            work.finish(None)
+
+    def on_error(self, received: Frame) -> None:
+        """End the work, or the connection, that the server refuses."""
+        failure = refusal(received.headers, received.body)
+        if not self.open:
+            self.refused = failure
+            self.answered.set()
+            return
+        work = self.receipts.pop(received.headers.get("receipt-id", ""), None)
+        if work is None:
+            log.warning("%s: %s", self._owner.where, failure)
+        else:
+            work.finish(failure)
+
+    def on_disconnected(self) -> None:
+        """Report that the connection is gone."""
+        self.open = False
+        self.answered.set()
+        self._owner.lost(self)
+
+    # -- for any thread ----------------------------------------------------------------------------
+
+    def write(self, frames: Sequence[Frame]) -> None:
+        """Send frames in one go."""
+        data = b"".join(pack(convert_frame(each)) for each in frames)
+        queue = self.stomp.transport.send_queue
+        if queue is None:
+            self.stomp.transport.send(data)
+        else:
+            queue.put(data)  # over TLS its thread writes
+
+    def cut(self) -> None:
+        """End the connection without a farewell; what was handed out is handed out again."""
+        with contextlib.suppress(Exception):
+            self.stomp.transport.disconnect_socket()
