@@ -13,6 +13,7 @@ import pytest
 
 from zwrap.message import ID_HEADER
 from zwrap.transport.spool.queue import SpoolQueue
+from zwrap.transport.spool.views import held
 
 from .conftest import Site, transport_of
 
@@ -82,7 +83,7 @@ def test_it_waits_while_the_other_end_is_full(site: Site, wait_until: Wait) -> N
     wait_until(lambda: len(names(target)) == 5)
     for name in names(target)[:5]:
         (target / "incoming" / name).unlink()
-    wait_until(lambda: len(names(source)) == 30 - 13)
+    wait_until(lambda: (held(source), held(target)) == (30 - 13, 5))  # none is on its way
     process.send_signal(signal.SIGTERM)
     output, told = process.communicate(timeout=10)
     assert (process.returncode, output) == (0, "13 message(s) moved.\n")
