@@ -197,3 +197,25 @@ def test_each_fault_of_a_file_of_consumers_is_named() -> None:
         "[nowhere] is not a valid name; module:object is expected",
     ):
         assert part in text
+
+
+def test_what_a_file_of_consumers_names_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site_consumers.py").write_text(
+        "def prepare(): return 'prepared'\n"
+        "class Consumer:\n"
+        "    def consume(self, amqp, msg): ...\n"
+        "    def shutdown(self, exception=None): ...\n"
+        "class Deaf:\n"
+        "    def shutdown(self, exception=None): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    good = {"consumer": "site_consumers:Consumer", "queue": "a", "prefetch_count": None}
+    document = {"startup_handler": "site_consumers:prepare", "consumers": [good, good]}
+    loaded = settings.checked(settings.read(document), "config.yml")
+    assert list(loaded) == ["site_consumers:prepare", "site_consumers:Consumer"]
+    assert loaded["site_consumers:prepare"]() == "prepared"
+    deaf = {"consumers": [{**good, "consumer": "site_consumers:Deaf"}]}
+    with pytest.raises(ConfigurationError, match="it has no consume"):
+        settings.checked(settings.read(deaf), "config.yml")
