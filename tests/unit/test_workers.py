@@ -180,7 +180,7 @@ def test_each_fault_of_a_file_of_consumers_is_named() -> None:
         {
             "startup_handler": 5,
             "queues": [{"queue": "a", "x_message_ttl": 0, "x_max_priority": 3, "durable": None}, 7],
-            "consumers": [{"consumer": "nowhere", "queue": "a", "more": 1}, {"queue": "a"}],
+            "consumers": [{"consumer": "nowhere", "queue": "a", "more": 1}, {"queue": "a"}, 7],
         }
     )
     assert read.queues["a"].arguments == {"x-max-priority": 3}
@@ -194,6 +194,7 @@ def test_each_fault_of_a_file_of_consumers_is_named() -> None:
     for part in (
         "[queues, entry 2] A mapping with the key 'queue' is expected.",
         "[a] Object missing required field `consumer`",
+        "[consumers, entry 3] Expected `object`, got `int`",
         "[nowhere] is not a valid name; module:object is expected",
     ):
         assert part in text
