@@ -12,7 +12,7 @@ from zwrap.errors import RequestError, TemplateError, UnknownNameError
 from zwrap.job import JobRequest
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.submission.request import prepare, replace_variable
+from zwrap.submission.request import is_handed_over, prepare, replace_variable
 from zwrap.submission.template import Templates
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -55,6 +55,13 @@ def test_defaults_are_the_site_s_cluster_and_the_attempt_s_directory() -> None:
     assert request.job_name == "a_task"
     assert request.job_directory == Path("/w/.zwrap/tok-1")
     assert request.standard_output == Path("/w/.zwrap/tok-1/job.out")
+
+
+def test_a_step_is_handed_over_where_the_job_gets_it_as_a_file() -> None:
+    assert not is_handed_over(envelope())
+    assert is_handed_over(envelope(recipewrapper="envelope.json"))
+    assert is_handed_over(envelope({"commands": "zocalo.wrap --recipewrapper ${RECIPEWRAP}"}))
+    assert not is_handed_over(envelope({"commands": "run $RECIPEWRAPPED"}))
 
 
 @pytest.mark.parametrize("key", ["recipewrapper", "wrapper"])

@@ -162,6 +162,10 @@ def test_handling_the_same_request_again_starts_the_same_recipe(site: Site) -> N
         ({"custom_recipe": [1]}, "Key 'custom_recipe' holds a list"),
         ({"custom_recipe": {"1": {}}}, "Invalid recipe custom_recipe: key 'start'"),
         (
+            {"custom_recipe": {"1": {}}, "recipes": ["good"]},
+            "Invalid recipe custom_recipe: key 'start'",
+        ),
+        (
             {"custom_recipe": {"start": [[1, 0]], "1": {"output": "{x}"}}},
             "node 1, key 'output': '{x}' is not a node number",
         ),
@@ -245,11 +249,23 @@ def test_a_site_s_filters_run_first_and_add_parameters(site: Site, plug_in: Any)
     assert site.messages("first")[0].body["payload"] == "from the filter"
 
 
+def test_a_filter_may_make_the_recipe(site: Site, plug_in: Any) -> None:
+    code = f"def makes(message, parameters): return {{'recipe': {OTHER}}}, parameters"
+    plug_in(FILTERS, "makes", code)
+    site.dispatch({"recipes": ["good"]})
+    assert len(site.messages("other")) == 1
+    assert site.messages("first") == [], "it left no names of recipes"
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
         ("def bad(m, p): raise KeyError('dcid')", "site_bad.bad failed: KeyError: 'dcid'"),
         ("def bad(m, p): return None", "site_bad.bad returned NoneType; the pair"),
+        (
+            "def bad(m, p): return {'recipe': 5}, p",
+            "left an object of type int under key 'recipe'; a recipe is",
+        ),
     ],
 )
 def test_a_failing_filter_is_a_fault_of_the_message(
@@ -666,7 +682,9 @@ def test_a_service_shows_signs_of_life_while_its_loop_turns() -> None:
     assert liveness.silence_s() == 7
     liveness.turn()
     assert liveness.silence_s() == 0
+    clock.move(3)
     with liveness.at_work():
+        assert liveness.silence_s() == 0
         clock.move(50)
         assert liveness.silence_s() == 50
         type(service).unbounded = True

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from zwrap.attempt.directory import SUBMISSION
+from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TemporaryError, ZwrapError
 from zwrap.recipe.envelope import Envelope
@@ -25,11 +26,11 @@ from zwrap.transport.memory import MemoryTransport
 class Site:
     """Steps sent to a Submitter."""
 
-    def __init__(self, directory: Path, **storage: Any) -> None:
+    def __init__(self, directory: Path, **clusters: Any) -> None:
         self.directory = directory
         self.transport = MemoryTransport()
-        text = {"version": 1, "s": {"plugin": "storage", **storage}}
-        text["environments"] = {"default": ["s"]}
+        text = {"version": 1, "c": {"plugin": "clusters", **clusters}}
+        text["environments"] = {"default": ["c"]}
         self.configuration = Configuration.from_string(json.dumps(text)).activate()
 
     def send(self, name: str, **parameters: Any) -> None:
@@ -184,3 +185,33 @@ def test_the_names_of_a_job_s_files_survive_a_power_cut_once_they_are_written(
     directory = jobs[0].request.job_directory
     assert {"script", SUBMISSION} <= synced[str(directory)]
     assert "envelope.json" in synced[str(site.directory / "a" / "beside")]
+
+
+def test_without_a_shared_filesystem_the_script_brings_all_files_and_the_ledger_keeps_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    site = Site(tmp_path, far={"kind": "local", "shared_filesystem": False})
+    scripts: list[str] = []
+    kept: list[str] = []
+
+    def act(job: PendingJob) -> None:
+        job.write()
+        scripts.append(job.script.read_text())
+        assert job.script.parent == tmp_path / "state" / "scripts"
+        assert job.request.working_directory == Path("/")
+        ledger = Ledger.of(site.configuration)
+        found = ledger.words.get(job.attempt.token)
+        assert found
+        kept.append(found.submission)
+        ledger.close()
+
+    taking(monkeypatch, act)
+    commands = "zocalo.wrap --recipewrapper $RECIPEWRAP"
+    site.send("a", cluster={"scheduler": "far", "commands": commands, "job_name": "a"})
+    site.work()
+    assert site.told() == ["a"]
+    assert "recipe-pointer" in scripts[0]
+    assert json.loads(kept[0])["header"]["original-destination"] == "/queue/cluster.submission"
+    assert not (tmp_path / "a").exists(), "the job makes its directories where it runs"
+    assert list((tmp_path / "state" / "scripts").iterdir()) == [], "the batch system has it"

@@ -180,7 +180,7 @@ def test_each_fault_of_a_file_of_consumers_is_named() -> None:
         {
             "startup_handler": 5,
             "queues": [{"queue": "a", "x_message_ttl": 0, "x_max_priority": 3, "durable": None}, 7],
-            "consumers": [{"consumer": "nowhere", "queue": "a", "more": 1}, {"queue": "a"}],
+            "consumers": [{"consumer": "nowhere", "queue": "a", "more": 1}, {"queue": "a"}, 7],
         }
     )
     assert read.queues["a"].arguments == {"x-max-priority": 3}
@@ -194,6 +194,29 @@ def test_each_fault_of_a_file_of_consumers_is_named() -> None:
     for part in (
         "[queues, entry 2] A mapping with the key 'queue' is expected.",
         "[a] Object missing required field `consumer`",
+        "[consumers, entry 3] Expected `object`, got `int`",
         "[nowhere] is not a valid name; module:object is expected",
     ):
         assert part in text
+
+
+def test_what_a_file_of_consumers_names_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site_consumers.py").write_text(
+        "def prepare(): return 'prepared'\n"
+        "class Consumer:\n"
+        "    def consume(self, amqp, msg): ...\n"
+        "    def shutdown(self, exception=None): ...\n"
+        "class Deaf:\n"
+        "    def shutdown(self, exception=None): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    good = {"consumer": "site_consumers:Consumer", "queue": "a", "prefetch_count": None}
+    document = {"startup_handler": "site_consumers:prepare", "consumers": [good, good]}
+    loaded = settings.checked(settings.read(document), "config.yml")
+    assert list(loaded) == ["site_consumers:prepare", "site_consumers:Consumer"]
+    assert loaded["site_consumers:prepare"]() == "prepared"
+    deaf = {"consumers": [{**good, "consumer": "site_consumers:Deaf"}]}
+    with pytest.raises(ConfigurationError, match="it has no consume"):
+        settings.checked(settings.read(deaf), "config.yml")

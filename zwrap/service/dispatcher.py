@@ -239,8 +239,8 @@ def _recipe_of_filters(message: Request) -> Recipe:
     if found is None or isinstance(found, Mapping):
         return Recipe(found, "of a filter")
     raise MessageError(
-        f"A filter of the site left a {type(found).__name__} under key 'recipe'; a recipe is "
-        "expected."
+        f"A filter of the site left an object of type {type(found).__name__} under key 'recipe'; "
+        "a recipe is expected."
     )
 
 
