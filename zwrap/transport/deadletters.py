@@ -104,7 +104,9 @@ def read(file: Path) -> dict[str, object]:
             f"{file} is not an exported dead letter: it has no object under 'header'."
         )
     if "message" not in content:
-        raise MessageError(f"{file} is not an exported dead letter: nothing is under 'message'.")
+        raise MessageError(
+            f"{file} is not an exported dead letter: it has nothing under 'message'."
+        )
     if content["header"].get(UNDECODABLE_HEADER):
         raise MessageError(
             f"{file} holds what was never a message (its content is not JSON). Correct it, and "
