@@ -134,11 +134,17 @@ def test_no_more_jobs_run_than_there_are_processors(
     local: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "2")
-    jobs = [local.submit("echo + >>log; sleep 0.3; echo - >>log").job_id for _ in range(5)]
+    commands = "echo + >>log; while ! test -e go; do sleep 0.05; done; echo - >>log"
+    jobs = [local.submit(commands).job_id for _ in range(5)]
+    log = local.directory / "log"
+    local.wait(lambda: log.exists() and log.read_text().count("+") == 2, "two jobs run")
+    states = [status.state for status in local.live().values()]
+    assert sorted(state.value for state in states) == ["pending"] * 3 + ["running"] * 2
+    (local.directory / "go").touch()
     for job_id in jobs:
         local.ended(job_id)
     running = highest = 0
-    for line in (local.directory / "log").read_text().split():
+    for line in log.read_text().split():
         running += 1 if line == "+" else -1
         highest = max(highest, running)
     assert highest == 2
