@@ -143,6 +143,13 @@ def test_a_start_or_node_of_another_form_is_said_where_it_is_used() -> None:
         odd.node(2)
 
 
+def test_only_valid_recipes_are_merged() -> None:
+    odd = Recipe({**SOUND, "9": {}}, "odd")
+    for first, second in ((odd, Recipe(SOUND)), (Recipe(SOUND), odd)):
+        with pytest.raises(RecipeError, match="Invalid recipe odd: node 9 is reached from nowhere"):
+            first.merged(second)
+
+
 def test_merging_with_an_empty_recipe_gives_the_other() -> None:
     assert Recipe().merged(Recipe(SOUND)) == Recipe(SOUND)
     assert Recipe(SOUND).merged(Recipe()) == Recipe(SOUND)
@@ -199,6 +206,7 @@ PARAMETERS: dict[str, Any] = {
         ("{", "{"),
         ("}", "}"),
         ("{x} and {", "X and {"),
+        ("{unknown} and {", "{unknown} and {"),
         ("find . -exec ls {} ; # {x}", "find . -exec ls {} ; # X"),
         ("awk '{print $1}' {x}", "awk '{print $1}' X"),
         ('{"a": {"b": "{x}"}}', '{"a": {"b": "X"}}'),
