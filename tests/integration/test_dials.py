@@ -41,16 +41,18 @@ class Dials:
                  "environment": {"ID": "guid"}, "payload": []}
             )
         )  # fmt: skip
-        done = self.site.run(
+        process = self.site.start(
             "zocalo.wrap", "--wrap", program, "--recipewrapper", str(file),
             env={"OMP_NUM_THREADS": "1"}, cwd=self.working,
         )  # fmt: skip
+        _, log = process.communicate(timeout=600)  # real programs: minutes on a busy machine
+        assert "Traceback" not in log, log
         transport = self.site.transport()
         sent = {
             name: [b["payload"] for b in self.site.take(name, transport.inspector().waiting(name))]
             for name in CHANNELS
         }
-        return done.returncode, sent
+        return process.returncode, sent
 
 
 @pytest.fixture

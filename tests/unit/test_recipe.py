@@ -56,7 +56,10 @@ def test_a_recipe_goes_through_json_unchanged() -> None:
         ({"0": {}}, "key '0' is neither a node number above 0, nor 'start', nor 'error'"),
         ({"title": "x"}, "key 'title' is neither a node number"),
         ({"5": ["list"]}, "node 5 is a list; an object is expected"),
-        ({"2": {"output": "3"}}, "node 2, key 'output': '3' is not a node number"),
+        (
+            {"2": {"output": "3"}},
+            "node 2, key 'output': '3' is not a node number, a list of them or named outputs",
+        ),
         ({"2": {"output": None}}, "node 2, key 'output': None is not"),
         ({"2": {"output": 7}}, "node 2, key 'output': node 7 does not exist"),
         ({"2": {"output": {"n": 7}}}, "node 2, key 'output', output 'n': node 7 does not exist"),
@@ -64,7 +67,7 @@ def test_a_recipe_goes_through_json_unchanged() -> None:
         ({"2": {"output": 3, "error": 8}}, "node 2, key 'error': node 8 does not exist"),
         ({"2": {"output": 3, "transport-delay": "x"}}, "key 'transport-delay': 'x' is not a num"),
         ({"error": 9}, "key 'error': node 9 does not exist"),
-        ({"error": {"a": 4}}, "key 'error': {'a': 4} is not a node number"),
+        ({"error": {"a": 4}}, "key 'error': {'a': 4} is not a node number, a list of them."),
         ({"3": {"output": 1}}, "the nodes form a cycle: 1 -> 2 -> 3 -> 1"),
         ({"3": {"error": 3}}, "the nodes form a cycle: 3 -> 3"),
         ({"6": {"queue": "q"}}, "node 6 is reached from nowhere"),
@@ -143,6 +146,20 @@ def test_a_start_or_node_of_another_form_is_said_where_it_is_used() -> None:
         odd.node(2)
 
 
+def test_error_nodes_of_either_recipe_are_kept_when_they_are_merged() -> None:
+    plain = Recipe({"start": [[1, 0]], "1": {"queue": "q"}})
+    assert plain.merged(Recipe(SOUND)).error == [5]
+    assert Recipe(SOUND).merged(plain).error == [4]
+    assert "error" not in plain.merged(plain)
+
+
+def test_only_valid_recipes_are_merged() -> None:
+    odd = Recipe({**SOUND, "9": {}}, "odd")
+    for first, second in ((odd, Recipe(SOUND)), (Recipe(SOUND), odd)):
+        with pytest.raises(RecipeError, match="Invalid recipe odd: node 9 is reached from nowhere"):
+            first.merged(second)
+
+
 def test_merging_with_an_empty_recipe_gives_the_other() -> None:
     assert Recipe().merged(Recipe(SOUND)) == Recipe(SOUND)
     assert Recipe(SOUND).merged(Recipe()) == Recipe(SOUND)
@@ -199,6 +216,7 @@ PARAMETERS: dict[str, Any] = {
         ("{", "{"),
         ("}", "}"),
         ("{x} and {", "X and {"),
+        ("{unknown} and {", "{unknown} and {"),
         ("find . -exec ls {} ; # {x}", "find . -exec ls {} ; # X"),
         ("awk '{print $1}' {x}", "awk '{print $1}' X"),
         ('{"a": {"b": "{x}"}}', '{"a": {"b": "X"}}'),
