@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
-from zwrap.configuration.merging import Section
 from zwrap.errors import ConfigurationError, RequestError
 from zwrap.job import Count, seconds
+
+if TYPE_CHECKING:  # a job reads its policy of retries, and loads no YAML for it
+    from zwrap.configuration.merging import Section
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
