@@ -270,7 +270,7 @@ def test_no_more_jobs_run_than_there_are_processors(
     assert highest == 2
 
 
-def test_the_job_sees_nothing_of_the_submitting_process(
+def test_the_job_sees_no_variable_of_the_submitting_process(
     scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/secret")

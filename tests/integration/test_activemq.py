@@ -190,7 +190,12 @@ def test_a_large_message_goes_through(server: Server) -> None:
     ("changes", "kind", "complaint"),
     [
         ({"password": "s3cret"}, ConfigurationError, "refuses user 'admin': the user or the passw"),
-        ({"port": 9}, TransportError, "127.0.0.1:9 refuses the connection: nothing listens there"),
+        pytest.param(
+            {"port": 9},
+            TransportError,
+            "127.0.0.1:9 refuses the connection: nothing listens there",
+            id="port",
+        ),
         ({"host": "no.such.host.invalid"}, TransportError, "the name does not resolve"),
         ({"port": 70000}, ConfigurationError, "port is '70000'; a number up to 65535"),
         ({"heartbeat_s": "soon"}, ConfigurationError, "settings of ActiveMQ are not usable"),
@@ -246,7 +251,7 @@ def test_settings_from_file_and_options(tmp_path: Path) -> None:
 # -- faults --------------------------------------------------------------------------------------
 
 
-def test_a_restarted_server_loses_nothing_and_needs_no_help(tmp_path: Path) -> None:
+def test_a_restarted_server_loses_no_message_and_needs_no_help(tmp_path: Path) -> None:
     """10 000 messages through a consumer while the server is killed and started again."""
     directory = str(tmp_path / "own")
     rig = [sys.executable, str(RIG), "activemq"]
@@ -292,7 +297,7 @@ def test_what_a_sender_gave_up_is_not_sent_later(
         subprocess.run([*rig, "down", *place], check=True, capture_output=True)
 
 
-def test_killed_consumers_lose_nothing(server: Server) -> None:
+def test_killed_consumers_lose_no_message(server: Server) -> None:
     transport = server.connect()
     transport.commit([Outgoing("in", number) for number in range(2000)])
     command = [sys.executable, "-c", FORWARDER, server.text(), "StompTransport"]

@@ -82,7 +82,7 @@ def test_commands_without_a_wrapper(on: Site, watched: Start, wait_until: Wait, 
 
 
 @pytest.mark.parametrize(("command", "outcome"), [("true", "success"), ("exit 3", "failure")])
-def test_a_wrapper_that_spoke_is_believed_and_nothing_is_said_twice(
+def test_a_wrapper_that_spoke_is_believed_and_no_word_is_said_twice(
     on: Site, watched: Start, wait_until: Wait, command: str, outcome: str
 ) -> None:
     watched("w", command)

@@ -101,9 +101,7 @@ def test_any_number_may_work_on_one_directory(site: Site) -> None:
     assert sorted(file["message"] for file in files) == list(range(300))
 
 
-def test_a_pipe_that_is_killed_loses_nothing_and_doubles_nothing(
-    site: Site, wait_until: Wait
-) -> None:
+def test_a_pipe_that_is_killed_loses_no_line_and_doubles_none(site: Site, wait_until: Wait) -> None:
     source, target = site.directory / "a", site.directory / "b"
     SpoolQueue(source, durable=False).put([b'{"message": %d}' % number for number in range(500)])
     command = ("zwrap", "pipe", f"{source}", f"{target}")
@@ -163,7 +161,7 @@ def test_a_monitor_sees_how_many_read_a_queue(bus: Site) -> None:
     transport.close()
 
 
-def test_a_monitor_is_told_when_nothing_is_known(site: Site) -> None:
+def test_a_monitor_is_told_when_a_value_is_unknown(site: Site) -> None:
     ended = site.run("zwrap", "consumers", "a=many")
     assert ended.returncode == 100
     assert "QUEUE or QUEUE=N is expected" in ended.stderr

@@ -164,7 +164,12 @@ def test_a_large_message_goes_through(server: Server) -> None:
     [
         ({"password": "s3cret"}, ConfigurationError, "refuses user 'admin': the user or the passw"),
         ({"vhost": "nosuch"}, ConfigurationError, "use vhost 'nosuch'"),
-        ({"port": 9}, TransportError, "127.0.0.1:9 refuses the connection: nothing listens there"),
+        pytest.param(
+            {"port": 9},
+            TransportError,
+            "127.0.0.1:9 refuses the connection: nothing listens there",
+            id="port",
+        ),
         ({"host": "no.such.host.invalid"}, TransportError, "the name does not resolve"),
         ({"port": "70000"}, ConfigurationError, "port is '70000'; a number up to 65535"),
         ({"host": "a,b", "port": "1,2,3"}, ConfigurationError, "2 hosts and 3 ports"),
@@ -291,7 +296,7 @@ def test_a_url_that_is_none_is_said_without_its_password(
 
 
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
-def test_a_restarted_server_loses_nothing_and_needs_no_help(tmp_path: Path, kind: str) -> None:
+def test_a_restarted_server_loses_no_message_and_needs_no_help(tmp_path: Path, kind: str) -> None:
     """10 000 messages through a consumer while the server is killed and started again."""
     directory = str(tmp_path / "own")
     rig = [sys.executable, str(RIG), "rabbitmq"]
@@ -347,7 +352,7 @@ def test_a_queue_that_refuses_is_waited_for_and_costs_no_attempt(server: Server)
 
 
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
-def test_killed_consumers_lose_nothing(server: Server, kind: str) -> None:
+def test_killed_consumers_lose_no_message(server: Server, kind: str) -> None:
     for name in ("in", "out"):
         server.queue(name, kind)
     transport = server.connect()

@@ -320,7 +320,7 @@ def _running(mark: str) -> list[str]:
     return found
 
 
-def test_output_that_is_large_or_no_text_harms_nothing(site: Site, directory: Path) -> None:
+def test_output_that_is_large_or_no_text_does_no_harm(site: Site, directory: Path) -> None:
     job = Job(
         site,
         directory,

@@ -6,6 +6,8 @@ import ast
 import importlib.metadata
 import pkgutil
 import re
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -36,7 +38,7 @@ MODULES = [file for folder in PLACES for file in files_of(folder) if file.suffix
 # -- the wheel ---------------------------------------------------------------------------------
 
 
-def test_the_wheel_holds_every_file_of_the_three_folders_and_nothing_else() -> None:
+def test_the_wheel_holds_the_files_of_the_three_folders_and_no_others() -> None:
     wheel = importlib.metadata.distribution("zwrap")
     installed = {
         str(file)
@@ -89,7 +91,7 @@ def test_no_imports_go_round_in_a_circle(graph: grimp.ImportGraph) -> None:
 
 
 @pytest.mark.parametrize("inside", ["zwrap.wrapper", "zwrap.cli.wrap"])
-def test_nothing_in_a_job_reaches_the_ledger(graph: grimp.ImportGraph, inside: str) -> None:
+def test_no_module_in_a_job_reaches_the_ledger(graph: grimp.ImportGraph, inside: str) -> None:
     chain = graph.find_shortest_chain(inside, "zwrap.attempt.ledger", as_packages=True)
     assert chain is None
 
@@ -147,7 +149,7 @@ ACTS = pytest.mark.xfail(strict=False, reason="zwrap.cli sets the garbage collec
     ],
     ids=lambda file: str(file.relative_to(ROOT).parent),
 )
-def test_a_package_says_what_it_is_and_offers_names_and_does_nothing(file: Path) -> None:
+def test_a_package_says_what_it_is_and_only_offers_names(file: Path) -> None:
     tree = ast.parse(file.read_text())
     assert ast.get_docstring(tree)
     assert [ast.unparse(each) for each in tree.body[1:] if not is_offer(each)] == []
@@ -225,3 +227,25 @@ def test_what_pages_and_examples_import_is_there() -> None:
     assert len(names) > 15
     for page, name in names:
         assert pkgutil.resolve_name(name) is not None, page
+
+
+# -- the suite ---------------------------------------------------------------------------------
+
+
+def test_no_test_is_selected_by_a_word_that_says_none() -> None:
+    # `-k nothing` is how one makes everything ready without running a test; -k looks for parts of
+    # names and of parameters' ids.
+    collect = [
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "nothing",
+        str(ROOT / "tests"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *collect],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout

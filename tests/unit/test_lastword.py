@@ -92,7 +92,7 @@ def place(tmp_path: Path) -> Place:
         ("failed", {"exit_code": 3, "seen_reason": "NonZeroExitCode"}, False,
          "it failed before its wrapper began (exit status 3, NonZeroExitCode)."),
         ("completed", {"exit_code": 0}, True, "it ended before it could say how (exit status 0)."),
-        (LOST, {}, True, "the batch system knows nothing of it any more."),
+        pytest.param(LOST, {}, True, "the batch system knows nothing of it any more.", id="lost"),
         (STUCK, {"seen_reason": "InvalidAccount"}, False,
          "it can never start (InvalidAccount)."),
     ],
@@ -156,7 +156,7 @@ def test_what_a_wrapper_left_is_sent_in_order_and_once(place: Place) -> None:
     assert place.said() == {"q2": [0, 1, 2], "q3": ["fine"]}
 
 
-def test_while_another_sends_what_was_left_nothing_is_said(place: Place) -> None:
+def test_while_another_sends_what_was_left_no_word_is_said(place: Place) -> None:
     place.claim()
     outbox = place.directory.outbox()
     mover.store(outbox, [Outgoing("q2", {"payload": n}, {"zwrap-id": str(n)}) for n in range(2)])
@@ -186,7 +186,7 @@ def test_a_way_that_is_wrong_does_not_keep_the_others_from_being_told(place: Pla
     assert place.said().keys() == {"q4", "q5"}
 
 
-def test_where_nothing_is_left_to_speak_from_it_says_so(place: Place) -> None:
+def test_where_there_is_no_file_left_to_speak_from_it_says_so(place: Place) -> None:
     (place.path / SUBMISSION).unlink()
     with pytest.raises(MessageError, match=r"submission\.json cannot be read: No such file"):
         place.conclude("failed")

@@ -97,7 +97,7 @@ def test_a_job_without_site_file_loads_little(tmp_path: Path, step: Path) -> Non
     )  # fmt: skip
 
 
-def test_neither_does_a_wrapper_of_a_site_that_does_nothing(tmp_path: Path, step: Path) -> None:
+def test_neither_does_an_idle_wrapper_of_a_site(tmp_path: Path, step: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from zwrap.wrapper import BaseWrapper\n"
         "class Mine(BaseWrapper):\n    def run(self):\n        return True\n"

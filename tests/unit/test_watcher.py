@@ -225,7 +225,7 @@ def test_a_ledger_that_is_away_is_waited_for(
     service.close()
 
 
-def test_the_interval_grows_while_nothing_changes(
+def test_the_interval_grows_while_no_job_changes(
     watch: WatchedCluster, system: Told, ledger: Ledger, monkeypatch: Any
 ) -> None:
     now = [1000.0]
