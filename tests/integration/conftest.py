@@ -30,6 +30,8 @@ class Site:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.bin = BIN
+        """Where the commands of the site are."""
         self.spool = directory / "spool"
         self.recipes = directory / "recipes"
         self.recipes.mkdir()
@@ -55,7 +57,7 @@ class Site:
         kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
         return {
             **kept,
-            "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
             "ZOCALO_CONFIG": str(self.config),
             "ZWRAP_STATE": str(self.directory / "state"),
             **{key: value for key, value in os.environ.items() if key.startswith("ZWRAP_LOCAL")},
