@@ -6,15 +6,14 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .conftest import Site
-from .ends import QUEUES, Wait, claim_of, submit, submit_together
-from .jobs import jobs
+from .ends import QUEUES, WRAP, Wait, claim_of, processes, submit, submit_together
+from .jobs import jobs, on_cluster
 from .release import Installation, last_commit, wheel_of
 
 pytestmark = pytest.mark.slow
@@ -32,9 +31,6 @@ def installed(site: Site, wheel: Path) -> Installation:
     installation = Installation(site.directory / "installed", wheel)
     site.bin = installation.bin
     return installation
-
-
-Kill = Callable[[Site, str], None]
 
 
 def kill_wrapper(site: Site, name: str) -> None:
@@ -60,9 +56,7 @@ def kind(request: pytest.FixtureRequest, site: Site, monkeypatch: pytest.MonkeyP
         told = request.getfixturevalue("slurm")
         described["environment"] = {"SLURM_CONF": told["SLURM_CONF"]}
     monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "4")
-    site.settings["scheduler"] = "cluster"
-    site.sections["clusters"] = {"plugin": "clusters", "cluster": described}
-    site.write_config()
+    on_cluster(site, **described)
     return str(request.param)
 
 
@@ -143,3 +137,57 @@ def test_jobs_of_the_last_release_are_concluded_once(
     )  # fmt: skip
     assert len(set(ids)) == len(ids)
     assert (site.directory / "again" / "runs").read_text() == "x\nx\n"
+
+
+def test_verdicts_of_the_last_release_are_told_whoever_dies(
+    site: Site, installed: Installation, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that came as a message, one whose wrapper was killed before it could send anything; a
+    job that waited is run by today's runner.
+    """
+    monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "1")
+    far = {"kind": "local", "watch_s": 0.5, "shared_filesystem": False,
+           "defaults": {"environment": {"PATH": f"{installed.bin}:/usr/bin:/bin"}}}  # fmt: skip
+    on_cluster(site, kind="local", watch_s=0.5)
+    site.sections["clusters"]["far"] = far
+    site.write_config()
+    submit(site, "far", "true", commands=f'HERE=$PWD; {WRAP}; cd /; rm -rf "$HERE"',
+           scheduler="far")  # fmt: skip
+    wait_until(lambda: site.transport().waiting("zwrap.verdict"), seconds=60)
+
+    submit(site, "unsent", "until test -e go; do sleep 0.1; done")
+    wait_until(lambda: claim_of(site, "unsent"), seconds=60)
+    submit(site, "waiting", "true")
+    away = site.spool.rename(site.directory / "away")
+    site.spool.touch()  # so that none is made
+    (site.directory / "unsent" / "go").touch()
+    verdicts = (site.directory / "unsent").glob
+    wait_until(lambda: list(verdicts(".zwrap/*/verdict.json")), seconds=60)
+    os.kill(runner_of(site), signal.SIGKILL)
+    kill_wrapper(site, "unsent")
+    site.spool.unlink()
+    away.rename(site.spool)
+    assert not list(verdicts(".zwrap/*/verdict.sent"))
+
+    installed.upgrade()
+
+    for name in ("Watcher", "Watcher"):
+        site.service(name)
+    expected = {"far": ["success"], "unsent": ["success"], "waiting": ["success"]}
+    wait_until(lambda: outcomes(site) == expected, seconds=90)
+    heard, ids = said(site)
+    assert heard == Counter(
+        (name, queue) for name in expected for queue in ("success", "completed")
+    )  # fmt: skip
+    assert len(set(ids)) == len(ids)
+
+
+def runner_of(site: Site) -> int:
+    """Return the process that starts jobs of the built-in batch system."""
+    place = site.directory / "state" / "localbatch"
+    shepherds = {
+        int(json.loads(file.read_text()).split("-")[-2])
+        for file in place.glob("running/*/shepherd.json")
+    }
+    [pid] = {*processes(str(site.bin / "python"), f"--directory {place} run")} - shepherds
+    return pid
