@@ -499,12 +499,14 @@ def test_a_batch_job_without_any_configuration_is_refused(site: Site, directory:
     assert "neither ZOCALO_CONFIG nor ZWRAP_SPOOL" in done.stderr
 
 
-def test_a_python_wrapper_of_an_installed_package_is_run(site: Site, tmp_path: Path) -> None:
+def test_a_python_wrapper_of_an_installed_package_is_run(
+    site: Site, tmp_path: Path, wait_until: Wait
+) -> None:
     job = Job(site, tmp_path / "w")
     process = site.start(
         "zocalo.wrap", "--wrap", "dummy", "--recipewrapper", str(job.file), env=job.environment()
     )
-    time.sleep(1.5)
+    wait_until(lambda: site.transport().waiting("out"))  # it has told that it starts
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 143
     assert job.payloads(3)[1] == "The step was stopped by SIGTERM."
