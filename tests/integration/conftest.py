@@ -24,6 +24,9 @@ from zwrap.transport.spool.transport import SpoolTransport
 
 BIN = Path(sys.executable).parent
 
+HANGS_S = 300
+"""Time after which a command that has not ended is taken to hang, in seconds."""
+
 
 class Site:
     """One spool, one state directory, and processes that end with the test."""
@@ -79,7 +82,7 @@ class Site:
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         process = self.start(*command, **options)
-        output, error = process.communicate(timeout=60)
+        output, error = process.communicate(timeout=HANGS_S)
         assert "Traceback" not in error, error
         return subprocess.CompletedProcess(command, process.returncode, output, error)
 

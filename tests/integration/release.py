@@ -12,10 +12,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
+PARTS = (
+    "setup.py", "pyproject.toml", "README.md", "LICENSE", "zwrap", "schedulers", "templates",
+)  # fmt: skip
+"""What a wheel is built from."""
+
 PACKAGES = ("zwrap", "zwrap_schedulers", "zwrap_templates")
 
 
-def last_commit() -> str:
+def last_commit() -> str | None:
     """Return the commit whose wheel stands for the last release.
 
     ``ZWRAP_TEST_RELEASE`` names another than the one before this. Where the history does not go
@@ -24,8 +29,8 @@ def last_commit() -> str:
     for commit in (os.environ.get("ZWRAP_TEST_RELEASE"), "HEAD~1"):
         if commit and _git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"):
             return commit
-    warnings.warn("There is no commit before this one: it is upgraded to itself.", stacklevel=2)
-    return "HEAD"
+    warnings.warn("No commit before this one: it is upgraded to itself.", stacklevel=2)
+    return None
 
 
 def _git(*arguments: str) -> bytes:
@@ -33,20 +38,16 @@ def _git(*arguments: str) -> bytes:
     return done.stdout
 
 
-def wheel_of(commit: str, directory: Path) -> Path:
-    """Build the wheel of a commit."""
+def wheel_of(commit: str | None, directory: Path) -> Path:
+    """Build the wheel of a commit, or of the project as it is."""
     source, made = directory / "source", directory / "wheel"
     source.mkdir()
-    parts = [
-        "setup.py",
-        "pyproject.toml",
-        "README.md",
-        "LICENSE",
-        "zwrap",
-        "schedulers",
-        "templates",
-    ]
-    subprocess.run(["tar", "-x", "-C", source], input=_git("archive", commit, *parts), check=True)
+    if commit:
+        tree = _git("archive", commit, *PARTS)
+    else:
+        packing = ["tar", "-c", "-C", ROOT, "--exclude=__pycache__", *PARTS]
+        tree = subprocess.run(packing, capture_output=True, check=True).stdout
+    subprocess.run(["tar", "-x", "-C", source], input=tree, check=True)
     pip("wheel", "--no-deps", "--no-build-isolation", "-w", made, source)
     [wheel] = made.glob("*.whl")
     return wheel

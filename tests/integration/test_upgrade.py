@@ -16,7 +16,7 @@ from .ends import QUEUES, WRAP, Wait, claim_of, processes, submit, submit_togeth
 from .jobs import jobs, on_cluster
 from .release import Installation, last_commit, wheel_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default:No commit before this one")]
 
 
 @pytest.fixture(scope="session")

@@ -215,14 +215,18 @@ def test_a_death_that_is_tried_again_is_no_failure_of_the_step(place: Place) -> 
     assert len(place.transport.broker.queues["cluster.submission"]) == 1
 
 
-@pytest.mark.parametrize("when", ["before it holds the outbox", "while it sends"])
+@pytest.mark.parametrize(
+    "when", ["before it holds the outbox", "while it sends", "before it notes that it has sent"]
+)
 def test_of_two_who_conclude_at_the_same_time_one_sends(
     place: Place, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Each has seen before that nothing was sent."""
-    kind, name = (
-        (JobDirectory, "outbox") if when.startswith("before") else (MemoryTransport, "commit")
-    )
+    kind, name = {
+        "before it holds the outbox": (JobDirectory, "outbox"),
+        "while it sends": (MemoryTransport, "commit"),
+        "before it notes that it has sent": (JobDirectory, "mark_sent"),
+    }[when]
     usual, others = getattr(kind, name), []
 
     def late(self: Any, *arguments: Any) -> Any:
@@ -234,7 +238,7 @@ def test_of_two_who_conclude_at_the_same_time_one_sends(
     monkeypatch.setattr(kind, name, late)
     assert place.conclude("cancelled")
     assert {queue: len(each) for queue, each in place.said().items()} == {"q4": 1, "q5": 1, "q6": 1}
-    assert (others[0] is None) == (when == "while it sends")
+    assert (others[0] is None) == (when != "before it holds the outbox")
 
 
 def test_slurm_says_in_the_output_what_its_state_does_not(place: Place) -> None:

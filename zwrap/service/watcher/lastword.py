@@ -126,9 +126,9 @@ def _send(
         for message in verdict.final:
             if message.headers[ID_HEADER] not in sent:
                 mover.send(transport, message)
+        directory.mark_sent()  # before anybody else can be alone at it
     finally:
         outbox.close()
-    directory.mark_sent()
     return True
 
 
