@@ -29,11 +29,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 TESTS = Path(__file__).parent
 
-ALONE = (
-    "chaos/", "contract/test_transport.py", "integration/test_activemq.py",
-    "integration/test_brokers.py", "integration/test_rabbitmq.py",
-)  # fmt: skip
-"""Tests that need the machine for themselves: `scripts/test` runs all others two at a time."""
+ALONE = "chaos/"
+"""Tests that use up the machine: `scripts/test` runs them by themselves, before all others."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -90,7 +90,7 @@ def queue(tmp_path: Path) -> SpoolQueue:
 
 
 @pytest.mark.slow
-def test_dying_while_putting_shows_nothing_partial(queue: SpoolQueue) -> None:
+def test_dying_while_putting_shows_no_partial_message(queue: SpoolQueue) -> None:
     queue.put([b"first"])
     for last in deaths(queue.path, "put"):
         for content in contents(queue):
@@ -101,7 +101,7 @@ def test_dying_while_putting_shows_nothing_partial(queue: SpoolQueue) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("act", ["release", "dead_letter", "ack"])
-def test_dying_while_consuming_loses_nothing(queue: SpoolQueue, act: str) -> None:
+def test_dying_while_consuming_keeps_every_message(queue: SpoolQueue, act: str) -> None:
     queue.put([b"first"])
     for last in deaths(queue.path, act):
         found = contents(queue)

@@ -141,7 +141,7 @@ def survived(directory: Path, seed: int, *, jobs_too: bool) -> tuple[Counter[str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, fresh_seed()], ids=["fixed", "fresh"])
-def test_killing_services_and_runner_loses_nothing_and_repeats_nothing(
+def test_killing_services_and_runner_loses_no_step_and_repeats_none(
     tmp_path: Path, seed: int
 ) -> None:
     _, ends = survived(tmp_path, seed, jobs_too=False)

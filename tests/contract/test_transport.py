@@ -435,7 +435,7 @@ def test_a_unit_sends_and_settles(transport: Transport) -> None:
     transport.close()
 
 
-def test_an_exception_inside_a_unit_sends_nothing_and_settles_nothing(transport: Transport) -> None:
+def test_an_exception_inside_a_unit_sends_no_message_and_settles_none(transport: Transport) -> None:
     transport.send("in", 1)
     transport.subscribe("in")
     delivery = transport.receive(5)
@@ -517,7 +517,7 @@ def test_what_a_closed_connection_held_goes_to_the_next_as_another_attempt(site:
     assert (again.delivery_count, again.message.id) == (2, delivery.message.id)
 
 
-def test_a_unit_whose_delivery_is_lost_sends_nothing(site: Harness) -> None:
+def test_a_unit_whose_delivery_is_lost_sends_no_message(site: Harness) -> None:
     first, second = site.connect(), site.connect()
     first.send("q", 1)
     first.subscribe("q")

@@ -24,12 +24,17 @@ from zwrap.transport.spool.transport import SpoolTransport
 
 BIN = Path(sys.executable).parent
 
+HANGS_S = 300
+"""Time after which a command that has not ended is taken to hang, in seconds."""
+
 
 class Site:
     """One spool, one state directory, and processes that end with the test."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.bin = BIN
+        """Where the commands of the site are."""
         self.spool = directory / "spool"
         self.recipes = directory / "recipes"
         self.recipes.mkdir()
@@ -55,7 +60,7 @@ class Site:
         kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
         return {
             **kept,
-            "PATH": f"{BIN}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
             "ZOCALO_CONFIG": str(self.config),
             "ZWRAP_STATE": str(self.directory / "state"),
             **{key: value for key, value in os.environ.items() if key.startswith("ZWRAP_LOCAL")},
@@ -77,7 +82,7 @@ class Site:
 
     def run(self, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
         process = self.start(*command, **options)
-        output, error = process.communicate(timeout=60)
+        output, error = process.communicate(timeout=HANGS_S)
         assert "Traceback" not in error, error
         return subprocess.CompletedProcess(command, process.returncode, output, error)
 

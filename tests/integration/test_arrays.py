@@ -82,7 +82,7 @@ def test_one_task_is_cancelled_and_one_submitted_again(
 ) -> None:
     monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "8")
     places = [on.directory / f"w{number}" for number in range(3)]
-    wait_together(on, [request(place, "touch started; sleep 60") for place in places])
+    wait_together(on, [request(place, "touch started; sleep 600") for place in places])
     on.run("zocalo.service", "-s", "Submitter", "--once")
     wait_until(lambda: all((place / "started").exists() for place in places), seconds=60)
     second = next(job for job in jobs(on) if job["job_directory"].startswith(str(places[1])))

@@ -104,7 +104,9 @@ WHOLE = {"nodes": 2, "exclusive": True}
 
 
 def test_a_preempted_program_goes_on_from_what_it_saved(on_slurm: Site, wait_until: Wait) -> None:
-    saves = "trap 'touch saved; exit 85' TERM; echo x >>runs; test -e saved || { sleep 60 & wait; }"
+    saves = (
+        "trap 'touch saved; exit 85' TERM; echo x >>runs; test -e saved || { sleep 600 & wait; }"
+    )
     submit(on_slurm, "w", saves, program={"checkpoint": {"signal": "TERM", "exit_status": [85]}},
            partition="yielding", **WHOLE)  # fmt: skip
     wait_until((on_slurm.directory / "w" / "runs").exists, seconds=60)
@@ -129,7 +131,7 @@ def test_commands_that_another_job_preempts(on_slurm: Site, wait_until: Wait) ->
 
 def test_a_job_that_another_preempts(on_slurm: Site, wait_until: Wait) -> None:
     """It is cancelled for good: its policy has it tried again."""
-    submit(on_slurm, "w", "echo x >>runs; test $(wc -l <runs) -gt 1 || sleep 60",
+    submit(on_slurm, "w", "echo x >>runs; test $(wc -l <runs) -gt 1 || sleep 600",
            {"retry": {"on": ["preempted"]}}, partition="yielding", **WHOLE)  # fmt: skip
     wait_until((on_slurm.directory / "w" / "runs").exists, seconds=60)
     submit(on_slurm, "other", "true", **WHOLE)
@@ -151,7 +153,7 @@ def test_a_node_that_dies(on_slurm: Site, slurm: dict[str, Any], wait_until: Wai
     """Its slurmd does not answer any more, and all that ran there is gone; the job must not be
     requeued. It is tried again on another node.
     """
-    command = "echo $SLURMD_NODENAME >>nodes; test $(wc -l <nodes) -gt 1 || sleep 300"
+    command = "echo $SLURMD_NODENAME >>nodes; test $(wc -l <nodes) -gt 1 || sleep 600"
     retry = {"on": ["node_fail"], "exclude_node": True}
     submit(on_slurm, "w", command, {"retry": retry})
     claim = wait_until(lambda: claim_of(on_slurm, "w"), seconds=60)

@@ -97,7 +97,7 @@ def test_go_refuses_bad_requests(
     assert site.transport().inspector().waiting("processing_recipe") == 0
 
 
-def test_a_dry_run_shows_the_message_and_sends_nothing(site: Site) -> None:
+def test_a_dry_run_shows_the_message_and_sends_none(site: Site) -> None:
     done = site.run("zocalo.go", "-n", "-r", "a", "-v", "--dry-run")
     assert done.returncode == 0
     assert '"recipes": [' in done.stdout
@@ -188,7 +188,7 @@ def test_check_tries_whether_a_watcher_could_have_the_last_word(site: Site) -> N
     ledger.close()
 
 
-def test_render_shows_the_script_and_submits_nothing(site: Site, recipe: Path) -> None:
+def test_render_shows_the_script_and_submits_no_job(site: Site, recipe: Path) -> None:
     done = site.run("zwrap", "render", str(recipe), "-s", "visit=v1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("#!/bin/bash\n")

@@ -137,7 +137,7 @@ def test_bad_input_is_one_sentence(site: Site, command: tuple[str, ...], complai
     assert complaint in done.stderr
 
 
-def test_a_line_that_is_no_json_is_named_and_nothing_is_sent(site: Site) -> None:
+def test_a_line_that_is_no_json_is_named_and_none_is_sent(site: Site) -> None:
     (site.directory / "x").write_text("1\n{\n")
     done = site.run("zwrap", "publish", "--lines", "a", "x")
     assert done.returncode == 100

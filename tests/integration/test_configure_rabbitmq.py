@@ -101,7 +101,7 @@ def test_the_plan_is_shown_carried_out_and_then_empty(server: Server) -> None:
     assert sorted(binding.routing_key for binding in bindings) == ["a.#", "archive"]
 
 
-def test_what_the_file_does_not_want_goes_but_nothing_foreign(server: Server) -> None:
+def test_what_the_file_does_not_want_goes_but_what_is_foreign_stays(server: Server) -> None:
     server.run()
     foreign = VHostSpec(name=f"test-{uuid.uuid4()}")
     server.api.add_vhost(foreign)
@@ -140,7 +140,7 @@ def test_what_cannot_be_changed_is_said_before_anything_is(server: Server) -> No
     assert server.api.policy(server.vhost, "redelivery").definition == {"delivery-limit": 5}
 
 
-def test_users_come_from_ini_files_and_the_second_run_changes_nothing(
+def test_users_come_from_ini_files_and_the_second_run_finds_all_in_order(
     server: Server, tmp_path: Path
 ) -> None:
     name = f"u{uuid.uuid4().hex}"

@@ -34,7 +34,7 @@ def watched(on: Site) -> Start:
 
 
 def test_a_wrapper_that_is_killed(on: Site, watched: Start, wait_until: Wait) -> None:
-    watched("w", "echo told; sleep 60")
+    watched("w", "echo told; sleep 600")
     claim = wait_until(lambda: claim_of(on, "w"), seconds=60)
     wait_until(lambda: list((on.directory / "w").glob("*.log")), seconds=30)
     os.kill(int(claim["process"].split("-")[-2]), signal.SIGKILL)
@@ -56,7 +56,7 @@ def test_a_job_that_is_cancelled_before_it_starts(
     whole = {"local": {}, "slurm": {"nodes": 2, "exclusive": True}}.get(
         kind, {"exclusive": True, "partition": "all.q"}
     )
-    watched("first", "sleep 30", **whole)
+    watched("first", "sleep 600", **whole)
     wait_until(lambda: claim_of(on, "first"), seconds=60)
     watched("second", "true", **whole)
     [second] = [job for job in jobs(on) if job["job_name"] == "second"]
@@ -82,7 +82,7 @@ def test_commands_without_a_wrapper(on: Site, watched: Start, wait_until: Wait, 
 
 
 @pytest.mark.parametrize(("command", "outcome"), [("true", "success"), ("exit 3", "failure")])
-def test_a_wrapper_that_spoke_is_believed_and_nothing_is_said_twice(
+def test_a_wrapper_that_spoke_is_believed_and_no_word_is_said_twice(
     on: Site, watched: Start, wait_until: Wait, command: str, outcome: str
 ) -> None:
     watched("w", command)
@@ -112,7 +112,7 @@ def test_a_job_that_ran_out_of_time_is_tried_again_with_more(
 ) -> None:
     """Once, for its policy says so; then it is a failure that tells why."""
     kind = on.sections["clusters"]["cluster"]["kind"]
-    limit_s = 60 if kind == "slurm" else 4  # its limits are minutes, looked at twice a minute
+    limit_s = 60 if kind == "slurm" else 8  # its limits are minutes, looked at twice a minute
     policy = {"on": ["timeout"], "walltime_factor": 2}
     on.sections["clusters"]["cluster"]["retry"] = policy
     watched("w", "echo began >>runs; sleep 300", time_limit=limit_s)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ Wait = Callable[..., Any]
 def test_jobs_are_listed_with_their_states_and_causes(on: Site, wait_until: Wait) -> None:
     submit(on, "good", "true")
     submit(on, "bad", "echo no such crystal >&2; exit 3")
-    submit(on, "long", "sleep 60")
+    submit(on, "long", "sleep 600")
     wait_until(
         lambda: [job["state"] for job in jobs(on)] == ["success", "failure", "running"], seconds=60
     )
@@ -40,15 +39,13 @@ def test_jobs_are_listed_with_their_states_and_causes(on: Site, wait_until: Wait
 
 def test_a_job_is_cancelled(on: Site, wait_until: Wait) -> None:
     started = on.directory / "started"
-    submit(on, "long", f"touch {started}; sleep 60")
+    submit(on, "long", f"touch {started}; sleep 600")
     wait_until(started.exists, seconds=60)
     [job] = jobs(on, "--state", "running")
-    began = time.monotonic()
     done = run(on, "cancel", job["job_id"])
     assert done.returncode == 0, done.stderr
     assert f"was asked to end {job['job_id']}." in done.stdout
-    wait_until(lambda: [each["state"] for each in jobs(on)] == ["failure"], seconds=30)
-    assert time.monotonic() - began < 30
+    wait_until(lambda: [each["state"] for each in jobs(on)] == ["failure"], seconds=60)
     asked = "SIGUSR2" if "SGE_ROOT" in on.config.read_text() else "SIGTERM"
     assert asked in jobs(on)[0]["cause"]
 
@@ -121,7 +118,7 @@ def test_an_ended_job_is_submitted_again_with_other_resources(on: Site, wait_unt
 
 def test_a_job_that_lives_is_not_submitted_again(on: Site, wait_until: Wait) -> None:
     started = on.directory / "started"
-    submit(on, "long", f"touch {started}; sleep 60")
+    submit(on, "long", f"touch {started}; sleep 600")
     wait_until(started.exists, seconds=60)
     [job] = jobs(on)
     done = run(on, "resubmit", job["job_id"])
@@ -140,7 +137,7 @@ def test_clusters_say_how_they_are(on: Site, wait_until: Wait) -> None:
     on.sections["clusters"]["gone"] = {"kind": "slurm", "environment": {"SLURM_CONF": "/dev/null"}}
     on.write_config()
     started = on.directory / "started"
-    submit(on, "long", f"touch {started}; sleep 60")
+    submit(on, "long", f"touch {started}; sleep 600")
     wait_until(started.exists, seconds=60)
     done = run(on, "clusters", "--json")
     assert done.returncode == 0, done.stderr

@@ -274,7 +274,7 @@ def test_the_readable_loop_dispatches(site: Site) -> None:
     assert len(site.take("out")) == 1
 
 
-def test_a_killed_submitter_starts_nothing_twice(site: Site, wait_until: Wait) -> None:
+def test_a_killed_submitter_starts_no_job_twice(site: Site, wait_until: Wait) -> None:
     """The same message handled again finds the job of the first time."""
     work = site.directory / "w"
     write_recipe(

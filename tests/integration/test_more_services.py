@@ -112,7 +112,7 @@ append(Path({str(file)!r}), [b'x' * 9000 + bytes([10])])
     assert file.read_bytes() == b"1\n"
 
 
-def test_jsonlines_killed_loses_nothing(site: Site, tmp_path: Path, wait_until: Wait) -> None:
+def test_jsonlines_killed_loses_no_line(site: Site, tmp_path: Path, wait_until: Wait) -> None:
     file = tmp_path / "lines"
     for number in range(300):
         send(site, "jsonlines", number, output_filename=str(file))

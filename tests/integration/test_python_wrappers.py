@@ -333,7 +333,7 @@ def test_replay_of_a_failed_and_of_a_moved_directory(site: Site, tmp_path: Path)
     assert record["file_path"] == str(moved)
 
 
-def test_replay_dry_run_sends_nothing(site: Site, tmp_path: Path) -> None:
+def test_replay_dry_run_sends_no_message(site: Site, tmp_path: Path) -> None:
     finished = Finished(site, tmp_path / "work", "echo text > a.dat")
     finished.sent()
     done = site.run("zwrap", "replay", str(finished.directory), "--dry-run")

@@ -152,7 +152,12 @@ def test_headers_that_amqp_does_not_know_are_sent_all_the_same(server: Server) -
     [
         ({"password": "s3cret"}, ConfigurationError, "refuses user 'admin': the user or the passw"),
         ({"vhost": "nosuch"}, ConfigurationError, "use vhost 'nosuch'"),
-        ({"port": 9}, TransportError, "127.0.0.1:9 refuses the connection: nothing listens there"),
+        pytest.param(
+            {"port": 9},
+            TransportError,
+            "127.0.0.1:9 refuses the connection: nothing listens there",
+            id="port",
+        ),
         ({"host": "no.such.host.invalid"}, TransportError, "the name does not resolve"),
         ({"port": "70000"}, ConfigurationError, "port is '70000'; a number up to 65535"),
         ({"host": "a,b", "port": "1,2,3"}, ConfigurationError, "2 hosts and 3 ports"),

@@ -243,7 +243,7 @@ def configured(sge: dict[str, str], directory: Path, key: str, value: str) -> st
     return before
 
 
-def test_without_the_library_nothing_is_lost(sge: dict[str, str], tmp_path: Path) -> None:
+def test_without_the_library_no_message_is_lost(sge: dict[str, str], tmp_path: Path) -> None:
     """A broken installation on the submit host is no property of the message."""
     broken = Batch("sge", {**sge, "DRMAA_LIBRARY_PATH": "/nonexistent/libdrmaa.so"})
     request = request_in(tmp_path / "w")

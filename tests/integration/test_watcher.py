@@ -64,7 +64,7 @@ def submit_bare(site: Site, name: str, commands: str) -> None:
     submit(site, name, "true", commands=commands)
 
 
-def test_a_job_that_says_nothing_is_seen(on: Site, watched: Start) -> None:
+def test_a_job_that_is_silent_is_seen(on: Site, watched: Start) -> None:
     release = on.directory / "release"
     submit_bare(on, "silent", f"while ! test -e {release}; do sleep 0.1; done; exit 3")
     listener = watched()

@@ -230,7 +230,7 @@ def test_files_of_an_earlier_run_neither_help_nor_harm(xia2: Xia2) -> None:
     assert xia2.run(SAVED / "success_insulin_sad")[0] == 0, "the old xia2-error.txt is no failure"
 
 
-def test_a_run_that_exits_with_0_and_leaves_nothing_new_is_a_failure(
+def test_a_run_that_exits_with_0_and_leaves_no_new_file_is_a_failure(
     xia2: Xia2, tmp_path: Path
 ) -> None:
     assert xia2.run(SAVED / "success_insulin_sad")[0] == 0

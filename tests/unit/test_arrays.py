@@ -322,7 +322,7 @@ def test_after_an_unknown_outcome_the_array_is_looked_up(
     assert len(system.taken) == (1 if taken else 2)
 
 
-def test_after_an_unknown_outcome_nothing_more_is_asked(
+def test_after_an_unknown_outcome_no_further_question_is_asked(
     ledger: Ledger, system: System, tmp_path: Path
 ) -> None:
     """A controller that hangs is not asked for each job with the full time limit."""
@@ -409,7 +409,7 @@ def test_the_script_of_an_array_is_as_agreed() -> None:
     assert script == golden.read_text(), f"rendered differently from {golden}"
 
 
-def test_what_happens_to_one_directory_is_nothing_to_the_others(tmp_path: Path) -> None:
+def test_what_happens_to_one_directory_does_not_touch_the_others(tmp_path: Path) -> None:
     jobs = [job(tmp_path, "a"), job(tmp_path, "b", HEAD + "exit 5")]
     array = array_request([each.request for each in jobs])
     shape = shape_of(jobs[0].request, jobs[0].script.read_text(), FORM)

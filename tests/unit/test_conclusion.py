@@ -99,7 +99,7 @@ def place(tmp_path: Path) -> Place:
         ("failed", {"exit_code": 3, "seen_reason": "NonZeroExitCode"}, False,
          "it failed before its wrapper began (exit status 3, NonZeroExitCode)."),
         ("completed", {"exit_code": 0}, True, "it ended before it could say how (exit status 0)."),
-        (LOST, {}, True, "the batch system knows nothing of it any more."),
+        pytest.param(LOST, {}, True, "the batch system knows nothing of it any more.", id="lost"),
         (STUCK, {"seen_reason": "InvalidAccount"}, False,
          "it can never start (InvalidAccount)."),
     ],
@@ -163,7 +163,7 @@ def test_what_a_wrapper_left_is_sent_in_order_and_once(place: Place) -> None:
     assert place.said() == {"q2": [0, 1, 2], "q3": ["fine"]}
 
 
-def test_while_another_sends_what_was_left_nothing_is_said(place: Place) -> None:
+def test_while_another_sends_what_was_left_no_word_is_said(place: Place) -> None:
     place.claim()
     outbox = place.directory.outbox()
     mover.store(outbox, [Outgoing("q2", {"payload": n}, {"zwrap-id": str(n)}) for n in range(2)])
@@ -193,7 +193,7 @@ def test_a_way_that_is_wrong_does_not_keep_the_others_from_being_told(place: Pla
     assert place.said().keys() == {"q4", "q5"}
 
 
-def test_where_nothing_is_left_to_speak_from_it_says_so(place: Place) -> None:
+def test_where_there_is_no_file_left_to_speak_from_it_says_so(place: Place) -> None:
     (place.path / SUBMISSION).unlink()
     with pytest.raises(MessageError, match=r"submission\.json cannot be read: No such file"):
         place.conclude("failed")
@@ -222,14 +222,18 @@ def test_a_death_that_is_tried_again_is_no_failure_of_the_step(place: Place) -> 
     assert len(place.transport.broker.queues["cluster.submission"]) == 1
 
 
-@pytest.mark.parametrize("when", ["before it holds the outbox", "while it sends"])
+@pytest.mark.parametrize(
+    "when", ["before it holds the outbox", "while it sends", "before it notes that it has sent"]
+)
 def test_of_two_who_conclude_at_the_same_time_one_sends(
     place: Place, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """Each has seen before that nothing was sent."""
-    kind, name = (
-        (JobDirectory, "outbox") if when.startswith("before") else (MemoryTransport, "commit")
-    )
+    kind, name = {
+        "before it holds the outbox": (JobDirectory, "outbox"),
+        "while it sends": (MemoryTransport, "commit"),
+        "before it notes that it has sent": (JobDirectory, "mark_sent"),
+    }[when]
     usual, others = getattr(kind, name), []
 
     def late(self: Any, *arguments: Any) -> Any:
@@ -241,7 +245,7 @@ def test_of_two_who_conclude_at_the_same_time_one_sends(
     monkeypatch.setattr(kind, name, late)
     assert place.conclude("cancelled")
     assert {queue: len(each) for queue, each in place.said().items()} == {"q4": 1, "q5": 1, "q6": 1}
-    assert (others[0] is None) == (when == "while it sends")
+    assert (others[0] is None) == (when != "before it holds the outbox")
 
 
 def test_slurm_says_in_the_output_what_its_state_does_not(place: Place) -> None:

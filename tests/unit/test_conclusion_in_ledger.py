@@ -122,7 +122,7 @@ def test_a_wrapper_that_ended_well_is_given_time(place: Place) -> None:
     assert verdict.cause == "Job 7 on cluster c: it ended before it could say how."
 
 
-def test_commands_without_a_wrapper_have_nothing_to_say(place: Place) -> None:
+def test_commands_without_a_wrapper_have_no_word_to_say(place: Place) -> None:
     place.submitted("true")
     verdict = place.conclude(place.attempt("completed"))
     assert verdict

@@ -56,7 +56,7 @@ def test_an_inactive_plugin_is_none(site: Path) -> None:
     assert Configuration.from_file(site).activate(["test"]).spool is None
 
 
-def test_two_configurations_share_nothing(site: Path) -> None:
+def test_two_configurations_share_no_state(site: Path) -> None:
     first = Configuration.from_file(site).activate()
     first.storage["b"]["c"] = "changed"
     assert Configuration.from_file(site).activate().storage["b"]["c"] == 1

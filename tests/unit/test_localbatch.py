@@ -80,7 +80,7 @@ def test_a_killed_runner_harms_no_job_and_the_next_one_goes_on(batch: LocalBatch
     assert ended(batch, second).state is State.COMPLETED
 
 
-def test_a_job_whose_shepherd_is_killed_has_failed_and_nothing_of_it_lives(
+def test_a_job_whose_shepherd_is_killed_has_failed_and_no_process_of_it_lives(
     batch: LocalBatch,
 ) -> None:
     identity = submit(batch, "sleep 60 & echo $! >pid; wait")
@@ -115,7 +115,7 @@ def test_a_job_is_claimed_once(batch: LocalBatch) -> None:
     batch.end(identity, LocalEnd(state=State.CANCELLED))
 
 
-def test_a_runner_ends_when_nothing_is_left(batch: LocalBatch) -> None:
+def test_a_runner_ends_when_no_job_is_left(batch: LocalBatch) -> None:
     began = time.monotonic()
     argv = [sys.executable, "-m", "zwrap.pool", "--directory", batch.directory, "run"]
     assert subprocess.run(argv, check=True, timeout=30).returncode == 0

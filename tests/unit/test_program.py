@@ -192,9 +192,9 @@ def test_generic_parsers(tmp_path: Path, parser: str, options: Any, expected: An
 @pytest.mark.parametrize(
     ("parser", "options", "complaint"),
     [
-        ("regex", {"pattern": "nothing"}, "does not match 'nothing'"),
+        ("regex", {"pattern": "absent"}, "does not match 'absent'"),
         ("regex", {}, "needs a text under options, key 'pattern'"),
-        ("table", {"header": "nothing"}, "no table with a header like 'nothing'"),
+        ("table", {"header": "absent"}, "no table with a header like 'absent'"),
         ("json", {}, "is not valid JSON"),
     ],
 )

@@ -143,7 +143,7 @@ def test_the_local_script_is_as_agreed() -> None:
     assert script == golden.read_text(), f"rendered differently from {golden}"
 
 
-def test_nothing_in_a_value_is_run(tmp_path: Path) -> None:
+def test_no_part_of_a_value_is_run(tmp_path: Path) -> None:
     directory = tmp_path / "a b'c\"d$HOME`touch x`\nnewline"
     directory.mkdir()
     script = Templates().render(

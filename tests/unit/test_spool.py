@@ -126,7 +126,7 @@ def test_an_owner_whose_directory_was_cleared_away_goes_on(queue: SpoolQueue) ->
     assert second.content == b"2"
 
 
-def test_nothing_is_visible_before_it_is_whole(queue: SpoolQueue) -> None:
+def test_no_message_is_visible_before_it_is_whole(queue: SpoolQueue) -> None:
     (queue.path / "tmp" / "half.zwrap").write_bytes(b'{"half')
     assert queue.claim() is None
     assert queue.waiting() == 0
@@ -223,7 +223,7 @@ def test_several_producers_keep_the_limit_nearly(tmp_path: Path) -> None:
     assert 40 <= producers[0].waiting() <= 60
 
 
-def test_a_long_lived_writer_sweeps_what_expired_and_nothing_else(
+def test_a_long_lived_writer_sweeps_only_what_expired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     topic = SpoolTopic(tmp_path / "topic")
@@ -268,7 +268,7 @@ def test_a_spool_where_something_else_is_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_full_disk_loses_nothing_and_shows_nothing_partial(tmp_path: Path) -> None:
+def test_a_full_disk_loses_no_message_and_shows_none_in_part(tmp_path: Path) -> None:
     """On a real small filesystem of its own; without root, a user namespace makes it possible."""
     if shutil.which("unshare") is None:
         pytest.fail("The program unshare (package util-linux) is needed for this test.")

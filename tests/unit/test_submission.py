@@ -164,7 +164,7 @@ def test_after_an_unknown_outcome_the_job_is_looked_up_before_anything_else(
     assert system.taken == ["t-1"]
 
 
-def test_while_the_batch_system_cannot_be_asked_nothing_is_submitted(
+def test_while_the_batch_system_cannot_be_asked_no_job_is_submitted(
     ledger: Ledger, clock: ManualClock
 ) -> None:
     system = Moody()

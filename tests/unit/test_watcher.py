@@ -240,7 +240,7 @@ def test_a_ledger_that_is_away_is_waited_for(
     service.close()
 
 
-def test_the_interval_grows_while_nothing_changes(
+def test_the_interval_grows_while_no_job_changes(
     watch: WatchedCluster, system: Told, ledger: Ledger, clock: Clock
 ) -> None:
     system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}

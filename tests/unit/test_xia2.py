@@ -318,7 +318,11 @@ def test_the_xml_says_what_xia2_json_says() -> None:
     [
         (("<AutoProcContainer>", "<Other>"), "is not valid XML: mismatched tag"),
         (("AutoProcScalingContainer>", "Container>"), "holds no element AutoProcScalingContainer"),
-        (("<spaceGroup>I 2 3<", "<spaceGroup><"), "nothing in element spaceGroup of AutoProc"),
+        pytest.param(
+            ("<spaceGroup>I 2 3<", "<spaceGroup><"),
+            "nothing in element spaceGroup of AutoProc",
+            id="empty element",
+        ),
         (("outerShell", "outer"), "holds no AutoProcScalingStatistics of outerShell"),
         (("<startImageNumber>1<", "<startImageNumber>one<"), "'one' in element startImageNumber"),
     ],

@@ -1,0 +1,185 @@
+"""What commands load: a job starts fast because it loads what its step needs, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.plugins import OWN
+
+COMMAND = """
+import sys
+from zwrap.cli import {name}
+status = {name}.main(sys.argv[1:])
+places = {{module: str(getattr(sys.modules[module], "__file__", None)) for module in sys.modules}}
+print(chr(10), __import__("json").dumps([status, places]))
+"""
+
+LEDGER = ("sqlalchemy", "sqlite3", "psycopg", "alembic", "zwrap.attempt.ledger")
+FAR = ("httpcore", "httpx", "pika", "stomp", "zwrap.transport.rabbitmq", "zwrap.transport.stomp")
+"""Transports other than the spool, and what asks over HTTP."""
+SUBMITS = ("jinja2", "drmaa", "zwrap.submission", "zwrap.calls.ask", "zwrap.pool")
+"""What only those who submit jobs, or ask about them, need."""
+SHOWS = ("rich", "pygments")
+HEAVY = (
+    "asyncio",
+    "email",
+    "http",
+    "importlib.metadata",
+    "ssl",
+    "xml",
+    "multiprocessing",
+    "psutil",
+)
+"""Of the standard library, and beside it, what takes longer to load than a short job may wait."""
+
+OUTSIDE = tuple({target.partition(":")[0] for target in OWN["zwrap.schedulers"].values()})
+"""The half of each batch system that only the submit host uses."""
+
+
+def loaded(
+    directory: Path, name: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Run a command of zwrap's as a process of its own; where each module it loaded lies."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND.format(name=name), *arguments],
+        env={"PATH": "/usr/bin:/bin", "ZWRAP_SPOOL": str(directory / "spool"),
+             "ZWRAP_STATE": str(directory / "state"), **(environment or {})},
+        cwd=directory, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    status, places = json.loads(done.stdout.splitlines()[-1])
+    assert status == 0, done.stderr
+    return dict(places)
+
+
+def among(modules: Mapping[str, str], *names: str) -> list[str]:
+    """Return those modules that are, or lie in, packages of these names."""
+    return sorted(
+        module for module in modules if f"{module}.".startswith(tuple(f"{n}." for n in names))
+    )
+
+
+def of_others(modules: Mapping[str, str]) -> set[str]:
+    """Return the packages that are neither ours nor of the standard library."""
+    installed = {name.partition(".")[0] for name, place in modules.items() if "-packages" in place}
+    return installed - {"zwrap", "zwrap_schedulers", "zwrap_templates"}
+
+
+@pytest.fixture
+def step(tmp_path: Path) -> Path:
+    """A recipe step, as it is handed to a job."""
+    return written(tmp_path, {"job_parameters": {"command": ["true"]}})
+
+
+def written(directory: Path, step: Mapping[str, Any]) -> Path:
+    recipe = {"start": [[1, []]], "1": {"queue": "cluster.submission", "output": {}, **step}}
+    envelope = {"recipe": recipe, "recipe-pointer": 1, "recipe-path": [], "payload": [],
+                "environment": {"ID": "r"}}  # fmt: skip
+    file = directory / ".recipewrap"
+    file.write_text(json.dumps(envelope))
+    return file
+
+
+def test_a_job_without_site_file_loads_little(tmp_path: Path, step: Path) -> None:
+    modules = loaded(tmp_path, "wrap", "--wrap", "command", "--recipewrapper", str(step))
+    # msgspec loads typing_extensions by itself, setuptools its hack in every process.
+    assert of_others(modules) <= {"msgspec", "typing_extensions", "_distutils_hack"}
+    assert among(modules, "yaml", *LEDGER, *FAR, *SUBMITS, *SHOWS, *HEAVY) == []
+    assert among(modules, *OUTSIDE, "zwrap.service", "zwrap.monitor", "zwrap.workers") == []
+    assert among(modules, "zwrap.program.parsers") in (
+        [], ["zwrap.program.parsers", "zwrap.program.parsers.table"],
+    )  # fmt: skip
+
+
+def test_neither_does_an_idle_wrapper_of_a_site(tmp_path: Path, step: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from zwrap.wrapper import BaseWrapper\n"
+        "class Mine(BaseWrapper):\n    def run(self):\n        return True\n"
+    )
+    installed = tmp_path / "mine-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[zocalo.wrappers]\nmine = mine:Mine\n")
+    modules = loaded(tmp_path, "wrap", "--wrap", "mine", "--recipewrapper", str(step))
+    assert "mine" in modules
+    assert among(modules, "yaml", *LEDGER, *FAR, *SUBMITS, *SHOWS, *OUTSIDE) == []
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"SLURM_JOB_ID": "7"}, {"JOB_ID": "7", "SGE_TASK_ID": "undefined", "SGE_CELL": "c"},
+     {"ZWRAP_LOCAL_JOB_ID": "7"}],
+    ids=["slurm", "sge", "local"],
+)  # fmt: skip
+def test_in_a_batch_job_no_outside_half_is_loaded(
+    tmp_path: Path, step: Path, variables: dict[str, str]
+) -> None:
+    arguments = ("--wrap", "command", "--recipewrapper", str(step))
+    modules = loaded(tmp_path, "wrap", *arguments, environment=variables)
+    assert among(modules, *OUTSIDE, "yaml", *LEDGER, *FAR, *SUBMITS, *SHOWS, *HEAVY) == []
+
+
+def test_of_the_parsers_only_those_are_loaded_that_the_definition_names(tmp_path: Path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "mine.yaml").write_text(
+        "command: [sh, -c, 'echo 1 > out.json']\noutputs: {found: {file: out.json, parser: json}}\n"
+    )
+    (tmp_path / "site.yml").write_text(
+        "version: 1\nenvironments: {default: [s]}\n"
+        f"s: {{plugin: storage, zwrap.program_directory: {programs}}}\n"
+    )
+    step = written(tmp_path, {})
+    modules = loaded(
+        tmp_path, "wrap", "--wrap", "mine", "--recipewrapper", str(step),
+        environment={"ZOCALO_CONFIG": str(tmp_path / "site.yml")},
+    )  # fmt: skip
+    assert among(modules, "zwrap.program.parsers") == [
+        "zwrap.program.parsers", "zwrap.program.parsers.generic", "zwrap.program.parsers.table",
+    ]  # fmt: skip
+    assert among(modules, *OUTSIDE, *LEDGER, *FAR, *SUBMITS, *SHOWS, *HEAVY) == []
+
+
+TRANSPORT = """
+import json, sys
+from zwrap.transport.connect import transport_class
+transport_class(sys.argv[1])
+print(json.dumps(dict.fromkeys(sys.modules, "")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("PikaTransport", {"pika", "zwrap.transport.rabbitmq"}),
+     pytest.param("StompTransport", {"stomp", "zwrap.transport.stomp"}, marks=pytest.mark.xfail(
+         strict=False, reason="loads httpx, until its Inspector is a module of its own")),
+     ("SpoolTransport", {"zwrap.transport.spool"})],
+)  # fmt: skip
+def test_a_transport_loads_no_other(name: str, own: set[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TRANSPORT, name], capture_output=True, text=True, check=True
+    )
+    modules = json.loads(done.stdout)
+    every = {"pika", "stomp", "httpcore", "httpx", "zwrap.transport.memory",
+             *(f"zwrap.transport.{each}" for each in ("rabbitmq", "stomp", "spool"))}  # fmt: skip
+    assert {module for module in every if module in modules} == own
+
+
+def test_zocalo_go_and_a_dispatcher_load_no_ledger(tmp_path: Path) -> None:
+    recipes = tmp_path / "recipes"
+    recipes.mkdir()
+    (recipes / "r.json").write_text(json.dumps({"start": [[1, []]], "1": {"queue": "q"}}))
+    (tmp_path / "site.yml").write_text(
+        "version: 1\nenvironments: {default: [s]}\n"
+        f"s: {{plugin: storage, zocalo.recipe_directory: {recipes}}}\n"
+    )
+    site = {"ZOCALO_CONFIG": str(tmp_path / "site.yml")}
+    for name, arguments in (("go", ["-n", "-r", "r"]), ("service", ["-s", "Dispatcher", "--once"])):
+        modules = loaded(tmp_path, name, *arguments, environment=site)
+        assert among(modules, *OUTSIDE, *LEDGER, *FAR, *SUBMITS, *SHOWS) == []
