@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -196,6 +198,33 @@ def test_a_runner_waits_a_while_for_further_jobs(batch: LocalBatch) -> None:
     pretended = Pretended(batch, slots=1)
     pretended.runner.run()
     assert IDLE_S <= pretended.now < IDLE_S + 1
+
+
+def test_a_runner_ends_when_its_directory_is_deleted(tmp_path: Path) -> None:
+    pretended = Pretended(LocalBatch(tmp_path / "deleted"), slots=1)
+    shutil.rmtree(tmp_path / "deleted")
+    pretended.runner.run()
+    assert pretended.now < IDLE_S
+
+
+def test_a_disk_that_cannot_be_written_keeps_the_runner_and_the_jobs(
+    batch: LocalBatch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    identity = submit(batch, "true")
+    pretended = Pretended(batch, slots=1)
+
+    def full(identity: int) -> bool:
+        if pretended.now < 10 * IDLE_S:
+            raise OSError(errno.ENOSPC, "No space left on device", "waiting")
+        monkeypatch.undo()
+        batch.claim(identity)
+        pretended.end(identity)
+        return False
+
+    monkeypatch.setattr(batch, "claim", full)
+    pretended.runner.run()
+    assert "waiting: No space left on device" in capsys.readouterr().err
+    assert batch.status(DONE, identity)
 
 
 def test_a_working_directory_that_is_gone_is_refused(batch: LocalBatch, tmp_path: Path) -> None:

@@ -56,9 +56,10 @@ def run(directory: Path) -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
+            batch.forget_old()
             descriptor = lock.fileno()
             Runner(batch, lambda job: _fork(batch, job, descriptor), slots=slots).run()  # noqa: B023
-        if not batch.jobs(WAITING):
+        if not directory.exists() or not batch.jobs(WAITING):
             return
 
 
@@ -92,14 +93,16 @@ class Runner:
         """Jobs whose shepherd was started here and has not ended: job id by process id."""
 
     def run(self) -> None:
-        """Start jobs until nothing has been waiting or running for `IDLE_S` seconds."""
-        self._batch.forget_old()
+        """Start jobs until none has been waiting or running for `IDLE_S`, or all are deleted."""
         busy_at = self._clock()
         while self._clock() - busy_at < IDLE_S:
             try:
                 if self.turn():
                     busy_at = self._clock()
-            except OSError as error:  # a full disk: the jobs are there still when it is not
+            except OSError as error:
+                if not self._batch.directory.exists():
+                    return
+                # A full disk, say: the jobs are there still when it is not.
                 sys.stderr.write(f"{time.ctime()} {error.filename}: {error.strerror}\n")
                 busy_at = self._clock()
                 self._pause(OUTAGE_S)
