@@ -201,7 +201,7 @@ def test_without_a_shared_filesystem_the_script_brings_all_files_and_the_ledger_
         assert job.script.parent == tmp_path / "state" / "scripts"
         assert job.request.working_directory == Path("/")
         ledger = Ledger.of(site.configuration)
-        found = ledger.words.get(job.attempt.token)
+        found = ledger.remote.get(job.attempt.token)
         assert found
         kept.append(found.submission)
         ledger.close()

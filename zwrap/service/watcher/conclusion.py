@@ -155,13 +155,13 @@ class InDirectory(Conclusion):
             sender = FinalSender(outbox)
             sender.add(verdict.final)
             sender.send(self._transport)
+            try:
+                directory.mark_sent()  # while nobody else may send them
+            except OSError as error:
+                log.warning("%s cannot be marked as sent: %s", directory.path, error)
         finally:
             if outbox is not None:
                 outbox.close()
-        try:
-            directory.mark_sent()
-        except OSError as error:
-            log.warning("%s cannot be marked as sent: %s", directory.path, error)
         return True
 
     def _is_alone(self, outbox: SpoolQueue, wrapper: ProcessIdentity | None) -> bool:
