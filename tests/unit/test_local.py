@@ -35,6 +35,8 @@ def asked(call: object) -> list[str]:
 
 def test_where_the_jobs_lie_is_said_only_if_the_site_says_it(local: Local) -> None:
     assert asked(local.states().call) == ["list"]
+    assert asked(local.verify(request(), Path("/s")).call) == ["list"]
+    assert asked(local.accounting({"1": 0.0}).call) == ["list", "--ended"]
     there = Local("here", LocalOptions(directory="/d", timeout_s=3, environment={"A": "b"}))
     assert asked(there.find("n").call) == ["--directory", "/d", "list", "--ended", "--name", "n"]
     call = there.cancel(["1", "2"]).call
@@ -50,7 +52,8 @@ def test_a_job_is_handed_over_with_its_limits(local: Local) -> None:
         "submit", "--name", "job.t-1", "--chdir", "/w", "--output", "/w/out", "--error", "/w/err",
         "--time", "61", "--cpus", "6", "/s",
     ]  # fmt: skip
-    assert asked(local.submit(request(), Path("/s")).call)[-3:] == ["--cpus", "1", "/s"]
+    plain = asked(local.submit(request(), Path("/s")).call)
+    assert plain == [*said[:9], "--cpus", "1", "/s"]
 
 
 @pytest.mark.parametrize(
