@@ -475,6 +475,10 @@ def test_an_audit_names_queues_that_keep_a_message_for_ever(server: Server, site
     while "'forgetful' has no dead-letter-exchange" not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    told = "RabbitMQ does not show how often a waiting message was delivered"
+    assert log.read_text().count(told) == 1, "what does its work there is said in one line"
+    done = site.run(sys.executable, str(RIG.parent / "schlockmeister"))
+    assert (done.returncode, done.stderr.count(told)) == (0, 1), "the script says so, and ends"
 
 
 def test_a_dead_letter_may_be_looked_at_any_number_of_times(server: Server) -> None:
