@@ -6,7 +6,7 @@ import enum
 import os
 import uuid
 from collections.abc import Mapping
-from typing import Any, TypeVar, overload
+from typing import TypeVar, overload
 
 import msgspec
 
@@ -14,9 +14,6 @@ from zwrap.errors import MessageError
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-JSON = Any
-"""Whatever a text of this form can hold: dict, list, str, int, float, bool or None."""
 
 ID_HEADER = "zwrap-id"
 """Identity of a message, kept by every repeat of it."""
@@ -78,7 +75,7 @@ LAST_STATUSES = (Status.END.intval, Status.ERROR.intval)
 class Message(msgspec.Struct, frozen=True):
     """One received message."""
 
-    body: JSON
+    body: object
     headers: Mapping[str, object]
     id: str
     """Its identity, see `identify`."""
@@ -94,7 +91,7 @@ class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
 
     destination: str
     """Name of a queue or topic."""
-    message: JSON
+    message: object
     """The body."""
     headers: dict[str, object] = {}
     topic: bool = False
@@ -118,7 +115,7 @@ def encode(value: object) -> bytes:
     return _encoder.encode(value)
 
 
-def decode(data: bytes, what: str = "message") -> JSON:
+def decode(data: bytes, what: str = "message") -> object:
     """Return the value of a JSON text, or raise MessageError that says where it is malformed.
 
     `what` names the text in the error.

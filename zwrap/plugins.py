@@ -82,7 +82,7 @@ def names(group: str) -> list[str]:
     return sorted({*OWN.get(group, {}), *(entry.name for entry in _entries(group))})
 
 
-def find(group: str, name: str) -> Any:
+def find(group: str, name: str) -> Any:  # noqa: ANN401 - each group holds another kind
     """Return the object of that name in a group; None if nothing of that name is installed.
 
     Raises whatever the import of its module raises.

@@ -151,7 +151,8 @@ class Rig(ABC):
 
 def end_processes(ours: str, variable: str, daemon: str) -> None:
     """Kill processes whose environment has `ours` (NAME=value): those that have `variable`, too,
-    which a batch system gives to its jobs, and those whose name begins with `daemon`."""
+    which a batch system gives to its jobs, and those whose name begins with `daemon`.
+    """
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             told = (process / "environ").read_bytes().split(b"\0")

@@ -223,11 +223,11 @@ def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def _lines(values: dict[str, str], **names: Any) -> str:
+def _lines(values: dict[str, str], **names: object) -> str:
     return "".join(f"{key} {value.format(**names)}\n" for key, value in values.items())
 
 
-def _changed(text: str, values: dict[str, str], **names: Any) -> str:
+def _changed(text: str, values: dict[str, str], **names: object) -> str:
     """A configuration with some of its lines replaced."""
     for key, value in values.items():
         text = re.sub(rf"^{key} .*$", f"{key} {value.format(**names)}", text, flags=re.MULTILINE)

@@ -254,7 +254,8 @@ AuthAltParameters=jwt_key={place}/state/jwt.key
 
 class SlurmAccounting(Slurm):
     """The same with slurmdbd and MariaDB; its controller forgets ended jobs after seconds, and
-    enforces limits of users (`sacctmgr modify user where name=... set MaxSubmitJobs=...`)."""
+    enforces limits of users (`sacctmgr modify user where name=... set MaxSubmitJobs=...`).
+    """
 
     plugins = "openapi/v0.0.38,openapi/dbv0.0.38"
     packages = (*Slurm.packages, "slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server")

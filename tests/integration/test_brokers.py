@@ -109,7 +109,7 @@ def test_the_next_host_is_tried(broker: Broker) -> None:
 
 
 @pytest.mark.parametrize("own", EACH, indirect=True)
-def test_a_restarted_server_loses_nothing_and_needs_no_help(own: Own) -> None:
+def test_a_restarted_server_loses_no_message_and_needs_no_help(own: Own) -> None:
     """10 000 messages through a consumer while the server is killed and started again."""
     broker = own.broker
     broker.make("in", "out")
@@ -143,7 +143,7 @@ def test_what_a_sender_gave_up_is_not_sent_later(own: Own, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("broker", EACH, indirect=True)
-def test_killed_consumers_lose_nothing(broker: Broker) -> None:
+def test_killed_consumers_lose_no_message(broker: Broker) -> None:
     count = 3000
     broker.make("in", "out")
     transport = broker.connect()

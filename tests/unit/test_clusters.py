@@ -98,7 +98,7 @@ def test_a_cluster_that_is_not_used_may_have_options_that_nobody_understands() -
 
 
 @pytest.mark.parametrize("given", ["false", "null"])
-def test_a_cluster_may_say_that_nothing_is_tried_again(given: str) -> None:
+def test_a_cluster_may_say_that_no_job_is_tried_again(given: str) -> None:
     site = clusters(SITE.replace("    timeout_s: 5", f"    retry: {given}"))
     assert site.get("old").settings.retry is None
 

@@ -96,7 +96,7 @@ def test_a_delay_of_the_node_is_the_delay_of_the_message() -> None:
     assert at(1).send("nested", 1)[0].delay_s == 7
 
 
-def test_a_node_without_delay_delays_nothing() -> None:
+def test_a_node_without_delay_delays_no_message() -> None:
     for node in ({}, {"transport-delay": None}, {"transport-delay": 0}):
         recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", **node}})
         [message] = Envelope(recipe, 1).start()

@@ -155,7 +155,7 @@ def names(directory: Path) -> list[str]:
     return sorted(file.name for file in directory.iterdir())
 
 
-def test_a_file_is_replaced_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_a_file_is_replaced_whole_and_no_other_is_left(tmp_path: Path) -> None:
     file = tmp_path / "file"
     write_atomically(file, "first")
     write_atomically(file, b"second", mode=0o600)

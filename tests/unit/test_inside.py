@@ -286,7 +286,7 @@ def test_what_squeue_says(
     assert learned(told) == why
 
 
-def test_where_nobody_answers_in_time_nothing_is_known(
+def test_where_nobody_answers_in_time_no_end_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It must be said before the batch system kills the job."""
@@ -299,7 +299,7 @@ def test_where_nobody_answers_in_time_nothing_is_known(
 
 
 @pytest.mark.parametrize("variables", [{}, LOCAL, SGE])
-def test_who_can_say_nothing_is_not_asked(variables: dict[str, str]) -> None:
+def test_a_batch_system_that_cannot_tell_is_not_asked(variables: dict[str, str]) -> None:
     job, inside = batch_job(variables)
     told = why_stopped(inside, job, BEGAN)
     assert told is None

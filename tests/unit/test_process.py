@@ -57,7 +57,7 @@ def test_a_program_that_ends_by_itself(tmp_path: Path) -> None:
     assert ((tmp_path / "out").read_text(), (tmp_path / "err").read_text()) == ("a\n", "b\n")
 
 
-def test_the_time_limit_asks_with_sigterm_and_saves_nothing(tmp_path: Path) -> None:
+def test_the_time_limit_asks_with_sigterm_and_saves_no_checkpoint(tmp_path: Path) -> None:
     ended = run(
         tmp_path,
         """

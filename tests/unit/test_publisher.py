@@ -163,7 +163,7 @@ def test_what_no_queue_takes_has_no_route() -> None:
     assert str(work.failure) == "queue 'nosuch' does not exist (NO_ROUTE)"
 
 
-def test_names_and_texts_that_sound_like_another_failure_change_nothing() -> None:
+def test_names_and_texts_that_sound_like_another_failure_change_no_verdict() -> None:
     """What is permanent follows from reply codes, never from words that a site chooses."""
     made, connection = publisher()
     name = "does not exist NOT_FOUND"
@@ -220,7 +220,7 @@ def test_what_cannot_be_encoded_is_refused_for_good() -> None:
     assert "it cannot be written as AMQP" in str(work.failure)
 
 
-def test_a_channel_that_closes_while_one_publishes_says_nothing_about_the_message() -> None:
+def test_a_channel_that_closes_while_one_publishes_does_not_blame_the_message() -> None:
     made, connection = publisher()
 
     def closing(*_: Any, **__: Any) -> None:

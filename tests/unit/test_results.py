@@ -45,7 +45,7 @@ def test_copies_keep_their_place_below_the_working_directory(working: Path, tmp_
     assert [file.name for file in target.rglob(".*")] == []
 
 
-def test_without_a_place_or_results_nothing_is_copied(working: Path, tmp_path: Path) -> None:
+def test_without_a_place_or_results_no_file_is_copied(working: Path, tmp_path: Path) -> None:
     target = tmp_path / "processed"
     assert results.copied([], working, {"results_directory": str(target)}) == []
     assert not target.exists()

@@ -207,7 +207,7 @@ def test_a_step_that_goes_on_has_what_is_left_of_its_time_and_ends_some_day(
     assert after(0, 0.5) is None
 
 
-def test_a_cluster_may_say_that_nothing_is_tried_again() -> None:
+def test_a_cluster_may_say_that_no_job_is_tried_again() -> None:
     assert of_site(False, "site.yml:3") is None
     assert of_site(None, "site.yml:3") is None
     assert of_site({"on": ["lost"]}, "site.yml:3") == Policy(on=[Cause.LOST])

@@ -173,7 +173,7 @@ def test_what_qacct_says() -> None:
         Reply(status=0, output="what is this\n"),
     ],
 )
-def test_an_accounting_that_did_not_answer_says_nothing_of_any_job(reply: Reply) -> None:
+def test_an_accounting_that_did_not_answer_says_no_job_is_gone(reply: Reply) -> None:
     with pytest.raises(UnreachableError, match="The accounting of Grid Engine"):
         read_qacct(reply)
 

@@ -317,7 +317,7 @@ def test_what_slurm_allows(slurm: Slurm) -> None:
             question.read(reply)
 
 
-def test_what_a_state_that_is_not_final_tells_of_an_end_is_nothing(slurm: Slurm) -> None:
+def test_a_state_that_is_not_final_tells_of_no_end(slurm: Slurm) -> None:
     """A job that was requeued keeps the exit status of its first run; a record may hold none."""
     line = "13|REQUEUED|15|BadConstraints|n1|N/A|e.t-5|\n14|FAILED|||n1|N/A|e.t-5|\n"
     found = slurm.find("e.t-5").read(Reply(status=0, output=line))

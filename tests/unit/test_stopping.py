@@ -63,7 +63,7 @@ def test_a_program_may_save_before_the_job_s_limit(timers: list[Timer]) -> None:
     assert step.by == NEAR_LIMIT
 
 
-def test_the_timer_stops_nothing_once_the_program_has_ended(timers: list[Timer]) -> None:
+def test_the_timer_does_not_act_once_the_program_has_ended(timers: list[Timer]) -> None:
     step = made()
     step.started(Program())  # type: ignore[arg-type]
     step.ended()

@@ -166,7 +166,7 @@ def test_each_form_of_a_size(text: str, expected: int | None) -> None:
     assert bytes_of(text) == expected
 
 
-def test_a_size_that_is_asked_for_is_rounded_up_and_not_nothing() -> None:
+def test_a_size_that_is_asked_for_is_rounded_up_and_not_zero() -> None:
     assert mib("1.5G", "here") == 1536
     assert mib("1500K", "here") == 2
     assert mib("1", "here") == 1

@@ -56,6 +56,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 def _shown(message: Outgoing) -> str:
     """Return destination and payload of a message in one line."""
-    recipe = isinstance(message.message, dict) and RECIPE_HEADER in message.headers
-    content = message.message.get("payload") if recipe else message.message
+    content = message.message
+    if isinstance(content, dict) and RECIPE_HEADER in message.headers:
+        content = content.get("payload")
     return f"{message.destination}: {msgspec.json.format(encode(content), indent=0).decode()}"

@@ -71,7 +71,12 @@ def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[st
     """Return the message that was submitted, and its file."""
     file = Path(attempt.job_directory, SUBMISSION)
     kept = kept_of(attempt, configuration)
-    return (decode(kept.submission.encode(), str(file)) if kept else read(file)), file
+    if kept is None:
+        return read(file), file
+    content = decode(kept.submission.encode(), str(file))
+    if not isinstance(content, dict):
+        raise MessageError(f"What the ledger keeps of {attempt.token} is not a JSON object.")
+    return content, file
 
 
 def _message(

@@ -142,7 +142,7 @@ class Configuration:
             self.activate_environment(name)
         return self
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the value of a site's plugin
         if name.startswith("_"):
             raise AttributeError(name)
         for section in self._waiting.get(name, ()):
@@ -242,7 +242,11 @@ def from_string(configuration: str) -> Configuration:
     return Configuration.from_string(configuration)
 
 
-def _activated(plugin: Any, section: Section, configuration: Configuration) -> Any:
+def _activated(  # a plugin may be any object with such a method
+    plugin: Any,  # noqa: ANN401
+    section: Section,
+    configuration: Configuration,
+) -> object:
     """Call a plugin as python-zocalo does: arguments by name, as far as it takes them."""
     import copy
     import inspect  # slow to load, and seldom needed by a short job
@@ -261,7 +265,7 @@ def _activated(plugin: Any, section: Section, configuration: Configuration) -> A
     return plugin.activate(**{name: given[name] for name in takes if name in given})
 
 
-def _validate(plugin: Any, section: Section) -> None:
+def _validate(plugin: Any, section: Section) -> None:  # noqa: ANN401 - as above
     """Check a section by the plugin's own `validate`, or by a marshmallow `Schema` of others."""
     if hasattr(plugin, "validate"):
         plugin.validate(section)

@@ -49,7 +49,7 @@ class NamedFunction(Protocol):
     __module__: str
     __qualname__: str
 
-    def __call__(self, message: Any, /) -> object:
+    def __call__(self, message: Any, /) -> object:  # noqa: ANN401 - what its author expects
         """Handle a message, or a batch of messages."""
 
 

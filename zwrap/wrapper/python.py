@@ -189,7 +189,7 @@ class BaseWrapper(ABC):
         self.log = logging.LoggerAdapter(logging.getLogger(self._logger_name), self._log_extra)
 
     @property
-    def config(self) -> Any:
+    def config(self) -> object:
         """The site configuration (`zwrap.configuration.Configuration`); None without one."""
         return self._environment.get("config")
 

@@ -10,7 +10,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from msgspec.structs import asdict, replace
@@ -25,6 +25,9 @@ from zwrap.errors import ConfigurationError, TemporaryError
 from zwrap.host.clock import Clock, wall
 from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.paths import state_directory
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _UNCONCLUDED = ATTEMPTS.c.state == SUBMITTED, ATTEMPTS.c.outcome.is_(None)
 
@@ -278,7 +281,7 @@ def default_file() -> Path:
     return state_directory() / "ledger.sqlite"
 
 
-def _sqlite_settings(connection: Any, _: object) -> None:
+def _sqlite_settings(connection: sqlite3.Connection, _: object) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # an intent must outlive a power cut
