@@ -115,7 +115,7 @@ def test_the_site_says_where_the_ledger_is(tmp_path: Path) -> None:
     text = "version: 1\nenvironments: {default: [l]}\nl: {plugin: ledger, url: 'mysql://h/d'}\n"
     with pytest.raises(ConfigurationError, match=r"key 'l.url': a URL such as postgresql\+psycopg"):
         Ledger.of(Configuration.from_string(text).activate())
-    with pytest.raises(ConfigurationError, match="URL of the ledger is none"):
+    with pytest.raises(ConfigurationError, match="URL of the ledger is not valid"):
         Ledger("postgresql+psycopg//h/d")
 
 
