@@ -226,11 +226,12 @@ class Run:
         instance.status_thread = StatusNotifications(heartbeat, outbox.beat)
         instance.set_recipe_wrapper(RecipeWrapper(self._envelope, outbox.post))
         become_subreaper()
-        self._stopping.raises = True
         try:
-            succeeded = instance.run()
+            with self._stopping.raising():
+                succeeded = instance.run()
+        except StoppedError as stopped:
+            return Ended(failures=[str(stopped)], returncode=StoppedError.exit_status)
         finally:
-            self._stopping.raises = False
             end_leftovers()
         if succeeded:
             return Ended(returncode=0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
-from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.program.definition import Checkpoint
 from zwrap.scheduler import Meaning
@@ -20,8 +21,12 @@ SAVE_SHARE = 0.9
 """Part of the time before the job's limit that a program has to save and end."""
 
 
-class StoppedError(ZwrapError):
-    """A signal asked a wrapper written in Python to stop."""
+class StoppedError(BaseException):
+    """A signal asked a wrapper written in Python to stop.
+
+    Like KeyboardInterrupt it is not an Exception: it may be raised anywhere, also inside `logging`
+    or inside a wrapper's own ``except Exception``, and neither must swallow it.
+    """
 
     exit_status = 143
 
@@ -46,8 +51,7 @@ class Stopping:
         """How the program saves what it has, if it can."""
         self.by = ""
         """Name of the signal, or `NEAR_LIMIT`; empty while nothing has stopped the step."""
-        self.raises = False
-        """Whether a signal raises StoppedError: only an exception stops a wrapper in Python."""
+        self._raises = False
 
     @property
     def ran_s(self) -> float:
@@ -70,8 +74,25 @@ class Stopping:
             self._on_stop()
         if self._program:
             self._program.stop(number.name)
-        elif self.raises:
-            raise StoppedError(f"The step was stopped by {number.name}.")
+        elif self._raises:
+            self._raise()
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Let stop signals, one that came before included, raise StoppedError in the main thread.
+
+        Only an exception stops a wrapper that is written in Python.
+        """
+        self._raises = True
+        try:
+            if self.by:
+                self._raise()
+            yield
+        finally:
+            self._raises = False
+
+    def _raise(self) -> NoReturn:
+        raise StoppedError(f"The step was stopped by {self.by}.")
 
     def started(self, program: Program) -> None:
         """Look after a program that runs now: let it save before the job's time limit."""
