@@ -204,6 +204,7 @@ PAGES = [
     ROOT / "README.md",
     *(file for file in files_of("examples") if file.suffix in (".py", ".yml", ".yaml", ".json")),
     *(ROOT / "scripts" / name for name in ("dispatcher", "schlockmeister")),
+    *(ROOT / "scripts").glob("bench*.py"),
 ]
 FROM = re.compile(r"^\s*from (zwrap[\w.]*) import (?:\(([^)]*)\)|(.+?))\s*(?:#.*)?$", re.MULTILINE)
 MODULE = re.compile(r"^\s*import (zwrap[\w.]*)|\bpython3? -m (zwrap[\w.]*)", re.MULTILINE)
