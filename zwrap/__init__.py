@@ -12,6 +12,8 @@ site import is offered here, too, and loaded when it is asked for (docs/zocalo.m
 
 from __future__ import annotations
 
+from typing import Any
+
 __version__ = "0.1.0"
 
 _OFFERED = {
@@ -27,7 +29,7 @@ _OFFERED = {
 """Name to the module in which it lives."""
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - names of many kinds
     module = _OFFERED.get(name)
     if module is None:
         raise AttributeError(f"module 'zwrap' has no attribute {name!r}")

@@ -153,7 +153,7 @@ def test_verdicts_of_the_last_release_are_told_whoever_dies(
     site.write_config()
     submit(site, "far", "true", commands=f'HERE=$PWD; {WRAP}; cd /; rm -rf "$HERE"',
            scheduler="far")  # fmt: skip
-    wait_until(lambda: site.transport().waiting("zwrap.verdict"), seconds=60)
+    wait_until(lambda: site.transport().inspector().waiting("zwrap.verdict"), seconds=60)
 
     submit(site, "unsent", "until test -e go; do sleep 0.1; done")
     wait_until(lambda: claim_of(site, "unsent"), seconds=60)
