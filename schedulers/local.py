@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+from zwrap_schedulers.reading import quoted
 
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits
@@ -132,7 +133,7 @@ def _read_submission(reply: Reply) -> Submission:
     text = reply.output.strip()
     if reply.status == 0 and text.isdecimal():
         return Accepted(text)
-    return (Rejected if reply.status in REFUSALS else Unknown)(complaint(reply))
+    return (Rejected if reply.status in REFUSALS else Unknown)(quoted(complaint(reply)))
 
 
 def _read_jobs(reply: Reply) -> dict[str, JobStatus]:

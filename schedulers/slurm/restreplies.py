@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
+from zwrap_schedulers.reading import quoted
 
 from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
@@ -41,11 +42,11 @@ def read_submission(reply: Reply) -> Submission:
         return Accepted(str(job_id))
     said = _complaint(reply, told)
     if reply.status == 400:
-        return Rejected(said)
+        return Rejected(quoted(said))
     if reply.status != 500 or not isinstance(told, dict):
-        return Unknown(said)
+        return Unknown(quoted(said))
     means = meaning(said)
-    return Unknown(said) if means is Rejected and UNSPECIFIED in said else means(said)
+    return (Unknown if means is Rejected and UNSPECIFIED in said else means)(quoted(said))
 
 
 def answer(reply: Reply, forgiven: tuple[str, ...] = ()) -> Fields:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from zwrap_schedulers.slurm.slurm import Slurm
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
-from zwrap.attempt.finals import NotKeptError
+from zwrap.attempt.finals import OutboxError
 from zwrap.attempt.record import LOST, STUCK, Attempt
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, TransportError
@@ -409,7 +409,7 @@ def test_a_refused_message_that_can_be_kept_nowhere_is_not_forgotten(
 
     with monkeypatch.context() as full:
         full.setattr(SpoolQueue, "put_dead_letter", no_space)
-        with pytest.raises(NotKeptError, match=r"'q4' was refused for good .*cannot be kept"):
+        with pytest.raises(OutboxError, match=r"'q4' was refused for good .*cannot be kept"):
             place.conclude("failed", exit_code=1)
     assert not place.directory.is_sent
     assert place.conclude("failed", exit_code=1)

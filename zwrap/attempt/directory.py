@@ -131,6 +131,15 @@ class JobDirectory:
         """
         return SpoolQueue(self.path / "outbox", limit=0)
 
+    @property
+    def has_outbox(self) -> bool:
+        """Whether messages may wait in the outbox.
+
+        Raises:
+            OSError: that cannot be told now.
+        """
+        return (self.path / "outbox" / SpoolQueue.places.incoming).exists()
+
     def put_verdict(self, verdict: Verdict) -> bool:
         """Put the verdict in place; False: another was first, and this one is kept as late.
 

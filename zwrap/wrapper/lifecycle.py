@@ -158,7 +158,6 @@ class Run:
                 outbox.beat()
                 killed = oom_kills()
                 ended = self._run_step(heartbeat, outbox, configuration, programs)
-                self._stopping.ended()
                 interruption = self._interruption(ended, oom_kills() > killed)
                 if interruption.runs_again:
                     return self._leave_to_next_run(outbox)
@@ -203,7 +202,7 @@ class Run:
             if definition is None:
                 return self._run_python(heartbeat, outbox, configuration, programs)
             self._stopping.checkpoint = definition.checkpoint
-            return ProgramStep(definition, self._envelope, heartbeat).run(self._stopping.started)
+            return ProgramStep(definition, self._envelope, heartbeat).run(self._stopping.running)
         except ZwrapError as error:
             log.error("%s", error)
             return Ended(failures=[str(error)], returncode=error.exit_status)

@@ -94,6 +94,15 @@ class Stopping:
     def _raise(self) -> NoReturn:
         raise StoppedError(f"The step was stopped by {self.by}.")
 
+    @contextmanager
+    def running(self, program: Program) -> Iterator[None]:
+        """Look after a program while it runs; nothing that comes later is a cause of its end."""
+        self.started(program)
+        try:
+            yield
+        finally:
+            self.ended()
+
     def started(self, program: Program) -> None:
         """Look after a program that runs now: let it save before the job's time limit."""
         self._program = program
