@@ -229,6 +229,23 @@ def test_what_pages_and_examples_import_is_there() -> None:
         assert pkgutil.resolve_name(name) is not None, page
 
 
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+QUOTED = re.compile(r"`([\w.]+(?:/[\w.*-]*)+|\w+\.(?:py|toml|md))`")
+
+
+def test_each_path_of_the_page_on_the_architecture_exists() -> None:
+    top = {path.name for path in ROOT.iterdir()}
+    named = {path for path in QUOTED.findall(ARCHITECTURE.read_text()) if path.split("/")[0] in top}
+    assert len(named) > 80
+    assert {path for path in named if not list(ROOT.glob(path.rstrip("/")))} == set()
+
+
+def test_the_page_on_the_architecture_has_a_row_for_each_folder() -> None:
+    rows = set(re.findall(r"^\| `([\w/]+)/` \|", ARCHITECTURE.read_text(), re.MULTILINE))
+    folders = {f"zwrap/{file.parent.name}" for file in (ROOT / "zwrap").glob("*/__init__.py")}
+    assert folders | {"zwrap", *PLACES} <= rows
+
+
 # -- the suite ---------------------------------------------------------------------------------
 
 
