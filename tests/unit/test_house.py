@@ -14,10 +14,15 @@ from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 import zwrap_schedulers
 import zwrap_templates
 
 import zwrap
+from zwrap.configuration.clusters import policy_of
+from zwrap.configuration.site import Configuration
+from zwrap.program.reading import parse_definition
+from zwrap.workers.consumers import settings as consumers
 
 ROOT = Path(__file__).parents[2]
 PLACES = {"zwrap": "zwrap", "schedulers": "zwrap_schedulers", "templates": "zwrap_templates"}
@@ -227,6 +232,42 @@ def test_what_pages_and_examples_import_is_there() -> None:
     assert len(names) > 15
     for page, name in names:
         assert pkgutil.resolve_name(name) is not None, page
+
+
+BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def read_shown(text: str) -> str:
+    """Read a piece of YAML as that which it shows, and return what that is."""
+    shown = yaml.safe_load(text)
+    if "startup_handler" in shown:
+        consumers.read(shown)
+        return "consumers"
+    if "retry" in shown:
+        assert policy_of(shown["retry"], None, "a step") is not None
+        return "retry policy"
+    if any(isinstance(value, dict) and "plugin" in value for value in shown.values()):
+        site = Configuration.from_string(text if "version" in shown else f"version: 1\n{text}")
+        assert [line for line in site.check() if line.startswith("warning")] == []
+        for name in site.environments:
+            site.activate_environment(name)
+        assert site.environments or "version" not in shown
+        return "site file"
+    parse_definition({"command": ["true"], **shown}, "a page", "shown")
+    return "program definition"
+
+
+def test_each_piece_of_yaml_on_a_page_is_what_zwrap_takes() -> None:
+    found = [read_shown(text) for page in PAGES for text in BLOCK.findall(page.read_text())]
+    assert {*found} == {"consumers", "retry policy", "site file", "program definition"}
+    assert len(found) >= 9
+
+
+@pytest.mark.parametrize("name", ["site", "site-slurm", "site-sge"])
+def test_each_crontab_starts_all_that_jobs_need(name: str) -> None:
+    lines = (ROOT / "examples" / name / "crontab").read_text()
+    services = set(re.findall(r"^\* .* zocalo\.service -s (\w+)", lines, re.MULTILINE))
+    assert services == {"Dispatcher", "Submitter", "Watcher"}
 
 
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
