@@ -270,6 +270,25 @@ def test_each_crontab_starts_all_that_jobs_need(name: str) -> None:
     assert services == {"Dispatcher", "Submitter", "Watcher"}
 
 
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names under which the headings of a page are linked to, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_each_link_between_pages_leads_somewhere() -> None:
+    pages = [page for page in (*PAGES, ROOT / "CHANGELOG.md") if page.suffix == ".md"]
+    links = [(page, *link) for page in pages for link in LINK.findall(page.read_text())]
+    assert len(links) > 30
+    for page, name, anchor in links:
+        target = page.parent / name if name else page
+        assert target.exists(), (page, name)
+        assert not anchor or anchor in anchors(target), (page, name, anchor)
+
+
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 QUOTED = re.compile(r"`([\w.]+(?:/[\w.*-]*)+|\w+\.(?:py|toml|md))`")
 
