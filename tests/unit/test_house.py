@@ -9,6 +9,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -304,6 +305,14 @@ def test_the_page_on_the_architecture_has_a_row_for_each_folder() -> None:
     rows = set(re.findall(r"^\| `([\w/]+)/` \|", ARCHITECTURE.read_text(), re.MULTILINE))
     folders = {f"zwrap/{file.parent.name}" for file in (ROOT / "zwrap").glob("*/__init__.py")}
     assert folders | {"zwrap", *PLACES} <= rows
+
+
+def test_the_page_on_the_architecture_has_the_layers_that_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    checked = [layer.split(" | ") for layer in settings["contracts"][0]["layers"]]
+    table = ARCHITECTURE.read_text().partition("### Layers")[2].partition("Batch systems")[0]
+    rows = re.findall(r"^\| [^|]+ \| (.*) \|$", table, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == [name for layer in checked for name in layer]
 
 
 # -- the suite ---------------------------------------------------------------------------------
