@@ -5,9 +5,12 @@ The way of the data, one module per station::
   request -> transport -> dispatcher -> recipe -> submitter -> template -> scheduler -> (batch)
                                                                                             |
   next step <- transport <- envelope <- program <- wrapper (heartbeat, limits) <------------'
+                                ^
+                              watcher (concludes jobs whose wrapper cannot)
 
-Each module on this way names its station in the first line of its docstring. What programs of a
-site import is offered here, too, and loaded when it is asked for (docs/zocalo.md).
+Each module on this way names its station in the first line of its docstring; docs/architecture.md
+lists them in order. What programs of a site import is offered here, too, and loaded when it is
+asked for (docs/zocalo.md).
 """
 
 from __future__ import annotations

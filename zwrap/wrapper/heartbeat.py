@@ -39,7 +39,7 @@ class StatusLike(Protocol):
 
 
 class Heartbeat:
-    """The status message of one wrapper; read from the courier's thread."""
+    """The status message of one wrapper; read from the outbox's thread."""
 
     def __init__(
         self, task: str, program: str, fields: Mapping[str, object], *, clock: Clock = elapsed
