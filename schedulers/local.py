@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
-from zwrap_schedulers.reading import quoted
 
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits
@@ -23,7 +22,7 @@ from zwrap.scheduler import (
     Unknown,
 )
 
-from .reading import complaint, output_of
+from .reading import complaint, output_of, quoted
 
 LOCAL = "The local batch system"
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from zwrap_schedulers.reading import quoted
-
 from zwrap.errors import RejectedError, RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits, State
 from zwrap.scheduler import (
@@ -29,7 +27,7 @@ from zwrap.scheduler import (
     Unknown,
 )
 
-from ..reading import complaint, output_of, unreachable
+from ..reading import complaint, output_of, quoted, unreachable
 from .replies import (
     GRID_ENGINE,
     on_silent_hosts,

@@ -7,13 +7,12 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from msgspec.structs import replace
-from zwrap_schedulers.reading import quoted
 
 from zwrap.errors import RejectedError, UnreachableError
 from zwrap.job import JobStatus, Limits, State
 from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
 
-from ..reading import complaint, output_of, unknown_state, unreachable
+from ..reading import complaint, output_of, quoted, unknown_state, unreachable
 from .tables import COMPLAINTS, REFUSED_REASON, STATES, STUCK_REASONS
 
 SLURM = "Slurm"

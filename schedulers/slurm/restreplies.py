@@ -9,13 +9,12 @@ import json
 from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
-from zwrap_schedulers.reading import quoted
 
 from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
 from zwrap.scheduler import Accepted, Rejected, Reply, Submission, Unknown
 
-from ..reading import unknown_state, unreachable
+from ..reading import quoted, unknown_state, unreachable
 from .replies import SLURM, ending, meaning, state_of, status_of
 
 Fields = Mapping[str, object]

@@ -83,6 +83,17 @@ def test_there_is_no_timer_where_there_is_no_time_to_save(
     assert timers == []
 
 
+def test_what_comes_while_a_program_that_has_ended_is_judged_stops_it_no_more(
+    timers: list[Timer],
+) -> None:
+    step = made()
+    program: Any = Program()
+    with step.running(program):
+        pass
+    timers[0].function()
+    assert (step.by, program.stops) == ("", [])
+
+
 def test_each_signal_reaches_the_program_and_the_first_is_the_cause() -> None:
     asked: list[None] = []
     step = Stopping(None, lambda: asked.append(None))

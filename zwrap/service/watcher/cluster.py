@@ -57,15 +57,21 @@ class WatchedCluster:
         self._due = float("-inf")
         self._away: str | None = None
         """Reason for which the cluster cannot be asked."""
-        self.has_endings = False
+        self._has_endings = False
         """Whether jobs have ended that are still to be concluded."""
         self._starts: dict[str, float] = {}
         """Expected start that was told last, by token."""
 
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time to ask again."""
-        return self._clock() >= self._due
+    def turn(self) -> None:
+        """Ask about live jobs if it is time to, and conclude those that have ended."""
+        is_due = self._clock() >= self._due
+        if is_due:
+            self.look([each for each in self._unconcluded() if each.ended is None])
+        if is_due or self._has_endings:
+            self.conclude([each for each in self._unconcluded() if each.ended is not None])
+
+    def _unconcluded(self) -> list[Attempt]:
+        return self._ledger.unconcluded(self._cluster.name)
 
     def look(self, jobs: Sequence[Attempt]) -> None:
         """Ask about all jobs with one question, and tell what changed."""
@@ -117,7 +123,7 @@ class WatchedCluster:
             }  # fmt: skip
             self._events.job(attempt, seen.state, facts)
             if seen.ended:
-                self.has_endings = True
+                self._has_endings = True
                 self._starts.pop(attempt.token, None)
         return bool(changes)
 
@@ -200,7 +206,7 @@ class WatchedCluster:
 
     def conclude(self, attempts: Sequence[Attempt]) -> None:
         """Conclude jobs that ended, once all that they said themselves must have been seen."""
-        self.has_endings = bool(attempts)
+        self._has_endings = bool(attempts)
         for attempt in attempts:
             waited_s = self._ledger.now() - (attempt.ended or 0.0)
             if waited_s >= self._conclusion.settle_s(attempt):

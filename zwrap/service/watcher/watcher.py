@@ -67,13 +67,8 @@ class Watcher(Service):
     def _look(self) -> None:
         for name in self._ledger.open_clusters():
             self._watch(name)
-        for name, cluster in self._watched.items():
-            due = cluster.is_due
-            if due or cluster.has_endings:
-                attempts = self._ledger.unconcluded(name)
-                if due:
-                    cluster.look([each for each in attempts if each.ended is None])
-                cluster.conclude([each for each in attempts if each.ended is not None])
+        for cluster in self._watched.values():
+            cluster.turn()
 
     def _watch(self, name: str) -> None:
         """Begin to watch a cluster."""
