@@ -170,7 +170,10 @@ STAY = {
     "zwrap.localbatch": "main",
     "zwrap.rabbitmqapi": "BindingSpec ExchangeSpec PermissionSpec PolicySpec QueueSpec "
     "RabbitMQAPI UserSpec VHostSpec hash_password http_api_request",
+    "zwrap.message": "JSON Message Outgoing",
     "zwrap.recipe": "Recipe",
+    "zwrap.scheduler": "Accepted ArrayForm Busy Command DrmaaSubmission HttpRequest Options "
+    "Question Rejected Reply Scheduler Submission Unknown",
     "zwrap.service": "Service Work",
     "zwrap.service.dispatcher": "Dispatcher",
     "zwrap.service.jsonlines": "JSONLines",
