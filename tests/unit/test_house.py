@@ -161,7 +161,7 @@ STAY = {
     "create_parent_symlink extended_status_dictionary hash_password http_api_request __version__",
     "zwrap.configuration": "Configuration from_file from_string",
     "zwrap.configuration.logs": "DowngradeFilter GraylogTCPHandler GraylogUDPHandler",
-    "zwrap.context": "RecipeIDFilter RecipeIDFormatter extended_status_dictionary",
+    "zwrap.context": "RecipeIDFilter RecipeIDFormatter extended_status_dictionary recipe_context",
     "zwrap.diagnosis": "diagnosis recipe_id_of",
     "zwrap.envelope": "Envelope",
     "zwrap.errors": "ConfigurationError ZwrapError",
