@@ -8,6 +8,8 @@ from typing import Annotated
 
 import msgspec
 
+from zwrap.renamed import tell
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 """A whole number above 0."""
 
@@ -132,6 +134,13 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """True if it waits for something that will never come, as `reason` says."""
     starts: float | None = None
     """Expected start, in seconds since the epoch."""
+    hopeless: bool | None = None
+    """Former name of `stuck`; None: a plug-in that does not use it."""
+
+    def __post_init__(self) -> None:
+        if self.hopeless is not None:
+            tell("zwrap.job.JobStatus", "hopeless", "stuck")
+            msgspec.structs.force_setattr(self, "stuck", self.hopeless)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

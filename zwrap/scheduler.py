@@ -18,6 +18,7 @@ from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 import msgspec
 
 from zwrap.job import BatchJob, Cause, Interruption, JobRequest, JobStatus, Limits
+from zwrap.renamed import Former, adopt, adopt_parameter, tell
 
 T = TypeVar("T")
 
@@ -82,6 +83,13 @@ class DrmaaCall(msgspec.Struct, frozen=True, kw_only=True):
     libraries: tuple[str, ...] = ()
     """Usual places of the library, with ``$NAME`` for variables of its environment: the first that
     exists is loaded, unless DRMAA_LIBRARY_PATH names one."""
+
+
+class DrmaaSubmission(DrmaaCall, frozen=True, kw_only=True):
+    """Former name of `DrmaaCall`; without DRMAA_LIBRARY_PATH it needs `libraries` now."""
+
+    def __post_init__(self) -> None:
+        tell("zwrap.scheduler", "DrmaaSubmission", "DrmaaCall(..., libraries=...)")
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +201,8 @@ class Scheduler(ABC):
     concurrency: ClassVar[int] = 4
     """Number of submissions that are handed over at the same time."""
 
+    at_once = Former("concurrency")
+
     settle_s: float = 60.0
     """How long after an unknown submission the batch system may still create the job, in seconds.
     A job that `find` does not find after that time is submitted again."""
@@ -204,6 +214,11 @@ class Scheduler(ABC):
     error_patterns: ClassVar[Mapping[str, Cause]] = {}
     """Regular expression for a line of a job's error output to the cause of death that such a line
     proves of a job that was killed."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        adopt(cls, {"at_once": "concurrency"})
+        adopt_parameter(cls, "accounting", "job_ids", "gone_s")
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name

@@ -167,7 +167,7 @@ STAY = {
     "create_parent_symlink extended_status_dictionary hash_password http_api_request __version__",
     "zwrap.configuration": "Configuration from_file from_string",
     "zwrap.configuration.logs": "DowngradeFilter GraylogTCPHandler GraylogUDPHandler",
-    "zwrap.context": "RecipeIDFilter RecipeIDFormatter extended_status_dictionary",
+    "zwrap.context": "RecipeIDFilter RecipeIDFormatter extended_status_dictionary recipe_context",
     "zwrap.diagnosis": "diagnosis recipe_id_of",
     "zwrap.envelope": "Envelope",
     "zwrap.errors": "ConfigurationError ZwrapError",
@@ -176,7 +176,10 @@ STAY = {
     "zwrap.localbatch": "main",
     "zwrap.rabbitmqapi": "BindingSpec ExchangeSpec PermissionSpec PolicySpec QueueSpec "
     "RabbitMQAPI UserSpec VHostSpec hash_password http_api_request",
+    "zwrap.message": "JSON Message Outgoing",
     "zwrap.recipe": "Recipe",
+    "zwrap.scheduler": "Accepted ArrayForm Busy Command DrmaaSubmission HttpRequest Options "
+    "Question Rejected Reply Scheduler Submission Unknown",
     "zwrap.service": "Service Work",
     "zwrap.service.dispatcher": "Dispatcher",
     "zwrap.service.jsonlines": "JSONLines",

@@ -22,6 +22,7 @@ import msgspec
 from zwrap.configuration.site import Configuration
 from zwrap.errors import SettledError
 from zwrap.message import Message, Outgoing, child_id, encode, new_id
+from zwrap.renamed import Former, Moved, tell
 from zwrap.transport.failures import EncodingError
 from zwrap.transport.options import BrokerOptions
 
@@ -81,6 +82,8 @@ class Delivery:
         """Time of sending, in seconds since the epoch; None where the transport does not know."""
         self.settled = topic
         self._transport = transport
+
+    attempt = Former("delivery_count")
 
     def ack(self) -> None:
         """Acknowledge the message: it was handled and is forgotten."""
@@ -150,6 +153,19 @@ class Transport(ABC):
     @abstractmethod
     def inspector(self) -> Inspector:
         """Return the other half of the contract, on this connection."""
+
+    queues = Moved("inspector")
+    waiting = Moved("inspector")
+    consumers = Moved("inspector")
+    dead_letters = Moved("inspector")
+    subscribe_dead_letters = Moved("inspector")
+    audit = Moved("inspector")
+
+    def overdelivered(self, limit: int) -> Iterator[Delivery]:
+        """Take what `Overdelivered.overdelivered`, the new home of this, takes; or nothing."""
+        tell("zwrap.transport.Transport", "overdelivered", "inspector().overdelivered")
+        offered = getattr(self.inspector(), "overdelivered", None)
+        yield from offered(limit) if offered else ()
 
     @abstractmethod
     def close(self) -> None:
