@@ -121,6 +121,11 @@ class JobDirectory:
             return msgspec.json.decode((self.path / "claim.json").read_bytes(), type=Claim)
         return None
 
+    @property
+    def was_claimed(self) -> bool:
+        """Whether a job ever claimed the attempt, even if the claim cannot be read."""
+        return os.path.lexists(self.path / "claim.json")
+
     # -- the end -----------------------------------------------------------------------------------
 
     def outbox(self) -> SpoolQueue:

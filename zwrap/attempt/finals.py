@@ -65,6 +65,8 @@ class FinalSender:
 
     def _send_outbox(self, outbox: SpoolQueue, transport: Transport) -> None:
         """Send what waits; if nothing can be claimed there, without claiming it."""
+        if not outbox.exists():  # it was deleted with what waited
+            return
         try:
             outbox.waiting()
         except TransportError as error:  # a fault of this attempt, and not of the transport

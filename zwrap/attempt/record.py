@@ -144,7 +144,12 @@ def parse_submission(content: bytes, where: str) -> KeptSubmission:
     Raises:
         MessageError: the text does not hold a submission.
     """
+    found = decode(content, where)
     try:
-        return msgspec.convert(decode(content, where), KeptSubmission)
+        return msgspec.convert(found, KeptSubmission)
     except msgspec.ValidationError as error:
-        raise MessageError(f"{where} does not hold a submission: {error}.") from None
+        wrong = error
+    with contextlib.suppress(msgspec.ValidationError):  # without the policy a failure is still told
+        if isinstance(found, dict):
+            return msgspec.convert({**found, "retry": None}, KeptSubmission)
+    raise MessageError(f"{where} does not hold a submission: {wrong}.")

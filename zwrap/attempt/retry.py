@@ -7,6 +7,7 @@ final messages of the step, the step's message goes back to its queue as the nex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,10 +16,12 @@ from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
 from zwrap.job import Cause
 from zwrap.message import ATTEMPT_HEADER, Outgoing, attempt_of, copied
-from zwrap.units import seconds
+from zwrap.units import LARGEST_MIB, LONGEST_S
 
 RETRIES_HEADER = "zwrap-retries"
 """Number of retries so far."""
+
+_KEPT_TEXT = re.compile(r"(?:(\d{1,9})-)?(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9})")
 
 CONTINUED_HEADER = "zwrap-continued"
 """Number of jobs in which the step went on so far, from what the program had saved."""
@@ -41,7 +44,7 @@ def next_attempt(
     """
     policy = known.retry
     done = _count(known, RETRIES_HEADER)
-    if policy is None or cause not in policy.on or done >= policy.limit:
+    if policy is None or cause not in policy.on or done >= policy.limit or not _queue(known):
         return None
     changes = _changes(known.asked, policy, cause, node)
     if changes is None:
@@ -61,7 +64,7 @@ def continuation(
     is None after `limit` such jobs, and when less than a second is left.
     """
     done = _count(known, CONTINUED_HEADER)
-    if done >= limit or (remaining_s is not None and remaining_s < 1):
+    if done >= limit or (remaining_s is not None and remaining_s < 1) or not _queue(known):
         return None
     message, number = _again(known, {}, CONTINUED_HEADER, done)
     said = f"It has saved what it had, and goes on as attempt {number}"
@@ -126,11 +129,16 @@ def _again(
     environment = body.get("environment")
     given = environment if isinstance(environment, dict) else {}
     body["environment"] = {**given, ATTEMPT_HEADER: number}
-    queue = str(known.header["original-destination"]).removeprefix("/queue/")
     headers = {
         key: value for key, value in known.header.items() if key != "original-destination"
     } | {ATTEMPT_HEADER: number, header: done + 1}
-    return Outgoing(queue, body, headers), number
+    return Outgoing(_queue(known), body, headers), number
+
+
+def _queue(known: KeptSubmission) -> str:
+    """Return the queue that the step came from; empty where that is not known."""
+    queue = known.header.get("original-destination")
+    return queue.removeprefix("/queue/") if isinstance(queue, str) else ""
 
 
 def _changes(
@@ -141,23 +149,36 @@ def _changes(
         return {"exclude": ",".join(filter(None, (asked.exclude, node)))}
     ceiling = policy.ceiling
     if cause is Cause.OUT_OF_MEMORY:
-        factor = policy.memory_factor
+        factor, largest = policy.memory_factor, LARGEST_MIB
         raised = {
             "memory_per_node": (asked.memory_per_node, ceiling.memory_per_node),
             "min_memory_per_cpu": (asked.min_memory_per_cpu, ceiling.min_memory_per_cpu),
         }
     elif cause is Cause.TIMEOUT:
         factor = policy.walltime_factor
-        limit = ceiling.time_limit
-        limit_s = None if limit is None else seconds(limit, "time_limit")
-        raised = {"time_limit": (asked.time_limit, limit_s)}
+        largest = LONGEST_S
+        raised = {"time_limit": (asked.time_limit, _ceiling_s(ceiling.time_limit))}
     else:
         return {}
     changes: dict[str, int | str] = {}
     more = False
     for key, (value, most) in raised.items():
         if value is not None:
-            new = int(value * factor) if most is None else min(int(value * factor), most)
+            new = int(min(value * factor, largest if most is None else most, largest))
             changes[key] = new
             more |= new > value
     return changes if more else None
+
+
+def _ceiling_s(kept: float | str | None) -> float | None:
+    """Return a kept ceiling in seconds; None: there is none that can be read.
+
+    Releases before 0.2 kept the site's own text, of which ``A:B`` was minutes and seconds.
+    """
+    if not isinstance(kept, str):
+        return kept
+    match = _KEPT_TEXT.fullmatch(kept.strip())
+    if match is None:
+        return None
+    days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + rest

@@ -112,6 +112,10 @@ def _verdict(attempt: Attempt) -> Verdict | None:
 
 def one_of(attempts: list[Attempt], given: str) -> Attempt:
     """Return the attempt that a job id or the beginning of a token means."""
+    if not given:
+        raise MessageError(
+            "The name of a job is empty; a job id or the beginning of a token is expected."
+        )
     for matches in _MATCHES:
         found = [attempt for attempt in attempts if matches(attempt, given)]
         if len(found) > 1:

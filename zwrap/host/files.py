@@ -186,7 +186,7 @@ def last_lines(path: Path, count: int, size: int) -> list[str]:
     """
     try:
         text = tail(path, size)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: what should be a path cannot be one
         return []
     return [line for line in re.split(r"[\r\n]+", text) if line.strip()][-count:]
 

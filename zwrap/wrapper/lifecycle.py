@@ -222,8 +222,12 @@ class Run:
             known = [*plugins.names(plugins.WRAPPERS), *program_names(programs)]
             raise UnknownNameError("wrapper", self._name, known)
         instance: BaseWrapper = kind(environment={"config": configuration})
-        instance.status_thread = StatusNotifications(heartbeat, outbox.beat)
-        instance.set_recipe_wrapper(RecipeWrapper(self._envelope, outbox.post))
+        instance.status_thread = StatusNotifications(
+            heartbeat, self._stopping.uninterrupted(outbox.beat)
+        )
+        instance.set_recipe_wrapper(
+            RecipeWrapper(self._envelope, self._stopping.uninterrupted(outbox.post))
+        )
         become_subreaper()
         try:
             with self._stopping.raising():

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, ParamSpec
 
 from zwrap.host.clock import Clock, elapsed
 from zwrap.program.definition import Checkpoint
@@ -16,6 +17,8 @@ from zwrap.wrapper.ending import NEAR_LIMIT
 from zwrap.wrapper.process import Program
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 SAVE_SHARE = 0.9
 """Part of the time before the job's limit that a program has to save and end."""
@@ -90,6 +93,28 @@ class Stopping:
             yield
         finally:
             self._raises = False
+
+    def uninterrupted(self, function: Callable[P, None]) -> Callable[P, None]:
+        """Return the function such that a stop signal is raised after it, and not within.
+
+        An exception that a signal raises within may leave a lock behind that nobody releases.
+        """
+
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                return function(*args, **kwargs)  # only the main thread receives signals
+            before, raises = self.by, self._raises
+            self._raises = False
+            try:
+                function(*args, **kwargs)
+            finally:
+                self._raises = raises
+            if raises and self.by != before:
+                self._raise()
+            return None
+
+        return called
 
     def _raise(self) -> NoReturn:
         raise StoppedError(f"The step was stopped by {self.by}.")

@@ -24,7 +24,7 @@ from zwrap.attempt.finals import FinalSender, OutboxError
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, parse_submission
 from zwrap.attempt.verdict import Claim, Verdict
-from zwrap.errors import MessageError, QueueFullError, TransportError
+from zwrap.errors import MessageError, QueueFullError, TemporaryError, TransportError
 from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of, last_lines
 from zwrap.host.processes import ProcessIdentity, is_alive
 from zwrap.job import Cause, Outcome, State
@@ -76,14 +76,24 @@ class Conclusion(ABC):
             return self.find(attempt)
         except (MessageError, PermissionError) as error:
             log.error("Job %s: nobody can be told how it ended: %s", attempt.job_id, error)
-            cause = f"Nobody could be told how it ended. {error}"
-            return Verdict(
-                token=attempt.token, outcome=Outcome.UNKNOWN, witness="none", cause=cause,
-                job_id=str(attempt.job_id), exit_status=1,
-            )  # fmt: skip
+            return _untold(attempt, str(error))
         except (QueueFullError, OutboxError, OSError) as error:
             log.warning("Job %s: how it ended is told later: %s", attempt.job_id, error)
             return None
+        except TemporaryError:  # of the transport or the ledger
+            raise
+        except Exception as error:  # what lies there is odd; it must not keep other jobs waiting
+            log.exception("Job %s: nobody can be told how it ended", attempt.job_id)
+            return _untold(attempt, f"{type(error).__name__}: {error}.")
+
+
+def _untold(attempt: Attempt, why: str) -> Verdict:
+    """Return the verdict on an attempt whose end cannot be told to anybody."""
+    return Verdict(
+        token=attempt.token, outcome=Outcome.UNKNOWN, witness="none",
+        cause=f"Nobody could be told how it ended. {why}", job_id=str(attempt.job_id),
+        exit_status=1,
+    )  # fmt: skip
 
 
 class InDirectory(Conclusion):
@@ -121,7 +131,8 @@ class InDirectory(Conclusion):
 
     def _put(self, directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
         """Put the batch system's verdict in place; return the one that lies there then."""
-        if attempt.seen_state == State.COMPLETED.value and claim is None:
+        began = directory.was_claimed  # by a claim that perhaps cannot be read
+        if attempt.seen_state == State.COMPLETED.value and not began:
             mine = finished(attempt)
         else:
             submission = directory.submission()
@@ -129,7 +140,7 @@ class InDirectory(Conclusion):
             mine = died(
                 attempt,
                 submission,
-                began=claim is not None,
+                began=began,
                 last_lines=last_lines(output, TAIL_LINES, TAIL_BYTES),
                 error_patterns=self._error_patterns,
             )

@@ -168,6 +168,10 @@ class SpoolDirectory:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
+    def exists(self) -> bool:
+        """Return whether the directory is there; OSError: that cannot be told now."""
+        return Path(self._incoming).exists()
+
     def waiting(self) -> int:
         """Return the number of messages that wait, delayed ones included."""
         return len(self._names())
