@@ -101,7 +101,7 @@ def main() -> int:
 
 
 def tool(name: str) -> str:
-    """A command of this installation."""
+    """Return the path of a command of this installation."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -175,7 +175,7 @@ def hear(steps: dict[int, Step], queue: str, body: dict[str, Any]) -> None:
 
 
 def table(steps: dict[int, Step]) -> Table:
-    """The steps as they stand."""
+    """Return a table of the steps in their present states."""
     view = Table(box=None, pad_edge=False)
     for heading in ("step", "task", "job", "state", "time"):
         view.add_column(heading, header_style="bold")
@@ -208,7 +208,7 @@ def summarise(steps: dict[int, Step], output: Path, elapsed_s: float) -> int:
 
 
 def findings(step: Step) -> list[str]:
-    """What one step brought: parsed values, files, or why it failed."""
+    """Return what one step yielded: parsed values, files, or the reason of its failure."""
     found = [f"[bold]{step.number} {step.task}[/]: {step.state}"]
     results = step.results
     if step.reason:

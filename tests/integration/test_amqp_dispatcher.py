@@ -467,7 +467,7 @@ def count(server: Server, queue: str, what: str = "messages") -> int | None:
 
 
 def connections(server: Server) -> list[dict[str, Any]]:
-    """The dispatcher's connections, as the management plug-in tells some seconds late."""
+    """Return the dispatcher's connections, which the management plug-in lists seconds later."""
     return [
         each
         for each in server.api.get("connections").json()

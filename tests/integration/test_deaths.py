@@ -22,7 +22,7 @@ Start = Callable[..., None]
 
 @pytest.fixture
 def watched(on: Site) -> Start:
-    """Submits one step, with a Watcher at work."""
+    """Return a function that submits one step, with a Watcher at work."""
 
     def start(name: str, command: str, **block: Any) -> None:
         on.sections["clusters"]["cluster"] |= {"watch_s": 0.5}

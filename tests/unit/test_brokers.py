@@ -65,7 +65,7 @@ class Connection:
 
 
 def received(connection: Connection) -> RabbitMQTransport:
-    """A transport to which one message of queue `in` was delivered."""
+    """Return a transport to which one message of queue `in` was delivered."""
     transport = RabbitMQTransport(Server(), connection)  # type: ignore[arg-type]
     transport.subscribe("in")
     method = pika.spec.Basic.Deliver("c", 1, False, "", "in")

@@ -216,7 +216,7 @@ def test_a_time_limit_means_the_same_in_every_block(given: object, walltime_s: i
 
 
 def old(**parameters: Any) -> dict[str, Any]:
-    """A step as it was written for Grid Engine."""
+    """Return a step as it was written for Grid Engine."""
     return {"cluster": None, "cluster_commands": "run", **parameters}
 
 

@@ -396,7 +396,7 @@ def test_a_temporary_error_costs_no_attempt_however_long_it_lasts() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What failed comes again soon."""
+    """Let messages that failed come again soon."""
     monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
 
 
