@@ -1,8 +1,9 @@
-"""Station "retry": which deaths are followed by another attempt, and with which cluster block.
+"""Station "retry": decides whether another attempt follows, and with which cluster block.
 
-The policy stands under `retry` in the step's parameters, else in the description of the cluster. It
-is kept with the submission, so that whoever concludes the attempt can apply it: instead of the
-final messages of the step, the step's message goes back to its queue as the next attempt.
+The policy is under `retry` in the step's parameters, else in the description of the cluster. It is
+kept with the submission, so that the wrapper or Watcher that concludes the attempt can apply it:
+instead of the final messages of the step, the step's message goes back to its queue as the next
+attempt.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ RETRIES_HEADER = "zwrap-retries"
 """Number of retries so far."""
 
 CONTINUED_HEADER = "zwrap-continued"
-"""Number of jobs in which the step went on so far, from what the program had saved."""
+"""Number of jobs so far that continued the step from what the program had saved."""
 
 
 class NextAttempt(NamedTuple):
-    """The message of another attempt, and a sentence on it."""
+    """The message of another attempt, and a sentence about it."""
 
     message: Outgoing
     said: str
@@ -34,10 +35,10 @@ class NextAttempt(NamedTuple):
 def next_attempt(
     known: KeptSubmission, cause: Cause | None, node: str | None = None
 ) -> NextAttempt | None:
-    """Return another attempt after a death of that cause on that node.
+    """Return the attempt that follows a death of that cause on that node.
 
-    None: the policy does not want one, or it could not ask for more than the last attempt. The
-    envelope's environment tells the number of the attempt, under the name of the header.
+    None: the policy does not want one, or the attempt could not ask for more resources than the
+    last one. The envelope's environment holds the number of the attempt, under the header's name.
     """
     policy = known.retry
     done = _count(known, RETRIES_HEADER)
@@ -55,10 +56,10 @@ def next_attempt(
 def continuation(
     known: KeptSubmission, limit: int, remaining_s: float | None
 ) -> NextAttempt | None:
-    """Return the same step in another job, which goes on from what the program saved.
+    """Return the same step in another job, which continues from what the program saved.
 
-    `remaining_s` seconds are left of the program's own time limit; None: it has none. The result
-    is None after `limit` such jobs, and when less than a second is left.
+    `remaining_s`: what is left of the program's own time limit, in seconds; None: it has none. The
+    result is None after `limit` such jobs, and when less than a second is left.
     """
     done = _count(known, CONTINUED_HEADER)
     if done >= limit or (remaining_s is not None and remaining_s < 1):
@@ -75,7 +76,7 @@ def continuation(
 
 
 def step_in(body: object) -> dict[str, object]:
-    """Return the node that a recipe message is at, to be changed in place.
+    """Return the recipe node to which a recipe message points, to be changed in place.
 
     Raises:
         MessageError: the body is not a recipe message.
@@ -109,7 +110,7 @@ def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
 
 
 def _count(known: KeptSubmission, header: str) -> int:
-    """Return the number under a header; 0 where that is damaged."""
+    """Return the number under a header; 0 if there is none."""
     given = known.header.get(header, 0)
     return given if isinstance(given, int) else 0
 
@@ -121,7 +122,7 @@ def _again(
     number = attempt_of(known.header) + 1
     try:
         body = edited(known.message, changes)
-    except MessageError:  # a step in the form of before 2025 has no block to raise anything in
+    except MessageError:  # a step in the form used before 2025 has no block to change
         body = edited(known.message, {})
     environment = body.get("environment")
     given = environment if isinstance(environment, dict) else {}
@@ -136,7 +137,7 @@ def _again(
 def _changes(
     asked: AskedResources, policy: Policy, cause: Cause | None, node: str | None
 ) -> dict[str, int | str] | None:
-    """Return the changes of the cluster block; None if they would not ask for more."""
+    """Return the changes of the cluster block; None if they would not ask for more resources."""
     if cause is Cause.NODE_FAIL and policy.exclude_node and node:
         return {"exclude": ",".join(filter(None, (asked.exclude, node)))}
     ceiling = policy.ceiling
