@@ -98,7 +98,11 @@ def job_of(attempt: Attempt, clusters: Answers) -> KnownJob:
     if attempt.stalled and status.state is State.RUNNING:
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(attempt.stalled))
         return KnownJob(
-            attempt, STALLED, f"it runs, but was not heard of since {since}", status, None
+            attempt,
+            STALLED,
+            f"it runs, but its wrapper has been silent since {since}",
+            status,
+            None,
         )
     return KnownJob(attempt, status.state.value, status.reason or "", status, None)
 

@@ -1,4 +1,4 @@
-"""`zocalo.queue_monitor`, `zocalo.status_monitor`: show queues, or services and wrappers at work."""
+"""`zocalo.queue_monitor`, `zocalo.status_monitor`: show queues, or live services and wrappers."""
 
 from __future__ import annotations
 

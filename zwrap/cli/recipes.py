@@ -48,6 +48,7 @@ def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    """Draw a recipe as a tree, or in the DOT language."""
     from rich.console import Console
 
     from zwrap.recipe import drawing

@@ -18,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("file", type=Path, help="a recipe, or a recipe wrapper file")
     parser.add_argument(
-        "--check", action="store_true", help="also ask the batch system whether it would take the job"
+        "--check", action="store_true", help="also ask whether the batch system would take the job"
     )
     parser.add_argument("--node", type=int, help="node of the recipe; default: its first")
     parser.add_argument(

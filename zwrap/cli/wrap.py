@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_reachable(configuration: Configuration) -> None:
-    """Raise ConfigurationError in a batch job whose messages would go to a spool on its own node."""
+    """Raise ConfigurationError in a batch job whose messages would go to a spool on its node."""
     if not configuration.is_embedded or os.environ.get("ZWRAP_SPOOL"):
         return
     job, _ = batch_job()

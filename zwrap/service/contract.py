@@ -1,4 +1,4 @@
-"""The contract of services: the queue that each reads, and its work on each message.
+"""The contract of services: the queue that a service reads, and its work on each message.
 
 `zwrap.service.loop` runs a service; `scripts/dispatcher` shows such a loop on one page.
 """
@@ -33,17 +33,18 @@ class Service:
     queue: str | None = None
     """Name of the queue that the service reads; None: it reads none."""
     prefetch: int = 1
-    """Number of messages that the service holds at most before they are settled."""
+    """Largest number of messages that the service holds unsettled."""
     topics: ClassVar[tuple[str, ...]] = ()
-    """Topics whose messages are handed to `hear`."""
+    """Topics whose messages are passed to `hear`."""
     batch_size: ClassVar[int] = 1
-    """Number of waiting messages that are handed to `handle_all` as one batch at most."""
+    """Largest number of waiting messages that are passed to `handle_all` as one batch."""
     unbounded: ClassVar[bool] = False
-    """True: work on one message may take any time, which is no reason to think it dead."""
+    """True if work on one message may take any time, so that silence does not mean a dead
+    service."""
     plain_messages: ClassVar[bool] = False
-    """True: messages outside a recipe are taken, too."""
+    """True if the service accepts messages outside a recipe, too."""
     delivery_limit: int = 5
-    """Number of deliveries after which a message that was not settled is a dead letter."""
+    """Number of deliveries after which a message that was not settled becomes a dead letter."""
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         self.configuration = configuration
@@ -55,11 +56,11 @@ class Service:
         return type(self).__name__
 
     def poll_s(self) -> float:
-        """Return how long to wait for a message before `idle` is called, in seconds."""
+        """Return the poll interval: the time without a message until `idle` is called, in seconds."""
         return 1.0
 
     def idle(self) -> None:
-        """Do what there is to do while no message waits; called about every `poll_s` seconds."""
+        """Do periodic work; called about every `poll_s` seconds while no message waits."""
 
     def hear(self, topic: str, message: Message) -> None:
         """Take note of a message that was broadcast on one of the `topics`."""
@@ -78,16 +79,15 @@ class Service:
             envelope: The envelope of a recipe message; None for a plain message.
 
         Raises:
-            PermanentError: the message becomes a dead letter.
-            TemporaryError: the message comes again later, which costs it no attempt.
-            Exception: a fault of the service; the message comes again until its attempts are used
-                up.
+            PermanentError: The message becomes a dead letter.
+            TemporaryError: The message comes again later; this delivery does not count.
+            Exception: A fault of the service; the message comes again until `delivery_limit`.
         """
         del envelope
         raise MessageError(f"{self.name} takes no messages, so not {delivery.message.id} either.")
 
     def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
-        """Work on a batch of messages and settle each; return what went wrong with each, if any."""
+        """Work on a batch of messages and settle each; return the error of each, None if settled."""
         problems: list[Exception | None] = []
         for delivery, envelope in work:
             try:
@@ -103,7 +103,7 @@ class Service:
         """Return the envelope of a recipe message, None for a plain message that is taken.
 
         Raises:
-            MessageError: the service does not take such a message.
+            MessageError: The service does not accept such a message.
         """
         if delivery.message.is_recipe:
             return Envelope.from_body(delivery.message.body)

@@ -1,4 +1,4 @@
-"""Station "watcher": concludes jobs that can no longer speak for themselves."""
+"""Station "watcher": concludes attempts whose wrapper cannot report their end."""
 
 from typing import TYPE_CHECKING
 
