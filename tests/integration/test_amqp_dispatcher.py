@@ -447,7 +447,7 @@ def test_heartbeats_of_the_environment(dispatcher: Dispatcher, wait_until: Wait)
     bad = dispatcher.start(RABBITMQ_URL=f"{dispatcher.server.url}?heartbeat=often")
     wait_until(lambda: count(dispatcher.server, "notify_mat_job", "consumers") == 1)
     bad.terminate()
-    assert "RABBITMQ_URL says heartbeat=often" in bad.communicate()[1]
+    assert "RABBITMQ_URL has heartbeat=often" in bad.communicate()[1]
 
 
 # -- looking -----------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def test_a_delivery_whose_message_can_never_be_sent_is_a_dead_letter(
     connection.works[0].finish(kind("the reason"))
     dead = connection.works[1].publications[0]
     assert dead.routing_key == "dlq.in"
-    reason = "What follows from it cannot be sent: the reason."
+    reason = "A message that follows from it cannot be sent: the reason."
     assert dead.properties.headers
     assert dead.properties.headers["dlq-reason"] == reason
     connection.works[1].finish(None)

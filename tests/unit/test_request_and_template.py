@@ -254,7 +254,7 @@ def test_steps_of_old_are_understood() -> None:
         ("-l h_vmem=lots", "-l h_vmem is 'lots'; a size above 0 is expected"),
         ("-l h_rt=soon", "'cluster_submission_parameters': -l h_rt is 'soon'; a duration above 0"),
         ("-S /bin/tcsh", "'-S /bin/tcsh' is not understood"),
-        ("-N 'x", "which a shell would not take: No closing quotation"),
+        ("-N 'x", "which a shell would refuse: No closing quotation"),
         (["-N", "x"], "a text with options of qsub is expected"),
     ],
 )

@@ -236,7 +236,7 @@ def test_a_ledger_that_is_away_is_waited_for(
         outage.setattr(Ledger, "open_clusters", away)
         service.idle()
         service.idle()
-    assert caplog.text.count("Nothing is watched for 10 s: The ledger cannot be used.") == 1
+    assert caplog.text.count("Jobs are not followed for 10 s: The ledger cannot be used.") == 1
     service.close()
 
 

@@ -53,7 +53,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         return [file for file in self._matching(pattern) if self._wrote(file)]
 
     def written(self, pattern: str) -> list[Path]:
-        """Return the files as `fresh` does; ``stdout`` and ``stderr`` stand for the output files."""
+        """Return files as `fresh` does; ``stdout`` and ``stderr`` stand for the output files."""
         if pattern in ("stdout", "stderr"):
             return [self.stdout if pattern == "stdout" else self.stderr]
         return self.fresh(pattern)
@@ -105,7 +105,7 @@ def _exit_failures(definition: Definition, run: Run, *, quote: bool) -> Iterator
 
 
 def _last_error_line(stderr: Path) -> str:
-    """Return the last line of the error output, as a clause; it often tells what went wrong."""
+    """Return the last line of the error output, which often tells the reason, as a clause."""
     lines = last_lines(stderr, 1, 2000)
     return f", its last words: {lines[0].strip()[:QUOTED_CHARACTERS]}" if lines else ""
 

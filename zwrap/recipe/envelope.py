@@ -145,7 +145,7 @@ class Envelope:
         return encode(self.body())
 
     def start(self) -> list[Outgoing]:
-        """Return messages to the first nodes of the recipe, with the payloads that it gives them."""
+        """Return messages to the first nodes of the recipe, with their payloads from `start`."""
         return [
             message
             for node, payload in self.recipe.start

@@ -56,7 +56,7 @@ class Service:
         return type(self).__name__
 
     def poll_s(self) -> float:
-        """Return the poll interval: the time without a message until `idle` is called, in seconds."""
+        """Return the poll interval: the time without a message before `idle`, in seconds."""
         return 1.0
 
     def idle(self) -> None:
@@ -87,7 +87,7 @@ class Service:
         raise MessageError(f"{self.name} takes no messages, so not {delivery.message.id} either.")
 
     def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
-        """Work on a batch of messages and settle each; return the error of each, None if settled."""
+        """Work on a batch of messages; return the error of each, None for a settled message."""
         problems: list[Exception | None] = []
         for delivery, envelope in work:
             try:

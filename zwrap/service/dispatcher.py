@@ -30,10 +30,10 @@ from zwrap.transport.contract import Delivery, Transport
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 120.0
-"""Time in which a request must become ready, in seconds, if it names none."""
+"""Default of the time within which a request must become ready, in seconds."""
 
 READY_DELAY_S = 2.0
-"""Delay until a request that is not ready comes again, in seconds."""
+"""Delay until a request that is not ready is tried again, in seconds."""
 
 Parameters = dict[str, object]
 """The parameters of a request."""

@@ -22,10 +22,10 @@ from zwrap.transport.contract import Delivery, Transport
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 100
-"""Number of messages that are kept until they are written."""
+"""Number of messages that are held before they are written."""
 
 BATCH_WAIT_S = 1.0
-"""Time that a message is kept at most, in seconds."""
+"""Longest time for which a message is held, in seconds."""
 
 RETRY_S = 30.0
 """Delay of messages whose file cannot be written now, in seconds."""

@@ -16,10 +16,10 @@ from zwrap.transport.inspector import Inspector, Overdelivered
 log = logging.getLogger(__name__)
 
 LIMIT = 5
-"""Deliveries that are allowed, as python-zocalo's Schlockmeister does."""
+"""Number of deliveries that are allowed; python-zocalo's Schlockmeister has the same."""
 
 INTERVAL_S = 15.0
-"""Interval between two looks, in seconds."""
+"""Poll interval of the queues, in seconds."""
 
 
 class Schlockmeister(Service):

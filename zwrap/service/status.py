@@ -17,10 +17,10 @@ from zwrap.transport.contract import Transport
 log = logging.getLogger(__name__)
 
 STATUS_INTERVAL_S = 6.0
-"""Interval between two status messages of an unchanged status, in seconds."""
+"""Interval between status messages of an unchanged status, in seconds."""
 
 CHANGE_S = 0.5
-"""Time for which a service must be idle, or at work, until that is broadcast, in seconds."""
+"""Time for which a service must be idle, or at work, before that is broadcast, in seconds."""
 
 
 class ServiceStatus:

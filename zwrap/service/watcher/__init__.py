@@ -1,4 +1,4 @@
-"""Station "watcher": concludes attempts whose wrapper cannot report their end."""
+"""Station "watcher": follows all jobs, and concludes attempts for wrappers that cannot."""
 
 from typing import TYPE_CHECKING
 
