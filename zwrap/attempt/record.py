@@ -147,7 +147,7 @@ def parse_submission(content: bytes, where: str) -> KeptSubmission:
     """Return the submission in a JSON text; `where` names its place in errors.
 
     Raises:
-        MessageError: the text does not hold a submission.
+        MessageError: The text does not hold a submission.
     """
     try:
         return msgspec.convert(decode(content, where), KeptSubmission)

@@ -79,7 +79,7 @@ def step_in(body: object) -> dict[str, object]:
     """Return the recipe node to which a recipe message points, to be changed in place.
 
     Raises:
-        MessageError: the body is not a recipe message.
+        MessageError: The body is not a recipe message.
     """
     if isinstance(body, dict) and isinstance(recipe := body.get("recipe"), dict):
         step = recipe.get(str(body.get("recipe-pointer")))
@@ -94,7 +94,7 @@ def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
     An empty text removes the key.
 
     Raises:
-        MessageError: the body is not a recipe message, or its step has no such block.
+        MessageError: The body is not a recipe message, or its step has no such block.
     """
     changed = copied(body)
     parameters = step_in(changed).get("parameters")

@@ -37,10 +37,10 @@ TIME_LIMIT_S = 30.0
 """Default of the time limit of a call for each of its messages, in seconds."""
 
 ATTEMPTS = 3
-"""Number of times that a message is tried."""
+"""Default of the number of times that a message is tried."""
 
 BATCH_WAIT_S = 1.0
-"""Time that a batch waits for further messages, in seconds."""
+"""Default of the time for which a batch waits for further messages, in seconds."""
 
 
 class NamedFunction(Protocol):

@@ -15,11 +15,11 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.ended import Ended
 
 NEAR_LIMIT = "the approaching time limit of its job"
-"""Name of what stops a program that can save what it has (`Interruption.by`)."""
+"""Value of `Interruption.by` for a program that is stopped so that it can save its state."""
 
 AT_LIMIT = 0.9
-"""Part of the job's time limit after which a signal means that the limit was reached. Batch systems
-look at limits now and then, and the job began before the wrapper did."""
+"""Fraction of the job's time limit after which a signal means that the limit was reached. Batch
+systems check limits only now and then, and the job began before the wrapper did."""
 
 
 def at_time_limit(

@@ -24,19 +24,20 @@ from zwrap.transport.contract import Transport
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 3.0
-"""Interval of heartbeats, in seconds; python-zocalo's."""
+"""Interval of heartbeats, in seconds, as in python-zocalo."""
 
 RETRY_FIRST_S, RETRY_LAST_S = 0.2, 30.0
-"""Pauses between tries while the transport cannot be used, in seconds."""
+"""First and longest pause between tries while the transport cannot be used, in seconds."""
 
 RETRY_ENDING_S = 1.0
-"""Longest such pause while the job waits for its final messages to go, in seconds."""
+"""Longest such pause while the job waits until its final messages are sent, in seconds."""
 
 SEND_WAIT_S = 60.0
-"""Time that a job waits at its end for a transport that is away; the rest stays on disk."""
+"""Longest wait of a job at its end for a transport that is away, in seconds; the rest of the
+messages stays on disk."""
 
 STOPPING_S = 1.0
-"""Time that `close` waits for the thread to leave the outbox, in seconds."""
+"""Longest wait of `close` for the end of the thread, in seconds."""
 
 
 class Identities:

@@ -222,7 +222,7 @@ class Usage:
         """Largest resident memory that was measured, in MiB."""
 
     def measure(self, pid: int) -> dict[str, float]:
-        """Measure a process and its descendants: `cpu_s` in seconds, `memory_mib` resident in MiB."""
+        """Return `cpu_s` (seconds) and `memory_mib` (resident) of a process and its descendants."""
         import psutil  # a short job does not need it
 
         cpu_s = rss = 0.0

@@ -1,4 +1,4 @@
-"""What may stop the program of a step: signals to the job, and the job's time limit."""
+"""Stopping of a step's program, by signals to the job and before the job's time limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zwrap.wrapper.process import Program
 log = logging.getLogger(__name__)
 
 SAVE_SHARE = 0.9
-"""Part of the time before the job's limit that a program has to save and end."""
+"""Fraction of the time before the job's limit within which a program must save and end."""
 
 
 class StoppedError(ZwrapError):
@@ -27,10 +27,13 @@ class StoppedError(ZwrapError):
 
 
 class Stopping:
-    """Stops the program of one step, once; called by signal handler, timer and main thread.
+    """The part that stops the program of one step; used by signal handler, timer and main thread.
 
-    `limit_s`: time limit of the job in seconds, which began when this object was made; None: not
-    known. `on_stop` is called when a signal asks the job to stop, before the program is told.
+    Args:
+        limit_s: Time limit of the job, in seconds from now; None: not known.
+        on_stop: Function that is called when a signal first asks the job to stop, before the
+            program is asked.
+        clock: Clock for the time limit, in seconds.
     """
 
     def __init__(
@@ -43,11 +46,11 @@ class Stopping:
         self._program: Program | None = None
         self._timer: threading.Timer | None = None
         self.checkpoint: Checkpoint | None = None
-        """How the program saves what it has, if it can."""
+        """The way in which the program saves its state; None: it cannot."""
         self.by = ""
         """Name of the signal, or `NEAR_LIMIT`; empty while nothing has stopped the step."""
         self.raises = False
-        """Whether a signal raises StoppedError: only an exception stops a wrapper in Python."""
+        """True if a signal raises StoppedError: only an exception stops a wrapper in Python."""
 
     @property
     def ran_s(self) -> float:
@@ -55,11 +58,11 @@ class Stopping:
         return self._clock() - self._began
 
     def is_stopped(self) -> bool:
-        """Return whether something has stopped the step."""
+        """Return True if something has stopped the step."""
         return bool(self.by)
 
     def signalled(self, number: signal.Signals, meaning: Meaning) -> None:
-        """Do what a signal to the job means."""
+        """Stop the program, or let it save its state, as a signal to the job means."""
         if meaning is not Meaning.STOP:
             log.warning("Signal %s means %s to this job", number.name, meaning.value)
             if meaning is Meaning.WARN:
@@ -74,7 +77,7 @@ class Stopping:
             raise StoppedError(f"The step was stopped by {number.name}.")
 
     def started(self, program: Program) -> None:
-        """Look after a program that runs now: let it save before the job's time limit."""
+        """Note the running program, and let it save its state before the job's time limit."""
         self._program = program
         if self.by:
             program.stop(self.by)
@@ -85,13 +88,13 @@ class Stopping:
             self._timer.start()
 
     def ended(self) -> None:
-        """Let nothing more stop the step: its program has ended."""
+        """Note that the program has ended, so that nothing stops it any more."""
         if self._timer:
             self._timer.cancel()
         self._program = None
 
     def _save(self) -> None:
-        """Let the program save and end, for its job is about to."""
+        """Let the program save its state and end, because its job will end soon."""
         program = self._program
         if program and self.checkpoint and not self.by:
             self.by = NEAR_LIMIT

@@ -39,8 +39,8 @@ class Ledger:
     a ledger that one host has for itself; a database server has its own clock.
 
     Raises:
-        ConfigurationError: the URL is not valid, or its driver is not installed.
-        TemporaryError: the database cannot be used now.
+        ConfigurationError: The URL is not valid, or its driver is not installed.
+        TemporaryError: The database cannot be used now.
     """
 
     def __init__(self, url: str, clock: Clock = wall) -> None:

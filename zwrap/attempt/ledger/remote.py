@@ -56,7 +56,7 @@ class RemoteAttempts:
         """Return what is kept of an attempt; None: nothing is, because it has a job directory.
 
         Raises:
-            MessageError: the verdict in the ledger is damaged.
+            MessageError: The verdict in the ledger is damaged.
         """
         query = sa.select(WORDS.c.submission, WORDS.c.verdict, WORDS.c.sent, WORDS.c.late)
         with self._transaction() as connection:

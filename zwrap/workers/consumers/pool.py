@@ -21,10 +21,10 @@ from zwrap.workers.consumers.settings import ConsumerSettings
 log = logging.getLogger("amqp-dispatcher")
 
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 30.0
-"""Pause before a failed instance is replaced, at first and at most, in seconds."""
+"""First and longest pause before a failed instance is replaced, in seconds."""
 
 STEADY_S = 60.0
-"""Lifetime in seconds after which an instance is replaced with the first pause again."""
+"""Lifetime after which an instance is replaced after the first pause again, in seconds."""
 
 
 class Consumer(Protocol):
@@ -57,7 +57,7 @@ class Pool:
         self._threads: list[threading.Thread] = []
 
     def start(self, queue: QueueDeclaration | str) -> None:
-        """Create the instances and begin to consume; ConfigurationError if one cannot be created."""
+        """Create the instances and begin to consume; ConfigurationError if a creation fails."""
         try:
             instances = [self._kind() for _ in range(self._settings.consumer_count)]
         except (Exception, SystemExit) as error:
