@@ -233,11 +233,9 @@ class Scheduler(ABC):
         and `Unknown` otherwise, also for a reply that is empty, late or not understood.
 
         Args:
-            request: The job. Its names and paths are passed with the call; the resources are
-                already in the script.
+            request: The job.
             script: Path of the job script, which is complete and executable.
-            tasks: Number of tasks of an array under one name, which count from 1; None: a single
-                job.
+            tasks: Number of tasks, counted from 1, of an array under one name; None: a single job.
 
         Raises:
             RequestError: The job cannot be expressed, and nothing is asked: the batch system lacks
@@ -255,14 +253,11 @@ class Scheduler(ABC):
 
     @abstractmethod
     def find(self, name: str) -> Question[list[JobStatus]]:
-        """Ask for all jobs of that full name, live or ended, that the batch system remembers.
+        """Ask for all jobs of a full name, live or ended, that the batch system remembers.
 
-        After an answer without jobs the job is submitted again. So the accounting is asked, too,
-        and the record of a job that was refused does not count. For an array, the answer holds its
-        live tasks. The reader raises UnreachableError.
-
-        Args:
-            name: Full name of the job (`JobRequest.full_name`), or of the array.
+        `name`: that of a job (`JobRequest.full_name`), or of an array, whose live tasks are in the
+        answer. After an answer without jobs the job is submitted again. So the accounting is asked,
+        too, and the record of a refused job does not count. The reader raises UnreachableError.
         """
 
     @abstractmethod
@@ -280,13 +275,10 @@ class Scheduler(ABC):
 
     @abstractmethod
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """Ask the batch system to end jobs.
+        """Ask the batch system to end jobs, at least one.
 
         Jobs that have ended, or are not known, are no error. An answer does not mean that the jobs
         have ended by now. The reader raises UnreachableError if the request may not have arrived.
-
-        Args:
-            job_ids: Ids of the jobs, at least one.
         """
 
     def limits(self) -> Question[Limits] | Limits:

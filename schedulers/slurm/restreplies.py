@@ -33,7 +33,7 @@ NO_RECORD = ("Nothing found", "No results", "Invalid job id")
 def read_submission(reply: Reply) -> Submission:
     """Return the answer to a submission.
 
-    A job id means that the job exists, whatever else is said (a held job has 'errors').
+    A job id means that the job exists, even if the answer has errors, as for a held job.
     """
     told = _json(reply)
     job_id = _integer(_object(told).get("job_id"))

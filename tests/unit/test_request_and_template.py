@@ -248,7 +248,7 @@ def test_steps_of_old_are_understood() -> None:
     ("options", "words"),
     [
         ("-t 1-10", "option '-t' cannot be honoured; known are -N, -P, -S, -cwd, -l"),
-        ("-o /tmp/x", "-o cannot be honoured; 'standard_output' says it"),
+        ("-o /tmp/x", "-o cannot be honoured; use 'standard_output' instead"),
         ("-pe smp", "-pe lacks a value"),
         ("-pe smp 4-8", "'-pe smp 4-8' is not understood"),
         ("-l h_vmem=lots", "-l h_vmem is 'lots'; a size above 0 is expected"),

@@ -23,8 +23,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add("--lines", action="store_true", help="each line of FILE is a message")
     add("--topic", action="store_true", help="broadcast; QUEUE is a topic")
     add("--header", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
-    add("--delay", type=float, default=0.0, metavar="S", help="receivers get it S seconds later")
-    add("--expires", type=float, metavar="S", help="nobody gets it later than in S seconds")
+    add(
+        "--delay",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="receivers get the message S seconds later",
+    )
+    add("--expires", type=float, metavar="S", help="the message is discarded after S seconds")
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:

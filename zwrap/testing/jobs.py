@@ -113,11 +113,11 @@ class Jobs:
         """Return the recorded ends of jobs that have been gone for `gone_s` seconds, by job id."""
         return ask(self.scheduler.accounting(dict.fromkeys(job_ids, gone_s)))
 
-    def wait(self, condition: Callable[[], T | None], event: str) -> T:
-        """Wait until a condition returns a true value; return it. `event` names it in errors."""
+    def wait(self, condition: Callable[[], T | None], words: str) -> T:
+        """Wait until a condition returns a true value; return it. `words` describe it in errors."""
         deadline = time.monotonic() + self._limit_s
         while not (result := condition()):
-            assert time.monotonic() < deadline, f"{self._limit_s:g} s passed before {event}"
+            assert time.monotonic() < deadline, f"{self._limit_s:g} s passed before {words}"
             time.sleep(POLL_S)
         return result
 

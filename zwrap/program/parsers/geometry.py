@@ -71,10 +71,12 @@ def _vector(place: Place) -> Vector:
 
 
 def _dot(a: Vector, b: Vector) -> float:
+    """Return the dot product of two vectors."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def _cross(a: Vector, b: Vector) -> Vector:
+    """Return the cross product of two vectors."""
     return (
         a[1] * b[2] - a[2] * b[1],
         a[2] * b[0] - a[0] * b[2],

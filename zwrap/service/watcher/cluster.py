@@ -158,7 +158,8 @@ class WatchedCluster:
             elif attempt.stalled and (not running or (silent_s is not None and not stalled)):
                 changes[attempt.token] = {"stalled": None}
                 if running:
-                    self._events.job(attempt, State.RUNNING.value, {"reason": "it is heard again"})
+                    reason = "its wrapper is heard again"
+                    self._events.job(attempt, State.RUNNING.value, {"reason": reason})
             if status is not None and status.state.is_final:
                 self._heartbeats.forget(attempt.token)
         self._ledger.record(changes)

@@ -60,7 +60,7 @@ class Watcher(Service):
             self._look()
         except TransportError:
             raise
-        except TemporaryError as error:  # the ledger is away, and comes again
+        except TemporaryError as error:  # the ledger cannot be used at present
             log.warning("Jobs are not followed for %g s: %s", LEDGER_S, error)
             self._next = elapsed() + LEDGER_S
 

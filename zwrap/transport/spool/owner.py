@@ -24,7 +24,7 @@ _serial = itertools.count()
 
 
 class Owner:
-    """This process as an owner of messages of one queue: ``pending/<host>-<pid>-<start>,<n>/``."""
+    """An owner of messages of one queue in this process: ``pending/<host>-<pid>-<start>,<n>/``."""
 
     def __init__(self, pending: Path, clock: FilesystemClock) -> None:
         self._pending = pending

@@ -46,7 +46,7 @@ class AMQP:
         self._delivery.ack()
 
     def nack(self) -> None:
-        """Give the message back, to come again later."""
+        """Give the message back, to be delivered again later."""
         self.reject()
 
     def reject(self, requeue: bool = True) -> None:

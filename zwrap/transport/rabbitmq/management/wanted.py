@@ -27,6 +27,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Binding(_File):
+    """An entry of ``bindings``."""
+
     source: str
     destination: str
     vhost: str
@@ -36,6 +38,8 @@ class _Binding(_File):
 
 
 class _Exchange(_File):
+    """An entry of ``exchanges``."""
+
     name: str
     type: str
     vhost: str
@@ -46,6 +50,8 @@ class _Exchange(_File):
 
 
 class _Policy(_File, rename={"apply_to": "apply-to"}):
+    """An entry of ``policies``."""
+
     vhost: str
     name: str
     pattern: str = "^amq."
@@ -55,6 +61,8 @@ class _Policy(_File, rename={"apply_to": "apply-to"}):
 
 
 class _Queues(_File, rename=lambda name: name.replace("_", "-")):
+    """Settings for the queues of a group; ``{name}`` in the pattern stands for the queue."""
+
     type: str = "classic"
     dead_letter_routing_key_pattern: str | None = None
     dead_letter_exchange: str = ""
@@ -66,6 +74,8 @@ class _GroupExchanges(_File):
 
 
 class _GroupSettings(_File):
+    """Settings of a group."""
+
     queues: _Queues = msgspec.field(default_factory=_Queues)
     single_active_consumer: bool = False
     broadcast: bool = False
@@ -73,6 +83,8 @@ class _GroupSettings(_File):
 
 
 class _Group(_File):
+    """An entry of ``groups``: queues, or exchanges for broadcasts, with the same settings."""
+
     names: list[str]
     vhost: str = "/"
     settings: _GroupSettings = msgspec.field(default_factory=_GroupSettings)
@@ -80,6 +92,8 @@ class _Group(_File):
 
 
 class _Content(_File):
+    """The content of the file."""
+
     policies: list[_Policy]
     exchanges: list[_Exchange]
     vhosts: list[VHostSpec] = []
