@@ -11,7 +11,7 @@ signals: Signals = SIGNALS
 
 
 def job(environ: Mapping[str, str]) -> BatchJob | None:
-    """Return the job that these environment variables tell of; None: there is none."""
+    """Return the job that these environment variables describe; None: there is none."""
     job_id = environ.get("ZWRAP_LOCAL_JOB_ID")
     if not job_id:
         return None

@@ -333,7 +333,7 @@ class Inside(Protocol):
     """`SIGNALS`, and the signals that this batch system sends."""
 
     def job(self, environ: Mapping[str, str]) -> BatchJob | None:
-        """Return the job that environment variables tell of; None: no job of this batch system."""
+        """Return the job that environment variables describe; None: no job of this batch system."""
 
     def why_stopped(
         self, job: BatchJob, began: float

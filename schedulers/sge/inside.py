@@ -27,7 +27,7 @@ signals: Signals = {
 
 
 def job(environ: Mapping[str, str]) -> BatchJob | None:
-    """Return the job that these environment variables tell of; None: there is none.
+    """Return the job that these environment variables describe; None: there is none.
 
     JOB_ID alone is no evidence, because other batch systems set it, too.
     """

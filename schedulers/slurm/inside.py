@@ -29,7 +29,7 @@ signals: Signals = {
 
 
 def job(environ: Mapping[str, str]) -> BatchJob | None:
-    """Return the job that these environment variables tell of; None: there is none.
+    """Return the job that these environment variables describe; None: there is none.
 
     A task of an array has the id that squeue(1) shows.
     """

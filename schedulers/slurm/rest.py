@@ -168,7 +168,7 @@ class SlurmRest(Scheduler):
         )  # fmt: skip
 
     def limits(self) -> Question[Limits]:
-        """Ask the command line, if it may be used; slurmrestd tells no limits."""
+        """Ask the command line, if it may be used; slurmrestd reports no limits."""
         return self._line.limits() if self.options.command_line else self._ping(Limits())
 
     def _ping(self, told: T) -> Question[T]:

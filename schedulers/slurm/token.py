@@ -48,7 +48,7 @@ def _day(moment: float) -> str:
 def _expiry(token: str) -> float:
     """Return the time at which a token (RFC 7519) expires, in seconds since the epoch.
 
-    Infinity for a token that does not tell.
+    Infinity for a token without such a time.
     """
     parts = token.split(".")
     with contextlib.suppress(ValueError):

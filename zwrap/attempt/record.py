@@ -62,7 +62,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     cause: str | None = None
     witness: str | None = None
     elapsed_s: float | None = None
-    """Run time of the program, in seconds; None: its wrapper did not tell."""
+    """Run time of the program, in seconds; None: its wrapper reported none."""
     peak_memory_mib: float | None = None
 
     @property

@@ -58,7 +58,7 @@ def continuation(
 ) -> NextAttempt | None:
     """Return the same step in another job, which continues from what the program saved.
 
-    `remaining_s`: what is left of the program's own time limit, in seconds; None: it has none. The
+    `remaining_s`: remainder of the program's own time limit, in seconds; None: it has none. The
     result is None after `limit` such jobs, and when less than a second is left.
     """
     done = _count(known, CONTINUED_HEADER)

@@ -33,7 +33,7 @@ class Nowhere:
 
 
 def batch_job(environ: Mapping[str, str] = os.environ) -> tuple[BatchJob, Inside]:
-    """Return the batch job that environment variables tell of, and its inside half.
+    """Return the batch job that environment variables describe, and its inside half.
 
     The job script names the batch system. Without a name (in a script of an earlier release, or a
     foreign one), or if the name is not installed here, each inside half looks for its own

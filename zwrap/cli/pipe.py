@@ -61,7 +61,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Move until told to stop."""
+    """Move messages until told to stop."""
     places = (options.IN, options.queue_in_dir), (options.OUT, options.queue_out_dir)
     if options.IN and options.queue_in_dir and not options.OUT and not options.queue_out_dir:
         places = (None, options.queue_in_dir), (options.IN, None)  # a single name is OUT

@@ -64,7 +64,7 @@ class Ending:
         """True if the process was asked to end because its time limit was reached."""
 
     def due(self, grace_s: float, *, wanted: bool, no_grace: bool = False) -> Act | None:
-        """Return what is to be done now, each act once; None: nothing.
+        """Return the act that is due now, each act once; None: none is.
 
         Args:
             grace_s: Time between `ASK` and `KILL`, in seconds; read when `ASK` is due.

@@ -75,11 +75,11 @@ class JSONLines(Service):
         return sum(map(len, self._kept.values()))
 
     def idle(self) -> None:
-        """Write what is kept."""
+        """Write the messages that are held."""
         self.write()
 
     def close(self) -> None:
-        """Write what is kept."""
+        """Write the messages that are held."""
         self.write()
 
     def write(self) -> None:

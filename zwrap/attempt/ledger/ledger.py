@@ -191,7 +191,7 @@ class Ledger:
                 connection.execute(update.values(**new), values_of_many)
 
     def record_sightings(self, sightings: Mapping[str, Sighting]) -> None:
-        """Write what the batch system says of jobs, by token of the attempt, in one transaction."""
+        """Write states of jobs in the batch system, by token of the attempt, in one transaction."""
         now = self.now()
         self.record(
             {

@@ -53,7 +53,7 @@ class RemoteAttempts:
             connection.execute(row.on_conflict_do_update(index_elements=["token"], set_=kept))
 
     def get(self, token: str) -> RemoteAttempt | None:
-        """Return what is kept of an attempt; None: nothing is, because it has a job directory.
+        """Return the row of an attempt; None: there is none, because it has a job directory.
 
         Raises:
             MessageError: The verdict in the ledger is damaged.

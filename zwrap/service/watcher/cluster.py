@@ -81,7 +81,7 @@ class WatchedCluster:
             self._events.statistics(status.state for status in states.values())
             self._wait(changed, QUIET_FACTOR)
 
-    # -- what the batch system says ----------------------------------------------------------------
+    # -- states in the batch system --------------------------------------------------------------
 
     def _states(self, jobs: Sequence[Attempt]) -> dict[str, JobStatus]:
         """Return the status of each job that is live, or whose end is recorded, by job id."""

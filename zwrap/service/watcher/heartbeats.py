@@ -61,7 +61,7 @@ class Heartbeats:
         return now - max(heard, self._since)
 
     def peak_memory_mib(self, token: str) -> float | None:
-        """Return the largest resident memory of a program, in MiB; None: its wrapper told none."""
+        """Return the largest resident memory of a program, in MiB; None: none was reported."""
         return self._peaks.get(token)
 
     def forget(self, token: str) -> None:
