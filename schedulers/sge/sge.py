@@ -235,7 +235,7 @@ class GridEngine(Scheduler):
         if (resources.nodes or 1) > 1:
             raise RequestError(
                 f"Cluster {self.name!r} is Grid Engine, where a parallel environment and not a "
-                "job says on how many hosts it runs: remove the key 'nodes'."
+                "job decides on how many hosts it runs: remove the key 'nodes'."
             )
         if resources.memory_mib and resources.memory_per_cpu_mib:
             raise RequestError(

@@ -65,7 +65,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Report where the message would go; RequestError or ConfigurationError if it could not."""
+    """Report that nothing is done; ConfigurationError or UnknownNameError if nothing could be."""
     if options.drop:
         say(f"Not storing message in {drop_directory(configuration)} (running with --dry-run)")
     else:

@@ -37,8 +37,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "JOB", nargs="?",
-        help="job id, or the beginning of a token: this one in full; `advise`: what jobs of each "
-        "name needed, and what the next should ask for",
+        help="job id, or the beginning of a token: show this job in full; `advise`: show the needs "
+        "of earlier jobs of each name, and a proposal for the next",
     )  # fmt: skip
     add("--recipe", metavar="ID", help="only jobs of this recipe")
     add("--cluster", metavar="NAME", help="only jobs of this cluster")
@@ -94,7 +94,7 @@ def _show_advice(attempts: list[Attempt], options: argparse.Namespace) -> None:
     """Print the advice for each name of jobs."""
     found = advise(each for each in attempts if options.cluster in (None, each.cluster))
     if not found and not options.json:
-        say("No job has ended yet, as far as a Watcher saw.")
+        say("No job has ended yet, as far as a Watcher has seen.")
         return
     show([each._asdict() for each in found], ADVICE_COLUMNS, as_json=options.json)
 

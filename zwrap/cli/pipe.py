@@ -86,7 +86,7 @@ def _named(positional: str | None, option: str | None) -> str:
     """Return the one name of a place; ConfigurationError if it is given twice or not at all."""
     if bool(positional) == bool(option):
         raise ConfigurationError(
-            "Say where to take messages from and where to move them to, once each: IN or "
+            "Name the place to take messages from and the place to move them to, once each: IN or "
             "--queue-in-dir, and OUT or --queue-out-dir."
         )
     return positional or option or ""

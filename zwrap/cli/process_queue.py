@@ -24,11 +24,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--queue_name", "--queue", metavar="QUEUE", help="the worker of one queue")
     which.add_argument(
         "--all", action="store_true",
-        help="all that are enabled, a process each, which is started again when it fails",
+        help="all enabled workers, each in a process that is started again when it fails",
     )  # fmt: skip
     which.add_argument(
         "--multi_threaded", nargs="+", metavar="QUEUE",
-        help="several as threads of one process, for small hosts; a time limit then ends it",
+        help="several workers as threads of one process, for small hosts; a time limit ends it",
     )  # fmt: skip
     which.add_argument("--list", action="store_true", help="show the workers and run none")
     add(

@@ -26,7 +26,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Delete the messages for good; end when the user first refuses."""
     if bool(options.QUEUE) == options.all:
-        raise ConfigurationError("Say which queue to purge, or --all, and not both.")
+        raise ConfigurationError("Name a queue to purge, or give --all, and not both.")
     queues = declared(configuration, []) if options.all else [options.QUEUE]
     with connect(configuration, options.transport) as transport:
         for queue in queues:

@@ -117,8 +117,7 @@ def load_service(name: str) -> type[Service]:
     """Return the class of a service.
 
     Raises:
-        PermanentError: The class is not a service of zwrap.
-        UnknownNameError: There is no such service.
+        PermanentError: There is no such service, or its class is not a service of zwrap.
     """
     kind = plugins.find(plugins.SERVICES, name)
     if isinstance(kind, type) and issubclass(kind, Service):

@@ -30,7 +30,7 @@ class Inspector(ABC):
     def waiting(self, queue: str) -> int:
         """Return the number of waiting messages of a queue, delayed ones included.
 
-        A queue that does not exist has none.
+        Raises MessageError if there is no such queue, where the transport can know that.
         """
 
     @abstractmethod

@@ -35,7 +35,10 @@ LOOK_S = 0.5
 
 
 class Watcher(Service):
-    """Service that follows the jobs of all clusters in the ledger (queue `zwrap.verdict`)."""
+    """Service that follows the jobs of all clusters in the ledger.
+
+    It reads `VERDICT_QUEUE` if a cluster shares no filesystem with this host.
+    """
 
     topics = (STATUS_TOPIC,)
     plain_messages: ClassVar[bool] = True
