@@ -176,7 +176,7 @@ def test_a_site_template_extends_a_block_and_keeps_the_rest(tmp_path: Path) -> N
     [
         ("{{ unknown }}", "Template local.sh.j2 cannot be rendered: 'unknown' is undefined"),
         ("line\n{% if %}", "Template .*local.sh.j2, line 2: "),
-        ("{{ job_name | directive }}", "Template local.sh.j2: 'a\\\\nb' cannot stand on a dir"),
+        ("{{ job_name | directive }}", "Template local.sh.j2: 'a\\\\nb' cannot be on a dir"),
         ("{{ 'A-B' | variable }}", "is not a valid name of an environment variable"),
         ("{{ ''.__class__ }}", "cannot be rendered: .*is unsafe"),
         ("{{ 1 + job_name }}", "Template local.sh.j2 cannot be rendered: TypeError: "),

@@ -51,7 +51,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     headers: dict[str, object] = {
         "zocalo.go.user": getpass.getuser(),
         "zocalo.go.host": socket.gethostname(),
-        ID_HEADER: new_id(),  # the same on every way that the request may take
+        ID_HEADER: new_id(),  # the same whether the request is sent or stored
     }
     _announce(options)
     if options.verbose:

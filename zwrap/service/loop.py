@@ -13,7 +13,7 @@ from zwrap.service.contract import Service
 from zwrap.service.intake import Intake
 from zwrap.service.liveness import Liveness
 from zwrap.service.settling import handle_deliveries
-from zwrap.service.settling import handle_delivery as handle_delivery  # for loops of others
+from zwrap.service.settling import handle_delivery as handle_delivery  # for foreign loops
 from zwrap.service.status import ServiceStatus
 from zwrap.transport.contract import Delivery, Transport
 
