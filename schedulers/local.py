@@ -22,7 +22,7 @@ from zwrap.scheduler import (
     Unknown,
 )
 
-from .reading import complaint, output_of
+from .reading import complaint, output_of, quoted
 
 LOCAL = "The local batch system"
 
@@ -134,7 +134,7 @@ def _read_submission(reply: Reply) -> Submission:
     text = reply.output.strip()
     if reply.status == 0 and text.isdecimal():
         return Accepted(text)
-    return (Rejected if reply.status in REFUSALS else Unknown)(complaint(reply))
+    return (Rejected if reply.status in REFUSALS else Unknown)(quoted(complaint(reply)))
 
 
 def _read_jobs(reply: Reply) -> dict[str, JobStatus]:

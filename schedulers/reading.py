@@ -19,8 +19,18 @@ def complaint(reply: Reply, noise: str = "(?!)") -> str:
     """
     text = next((each for each in (reply.error, reply.output) if each.strip()), "")
     lines = (re.sub(f"^(?:{noise})", "", line.strip()).rstrip(".") for line in text.splitlines())
-    said = "; ".join(filter(None, lines))
-    return said[:MOST_QUOTED] or f"exit status {reply.status} without a message"
+    return "; ".join(filter(None, lines)) or f"exit status {reply.status} without a message"
+
+
+def quoted(said: str) -> str:
+    """Return a complaint as it is shown: a long one is cut to its beginning and its end.
+
+    The whole text decides the meaning of a complaint; the reason is often at its end.
+    """
+    if len(said) <= MOST_QUOTED:
+        return said
+    half = MOST_QUOTED // 2
+    return f"{said[: half - 5]} ... {said[-half:]}"
 
 
 def unreachable(system: str, said: str) -> UnreachableError:
@@ -28,7 +38,7 @@ def unreachable(system: str, said: str) -> UnreachableError:
 
     `system`: the batch system, as the subject of a sentence; `said`: the reason, as a clause.
     """
-    return UnreachableError(f"{system} could not be asked: {said}.")
+    return UnreachableError(f"{system} could not be asked: {quoted(said)}.")
 
 
 def output_of(reply: Reply, system: str, noise: str = "(?!)") -> str:

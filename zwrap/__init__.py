@@ -5,12 +5,17 @@ The way of the data, one module per station::
   request -> transport -> dispatcher -> recipe -> submitter -> template -> scheduler -> (batch)
                                                                                             |
   next step <- transport <- envelope <- program <- wrapper (heartbeat, limits) <------------'
+                                ^
+                              watcher (concludes jobs whose wrapper cannot)
 
-Each module on this way names its station in the first line of its docstring. What programs of a
-site import is offered here, too, and loaded when it is asked for (docs/zocalo.md).
+Each module on this way names its station in the first line of its docstring; docs/architecture.md
+lists them in order. The names that programs of a site import are offered here, too, and loaded on
+first use (docs/zocalo.md).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -27,7 +32,7 @@ _OFFERED = {
 """Name to the module in which it lives."""
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - names of many kinds
     module = _OFFERED.get(name)
     if module is None:
         raise AttributeError(f"module 'zwrap' has no attribute {name!r}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import msgspec
 
+from zwrap.renamed import tell
+
 Count = Annotated[int, msgspec.Meta(ge=1)]
 """A whole number above 0."""
 
@@ -136,6 +138,13 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     that does not answer."""
     starts: float | None = None
     """Expected start, in seconds since the epoch."""
+    hopeless: bool | None = None
+    """Former name of `stuck`; None: not set."""
+
+    def __post_init__(self) -> None:
+        if self.hopeless is not None:
+            tell("zwrap.job.JobStatus", "hopeless", "stuck")
+            msgspec.structs.force_setattr(self, "stuck", self.hopeless)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,9 @@ from zwrap.errors import MessageError
 K = TypeVar("K")
 V = TypeVar("V")
 
+JSON = object
+"""Former name of the type of a JSON value, for annotations in plug-ins."""
+
 ID_HEADER = "zwrap-id"
 """Identity of a message, kept by every repeat of it."""
 

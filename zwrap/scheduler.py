@@ -18,6 +18,7 @@ from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 import msgspec
 
 from zwrap.job import BatchJob, Cause, Interruption, JobRequest, JobStatus, Limits
+from zwrap.renamed import Former, adopt, adopt_parameter, tell
 
 T = TypeVar("T")
 
@@ -32,7 +33,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     settle_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
     """Time within which the batch system may still create the job of an unknown submission, in
     seconds; None: `Scheduler.settle_s` of the batch system."""
-
     timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """Hard time limit of each call, in seconds."""
 
@@ -64,10 +64,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DrmaaCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A job for the DRMAA library (OGF GFD.133), which a helper process loads.
-
-    The reply holds the job id; its status is 0, or the number of a DRMAA error.
-    """
+    """A job for DRMAA (OGF GFD.133), loaded in a helper process; the reply holds the job id."""
 
     script: str
     """Path of the job script."""
@@ -88,6 +85,13 @@ class DrmaaCall(msgspec.Struct, frozen=True, kw_only=True):
     libraries: tuple[str, ...] = ()
     """Usual paths of the library, with ``$NAME`` for variables of the helper's environment. The
     first that exists is loaded, unless DRMAA_LIBRARY_PATH names one."""
+
+
+class DrmaaSubmission(DrmaaCall, frozen=True, kw_only=True):
+    """Former name of `DrmaaCall`; without DRMAA_LIBRARY_PATH it needs `libraries` now."""
+
+    def __post_init__(self) -> None:
+        tell("zwrap.scheduler", "DrmaaSubmission", "DrmaaCall(..., libraries=...)")
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,33 +190,32 @@ class Scheduler(ABC):
 
     Functions that read replies raise UnreachableError whenever a reply is not an answer: after the
     time limit, for an exit status that means a failure, for missing or truncated output, for an
-    unknown state. Nothing is then known about jobs. If an empty or failed reply were read as "no
-    jobs", running jobs would be taken for ended.
+    unknown state. If such a reply were read as "no jobs", running jobs would be taken for ended.
     """
 
     options_type: ClassVar[type[Options]] = Options
     """Type of the keys with which a site file describes such a cluster."""
-
     template: ClassVar[str]
     """File name of the job script template."""
-
     arrays: ClassVar[ArrayForm | None] = None
     """Form of the names of tasks; None: the batch system has no arrays."""
-
     concurrency: ClassVar[int] = 4
     """Number of submissions that may be made at the same time."""
-
+    at_once = Former("concurrency")
     settle_s: float = 60.0
     """Time within which the batch system may still create the job of an unknown submission, in
     seconds. A job that `find` does not find after that time is submitted again."""
-
     inside: ClassVar[str] = ""
     """Name of the inside half (`Inside`), which the job script passes to the job; empty: the name
     of the outside half in its entry point group."""
-
     error_patterns: ClassVar[Mapping[str, Cause]] = {}
     """Regular expression for a line of the error output of a killed job, to the cause of death that
     such a line proves."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        adopt(cls, {"at_once": "concurrency"})
+        adopt_parameter(cls, "accounting", "job_ids", "gone_s")
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -282,10 +285,7 @@ class Scheduler(ABC):
         """
 
     def limits(self) -> Question[Limits] | Limits:
-        """Ask for the limits of the batch system, or return known ones; this default has none.
-
-        The reader raises UnreachableError.
-        """
+        """Ask for the limits of the batch system, or return known ones; this default has none."""
         return Limits()
 
     def verify(self, request: JobRequest, script: Path) -> Question[str] | None:

@@ -30,6 +30,7 @@ DATA = HERE / "data"
 RECIPE = HERE / "insulin.json"
 EXPECTED_FAILURE = 5
 LIMIT_S = 120.0
+SERVICES = ("Dispatcher", "Submitter", "Watcher")
 EVENTS = {
     "demo.submitted": "waiting",
     "demo.started": "running",
@@ -90,7 +91,7 @@ def main() -> int:
     }
     console.print(f"Recipe [bold]{RECIPE.name}[/], {len(steps)} wrapped steps, on the embedded "
                   f"default (spool and local batch system) in\n{output}\n")  # fmt: skip
-    services = [start(output, name) for name in ("Dispatcher", "Submitter")]
+    services = [start(output, name) for name in SERVICES]
     began = time.monotonic()
     try:
         request(parameters)
@@ -116,7 +117,7 @@ def start(output: Path, service: str) -> subprocess.Popen[bytes]:
 
 def stop(services: list[subprocess.Popen[bytes]]) -> None:
     """Ask the services to end; kill those that do not."""
-    names = [name for service in ("Dispatcher", "Submitter") for name in ("-s", service)]
+    names = [name for service in SERVICES for name in ("-s", service)]
     subprocess.run([tool("zocalo.shutdown"), *names], stdout=subprocess.DEVNULL, check=False)
     for process in services:
         try:

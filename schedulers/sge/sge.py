@@ -27,7 +27,7 @@ from zwrap.scheduler import (
     Unknown,
 )
 
-from ..reading import complaint, output_of, unreachable
+from ..reading import complaint, output_of, quoted, unreachable
 from .replies import (
     GRID_ENGINE,
     on_silent_hosts,
@@ -107,7 +107,7 @@ class GridEngine(Scheduler):
             if reply.status == 0 or IN_USE in reply.output + reply.error:
                 unverified = self._drmaa(request, script, tasks, "-b n -w n")
                 return Question(unverified, _read_submission)
-            return Rejected(complaint(reply, NOISE))
+            return Rejected(quoted(complaint(reply, NOISE)))
 
         return Question(self._drmaa(request, script, tasks, "-b n -w e"), read)
 
@@ -118,10 +118,10 @@ class GridEngine(Scheduler):
         def read(reply: Reply) -> str:
             said = complaint(reply, NOISE)
             if reply.status == 0:
-                return said
+                return quoted(said)
             if reply.status is None or "commlib error" in said:
                 raise unreachable(GRID_ENGINE, said)
-            raise RejectedError(f"Grid Engine would refuse the job: {said}")
+            raise RejectedError(f"Grid Engine would refuse the job: {quoted(said)}")
 
         return Question(self._qsub_verify(request, script), read)
 
@@ -302,7 +302,7 @@ def _read_submission(reply: Reply) -> Submission:
     text = reply.output.strip()
     if reply.status == 0 and text:
         return Accepted(text)
-    said = complaint(reply, NOISE)
+    said = quoted(complaint(reply, NOISE))
     if reply.status == NO_LIBRARY:
         raise UnreachableError(f"The DRMAA library cannot be loaded: {said}. {LIBRARY_HINT}")
     return SUBMISSIONS.get(reply.status, Unknown)(said) if reply.status else Unknown(said)

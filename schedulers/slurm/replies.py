@@ -12,7 +12,7 @@ from zwrap.errors import RejectedError, UnreachableError
 from zwrap.job import JobStatus, Limits, State
 from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
 
-from ..reading import complaint, output_of, unknown_state, unreachable
+from ..reading import complaint, output_of, quoted, unknown_state, unreachable
 from .tables import COMPLAINTS, REFUSED_REASON, STATES, STUCK_REASONS
 
 SLURM = "Slurm"
@@ -39,18 +39,18 @@ def read_submission(reply: Reply) -> Submission:
         return Accepted(text)
     said = complaint(reply, NOISE)
     if reply.status is None or reply.status <= 0:
-        return Unknown(said)
-    return meaning(said)(said)
+        return Unknown(quoted(said))
+    return meaning(said)(quoted(said))
 
 
 def read_verdict(reply: Reply) -> str:
     """Return what `sbatch --test-only` said; RejectedError if it would refuse the job."""
     said = complaint(reply, NOISE)
     if reply.status == 0:
-        return said
+        return quoted(said)
     if reply.status is None or meaning(said) is Unknown:
         raise unreachable(SLURM, said)
-    raise RejectedError(f"Slurm would refuse the job: {said}")
+    raise RejectedError(f"Slurm would refuse the job: {quoted(said)}")
 
 
 def read_squeue(reply: Reply) -> dict[str, JobStatus]:

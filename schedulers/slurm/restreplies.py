@@ -14,7 +14,7 @@ from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
 from zwrap.scheduler import Accepted, Rejected, Reply, Submission, Unknown
 
-from ..reading import unknown_state, unreachable
+from ..reading import quoted, unknown_state, unreachable
 from .replies import SLURM, ending, meaning, state_of, status_of
 
 Fields = Mapping[str, object]
@@ -41,11 +41,11 @@ def read_submission(reply: Reply) -> Submission:
         return Accepted(str(job_id))
     said = _complaint(reply, told)
     if reply.status == 400:
-        return Rejected(said)
+        return Rejected(quoted(said))
     if reply.status != 500 or not isinstance(told, dict):
-        return Unknown(said)
+        return Unknown(quoted(said))
     means = meaning(said)
-    return Unknown(said) if means is Rejected and UNSPECIFIED in said else means(said)
+    return (Unknown if means is Rejected and UNSPECIFIED in said else means)(quoted(said))
 
 
 def answer(reply: Reply, forgiven: tuple[str, ...] = ()) -> Fields:

@@ -175,7 +175,7 @@ class Chaos(Services):
             if ask(self.scheduler.states()) or self.unfinished():
                 return True
             with contextlib.closing(connect(self.configuration)) as transport:
-                return any(map(transport.waiting, QUEUES))
+                return any(map(transport.inspector().waiting, QUEUES))
         except ZwrapError:
             return True
 

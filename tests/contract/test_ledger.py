@@ -14,9 +14,11 @@ import sqlalchemy as sa
 from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import INTENDED, SUBMITTED, Attempt
+from zwrap.attempt.record import INTENDED, SUBMITTED, Attempt, Sighting
+from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TemporaryError
+from zwrap.job import Outcome
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -112,8 +114,8 @@ def test_a_server_that_is_away_costs_no_message_and_tells_no_password(
 def test_the_site_says_where_the_ledger_is(tmp_path: Path) -> None:
     text = "version: 1\nenvironments: {default: [l]}\nl: {plugin: ledger, url: 'mysql://h/d'}\n"
     with pytest.raises(ConfigurationError, match=r"key 'l.url': a URL such as postgresql\+psycopg"):
-        Configuration.from_string(text).activate()
-    with pytest.raises(ConfigurationError, match="URL of the ledger is none"):
+        Ledger.of(Configuration.from_string(text).activate())
+    with pytest.raises(ConfigurationError, match="URL of the ledger is not valid"):
         Ledger("postgresql+psycopg//h/d")
 
 
@@ -141,9 +143,17 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(url: str) -> None:
     ledger.reserve([attempt()])
     ledger.record({"t-1": {"state": SUBMITTED, "job_id": "17"}})
     assert ledger.open_clusters() == ["c"]
-    ledger.see({"t-1": {"seen_state": "failed", "ended": 1.0}})
+    ledger.record_sightings({"t-1": Sighting(state="failed", ended=1.0)})
     assert [row.ended for row in ledger.unconcluded("c")] == [1.0]
-    ledger.see({"t-1": {"outcome": "failure", "cause": "it failed", "witness": "cluster c"}})
+    verdict = Verdict(
+        token="t-1",
+        outcome=Outcome.FAILURE,
+        cause="it failed",
+        witness="cluster c",
+        job_id="17",
+        exit_status=1,
+    )
+    ledger.record_verdict("t-1", verdict)
     assert ledger.unconcluded("c") == []
     row = ledger.get("t-1")
     assert row

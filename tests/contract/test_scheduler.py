@@ -96,13 +96,13 @@ class TestScheduler(SchedulerContract):
         """Where it is the only one, the batch system refuses; this machine itself has no other."""
         used = jobs.ended(jobs.submit("true").job_id).node
         excluded = {"exclude": used}
-        if jobs.cluster.kind == "sge":
+        if jobs.cluster.settings.kind == "sge":
             answer = ask(jobs.scheduler.submit(*jobs.prepare("true", excluded)))
             assert isinstance(answer, Rejected)
             assert f"hostname=!({used})" in answer.reason
         else:
             again = jobs.ended(jobs.submit("true", excluded).job_id)
-            assert (again.node != used) == jobs.cluster.kind.startswith("slurm")
+            assert (again.node != used) == jobs.cluster.settings.kind.startswith("slurm")
 
     def test_the_jobs_of_others_are_left_alone(
         self, jobs: Jobs, configuration: Configuration, cluster: str, tmp_path: Path

@@ -59,6 +59,11 @@ def pip(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def release_in(packages: Path) -> list[str]:
+    """Return the names of the directories of zwrap among installed packages."""
+    return [*PACKAGES, *(each.name for each in packages.glob("zwrap-*.dist-info"))]
+
+
 class Installation:
     """An environment of its own with a release in it; what that needs comes from the tests' own."""
 
@@ -71,8 +76,11 @@ class Installation:
 
     def upgrade(self) -> None:
         """Replace the release by today's package, in place, as `pip install -U` does."""
-        for name in (*PACKAGES, *(each.name for each in self._packages.glob("zwrap-*.dist-info"))):
+        today = Path(sysconfig.get_path("purelib"))
+        for name in release_in(self._packages):
             shutil.rmtree(self._packages / name)
+        for name in release_in(today):
+            shutil.copytree(today / name, self._packages / name)
         ours = Path(sys.executable).parent
         for name in ("zwrap", "zocalo.wrap", "zocalo.service", "zocalo.go"):
             script = (ours / name).read_text().replace(str(ours), str(self.bin))

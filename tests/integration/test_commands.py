@@ -10,6 +10,7 @@ import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
+from zwrap.transport.spool.queue import SpoolQueue
 
 from .conftest import Site
 
@@ -167,6 +168,17 @@ def test_check_says_what_it_checked_and_what_is_wrong(site: Site, recipe: Path) 
     assert done.returncode == 100
     assert "mine.yaml, key 'command' is empty" in done.stderr
     assert "local.sh.j2, line 1" in done.stderr
+
+
+def test_check_tells_of_final_messages_that_no_transport_would_take(site: Site) -> None:
+    assert "refused for good" not in site.run("zwrap", "check").stdout
+    place = site.directory / "state" / "unsent"
+    SpoolQueue(place, limit=0).put_dead_letter(b"{}", "There is no queue 'q'.")
+    done = site.run("zwrap", "check")
+    assert done.returncode == 0
+    assert f"warning: 1 final messages of jobs were refused for good; they are kept in {place}" in (
+        done.stdout
+    )
 
 
 def test_check_tries_whether_a_watcher_could_have_the_last_word(site: Site) -> None:

@@ -68,7 +68,7 @@ def test_each_cron_line_is_a_command_that_works(
     monkeypatch.setenv("HOME", str(example.directory))
     lines = (EXAMPLES / "site" / "crontab").read_text().splitlines()
     commands = [re.sub(r"^(\S+\s+){5}", "", line) for line in lines if line.startswith("*")]
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
         done = example.run(*command.replace("--lifetime 3600", "--lifetime 1").split())
         assert done.returncode == 0, done.stderr

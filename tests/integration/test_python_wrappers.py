@@ -365,7 +365,7 @@ def test_replay_of_a_directory_without_an_attempt(site: Site, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["/nowhere"], "/nowhere is no directory"),
+        (["/nowhere"], "/nowhere is not a directory"),
         ([".", "--recipewrapper", "rw.json"], "Which program ran in"),
         ([".", "--recipewrapper", "rw.json", "--wrap", "xai2"], "Unknown program 'xai2'"),
         ([".", "--recipewrapper", "gone.json", "--wrap", "xia2"], "gone.json cannot be read"),

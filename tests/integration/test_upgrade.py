@@ -111,7 +111,13 @@ def test_jobs_of_the_last_release_are_concluded_once(
     if kind == "local":
         kill_shepherd(site, "again")
     # Running and waiting.
-    submit(site, "running", "until test -e go; do sleep 0.1; done", **WHOLE[kind])
+    # The old wrapper loads today's parsers when its program ends.
+    parsed = {
+        "a": {"file": "out.json", "parser": "json"},
+        "b": {"file": "stdout", "parser": "text"},
+    }
+    submit(site, "running", "until test -e go; do sleep 0.1; done; echo 1 | tee out.json",
+           program={"outputs": parsed}, **WHOLE[kind])  # fmt: skip
     running = wait_until(lambda: claim_of(site, "running"), seconds=90)
     submit(site, "waiting", "true", **WHOLE[kind])
     assert claim_of(site, "waiting") is None
@@ -155,7 +161,7 @@ def test_verdicts_of_the_last_release_are_told_whoever_dies(
     site.write_config()
     submit(site, "far", "true", commands=f'HERE=$PWD; {WRAP}; cd /; rm -rf "$HERE"',
            scheduler="far")  # fmt: skip
-    wait_until(lambda: site.transport().waiting("zwrap.verdict"), seconds=60)
+    wait_until(lambda: site.transport().inspector().waiting("zwrap.verdict"), seconds=60)
 
     submit(site, "unsent", "until test -e go; do sleep 0.1; done")
     wait_until(lambda: claim_of(site, "unsent"), seconds=60)

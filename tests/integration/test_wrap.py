@@ -212,7 +212,7 @@ def test_a_program_that_left_its_group_is_ended_all_the_same(site: Site, directo
 def test_a_timeout_in_the_job_parameters_goes_before_the_definition_s(
     site: Site, directory: Path
 ) -> None:
-    job = Job(site, directory, command=["sleep", "60"], limits={"time": 900}, timeout="0:01")
+    job = Job(site, directory, command=["sleep", "60"], limits={"time": 900}, timeout="0:0:01")
     assert job.run().returncode == 143
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from zwrap_schedulers.slurm.slurm import Slurm
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
-from zwrap.attempt.finals import NotKeptError
+from zwrap.attempt.finals import OutboxError
 from zwrap.attempt.record import LOST, STUCK, Attempt
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, TransportError
@@ -272,6 +272,29 @@ def test_heartbeats_told_that_it_had_too_much_memory(place: Place, peak: float, 
     assert error["peak_memory_mib"] == verdict.peak_memory_mib == peak
 
 
+def test_what_waits_in_an_outbox_that_cannot_be_opened_is_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of a network filesystem passes; the results of the step are not given up for it."""
+    place.claim()
+    mover.store(place.directory.outbox(), [Outgoing("q2", {"payload": 1}, {"zwrap-id": "1"})])
+
+    def stale(_: JobDirectory) -> SpoolQueue:
+        raise TransportError("The directory cannot be made: Stale file handle.")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(JobDirectory, "outbox", stale)
+        with pytest.raises(OSError, match="Stale file handle"):
+            place.conclude("failed")
+    with monkeypatch.context() as fault:
+        fault.setattr(SpoolQueue, "waiting", stale)
+        with pytest.raises(OutboxError, match="Stale file handle"):
+            place.conclude("failed")
+    assert place.said() == {}
+    assert place.conclude("failed")
+    assert place.said().keys() == {"q2", "q4", "q5", "q6"}
+
+
 def test_of_two_verdicts_the_one_that_lies_there_is_sent(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,7 +432,7 @@ def test_a_refused_message_that_can_be_kept_nowhere_is_not_forgotten(
 
     with monkeypatch.context() as full:
         full.setattr(SpoolQueue, "put_dead_letter", no_space)
-        with pytest.raises(NotKeptError, match=r"'q4' was refused for good .*cannot be kept"):
+        with pytest.raises(OutboxError, match=r"'q4' was refused for good .*cannot be kept"):
             place.conclude("failed", exit_code=1)
     assert not place.directory.is_sent
     assert place.conclude("failed", exit_code=1)

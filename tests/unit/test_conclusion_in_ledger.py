@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ class Place:
     """An attempt in a ledger, and what its job's end makes of it."""
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.now = 1_000_000.0
         self.ledger = Ledger(f"sqlite:///{directory}/ledger.sqlite", lambda: self.now)
         self.transport = MemoryTransport()
@@ -164,3 +167,18 @@ def test_what_is_refused_for_good_is_kept_in_the_state_directory(place: Place) -
     kept = place.ledger.remote.get("t-1")
     assert kept
     assert kept.sent
+
+
+def test_a_damaged_verdict_is_a_fault_of_its_attempt_only(place: Place) -> None:
+    place.hear()
+    with contextlib.closing(sqlite3.connect(place.directory / "ledger.sqlite")) as rows:
+        rows.execute("update words set verdict = '{', sent = null")
+        rows.commit()
+    attempt = place.attempt("failed", exit_code=1)
+    conclusion = InLedger(place.ledger, place.transport, WAIT_S)
+    assert conclusion.has_verdict(attempt)
+    assert conclusion.settle_s(attempt) == 0.0
+    verdict = conclusion.conclude(attempt)
+    assert verdict
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert "does not hold a valid verdict on attempt t-1" in verdict.cause

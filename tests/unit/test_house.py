@@ -9,15 +9,21 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import grimp
 import pytest
+import yaml
 import zwrap_schedulers
 import zwrap_templates
 
 import zwrap
+from zwrap.configuration.clusters import policy_of
+from zwrap.configuration.site import Configuration
+from zwrap.program.reading import parse_definition
+from zwrap.workers.consumers import settings as consumers
 
 ROOT = Path(__file__).parents[2]
 PLACES = {"zwrap": "zwrap", "schedulers": "zwrap_schedulers", "templates": "zwrap_templates"}
@@ -63,9 +69,13 @@ def test_every_door_leads_somewhere() -> None:
     entries = importlib.metadata.distribution("zwrap").entry_points
     assert {entry.group for entry in entries} > {"console_scripts", "zwrap.schedulers"}
     for entry in entries:
-        leads_to_a_module = entry.group == "zwrap.schedulers.inside"
-        assert inspect.ismodule(entry.load()) == leads_to_a_module, entry
-        assert leads_to_a_module or callable(entry.load()), entry
+        found = entry.load()
+        if entry.group == "zwrap.schedulers.inside":
+            assert inspect.ismodule(found), entry
+        elif entry.group == "zocalo.configuration.plugins":
+            assert callable(found.activate), entry
+        else:
+            assert callable(found), entry
 
 
 # -- imports -----------------------------------------------------------------------------------
@@ -157,7 +167,7 @@ STAY = {
     "create_parent_symlink extended_status_dictionary hash_password http_api_request __version__",
     "zwrap.configuration": "Configuration from_file from_string",
     "zwrap.configuration.logs": "DowngradeFilter GraylogTCPHandler GraylogUDPHandler",
-    "zwrap.context": "RecipeIDFilter RecipeIDFormatter extended_status_dictionary",
+    "zwrap.context": "RecipeIDFilter RecipeIDFormatter extended_status_dictionary recipe_context",
     "zwrap.diagnosis": "diagnosis recipe_id_of",
     "zwrap.envelope": "Envelope",
     "zwrap.errors": "ConfigurationError ZwrapError",
@@ -166,7 +176,10 @@ STAY = {
     "zwrap.localbatch": "main",
     "zwrap.rabbitmqapi": "BindingSpec ExchangeSpec PermissionSpec PolicySpec QueueSpec "
     "RabbitMQAPI UserSpec VHostSpec hash_password http_api_request",
+    "zwrap.message": "JSON Message Outgoing",
     "zwrap.recipe": "Recipe",
+    "zwrap.scheduler": "Accepted ArrayForm Busy Command DrmaaSubmission HttpRequest Options "
+    "Question Rejected Reply Scheduler Submission Unknown",
     "zwrap.service": "Service Work",
     "zwrap.service.dispatcher": "Dispatcher",
     "zwrap.service.jsonlines": "JSONLines",
@@ -200,6 +213,7 @@ PAGES = [
     ROOT / "README.md",
     *(file for file in files_of("examples") if file.suffix in (".py", ".yml", ".yaml", ".json")),
     *(ROOT / "scripts" / name for name in ("dispatcher", "schlockmeister")),
+    *(ROOT / "scripts").glob("bench*.py"),
 ]
 FROM = re.compile(r"^\s*from (zwrap[\w.]*) import (?:\(([^)]*)\)|(.+?))\s*(?:#.*)?$", re.MULTILINE)
 MODULE = re.compile(r"^\s*import (zwrap[\w.]*)|\bpython3? -m (zwrap[\w.]*)", re.MULTILINE)
@@ -222,6 +236,86 @@ def test_what_pages_and_examples_import_is_there() -> None:
     assert len(names) > 15
     for page, name in names:
         assert pkgutil.resolve_name(name) is not None, page
+
+
+BLOCK = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def read_shown(text: str) -> str:
+    """Read a piece of YAML as that which it shows, and return what that is."""
+    shown = yaml.safe_load(text)
+    if "startup_handler" in shown:
+        consumers.read(shown)
+        return "consumers"
+    if "retry" in shown:
+        assert policy_of(shown["retry"], None, "a step") is not None
+        return "retry policy"
+    if any(isinstance(value, dict) and "plugin" in value for value in shown.values()):
+        site = Configuration.from_string(text if "version" in shown else f"version: 1\n{text}")
+        assert [line for line in site.check() if line.startswith("warning")] == []
+        for name in site.environments:
+            site.activate_environment(name)
+        assert site.environments or "version" not in shown
+        return "site file"
+    parse_definition({"command": ["true"], **shown}, "a page", "shown")
+    return "program definition"
+
+
+def test_each_piece_of_yaml_on_a_page_is_what_zwrap_takes() -> None:
+    found = [read_shown(text) for page in PAGES for text in BLOCK.findall(page.read_text())]
+    assert {*found} == {"consumers", "retry policy", "site file", "program definition"}
+    assert len(found) >= 9
+
+
+@pytest.mark.parametrize("name", ["site", "site-slurm", "site-sge"])
+def test_each_crontab_starts_all_that_jobs_need(name: str) -> None:
+    lines = (ROOT / "examples" / name / "crontab").read_text()
+    services = set(re.findall(r"^\* .* zocalo\.service -s (\w+)", lines, re.MULTILINE))
+    assert services == {"Dispatcher", "Submitter", "Watcher"}
+
+
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the names under which the headings of a page are linked to, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_each_link_between_pages_leads_somewhere() -> None:
+    pages = [page for page in (*PAGES, ROOT / "CHANGELOG.md") if page.suffix == ".md"]
+    links = [(page, *link) for page in pages for link in LINK.findall(page.read_text())]
+    assert len(links) > 30
+    for page, name, anchor in links:
+        target = page.parent / name if name else page
+        assert target.exists(), (page, name)
+        assert not anchor or anchor in anchors(target), (page, name, anchor)
+
+
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+QUOTED = re.compile(r"`([\w.]+(?:/[\w.*-]*)+|\w+\.(?:py|toml|md))`")
+
+
+def test_each_path_of_the_page_on_the_architecture_exists() -> None:
+    top = {path.name for path in ROOT.iterdir()}
+    named = {path for path in QUOTED.findall(ARCHITECTURE.read_text()) if path.split("/")[0] in top}
+    assert len(named) > 80
+    assert {path for path in named if not list(ROOT.glob(path.rstrip("/")))} == set()
+
+
+def test_the_page_on_the_architecture_has_a_row_for_each_folder() -> None:
+    rows = set(re.findall(r"^\| `([\w/]+)/` \|", ARCHITECTURE.read_text(), re.MULTILINE))
+    folders = {f"zwrap/{file.parent.name}" for file in (ROOT / "zwrap").glob("*/__init__.py")}
+    assert folders | {"zwrap", *PLACES} <= rows
+
+
+def test_the_page_on_the_architecture_has_the_layers_that_are_checked() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    checked = [layer.split(" | ") for layer in settings["contracts"][0]["layers"]]
+    table = ARCHITECTURE.read_text().partition("### Layers")[2].partition("Batch systems")[0]
+    rows = re.findall(r"^\| [^|]+ \| (.*) \|$", table, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == [name for layer in checked for name in layer]
 
 
 # -- the suite ---------------------------------------------------------------------------------

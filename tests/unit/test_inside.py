@@ -187,6 +187,19 @@ def test_one_that_cannot_be_loaded_does_not_end_the_job(caplog: pytest.LogCaptur
     assert "'broken' cannot be loaded: No module named 'no_such_module'" in caplog.text
 
 
+@pytest.mark.usefixtures("installed")
+def test_one_that_fails_to_tell_the_job_does_not_end_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def job(*_: object) -> BatchJob:
+        raise KeyError("PBS_JOBID")
+
+    monkeypatch.setattr(PBS_INSIDE, "job", job)
+    found, _ = batch_job({**SLURM, "ZWRAP_BATCH_SYSTEM": "pbs"})
+    assert found.system == "slurm"
+    assert "failed: 'PBS_JOBID'" in caplog.text
+
+
 def test_a_fault_of_a_site_s_own_does_not_keep_the_job_from_being_stopped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -77,6 +77,7 @@ def test_a_message_that_is_refused_for_good_is_kept_and_holds_up_no_other(
     assert len(transport.broker.queues["q"]) == 1
     [(_, reason)] = SpoolQueue.dead_letters_in(directory.path / "outbox")
     assert reason == "There is no queue 'nowhere'.\n"
+    assert Outbox(away, directory, dict).has_refused, "the next run of the job knows it, too"
 
 
 def test_without_a_directory_there_are_heartbeats_only(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from zwrap.submission.template import Templates
 
 RECORDED = Path(__file__).parent / "recorded"
 
+CHATTER = "sbatch: error: job_submit.lua: this cluster has a new default for memory\n" * 9
+"""Lines of a site's submit plug-in, more than are quoted."""
+
 SQUEUE = """\
 9_2|FAILED|512|NonZeroExitCode|r26817n1|N/A|a.t-1|
 10|RUNNING|0|None|r26817n1|2026-11-26T11:00:00|b.t-2|
@@ -127,6 +130,16 @@ def test_a_state_that_is_not_known_is_quoted(slurm: Slurm) -> None:
         (None, "", "no answer", Unknown),
         (-9, "", "", Unknown),
         (1, "", "sbatch: error: Batch job submission failed: Socket timed out on send", Unknown),
+        pytest.param(
+            1, "", f"{CHATTER}sbatch: error: Batch job submission failed: Socket timed out",
+            Unknown,
+            id="lost after much chatter",
+        ),
+        pytest.param(
+            1, "", f"{CHATTER}sbatch: error: Job violates policy (job submit limit)\n{CHATTER}",
+            Busy,
+            id="limit amid much chatter",
+        ),
         (1, "", "Unable to contact slurm controller (connect failure)", Unknown),
         (
             1, "",

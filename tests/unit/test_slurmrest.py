@@ -215,7 +215,11 @@ def test_the_accounting_is_believed_about_states_only() -> None:
     assert list(read_records(answered({"jobs": [no_task]}))) == ["5"]
 
 
-@pytest.mark.parametrize("words", ["Nothing found with query", "No results", "Invalid job id"])
+@pytest.mark.parametrize(
+    "words",
+    ["Nothing found with query", "No results", "Invalid job id"],
+    ids=["plugin", "database", "controller"],
+)
 def test_an_accounting_that_knows_no_such_job_has_answered(words: str) -> None:
     assert read_records(answered({"errors": [{"error": words}]}, 500)) == {}
     with pytest.raises(UnreachableError, match="Access denied"):

@@ -157,8 +157,7 @@ print(json.dumps(dict.fromkeys(sys.modules, "")))
 @pytest.mark.parametrize(
     ("name", "own"),
     [("PikaTransport", {"pika", "zwrap.transport.rabbitmq"}),
-     pytest.param("StompTransport", {"stomp", "zwrap.transport.stomp"}, marks=pytest.mark.xfail(
-         strict=False, reason="loads httpx, until its Inspector is a module of its own")),
+     ("StompTransport", {"stomp", "zwrap.transport.stomp"}),
      ("SpoolTransport", {"zwrap.transport.spool"})],
 )  # fmt: skip
 def test_a_transport_loads_no_other(name: str, own: set[str]) -> None:

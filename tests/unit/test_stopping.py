@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from typing import Any
 
@@ -82,6 +83,17 @@ def test_there_is_no_timer_where_there_is_no_time_to_save(
     assert timers == []
 
 
+def test_what_comes_while_a_program_that_has_ended_is_judged_stops_it_no_more(
+    timers: list[Timer],
+) -> None:
+    step = made()
+    program: Any = Program()
+    with step.running(program):
+        pass
+    timers[0].function()
+    assert (step.by, program.stops) == ("", [])
+
+
 def test_each_signal_reaches_the_program_and_the_first_is_the_cause() -> None:
     asked: list[None] = []
     step = Stopping(None, lambda: asked.append(None))
@@ -105,11 +117,16 @@ def test_a_signal_that_came_before_the_start_stops_the_program_at_its_start() ->
 
 def test_only_an_exception_stops_a_wrapper_in_python() -> None:
     step = Stopping(None, lambda: None)
-    step.raises = True
-    with pytest.raises(StoppedError, match="stopped by SIGTERM"):
+    # Neither a wrapper nor `logging` can swallow it.
+    with (
+        pytest.raises(StoppedError, match="stopped by SIGTERM"),
+        step.raising(),
+        contextlib.suppress(Exception),
+    ):
         step.signalled(signal.SIGTERM, Meaning.STOP)
-    step.raises = False
-    step.signalled(signal.SIGTERM, Meaning.STOP)
+    step.signalled(signal.SIGINT, Meaning.STOP)
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"), step.raising():
+        pytest.fail("it began, although it was stopped before")
 
 
 def test_a_warning_lets_the_program_save(timers: list[Timer]) -> None:

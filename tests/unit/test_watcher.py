@@ -246,19 +246,39 @@ def test_the_interval_grows_while_no_job_changes(
     system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}
 
     def pause() -> float:
-        """So long it waits after the next look."""
-        turn(watch, ledger)
-        began = clock.now
-        while not watch.is_due:
+        """Wait for the next question; return the seconds until it was asked."""
+        began, asked = clock.now, len(system.questions)
+        while len(system.questions) == asked:
             clock.now += 0.05
+            watch.turn()
         return clock.now - began
 
+    watch.turn()
     assert pause() == pytest.approx(1.0, abs=0.06), "after a change"
     assert [round(pause(), 1) for _ in range(6)][-1] == pytest.approx(1.8, abs=0.1)
     system.reachable = False
-    assert [round(pause(), 1) for _ in range(6)][-1] == pytest.approx(10.0, abs=0.1)
+    assert [round(pause(), 1) for _ in range(7)][-1] == pytest.approx(10.0, abs=0.1)
     system.reachable = True
+    pause()
     assert pause() <= 1.6, "it is up again"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_job_whose_end_was_seen_is_concluded_before_the_next_question(
+    watch: WatchedCluster, system: Told, ledger: Ledger, clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(conclusion.InDirectory, "settle_s", lambda *_: 0.5)
+    monkeypatch.setattr(conclusion.InDirectory, "find", lambda *_: VERDICT)
+    system.ended = {each: status(each, State.CANCELLED) for each in ("1", "2")}
+    watch.turn()
+    clock.now += 0.4
+    watch.turn()
+    assert len(ledger.unconcluded("c")) == 2
+    clock.now += 0.2
+    watch.turn()
+    assert ledger.unconcluded("c") == []
+    assert system.questions == ["states", "accounting"]
 
 
 VERDICT = Verdict(

@@ -131,6 +131,15 @@ class JobDirectory:
         """
         return SpoolQueue(self.path / "outbox", limit=0)
 
+    @property
+    def has_outbox(self) -> bool:
+        """True if messages may wait in the outbox.
+
+        Raises:
+            OSError: The directory cannot be examined now.
+        """
+        return (self.path / "outbox" / SpoolQueue.places.incoming).exists()
+
     def put_verdict(self, verdict: Verdict) -> bool:
         """Put the verdict in place and return True; False: another was first, this one is late.
 

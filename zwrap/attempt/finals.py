@@ -26,8 +26,8 @@ UNSENT = "unsent"
 outbox."""
 
 
-class NotKeptError(TemporaryError):
-    """The transport refused a message for good, and the message cannot be kept anywhere now."""
+class OutboxError(TemporaryError):
+    """The outbox cannot be read, or a refused message cannot be kept anywhere now."""
 
 
 class FinalSender:
@@ -40,7 +40,7 @@ class FinalSender:
         self._outbox = outbox
         self._left: deque[Outgoing] = deque()
         self._sent: set[str] = set()
-        """Ids of messages that came from the outbox."""
+        """Ids of messages that came from the outbox, and may come again."""
         self.has_refused = False
         """True if the transport has refused a message for good."""
 
@@ -53,7 +53,8 @@ class FinalSender:
 
         Raises:
             TransportError: The transport cannot be used now.
-            NotKeptError: A refused message cannot be kept anywhere now.
+            OutboxError: The outbox cannot be read now, or a refused message cannot be kept
+                anywhere now.
         """
         if self._outbox is not None:
             self._send_outbox(self._outbox, transport)
@@ -66,6 +67,10 @@ class FinalSender:
     def _send_outbox(self, outbox: SpoolQueue, transport: Transport) -> None:
         """Send the messages in the outbox; without claiming them if the disk cannot be written."""
         try:
+            outbox.waiting()
+        except TransportError as error:  # a fault of this attempt, and not of the transport
+            raise OutboxError(str(error)) from None
+        try:
             sent = mover.deliver(outbox, transport)
         except OSError as error:
             log.warning("%s cannot be written, and is sent as it is: %s", outbox.path, error)
@@ -75,7 +80,7 @@ class FinalSender:
                     self._send(message, transport)
                     self._sent.add(identity)
         else:
-            self._sent |= sent.ids
+            self._sent |= sent.ids & {message.headers.get(ID_HEADER) for message in self._left}
             self.has_refused |= bool(sent.refused)
 
     def _send(self, message: Outgoing, transport: Transport) -> None:
@@ -102,7 +107,7 @@ class FinalSender:
             unsent = SpoolQueue(state_directory() / UNSENT, limit=0)
             return unsent.put_dead_letter(content, reason)
         except (OSError, TransportError) as error:
-            raise NotKeptError(
+            raise OutboxError(
                 f"A message to {message.destination!r} was refused for good ({reason}), and cannot "
                 f"be kept: {error}."
             ) from None

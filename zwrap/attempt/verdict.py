@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 
@@ -59,30 +60,41 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     final: list[Outgoing] = []
 
 
-def messages_on(envelope: Envelope, channel: str | None, payload: object) -> list[Outgoing]:
+def messages_on(
+    envelope: Envelope, channel: str | None, payload: object, *, strict: bool = False
+) -> list[Outgoing]:
     """Return the messages on one output of a step; `channel` None: to the error nodes.
 
     A fault of the recipe there is logged and gives no message: the other outputs of the step may
-    be right.
+    be right. With `strict` it raises MessageError.
     """
     try:
         return envelope.send(channel, payload) if channel else envelope.send_error(payload)
     except MessageError as error:
+        if strict:
+            raise
         log.error("Nothing can be sent on %s: %s", channel or "the error nodes", error)
         return []
 
 
 def final_messages(
-    envelope: Envelope, outcome: Outcome, cause: str, facts: Mapping[str, object]
+    envelope: Envelope,
+    outcome: Outcome,
+    cause: str,
+    facts: Mapping[str, object],
+    *,
+    strict: bool = False,
 ) -> list[Outgoing]:
     """Return the final messages of a step, in the order in which they are sent.
 
     On success: `success`, `completed`. On failure: `failure` with the cause, the error nodes of
-    the recipe with the cause, the node number and `facts`, then `completed`.
+    the recipe with the cause, the node number and `facts`, then `completed`. `strict` as for
+    `messages_on`.
     """
+    on = partial(messages_on, envelope, strict=strict)
     if outcome is Outcome.SUCCESS:
-        messages = messages_on(envelope, "success", COMPLETED)
+        messages = on("success", COMPLETED)
     else:
         told = {"error": cause, "step": envelope.pointer, **facts}
-        messages = messages_on(envelope, "failure", cause) + messages_on(envelope, None, told)
-    return messages + messages_on(envelope, "completed", COMPLETED)
+        messages = on("failure", cause) + on(None, told)
+    return messages + on("completed", COMPLETED)

@@ -40,7 +40,12 @@ def batch_job(environ: Mapping[str, str] = os.environ) -> tuple[BatchJob, Inside
     variables: first those of zwrap, then those of other distributions.
     """
     for inside in _candidates(environ.get(VARIABLE)):
-        if job := inside.job(environ):
+        try:
+            job = inside.job(environ)
+        except Exception as error:  # perhaps a site's own; it must not end the job
+            log.warning("An inside half (%s) failed: %s", type(inside).__name__, error)
+            continue
+        if job:
             return job, inside
     return BatchJob(), Nowhere()
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from zwrap.attempt.finals import UNSENT
 from zwrap.cli.common import say
 from zwrap.cli.joblist import attempts_of
 from zwrap.cli.recipes import checked
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError, ZwrapError
+from zwrap.host.paths import state_directory
 from zwrap.program.reading import program_directories, read_definition
 from zwrap.recipe.graph import Recipe
 from zwrap.submission.clusters import Clusters
@@ -22,6 +24,7 @@ from zwrap.submission.request import check_defaults
 from zwrap.submission.template import Templates
 from zwrap.transport.connect import connect
 from zwrap.transport.options import TransportChoice
+from zwrap.transport.spool.queue import SpoolQueue
 from zwrap.workers.consumers import settings as consumers
 
 
@@ -41,10 +44,23 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         say(f"environments: {', '.join(sorted(configuration.environments))}")
     for line in configuration.check():
         say(line)
+    for line in _unsent():
+        say(line)
     if options.broker:
         for sentence in _audit(configuration, options.transport):
             say(f"warning: {sentence}")
     return checked(_site_checks(configuration))
+
+
+def _unsent() -> Iterator[str]:
+    """Yield a warning if final messages are kept that the transport refused for good."""
+    place = state_directory() / UNSENT
+    count = sum(1 for _ in SpoolQueue.dead_letters_in(place))
+    if count:
+        yield (
+            f"warning: {count} final messages of jobs were refused for good; they are kept in "
+            f"{place}/{SpoolQueue.places.errors}, each beside the reason (docs/ends.md)"
+        )
 
 
 def _audit(configuration: Configuration, chosen: TransportChoice) -> list[str]:

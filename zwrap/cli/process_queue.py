@@ -10,6 +10,7 @@ from zwrap.cli.common import say, transport_arguments
 from zwrap.cli.restarting import restarted
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError
+from zwrap.host.garbage import collect_seldom
 from zwrap.service.loop import Loop
 from zwrap.transport.connect import connect
 from zwrap.workers import functions as worker
@@ -54,6 +55,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     chosen = [worker.find(queue, workers) for queue in queues]
     with contextlib.ExitStack() as stack:
         loops = [_loop(configuration, options, each, stack) for each in chosen]
+        collect_seldom()
         if len(loops) == 1:
             loops[0].run()
         else:

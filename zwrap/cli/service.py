@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import gc
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,15 +14,12 @@ from zwrap import plugins
 from zwrap.cli.common import add_common_options, parsed, reported, say, set_up_logging
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError, UnknownNameError
+from zwrap.host.garbage import collect_seldom
 from zwrap.host.paths import state_directory
 from zwrap.service.contract import Service
 from zwrap.service.liveness import Liveness, answering
 from zwrap.service.loop import Loop
 from zwrap.transport.connect import connect
-
-GARBAGE = 50_000
-"""Number of new objects after which Python looks for garbage (gc.set_threshold); its default is
-700."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,10 +101,7 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
             if options.liveness:
                 host, port = options.liveness_host, options.liveness_port
                 stack.enter_context(answering(liveness, host, port, options.liveness_timeout))
-            # Messages are trees of thousands of objects that die without a cycle: looking for
-            # cycles as often as Python usually does costs a fifth of all work.
-            gc.freeze()
-            gc.set_threshold(GARBAGE)
+            collect_seldom()
             loop.run()
     return 0
 

@@ -54,8 +54,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_jobs: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Largest number of live jobs of the user; further messages wait. None: no limit."""
     watch_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
-    """Shortest interval of the Watcher's questions about all jobs, in seconds; four times longer
-    when nothing changes."""
+    """Shortest interval of the Watcher's questions about all jobs, in seconds; it grows up to 1.8
+    times longer while nothing changes."""
     give_up_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
     """Time after which the Watcher cancels a job that waits for a reason that never passes, in
     seconds."""

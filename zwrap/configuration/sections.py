@@ -62,32 +62,32 @@ class Site:
     @cached_property
     def recipe_directory(self) -> Path | None:
         """Directory of the recipes that requests name."""
-        return self._directory("zocalo.recipe_directory")
+        return self.directory("zocalo.recipe_directory")
 
     @cached_property
     def template_directory(self) -> Path | None:
         """Directory of the site's own job script templates."""
-        return self._directory("zwrap.template_directory")
+        return self.directory("zwrap.template_directory")
 
     @cached_property
     def program_directory(self) -> Path | None:
         """Directory of the site's own program definitions."""
-        return self._directory("zwrap.program_directory")
+        return self.directory("zwrap.program_directory")
 
     @cached_property
     def drop_directory(self) -> Path | None:
         """Directory of the requests that could not be sent (`zocalo.go.fallback_location`)."""
-        return self._directory("zocalo.go.fallback_location")
+        return self.directory("zocalo.go.fallback_location")
 
     @cached_property
     def dead_letter_directory(self) -> Path | None:
         """Directory of exported dead letters (`zocalo.dlq.purge_location`)."""
-        return self._directory("zocalo.dlq.purge_location")
+        return self.directory("zocalo.dlq.purge_location")
 
     @cached_property
     def logbook_directory(self) -> Path | None:
         """Directory of the Dispatcher's logbook (`zocalo.dispatcher.logbook_location`)."""
-        return self._directory("zocalo.dispatcher.logbook_location")
+        return self.directory("zocalo.dispatcher.logbook_location")
 
     @cached_property
     def quote_commands(self) -> bool:
@@ -201,7 +201,7 @@ class Site:
         )
         raise ConfigurationError(f"{place} is {value!r}; a text is expected.")
 
-    def _directory(self, key: str) -> Path | None:
+    def directory(self, key: str) -> Path | None:
         """Return the directory under a storage key; relative paths start from the site file."""
         value = self._text(key)
         return self._base / Path(value).expanduser() if value else None

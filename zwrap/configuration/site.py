@@ -167,6 +167,10 @@ class Configuration:
         settings: LoggingSettings | None = self._plugins.get("logging")
         return settings
 
+    def directory(self, key: str) -> Path | None:
+        """Return the directory under a storage key; relative paths start from the site file."""
+        return self.site.directory(key)
+
     def for_jobs(self) -> dict[str, str]:
         """Return environment variables that let a job use this site: file, environment, spool."""
         told = {"ZWRAP_SPOOL": str(default_spool())}

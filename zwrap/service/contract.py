@@ -10,9 +10,10 @@ from typing import ClassVar, NamedTuple
 
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, PermanentError
 from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
+from zwrap.renamed import Former, adopt
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.diagnosis import recipe_id_of
 
@@ -22,6 +23,10 @@ class Work(NamedTuple):
 
     delivery: Delivery
     envelope: Envelope | None
+
+
+FORMER_NAMES = {"together": "batch_size", "attempts": "delivery_limit", "patience_s": "poll_s"}
+"""Former name to present name of the attributes with which a service describes itself."""
 
 
 class Service:
@@ -46,6 +51,13 @@ class Service:
     delivery_limit: int = 5
     """Number of deliveries after which a message that was not settled becomes a dead letter."""
 
+    together = Former("batch_size")
+    attempts = Former("delivery_limit")
+
+    def __init_subclass__(cls, **keywords: object) -> None:
+        super().__init_subclass__(**keywords)
+        adopt(cls, FORMER_NAMES)
+
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         self.configuration = configuration
         self.transport = transport
@@ -58,6 +70,10 @@ class Service:
     def poll_s(self) -> float:
         """Return the poll interval: the time without a message before `idle`, in seconds."""
         return 1.0
+
+    def patience_s(self) -> float:
+        """Return the default of `poll_s`, the present name of this method."""
+        return Service.poll_s(self)
 
     def idle(self) -> None:
         """Do periodic work; called about every `poll_s` seconds while no message waits."""
@@ -98,6 +114,17 @@ class Service:
             else:
                 problems.append(None)
         return problems
+
+    def check_handler(self) -> None:
+        """Raise PermanentError if the service has a queue and no method for its messages."""
+        methods = (self.handle, self.handle_all)
+        inherited = (Service.handle, Service.handle_all)
+        if self.queue and tuple(getattr(each, "__func__", each) for each in methods) == inherited:
+            kind = f"{type(self).__module__}.{type(self).__qualname__}"
+            raise PermanentError(
+                f"Service {self.name} ({kind}) cannot run: it reads queue {self.queue!r}, and "
+                "implements neither 'handle' nor 'handle_all'."
+            )
 
     def open(self, delivery: Delivery) -> Envelope | None:
         """Return the envelope of a recipe message, None for a plain message that is taken.

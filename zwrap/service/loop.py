@@ -64,7 +64,9 @@ class Loop:
         """Receive and handle messages until the end; return after a clean end.
 
         A stop signal lets the loop finish the messages at hand; the second one ends the process.
+        Raises PermanentError, before it takes a message, if the service cannot handle any.
         """
+        self._service.check_handler()
         self._intake.subscribe()
         for topic in (COMMAND_TOPIC, *self._service.topics):
             self._transport.subscribe_topic(topic)

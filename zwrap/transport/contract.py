@@ -23,6 +23,7 @@ import msgspec
 from zwrap.configuration.site import Configuration
 from zwrap.errors import SettledError
 from zwrap.message import Message, Outgoing, child_id, encode, new_id
+from zwrap.renamed import Former, Moved, tell
 from zwrap.transport.failures import EncodingError
 from zwrap.transport.options import BrokerOptions
 
@@ -56,7 +57,10 @@ ACK = Settlement(Verb.ACK)
 
 
 class Delivery:
-    """One received message, which must be settled exactly once if it came from a queue."""
+    """One received message, which must be settled exactly once if it came from a queue.
+
+    Settling it again raises SettledError.
+    """
 
     def __init__(
         self,
@@ -83,12 +87,10 @@ class Delivery:
         self.settled = topic
         self._transport = transport
 
-    def ack(self) -> None:
-        """Acknowledge the message, which was handled and is removed from its queue.
+    attempt = Former("delivery_count")
 
-        Raises:
-            SettledError: The message was settled before.
-        """
+    def ack(self) -> None:
+        """Acknowledge the message, which was handled and is removed from its queue."""
         self._transport.commit([], [self], ACK)
 
     def retry(self, delay_s: float = 0.0, *, counted: bool = True) -> None:
@@ -97,18 +99,11 @@ class Delivery:
         Args:
             delay_s: Time until the next delivery at the earliest, in seconds.
             counted: False if this delivery does not count, because the message was not at fault.
-
-        Raises:
-            SettledError: The message was settled before.
         """
         self._transport.commit([], [self], Settlement(Verb.RETRY, delay_s=delay_s, counted=counted))
 
     def dead_letter(self, reason: str) -> None:
-        """Make the message a dead letter, with the reason, for a person to look at.
-
-        Raises:
-            SettledError: The message was settled before.
-        """
+        """Make the message a dead letter, with the reason, for a person to look at."""
         self._transport.commit([], [self], Settlement(Verb.DEAD_LETTER, reason))
 
 
@@ -180,6 +175,19 @@ class Transport(ABC):
     @abstractmethod
     def inspector(self) -> Inspector:
         """Return the inspector of the queues and dead letters behind this connection."""
+
+    queues = Moved("inspector")
+    waiting = Moved("inspector")
+    consumers = Moved("inspector")
+    dead_letters = Moved("inspector")
+    subscribe_dead_letters = Moved("inspector")
+    audit = Moved("inspector")
+
+    def overdelivered(self, limit: int) -> Iterator[Delivery]:
+        """Yield the deliveries of the inspector's `overdelivered`, if it has that method."""
+        tell("zwrap.transport.Transport", "overdelivered", "inspector().overdelivered")
+        offered = getattr(self.inspector(), "overdelivered", None)
+        yield from offered(limit) if offered else ()
 
     @abstractmethod
     def close(self) -> None:

@@ -162,7 +162,6 @@ class Run:
                 outbox.beat()
                 killed = oom_kills()
                 ended = self._run_step(heartbeat, outbox, configuration, programs)
-                self._stopping.ended()
                 interruption = self._interruption(ended, oom_kills() > killed)
                 if interruption.runs_again:
                     return self._leave_to_next_run(outbox)
@@ -208,7 +207,7 @@ class Run:
             if definition is None:
                 return self._run_python(heartbeat, outbox, configuration, programs)
             self._stopping.checkpoint = definition.checkpoint
-            return ProgramStep(definition, self._envelope, heartbeat).run(self._stopping.started)
+            return ProgramStep(definition, self._envelope, heartbeat).run(self._stopping.running)
         except ZwrapError as error:
             log.error("%s", error)
             return Ended(failures=[str(error)], returncode=error.exit_status)
@@ -232,11 +231,12 @@ class Run:
         instance.status_thread = StatusNotifications(heartbeat, outbox.beat)
         instance.set_recipe_wrapper(RecipeWrapper(self._envelope, outbox.post))
         become_subreaper()
-        self._stopping.raises = True
         try:
-            succeeded = instance.run()
+            with self._stopping.raising():
+                succeeded = instance.run()
+        except StoppedError as stopped:
+            return Ended(failures=[str(stopped)], returncode=StoppedError.exit_status)
         finally:
-            self._stopping.raises = False
             end_leftovers()
         if succeeded:
             return Ended(returncode=0)

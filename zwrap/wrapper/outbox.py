@@ -133,8 +133,10 @@ class Outbox:
 
     @property
     def has_refused(self) -> bool:
-        """True if the transport has refused a message for good."""
-        return self._sender.has_refused
+        """True if the transport has refused a message for good, in this run or an earlier one."""
+        return self._sender.has_refused or (
+            self._outlet is not None and any(self._outlet.dead_letters())
+        )
 
     # -- the thread --------------------------------------------------------------------------------
 

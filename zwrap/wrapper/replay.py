@@ -11,7 +11,7 @@ import msgspec
 
 from zwrap.attempt.directory import ENVELOPE, JobDirectory
 from zwrap.attempt.verdict import Verdict, final_messages
-from zwrap.errors import ProgramError, UnknownNameError
+from zwrap.errors import MessageError, ProgramError, UnknownNameError
 from zwrap.job import Outcome
 from zwrap.message import Outgoing
 from zwrap.program.reading import find_program, program_names
@@ -83,7 +83,11 @@ def replay(
     step = ProgramStep(definition, envelope, Heartbeat(name, name, {}))
     result = step.judge(_began(attempt), _status(exit_status, verdict), copy=copy)
     outcome = Outcome.FAILURE if result.failures else Outcome.SUCCESS
-    final = final_messages(envelope, outcome, "; ".join(result.failures), result.facts)
+    cause = "; ".join(result.failures)
+    try:
+        final = final_messages(envelope, outcome, cause, result.facts, strict=True)
+    except MessageError as error:
+        raise ProgramError(f"The final messages cannot be sent: {error}") from None
     return Replay(name, file, result.failures, [*result.messages, *final])
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
@@ -53,27 +54,27 @@ class ProgramStep:
         limit = parameters.get("timeout") or definition.limits.time
         self._limit_s = None if limit is None else seconds(limit, "job_parameters, key 'timeout'")
 
-    def run(self, started: Callable[[Program], None]) -> Ended:
-        """Run the program and judge its run; `started` is called as soon as it runs.
+    def run(self, running: Callable[[Program], AbstractContextManager[None]]) -> Ended:
+        """Run the program and judge its run; `running` is entered while it runs.
 
         Raises ProgramError if the program cannot be started.
         """
         if self._scratch is None:
-            return self._run(started)
+            return self._run(running)
         with self._scratch.made():
-            result = self._run(started)
+            result = self._run(running)
             self._scratch.failed = bool(result.failures)
             return result
 
-    def _run(self, started: Callable[[Program], None]) -> Ended:
+    def _run(self, running: Callable[[Program], AbstractContextManager[None]]) -> Ended:
         """Run and judge the program, its scratch directory being there."""
         began = self._prepare()
         program = self._start()
         self._heartbeat.pid = program.pid
         self._heartbeat.log = self._stdout
         self._heartbeat.progress = self._definition.progress
-        started(program)
-        ended = program.wait(self._limit_s)
+        with running(program):
+            ended = program.wait(self._limit_s)
         self._heartbeat.pid = None
         run = self._finished(began, ended.returncode)
         facts: Facts = {

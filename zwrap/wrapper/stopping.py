@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
-from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.program.definition import Checkpoint
 from zwrap.scheduler import Meaning
@@ -20,8 +21,12 @@ SAVE_SHARE = 0.9
 """Fraction of the time before the job's limit within which a program must save and end."""
 
 
-class StoppedError(ZwrapError):
-    """A signal asked a wrapper written in Python to stop."""
+class StoppedError(BaseException):
+    """A signal asked a wrapper written in Python to stop.
+
+    Like KeyboardInterrupt it is not an Exception: it may be raised anywhere, also inside `logging`
+    or inside a wrapper's own ``except Exception``, and neither must suppress it.
+    """
 
     exit_status = 143
 
@@ -49,8 +54,7 @@ class Stopping:
         """The way in which the program saves its state; None: it cannot."""
         self.by = ""
         """Name of the signal, or `NEAR_LIMIT`; empty while nothing has stopped the step."""
-        self.raises = False
-        """True if a signal raises StoppedError: only an exception stops a wrapper in Python."""
+        self._raises = False
 
     @property
     def ran_s(self) -> float:
@@ -73,8 +77,35 @@ class Stopping:
             self._on_stop()
         if self._program:
             self._program.stop(number.name)
-        elif self.raises:
-            raise StoppedError(f"The step was stopped by {number.name}.")
+        elif self._raises:
+            self._raise()
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """Let stop signals, also an earlier one, raise StoppedError in the main thread.
+
+        Only an exception stops a wrapper that is written in Python.
+        """
+        self._raises = True
+        try:
+            if self.by:
+                self._raise()
+            yield
+        finally:
+            self._raises = False
+
+    def _raise(self) -> NoReturn:
+        """Raise StoppedError with the name of the signal."""
+        raise StoppedError(f"The step was stopped by {self.by}.")
+
+    @contextmanager
+    def running(self, program: Program) -> Iterator[None]:
+        """Note a program while it runs; a signal after its end is not a cause of that end."""
+        self.started(program)
+        try:
+            yield
+        finally:
+            self.ended()
 
     def started(self, program: Program) -> None:
         """Note the running program, and let it save its state before the job's time limit."""

@@ -71,6 +71,12 @@ class RemoteAttempts:
             ) from None
         return RemoteAttempt(row.submission, verdict, row.sent, row.late)
 
+    def has_verdict(self, token: str) -> bool:
+        """Return True if the ledger holds a verdict on an attempt, whatever its outcome."""
+        query = sa.select(WORDS.c.token).where(WORDS.c.token == token, WORDS.c.verdict.is_not(None))
+        with self._transaction() as connection:
+            return connection.execute(query).first() is not None
+
     def put_verdict(self, verdict: Verdict) -> bool:
         """Put a verdict in place, take its lease and return True; False: another was first.
 

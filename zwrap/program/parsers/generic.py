@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.host.files import tail
 
 Options = Mapping[str, object]
 """Options of a parser: those in the definition, and paths of the output's further files."""
@@ -66,7 +66,11 @@ def parse_json(path: Path, options: Options) -> object:
 def parse_text(path: Path, options: Options) -> object:
     """Return the last `TEXT_LIMIT` bytes of a file as text."""
     del options
-    return tail(path, TEXT_LIMIT)
+    # Without `zwrap.host.files`: parsers are loaded after the program's end, perhaps from a zwrap
+    # that was installed meanwhile over the running one. They import nothing that may have moved.
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TEXT_LIMIT))
+        return file.read().decode("utf-8", "replace")
 
 
 def parse_lines(path: Path, options: Options) -> object:

@@ -57,15 +57,22 @@ class WatchedCluster:
         self._due = float("-inf")
         self._away: str | None = None
         """Reason why the cluster cannot be asked; None: it can."""
-        self.has_endings = False
+        self._has_endings = False
         """True if jobs have ended that are not yet concluded."""
         self._starts: dict[str, float] = {}
         """Token to the expected start that was broadcast last."""
 
-    @property
-    def is_due(self) -> bool:
-        """True if it is time to ask again."""
-        return self._clock() >= self._due
+    def turn(self) -> None:
+        """Ask about live jobs if that is due, and conclude those that have ended."""
+        is_due = self._clock() >= self._due
+        if is_due:
+            self.look([each for each in self._unconcluded() if each.ended is None])
+        if is_due or self._has_endings:
+            self.conclude([each for each in self._unconcluded() if each.ended is not None])
+
+    def _unconcluded(self) -> list[Attempt]:
+        """Return the cluster's attempts that are not yet concluded."""
+        return self._ledger.unconcluded(self._cluster.name)
 
     def look(self, jobs: Sequence[Attempt]) -> None:
         """Ask about all jobs with one question; record and broadcast the changes."""
@@ -117,7 +124,7 @@ class WatchedCluster:
             }  # fmt: skip
             self._events.job(attempt, seen.state, facts)
             if seen.ended:
-                self.has_endings = True
+                self._has_endings = True
                 self._starts.pop(attempt.token, None)
         return bool(changes)
 
@@ -201,7 +208,7 @@ class WatchedCluster:
 
     def conclude(self, attempts: Sequence[Attempt]) -> None:
         """Conclude jobs that ended, each as soon as its own files or messages must have arrived."""
-        self.has_endings = bool(attempts)
+        self._has_endings = bool(attempts)
         for attempt in attempts:
             waited_s = self._ledger.now() - (attempt.ended or 0.0)
             if waited_s >= self._conclusion.settle_s(attempt):

@@ -14,14 +14,13 @@ wrapper lives is not concluded.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 
 from zwrap.attempt.directory import JobDirectory
-from zwrap.attempt.finals import FinalSender, NotKeptError
+from zwrap.attempt.finals import FinalSender, OutboxError
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, parse_submission
 from zwrap.attempt.verdict import Claim, Verdict
@@ -83,7 +82,7 @@ class Conclusion(ABC):
                 token=attempt.token, outcome=Outcome.UNKNOWN, witness="none", cause=cause,
                 job_id=str(attempt.job_id), exit_status=1,
             )  # fmt: skip
-        except (QueueFullError, NotKeptError, OSError) as error:
+        except (QueueFullError, OutboxError, OSError) as error:
             log.warning("Job %s: its end will be reported later: %s", attempt.job_id, error)
             return None
 
@@ -193,8 +192,7 @@ class InLedger(Conclusion):
 
     def has_verdict(self, attempt: Attempt) -> bool:
         """Return True if the wrapper's verdict has arrived as a message."""
-        kept = self._ledger.remote.get(attempt.token)
-        return kept is not None and kept.verdict is not None
+        return self._ledger.remote.has_verdict(attempt.token)
 
     def settle_s(self, attempt: Attempt) -> float:
         """Return the time until the message of the wrapper must have arrived, in seconds."""
@@ -249,10 +247,16 @@ def send_remote(verdict: Verdict, ledger: Ledger, transport: Transport) -> None:
 
 
 def _opened(directory: JobDirectory) -> SpoolQueue | None:
-    """Return the outbox; None if its directories cannot be created, so that it is empty."""
-    with contextlib.suppress(TransportError):
+    """Return the outbox; None if it does not exist and cannot be created, so that it is empty.
+
+    Raises OSError if it is not known whether messages wait there.
+    """
+    try:
         return directory.outbox()
-    return None
+    except TransportError as error:
+        if directory.has_outbox:
+            raise OSError(str(error)) from None
+        return None
 
 
 def _error_output(directory: JobDirectory, envelope: Envelope) -> Path:

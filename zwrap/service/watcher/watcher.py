@@ -71,13 +71,8 @@ class Watcher(Service):
         """Let each cluster with unconcluded attempts ask and conclude, as far as it is due."""
         for name in self._ledger.open_clusters():
             self._follow(name)
-        for name, cluster in self._watched.items():
-            due = cluster.is_due
-            if due or cluster.has_endings:
-                attempts = self._ledger.unconcluded(name)
-                if due:
-                    cluster.look([each for each in attempts if each.ended is None])
-                cluster.conclude([each for each in attempts if each.ended is not None])
+        for cluster in self._watched.values():
+            cluster.turn()
 
     def _follow(self, name: str) -> None:
         """Begin to follow the jobs of a cluster."""
