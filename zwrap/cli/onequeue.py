@@ -36,7 +36,7 @@ class Progress:
     """Reports of the progress of a long run to standard error, and of its end to standard output.
 
     Args:
-        done: Participle of what happens to each message, such as "sent".
+        done: Participle for the action on each message, such as "sent".
         total: Number of messages that are expected, if it is known.
     """
 

@@ -60,7 +60,7 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
 
 @reported
 def main(arguments: list[str] | None = None) -> int:
-    """Find the service and run it until it is told to stop."""
+    """Find the service and run it until it is asked to stop."""
     configuration = Configuration.from_file()
     parser = _parser(configuration)
     options = parsed(parser, arguments, configuration)
