@@ -27,13 +27,13 @@ from .reading import complaint, output_of, quoted
 LOCAL = "The local batch system"
 
 REFUSED = ("gpus", "gpus_per_node", "exclusive", "constraints")
-"""Resources that cannot be kept here, and without which a job would suffer silently."""
+"""Keys of resources that cannot be given here, and must not be dropped silently."""
 
 REFUSALS = (
     2,  # the command line was not understood (argparse)
     100,  # a permanent error (zwrap.errors.PERMANENT)
 )
-"""Exit statuses with which `zwrap.pool` refuses a job."""
+"""Exit statuses of `zwrap.pool` that mean a refused job."""
 
 
 class LocalOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,7 +54,7 @@ class Local(Scheduler):
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
-        """Ask for a job."""
+        """Ask `zwrap.pool` to take a job; RequestError for arrays and for `REFUSED` resources."""
         if tasks:
             raise RequestError(f"Cluster {self.name!r} runs jobs on this machine, and no arrays.")
         resources = request.resources
@@ -79,7 +79,7 @@ class Local(Scheduler):
         )
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
-        """Ask whether it answers; it takes whatever `submit` does not refuse."""
+        """Ask whether `zwrap.pool` answers; it takes whatever `submit` does not refuse."""
         self.submit(request, script)
 
         def read(reply: Reply) -> str:
@@ -100,7 +100,7 @@ class Local(Scheduler):
         return Question(self._command("list"), _read_jobs)
 
     def accounting(self, gone_s: Mapping[str, float]) -> Question[dict[str, JobStatus]]:
-        """Ask how jobs ended; what has ended is recorded."""
+        """Ask how jobs ended; every job that has ended is recorded."""
         return Question(
             self._command("list", "--ended"),
             lambda reply: {
@@ -111,14 +111,15 @@ class Local(Scheduler):
         )
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """Ask to end jobs."""
+        """Ask `zwrap.pool` to end jobs."""
         return Question(self._command("cancel", *job_ids), _read_nothing)
 
     def limits(self) -> Limits:
-        """Return that there are no arrays, and no limit on waiting jobs."""
+        """Return limits without arrays, and without a limit on waiting jobs."""
         return Limits(array_size=1)
 
     def _command(self, *arguments: str) -> Command:
+        """Return a call of the command line of `zwrap.pool`."""
         directory = self.options.directory
         place = ("--directory", directory) if directory else ()
         return Command(
@@ -129,6 +130,7 @@ class Local(Scheduler):
 
 
 def _read_submission(reply: Reply) -> Submission:
+    """Return the answer to a submission; only an exit status in `REFUSALS` refuses the job."""
     text = reply.output.strip()
     if reply.status == 0 and text.isdecimal():
         return Accepted(text)
@@ -136,6 +138,7 @@ def _read_submission(reply: Reply) -> Submission:
 
 
 def _read_jobs(reply: Reply) -> dict[str, JobStatus]:
+    """Return the listed jobs, by job id; UnreachableError if the output is not a list of jobs."""
     text = output_of(reply, LOCAL)
     try:
         jobs = msgspec.json.decode(text, type=list[JobStatus])
@@ -147,4 +150,5 @@ def _read_jobs(reply: Reply) -> dict[str, JobStatus]:
 
 
 def _read_nothing(reply: Reply) -> None:
+    """Raise UnreachableError unless the command succeeded."""
     output_of(reply, LOCAL)

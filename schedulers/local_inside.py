@@ -11,7 +11,7 @@ signals: Signals = SIGNALS
 
 
 def job(environ: Mapping[str, str]) -> BatchJob | None:
-    """Return the job of these variables."""
+    """Return the job that these environment variables describe; None: there is none."""
     job_id = environ.get("ZWRAP_LOCAL_JOB_ID")
     if not job_id:
         return None
@@ -19,5 +19,5 @@ def job(environ: Mapping[str, str]) -> BatchJob | None:
 
 
 def why_stopped(job: BatchJob, began: float) -> None:
-    """Say nothing: who stopped it told the pool, which says so itself."""
+    """Return None: nobody is asked, because the pool itself records why it stopped the job."""
     del job, began

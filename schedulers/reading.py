@@ -1,4 +1,4 @@
-"""Reading of replies, as far as it is the same for all batch systems."""
+"""Reading of replies: the functions that all batch systems share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ MOST_QUOTED = 500
 
 
 def complaint(reply: Reply, noise: str = "(?!)") -> str:
-    """Return what a program wrote, in one line: on standard error, else as output.
+    """Return, in one line, what a program wrote on standard error, else on standard output.
 
-    `noise`: a regular expression of what lines begin with that tells nobody anything, such as
-    ``error:``. Where nothing was written, the exit status is named.
+    `noise`: a regular expression for beginnings of lines that carry no information, such as
+    ``error:``. A program that wrote nothing is described by its exit status.
     """
     text = next((each for each in (reply.error, reply.output) if each.strip()), "")
     lines = (re.sub(f"^(?:{noise})", "", line.strip()).rstrip(".") for line in text.splitlines())
@@ -23,9 +23,9 @@ def complaint(reply: Reply, noise: str = "(?!)") -> str:
 
 
 def quoted(said: str) -> str:
-    """Return a complaint as it is shown: begin and end of a long one.
+    """Return a complaint as it is shown: a long one is cut to its beginning and its end.
 
-    What a complaint means is decided by its whole text; the reason often stands at its end.
+    The whole text decides the meaning of a complaint; the reason is often at its end.
     """
     if len(said) <= MOST_QUOTED:
         return said
@@ -34,18 +34,18 @@ def quoted(said: str) -> str:
 
 
 def unreachable(system: str, said: str) -> UnreachableError:
-    """Return the error of a question that was not answered; nothing follows from it for any job.
+    """Return the error of a question without an answer; nothing follows from it for any job.
 
-    `system`: the batch system, as the subject of a sentence; `said`: why, as a clause.
+    `system`: the batch system, as the subject of a sentence; `said`: the reason, as a clause.
     """
     return UnreachableError(f"{system} could not be asked: {quoted(said)}.")
 
 
 def output_of(reply: Reply, system: str, noise: str = "(?!)") -> str:
-    """Return the output of a program that ended well.
+    """Return the output of a program that succeeded.
 
-    Raises UnreachableError, which quotes its `complaint`, if it did not: then its output is not an
-    answer.
+    Raises UnreachableError, which quotes its `complaint`, if it failed: the output of a program
+    that failed is not an answer.
     """
     if reply.status != 0:
         raise unreachable(system, complaint(reply, noise))
@@ -53,7 +53,7 @@ def output_of(reply: Reply, system: str, noise: str = "(?!)") -> str:
 
 
 def unknown_state(system: str, job_id: str, given: object, part: str = "which") -> UnreachableError:
-    """Return the error of an answer with a state that has no meaning here."""
+    """Return the error of an answer with a state of a job that zwrap does not know."""
     return UnreachableError(
         f"{system} says that job {job_id} is {given!r}, {part} is not known here."
     )

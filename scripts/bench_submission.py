@@ -260,7 +260,7 @@ class System:
             time.sleep(0.2)
 
     def site(self, directory: Path, kind: str) -> str:
-        """A site with this cluster, and a spool in the directory."""
+        """Return a site file with this cluster and a spool in the directory."""
         cluster = {"kind": kind, "environment": self.known}
         if kind == "slurmrest":
             cluster |= {"url": self.told["url"], "user_token": self.told["user_token"]}

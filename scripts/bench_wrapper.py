@@ -98,7 +98,7 @@ class Site:
         return at
 
     def wrapper(self, place: Path) -> psutil.Process:
-        """The wrapper of a job, once its program runs."""
+        """Return the wrapper of a job as soon as its program runs."""
         while not list(place.glob("*.log")):
             time.sleep(0.05)
         [file] = place.glob(".zwrap/*/claim.json")

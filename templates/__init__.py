@@ -1,5 +1,5 @@
 """One job script template per batch system, and the shell that guards a program.
 
-Templates are Jinja2. What they print is shell-quoted unless a filter says otherwise
+Templates are Jinja2. All values that they print are shell-quoted unless a filter tells otherwise
 (`zwrap.submission.template`). A site extends one of them: ``{% extends "zwrap/local.sh.j2" %}``.
 """

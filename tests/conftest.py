@@ -49,7 +49,7 @@ def no_adoption() -> Iterator[None]:
 
 @pytest.fixture
 def saved() -> Path:
-    """Outputs of real programs that are kept with the project."""
+    """Return the directory of the outputs of real programs that are kept with the project."""
     return TESTS / "data"
 
 

@@ -9,8 +9,8 @@ The way of the data, one module per station::
                               watcher (concludes jobs whose wrapper cannot)
 
 Each module on this way names its station in the first line of its docstring; docs/architecture.md
-lists them in order. What programs of a site import is offered here, too, and loaded when it is
-asked for (docs/zocalo.md).
+lists them in order. The names that programs of a site import are offered here, too, and loaded on
+first use (docs/zocalo.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Old home of names that sites import; they live where they are imported from here."""
+"""Old home of names that sites import; they now live in the modules named below."""
 
 from zwrap.configuration.recipe_id import (
     RecipeIDFilter as RecipeIDFilter,

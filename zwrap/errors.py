@@ -1,7 +1,7 @@
-"""Errors of zwrap: one root, permanent and temporary apart, one clear sentence each.
+"""Errors of zwrap: one base class, a permanent and a temporary branch, one sentence each.
 
-A permanent failure (exit status 100) stays a failure however often it is tried; a temporary
-one (exit status 111) may go away by itself. The two numbers are those of qmail and s6.
+A permanent failure (exit status 100) stays a failure however often it is tried; a temporary one
+(exit status 111) may go away by itself. The two numbers are those of qmail and s6.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ class TemporaryError(ZwrapError):
 
 
 class UnknownNameError(PermanentError):
-    """A name that nothing is known by."""
+    """Nothing of that name is known."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str], where: str = "") -> None:
-        """Say what was named, the nearest known name, and all of them.
+        """Make the message: the unknown name, the nearest known name, and all known names.
 
         Args:
-            kind: what the name should name, such as "wrapper".
-            name: the unknown name.
-            known: names that could have been used.
-            where: file and key that the name stands in.
+            kind: Kind of thing that should have the name, such as "wrapper".
+            name: The unknown name.
+            known: Names that could have been used.
+            where: File and key in which the name was given.
         """
         self.name = name
         self.known = sorted(known)
@@ -84,7 +84,7 @@ class TemplateError(PermanentError):
 
 
 class ProgramError(PermanentError):
-    """A program definition, or what was given to it, is not usable."""
+    """A program definition, or its parameters or input, is not usable."""
 
 
 class RejectedError(PermanentError):
@@ -92,7 +92,7 @@ class RejectedError(PermanentError):
 
 
 class SettledError(PermanentError):
-    """This delivery was settled before; each delivery is settled exactly once."""
+    """The delivery was settled before; each delivery is settled exactly once."""
 
 
 class TransportError(TemporaryError):
@@ -108,7 +108,7 @@ class UnreachableError(TemporaryError):
 
 
 class ClusterFullError(TemporaryError):
-    """The batch system has as many jobs as may be."""
+    """The batch system has as many jobs as it may have."""
 
 
 class UnknownOutcomeError(TemporaryError):

@@ -1,4 +1,4 @@
-"""Values of a job: the request, its name, its state, and how it ended."""
+"""Values that describe a job: its request, its name, its state and its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class State(enum.Enum):
-    """State of a job with its batch system."""
+    """State of a job in its batch system."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -35,27 +35,30 @@ class State(enum.Enum):
 
 
 class Cause(enum.Enum):
-    """Reason why a job ended that could have gone on, by the names of retry policies."""
+    """Cause of death of a job, by its name in retry policies."""
 
     NODE_FAIL = "node_fail"
     PREEMPTED = "preempted"
     OUT_OF_MEMORY = "out_of_memory"
     TIMEOUT = "timeout"
     LOST = "lost"
-    """Neither its wrapper nor its batch system can say."""
+    """Neither its wrapper nor its batch system knows how the job ended."""
 
 
 class Interruption(msgspec.Struct, frozen=True, kw_only=True):
-    """The end that a program was put to from outside."""
+    """Interruption of a program from outside: who asked for it, and its cause.
+
+    Without values: the program ended by itself.
+    """
 
     by: str = ""
-    """Name of the signal, or what of zwrap asked the program to end; empty: nothing did."""
+    """Name of the signal, or the part of zwrap that asked the program to end; empty: none did."""
     cause: Cause | None = None
-    """None: a person cancelled the job, or nobody could be asked."""
+    """Cause; None: a person cancelled the job, or the batch system could not be asked."""
     words: str = ""
     """The cause as a clause for people, such as "its node failed"."""
     runs_again: bool = False
-    """True if the batch system runs the same job again, so that this is not its end."""
+    """True if the batch system will run the same job again, so that this is not its end."""
 
 
 class BatchJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,15 +68,15 @@ class BatchJob(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the batch system, such as ``slurm``; ``none``: there is no batch job."""
     job_id: str | None = None
     restarts: int = 0
-    """Number of times that the batch system began this job again, as far as it says."""
+    """Number of times that the batch system has restarted this job, as far as it tells."""
     fields: dict[str, str] = {}
-    """Fields for status messages."""
+    """Fields that status messages get."""
     node: str | None = None
-    """Name of the node, as the batch system takes it in a list of nodes to leave out."""
+    """Name of the node, in the form that the batch system accepts in a list of excluded nodes."""
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Resources that a job asks of its batch system. None: whatever the system gives."""
+    """Resources that a job asks for. None: the default of the batch system."""
 
     partition: str | None = None
     account: str | None = None
@@ -93,7 +96,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     constraints: str | None = None
     prefer: str | None = None
     exclude: str | None = None
-    """Nodes that it must not run on, separated by commas."""
+    """Nodes on which the job must not run, separated by commas."""
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,16 +115,16 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     standard_output: Path
     standard_error: Path
     array: bool = True
-    """True if it may be a task of an array."""
+    """True if the job may be submitted as a task of an array."""
 
     @property
     def full_name(self) -> str:
-        """Name under which the batch system knows the job; it ends in the token."""
+        """Name of the job in the batch system, which ends in the token."""
         return f"{self.job_name}.{self.token}"
 
 
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """State of one job as its batch system tells it."""
+    """State of one job, as its batch system reports it."""
 
     job_id: str
     name: str
@@ -131,11 +134,12 @@ class JobStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     node: str | None = None
     reason: str | None = None
     stuck: bool = False
-    """True if it waits for something that will never come, as `reason` says."""
+    """True if the job waits for something that will never come, as `reason` says, or runs on a host
+    that does not answer."""
     starts: float | None = None
     """Expected start, in seconds since the epoch."""
     hopeless: bool | None = None
-    """Former name of `stuck`; None: a plug-in that does not use it."""
+    """Former name of `stuck`; None: not set."""
 
     def __post_init__(self) -> None:
         if self.hopeless is not None:
@@ -153,11 +157,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(enum.Enum):
-    """How an attempt ended."""
+    """End of an attempt."""
 
     SUCCESS = "success"
     FAILURE = "failure"
     RETRIED = "retried"
-    """It failed, and another attempt follows."""
+    """The attempt failed, and another attempt follows."""
     UNKNOWN = "unknown"
-    """Nobody could be told how it ended."""
+    """Neither wrapper nor batch system knows how the attempt ended."""

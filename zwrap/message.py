@@ -16,7 +16,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 JSON = object
-"""Former name of the type of any JSON value, for plug-ins that annotate with it."""
+"""Former name of the type of a JSON value, for annotations in plug-ins."""
 
 ID_HEADER = "zwrap-id"
 """Identity of a message, kept by every repeat of it."""
@@ -25,19 +25,19 @@ ATTEMPT_HEADER = "zwrap-attempt"
 """Number of the attempt at a step: 1, raised by a retry, `resubmit` and `dlq_reinject`."""
 
 REINJECTED_HEADER = "dlq-reinjected"
-"""Marks a dead letter that was put back, as the tools of python-zocalo do."""
+"""Mark of a dead letter that was put back, as the tools of python-zocalo set it."""
 
 UNDECODABLE_HEADER = "zwrap-undecodable"
-"""Marks a dead letter whose content is not a message; its body is the text that was found."""
+"""Mark of a dead letter whose content is not a message; its body is the text that was found."""
 
 RECIPE_HEADER = "workflows-recipe"
-"""Marks a recipe message; python-workflows accepts True, "True", "true" and 1."""
+"""Mark of a recipe message; python-workflows accepts True, "True", "true" and 1."""
 
 STATUS_TOPIC = "transient.status"
 """Topic of the heartbeats of services and wrappers, as in python-workflows."""
 
 STATUS_EXPIRES_S = 15.0
-"""Age in seconds at which a status message means nothing any more."""
+"""Age at which a status message expires, in seconds."""
 
 NAMESPACE = uuid.UUID("6f2b44a4-5d0c-5a58-9d5a-2c1d3f0e8a77")
 """Root of all derived message ids."""
@@ -47,6 +47,7 @@ _canonical = msgspec.json.Encoder(decimal_format="number", enc_hook=str, order="
 
 
 def _is_recipe(headers: Mapping[str, object]) -> bool:
+    """Return True if headers mark a recipe message."""
     return headers.get(RECIPE_HEADER) in (True, "True", "true", 1)
 
 
@@ -62,12 +63,12 @@ class Status(enum.Enum):
 
     @property
     def intval(self) -> int:
-        """The code."""
+        """Code of the status in messages."""
         return self.value[0]
 
     @property
     def description(self) -> str:
-        """The text."""
+        """Text of the status in messages."""
         return self.value[1]
 
 
@@ -81,7 +82,7 @@ class Message(msgspec.Struct, frozen=True):
     body: object
     headers: Mapping[str, object]
     id: str
-    """Its identity, see `identify`."""
+    """Identity of the message, see `identify`."""
 
     @property
     def is_recipe(self) -> bool:
@@ -98,11 +99,11 @@ class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
     """The body."""
     headers: dict[str, object] = {}
     topic: bool = False
-    """True: broadcast to whoever listens now. False: sent to one queue."""
+    """True: broadcast to all present subscribers of a topic. False: sent to one queue."""
     delay_s: float = 0.0
-    """Seconds before it may be received."""
+    """Time before the message may be received, in seconds."""
     expires_s: float | None = None
-    """Seconds after which it is worth nothing; None: it never expires."""
+    """Time after which the message expires, in seconds; None: never."""
     replaces: str | None = None
     """Identity of the sender on a topic of whose messages only the latest matters."""
 
@@ -114,12 +115,12 @@ class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encode(value: object) -> bytes:
-    """Return a value as JSON text; decimals become numbers, other foreign types their text."""
+    """Return a value as JSON text; decimals become numbers, values of other foreign types text."""
     return _encoder.encode(value)
 
 
 def decode(data: bytes, what: str = "message") -> object:
-    """Return the value of a JSON text, or raise MessageError that says where it is malformed.
+    """Return the value of a JSON text; MessageError tells where it is malformed.
 
     `what` names the text in the error.
     """
@@ -139,7 +140,7 @@ def copied(value: list[V]) -> list[V]: ...
 @overload
 def copied(value: object) -> object: ...
 def copied(value: object) -> object:
-    """Return a copy that shares no dict and no list with the value."""
+    """Return a copy of a value that shares no dict and no list with it."""
     if isinstance(value, dict):
         return {key: copied(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -156,7 +157,7 @@ def new_id() -> str:
 def child_id(parent: str, position: int | str) -> str:
     """Return the id of the message at a position among those that handling `parent` produces.
 
-    It is derived, so handling the same message again produces the same ids.
+    The id is derived, so handling the same message again produces the same ids.
     """
     return str(uuid.uuid5(NAMESPACE, f"{parent}/{position}"))
 
@@ -164,8 +165,8 @@ def child_id(parent: str, position: int | str) -> str:
 def identify(body: object, headers: Mapping[str, object], broker_id: str | None = None) -> str:
     """Return the id of a received message.
 
-    In this order: the header `zwrap-id`; a stable id that the broker gave; for a recipe
-    message its content; else a fresh one.
+    The id is, in this order: that in header `zwrap-id`; one derived from a stable id of the broker;
+    for a recipe message, one derived from its content; else a fresh one.
     """
     own = headers.get(ID_HEADER)
     if isinstance(own, str) and own:

@@ -1,6 +1,6 @@
-"""The parts that are found by name: own ones in a table, those of others by entry points.
+"""The parts that are found by name: zwrap's in a table, those of others by their entry points.
 
-`setup.py` registers the same table as entry points, so that other tools find zwrap's parts; zwrap
+``setup.py`` registers the same table as entry points, so that other tools find zwrap's parts. zwrap
 itself looks here first, because reading the entry points of all installed packages takes longer
 than the whole start of `zocalo.wrap`. This module must import nothing of zwrap.
 """
@@ -32,7 +32,7 @@ OWN: dict[str, dict[str, str]] = {
         "slurm": "zwrap_schedulers.slurm.slurm:Slurm",
         "slurmrest": "zwrap_schedulers.slurm.rest:SlurmRest",
     },
-    # In the order in which they look for a job of theirs where nothing names the batch system.
+    # In the order in which they are tried in a job whose batch system nothing names.
     INSIDE: {
         "slurm": "zwrap_schedulers.slurm.inside",
         "sge": "zwrap_schedulers.sge.inside",
@@ -71,14 +71,14 @@ OWN: dict[str, dict[str, str]] = {
         "transport": "zwrap.configuration.core:Transport",
         "workers": "zwrap.configuration.core:Workers",
     },
-    # Nothing of our own: here a site hangs its functions into the Dispatcher.
+    # zwrap has none: in these groups a site adds functions to the Dispatcher.
     DISPATCHER_READY: {},
     DISPATCHER_FILTERS: {},
 }
 
 
 def names(group: str) -> list[str]:
-    """Return the names of everything that is installed in a group, sorted."""
+    """Return the names of all objects that are installed in a group, sorted."""
     return sorted({*OWN.get(group, {}), *(entry.name for entry in _entries(group))})
 
 
@@ -115,10 +115,10 @@ class Entry(NamedTuple):
 
 
 def _entries(group: str) -> list[Entry]:
-    """Entry points of a group, of each distribution once: the one that is first on the path.
+    """Return the entry points of a group, from the first copy of each distribution on the path.
 
-    The same as importlib.metadata finds, without the time that loading it takes
-    (about 25 ms, `scripts/bench starting`). Archives on the path, and eggs, are left to it.
+    The result is that of importlib.metadata, without the 25 ms that loading it takes
+    (`scripts/bench starting`). Archives on the path, and eggs, are left to importlib.metadata.
     """
     found: dict[str, list[Entry]] = {}
     for place in sys.path:
@@ -141,17 +141,17 @@ def _entries(group: str) -> list[Entry]:
 
 
 def _distribution(directory: str) -> str:
-    """Normalised name of the distribution whose metadata are in a directory of that name.
+    """Return the normalised name of the distribution whose metadata is in a directory.
 
-    Form: packaging.python.org/specifications/recording-installed-packages; older tools leave dots
-    and capital letters in it.
+    Source: packaging.python.org/specifications/recording-installed-packages; older tools leave dots
+    and capital letters in the name of the directory.
     """
     name = directory.rpartition(".")[0].partition("-")[0]
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
 def _declared(group: str, file: Path) -> list[Entry]:
-    """Entry points of one distribution in a group."""
+    """Return the entry points that one distribution declares in a group."""
     try:
         text = file.read_text(encoding="utf-8")
     except OSError:
@@ -167,13 +167,13 @@ def _declared(group: str, file: Path) -> list[Entry]:
 def offer(
     package: str, names: Mapping[str, str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package that gives names when they are asked for.
+    """Return `__getattr__` and `__dir__` of a package that loads names when they are first used.
 
     Importing the package loads none of them, so that no module waits for its neighbours.
 
     Args:
         package: Full name of the package.
-        names: Each offered name, and the module in which it lives.
+        names: Each offered name to the module in which it lives.
     """
 
     def get(name: str) -> object:

@@ -1,7 +1,6 @@
-"""Former names in the contracts that plug-ins of sites are written to.
+"""Former names in the contracts that plug-ins of sites implement.
 
-A plug-in that uses a former name goes on working, and the log says once for each class what the
-name is now.
+A plug-in that uses a former name still works; the present name is logged once for each class.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ log = logging.getLogger(__name__)
 
 @functools.cache
 def tell(kind: str, old: str, new: str) -> None:
-    """Log, once for each class and name, what a former name is now.
+    """Log the present name for a former one, once for each class and name.
 
     Args:
         kind: Full name of the class, or of the module, that has or uses the former name.
@@ -26,7 +25,7 @@ def tell(kind: str, old: str, new: str) -> None:
 
 
 class Former:
-    """A former name of an attribute: it reads and sets the attribute under its present name."""
+    """Former name of an attribute; reads and sets the attribute under its present name."""
 
     def __init__(self, new: str) -> None:
         self._new = new
@@ -44,7 +43,7 @@ class Former:
 
 
 class Moved:
-    """A former method that is now one of the object which another method returns."""
+    """Former method that now belongs to the object which another method returns."""
 
     def __init__(self, home: str) -> None:
         self._home = home
@@ -59,10 +58,13 @@ class Moved:
 
 
 def adopt(kind: type, names: Mapping[str, str]) -> None:
-    """Give a class under present names what it, or a class before its contract, has under former.
+    """Copy what a class defines under former names to the present names.
+
+    Names that a base class defines count, too, if it comes before the contract in the order of
+    resolution.
 
     Args:
-        kind: A class that inherits from a contract; the contract has all of the names.
+        kind: A class that inherits from a contract, which has all of the names.
         names: Former name to present name.
     """
     for old, new in names.items():
@@ -75,15 +77,15 @@ def adopt(kind: type, names: Mapping[str, str]) -> None:
 
 
 def adopt_parameter(kind: type, method: str, old: str, new: str) -> None:
-    """Hand the keys of a mapping, as a list, to a method that was written to take that.
+    """Wrap a method that was written for a sequence, so that it gets the keys of a mapping.
 
     Args:
         kind: The class.
         method: Name of its method, which takes one argument.
-        old: Name of the parameter when it was a sequence; a method without it is left alone.
-        new: Name of the parameter since it is a mapping.
+        old: Former name of the parameter, a sequence; a method without it is left unchanged.
+        new: Present name of the parameter, a mapping.
     """
-    import inspect  # slow to load, and no job has to do with such classes
+    import inspect  # slow to load, and no job needs it
 
     former: Callable[..., object] = getattr(kind, method)
     if old not in inspect.signature(former).parameters:
@@ -102,4 +104,5 @@ def _depth(kind: type, name: str) -> int:
 
 
 def _named(kind: type) -> str:
+    """Return the full name of a class, for the log."""
     return f"{kind.__module__}.{kind.__qualname__}"

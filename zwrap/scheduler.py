@@ -1,4 +1,4 @@
-"""Station "scheduler": how a batch system is asked, and how its answers are read.
+"""Station "scheduler": the contract of batch systems, seen from outside and from inside a job.
 
 A scheduler never runs anything, never sleeps and keeps no state. Its methods return a `Question`:
 the call to make and the function that reads the reply. `zwrap.calls` makes the calls. An answer is
@@ -24,16 +24,15 @@ T = TypeVar("T")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Keys of a cluster in the site file that every batch system takes; each adds some."""
+    """Keys of a cluster in the site file that every batch system has; each may add others."""
 
     environment: dict[str, str] = {}
     """Variables for the batch system's programs: SLURM_CONF, SGE_ROOT and the like."""
     programs: str | None = None
     """Directory of the batch system's programs; None: they are found on PATH."""
     settle_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
-    """How long after an unknown submission the batch system may still create the job, in seconds;
-    None: as long as is usual for it."""
-
+    """Time within which the batch system may still create the job of an unknown submission, in
+    seconds; None: `Scheduler.settle_s` of the batch system."""
     timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """Hard time limit of each call, in seconds."""
 
@@ -48,41 +47,44 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A program to run, without a shell and without input.
 
-    Nothing is handed over on standard input: a submitting process that is killed half-way would
-    leave its child with the first half, and the batch system with a job that does half.
+    Nothing is passed on standard input: if a submitting process were killed while it wrote there,
+    the batch system would get a job with the first half of its script.
     """
 
     argv: list[str]
+    """Program, found on PATH, and its arguments."""
     timeout_s: float = 30.0
+    """Hard time limit, in seconds."""
     environment: dict[str, str] = {}
     """Variables that are set, or replaced, in the environment of this process."""
     unset: tuple[str, ...] = ()
     """Variables of this process that the program must not see."""
     only: bool = False
-    """Whether the program sees `environment` and no variable of this process."""
+    """True if the program sees `environment` and no variable of this process."""
 
 
 class DrmaaCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A job for the DRMAA library (OGF GFD.133), which a helper process loads.
-
-    The reply holds the job id; its status is 0, or the number of a DRMAA error.
-    """
+    """A job for DRMAA (OGF GFD.133), loaded in a helper process; the reply holds the job id."""
 
     script: str
+    """Path of the job script."""
     name: str
+    """Full name of the job."""
     working_directory: str
     standard_output: str
     standard_error: str
     native: str
     """Native specification: options of the batch system."""
     tasks: int | None = None
-    """Size of an array, whose tasks count from 1; the reply holds the number of the array."""
+    """Number of tasks of an array, which count from 1; the reply then holds the id of the array.
+    None: a single job."""
     environment: dict[str, str] = {}
     """Variables of the helper process, not of the job."""
     timeout_s: float = 30.0
+    """Hard time limit, in seconds."""
     libraries: tuple[str, ...] = ()
-    """Usual places of the library, with ``$NAME`` for variables of its environment: the first that
-    exists is loaded, unless DRMAA_LIBRARY_PATH names one."""
+    """Usual paths of the library, with ``$NAME`` for variables of the helper's environment. The
+    first that exists is loaded, unless DRMAA_LIBRARY_PATH names one."""
 
 
 class DrmaaSubmission(DrmaaCall, frozen=True, kw_only=True):
@@ -96,12 +98,13 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request to a server; the reply's status is that of HTTP (RFC 9110)."""
 
     url: str
-    """``http://...``, ``https://...``, or ``unix:/path/of/socket:/path/on/it``."""
+    """``http://...``, ``https://...``, or ``unix:/path/of/socket:/path/of/request``."""
     method: str = "GET"
     headers: dict[str, str] = {}
     body: str | None = None
-    """JSON."""
+    """JSON text; None: no content."""
     timeout_s: float = 30.0
+    """Hard time limit of the whole exchange, in seconds."""
 
 
 Call = Command | DrmaaCall | HttpRequest
@@ -111,12 +114,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Reply to a call."""
 
     status: int | None
-    """Exit status, HTTP status or DRMAA error; None: no answer within the time limit, or nobody
-    there to give one."""
+    """Exit status, HTTP status or DRMAA error; None: no answer within the time limit, or the call
+    could not be made."""
     output: str = ""
+    """Standard output, content of the HTTP response, or job id."""
     error: str = ""
+    """Standard error, or the reason why there is no status."""
     unsent: bool = False
-    """Whether it is certain that the call did not reach anybody."""
+    """True if the call certainly did not reach the batch system."""
 
 
 class Question(msgspec.Struct, Generic[T], frozen=True):
@@ -127,7 +132,7 @@ class Question(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The batch system took the job."""
+    """The batch system accepted the job."""
 
     job_id: str
 
@@ -139,13 +144,13 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 class Unknown(msgspec.Struct, frozen=True):
-    """The job may or may not be there; look it up by its token before anything else."""
+    """The job may or may not exist; it must be looked up by its name before anything else."""
 
     reason: str
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """The batch system has as many jobs as it takes; the same job may be taken later."""
+    """The batch system has as many jobs as it accepts; it may accept the same job later."""
 
     reason: str
 
@@ -157,63 +162,55 @@ class ArrayForm(msgspec.Struct, frozen=True):
     """The way in which a batch system names the tasks of an array, which count from 1."""
 
     mark: str
-    """Text between the id of the array and the number of the task, in a job id."""
+    """Text between the id of the array and the number of the task in a job id."""
     variable: str
-    """Environment variable that tells a task its number."""
+    """Environment variable that holds the number of a task."""
     prefix: str = ""
-    """Text with which a directive line of a job script begins, such as ``#SBATCH``; empty: it is
-    not known, and jobs are never joined to arrays."""
+    """Text with which a directive line of a job script begins, such as ``#SBATCH``; empty: not
+    known, and jobs are never joined to arrays."""
     anywhere: bool = False
-    """Whether directives count after the first command of a script, too."""
+    """True if directives are also valid after the first command of a script."""
 
     def job_id(self, array: str, task: int) -> str:
         """Return the job id of a task."""
         return f"{array}{self.mark}{task}"
 
     def array_of(self, job_id: str) -> str:
-        """Return the id of the array that a task belongs to."""
+        """Return the id of the array of a task; a job id of a single job is returned unchanged."""
         return job_id.partition(self.mark)[0]
 
 
 class Scheduler(ABC):
     """The outside half of a batch system: how a submitting host sees it.
 
-    A class of its own, found by name in the entry point group ``zwrap.schedulers``, with five
-    methods; what else it inherits from here it may replace. Its objects run nothing, wait for
-    nothing and remember nothing between questions: two of them with the same options give the same
-    answers. `zwrap.testing` holds the contract in executable form.
+    A subclass is found by name in the entry point group ``zwrap.schedulers``. It defines five
+    methods and may override the others. Its objects run nothing, wait for nothing and remember
+    nothing between questions: two of them with the same options give the same answers.
+    `zwrap.testing` holds the contract in executable form.
 
-    Functions that read replies raise UnreachableError wherever a reply is not an answer: a time
-    limit, an exit status that tells of a failure, no output where there must be some, output that
-    is cut off, a word that is not known. Nobody then knows anything about jobs. Reading an empty
-    or failed reply as "no jobs" would let jobs that run be taken for ended.
+    Functions that read replies raise UnreachableError whenever a reply is not an answer: after the
+    time limit, for an exit status that means a failure, for missing or truncated output, for an
+    unknown state. If such a reply were read as "no jobs", running jobs would be taken for ended.
     """
 
     options_type: ClassVar[type[Options]] = Options
-    """Type of the keys under which a site file describes such a cluster."""
-
+    """Type of the keys with which a site file describes such a cluster."""
     template: ClassVar[str]
     """File name of the job script template."""
-
     arrays: ClassVar[ArrayForm | None] = None
-    """Form in which tasks of arrays are named; None: the batch system has no arrays."""
-
+    """Form of the names of tasks; None: the batch system has no arrays."""
     concurrency: ClassVar[int] = 4
-    """Number of submissions that are handed over at the same time."""
-
+    """Number of submissions that may be made at the same time."""
     at_once = Former("concurrency")
-
     settle_s: float = 60.0
-    """How long after an unknown submission the batch system may still create the job, in seconds.
-    A job that `find` does not find after that time is submitted again."""
-
+    """Time within which the batch system may still create the job of an unknown submission, in
+    seconds. A job that `find` does not find after that time is submitted again."""
     inside: ClassVar[str] = ""
-    """Name of the inside half (`Inside`), which the job script tells the job; empty: the name of
-    the outside half in the entry point group."""
-
+    """Name of the inside half (`Inside`), which the job script passes to the job; empty: the name
+    of the outside half in its entry point group."""
     error_patterns: ClassVar[Mapping[str, Cause]] = {}
-    """Regular expression for a line of a job's error output to the cause of death that such a line
-    proves of a job that was killed."""
+    """Regular expression for a line of the error output of a killed job, to the cause of death that
+    such a line proves."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -222,9 +219,9 @@ class Scheduler(ABC):
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
-        """Name of the cluster in the site file, for complaints."""
+        """Name of the cluster in the site file, for messages to people."""
         self.options = options
-        """An `options_type`; templates see it, too."""
+        """Options of the cluster, an `options_type`; templates see them, too."""
         if options.settle_s is not None:
             self.settle_s = options.settle_s
 
@@ -232,46 +229,51 @@ class Scheduler(ABC):
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
-        """Ask the batch system to take a job.
+        """Ask the batch system to accept a job.
 
-        `script` is a file that is complete, and executable. `tasks`: submit an array of that many
-        tasks, which count from 1, under one name; None: a single job.
+        The answer is `Accepted` only if the reply holds a job id. It is `Rejected` only if the
+        batch system tells what is wrong with the job, `Busy` if there is room when other jobs end,
+        and `Unknown` otherwise, also for a reply that is empty, late or not understood.
 
-        The answer is `Accepted` only where the reply holds a job id. It is `Rejected` only where
-        the batch system says what is wrong with the job, `Busy` where jobs that end make room, and
-        `Unknown` otherwise: for a reply that is empty, late or not understood, too.
+        Args:
+            request: The job.
+            script: Path of the job script, which is complete and executable.
+            tasks: Number of tasks, counted from 1, of an array under one name; None: a single job.
 
-        Raises RequestError, and nobody is asked, for what cannot be expressed: a resource that the
-        batch system does not have, a path that it would change, an array where there are none.
+        Raises:
+            RequestError: The job cannot be expressed, and nothing is asked: the batch system lacks
+                a resource, would change a path, or has no arrays.
         """
 
     @abstractmethod
     def states(self) -> Question[dict[str, JobStatus]]:
         """Ask for all live jobs of this user: pending, running and suspended ones, by job id.
 
-        A job that is not in the answer is gone. So is the task of an array; tasks that wait are in
-        the answer one by one. `JobStatus.stuck` marks jobs that wait for what will never come, and
-        those that run on a host which does not answer. The reader raises UnreachableError.
+        A job, or a task of an array, that is not in the answer is gone; each waiting task is in the
+        answer. `JobStatus.stuck` marks jobs that wait for something that will never come, and jobs
+        that run on a host which does not answer. The reader raises UnreachableError.
         """
 
     @abstractmethod
     def find(self, name: str) -> Question[list[JobStatus]]:
-        """Ask for all jobs of that full name, live or ended, as far as anything remembers them.
+        """Ask for all jobs of a full name, live or ended, that the batch system remembers.
 
-        An answer without jobs lets the job be submitted again. So the accounting is asked, too, and
-        a record that stays of a job which was refused does not count. Of an array, its live tasks
-        are in the answer. The reader raises UnreachableError.
+        `name`: that of a job (`JobRequest.full_name`), or of an array, whose live tasks are in the
+        answer. After an answer without jobs the job is submitted again. So the accounting is asked,
+        too, and the record of a refused job does not count. The reader raises UnreachableError.
         """
 
     @abstractmethod
     def accounting(self, gone_s: Mapping[str, float]) -> Question[dict[str, JobStatus]]:
-        """Ask how jobs ended that are not among the live ones, by job id.
-
-        `gone_s`: job id to seconds since the job was first seen to be gone; 0.0: just now. Who asks
-        remembers that, where the batch system needs time to tell "recorded later" from "never".
+        """Ask how jobs ended that are not live any more, by job id.
 
         The answer holds jobs that will never run again (`State.is_final`) and are recorded. A job
-        that is not in it may be recorded later. The reader raises UnreachableError.
+        that is not in the answer may be recorded later. The reader raises UnreachableError.
+
+        Args:
+            gone_s: Job id to the time since the job was first seen to be gone, in seconds; 0.0:
+                just now. With it a batch system can tell "recorded later" from "never recorded",
+                though a scheduler keeps no state.
         """
 
     @abstractmethod
@@ -279,18 +281,15 @@ class Scheduler(ABC):
         """Ask the batch system to end jobs, at least one.
 
         Jobs that have ended, or are not known, are no error. An answer does not mean that the jobs
-        have ended by now. The reader raises UnreachableError where they may not have been told.
+        have ended by now. The reader raises UnreachableError if the request may not have arrived.
         """
 
     def limits(self) -> Question[Limits] | Limits:
-        """Ask what the batch system allows; Limits, where nobody need be asked; here: no limit.
-
-        The reader raises UnreachableError.
-        """
+        """Ask for the limits of the batch system, or return known ones; this default has none."""
         return Limits()
 
     def verify(self, request: JobRequest, script: Path) -> Question[str] | None:
-        """Ask what the batch system says to a job without taking it; None: it cannot be asked.
+        """Ask whether the batch system would accept a job; None: it cannot be asked.
 
         The answer is a clause for people. Raises RequestError as `submit` does. The reader raises
         RejectedError, with the reasons, for a job that would be refused, and UnreachableError.
@@ -309,7 +308,7 @@ class Meaning(enum.Enum):
 
 
 Signals = Mapping[signal.Signals, Meaning]
-"""Signal to meaning."""
+"""Signal to its meaning."""
 
 SIGNALS: Signals = {
     signal.SIGTERM: Meaning.STOP,
@@ -319,30 +318,33 @@ SIGNALS: Signals = {
     signal.SIGUSR1: Meaning.IGNORE,
     signal.SIGUSR2: Meaning.IGNORE,
 }
-"""Meanings of signals in any job; each batch system adds those of its own."""
+"""Meanings of signals in any job; each batch system may replace or add some."""
 
 
 class Inside(Protocol):
     """The inside half of a batch system: how a process in one of its jobs sees it.
 
-    An object or a module with these names, found by name in the entry point group
+    An object or a module with these names is found by name in the entry point group
     ``zwrap.schedulers.inside``. Its file imports nothing of zwrap but `zwrap.job` and this module,
     because every wrapper loads it.
     """
 
     signals: Signals
-    """`SIGNALS` with what this batch system sends besides."""
+    """`SIGNALS`, and the signals that this batch system sends."""
 
     def job(self, environ: Mapping[str, str]) -> BatchJob | None:
-        """Return the job that these environment variables tell of; None: there is none."""
+        """Return the job that environment variables describe; None: no job of this batch system."""
 
     def why_stopped(
         self, job: BatchJob, began: float
     ) -> Question[Interruption] | Interruption | None:
-        """Say why a job is being stopped, or how to ask about it; None: nobody can be asked.
+        """Return why a job is being stopped, or the question to ask; None: that cannot be known.
 
-        Called in the handler of the first signal that means `Meaning.STOP`, where it may measure,
-        and must not wait; where only a warning stopped the program, after its end. A question is
-        asked when the program has ended. `began`: when the wrapper started, seconds since the
-        epoch.
+        The wrapper calls this in its handler of the first signal that means `Meaning.STOP`, where
+        the method may measure and must not wait; if only a warning stopped the program, after the
+        program's end. A question is asked when the program has ended.
+
+        Args:
+            job: The job around this process.
+            began: Time at which the wrapper started, in seconds since the epoch.
         """

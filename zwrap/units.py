@@ -1,8 +1,9 @@
-"""Durations and sizes: one grammar and one reader for every place where a person writes one.
+"""Durations and sizes: one grammar and one reader for all values that people write.
 
-Slurm and python-zocalo disagree about ``A:B``: sbatch(1) reads minutes:seconds, the time limits of
-python-zocalo's steps (pydantic's timedelta) are hours:minutes. Here it is hours:minutes, with a
-warning: a limit that is too long costs a place in the queue, one that is too short the whole run.
+Slurm and python-zocalo disagree about ``A:B``: sbatch(1) reads it as minutes:seconds, time limits
+of python-zocalo's steps (pydantic's timedelta) as hours:minutes. zwrap reads it as hours:minutes,
+with a warning: a limit that is too long costs a place in the queue, one that is too short costs the
+whole run.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LONGEST_S = 10 * 365 * 86400
 """Longest duration that is accepted, in seconds: ten years."""
 
 MIB = 2**20
-"""Bytes of a mebibyte."""
+"""Size of a mebibyte, in bytes."""
 
 LARGEST_MIB = 2**40
 """Largest size that is accepted, in mebibytes: an exbibyte."""
@@ -42,16 +43,16 @@ def seconds(value: object, where: str, *, in_minutes: bool = False) -> int:
     """Return a duration in whole seconds, rounded up.
 
     Accepted are a number of seconds, and the texts ``H:MM:SS``, ``D-HH``, ``D-HH:MM``,
-    ``D-HH:MM:SS``, ``2 days, 3:04:05``, ISO 8601 (``PT1H30M``), and ``HH:MM``, of which a warning
-    says once how it is read.
+    ``D-HH:MM:SS``, ``2 days, 3:04:05``, ISO 8601 (``PT1H30M``), and ``HH:MM``, which is ambiguous
+    and logs a warning once.
 
     Args:
-        value: What was given.
-        where: The place of the value, for a complaint to begin with.
+        value: The value that was given.
+        where: Place of the value, with which the text of an error begins.
         in_minutes: Read ``N`` as minutes and ``A:B`` as minutes:seconds, as sbatch(1) does.
 
     Raises:
-        RequestError: The value is none of these, not above 0, or longer than `LONGEST_S`.
+        RequestError: The value has another form, is not above 0, or is longer than `LONGEST_S`.
     """
     found_s = 0.0
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -69,7 +70,7 @@ def seconds(value: object, where: str, *, in_minutes: bool = False) -> int:
 
 
 def _read(text: str, forms: tuple[str, ...]) -> float:
-    """Seconds of the first form that the text has; 0 if it has none of them."""
+    """Return the seconds in a text, by the first form that matches; 0 if none does."""
     for form in forms:
         if match := re.fullmatch(form, text, re.IGNORECASE):
             parts = match.groupdict()
@@ -79,7 +80,7 @@ def _read(text: str, forms: tuple[str, ...]) -> float:
 
 @functools.lru_cache(maxsize=1000)
 def _warn(where: str, text: str, first: str, second: str) -> None:
-    """Say once how an ambiguous duration is read, and how to write it."""
+    """Log once how an ambiguous duration is read, and how to write it clearly."""
     log.warning(
         "%s is %r, which is read as hours and minutes (some batch systems: minutes and seconds); "
         "write %r for this, or %r for minutes and seconds.",
@@ -91,14 +92,14 @@ _SIZE = re.compile(rf"({_N})([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 def bytes_of(text: str, *, bare: int = 1) -> int | None:
-    """Return a size such as ``200M``, ``1.5G`` or ``328.402MB`` in bytes; None: it is not one.
+    """Return a size such as ``200M``, ``1.5G`` or ``328.402MB`` in bytes; None: it is not a size.
 
     Letters stand for powers of 1024. Grid Engine's small letters stand for powers of 1000, but are
-    read alike: the result is never too little.
+    read the same way, so that the result is never too small.
 
     Args:
-        text: What was given or recorded.
-        bare: Bytes that a number without a letter counts.
+        text: The text that was given or recorded.
+        bare: Unit of a number without a letter, in bytes.
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
@@ -108,12 +109,12 @@ def bytes_of(text: str, *, bare: int = 1) -> int | None:
 
 
 def mib(text: str, where: str, *, bare: int = 1) -> int:
-    """Return a size that is asked for in whole mebibytes, rounded up.
+    """Return a requested size in whole mebibytes, rounded up.
 
     Args:
-        text: What was given, as `bytes_of` reads it.
-        where: The place of the value, for a complaint to begin with.
-        bare: Bytes that a number without a letter counts.
+        text: The text that was given, in the form of `bytes_of`.
+        where: Place of the value, with which the text of an error begins.
+        bare: Unit of a number without a letter, in bytes.
 
     Raises:
         RequestError: The text is not a size, or 0, or larger than `LARGEST_MIB`.
@@ -127,9 +128,9 @@ def mib(text: str, where: str, *, bare: int = 1) -> int:
 
 
 def _short(value: object) -> str:
-    """Return the value for a complaint, without the rest of a long one."""
+    """Return a value as text for a message; a long one is cut."""
     try:
         shown = repr(value)
-    except ValueError:  # Python writes no integer of more than 4300 digits
+    except ValueError:  # Python does not write integers of more than 4300 digits
         return "a number of more digits than can be shown"
     return shown if len(shown) <= 80 else f"{shown[:80]}..."

@@ -1,7 +1,7 @@
-"""The demo: one recipe of six wrapped steps on the embedded default, watched while it runs.
+"""The demo: one recipe of six wrapped steps on the embedded default, shown while it runs.
 
-No broker, no cluster, no configuration: messages are files below ``<output>/spool``, jobs are
-run by the built-in batch system. Everything is done by the commands that a site would use.
+It needs no broker, cluster or configuration: messages are files below ``<output>/spool``, and the
+built-in batch system runs the jobs. The demo uses the same commands as a site.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ console = Console(highlight=False)
 
 
 class Step:
-    """What is known of one wrapped step."""
+    """The state of one wrapped step."""
 
     def __init__(self, number: int, node: dict[str, Any]) -> None:
         self.number = number
@@ -57,11 +57,11 @@ class Step:
 
     @property
     def ended(self) -> bool:
-        """Whether its final message has come."""
+        """True if the final message of the step has arrived."""
         return self.state in ("success", "failure")
 
     def seconds(self) -> str:
-        """Run time of the program, as its verdict says; until then the time since its start."""
+        """Return the run time of the program by its verdict, before it the time since the start."""
         for file in Path(self.directory).glob(".zwrap/*/verdict.json"):
             verdict = JobDirectory(file.parent).verdict()
             return f"{verdict.elapsed_s:.3f} s" if verdict else ""
@@ -69,7 +69,7 @@ class Step:
 
 
 def main() -> int:
-    """Run the demo; 0 if every step ended as it should."""
+    """Run the demo; return 0 if every step ended as it should."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="directory of this run")
     output = parser.parse_args().output.absolute()
@@ -102,7 +102,7 @@ def main() -> int:
 
 
 def tool(name: str) -> str:
-    """A command of this installation."""
+    """Return the path of a command of this installation."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -116,7 +116,7 @@ def start(output: Path, service: str) -> subprocess.Popen[bytes]:
 
 
 def stop(services: list[subprocess.Popen[bytes]]) -> None:
-    """Ask the services to end, and see that they do."""
+    """Ask the services to end; kill those that do not."""
     names = [name for service in SERVICES for name in ("-s", service)]
     subprocess.run([tool("zocalo.shutdown"), *names], stdout=subprocess.DEVNULL, check=False)
     for process in services:
@@ -138,7 +138,7 @@ def request(parameters: dict[str, str]) -> None:
 
 
 def watch(steps: dict[int, Step]) -> None:
-    """Show each message of the recipe as it comes, until every step has ended."""
+    """Show each message of the recipe when it arrives, until every step has ended."""
     transport = connect(Configuration())
     for queue in (*EVENTS, "demo.results"):
         transport.subscribe(queue, prefetch=10)
@@ -150,14 +150,14 @@ def watch(steps: dict[int, Step]) -> None:
                 hear(steps, delivery.source, delivery.message.body)
                 delivery.ack()
             live.update(table(steps))
-        while delivery := transport.receive(0.5):  # results that overtook nothing but the end
+        while delivery := transport.receive(0.5):  # results that arrive after the end of their step
             hear(steps, delivery.source, delivery.message.body)
             delivery.ack()
     transport.close()
 
 
 def hear(steps: dict[int, Step], queue: str, body: dict[str, Any]) -> None:
-    """Take one message of the recipe; the last node of its path sent it."""
+    """Note one message of the recipe, which the last node of its path sent."""
     step = steps[body["recipe-path"][-1]]
     payload = body["payload"]
     if queue == "demo.results":
@@ -171,12 +171,12 @@ def hear(steps: dict[int, Step], queue: str, body: dict[str, Any]) -> None:
     if queue == "demo.failed":
         step.reason = payload
     order = ["-", *EVENTS.values()]
-    if order.index(state) > order.index(step.state):  # messages of two senders may overtake
+    if order.index(state) > order.index(step.state):  # one sender's messages may overtake another's
         step.state = state
 
 
 def table(steps: dict[int, Step]) -> Table:
-    """The steps as they stand."""
+    """Return a table of the steps in their present states."""
     view = Table(box=None, pad_edge=False)
     for heading in ("step", "task", "job", "state", "time"):
         view.add_column(heading, header_style="bold")
@@ -188,7 +188,7 @@ def table(steps: dict[int, Step]) -> Table:
 
 
 def summarise(steps: dict[int, Step], output: Path, elapsed_s: float) -> int:
-    """Say what came back, and whether it is what should have."""
+    """Print the results; return 0 if they are as expected."""
     console.print()
     for step in steps.values():
         for line in findings(step):
@@ -209,7 +209,7 @@ def summarise(steps: dict[int, Step], output: Path, elapsed_s: float) -> int:
 
 
 def findings(step: Step) -> list[str]:
-    """What one step brought: parsed values, files, or why it failed."""
+    """Return what one step yielded: parsed values, files, or the reason of its failure."""
     found = [f"[bold]{step.number} {step.task}[/]: {step.state}"]
     results = step.results
     if step.reason:

@@ -1,1 +1,1 @@
-"""Grid Engine: submitted to over DRMAA, asked by its command line."""
+"""Grid Engine: jobs are submitted over DRMAA; its command line answers all other questions."""

@@ -27,7 +27,10 @@ signals: Signals = {
 
 
 def job(environ: Mapping[str, str]) -> BatchJob | None:
-    """Return the job of these variables; JOB_ID alone may be that of another batch system."""
+    """Return the job that these environment variables describe; None: there is none.
+
+    JOB_ID alone is no evidence, because other batch systems set it, too.
+    """
     job_id, cell = environ.get("JOB_ID"), environ.get("SGE_CELL")
     if not job_id or not cell:
         return None
@@ -44,10 +47,10 @@ def job(environ: Mapping[str, str]) -> BatchJob | None:
 
 
 def why_stopped(job: BatchJob, began: float) -> Interruption | None:
-    """Return whether the job has too much memory; None: it is stopped for another reason.
+    """Return `OVER_MEMORY` if the job has too much memory; None: it is stopped for another reason.
 
-    Grid Engine ends a job whose processes exceed ``h_vmem`` in sum (queue_conf(5)), and says no
-    more than that the job is ended.
+    Grid Engine ends a job whose processes in sum exceed ``h_vmem`` (queue_conf(5)), and does not
+    tell the job why.
     """
     del job, began
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -56,7 +59,10 @@ def why_stopped(job: BatchJob, began: float) -> Interruption | None:
 
 
 def _address_space(root: int) -> int:
-    """Sum over a process and its descendants, in bytes (proc(5): stat, fields 4 and 23)."""
+    """Return the address space of a process and its descendants, in bytes.
+
+    Source: proc(5), ``stat``, fields 4 (parent) and 23 (size).
+    """
     sizes: dict[int, int] = {}
     children: dict[int, list[int]] = defaultdict(list)
     for file in Path("/proc").glob("[0-9]*/stat"):

@@ -1,4 +1,4 @@
-"""Reading of what Grid Engine says: XML of qstat(1), records of qacct(1) as in accounting(5)."""
+"""Reading of replies of Grid Engine: XML of qstat(1), records of qacct(1) as in accounting(5)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..reading import output_of, unknown_state
 from .tables import AFTER_JOB, ENDED, ERROR, FAILED, LETTERS, LIMIT, RESCHEDULED
 
 GRID_ENGINE = "Grid Engine"
-"""The batch system in sentences."""
+"""Name of the batch system in sentences."""
 
 
 class ListedJob(NamedTuple):
@@ -28,15 +28,15 @@ class ListedJob(NamedTuple):
 
     status: JobStatus
     ended: bool
-    """Whether the qmaster only remembers it."""
+    """True if the job has ended, and the qmaster only remembers it."""
 
 
 class Record(NamedTuple):
-    """A line of the accounting."""
+    """A record of the accounting."""
 
     status: JobStatus
     rescheduled: bool
-    """It ran, and will run again."""
+    """True if the job ran and will run again."""
 
 
 def read_jobs(reply: Reply) -> dict[str, JobStatus]:
@@ -93,7 +93,7 @@ def _job(element: ET.Element) -> ListedJob:
 
 
 def _state(letters: str, job_id: str) -> State:
-    """Return the state that the letters mean side by side."""
+    """Return the state that all letters of a job mean together."""
     for letter in letters:
         if letter not in LETTERS:
             raise unknown_state(GRID_ENGINE, job_id, letters, f"of which {letter!r}")
@@ -113,13 +113,13 @@ def _reason(letters: str, job_id: str, ended: bool) -> str | None:
 
 
 def read_silent(reply: Reply) -> set[str]:
-    """Return the hosts whose queues are listed; UnreachableError if nobody could be asked."""
+    """Return the hosts whose queues are listed; UnreachableError if the reply is not an answer."""
     names = re.findall(r"<name>[^<@]*@([^<]+)</name>", output_of(reply, GRID_ENGINE))
     return {name.strip() for name in names}
 
 
 def on_silent_hosts(jobs: dict[str, JobStatus], hosts: set[str]) -> dict[str, JobStatus]:
-    """Return the jobs; those that run on one of the hosts may never be seen to end."""
+    """Return the jobs; those that run on one of the silent hosts are marked as stuck."""
     return {
         job_id: replace(status, reason=f"host {status.node} does not answer", stuck=True)
         if status.state is State.RUNNING and status.node in hosts
@@ -146,14 +146,14 @@ def with_reasons(jobs: dict[str, JobStatus], reply: Reply) -> dict[str, JobStatu
 
 
 def _blocks(text: str) -> list[str]:
-    """Return the parts between lines of equals signs."""
+    """Return the parts of a text that lines of equals signs separate."""
     return re.split(r"^=+$", text, flags=re.MULTILINE)
 
 
 def read_qacct(reply: Reply) -> list[Record]:
     """Return the last record of each job or task, oldest first.
 
-    Raises UnreachableError if that is not an answer, such as where there is no accounting file.
+    Raises UnreachableError if the reply is not an answer, for instance without an accounting file.
     """
     if reply.status == 1 and "not found" in reply.error:
         return []
@@ -193,9 +193,9 @@ def _record(told: dict[str, str]) -> Record:
 
 
 def _used_more_than_asked(told: dict[str, str]) -> bool:
-    """Return whether the processes of a job used more address space than it asked for.
+    """Return True if the processes of a job used more address space than the job asked for.
 
-    Records name one reason for all limits; this is how they can be told apart.
+    Records give one reason for all limits; the memory limit is recognised by this comparison.
     """
     asked = re.search(r"\b[hs]_vmem=([^,\s]+)", told.get("category", ""))
     if asked is None:
@@ -208,7 +208,7 @@ def _end(failed: int, exit_status: int) -> tuple[State, int | None, int | None]:
     """Return state, exit code and signal of a job.
 
     Jobs of zwrap ask for a warning before they are killed (-notify): USR2 announces a deletion.
-    Without, a deletion cannot be told from any other SIGKILL.
+    Without the warning, a deletion cannot be told from any other SIGKILL.
     """
     if failed == 0:
         return (State.FAILED if exit_status else State.COMPLETED), exit_status, None

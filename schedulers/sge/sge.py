@@ -1,6 +1,6 @@
 """Grid Engine (qsub(1), qstat(1), qacct(1)): DRMAA submits, the command line does the rest.
 
-Measured with Son of Grid Engine 8.1.9; the commands and DRMAA 1.0 are those of its relatives, too.
+Measured with Son of Grid Engine 8.1.9; its relatives have the same commands and DRMAA 1.0.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from .tables import DENIED_BY_DRM, IN_USE, LIBRARY_HINT, NO_LIBRARY, NO_QUEUES, 
 JobsAnswer = dict[str, JobStatus] | Question[dict[str, JobStatus]]
 
 QMASTER_S = 5.0
-"""How long after a call that was not answered the qmaster may still take the job, in seconds."""
+"""Time after an unanswered call within which the qmaster may still take the job, in seconds."""
 
 NOISE = r"Unable to run job: |Exiting\.$"
-"""What lines of qsub begin with, or say, that tells nothing."""
+"""Regular expression for parts of qsub's lines that carry no information."""
 
 LIBRARIES = (
     "$SGE_ROOT/lib/$SGE_ARCH/libdrmaa.so",
@@ -70,14 +70,16 @@ class SGEOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
     exclusive: str = "exclusive"
     """Resource for a host without other jobs."""
     accounting_lag_s: float = 20.0
-    """How long after its end a job may be missing in the accounting (`accounting_flush_time`)."""
+    """Time after its end for which a job may be missing in the accounting, in seconds.
+
+    Source: sge_conf(5), ``accounting_flush_time``."""
     silent_hosts_s: float = 300.0
-    """Without effect, and taken so that older site files can be read: which hosts do not answer the
-    qmaster is asked whenever jobs run."""
+    """Without effect; accepted so that older site files stay valid. The qmaster is asked for hosts
+    that do not answer whenever jobs run."""
 
 
 class GridEngine(Scheduler):
-    """One cell of Grid Engine, as its environment (SGE_ROOT, SGE_CELL) shows it."""
+    """One cell of Grid Engine, selected by its environment (SGE_ROOT, SGE_CELL)."""
 
     options_type = SGEOptions
     options: SGEOptions
@@ -93,7 +95,7 @@ class GridEngine(Scheduler):
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
-        """Ask DRMAA; a job that no queue can ever run is refused, with the reasons."""
+        """Ask DRMAA to take a job; one that no queue can ever run is refused, with the reasons."""
         self._refuse(request, script)
 
         def read(reply: Reply) -> Submission | Question[Submission]:
@@ -124,7 +126,7 @@ class GridEngine(Scheduler):
         return Question(self._qsub_verify(request, script), read)
 
     def find(self, name: str) -> Question[list[JobStatus]]:
-        """Ask for all jobs of that name: the qmaster, which remembers some, else the accounting."""
+        """Ask the qmaster for all jobs of that name, then, unless one lives, the accounting."""
 
         def in_memory(reply: Reply) -> list[JobStatus] | Question[list[JobStatus]]:
             known = [job for job in read_qstat(reply) if job.status.name == name]
@@ -143,9 +145,9 @@ class GridEngine(Scheduler):
     def states(self) -> Question[dict[str, JobStatus]]:
         """Ask for all live jobs of this user.
 
-        While jobs run, a second question asks which hosts do not answer the qmaster: of a job on
-        such a host nothing else is said than that it runs. Another one asks for the reasons of
-        jobs in an error state (`Eqw`), which wait for a person, for ever if none comes.
+        While jobs run, a second question asks which hosts do not answer the qmaster, because a job
+        on such a host is listed as running whatever became of it. A third one asks for the reasons
+        of jobs in an error state (``Eqw``), which only a person can end.
         """
 
         def read(reply: Reply) -> JobsAnswer:
@@ -173,8 +175,8 @@ class GridEngine(Scheduler):
     def accounting(self, gone_s: Mapping[str, float]) -> Question[dict[str, JobStatus]]:
         """Ask how jobs ended.
 
-        Of a job that was deleted before it started there is no record, ever: one that the qmaster
-        knows to have ended, and that is not recorded after `accounting_lag_s`, is that.
+        A job that was deleted before it started is never recorded. So a job that the qmaster knows
+        to have ended, and that has no record after `accounting_lag_s`, is taken for deleted.
         """
 
         def in_memory(reply: Reply) -> JobsAnswer:
@@ -196,7 +198,7 @@ class GridEngine(Scheduler):
         return Question(self._qstat(), in_memory)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """Ask qdel, whose exit status is 1 for jobs that are gone."""
+        """Ask qdel to end jobs; its exit status is 1 for jobs that are gone."""
 
         def read(reply: Reply) -> None:
             said = f"{reply.output}\n{reply.error}".splitlines()
@@ -207,7 +209,7 @@ class GridEngine(Scheduler):
         return Question(self._command("qdel", *job_ids), read)
 
     def limits(self) -> Question[Limits]:
-        """Ask for the global configuration (sge_conf(5)), in which 0 stands for no limit."""
+        """Ask for limits in the global configuration (sge_conf(5)), where 0 means no limit."""
 
         def read(reply: Reply) -> Limits:
             shown = output_of(reply, GRID_ENGINE)
@@ -233,7 +235,7 @@ class GridEngine(Scheduler):
         if (resources.nodes or 1) > 1:
             raise RequestError(
                 f"Cluster {self.name!r} is Grid Engine, where a parallel environment and not a "
-                "job says on how many hosts it runs: remove the key 'nodes'."
+                "job decides on how many hosts it runs: remove the key 'nodes'."
             )
         if resources.memory_mib and resources.memory_per_cpu_mib:
             raise RequestError(
@@ -249,11 +251,12 @@ class GridEngine(Scheduler):
         for path in used:
             if "$" in str(path) or "\n" in str(path):
                 raise RequestError(
-                    f"Grid Engine replaces what follows '$' in a path, and ends one at a line's "
-                    f"end, so {str(path)!r} cannot be used. Choose another 'workingdir'."
+                    f"Grid Engine replaces what follows '$' in a path and ends a path at a line "
+                    f"break, so {str(path)!r} cannot be used. Choose another 'workingdir'."
                 )
 
     def _command(self, *argv: str) -> Command:
+        """Return a call of a program of Grid Engine, with output in English and times in UTC."""
         return Command(
             argv=[*argv],
             environment={"TZ": "UTC", "LC_ALL": "C.UTF-8", **self.options.surroundings()},
@@ -263,7 +266,7 @@ class GridEngine(Scheduler):
     def _drmaa(
         self, request: JobRequest, script: Path, tasks: int | None, native: str
     ) -> DrmaaCall:
-        """Return a submission; `native` are options that are not in the script."""
+        """Return a submission over DRMAA; `native` holds options that are not in the script."""
         return DrmaaCall(
             script=str(script),
             name=request.full_name,
@@ -278,15 +281,16 @@ class GridEngine(Scheduler):
         )
 
     def _qsub_verify(self, request: JobRequest, script: Path) -> Command:
+        """Return a call that verifies a job against an empty cluster (qsub(1), ``-w v``)."""
         named = ("-N", request.full_name, "-wd", str(request.working_directory))
         return self._command("qsub", "-w", "v", *named, str(script))
 
     def _qstat(self) -> Command:
-        """Return a question for all jobs of this user, with those that the qmaster remembers."""
+        """Return a call that lists all jobs of this user, ended ones in memory included."""
         return self._command("qstat", "-u", getpass.getuser(), "-s", "prsz", "-g", "d", "-xml")
 
     def _qacct(self, job_ids: list[str]) -> Command:
-        """Return a question for the records of jobs: one, whatever their number."""
+        """Return the one call that shows the records of these jobs, whatever their number."""
         numbers = {self.arrays.array_of(job_id) for job_id in job_ids}
         if len(numbers) == 1:
             return self._command("qacct", "-j", *numbers)
@@ -294,7 +298,7 @@ class GridEngine(Scheduler):
 
 
 def _read_submission(reply: Reply) -> Submission:
-    """Return what DRMAA said to a job."""
+    """Return the answer of DRMAA to a submission; UnreachableError without its library."""
     text = reply.output.strip()
     if reply.status == 0 and text:
         return Accepted(text)

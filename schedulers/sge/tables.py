@@ -1,4 +1,4 @@
-"""Words and numbers of Grid Engine (measured with Son of Grid Engine 8.1.9) and their meanings."""
+"""Letters, texts and numbers of Grid Engine and their meanings (Son of Grid Engine 8.1.9)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LETTERS: Mapping[str, State] = {
     "t": State.RUNNING,  # on its way to a host
     "r": State.RUNNING,  # runs
     "d": State.RUNNING,  # being deleted; it may live for the time of -notify and longer
-    "s": State.SUSPENDED,  # by a person
-    "S": State.SUSPENDED,  # with its queue
+    "s": State.SUSPENDED,  # suspended by a person
+    "S": State.SUSPENDED,  # suspended with its queue
     "T": State.SUSPENDED,  # by a threshold
     "N": State.SUSPENDED,  # by a subordination of queues
     "P": State.SUSPENDED,  # pre-empted
 }
-"""Letters of a state, several of which stand side by side."""
+"""Letter of a job's state to its meaning; a state is shown as one letter or several."""
 
 ENDED = "z"
 """Letter of a job that has ended (qstat -s z)."""
@@ -40,18 +40,18 @@ RESCHEDULED = frozenset({
 
 FAILED: Mapping[int, State] = {
     # All others are failures of the job.
-    19: State.NODE_FAIL,  # the host has lost who watched over the job, as after a crash
+    19: State.NODE_FAIL,  # the host has lost the job's shepherd process, as after a crash
     21: State.NODE_FAIL,  # the host has lost the job itself
     36: State.NODE_FAIL,  # the daemons of the host are not configured
     37: State.TIMEOUT,  # the qmaster, or the execution daemon, enforced h_rt, h_cpu or h_vmem
 }
-"""Values of `failed` that tell how a job ended (accounting(5))."""
+"""Value of `failed` to the state of a job that ended so (accounting(5))."""
 
 LIMIT = 37
-"""Value of `failed` of a job over one of its limits."""
+"""Value of `failed` of a job that exceeded one of its limits."""
 
 AFTER_JOB = 100
-"""Value of `failed` of a job that ran and ended by a signal."""
+"""Value of `failed` of a job that ran and was ended by a signal."""
 
 SUBMISSIONS: Mapping[int, type[Busy | Rejected]] = {
     # OGF GFD.133, section 3.2, with the texts of Grid Engine
@@ -62,7 +62,7 @@ SUBMISSIONS: Mapping[int, type[Busy | Rejected]] = {
     16: Busy,  # TRY_LATER: limits on jobs (max_u_jobs, max_jobs) among others
     17: Rejected,  # DENIED_BY_DRM: no queue is suitable, an unknown resource, project or queue
 }
-"""Numbers of DRMAA errors; after any other nobody knows whether the job is there."""
+"""Number of a DRMAA error to its meaning; after any other error the job may or may not exist."""
 
 DENIED_BY_DRM = 17
 
@@ -70,11 +70,11 @@ NO_LIBRARY = -1
 """Status of the helper process that cannot load the DRMAA library (`zwrap.calls.drmaahelper`)."""
 
 NO_QUEUES = "no suitable queues"
-"""Complaint about a job that no queue can run; what stands in the way is asked for."""
+"""Text of the error for a job that no queue can run; the reasons must be asked for."""
 
 IN_USE = "already in use"
-"""Complaint about a host that another job has for itself: a verification takes it for one that can
-never be had."""
+"""Text about a host in exclusive use by another job, which ``qsub -w v`` mistakes for a host that
+can never run the job."""
 
 REFUSED: Mapping[str, str] = {
     "qos": "has no quality of service",  # qsub(1) has no such option

@@ -1,1 +1,1 @@
-"""Slurm: by its command line, and by slurmrestd."""
+"""Slurm, over its command line or over slurmrestd."""

@@ -1,7 +1,7 @@
 """The #SBATCH lines of a job script as fields of a submission to slurmrestd.
 
-slurmrestd does not look at them. So one template serves both ways, and what a site adds to it is
-not lost: an option without a field is refused.
+slurmrestd ignores these lines. Translated, they let one template serve both ways, and what a site
+adds to it is not lost: an option without a field is refused.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from zwrap.errors import RequestError
 from zwrap.units import MIB, mib, seconds
 
 LIST_OF_FLAGS = 39
-"""From v0.0.39 on several fields have another form."""
+"""N of the version v0.0.N from which on several fields have another form."""
 
 
 def _text(value: str, where: str) -> str:
+    """Return a value as it is."""
     del where
     return value
 
 
 def _number(value: str, where: str) -> int:
+    """Return a whole number; RequestError, with `where` as its subject, for another value."""
     if re.fullmatch(r"-?[0-9]{1,9}", value):
         return int(value)
     raise RequestError(f"{where} is {value!r}; a whole number is expected.")
@@ -35,7 +37,7 @@ def _minutes(value: str, where: str) -> int:
 
 
 def _mib(value: str, where: str) -> int:
-    """Return an amount of memory in mebibytes, which a number without a letter counts."""
+    """Return an amount of memory in mebibytes, the unit of a number without a letter."""
     return mib(value, where, bare=MIB)
 
 
@@ -61,13 +63,14 @@ OPTIONS: dict[str, tuple[str, Callable[[str, str], str | int]]] = {
     "reservation": ("reservation", _text),
     "time": ("time_limit", _minutes),
 }
-"""Options of sbatch(1) with one value, and their fields."""
+"""Option of sbatch(1) with one value to its field and the function that reads the value."""
 
 FLAGS: dict[str, tuple[str, Any]] = {
     "exclusive": ("exclusive", "exclusive"),  # the specification says "true", which is refused
     "requeue": ("requeue", True),
     "no-requeue": ("requeue", False),
 }
+"""Option of sbatch(1) without a value to its field and the field's value."""
 
 
 def fields(script: str, version: int) -> dict[str, object]:
@@ -92,7 +95,7 @@ def fields(script: str, version: int) -> dict[str, object]:
 
 
 def _for_version(found: dict[str, object], version: int) -> dict[str, object]:
-    """Return fields in the form of a version: lists of flags, TRES and ranges of nodes."""
+    """Return fields in the form of a version: flags, trackable resources and ranges of nodes."""
     nodes = found.pop("nodes", None)
     if version < LIST_OF_FLAGS:
         return found | ({"nodes": [nodes, nodes]} if nodes else {})

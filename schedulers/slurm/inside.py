@@ -29,7 +29,10 @@ signals: Signals = {
 
 
 def job(environ: Mapping[str, str]) -> BatchJob | None:
-    """Return the job of these variables; a task of an array has the id that squeue(1) shows."""
+    """Return the job that these environment variables describe; None: there is none.
+
+    A task of an array has the id that squeue(1) shows.
+    """
     job_id = environ.get("SLURM_JOB_ID")
     if not job_id:
         return None
@@ -67,5 +70,5 @@ def why_stopped(job: BatchJob, began: float) -> Question[Interruption]:
 
 
 def _count(text: str) -> int:
-    """Read a number; 0 where there is none."""
+    """Return the number that a text holds; 0 if it holds none."""
     return int(text) if text.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""Reading of what the command line of Slurm says: squeue(1), sacct(1), sbatch(1), scontrol(1)."""
+"""Reading of replies of Slurm's command line: squeue(1), sacct(1), sbatch(1), scontrol(1)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..reading import complaint, output_of, quoted, unknown_state, unreachable
 from .tables import COMPLAINTS, REFUSED_REASON, STATES, STUCK_REASONS
 
 SLURM = "Slurm"
-"""The batch system in sentences."""
+"""Name of the batch system in sentences."""
 
 NOISE = r"\w+: (error: )?"
-"""What the programs begin a line of theirs with."""
+"""Regular expression for the beginning of lines on standard error: the program's name."""
 
 FIELDS = ("JobArrayID", "State", "exit_code", "Reason", "NodeList", "StartTime", "Name")
 SQUEUE = ",".join(f"{field}:|" for field in FIELDS)
@@ -27,13 +27,13 @@ SACCT = "JobID,State,ExitCode,Reason,NodeList,JobName"
 
 
 def meaning(said: str) -> type[Busy | Unknown | Rejected]:
-    """Return what a complaint about a submission means."""
-    known = (means for words, means in COMPLAINTS.items() if words in said)
+    """Return the meaning of a complaint about a submission."""
+    known = (means for text, means in COMPLAINTS.items() if text in said)
     return next(known, Rejected)
 
 
 def read_submission(reply: Reply) -> Submission:
-    """Return what sbatch said to a job."""
+    """Return the answer of sbatch to a submission."""
     text = reply.output.strip().partition(";")[0]
     if reply.status == 0 and text.isdecimal():
         return Accepted(text)
@@ -59,8 +59,8 @@ def read_squeue(reply: Reply) -> dict[str, JobStatus]:
         return {}
     found = {}
     for row in _rows(reply, "squeue", len(FIELDS) + 1):
-        job_id, word, code, reason, nodes, start, name = map(str.strip, row[:-1])
-        status = status_of(job_id, name, state_of(job_id, word), reason, nodes)
+        job_id, state_code, code, reason, nodes, start, name = map(str.strip, row[:-1])
+        status = status_of(job_id, name, state_of(job_id, state_code), reason, nodes)
         if status.state is State.PENDING:
             status = replace(status, starts=_seconds(start))
         if status.state.is_final and code.isdecimal():
@@ -74,9 +74,9 @@ def read_sacct(reply: Reply) -> dict[str, JobStatus]:
     if "accounting storage is disabled" in reply.error:
         return {}
     found = {}
-    for job_id, words, code, reason, nodes, name in _rows(reply, "sacct", 6):
-        state = state_of(job_id, words.partition(" ")[0])
-        # Exit codes are not believed but for success: 22.05 records those above 127 without their
+    for job_id, shown, code, reason, nodes, name in _rows(reply, "sacct", 6):
+        state = state_of(job_id, shown.partition(" ")[0])
+        # Only success is a trustworthy exit code: 22.05 records codes above 127 without their
         # highest bit.
         signal = code.partition(":")[2]
         status = status_of(job_id, name, state, reason, nodes)
@@ -89,7 +89,7 @@ def read_sacct(reply: Reply) -> dict[str, JobStatus]:
 
 
 def _rows(reply: Reply, program: str, width: int) -> list[list[str]]:
-    """Return the lines of an answer as fields."""
+    """Return the fields of each line; UnreachableError for a line without `width` fields."""
     rows = [line.split("|") for line in output_of(reply, SLURM, NOISE).splitlines()]
     for row in rows:
         if len(row) != width:
@@ -98,15 +98,15 @@ def _rows(reply: Reply, program: str, width: int) -> list[list[str]]:
     return rows
 
 
-def state_of(job_id: str, word: str) -> State:
-    """Return the meaning of a state code; UnreachableError for one without."""
-    if word not in STATES:
-        raise unknown_state(SLURM, job_id, word)
-    return STATES[word]
+def state_of(job_id: str, code: str) -> State:
+    """Return the meaning of a state code; UnreachableError for an unknown code."""
+    if code not in STATES:
+        raise unknown_state(SLURM, job_id, code)
+    return STATES[code]
 
 
 def status_of(job_id: str, name: str, state: State, reason: str, nodes: str) -> JobStatus:
-    """Return a status from Slurm's texts; ``None`` is how it writes that there is no reason."""
+    """Return a status made of Slurm's texts, in which ``None`` stands for no reason."""
     return JobStatus(
         job_id=job_id,
         name=name,
@@ -124,7 +124,7 @@ def ending(wait_status: int) -> dict[str, int | None]:
 
 
 def _seconds(text: str) -> float | None:
-    """Return a time of squeue, which is run in UTC, as seconds since the epoch."""
+    """Return a time of squeue, which runs in UTC, in seconds since the epoch; None: not a time."""
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
     except ValueError:
@@ -132,7 +132,7 @@ def _seconds(text: str) -> float | None:
 
 
 def taken(found: Mapping[str, JobStatus]) -> list[JobStatus]:
-    """Return all jobs without those that were refused: of some of them a failed record stays."""
+    """Return the jobs that were accepted: Slurm keeps a failed record of some refused jobs."""
     return [
         job
         for job in found.values()
@@ -151,7 +151,7 @@ def ended(found: Mapping[str, JobStatus], wanted: Collection[str]) -> dict[str, 
 
 
 def read_nothing(reply: Reply) -> None:
-    """Raise UnreachableError unless the command went well."""
+    """Raise UnreachableError unless the command succeeded."""
     output_of(reply, SLURM, NOISE)
 
 

@@ -1,8 +1,8 @@
-"""Slurm by slurmrestd, with the command line where it cannot say (slurm.schedmd.com/rest.html).
+"""Slurm over slurmrestd, and the command line where that cannot answer.
 
-Tried with v0.0.38 of Slurm 22.05. For v0.0.39 and later fields take their other form, which was
-not tried on a server. Resources come from the same job script as those of `sbatch`: see
-`directives`.
+Source: slurm.schedmd.com/rest.html. Tested with v0.0.38 of Slurm 22.05. From v0.0.39 on fields have
+another form, which was not tested on a server. Resources come from the same job script as those of
+`sbatch`: see `schedulers.slurm.directives`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 JobsAnswer = dict[str, JobStatus] | Question[dict[str, JobStatus]]
 
 NEWEST = 43
-"""N of the newest version v0.0.N that is used unasked; `api_version` may name a later one."""
+"""N of the newest version v0.0.N that is chosen by itself; `api_version` may name a later one."""
 
 
 JOBS = "/slurm/{version}/jobs"
@@ -47,8 +47,8 @@ TOLD: Mapping[str, str] = {
     "memory_per_node": "SLURM_MEM_PER_NODE",
     "memory_per_cpu": "SLURM_MEM_PER_CPU",
 }
-"""Fields and the variables that `sbatch`, and not the controller, tells a job (sbatch(1), OUTPUT
-ENVIRONMENT VARIABLES)."""
+"""Field to the environment variable of the job that `sbatch`, and not the controller, sets
+(sbatch(1), OUTPUT ENVIRONMENT VARIABLES)."""
 
 
 class SlurmRestOptions(SlurmOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,20 +57,20 @@ class SlurmRestOptions(SlurmOptions, frozen=True, kw_only=True, forbid_unknown_f
     url: str
     """``http://host:6820``, or ``unix:/path/of/socket``."""
     api_version: str | None = None
-    """Version such as v0.0.38; None: the newest that server and zwrap know."""
+    """Version such as v0.0.38; None: the newest that both server and zwrap know."""
     user: str | None = None
     """Owner of the jobs; None: the user of this process."""
     user_token: str | None = None
     """A token, or the path of a file that holds one and is read each time."""
     command_line: bool = False
-    """Whether `sbatch` and its like, with `environment`, may be used when slurmrestd is away."""
+    """True if `sbatch` and the like, with `environment`, may be used when slurmrestd is away."""
 
 
 class SlurmRest(Scheduler):
     """One Slurm cluster behind slurmrestd.
 
-    Its objects keep which version the server has, to save a request, and when a warning was last
-    logged; neither changes an answer.
+    Its objects keep the server's version, to save a request, and the time of the last warning;
+    neither changes an answer.
     """
 
     options_type = SlurmRestOptions
@@ -91,11 +91,11 @@ class SlurmRest(Scheduler):
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
-        """Ask for a job; the options of the script's #SBATCH lines go in as fields."""
+        """Ask slurmrestd to take a job; the options of the script's #SBATCH lines become fields."""
         refuse_backslashes(request)
         text = script.read_text() if script.is_file() else ""
         if not self._version:
-            fields(text, 38)  # refuses what cannot be expressed; later its `body` does
+            fields(text, 38)  # refuses what cannot be expressed; `body` does so with the version
 
         def body(version: int) -> Fields:
             job = self._job(request, text, version)
@@ -114,7 +114,7 @@ class SlurmRest(Scheduler):
         return self._ping("slurmrestd answers; it cannot test a job")
 
     def find(self, name: str) -> Question[list[JobStatus]]:
-        """Ask for all jobs of that name: in the controller's memory, else in the accounting."""
+        """Ask for all jobs of that name in the controller's memory, else in the accounting."""
 
         def in_memory(reply: Reply) -> list[JobStatus] | Question[list[JobStatus]]:
             known = read_jobs(reply, self._user).items()
@@ -168,11 +168,11 @@ class SlurmRest(Scheduler):
         )  # fmt: skip
 
     def limits(self) -> Question[Limits]:
-        """Ask the command line, if it may be used; slurmrestd tells no limits."""
+        """Ask the command line, if it may be used; slurmrestd reports no limits."""
         return self._line.limits() if self.options.command_line else self._ping(Limits())
 
     def _ping(self, told: T) -> Question[T]:
-        """Return a question that is answered so, if the server answers."""
+        """Return a question whose answer is `told` if the server answers."""
 
         def read(reply: Reply) -> T:
             answer(reply)
@@ -188,9 +188,10 @@ class SlurmRest(Scheduler):
         instead: Callable[[], Question[T]] | None = None,
         body: Callable[[int], Fields] | None = None,
     ) -> Question[T]:
-        """Return a request; `instead` is asked when nobody is there, if the site allows it.
+        """Return a request; `instead` is asked if the server is away and the site allows it.
 
-        A submission (with a `body`, by version) is made again only if the request did not go out.
+        `body` returns the content of a submission for a version. A submission is made again only
+        if the request did not go out.
         """
 
         def first(reply: Reply) -> T | Question[T]:
@@ -215,6 +216,7 @@ class SlurmRest(Scheduler):
         return Question(self._request("GET", "/openapi/v3", None), discovered)
 
     def _request(self, method: str, path: str, content: Fields | None) -> HttpRequest:
+        """Return a request with the user's token, and with `content` as JSON."""
         base = self.options.url.rstrip("/")
         url = f"{base}:{path}" if base.startswith("unix:") else base + path
         headers = {"Content-Type": "application/json"} if content else {}
@@ -224,7 +226,7 @@ class SlurmRest(Scheduler):
         return HttpRequest(url=url, method=method, headers=headers, body=body, timeout_s=limit_s)
 
     def _token(self) -> str | None:
-        """Return the token as it is now; UnreachableError if it has expired or cannot be read."""
+        """Return the present token; UnreachableError if it has expired or cannot be read."""
         given = self.options.user_token
         if given is None:
             return os.environ.get("SLURM_JWT")
@@ -234,7 +236,7 @@ class SlurmRest(Scheduler):
         return token
 
     def _warn(self, kind: str, text: str, pause_s: float) -> None:
-        """Log a warning, not more often than that."""
+        """Log a warning unless one of this kind was logged within the last `pause_s` seconds."""
         now = time.monotonic()
         if now - self._warned.get(kind, -pause_s) >= pause_s:
             self._warned[kind] = now
@@ -266,7 +268,7 @@ def _number(version: str) -> int:
 
 
 def _newest(specification: Fields) -> str:
-    """Return the newest version that both sides know."""
+    """Return the newest version that server and zwrap know; UnreachableError if there is none."""
     paths = specification.get("paths")
     found = (
         re.match(r"/slurm/v0\.0\.(\d+)/jobs", path)

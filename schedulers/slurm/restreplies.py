@@ -1,6 +1,6 @@
-"""Reading of what slurmrestd answers, from v0.0.36 on.
+"""Reading of replies of slurmrestd, from v0.0.36 on.
 
-A number may be a number or ``{"set": true, "number": N}``, a state one word or several.
+A number may be a number or ``{"set": true, "number": N}``, a state one code or a list of codes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ MOST_TASKS = 1000
 """Size of the largest array that zwrap submits."""
 
 UNSPECIFIED = "Unspecified error"
-"""Complaint of slurmrestd where it could not reach the controller, or its token is not taken."""
+"""Complaint of slurmrestd if it could not reach the controller, or its token was not accepted."""
 
 NO_RECORD = ("Nothing found", "No results", "Invalid job id")
-"""Complaints of slurmrestd where the accounting has no such job."""
+"""Complaints of slurmrestd if the accounting has no such job."""
 
 
 def read_submission(reply: Reply) -> Submission:
-    """Return what was said to a job.
+    """Return the answer to a submission.
 
-    A job id means that the job is there, whatever else is said (a held job has 'errors').
+    A job id means that the job exists, even if the answer has errors, as for a held job.
     """
     told = _json(reply)
     job_id = _integer(_object(told).get("job_id"))
@@ -49,15 +49,16 @@ def read_submission(reply: Reply) -> Submission:
 
 
 def answer(reply: Reply, forgiven: tuple[str, ...] = ()) -> Fields:
-    """Return the JSON object of a good answer; one without jobs where the complaint is forgiven.
+    """Return the JSON object of a successful answer.
 
-    Raises UnreachableError for any other answer.
+    An answer with one of the complaints in `forgiven` counts as an answer without jobs. Raises
+    UnreachableError for any other answer.
     """
     told = _json(reply)
     if isinstance(told, dict) and reply.status == 200 and not told.get("errors"):
         return told
     said = _complaint(reply, told)
-    if any(words in said for words in forgiven):
+    if any(text in said for text in forgiven):
         return {"jobs": []}
     raise unreachable("slurmrestd", said)
 
@@ -65,7 +66,8 @@ def answer(reply: Reply, forgiven: tuple[str, ...] = ()) -> Fields:
 def read_jobs(reply: Reply, user: str) -> dict[str, JobStatus]:
     """Return the jobs of a user that the controller remembers, by job id.
 
-    What an array has yet to start is one record. A task that was started has its own, too.
+    One record stands for all tasks of an array that have not started; each task that has started
+    has its own.
     """
     mine = [job for job in _jobs(answer(reply)) if job.get("user_name") in (None, "", user)]
     waiting = [status for job in mine for status in _unstarted(job)]
@@ -74,7 +76,7 @@ def read_jobs(reply: Reply, user: str) -> dict[str, JobStatus]:
 
 
 def read_records(reply: Reply) -> dict[str, JobStatus]:
-    """Return the jobs in the accounting; none where there is no accounting."""
+    """Return the jobs in the accounting, by job id; no jobs if there is no accounting."""
     if reply.status == 404:
         return {}
     jobs = _jobs(answer(reply, forgiven=NO_RECORD))
@@ -82,7 +84,7 @@ def read_records(reply: Reply) -> dict[str, JobStatus]:
 
 
 def _jobs(told: Fields) -> list[Fields]:
-    """Return the records in an answer."""
+    """Return the records in an answer; UnreachableError if it holds no list of jobs."""
     jobs = told.get("jobs")
     if not isinstance(jobs, list):
         raise unreachable("slurmrestd", "its answer holds no 'jobs'")
@@ -103,11 +105,12 @@ def _object(value: object) -> Fields:
 
 
 def _text(value: object) -> str:
+    """Return a value as text; an empty text for null and the like."""
     return str(value or "")
 
 
 def _complaint(reply: Reply, told: object) -> str:
-    """Return what was said, in one line."""
+    """Return the errors in an answer as one line, else the error or status of the request."""
     errors = _object(told).get("errors")
     parts = [
         _text(_object(error).get(key))
@@ -121,21 +124,25 @@ def _complaint(reply: Reply, told: object) -> str:
 
 
 def _integer(value: object) -> int | None:
-    """Return a number; None where none is set."""
+    """Return a number; None if it is not set."""
     if isinstance(value, dict):
         value = value.get("number") if value.get("set", True) else None
     return value if isinstance(value, int) else None
 
 
-def _state(job_id: str, words: object) -> State:
-    """Return the meaning of a word, or of several: flags beside a base state say it is not over."""
-    given = list(words) if isinstance(words, list) else [_text(words)]
+def _state(job_id: str, codes: object) -> State:
+    """Return the meaning of a state code or a list of codes.
+
+    A flag beside a base state tells that the job has not ended. Raises UnreachableError for a code
+    that is not known.
+    """
+    given = list(codes) if isinstance(codes, list) else [_text(codes)]
     try:
-        states = [state_of(job_id, str(word)) for word in given]
+        states = [state_of(job_id, str(code)) for code in given]
     except UnreachableError:
-        raise unknown_state(SLURM, job_id, words) from None
+        raise unknown_state(SLURM, job_id, codes) from None
     if not states:
-        raise unknown_state(SLURM, job_id, words)
+        raise unknown_state(SLURM, job_id, codes)
     return next((state for state in states if not state.is_final), states[0])
 
 
@@ -148,10 +155,10 @@ def _array_tasks(job: Fields) -> str | None:
 
 def _unstarted(job: Fields) -> Iterator[JobStatus]:
     """Yield the tasks of an array that a record stands for, one by one."""
-    numbers = (_array_tasks(job) or "").partition("%")[0]  # what follows: so many at a time
+    numbers = (_array_tasks(job) or "").partition("%")[0]  # after it: the number at a time
     last = 0
     for part in filter(None, numbers.split(",")):
-        # "...": Slurm leaves out what does not fit into 64 characters
+        # "...": Slurm shows 64 characters and leaves out the rest
         shown = f"{last + 1}-{MOST_TASKS}" if part == "..." else part
         first, _, end = shown.partition("-")
         end, _, step = end.partition(":")
@@ -161,13 +168,13 @@ def _unstarted(job: Fields) -> Iterator[JobStatus]:
 
 
 def _job_id(job: Fields, array: object, task: object) -> str:
-    """Return the job id of a record, which for a task is that of its array and its number."""
+    """Return the job id of a record; a task's consists of the array's id and the task's number."""
     first, second = _integer(array), _integer(task)
     return f"{first}_{second}" if first and second is not None else str(job.get("job_id"))
 
 
 def _status(job: Fields) -> JobStatus:
-    """Return a job of ``/jobs``."""
+    """Return the status of a job in a record of ``/jobs``."""
     job_id = _job_id(job, job.get("array_job_id"), job.get("array_task_id"))
     state = _state(job_id, job.get("job_state"))
     reason, nodes = _text(job.get("state_reason")), _text(job.get("nodes"))
@@ -178,7 +185,7 @@ def _status(job: Fields) -> JobStatus:
 
 
 def _end(value: object) -> dict[str, int | None]:
-    """Return exit code and signal of a wait status, or of what later versions make of it."""
+    """Return exit code and signal of a wait status, or of the object of later versions."""
     told = _object(value)
     if "return_code" in told:
         signal = _object(told.get("signal"))
@@ -189,7 +196,10 @@ def _end(value: object) -> dict[str, int | None]:
 
 
 def _record(job: Fields) -> JobStatus:
-    """Return a job of the accounting. Its exit codes are wrong in 22.05: only success counts."""
+    """Return the status of a job in the accounting.
+
+    Exit codes are wrong there in 22.05, so only that of success is used.
+    """
     array, told = _object(job.get("array")), _object(job.get("state"))
     job_id = _job_id(job, array.get("job_id"), array.get("task_id"))
     state = _state(job_id, told.get("current"))

@@ -1,4 +1,4 @@
-"""Slurm by its command line (slurm.schedmd.com): sbatch, squeue, sacct, scancel, scontrol."""
+"""Slurm over its command line (slurm.schedmd.com): sbatch, squeue, sacct, scancel, scontrol."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from .replies import (
 )
 
 MESSAGE_TIMEOUT_S = 10.0
-"""Slurm's own default of MessageTimeout, in seconds: a client gives up after that time, and its
-request may still be carried out."""
+"""Slurm's default of MessageTimeout, in seconds (slurm.conf(5)): a client gives up after that time,
+and its request may still be carried out."""
 
 
 class SlurmOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,22 +40,22 @@ class SlurmOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Slurm(Scheduler):
-    """One Slurm cluster, as its environment (SLURM_CONF) shows it."""
+    """One Slurm cluster, selected by its environment (SLURM_CONF)."""
 
     options_type = SlurmOptions
     template = "slurm.sh.j2"
     arrays: ClassVar[ArrayForm] = ArrayForm("_", "SLURM_ARRAY_TASK_ID", prefix="#SBATCH")
     settle_s = MESSAGE_TIMEOUT_S + 5.0
     error_patterns: ClassVar[Mapping[str, Cause]] = {
-        # Of a job whose memory is only looked at now and then (OverMemoryKill, slurm.conf(5)): its
-        # state is that of any job that was killed.
+        # If Slurm checks memory only now and then (OverMemoryKill, slurm.conf(5)), the state is
+        # that of any killed job, and only the error output tells the cause.
         r"slurmstepd.*(exceeded memory limit|oom.kill event)": Cause.OUT_OF_MEMORY,
     }
 
     def submit(
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
-        """Ask sbatch. Names and paths are arguments; resources stand in the script."""
+        """Ask sbatch to take a job. Names and paths are arguments; resources are in the script."""
         refuse_backslashes(request)
         how = ("--parsable", f"--array=1-{tasks}") if tasks else ("--parsable",)
         return Question(self._sbatch(request, script, *how), read_submission)
@@ -66,7 +66,7 @@ class Slurm(Scheduler):
         return Question(self._sbatch(request, script, "--test-only"), read_verdict)
 
     def find(self, name: str) -> Question[list[JobStatus]]:
-        """Ask for all jobs of that name: in the controller's memory, else in the accounting."""
+        """Ask for all jobs of that name in the controller's memory, else in the accounting."""
         recorded = Question(
             self._sacct("-S", "now-60days", f"--name={name}"),
             lambda reply: taken(read_sacct(reply)),
@@ -96,26 +96,28 @@ class Slurm(Scheduler):
         return Question(self._squeue(), in_memory)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """Ask scancel; jobs that are gone are no error to it."""
+        """Ask scancel to end jobs; jobs that are gone are no error to it."""
         return Question(self._command("scancel", *job_ids), read_nothing)
 
     def limits(self) -> Question[Limits]:
-        """Ask for what slurm.conf(5) allows."""
+        """Ask scontrol for the limits of slurm.conf(5)."""
         return Question(self._command("scontrol", "show", "config"), read_limits)
 
     def _command(self, *argv: str) -> Command:
-        """Return a call that nothing sways which a job around this process was told."""
-        swaying = [name for name in os.environ if name.startswith(("SBATCH_", "SQUEUE_", "SLURM_"))]
+        """Return a call on which variables of a job around this process have no influence."""
+        of_slurm = [
+            name for name in os.environ if name.startswith(("SBATCH_", "SQUEUE_", "SLURM_"))
+        ]
         environment = {"TZ": "UTC", "LC_ALL": "C.UTF-8", **self.options.surroundings()}
-        unset = tuple(name for name in swaying if name != "SLURM_CONF")
+        unset = tuple(name for name in of_slurm if name != "SLURM_CONF")
         limit = self.options.timeout_s
         return Command(argv=[*argv], environment=environment, unset=unset, timeout_s=limit)
 
     def _sbatch(self, request: JobRequest, script: Path, *how: str) -> Command:
-        """Return a call of sbatch. All variables that it sees go on to the job.
+        """Return a call of sbatch, which passes all variables that it sees on to the job.
 
         With a list of names (`--export=HOME,...`) Slurm would add what a login shell of the user
-        sets, and each job would wait for that shell, for minutes if a start-up file of it hangs.
+        sets. Each job would wait for that shell, for minutes if one of its start-up files hangs.
         """
         arguments = [
             self._program,
@@ -124,7 +126,7 @@ class Slurm(Scheduler):
             f"--chdir={request.working_directory}",
             f"--output={literal(request.standard_output)}",
             f"--error={literal(request.standard_error)}",
-            "--open-mode=append",  # a job that is requeued keeps what its first run said
+            "--open-mode=append",  # a job that is requeued keeps the output of its first run
             "--export=ALL",
             str(script),
         ]
@@ -134,7 +136,7 @@ class Slurm(Scheduler):
 
     @functools.cached_property
     def _program(self) -> str:
-        """Path of sbatch, because the environment in which it is run does not hold its PATH."""
+        """Path of sbatch, which is run in an environment without the PATH of this process."""
         path = self.options.surroundings().get("PATH") or os.environ.get("PATH", os.defpath)
         return shutil.which("sbatch", path=path) or "sbatch"
 
@@ -145,16 +147,16 @@ class Slurm(Scheduler):
         return {**where, **self.options.environment, **job_environment()}
 
     def _squeue(self, *more: str) -> Command:
-        """Return a question for the jobs in memory, live and ended, tasks of arrays one by one."""
+        """Return a call that lists the jobs in memory, live and ended, with each task of arrays."""
         return self._command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", SQUEUE)
 
     def _sacct(self, *which: str) -> Command:
-        """Return a question for jobs in the accounting, without their steps."""
+        """Return a call that lists jobs in the accounting, without their steps."""
         return self._command("sacct", "-X", "-P", "-n", *which, "-o", SACCT)
 
 
 def job_environment(user: str | None = None) -> dict[str, str]:
-    """Return variables of a job besides its script's: whose it is, where ordinary programs are."""
+    """Return the variables of a job that its script does not set: its user's and PATH."""
     name = user or getpass.getuser()
     known = {"PATH": "/usr/local/bin:/usr/bin:/bin", "USER": name, "LOGNAME": name}
     home = _home(name)
@@ -170,16 +172,16 @@ def _home(user: str) -> str | None:
 
 
 def refuse_backslashes(request: JobRequest) -> None:
-    """Raise RequestError for names of output files that Slurm would change."""
+    """Raise RequestError for names of output files with a backslash, which Slurm would change."""
     for path in (request.standard_output, request.standard_error):
         if "\\" in str(path):
             raise RequestError(
                 f"Slurm takes a backslash in the name of an output file as an escape character, so "
                 f"{path} cannot be one. Choose a working directory, or 'standard_output' and "
-                "'standard_error', without."
+                "'standard_error', without a backslash."
             )
 
 
 def literal(path: Path) -> str:
-    """Return a file name in which sbatch replaces nothing (sbatch(1), FILENAME PATTERN)."""
+    """Return a path as a pattern in which sbatch replaces nothing (sbatch(1), FILENAME PATTERN)."""
     return str(path).replace("%", "%%")

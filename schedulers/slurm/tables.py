@@ -1,4 +1,4 @@
-"""Words of Slurm and their meanings; sources are manual pages of Slurm 22.05 and what was seen."""
+"""Codes and texts of Slurm and their meanings; sources: manual pages of 22.05, and experiments."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ STATES: Mapping[str, State] = {
     "STAGE_OUT": State.RUNNING,  # burst buffers are written back
     "STOPPED": State.SUSPENDED,  # by SIGSTOP; it keeps its processors
     "SUSPENDED": State.SUSPENDED,  # its processors were given to others
-    "TIMEOUT": State.TIMEOUT,  # its time limit
+    "TIMEOUT": State.TIMEOUT,  # its time limit was reached
 }
-"""State codes and the flags that Slurm shows in their place."""
+"""State code, or flag that Slurm shows in its place, to its meaning."""
 
 STUCK_REASONS = frozenset({
     # squeue(1), JOB REASON CODES
     "AccountNotAllowed",  # the partition does not take the account
-    "BadConstraints",  # no node can ever have them
+    "BadConstraints",  # no node can ever satisfy the constraints
     "DependencyNeverSatisfied",  # what it waits for has ended in another way
     "InvalidAccount",  # the account was removed, or never was
-    "InvalidQOS",  # the same of a QOS
+    "InvalidQOS",  # the QOS was removed, or never was
     "PartitionConfig",  # asks for more than the partition allows
     "PartitionNodeLimit",  # asks for more nodes than the partition allows
     "PartitionTimeLimit",  # asks for more time than the partition allows
@@ -52,10 +52,10 @@ STUCK_REASONS = frozenset({
     "launch failed requeued held",  # seen with 22.05: the prolog failed
     "launch_failed_requeued_held",  # the same, in later versions
 })  # fmt: skip
-"""Reasons of a pending job that only a person can end."""
+"""Reasons that only a person can remove, of pending jobs."""
 
 REFUSED_REASON = "BadConstraints"
-"""Reason of the failed record that stays of some jobs which sbatch refused (seen with 22.05)."""
+"""Reason in the failed records that Slurm 22.05 keeps of some jobs which sbatch refused."""
 
 COMPLAINTS: Mapping[str, type[Busy | Unknown]] = {
     # Limits that give way as jobs end: slurm_errno.h, its texts in slurm_errno.c
@@ -63,7 +63,7 @@ COMPLAINTS: Mapping[str, type[Busy | Unknown]] = {
     "Job violates accounting/QOS policy": Busy,  # another limit of an association or QOS
     "Resource temporarily unavailable": Busy,  # EAGAIN: MaxJobCount of slurm.conf(5)
     "slurm_persist_conn_open": Busy,  # slurmdbd is away, which a controller with limits needs
-    # Nobody was reached who could say, or the answer was lost
+    # The controller was not reached, or its answer was lost
     "Socket timed out": Unknown,  # the controller may still act on the message
     "Zero Bytes were transmitted": Unknown,  # the controller died, or hung up
     "Unable to contact slurm controller": Unknown,  # it is down
@@ -81,7 +81,7 @@ COMPLAINTS: Mapping[str, type[Busy | Unknown]] = {
     os.strerror(errno.EPIPE): Unknown,  # it was killed while it was written to
     os.strerror(errno.ETIMEDOUT): Unknown,  # its host is down
     os.strerror(errno.EHOSTUNREACH): Unknown,  # its host is down
-    os.strerror(errno.ENETUNREACH): Unknown,  # the network is
+    os.strerror(errno.ENETUNREACH): Unknown,  # the network is down
 }
-"""Parts of complaints about a submission and their meanings, the first that is found counts; any
+"""Part of a complaint about a submission to its meaning. The first part that is found counts; any
 other complaint is a refusal."""

@@ -1,4 +1,4 @@
-"""Tokens of slurmrestd (RFC 7519), as `scontrol token` makes them."""
+"""Tokens for slurmrestd (RFC 7519), as `scontrol token` makes them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pathlib import Path
 from zwrap.errors import UnreachableError
 
 SOON_S = 24 * 3600.0
-"""Time before its end from which on a token is warned of, in seconds."""
+"""Time before the end of a token from which on a warning is given, in seconds."""
 
 REMEDY = "`scontrol token lifespan=SECONDS` makes another"
 
 
 def read_token(given: str, where: str) -> tuple[str, str | None]:
-    """Return a token, or that in a file, and a warning if it expires soon.
+    """Return the token that is given, or is in the given file, and a warning if it expires soon.
 
-    `where`: what it is, for a sentence to begin with. Raises UnreachableError for a file that
-    cannot be read, a text that is not a token, and a token that has expired.
+    `where`: a name for the token, with which a sentence begins. Raises UnreachableError for a file
+    that cannot be read, a text that is not a token, and a token that has expired.
     """
     if "/" in given or given.startswith("~"):  # neither is in a token
         where += f" in {given}"
@@ -41,12 +41,15 @@ def read_token(given: str, where: str) -> tuple[str, str | None]:
 
 
 def _day(moment: float) -> str:
-    """Return a time, in seconds since the epoch, for people."""
+    """Return a time, in seconds since the epoch, as local date and time for people."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment))
 
 
 def _expiry(token: str) -> float:
-    """Return when a token (RFC 7519) expires, in seconds since the epoch; infinity: never."""
+    """Return the time at which a token (RFC 7519) expires, in seconds since the epoch.
+
+    Infinity for a token without such a time.
+    """
     parts = token.split(".")
     with contextlib.suppress(ValueError):
         content = parts[1] if len(parts) == 3 else ""

@@ -96,7 +96,7 @@ class Rig(ABC):
         (self.directory / "pid").unlink(missing_ok=True)
 
     def pid(self) -> int | None:
-        """The server's process, if it lives."""
+        """Return the id of the server's process; None if it does not live."""
         with contextlib.suppress(OSError, ValueError, IndexError):
             pid = int((self.directory / "pid").read_text())
             with contextlib.suppress(ChildProcessError):
@@ -150,8 +150,9 @@ class Rig(ABC):
 
 
 def end_processes(ours: str, variable: str, daemon: str) -> None:
-    """Kill processes whose environment has `ours` (NAME=value): those that have `variable`, too,
-    which a batch system gives to its jobs, and those whose name begins with `daemon`.
+    """Kill the jobs and daemons of a batch system whose environment has `ours` (NAME=value).
+
+    Jobs are processes that have `variable`, too; the names of daemons begin with `daemon`.
     """
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -178,7 +179,7 @@ def nothing_started() -> Iterator[None]:
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
+    """Create a self-signed certificate for 127.0.0.1 and its key; return their files."""
     made, key = directory / "certificate.pem", directory / "key.pem"
     subprocess.run(
         [

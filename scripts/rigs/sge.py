@@ -137,7 +137,7 @@ class GridEngine(Rig):
         return connection
 
     def _spool(self, connection: dict[str, str], common: Path) -> None:
-        """The files and the database from which the qmaster starts."""
+        """Create the files and the database from which the qmaster starts."""
         place, user = self.directory, _output("id", "-un")
         host = re.findall(r"Hostname: *(\S+)", _output(str(LIBRARY / "gethostname")))[0]
         admin = "none" if os.geteuid() == 0 else user  # else the daemons mistrust each other
@@ -163,12 +163,12 @@ class GridEngine(Rig):
             subprocess.run(command, env=environment, check=True, capture_output=True)
 
     def _loopback(self) -> None:
-        """A library that keeps the daemons, which know no such setting, on 127.0.0.1."""
+        """Build a library that keeps the daemons, which have no such setting, on 127.0.0.1."""
         source, made = Path(__file__).with_name("loopback.c"), self.directory / "loopback.so"
         subprocess.run(["tcc", "-shared", "-nostdlib", "-o", made, source], check=True)
 
     def _first_steps(self, connection: dict[str, str]) -> Path:
-        """A shell script that tells a new qmaster of host and queues; it may be run again."""
+        """Write a shell script that tells a new qmaster its host and queues; safe to run again."""
         place = self.directory
         host = (Path(connection["SGE_ROOT"]) / "default/common/act_qmaster").read_text().strip()
         (place / "host.cf").write_text(_lines(HOST, host=host))
@@ -228,7 +228,7 @@ def _lines(values: dict[str, str], **names: object) -> str:
 
 
 def _changed(text: str, values: dict[str, str], **names: object) -> str:
-    """A configuration with some of its lines replaced."""
+    """Return a configuration with some of its lines replaced."""
     for key, value in values.items():
         text = re.sub(rf"^{key} .*$", f"{key} {value.format(**names)}", text, flags=re.MULTILINE)
     return text

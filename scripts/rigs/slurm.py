@@ -140,9 +140,9 @@ class Slurm(Rig):
     """Of slurmrestd; it refuses to start with those for an accounting that is not there."""
 
     def restd(self, port: int) -> list[str]:
-        """The command line of slurmrestd.
+        """Return the command line of slurmrestd.
 
-        It does not want to be root, but nobody else may be able to read our directory.
+        The daemon refuses to run as root, but other users may not be able to read our directory.
         """
         told = ["env", "SLURM_JWT=daemon", "SLURMRESTD_SECURITY=disable_user_check"]
         served = ["-a", "rest_auth/jwt", "-s", self.plugins, f"127.0.0.1:{port}"]
@@ -253,8 +253,10 @@ AuthAltParameters=jwt_key={place}/state/jwt.key
 
 
 class SlurmAccounting(Slurm):
-    """The same with slurmdbd and MariaDB; its controller forgets ended jobs after seconds, and
-    enforces limits of users (`sacctmgr modify user where name=... set MaxSubmitJobs=...`).
+    """Slurm with slurmdbd and MariaDB.
+
+    Its controller forgets ended jobs after seconds, and enforces limits of users
+    (`sacctmgr modify user where name=... set MaxSubmitJobs=...`).
     """
 
     plugins = "openapi/v0.0.38,openapi/dbv0.0.38"

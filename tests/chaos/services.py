@@ -1,5 +1,6 @@
-"""What the chaos tests share: a site whose parts are killed and come again, steps of mixed fate,
-and the account of every message at the end.
+"""The site of the chaos tests, whose parts are killed and started again.
+
+Its steps end in different ways, and at the end there is an account of every message.
 """
 
 from __future__ import annotations

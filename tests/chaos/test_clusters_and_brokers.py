@@ -1,5 +1,4 @@
-"""Everything is killed, stopped and started again at random, and every message is accounted for:
-real batch systems and real brokers.
+"""Kill everything at random, with real batch systems and brokers, and account for every message.
 
 The seed is printed; `scripts/chaos --seed S` repeats a run's choices. Requests are sent while
 Dispatchers, Submitters, Watchers and wrappers are killed with SIGKILL, the daemon that decides on
@@ -52,8 +51,10 @@ class Daemon:
         self._looked = time.monotonic()
 
     def look_after_nodes(self) -> None:
-        """What an operator does after a killed slurmctld has given numbers again: nodes that still
-        knew a job of that number have been drained ("Duplicate jobid").
+        """Resume drained nodes, as an operator does.
+
+        A killed slurmctld may have given job numbers again; nodes that still knew a job of that
+        number have been drained ("Duplicate jobid").
         """
         if self._name == "slurmctld" and time.monotonic() - self._looked > 5:
             self._looked = time.monotonic()
@@ -130,8 +131,9 @@ class Chaos(Services):
 
     @property
     def has_hurt_too_few(self) -> bool:
-        """Whether broker or controller have still to be killed: either may take long to come again,
-        and its time is a part of the time in which processes are hurt.
+        """Tell whether broker or controller have still to be killed.
+
+        Either may take long to come again, within the time in which processes are hurt.
         """
         return self._next is not None or super().has_hurt_too_few
 
@@ -178,7 +180,7 @@ class Chaos(Services):
             return True
 
     def unfinished(self) -> int:
-        """Number of jobs of which nobody knows yet how they ended, or whether they are there."""
+        """Count the jobs whose end, or whose existence, is not known yet."""
         with contextlib.closing(Ledger.in_file(self.directory / "state" / "ledger.sqlite")) as rows:
             return len([
                 row for row in rows.all()
@@ -186,7 +188,7 @@ class Chaos(Services):
             ])  # fmt: skip
 
     def reckoning(self) -> Counter[str]:
-        """The account."""
+        """Return the account."""
         transport: Transport = connect(self.configuration)
         finals = self.finals(transport, 3.0)
         letters = sum(transport.inspector().dead_letters().values())
@@ -196,7 +198,7 @@ class Chaos(Services):
 
 @pytest.fixture
 def broker(system: str, tmp_path: Path) -> Iterator[Broker]:
-    """The broker that goes with a batch system."""
+    """Start the broker that goes with a batch system."""
     found = Broker(BROKERS[system], tmp_path / "broker")
     yield found
     found.down()

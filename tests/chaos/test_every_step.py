@@ -73,7 +73,7 @@ def deaths(place: Path, act: str) -> Iterator[int]:
 
 
 def contents(queue: SpoolQueue) -> list[bytes]:
-    """What can be claimed after recovery."""
+    """Return the contents of what can be claimed after recovery."""
     queue.recover()
     found = []
     while claimed := queue.claim():

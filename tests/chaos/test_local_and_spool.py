@@ -98,7 +98,7 @@ class Chaos(Services):
         return bool(busy)
 
     def unconcluded(self) -> int:
-        """Number of jobs of which nobody knows yet how they ended."""
+        """Count the jobs whose end is not known yet."""
         with contextlib.closing(Ledger.in_file(self.directory / "state" / "ledger.sqlite")) as rows:
             return len(rows.unconcluded("local"))
 
@@ -108,7 +108,7 @@ class Chaos(Services):
         )
 
     def reckoning(self) -> Counter[str]:
-        """The account; each job was submitted once, and who gave up says why."""
+        """Return the account; each job was submitted once, and who gave up says why."""
         transport = SpoolTransport(self.spool)
         finals = self.finals(transport, 0.2)
         letters = [
@@ -125,7 +125,7 @@ class Chaos(Services):
 
 
 def survived(directory: Path, seed: int, *, jobs_too: bool) -> tuple[Counter[str], Counter[str]]:
-    """What was killed, and the end of every step."""
+    """Return what was killed, and the end of every step."""
     print(f"seed {seed}")
     chaos = Chaos(directory, seed, jobs_too=jobs_too)
     try:

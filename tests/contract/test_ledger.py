@@ -60,7 +60,7 @@ def test_what_was_written_is_read(ledger: Ledger) -> None:
 
 
 def together(url: str, count: int, act: Any) -> list[Any]:
-    """What `act` says to each of several hosts at the same moment."""
+    """Return the results of `act` on several hosts at the same moment."""
     start, told = threading.Barrier(count), []
 
     def host() -> None:

@@ -49,7 +49,7 @@ SYSTEMS = ("slurm", "slurm_accounting", "slurmrest", "slurmrest_accounting", "sg
 
 
 def site_with(kind: str, **described: Any) -> Configuration:
-    """A site with one cluster, which is called as its kind."""
+    """Return a site with one cluster, whose name is its kind."""
     text = {
         "version": 1,
         "environments": {"default": ["all"]},

@@ -74,7 +74,7 @@ def spool_harness(tmp_path: Path) -> Harness:
 
 
 def rabbitmq_harness(server: dict[str, Any], kind: str) -> Harness:
-    """A vhost of its own on a real server; queues of `kind` are made as they are named."""
+    """Open a separate vhost on a real server; queues of `kind` are made as they are named."""
     vhost = f"test-{uuid.uuid4()}"
     api = RabbitMQAPI(server["api"], server["username"], server["password"])
     api.add_vhost(VHostSpec(name=vhost))
@@ -114,7 +114,7 @@ def rabbitmq_harness(server: dict[str, Any], kind: str) -> Harness:
 
 
 def activemq_harness(server: dict[str, Any]) -> Harness:
-    """A prefix of its own on a real server."""
+    """Open a separate prefix on a real server."""
     prefix = f"test-{uuid.uuid4().hex}"
     text = f"""
         version: 1

@@ -58,7 +58,7 @@ class Batch:
 
 
 def emptied(batch: Batch) -> Iterator[Batch]:
-    """The batch system, without jobs at the end."""
+    """Yield the batch system; remove its jobs at the end."""
     yield batch
     deadline = time.monotonic() + 90  # a killed qmaster hears of its hosts half a minute later
     while left := ask(batch.scheduler.states()):
@@ -104,7 +104,7 @@ def submit_once(
 
 
 def run_step(site: Site, command: str, env: dict[str, str] | None = None, **block: Any) -> None:
-    """A recipe whose only step runs a command on a cluster: sent, dispatched and submitted.
+    """Send, dispatch and submit a recipe whose only step runs a command on a cluster.
 
     Its messages come to queues `submitted` and `ended`; it works in directory `w` of the site.
     """

@@ -161,7 +161,7 @@ REAL = pytest.mark.slow
     ]
 )
 def bus(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
-    """A site on one of the transports."""
+    """Yield a site on one of the transports."""
     site.settings["zocalo.dlq.purge_location"] = str(site.directory / "DLQ")
     site.settings["zocalo.go.fallback_location"] = str(site.directory / "drop")
     site.write_config()
@@ -211,7 +211,7 @@ SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("slurm", "sge")]
 
 @pytest.fixture(params=["local", *SLOW])
 def on(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
-    """A site whose jobs are those of one batch system."""
+    """Yield a site whose jobs are those of one batch system."""
     environment = {}
     if request.param != "local":
         told = request.getfixturevalue(request.param)

@@ -67,7 +67,10 @@ def submit_together(
     parameters: dict[str, Any],
     **block: Any,
 ) -> None:
-    """Steps that wait together, each in a directory of its own: after the first one array."""
+    """Submit steps that wait at the same time, each with its own directory.
+
+    All but the first one are the tasks of one array.
+    """
     transport = site.transport()
     for name in names:
         transport.commit(step_of(site, name, command, parameters, None, block).start())
@@ -78,7 +81,7 @@ def submit_together(
 def concluded(
     on: Site, wait_until: Wait, name: str, seconds: float = 90, attempt: int | None = None
 ) -> dict[str, Any]:
-    """The one job of that name (and attempt), once the Watcher has written down how it ended."""
+    """Wait until the Watcher has recorded the end of the one job of that name; return the job."""
 
     def found() -> dict[str, Any] | None:
         end = "" if attempt is None else f"-{attempt}"

@@ -77,7 +77,7 @@ class Server:
 
 
 def opened(activemq: dict[str, Any]) -> Iterator[Server]:
-    """The prefix, whose connections are closed at the end."""
+    """Yield the prefix, whose connections are closed at the end."""
     made = Server(activemq)
     yield made
     made.close()

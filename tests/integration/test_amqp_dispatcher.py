@@ -447,7 +447,7 @@ def test_heartbeats_of_the_environment(dispatcher: Dispatcher, wait_until: Wait)
     bad = dispatcher.start(RABBITMQ_URL=f"{dispatcher.server.url}?heartbeat=often")
     wait_until(lambda: count(dispatcher.server, "notify_mat_job", "consumers") == 1)
     bad.terminate()
-    assert "RABBITMQ_URL says heartbeat=often" in bad.communicate()[1]
+    assert "RABBITMQ_URL has heartbeat=often" in bad.communicate()[1]
 
 
 # -- looking -----------------------------------------------------------------------------------
@@ -467,7 +467,7 @@ def count(server: Server, queue: str, what: str = "messages") -> int | None:
 
 
 def connections(server: Server) -> list[dict[str, Any]]:
-    """The dispatcher's connections, as the management plug-in tells some seconds late."""
+    """Return the dispatcher's connections, which the management plug-in lists seconds later."""
     return [
         each
         for each in server.api.get("connections").json()

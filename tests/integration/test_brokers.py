@@ -47,7 +47,7 @@ class Broker:
                 self.server.queue(queue, self.kind or "quorum")
 
     def forwarder(self, code: str = FORWARDER) -> list[str]:
-        """A process that sends each message of `in` on to `out`, until none comes."""
+        """Return the command that sends each message of `in` on to `out`, until none comes."""
         return [sys.executable, "-c", code, self.server.text(), self.transport]
 
 

@@ -35,7 +35,7 @@ THREE = " & ".join([ALLOCATES.format(mib=300)] * 3) + " & wait"
 
 @pytest.fixture
 def on_sge(site: Site, sge: dict[str, Any]) -> Site:
-    """Steps of this site run on Grid Engine, and a Watcher is at work."""
+    """Return a site whose steps run on Grid Engine, with a Watcher at work."""
     described(site, "sge", {name: text for name, text in sge.items() if isinstance(text, str)})
     site.sections["clusters"]["cluster"] |= {"silent_hosts_s": 1, "stalled_s": 5, "give_up_s": 3}
     site.write_config()
@@ -122,7 +122,7 @@ def test_a_host_that_crashes_and_comes_again(on_sge: Site, wait_until: Wait) -> 
 
 @pytest.fixture
 def impatient(on_sge: Site, wait_until: Wait) -> Iterator[Site]:
-    """The qmaster calls a host silent after seconds, not after five minutes."""
+    """Let the qmaster call a host silent after seconds, not after five minutes."""
     before = says(on_sge, "qconf", "-sconf")
     file = on_sge.directory / "global"
 

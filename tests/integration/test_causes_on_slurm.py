@@ -33,7 +33,7 @@ ALLOCATES = """python3 -c 'x = bytearray(300 << 20); __import__("time").sleep(3)
 
 @pytest.fixture
 def on_slurm(site: Site, slurm: dict[str, Any]) -> Site:
-    """Steps of this site run on Slurm, and a Watcher is at work."""
+    """Return a site whose steps run on Slurm, with a Watcher at work."""
     return watched(site, slurm)
 
 
@@ -55,8 +55,9 @@ def slurm_says(site: Site, *command: str) -> str:
 def test_out_of_memory(
     site: Site, request: pytest.FixtureRequest, wait_until: Wait, kept_by: str
 ) -> None:
-    """Whoever looks: Slurm from time to time, which kills the job; the kernel, which kills the
-    program.
+    """The cause is the same whether Slurm finds the excess or the kernel.
+
+    Slurm looks from time to time and kills the job; the kernel kills the program.
     """
     watched(site, request.getfixturevalue(kept_by))
     retry = {"on": ["out_of_memory"], "memory_factor": 3}
@@ -150,8 +151,10 @@ def second_attempt_of_two(site: Site, wait_until: Wait) -> None:
 
 
 def test_a_node_that_dies(on_slurm: Site, slurm: dict[str, Any], wait_until: Wait) -> None:
-    """Its slurmd does not answer any more, and all that ran there is gone; the job must not be
-    requeued. It is tried again on another node.
+    """A job on a node that died is tried again on another node.
+
+    The node's slurmd does not answer any more, and all that ran there is gone; the job must not be
+    requeued.
     """
     command = "echo $SLURMD_NODENAME >>nodes; test $(wc -l <nodes) -gt 1 || sleep 600"
     retry = {"on": ["node_fail"], "exclude_node": True}

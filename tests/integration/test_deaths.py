@@ -22,7 +22,7 @@ Start = Callable[..., None]
 
 @pytest.fixture
 def watched(on: Site) -> Start:
-    """Submits one step, with a Watcher at work."""
+    """Return a function that submits one step, with a Watcher at work."""
 
     def start(name: str, command: str, **block: Any) -> None:
         on.sections["clusters"]["cluster"] |= {"watch_s": 0.5}
@@ -152,7 +152,7 @@ def test_a_wrapper_that_is_not_heard_of_is_stalled_and_not_dead(
         [job] = wait_until(lambda: jobs(on, "--state", "stalled"), seconds=60)
     finally:
         os.kill(pid, signal.SIGCONT)
-    assert "it runs, but was not heard of since" in job["cause"]
+    assert "it runs, but its wrapper has been silent since" in job["cause"]
     assert job["outcome"] is None
     assert concluded(on, wait_until, "w")["outcome"] == "success"
     assert told(on).keys() == {"success", "completed"}

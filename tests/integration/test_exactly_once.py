@@ -222,8 +222,11 @@ def test_a_controller_that_hangs_is_not_an_answer(
 def test_a_controller_that_is_killed_has_no_job_twice(
     batch: Batch, controller: Controller, tmp_path: Path, wait_until: Wait
 ) -> None:
-    """It is away for seconds while messages come, and come again. What it took may be lost with it
-    (Slurm saves its jobs every few seconds); what it did not take is submitted once."""
+    """Requests that a killed controller did not take are submitted once.
+
+    The controller is away for seconds while messages come, and come again. What it took may be lost
+    with it: Slurm saves its jobs every few seconds.
+    """
     requests = [request_in(tmp_path / f"w{number}", commands="sleep 15") for number in range(5)]
     ledger = Ledger.in_file(tmp_path / "ledger")
     scripts = [batch.script_of(request) for request in requests]

@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 @pytest.fixture
 def example(site: Site) -> Site:
-    """The example site, with its home directory in the test's."""
+    """Return the example site, with its home directory in the test's."""
     shutil.rmtree(site.recipes)
     shutil.copytree(EXAMPLES / "site", site.directory / "example")
     site.config = site.directory / "example" / "site.yml"

@@ -110,8 +110,10 @@ print(json.dumps(results))
 
 @pytest.mark.parametrize(("code", "outcome", "queue"), [(0, "success", "q2"), (3, "failure", "q3")])
 def test_a_disk_that_fills_up(tmp_path: Path, code: int, outcome: str, queue: str) -> None:
-    """A job that has no room for its first files fails, and the batch system speaks; of any other
-    its wrapper does.
+    """A full disk fails a job, and its end is reported all the same.
+
+    The Watcher reports a job that had no room for its first files, by the batch system's account;
+    any other job is reported by its wrapper.
     """
     done = subprocess.run(
         [sys.executable, "-c", STEPS, str(tmp_path), str(code)],

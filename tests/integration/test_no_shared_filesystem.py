@@ -23,7 +23,7 @@ GONE = f'{WRAP}; status=$?; cd /; rm -rf "$HERE"; exit $status'
 
 @pytest.fixture
 def elsewhere(on: Site) -> Callable[..., None]:
-    """Submits one step to nodes that have a zwrap of their own."""
+    """Return a function that submits one step to nodes with their own installation of zwrap."""
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     on.sections["clusters"]["cluster"] |= {
         "watch_s": 0.5, "shared_filesystem": False, "retry": {"on": ["out_of_memory"]},

@@ -68,7 +68,7 @@ rig = rigparts:RigWrapper
 
 @pytest.fixture(scope="session")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the originals' commands, with a service and a wrapper of a facility."""
+    """Return the directory of the originals' commands, with a facility's service and wrapper."""
     place = tmp_path_factory.mktemp("originals")
     subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
     done = subprocess.run(

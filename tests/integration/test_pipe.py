@@ -21,7 +21,7 @@ Wait = Callable[..., Any]
 
 
 def put(directory: Path, name: str, content: str) -> None:
-    """What a foreign filer does: write in tmp, rename to incoming."""
+    """Write a file in tmp and rename it to incoming, as a foreign filer does."""
     for place in ("tmp", "incoming"):
         (directory / place).mkdir(parents=True, exist_ok=True)
     (directory / "tmp" / name).write_text(content)

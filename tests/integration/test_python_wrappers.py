@@ -1,5 +1,7 @@
-"""Wrapper classes written for python-zocalo, found by entry point, with nothing but their import
-changed; and the shell around a plain command."""
+"""Wrapper classes written for python-zocalo, and the shell around a plain command.
+
+The classes are found by entry point, and nothing but their import is changed.
+"""
 
 from __future__ import annotations
 

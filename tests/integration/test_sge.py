@@ -43,7 +43,7 @@ def running(batch: Batch, job_id: str, wait_until: Wait) -> None:
 
 
 def with_step(site: Site, batch: Batch, command: str, **block: Any) -> None:
-    """A site with this cluster, and a recipe whose only step runs a command on it."""
+    """Write a site with this cluster, and a recipe whose only step runs a command on it."""
     site.settings["scheduler"] = "cluster"
     site.sections["clusters"] = batch.section
     site.write_config()

@@ -28,7 +28,7 @@ Wait = Callable[..., Any]
 
 
 def reach(slurm: dict[str, Any], **options: Any) -> Batch:
-    """A cluster of which only the URL and the token are known."""
+    """Return a cluster of which only the URL and the token are known."""
     return Batch("slurmrest", {}, **{k: slurm[k] for k in ("url", "user_token")} | options)
 
 

@@ -21,13 +21,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default:No commit be
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of the last release."""
+    """Return the wheel of the last release."""
     return wheel_of(last_commit(), tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture
 def installed(site: Site, wheel: Path) -> Installation:
-    """The last release, and all commands of the site are its own."""
+    """Install the last release; all commands of the site are its own."""
     installation = Installation(site.directory / "installed", wheel)
     site.bin = installation.bin
     return installation
@@ -50,7 +50,7 @@ def kill_shepherd(site: Site, name: str) -> None:
 
 @pytest.fixture(params=["local", "slurm"])
 def kind(request: pytest.FixtureRequest, site: Site, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The batch system of the site, called `cluster`."""
+    """Return the kind of the site's batch system, which is called `cluster`."""
     described: dict[str, Any] = {"kind": request.param, "watch_s": 0.5}
     if request.param == "slurm":
         told = request.getfixturevalue("slurm")
@@ -148,8 +148,10 @@ def test_jobs_of_the_last_release_are_concluded_once(
 def test_verdicts_of_the_last_release_are_told_whoever_dies(
     site: Site, installed: Installation, wait_until: Wait, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that came as a message, one whose wrapper was killed before it could send anything; a
-    job that waited is run by today's runner.
+    """Verdicts of jobs of the last release are reported by today's Watcher.
+
+    One came as a message; the wrapper of another was killed before it could send anything; a job
+    that waited is run by today's runner.
     """
     monkeypatch.setenv("ZWRAP_LOCAL_CPUS", "1")
     far = {"kind": "local", "watch_s": 0.5, "shared_filesystem": False,

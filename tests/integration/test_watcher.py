@@ -29,7 +29,7 @@ class Listener:
         self._heard: list[tuple[str | None, Any]] = []
 
     def next(self, topic: str, seconds: float, **values: Any) -> Any:
-        """The next broadcast on a topic that holds these values."""
+        """Return the next broadcast on a topic that holds these values."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for number, (source, body) in enumerate(self._heard):
@@ -43,7 +43,7 @@ class Listener:
 
 @pytest.fixture
 def watched(site: Site) -> Iterator[Callable[..., Listener]]:
-    """Starts a Watcher; somebody who hears what it tells."""
+    """Yield a function that starts a Watcher and returns a listener to its events."""
     opened = []
 
     def start(**described: Any) -> Listener:
@@ -60,7 +60,7 @@ def watched(site: Site) -> Iterator[Callable[..., Listener]]:
 
 
 def submit_bare(site: Site, name: str, commands: str) -> None:
-    """A job without a wrapper: it says nothing itself."""
+    """Submit a job without a wrapper, which reports nothing itself."""
     submit(site, name, "true", commands=commands)
 
 

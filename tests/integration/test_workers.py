@@ -268,7 +268,7 @@ def test_purge_of_all_workers(spooled: Queues) -> None:
     assert {name: count for name, count in found.items() if count} == {"somebody.elses": 1}
     for options in ([], ["words", "--all"]):
         ended = spooled.run("purge", *options)
-        assert (ended.returncode, "Say which queue" in ended.stderr) == (100, True)
+        assert (ended.returncode, "Name a queue to purge" in ended.stderr) == (100, True)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def xia2(site: Site, tmp_path: Path) -> Xia2:
 
 @pytest.fixture
 def saved_run(tmp_path: Path) -> Path:
-    """A copy of the successful run that a test may change."""
+    """Return a copy of the successful run that a test may change."""
     return Path(shutil.copytree(SAVED / "success_insulin_sad", tmp_path / "saved"))
 
 

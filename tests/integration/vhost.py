@@ -46,7 +46,7 @@ class Server:
         )
 
     def text(self, **changes: Any) -> str:
-        """The site file."""
+        """Return the text of the site file."""
         values = {"plugin": "pika", **self.given, **changes}
         values.pop("dist_port"), values.pop("epmd_port")
         api = {"plugin": "rabbitmqapi", "base_url": values.pop("api")}
@@ -85,7 +85,7 @@ class Server:
 
 
 def opened(rabbitmq: dict[str, Any]) -> Iterator[Server]:
-    """The vhost, deleted at the end."""
+    """Yield the vhost, deleted at the end."""
     made = Server(rabbitmq)
     yield made
     made.api.delete_vhost(made.vhost)

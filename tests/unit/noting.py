@@ -25,5 +25,5 @@ class Noting(MemoryTransport):
         self.settlements.append(settlement)
 
     def handed_out(self, count: int) -> Delivery:
-        """A message that is handed out for the time that is given."""
+        """Return a message that is handed out for the `count`-th time."""
         return Delivery(self, Message(1, {}, "m"), "in", delivery_count=count, topic=False)

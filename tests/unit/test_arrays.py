@@ -136,7 +136,7 @@ def submit(
     most: int | None = 100,
     admit: Any = everything,
 ) -> list[Any]:
-    """What was reported of each job."""
+    """Submit jobs; return what was reported of each."""
     told: dict[str, Any] = {}
 
     def on_outcomes(outcomes: Any) -> None:

@@ -65,7 +65,7 @@ class Connection:
 
 
 def received(connection: Connection) -> RabbitMQTransport:
-    """A transport to which one message of queue `in` was delivered."""
+    """Return a transport to which one message of queue `in` was delivered."""
     transport = RabbitMQTransport(Server(), connection)  # type: ignore[arg-type]
     transport.subscribe("in")
     method = pika.spec.Basic.Deliver("c", 1, False, "", "in")
@@ -90,7 +90,7 @@ def test_a_delivery_whose_message_can_never_be_sent_is_a_dead_letter(
     connection.works[0].finish(kind("the reason"))
     dead = connection.works[1].publications[0]
     assert dead.routing_key == "dlq.in"
-    reason = "What follows from it cannot be sent: the reason."
+    reason = "A message that follows from it cannot be sent: the reason."
     assert dead.properties.headers
     assert dead.properties.headers["dlq-reason"] == reason
     connection.works[1].finish(None)

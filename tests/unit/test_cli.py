@@ -20,7 +20,7 @@ RECIPE = {"start": [[1, []]], "1": {"queue": "somewhere", "parameters": {}}}
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A recipe file, and a site whose environments are called like commands."""
+    """Return a recipe file at a site whose environments are called like commands."""
     names = ", ".join(f"{name}: [store]" for name in COMMANDS)
     site = f"version: 1\nstore: {{plugin: storage}}\nenvironments: {{{names}}}\n"
     (tmp_path / "site.yml").write_text(site)

@@ -153,7 +153,10 @@ def test_logging_is_set_up_and_its_verbosity_only_rises(
             "version: 1\nx:\n  a: 1\n  a: 2",
             "line 4: key 'x.a' is there twice; the first is in line 3",
         ),
-        ("version: 1\nx: {plugn: storage}", "line 2, key 'x' must be.*Is 'plugn' meant to be it"),
+        (
+            "version: 1\nx: {plugn: storage}",
+            "line 2, key 'x' must be.*Is 'plugn' a misspelt 'plugin'",
+        ),
         ("version: 1\nx: {y: 1}", "line 2, key 'x' must be a mapping with a text under 'plugin'"),
         ("version: 1\nx: 7", "key 'x' must be a mapping"),
         ("version: 1\nenvironments: []", "key 'environments' must be a mapping"),

@@ -83,7 +83,7 @@ def test_every_door_leads_somewhere() -> None:
 
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
-    """Imports between modules, those in functions, too, but not those for type checkers."""
+    """Return imports between modules, those in functions, too, but not those for type checkers."""
     return grimp.build_graph(
         "zwrap", "zwrap_schedulers", exclude_type_checking_imports=True, cache_dir=None
     )

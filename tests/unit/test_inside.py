@@ -141,9 +141,7 @@ PBS_INSIDE = PBS()
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Entry points of a site's distribution: one inside half that works, one that cannot be
-    loaded.
-    """
+    """Install a site's distribution with an inside half that works and a broken one."""
     info = tmp_path / "site_pbs-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: site-pbs\nVersion: 1.0\n")
@@ -217,8 +215,9 @@ def test_a_fault_of_a_site_s_own_does_not_keep_the_job_from_being_stopped(
 
 
 class PBSOutside:
-    """As much of an outside half as a job script is written by, as of before there were inside
-    halves.
+    """The part of an outside half that writing a job script needs.
+
+    It was written before there were inside halves.
     """
 
     options_type = Options

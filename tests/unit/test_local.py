@@ -27,7 +27,7 @@ def request(**resources: object) -> JobRequest:
 
 
 def asked(call: object) -> list[str]:
-    """What is said to the command line."""
+    """Return the arguments of a call of the runner."""
     assert isinstance(call, Command)
     assert call.argv[1:3] == ["-m", "zwrap.pool"]
     return call.argv[3:]

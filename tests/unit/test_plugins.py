@@ -15,7 +15,7 @@ GROUP = plugins.WRAPPERS
 
 
 def install(place: Path, directory: str, entries: str, name: str = "") -> None:
-    """A distribution as an installer leaves it; `entries` are lines of its entry points."""
+    """Leave a distribution as an installer does; `entries` are lines of its entry points."""
     info = place / directory
     info.mkdir(parents=True)
     told = name or directory.partition("-")[0]

@@ -88,7 +88,7 @@ def test_the_command_program_stands_in_the_job_parameters() -> None:
     found = find_program("command", {"command": ["a"], "working_directory": "/w"})
     assert found
     assert found.command == ["a"]
-    with pytest.raises(ProgramError, match="key 'command' is not there"):
+    with pytest.raises(ProgramError, match="which has no key 'command'"):
         find_program("command", {})
 
 

@@ -19,7 +19,7 @@ Piece = tuple[str, str]
 
 
 def words(text: str) -> list[str]:
-    """The words that /bin/sh makes of shell text."""
+    """Return the words that /bin/sh makes of shell text."""
     done = subprocess.run(
         ["/bin/sh", "-c", f"printf '%s\\0' {text}"], capture_output=True, text=True, check=True
     )

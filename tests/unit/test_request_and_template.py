@@ -176,7 +176,7 @@ def test_a_site_template_extends_a_block_and_keeps_the_rest(tmp_path: Path) -> N
     [
         ("{{ unknown }}", "Template local.sh.j2 cannot be rendered: 'unknown' is undefined"),
         ("line\n{% if %}", "Template .*local.sh.j2, line 2: "),
-        ("{{ job_name | directive }}", "Template local.sh.j2: 'a\\\\nb' cannot stand on a dir"),
+        ("{{ job_name | directive }}", "Template local.sh.j2: 'a\\\\nb' cannot be on a dir"),
         ("{{ 'A-B' | variable }}", "is not a valid name of an environment variable"),
         ("{{ ''.__class__ }}", "cannot be rendered: .*is unsafe"),
         ("{{ 1 + job_name }}", "Template local.sh.j2 cannot be rendered: TypeError: "),
@@ -216,7 +216,7 @@ def test_a_time_limit_means_the_same_in_every_block(given: object, walltime_s: i
 
 
 def old(**parameters: Any) -> dict[str, Any]:
-    """A step as it was written for Grid Engine."""
+    """Return a step as it was written for Grid Engine."""
     return {"cluster": None, "cluster_commands": "run", **parameters}
 
 
@@ -248,13 +248,13 @@ def test_steps_of_old_are_understood() -> None:
     ("options", "words"),
     [
         ("-t 1-10", "option '-t' cannot be honoured; known are -N, -P, -S, -cwd, -l"),
-        ("-o /tmp/x", "-o cannot be honoured; 'standard_output' says it"),
+        ("-o /tmp/x", "-o cannot be honoured; use 'standard_output' instead"),
         ("-pe smp", "-pe lacks a value"),
         ("-pe smp 4-8", "'-pe smp 4-8' is not understood"),
         ("-l h_vmem=lots", "-l h_vmem is 'lots'; a size above 0 is expected"),
         ("-l h_rt=soon", "'cluster_submission_parameters': -l h_rt is 'soon'; a duration above 0"),
         ("-S /bin/tcsh", "'-S /bin/tcsh' is not understood"),
-        ("-N 'x", "which a shell would not take: No closing quotation"),
+        ("-N 'x", "which a shell would refuse: No closing quotation"),
         (["-N", "x"], "a text with options of qsub is expected"),
     ],
 )

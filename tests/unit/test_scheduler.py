@@ -99,7 +99,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], None]:
 
 
 def site_with(**options: Any) -> str:
-    """A site that has a cluster of that kind."""
+    """Return a site file with a cluster of kind `odd`."""
     return json.dumps({
         "version": 1, "environments": {"default": ["c"]},
         "c": {"plugin": "clusters", "here": {"kind": "own", **options}},

@@ -103,7 +103,8 @@ def test_an_audit_is_told_when_it_changes(
         service.idle()
         clock.now += INTERVAL_S
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert told == ["a", "b", "a", "It is not known what the broker puts aside: The API is away."]
+    unknown = "It is not known which messages the broker puts aside: The API is away."
+    assert told == ["a", "b", "a", unknown]
 
 
 def test_it_reads_no_queue() -> None:

@@ -375,7 +375,7 @@ def test_a_recipe_whose_every_way_is_wrong_does_not_end_the_service(tmp_path: Pa
     once(transport, service)
     [(_, reason)] = transport.queue("in").dead_letters()
     assert reason.startswith("it cannot be\n")
-    assert "Its error nodes could not be told: 'a/b' cannot be a queue" in reason
+    assert "The error could not be sent to its error nodes: 'a/b' cannot be a queue" in reason
     transport.close()
 
 
@@ -396,7 +396,7 @@ def test_a_temporary_error_costs_no_attempt_however_long_it_lasts() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What failed comes again soon."""
+    """Let messages that failed come again soon."""
     monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
 
 

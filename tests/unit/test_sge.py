@@ -295,7 +295,7 @@ def test_what_is_no_answer_of_qstat(text: str) -> None:
 
 
 def test_an_accounting_that_is_not_there_is_no_answer() -> None:
-    """qacct reads a file, which a submit host may not see; then nobody knows what has ended."""
+    """The file that qacct reads may be missing on a submit host; then nothing is known of ends."""
     reply = Reply(
         status=1, output="no jobs running since startup\n",
         error="/opt/sge/default/common/accounting: No such file or directory\n",

@@ -131,11 +131,13 @@ def test_a_state_that_is_not_known_is_quoted(slurm: Slurm) -> None:
         (-9, "", "", Unknown),
         (1, "", "sbatch: error: Batch job submission failed: Socket timed out on send", Unknown),
         pytest.param(
-            1, "", f"{CHATTER}sbatch: error: Batch job submission failed: Socket timed out", Unknown,
+            1, "", f"{CHATTER}sbatch: error: Batch job submission failed: Socket timed out",
+            Unknown,
             id="lost after much chatter",
         ),
         pytest.param(
-            1, "", f"{CHATTER}sbatch: error: Job violates policy (job submit limit)\n{CHATTER}", Busy,
+            1, "", f"{CHATTER}sbatch: error: Job violates policy (job submit limit)\n{CHATTER}",
+            Busy,
             id="limit amid much chatter",
         ),
         (1, "", "Unable to contact slurm controller (connect failure)", Unknown),

@@ -73,7 +73,7 @@ def of_others(modules: Mapping[str, str]) -> set[str]:
 
 @pytest.fixture
 def step(tmp_path: Path) -> Path:
-    """A recipe step, as it is handed to a job."""
+    """Write a recipe step, as it is handed to a job."""
     return written(tmp_path, {"job_parameters": {"command": ["true"]}})
 
 

@@ -123,7 +123,7 @@ def told(transport: MemoryTransport, topic: str) -> list[Any]:
 
 
 def turn(watch: WatchedCluster, ledger: Ledger) -> None:
-    """What the Watcher does when a cluster is due."""
+    """Do what the Watcher does when a cluster is due."""
     attempts = ledger.unconcluded("c")
     watch.look([each for each in attempts if each.ended is None])
     watch.conclude([each for each in attempts if each.ended is not None])
@@ -236,7 +236,7 @@ def test_a_ledger_that_is_away_is_waited_for(
         outage.setattr(Ledger, "open_clusters", away)
         service.idle()
         service.idle()
-    assert caplog.text.count("Nothing is watched for 10 s: The ledger cannot be used.") == 1
+    assert caplog.text.count("Jobs are not followed for 10 s: The ledger cannot be used.") == 1
     service.close()
 
 
@@ -335,7 +335,7 @@ def test_where_nobody_can_be_told_the_ledger_says_so(
 
 @pytest.fixture
 def acts(system: Told, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is done about jobs without hope, in order: as what they are spoken for, who is ended."""
+    """Return a list of what is done about stuck jobs: states they are concluded in, jobs ended."""
     done: list[Any] = []
 
     def find(_: object, attempt: Attempt) -> Verdict:

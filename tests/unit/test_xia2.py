@@ -412,7 +412,7 @@ OPTIONS = {"regex": {"pattern": "(?P<a>x)"}, "table": {"header": "x"}}
 
 
 def check_outcome(tmp_path: Path, parser: str, content: bytes, suffix: str) -> None:
-    """A parser reads, or says what it could not read of which file; it raises nothing else."""
+    """Check that a parser reads, or says what of which file it could not read; nothing else."""
     file = tmp_path / f"file{suffix}"
     file.write_bytes(content)
     complaint = str(file)

@@ -12,7 +12,7 @@
         outbox/errors/    messages that the transport refused for good, with reasons
         verdict.json      how the attempt ended; only the first verdict gets this name
         verdict.sent      mark: everything was sent
-        .*.reserved       disk space for these two, in case the disk is full by then
+        .*.reserved       disk space for the verdict and the mark, in case the disk is full by then
         late-*.json       later verdicts; their messages are never sent
 """
 
@@ -34,7 +34,7 @@ from zwrap.host.processes import ProcessIdentity, is_alive, this_process
 from zwrap.transport.spool.queue import SpoolQueue
 
 RESERVED_BYTES = 64 * 1024
-"""Disk space that is reserved for a verdict: more than one with its final messages usually has."""
+"""Disk space that is reserved for a verdict, in bytes: more than a verdict usually needs."""
 
 ENVELOPE = "envelope.json"
 SUBMISSION = "submission.json"
@@ -46,23 +46,23 @@ def job_directory(working_directory: Path, token: str) -> Path:
 
 
 class JobDirectory:
-    """The files of one attempt. The directory need not exist; `make` makes it."""
+    """The files of one attempt. The directory need not exist; `make` creates it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def make(self) -> None:
-        """Make the directory unless it exists.
+        """Create the directory unless it exists.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: The directory cannot be created.
         """
         make_directory(self.path)
 
     # -- before the start --------------------------------------------------------------------------
 
     def keep_envelope(self, content: bytes) -> None:
-        """Keep the recipe step for those who look at the attempt later; a full disk is no error."""
+        """Write the recipe step for people and tools that look later; a full disk is no error."""
         file = self.path / ENVELOPE
         with contextlib.suppress(OSError):
             if not file.exists():
@@ -72,7 +72,7 @@ class JobDirectory:
         """Return the submission that was kept when the job was submitted.
 
         Raises:
-            MessageError: there is none, or it cannot be read.
+            MessageError: There is none, or it cannot be read.
         """
         file = self.path / SUBMISSION
         try:
@@ -95,10 +95,10 @@ class JobDirectory:
     def claim(self, token: str, job_id: str) -> Claim | None:
         """Claim the attempt for this job; return the claim of another job that was first.
 
-        The same job id takes over from a process that is dead: the batch system requeued the job.
+        A job takes over its own claim from a dead process: the batch system requeued the job.
 
         Raises:
-            TemporaryError: the claim of the other job cannot be read.
+            TemporaryError: The claim of the other job cannot be read.
         """
         file = self.path / "claim.json"
         mine = Claim(token, job_id, str(this_process()))
@@ -132,24 +132,26 @@ class JobDirectory:
         """Return a new view of the messages that wait to be sent.
 
         Raises:
-            TransportError: its directories cannot be made.
+            TransportError: The directories of the outbox cannot be created.
         """
         return SpoolQueue(self.path / "outbox", limit=0)
 
     @property
     def has_outbox(self) -> bool:
-        """Whether messages may wait in the outbox.
+        """True if messages may wait in the outbox.
 
         Raises:
-            OSError: that cannot be told now.
+            OSError: The directory cannot be examined now.
         """
         return (self.path / "outbox" / SpoolQueue.places.incoming).exists()
 
     def put_verdict(self, verdict: Verdict) -> bool:
-        """Put the verdict in place; False: another was first, and this one is kept as late.
+        """Put the verdict in place and return True; False: another was first, this one is late.
+
+        Late verdicts are kept as ``late-*.json``.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: The verdict cannot be written.
         """
         if self._put_in_place(msgspec.json.encode(verdict)):
             return True
@@ -159,7 +161,7 @@ class JobDirectory:
         return False
 
     def _put_in_place(self, content: bytes) -> bool:
-        """Create the verdict file; on a full disk in the space that was reserved."""
+        """Create the verdict file, on a full disk in the reserved space; False: there is one."""
         place = self.path / "verdict.json"
         try:
             return create_once(place, content)
@@ -180,15 +182,15 @@ class JobDirectory:
 
     @property
     def has_verdict(self) -> bool:
-        """Whether there is a verdict, readable or not."""
+        """True if there is a verdict, readable or not."""
         return (self.path / "verdict.json").exists()
 
     def verdict(self) -> Verdict | None:
         """Return the verdict; None if there is none yet.
 
         Raises:
-            MessageError: the file does not hold a verdict.
-            OSError: it cannot be read now.
+            MessageError: The file does not hold a verdict.
+            OSError: The file cannot be read now.
         """
         file = self.path / "verdict.json"
         try:
@@ -202,7 +204,7 @@ class JobDirectory:
         """Mark that every message of this attempt, the final ones included, was sent.
 
         Raises:
-            OSError: the mark cannot be made.
+            OSError: The mark cannot be made.
         """
         try:
             os.replace(self._mark, self.path / "verdict.sent")
@@ -211,5 +213,5 @@ class JobDirectory:
 
     @property
     def is_sent(self) -> bool:
-        """Whether every message of this attempt was sent."""
+        """True if every message of this attempt was sent."""
         return (self.path / "verdict.sent").exists()

@@ -1,8 +1,8 @@
-"""Station "transport": sends what an attempt has to say at its end, for wrapper and Watcher alike.
+"""Station "transport": sends the last messages of an attempt, for wrapper and Watcher alike.
 
-First what waits in the outbox, in order, then the final messages of the verdict. A message that the
-transport refuses for good is kept with the reason; only then does it count as sent. A disk that is
-full, or a directory that cannot be written, keeps no message from being sent.
+The messages in the outbox come first, in order, then the final messages of the verdict. A message
+that the transport refuses for good is kept with the reason; only then does it count as sent. A full
+disk, or a directory that cannot be written, does not prevent messages from being sent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zwrap.transport.spool.queue import SpoolQueue
 log = logging.getLogger(__name__)
 
 UNSENT = "unsent"
-"""Directory below the state directory: a spool queue for refused messages of attempts without an
+"""Name of a spool queue below the state directory, for refused messages of attempts without an
 outbox."""
 
 
@@ -31,9 +31,9 @@ class OutboxError(TemporaryError):
 
 
 class FinalSender:
-    """Sends the messages of one attempt; after a failure, `send` goes on where it was.
+    """Sender of the messages of one attempt; after a failure, `send` goes on where it was.
 
-    `outbox` holds the messages that wait; None: there is none that could be used.
+    `outbox` holds the messages that wait; None: no outbox can be used.
     """
 
     def __init__(self, outbox: SpoolQueue | None) -> None:
@@ -42,18 +42,19 @@ class FinalSender:
         self._sent: set[str] = set()
         """Ids of messages that came from the outbox, and may come again."""
         self.has_refused = False
-        """Whether the transport has refused a message for good."""
+        """True if the transport has refused a message for good."""
 
     def add(self, messages: Iterable[Outgoing]) -> None:
-        """Send these after the outbox; they are kept elsewhere, or nowhere."""
+        """Add messages that are sent after those in the outbox; this object does not store them."""
         self._left.extend(messages)
 
     def send(self, transport: Transport) -> None:
         """Send everything; each message is confirmed, or kept with the reason for its refusal.
 
         Raises:
-            TransportError: the transport cannot be used now.
-            OutboxError: the outbox cannot be read, or a refused message be kept anywhere, now.
+            TransportError: The transport cannot be used now.
+            OutboxError: The outbox cannot be read now, or a refused message cannot be kept
+                anywhere now.
         """
         if self._outbox is not None:
             self._send_outbox(self._outbox, transport)
@@ -64,7 +65,7 @@ class FinalSender:
             self._left.popleft()
 
     def _send_outbox(self, outbox: SpoolQueue, transport: Transport) -> None:
-        """Send what waits; if nothing can be claimed there, without claiming it."""
+        """Send the messages in the outbox; without claiming them if the disk cannot be written."""
         if not outbox.exists():  # it was deleted with what waited
             return
         try:
@@ -85,6 +86,7 @@ class FinalSender:
             self.has_refused |= bool(sent.refused)
 
     def _send(self, message: Outgoing, transport: Transport) -> None:
+        """Send a message; keep it if the transport refuses it for good."""
         try:
             transport.commit([message])
         except PermanentError as error:

@@ -1,7 +1,8 @@
-"""One attempt at a step: the row that the ledger keeps, and what is kept of its submission."""
+"""One attempt at a step: its row in the ledger, and the record of its submission."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 
@@ -13,12 +14,13 @@ from zwrap.job import JobStatus, Resources
 from zwrap.message import ATTEMPT_HEADER, ID_HEADER, Message, attempt_of, decode, encode
 
 INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
-"""States of an attempt. A rejected attempt, and one that waits for others to end, has no job."""
+"""States of an attempt. A rejected attempt, and one that waits for other jobs to end, has no
+job."""
 
 GONE, LOST, STUCK, STALLED = "gone", "lost", "hopeless", "stalled"
 """States of a job besides those of batch systems: neither live nor recorded; the same for longer
-than `lost_s`, so that nothing more will come; pending for a reason that never passes; running,
-without heartbeats of its wrapper."""
+than `lost_s`, so that no record is expected any more; pending for a reason that never passes;
+running, without heartbeats of its wrapper."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,43 +36,45 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     state: str = INTENDED
     reason: str | None = None
     created: float = 0.0
-    """When the intent was written, seconds since the epoch."""
+    """Time at which the intent was written, in seconds since the epoch."""
     tried: float = 0.0
-    """When the batch system was last about to be asked to take the job."""
+    """Time just before the last submission to the batch system, in seconds since the epoch."""
     array_token: str | None = None
-    """Token of the array that it was last submitted in; None: a job of its own."""
+    """Token of the array in which its job was last submitted; None: a single job."""
     task: int | None = None
-    """Number of its task in that array, from 1."""
+    """Number of the task in that array, from 1."""
     seen_state: str | None = None
-    """State of the job when the Watcher last saw a change: of a batch system, or `gone`, `lost`,
-    `hopeless`."""
+    """State of the job when the Watcher last saw a change: a value of `zwrap.job.State`, or `GONE`,
+    `LOST` or `STUCK`."""
     seen_reason: str | None = None
     seen: float | None = None
-    """When that was, seconds since the epoch."""
+    """Time of that change, in seconds since the epoch."""
     node: str | None = None
     exit_code: int | None = None
     signal: int | None = None
     ended: float | None = None
-    """When the Watcher learned that the job will never run again."""
+    """Time at which the Watcher learned that the job will never run again, in seconds since the
+    epoch."""
     stalled: float | None = None
-    """Time since which its wrapper is silent although the job runs, seconds since the epoch."""
+    """Time of the last sign of its wrapper, which is silent although the job runs, in seconds since
+    the epoch."""
     outcome: str | None = None
-    """A value of `zwrap.job.Outcome`, once everything was sent."""
+    """A value of `zwrap.job.Outcome`; None until all messages of the attempt were sent."""
     cause: str | None = None
     witness: str | None = None
     elapsed_s: float | None = None
-    """Run time of the program, in seconds, as far as its wrapper told."""
+    """Run time of the program, in seconds; None: its wrapper reported none."""
     peak_memory_mib: float | None = None
 
     @property
     def full_name(self) -> str:
-        """Name under which the batch system knows the job, or its array."""
+        """Name of the job, or of its array, in the batch system."""
         return f"{self.job_name}.{self.array_token or self.token}"
 
     def gone_s(self, now: float) -> float:
-        """Return how long the job has been seen to be gone, in seconds; 0.0: it was not yet.
+        """Return the time since the job was first seen to be gone, in seconds; 0.0: never yet.
 
-        Of a job that the Watcher knows to have ended, no record is waited for: infinity. `now`:
+        Infinity for a job that the Watcher knows to have ended: no record of it is awaited. `now`:
         seconds since the epoch.
         """
         if self.ended is not None:
@@ -78,16 +82,17 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return now - self.seen if self.seen_state == GONE and self.seen else 0.0
 
     def of(self, statuses: Mapping[str, JobStatus]) -> JobStatus | None:
-        """Return the status of the attempt's job, among those by job id.
+        """Return the status of the attempt's job; `statuses` has them by job id.
 
-        A controller that lost its state gives numbers again: a job of another name is not ours.
+        None if there is none, or if that job has another name: a controller that lost its state
+        gives numbers again.
         """
         status = statuses.get(str(self.job_id))
         return status if status is not None and status.name == self.full_name else None
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job stood when the Watcher saw a change."""
+    """State of a job when the Watcher saw a change."""
 
     state: str
     """A state of `zwrap.job.State`, or one of `GONE`, `LOST`, `STUCK`."""
@@ -96,7 +101,8 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     signal: int | None = None
     ended: float | None = None
-    """When the Watcher learned that the job will never run again, seconds since the epoch."""
+    """Time at which the Watcher learned that the job will never run again, in seconds since the
+    epoch."""
     peak_memory_mib: float | None = None
 
 
@@ -104,17 +110,17 @@ class AskedResources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Resources of the job that a retry may raise, as keys of the `cluster` block."""
 
     memory_per_node: int | None = None
-    """MiB."""
+    """Memory per node, in MiB."""
     min_memory_per_cpu: int | None = None
-    """MiB."""
+    """Memory per processor, in MiB."""
     time_limit: int | None = None
-    """Seconds."""
+    """Time limit, in seconds."""
     exclude: str | None = None
     """Nodes that the job must not use, separated by commas."""
 
 
 class KeptSubmission(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is kept of a submission: an exported dead letter, resources and retry policy."""
+    """The record of a submission: an exported dead letter, resources and retry policy."""
 
     header: dict[str, object]
     message: object
@@ -126,7 +132,7 @@ class KeptSubmission(msgspec.Struct, frozen=True, omit_defaults=True):
 def encode_submission(
     message: Message, queue: str, resources: Resources, policy: Policy | None
 ) -> bytes:
-    """Return the JSON text that is kept of a submission.
+    """Return the JSON text of the record of a submission.
 
     `message` was received from `queue`, and became a job with these resources.
     """
@@ -139,10 +145,10 @@ def encode_submission(
 
 
 def parse_submission(content: bytes, where: str) -> KeptSubmission:
-    """Return the submission in a JSON text; `where` it stands, for the error.
+    """Return the submission in a JSON text; `where` names its place in errors.
 
     Raises:
-        MessageError: the text does not hold a submission.
+        MessageError: The text does not hold a submission.
     """
     found = decode(content, where)
     try:

@@ -1,8 +1,9 @@
-"""Station "retry": which deaths are followed by another attempt, and with which cluster block.
+"""Station "retry": decides whether another attempt follows, and with which cluster block.
 
-The policy stands under `retry` in the step's parameters, else in the description of the cluster. It
-is kept with the submission, so that whoever concludes the attempt can apply it: instead of the
-final messages of the step, the step's message goes back to its queue as the next attempt.
+The policy is under `retry` in the step's parameters, else in the description of the cluster. It is
+kept with the submission, so that the wrapper or Watcher that concludes the attempt can apply it:
+instead of the final messages of the step, the step's message goes back to its queue as the next
+attempt.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ RETRIES_HEADER = "zwrap-retries"
 _KEPT_TEXT = re.compile(r"(?:(\d{1,9})-)?(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9})")
 
 CONTINUED_HEADER = "zwrap-continued"
-"""Number of jobs in which the step went on so far, from what the program had saved."""
+"""Number of jobs so far that continued the step from what the program had saved."""
 
 
 class NextAttempt(NamedTuple):
-    """The message of another attempt, and a sentence on it."""
+    """The message of another attempt, and a sentence about it."""
 
     message: Outgoing
     said: str
@@ -37,10 +38,10 @@ class NextAttempt(NamedTuple):
 def next_attempt(
     known: KeptSubmission, cause: Cause | None, node: str | None = None
 ) -> NextAttempt | None:
-    """Return another attempt after a death of that cause on that node.
+    """Return the attempt that follows a death of that cause on that node.
 
-    None: the policy does not want one, or it could not ask for more than the last attempt. The
-    envelope's environment tells the number of the attempt, under the name of the header.
+    None: the policy does not want one, or the attempt could not ask for more resources than the
+    last one. The envelope's environment holds the number of the attempt, under the header's name.
     """
     policy = known.retry
     done = _count(known, RETRIES_HEADER)
@@ -58,10 +59,10 @@ def next_attempt(
 def continuation(
     known: KeptSubmission, limit: int, remaining_s: float | None
 ) -> NextAttempt | None:
-    """Return the same step in another job, which goes on from what the program saved.
+    """Return the same step in another job, which continues from what the program saved.
 
-    `remaining_s` seconds are left of the program's own time limit; None: it has none. The result
-    is None after `limit` such jobs, and when less than a second is left.
+    `remaining_s`: remainder of the program's own time limit, in seconds; None: it has none. The
+    result is None after `limit` such jobs, and when less than a second is left.
     """
     done = _count(known, CONTINUED_HEADER)
     if done >= limit or (remaining_s is not None and remaining_s < 1) or not _queue(known):
@@ -78,10 +79,10 @@ def continuation(
 
 
 def step_in(body: object) -> dict[str, object]:
-    """Return the node that a recipe message is at, to be changed in place.
+    """Return the recipe node to which a recipe message points, to be changed in place.
 
     Raises:
-        MessageError: the body is not a recipe message.
+        MessageError: The body is not a recipe message.
     """
     if isinstance(body, dict) and isinstance(recipe := body.get("recipe"), dict):
         step = recipe.get(str(body.get("recipe-pointer")))
@@ -96,7 +97,7 @@ def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
     An empty text removes the key.
 
     Raises:
-        MessageError: the body is not a recipe message, or its step has no such block.
+        MessageError: The body is not a recipe message, or its step has no such block.
     """
     changed = copied(body)
     parameters = step_in(changed).get("parameters")
@@ -112,7 +113,7 @@ def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
 
 
 def _count(known: KeptSubmission, header: str) -> int:
-    """Return the number under a header; 0 where that is damaged."""
+    """Return the number under a header; 0 if there is none."""
     given = known.header.get(header, 0)
     return given if isinstance(given, int) else 0
 
@@ -124,7 +125,7 @@ def _again(
     number = attempt_of(known.header) + 1
     try:
         body = edited(known.message, changes)
-    except MessageError:  # a step in the form of before 2025 has no block to raise anything in
+    except MessageError:  # a step in the form used before 2025 has no block to change
         body = edited(known.message, {})
     environment = body.get("environment")
     given = environment if isinstance(environment, dict) else {}
@@ -144,7 +145,7 @@ def _queue(known: KeptSubmission) -> str:
 def _changes(
     asked: AskedResources, policy: Policy, cause: Cause | None, node: str | None
 ) -> dict[str, int | str] | None:
-    """Return the changes of the cluster block; None if they would not ask for more."""
+    """Return the changes of the cluster block; None if they would not ask for more resources."""
     if cause is Cause.NODE_FAIL and policy.exclude_node and node:
         return {"exclude": ",".join(filter(None, (asked.exclude, node)))}
     ceiling = policy.ceiling
@@ -170,13 +171,13 @@ def _changes(
     return changes if more else None
 
 
-def _ceiling_s(kept: float | str | None) -> float | None:
+def _ceiling_s(kept: float | str | None) -> int | None:
     """Return a kept ceiling in seconds; None: there is none that can be read.
 
     Releases before 0.2 kept the site's own text, of which ``A:B`` was minutes and seconds.
     """
     if not isinstance(kept, str):
-        return kept
+        return None if kept is None else int(min(kept, LONGEST_S))
     match = _KEPT_TEXT.fullmatch(kept.strip())
     if match is None:
         return None

@@ -19,7 +19,7 @@ from zwrap.recipe.envelope import Envelope
 log = logging.getLogger(__name__)
 
 VERDICT_QUEUE = "zwrap.verdict"
-"""Queue for verdicts from clusters whose job directories nobody else sees."""
+"""Queue for verdicts from clusters whose job directories the submit host does not see."""
 
 QUEUE_VARIABLE = "ZWRAP_VERDICT_QUEUE"
 """Environment variable that tells a job to send its verdict to a queue."""
@@ -29,31 +29,31 @@ COMPLETED = "Finished processing"
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The job, and the process of it, that runs an attempt."""
+    """The job that runs an attempt, and the process that runs it in the job."""
 
     token: str
     job_id: str
     process: str
     run: int = 1
-    """Number of this start of the job, from 1: batch systems start a job again after its node
-    failed, for example."""
+    """Number of the run, from 1: batch systems start a job again, for example after its node
+    failed."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How an attempt ended, who says so, and the final messages of the step."""
+    """The end of an attempt, its witness, and the final messages of the step."""
 
     token: str
     outcome: Outcome
     witness: str
-    """``wrapper``, ``cluster NAME``, or ``none`` where nobody could be told."""
+    """Source of the outcome: ``wrapper``, ``cluster NAME``, or ``none``."""
     cause: str
     job_id: str
     exit_status: int
     elapsed_s: float = 0.0
-    """Run time of the program."""
+    """Run time of the program, in seconds."""
     peak_memory_mib: float = 0.0
-    """Largest resident memory that the program and its descendants were seen to have; 0: the
-    program ended before anybody looked."""
+    """Largest resident memory measured for the program and its descendants, in MiB; 0: the program
+    ended before the first measurement."""
     program: str = ""
     """Name of the wrapper or program."""
     program_exit_status: int | None = None
@@ -65,8 +65,8 @@ def messages_on(
 ) -> list[Outgoing]:
     """Return the messages on one output of a step; `channel` None: to the error nodes.
 
-    A recipe that is wrong there gives no message, and is logged: the other outputs of the step
-    may be right. With `strict` it raises MessageError.
+    A fault of the recipe there is logged and gives no message: the other outputs of the step may
+    be right. With `strict` it raises MessageError.
     """
     try:
         return envelope.send(channel, payload) if channel else envelope.send_error(payload)

@@ -1,1 +1,1 @@
-"""Calls to batch systems: one module per kind of call, and the batch job around this process."""
+"""Calls to batch systems, one module per kind of call; the batch job around this process."""

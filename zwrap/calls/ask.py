@@ -22,9 +22,9 @@ def ask(question: Question[T]) -> T:
 
 
 def make(call: Call) -> Reply:
-    """Make one call; a reply without status when it is not answered within its time limit."""
+    """Make one call; the reply has no status if none came within the time limit."""
     if isinstance(call, DrmaaCall):
-        from zwrap.calls import drmaa  # as http: loaded by who needs it
+        from zwrap.calls import drmaa  # loaded only by processes that need it
 
         return drmaa.submit(call)
     if isinstance(call, HttpRequest):

@@ -14,30 +14,30 @@ from zwrap.scheduler import SIGNALS, Inside, Signals
 log = logging.getLogger(__name__)
 
 VARIABLE = "ZWRAP_BATCH_SYSTEM"
-"""Variable in which a job script says which inside half its job has."""
+"""Environment variable by which a job script names the inside half of its batch system."""
 
 
 class Nowhere:
-    """The inside half of a process that is in no batch job, or in one of which nothing is known."""
+    """The inside half of a process outside batch jobs, or in a job of an unknown batch system."""
 
     signals: Signals = SIGNALS
 
     def job(self, environ: Mapping[str, str]) -> BatchJob:
-        """Return the job that stands for none."""
+        """Return an empty job."""
         del environ
         return BatchJob()
 
     def why_stopped(self, job: BatchJob, began: float) -> None:
-        """Say nothing: nobody can be asked."""
+        """Return None: no batch system can be asked."""
         del job, began
 
 
 def batch_job(environ: Mapping[str, str] = os.environ) -> tuple[BatchJob, Inside]:
-    """Return the batch job that environment variables tell of, and how to deal with it.
+    """Return the batch job that environment variables describe, and its inside half.
 
-    The job script names the batch system. Where nothing does (a script of an earlier release, or of
-    somebody else), or the name is not installed here, each shipped inside half looks for its own
-    variables, then those that others have installed.
+    The job script names the batch system. Without a name (in a script of an earlier release, or a
+    foreign one), or if the name is not installed here, each inside half looks for its own
+    variables: first those of zwrap, then those of other distributions.
     """
     for inside in _candidates(environ.get(VARIABLE)):
         try:
@@ -51,7 +51,7 @@ def batch_job(environ: Mapping[str, str] = os.environ) -> tuple[BatchJob, Inside
 
 
 def _candidates(named: str | None) -> Iterator[Inside]:
-    """Give one inside half after the other; each is loaded only if it is asked for."""
+    """Yield one inside half after the other; each is loaded only when its turn comes."""
     own = plugins.OWN[plugins.INSIDE]
     if named and (inside := _load(named)):
         yield inside
@@ -65,7 +65,7 @@ def _candidates(named: str | None) -> Iterator[Inside]:
 
 @functools.cache
 def _load(name: str) -> Inside | None:
-    """Load an inside half; one that cannot be loaded must not end the job."""
+    """Load an inside half; None, and a warning, if that fails: it must not end the job."""
     try:
         inside: Inside | None = plugins.find(plugins.INSIDE, name)
     except Exception as error:
@@ -76,6 +76,6 @@ def _load(name: str) -> Inside | None:
 
 @functools.cache
 def _foreign() -> list[str]:
-    """Return the names of inside halves that others have installed, which takes a millisecond."""
+    """Return the names of inside halves of other distributions; looking takes a millisecond."""
     own = plugins.OWN[plugins.INSIDE]
     return [name for name in plugins.names(plugins.INSIDE) if name not in own]

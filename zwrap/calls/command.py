@@ -11,9 +11,9 @@ from zwrap.scheduler import Command, Reply
 
 
 def run(command: Command) -> Reply:
-    """Run a program, and return its reply; past its time limit its process group is killed.
+    """Run a program and return its reply; at its time limit its process group is killed.
 
-    The reply has no status where there was no answer in time or no such program.
+    The reply has no status if the program did not end in time or cannot be run.
     """
     ours = {} if command.only else os.environ
     kept = {name: text for name, text in ours.items() if name not in command.unset}

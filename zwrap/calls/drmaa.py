@@ -1,8 +1,8 @@
 """Submit through the DRMAA library, in helper processes.
 
-A call of a C library cannot be interrupted: a helper that does not answer in time is killed. One
-call in some hundred takes a second, for the library misses the answer and looks again only then;
-calls at the same time have helpers of their own, so that the others go on.
+A call of a C library cannot be interrupted, so a helper that does not answer in time is killed.
+One call in some hundred takes a second, because the library misses the answer and looks again only
+then. Calls at the same time have separate helpers, so that the others go on.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _lock = threading.Lock()
 
 
 def submit(call: DrmaaCall) -> Reply:
-    """Submit a job, or an array; a reply without status where nobody can say what became of it.
+    """Submit a job, or an array, and return the reply, as `DrmaaCall` describes it.
 
-    The status of the reply is that of `DrmaaCall`.
+    The reply has no status if it is not known whether the job was accepted.
     """
     key = tuple(sorted(call.environment.items()))
     with _lock:
@@ -57,16 +57,16 @@ class _Helper:
         self._process, self._input, self._output = process, process.stdin, process.stdout
 
     def lives(self) -> bool:
-        """Return whether the process runs."""
+        """Return True if the process runs."""
         return self._process.poll() is None
 
     def submit(self, call: DrmaaCall) -> Reply:
-        """Submit a job; the process is ended when it does not answer in time."""
+        """Submit a job; the process is killed if it does not answer in time."""
         try:
             self._input.write(msgspec.json.encode(call) + b"\n")
             self._input.flush()
         except OSError:
-            pass  # it died; what it answered before that counts
+            pass  # the process died; an answer that it gave before counts
         line = self._line(call.timeout_s)
         if line is None:
             self._end()
@@ -78,7 +78,7 @@ class _Helper:
             return Reply(status=None, error="the process that loads DRMAA died")
 
     def _line(self, timeout_s: float) -> bytes | None:
-        """Return the next line of its output, b"" at its end, None past the limit."""
+        """Return the next line of output; b"" at the end, None after `timeout_s` seconds."""
         ready, _, _ = select.select([self._output], [], [], timeout_s)
         return self._output.readline() if ready else None
 
@@ -92,5 +92,5 @@ class _Helper:
 
 
 _TUNABLES = "glibc.rtld.optional_static_tls=2048"
-"""Tunable of the C library without which Debian's libdrmaa cannot be loaded: it needs libjemalloc,
-whose thread-local storage does not fit otherwise."""
+"""Tunable of the C library without which Debian's libdrmaa cannot be loaded: the library needs
+libjemalloc, whose thread-local storage does not fit otherwise."""

@@ -1,9 +1,9 @@
 """The process that loads the DRMAA library: a job per line of input, a reply per line of output.
 
-It keeps one session open, and ends soon after its input does, even in the midst of a call.
+The process keeps one session open, and ends soon after its input does, even during a call.
 
-Once the Submitter is dead nothing more is submitted, not even what it left in the pipe: the next
-Submitter looks these jobs up, and submits those that are not there.
+Once the Submitter is dead nothing more is submitted, not even jobs that it left in the pipe: the
+next Submitter looks these jobs up, and submits those that do not exist.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import msgspec
 from zwrap.scheduler import DrmaaCall, Reply
 
 UNREACHABLE = 2
-"""Error number DRM_COMMUNICATION_FAILURE (GFD.133, Annex A); a session that met it is given up."""
+"""Number of the error DRM_COMMUNICATION_FAILURE (GFD.133, Annex A), which ends a session."""
 
 NO_LIBRARY = -1
-"""Status of a reply when there is no library."""
+"""Status of a reply if the library cannot be loaded."""
 
 LEAVE_S = 2.0
-"""Time limit of the end of a session, in seconds."""
+"""Time limit for closing a session, in seconds."""
 
 
 class Template(Protocol):
@@ -71,7 +71,7 @@ class LibrarySession(Protocol):
 
 
 def main() -> None:
-    """Answer lines until there are no more."""
+    """Answer each line of standard input, until its end."""
     jobs: queue.Queue[bytes | None] = queue.Queue()
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # the library must not write into our answers
@@ -95,11 +95,11 @@ def _work(jobs: queue.Queue[bytes | None], answers: io.RawIOBase) -> None:
 
 
 class _AbandonedError(Exception):
-    """The Submitter is dead: nobody waits for the answer."""
+    """The Submitter is dead, and nobody waits for the answer."""
 
 
 def _check_submitter() -> None:
-    """Raise _AbandonedError if the Submitter, who has the other end of our input, is dead."""
+    """Raise _AbandonedError if the Submitter, at the other end of standard input, is dead."""
     poll = select.poll()
     poll.register(0, 0)  # a hang-up is reported always, even while lines are left to read
     if any(event & select.POLLHUP for _, event in poll.poll(0)):
@@ -113,12 +113,12 @@ class _Session:
         self._session: LibrarySession | None = None
 
     def close(self) -> None:
-        """Take leave of the qmaster, which would go on to keep events for this session."""
+        """End the session, for which the qmaster would otherwise go on to keep events."""
         if self._session is not None:
             self._session.exit()
 
     def submit(self, job: DrmaaCall) -> Reply:
-        """Run a job; the status of the reply is 0 or the number of the error."""
+        """Submit a job; the status of the reply is 0 or the number of the error."""
         try:
             drmaa = _library(job.libraries)
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
@@ -143,7 +143,7 @@ class _Session:
             template.outputPath = f":{job.standard_output}"  # [host]:path
             template.errorPath = f":{job.standard_error}"
             template.nativeSpecification = job.native
-            _check_submitter()  # as late as can be: Python and the session may have begun slowly
+            _check_submitter()  # as late as possible: starting Python and the session takes time
             if job.tasks is None:
                 return str(self._session.runJob(template))
             first, *_ = self._session.runBulkJobs(template, 1, job.tasks, 1)
@@ -152,14 +152,14 @@ class _Session:
             self._session.deleteJobTemplate(template)
 
     def _failure(self, error: Exception) -> Reply:
-        """Tell of an error; a session that has lost the batch system is given up."""
-        code, _, words = str(error).partition(": ")
+        """Return the reply for an error; a session that has lost the batch system is closed."""
+        code, _, text = str(error).partition(": ")
         number = int(code.removeprefix("code ")) if code.startswith("code ") else 1
         if number == UNREACHABLE and self._session is not None:
             with contextlib.suppress(Exception):
                 self._session.exit()
             self._session = None
-        return Reply(status=number, error=words.strip() or str(error))
+        return Reply(status=number, error=text.strip() or str(error))
 
 
 def _library(places: Sequence[str]) -> ModuleType:

@@ -1,7 +1,7 @@
 """Send requests of schedulers; connections are kept open for the next request.
 
-Over httpcore, the lower half of httpx: what the upper half adds (redirects, cookies, encodings)
-is not wanted here, and costs more than all the rest of a submission.
+Uses httpcore, the lower half of httpx: what the upper half adds (redirects, cookies, encodings) is
+not needed here, and takes more time than all the rest of a submission.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _ERRORS = (
 
 
 def send(request: HttpRequest) -> Reply:
-    """Send a request, and return the answer; one without status where none came in time.
+    """Send a request and return the reply; it has no status if none came in time.
 
-    `Reply.unsent` is set where no connection was made.
+    `Reply.unsent` is True if no connection was made.
     """
     server, url = _split(request.url)
     deadline = time.monotonic() + request.timeout_s
@@ -49,18 +49,18 @@ def send(request: HttpRequest) -> Reply:
             text = content.decode("utf-8", errors="replace")
             return Reply(status=response.status, output=text)
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        return Reply(status=None, error=f"{server}: {_words(error)}", unsent=True)
+        return Reply(status=None, error=f"{server}: {_text_of(error)}", unsent=True)
     except _ERRORS as error:
-        return Reply(status=None, error=f"{server}: {_words(error)}")
+        return Reply(status=None, error=f"{server}: {_text_of(error)}")
 
 
-def _words(error: Exception) -> str:
-    """Return the text of an error, or its kind where it has none."""
+def _text_of(error: Exception) -> str:
+    """Return the text of an error, or its type if it has none."""
     return str(error) or type(error).__name__
 
 
 def _split(url: str) -> tuple[str, str]:
-    """Split a URL into the server (a socket's path or a base URL) and what to ask of it."""
+    """Return the server of a URL (a socket's path or a base URL), and the URL to request there."""
     if url.startswith("unix:"):
         path, _, rest = url.removeprefix("unix:").partition(":")
         return f"unix:{path}", f"http://localhost{rest}"
@@ -68,7 +68,7 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _pool(server: str) -> httpcore.ConnectionPool:
-    """Return the open connections to a server."""
+    """Return the connection pool of a server."""
     with _lock:
         if server not in _pools:
             path = server.removeprefix("unix:") if server.startswith("unix:") else None

@@ -1,1 +1,1 @@
-"""The door: command lines."""
+"""Command lines, one module per command."""

@@ -1,4 +1,4 @@
-"""`zwrap jobs advise`: the needs of earlier jobs of a name, and a proposal for the next."""
+"""`zwrap jobs advise`: the needs of earlier jobs of a name, and a proposal for the next job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zwrap.attempt.record import Attempt
 from zwrap.job import Outcome
 
 TIME_MARGIN, MEMORY_MARGIN = 1.5, 1.3
-"""Factors of a proposal over the largest need so far."""
+"""Ratios of a proposal to the largest need so far."""
 
 TIME_STEP_S, MEMORY_STEP_MIB = 60, 100
 
@@ -29,12 +29,13 @@ class Advice(NamedTuple):
     longest_s: float | None
     peak_mib: float | None
     time_limit: int | None
-    """Proposal for this key of the `cluster` block, and for the next."""
+    """Proposal for this key of the `cluster` block."""
     memory_per_node: int | None
+    """Proposal for this key of the `cluster` block."""
 
 
 def advise(attempts: Iterable[Attempt]) -> list[Advice]:
-    """Return advice for each name and cluster of which a job has ended, sorted by name."""
+    """Return advice for each name and cluster with a job that has ended, sorted by name."""
     ended: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         if attempt.outcome is not None:
@@ -43,6 +44,7 @@ def advise(attempts: Iterable[Attempt]) -> list[Advice]:
 
 
 def _advice(name: str, cluster: str, attempts: Sequence[Attempt]) -> Advice:
+    """Return advice from attempts of one name on one cluster that have ended."""
     good = [each for each in attempts if each.outcome == Outcome.SUCCESS.value]
     times = [each.elapsed_s for each in good if each.elapsed_s]
     peaks = [each.peak_memory_mib for each in attempts if each.peak_memory_mib]
@@ -61,4 +63,5 @@ def _advice(name: str, cluster: str, attempts: Sequence[Attempt]) -> Advice:
 
 
 def _rounded(need: float | None, margin: float, step: int) -> int | None:
+    """Return a need with its margin, rounded up to a multiple of `step`."""
     return math.ceil(need * margin / step) * step if need else None

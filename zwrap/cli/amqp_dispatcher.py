@@ -33,14 +33,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--config", metavar="FILE",
-        help=f"what to run; default: plugin 'consumers' of the site file, else {FILE}",
+        help=f"consumers to run; default: plugin 'consumers' of the site file, else {FILE}",
     )  # fmt: skip
-    add("--validate", action="store_true", help="only look for faults in it, one a line")
+    add("--validate", action="store_true", help="only look for faults in the file, one a line")
     add("--connection", choices=["pika"], default="pika", help=argparse.SUPPRESS)
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Run until told to stop."""
+    """Run the consumers until a signal stops them; with --validate only report faults."""
     _log()
     data, where = _data(configuration, options.config)
     settings = consumers.read(data)
@@ -67,13 +67,14 @@ def _run(
     broker: BrokerOptions | None,
     stop: threading.Event,
 ) -> None:
+    """Declare the queues, then run a pool for each consumer until told to stop."""
     server = server_from(configuration, broker)
     pools: list[Pool] = []
     read = {consumer.queue for consumer in settings.consumers}
     with AMQPTransport.open(server) as owner:
         try:
             for name, queue in settings.queues.items():
-                if not (queue.exclusive and name in read):  # that one is its reader's
+                if not (queue.exclusive and name in read):  # its reader declares such a queue
                     owner.declare(queue)
             for each in settings.consumers:
                 pool = Pool(each, loaded[each.consumer], AMQPTransport.open(server), stop)
@@ -87,7 +88,7 @@ def _run(
 
 
 def _data(configuration: Configuration, file: str | None) -> tuple[object, str]:
-    """Return the document, and its name for complaints."""
+    """Return the document that declares consumers, and its name for messages to users."""
     if file is None and configuration.site.consumers is not None:
         return configuration.site.consumers, f"Plugin 'consumers' of {configuration.file}"
     path = Path(file or FILE)
@@ -102,6 +103,7 @@ def _data(configuration: Configuration, file: str | None) -> tuple[object, str]:
 
 
 def _validate(settings: consumers.Settings, where: str) -> int:
+    """Print remarks and faults; return 1 if there is a fault."""
     consumers.load(settings)
     for remark in settings.remarks:
         say(f"remark: {remark}")
@@ -116,7 +118,7 @@ def _validate(settings: consumers.Settings, where: str) -> int:
 
 
 def _log() -> None:
-    """Set up logging by LOGGING_FILE_CONFIG (logging.config.fileConfig), else to stderr."""
+    """Set up logging as the file LOGGING_FILE_CONFIG says (fileConfig), else to standard error."""
     file = os.environ.get("LOGGING_FILE_CONFIG")
     if not file:
         logging.basicConfig(level=logging.INFO, format=FORMAT)

@@ -19,7 +19,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """End the jobs; all names are understood before the first job is ended."""
+    """End the jobs; all names are resolved before the first job is ended."""
     attempts = attempts_of(configuration)
     chosen = [one_of(attempts, name) for name in options.JOB]
     for attempt in chosen:
@@ -32,6 +32,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _cancel(cluster: Cluster, attempts: list[Attempt]) -> None:
+    """Ask a cluster to end those of the jobs that are live, and report on each job."""
     live = ask(cluster.scheduler.states())
     job_ids = [str(each.job_id) for each in attempts if each.of(live)]
     if job_ids:

@@ -37,7 +37,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Read everything, and say of each part whether it is good."""
+    """Read all parts of the configuration, and report each part's faults."""
     where = configuration.file or "no ZOCALO_CONFIG: the embedded default"
     say(f"configuration: {where}")
     if configuration.environments:
@@ -53,7 +53,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _unsent() -> Iterator[str]:
-    """Yield a warning if final messages are kept that no transport would take."""
+    """Yield a warning if final messages are kept that the transport refused for good."""
     place = state_directory() / UNSENT
     count = sum(1 for _ in SpoolQueue.dead_letters_in(place))
     if count:
@@ -64,11 +64,13 @@ def _unsent() -> Iterator[str]:
 
 
 def _audit(configuration: Configuration, chosen: TransportChoice) -> list[str]:
+    """Return warnings about the settings of the message broker."""
     with connect(configuration, chosen) as transport:
         return transport.inspector().audit()
 
 
 def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield the name of each part, and the function that raises ZwrapError for its faults."""
     site = configuration.site
     recipes = site.recipe_directory
     if recipes:
@@ -91,17 +93,18 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
 
 
 def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:
+    """Raise ZwrapError if a cluster, its template or its defaults are wrong."""
     cluster = clusters.get(name)
     templates.check(cluster.template)
     check_defaults(cluster.settings.defaults, f"cluster {name!r}, key 'defaults'")
 
 
 def _job_directories(configuration: Configuration) -> list[Path]:
-    """Return the directory of the newest job of each cluster, as far as it is seen here."""
+    """Return the directory of each cluster's newest job, if it is visible on this host."""
     clusters = Clusters(configuration)
     newest: dict[str, Path] = {}
     for attempt in attempts_of(configuration):
-        with contextlib.suppress(ZwrapError):  # one that the site does not describe any more
+        with contextlib.suppress(ZwrapError):  # the site does not describe this cluster any more
             if clusters.get(attempt.cluster).settings.shared_filesystem:
                 newest[attempt.cluster] = Path(attempt.job_directory)
     return [directory for _, directory in sorted(newest.items()) if directory.is_dir()]
@@ -121,6 +124,7 @@ def _try_to_write(directory: Path) -> None:
 
 
 def _files(directory: Path, pattern: str) -> list[Path]:
+    """Return the matching files of a directory; RequestError if the directory does not exist."""
     if not directory.is_dir():
         raise RequestError(f"The directory {directory} of the site configuration does not exist.")
     return sorted(directory.glob(pattern))

@@ -1,4 +1,4 @@
-"""`zwrap clusters`: the clusters of the site, whether they answer, and their jobs."""
+"""`zwrap clusters`: show the clusters of the site, whether they answer, and their jobs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS = {key: key.replace("_", " ") for key in KEYS}
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("NAME", nargs="*", help="these, else all that the site describes")
+    parser.add_argument("NAME", nargs="*", help="cluster to show; default: all of the site")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
@@ -35,6 +35,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _row(cluster: Cluster, default: str) -> dict[str, object]:
+    """Return the row of a cluster; one that cannot be asked is `away`, with the reason."""
     row: dict[str, object] = dict.fromkeys(KEYS)
     row |= {
         "cluster": cluster.name,

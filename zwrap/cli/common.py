@@ -29,11 +29,11 @@ class Module(Protocol):
         """Declare the command line."""
 
     def run(self, configuration: Configuration, options: argparse.Namespace) -> int:
-        """Carry the command out, and return the exit status."""
+        """Carry out the command and return its exit status."""
 
 
 def reported(main: Main) -> Callable[..., int]:
-    """Let `main` end every failure in one sentence and its exit status, without a traceback."""
+    """Return `main`, with every failure reported as one sentence and an exit status."""
 
     @functools.wraps(main)
     def wrapper(arguments: list[str] | None = None) -> int:
@@ -77,10 +77,10 @@ def program(name: str, purpose: str | None, declare: Declare, run: Run) -> Calla
 
 
 NOISY = {"httpx": logging.WARNING, "pika": logging.CRITICAL, "stomp.py": logging.CRITICAL}
-"""Loggers of libraries, with the level that they log from in a command of zwrap.
+"""Logger of a library to its level in commands of zwrap.
 
-httpx tells of each request, pika and stomp.py of a lost connection with a dozen errors; zwrap says
-in one line what matters.
+httpx logs each request; pika and stomp.py log a dozen errors for a lost connection, of which zwrap
+itself reports the essence in one line.
 """
 
 
@@ -157,7 +157,8 @@ BROKER_OPTIONS = {
         "--stomp-conf": "conf",
     },
 }
-"""Options of python-workflows and the fields of `BrokerOptions`, by the transport they are for."""
+"""Name of a transport to the options that python-workflows has for it, and their fields in
+`BrokerOptions`."""
 
 
 def parsed(
@@ -168,7 +169,7 @@ def parsed(
     """Parse the command line, and activate the environments that it names.
 
     In the result `transport` is a `TransportChoice`. Options without effect on that transport are
-    told on standard error.
+    reported on standard error.
     """
     options = parser.parse_args(arguments)
     configuration.activate(options.environment)
@@ -195,7 +196,7 @@ def transport_arguments(chosen: TransportChoice) -> list[str]:
 
 
 def set_up_logging(configuration: Configuration, verbosity: int) -> None:
-    """Log to standard error, unless the site says otherwise; each -v raises the verbosity."""
+    """Log as the site configures, else to standard error; each -v raises the verbosity."""
     if configuration.log_settings is not None:
         configuration.log_settings.verbosity = verbosity
     else:

@@ -1,4 +1,4 @@
-"""`zwrap config`: the site configuration, with the origin of each value."""
+"""`zwrap config`: show the site configuration, with the origin of each value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from zwrap.configuration.site import Configuration
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    actions.add_parser("show", help="print it, merged; secrets are hidden")
+    actions.add_parser("show", help="print the merged configuration; secrets are hidden")
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add("--dry-run", action="store_true", help="only show the plan")
     add("--remove-users", action="store_true", help="remove users that no file of DIR names")
-    add("--remove-vhosts", action="store_true", help="remove vhosts of which the file says nothing")
+    add("--remove-vhosts", action="store_true", help="remove vhosts that the file does not name")
     add(
         "--remove-messages", action="store_true",
         help="remove queues that are not in the file even if messages wait in them",
@@ -32,7 +32,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Show the plan, and carry it out."""
+    """Show the plan and carry it out."""
     source = read_file(options.configuration, "The file")
     wanted = wanted_from(source.data, source.label)
     if options.user_config is not None:

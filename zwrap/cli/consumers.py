@@ -1,4 +1,4 @@
-"""`zwrap consumers`: say for a monitor whether enough receivers read each queue."""
+"""`zwrap consumers`: tell a monitor whether enough receivers read each queue."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from zwrap.transport.inspector import Inspector
 
 OK, CRITICAL, UNKNOWN = 0, 2, 3
 """Exit statuses that monitors of the Nagios family understand."""
-_WORDS = {OK: "OK", CRITICAL: "CRITICAL", UNKNOWN: "UNKNOWN"}
+_NAMES = {OK: "OK", CRITICAL: "CRITICAL", UNKNOWN: "UNKNOWN"}
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     add = parser.add_argument
-    add("QUEUE", nargs="+", help="queue to look at; QUEUE=N: it needs N receivers")
+    add("QUEUE", nargs="+", help="queue to check; QUEUE=N: N receivers are needed")
     add("--min-threshold", type=int, default=1, metavar="N", help="default %(default)s")
     add(
         "--state-dir", type=Path, metavar="DIR",
@@ -30,7 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Look at each queue, and return the worst status."""
+    """Check each queue, and return the worst status."""
     wanted = [_wanted(given, options.min_threshold) for given in options.QUEUE]
     with connect(configuration, options.transport) as transport:
         inspector = transport.inspector()
@@ -38,6 +38,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _wanted(given: str, threshold: int) -> tuple[str, int]:
+    """Return the queue in an argument, and the number of receivers that it needs."""
     queue, equals, number = given.partition("=")
     if not queue or (equals and not number.isdecimal()):
         raise ConfigurationError(f"{given!r} is not usable; QUEUE or QUEUE=N is expected.")
@@ -45,6 +46,7 @@ def _wanted(given: str, threshold: int) -> tuple[str, int]:
 
 
 def _look(inspector: Inspector, queue: str, target: int, directory: Path | None) -> int:
+    """Report on one queue, and return its status."""
     try:
         count = inspector.consumers(queue)
     except ZwrapError as error:
@@ -52,8 +54,8 @@ def _look(inspector: Inspector, queue: str, target: int, directory: Path | None)
     else:
         status = OK if count >= target else CRITICAL
         sentence = f"queue {queue} has {count} consumers, needs {target}"
-    say(f"{_WORDS[status]}: {sentence}")
+    say(f"{_NAMES[status]}: {sentence}")
     if directory:
-        line = f"{time.time():.0f}|{status}|{_WORDS[status]}|{sentence}\n"
+        line = f"{time.time():.0f}|{status}|{_NAMES[status]}|{sentence}\n"
         write_atomically(directory / f"consumers-{queue}", line, mode=0o644, durable=False)
     return status

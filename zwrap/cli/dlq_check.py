@@ -1,4 +1,4 @@
-"""`zocalo.dlq_check`: say whether there are dead letters."""
+"""`zocalo.dlq_check`: report whether there are dead letters."""
 
 from __future__ import annotations
 

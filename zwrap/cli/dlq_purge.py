@@ -1,4 +1,4 @@
-"""`zocalo.dlq_purge`: export dead letters to files, and take them out of the transport."""
+"""`zocalo.dlq_purge`: export dead letters to files, and remove them from the transport."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
 FIRST_WAIT_S, WAIT_S = 3.0, 0.1
-"""Silence after which that was all, at first and after a message, in seconds."""
+"""Longest wait for the first message, and for each further one, in seconds."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "queues", nargs="*", metavar="QUEUE",
-        help="whose dead letters, with or without 'dlq.'; default: of all queues",
+        help="queue whose dead letters are exported, with or without 'dlq.'; default: all queues",
     )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         queues = [deadletters.queue_name(name) for name in options.queues] or list(counts)
         for queue in queues:
             say(f"Found {counts.get(queue, 0)} DLQ messages in {queue}")
-            if queue in known:  # asking must not make a queue
+            if queue in known:  # a subscription would create a queue that does not exist
                 inspector.subscribe_dead_letters(queue)
         _export(transport, location.absolute(), options.wait, any(counts.values()))
     say("Done.")
@@ -50,7 +50,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _export(transport: Transport, location: Path, wait_s: float | None, expected: bool) -> None:
-    """Export what comes, until nothing comes for a while."""
+    """Export dead letters until none comes for a while; `wait_s` in seconds, None: the default."""
     pause_s = wait_s if wait_s is not None else FIRST_WAIT_S if expected else 0.0
     while delivery := transport.receive(pause_s):
         exported = deadletters.export(delivery, location)

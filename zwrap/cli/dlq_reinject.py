@@ -20,21 +20,21 @@ from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
 _PURGED = re.compile(r"^ +(/.*)$")
-"""A line of `dlq_purge` with a file name: two blanks before it, or eight in python-zocalo 1.3+."""
+"""Line of `dlq_purge` with a file name after two blanks, or after eight since python-zocalo 1.3."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     add = parser.add_argument
-    add("-r", "--remove", action="store_true", help="delete each file when its message was taken")
+    add("-r", "--remove", action="store_true", help="delete each file after its message was sent")
     add("-v", "--verbose", action="store_true", help="show the messages")
     add("-d", "--destination", metavar="QUEUE", help="send them to this queue instead")
     add("-w", "--wait", type=float, default=0.0, metavar="S", help="seconds between two messages")
-    add("files", nargs="*", type=Path, metavar="FILE", help="exported by dlq_purge")
+    add("files", nargs="*", type=Path, metavar="FILE", help="file that dlq_purge exported")
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Send each message; a bad file is reported and does not hold up the others."""
+    """Send each message; a bad file is reported, and the others are sent all the same."""
     piped = _piped(wait=not options.files)
     if piped:
         say(f"{len(piped)} filenames read from stdin")
@@ -53,9 +53,10 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _piped(*, wait: bool) -> list[Path]:
-    """Return the file names in the output of `dlq_purge`, if that is piped in here.
+    """Return the file names in the output of `dlq_purge` on standard input.
 
-    Where files are named on the command line, a silent standard input is not waited for.
+    With `wait` false, as where files are named on the command line, a silent standard input is not
+    waited for.
     """
     try:
         if sys.stdin.isatty():
@@ -68,6 +69,7 @@ def _piped(*, wait: bool) -> list[Path]:
 
 
 def _reinject(file: Path, transport: Transport, options: argparse.Namespace) -> bool:
+    """Send the message in a file; False, and a complaint, if the file is bad."""
     if not file.exists():
         say(f"Ignoring missing file {file}")
         return True

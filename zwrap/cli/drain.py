@@ -1,4 +1,4 @@
-"""`zwrap drain`: move all messages from one queue to another, as fast as they can be confirmed."""
+"""`zwrap drain`: move all messages from one queue to another."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             else transport.inspector().waiting
         )
         progress = Progress("moved", count(options.QUEUE) or 0)
-        moved = set()  # what could not be moved comes again, and counts once
+        moved = set()  # a message that could not be moved is delivered again, and counts once
         prefetch = min(BATCH, options.limit or BATCH)
         for delivery in received(transport, options.QUEUE, prefetch, dead=options.dead):
             mover.forward(delivery, options.DEST, transport)

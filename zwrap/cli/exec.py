@@ -1,4 +1,4 @@
-"""`zwrap exec`: the heartbeat shell around a line of a plain batch script, without any recipe."""
+"""`zwrap exec`: run a command of a plain batch script with heartbeats, without any recipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.usage = "zwrap exec [--name NAME] [--limit TIME] [--grace S] -- COMMAND ..."
     parser.add_argument("--name", help="name in status messages; default: that of the command")
-    parser.add_argument("--limit", metavar="TIME", help="longest run, in seconds, or as H:MM:SS")
+    parser.add_argument("--limit", metavar="TIME", help="time limit, in seconds, or as H:MM:SS")
     parser.add_argument(
         "--grace", type=float, default=10.0, metavar="S",
         help="seconds between SIGTERM and SIGKILL, default %(default)s",
@@ -26,7 +26,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Run the command, and return its exit status; 128 + number if a signal ended it."""
+    """Run the command and return its exit status; 128 + number if a signal ended it."""
     from zwrap.wrapper.exec import run_command
 
     argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv

@@ -51,7 +51,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     headers: dict[str, object] = {
         "zocalo.go.user": getpass.getuser(),
         "zocalo.go.host": socket.gethostname(),
-        ID_HEADER: new_id(),  # the same on every way that the request may take
+        ID_HEADER: new_id(),  # the same whether the request is sent or stored
     }
     _announce(options)
     if options.verbose:
@@ -65,7 +65,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Check that the message could be sent or stored, and do neither."""
+    """Report that nothing is done; ConfigurationError or UnknownNameError if nothing could be."""
     if options.drop:
         say(f"Not storing message in {drop_directory(configuration)} (running with --dry-run)")
     else:
@@ -75,7 +75,7 @@ def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _complaint(options: argparse.Namespace) -> str | None:
-    """Return the fault of the command line in the words of python-zocalo; None: there is none."""
+    """Return the fault of the command line, phrased as in python-zocalo; None: there is none."""
     if not (options.recipe or options.file or options.no_dcid or options.reprocessing):
         return "No recipes specified."
     for setting in options.set:
@@ -99,6 +99,7 @@ def _complaint(options: argparse.Namespace) -> str | None:
 
 
 def _message(options: argparse.Namespace) -> dict[str, object]:
+    """Return the body of the request."""
     parameters: dict[str, object] = dict(key_value(each, "-s") for each in options.set)
     message: dict[str, object] = {"recipes": options.recipe, "parameters": parameters}
     if options.file:
@@ -112,6 +113,7 @@ def _message(options: argparse.Namespace) -> dict[str, object]:
 
 
 def _announce(options: argparse.Namespace) -> None:
+    """Print the recipes and the data collection, as python-zocalo does."""
     if options.recipe:
         say(f"Running recipes {options.recipe}")
     if options.file:
@@ -129,6 +131,11 @@ def _send(
     headers: dict[str, object],
     message: dict[str, object],
 ) -> int:
+    """Send the request, or write a drop file if the transport cannot be used.
+
+    Raises:
+        TransportError: The request could not be sent, and the site names no drop directory.
+    """
     try:
         transport = connect(configuration, options.transport)
         transport.send(QUEUE, message, headers)
@@ -151,7 +158,7 @@ def _send(
 
 
 def _tell_about_spool(transport: Transport) -> None:
-    """Say where the request is and whether it is read; without a configuration nobody knows."""
+    """Report where the spool of an unconfigured site is, and whether a Dispatcher reads it."""
     place = f" {transport.root}" if isinstance(transport, SpoolTransport) else ""
     complain(f"No ZOCALO_CONFIG: the request is in the spool{place}.")
     transport.subscribe_topic(STATUS_TOPIC)
@@ -176,7 +183,7 @@ def drop_directory(configuration: Configuration) -> Path:
 def _drop(
     configuration: Configuration, headers: dict[str, object], message: dict[str, object]
 ) -> Path:
-    """Write the drop file, and return its path."""
+    """Write the drop file and return its path."""
     file = drop_directory(configuration) / str(uuid.uuid4())
     content = msgspec.json.format(encode({"headers": headers, "message": message}), indent=2)
     try:

@@ -1,4 +1,4 @@
-"""Knowledge about submitted jobs, from the ledger, the batch systems and the verdicts.
+"""States of submitted jobs, from the ledger, the batch systems and the verdicts.
 
 Each batch system is asked once, whatever the number of jobs.
 """
@@ -24,11 +24,11 @@ from zwrap.job import JobStatus, State
 from zwrap.submission.clusters import Clusters
 
 GONE, UNKNOWN = "gone", "not known"
-"""States of a job that left no verdict, and of one whose cluster cannot be asked."""
+"""State of a job that left no verdict, and of a job whose cluster cannot be asked."""
 
 
 def attempts_of(configuration: Configuration) -> list[Attempt]:
-    """Return all attempts of the site; no ledger is made for it."""
+    """Return all attempts of the site; a ledger that does not exist is not created."""
     if not configuration.site.ledger and not default_file().exists():
         return []
     with contextlib.closing(Ledger.of(configuration)) as ledger:
@@ -36,13 +36,13 @@ def attempts_of(configuration: Configuration) -> list[Attempt]:
 
 
 def kept_of(attempt: Attempt, configuration: Configuration) -> RemoteAttempt | None:
-    """Return what the ledger keeps of an attempt whose job directory nobody here sees."""
+    """Return the ledger's record of an attempt without a visible job directory, else None."""
     with contextlib.closing(Ledger.of(configuration)) as ledger:
         return ledger.remote.get(attempt.token)
 
 
 class KnownJob(msgspec.Struct):
-    """One attempt with everything that is known of it."""
+    """One attempt with all that is known about it."""
 
     attempt: Attempt
     state: str
@@ -52,7 +52,7 @@ class KnownJob(msgspec.Struct):
 
 
 class Answers:
-    """Live jobs of each cluster; each is asked once, when its jobs are wanted."""
+    """Live jobs of each cluster, which is asked once, when its jobs are first wanted."""
 
     def __init__(self, clusters: Clusters) -> None:
         self._clusters = clusters
@@ -69,7 +69,7 @@ class Answers:
         return self._live[cluster]
 
     def ended(self, attempt: Attempt) -> JobStatus | None:
-        """Return how a job ended, as its batch system recorded it; None: there is no record."""
+        """Return the end of a job, as its batch system recorded it; None: there is no record."""
         with contextlib.suppress(ZwrapError):
             scheduler = self._clusters.get(attempt.cluster).scheduler
             gone_s = {str(attempt.job_id): attempt.gone_s(time.time())}
@@ -79,7 +79,7 @@ class Answers:
 
 
 def job_of(attempt: Attempt, clusters: Answers) -> KnownJob:
-    """Return what is known of an attempt, from its verdict, else from ledger and cluster."""
+    """Return the state of an attempt by its verdict, else by the ledger and its cluster."""
     verdict = _verdict(attempt)
     if verdict is not None:
         return KnownJob(attempt, verdict.outcome.value, verdict.cause, None, verdict)
@@ -98,12 +98,17 @@ def job_of(attempt: Attempt, clusters: Answers) -> KnownJob:
     if attempt.stalled and status.state is State.RUNNING:
         since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(attempt.stalled))
         return KnownJob(
-            attempt, STALLED, f"it runs, but was not heard of since {since}", status, None
+            attempt,
+            STALLED,
+            f"it runs, but its wrapper has been silent since {since}",
+            status,
+            None,
         )
     return KnownJob(attempt, status.state.value, status.reason or "", status, None)
 
 
 def _verdict(attempt: Attempt) -> Verdict | None:
+    """Return the verdict in the job directory; None if it cannot be read."""
     with contextlib.suppress(OSError, msgspec.MsgspecError):
         content = Path(attempt.job_directory, "verdict.json").read_bytes()
         return msgspec.json.decode(content, type=Verdict)
@@ -111,7 +116,12 @@ def _verdict(attempt: Attempt) -> Verdict | None:
 
 
 def one_of(attempts: list[Attempt], given: str) -> Attempt:
-    """Return the attempt that a job id or the beginning of a token means."""
+    """Return the attempt with a job id, or with a token that begins so.
+
+    Raises:
+        MessageError: The name is empty, or several attempts match.
+        UnknownNameError: No attempt matches.
+    """
     if not given:
         raise MessageError(
             "The name of a job is empty; a job id or the beginning of a token is expected."
@@ -130,3 +140,4 @@ _MATCHES: list[Callable[[Attempt, str], bool]] = [
     lambda attempt, given: attempt.job_id == given,
     lambda attempt, given: attempt.token.startswith(given),
 ]
+"""Tests of an attempt against a name that a user gave, in order of precedence."""

@@ -1,4 +1,4 @@
-"""`zwrap jobs`: the jobs that were submitted, and what became of them."""
+"""`zwrap jobs`: show the jobs that were submitted, and how they ended."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "JOB", nargs="?",
-        help="job id, or the beginning of a token: this one in full; `advise`: what jobs of each "
-        "name needed, and what the next should ask for",
+        help="job id, or the beginning of a token: show this job in full; `advise`: show the needs "
+        "of earlier jobs of each name, and a proposal for the next",
     )  # fmt: skip
     add("--recipe", metavar="ID", help="only jobs of this recipe")
     add("--cluster", metavar="NAME", help="only jobs of this cluster")
@@ -69,6 +69,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _wanted(job: KnownJob, options: argparse.Namespace) -> bool:
+    """Return True if a job satisfies the options that select jobs."""
     pairs = [
         (options.recipe, job.attempt.recipe_id),
         (options.cluster, job.attempt.cluster),
@@ -78,6 +79,7 @@ def _wanted(job: KnownJob, options: argparse.Namespace) -> bool:
 
 
 def _show(jobs: list[KnownJob], *, as_json: bool) -> None:
+    """Print jobs; in a table the cause is cut to `CAUSE_WIDTH`."""
     if not jobs and not as_json:
         say("No jobs.")
         return
@@ -89,14 +91,16 @@ def _show(jobs: list[KnownJob], *, as_json: bool) -> None:
 
 
 def _show_advice(attempts: list[Attempt], options: argparse.Namespace) -> None:
+    """Print the advice for each name of jobs."""
     found = advise(each for each in attempts if options.cluster in (None, each.cluster))
     if not found and not options.json:
-        say("No job has ended yet, as far as a Watcher saw.")
+        say("No job has ended yet, as far as a Watcher has seen.")
         return
     show([each._asdict() for each in found], ADVICE_COLUMNS, as_json=options.json)
 
 
 def _facts(job: KnownJob) -> dict[str, object]:
+    """Return the keys that the list and the full form of a job share."""
     attempt = job.attempt
     return {
         "token": attempt.token,
@@ -128,6 +132,7 @@ def _in_full(job: KnownJob, clusters: Answers) -> dict[str, object]:
 
 
 def _decoded(text: str | None) -> object:
+    """Return the value of a JSON text; None for no text."""
     value: object = None if text is None else msgspec.json.decode(text)
     return value
 
@@ -146,7 +151,7 @@ def _history(attempt: Attempt) -> list[dict[str, str]]:
 
 
 def _unsent(job: KnownJob) -> int:
-    """Return the number of messages that the wrapper has still to send, or left."""
+    """Return the number of messages that wait in the outbox of the wrapper."""
     return held(Path(job.attempt.job_directory, "outbox"))
 
 
@@ -159,4 +164,5 @@ def _family(job: KnownJob, attempts: list[Attempt]) -> list[dict[str, object]]:
 
 
 def _time(at: float) -> str:
+    """Return a time, in seconds since the epoch, as local time in the form of ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))

@@ -1,4 +1,4 @@
-"""`zocalo.queue_monitor` and `zocalo.status_monitor`: queues, and the services at work."""
+"""`zocalo.queue_monitor`, `zocalo.status_monitor`: show queues, or live services and wrappers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zwrap.transport.contract import Transport
 from zwrap.transport.inspector import Inspector
 
 FORGOTTEN_S = 15.0
-"""Silence after which a participant counts as gone, in seconds."""
+"""Silence after which a service or wrapper counts as gone, in seconds."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def queue_table(inspector: Inspector) -> Table:
 
 
 class Participants:
-    """Services and wrappers that were heard of lately."""
+    """Services and wrappers that sent a status message lately."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -48,7 +48,7 @@ class Participants:
         transport.subscribe_topic(STATUS_TOPIC)
 
     def table(self) -> Table:
-        """Return a table with one row for each."""
+        """Receive status messages; return a table with one row per service or wrapper."""
         while said := self._transport.receive(0):
             body = said.message.body
             if isinstance(body, dict) and isinstance(body.get("host"), str):
@@ -70,6 +70,7 @@ class Participants:
 
 
 def _displayed(options: argparse.Namespace, table: Callable[[], Table]) -> int:
+    """Print a table once, or print it anew at each interval until interrupted."""
     console = Console()
     if options.once:
         console.print(table())
@@ -84,12 +85,14 @@ def _displayed(options: argparse.Namespace, table: Callable[[], Table]) -> int:
 
 
 def _show_queues(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Carry out `zocalo.queue_monitor`."""
     with connect(configuration, options.transport) as transport:
         inspector = transport.inspector()
         return _displayed(options, lambda: queue_table(inspector))
 
 
 def _show_participants(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Carry out `zocalo.status_monitor`."""
     with connect(configuration, options.transport) as transport:
         return _displayed(options, Participants(transport).table)
 

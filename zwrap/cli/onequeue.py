@@ -1,4 +1,4 @@
-"""Parts of the commands that work by hand on one queue, whatever the transport is."""
+"""Parts that the commands for one queue share, whatever the transport is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BATCH = 100
 """Number of messages that a command holds at a time."""
 
 TELL_S = 2.0
-"""Interval of the lines about the progress of a long run, in seconds."""
+"""Interval between reports of progress, in seconds."""
 
 SILENCE_S = 1.0
 """Time without a message after which a queue counts as empty, in seconds."""
@@ -23,7 +23,7 @@ SILENCE_S = 1.0
 def received(
     transport: Transport, queue: str, prefetch: int, *, dead: bool = False
 ) -> Iterator[Delivery]:
-    """Yield what waits in a queue, or its dead letters, until nothing more comes."""
+    """Yield the messages in a queue, or its dead letters, until none comes for `SILENCE_S`."""
     if dead:
         transport.inspector().subscribe_dead_letters(queue, prefetch)
     else:
@@ -33,11 +33,11 @@ def received(
 
 
 class Progress:
-    """Writes to standard error, now and then, how far a long run is; at its end the count.
+    """Reports of the progress of a long run to standard error, and of its end to standard output.
 
     Args:
-        done: What happens to each message, such as "sent".
-        total: Number of messages that are expected, if that is known.
+        done: Participle for the action on each message, such as "sent".
+        total: Number of messages that are expected, if it is known.
     """
 
     def __init__(self, done: str, total: int | None = None) -> None:

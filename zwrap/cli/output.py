@@ -20,9 +20,9 @@ def show(
     """Write objects to standard output.
 
     Args:
-        objects: What to write, in this order.
-        columns: Keys that become columns of the table, and the title of each.
-        as_json: Write each object in full as a line of JSON, and no table.
+        objects: Objects to write, in this order.
+        columns: Key of each column of the table to its title.
+        as_json: Write each object in full as a line of JSON instead of the table.
     """
     if as_json:
         for each in objects:

@@ -20,13 +20,13 @@ from zwrap.transport.diagnosis import reason_of
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     add = parser.add_argument
-    add("QUEUE", help="whose messages to show")
+    add("QUEUE", help="queue whose messages are shown")
     add("-n", "--number", type=int, default=1, metavar="N", help="default %(default)s")
-    add("--dead", action="store_true", help="its dead letters, with their reasons")
+    add("--dead", action="store_true", help="show its dead letters, with their reasons")
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Show messages and put them back; that costs them no attempt."""
+    """Show messages and put them back; their deliveries are not counted."""
     if options.number < 1:
         raise ConfigurationError(f"-n {options.number}: a number from 1 on is expected.")
     with connect(configuration, options.transport) as transport:
@@ -44,6 +44,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _shown(delivery: Delivery, dead: bool) -> dict[str, object]:
+    """Return a message with its delivery count and times, as it is printed."""
     shown: dict[str, object] = {"id": delivery.message.id, "attempt": delivery.delivery_count}
     if delivery.sent_at is not None:
         shown["sent"] = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(delivery.sent_at))

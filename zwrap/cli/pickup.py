@@ -41,7 +41,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Claim each file before it is sent, so that two of these never send it twice."""
+    """Send each drop file, which is claimed first, so that two processes never send it twice."""
     drops = _opened(drop_directory(configuration))
     if drops is None:
         sys.stderr.write("This program is only available to privileged users\n")
@@ -64,7 +64,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 def _opened(location: Path) -> DropFiles | None:
     """Return the drop files; None if this user may not take them."""
-    for _ in range(5):  # another pickup that ends just then clears its directories away
+    for _ in range(5):  # another pickup that ends at this moment removes its directories
         try:
             drops = DropFiles(location, limit=0)
             drops.recover()
@@ -75,6 +75,7 @@ def _opened(location: Path) -> DropFiles | None:
 
 
 def _send_all(drops: DropFiles, transport: Transport, options: argparse.Namespace) -> int:
+    """Send all drop files; return 100 if one of them is bad."""
     names = drops.names()
     sent = bad = 0
     for name in names:
@@ -107,7 +108,7 @@ def request(claimed: Claimed) -> Outgoing:
     """Return the request in a drop file.
 
     Raises:
-        MessageError: The file does not hold one.
+        MessageError: The file does not hold a request.
     """
     content = decode(claimed.content, "drop file")
     if not isinstance(content, dict) or "message" not in content:
@@ -121,7 +122,7 @@ def request(claimed: Claimed) -> Outgoing:
 
 
 def _unfinished(claimed: Claimed) -> bool:
-    """Return whether a file may be incomplete: python-zocalo does not write it in one step."""
+    """Return True if a file may be incomplete: python-zocalo does not write it in one step."""
     try:
         request(claimed)
     except MessageError:
@@ -130,6 +131,7 @@ def _unfinished(claimed: Claimed) -> bool:
 
 
 def _told(file: Path, message: Outgoing) -> str:
+    """Return the line that python-zocalo prints about a drop file."""
     body = message.message if isinstance(message.message, Mapping) else {}
     recipes = body.get("recipes") or []
     names = ",".join(map(str, recipes)) if isinstance(recipes, list) else str(recipes)

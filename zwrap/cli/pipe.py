@@ -1,8 +1,8 @@
 """`zwrap pipe`: move messages from a directory or queue to another, as they come.
 
-A name with a '/' is a directory of the filer protocol (incoming, pending, tmp, errors); another
-name is a queue of the transport. Any number of these may work on the same place. From directory to
-directory a file passes as it is, under its name.
+A name with a '/' is a directory of the filer protocol (incoming, pending, tmp, errors); any other
+name is a queue of the transport. Any number of processes may work on the same place. A file that
+moves from directory to directory keeps its name and content.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Move until told to stop."""
+    """Move messages until told to stop."""
     places = (options.IN, options.queue_in_dir), (options.OUT, options.queue_out_dir)
     if options.IN and options.queue_in_dir and not options.OUT and not options.queue_out_dir:
-        places = (None, options.queue_in_dir), (options.IN, None)  # one name: the other end
+        places = (None, options.queue_in_dir), (options.IN, None)  # a single name is OUT
     source, target = (_named(*place) for place in places)
     if source == target:
         raise ConfigurationError(f"IN and OUT are both {source!r}.")
@@ -83,15 +83,17 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _named(positional: str | None, option: str | None) -> str:
+    """Return the one name of a place; ConfigurationError if it is given twice or not at all."""
     if bool(positional) == bool(option):
         raise ConfigurationError(
-            "Say where to take messages from and where to move them to, once each: IN or "
+            "Name the place to take messages from and the place to move them to, once each: IN or "
             "--queue-in-dir, and OUT or --queue-out-dir."
         )
     return positional or option or ""
 
 
 def _mode(given: str | None) -> int | None:
+    """Return the mode in an octal text; ConfigurationError for any other text."""
     if given is None:
         return None
     try:
@@ -103,6 +105,7 @@ def _mode(given: str | None) -> int | None:
 
 
 def _place(name: str, transport: Transport) -> Place:
+    """Return the place of that name; queues of the embedded transport are directories, too."""
     if "/" in name:
         return SpoolQueue(Path(name), limit=0)
     if isinstance(transport, SpoolTransport):
@@ -111,7 +114,7 @@ def _place(name: str, transport: Transport) -> Place:
 
 
 class _Pipe:
-    """The way from one place to another."""
+    """A run that moves messages from one place to another."""
 
     def __init__(
         self, transport: Transport, source: Place, target: Place, options: argparse.Namespace
@@ -159,13 +162,13 @@ class _Pipe:
         return count
 
     def close(self) -> None:
-        """Close both places, and leave no trace in directories."""
+        """Close both places, and remove this process's directories there."""
         for place in (self._source, self._target):
             if isinstance(place, SpoolQueue):
                 place.close()
 
     def _has_room(self) -> bool:
-        """Return whether OUT has room; its messages are counted only now and then."""
+        """Return True if OUT has room; its messages are counted only now and then."""
         limit = self._options.queue_out_limit
         if not limit or self._room > 0:
             return True
@@ -173,14 +176,14 @@ class _Pipe:
             waiting = self._target.waiting()
         else:
             waiting = self._transport.inspector().waiting(self._target)
-        self._room = (limit - waiting + 3) // 4  # others fill it, too
+        self._room = (limit - waiting + 3) // 4  # other processes fill it, too
         if self._full != (waiting >= limit):
             self._full = waiting >= limit
             log.info("%s: %d messages wait in OUT", "paused" if self._full else "going on", waiting)
         return not self._full
 
     def _from_queue(self, source: str) -> Callable[[], bool | None]:
-        """Return a function that moves one message: None if there is none."""
+        """Return a function that moves one message and returns True; None if there is none."""
         self._transport.subscribe(source, 100)
 
         def step() -> bool | None:
@@ -196,7 +199,10 @@ class _Pipe:
         return step
 
     def _from_directory(self, source: SpoolQueue) -> Callable[[], bool | None]:
-        """Return a function that moves one file: None if there is none, False if put aside."""
+        """Return a function that moves one file and returns True.
+
+        The function returns None if there is no file, False if it put the file aside.
+        """
 
         def step() -> bool | None:
             source.recover(5.0)

@@ -1,4 +1,4 @@
-"""`zwrap process_queue`: run functions that are workers of queues, one, several or all."""
+"""`zwrap process_queue`: run the workers of one, several or all queues."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def declare(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--queue_name", "--queue", metavar="QUEUE", help="the worker of one queue")
     which.add_argument(
         "--all", action="store_true",
-        help="all that are enabled, a process each, which is started again when it fails",
+        help="all enabled workers, each in a process that is started again when it fails",
     )  # fmt: skip
     which.add_argument(
         "--multi_threaded", nargs="+", metavar="QUEUE",
-        help="several as threads of one process, for small hosts; a time limit then ends it",
+        help="several workers as threads of one process, for small hosts; a time limit ends it",
     )  # fmt: skip
     which.add_argument("--list", action="store_true", help="show the workers and run none")
     add(
         "-m", "--module", action="append", default=[], metavar="MODULE",
         help="Python module with workers, repeatable; default: those of plugin 'workers'",
     )  # fmt: skip
-    add("--worker_num", type=int, default=0, metavar="N", help="goes into status messages")
+    add("--worker_num", type=int, default=0, metavar="N", help="number in status messages")
     add("--once", action="store_true", help="handle what waits, then end")
 
 
@@ -64,7 +64,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def declared(configuration: Configuration, modules: list[str]) -> dict[str, Worker]:
-    """Return the workers in the given modules, else in those that the site names, by queue.
+    """Return the workers in the given modules, else in the modules that the site names, by queue.
 
     Raises:
         ConfigurationError: No module is named, or none of them holds a worker.
@@ -88,6 +88,7 @@ def _loop(
     chosen: Worker,
     stack: contextlib.ExitStack,
 ) -> Loop:
+    """Return the loop of one worker, with a connection that `stack` closes."""
     transport = connect(configuration, options.transport)
     stack.callback(transport.close)
     worker.use(transport)
@@ -97,7 +98,7 @@ def _loop(
 
 
 def _command(options: argparse.Namespace, queue: str) -> list[str]:
-    """Return the arguments that let Python run the worker of one queue."""
+    """Return the arguments with which Python runs the worker of one queue."""
     environments = [part for name in options.environment for part in ("-e", name)]
     modules = [part for name in options.module for part in ("-m", name)]
     once = ["--once"] if options.once else []
@@ -107,7 +108,7 @@ def _command(options: argparse.Namespace, queue: str) -> list[str]:
 
 
 def _threads(loops: list[Loop], once: bool) -> None:
-    """Run each on a thread; when one fails all end, so that they are started again."""
+    """Run each loop on a thread; if one fails all end, and may be started again."""
     failures: list[BaseException] = []
 
     def run_one(loop: Loop) -> None:

@@ -18,13 +18,19 @@ from zwrap.transport.connect import connect
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     add = parser.add_argument
-    add("QUEUE", help="where to send it")
+    add("QUEUE", help="queue to send the message to")
     add("FILE", nargs="?", default="-", help="JSON text of the message; '-', the default: stdin")
     add("--lines", action="store_true", help="each line of FILE is a message")
     add("--topic", action="store_true", help="broadcast; QUEUE is a topic")
     add("--header", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
-    add("--delay", type=float, default=0.0, metavar="S", help="receivers get it S seconds later")
-    add("--expires", type=float, metavar="S", help="nobody gets it later than in S seconds")
+    add(
+        "--delay",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="receivers get the message S seconds later",
+    )
+    add("--expires", type=float, metavar="S", help="the message is discarded after S seconds")
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
@@ -45,7 +51,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _bodies(options: argparse.Namespace) -> Iterator[object]:
-    """Return the messages of the file; all of them are read now."""
+    """Return the messages of the file, all of which are read before this returns."""
     name = "standard input" if options.FILE == "-" else options.FILE
     try:
         data = sys.stdin.buffer.read() if options.FILE == "-" else Path(options.FILE).read_bytes()

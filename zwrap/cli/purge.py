@@ -1,4 +1,4 @@
-"""`zwrap purge`: delete what waits in a queue, or in the queues of all workers."""
+"""`zwrap purge`: delete all messages in a queue, or in the queues of all workers."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from zwrap.transport.contract import Transport
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     add = parser.add_argument
-    add("QUEUE", nargs="?", help="whose messages to delete")
-    add("--all", action="store_true", help="those of all workers that the site declares")
-    add("--dead", action="store_true", help="its dead letters instead")
+    add("QUEUE", nargs="?", help="queue whose messages are deleted")
+    add("--all", action="store_true", help="the queues of all workers that the site declares")
+    add("--dead", action="store_true", help="delete dead letters instead")
     add("--yes", action="store_true", help="do not ask")
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Delete the messages for good; the first refusal ends it."""
+    """Delete the messages for good; end when the user first refuses."""
     if bool(options.QUEUE) == options.all:
-        raise ConfigurationError("Say which queue to purge, or --all, and not both.")
+        raise ConfigurationError("Name a queue to purge, or give --all, and not both.")
     queues = declared(configuration, []) if options.all else [options.QUEUE]
     with connect(configuration, options.transport) as transport:
         for queue in queues:
@@ -36,7 +36,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _purge(transport: Transport, queue: str, options: argparse.Namespace) -> int:
-    """Delete the messages of one queue."""
+    """Delete the messages of one queue; return 1 if the user refuses."""
     if options.dead:
         count = transport.inspector().dead_letters().get(queue, 0)
         what = f"{count} dead letter(s) of {queue}"

@@ -20,19 +20,19 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     add = parser.add_argument
     add("SOURCE", help="queue to take messages from")
-    add("DEST", help="queue to send them to; '.': where its recipe says each was going")
+    add("DEST", help="queue to send them to; '.': the one that each message's recipe names")
     add(
         "--wait", type=float, default=5, metavar="S",
         help="seconds between two messages, default %(default)s",
     )  # fmt: skip
     add(
         "--stop", type=float, default=60, metavar="S",
-        help="stop when nothing came for so many seconds, default %(default)s; 0: never",
+        help="stop when nothing came for this many seconds, default %(default)s; 0: never",
     )  # fmt: skip
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Move until nothing comes any more."""
+    """Move messages until none comes for a while."""
     with connect(configuration, options.transport) as transport:
         say(f"Reading messages from {options.SOURCE}")
         automatic = options.DEST == "."
@@ -52,7 +52,7 @@ class _Drain:
         self._began = self._last = time.monotonic()
 
     def run(self) -> int:
-        """Move messages, and return 1 if that was interrupted or a destination is not known."""
+        """Move messages; return 1 if interrupted, or if a destination is not known."""
         stop_s = self._options.stop or float("inf")
         try:
             while (left_s := self._last + stop_s - time.monotonic()) > 0:
@@ -71,6 +71,7 @@ class _Drain:
         return 0
 
     def _move(self, delivery: Delivery) -> bool:
+        """Move one message; False if its destination is not known."""
         say()
         if delivery.sent_at is not None:
             moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(delivery.sent_at))
@@ -88,7 +89,7 @@ class _Drain:
         return True
 
     def _target(self, delivery: Delivery) -> str | None:
-        """Return the queue to send a message to, and say what the message is."""
+        """Return the queue to send a message to, and print what the message is."""
         given = None if self._options.DEST == "." else str(self._options.DEST)
         step: Mapping[str, object] = {}
         if delivery.message.is_recipe:
@@ -107,6 +108,7 @@ class _Drain:
 
 
 def _say_cluster(parameters: object) -> None:
+    """Print beamline and working directory of a submission, as python-zocalo does."""
     if not isinstance(parameters, Mapping):
         return
     if parameters.get("cluster_project"):

@@ -24,7 +24,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Check or show."""
+    """Check recipe files, or draw one."""
     del configuration
     if options.action == "show":
         return _show(options)
@@ -32,7 +32,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:
-    """Run checks with a line on each; return 0 if all hold, else the worst exit status."""
+    """Run checks and report each; return 0 if all hold, else the worst exit status."""
     status = count = 0
     for what, check in checks:
         count += 1
@@ -48,6 +48,7 @@ def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
+    """Draw a recipe as a tree, or in the DOT language."""
     from rich.console import Console
 
     from zwrap.recipe import drawing

@@ -18,7 +18,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("file", type=Path, help="a recipe, or a recipe wrapper file")
     parser.add_argument(
-        "--check", action="store_true", help="also ask the batch system what it says to the job"
+        "--check", action="store_true", help="also ask whether the batch system would take the job"
     )
     parser.add_argument("--node", type=int, help="node of the recipe; default: its first")
     parser.add_argument(
@@ -27,7 +27,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Show the script."""
+    """Print the script; with --check also the answer of the batch system."""
     from zwrap.calls.ask import ask
     from zwrap.submission.script import Renderer, seen_from_elsewhere
 

@@ -1,4 +1,4 @@
-"""`zwrap replay`: send what a finished directory would have sent."""
+"""`zwrap replay`: send the messages that the run in a finished directory would have sent."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from zwrap.transport.connect import connect
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("directory", type=Path, help="working directory of the step, or an attempt")
-    parser.add_argument("--wrap", metavar="NAME", help="the program; default: the one that ran")
+    parser.add_argument("--wrap", metavar="NAME", help="program; default: the one that ran")
     parser.add_argument(
         "--recipewrapper", type=Path, metavar="FILE",
-        help="the recipe step; default: the one in the directory",
+        help="recipe step; default: the one in the directory",
     )  # fmt: skip
     parser.add_argument(
         "--exit-status", type=int, metavar="N",

@@ -1,4 +1,4 @@
-"""Keeps child processes running: starts one that failed again, with back-off, if it may recover."""
+"""Restarts child processes that failed, with back-off, as long as they may recover."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ FIRST_S, LAST_S = 0.1, 5.0
 
 
 def restarted(commands: Sequence[Sequence[str]]) -> int:
-    """Run Python with each of the arguments until all end well, for good, or are told to stop.
+    """Run Python with each list of arguments; restart each process whose failure is temporary.
 
-    Returns the first exit status that is not 0, else 0.
+    Returns, when all have ended, the first exit status that is not 0, else 0. SIGTERM and SIGINT
+    are passed on and end the restarts.
     """
     children = [_Restarter(command) for command in commands]
 
@@ -51,14 +52,14 @@ class _Restarter:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Start the child, and again while that makes sense."""
+        """Start the child, and again after each temporary failure."""
         backoff = Backoff(FIRST_S, LAST_S)
         while not self._stop.is_set():
             began = time.monotonic()
             self._child = subprocess.Popen(self._command)
             status = self._child.wait()
             if status in (0, PERMANENT) or self._stop.is_set():
-                self.status = status if status >= 0 else 128 - status  # as a shell says it
+                self.status = status if status >= 0 else 128 - status  # as shells report signals
                 return
             if time.monotonic() - began > LAST_S:
                 backoff.reset()
@@ -67,7 +68,7 @@ class _Restarter:
             self._stop.wait(pause_s)
 
     def stop(self, number: int) -> None:
-        """Pass a signal on, and start nothing more."""
+        """Pass a signal on to the child, and start nothing more."""
         self._stop.set()
         if self._child:
             with contextlib.suppress(ProcessLookupError):

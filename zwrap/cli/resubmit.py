@@ -1,4 +1,4 @@
-"""`zwrap resubmit`: the step of an ended job once more, as a new attempt."""
+"""`zwrap resubmit`: submit the step of an ended job once more, as a new attempt."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Send the messages; all jobs are looked at before the first is sent."""
+    """Send the messages; all jobs are checked before the first message is sent."""
     attempts = attempts_of(configuration)
     clusters = Clusters(configuration)
     answers = Answers(clusters)
@@ -54,7 +54,12 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _check_ended(attempt: Attempt, answers: Answers) -> None:
-    """Raise unless no job of the attempt lives; two must not work in one directory."""
+    """Raise an error unless the job is known to have ended: two jobs must not share a directory.
+
+    Raises:
+        MessageError: The job lives.
+        UnreachableError: The cluster cannot be asked.
+    """
     job = job_of(attempt, answers)
     if job.live is not None:
         raise MessageError(
@@ -75,7 +80,9 @@ def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[st
         return read(file), file
     content = decode(kept.submission.encode(), str(file))
     if not isinstance(content, dict):
-        raise MessageError(f"What the ledger keeps of {attempt.token} is not a JSON object.")
+        raise MessageError(
+            f"The ledger's record of the submission of {attempt.token} is not a JSON object."
+        )
     return content, file
 
 
@@ -87,7 +94,7 @@ def _message(
     content: dict[str, object],
     file: Path,
 ) -> Outgoing:
-    """Return the step's message with its changes, under the next number of its attempts."""
+    """Return the step's message with the changes, numbered as the next attempt."""
     family, _, _ = attempt.token.rpartition("-")
     numbers = [each.token.rpartition("-") for each in attempts]
     latest = max(int(number) for name, _, number in numbers if name == family)

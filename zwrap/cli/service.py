@@ -23,7 +23,7 @@ from zwrap.transport.connect import connect
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that looks for services of others, which takes a while, only to show them."""
+    """A parser that searches for services of other distributions only for its help: it is slow."""
 
     def format_help(self) -> str:
         self.epilog = f"Services: {', '.join(plugins.names(plugins.SERVICES))}"
@@ -31,24 +31,25 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = _Parser(prog="zocalo.service", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("-s", "--service", metavar="SVC", help="service to run")
     add("--restarted", action="store_true", help=argparse.SUPPRESS)
-    add("--tag", metavar="TAG", help="goes into status messages")
+    add("--tag", metavar="TAG", help="text in status messages")
     add("-r", "--restart", action="store_true", help="start again, with back-off, when it fails")
-    add("--lifetime", type=float, metavar="S", help="end after so many seconds")
+    add("--lifetime", type=float, metavar="S", help="end after this many seconds")
     add("--once", action="store_true", help="handle what waits, then end")
     add(
         "--lock", nargs="?", const="", metavar="FILE",
-        help="do nothing if another holds this lock on this host, so that cron may start it "
-        "every minute; default file: one per service in the user's state directory",
+        help="do nothing if another process on this host holds this lock, so that cron may start "
+        "it every minute; default file: one per service in the user's state directory",
     )  # fmt: skip
     add("--liveness", action="store_true", help="answer on a port: 200 alive, 408 not")
     add("--liveness-port", type=int, default=8000, metavar="PORT", help="default %(default)s")
     add(
         "--liveness-timeout", type=float, default=30.0, metavar="S",
-        help="without a sign of life for so long it is not alive, default %(default)s",
+        help="seconds without a sign of life after which it is not alive, default %(default)s",
     )  # fmt: skip
     add("--liveness-host", default="", metavar="ADDRESS", help="default: every address")
     add("-v", "--verbose", action="count", default=0, help="log more")
@@ -59,7 +60,7 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
 
 @reported
 def main(arguments: list[str] | None = None) -> int:
-    """Find the service and run it until it is told to stop."""
+    """Find the service and run it until it is asked to stop."""
     configuration = Configuration.from_file()
     parser = _parser(configuration)
     options = parsed(parser, arguments, configuration)
@@ -83,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> int:
+    """Run the service in this process until it ends."""
     set_up_logging(configuration, 2 if options.debug else options.verbose)
     with connect(configuration, options.transport) as transport:
         service = load_service(name)(configuration, transport)
@@ -108,7 +110,7 @@ def load_service(name: str) -> type[Service]:
     """Return the class of a service.
 
     Raises:
-        PermanentError: There is no such service, or it is not one of zwrap.
+        PermanentError: There is no such service, or its class is not a service of zwrap.
     """
     kind = plugins.find(plugins.SERVICES, name)
     if isinstance(kind, type) and issubclass(kind, Service):
@@ -124,8 +126,8 @@ def matching(wanted: str, known: Iterable[str]) -> str:
     """Return the service that is meant: exact name, else any letter case, else a unique prefix.
 
     Raises:
-        UnknownNameError: None of the known ones is meant.
-        PermanentError: Several of them may be meant.
+        UnknownNameError: No known service is meant.
+        PermanentError: Several known services may be meant.
     """
     names = list(known)
     tries = [
@@ -146,7 +148,10 @@ def matching(wanted: str, known: Iterable[str]) -> str:
 
 @contextlib.contextmanager
 def _locked(file: str | None, service: str) -> Iterator[bool]:
-    """Hold a lock file of this host; False if another process holds it. No file, no lock."""
+    """Hold a lock on this host and yield True; False: another process holds it.
+
+    `file` None: no lock; empty: the default file of the service.
+    """
     if file is None:
         yield True
         return

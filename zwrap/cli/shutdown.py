@@ -17,7 +17,7 @@ TOPIC = "command"
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.set_defaults(print_help=parser.print_help)
-    parser.add_argument("hosts", nargs="*", metavar="HOST", help="one instance: hostname.pid")
+    parser.add_argument("hosts", nargs="*", metavar="HOST", help="instance to end: hostname.pid")
     parser.add_argument(
         "-s", "--service", action="append", default=[], metavar="SVC",
         help="all instances of this service; 'none': instances without one",
@@ -42,11 +42,12 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _broadcast(transport: Transport, condition: dict[str, str | None]) -> None:
+    """Broadcast a command to end to the services that satisfy a condition."""
     transport.broadcast(TOPIC, {"command": "shutdown", **condition})
 
 
 def qualified(host: str) -> str:
-    """Return ``node.17`` of this domain in the form of status messages: ``org.site.node.17``."""
+    """Return a name in the form of status messages: ``org.site.node.17`` for ``node.17``."""
     domain = socket.gethostname().split(".")[1:]
     if host.count(".") != 1 or not domain:
         return host

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-# Old batch scripts load a program's modules before this command. Their PYTHONPATH is for the
-# program, which still gets it; it must not decide what this process imports.
+# Old batch scripts load a program's environment modules before this command. PYTHONPATH is then
+# meant for the program, which still gets it; it must not decide what this process imports.
 if os.environ.get("PYTHONPATH"):
     _theirs = os.environ["PYTHONPATH"].split(os.pathsep)
     sys.path[:] = [entry for entry in sys.path if entry not in _theirs]
@@ -24,6 +24,7 @@ from zwrap.wrapper.lifecycle import Wrapper, read_envelope
 
 
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="zocalo.wrap", description=__doc__, allow_abbrev=False)
     parser.add_argument("--wrap", metavar="NAME", help="the wrapper or program to run")
     parser.add_argument("--recipewrapper", metavar="FILE", help="the recipe step, as JSON")
@@ -39,7 +40,7 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
 
 @reported
 def main(arguments: list[str] | None = None) -> int:
-    """Run the step, and return the program's own exit status, 100 or 111."""
+    """Run the step; return the exit status of the program, else 100 or 111."""
     faulthandler.enable()
     configuration = Configuration.from_file()
     parser = _parser(configuration)
@@ -64,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check_reachable(configuration: Configuration) -> None:
-    """Messages of a batch job must not vanish into a spool on the compute node's own disk."""
+    """Raise ConfigurationError in a batch job whose messages would go to a spool on its node."""
     if not configuration.is_embedded or os.environ.get("ZWRAP_SPOOL"):
         return
     job, _ = batch_job()

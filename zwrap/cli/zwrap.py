@@ -1,4 +1,4 @@
-"""`zwrap`: look at recipes, site, templates and programs; run a command; handle queues."""
+"""`zwrap`: check and show recipes, site, jobs and queues; run a command; handle messages."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ COMMANDS = {
     "config": ("config", "show the site configuration and where each value comes from"),
     "render": ("render", "show the job script of a recipe step; submit nothing"),
     "exec": ("exec", "run a command with heartbeats and a time limit, without a recipe"),
-    "jobs": ("jobs", "list the jobs that were submitted, and what became of them"),
+    "jobs": ("jobs", "list the jobs that were submitted, and how they ended"),
     "cancel": ("cancel", "end jobs"),
-    "consumers": ("consumers", "say whether enough receivers read each queue, for a monitor"),
+    "consumers": ("consumers", "tell a monitor whether enough receivers read each queue"),
     "pipe": ("pipe", "move messages from a directory or queue to another as they come"),
     "publish": ("publish", "send a message"),
     "peek": ("peek", "show messages that wait, or dead letters, and leave them there"),
     "resubmit": ("resubmit", "submit the step of a job again, with other resources if wanted"),
-    "clusters": ("clusters", "say how each cluster is, and how many jobs it has"),
-    "purge": ("purge", "delete what waits in a queue"),
+    "clusters": ("clusters", "show whether each cluster answers, and how many jobs it has"),
+    "purge": ("purge", "delete all messages in a queue"),
     "drain": ("drain", "move all messages from one queue to another"),
     "process_queue": ("process_queue", "run functions that are workers of queues"),
-    "replay": ("replay", "send what a finished directory would have sent"),
+    "replay": ("replay", "send the messages that a finished run would have sent"),
 }
-"""Command to the module that carries it out, and what it does."""
+"""Command to the module that carries it out, and its purpose."""
 
 
 def _module(command: str) -> Module:
+    """Load the module of a command."""
     module: Module = importlib.import_module(f"zwrap.cli.{COMMANDS[command][0]}")
     return module
 
@@ -60,6 +61,7 @@ class _Command(argparse.ArgumentParser):
 
 
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="zwrap", description=__doc__)
     add_common_options(parser, configuration)
     commands = parser.add_subparsers(

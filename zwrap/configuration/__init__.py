@@ -1,4 +1,4 @@
-"""The Zocalo site file: read, checked, and made one value that is passed in."""
+"""The Zocalo site file, read and checked, as one value that is passed to all who need it."""
 
 from typing import TYPE_CHECKING
 

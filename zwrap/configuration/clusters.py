@@ -16,11 +16,14 @@ if TYPE_CHECKING:  # a short job without configuration loads no YAML
     from zwrap.configuration.merging import Section
     from zwrap.configuration.site import Configuration
 
+LARGEST_FACTOR = 1000.0
+"""Largest factor of a resource that a policy may name."""
+
 Factor = Annotated[float, msgspec.Meta(ge=1)]
 
 
 class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The most that a retry asks for: memory in MB, and time as a duration."""
+    """Largest resources that a retry asks for: memory in MiB, and time as a duration."""
 
     memory_per_node: Count | None = None
     min_memory_per_cpu: Count | None = None
@@ -28,15 +31,15 @@ class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The deaths that are followed by another attempt, and what that one asks for."""
+    """Causes of death after which another attempt follows, and its resources."""
 
     on: list[Cause]
     limit: Count = 1
     """Number of further attempts."""
     memory_factor: Factor = 1.5
-    """Factor of the memory after `out_of_memory`."""
+    """Ratio of the next attempt's memory to the last one's after `out_of_memory`."""
     walltime_factor: Factor = 1.5
-    """Factor of the time limit after `timeout`."""
+    """Ratio of the next attempt's time limit to the last one's after `timeout`."""
     ceiling: Ceiling = Ceiling()
     exclude_node: bool = False
     """True if the node that failed is not used again."""
@@ -46,47 +49,48 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The description of one cluster in a site file."""
 
     kind: str
-    """Name of its batch system: local, slurm, sge, or a site's own."""
+    """Name of its batch system: local, slurm, slurmrest, sge, or a site's own."""
     template: str | None = None
-    """Job script template; default: that of its kind."""
+    """File name of the job script template; None: that of its kind."""
     defaults: dict[str, object] = {}
-    """Keys of a step's `cluster` block that hold where the step says nothing."""
+    """Values of keys that a step's `cluster` block does not give."""
     max_jobs: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    """Number of live jobs of the user at a time; further messages wait."""
+    """Largest number of live jobs of the user; further messages wait. None: no limit."""
     watch_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """Shortest interval of the Watcher's questions about all jobs, in seconds; it grows up to 1.8
     times longer while nothing changes."""
     give_up_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
-    """Time until the Watcher cancels a job that waits for what will never come, in seconds."""
+    """Time after which the Watcher cancels a job that waits for a reason that never passes, in
+    seconds."""
     stalled_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     """Silence of its wrapper after which a running job is called stalled, in seconds; 0: never."""
     lost_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
-    """Time that a job may be unknown to the batch system until it is lost, in seconds."""
+    """Time for which a job may be unknown to the batch system before it is lost, in seconds."""
     shared_filesystem: bool = True
     """True if its nodes see the working directories under the same paths as the submit host."""
     retry: Policy | None = None
-    """Deaths of jobs that are followed by another attempt."""
+    """Retry policy of steps without their own; None: no retries."""
     options: dict[str, object] = {}
-    """All other keys, for its kind, which decodes them when it is loaded."""
+    """All other keys; the scheduler of its kind decodes them when it is loaded."""
     place: str = ""
-    """File, line and key, for a complaint to begin with."""
+    """File, line and key of the description, with which messages about it begin."""
 
 
 OWN = tuple(name for name in ClusterSettings.__struct_fields__ if name not in ("options", "place"))
-"""Keys of a cluster that are not its kind's."""
+"""Keys of a cluster that every kind has."""
 
 
 class Clusters:
-    """Several active sections are merged; a cluster of a later one replaces that of an earlier."""
+    """Plugin `clusters`, whose active sections are merged: a later cluster replaces an earlier."""
 
     @staticmethod
     def validate(section: Section) -> None:
-        """Raise ConfigurationError that names the first cluster that is described wrongly."""
+        """Raise ConfigurationError, which names the first wrong cluster of a section."""
         described(section)
 
     @staticmethod
     def activate(config_object: Configuration) -> dict[str, ClusterSettings]:
-        """Return all clusters so far, by name."""
+        """Return the clusters of all sections activated so far, by name."""
         return dict(config_object.site.clusters)
 
 
@@ -94,17 +98,18 @@ def described(section: Section) -> dict[str, ClusterSettings]:
     """Return the clusters that a section describes, by name.
 
     Raises:
-        ConfigurationError: The first of them that is wrong; the text names file, line and key.
+        ConfigurationError: A cluster is wrong; the text names its file, line and key.
     """
     given = {str(name): value for name, value in section.value.items() if name != "plugin"}
     return {name: _cluster(value, section.place(name)) for name, value in given.items()}
 
 
 def _cluster(value: object, place: str) -> ClusterSettings:
+    """Return the settings of one cluster; ConfigurationError if they are wrong."""
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
         raise ConfigurationError(
-            f"{place}: a cluster is a mapping with a text under 'kind' (local, slurm, sge, or a "
-            "site's own)."
+            f"{place}: a cluster is a mapping with a text under 'kind' (local, slurm, slurmrest, "
+            "sge, or a site's own)."
         )
     retry = of_site(value.get("retry"), place)
     own = {key: value[key] for key in OWN if key in value and key != "retry"}
@@ -126,7 +131,7 @@ def policy_of(given: object, site: Policy | None, where: str) -> Policy | None:
     """Return the retry policy of a step: its own, none (`false`), or the site's.
 
     Raises:
-        RequestError: The step's own policy is not a valid one; the text begins with `where`.
+        RequestError: The step's own policy is not valid; the text begins with `where`.
     """
     if given is None:
         return site
@@ -137,7 +142,7 @@ def of_site(given: object, place: str) -> Policy | None:
     """Return the retry policy in the description of a cluster.
 
     Raises:
-        ConfigurationError: It is not a valid one; the text begins with `place`.
+        ConfigurationError: The policy is not valid; the text begins with `place`.
     """
     try:
         return policy_of(given, None, place)
@@ -146,12 +151,15 @@ def of_site(given: object, place: str) -> Policy | None:
 
 
 def _policy(given: object, where: str) -> Policy:
-    """Return a policy whose ceiling is in seconds, or raise RequestError."""
+    """Return a policy, the ceiling of its time limit in seconds; RequestError if it is wrong."""
     place = f"{where}, key 'retry'"
     if isinstance(given, dict):  # YAML reads a bare `on` as true
         given = {"on" if key is True else key: value for key, value in given.items()}
     try:
         policy = msgspec.convert(given, Policy)
+        for key in ("memory_factor", "walltime_factor"):
+            if not getattr(policy, key) <= LARGEST_FACTOR:
+                raise RequestError(f"{place}: '{key}' is above {LARGEST_FACTOR:g}.")
         ceiling = policy.ceiling
         if ceiling.time_limit is None:
             return policy

@@ -1,7 +1,7 @@
-"""The plugins whose sections hold plain settings: what ``zc.<plugin>`` gives for each.
+"""The plugins whose sections hold plain settings, with the value of ``zc.<plugin>`` for each.
 
-The values are those that python-zocalo's plugins return, for code written for it; zwrap itself asks
-`zwrap.configuration.sections`.
+The values are those that python-zocalo's plugins return, for code written for it; zwrap itself uses
+the types of `zwrap.configuration.sections`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Plugin(Generic[S]):
     """A plugin of plain settings.
 
     Args:
-        settings: Type of its section.
-        value: Makes of the typed settings, and of a copy of the section, what ``zc.<plugin>``
-            gives.
+        settings: Type of the section.
+        value: Function that makes the value of ``zc.<plugin>`` from the typed settings and from a
+            copy of the section.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class Plugin(Generic[S]):
         self._value = value
 
     def validate(self, section: Section) -> None:
-        """Raise ConfigurationError that names the first wrong key of a section."""
+        """Raise ConfigurationError, which names the first wrong key of a section."""
         decoded(section, self._settings)
 
     def known_keys(self) -> tuple[str, ...]:
-        """Return the keys that mean something."""
+        """Return the keys that have a meaning."""
         return keys(self._settings)
 
     def activate(self, section: Section) -> object:
-        """Return what ``zc.<plugin>`` gives from now on."""
+        """Return the value of ``zc.<plugin>``."""
         return self._value(decoded(section, self._settings), copy.deepcopy(section.value))
 
 
@@ -88,9 +88,9 @@ Workers = Plugin(
 
 
 class Storage:
-    """Free keys and values; several active blocks are merged, later ones win."""
+    """Plugin `storage`: free keys and values; active sections are merged, and later ones win."""
 
     @staticmethod
     def activate(config_object: Configuration) -> dict[str, object]:
-        """Return the merged values of all blocks so far."""
+        """Return the merged values of all sections activated so far."""
         return copy.deepcopy(config_object.site.storage)

@@ -20,7 +20,7 @@ _COLUMN = 60
 
 
 def lines(configuration: Configuration) -> Iterator[str]:
-    """Yield lines of YAML; a comment on each says where the value stands."""
+    """Yield lines of YAML; a comment on each tells the origin of its value."""
     yield "version: 1"
     if configuration.environment_members:
         yield "environments:"
@@ -39,6 +39,7 @@ def lines(configuration: Configuration) -> Iterator[str]:
 
 
 def _section(configuration: Configuration, name: str, section: Section) -> Iterator[str]:
+    """Yield the lines of one section, which may be in a file of its own."""
     if isinstance(section.value, str):
         yield f"  # {section.value} ({section.origin()}), read when it is activated"
         try:
@@ -52,6 +53,7 @@ def _section(configuration: Configuration, name: str, section: Section) -> Itera
 def _mapping(
     section: Section, values: dict[object, object], route: tuple[str, ...], depth: int
 ) -> Iterator[str]:
+    """Yield the lines of a mapping inside a section, reached by the keys in `route`."""
     for key, value in values.items():
         here = (*route, str(key))
         if isinstance(value, dict) and value and not _SECRET.search(str(key)):
@@ -62,17 +64,19 @@ def _mapping(
 
 
 def _line(depth: int, key: str, value: str, origin: str) -> str:
+    """Return one line of YAML with the origin as a comment."""
     text = f"{'  ' * depth}{key}: {value}".rstrip()
     return f"{text:<{_COLUMN}}  # {origin}" if origin else text
 
 
 def _value(key: str, value: object) -> str:
+    """Return a value as YAML, or `HIDDEN` where the key tells that it is a secret."""
     path = isinstance(value, str) and value.startswith("/")  # a token may be the file of one
     return HIDDEN if _SECRET.search(key) and value and not path else _printed(_hidden(value))
 
 
 def _hidden(value: object) -> object:
-    """Return the value without secrets that stand inside it."""
+    """Return the value without secrets inside it."""
     if isinstance(value, dict):
         return {k: HIDDEN if _SECRET.search(str(k)) else _hidden(v) for k, v in value.items()}
     if isinstance(value, list):
@@ -83,12 +87,13 @@ def _hidden(value: object) -> object:
 
 
 def _printed(value: object) -> str:
+    """Return a value as YAML in one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("...").rstrip()
 
 
 def _storage_origin(configuration: Configuration, key: str) -> str:
-    """Return file and line of the value that won."""
+    """Return file and line of the value of a storage key that is in force."""
     found = ""
     for environment in configuration.active_environments:
         for name in configuration.environment_members[environment]:

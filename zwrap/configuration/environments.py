@@ -1,4 +1,4 @@
-"""The plugin configurations that an environment stands for: lists, groups and aliases."""
+"""The sections that an environment activates, given as lists, groups or aliases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from zwrap.errors import ConfigurationError, UnknownNameError
 def resolve_environments(merged: Merged) -> dict[str, list[str]]:
     """Return the sections that each environment activates, in order, each once.
 
-    Groups count alphabetically, the group ``plugins`` last. A text is an alias; aliases chain.
+    Groups are in alphabetical order, the group ``plugins`` last. A text is an alias, which may name
+    another alias.
     """
     data, place = merged.environments, merged.place
     environments = {
@@ -34,6 +35,7 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
 
 
 def _flattened(value: object, where: str) -> list[str]:
+    """Return the sections in the groups of one environment; ConfigurationError for other forms."""
     if not isinstance(value, dict):
         raise ConfigurationError(
             f"{where} is {value!r}; a list of sections, a mapping of groups, or the name of "
@@ -58,7 +60,7 @@ def _flattened(value: object, where: str) -> list[str]:
 def _target(
     name: str, aliases: Mapping[str, str], known: set[str], place: Callable[[str], str]
 ) -> str:
-    """Return the environment that an alias ends at."""
+    """Return the environment for which an alias stands, through any number of aliases."""
     route = [name]
     while route[-1] in aliases:
         following = aliases[route[-1]]

@@ -1,7 +1,7 @@
 """The plugins that set up logging: `logging`, with its handlers and filter, and `graylog`.
 
-Names, arguments and meaning are those of ``zocalo.configuration.plugin_logging``; class paths of
-that module in existing site files mean the ones here.
+Names, arguments and meaning are those of ``zocalo.configuration.plugin_logging``; paths of that
+module's classes in existing site files stand for the classes here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NO_INCREMENT = ("filters", "formatters", "handlers")
 
 
 class LoggingSettings:
-    """Logging that was set up; its verbosity can only rise."""
+    """The logging that was set up, whose verbosity can only rise."""
 
     def __init__(self, verbose: list[dict[str, object]]) -> None:
         self._verbose = verbose
@@ -30,7 +30,7 @@ class LoggingSettings:
 
     @property
     def verbosity(self) -> int:
-        """Number of the `verbose` blocks that are in force."""
+        """Number of `verbose` blocks in force."""
         return self._verbosity
 
     @verbosity.setter
@@ -44,11 +44,14 @@ class LoggingSettings:
 
 
 class Logging:
-    """A `logging.config.dictConfig` dictionary, and `verbose`: incremental ones for -v, -vv, ..."""
+    """Plugin `logging`: a dictionary for `logging.config.dictConfig`.
+
+    Key `verbose` is a list of incremental dictionaries, for -v, -vv and so on.
+    """
 
     @staticmethod
     def validate(section: Section) -> None:
-        """Check all that can be checked without setting anything up.
+        """Check a section, as far as that is possible without setting up logging.
 
         Raises:
             ConfigurationError: A block is wrong; the text names file, line and key.
@@ -73,7 +76,7 @@ class Logging:
         """Set up logging; its verbosity can be raised afterwards.
 
         Raises:
-            ConfigurationError: Python's logging does not take the section.
+            ConfigurationError: Python's logging does not accept the section.
         """
         given = {key: _resolved(value) for key, value in copy.deepcopy(section.value).items()}
         del given["plugin"]
@@ -92,7 +95,10 @@ class Logging:
 
 
 def _check_increment(section: Section, block: Mapping[str, object], route: tuple[str, ...]) -> None:
-    """Raise unless a block changes levels only (logging.config, Incremental Configuration)."""
+    """Raise ConfigurationError unless a block changes levels only.
+
+    Source: Python's documentation of logging.config, Incremental Configuration.
+    """
     loggers = block.get("loggers") or {}
     places: dict[tuple[str, ...], object] = {(): block, ("root",): block.get("root")}
     if isinstance(loggers, dict):
@@ -107,7 +113,7 @@ def _check_increment(section: Section, block: Mapping[str, object], route: tuple
 
 
 def _resolved(value: object) -> object:
-    """Return the section with class paths of python-zocalo's module made those of this one."""
+    """Return a value of the section with the paths of python-zocalo's classes replaced by ours."""
     if isinstance(value, dict):
         return {key: _resolved(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -124,7 +130,7 @@ def syslog_level(level: int) -> int:
 
 
 def _address(host: str) -> str:
-    """Return the address of a host, looked up once and not for each line of the log."""
+    """Return the address of a host, which is then not looked up for each line of the log."""
     try:
         return socket.gethostbyname(host)
     except OSError:
@@ -132,6 +138,7 @@ def _address(host: str) -> str:
 
 
 def _handler(kind: str, host: str, port: int) -> logging.Handler:
+    """Return a handler of package graypy that sends the levels of syslog."""
     import graypy  # only where Graylog is used
 
     class Handler(getattr(graypy, kind)):  # type: ignore[misc]  # graypy has no types
@@ -145,7 +152,7 @@ def _handler(kind: str, host: str, port: int) -> logging.Handler:
 
 
 def GraylogUDPHandler(*, host: str, port: int) -> logging.Handler:  # noqa: N802 (a name in use)
-    """Return a handler that sends GELF datagrams to Graylog, in chunks where they are long."""
+    """Return a handler that sends GELF datagrams to Graylog, long ones in chunks."""
     return _handler("GELFUDPHandler", host, int(port))
 
 
@@ -155,7 +162,7 @@ def GraylogTCPHandler(*, host: str, port: int) -> logging.Handler:  # noqa: N802
 
 
 class DowngradeFilter(logging.Filter):
-    """Reduces the level of log records above `reduce_to` and below `only_below` to `reduce_to`."""
+    """Filter that reduces levels above `reduce_to` and below `only_below` to `reduce_to`."""
 
     def __init__(self, reduce_to: str = "WARNING", *, only_below: str = "CRITICAL") -> None:
         super().__init__()
@@ -165,7 +172,7 @@ class DowngradeFilter(logging.Filter):
             raise ValueError(f"'reduce_to' ({reduce_to}) must be below 'only_below' ({only_below})")
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record's level, and let it pass."""
+        """Reduce the record's level if it is in the range; return True, so that it passes."""
         if self._level < record.levelno < self._limit:
             record.levelno = self._level
             record.levelname = self._name
@@ -173,6 +180,7 @@ class DowngradeFilter(logging.Filter):
 
 
 def _level(name: str) -> int:
+    """Return the number of a level; ValueError for an unknown name."""
     level = logging.getLevelName(name)
     if not isinstance(level, int):
         raise ValueError(f"{name!r} is not a valid level of logging, such as INFO or WARNING")
@@ -196,21 +204,24 @@ class GraylogSettings(Settings, frozen=True, kw_only=True):
 
 
 class Graylog:
-    """Sends everything logged to Graylog. Deprecated in python-zocalo; use plugin `logging`."""
+    """Plugin `graylog`: send everything that is logged to Graylog.
+
+    Deprecated in python-zocalo; use plugin `logging`.
+    """
 
     @staticmethod
     def validate(section: Section) -> None:
-        """Raise ConfigurationError that names the first wrong key."""
+        """Raise ConfigurationError, which names the first wrong key."""
         decoded(section, GraylogSettings)
 
     @staticmethod
     def known_keys() -> tuple[str, ...]:
-        """Return the keys that mean something."""
+        """Return the keys that have a meaning."""
         return keys(GraylogSettings)
 
     @staticmethod
     def activate(section: Section) -> logging.Handler:
-        """Hang the handler at the root logger, and return it."""
+        """Add a handler to the root logger, and return it."""
         given = decoded(section, GraylogSettings)
         make = GraylogUDPHandler if given.protocol == "UDP" else GraylogTCPHandler
         handler = make(host=given.host, port=given.port)

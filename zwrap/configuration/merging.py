@@ -1,8 +1,8 @@
 """A site file and the files that it includes, merged; each part keeps its origin.
 
 A file is read first, then each file that it includes, in order and to any depth; later ones win.
-A section of the same name is replaced whole. In environments of the same name a group of the same
-name is replaced, but lists under ``plugins`` are joined.
+A section replaces an earlier section of the same name as a whole. In environments of the same name
+a group replaces an earlier one of the same name, but lists under ``plugins`` are joined.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RESERVED = ("version", "environments", "include")
 
 
 class Section(msgspec.Struct, frozen=True):
-    """One plugin configuration, and the text that it stands in."""
+    """One plugin configuration, and the text that holds it."""
 
     name: str
     value: Any
@@ -28,12 +28,12 @@ class Section(msgspec.Struct, frozen=True):
     source: Source
 
     def place(self, *route: str) -> str:
-        """Return file, line and key of a value in it."""
+        """Return file, line and key of a value in the section."""
         inside = self.source.lines.get((self.name,)) is not None
         return self.source.place(*((self.name, *route) if inside else route))
 
     def origin(self, *route: str) -> str:
-        """Return file and line of a value in it."""
+        """Return file and line of a value in the section."""
         inside = self.source.lines.get((self.name,)) is not None
         return self.source.origin(*((self.name, *route) if inside else route))
 
@@ -43,17 +43,17 @@ class Merged(msgspec.Struct):
 
     sections: dict[str, Section] = {}
     environments: dict[str, object] = {}
-    """Alias (text), or group to list of section names."""
+    """Environment to its alias (text), or to its groups of section names (mapping)."""
     origins: dict[str, Source] = {}
-    """The text that each environment was last defined in."""
+    """Environment to the text that last defined it."""
 
     def place(self, environment: str) -> str:
-        """Return file, line and key of an environment, for a sentence to begin with."""
+        """Return file, line and key of an environment, with which a message may begin."""
         return self.origins[environment].place("environments", environment)
 
 
 def merged(source: Source) -> Merged:
-    """Return everything that a site file and its included files say.
+    """Return the sections and environments of a site file and its included files.
 
     Raises:
         ConfigurationError: A file cannot be read, or is not a site configuration.
@@ -64,6 +64,7 @@ def merged(source: Source) -> Merged:
 
 
 def _merge(source: Source, result: Merged, route: list[str]) -> None:
+    """Add a file, and those that it includes, to the result; `route` led to it."""
     if source.label in route:
         circle = " -> ".join([*route, source.label])
         raise ConfigurationError(f"{source.place('include')} goes in a circle: {circle}.")
@@ -78,6 +79,7 @@ def _merge(source: Source, result: Merged, route: list[str]) -> None:
 
 
 def _check_version(source: Source) -> None:
+    """Raise ConfigurationError unless the file has version 1."""
     data = source.data
     if not isinstance(data, dict) or "version" not in data:
         raise ConfigurationError(
@@ -90,6 +92,7 @@ def _check_version(source: Source) -> None:
 
 
 def _section(source: Source, name: str, value: object) -> Section:
+    """Return a section; ConfigurationError if it neither names its plugin nor refers to a file."""
     section = Section(name, value, source)
     if not isinstance(value, str):
         check_plugin(section)
@@ -104,7 +107,7 @@ def check_plugin(section: Section) -> None:
     hint = ""
     if isinstance(value, dict):
         close = difflib.get_close_matches("plugin", [str(key) for key in value], n=1)
-        hint = f" Is {close[0]!r} meant to be it?" if close else ""
+        hint = f" Is {close[0]!r} a misspelt 'plugin'?" if close else ""
     raise ConfigurationError(
         f"{section.place()} must be a mapping with a text under 'plugin', or the path of a file "
         f"that holds one.{hint}"
@@ -112,6 +115,7 @@ def check_plugin(section: Section) -> None:
 
 
 def _merge_environments(source: Source, result: Merged) -> None:
+    """Add the environments of a file to the result."""
     given = source.data.get("environments")
     if given is None:
         return
@@ -128,6 +132,7 @@ def _merge_environments(source: Source, result: Merged) -> None:
 
 
 def _joined(before: dict[str, object], after: dict[str, object]) -> dict[str, object]:
+    """Return the groups of an environment that is defined twice."""
     both = {**before, **after}
     lists = before.get("plugins"), after.get("plugins")
     if isinstance(lists[0], list) and isinstance(lists[1], list):
@@ -136,6 +141,7 @@ def _joined(before: dict[str, object], after: dict[str, object]) -> dict[str, ob
 
 
 def _included(source: Source) -> list[Path]:
+    """Return the files that a file includes; relative paths start from its directory."""
     files = source.data.get("include") or []
     if isinstance(files, str) or not isinstance(files, list):
         raise ConfigurationError(f"{source.place('include')} must be a list of files.")

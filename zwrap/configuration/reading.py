@@ -1,4 +1,4 @@
-"""Reads YAML and keeps where each value stands, so that a complaint names file, line and key."""
+"""Reading of YAML with the place of each value, so that messages name file, line and key."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ class Source(msgspec.Struct, frozen=True):
     """One text of configuration."""
 
     label: str
-    """Name of the text for people: the file, mostly."""
+    """Name of the text for people, usually its file."""
     base: Path
-    """Directory that relative paths in it count from."""
+    """Directory from which relative paths in the text start."""
     data: Any
     lines: Mapping[Route, int] = {}
 
     def place(self, *route: str) -> str:
-        """Return file, line and key of a value, for a sentence to begin with."""
+        """Return file, line and key of a value, with which a message may begin."""
         around = self._around(route)
         where = f"{self.label}, line {self.lines[around]}" if around else self.label
         return f"{where}, key {'.'.join(route)!r}" if route else where
 
     def origin(self, *route: str) -> str:
-        """Return file and line of a value, or of the closest thing around it."""
+        """Return file and line of a value, or of the innermost known value around it."""
         around = self._around(route)
         return f"{self.label}:{self.lines[around]}" if around else self.label
 
     def _around(self, route: Route) -> Route:
-        """Return the route of the value, or of the closest thing around it whose line is known."""
+        """Return the route of the value, or of the innermost value around it with a known line."""
         while route and route not in self.lines:
             route = route[:-1]
         return route
@@ -48,7 +48,8 @@ def read_file(path: Path, what: str) -> Source:
     """Read a YAML file.
 
     Raises:
-        ConfigurationError: It cannot be read, or is not valid; the text begins with `what` it is.
+        ConfigurationError: The file cannot be read, or is not valid YAML; the text begins with
+            `what`, a name for the file.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -60,7 +61,7 @@ def read_file(path: Path, what: str) -> Source:
 
 
 def read_text(text: str, label: str, base: Path) -> Source:
-    """Read YAML text; ConfigurationError names the line of what is wrong with it."""
+    """Read YAML text; ConfigurationError names the line of its first fault."""
     try:
         loader = _LOADER(text)
         try:
@@ -80,7 +81,7 @@ def read_text(text: str, label: str, base: Path) -> Source:
 
 
 def _lines(root: yaml.Node, label: str) -> dict[Route, int]:
-    """Return the line of every key of every mapping; the same key twice is an error."""
+    """Return the line of every key and list entry; ConfigurationError for a repeated key."""
     lines: dict[Route, int] = {}
     stack: list[tuple[yaml.Node, Route]] = [(root, ())]
     seen: set[int] = set()

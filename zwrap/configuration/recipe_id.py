@@ -1,4 +1,4 @@
-"""The ID of the recipe at work, on every line of the log."""
+"""Recipe IDs in the log: each line carries the ID of the recipe that is being processed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _process_recipe_id: list[str | None] = [None]
 
 @contextlib.contextmanager
 def recipe_context(recipe_id: str | None) -> Iterator[None]:
-    """Let everything that this thread logs meanwhile carry the recipe ID."""
+    """Add the recipe ID to everything that this thread logs inside the context."""
     token = _recipe_id.set(recipe_id)
     try:
         yield
@@ -24,15 +24,15 @@ def recipe_context(recipe_id: str | None) -> Iterator[None]:
 
 
 def set_process_recipe(recipe_id: str | None) -> None:
-    """Let everything that this process logs from now on carry the recipe ID (a job has one)."""
+    """Add the recipe ID to everything that this process, a job, logs from now on."""
     _process_recipe_id[0] = recipe_id
 
 
 class RecipeIDFilter(logging.Filter):
-    """Gives each log record the attribute `recipe_ID` while there is a recipe at work."""
+    """Filter that gives log records the attribute `recipe_ID` while a recipe is processed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the attribute, and let the record pass."""
+        """Add the attribute to the record; return True, so that it passes."""
         recipe_id = _recipe_id.get() or _process_recipe_id[0]
         if recipe_id is not None and not hasattr(record, "recipe_ID"):
             record.recipe_ID = recipe_id
@@ -40,7 +40,7 @@ class RecipeIDFilter(logging.Filter):
 
 
 def annotate_log_records() -> None:
-    """Let every handler that is set up see the recipe ID, whatever logged the line."""
+    """Add a `RecipeIDFilter` to every handler that is set up."""
     loggers = [logging.getLogger(), *map(logging.getLogger, logging.Logger.manager.loggerDict)]
     for handler in {handler for logger in loggers for handler in logger.handlers}:
         if not any(isinstance(each, RecipeIDFilter) for each in handler.filters):
@@ -48,10 +48,10 @@ def annotate_log_records() -> None:
 
 
 class RecipeIDFormatter(logging.Formatter):
-    """Puts the recipe ID, where there is one, on each line of the log."""
+    """Formatter that appends the recipe ID, if a record has one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the text of a record: one line, or more with a traceback."""
+        """Return the text of a record, of several lines if it has a traceback."""
         text = super().format(record)
         recipe_id = getattr(record, "recipe_ID", None)
         return f"{text} [recipe {recipe_id}]" if recipe_id else text

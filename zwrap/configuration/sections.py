@@ -1,7 +1,7 @@
 """The sections of a site configuration that zwrap itself uses, typed.
 
-Each is decoded when it is first asked for, so that a job is neither held up nor ended by a section
-that it does not use.
+Each section is decoded when it is first used, so that a job is neither delayed nor ended by a
+section that it does not use.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:  # a short job without configuration loads no YAML
 
 
 class Site:
-    """The active sections of a site; None stands for a section or key that there is not.
+    """The active sections of a site; None stands for a section or key that does not exist.
 
-    Every property raises ConfigurationError with file, line and key if what it needs is wrong.
+    Every property raises ConfigurationError, with file, line and key, if its section is wrong.
 
     Args:
         active: Active sections by plugin, in the order of their activation.
-        base: Directory that relative paths in storage sections count from.
+        base: Directory from which relative paths in storage sections start.
     """
 
     def __init__(self, active: Mapping[str, list[Section]], base: Path) -> None:
@@ -61,7 +61,7 @@ class Site:
 
     @cached_property
     def recipe_directory(self) -> Path | None:
-        """Directory of the recipes that are asked for by name."""
+        """Directory of the recipes that requests name."""
         return self.directory("zocalo.recipe_directory")
 
     @cached_property
@@ -96,7 +96,7 @@ class Site:
 
     @cached_property
     def scheduler(self) -> str | None:
-        """Name of the cluster of a step that names none."""
+        """Name of the cluster for steps that name none."""
         return self._text("scheduler")
 
     @cached_property
@@ -183,12 +183,12 @@ class Site:
     # --------------------------------------------------------------------------------------------
 
     def _last(self, plugin: str, kind: type[S]) -> S | None:
-        """Return the section of a plugin; of several active ones the last."""
+        """Return the last active section of a plugin; None if there is none."""
         sections = self._active.get(plugin)
         return decoded(sections[-1], kind) if sections else None
 
     def _text(self, key: str) -> str | None:
-        """Return the text under a storage key."""
+        """Return the text under a storage key; None if there is none."""
         value = self.storage.get(key)
         if not value:
             return None
@@ -202,6 +202,6 @@ class Site:
         raise ConfigurationError(f"{place} is {value!r}; a text is expected.")
 
     def directory(self, key: str) -> Path | None:
-        """Return the directory under a storage key; a relative path counts from the site file."""
+        """Return the directory under a storage key; relative paths start from the site file."""
         value = self._text(key)
         return self._base / Path(value).expanduser() if value else None

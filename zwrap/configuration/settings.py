@@ -1,7 +1,7 @@
-"""The sections that hold plain settings, as types: storage, transports, servers of the site.
+"""The sections that hold plain settings, as types: transports, servers, workers and the ledger.
 
-Fields are those of python-zocalo and python-workflows. A complaint names file, line and key, and
-never shows the value, which may be a secret.
+Fields are those of python-zocalo and python-workflows. A message about a fault names file, line and
+key, and never shows the value, which may be a secret.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Return the settings with absolute paths.
 
         Raises:
-            ConfigurationError: A value is wrong in a way that its type does not tell.
+            ConfigurationError: A value has the right type, and is wrong all the same.
         """
         del section
         return self
@@ -66,18 +66,18 @@ def decoded(section: Section, kind: type[S]) -> S:
 
 
 def keys(kind: type[Settings]) -> tuple[str, ...]:
-    """Return the keys of a section, as they stand in the file."""
+    """Return the keys of a section, as they are written in the file."""
     return tuple(field.encode_name for field in msgspec.structs.fields(kind))
 
 
 def _kind(name: str) -> str:
-    """Return a type of msgspec, or a union of some, in the words of a site file."""
+    """Return the name that users know for a type of msgspec, or for a union of types."""
     kinds = [name] if name in _KINDS else [each for each in name.split(" | ") if each != "null"]
     return " or ".join(_KINDS.get(kind, kind) for kind in kinds)
 
 
 def _sentence(error: str, section: Section, kind: type[Settings]) -> str:
-    """Return a complaint of msgspec in the words of a site file."""
+    """Return an error of msgspec as a message with file, line and key."""
     what, _, route = error.partition(" - at `$.")
     key = route.rstrip("`").split(".")[0].split("[")[0]
     if what.startswith("Object contains unknown field"):
@@ -97,14 +97,14 @@ class TransportSettings(Settings, frozen=True, kw_only=True):
     """Keys of plugin `transport`."""
 
     default: str
-    """Name of the transport that is used when `-t` names no other."""
+    """Name of the transport that is used unless `-t` names another."""
 
 
 class SpoolSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keys of plugin `spool`."""
 
     path: str
-    """Directory of the spool; relative to the file that the section stands in."""
+    """Directory of the spool, relative to the file that holds the section."""
     durable: bool = True
     """True if messages survive a power cut (fsync), not only the death of processes."""
     out_limit: int = 10_000
@@ -192,7 +192,7 @@ class SlurmSettings(Settings, frozen=True, kw_only=True):
 
 
 class ConsumersSettings(Settings, frozen=True, kw_only=True):
-    """Keys of plugin `consumers`; `zwrap.workers.consumers` reads what is in them."""
+    """Keys of plugin `consumers`; `zwrap.workers.consumers.settings` reads their values."""
 
     consumers: list[object]
     queues: list[object] | None = None
@@ -205,7 +205,7 @@ class WorkersSettings(Settings, frozen=True, kw_only=True):
     modules: list[str]
     """Python modules with workers."""
     errors: str | None = None
-    """Directory of the files of errors; default: ``worker-errors`` in the state directory."""
+    """Directory of error reports; None: ``worker-errors`` in the state directory."""
 
     def checked(self, section: Section) -> Self:
         """Return the settings with an absolute path."""
@@ -218,10 +218,10 @@ class LedgerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=
     """Keys of plugin `ledger`: a database server that several submit hosts share."""
 
     url: str
-    """URL of SQLAlchemy: ``postgresql+psycopg://user:password@host/database``."""
+    """Database URL of SQLAlchemy: ``postgresql+psycopg://user:password@host/database``."""
 
     def checked(self, section: Section) -> Self:
-        """Return the settings; ConfigurationError unless the URL is one of PostgreSQL."""
+        """Return the settings; ConfigurationError unless the URL is for PostgreSQL."""
         if not self.url.startswith(("postgresql://", "postgresql+psycopg://")):
             raise ConfigurationError(
                 f"{section.place('url')}: a URL such as postgresql+psycopg://user:password@host/"

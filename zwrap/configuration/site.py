@@ -1,14 +1,14 @@
-"""Reads the Zocalo site file, and holds what it says as one value that is passed in.
+"""The Zocalo site file, read into one value that is passed to all who need it.
 
 Format and meaning are those of python-zocalo (``version: 1``, plugin configurations, and
-``environments`` that say which of them are active). There are no global settings::
+``environments`` that select the active ones). There are no global settings::
 
     import zwrap.configuration
     zc = zwrap.configuration.from_file()       # what ZOCALO_CONFIG names
     zc.activate()                              # environment `default`
     zc.storage["zocalo.recipe_directory"]      # zc.<plugin> is what the plugin returned
 
-zwrap's own code asks for ``configuration.site``, which is typed.
+zwrap's own code uses ``configuration.site``, which is typed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:  # a short job without configuration loads no YAML
 log = logging.getLogger(__name__)
 
 ACTING = ("graylog", "logging")
-"""Own plugins that do something when they are activated, so that they cannot wait."""
+"""Plugins of zwrap that act when they are activated; the others are activated on first use."""
 
 
 class Configuration:
-    """A site configuration: what the file says, and what the active environments make of it.
+    """A site configuration: the content of the file, and the values of the active environments.
 
-    ``configuration.<plugin>`` is what that plugin returned when it was activated, or None. Plugins
-    of zwrap that do nothing but hold values are activated when they are first asked for.
+    ``configuration.<plugin>`` is the value that the plugin returned when it was activated, or None.
+    Plugins of zwrap that only hold values are activated when their value is first used.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class Configuration:
         self._in_force: dict[str, list[Section]] = {}
         """Plugin to its active sections, in the order of their activation."""
         self._waiting: dict[str, list[Section]] = {}
-        """The same, of those that nobody asked for yet."""
+        """Plugin to its active sections whose value nobody has used yet."""
         self._plugins: dict[str, Any] = {}
-        """Plugin to what it returned."""
+        """Plugin to the value that it returned."""
         self.site = Site(self._in_force, self._base)
         """The active sections that zwrap uses, typed."""
 
@@ -81,13 +81,14 @@ class Configuration:
 
     @classmethod
     def from_string(cls, text: str) -> Configuration:
-        """Read a site configuration from text; file references count from the current directory."""
+        """Read a site configuration from YAML; relative paths start from the current directory."""
         from zwrap.configuration.reading import read_text
 
         return cls._from_source(read_text(text, "the configuration", Path.cwd()), None)
 
     @classmethod
     def _from_source(cls, source: Source, file: Path | None) -> Configuration:
+        """Return the configuration in a text, with the files that it includes."""
         from zwrap.configuration.environments import resolve_environments
         from zwrap.configuration.merging import merged
 
@@ -119,8 +120,9 @@ class Configuration:
 
         Raises:
             UnknownNameError: There is no such environment.
-            ConfigurationError: A file that it refers to cannot be read, or a plugin that acts
-                immediately (`logging`, and those of others) refuses its section.
+            ConfigurationError: A file that the environment refers to cannot be read, or a plugin
+                that acts when it is activated (see `ACTING`, and those of other distributions)
+                refuses its section.
         """
         if name not in self.environment_members:
             where = str(self.file) if self.file else "no site configuration"
@@ -147,7 +149,7 @@ class Configuration:
             raise AttributeError(name)
         for section in self._waiting.get(name, ()):
             self._apply(section)
-        self._waiting.pop(name, None)  # a section that is wrong stays, to be wrong each time
+        self._waiting.pop(name, None)  # a wrong section stays and raises the error each time
         return self._plugins.get(name)
 
     def __str__(self) -> str:
@@ -161,12 +163,12 @@ class Configuration:
 
     @property
     def log_settings(self) -> LoggingSettings | None:
-        """Logging as plugin `logging` set it up; None without such a section."""
+        """The logging that plugin `logging` set up; None without such a section."""
         settings: LoggingSettings | None = self._plugins.get("logging")
         return settings
 
     def directory(self, key: str) -> Path | None:
-        """Return the directory under a storage key; a relative path counts from the site file."""
+        """Return the directory under a storage key; relative paths start from the site file."""
         return self.site.directory(key)
 
     def for_jobs(self) -> dict[str, str]:
@@ -215,6 +217,7 @@ class Configuration:
             yield f"good: section {name} (plugin {kind})"
 
     def _activate(self, section: Section) -> None:
+        """Put a section into force; its plugin is activated now if it acts, else on first use."""
         kind = section.value["plugin"]
         self._in_force.setdefault(kind, []).append(section)
         self.site = Site(self._in_force, self._base)
@@ -224,7 +227,7 @@ class Configuration:
             self._apply(section)
 
     def _apply(self, section: Section) -> None:
-        """Let the plugin of a section check and activate it."""
+        """Check and activate a section with its plugin, and keep the value."""
         kind = section.value["plugin"]
         plugin = plugins.find(plugins.CONFIGURATION, kind)
         if plugin is None:
@@ -251,7 +254,7 @@ def _activated(  # a plugin may be any object with such a method
     section: Section,
     configuration: Configuration,
 ) -> object:
-    """Call a plugin as python-zocalo does: arguments by name, as far as it takes them."""
+    """Call `activate` of a plugin as python-zocalo does: with the arguments that it takes."""
     import copy
     import inspect  # slow to load, and seldom needed by a short job
 
@@ -270,7 +273,7 @@ def _activated(  # a plugin may be any object with such a method
 
 
 def _validate(plugin: Any, section: Section) -> None:  # noqa: ANN401 - as above
-    """Check a section by the plugin's own `validate`, or by a marshmallow `Schema` of others."""
+    """Check a section with the plugin's `validate`, or with its marshmallow `Schema`."""
     if hasattr(plugin, "validate"):
         plugin.validate(section)
     elif hasattr(plugin, "Schema"):
@@ -281,5 +284,6 @@ def _validate(plugin: Any, section: Section) -> None:  # noqa: ANN401 - as above
 
 
 def _unknown_keys(plugin: object, section: Section) -> list[str]:
+    """Return the keys without a meaning to the plugin, if it tells which keys have one."""
     known = getattr(plugin, "known_keys", lambda: None)()
     return [] if known is None else [key for key in section.value if key not in known]

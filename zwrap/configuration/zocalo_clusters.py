@@ -1,4 +1,4 @@
-"""Clusters that python-zocalo's plugins `slurm` and `iris` describe: a slurmrestd each."""
+"""Clusters that python-zocalo's plugins `slurm` and `iris` describe, each with a slurmrestd."""
 
 from __future__ import annotations
 

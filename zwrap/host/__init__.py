@@ -1,1 +1,1 @@
-"""Needs of zwrap of the machine that it runs on: files, processes, clocks, paths."""
+"""The machine that zwrap runs on: files, processes, clocks, paths."""

@@ -1,4 +1,4 @@
-"""Exponential back-off: the pause before the next try, longer after each failure."""
+"""Exponential back-off: pauses between tries that grow with each failure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import random
 class Backoff:
     """Pauses between tries, in seconds; each is `factor` times the last one, up to `last_s`.
 
-    With `jitter` each pause is shortened at random to between half of it and all of it, so that
-    clients that failed at the same moment do not come back at the same moment.
+    With `jitter` each pause is a random part between half and all of it, so that clients that
+    failed at the same moment do not come back at the same moment.
     """
 
     def __init__(
@@ -29,15 +29,15 @@ class Backoff:
         return pause_s * random.uniform(0.5, 1.0) if self._jitter else pause_s
 
     def reset(self) -> None:
-        """Begin with the first pause again: something succeeded."""
+        """Begin with the first pause again, after a success."""
         self._next_s = self._first_s
 
 
 def pause_after(failures: int, first_s: float, last_s: float, factor: float = 2.0) -> float:
-    """Return the pause in seconds after so many failures in a row; 0.0 after none.
+    """Return the pause, in seconds, after a number of failures in a row; 0.0 after none.
 
-    For failures that somebody else counts: `first_s` after the first, then each pause is `factor`
-    times the last one, up to `last_s`.
+    For failures that the caller counts: `first_s` after the first one, then each pause is `factor`
+    times the one before, up to `last_s`.
     """
     pauses = Backoff(first_s, last_s, factor=factor)
     pause_s = 0.0

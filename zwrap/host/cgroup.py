@@ -1,4 +1,4 @@
-"""The control group of this process: how the kernel accounts for a job's memory."""
+"""The control group of this process, by which the kernel accounts for a job's memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many processes of this control group the kernel has killed for want of memory.
+    """Return the number of processes of this control group that the kernel killed for memory.
 
-    0 where that is not counted. Source: cgroups(7); version 1 ``memory.oom_control``, version 2
-    ``memory.events``.
+    0 if the kernel does not count them. Source: cgroups(7); version 1 ``memory.oom_control``,
+    version 2 ``memory.events``.
     """
     with contextlib.suppress(OSError):
         for line in (proc / "self" / "cgroup").read_text().splitlines():

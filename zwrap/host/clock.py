@@ -1,4 +1,4 @@
-"""The clocks that decisions are made by; a test hands in one of its own."""
+"""The clocks by which decisions are made; tests pass their own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 Clock = Callable[[], float]
-"""Returns a time in seconds."""
+"""Function that returns a time in seconds."""
 
 elapsed: Clock = time.monotonic
-"""Time that never jumps; the clock for pauses, intervals and limits inside one process."""
+"""Clock that never jumps, for pauses, intervals and limits inside one process."""
 
 wall: Clock = time.time
-"""Seconds since the epoch; the clock for moments that are written down or shown to people."""
+"""Clock of seconds since the epoch, for times that are recorded or shown to people."""

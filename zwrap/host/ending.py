@@ -1,4 +1,4 @@
-"""How processes are ended: asked, after a grace period made to, and their descendants with them."""
+"""Ending of processes and their descendants: a signal first, SIGKILL after a grace period."""
 
 from __future__ import annotations
 
@@ -23,53 +23,53 @@ LEFTOVER_GRACE_S = 2.0
 """Time between SIGTERM and SIGKILL for processes that a program left behind, in seconds."""
 
 LEFTOVER_LIMIT_S = 10.0
-"""Longest wait for their end, in seconds; one in uninterruptible sleep (a dead file server, say)
-is left behind."""
+"""Longest wait for the end of such processes, in seconds; one in uninterruptible sleep, as on a
+dead file server, is left behind."""
 
 LEFTOVER_POLL_S = 0.01
-"""Interval between two looks at them, in seconds."""
+"""Poll interval during that wait, in seconds."""
 
 
 class Act(enum.Enum):
-    """Act that is due to a process that has to end."""
+    """Next step in ending a process."""
 
     ASK = "ask"
-    """Send the signal that lets it end in its own way."""
+    """Send the signal that lets the process end in its own way."""
     KILL = "kill"
-    """Send SIGKILL: its grace period is over."""
+    """Send SIGKILL, because the grace period is over."""
 
 
 class Ending:
-    """When a running process is asked to end, and when it is made to.
+    """Times at which a running process is asked to end, and killed.
 
-    It is asked once, because somebody wants it or because its time limit is reached, and killed
-    `grace_s` seconds later. Whoever waits for the process asks `due` what is to be done.
+    The process is asked once, on demand or because its time limit is reached, and killed `grace_s`
+    seconds later. The code that waits for the process calls `due` to learn what to do.
     """
 
     def __init__(
         self, limit_s: float | None, *, began: float | None = None, clock: Clock = elapsed
     ) -> None:
-        """Take the time limit and when the process began.
+        """Start the time limit.
 
         Args:
-            limit_s: time limit in seconds; None: there is none.
-            began: when the process began, by `clock`; None: now.
-            clock: the time in seconds.
+            limit_s: Time limit of the process, in seconds; None: no limit.
+            began: Time at which the process began, in seconds, by `clock`; None: now.
+            clock: Clock for the time limit and the grace period.
         """
         self._clock = clock
         began = clock() if began is None else began
         self._due_at = began + limit_s if limit_s else float("inf")
         self._asked = self._killed = False
         self.timed_out = False
-        """True if it was asked because its time limit was reached."""
+        """True if the process was asked to end because its time limit was reached."""
 
     def due(self, grace_s: float, *, wanted: bool, no_grace: bool = False) -> Act | None:
-        """Return what is to be done now, each act once; None: nothing.
+        """Return the act that is due now, each act once; None: none is.
 
         Args:
-            grace_s: seconds between `ASK` and `KILL`; counts at `ASK`.
-            wanted: whether somebody wants the process to end.
-            no_grace: whether the rest of the grace period is cut off.
+            grace_s: Time between `ASK` and `KILL`, in seconds; read when `ASK` is due.
+            wanted: True if the process is to end before its time limit.
+            no_grace: True if the rest of the grace period is cut off.
         """
         now = self._clock()
         if not self._asked:
@@ -92,12 +92,12 @@ class Ending:
 
     @property
     def grace_left_s(self) -> float:
-        """Seconds until a process that was asked is killed; 0 before and after."""
+        """Seconds until a process that was asked to end is killed; 0 before and after."""
         return (self.until_due_s or 0.0) if self._asked else 0.0
 
 
 def become_subreaper() -> None:
-    """Adopt descendants whose parents end (prctl(2)); where that cannot be, nothing is adopted."""
+    """Adopt descendants whose parents end, if the kernel can do that (prctl(2))."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -121,9 +121,9 @@ def end_session(leader: int) -> None:
 
 
 def end_leftovers(group: int | None = None) -> int:
-    """End what is left in a process group but its leader, and all children of this process.
+    """End the processes of a group except its leader, and all children of this process.
 
-    Returns how many processes there were. Each gets SIGTERM, and SIGKILL `LEFTOVER_GRACE_S` later.
+    Each gets SIGTERM, and SIGKILL `LEFTOVER_GRACE_S` later. Returns the number of processes.
     """
     seen: set[int] = set()
     began = time.monotonic()
@@ -157,7 +157,7 @@ def _strayed(group: int) -> list[int]:
 
 
 def _leftovers(group: int | None) -> set[int]:
-    """Return live processes of the group and live children, but for its leader; reap dead ones."""
+    """Return live processes of the group except its leader, and live children; reap dead ones."""
     me = os.getpid()
     left = set()
     for process in processes():

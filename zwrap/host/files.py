@@ -1,4 +1,4 @@
-"""Files: atomic replace, create once, the end of a file; a filesystem's own clock and type."""
+"""Files: atomic replacement, exclusive creation, last lines; a filesystem's clock and type."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ _serial = itertools.count()
 
 
 def _scratch(path: Path) -> str:
-    """Return a neighbour of `path` that no other process or thread writes."""
+    """Return a path beside `path` that no other process or thread writes."""
     directory, name = os.path.split(path)
     return f"{directory or '.'}/.{name[:100]}.{_own_name(os.getpid())}.{next(_serial)}.tmp"
 
 
 @functools.lru_cache(maxsize=1)
 def _own_name(_pid: int) -> str:
+    """Return the identity of this process as text; a child process computes its own."""
     return str(this_process())
 
 
 def _write(path: str, data: bytes, mode: int, durable: bool) -> None:
+    """Create a file that must not exist; with `durable` its content survives a power cut."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         write_all(descriptor, data)
@@ -42,7 +44,7 @@ def _write(path: str, data: bytes, mode: int, durable: bool) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte; one write(2) may be short."""
+    """Write all of `data`; a single write(2) may write less."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -67,8 +69,9 @@ def write_atomically(
 ) -> None:
     """Put `data` at `path` so that a reader sees the old file or the new one, never a part.
 
-    With `durable` the content survives a power cut, and so does the name, unless the caller sees to
-    that (`sync_directory`) for several names. `mode` is the new file's, before the umask.
+    With `durable` the content survives a power cut, and with `name_durable` the name does, too;
+    without it the caller may call `sync_directory` once for several names. `mode` is that of the
+    new file, before the umask.
     """
     scratch = _scratch(path)
     try:
@@ -83,10 +86,10 @@ def write_atomically(
 
 
 def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
-    """Put `data` at `path` if nothing is there; return False if another was first.
+    """Put `data` at `path` if nothing is there; return False if another process was first.
 
-    Uses link(2), which fails where rename(2) would replace. On NFS a repeated link may answer
-    "exists" although it was ours; the link count of the scratch file tells (open(2), O_EXCL).
+    Uses link(2), which fails where rename(2) would replace. On NFS a repeated link may fail with
+    "exists" although ours succeeded; the link count of the scratch file tells (open(2), O_EXCL).
     """
     scratch = _scratch(path)
     try:
@@ -101,7 +104,7 @@ def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
 
 
 def overwrite_once(reserved: Path, data: bytes, path: Path) -> bool:
-    """Do as `create_once`, with a file that has room for `data`: for a disk that is full."""
+    """Do as `create_once` does, in a reserved file with room for `data`, for a full disk."""
     descriptor = os.open(reserved, os.O_WRONLY | os.O_CLOEXEC)
     try:
         write_all(descriptor, data)
@@ -113,17 +116,17 @@ def overwrite_once(reserved: Path, data: bytes, path: Path) -> bool:
 
 
 def _linked(scratch: str, path: Path) -> bool:
-    """Link a file to a second name; return whether it has both, and no third."""
+    """Link a file to a second name; return True if it then has two names."""
     with contextlib.suppress(FileExistsError):
         os.link(scratch, path)
     return os.stat(scratch).st_nlink == 2
 
 
 def touched(directory: Path) -> os.stat_result:
-    """Return the status of a file that is made in a directory, and removed, right now.
+    """Return the status of a new file in a directory, which is removed again.
 
-    Its time stamps are the time of the filesystem, which may differ from this host's. Raises
-    OSError when the directory cannot be written to.
+    Its time stamps are the present time of the filesystem, which may differ from this host's.
+    Raises OSError if the directory cannot be written to.
     """
     probe = Path(_scratch(directory / "clock"))
     probe.touch()
@@ -136,8 +139,8 @@ def touched(directory: Path) -> os.stat_result:
 class FilesystemClock:
     """The time of the filesystem that holds a directory, in seconds since the epoch.
 
-    Leases and delays are compared between hosts, so no host's own clock may decide: "now" is
-    the time stamp of a file just touched, carried on with `clock` for `trust_s` seconds.
+    Leases and delays are compared between hosts, so no host's own clock may decide. The present
+    time is the time stamp of a new file, continued by `clock` for `trust_s` seconds.
     """
 
     def __init__(self, directory: Path, trust_s: float = 30.0, *, clock: Clock = elapsed) -> None:
@@ -161,7 +164,7 @@ class FilesystemClock:
         return self.now_ns() / 1e9
 
     def age_s(self, file: Path) -> float:
-        """Return the seconds since a file was changed; 0 if it is gone."""
+        """Return the seconds since a file was last changed; 0 if it is gone."""
         try:
             return self.now() - file.stat().st_mtime
         except OSError:
@@ -169,9 +172,9 @@ class FilesystemClock:
 
 
 def tail(path: Path, size: int) -> str:
-    """Return the text of the last `size` bytes of a file; what is not UTF-8 is replaced.
+    """Return the text of the last `size` bytes of a file; bytes that are not UTF-8 are replaced.
 
-    Raises OSError when the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - size))
@@ -179,10 +182,10 @@ def tail(path: Path, size: int) -> str:
 
 
 def last_lines(path: Path, count: int, size: int) -> list[str]:
-    """Return the last `count` lines that are not blank, of the last `size` bytes of a file.
+    """Return the last `count` lines that are not blank, within the last `size` bytes of a file.
 
-    A carriage return ends a line, too, as in the progress bars of programs. A file that cannot be
-    read has no lines.
+    A carriage return ends a line, too, as in progress bars. A file that cannot be read has no
+    lines.
     """
     try:
         text = tail(path, size)
@@ -195,12 +198,12 @@ _made = threading.Lock()
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and those above it, for the group of the one above (mode 2770).
+    """Create a directory and its parents, with `DIRECTORY_MODE`, unless it exists.
 
     Raises OSError if that is not possible.
     """
     try:
-        with _made:  # whoever made it a moment ago has set its mode, too, before we come here
+        with _made:  # a thread that just created the directory must have set its mode, too
             os.mkdir(path)
             os.chmod(path, DIRECTORY_MODE)
     except FileExistsError:
@@ -208,7 +211,7 @@ def make_directory(path: Path) -> None:
             raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path)) from None
     except FileNotFoundError:
         if path.parent.is_dir():
-            raise  # nothing can be made in there
+            raise  # nothing can be created in there
         make_directory(path.parent)
         make_directory(path)
 
@@ -220,12 +223,12 @@ def create_parent_symlink(
     levels: int = 2,
     overwrite_symlink: bool = False,
 ) -> bool:
-    """Link to `destination_path` from `levels` directories above it, by a relative path.
+    """Create a relative link to `destination_path`, `levels` directories above it.
 
-    ``/results/run/17`` with name ``latest`` gives ``/results/latest -> run/17``. What is there
-    already and is no link is never touched, a link only with `overwrite_symlink`. Returns whether
-    the link was made; raises ValueError for a relative path or a level below 1. Signature and
-    meaning are python-zocalo's ``zocalo.util.symlink.create_parent_symlink``.
+    ``/results/run/17`` with name ``latest`` gives ``/results/latest -> run/17``. An existing link
+    is replaced only with `overwrite_symlink`, and any other file never. Returns True if the link
+    was created; raises ValueError for a relative path or a level below 1. Signature and meaning are
+    those of python-zocalo's ``zocalo.util.symlink.create_parent_symlink``.
     """
     destination = Path(destination_path)
     if not destination.is_absolute() or levels < 1:

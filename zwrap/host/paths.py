@@ -7,9 +7,10 @@ from pathlib import Path
 
 
 def state_directory() -> Path:
-    """Return the directory that holds what zwrap keeps for this user on this host.
+    """Return the directory of zwrap's state for this user on this host.
 
-    ``ZWRAP_STATE``, else ``zwrap`` in the user's state directory (XDG base directories).
+    ``ZWRAP_STATE``, else ``zwrap`` in the user's state directory (XDG Base Directory
+    Specification).
     """
     named = os.environ.get("ZWRAP_STATE")
     if named:
@@ -19,6 +20,6 @@ def state_directory() -> Path:
 
 
 def default_spool() -> Path:
-    """Return ``ZWRAP_SPOOL``, else the spool in the state directory, where jobs must see it."""
+    """Return ``ZWRAP_SPOOL``, else the spool in the state directory; jobs must see it."""
     named = os.environ.get("ZWRAP_SPOOL")
     return Path(named).absolute() if named else state_directory() / "spool"

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 
 def host_name() -> str:
-    """Return the name of this host with every character that is unsafe in a file name replaced."""
+    """Return the name of this host, without characters that are unsafe in a file name."""
     return re.sub(r"[^A-Za-z0-9.]+", "_", socket.gethostname()) or "localhost"
 
 
@@ -25,7 +25,7 @@ def host_id() -> str:
 
 
 class ProcessStatus(NamedTuple):
-    """Status of one process, as the kernel tells it (proc(5), ``/proc/PID/stat``)."""
+    """Status of one process, as the kernel reports it (proc(5), ``/proc/PID/stat``)."""
 
     pid: int
     state: str
@@ -38,12 +38,12 @@ class ProcessStatus(NamedTuple):
 
     @property
     def is_dead(self) -> bool:
-        """True if it has ended, though its parent may not have waited for it."""
+        """True if the process has ended, though its parent may not have waited for it."""
         return self.state in ("Z", "X")
 
 
 def process_status(pid: int) -> ProcessStatus | None:
-    """Return what the kernel says of a process of this host; None when it does not exist."""
+    """Return the status of a process of this host; None if it does not exist."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  (a walk opens hundreds)
             state, *fields = file.read().rpartition(b")")[2].split()
@@ -54,7 +54,7 @@ def process_status(pid: int) -> ProcessStatus | None:
 
 
 def processes() -> Iterator[ProcessStatus]:
-    """Yield the status of every process of this host, as far as this user may see them."""
+    """Yield the status of every process of this host that this user may see."""
     for entry in os.listdir("/proc"):
         if entry.isdecimal() and (status := process_status(int(entry))):
             yield status
@@ -73,14 +73,14 @@ class ProcessIdentity(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> ProcessIdentity | None:
-        """Read the form that ``str()`` writes; None if it is something else."""
+        """Return the identity in a text that ``str()`` wrote; None for any other text."""
         match = re.fullmatch(r"(.+)-(\d+)-([^-]+)", text)
         return cls(match[1], int(match[2]), match[3]) if match else None
 
 
 @functools.cache
 def _machine() -> str:
-    """Return boot and process namespace; a process number means something inside one such pair."""
+    """Return boot and process namespace, within which a process number is unique."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
     except OSError:
@@ -93,13 +93,13 @@ def _machine() -> str:
 
 
 def _start_tick(pid: int) -> str | None:
-    """Return the start tick of a live process; None of one that has ended."""
+    """Return the start tick of a live process; None if it has ended."""
     status = process_status(pid)
     return None if status is None or status.is_dead else str(status.start_tick)
 
 
 def process_identity(pid: int) -> ProcessIdentity | None:
-    """Return the identity of a process of this host, or None when it does not exist."""
+    """Return the identity of a process of this host; None if it does not exist."""
     tick = _start_tick(pid)
     return ProcessIdentity(host_name(), pid, f"{_machine()}.{tick}") if tick else None
 
@@ -111,11 +111,12 @@ def this_process() -> ProcessIdentity:
 
 @functools.lru_cache(maxsize=1)
 def _own_identity(pid: int) -> ProcessIdentity:
+    """Return the identity of this process, which is read from /proc once."""
     return process_identity(pid) or ProcessIdentity(host_name(), pid, "0")
 
 
 def is_alive(who: ProcessIdentity) -> bool | None:
-    """Say whether a process lives; None when that cannot be told from here (another host)."""
+    """Return whether a process lives; None if this host cannot tell, such as for another host."""
     machine, _, tick = who.start.rpartition(".")
     if who.host != host_name() or machine != _machine():
         return None

@@ -11,7 +11,7 @@ from types import FrameType
 def stop_on_signals(stop: threading.Event) -> None:
     """Set `stop` at the first SIGTERM or SIGINT; end this process by the second one.
 
-    Only the main thread can have signals handled: called from another one this does nothing.
+    Only the main thread can handle signals; called from another thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         return

@@ -15,10 +15,11 @@ from zwrap.pool.runner import run, start_runner
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m zwrap.pool", description=__doc__)
     parser.add_argument(
         "--directory", type=Path, default=state_directory() / "localbatch",
-        help="where the jobs lie; default: in the state directory",
+        help="directory of the jobs; default: localbatch in the state directory",
     )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
     submit = commands.add_parser("submit", help="take a script as a job")
@@ -30,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--cpus", type=int, default=1)
     submit.add_argument("script", type=Path, help="file with the job script")
     listing = commands.add_parser("list", help="print jobs as JSON")
-    listing.add_argument("--ended", action="store_true", help="ended jobs, too")
+    listing.add_argument("--ended", action="store_true", help="print ended jobs, too")
     listing.add_argument("--name", help="only jobs of this name")
     cancel = commands.add_parser("cancel", help="end jobs")
     cancel.add_argument("job_id", nargs="+", type=int)
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _carry_out(options: argparse.Namespace, directory: Path) -> None:
+    """Carry out the command that was chosen."""
     batch = LocalBatch(directory)
     if options.command == "submit":
         job = LocalJob(
@@ -70,7 +72,7 @@ def _carry_out(options: argparse.Namespace, directory: Path) -> None:
         jobs = batch.list(ended=options.ended, name=options.name)
         sys.stdout.write(msgspec.json.encode(jobs).decode() + "\n")
         if batch.jobs(WAITING) or batch.jobs(RUNNING):
-            start_runner(directory)  # whoever looks revives a runner that was killed
+            start_runner(directory)  # replaces a runner that was killed
     elif options.command == "cancel":
         for identity in options.job_id:
             batch.cancel(identity)

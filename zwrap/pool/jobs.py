@@ -3,14 +3,14 @@
 ::
 
     <directory>/waiting/<id>/   submitted      job.json, script
-    <directory>/running/<id>/   being run      + shepherd.json (which process runs it)
+    <directory>/running/<id>/   being run      + shepherd.json (the process that runs it)
     <directory>/done/<id>/      ended          + end.json (state, exit code or signal)
 
-A job moves on by rename(2), so it is started at most once; a file ``cancel`` in its directory asks
-for its end. Two kinds of process (`zwrap.pool.runner`) do the work: the *runner* decides which
-job starts; it is started with the first job and ends when nothing is left to do. A *shepherd*
-carries out one job and records its end, as Grid Engine's sge_shepherd(8) does, so killing the
-runner harms no job. ``python -m zwrap.pool`` is the command line.
+A job moves by rename(2), so it is started at most once; a file ``cancel`` in its directory asks for
+its end. Two kinds of process do the work. The *runner* (`zwrap.pool.runner`) decides which job
+starts; it is started with the first job and ends when nothing is left to do. A *shepherd*
+(`zwrap.pool.shepherd`) carries out one job and records its end, as Grid Engine's sge_shepherd(8)
+does, so killing the runner harms no job. ``python -m zwrap.pool`` is the command line.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from zwrap.host.files import create_once, write_atomically
 from zwrap.job import JobStatus, State
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
-"""Places of a job: names of the directories that it moves through."""
+"""Names of the directories through which a job moves."""
 
 KEEP_DONE_S = 7 * 24 * 3600.0
-"""Time for which an ended job is remembered, in seconds."""
+"""Time for which an ended job is kept, in seconds."""
 
 
 class LocalJob(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -44,39 +44,39 @@ class LocalJob(msgspec.Struct, kw_only=True, omit_defaults=True):
     output: str
     error: str
     walltime_s: int | None = None
-    """Time limit in seconds; None: there is none."""
+    """Time limit, in seconds; None: no limit."""
     cpus: int = 1
     environment: dict[str, str] = {}
     submitted: float = 0.0
-    """When it was submitted, in seconds since the epoch."""
+    """Time of submission, in seconds since the epoch."""
 
 
 class LocalEnd(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """How a job ended: the content of end.json."""
+    """The end of a job: the content of end.json."""
 
     state: State
     exit_code: int | None = None
     signal: int | None = None
     reason: str | None = None
-    """Why, for people."""
+    """Reason of the end, for people."""
     ended: float = 0.0
-    """When, in seconds since the epoch."""
+    """Time of the end, in seconds since the epoch."""
 
 
 class LocalBatch:
     """The files of one local batch system; any number of processes may use them."""
 
     def __init__(self, directory: Path, *, clock: Clock = wall) -> None:
-        """Use, and make, a directory on a local disk; `clock` gives seconds since the epoch."""
+        """Use a directory on a local disk, which is created; `clock`: seconds since the epoch."""
         self.directory = directory
         self._clock = clock
         for name in (WAITING, RUNNING, DONE, "tmp"):
             (directory / name).mkdir(parents=True, exist_ok=True)
 
     def submit(self, job: LocalJob, script: str) -> int:
-        """Take a job and return its id; it is waiting, whole, when this returns.
+        """Accept a job and return its id; its files are complete when this returns.
 
-        Raises RejectedError when the job cannot run, and OSError when it cannot be written down.
+        Raises RejectedError if the job cannot run, and OSError if it cannot be written.
         """
         if not Path(job.working_directory).is_dir():
             raise RejectedError(f"The working directory {job.working_directory} does not exist.")
@@ -92,6 +92,7 @@ class LocalBatch:
         return identity
 
     def _next_id(self) -> int:
+        """Return a new id; the caller holds the lock."""
         counter = self.directory / "last_id"
         identity = int(counter.read_text()) + 1 if counter.exists() else 1
         write_atomically(counter, str(identity))
@@ -99,6 +100,7 @@ class LocalBatch:
 
     @contextlib.contextmanager
     def _lock(self, name: str) -> Iterator[None]:
+        """Hold a lock file of the directory."""
         with (self.directory / name).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
@@ -113,9 +115,9 @@ class LocalBatch:
         return self.directory / place / str(identity)
 
     def list(self, *, ended: bool, name: str | None = None) -> list[JobStatus]:
-        """Return the status of live jobs, with `ended` of all; of those named `name` if given."""
+        """Return the status of live jobs, with `ended` of all jobs; `name`: only jobs so named."""
         found: dict[int, JobStatus] = {}
-        # In the direction in which jobs move, so that none is missed on its way.
+        # In the direction in which jobs move, so that none is missed while it moves.
         for place in (WAITING, RUNNING, DONE) if ended else (WAITING, RUNNING):
             for identity in self.jobs(place):
                 status = self.status(place, identity)
@@ -124,7 +126,7 @@ class LocalBatch:
         return list(found.values())
 
     def status(self, place: str, identity: int) -> JobStatus | None:
-        """Return the status of a job; None if it is not, or no longer, in that place."""
+        """Return the status of a job; None if it is not in that place, or not any more."""
         directory = self.path(place, identity)
         try:
             name = read_job(directory).name
@@ -144,7 +146,7 @@ class LocalBatch:
         )
 
     def claim(self, identity: int) -> bool:
-        """Move a job from waiting to running; return False if another process was first."""
+        """Move a job from waiting to running; return False if that is no longer possible."""
         try:
             self.path(WAITING, identity).rename(self.path(RUNNING, identity))
         except OSError:
@@ -152,7 +154,7 @@ class LocalBatch:
         return True
 
     def end(self, identity: int, end: LocalEnd) -> None:
-        """Record how a running job ended; only the first record counts."""
+        """Record the end of a running job; only the first record counts."""
         directory = self.path(RUNNING, identity)
         end.ended = self._clock()
         with contextlib.suppress(FileNotFoundError):
@@ -160,7 +162,7 @@ class LocalBatch:
             directory.rename(self.path(DONE, identity))
 
     def cancel(self, identity: int) -> None:
-        """End a job: here if it waits, through its shepherd if it runs."""
+        """End a job that waits; ask the shepherd of a running job to end it."""
         for place in (WAITING, RUNNING):
             with contextlib.suppress(FileNotFoundError):
                 (self.path(place, identity) / "cancel").touch()
@@ -179,10 +181,10 @@ class LocalBatch:
 
 
 def read_job(directory: Path) -> LocalJob:
-    """Return the job in a directory; FileNotFoundError: it has moved on."""
+    """Return the job in a directory; FileNotFoundError if it has moved on."""
     return msgspec.json.decode((directory / "job.json").read_bytes(), type=LocalJob)
 
 
 def read_end(directory: Path) -> LocalEnd:
-    """Return how the job in a directory ended; FileNotFoundError: it has not, or is forgotten."""
+    """Return the end of the job in a directory; FileNotFoundError if it has none, or is removed."""
     return msgspec.json.decode((directory / "end.json").read_bytes(), type=LocalEnd)

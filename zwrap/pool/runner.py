@@ -1,4 +1,4 @@
-"""The runner: starts waiting jobs as long as there are processors for them."""
+"""The runner of the built-in batch system: starts waiting jobs when processors are free."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ IDLE_S = 2.0
 """Time without waiting or running jobs after which the runner ends, in seconds."""
 
 POLL_S = 0.05
-"""Interval between two looks at the jobs, in seconds."""
+"""Poll interval of the jobs, in seconds."""
 
 
 def start_runner(directory: Path) -> None:
-    """Start a runner in the background unless one is at work; for a process that ends soon."""
+    """Start a runner in the background, as a process of its own, unless one is at work."""
     with (directory / "runner.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return  # it looks for jobs once more after it gave up the lock
+            return  # the runner at work looks for jobs once more after it gave up the lock
     with (directory / "runner.log").open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "zwrap.pool", "--directory", str(directory), "run"],
@@ -44,7 +44,7 @@ def start_runner(directory: Path) -> None:
 
 
 def run(directory: Path) -> None:
-    """Be the runner until nothing is left to do; return immediately if there is one.
+    """Run jobs until nothing is left to do; return immediately if another runner is at work.
 
     ``ZWRAP_LOCAL_CPUS`` is the number of processors that jobs may use; default: all.
     """
@@ -64,7 +64,7 @@ def run(directory: Path) -> None:
 
 
 class Runner:
-    """Decides which job starts, and notices jobs whose shepherd is gone."""
+    """The part that decides which job starts, and that notices jobs whose shepherd is gone."""
 
     def __init__(
         self,
@@ -75,14 +75,15 @@ class Runner:
         clock: Clock = elapsed,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Take the jobs and how one is started.
+        """Construct a runner, which does nothing before `run` or `turn`.
 
         Args:
-            batch: the jobs.
-            start: starts the shepherd of a claimed job, given its id; returns the process id.
-            slots: number of processors that jobs may use.
-            clock: the time in seconds.
-            pause: waits for a number of seconds.
+            batch: The jobs.
+            start: Function from the id of a claimed job, whose shepherd it starts, to the
+                shepherd's process id.
+            slots: Number of processors that jobs may use.
+            clock: Clock for the time without jobs.
+            pause: Function that waits for a number of seconds.
         """
         self._batch = batch
         self._start = start
@@ -90,7 +91,7 @@ class Runner:
         self._clock = clock
         self._pause = pause
         self._started: dict[int, int] = {}
-        """Jobs whose shepherd was started here and has not ended: job id by process id."""
+        """Process id of a shepherd that was started here and has not ended, to its job id."""
 
     def run(self) -> None:
         """Start jobs until none has been waiting or running for `IDLE_S`, or all are deleted."""
@@ -102,26 +103,27 @@ class Runner:
             except OSError as error:
                 if not self._batch.directory.exists():
                     return
-                # A full disk, say: the jobs are there still when it is not.
+                # A full disk, for example; the jobs are still there when it has room again.
                 sys.stderr.write(f"{time.ctime()} {error.filename}: {error.strerror}\n")
                 busy_at = self._clock()
                 self._pause(OUTAGE_S)
             self._pause(POLL_S)
 
     def turn(self) -> bool:
-        """Look at all jobs once; return whether any was waiting or running."""
+        """Look at all jobs once; return True if any was waiting or running."""
         self._reap()
         running = self._look_after_running()
         return self._start_waiting() + running > 0
 
     def _reap(self) -> None:
+        """Wait for shepherds that have ended, so that no zombies are left."""
         for pid in list(self._started):
             with contextlib.suppress(ChildProcessError):
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     del self._started[pid]
 
     def _look_after_running(self) -> int:
-        """Take care of jobs whose shepherd is gone; return the number of running jobs."""
+        """Restart or conclude jobs whose shepherd is gone; return the number of running jobs."""
         running = self._batch.jobs(RUNNING)
         for identity in running:
             shepherd = shepherd_of(self._batch.path(RUNNING, identity))
@@ -137,10 +139,10 @@ class Runner:
         return len(running)
 
     def _start_waiting(self) -> int:
-        """Start jobs in the order of their ids; return how many were waiting.
+        """Start jobs in the order of their ids; return the number of jobs that were waiting.
 
-        First come, first served: a job that has to wait for processors keeps all behind it waiting,
-        so that small jobs never starve a wide one. One wider than the machine gets all of it.
+        First come, first served: all jobs after one that waits for processors wait, too, so that
+        small jobs never starve a wide one. A job wider than the machine gets the whole machine.
         """
         waiting = self._batch.jobs(WAITING)
         if waiting:
@@ -155,6 +157,7 @@ class Runner:
         return len(waiting)
 
     def _cpus(self, place: str, identity: int) -> int:
+        """Return the number of processors of a job; 0 if it has moved on."""
         try:
             return read_job(self._batch.path(place, identity)).cpus
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The shepherd: carries out one job, ends it when it has to end, and records how it ended."""
+"""The shepherd: runs one job, ends it when it has to end, and records its end."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ GRACE_S = 10.0
 """Time between SIGTERM and SIGKILL for a job that must end, in seconds."""
 
 CANCEL_POLL_S = 0.2
-"""Interval between two looks for a wish to cancel the job, in seconds."""
+"""Poll interval of the request to cancel the job, in seconds."""
 
 GROUP_POLL_S = 0.05
-"""Interval between two looks at what is left of an ended job's process group, in seconds."""
+"""Poll interval of the process group of a job that was stopped, in seconds."""
 
 OUTAGE_S = 1.0
 """Pause before the next try while the disk cannot be written, in seconds."""
@@ -35,7 +35,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def shepherd_of(directory: Path) -> ProcessIdentity | None:
-    """Return the process that looks after the running job in a directory; None: not yet any."""
+    """Return the shepherd of the running job in a directory; None: it has none yet."""
     try:
         return ProcessIdentity.parse(
             msgspec.json.decode((directory / "shepherd.json").read_bytes(), type=str)
@@ -45,7 +45,7 @@ def shepherd_of(directory: Path) -> ProcessIdentity | None:
 
 
 def run_job(batch: LocalBatch, identity: int) -> None:
-    """Run a claimed job to its end and record it, unless another shepherd does."""
+    """Run a claimed job and record its end, unless another shepherd does."""
     directory = batch.path(RUNNING, identity)
     me = msgspec.json.encode(str(this_process()))
     if not create_once(directory / "shepherd.json", me):
@@ -68,7 +68,7 @@ def run_job(batch: LocalBatch, identity: int) -> None:
 
 
 def _environment(job: LocalJob, identity: int) -> dict[str, str]:
-    """Return what every batch system gives a job, and nothing else of the submitting process."""
+    """Return the environment of a job: usual variables, and none else of the submitting process."""
     kept = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -79,6 +79,7 @@ def _environment(job: LocalJob, identity: int) -> dict[str, str]:
 
 
 def _run_script(job: LocalJob, directory: Path, identity: int) -> LocalEnd:
+    """Run the job script; return its end."""
     with Path(job.output).open("ab") as output, Path(job.error).open("ab") as error:
         process = subprocess.Popen(
             ["/bin/bash", str(directory / "script")],
@@ -102,12 +103,13 @@ def _run_script(job: LocalJob, directory: Path, identity: int) -> LocalEnd:
 
 
 def _default_signals() -> None:
+    """Give signals that the shepherd ignores their default effect on the job."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
 
 def _wait(process: subprocess.Popen[bytes], directory: Path, limit_s: int | None) -> State | None:
-    """Wait for the end of a job; return why it was ended from outside, if it was."""
+    """Wait for the end of a job; return TIMEOUT or CANCELLED if it was stopped, else None."""
     ending = Ending(limit_s)
     stopped: State | None = None
     ended = os.pidfd_open(process.pid)
@@ -122,7 +124,7 @@ def _wait(process: subprocess.Popen[bytes], directory: Path, limit_s: int | None
     process.wait()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         while stopped and ending.grace_left_s:
-            # The shell dies of SIGTERM directly; the wrapper in it has the rest of the time.
+            # The shell dies of SIGTERM immediately; the wrapper in it has the rest of the time.
             os.killpg(process.pid, 0)
             time.sleep(GROUP_POLL_S)
         os.killpg(process.pid, signal.SIGKILL)

@@ -1,1 +1,1 @@
-"""Station "program": wrappers as data, one YAML definition for each program."""
+"""Station "program": programs as data, one YAML definition for each."""

@@ -1,7 +1,7 @@
-"""Station "program": wrappers as data. One YAML definition describes one program.
+"""Station "program": the types of a program's definition, which is a YAML file.
 
-Command, inputs, limits, success rules, outputs with their parsers, and messages; see
-docs/programs.md for the format. Only parsers for file formats are Python.
+A definition holds command, inputs, limits, success rules, outputs with their parsers, and messages;
+docs/programs.md describes the format. Only parsers of file formats are Python.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class TextRule(msgspec.Struct, forbid_unknown_fields=True):
-    """A regular expression, searched in a file of the working directory, stdout or stderr."""
+    """A regular expression and the file in which it is searched, or ``stdout`` or ``stderr``."""
 
     file: str
     pattern: str
-    """Each line is searched: ``^`` and ``$`` match at its ends."""
+    """Regular expression; ``^`` and ``$`` match at the ends of each line."""
 
 
 class Success(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Rules for a run to be a success; every one that is stated must hold."""
+    """Rules of success; a run is a success if every given rule holds."""
 
     exit_status: list[int] = msgspec.field(default_factory=lambda: [0])
     """Accepted exit statuses; empty: any."""
     files: list[str] = []
-    """Patterns of files that this run must have written, not empty."""
+    """Patterns of files that the run must have written; one match of each must not be empty."""
     no_files: list[str] = []
-    """Patterns of files that this run must not have written."""
+    """Patterns of files that the run must not have written."""
     text: list[TextRule] = []
     no_text: list[TextRule] = []
 
@@ -50,45 +50,45 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Bounds on a run."""
 
     time: object = None
-    """Longest run, in seconds or ``H:MM:SS``; `timeout` in job_parameters goes before it."""
+    """Time limit, in seconds or as ``H:MM:SS``; `timeout` in job_parameters replaces it."""
     grace_s: Count = 10
-    """Seconds between SIGTERM and SIGKILL."""
+    """Time between SIGTERM and SIGKILL, in seconds."""
 
 
 class Checkpoint(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """How the program saves what it has when its job is about to end.
+    """The way in which a program saves its state before its job ends; another job continues.
 
-    The step then goes on in another job. One of `signal` and `command` is given.
+    Either `signal` or `command` is given.
     """
 
     signal: Literal["HUP", "INT", "TERM", "USR1", "USR2"] | None = None
-    """Sent to the program, which saves and ends."""
+    """Signal to the program, which then saves its state and ends."""
     command: list[str] | None = None
-    """Run in the program's directory; after it the program is ended."""
+    """Command that is run in the program's directory; the program is ended after it."""
     exit_status: list[int] = []
-    """Exit statuses of a program that has saved; empty: any."""
+    """Exit statuses of a program that has saved its state; empty: any."""
     before_s: Count = 120
-    """Seconds before the time limit of its job at which it saves."""
+    """Time before the job's time limit at which the program saves its state, in seconds."""
     limit: Count = 10
-    """Number of further jobs in which the step may go on."""
+    """Largest number of further jobs in which the step is continued."""
 
 
 class OptionBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A block of `job_parameters` whose entries become arguments, as ``key=value``.
 
-    Entries without a value are left out, lists are repeated. Entries that are inputs of the
-    command line itself are not options.
+    Entries without a value are left out; a list gives an argument for each of its entries. Entries
+    that are inputs of the command line itself are not options.
     """
 
     block: str
     names: dict[str, str] = {}
-    """Key in the block to name of the option, where they differ."""
+    """Key in the block to the name of the option, where they differ."""
     split: list[str] = []
-    """Keys whose text is a list with commas in it."""
+    """Keys whose text is a list, separated by commas."""
     format: str = "{name}={value}"
     """Form of an argument."""
     only_named: bool = False
-    """True if what is not among `names` is left out."""
+    """True if keys that are not among `names` are left out."""
 
 
 class ParameterFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -100,21 +100,21 @@ class ParameterFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Output(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A file that is parsed, and the channel that its content is sent on."""
+    """A file that is parsed, and the channel on which its content is sent."""
 
     file: str | list[str]
-    """One file, or several of which the first that this run wrote is taken."""
+    """Pattern of the file, or several patterns: the first with a file of this run is used."""
     parser: str
     options: dict[str, object] = {}
     """Options of the parser."""
     beside: dict[str, str] = {}
-    """Further files for the parser, by option; left out where this run did not write them."""
+    """Option of the parser to a further file; left out if this run did not write the file."""
     unless: str | None = None
-    """Not sent when `job_parameters` holds something true under this key."""
+    """Key of `job_parameters` under which a true value keeps the output from being sent."""
     required: bool = True
-    """True if the step fails when it cannot be read."""
+    """True if the step fails if the output cannot be read."""
     channel: str | None = None
-    """Output channel; the output's own name unless given."""
+    """Output channel; None: the name of the output."""
 
 
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -125,11 +125,12 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     rank: int = 1
     """Importance; 1 is the most important."""
     partial: bool = False
-    """True if it is recorded after a failure, too, marked as partial; a file of type `log` is."""
+    """True if the files are recorded after a failure, too, marked as partial. Files of type `log`
+    are always recorded, without the mark."""
 
 
 class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """How progress is read from the end of the program's log while it runs."""
+    """A rule that finds the progress of a running program at the end of its log."""
 
     pattern: str
     """Regular expression; the groups of its last match are shown."""
@@ -137,7 +138,7 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 Scratch = Literal["remove", "keep", "keep_on_failure"]
-"""Fate of a program's own directory on the node's local disk."""
+"""Treatment of the program's own directory on the node's local disk after the run."""
 
 
 class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -145,12 +146,13 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     name: str
     command: list[str] | str
-    """Argument list; or shell text, in which substituted values are quoted."""
+    """Argument list, or shell text in which substituted values are quoted."""
     description: str = ""
     set_up: list[str] = []
-    """Shell lines run before the command in the program's own shell (module load, ...)."""
+    """Shell lines that are run before the command in the same shell (module load, ...)."""
     scratch: Scratch | None = None
-    """Fate of its own directory on the node's local disk, `{scratch}`; None: it has none."""
+    """Treatment of the program's own directory on the node's local disk, ``{scratch}``; None: it
+    has none."""
     directory: str = ""
     """Directory below the working directory in which the program runs."""
     options: list[OptionBlock] = []
@@ -164,9 +166,9 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     files: list[ResultFile] = []
     progress: Progress | None = None
     messages: dict[str, object] = {}
-    """Further messages: channel to payload, filled in from inputs and parsed outputs."""
+    """Channel to the payload of a further message, filled in from inputs and parsed outputs."""
     source: str = ""
-    """File in which it stands, for messages to people."""
+    """File of the definition, for messages to people."""
 
 
 def check_directory(definition: Definition) -> None:
@@ -180,5 +182,5 @@ def check_directory(definition: Definition) -> None:
 
 
 def file_names(output: Output) -> list[str]:
-    """Return the files of which an output is read, the preferred one first."""
+    """Return the patterns of the files of an output, the preferred one first."""
     return [output.file] if isinstance(output.file, str) else output.file

@@ -1,4 +1,4 @@
-"""From a definition and a step's job parameters to the argument list that is run."""
+"""The argument list of a program, from its definition and a step's job parameters."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def values(
 ) -> dict[str, object]:
     """Return the values of the definition's placeholders, by name.
 
-    Defaults, then `job_parameters`, then its block named after the program; besides them
-    `payload` (of the message) and `environment` (of the recipe). Raises ProgramError that names an
-    input that is missing.
+    The values are the defaults, replaced by `job_parameters`, replaced by its block named after the
+    program, and further `payload` (of the message) and `environment` (of the recipe). Raises
+    ProgramError, which names the input, if a required input is missing.
     """
     block = job_parameters.get(definition.name)
     given = {**job_parameters, **(block if isinstance(block, dict) else {})}
@@ -53,9 +53,9 @@ def values(
 
 
 def check_files(definition: Definition, known: Mapping[str, object], directory: Path) -> None:
-    """Raise ProgramError when the file that an input names is not there.
+    """Raise ProgramError if the file that an input names does not exist.
 
-    A relative name is looked for in `directory`.
+    Relative names start from `directory`.
     """
     for name, declared in definition.inputs.items():
         value = known[name]
@@ -68,7 +68,7 @@ def check_files(definition: Definition, known: Mapping[str, object], directory: 
 
 
 def argv(definition: Definition, known: Mapping[str, object]) -> list[str]:
-    """Return the argument list to run; a shell only where set-up lines or shell text need one."""
+    """Return the argument list to run, with a shell only if set-up lines or shell text need one."""
     set_up = [fill(line, known, shlex.quote) for line in definition.set_up]
     further = option_arguments(definition, known)
     if isinstance(definition.command, str):
@@ -86,7 +86,7 @@ def argv(definition: Definition, known: Mapping[str, object]) -> list[str]:
 
 
 def _argument(definition: Definition, part: str, known: Mapping[str, object]) -> list[str]:
-    """Return an argument, filled in: none without its value, several for a list."""
+    """Return an argument, filled in: none if its value is missing, several for a list."""
     for name, declared in definition.inputs.items():
         if f"{{{name}}}" not in part:
             continue
@@ -103,7 +103,7 @@ Option = tuple[str, str]
 
 
 def option_arguments(definition: Definition, known: Mapping[str, object]) -> list[str]:
-    """Return the arguments that the definition makes of blocks of `job_parameters`."""
+    """Return the arguments for the blocks of `job_parameters` that hold options."""
     arguments = []
     for name, printed in _options(definition, known):
         file = _parameter_file(definition, name)
@@ -114,7 +114,7 @@ def option_arguments(definition: Definition, known: Mapping[str, object]) -> lis
 
 
 def parameter_files(definition: Definition, known: Mapping[str, object]) -> dict[str, str]:
-    """Return the parameter files that the program needs in its directory: content by name."""
+    """Return the content of the parameter files that the program needs, by file name."""
     contents: dict[str, str] = {}
     for name, printed in _options(definition, known):
         file = _parameter_file(definition, name)
@@ -124,10 +124,12 @@ def parameter_files(definition: Definition, known: Mapping[str, object]) -> dict
 
 
 def _parameter_file(definition: Definition, name: str) -> ParameterFile | None:
+    """Return the parameter file for an option; None: the option is an argument."""
     return next((f for f in definition.parameter_files if name.startswith(f.prefix)), None)
 
 
 def _options(definition: Definition, known: Mapping[str, object]) -> Iterator[Option]:
+    """Yield the options of all blocks; ProgramError for a block that is not an object."""
     command = definition.command
     used = command if isinstance(command, str) else " ".join(command)
     for declared in definition.options:
@@ -144,6 +146,7 @@ def _options(definition: Definition, known: Mapping[str, object]) -> Iterator[Op
 
 
 def _option(declared: OptionBlock, key: str, value: object, where: str) -> Iterator[Option]:
+    """Yield the option of one entry, several for a list; ProgramError for nested values."""
     if isinstance(value, str) and key in declared.split:
         value = [entry.strip() for entry in value.split(",")]
     name = declared.names.get(key, key)
@@ -190,5 +193,5 @@ def environment(definition: Definition, known: Mapping[str, object]) -> dict[str
 
 
 def messages(definition: Definition, known: Mapping[str, object]) -> dict[str, object]:
-    """Return the definition's further messages: payload by channel."""
+    """Return the payloads of the definition's further messages, by channel."""
     return {channel: substitute(body, known) for channel, body in definition.messages.items()}

@@ -1,7 +1,8 @@
-"""Results of data reduction as commands for the ISPyB service (`ispyb_connector`).
+"""Results of data reduction as commands for the ISPyB service (``ispyb_connector``).
 
-One command list makes the records of one program run: a command may name with ``$name`` what an
-earlier one stored under `store_result`. Form and names are those that Diamond's wrappers send.
+One command list creates the records of one program run: with ``$name`` a command refers to the
+value that an earlier one stored under ``store_result``. Form and names are those that Diamond's
+wrappers send.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 Values = Mapping[str, object]
-"""Values of a record by the names of ISPyB's commands."""
+"""Name in ISPyB's commands to the value of a record."""
 
 SHELLS = ("overall", "innerShell", "outerShell")
-"""Names of the resolution shells that have statistics."""
+"""Names of the resolution shells with statistics."""
 
 _SEVERITY = {0: "INFO", 1: "WARNING", 2: "ERROR"}
 
@@ -23,15 +24,16 @@ class Scaling(msgspec.Struct, frozen=True):
     """Statistics of one scaled data set, and the integrated sweeps behind it."""
 
     statistics: Mapping[str, Values]
-    """Per shell of `SHELLS`; resolution in Å, completeness in per cent, R factors as fractions."""
+    """Shell of `SHELLS` to its statistics: resolution in Å, completeness in per cent, R factors as
+    fractions."""
     integrations: Sequence[Values] = ()
 
 
 class Solution(msgspec.Struct, frozen=True):
-    """Space group and cell of one crystal, and what was scaled in it."""
+    """Space group and cell of one crystal, and its scaled data sets."""
 
     refined: Values
-    """`spacegroup`, and `refinedcell_a` (Å) to `refinedcell_gamma` (degrees)."""
+    """``spacegroup``, and ``refinedcell_a`` (Å) to ``refinedcell_gamma`` (degrees)."""
     scalings: Sequence[Scaling]
 
 
@@ -40,12 +42,12 @@ def command_list(
 ) -> dict[str, list[dict[str, object]]]:
     """Return the payload of output `ispyb`.
 
-    Only the first integration may be linked to a record that was made in advance; for the others
-    `integration_id` is null. After several scalings ``$ispyb_autoprocscaling_id`` is the last.
+    Only the first integration may be linked to a record that was created in advance; for the others
+    ``integration_id`` is null. After several scalings ``$ispyb_autoprocscaling_id`` is the last.
 
     Args:
-        solutions: one for each crystal.
-        messages: `level` (0 info, 1 warning, 2 error), `text` and `summary` of program messages.
+        solutions: Solution of each crystal.
+        messages: Program messages: ``level`` (0 info, 1 warning, 2 error), ``text``, ``summary``.
     """
     commands: list[dict[str, object]] = []
     first = True
@@ -91,11 +93,12 @@ def command_list(
 
 
 def _severity(level: object) -> str:
+    """Return ISPyB's name of a level; INFO for an unknown one."""
     return _SEVERITY.get(level, "INFO") if isinstance(level, int) else "INFO"
 
 
 def refined(spacegroup: str, cell: Sequence[float]) -> dict[str, object]:
-    """Return values of a solution: space group and the six cell parameters (Å, degrees)."""
+    """Return `Solution.refined` for a space group and six cell parameters (Å, degrees)."""
     names = ("a", "b", "c", "alpha", "beta", "gamma")
     return {
         "spacegroup": spacegroup,
@@ -104,6 +107,6 @@ def refined(spacegroup: str, cell: Sequence[float]) -> dict[str, object]:
 
 
 def cell(values: Sequence[float]) -> dict[str, float]:
-    """Return values of an integration: the six cell parameters (Å, degrees)."""
+    """Return the six cell parameters (Å, degrees) as values of an integration."""
     names = ("a", "b", "c", "alpha", "beta", "gamma")
     return {f"cell_{name}": value for name, value in zip(names, values, strict=True)}

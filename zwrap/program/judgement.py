@@ -1,4 +1,4 @@
-"""Judgement of a run: success or not, and what it left. Files of an earlier one do not count."""
+"""Judgement of a run: success or failure, and its results. Files of earlier runs do not count."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from zwrap.program.definition import Definition, TextRule, file_names
 from zwrap.program.parsers.table import parse
 
 SEARCHED_BYTES = 16 * 1024 * 1024
-"""Size of the beginning, and of the end, of a file that text rules look at, in bytes."""
+"""Size of the beginning, and of the end, of a file that text rules search, in bytes."""
 
 QUOTED_CHARACTERS = 300
-"""Longest line of a program that is quoted."""
+"""Length of the longest quotation from a program, in characters."""
 
 
 class ResultRecord(TypedDict):
@@ -30,43 +30,44 @@ class ResultRecord(TypedDict):
     file_type: str
     importance_rank: int
     partial: NotRequired[bool]
-    """Present, and true, in what a failed run left."""
+    """Present, and true, for files of a failed run that are not logs."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a program ran, when it began, and how it ended.
+    """A run of a program: its directory, its begin and its exit status.
 
     Patterns are those of `Path.glob`, below `directory` unless they are absolute.
     """
 
     directory: Path
-    """Directory in which it ran."""
+    """Directory in which the program ran."""
     stdout: Path
     stderr: Path
     began: float
-    """Time stamp that the filesystem gave a file just before the program began, in seconds."""
+    """Time just before the program began, by the filesystem, in seconds since the epoch."""
     exit_status: int
-    """Exit status, or minus the number of the signal that killed it."""
+    """Exit status, or minus the number of the signal that killed the program."""
 
     def fresh(self, pattern: str) -> list[Path]:
         """Return the files matching a pattern that this run wrote, sorted by name."""
         return [file for file in self._matching(pattern) if self._wrote(file)]
 
     def written(self, pattern: str) -> list[Path]:
-        """Do as `fresh`; ``stdout`` and ``stderr`` are the program's own and always written."""
+        """Return files as `fresh` does; ``stdout`` and ``stderr`` stand for the output files."""
         if pattern in ("stdout", "stderr"):
             return [self.stdout if pattern == "stdout" else self.stderr]
         return self.fresh(pattern)
 
     def stale(self, pattern: str) -> list[Path]:
-        """Return the files matching a pattern that were there before this run, sorted by name."""
+        """Return the files matching a pattern that are older than this run, sorted by name."""
         return [file for file in self._matching(pattern) if not self._wrote(file)]
 
     def _wrote(self, file: Path) -> bool:
-        """Say whether this run wrote a file; time stamps may be no finer than a second."""
+        """Return True if this run wrote a file; time stamps may have a resolution of a second."""
         return file.stat().st_mtime >= self.began
 
     def _matching(self, pattern: str) -> list[Path]:
+        """Return the files matching a pattern, sorted by name."""
         place, name = (
             (Path("/"), pattern[1:]) if pattern.startswith("/") else (self.directory, pattern)
         )
@@ -93,6 +94,7 @@ def failures(definition: Definition, run: Run) -> list[str]:
 
 
 def _exit_failures(definition: Definition, run: Run, *, quote: bool) -> Iterator[str]:
+    """Yield a sentence for a bad exit status, with `quote` the last line of the error output."""
     accepted = definition.success.exit_status
     if accepted and run.exit_status not in accepted:
         if run.exit_status < 0:
@@ -103,12 +105,13 @@ def _exit_failures(definition: Definition, run: Run, *, quote: bool) -> Iterator
 
 
 def _last_error_line(stderr: Path) -> str:
-    """Return the last line of the error output, as a clause; most often it says what went wrong."""
+    """Return the last line of the error output, which often tells the reason, as a clause."""
     lines = last_lines(stderr, 1, 2000)
     return f", its last words: {lines[0].strip()[:QUOTED_CHARACTERS]}" if lines else ""
 
 
 def _file_failures(definition: Definition, run: Run) -> Iterator[str]:
+    """Yield a sentence for each file that is missing, empty or unwanted."""
     for pattern in definition.success.files:
         fresh = run.fresh(pattern)
         if not fresh:
@@ -122,7 +125,7 @@ def _file_failures(definition: Definition, run: Run) -> Iterator[str]:
 
 
 def _search(rule: TextRule, run: Run) -> str | None:
-    """Return the line in which the pattern of a rule is found; None: it is not."""
+    """Return the first match of a rule's pattern, with the rest of its line; None: no match."""
     text = "".join(_text(file) for file in run.written(rule.file))
     match = re.search(rule.pattern, text, re.MULTILINE)
     if match is None:
@@ -133,7 +136,7 @@ def _search(rule: TextRule, run: Run) -> str | None:
 
 
 def _text(path: Path) -> str:
-    """Return the text of a file, of a large one its beginning and its end."""
+    """Return the text of a file; of a large file, its beginning and its end."""
     try:
         with path.open("rb") as file:
             data = file.read(SEARCHED_BYTES)
@@ -147,7 +150,7 @@ def _text(path: Path) -> str:
 
 
 def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, object], list[str]]:
-    """Return parsed outputs by name, and a sentence for each required one that cannot be read."""
+    """Return parsed outputs by name, and a sentence for each required output without a value."""
     found: dict[str, object] = {}
     complaints = []
     for name, output in definition.outputs.items():
@@ -170,7 +173,7 @@ def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, object],
 def result_files(definition: Definition, run: Run, *, failed: bool) -> list[ResultRecord]:
     """Return a record of each result file, in the order of the definition, each file once.
 
-    Of a failed run only logs, and what the definition wants even then, marked ``partial``.
+    For a failed run these are only logs, and files with `ResultFile.partial`, marked so.
     """
     seen: dict[Path, ResultRecord] = {}
     for declared in definition.files:

@@ -1,4 +1,4 @@
-"""Definitions of programs: where they are found, how they are read, and what is checked."""
+"""Definitions of programs: search, reading and checks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from zwrap.program.parsers.table import check_parser
 from zwrap.units import seconds
 
 SHIPPED_PROGRAMS = Path(__file__).parent
-"""Directory of the definitions that zwrap brings along."""
+"""Directory of the definitions that come with zwrap."""
 
 INLINE_PROGRAM = "command"
-"""Name of the program whose definition stands in the recipe step's own `job_parameters`."""
+"""Name of the program whose definition is in the recipe step's own `job_parameters`."""
 
 
 def parse_definition(
@@ -26,13 +26,13 @@ def parse_definition(
     """Return a checked definition.
 
     Args:
-        data: its keys and values.
-        source: file in which they stand, for messages.
-        name: name of the program where `data` does not hold one.
+        data: Keys and values of the definition.
+        source: File that holds them, for messages.
+        name: Name of the program if `data` does not hold one.
 
     Raises:
-        ProgramError: something is wrong with it; names file and key.
-        UnknownNameError: there is no parser of that name.
+        ProgramError: The definition is wrong; the text names file and key.
+        UnknownNameError: There is no parser of a name that the definition gives.
     """
     values = {"name": name, **data} if name else dict(data)
     try:
@@ -45,7 +45,7 @@ def parse_definition(
 
 
 def _check(definition: Definition) -> None:
-    """Raise ProgramError for what the types of the keys do not say."""
+    """Raise ProgramError for faults that the types of the keys do not exclude."""
     source = definition.source
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", definition.name):
         raise ProgramError(
@@ -86,7 +86,7 @@ def _patterns(definition: Definition) -> Iterator[tuple[str, str]]:
 
 
 def read_definition(path: Path) -> Definition:
-    """Return the checked definition in a file; raise ProgramError that names file and key."""
+    """Return the checked definition in a file; ProgramError, which names file and key, if wrong."""
     import yaml  # not needed by wrapper `command`
 
     try:
@@ -102,12 +102,12 @@ def read_definition(path: Path) -> Definition:
 
 
 def program_directories(site_directory: Path | None = None) -> list[Path]:
-    """Return the directories in which definitions are looked for, the site's own first."""
+    """Return the directories that are searched for definitions, the site's first."""
     return [*([site_directory] if site_directory else []), SHIPPED_PROGRAMS]
 
 
 def program_names(site_directory: Path | None = None) -> list[str]:
-    """Return the names of all programs that have a definition."""
+    """Return the names of all programs with a definition, sorted."""
     return sorted(
         {
             INLINE_PROGRAM,
@@ -125,7 +125,7 @@ def find_program(
 ) -> Definition | None:
     """Return the definition of a program; None if there is none of that name.
 
-    That of program ``command`` stands in `job_parameters` itself. Raises ProgramError when the
+    The definition of program ``command`` is in `job_parameters` itself. Raises ProgramError if the
     definition is not usable.
     """
     if name == INLINE_PROGRAM:
@@ -133,7 +133,7 @@ def find_program(
         data = {key: value for key, value in job_parameters.items() if key in fields}
         if "command" not in data:
             raise ProgramError(
-                "Wrapper 'command' runs what job_parameters says, and key 'command' is not there; "
+                "Wrapper 'command' runs the command in job_parameters, which has no key 'command'; "
                 "a list of arguments is expected."
             )
         return parse_definition(

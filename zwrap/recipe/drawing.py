@@ -9,7 +9,7 @@ from zwrap.recipe.graph import Recipe
 
 
 def label(recipe: Recipe, number: int) -> str:
-    """Return what people call a node: its number, service or task, queue and topic."""
+    """Return the label of a node: its number, service or task, queue and topic."""
     node = recipe.node(number)
     wrapper = node.get("wrapper")
     task = wrapper.get("task_information") if isinstance(wrapper, dict) else None
@@ -19,7 +19,7 @@ def label(recipe: Recipe, number: int) -> str:
 
 
 def tree(recipe: Recipe) -> Tree:
-    """Return the recipe as a tree; a node that several outputs reach is drawn out once."""
+    """Return the recipe as a tree; the branches of each node are drawn once."""
     root = Tree(recipe.name, guide_style="dim")
     drawn: set[int] = set()
 

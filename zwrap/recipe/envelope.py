@@ -18,14 +18,14 @@ from zwrap.recipe.graph import Node, Recipe
 log = logging.getLogger(__name__)
 
 KEYS = ("recipe", "recipe-pointer", "recipe-path", "environment", "payload")
-"""Keys of a recipe message that have a meaning here; others travel on unchanged."""
+"""Keys of a recipe message with a meaning to zwrap; all others are passed on unchanged."""
 
 
 class Envelope:
     """A payload at one node of a recipe.
 
-    Methods that send return messages; a transport carries them. MessageError of such a method names
-    the node and the key that is not usable.
+    Methods that send return messages, which the caller gives to a transport. Their MessageError
+    names the node and the key that is not usable.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Envelope:
         """Place a message at a node.
 
         Args:
-            recipe: the recipe that it travels through.
-            pointer: number of the node that it is at.
-            payload: a JSON value, what the node is told.
-            environment: JSON values that travel with every message of this run of the recipe.
-            path: numbers of the nodes that it came by.
-            foreign: further keys of the message and their JSON values.
+            recipe: Recipe that the message follows.
+            pointer: Number of the node at which the message is.
+            payload: JSON value for the node.
+            environment: JSON values that every message of this run of the recipe carries.
+            path: Numbers of the nodes through which the message came.
+            foreign: Further keys of the message and their JSON values.
         """
         self.recipe = recipe
         self.pointer = pointer
@@ -58,7 +58,7 @@ class Envelope:
 
     @classmethod
     def from_body(cls, body: object) -> Envelope:
-        """Read a recipe message or a recipe wrapper file; MessageError says what it lacks."""
+        """Read a recipe message or a recipe wrapper file; MessageError tells what is wrong."""
         if not isinstance(body, dict):
             raise MessageError(
                 f"A recipe message must be a JSON object, not {type(body).__name__}."
@@ -91,7 +91,7 @@ class Envelope:
 
     @property
     def step(self) -> Node:
-        """The node that the message is at, as it stands in the recipe."""
+        """The node at which the message is, not to be changed."""
         return self.recipe.node(self.pointer)
 
     @property
@@ -109,15 +109,16 @@ class Envelope:
 
     @property
     def job_parameters(self) -> dict[str, object]:
-        """Parameters of the wrapped program; raises MessageError when they are not an object."""
+        """Parameters of the wrapped program; raises MessageError if they are not an object."""
         return self._object("job_parameters")
 
     @property
     def parameters(self) -> dict[str, object]:
-        """Parameters of the service; raises MessageError when they are not an object."""
+        """Parameters of the service; raises MessageError if they are not an object."""
         return self._object("parameters")
 
     def _object(self, key: str) -> dict[str, object]:
+        """Return the object under a key of the node; an empty one if there is none."""
         value = self.step.get(key)
         if value is None:
             return {}
@@ -129,7 +130,7 @@ class Envelope:
         return value
 
     def body(self) -> dict[str, object]:
-        """Return the recipe message as it stands on the wire and in a recipe wrapper file."""
+        """Return the recipe message in its form on the wire and in a recipe wrapper file."""
         return {
             **self._foreign,
             "environment": self.environment,
@@ -144,7 +145,7 @@ class Envelope:
         return encode(self.body())
 
     def start(self) -> list[Outgoing]:
-        """Return messages to the first nodes of the recipe, each with its payload from there."""
+        """Return messages to the first nodes of the recipe, with their payloads from `start`."""
         return [
             message
             for node, payload in self.recipe.start
@@ -152,12 +153,12 @@ class Envelope:
         ]
 
     def send(self, channel: str, payload: object, *, default: bool = False) -> list[Outgoing]:
-        """Return messages to the nodes behind an output; none, logged once, if it leads nowhere.
+        """Return messages to the nodes behind an output; none if it is not connected.
 
         Args:
-            channel: name of the output.
-            payload: a JSON value.
-            default: whether `channel` is the one that an unnamed output (a number or a list) takes.
+            channel: Name of the output.
+            payload: JSON value for the nodes.
+            default: True if an unnamed output (a number or a list) stands for `channel`.
         """
         output = self.step.get("output")
         named = output if isinstance(output, dict) else {channel: output if default else None}
@@ -168,17 +169,17 @@ class Envelope:
         return self._to(target, payload)
 
     def send_error(self, payload: object) -> list[Outgoing]:
-        """Return messages to the `error` nodes of this step, else to those of the whole recipe."""
+        """Return messages to the `error` nodes of this step, else to those of the recipe."""
         own = self.step.get("error")
         return self._to(self.recipe.error if own is None else own, payload)
 
     def checkpoint(self, payload: object, delay_s: float = 0.0) -> list[Outgoing]:
-        """Return messages to this very node, delayed by `delay_s` seconds; the path stays."""
+        """Return messages to this node again, delayed by `delay_s` seconds, with the same path."""
         again = self._at(self.pointer, payload, path=self.path)
         return [replace(message, delay_s=delay_s) for message in again.delivered()]
 
     def delivered(self) -> list[Outgoing]:
-        """Return this message on its way to the queue, and the topic, of its node."""
+        """Return the messages that carry this envelope to the queue and topic of its node."""
         step = self.step
         delay = step.get("transport-delay") or 0
         if not isinstance(delay, (int, float)):
@@ -199,6 +200,7 @@ class Envelope:
         ]
 
     def _to(self, target: object, payload: object) -> list[Outgoing]:
+        """Return messages to all nodes of an output; MessageError for a node that is not there."""
         if isinstance(target, dict):
             target = list(target.values())
         if isinstance(target, list):
@@ -210,6 +212,7 @@ class Envelope:
         return self._at(target, payload, path=[*self.path, self.pointer]).delivered()
 
     def _at(self, node: int, payload: object, path: list[int]) -> Envelope:
+        """Return an envelope of the same run at another node."""
         return Envelope(
             self.recipe,
             node,

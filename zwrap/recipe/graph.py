@@ -1,7 +1,7 @@
-"""Station "recipe": the small graph of steps that travels with every message.
+"""Station "recipe": the small graph of steps that every message carries.
 
-Keys, normalisation and merging follow python-workflows (`workflows.recipe`), with two
-differences: nothing here changes its input, and every complaint names node and key.
+Keys, normalisation and merging follow python-workflows (``workflows.recipe``), with two
+differences: no function changes its input, and every error names node and key.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from zwrap.recipe.substitution import substitute, substitute_quoting_commands
 from zwrap.recipe.validation import complaints
 
 Key = int | str
-"""A node number, ``start`` or ``error``; what else stands in a recipe is a fault."""
+"""A node number, ``start`` or ``error``; any other key of a recipe is a fault."""
 
 Node = dict[str, object]
-"""One node as it stands in the recipe: a JSON object."""
+"""One node of a recipe: a JSON object."""
 
 
 class Recipe:
-    """A recipe: numbered nodes, `start` pairs, optional `error` nodes. Never changed in place."""
+    """A recipe, which is never changed: numbered nodes, `start` pairs, optional `error` nodes."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class Recipe:
         """Take a copy of a definition, normalised but not checked (`validate`).
 
         Args:
-            definition: a JSON object; node numbers may be numbers or text. None: an empty recipe.
-            name: name or file for messages to people.
+            definition: JSON object; node numbers may be numbers or text. None: an empty recipe.
+            name: Name or file of the recipe, for messages to people.
         """
         self.name = name
         self._definition = _normalised(definition or {})
@@ -45,8 +45,8 @@ class Recipe:
         """Read and validate a recipe.
 
         Raises:
-            MessageError: the text is not valid JSON.
-            RecipeError: it is, and not a valid recipe.
+            MessageError: The text is not valid JSON.
+            RecipeError: The JSON value is not a valid recipe.
         """
         data = decode(text.encode() if isinstance(text, str) else text, f"recipe {name}")
         if not isinstance(data, dict):
@@ -68,29 +68,30 @@ class Recipe:
 
     @property
     def start(self) -> list[tuple[int, object]]:
-        """Pairs of first node and the payload that it gets."""
+        """Pairs of a first node's number and its payload."""
         pairs = self._definition.get("start", [])
         return [self._pair(pair) for pair in (pairs if isinstance(pairs, list) else [pairs])]
 
     def _pair(self, pair: object) -> tuple[int, object]:
+        """Return number and payload of a first node; RecipeError if it is not such a pair."""
         if isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int:
             return pair[0], pair[1]
         raise RecipeError(f"Recipe {self.name}, key 'start': {pair!r} is not [node, payload].")
 
     @property
     def error(self) -> list[int]:
-        """Nodes that hear of the failure of any node without `error` of its own."""
+        """Numbers of the nodes that get the failures of nodes without `error` of their own."""
         return [number for _, number in _targets("", self._definition.get("error"))]
 
     @property
     def nodes(self) -> dict[int, Node]:
-        """Nodes by number; a copy. Raises RecipeError for a node that is not an object."""
+        """Copies of the nodes, by number. Raises RecipeError for a node that is not an object."""
         return {key: copied(self.node(key)) for key in self._definition if type(key) is int}
 
     def node(self, number: int) -> Node:
-        """Return a node as it stands in the recipe, not to be changed.
+        """Return a node, which must not be changed.
 
-        Raises KeyError when there is none of that number, RecipeError when it is not an object.
+        Raises KeyError if there is none of that number, RecipeError if it is not an object.
         """
         node = self._definition[number]
         if not isinstance(node, dict):
@@ -121,11 +122,11 @@ class Recipe:
     __hash__ = None  # type: ignore[assignment]
 
     def as_dict(self) -> dict[Key, object]:
-        """Return the definition with integer node keys; a copy."""
+        """Return a copy of the definition, with integers as node keys."""
         return copied(self._definition)
 
     def for_wire(self) -> dict[str, object]:
-        """Return the definition with text keys, as it stands in a message; a copy."""
+        """Return a copy of the definition with text keys, its form in messages."""
         return {str(key): copied(value) for key, value in self._definition.items()}
 
     def to_json(self) -> str:
@@ -133,7 +134,7 @@ class Recipe:
         return encode(self.for_wire()).decode()
 
     def validate(self) -> None:
-        """Raise RecipeError that lists everything wrong with this recipe."""
+        """Raise RecipeError, which lists all faults of this recipe, if it has any."""
         found = complaints(self._definition)
         if found:
             raise RecipeError(f"Invalid recipe {self.name}: " + "; ".join(found) + ".")
@@ -141,12 +142,14 @@ class Recipe:
     def apply_parameters(
         self, parameters: Mapping[str, object], *, quote_commands: bool = False
     ) -> Recipe:
-        """Return a recipe with `{name}` and `{$REPLACE:name}` replaced (`recipe.substitution`).
+        """Return a recipe with ``{name}`` and ``{$REPLACE:name}`` replaced.
+
+        `zwrap.recipe.substitution` describes the replacements.
 
         Args:
-            parameters: values by name; what has no value stays as it is.
-            quote_commands: whether each value that is put into shell text under a key ``commands``
-                is quoted, so that it stays one word, whatever it holds.
+            parameters: Values by name; a placeholder without a value stays.
+            quote_commands: True if each value in shell text under a key ``commands`` is quoted, so
+                that it stays one word of the shell, whatever it holds.
         """
         replace = substitute_quoting_commands if quote_commands else substitute
         replaced = replace(self._definition, parameters)
@@ -154,9 +157,9 @@ class Recipe:
         return Recipe(replaced, self.name)
 
     def merged(self, other: Recipe) -> Recipe:
-        """Return a recipe that holds both, the nodes of `other` numbered after those of this one.
+        """Return a recipe of both; the nodes of `other` get numbers after those of this one.
 
-        Raises RecipeError when one of the two is not valid.
+        Raises RecipeError if one of the two is not valid.
         """
         if not self:
             return Recipe(other._definition, other.name)
@@ -178,13 +181,14 @@ class Recipe:
         return Recipe(merged, f"{self.name}+{other.name}")
 
     def targets(self, number: int) -> Iterator[tuple[str, int]]:
-        """Yield output name and number of each node that a node leads to, `error` included."""
+        """Yield output name and node number of each target of a node, `error` included."""
         node = self.node(number)
         yield from _targets("", node.get("output"))
         yield from _targets("error", node.get("error"))
 
 
 def _targets(name: str, output: object) -> Iterator[tuple[str, int]]:
+    """Yield name and node number of each target in an output, at any depth."""
     if isinstance(output, dict):
         for key, value in output.items():
             yield from _targets(f"{name}.{key}" if name else str(key), value)
@@ -196,6 +200,7 @@ def _targets(name: str, output: object) -> Iterator[tuple[str, int]]:
 
 
 def _renumbered(output: object, numbers: Mapping[int, int]) -> object:
+    """Return an output with new node numbers."""
     if isinstance(output, dict):
         return {key: _renumbered(value, numbers) for key, value in output.items()}
     if isinstance(output, list):
@@ -204,6 +209,7 @@ def _renumbered(output: object, numbers: Mapping[int, int]) -> object:
 
 
 def _renumbered_node(node: Node, numbers: Mapping[int, int]) -> Node:
+    """Return a node whose outputs have new node numbers."""
     return {
         key: _renumbered(value, numbers) if key in ("output", "error") else value
         for key, value in node.items()
@@ -211,6 +217,7 @@ def _renumbered_node(node: Node, numbers: Mapping[int, int]) -> Node:
 
 
 def _listed(value: object) -> object:
+    """Return a node number as a list, any other value as it is."""
     return [value] if type(value) is int else value
 
 
@@ -222,10 +229,12 @@ def _normalised(
 
 
 def _node_key(key: Key) -> Key:
+    """Return the key of a node as an integer, any other key as it is."""
     return int(key) if isinstance(key, str) and key.isdecimal() and int(key) > 0 else key
 
 
 def _normalised_value(key: Key, value: object) -> object:
+    """Return a copy of the value of a key, normalised."""
     if key == "error":
         return _listed(copied(value))
     if key == "start" and isinstance(value, list):

@@ -1,6 +1,6 @@
-"""Replacing parts of shell text so that each value stays one word, whatever it holds.
+"""Replacement of parts of shell text so that each value stays one word, whatever it holds.
 
-How a value must be quoted depends on the quotes around its place, so no plain replacement will do.
+The quoting of a value depends on the quotes around its place, so a plain replacement is not enough.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import shlex
 from collections.abc import Callable
 
 Value = Callable[[str], str | None]
-"""Returns what is put in for a match; None: the match stays."""
+"""Function that returns the replacement of a match; None: the match stays."""
 
 
 class AsIs(str):
-    """Shell text rather than a value: it is put in unquoted."""
+    """Shell text, which is put in without quoting."""
 
     __slots__ = ()
 
 
 def replace_quoted(text: str, pattern: str, value: Value) -> str:
-    """Return shell text in which what matches `pattern` is replaced by `value(match)`, quoted.
+    """Return shell text in which each match of `pattern` is replaced by `value(match)`, quoted.
 
-    Outside quotes the value is shell-quoted, inside ``"..."`` what is special there is escaped,
-    inside ``'...'`` its single quotes are. (POSIX shell language, section 2.2, Quoting)
+    Outside quotes the value is shell-quoted; inside ``"..."`` special characters are escaped;
+    inside ``'...'`` single quotes are. Source: POSIX.1, Shell Command Language, 2.2 Quoting.
     """
     pieces = re.compile(rf"(?P<place>{pattern})|\\.|['\"]", re.DOTALL)
     quote = ""
@@ -37,13 +37,14 @@ def replace_quoted(text: str, pattern: str, value: Value) -> str:
         if piece in "'\"":
             quote = piece if not quote else "" if quote == piece else quote
         elif quote == "'" and piece[1] == "'":
-            quote = ""  # inside '...' a backslash is itself, so this quote ends the text
+            quote = ""  # inside '...' a backslash has no effect, so this quote ends the text
         return piece
 
     return pieces.sub(found, text)
 
 
 def _quoted(value: str, quote: str) -> str:
+    """Return a value for a place inside the given quotes."""
     if isinstance(value, AsIs):
         return value
     if quote == "'":

@@ -1,8 +1,8 @@
-"""Parameter substitution in recipes: `{name}` as Python formats it, minus everything that kills.
+"""Parameter substitution in recipes: ``{name}`` as in `str.format`, but without any error.
 
-Text that `str.format` accepts gives what `str.format` gives, except that attribute access is
-never done (`{x.y}` stays as it is). Whatever cannot be filled in stays verbatim: unknown names,
-missing keys, `{}`, stray braces. See reference "Format String Syntax" of the Python manual.
+Text that `str.format` accepts gives the same result, except that attributes are never accessed
+(``{x.y}`` stays). Whatever cannot be filled in stays verbatim: unknown names, missing keys, ``{}``,
+stray braces. Source: Python's documentation, Format String Syntax.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _SHELL_PIECE = r"\{\{|\}\}|\{[^{}]+\}"
 _formatter = string.Formatter()
 
 Printer = Callable[[str], str]
-"""Turns the text of a value into what is put in."""
+"""Function that turns the text of a value into its replacement text."""
 
 Filler = Callable[[str, Mapping[str, object]], str]
-"""Fills in one text."""
+"""Function that fills in one text."""
 
 
 @runtime_checkable
 class _Indexable(Protocol):
-    """A value that `[...]` in a field can be applied to."""
+    """A value to which ``[...]`` in a field can be applied."""
 
     def __getitem__(self, key: int | str, /) -> object: ...
 
@@ -57,7 +57,7 @@ def fill_shell(text: str, parameters: Mapping[str, object]) -> str:
 
 
 def fill(text: str, parameters: Mapping[str, object], printer: Printer = str) -> str:
-    """Return a text with its `{name}` fields filled in; never raises for any text.
+    """Return a text with its ``{name}`` fields filled in; no text raises an error.
 
     `printer` is applied to the text of each value.
     """
@@ -74,6 +74,7 @@ def fill(text: str, parameters: Mapping[str, object], printer: Printer = str) ->
 
 
 def _filled_simple(match: re.Match[str], parameters: Mapping[str, object], printer: Printer) -> str:
+    """Return a plain field filled in, in a text with stray braces."""
     try:
         return printer(str(_value(match[1], parameters)))
     except _UnfilledError:
@@ -87,6 +88,7 @@ def _filled(
     parameters: Mapping[str, object],
     printer: Printer,
 ) -> str:
+    """Return one field filled in and formatted, or verbatim if that is not possible."""
     spec = fill(spec or "", parameters)
     try:
         value = _formatter.convert_field(_value(field, parameters), conversion)
@@ -98,7 +100,7 @@ def _filled(
 
 
 def _value(field: str, parameters: Mapping[str, object]) -> object:
-    """Return the value that `name`, `name[key]` or `name[0][key]` stands for."""
+    """Return the value for which ``name``, ``name[key]`` or ``name[0][key]`` stands."""
     match = _FIELD_NAME.fullmatch(field)
     if not match or match[1] not in parameters:
         raise _UnfilledError
@@ -116,7 +118,7 @@ def _value(field: str, parameters: Mapping[str, object]) -> object:
 def substitute(value: object, parameters: Mapping[str, object], filled: Filler = fill) -> object:
     """Return a copy of a JSON value in which every text, keys included, is filled in once.
 
-    A text that is `{$REPLACE:name}` and nothing else becomes the value of that name, or None.
+    A text that is only ``{$REPLACE:name}`` becomes the value of that name, or None.
     """
     if isinstance(value, str):
         replace = _REPLACE.fullmatch(value)
@@ -136,7 +138,7 @@ def substitute(value: object, parameters: Mapping[str, object], filled: Filler =
 
 
 def substitute_quoting_commands(value: object, parameters: Mapping[str, object]) -> object:
-    """Do as `substitute`; below keys ``commands`` (shell text) quote each value that is put in."""
+    """Return a copy as `substitute` does, with values quoted in shell text under ``commands``."""
     if isinstance(value, Mapping):
         return {
             fill(key, parameters) if isinstance(key, str) else key: substitute(

@@ -1,4 +1,4 @@
-"""Faults of a recipe, each told with node and key."""
+"""Faults of a recipe, each with node and key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Definition = Mapping[int | str, object]
 
 
 def complaints(recipe: Definition) -> list[str]:
-    """Return a clause for everything wrong with a normalised recipe; none when it is sound."""
+    """Return a clause for each fault of a normalised recipe; none if it is valid."""
     if not recipe:
         return ["it is empty; at least one node and 'start' are expected"]
     nodes = {key: node for key, node in recipe.items() if type(key) is int}
@@ -26,12 +26,14 @@ def complaints(recipe: Definition) -> list[str]:
 
 
 def _key_complaints(recipe: Definition) -> Iterator[str]:
+    """Yield a clause for each key without a meaning."""
     for key in recipe:
         if type(key) is not int and key not in ("start", "error"):
             yield f"key {key!r} is neither a node number above 0, nor 'start', nor 'error'"
 
 
 def _start_complaints(recipe: Definition, nodes: Mapping[int, object]) -> Iterator[str]:
+    """Yield the faults of key ``start``."""
     start = recipe.get("start")
     if not isinstance(start, list) or not start:
         yield "key 'start' must be a non-empty list of [node, payload] pairs"
@@ -44,6 +46,7 @@ def _start_complaints(recipe: Definition, nodes: Mapping[int, object]) -> Iterat
 
 
 def _node_complaints(number: int, node: object, nodes: Mapping[int, object]) -> Iterator[str]:
+    """Yield the faults of one node."""
     if not isinstance(node, dict):
         yield f"node {number} is a {type(node).__name__}; an object is expected"
         return
@@ -59,6 +62,7 @@ def _node_complaints(number: int, node: object, nodes: Mapping[int, object]) -> 
 def _reference_complaints(
     where: str, value: object, nodes: Mapping[int, object], *, dicts: bool, inside: bool = False
 ) -> Iterator[str]:
+    """Yield the faults of a reference to nodes: a number, a list, or, with `dicts`, a mapping."""
     if type(value) is int:
         if value not in nodes:
             yield f"{where}: node {value} does not exist"
@@ -76,11 +80,12 @@ def _reference_complaints(
 
 
 def successors(node: object) -> set[int]:
-    """Return the numbers of the nodes that a sound node leads to, by `output` and `error`."""
+    """Return the numbers of the nodes to which a valid node leads, by `output` and `error`."""
     return _numbers([node.get("output"), node.get("error")]) if isinstance(node, dict) else set()
 
 
 def _numbers(references: Iterable[object]) -> set[int]:
+    """Return all node numbers in references, at any depth."""
     found: set[int] = set()
     waiting = list(references)
     while waiting:
@@ -95,7 +100,7 @@ def _numbers(references: Iterable[object]) -> set[int]:
 
 
 def _cycle_complaints(following: Mapping[int, set[int]]) -> Iterator[str]:
-    """Search depth first, without recursion: recipes of any length are judged."""
+    """Yield the first cycle that is found, depth first; without recursion, for any length."""
     done: set[int] = set()
     for root in following:
         path: list[int] = []
@@ -118,6 +123,7 @@ def _cycle_complaints(following: Mapping[int, set[int]]) -> Iterator[str]:
 def _unreferenced_complaints(
     recipe: Definition, following: Mapping[int, set[int]]
 ) -> Iterator[str]:
+    """Yield a clause for each node to which nothing leads."""
     start = recipe["start"]
     first = [pair[0] for pair in start] if isinstance(start, list) else []
     reached = _numbers([first, recipe.get("error")]).union(*following.values())

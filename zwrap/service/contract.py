@@ -1,4 +1,4 @@
-"""The contract of services: the queue that each reads, and its work on each message.
+"""The contract of services: the queue that a service reads, and its work on each message.
 
 `zwrap.service.loop` runs a service; `scripts/dispatcher` shows such a loop on one page.
 """
@@ -26,7 +26,7 @@ class Work(NamedTuple):
 
 
 FORMER_NAMES = {"together": "batch_size", "attempts": "delivery_limit", "patience_s": "poll_s"}
-"""Former name to present name of what a service says about itself."""
+"""Former name to present name of the attributes with which a service describes itself."""
 
 
 class Service:
@@ -38,17 +38,18 @@ class Service:
     queue: str | None = None
     """Name of the queue that the service reads; None: it reads none."""
     prefetch: int = 1
-    """Number of messages that the service holds at most before they are settled."""
+    """Largest number of messages that the service holds unsettled."""
     topics: ClassVar[tuple[str, ...]] = ()
-    """Topics whose messages are handed to `hear`."""
+    """Topics whose messages are passed to `hear`."""
     batch_size: ClassVar[int] = 1
-    """Number of waiting messages that are handed to `handle_all` as one batch at most."""
+    """Largest number of waiting messages that are passed to `handle_all` as one batch."""
     unbounded: ClassVar[bool] = False
-    """True: work on one message may take any time, which is no reason to think it dead."""
+    """True if work on one message may take any time, so that silence does not mean a dead
+    service."""
     plain_messages: ClassVar[bool] = False
-    """True: messages outside a recipe are taken, too."""
+    """True if the service accepts messages outside a recipe, too."""
     delivery_limit: int = 5
-    """Number of deliveries after which a message that was not settled is a dead letter."""
+    """Number of deliveries after which a message that was not settled becomes a dead letter."""
 
     together = Former("batch_size")
     attempts = Former("delivery_limit")
@@ -67,15 +68,15 @@ class Service:
         return type(self).__name__
 
     def poll_s(self) -> float:
-        """Return how long to wait for a message before `idle` is called, in seconds."""
+        """Return the poll interval: the time without a message before `idle`, in seconds."""
         return 1.0
 
     def patience_s(self) -> float:
-        """Return the default of `poll_s`, which is the new name of this method."""
+        """Return the default of `poll_s`, the present name of this method."""
         return Service.poll_s(self)
 
     def idle(self) -> None:
-        """Do what there is to do while no message waits; called about every `poll_s` seconds."""
+        """Do periodic work; called about every `poll_s` seconds while no message waits."""
 
     def hear(self, topic: str, message: Message) -> None:
         """Take note of a message that was broadcast on one of the `topics`."""
@@ -94,16 +95,15 @@ class Service:
             envelope: The envelope of a recipe message; None for a plain message.
 
         Raises:
-            PermanentError: the message becomes a dead letter.
-            TemporaryError: the message comes again later, which costs it no attempt.
-            Exception: a fault of the service; the message comes again until its attempts are used
-                up.
+            PermanentError: The message becomes a dead letter.
+            TemporaryError: The message comes again later; this delivery does not count.
+            Exception: A fault of the service; the message comes again until `delivery_limit`.
         """
         del envelope
         raise MessageError(f"{self.name} takes no messages, so not {delivery.message.id} either.")
 
     def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
-        """Work on a batch of messages and settle each; return what went wrong with each, if any."""
+        """Work on a batch of messages; return the error of each, None for a settled message."""
         problems: list[Exception | None] = []
         for delivery, envelope in work:
             try:
@@ -116,7 +116,7 @@ class Service:
         return problems
 
     def check_handler(self) -> None:
-        """Raise PermanentError if there is a queue to read, and no code for its messages."""
+        """Raise PermanentError if the service has a queue and no method for its messages."""
         methods = (self.handle, self.handle_all)
         inherited = (Service.handle, Service.handle_all)
         if self.queue and tuple(getattr(each, "__func__", each) for each in methods) == inherited:
@@ -130,7 +130,7 @@ class Service:
         """Return the envelope of a recipe message, None for a plain message that is taken.
 
         Raises:
-            MessageError: the service does not take such a message.
+            MessageError: The service does not accept such a message.
         """
         if delivery.message.is_recipe:
             return Envelope.from_body(delivery.message.body)

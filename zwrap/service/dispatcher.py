@@ -1,4 +1,4 @@
-"""Station "dispatcher": a request comes in, the first messages of its recipes go out."""
+"""Station "dispatcher": receives requests and sends the first messages of their recipes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from zwrap.transport.contract import Delivery, Transport
 log = logging.getLogger(__name__)
 
 READY_TIMEOUT_S = 120.0
-"""Time in which a request must become ready, in seconds, if it names none."""
+"""Default of the time within which a request must become ready, in seconds."""
 
 READY_DELAY_S = 2.0
-"""Delay until a request that is not ready comes again, in seconds."""
+"""Delay until a request that is not ready is tried again, in seconds."""
 
 Parameters = dict[str, object]
 """The parameters of a request."""
@@ -42,11 +42,11 @@ Request = dict[str, object]
 """The body of a request."""
 
 Hook = Callable[[Request, Parameters], object]
-"""A site's function: it says whether a request is ready, or changes a request."""
+"""A site's function, which tells whether a request is ready, or changes a request."""
 
 
 class Dispatcher(Service):
-    """Turns processing requests into running recipes (queue `processing_recipe`)."""
+    """Service that starts the recipes of processing requests (queue `processing_recipe`)."""
 
     queue = "processing_recipe"
     plain_messages: ClassVar[bool] = True
@@ -78,6 +78,7 @@ class Dispatcher(Service):
         )
 
     def _is_ready(self, message: Request, parameters: Parameters) -> bool:
+        """Return True if all functions of the site call the request ready."""
         return all(_called(hook, message, parameters) for hook in self._ready)
 
     def _put_back(
@@ -87,7 +88,10 @@ class Dispatcher(Service):
         message: Request,
         parameters: Parameters,
     ) -> None:
-        """Send the request again in `READY_DELAY_S`, until it has waited too long."""
+        """Send the request again, delayed by `READY_DELAY_S`, until it has waited too long.
+
+        Then it goes to the queue in parameter `dispatcher_error_queue`; PermanentError without one.
+        """
         timeout_s = _number(parameters, "dispatcher_timeout", READY_TIMEOUT_S)
         expires = _number(parameters, "dispatcher_expiration", time.time() + timeout_s)
         parameters["dispatcher_expiration"] = expires
@@ -97,7 +101,7 @@ class Dispatcher(Service):
             for key, value in delivery.message.headers.items()
             if key == RECIPE_HEADER or key.startswith("zocalo.")
         }
-        if envelope:  # a request that came inside a recipe keeps its recipe
+        if envelope:  # a request inside a recipe keeps its recipe
             envelope.payload = request
         body = envelope.body() if envelope else request
         again = Outgoing(self.queue, body, headers, delay_s=READY_DELAY_S)
@@ -113,9 +117,9 @@ class Dispatcher(Service):
             unit.send(again)
 
     def _recipe(self, message: Request, parameters: Parameters) -> tuple[Recipe, Parameters]:
-        """Return the merged recipes of a request, filled in with its parameters and checked.
+        """Return the merged recipes of a request, filled in and validated, and the parameters.
 
-        The filters of the site come first, and may change the parameters.
+        The filters of the site are applied first, and may change the parameters.
         """
         message = {**_copy(message), "recipe": Recipe()}
         for hook in self._filters:
@@ -146,7 +150,7 @@ class Dispatcher(Service):
     def _write_logbook(
         self, delivery: Delivery, guid: str, incoming: object, recipe: Recipe
     ) -> None:
-        """Keep request and recipe where `zocalo.dispatcher.logbook_location` says."""
+        """Write request and recipe to the logbook, if the site has one; a full disk is no error."""
         location = self.configuration.site.logbook_directory
         if location is None:
             return
@@ -186,6 +190,7 @@ def _request(body: object) -> tuple[Request, Parameters]:
 
 
 def _copy(value: Mapping[str, object]) -> dict[str, object]:
+    """Return a deep copy of a JSON object."""
     return {key: copied(entry) for key, entry in value.items()}
 
 
@@ -203,7 +208,7 @@ def _number(parameters: Parameters, name: str, default: float) -> float:
 
 
 def _recipe_id(message: Message) -> str:
-    """Return a recipe ID derived from the message: handled again, it starts the same recipe."""
+    """Return a recipe ID derived from the message, so that a repeat starts the same recipe."""
     return str(uuid.UUID(child_id(message.id, "recipe")))
 
 
@@ -221,7 +226,7 @@ def _called(hook: Hook, message: Request, parameters: Parameters) -> object:
 
 
 def _filtered(hook: Hook, message: Request, parameters: Parameters) -> tuple[Request, Parameters]:
-    """Return a request and its parameters as a filter of the site changes them."""
+    """Return a request and its parameters, changed by a filter of the site."""
     answer = _called(hook, message, parameters)
     if not isinstance(answer, tuple) or len(answer) != 2:
         raise MessageError(

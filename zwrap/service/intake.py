@@ -1,4 +1,4 @@
-"""Taking messages from the queue of a service in batches."""
+"""Intake of messages from the queue of a service, in batches."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from zwrap.transport.contract import Delivery, Transport
 class Intake:
     """The queue of a service, read in batches.
 
-    A message that kills its service has all that the service holds delivered once more, up to the
-    limit. So that it takes few others with it, a service that handles batches holds one message
-    only until it has handled one that was never delivered before; and a message that was delivered
+    If a message kills its service, all messages that the service holds are delivered once more, and
+    count. So that few others are affected, a service that handles batches holds only one message
+    until it has handled one that was never delivered before; and a message that was delivered
     before is handled alone, after the others.
     """
 
@@ -31,17 +31,17 @@ class Intake:
             self._transport.subscribe(self._service.queue, self._prefetch)
 
     def batches(self, first: Delivery) -> Iterator[list[Delivery]]:
-        """Yield a message and those that wait with it, in batches to be handled one by one."""
+        """Yield a message, and those that wait behind it, in batches to handle one by one."""
         waiting = self._gathered(first)
         if fresh := [each for each in waiting if each.delivery_count == 1]:
             yield fresh
-            if self._prefetch < self._service.prefetch:  # the service outlived the first one
+            if self._prefetch < self._service.prefetch:  # the service survived the first one
                 self._prefetch = self._service.prefetch
                 self.subscribe()
         yield from ([each] for each in waiting if each.delivery_count != 1)
 
     def _gathered(self, first: Delivery) -> list[Delivery]:
-        """Return a message and those that wait; broadcasts are passed on on the way."""
+        """Return a message and those that wait behind it; pass broadcasts on immediately."""
         gathered = [first]
         while len(gathered) < min(self._service.batch_size, self._prefetch):
             further = self._transport.receive(self._transport.batch_wait_s)

@@ -1,4 +1,4 @@
-"""Appending messages to files, one JSON value a line."""
+"""Service JSONLines: append messages to files, one JSON value per line."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from zwrap.transport.contract import Delivery, Transport
 log = logging.getLogger(__name__)
 
 BATCH_SIZE = 100
-"""Number of messages that are kept until they are written."""
+"""Number of messages that are held before they are written."""
 
 BATCH_WAIT_S = 1.0
-"""Time that a message is kept at most, in seconds."""
+"""Longest time for which a message is held, in seconds."""
 
 RETRY_S = 30.0
 """Delay of messages whose file cannot be written now, in seconds."""
@@ -34,16 +34,18 @@ _PERMANENT_FAULTS = (PermissionError, FileExistsError, NotADirectoryError, IsADi
 
 
 class _Kept(NamedTuple):
+    """A message that is held, and its line."""
+
     delivery: Delivery
     line: bytes
 
 
 class JSONLines(Service):
-    """Writes messages to `output_filename` (queue `jsonlines`).
+    """Service that appends messages to `output_filename` (queue `jsonlines`).
 
-    Parameters of the recipe step: `output_filename`; `include`, `exclude`: lists of keys. A
-    message is acknowledged when its line is in the file; after a crash in between the line is
-    there twice.
+    Parameters of the recipe step: `output_filename`; `include`, `exclude`: lists of keys. A message
+    is acknowledged when its line is in the file; after a crash in between the line is written
+    twice.
     """
 
     queue = "jsonlines"
@@ -58,7 +60,7 @@ class JSONLines(Service):
         self._oldest = 0.0
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Keep the message until it is written with others."""
+        """Hold the message until it is written with others."""
         if envelope is None:
             raise MessageError("A line is written for a recipe message only.")
         file, value = _line(envelope)
@@ -69,18 +71,19 @@ class JSONLines(Service):
             self.write()
 
     def _count(self) -> int:
+        """Return the number of messages that are held."""
         return sum(map(len, self._kept.values()))
 
     def idle(self) -> None:
-        """Write what is kept."""
+        """Write the messages that are held."""
         self.write()
 
     def close(self) -> None:
-        """Write what is kept."""
+        """Write the messages that are held."""
         self.write()
 
     def write(self) -> None:
-        """Write all that is kept; files that cannot be written do not hold up the others."""
+        """Write all messages that are held; a file that cannot be written delays no other file."""
         kept, self._kept = self._kept, {}
         for file, entries in kept.items():
             try:
@@ -92,6 +95,7 @@ class JSONLines(Service):
                     log.info("%d lines written to %s", len(entries), file)
 
     def _refuse(self, file: Path, deliveries: Sequence[Delivery], error: OSError) -> None:
+        """Settle messages whose file cannot be written: dead letters if that is permanent."""
         reason = f"{error.filename or file} cannot be written: {error.strerror}."
         if isinstance(error, _PERMANENT_FAULTS):
             log.error("%s %d messages are dead letters", reason, len(deliveries))
@@ -124,7 +128,7 @@ def _line(envelope: Envelope) -> tuple[Path, object]:
 def _keys(
     parameters: Mapping[str, object], name: str, value: object, where: str
 ) -> Sequence[object]:
-    """Return a list of keys of the payload that a parameter gives."""
+    """Return the list of keys in a parameter; MessageError if the payload has no keys."""
     keys = parameters.get(name) or []
     if not isinstance(keys, list):
         raise MessageError(f"{where}, key {name!r} is {keys!r}; a list is expected.")
@@ -137,17 +141,17 @@ def _keys(
 
 
 def append(file: Path, lines: Sequence[bytes]) -> None:
-    """Append all lines or, when the disk is full, none; OSError if they cannot be written."""
+    """Append all lines or, if the disk is full, none; OSError if they cannot be written."""
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o664)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # other instances append to it, too
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # other instances append to the file, too
         size = os.fstat(descriptor).st_size
         try:
             write_all(descriptor, b"".join(lines))
             os.fsync(descriptor)
         except OSError:
-            with contextlib.suppress(OSError):  # only a regular file can be cut back
+            with contextlib.suppress(OSError):  # only a regular file can be truncated
                 os.ftruncate(descriptor, size)
             raise
     finally:

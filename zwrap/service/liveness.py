@@ -1,4 +1,4 @@
-"""Liveness of a service: an HTTP answer for those who restart what hangs (`--liveness`)."""
+"""Liveness of a service: an HTTP answer for supervisors that restart hung ones (`--liveness`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zwrap.service.contract import Service
 
 
 class Liveness:
-    """When the loop of a service last turned, and whether it is at work on a message."""
+    """Time of the last turn of a service's loop, and whether the service works on a message."""
 
     def __init__(self, service: Service, clock: Clock = elapsed) -> None:
         self._service = service
@@ -21,12 +21,12 @@ class Liveness:
         self._busy = False
 
     def turn(self) -> None:
-        """Note that the loop goes on."""
+        """Note that the loop has turned."""
         self._turned_at = self._clock()
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Note that the body works on a message."""
+        """Note that the service works on a message inside the context."""
         self.turn()
         self._busy = True
         try:
@@ -36,7 +36,7 @@ class Liveness:
             self.turn()
 
     def silence_s(self) -> float:
-        """Return the seconds for which there was no sign of life where one was due."""
+        """Return the time since the last turn, in seconds; 0 during work that may take any time."""
         if self._busy and self._service.unbounded:
             return 0.0
         return self._clock() - self._turned_at
@@ -44,12 +44,12 @@ class Liveness:
 
 @contextlib.contextmanager
 def answering(liveness: Liveness, host: str, port: int, timeout_s: float) -> Iterator[int]:
-    """Answer HTTP on a port while the body runs, and yield the port.
+    """Answer HTTP requests on a port inside the context; yield the port.
 
     The answer is 200 if the service gave a sign of life in the last `timeout_s` seconds, else 408.
 
     Raises:
-        PermanentError: the port cannot be used.
+        PermanentError: The port cannot be used.
     """
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # slow to load
 
@@ -60,11 +60,11 @@ def answering(liveness: Liveness, host: str, port: int, timeout_s: float) -> Ite
             self.send_response(200 if alive else 408)
             self.send_header("Content-Type", "text/plain")
             self.end_headers()
-            words = "alive" if alive else f"no sign of life for {silence_s:.0f} s"
-            self.wfile.write(f"{words}\n".encode())
+            text = "alive" if alive else f"no sign of life for {silence_s:.0f} s"
+            self.wfile.write(f"{text}\n".encode())
 
         def log_message(self, *_: object) -> None:
-            """Log nothing: probes come every few seconds."""
+            """Log nothing, because probes come every few seconds."""
 
     try:
         server = ThreadingHTTPServer((host, port), Answer)

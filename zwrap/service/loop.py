@@ -1,4 +1,4 @@
-"""The loop of every service: receive, handle, settle, until it is told to stop."""
+"""The loop of every service: receive, handle and settle messages until it is stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zwrap.service.contract import Service
 from zwrap.service.intake import Intake
 from zwrap.service.liveness import Liveness
 from zwrap.service.settling import handle_deliveries
-from zwrap.service.settling import handle_delivery as handle_delivery  # for loops of others
+from zwrap.service.settling import handle_delivery as handle_delivery  # for foreign loops
 from zwrap.service.status import ServiceStatus
 from zwrap.transport.contract import Delivery, Transport
 
@@ -22,21 +22,21 @@ log = logging.getLogger(__name__)
 COMMAND_TOPIC = "command"
 
 ONCE_WAIT_S = 0.5
-"""Time without a message after which a run with ``--once`` ends, in seconds. A broker needs some to
-hand out what waits."""
+"""Time without a message after which a run with ``--once`` ends, in seconds. A broker needs some
+time to deliver messages that wait."""
 
 
 class Loop:
-    """Runs one service until it is told to stop.
+    """The loop of one service, which runs until it is stopped.
 
     Args:
         service: The service.
         transport: Its connection.
-        lifetime_s: Seconds after which the loop ends; None: never.
-        once: Whether the loop ends when no message waits.
-        tag: Goes into status messages.
-        liveness: Notes that the loop goes on, for a check from outside.
-        clock: For the lifetime and the utilization, in seconds.
+        lifetime_s: Time after which the loop ends, in seconds; None: never.
+        once: True if the loop ends when no message waits.
+        tag: Text in status messages.
+        liveness: Record of the turns of the loop, for a check from outside.
+        clock: Clock for the lifetime and the utilization, in seconds.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Loop:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Receive and handle until the end; returns after a clean end.
+        """Receive and handle messages until the end; return after a clean end.
 
         A stop signal lets the loop finish the messages at hand; the second one ends the process.
         Raises PermanentError, before it takes a message, if the service cannot handle any.
@@ -94,10 +94,11 @@ class Loop:
         log.info("%s ends", self._service.name)
 
     def stop(self) -> None:
-        """Let the loop end after the message at hand; from any thread."""
+        """Let the loop end after the messages at hand; may be called from any thread."""
         self._stop.set()
 
     def _wait_s(self) -> float:
+        """Return the longest wait for a message, in seconds."""
         wait_s = self._service.poll_s()
         return min(ONCE_WAIT_S, wait_s) if self._once else wait_s
 
@@ -109,7 +110,7 @@ class Loop:
             self._service.hear(delivery.source, delivery.message)
 
     def _command(self, message: Message) -> None:
-        """Obey a shutdown that means this instance; every given condition must hold."""
+        """Stop after a command to shut down, if all its conditions hold for this instance."""
         body: object = message.body
         if not isinstance(body, dict) or body.get("command") != "shutdown":
             return
@@ -123,6 +124,7 @@ class Loop:
             self._stop.set()
 
     def _handle(self, batch: list[Delivery]) -> None:
+        """Let the service handle a batch, as status and liveness show."""
         self._status.set(Status.PROCESSING)
         with self._liveness.at_work():
             handle_deliveries(self._service, batch, self._stop.wait)

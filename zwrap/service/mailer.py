@@ -1,4 +1,4 @@
-"""Sending mail that a recipe step, or a plain message, asks for."""
+"""Service Mailer: send mail that recipe steps or plain messages ask for."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ SMTP_TIMEOUT_S = 60.0
 """Time limit of each answer of the mail server, in seconds."""
 
 RETRY_S = 60.0
-"""Delay of a message whose mail cannot be handed over now, in seconds."""
+"""Delay of a message whose mail cannot be sent now, in seconds."""
 
 
 class Mailer(Service):
-    """Sends mail (queue `mailnotification`); needs plugin `smtp`.
+    """Service that sends mail (queue `mailnotification`) over the server of plugin `smtp`.
 
     Parameters: `recipients` (address, list, or groups and `select`, and `all`), `from`, `subject`,
     `content` with ``{payload}`` and ``{pprint_payload}``. The message is acknowledged when the mail
-    server has taken the mail. The Message-ID is derived from the message, so that a mail that is
-    sent again after a crash is seen to be the same.
+    server has accepted the mail. The Message-ID is derived from the message, so that receivers
+    recognise a mail that is sent again after a crash.
     """
 
     queue = "mailnotification"
@@ -77,7 +77,12 @@ class Mailer(Service):
         return mail
 
     def _send(self, mail: email.message.EmailMessage) -> dict[str, tuple[int, bytes]]:
-        """Hand the mail over; return recipients that were refused while others were taken."""
+        """Send the mail; return the refused recipients, if the server accepted others.
+
+        Raises:
+            MessageError: The server refuses the mail for good.
+            TemporaryError: The server may accept the mail later.
+        """
         host, port = self._smtp.host, self._smtp.port
         try:
             with smtplib.SMTP(host=host, port=port, timeout=SMTP_TIMEOUT_S) as server:
@@ -103,15 +108,16 @@ class Mailer(Service):
 
 
 def _answer(answer: tuple[int, bytes | str]) -> str:
+    """Return an answer of the mail server as text."""
     code, text = answer
-    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return f"{code} {words}"
+    shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return f"{code} {shown}"
 
 
 def _request(
     delivery: Delivery, envelope: Envelope | None
 ) -> tuple[Mapping[str, object], str, object]:
-    """Return parameters, text and payload of a mail."""
+    """Return parameters, text and payload of a mail; MessageError if one is missing."""
     parameters: object
     content: object = None
     payload: object = envelope.payload if envelope else delivery.message.body
@@ -134,7 +140,11 @@ def _request(
 
 
 def recipients(parameters: Mapping[str, object]) -> list[str]:
-    """Return the addresses: one, a list, or of a mapping the selected group and `all`."""
+    """Return the addresses in parameter `recipients`; MessageError if there are none.
+
+    The parameter is an address, a list, or a mapping of groups, of which the one under `select` and
+    the group `all` are used.
+    """
     given = parameters.get("recipients", parameters.get("recipient"))
     if isinstance(given, dict):
         if "select" not in given:
@@ -149,6 +159,7 @@ def recipients(parameters: Mapping[str, object]) -> list[str]:
 
 
 def _listed(value: object) -> list[str]:
+    """Return one value, or each of a list, as text."""
     if value in (None, ""):
         return []
     return [str(entry) for entry in (value if isinstance(value, (list, tuple)) else [value])]

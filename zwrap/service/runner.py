@@ -1,4 +1,4 @@
-"""Running the commands of a recipe step on this host, without a batch system."""
+"""Service Runner: run the commands of recipe steps on this host, without a batch system."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ from zwrap.wrapper.process import Program
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30
-"""Time limit of each command, in seconds, if the step names none."""
+"""Default of the time limit of each command, in seconds."""
 
 
 class Runner(Service):
-    """Runs commands (queue `runner.submission`, or `runner.<CUSTOM_QUEUE>.submission`).
+    """Service that runs commands (queue `runner.submission`).
+
+    With environment variable CUSTOM_QUEUE the queue is `runner.<CUSTOM_QUEUE>.submission`.
 
     Parameters of the recipe step: `workingdir`, `commands` (a list, each split into words as a
-    shell does, but run without one), `timeout` (30 s, each), `output_file`, and `recipewrapper`,
-    `recipefile`, `recipeenvironment` as for batch jobs. A Runner that dies leaves the message to
-    the next, which runs the commands again.
+    shell does, but run without one), `timeout` (of each command, 30 s), `output_file`, and
+    `recipewrapper`, `recipefile`, `recipeenvironment` as for batch jobs. If a Runner dies, another
+    one gets the message and runs the commands again.
     """
 
     unbounded: ClassVar[bool] = True
@@ -93,7 +95,7 @@ class _Task:
         self.commands = [self._words(command) for command in commands]
 
     def _words(self, command: object) -> list[str]:
-        """Return a command as an argument list; a value that is put in stays one word."""
+        """Return a command as an argument list; each value in it stays within one argument."""
         words = [str(word) for word in command] if isinstance(command, list) else _split(command)
         if not words:
             raise RequestError(f"The command {command!r} is empty.")
@@ -103,7 +105,7 @@ class _Task:
         return words
 
     def prepare(self) -> None:
-        """Make the working directory and the files that the commands name."""
+        """Create the working directory and the files that the commands name."""
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -116,7 +118,7 @@ class _Task:
             ) from None
 
     def run(self, argv: list[str]) -> tuple[int, str, bool]:
-        """Run one command; return exit status, failure if any, and whether it took too long."""
+        """Run one command; return exit status, failure ("" if none), and whether it timed out."""
         name = shlex.join(argv)
         try:
             program = Program(
@@ -138,7 +140,7 @@ class _Task:
 
 
 def _split(command: object) -> list[str]:
-    """Split a command line as a shell does; an unmatched apostrophe stands for itself."""
+    """Split a command line as a shell does; at blanks only if quotes do not match."""
     try:
         return shlex.split(str(command))
     except ValueError:

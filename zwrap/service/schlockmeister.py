@@ -1,4 +1,4 @@
-"""Takes messages that were delivered too often out of all queues, with a diagnosis."""
+"""Service Schlockmeister: turn messages of any queue that come too often into dead letters."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from zwrap.transport.inspector import Inspector, Overdelivered
 log = logging.getLogger(__name__)
 
 LIMIT = 5
-"""Deliveries that are allowed, as python-zocalo's Schlockmeister does."""
+"""Number of deliveries that are allowed; python-zocalo's Schlockmeister has the same."""
 
 INTERVAL_S = 15.0
-"""Interval between two looks, in seconds."""
+"""Poll interval of the queues, in seconds."""
 
 
 class Schlockmeister(Service):
-    """Looks at all queues every `INTERVAL_S` seconds, for those whose consumers do not count.
+    """Service that removes messages that were delivered too often, every `INTERVAL_S` seconds.
 
-    Services of zwrap put aside by themselves what they get too often. This one is for messages that
-    kill their receivers, and for consumers of others. It reads no queue of its own.
+    Services of zwrap do that by themselves with the messages that they get. This one is for
+    messages that kill their receivers, and for foreign consumers. It has no queue of its own.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Schlockmeister(Service):
         self._left_alone = False
 
     def idle(self) -> None:
-        """Look, if it is time to."""
+        """Check all queues, and the settings of the broker, if `INTERVAL_S` is over."""
         now = self._clock()
         if now - self._looked_at < INTERVAL_S:
             return
@@ -53,11 +53,11 @@ class Schlockmeister(Service):
         self._audit(inspector)
 
     def _audit(self, inspector: Inspector) -> None:
-        """Say, when it changes, what the broker will not put aside."""
+        """Log warnings about the settings of the broker, each when it is new."""
         try:
             found = inspector.audit()
         except ZwrapError as error:
-            found = [f"It is not known what the broker puts aside: {error}"]
+            found = [f"It is not known which messages the broker puts aside: {error}"]
         for sentence in found:
             if sentence not in self._told:
                 log.warning("%s", sentence)

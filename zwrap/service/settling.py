@@ -1,4 +1,4 @@
-"""Settling what services could not handle: tried again later, or a dead letter with its reason."""
+"""Settlement of messages that services could not handle: a later retry, or a dead letter."""
 
 from __future__ import annotations
 
@@ -37,11 +37,12 @@ def handle_deliveries(
     Args:
         service: The service.
         deliveries: The messages.
-        pause: Called with seconds to wait before the next batch, after a temporary failure.
+        pause: Function that waits for a number of seconds before the next batch, after a temporary
+            failure.
 
     Raises:
-        TransportError: the service is of no use without its transport; the messages have been
-            given back.
+        TransportError: The transport failed, without which the service cannot go on; the messages
+            have been given back.
     """
     opened = [_open(service, delivery) for delivery in deliveries]
     work = [each for each in opened if each]
@@ -60,7 +61,7 @@ def handle_deliveries(
 
 
 def check_deliveries(delivery: Delivery, limit: int) -> None:
-    """Raise PermanentError if a message was delivered too often: whoever got it died."""
+    """Raise PermanentError if a message was delivered more than `limit` times."""
     if delivery.delivery_count > limit:
         raise PermanentError(diagnosis(delivery))
 
@@ -78,9 +79,9 @@ def settle_fault(
     Args:
         delivery: The message.
         problem: The failure.
-        limit: Number of deliveries after which it is not tried again.
-        again: Gives the message back, to come later.
-        give_up: Makes it a dead letter; called with the traceback of the failure.
+        limit: Number of deliveries after which the message is not tried again.
+        again: Function that gives the message back, to come later.
+        give_up: Function that makes the message a dead letter, given the traceback.
     """
     if delivery.delivery_count < limit:
         again(delivery)
@@ -89,7 +90,7 @@ def settle_fault(
 
 
 def dead_letter_reason(delivery: Delivery, error: str, handler: str) -> str:
-    """Return the reason of a dead letter: the error, the message, and who handled it."""
+    """Return the reason of a dead letter: the error, the message, and its handler."""
     return (
         f"{error}\nmessage {delivery.message.id}, queue {delivery.source}, "
         f"attempt {delivery.delivery_count}, {handler}"
@@ -110,9 +111,10 @@ def _open(service: Service, delivery: Delivery) -> Work | None:
 def _settle(
     service: Service, delivery: Delivery, envelope: Envelope | None, problem: Exception | None
 ) -> float:
-    """Settle a message if something went wrong with it; return seconds to pause before the next.
+    """Settle a message with a problem; return the pause before the next message, in seconds.
 
-    A temporary failure that names no time is often one of the whole site.
+    There is a pause after a temporary failure that names no time, because such a failure often
+    concerns the whole site.
     """
     if problem is None:
         return 0.0
@@ -136,12 +138,12 @@ def _settle(
 
 
 def _again(delivery: Delivery) -> None:
-    """Give a message back that failed, later after each failure."""
+    """Give back a message that failed, with a longer delay after each failure."""
     delivery.retry(pause_after(delivery.delivery_count, RETRY_FIRST_S, RETRY_LAST_S))
 
 
 def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, error: str) -> None:
-    """Make a message a dead letter, and tell the `error` nodes of its recipe."""
+    """Make a message a dead letter, and send the error to the `error` nodes of its recipe."""
     route = ""
     if envelope is not None:
         steps = " -> ".join(str(step) for step in [*envelope.path, envelope.pointer])
@@ -154,7 +156,7 @@ def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, er
         with service.transport.unit(delivery, dead_letter=reason) as unit:
             if envelope is not None:
                 unit.send(*envelope.send_error({**facts, "step": envelope.pointer}))
-    except PermanentError as second:  # the way to the error nodes is no good either
-        reason = f"{reason}\nIts error nodes could not be told: {second}"
+    except PermanentError as second:  # the error nodes of the recipe are wrong, too
+        reason = f"{reason}\nThe error could not be sent to its error nodes: {second}"
         delivery.dead_letter(reason)
     service.gave_up(delivery, reason)

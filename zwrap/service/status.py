@@ -17,14 +17,14 @@ from zwrap.transport.contract import Transport
 log = logging.getLogger(__name__)
 
 STATUS_INTERVAL_S = 6.0
-"""Interval between two status messages of an unchanged status, in seconds."""
+"""Interval between status messages of an unchanged status, in seconds."""
 
 CHANGE_S = 0.5
-"""Time for which a service must be idle, or at work, until that is broadcast, in seconds."""
+"""Time for which a service must be idle, or at work, before that is broadcast, in seconds."""
 
 
 class ServiceStatus:
-    """Broadcasts the status of a service every few seconds and on change."""
+    """Status of a service, which a thread broadcasts every few seconds and on change."""
 
     def __init__(
         self, service: Service, transport: Transport, tag: str | None, clock: Clock = elapsed
@@ -34,7 +34,7 @@ class ServiceStatus:
         self._tag = tag
         self._clock = clock
         self._lock = threading.Lock()
-        """Guards the three that follow: the loop changes the status, a thread tells it."""
+        """Guard of the next three attributes: the loop changes them, a thread broadcasts them."""
         self._status = Status.STARTING
         self._since = clock()
         self._spent: dict[Status, float] = {}
@@ -52,7 +52,7 @@ class ServiceStatus:
         self._thread.join(5)
 
     def set(self, status: Status) -> None:
-        """Change the status; going idle, or to work, is broadcast only if it lasts."""
+        """Change the status; IDLE and PROCESSING are broadcast only if they last."""
         with self._lock:
             self._count()
             self._status = status
@@ -60,7 +60,7 @@ class ServiceStatus:
             self._changed.set()
 
     def _run(self) -> None:
-        """Broadcast until the end; no failure of one message ends the thread."""
+        """Broadcast the status until the end; a message that fails does not end the thread."""
         while True:
             ended = self._ended.is_set()
             self._changed.clear()
@@ -78,6 +78,7 @@ class ServiceStatus:
                     break
 
     def _broadcast(self, status: Status) -> None:
+        """Broadcast a status, with the utilization since the last broadcast."""
         with self._lock:
             self._count()
             spent, self._spent = self._spent, {}
@@ -109,7 +110,7 @@ class ServiceStatus:
 
 
 def extended_status_dictionary() -> dict[str, str]:
-    """Return fields that say where this process runs: version, and batch job if there is one.
+    """Return further fields of status messages: version, and the batch job if there is one.
 
     Name and meaning are those of ``zocalo.util.extended_status_dictionary``.
     """

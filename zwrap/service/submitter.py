@@ -1,4 +1,4 @@
-"""Station "submitter": a recipe step becomes exactly one batch job."""
+"""Station "submitter": turns each recipe step into exactly one batch job."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PORTION = 32
 """Number of messages that are settled in one unit."""
 
 LIMITS_S = 3600.0
-"""Validity of what the batch system says about the size of arrays, in seconds."""
+"""Time for which the batch system's answer about the size of arrays is used, in seconds."""
 
 
 class Step(NamedTuple):
@@ -46,7 +46,7 @@ class Step(NamedTuple):
 
 
 class Submitter(Service):
-    """Submits batch jobs (queue `cluster.submission`)."""
+    """Service that submits batch jobs (queue `cluster.submission`)."""
 
     queue = "cluster.submission"
     prefetch = 1000
@@ -63,7 +63,7 @@ class Submitter(Service):
         self._largest: dict[str, tuple[float, int | None]] = {}
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Submit the job of one recipe step, unless it is there, and send `job_submitted`."""
+        """Submit the job of one recipe step, unless it exists, and send `job_submitted`."""
         [problem] = self.handle_all([Work(delivery, envelope)])
         if problem:
             raise problem
@@ -89,7 +89,7 @@ class Submitter(Service):
         return Step(work, envelope, cluster, job)
 
     def _submit(self, steps: Sequence[Step], problems: dict[Delivery, Exception]) -> None:
-        """Submit the jobs of one cluster, and report each as soon as it is there."""
+        """Submit the jobs of one cluster, and report each as soon as its outcome is known."""
         left: dict[str, list[Step]] = defaultdict(list)
         for step in steps:
             left[step.job.attempt.token].append(step)
@@ -106,6 +106,7 @@ class Submitter(Service):
     def _submit_jobs(
         self, cluster: Cluster, jobs: Sequence[PendingJob], on_outcomes: OnOutcomes
     ) -> None:
+        """Submit jobs within the cluster's quota, as arrays where that is possible."""
         name, scheduler = cluster.name, cluster.scheduler
         if name not in self._quotas:
             self._quotas[name] = Quota(name, scheduler, cluster.settings.max_jobs, self._clock)
@@ -114,7 +115,7 @@ class Submitter(Service):
         submit_all(self._ledger, scheduler, jobs, on_outcomes, admit, largest, self._clock)
 
     def _largest_array(self, cluster: Cluster) -> int | None:
-        """Return how many tasks an array may have, as the batch system said at most `LIMITS_S` ago.
+        """Return the largest number of tasks of an array, asked at most `LIMITS_S` ago.
 
         None: there are no arrays.
         """
@@ -132,16 +133,18 @@ class Submitter(Service):
         outcomes: Sequence[tuple[Step, str | Exception]],
         problems: dict[Delivery, Exception],
     ) -> None:
-        """Send `job_submitted` for jobs that are there.
+        """Send `job_submitted` for jobs that were submitted.
 
-        What goes to the same queues shares its fate, and goes in units of `PORTION`: where each
-        message is synced to disk that costs less.
+        Messages to the same queues are sent in units of `PORTION`, which costs less where each
+        unit is synced to disk; all messages of a unit succeed or fail.
         """
         ready: dict[tuple[str, ...], list[tuple[Work, list[Outgoing]]]] = defaultdict(list)
         for step, outcome in outcomes:
             with _noting(problems, step.work):
                 if not step.cluster.settings.shared_filesystem:
-                    step.job.script.unlink(missing_ok=True)  # the batch system has it, or no job
+                    step.job.script.unlink(
+                        missing_ok=True
+                    )  # the batch system has a copy, or no job
                 messages = _job_submitted(step, outcome)
                 places = tuple(message.destination for message in messages)
                 ready[places].append((step.work, messages))
@@ -162,7 +165,7 @@ class Submitter(Service):
 
 
 def _job_submitted(step: Step, outcome: str | Exception) -> list[Outgoing]:
-    """Return the messages about a job that is there, under ids that a repeat repeats."""
+    """Return the messages about a submitted job; a repeat returns the same message ids."""
     if isinstance(outcome, Exception):
         raise outcome
     envelope, cluster = step.envelope, step.cluster.name
@@ -175,7 +178,7 @@ def _job_submitted(step: Step, outcome: str | Exception) -> list[Outgoing]:
 
 @contextlib.contextmanager
 def _noting(problems: dict[Delivery, Exception], work: Work) -> Iterator[None]:
-    """Note what goes wrong in the body as the problem of that message, and of no other."""
+    """Note an exception inside the context as the problem of one message."""
     try:
         with recipe_context(recipe_id_of(work.delivery.message)):
             yield

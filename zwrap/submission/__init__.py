@@ -1,1 +1,1 @@
-"""Station "submitter": from a recipe step to exactly one job."""
+"""Station "submitter": exactly one job for each recipe step."""

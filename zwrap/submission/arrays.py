@@ -1,4 +1,4 @@
-"""Submitting jobs of the same shape as one array, whose script runs the script of each job."""
+"""Arrays: jobs of the same shape are submitted as one, whose script runs the script of each job."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOWHERE = Path("/dev/null")
 
 
 class Shape(NamedTuple):
-    """The properties that the tasks of an array share: the batch system sees only one script."""
+    """Properties that all tasks of an array share: the batch system sees only one script."""
 
     job_name: str
     first: str
@@ -31,9 +31,10 @@ class Shape(NamedTuple):
 
 
 def shape_of(request: JobRequest, script: str, form: ArrayForm) -> Shape | None:
-    """Return what a job must share with others to be in one array; None: it must be by itself.
+    """Return the properties that a job must share with others in one array.
 
-    By itself is a job that asks for that, and one whose directives cannot be told from its script.
+    None: the job must be a single one, because it asks for that, or because the directives in its
+    script are not known.
     """
     first, _, rest = script.partition("\n")
     lines = rest.splitlines()
@@ -62,8 +63,8 @@ def write_script(
 ) -> Path:
     """Write the script of an array beside that of its first task, and return its path.
 
-    `variable` is the environment variable that tells a task its number. OSError where the file
-    cannot be written.
+    `variable` is the environment variable that holds the number of a task. Raises OSError if the
+    file cannot be written.
     """
     text = _templates().render_array(
         array.token,
@@ -79,14 +80,14 @@ def write_script(
 
 @functools.cache
 def _templates() -> Templates:
-    """Return the shipped templates: a site has none for arrays."""
+    """Return the templates that come with zwrap; a site has none for arrays."""
     return Templates()
 
 
 def submit_as_arrays(
     handover: Handover, jobs: Sequence[PendingJob], largest: int
 ) -> list[PendingJob]:
-    """Submit jobs of the same shape as arrays of up to `largest` tasks; return those left over."""
+    """Submit jobs of the same shape as arrays of up to `largest` tasks; return all other jobs."""
     form = handover.scheduler.arrays
     if form is None or largest < 2 or len(jobs) < 2:
         return list(jobs)
@@ -106,7 +107,7 @@ def submit_as_arrays(
 def _submit_shape(
     handover: Handover, shape: Shape, jobs: list[PendingJob], size: int
 ) -> list[PendingJob]:
-    """Submit jobs of one shape, the largest arrays that there is room for; return the others."""
+    """Submit jobs of one shape as the largest arrays for which there is room; return the others."""
     full = False
     left: list[PendingJob] = []
     while len(jobs) > 1 and size > 1 and not handover.stopped:
@@ -124,7 +125,7 @@ def _submit_shape(
             left += _after_refusal(handover, tasks)
         else:
             handover.conclude([(job, answer) for job in tasks])
-            if full:  # the room that is left is less than was just taken
+            if full:  # less room is left than this array took
                 size //= 2
     return [*left, *jobs]
 
@@ -132,6 +133,7 @@ def _submit_shape(
 def _script(
     handover: Handover, array: JobRequest, shape: Shape, tasks: Sequence[PendingJob]
 ) -> Path:
+    """Write the script of an array of these jobs, and return its path."""
     form = handover.scheduler.arrays
     assert form
     return write_script(array, shape, [job.request for job in tasks], form.variable)
@@ -140,7 +142,7 @@ def _script(
 def _after_refusal(handover: Handover, tasks: list[PendingJob]) -> list[PendingJob]:
     """Submit the first task of a refused array alone; return the jobs that are left.
 
-    If it is refused, too, that is due to what all of them ask for.
+    If that task is refused, too, the reason is one that all tasks share.
     """
     answer = handover.submit_one(tasks[0])
     if isinstance(answer, Rejected):

@@ -1,8 +1,8 @@
-"""The clusters of a site, by name: the code that talks to each, its template and its defaults.
+"""The clusters of a site, by name: the scheduler of each, its template and its defaults.
 
-A name that the site does not describe means the batch system of that kind as the environment
-shows it: ``local``, ``slurm`` (SLURM_CONF) and ``sge`` (SGE_ROOT) need no description. Plugins
-`slurm` and `iris` of python-zocalo describe a slurmrestd under their name.
+A name that the site does not describe stands for the batch system of that kind that the environment
+selects: ``local``, ``slurm`` (SLURM_CONF) and ``sge`` (SGE_ROOT) need no description. Plugins
+`slurm` and `iris` of python-zocalo each describe a slurmrestd under their name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from zwrap.errors import ConfigurationError, UnknownNameError
 from zwrap.scheduler import Options, Scheduler
 
 DEFAULT = "local"
-"""Name of the cluster where neither step nor site names one."""
+"""Name of the cluster if neither step nor site names one."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -25,50 +25,51 @@ class Cluster(msgspec.Struct, frozen=True):
 
     name: str
     settings: ClusterSettings
-    """The site's description of it."""
+    """Description of the cluster in the site file."""
     scheduler: Scheduler
 
     @property
     def template(self) -> str:
-        """Name of its job script template."""
+        """File name of the job script template."""
         return self.settings.template or self.scheduler.template
 
 
 class Clusters:
-    """All batch systems of a site; each is loaded when it is first asked for."""
+    """All clusters of a site; each batch system is loaded when it is first used."""
 
     def __init__(self, configuration: Configuration) -> None:
         site = configuration.site
         self._described = {**clusters_of_zocalo(site), **site.clusters}
         self._loaded: dict[str, Cluster] = {}
         self.default = site.scheduler or DEFAULT
-        """Name of the cluster of a step that names none."""
+        """Name of the cluster for steps that name none."""
 
     def names(self) -> list[str]:
-        """Return the names of the described clusters, and of those that need no description."""
+        """Return the names of described clusters, and of those that need no description."""
         return sorted({*self._described, *plugins.names(plugins.SCHEDULERS)})
 
     def described(self) -> list[str]:
-        """Return the names of the clusters that the site describes; without any its default."""
+        """Return the names of the clusters that the site describes, else its default."""
         return sorted(self._described) or [self.default]
 
     @property
     def any_remote(self) -> bool:
-        """True if the nodes of one of them share no filesystem with this host."""
+        """True if the nodes of a cluster share no filesystem with this host."""
         return not all(each.shared_filesystem for each in self._described.values())
 
     def get(self, name: str) -> Cluster:
-        """Return the cluster of that name; its batch system is loaded now.
+        """Return the cluster of that name, and load its batch system if it is not loaded yet.
 
         Raises:
             UnknownNameError: There is no cluster, or no kind of cluster, of that name.
-            ConfigurationError: The options of its kind are wrong.
+            ConfigurationError: Its options, or the class of its batch system, are wrong.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
     def _load(self, name: str) -> Cluster:
+        """Load the batch system of a cluster."""
         known = self._described.get(name)
         settings = known or ClusterSettings(kind=name, place=f"Cluster {name!r} is not described")
         found = plugins.find(plugins.SCHEDULERS, settings.kind)
@@ -82,10 +83,10 @@ class Clusters:
 
 
 def completed(kind: type, where: str) -> type[Scheduler]:
-    """Return the class of a batch system with what `Scheduler` gives to classes that lack it.
+    """Return the class of a batch system as a subclass of `Scheduler`, whose defaults it gets.
 
-    A class need not inherit from `Scheduler`. `where` begins the message of a ConfigurationError,
-    which is raised for a class that lacks what has no default.
+    A class need not inherit from `Scheduler`. Raises ConfigurationError, whose message begins with
+    `where`, for a class that lacks something without a default.
     """
     own, named = issubclass(kind, Scheduler), {"__module__": kind.__module__}
     whole: type[Scheduler] = kind if own else type(kind.__name__, (kind, Scheduler), named)
@@ -101,7 +102,7 @@ def completed(kind: type, where: str) -> type[Scheduler]:
 
 
 def _options(kind: type[Options], settings: ClusterSettings) -> Options:
-    """Return the typed options of a cluster, or raise ConfigurationError."""
+    """Return the typed options of a cluster; ConfigurationError if they are wrong."""
     try:
         return msgspec.convert(settings.options, kind)
     except msgspec.ValidationError as error:

@@ -1,6 +1,6 @@
-"""Handing jobs over to a batch system: the intent in the ledger, the question, the conclusion.
+"""Submission to a batch system in three steps: the intent in the ledger, the call, the conclusion.
 
-Once the batch system does not answer, or has no room, nothing more is asked of it.
+After the batch system has not answered, or has had no room, no further call is made.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from zwrap.submission.outcomes import (
 from zwrap.submission.pending import WRITERS, PendingJob, Writing, begin_files, finish_files
 
 FRESH_S = 2.0
-"""Age of an intent, in seconds, up to which its job may be submitted. An older one is written anew,
-for who looks for the job counts from the intent on (`settle_s` has a margin of 5 s)."""
+"""Largest age of an intent whose job may be submitted, in seconds. An older one is written anew,
+because a later lookup of the job counts `settle_s`, which has a margin of 5 s, from the intent."""
 
 PORTION = 32
-"""Number of jobs whose intents, and conclusions, are written in one transaction."""
+"""Number of jobs whose intents, or conclusions, are written in one transaction."""
 
 Admit = Callable[[int], int]
-"""Takes the number of jobs about to be submitted, and returns how many of them may be, at least
-one; raises ClusterFullError if none may be."""
+"""Function from the number of jobs about to be submitted to the number that may be, at least one;
+it raises ClusterFullError if none may be."""
 
 
 class Handover:
-    """Hands jobs over to one batch system, and reports the outcome of each.
+    """Submission of jobs to one batch system, with a report of the outcome of each.
 
     `admit` limits the number of jobs; `on_outcomes` is called on the caller's thread only.
     """
@@ -56,7 +56,7 @@ class Handover:
     ) -> None:
         self.scheduler = scheduler
         self.stopped: ZwrapError | None = None
-        """Why nothing more is asked of the batch system."""
+        """Reason why no further call is made; None: calls are made."""
         self._ledger = ledger
         self._on_outcomes = on_outcomes
         self._admit = admit
@@ -87,7 +87,7 @@ class Handover:
         return self._admitted(ours)
 
     def ask(self, question: Question[Submission], request: JobRequest) -> Answer:
-        """Ask the batch system to take a job, or an array."""
+        """Ask the batch system to accept a job, or an array; note a reason to stop."""
         try:
             answer = ask(question)
         except ZwrapError as error:
@@ -102,7 +102,7 @@ class Handover:
         return answer
 
     def conclude(self, answers: Iterable[tuple[PendingJob, Answer | None]]) -> None:
-        """Write and report what the answers mean; None: the job was not asked for."""
+        """Record and report what the answers mean; None: the call was not made."""
         columns = {}
         for job, answer in answers:
             attempt = job.attempt
@@ -118,7 +118,7 @@ class Handover:
         self.report()
 
     def _reserved(self, jobs: Sequence[PendingJob], array: JobRequest | None) -> list[PendingJob]:
-        """Write the intents; return the jobs that nobody else is about to submit."""
+        """Write the intents; return the jobs that no other process is submitting."""
         token = array.token if array else None
         intents = [
             replace(job.attempt, array_token=token, task=number if array else None)
@@ -129,7 +129,7 @@ class Handover:
         return [job._replace(attempt=row) for job, row in known if row]
 
     def _admitted(self, jobs: list[PendingJob]) -> list[PendingJob]:
-        """Return as many jobs as are admitted; the others wait."""
+        """Return the jobs that are admitted; conclude the others, which wait."""
         reason: Answer | None = None
         count = 0
         if not self.stopped and jobs:
@@ -142,15 +142,16 @@ class Handover:
         return jobs[:count]
 
     def _of_another(self, job: PendingJob) -> ZwrapError:
+        """Return the outcome of a job that another process is submitting."""
         return UnknownOutcomeError(
             f"Another submitter is about to submit {job.attempt.token}.",
             retry_after_s=self.scheduler.settle_s,
         )
 
-    # -- jobs by themselves --------------------------------------------------------------------
+    # -- single jobs ---------------------------------------------------------------------------
 
     def submit_one(self, job: PendingJob) -> Answer | None:
-        """Submit one job whose files may have yet to be written, and conclude it."""
+        """Write the files of one job, submit it, and conclude it; None: the call was not made."""
         answer: Answer | None = None
         for ready in self.begin(self.with_files([job]), None):
             answer = self._hand_over(ready, self._clock())
@@ -158,10 +159,10 @@ class Handover:
         return answer
 
     def submit_each(self, jobs: Sequence[PendingJob]) -> None:
-        """Submit jobs each by itself.
+        """Submit each job as a single one, several at a time.
 
-        While some are handed over, the files of the next are written, and the answers that came are
-        concluded: one answer that takes long does not hold up the others.
+        While some calls are made, the files of further jobs are written, and answers are concluded
+        as they arrive: a slow answer does not delay the others.
         """
         answered: SimpleQueue[Future[Answer | None]] = SimpleQueue()
         under_way: dict[Future[Answer | None], PendingJob] = {}
@@ -180,7 +181,7 @@ class Handover:
             self._conclude_answered(answered, under_way, 0)
 
     def _hand_over(self, job: PendingJob, since: float) -> Answer | None:
-        """Ask for a job whose intent was written at the time `since`; None: it was not asked."""
+        """Submit a job whose intent was written at the time `since`; None: no call was made."""
         if self.stopped:
             return None
         if self._clock() - since > FRESH_S and not self._reserved([job], None):
@@ -197,7 +198,7 @@ class Handover:
         under_way: dict[Future[Answer | None], PendingJob],
         most: int,
     ) -> None:
-        """Conclude the answers that came; wait until `most` jobs at most are under way."""
+        """Conclude answers that have arrived; wait until at most `most` jobs are under way."""
         answers: list[tuple[PendingJob, Answer | None]] = []
         while len(under_way) > most or not answered.empty():
             done = answered.get()
@@ -205,18 +206,18 @@ class Handover:
         self.conclude(answers)
 
     def with_files(self, jobs: Sequence[PendingJob]) -> list[PendingJob]:
-        """Write the files of jobs; return the jobs that the batch system can express."""
+        """Write the files of jobs; return the jobs that can be submitted, conclude the others."""
         with ThreadPoolExecutor(WRITERS) as writers:
             return self._finish_files(self._begin_files(jobs, writers))
 
     def _begin_files(self, jobs: Sequence[PendingJob], writers: Executor) -> list[Writing]:
-        """Begin to write files, unless nothing is asked any more."""
+        """Begin to write files, unless no further call is made."""
         if self.stopped:
             return [Writing(job, None) for job in jobs]
         return begin_files(jobs, self.scheduler, writers)
 
     def _finish_files(self, writing: Sequence[Writing]) -> list[PendingJob]:
-        """Wait for the files; return the jobs that the batch system can express."""
+        """Wait for the files; return the jobs that can be submitted, conclude the others."""
         ready, failed = finish_files(writing)
         self.conclude(failed)
         return ready

@@ -1,7 +1,7 @@
 """Steps written for Grid Engine before 2025: `cluster_commands` and raw options of qsub(1).
 
-Such a step becomes a `cluster` block as of today. An option that has no key there is refused, not
-passed on and not left out.
+Such a step is translated into a `cluster` block. An option without a key in the block is refused:
+it is neither passed on nor ignored.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ REFUSED = {
 """Key of a `cluster` block to the reason why it is refused."""
 
 MEMORY = ("h_vmem", "mem_free", "m_mem_free", "s_vmem")
-"""Resources that mean memory per slot."""
+"""Resources that stand for memory per slot."""
 
 IMPLIED = ("-notify", "-cwd")
-"""Options that say what is so anyway."""
+"""Options that are in effect anyway."""
 
 ELSEWHERE = {
     "-o": "'standard_output'",
@@ -40,14 +40,14 @@ ELSEWHERE = {
 
 
 def cluster_block(parameters: Mapping[str, object], where: str) -> object:
-    """Return the `cluster` block of a step, made from the old keys if it has those.
+    """Return the `cluster` block of a step, made from the old keys if it has any.
 
     Args:
         parameters: Parameters of the step.
         where: Place of the parameters, for the text of an error.
 
     Raises:
-        RequestError: an option of the old form cannot be honoured.
+        RequestError: An option of the old form cannot be honoured.
     """
     given = parameters.get("cluster")
     old = [key for key in KEYS if parameters.get(key)]
@@ -56,7 +56,7 @@ def cluster_block(parameters: Mapping[str, object], where: str) -> object:
     if isinstance(given, Mapping):
         raise RequestError(
             f"{where}: {old[0]!r} belongs to the old form, in which 'cluster' is the name of a "
-            "cluster. Put what it says into the 'cluster' block."
+            "cluster. Put its content into the 'cluster' block."
         )
     block = {
         "scheduler": given,
@@ -76,7 +76,7 @@ def _options(text: object, where: str) -> Block:
     try:
         words = iter(shlex.split(text))
     except ValueError as error:
-        raise RequestError(f"{where} is {text!r}, which a shell would not take: {error}.") from None
+        raise RequestError(f"{where} is {text!r}, which a shell would refuse: {error}.") from None
     block: Block = {}
     for word in words:
         if word not in IMPLIED:
@@ -87,7 +87,7 @@ def _options(text: object, where: str) -> Block:
 def _option(word: str, words: Iterator[str], block: Block, where: str) -> Block:
     """Return the keys for one option, whose values follow it."""
     if word in ELSEWHERE:
-        raise RequestError(f"{where}: {word} cannot be honoured; {ELSEWHERE[word]} says it.")
+        raise RequestError(f"{where}: {word} cannot be honoured; use {ELSEWHERE[word]} instead.")
     if word not in _READERS:
         known = ", ".join(sorted((*_READERS, *IMPLIED)))
         raise RequestError(f"{where}: option {word!r} cannot be honoured; known are {known}.")
@@ -103,17 +103,20 @@ def _option(word: str, words: Iterator[str], block: Block, where: str) -> Block:
 
 
 def _slots(values: list[str], *_: object) -> Block:
+    """Return the key for slots of a parallel environment."""
     environment, number = values
     return {"cpus_per_task" if environment == "smp" else "tasks": int(number)}
 
 
 def _shell(values: list[str], *_: object) -> Block:
+    """Return no keys for a shell that runs the commands anyway; ValueError for another one."""
     if values[0] not in ("/bin/bash", "/bin/sh"):
         raise ValueError
     return {}
 
 
 def _resources(values: list[str], block: Block, where: str) -> Block:
+    """Return the keys for a list of resources; those without a key become constraints."""
     found: Block = {}
     others = [str(block["constraints"])] if "constraints" in block else []
     for request in values[0].split(","):

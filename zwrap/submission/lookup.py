@@ -1,4 +1,4 @@
-"""Looking up whether an earlier try left a job with the batch system."""
+"""Lookup of the jobs that earlier tries left in the batch system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Lookup:
 
     def __init__(self, ledger: Ledger, scheduler: Scheduler) -> None:
         self.away: ZwrapError | None = None
-        """Why the batch system could not be asked; then it is not asked again."""
+        """Reason why the batch system could not be asked; then it is not asked again."""
         self._ledger = ledger
         self._scheduler = scheduler
         self._found: dict[str, str | None] = {}
@@ -23,11 +23,11 @@ class Lookup:
         """Return the job id of an attempt; None: there is no job, and it has to be submitted.
 
         Raises:
-            UnknownOutcomeError: the batch system may still act on the last submission.
-            UnreachableError: the batch system could not be asked.
+            UnknownOutcomeError: The batch system may still act on the last submission.
+            UnreachableError: The batch system could not be asked.
         """
-        # Of a refused attempt (whose dead letter a person put back), and of one that waits, no job
-        # exists.
+        # A refused attempt (whose dead letter a person put back) has no job, and neither has one
+        # that waits.
         if not row.tried or row.state in (REJECTED, WAITING):
             return None
         return row.job_id if row.state == SUBMITTED else self._after_unknown_outcome(row)
@@ -48,7 +48,7 @@ class Lookup:
         return job_id
 
     def _job_named(self, name: str) -> str | None:
-        """Return the id of a job of that name; of an array that of any task."""
+        """Return the id of a job of that name, for an array the id of any task; None: no job."""
         if name not in self._found:
             if self.away:
                 raise self.away

@@ -1,4 +1,4 @@
-"""From an answer to a submission to the outcome to report and the state of the attempt."""
+"""Outcomes of submissions: what to report, and the state of the attempt."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Outcome = str | ZwrapError
 """The job id of an attempt, or the reason why none is known."""
 
 OnOutcomes = Callable[[Sequence[tuple[str, Outcome]]], None]
-"""Called with tokens of attempts and their outcomes as soon as these are known."""
+"""Function that gets tokens of attempts and their outcomes as soon as these are known."""
 
 
 class Failed(NamedTuple):
-    """A job that was not asked for: its files cannot be written, or it cannot be expressed."""
+    """A job that was not submitted: its files cannot be written, or it cannot be expressed."""
 
     error: ZwrapError
 
 
 Answer = Submission | Failed | ZwrapError
-"""Reply of the batch system to a job, or the reason why it was not asked for, or not answered."""
+"""Answer of the batch system to a submission, or the reason why there is none."""
 
 
 class Conclusion(NamedTuple):
@@ -45,9 +45,9 @@ class Conclusion(NamedTuple):
 def conclusion_of(
     answer: Answer, scheduler: Scheduler, cluster: str, task: int | None
 ) -> Conclusion:
-    """Return what an answer means for an attempt that is a job, or the `task` of an array.
+    """Return the conclusion from an answer for an attempt, a single job or a `task` of an array.
 
-    Where nobody knows whether the job was taken, the ledger keeps the intent.
+    If it is not known whether the job was accepted, the ledger keeps the intent.
     """
     name = f"Cluster {cluster!r}"
     match answer:
@@ -76,12 +76,12 @@ def conclusion_of(
 
 
 def waiting(reason: ZwrapError) -> Conclusion:
-    """Return the conclusion for a job that the batch system was certainly not asked for."""
+    """Return the conclusion for a job that was certainly not submitted."""
     return Conclusion(reason, {"state": WAITING, "reason": str(reason)})
 
 
 def full(cluster: str, answer: Busy) -> ClusterFullError:
-    """Return the error for a batch system that takes no job now."""
+    """Return the error for a batch system that accepts no job now."""
     return ClusterFullError(
         f"Cluster {cluster!r} takes no job now: {answer.reason}.", retry_after_s=FULL_S
     )

@@ -1,4 +1,4 @@
-"""A job to submit, and the files that are written before the batch system is asked for it."""
+"""A job to submit, and its files, which are written before the submission."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WRITERS = 4
 
 
 def _nothing() -> None:
-    """Leave the files as they are: all are there."""
+    """Write nothing, because all files exist."""
 
 
 class PendingJob(NamedTuple):
@@ -28,15 +28,15 @@ class PendingJob(NamedTuple):
     script: Path
     attempt: Attempt
     text: str | None = None
-    """Text of the script; None: read it from the file."""
+    """Text of the script; None: it is in the file."""
     write: Callable[[], None] = _nothing
-    """Writes the files of the job, its script included."""
+    """Function that writes the files of the job, its script included."""
     question: Question[Submission] | None = None
-    """How the batch system is asked to take it as a job of its own, once the files are there."""
+    """Submission as a single job; None until the files are written."""
 
 
 class Writing(NamedTuple):
-    """A job whose files are being written, or are not (None)."""
+    """A job whose files are being written; `question` None: they are not."""
 
     job: PendingJob
     question: Future[Question[Submission] | Failed] | None
@@ -52,7 +52,7 @@ def begin_files(
 def finish_files(
     writing: Sequence[Writing],
 ) -> tuple[list[PendingJob], list[tuple[PendingJob, Failed]]]:
-    """Wait for the files; return the jobs that can be asked for, and those that failed."""
+    """Wait for the files; return the jobs that can be submitted, and those that failed."""
     ready, failed = [], []
     for job, future in writing:
         question = future.result() if future else None
@@ -64,7 +64,7 @@ def finish_files(
 
 
 def _question(job: PendingJob, scheduler: Scheduler) -> Question[Submission] | Failed:
-    """Write the files of a job; return how to ask for it."""
+    """Write the files of a job; return its submission as a single job."""
     if job.question:
         return job.question
     try:

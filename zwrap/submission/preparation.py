@@ -1,4 +1,4 @@
-"""From a recipe step to a pending job: its request, its script, and the files that it needs."""
+"""Preparation of recipe steps as pending jobs: request, script and files of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from zwrap.submission.script import Renderer, seen_from_elsewhere
 
 
 class Preparation:
-    """Prepares the jobs of recipe steps by the clusters and templates of a site."""
+    """Preparation of the jobs of recipe steps, by the clusters and templates of a site."""
 
     def __init__(self, configuration: Configuration, ledger: Ledger) -> None:
         self._renderer = Renderer(configuration)
@@ -35,10 +35,13 @@ class Preparation:
     ) -> tuple[PendingJob, Cluster]:
         """Return the job of a step, and its cluster; nothing is written yet.
 
-        `message` and `queue` are where the step came from, which is kept for another attempt.
+        Args:
+            envelope: The step.
+            message: The message that brought the step, which is kept for another attempt.
+            queue: The queue from which the message came.
 
         Raises:
-            PermanentError: the step cannot be a job.
+            PermanentError: The step cannot be a job.
         """
         prepared, cluster = self._renderer.prepare(envelope, token_of(message))
         request = prepared.request
@@ -53,7 +56,7 @@ class Preparation:
     def _shared_job(
         self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
     ) -> PendingJob:
-        """Return a job whose files lie in its job directory."""
+        """Return a job whose files are in its job directory."""
         request = prepared.request
         script = self._renderer.script(request, cluster)
         write = functools.partial(_write_files, prepared, script, kept)
@@ -62,7 +65,7 @@ class Preparation:
     def _remote_job(
         self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
     ) -> PendingJob:
-        """Return a job whose script brings along all files, for its nodes see none of ours."""
+        """Return a job whose script writes all its files, because its nodes see none of ours."""
         request = prepared.request
         inlined = {request.job_directory / SUBMISSION: kept, **prepared.files}
         script = self._renderer.script(request, cluster, inlined)
@@ -78,7 +81,7 @@ class Preparation:
 
 
 def _write_files(prepared: PreparedJob, script: str, kept: bytes) -> None:
-    """Write all files of a job, each whole and durable, before the job exists."""
+    """Write all files of a job, atomically and durably, before the job exists."""
     request = prepared.request
     with _as_zwrap_error():
         request.working_directory.mkdir(parents=True, exist_ok=True)
@@ -95,7 +98,7 @@ def _write_files(prepared: PreparedJob, script: str, kept: bytes) -> None:
 
 @contextlib.contextmanager
 def _as_zwrap_error() -> Iterator[None]:
-    """Raise an OSError of writing files as RequestError or TemporaryError, in a sentence."""
+    """Turn an OSError inside the context into a RequestError, or TemporaryError if it may pass."""
     try:
         yield
     except OSError as error:
@@ -109,6 +112,7 @@ _PERMANENT_FAULTS = (PermissionError, FileExistsError, NotADirectoryError, FileN
 
 
 def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:
+    """Return the row of a new attempt."""
     return Attempt(
         token=request.token,
         recipe_id=envelope.recipe_id,

@@ -1,4 +1,4 @@
-"""Number of jobs that a cluster may have at a time, counted by what the batch system says."""
+"""Limit on the number of jobs of a cluster at a time, as the batch system counts them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from zwrap.host.clock import Clock, elapsed
 from zwrap.scheduler import Scheduler
 
 COUNTED_S = 10.0
-"""Validity of a count, in seconds; what is submitted meanwhile is added to it."""
+"""Time for which a count is used, in seconds; jobs submitted meanwhile are added to it."""
 
 
 class Quota:
-    """Admits jobs of one cluster as long as there are fewer than `limit` (None: any number).
+    """Limit on the live jobs of the user on one cluster; `limit` None: any number.
 
-    All live jobs of the user count, those of other Submitters included. Several Submitters may
-    overshoot by what each of them submits within `COUNTED_S`.
+    Jobs of other Submitters count, too. Several Submitters may together exceed the limit by the
+    jobs that each of them submits within `COUNTED_S`.
     """
 
     def __init__(
@@ -29,11 +29,11 @@ class Quota:
         self._counted = float("-inf")
 
     def admit(self, wanted: int) -> int:
-        """Count `wanted` more jobs, or as many as may be; return how many.
+        """Admit up to `wanted` more jobs; return their number, at least one.
 
         Raises:
-            ClusterFullError: there are as many jobs as may be.
-            UnreachableError: the batch system could not be asked.
+            ClusterFullError: There are as many jobs as there may be.
+            UnreachableError: The batch system could not be asked.
         """
         if self._limit is None:
             return wanted

@@ -1,4 +1,4 @@
-"""From a recipe step on `cluster.submission` to a job request and the files that it names.
+"""Job requests from recipe steps on queue `cluster.submission`, and the files that steps name.
 
 The keys are those of Diamond's cluster submission service, and `wrapper` of cryoem-services.
 """
@@ -22,7 +22,7 @@ from zwrap.units import seconds
 
 
 class ClusterBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The `cluster` block of a step's parameters. Memory in MB, as batch systems count it."""
+    """The `cluster` block of a step's parameters. Memory is in MiB, which batch systems call MB."""
 
     commands: str | list[str]
     scheduler: str | None = None
@@ -44,20 +44,20 @@ class ClusterBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     prefer: str | None = None
     exclude: str | None = None
     array: bool = True
-    """True: the job may be a task of an array, with others that wait."""
+    """True if the job may be a task of an array, with other jobs that wait."""
 
 
 REFUSED = {
     "array": "one message is one job, and zwrap itself joins messages to arrays (false: never)",
     **legacy.REFUSED,
 }
-"""Keys of other submission services that cannot be honoured, with the reason."""
+"""Key of another submission service to the reason why it cannot be honoured."""
 
 RECIPEWRAP_KEYS = ("recipewrapper", "wrapper")
 """Parameters that name the file for ``$RECIPEWRAP``."""
 
 ALIKE = sorted({*Resources.__struct_fields__} & {*ClusterBlock.__struct_fields__})
-"""Keys of the cluster block that are called the same in `Resources`."""
+"""Keys of the cluster block that have the same name in `Resources`."""
 
 
 class PreparedJob(msgspec.Struct, frozen=True):
@@ -78,11 +78,11 @@ def prepare(
     Args:
         envelope: The message at the step.
         token: The token of the attempt.
-        default_cluster: Name of the cluster of a step that names none.
-        defaults: Returns keys of the cluster block by name of the cluster.
+        default_cluster: Name of the cluster for a step that names none.
+        defaults: Function from the name of a cluster to defaults of keys of the cluster block.
 
     Raises:
-        RequestError: a key is wrong; the text names it and what is expected.
+        RequestError: A key is wrong; the text names the key and what is expected.
     """
     where = f"node {envelope.pointer}, parameters"
     parameters = parameters_of(envelope)
@@ -127,6 +127,7 @@ def parameters_of(envelope: Envelope) -> Mapping[str, object]:
 
 
 def _file(working: Path, given: object, directory: Path, default: str) -> Path:
+    """Return the path that a step gives, relative to `working`, else the default in `directory`."""
     return working / str(given) if given else directory / default
 
 
@@ -137,10 +138,10 @@ def step_files(
     directory: Path,
     text: str,
 ) -> tuple[dict[str, str], dict[Path, bytes]]:
-    """Return the values of ``$RECIPEWRAP`` and its like in commands, and the files behind them.
+    """Return the values of ``$RECIPEWRAP`` and the like in commands, and the files behind them.
 
-    A file is made where the step names it, relative to `working`; without a name only if `text`,
-    the commands, mentions it, and then in `directory`.
+    A file is written at the path that the step names, relative to `working`. A file without such a
+    path is written, in `directory`, only if `text`, the commands, mentions its variable.
     """
     variables = {"RECIPEPOINTER": str(envelope.pointer)}
     files: dict[Path, bytes] = {}
@@ -154,7 +155,7 @@ def step_files(
 
 
 def is_handed_over(envelope: Envelope) -> bool:
-    """Return whether the job of a step is handed the step as a file, which is for a wrapper."""
+    """Return True if the job of a step gets the step as a file, which only a wrapper needs."""
     parameters = parameters_of(envelope)
     if any(parameters.get(key) for key in RECIPEWRAP_KEYS):
         return True
@@ -167,7 +168,7 @@ def is_handed_over(envelope: Envelope) -> bool:
 def _documents(
     envelope: Envelope,
 ) -> list[tuple[str, tuple[str, ...], str, Callable[[], bytes]]]:
-    """Return variable, parameter keys, default file name and content of what a job may get."""
+    """Return variable, parameter keys, default file name and content of each file for a job."""
     recipe = envelope.recipe
     return [
         ("RECIPEWRAP", RECIPEWRAP_KEYS, "envelope.json", envelope.to_json),
@@ -180,12 +181,12 @@ def _documents(
 
 
 def check_defaults(defaults: Mapping[str, object], where: str) -> None:
-    """Raise RequestError for keys of a site's defaults that no step could have."""
+    """Raise RequestError if a site's defaults for cluster blocks are not valid."""
     _cluster({"commands": "true"}, defaults, where)
 
 
 def _cluster(block: object, defaults: Mapping[str, object], where: str) -> ClusterBlock:
-    """Return a cluster block, with `defaults` for what it leaves out."""
+    """Return a cluster block, with `defaults` for missing keys; RequestError if it is wrong."""
     if not isinstance(block, Mapping):
         raise RequestError(f"{where}: an object with at least 'commands' is expected.")
     refused = dict(REFUSED)
@@ -209,7 +210,7 @@ def _cluster(block: object, defaults: Mapping[str, object], where: str) -> Clust
 
 
 def absolute_path(value: object, where: str) -> Path:
-    """Return a value as an absolute path; RequestError names the place if it is not one."""
+    """Return a value as an absolute path; RequestError, which names `where`, if it is not one."""
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise RequestError(f"{where} is {value!r}; an absolute path is expected.")
     return Path(value)
@@ -227,7 +228,7 @@ def _resources(cluster: ClusterBlock, where: str) -> Resources:
 
 
 def _job_name(name: object) -> str:
-    """Return a name that every batch system takes: safe characters, a letter first."""
+    """Return a name that every batch system accepts: safe characters, a letter first."""
     safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", str(name))[:64]
     return safe if safe[:1].isalpha() else f"j{safe}"
 

@@ -1,4 +1,4 @@
-"""From a recipe step to job request and script, without submitting anything."""
+"""Job requests and scripts of recipe steps, without a submission."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from zwrap.submission.request import PreparedJob, prepare
 from zwrap.submission.template import Templates
 
 PROGRAMS = ("zocalo.wrap", "zwrap")
-"""Console scripts that a job finds by name."""
+"""Console scripts that a job finds on its PATH."""
 
 
 class Renderer:
@@ -33,10 +33,11 @@ class Renderer:
         self._clusters = Clusters(configuration)
 
     def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
-        """Return the job request of a step, and the cluster that it is for.
+        """Return the job request of a step, and its cluster.
 
-        Raises RequestError that names the key that is wrong, and UnknownNameError for a cluster
-        that is not there.
+        Raises:
+            RequestError: A key is wrong; the text names it.
+            UnknownNameError: There is no such cluster.
         """
         prepared = prepare(
             envelope,
@@ -52,9 +53,9 @@ class Renderer:
         cluster: Cluster,
         inlined: Mapping[Path, bytes] | None = None,
     ) -> str:
-        """Return the job script; `inlined` are files that it writes where its node shares none.
+        """Return the job script; `inlined`: files that the script writes on a node without ours.
 
-        Raises TemplateError that says which template and which value is at fault.
+        Raises TemplateError, which names the template and the value at fault.
         """
         attempt = {
             "ZWRAP_TOKEN": request.token,
@@ -63,7 +64,7 @@ class Renderer:
         }
         if inlined is not None:
             attempt[QUEUE_VARIABLE] = VERDICT_QUEUE
-        # What it is told of this site, and of itself; nothing else of the submitting host.
+        # Variables about the site and the attempt; none else of the submitting host.
         given = {**self._told, **attempt, **request.environment}
         rendered = replace(request, environment=given)
         programs = [own_program(name) for name in PROGRAMS] if inlined is None else []
@@ -76,9 +77,9 @@ class Renderer:
 
 @functools.cache
 def own_program(name: str) -> Path:
-    """Return the path of a console script of this very installation.
+    """Return the path of a console script of this installation.
 
-    Raises TemporaryError where it is not there, as while a new version is being installed.
+    Raises TemporaryError if it does not exist, for example while a new version is being installed.
     """
     beside = Path(sys.executable).with_name(name)
     if beside.exists():
@@ -90,9 +91,9 @@ def own_program(name: str) -> Path:
 
 
 def seen_from_elsewhere(request: JobRequest) -> JobRequest:
-    """Return the request as the batch system gets it where the job has yet to make its directories.
+    """Return the request for nodes on which the job has yet to create its directories.
 
-    The job then writes its output there itself.
+    The job itself then redirects its output to files there.
     """
     nowhere = Path("/dev/null")
     return replace(

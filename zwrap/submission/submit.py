@@ -1,8 +1,8 @@
-"""Submitting each attempt exactly once.
+"""Submission of each attempt exactly once.
 
 The intent is in the ledger before the batch system is asked. After an unknown answer, a crash or a
-redelivery the job is looked up by its token, not before the batch system can no longer act on the
-earlier call, and only then submitted again.
+redelivery the job is looked up by its name, as soon as the batch system can no longer act on the
+earlier call, and submitted again only if it does not exist.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ def submit_all(
     largest_array: int | None = None,
     clock: Clock = elapsed,
 ) -> None:
-    """Submit the jobs that are not there: those of one shape as arrays, the others in parallel.
+    """Submit the jobs that do not exist yet: those of one shape as arrays, the others in parallel.
 
     Args:
-        ledger: Where the intents and what becomes of them are written.
+        ledger: The ledger, to which intents and conclusions are written.
         scheduler: The batch system of all the jobs.
-        jobs: What to submit; two jobs of one token are one.
-        on_outcomes: Called with tokens of attempts as soon as the job id of each is known, or the
-            reason why none is.
-        admit: Called with the number of jobs about to be submitted; see `Admit`.
-        largest_array: Number of tasks that an array may have; None: there are no arrays.
-        clock: For the age of intents, in seconds.
+        jobs: The jobs; of jobs with the same token only the last one counts.
+        on_outcomes: Function that gets tokens of attempts, each with the job id, or the reason why
+            there is none, as soon as that is known.
+        admit: Function that limits the number of jobs; see `Admit`.
+        largest_array: Largest number of tasks of an array; None: there are no arrays.
+        clock: Clock for the age of intents, in seconds.
 
     Raises:
-        TemporaryError: the ledger cannot be used.
+        TemporaryError: The ledger cannot be used.
     """
     handover = Handover(ledger, scheduler, on_outcomes, admit, clock)
     missing = _missing(jobs, handover, ledger)
@@ -56,7 +56,7 @@ def submit_all(
 
 
 def _missing(jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger) -> list[PendingJob]:
-    """Note the outcomes of earlier tries; return the jobs that have to be submitted."""
+    """Note the outcomes of earlier tries; return the jobs that do not exist yet."""
     by_token = {job.attempt.token: job for job in jobs}
     rows = ledger.known(list(by_token))
     lookup = Lookup(ledger, handover.scheduler)

@@ -1,9 +1,9 @@
-"""Station "template": from a job request to the text of a job script.
+"""Station "template": the text of a job script for a job request.
 
-Every printed value is shell-quoted unless a filter says what else it is:
+Every printed value is shell-quoted unless a filter tells that it is something else:
 
 ``shell``      shell text by definition (the commands of a recipe)
-``directive``  a word on a directive line: refused when it could end the line
+``directive``  a word on a directive line; refused if it could end the line
 ``variable``   the name of an environment variable
 ``comment``    text in a comment
 """
@@ -26,17 +26,17 @@ from zwrap.job import JobRequest
 SHIPPED = Path(zwrap_templates.__file__).parent
 
 ARRAY = "array.sh.j2"
-"""Template of the script of an array, which is not one of a job."""
+"""Template of the script of an array, which is not a job script."""
 
 
 class _Verbatim(str):
-    """Text that is printed as it is."""
+    """Text that is printed without quoting."""
 
     __slots__ = ()
 
 
 def _finalize(value: object) -> str:
-    """Quote what a template prints."""
+    """Quote a value that a template prints."""
     return value if isinstance(value, _Verbatim) else shlex.quote(str(value))
 
 
@@ -50,8 +50,8 @@ def _directive(value: object) -> _Verbatim:
     text = str(value)
     if not text or re.search(r"[\x00-\x20\x7f'\"\\#]", text):
         raise TemplateError(
-            f"{text!r} cannot stand on a directive line: one word is expected, without blanks, "
-            "quotes, '#', backslashes and control characters (it could give directives of its own)."
+            f"{text!r} cannot be on a directive line: one word is expected, without blanks, "
+            "quotes, '#', backslashes and control characters (it could add further directives)."
         )
     return _Verbatim(text)
 
@@ -73,17 +73,17 @@ def _comment(value: object) -> _Verbatim:
 
 
 class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """An environment in which a template cannot do anything but read what it is given."""
+    """An environment in which a template can only read the values that it is given."""
 
     def getattr(self, obj: object, attribute: str) -> object:
-        """Return an attribute; of plain values without checks, which cost more than the rest."""
+        """Return an attribute, without the slow checks if it is a field of a plain value."""
         if isinstance(obj, msgspec.Struct) and attribute in obj.__struct_fields__:
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)
 
 
 class Templates:
-    """The templates that a site can use: the shipped ones, and its own, which come first."""
+    """The templates of a site: its own, which come first, and those of zwrap."""
 
     def __init__(self, site_directory: Path | None = None) -> None:
         shipped = jinja2.FileSystemLoader(SHIPPED)
@@ -116,7 +116,7 @@ class Templates:
         self._get(name)
 
     def _get(self, name: str) -> jinja2.Template:
-        """Read a template."""
+        """Return a template; UnknownNameError or TemplateError if it cannot be read."""
         try:
             return self._environment.get_template(name)
         except jinja2.TemplateNotFound as error:
@@ -135,13 +135,20 @@ class Templates:
         programs: Sequence[Path] = (),
         files: Mapping[Path, str] | None = None,
     ) -> str:
-        """Return the job script, which finds `programs` by their names.
+        """Return the job script.
 
-        With `files` it runs where nothing of this host is seen: it makes its directories, and
-        writes these. `options` are those of the cluster.
+        Args:
+            name: File name of the template.
+            request: The job.
+            options: Options of the cluster.
+            programs: Paths of programs that the job finds by their names.
+            files: Path to the content of each file that the script writes, after it has created its
+                directories: for nodes that share no filesystem with this host. None: it writes
+                none.
 
-        Raises UnknownNameError for a template that is not there, and TemplateError that says which
-        template and which value is at fault.
+        Raises:
+            UnknownNameError: There is no such template.
+            TemplateError: The template cannot be rendered; the text names template and value.
         """
         values = {
             "job_name": request.job_name,
@@ -170,10 +177,10 @@ class Templates:
         jobs: Sequence[JobRequest],
         task: str,
     ) -> str:
-        """Return the script of an array of these jobs, each of which has a script of its own.
+        """Return the script of an array of these jobs, each of which has its own script.
 
-        `interpreter` and `directives` are those of the scripts, which are alike in them; `task` is
-        the environment variable that tells a task its number, from 1 on.
+        `interpreter` and `directives` are those that all these scripts share; `task` is the
+        environment variable that holds the number of a task, from 1.
         """
         values = {
             "token": token,
@@ -185,7 +192,7 @@ class Templates:
         return self._rendered(f"zwrap/{ARRAY}", values)
 
     def _rendered(self, name: str, values: Mapping[str, object]) -> str:
-        """Render a template."""
+        """Return the text of a rendered template; TemplateError names the fault."""
         template = self._get(name)
         try:
             return template.render(values)

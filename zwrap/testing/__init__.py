@@ -1,14 +1,14 @@
-"""Contracts in executable form, and doubles, for authors of plug-ins. Needs pytest.
+"""Contracts in executable form, and test doubles, for authors of plug-ins. Needs pytest.
 
-A batch system of a site's own is tried on the real cluster, as the site file describes it::
+A site's own batch system is tested on the real cluster that the site file describes::
 
     ZOCALO_CONFIG=site.yml python -m zwrap.testing --cluster pbs --basetemp /shared/scratch/try
 
-Directories of the tests must be seen by the nodes: ``--basetemp`` names an empty one on a shared
+The nodes must see the directories of the tests: ``--basetemp`` names an empty directory on a shared
 filesystem. With ``--alone exclusive=true --alone nodes=4``, keys of a cluster block that fill the
-cluster (or a small partition of it), tests of jobs that wait are run, too; ``--limit-s`` says how
-long a job may wait for its start. All other options are pytest's. The jobs take a minute or two of
-one processor; no others are touched.
+cluster (or a small partition of it), tests of jobs that wait are run, too. ``--limit-s`` is the
+longest wait for the start of a job, in seconds. All other options are pytest's. The jobs take a
+minute or two of one processor; no other jobs are touched.
 
 In the tests of the plug-in the same is a class::
 
@@ -19,8 +19,8 @@ In the tests of the plug-in the same is a class::
         def cluster(self) -> str:
             return "pbs"
 
-`SchedulerContract` says which other fixtures can be replaced. `MemoryTransport` is a transport
-within a process, with the whole contract of messages.
+`SchedulerContract` has further fixtures that can be replaced. `MemoryTransport` is a transport
+inside one process that keeps the whole contract of transports.
 """
 
 from typing import TYPE_CHECKING

@@ -8,7 +8,7 @@ import pytest
 
 
 def main(arguments: list[str]) -> int:
-    """Run the contract with options of pytest and of `options`; return the exit status."""
+    """Run the contract with options of pytest and `zwrap.testing.options`; return the status."""
     suite = ["-p", "zwrap.testing.options", "--pyargs", "zwrap.testing.cluster_test"]
     return int(pytest.main([*suite, *arguments]))
 

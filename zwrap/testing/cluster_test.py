@@ -8,7 +8,7 @@ from zwrap.testing.scheduler_test import SchedulerContract
 
 
 class TestCluster(SchedulerContract):
-    """The cluster under its name in the site file."""
+    """The contract on one cluster of the site file."""
 
     @pytest.fixture
     def cluster(self, pytestconfig: pytest.Config) -> str:
@@ -20,7 +20,7 @@ class TestCluster(SchedulerContract):
 
     @pytest.fixture
     def alone(self, pytestconfig: pytest.Config) -> dict[str, object] | None:
-        """Return the pairs of ``--alone``."""
+        """Return the keys and values of ``--alone``."""
         pairs = [str(given).partition("=") for given in pytestconfig.getoption("--alone")]
         return {key: value for key, _, value in pairs} or None
 

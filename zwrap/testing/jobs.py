@@ -1,4 +1,4 @@
-"""Jobs for tests of a batch system: made as the Submitter makes them, and ended with their test."""
+"""Jobs for tests of a batch system, made as the Submitter makes them and ended with their test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zwrap.submission.script import Renderer
 T = TypeVar("T")
 
 POLL_S = 0.1
-"""Interval at which a batch system is asked again, in seconds."""
+"""Poll interval of a batch system, in seconds."""
 
 
 class Job(NamedTuple):
@@ -28,13 +28,13 @@ class Job(NamedTuple):
 
     job_id: str
     name: str
-    """Full name, under which the batch system knows it."""
+    """Full name of the job in the batch system."""
 
 
 class Jobs:
     """The jobs of one test on one cluster.
 
-    `limit_s`: how long may be waited for anything, in seconds.
+    `limit_s`: longest wait for anything, in seconds.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Jobs:
     def prepare(self, commands: str, block: Mapping[str, object]) -> tuple[JobRequest, Path]:
         """Return the request and the script of a job that works in the directory.
 
-        Its output goes to the files ``out`` and ``err`` there. `block`: further keys of its cluster
+        Its output goes to the files ``out`` and ``err`` there. `block`: further keys of the cluster
         block.
         """
         step = {
@@ -89,7 +89,7 @@ class Jobs:
         return {key: job for key, job in states.items() if job.name in self._names}
 
     def running(self, job_id: str) -> JobStatus:
-        """Wait until a job runs."""
+        """Wait until a job runs; return its status."""
 
         def runs() -> JobStatus | None:
             status = self.live().get(job_id)
@@ -98,7 +98,7 @@ class Jobs:
         return self.wait(runs, f"job {job_id} runs")
 
     def ended(self, job_id: str) -> JobStatus:
-        """Wait until a job is gone and recorded, as the Watcher does."""
+        """Wait until a job is gone and recorded, as the Watcher does; return its status."""
         since: list[float] = []
 
         def recorded() -> JobStatus | None:
@@ -110,11 +110,11 @@ class Jobs:
         return self.wait(recorded, f"job {job_id} is recorded")
 
     def recorded(self, *job_ids: str, gone_s: float = 0.0) -> dict[str, JobStatus]:
-        """Return how jobs ended that are gone for that time, in seconds."""
+        """Return the recorded ends of jobs that have been gone for `gone_s` seconds, by job id."""
         return ask(self.scheduler.accounting(dict.fromkeys(job_ids, gone_s)))
 
     def wait(self, condition: Callable[[], T | None], words: str) -> T:
-        """Wait until a condition returns a value that is true, and return it."""
+        """Wait until a condition returns a true value; return it. `words` describe it in errors."""
         deadline = time.monotonic() + self._limit_s
         while not (result := condition()):
             assert time.monotonic() < deadline, f"{self._limit_s:g} s passed before {words}"
@@ -122,7 +122,7 @@ class Jobs:
         return result
 
     def close(self) -> None:
-        """End the jobs of this test that are live, and wait until they are gone."""
+        """Cancel the live jobs of this test, and wait until they are gone."""
         if left := self.live():
             ask(self.scheduler.cancel(list(left)))
             self.wait(lambda: not self.live(), "cancelled jobs are gone")

@@ -17,15 +17,15 @@ from zwrap.scheduler import Options, Reply, Unknown
 from zwrap.testing.jobs import Jobs
 
 BEATS = "(while :; do date +%s.%N >beat; sleep 0.1; done) & wait"
-"""Commands whose descendant writes to a file as long as it lives."""
+"""Commands whose descendant process writes to a file as long as it lives."""
 
 
 class SchedulerContract:
-    """Tests that every batch system passes; fixtures say where they are run."""
+    """Tests that every batch system passes, on the cluster that the fixtures name."""
 
     @pytest.fixture
     def configuration(self) -> Configuration:
-        """Return the site; here: that of ZOCALO_CONFIG."""
+        """Return the site configuration; this default: the one that ZOCALO_CONFIG names."""
         return Configuration.from_file().activate()
 
     @pytest.fixture
@@ -40,14 +40,14 @@ class SchedulerContract:
 
     @pytest.fixture
     def limit_s(self) -> float:
-        """Return how long a job may wait for its start, and for its end, in seconds."""
+        """Return the longest wait for the start, and for the end, of a job, in seconds."""
         return 60.0
 
     @pytest.fixture
     def jobs(
         self, configuration: Configuration, cluster: str, limit_s: float, tmp_path: Path
     ) -> Iterator[Jobs]:
-        """Yield what submits jobs; those of the test that are left are cancelled."""
+        """Yield the jobs of a test, which are cancelled at its end."""
         made = Jobs(configuration, cluster, tmp_path, limit_s)
         yield made
         made.close()
@@ -62,7 +62,7 @@ class SchedulerContract:
         return blocker
 
     def test_the_attributes_are_of_use(self, jobs: Jobs) -> None:
-        """They are what the Submitter and templates rely on."""
+        """The Submitter and templates rely on them."""
         scheduler = jobs.scheduler
         assert isinstance(scheduler.options, scheduler.options_type)
         assert issubclass(scheduler.options_type, Options)
@@ -71,7 +71,7 @@ class SchedulerContract:
         assert scheduler.settle_s >= 0
 
     def test_a_job_runs_in_its_directory_and_ends_with_its_exit_code(self, jobs: Jobs) -> None:
-        """Its output is where the request says, and its status is recorded under its name."""
+        """Output goes to the requested files, and the status is recorded under the job's name."""
         job = jobs.submit("pwd; echo oops >&2; exit 3")
         status = jobs.ended(job.job_id)
         assert (status.state, status.exit_code, status.name) == (State.FAILED, 3, job.name)
@@ -89,7 +89,7 @@ class SchedulerContract:
         assert (status.state, status.signal) == (State.FAILED, 9)
 
     def test_a_job_is_verified_without_being_there(self, jobs: Jobs) -> None:
-        """Where the batch system can be asked, it says something, and takes nothing."""
+        """A batch system that can be asked gives an answer, and accepts no job."""
         request, script = jobs.prepare("true", {})
         question = jobs.scheduler.verify(request, script)
         if question is not None:
@@ -97,7 +97,7 @@ class SchedulerContract:
         assert ask(jobs.scheduler.find(request.full_name)) == []
 
     def test_a_live_job_is_listed_and_found_by_its_name(self, jobs: Jobs) -> None:
-        """It is not recorded as ended; a name that nobody has is nobody's."""
+        """A live job is not recorded as ended; no job is found under an unused name."""
         job = jobs.submit("sleep 600")
         assert jobs.running(job.job_id).name == job.name
         assert [each.job_id for each in ask(jobs.scheduler.find(job.name))] == [job.job_id]
@@ -105,14 +105,14 @@ class SchedulerContract:
         assert jobs.recorded(job.job_id, gone_s=3600.0) == {}
 
     def test_an_ended_job_is_gone_from_the_list_and_still_found(self, jobs: Jobs) -> None:
-        """Otherwise it would be submitted again."""
+        """If it were not found, it would be submitted again."""
         job = jobs.submit("true")
         jobs.ended(job.job_id)
         assert job.job_id not in jobs.live()
         assert [each.job_id for each in ask(jobs.scheduler.find(job.name))] == [job.job_id]
 
     def test_a_fresh_instance_gives_the_same_answers(self, jobs: Jobs) -> None:
-        """Nothing is remembered between questions: each command line asks with one of its own."""
+        """Nothing is remembered between questions: each command has its own instance."""
         job = jobs.submit("exit 7")
         status = jobs.ended(job.job_id)
         scheduler = jobs.scheduler
@@ -121,7 +121,7 @@ class SchedulerContract:
         assert ask(fresh.find(job.name)) == ask(scheduler.find(job.name))
 
     def test_a_cancelled_job_ends_with_its_descendants(self, jobs: Jobs) -> None:
-        """Its state says that it was cancelled."""
+        """The state of the job is CANCELLED, and its descendant processes end."""
         job_id = jobs.submit(BEATS).job_id
         beat = jobs.directory / "beat"
         jobs.wait(beat.exists, "the job has begun")
@@ -136,7 +136,7 @@ class SchedulerContract:
         jobs.wait(is_still, "its descendants have ended")
 
     def test_cancelling_a_job_that_has_ended_is_no_error(self, jobs: Jobs) -> None:
-        """It may end by itself while it is being cancelled."""
+        """A job may end by itself while it is being cancelled."""
         job_id = jobs.submit("true").job_id
         status = jobs.ended(job_id)
         ask(jobs.scheduler.cancel([job_id]))
@@ -144,7 +144,7 @@ class SchedulerContract:
 
     @pytest.mark.usefixtures("blocker")
     def test_a_job_cancelled_before_it_starts_never_starts(self, jobs: Jobs) -> None:
-        """That is recorded, or can be told from what else is known."""
+        """The cancellation is recorded, or follows from other knowledge of the batch system."""
         job_id = jobs.submit("touch started").job_id
         assert jobs.live()[job_id].state is State.PENDING
         ask(jobs.scheduler.cancel([job_id]))
@@ -152,7 +152,7 @@ class SchedulerContract:
         assert not (jobs.directory / "started").exists()
 
     def test_the_tasks_of_an_array_are_jobs(self, jobs: Jobs) -> None:
-        """They are listed, found, cancelled and recorded one by one."""
+        """Tasks are listed, found, cancelled and recorded one by one."""
         if (form := jobs.scheduler.arrays) is None:
             request, script = jobs.prepare("true", {})
             with pytest.raises(RequestError):
@@ -173,7 +173,7 @@ class SchedulerContract:
         assert jobs.recorded(*tasks).keys() == set(tasks)
 
     def test_the_tasks_of_an_array_wait_one_by_one(self, jobs: Jobs, blocker: str) -> None:
-        """One of them can be cancelled, and the others are listed and found."""
+        """A waiting task can be cancelled, and the others are still listed and found."""
         if (form := jobs.scheduler.arrays) is None:
             pytest.skip("there are no arrays")
         array = jobs.submit("true", tasks=40)
@@ -188,14 +188,14 @@ class SchedulerContract:
     def test_the_job_sees_no_variable_of_the_submitting_process(
         self, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What it sees must not depend on who submits it."""
+        """The environment of a job must not depend on its submitter."""
         monkeypatch.setenv("PYTHONPATH", "/secret")
         monkeypatch.setenv("MY_SECRET", "secret")
         jobs.ended(jobs.submit("env").job_id)
         assert "secret" not in (jobs.directory / "out").read_text().lower()
 
     def test_the_limits_are_answered(self, jobs: Jobs) -> None:
-        """A batch system without arrays needs no limit of them."""
+        """A batch system without arrays needs no limit on their size."""
         told = jobs.scheduler.limits()
         limits = told if isinstance(told, Limits) else ask(told)
         for limit in (limits.array_size, limits.submitted_jobs):
@@ -212,7 +212,7 @@ class SchedulerContract:
     def test_a_reply_that_is_failed_or_not_understood_is_no_answer(
         self, jobs: Jobs, reply: Reply
     ) -> None:
-        """Nobody then knows anything about jobs."""
+        """Nothing is then known about jobs."""
         scheduler = jobs.scheduler
         for question in (
             scheduler.states(), scheduler.find("t"), scheduler.accounting({"1": 3600.0}),
@@ -227,6 +227,6 @@ class SchedulerContract:
         [Reply(status=None, error="timeout"), Reply(status=0, output=""), Reply(status=-9)],
     )
     def test_a_submission_without_an_answer_is_unknown(self, jobs: Jobs, reply: Reply) -> None:
-        """It is neither taken nor refused."""
+        """Such a submission is neither accepted nor refused."""
         answer = jobs.scheduler.submit(*jobs.prepare("true", {})).read(reply)
         assert isinstance(answer, Unknown), answer

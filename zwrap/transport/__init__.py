@@ -1,4 +1,4 @@
-"""Station "transport": long polling, thread-safe; four implementations of one contract."""
+"""Station "transport": queues and topics, four implementations of one contract."""
 
 from typing import TYPE_CHECKING
 

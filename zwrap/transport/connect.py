@@ -1,4 +1,4 @@
-"""From a site configuration to a connection: the one place that knows transports by name."""
+"""Connections from a site configuration: the only module that finds transports by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from zwrap.transport.contract import Transport
 from zwrap.transport.options import TransportChoice
 
 EMBEDDED = "SpoolTransport"
-"""Name of the transport that is used when nothing is configured."""
+"""Name of the transport that is used if none is configured."""
 
 
 def default_transport(configuration: Configuration) -> str:
@@ -18,7 +18,7 @@ def default_transport(configuration: Configuration) -> str:
 
 
 def transport_class(name: str) -> type[Transport]:
-    """Return the transport of that name; UnknownNameError if none is installed under it."""
+    """Return the class of a transport; UnknownNameError if none of that name is installed."""
     found: type[Transport] | None = plugins.find(plugins.TRANSPORTS, name)
     if found is None:
         raise UnknownNameError("transport", name, plugins.names(plugins.TRANSPORTS))
@@ -30,14 +30,14 @@ def connect(configuration: Configuration, chosen: TransportChoice | str | None =
 
     Args:
         configuration: The site configuration.
-        chosen: A transport by its name, or as a command line chooses it.
+        chosen: Name of a transport, or the choice of a command line; None: the configured one.
 
     Raises:
         UnknownNameError: No transport of that name is installed.
         ConfigurationError: A setting is wrong.
-        TransportError: The other side cannot be reached at present.
+        TransportError: The broker, or the spool, cannot be reached at present.
     """
     kind = transport_class(str(chosen or default_transport(configuration)))
     if isinstance(chosen, TransportChoice) and chosen.broker:
         return kind.from_configuration(configuration, chosen.broker)
-    return kind.from_configuration(configuration)  # one of others may know of no options
+    return kind.from_configuration(configuration)  # a foreign transport may have no options

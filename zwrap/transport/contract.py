@@ -1,10 +1,11 @@
-"""Station "transport": long polling, thread-safe; four implementations of one contract.
+"""Station "transport": the contract of queues and topics, which has four implementations.
 
-The contract: every delivery from a queue is settled exactly once; a unit sends its messages
-first and settles its deliveries then; the promise is at-least-once, and a repeat carries the
-same message ids. `tests/contract/test_transport.py` is the contract in executable form.
+Every delivery from a queue is settled exactly once. A unit sends its messages first and then
+settles its deliveries. Messages are delivered at least once, and a repeat carries the same message
+ids. ``tests/contract/test_transport.py`` is the contract in executable form. "The other side" is a
+broker, a directory, or a part of this process.
 
-What a person or a monitor asks of a transport is the other half: `zwrap.transport.inspector`.
+The second half of the contract, for people and monitors, is `zwrap.transport.inspector`.
 """
 
 from __future__ import annotations
@@ -41,22 +42,25 @@ class Verb(enum.Enum):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """The end of a delivery."""
+    """The way in which a delivery is settled."""
 
     verb: Verb
     reason: str = ""
     """Reason of a dead letter."""
     delay_s: float = 0.0
-    """Seconds until a message that is given back may be delivered again."""
+    """Time until a message that is given back may be delivered again, in seconds."""
     counted: bool = True
-    """False if this delivery of a message that is given back must not count."""
+    """False if this delivery of a message that is given back does not count."""
 
 
 ACK = Settlement(Verb.ACK)
 
 
 class Delivery:
-    """One received message and, if it came from a queue, the duty to settle it exactly once."""
+    """One received message, which must be settled exactly once if it came from a queue.
+
+    Settling it again raises SettledError.
+    """
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class Delivery:
     ) -> None:
         self.message = message
         self.source = source
-        """Name of the queue or topic that the message came from."""
+        """Name of the queue or topic from which the message came."""
         self.delivery_count = delivery_count
         """Number of deliveries of this message so far, this one included."""
         self.topic = topic
@@ -86,18 +90,20 @@ class Delivery:
     attempt = Former("delivery_count")
 
     def ack(self) -> None:
-        """Acknowledge the message: it was handled and is forgotten."""
+        """Acknowledge the message, which was handled and is removed from its queue."""
         self._transport.commit([], [self], ACK)
 
     def retry(self, delay_s: float = 0.0, *, counted: bool = True) -> None:
-        """Give the message back; it is delivered again after `delay_s` seconds.
+        """Give the message back, to be delivered again.
 
-        With `counted` false this delivery does not count: the message was not at fault.
+        Args:
+            delay_s: Time until the next delivery at the earliest, in seconds.
+            counted: False if this delivery does not count, because the message was not at fault.
         """
         self._transport.commit([], [self], Settlement(Verb.RETRY, delay_s=delay_s, counted=counted))
 
     def dead_letter(self, reason: str) -> None:
-        """Put the message among the dead letters, with the reason, for a person to look at."""
+        """Make the message a dead letter, with the reason, for a person to look at."""
         self._transport.commit([], [self], Settlement(Verb.DEAD_LETTER, reason))
 
 
@@ -109,7 +115,7 @@ class Unit:
         self._parent = parent or new_id()
 
     def send(self, *messages: Outgoing) -> None:
-        """Add messages; one without an id gets an id derived from the delivery and position."""
+        """Add messages; one without an id gets an id derived from the delivery and its position."""
         for message in messages:
             identity = child_id(self._parent, len(self.outgoing))
             self.outgoing.append(message.with_id(identity))
@@ -118,12 +124,12 @@ class Unit:
 class Transport(ABC):
     """A connection to queues and topics. All methods may be called from any thread.
 
-    Methods raise TransportError if the other side cannot be reached at present, MessageError (see
-    `zwrap.transport.failures`) if a message can never be sent.
+    Methods raise TransportError if the other side cannot be reached at present, and MessageError
+    (see `zwrap.transport.failures`) if a message can never be sent.
     """
 
     batch_wait_s: ClassVar[float] = 0.0
-    """Longest pause, in seconds, between messages that already wait and are handed out."""
+    """Longest pause between deliveries of messages that already wait, in seconds."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -133,26 +139,42 @@ class Transport(ABC):
     def from_configuration(
         cls, configuration: Configuration, options: BrokerOptions | None = None
     ) -> Transport:
-        """Open the connection that a site configuration describes; `options` go before it."""
+        """Open the connection that a site configuration describes.
+
+        Args:
+            configuration: The site configuration.
+            options: Settings of a command line, which take precedence over the configuration.
+
+        Raises:
+            ConfigurationError: A setting is wrong.
+            TransportError: The other side cannot be reached at present.
+        """
 
     @abstractmethod
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        """Take messages from `queue`, at most `prefetch` unsettled at a time.
+        """Begin to receive messages of a queue.
 
-        Subscribing again lets more be held: up to the sum of both, as brokers count.
+        Args:
+            queue: Name of the queue.
+            prefetch: Largest number of messages that are delivered and not settled. After further
+                subscriptions to the same queue the sum of their numbers may be the limit.
         """
 
     @abstractmethod
     def subscribe_topic(self, topic: str) -> None:
-        """Take what is broadcast on `topic` from now on."""
+        """Begin to receive messages that are broadcast on `topic` from now on."""
 
     @abstractmethod
     def receive(self, timeout_s: float) -> Delivery | None:
-        """Return the next message of any subscription; None after `timeout_s` seconds."""
+        """Return the next message of any subscription.
+
+        Args:
+            timeout_s: Longest wait, in seconds; None is returned after it.
+        """
 
     @abstractmethod
     def inspector(self) -> Inspector:
-        """Return the other half of the contract, on this connection."""
+        """Return the inspector of the queues and dead letters behind this connection."""
 
     queues = Moved("inspector")
     waiting = Moved("inspector")
@@ -162,7 +184,7 @@ class Transport(ABC):
     audit = Moved("inspector")
 
     def overdelivered(self, limit: int) -> Iterator[Delivery]:
-        """Take what `Overdelivered.overdelivered`, the new home of this, takes; or nothing."""
+        """Yield the deliveries of the inspector's `overdelivered`, if it has that method."""
         tell("zwrap.transport.Transport", "overdelivered", "inspector().overdelivered")
         offered = getattr(self.inspector(), "overdelivered", None)
         yield from offered(limit) if offered else ()
@@ -186,19 +208,23 @@ class Transport(ABC):
     ) -> None:
         """Encode all `messages`, send them, then settle `deliveries`.
 
-        Messages without deliveries are confirmed when this returns. With deliveries a transport
-        that pipelines returns before, and turns the settlement into a retry or a dead letter if a
+        Messages without deliveries are confirmed when this returns. With deliveries a pipelined
+        transport returns earlier, and turns the settlement into a retry or a dead letter if a
         message is refused.
         """
 
     @abstractmethod
     def _owned(self, delivery: Delivery) -> bool:
-        """Tell whether the delivery is still ours: a lease may have lapsed, a connection died."""
+        """Tell whether the delivery is still ours; a lease may have lapsed, a connection died."""
 
     def flush(self, timeout_s: float = 30.0) -> None:  # noqa: B027  (nothing to do is a fine default)
-        """Wait until everything handed over so far is confirmed.
+        """Wait until all messages and settlements so far are confirmed.
 
-        Raises TransportError if that takes longer than `timeout_s` seconds.
+        Args:
+            timeout_s: Longest wait, in seconds.
+
+        Raises:
+            TransportError: Not everything was confirmed in that time.
         """
 
     def send(
@@ -212,9 +238,15 @@ class Transport(ABC):
     ) -> None:
         """Send one message; return when the other side has taken responsibility for it.
 
-        Receivers get the message after `delay_s` seconds at the earliest, and `expires_s` seconds
-        from now at the latest. Raises NoRouteError where the transport knows that there is no such
-        queue.
+        Args:
+            queue: Name of the queue.
+            body: JSON value.
+            headers: Headers of the message, JSON values by name.
+            delay_s: Time until the message may be received, in seconds.
+            expires_s: Time after which the message is no longer delivered, in seconds; None: never.
+
+        Raises:
+            NoRouteError: There is no such queue, as far as the transport can know.
         """
         self.commit(
             [Outgoing(queue, body, dict(headers or {}), delay_s=delay_s, expires_s=expires_s)]
@@ -229,9 +261,14 @@ class Transport(ABC):
         expires_s: float | None = None,
         replaces: str | None = None,
     ) -> None:
-        """Send one message to each present subscriber of `topic`; having none is no error.
+        """Send one message to each present subscriber of a topic; it is no error if there is none.
 
-        Of the messages with the same `replaces` only the latest one matters.
+        Args:
+            topic: Name of the topic.
+            body: JSON value.
+            headers: Headers of the message, JSON values by name.
+            expires_s: Time after which the message is no longer delivered, in seconds; None: never.
+            replaces: Identity of the sender, of whose messages only the latest one matters.
         """
         self.commit(
             [
@@ -248,10 +285,10 @@ class Transport(ABC):
 
     @contextlib.contextmanager
     def unit(self, *deliveries: Delivery, dead_letter: str | None = None) -> Iterator[Unit]:
-        """Send messages and settle `deliveries` as one: all of it, or nothing.
+        """Send messages and settle `deliveries` as one unit: all of it, or nothing.
 
-        An exception inside sends nothing and leaves the deliveries unsettled. With
-        `dead_letter` they are put aside for that reason instead of acknowledged.
+        An exception inside the context sends nothing and leaves the deliveries unsettled. With
+        `dead_letter`, a reason, the deliveries become dead letters instead of being acknowledged.
         """
         unit = Unit(deliveries[0].message.id if deliveries else None)
         yield unit
@@ -264,10 +301,14 @@ class Transport(ABC):
         deliveries: Sequence[Delivery] = (),
         settlement: Settlement = ACK,
     ) -> None:
-        """Send `messages`, then settle `deliveries`; the one door that everything leaves by.
+        """Send `messages`, then settle `deliveries`; all methods that send or settle use this one.
 
-        If a delivery is no longer ours nothing is sent, and the others are given back. Raises
-        SettledError if a delivery was settled before.
+        If a delivery is no longer ours nothing is sent, and the others are given back.
+
+        Raises:
+            SettledError: A delivery was settled before.
+            MessageError: A message can never be sent.
+            TransportError: The other side cannot be reached at present.
         """
         with self._lock:
             queued = [delivery for delivery in deliveries if not delivery.topic]
@@ -285,7 +326,7 @@ class Transport(ABC):
                 delivery.settled = True
 
     def _give_back(self, deliveries: Sequence[Delivery], lost: Sequence[Delivery]) -> None:
-        """End a unit of which some deliveries are lost: the others are delivered again."""
+        """End a unit that has lost some of its deliveries; the others are delivered again."""
         for delivery in deliveries:
             delivery.settled = True
             if delivery in lost:

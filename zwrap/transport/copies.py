@@ -1,11 +1,11 @@
-"""Headers that copies of a message have, on brokers that do not count or give reasons."""
+"""Headers of copies of a message, on brokers that neither count deliveries nor keep reasons."""
 
 from __future__ import annotations
 
 ATTEMPTS_HEADER = "zwrap_deliveries"
-"""Number of deliveries of a message, that of this copy included.
+"""Number of deliveries of a message, the one of this copy included.
 
-Without a hyphen, so that a selector of JMS can name it.
+The name has no hyphen, so that a selector of JMS can contain it.
 """
 
 BY_BROKER = "The broker put it aside: "

@@ -1,7 +1,7 @@
-"""Dead letters as files: exported, looked at by a person, and put back.
+"""Dead letters as files, which a person can look at and put back.
 
 The format is that of ``zocalo.dlq_purge``: ``{"exported": ..., "header": ..., "message": ...}``.
-Files that the tools of python-zocalo wrote, on RabbitMQ or ActiveMQ, are understood, too.
+Files that the tools of python-zocalo wrote, on RabbitMQ or ActiveMQ, can be read, too.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Exported(NamedTuple):
 
     file: Path
     died: time.struct_time
-    """Time of sending, local time."""
+    """Local time of sending."""
 
 
 def queue_name(name: str) -> str:
-    """Return the queue that is meant by the name of its dead letter queue."""
+    """Return the name of a queue, given it or the name of its dead letter queue."""
     return _PREFIX.sub("", name)
 
 
@@ -91,7 +91,7 @@ def export(delivery: Delivery, directory: Path) -> Exported:
 def read(file: Path) -> dict[str, object]:
     """Return the content of an exported dead letter.
 
-    Raises MessageError if the file does not hold one.
+    Raises MessageError if the file does not hold a dead letter.
     """
     try:
         content = json.loads(file.read_bytes())
@@ -116,10 +116,10 @@ def read(file: Path) -> dict[str, object]:
 
 
 def reinjected(content: Mapping[str, object], file: Path, destination: str | None) -> Outgoing:
-    """Return the message of an exported dead letter on its way back, as a new attempt.
+    """Return the message of an exported dead letter, to be sent again as a new attempt.
 
-    It goes to the queue `destination`, else to where it was going; MessageError if `file` does not
-    say where that was.
+    Its destination is the queue `destination`, else the original one; MessageError if `file` does
+    not name it.
     """
     header = content["header"]
     if not isinstance(header, Mapping):
@@ -145,7 +145,7 @@ def reinjected(content: Mapping[str, object], file: Path, destination: str | Non
 
 
 def _destination(header: Mapping[str, object], file: Path) -> tuple[bool, str]:
-    """Return whether a message was broadcast, and where it was going when it died."""
+    """Return whether a message was broadcast, and the topic or queue to which it was sent."""
     if queue := _first_death(header.get("x-death")):
         return False, queue
     given = header.get("original-destination") or header.get("destination")

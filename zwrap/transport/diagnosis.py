@@ -1,4 +1,4 @@
-"""Short accounts of a message, read so carefully that no content can do harm."""
+"""Short descriptions of a message; no content of a message can make them fail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recipe_id_of(message: Message) -> str | None:
 
 
 def diagnosis(delivery: Delivery) -> str:
-    """Return why a message that was delivered too often is put aside, and what it was."""
+    """Return a description of a message that is put aside because it was delivered too often."""
     fate = (
         f"The message was handed out {delivery.delivery_count - 1} times and never finished; "
         "each time its receiver failed or died."
@@ -33,7 +33,7 @@ def diagnosis(delivery: Delivery) -> str:
 
 
 def reason_of(delivery: Delivery) -> str:
-    """Return the reason of a dead letter; where the broker put it aside, also what it was about."""
+    """Return the reason of a dead letter; if the broker put it aside, with a description of it."""
     if delivery.reason and not delivery.reason.startswith(BY_BROKER):
         return delivery.reason
     return "\n".join([delivery.reason or "No reason was given.", *_work(delivery.message)])
@@ -49,7 +49,7 @@ def beginning(body: object) -> str:
 
 
 def _work(message: Message) -> list[str]:
-    """Return the step and the route of a message, as far as it tells."""
+    """Return sentences about the step and the route of a message, as far as it holds them."""
     body = message.body
     if not isinstance(body, Mapping) or "recipe-pointer" not in body:
         return ["It is not a recipe message."]
@@ -65,7 +65,7 @@ def _work(message: Message) -> list[str]:
 
 
 def _purpose(node: object) -> str:
-    """Return what a recipe calls its node."""
+    """Return the name of a node in its recipe, in parentheses."""
     if not isinstance(node, Mapping):
         return ""
     wrapper = node.get("wrapper")

@@ -1,7 +1,7 @@
-"""Why a message was not sent, as types; whether another try can help follows from the type.
+"""Reasons why a message was not sent, as types; the type tells whether another try can help.
 
 Permanent (`MessageError`): the same message is refused however often it is sent. Temporary
-(`TransportError`): the cause lies outside the message. `zwrap.errors.QueueFullError` belongs here,
+(`TransportError`): the cause is outside the message. `zwrap.errors.QueueFullError` is such a type,
 too: a queue holds as many messages as it may hold.
 """
 

@@ -1,7 +1,7 @@
-"""The second half of the transport contract: what a person or a monitor asks of a transport.
+"""The second half of the transport contract, for people and monitors: queues and dead letters.
 
-An inspector is got by `Transport.inspector()` and works on the same connection. Its module is
-loaded only then, because a job never needs it.
+`Transport.inspector` returns an inspector, which works on the same connection. Its module is loaded
+only then, because a job never needs it.
 """
 
 from __future__ import annotations
@@ -20,43 +20,50 @@ class Inspector(ABC):
     """
 
     bounded_by: ClassVar[str] = ""
-    """Sentence that says, where `Overdelivered` is not offered, what bounds deliveries instead."""
+    """Sentence that tells what limits deliveries, for an inspector that is not `Overdelivered`."""
 
     @abstractmethod
     def queues(self) -> dict[str, int]:
-        """Return all queues, each with the number of messages that wait, delayed ones included."""
+        """Return the number of waiting messages, delayed ones included, of all queues by name."""
 
     @abstractmethod
     def waiting(self, queue: str) -> int:
-        """Return the number of messages that wait in `queue`, delayed ones included."""
+        """Return the number of waiting messages of a queue, delayed ones included.
+
+        Raises MessageError if there is no such queue, where the transport can know that.
+        """
 
     @abstractmethod
     def consumers(self, queue: str) -> int:
-        """Return the number of receivers of `queue`, those of this connection included."""
+        """Return the number of receivers of a queue, those of this connection included."""
 
     @abstractmethod
     def dead_letters(self) -> dict[str, int]:
-        """Return the queues that have dead letters, each with their number."""
+        """Return the number of dead letters of each queue that has any, by the queue's name."""
 
     @abstractmethod
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
-        """Take the dead letters of `queue`, at most `prefetch` unsettled at a time.
+        """Begin to receive the dead letters of a queue, by `Transport.receive`.
 
-        They come by `Transport.receive`: `ack` forgets one, `retry` leaves it where it is. One that
-        cannot be decoded has its text as the body and the header `zwrap-undecodable`.
+        `ack` removes a dead letter, `retry` leaves it among the dead letters. One that cannot be
+        decoded has its text as the body, and the header `zwrap-undecodable`.
+
+        Args:
+            queue: Name of the queue, not of its dead letter queue.
+            prefetch: Largest number of dead letters that are delivered and not settled.
         """
 
     def audit(self) -> list[str]:
-        """Return how the other side could lose a message or deliver it without end; sentences."""
+        """Return a sentence for each way in which messages may be lost or delivered for ever."""
         return []
 
 
 class Overdelivered(ABC):
-    """Offered by an inspector where the other side does not bound deliveries by itself."""
+    """Further method of an inspector, if the other side itself does not limit deliveries."""
 
     @abstractmethod
     def overdelivered(self, limit: int) -> Iterator[Delivery]:
-        """Take each waiting message that was delivered more than `limit` times, from all queues.
+        """Receive each waiting message that was delivered more than `limit` times, of all queues.
 
-        Nothing is decoded in a way that could fail: a receiver may have died of decoding it.
+        Decoding never fails, because a message may have killed its receiver by its content.
         """

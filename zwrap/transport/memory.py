@@ -18,6 +18,8 @@ from zwrap.transport.options import BrokerOptions
 
 
 class _Waiting(NamedTuple):
+    """A message that waits in a queue; times are those of `time.monotonic`."""
+
     order: int
     not_before: float
     expires: float
@@ -85,9 +87,9 @@ class MemoryTransport(Transport):
         super().__init__()
         self.broker = broker or MemoryBroker()
         self.prefetch: dict[str, int] = {}
-        """Most unsettled messages of each queue that is subscribed to."""
+        """Subscribed queue to its largest number of unsettled messages."""
         self.dead: list[str] = []
-        """Queues whose dead letters are subscribed to."""
+        """Queues to whose dead letters this connection subscribed."""
         self.topics: dict[str, list[tuple[float, Message]]] = {}
         self._held: dict[Delivery, _Waiting] = {}
         self._held_dead: dict[Delivery, DeadLetter] = {}
@@ -99,16 +101,16 @@ class MemoryTransport(Transport):
     def from_configuration(
         cls, configuration: Configuration, options: BrokerOptions | None = None
     ) -> MemoryTransport:
-        """Open a connection to a broker of its own; nothing is configured."""
+        """Open a connection to a new broker; nothing is configured."""
         del configuration, options
         return cls()
 
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        """Take messages from `queue`."""
+        """Begin to receive messages of `queue`."""
         self.prefetch[queue] = prefetch
 
     def subscribe_topic(self, topic: str) -> None:
-        """Take what is broadcast on `topic` from now on."""
+        """Begin to receive messages that are broadcast on `topic` from now on."""
         with self.broker.changed:
             self.topics.setdefault(topic, [])
 
@@ -127,6 +129,7 @@ class MemoryTransport(Transport):
         raise TransportError("The connection to the memory broker is closed.")
 
     def _next_broadcast(self) -> Delivery | None:
+        """Return the next broadcast that has not expired."""
         for topic, received in self.topics.items():
             while received:
                 expires, message = received.pop(0)
@@ -135,11 +138,12 @@ class MemoryTransport(Transport):
         return None
 
     def _next_message(self) -> Delivery | None:
+        """Return the next message of a queue with room for another unsettled one."""
         for queue, prefetch in self.prefetch.items():
             if sum(delivery.source == queue for delivery in self._held) >= prefetch:
                 continue
             if entry := self.broker.take(queue):
-                self.prefetch[queue] = self.prefetch.pop(queue)  # the others come first next time
+                self.prefetch[queue] = self.prefetch.pop(queue)  # other queues come first next time
                 return self.hand_out(queue, entry)
         return None
 
@@ -152,6 +156,7 @@ class MemoryTransport(Transport):
         return delivery
 
     def _next_dead_letter(self) -> Delivery | None:
+        """Return the next dead letter, one of each queue at a time."""
         for queue in self.dead:
             letters = self.broker.dead_letters.get(queue, [])
             if letters and not any(held.source == queue for held in self._held_dead):
@@ -164,11 +169,11 @@ class MemoryTransport(Transport):
         return None
 
     def inspector(self) -> Inspector:
-        """Return what looks at the broker of this connection."""
+        """Return the inspector of the broker of this connection."""
         return MemoryInspector(self)
 
     def close(self) -> None:
-        """Give unsettled deliveries back as another attempt, and end the connection."""
+        """Give unsettled deliveries back, which count, and end the connection."""
         with self.broker.changed:
             self._open = False
             if self in self.broker.listeners:
@@ -188,6 +193,7 @@ class MemoryTransport(Transport):
         deliveries: Sequence[Delivery],
         settlement: Settlement,
     ) -> None:
+        """Send messages, then settle deliveries, in one step."""
         bodies = [decode(encoded(message, message.message)) for message in messages]
         with self.broker.changed:
             for message, body in zip(messages, bodies, strict=True):
@@ -207,15 +213,18 @@ class MemoryTransport(Transport):
             self.broker.changed.notify_all()
 
     def _tell(self, message: Outgoing, received: Message) -> None:
+        """Give a broadcast to all subscribers of its topic."""
         expires = time.monotonic() + (60.0 if message.expires_s is None else message.expires_s)
         for listener in self.broker.listeners:
             if message.destination in listener.topics:
                 listener.topics[message.destination].append((expires, received))
 
     def _owned(self, delivery: Delivery) -> bool:
+        """Tell whether the delivery is still held."""
         return delivery in self._held or delivery in self._held_dead
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
+        """Settle one delivery; a dead letter stays one unless it is acknowledged."""
         if letter := self._held_dead.pop(delivery, None):
             if settlement.verb is not Verb.ACK:
                 self.broker.dead_letters[delivery.source].append(letter)
@@ -233,7 +242,7 @@ class MemoryTransport(Transport):
 
 
 class MemoryInspector(Inspector, Overdelivered):
-    """The broker of one connection, looked at."""
+    """The inspector of a `MemoryBroker`."""
 
     def __init__(self, transport: MemoryTransport) -> None:
         self._transport = transport
@@ -260,12 +269,12 @@ class MemoryInspector(Inspector, Overdelivered):
             return {queue: len(dead) for queue, dead in self._broker.dead_letters.items() if dead}
 
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
-        """Take the dead letters of `queue`, one at a time."""
-        del prefetch  # one at a time is within any
+        """Begin to receive the dead letters of `queue`, one at a time."""
+        del prefetch  # one at a time is within any limit
         self._transport.dead.append(queue)
 
     def overdelivered(self, limit: int) -> Iterator[Delivery]:
-        """Take each waiting message that was delivered more than `limit` times."""
+        """Receive each waiting message that was delivered more than `limit` times."""
         for queue in list(self._broker.queues):
             while True:
                 with self._broker.changed:

@@ -1,7 +1,7 @@
-"""Moves messages from one place to another, each settled at the source only when it arrived.
+"""Movement of messages between places; each is settled at its source only after it has arrived.
 
-The places are queues of a transport, its dead letters, spool queues on disk (outbox, drop files)
-and files of exported dead letters (`zwrap.transport.deadletters`).
+The places are queues of a transport, its dead letters, and spool queues on disk (outbox, drop
+files).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ TRANSPORT_HEADERS = frozenset(
         "subscription", "timestamp",
     }
 )  # fmt: skip
-"""Headers that a transport adds to what it delivers; they say nothing about the next journey."""
+"""Headers that a transport adds to a delivered message; they are not sent on with it."""
 
 
 def store(queue: SpoolQueue, messages: list[Outgoing]) -> None:
-    """Put messages, with their destinations, into a spool queue to be sent later."""
+    """Put messages, with their destinations, into a spool queue, to be sent later."""
     queue.put([encode(message) for message in messages])
 
 
@@ -41,23 +41,23 @@ class Delivered(NamedTuple):
     """Messages that left a spool queue."""
 
     ids: set[str]
-    """Ids of those that were sent."""
+    """Ids of messages that were sent."""
     refused: int
-    """Number of those that the transport refused for good."""
+    """Number of messages that the transport refused for good."""
 
 
 def deliver(
     queue: SpoolQueue, transport: Transport, dead: ProcessIdentity | None = None
 ) -> Delivered:
-    """Send everything that waits in a spool queue, in order.
+    """Send all messages that wait in a spool queue, in order.
 
-    A message that can never be sent goes to the queue's `errors/` and does not hold up the others.
-    One that was sent but not yet forgotten when the process died is sent again under the same id.
-    `dead`: a process that is known to hold nothing any more.
+    A message that can never be sent is moved to the queue's directory ``errors``; the others are
+    sent all the same. A message that was sent but not yet removed when a process died is sent
+    again, under the same id. `dead`: a process whose claims are given up, because it is dead.
 
     Raises:
-        TransportError: the rest stays where it is.
-        OSError: nothing can be claimed, because the directory cannot be written.
+        TransportError: The transport cannot be used now; the remaining messages stay.
+        OSError: Nothing can be claimed, because the directory cannot be written.
     """
     ids: set[str] = set()
     refused = 0
@@ -83,7 +83,7 @@ def deliver_claimed(
     transport: Transport,
     read: Callable[[Claimed], Outgoing],
 ) -> Outgoing | None:
-    """Send one claimed file as the message that `read` finds in it; None if it was put aside."""
+    """Send the message that `read` finds in a claimed file; return it, None if it was put aside."""
     try:
         message = read(claimed)
         transport.commit([message])
@@ -99,7 +99,7 @@ def deliver_claimed(
 
 
 def pass_on(source: SpoolQueue, claimed: Claimed, target: SpoolQueue) -> bool:
-    """Move a file from one directory to another as it is; False if it was empty and put aside."""
+    """Move a file to another directory unchanged; False if it was empty and was put aside."""
     if not claimed.content.strip():
         source.dead_letter(claimed, "The file is empty.")
         return False
@@ -113,26 +113,27 @@ def pass_on(source: SpoolQueue, claimed: Claimed, target: SpoolQueue) -> bool:
 
 
 def file_away(delivery: Delivery, queue: SpoolQueue) -> None:
-    """Put a received message into a directory, then settle it."""
+    """Put a received message into a directory, then acknowledge it."""
     content = {"headers": own_headers(delivery), "message": delivery.message.body}
     queue.put([encode(content)])
     delivery.ack()
 
 
 def forward(delivery: Delivery, queue: str, transport: Transport) -> None:
-    """Send a received message on to `queue`, under its id, and settle it, in one unit."""
+    """Send a received message to `queue` under its id, and acknowledge it, in one unit."""
     with transport.unit(delivery) as unit:
         unit.send(Outgoing(queue, delivery.message.body, own_headers(delivery)))
 
 
 def own_headers(delivery: Delivery) -> dict[str, object]:
-    """Return the headers of a message without those of its journey, and with its id."""
+    """Return the headers of a message with its id and without those that a transport added."""
     message = delivery.message
     kept = {key: value for key, value in message.headers.items() if key not in TRANSPORT_HEADERS}
     return {ID_HEADER: message.id, **kept}
 
 
 def _stored(claimed: Claimed) -> Outgoing:
+    """Return the message in a file that `store` wrote; MessageError if it holds none."""
     try:
         return msgspec.convert(decode(claimed.content), Outgoing)
     except msgspec.ValidationError as error:

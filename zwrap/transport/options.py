@@ -1,4 +1,4 @@
-"""The options of a command line that say where a broker is and who connects."""
+"""The options of a command line that describe a broker and its user."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import msgspec
 
 
 class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of a broker that go before those of the site configuration."""
+    """Settings of a broker that take precedence over those of the site configuration."""
 
     host: str | None = None
-    """Host, or several with commas."""
+    """Host, or several hosts, separated by commas."""
     port: str | None = None
-    """Port, or one for each host, with commas."""
+    """Port, or one port for each host, separated by commas."""
     username: str | None = None
     password: str | None = None
     vhost: str | None = None
@@ -19,21 +19,22 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str | None = None
     """Beginning of the names of queues and topics (ActiveMQ)."""
     conf: str | None = None
-    """Path of an INI file of python-workflows with more of them; the other options go before it."""
+    """Path of an INI file of python-workflows with further settings; the options here take
+    precedence over it."""
 
     def values(self) -> dict[str, str]:
-        """Return what was given, by name, without the file."""
+        """Return the settings that were given, by name, without `conf`."""
         names = ("host", "port", "username", "password", "vhost", "prefix")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class TransportChoice(msgspec.Struct, frozen=True):
-    """A transport as a command line chooses it."""
+    """The choice of a transport on a command line."""
 
     name: str
-    """Name under which it is installed."""
+    """Name of the transport in its entry point group."""
     broker: BrokerOptions | None = None
-    """Settings of its broker that go before the site configuration."""
+    """Settings of its broker that take precedence over the site configuration."""
 
     def __str__(self) -> str:
         return self.name

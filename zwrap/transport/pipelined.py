@@ -1,4 +1,4 @@
-"""Station "transport": what brokers share. Work is handed over and confirmed later."""
+"""Station "transport": the part that brokers share. Work is submitted first and confirmed later."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from zwrap.message import Outgoing
 from zwrap.transport.contract import Delivery, Settlement, Transport
 
 SEND_WAIT_S = 60.0
-"""Longest wait of `send` for a confirmation, in seconds, over all connections in that time."""
+"""Longest wait of `send` for a confirmation, in seconds, reconnections included."""
 
 ANSWER_WAIT_S = 15.0
-"""Longest wait for the answer to a question to the server, in seconds."""
+"""Longest wait for the server's answer to a question, in seconds."""
 
 Received = TypeVar("Received")
-"""A message as the broker delivered it."""
+"""A message in the form in which the broker delivered it."""
 
 Encoded = TypeVar("Encoded")
 """A message in the format of the wire."""
 
 
 class PendingWork:
-    """Work that was handed over to a connection, and what is to be done when it is confirmed."""
+    """Work that was submitted to a connection, with a function to call when it is confirmed."""
 
     __slots__ = ("_event", "after", "done", "failure", "valid")
 
@@ -39,12 +39,13 @@ class PendingWork:
         after: Callable[[ZwrapError | None], None] = lambda _: None,
     ) -> None:
         self.valid = valid
-        """Tells whether the work is still to be done, on another connection if need be: what
-        follows from a delivery dies with that one's connection, and a sender may have given up."""
+        """Function that tells whether the work is still to be done, perhaps on another connection.
+        Work that follows from a delivery ends with the delivery's connection, and a sender may have
+        given up."""
         self.after = after
-        """Called when all is confirmed, or with the reason why something is not."""
+        """Function that is called when all is confirmed (None), or with the reason of a failure."""
         self.failure: ZwrapError | None = None
-        """Reason why something was not confirmed; its type says whether another try can help."""
+        """Reason why something was not confirmed; its type tells whether another try can help."""
         self.done = False
         self._event: threading.Event | None = None
 
@@ -59,9 +60,9 @@ class PendingWork:
                 self._event.set()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` seconds for the end; return whether it came.
+        """Wait up to `timeout_s` seconds for the end; return True if the work has ended.
 
-        Hardly any work is waited for, and an event is costly: it is made here.
+        The event is created here, because it is expensive and little work is waited for.
         """
         if self._event is None:
             self._event = threading.Event()
@@ -69,22 +70,22 @@ class PendingWork:
 
 
 class Connected(Protocol):
-    """A connection, as far as a pipelined transport needs to know it."""
+    """The part of a connection that a pipelined transport uses."""
 
     @property
     def where(self) -> str:
-        """The server, for the beginning of a sentence."""
+        """Name of the server, with which a sentence may begin."""
 
     @property
     def state(self) -> str:
-        """Why nothing is confirmed at present."""
+        """Reason why nothing is confirmed at present."""
 
     def close(self) -> None:
-        """End the connection; what was delivered and not settled goes back."""
+        """End the connection; unsettled messages go back to their queues."""
 
 
 class PipelinedTransport(Transport, Generic[Received, Encoded]):
-    """A transport whose units are confirmed after they were left."""
+    """A transport whose units may end before they are confirmed."""
 
     batch_wait_s = 0.01
     _connection: Connected
@@ -92,14 +93,14 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
     def __init__(self) -> None:
         super().__init__()
         self._arrived: queues.SimpleQueue[Received | None] = queues.SimpleQueue()
-        """Messages as they came; None wakes a receiver, which then looks whether this is closed."""
+        """Messages in the order of their arrival; None wakes a receiver after a close."""
         self._held: dict[Delivery, Received] = {}
         self._unfinished: set[PendingWork] = set()
         self._closed = False
 
     @abstractmethod
     def _delivery(self, message: Received) -> Delivery | None:
-        """Return the delivery that a message is; None if there is nothing to hand out."""
+        """Return the delivery of a message; None if it is not for the caller of `receive`."""
 
     @abstractmethod
     def _encode(self, message: Outgoing) -> Encoded:
@@ -107,13 +108,13 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
 
     @abstractmethod
     def _hand_over(self, messages: list[Encoded]) -> PendingWork:
-        """Hand messages that stand alone over to the connection."""
+        """Submit messages without deliveries to the connection."""
 
     @abstractmethod
     def _submit(
         self, messages: list[Encoded], received: list[Received], settlement: Settlement
     ) -> None:
-        """Hand over messages, and what is settled when they are confirmed."""
+        """Submit messages, and deliveries that are settled when these are confirmed."""
 
     def receive(self, timeout_s: float) -> Delivery | None:
         """Return the next message of any subscription; None after `timeout_s` seconds."""
@@ -135,6 +136,7 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
         deliveries: Sequence[Delivery],
         settlement: Settlement,
     ) -> None:
+        """Encode and submit messages and deliveries; wait only for messages without deliveries."""
         encoded = [self._encode(message) for message in messages]
         if deliveries:
             received = [self._held.pop(delivery) for delivery in deliveries]
@@ -143,7 +145,7 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
             self._wait_for(self._hand_over(encoded))
 
     def _wait_for(self, work: PendingWork) -> None:
-        """Wait until what stands alone is confirmed; raise the reason why it was not."""
+        """Wait until messages without deliveries are confirmed; raise the failure if any."""
         if not work.wait(SEND_WAIT_S):
             work.valid = lambda: False  # the caller sends it again, or reports that it was not sent
             raise TransportError(
@@ -156,7 +158,7 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
             )
 
     def flush(self, timeout_s: float = 30.0) -> None:
-        """Wait until everything handed over so far is confirmed."""
+        """Wait until all messages and settlements so far are confirmed."""
         deadline = time.monotonic() + timeout_s
         for work in list(self._unfinished):
             if not work.wait(max(0.0, deadline - time.monotonic())):

@@ -12,8 +12,8 @@ from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 def addresses(what: str, host: object, port: object) -> tuple[tuple[str, int], ...]:
     """Return the pairs of hosts and ports.
 
-    Each of the two may be a list with commas; one port may stand for all hosts. Raises
-    ConfigurationError that begins with `what`.
+    Each of the two may be a list, separated by commas; one port may stand for all hosts. Raises
+    ConfigurationError, whose text begins with `what`, if they do not match.
     """
     hosts, ports = _listed(host), _listed(port)
     if len(ports) == 1:
@@ -32,11 +32,15 @@ def addresses(what: str, host: object, port: object) -> tuple[tuple[str, int], .
 
 
 def _listed(value: object) -> list[str]:
+    """Return the entries of a list that commas separate."""
     return [entry.strip() for entry in str(value).split(",") if entry.strip()]
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Return a check of certificates by the authority in `ca_file`, else by those of this host."""
+    """Return a TLS context that trusts the authority in `ca_file`, else those of this host.
+
+    Raises ConfigurationError if the file is not usable.
+    """
     try:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:  # ssl.SSLError is one
@@ -47,9 +51,10 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def untrusted(where: str, error: ssl.SSLError) -> ZwrapError:
-    """Return the error of TLS with a server as one sentence.
+    """Return the error of zwrap for an error of TLS.
 
-    ConfigurationError if its certificate is not trusted, else TransportError.
+    The result is a ConfigurationError if the server's certificate is not trusted, else a
+    TransportError.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConfigurationError(
@@ -62,7 +67,10 @@ def untrusted(where: str, error: ssl.SSLError) -> ZwrapError:
 
 
 def from_file(path: Path, sections: Sequence[str]) -> dict[str, str]:
-    """Return the settings in the first of the sections that an INI file has."""
+    """Return the settings in the first of `sections` that an INI file has.
+
+    Raises ConfigurationError if the file is not usable or has no such section.
+    """
     import configparser  # few sites have such a file
 
     parser = configparser.ConfigParser(interpolation=None)

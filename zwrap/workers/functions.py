@@ -5,7 +5,7 @@
     from zwrap.worker import queue_json_publish, worker
 
     @worker("thumbnails", time_limit_s=60)
-    def make_thumbnail(message):              # whatever JSON was sent
+    def make_thumbnail(message):              # the JSON value that was sent
         ...
 
     @worker("counters", batch=100)
@@ -14,9 +14,9 @@
 
     queue_json_publish("thumbnails", {"file": "/data/1.h5"})
 
-``zwrap process_queue`` runs them. A function that returns is done with its message; one that raises
-gets it again after 1, 2, 4, ... s; after `attempts` times the message is a dead letter, and a line
-in the queue's file of errors.
+``zwrap process_queue`` runs them. If a function returns, its message is acknowledged; if it raises
+an error, it gets the message again after 1, 2, 4, ... s. After `attempts` tries the message is a
+dead letter, and a line in the queue's file of errors.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
 TIME_LIMIT_S = 30.0
-"""Time limit of a call for each of its messages, in seconds."""
+"""Default of the time limit of a call for each of its messages, in seconds."""
 
 ATTEMPTS = 3
-"""Number of times that a message is tried."""
+"""Default of the number of times that a message is tried."""
 
 BATCH_WAIT_S = 1.0
-"""Time that a batch waits for further messages, in seconds."""
+"""Default of the time for which a batch waits for further messages, in seconds."""
 
 
 class NamedFunction(Protocol):
-    """A function of a site: it takes the value of a message, or a list of values."""
+    """A function of a site, which takes the value of a message, or a list of values."""
 
     __module__: str
     __qualname__: str
@@ -57,20 +57,20 @@ Function = TypeVar("Function", bound=NamedFunction)
 
 
 class SkipMessage(Exception):  # noqa: N818  (it is not an error)
-    """Raised by a function that has nothing to do for a message: it is done with, silently."""
+    """A function has nothing to do for a message, which is acknowledged without further notice."""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
-    """A function, and how it wants its messages."""
+    """A function, its queue, and the way in which it gets messages."""
 
     queue: str
     function: NamedFunction
     batch: int | None = None
-    """Number of messages in a batch at most; None: one at a time, and not in a list."""
+    """Largest number of messages in a batch; None: one at a time, and not in a list."""
     batch_wait_s: float = BATCH_WAIT_S
-    """Time that a batch waits for further messages, in seconds."""
+    """Time for which a batch waits for further messages, in seconds."""
     time_limit_s: float | None = TIME_LIMIT_S
-    """Time limit for each message, in seconds; a batch has as many times that. None: no limit."""
+    """Time limit for each message, in seconds; a batch has the sum. None: no limit."""
     attempts: int = ATTEMPTS
     """Number of times that a message is tried."""
     enabled: bool = True
@@ -78,7 +78,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def runs_with_all(self) -> bool:
-        """True if it runs where all workers do."""
+        """True if the worker runs with ``process_queue --all``."""
         return self.enabled and not self.is_test_queue
 
 
@@ -99,16 +99,16 @@ def worker(
 
     Args:
         queue: Name of the queue.
-        batch: Number of messages in a batch at most, which the function gets as a list; None: it
+        batch: Largest number of messages in a batch, which the function gets as a list; None: it
             gets one message at a time.
-        batch_wait_s: Time that a batch waits for further messages, in seconds.
+        batch_wait_s: Time for which a batch waits for further messages, in seconds.
         time_limit_s: Time limit for each message, in seconds; None: no limit.
         attempts: Number of times that a message is tried.
-        enabled: False: the worker runs only when it is named.
-        is_test_queue: True: the worker runs only when it is named.
+        enabled: False if the worker runs only when it is named.
+        is_test_queue: True if the worker runs only when it is named.
 
     Raises:
-        ConfigurationError: the queue is missing or has another worker already.
+        ConfigurationError: An argument is wrong, or the queue has another worker already.
     """
     if not isinstance(queue, str) or not queue:
         raise ConfigurationError(
@@ -136,11 +136,12 @@ def worker(
 
 
 def _named(function: NamedFunction) -> str:
+    """Return module and name of a function."""
     return f"{function.__module__}.{function.__qualname__}"
 
 
 def load(modules: Iterable[str]) -> dict[str, Worker]:
-    """Import modules and return the workers of all queues; ConfigurationError if one fails."""
+    """Import modules and return the workers by queue; ConfigurationError if an import fails."""
     for module in modules:
         try:
             importlib.import_module(module)
@@ -164,14 +165,19 @@ _connection: list[tuple[int, Transport]] = []
 
 
 def use(transport: Transport) -> None:
-    """Let `queue_json_publish` send over this connection."""
+    """Let `queue_json_publish` use this connection."""
     _connection[:] = [(os.getpid(), transport)]
 
 
 def queue_json_publish(queue: str, message: object, *, delay_s: float = 0.0) -> None:
-    """Send a message to a queue; returns when the other side has taken responsibility for it.
+    """Send a message to a queue; return when the transport has taken responsibility for it.
 
-    The connection is that of the site configuration, made at the first call in each process.
+    The connection is that of the site configuration, opened at the first call in each process.
+
+    Args:
+        queue: Name of the queue.
+        message: JSON value.
+        delay_s: Time until the message may be received, in seconds.
     """
     if not _connection or _connection[0][0] != os.getpid():
         use(connect(Configuration.from_file().activate()))

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class FunctionService(Service):
-    """Calls a function for one message at a time."""
+    """Service that calls a worker's function for one message at a time."""
 
     plain_messages = True
 
@@ -32,7 +32,7 @@ class FunctionService(Service):
         super().__init__(configuration, transport)
         self._worker = worker
         self.queue = worker.queue
-        # What waits here when a message kills this process has one attempt less, too.
+        # If a message kills this process, the delivery of all messages that it holds counts.
         self.prefetch = worker.batch or 1
         self.delivery_limit = worker.attempts
 
@@ -42,7 +42,7 @@ class FunctionService(Service):
         return f"worker {self._worker.queue}"
 
     def open(self, delivery: Delivery) -> Envelope | None:
-        """Return None for a plain message; refuse a recipe's, for nobody would go on with it."""
+        """Return None for a plain message; refuse a recipe's, whose recipe would not go on."""
         if delivery.message.is_recipe:
             raise MessageError(f"The {self.name} takes plain messages, and this is a recipe's.")
         return None
@@ -64,7 +64,7 @@ class FunctionService(Service):
             pass
 
     def gave_up(self, delivery: Delivery, reason: str) -> None:
-        """Add a line to the queue's file of errors; the dead letter has the same."""
+        """Add a line to the queue's file of errors, with the reason of the dead letter."""
         settings = self.configuration.site.workers
         named = settings.errors if settings else None
         directory = Path(named) if named else state_directory() / "worker-errors"
@@ -81,12 +81,12 @@ class FunctionService(Service):
             with (directory / f"{self.queue}.errors").open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(encode(line) + b"\n")
-        except OSError as error:  # the dead letter is what counts
+        except OSError as error:  # the dead letter exists all the same
             log.error("The file of errors of %s cannot be written: %s", self.name, error)
 
 
 class BatchService(FunctionService):
-    """Calls a function for a batch of messages: when it is full, or has waited long enough."""
+    """Service that calls a worker's function for a batch of messages, full or overdue."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class BatchService(FunctionService):
         return min(1.0, max(0.0, self._due - self._clock()))
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Keep a message for the batch; one that was delivered before is handled alone."""
+        """Hold a message for the batch; one that was delivered before is handled alone."""
         if delivery.delivery_count > 1:
             self._alone.handle(delivery, envelope)
             return
@@ -142,6 +142,6 @@ class BatchService(FunctionService):
 
 
 def service_for(worker: Worker) -> Callable[[Configuration, Transport], FunctionService]:
-    """Return what makes the service of a worker from a configuration and a transport."""
+    """Return the function that makes the service of a worker."""
     kind = BatchService if worker.batch else FunctionService
     return lambda configuration, transport: kind(configuration, transport, worker)

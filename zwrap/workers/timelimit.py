@@ -1,4 +1,4 @@
-"""A limit on the time that a call may take, whether or not the call can be interrupted."""
+"""Time limit of a call, which holds whether or not the call can be interrupted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 from zwrap.errors import TEMPORARY, ZwrapError
 
 GRACE_S = 5.0
-"""Time in seconds after its limit in which a call may end; after that its process ends."""
+"""Time after its limit within which a call may end, before its process is ended, in seconds."""
 
 
 class TimeLimitError(ZwrapError):
@@ -23,10 +23,11 @@ class TimeLimitError(ZwrapError):
 
 @contextlib.contextmanager
 def time_limit(limit_s: float | None, who: str) -> Iterator[None]:
-    """Raise TimeLimitError in the body, the work of `who`, after `limit_s` seconds; None: never.
+    """Raise TimeLimitError inside the context, the work of `who`, after `limit_s` seconds.
 
-    That needs the main thread and a body that runs Python now and then. Else the process ends with
-    111 and the traceback of every thread on standard error; the messages it held come again.
+    That needs the main thread, and code that returns to Python now and then. Otherwise the process
+    ends with status 111 and the tracebacks of all threads on standard error, and the messages that
+    it held are delivered again. `limit_s` None: no limit.
     """
     if limit_s is None:
         yield
@@ -43,6 +44,7 @@ def time_limit(limit_s: float | None, who: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupting(limit_s: float, who: str) -> Iterator[None]:
+    """Raise TimeLimitError on the main thread by an alarm; do nothing on other threads."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -61,6 +63,7 @@ def _interrupting(limit_s: float, who: str) -> Iterator[None]:
 
 
 def _end(who: str, limit_s: float) -> None:
+    """End the process, with the tracebacks of all threads."""
     sys.stderr.write(
         f"The {who} goes on {GRACE_S:g} s after its limit of {limit_s:g} s; this process ends.\n"
     )

@@ -1,4 +1,4 @@
-"""How the run of a program, or of a wrapper written in Python, ended."""
+"""The end of the run of a program, or of a wrapper written in Python."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from zwrap.message import Outgoing
 
 
 class Facts(TypedDict, total=False):
-    """A run in numbers, for the error nodes of the recipe; empty when nothing ran."""
+    """Facts about a run, for the error nodes of the recipe; empty if nothing ran."""
 
     exit_status: int
     elapsed_s: float
@@ -19,34 +19,35 @@ class Facts(TypedDict, total=False):
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of a run: of its process first, then with what was judged of it."""
+    """The end of a run: first only that of its process, then also the judgement of the run."""
 
     returncode: int
     """Exit status, or minus the number of the signal that killed the program."""
     elapsed_s: float = 0.0
-    """Run time in seconds."""
+    """Run time, in seconds."""
     timed_out: bool = False
-    """True if it was ended because its time limit was reached."""
+    """True if the program was ended because its time limit was reached."""
     stopped_by: str | None = None
-    """Name of the signal, or what else of zwrap, on which it was stopped."""
+    """Name of the signal, or of the part of zwrap, that stopped the program; None: it was not
+    stopped."""
     saved: bool = False
-    """True if it was asked to save before it was ended, and did, as far as can be told."""
+    """True if the program was asked to save its state before its end, and apparently did."""
     leftovers: int = 0
     """Number of processes that the program left behind, which were ended."""
     failures: list[str] = []
-    """Sentences that say why the step failed; empty for a success."""
+    """Reasons why the step failed, as sentences; empty for a success."""
     messages: list[Outgoing] = []
-    """Messages of its results."""
+    """Messages with the results."""
     facts: Facts = {}
     remaining_s: float | None = None
-    """Rest of the program's own time limit, in seconds; None: it has none."""
+    """Remainder of the program's own time limit, in seconds; None: it has no limit."""
 
     @property
     def exit_status(self) -> int:
-        """The status that a shell would report: 128 + signal for a killed program."""
+        """Status that a shell would report: 128 + signal for a killed program."""
         return 128 - self.returncode if self.returncode < 0 else self.returncode
 
     @property
     def wrapper_status(self) -> int:
-        """Exit status of the wrapper: 0 for a success, else the program's, and never 0."""
+        """Exit status of the wrapper: 0 for a success, else the program's, or 1 if that is 0."""
         return (self.exit_status or 1) if self.failures else 0

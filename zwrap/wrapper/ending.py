@@ -1,4 +1,4 @@
-"""The wrapper's verdict on its attempt: how the step ended, why, and its final messages."""
+"""The wrapper's verdict on its attempt: outcome, cause and final messages."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.ended import Ended
 
 NEAR_LIMIT = "the approaching time limit of its job"
-"""Name of what stops a program that can save what it has (`Interruption.by`)."""
+"""Value of `Interruption.by` for a program that is stopped so that it can save its state."""
 
 AT_LIMIT = 0.9
-"""Part of the job's time limit after which a signal means that the limit was reached. Batch systems
-look at limits now and then, and the job began before the wrapper did."""
+"""Fraction of the job's time limit after which a signal means that the limit was reached. Batch
+systems check limits only now and then, and the job began before the wrapper did."""
 
 
 def at_time_limit(
     interruption: Interruption, ran_s: float, submission: KeptSubmission | None
 ) -> Interruption:
-    """Return the interruption, with the time limit as its cause where that explains it.
+    """Return the interruption, with the job's time limit as its cause if that explains it.
 
-    `ran_s`: seconds that the wrapper has lived.
+    `ran_s`: time since the start of the wrapper, in seconds.
     """
     limit_s = submission.asked.time_limit if submission else None
     if interruption.cause or not interruption.by or not limit_s or ran_s < AT_LIMIT * limit_s:
         return interruption
-    words = f"that was at the batch system's time limit of {limit_s} s"
-    return replace(interruption, cause=Cause.TIMEOUT, words=words)
+    clause = f"that was at the batch system's time limit of {limit_s} s"
+    return replace(interruption, cause=Cause.TIMEOUT, words=clause)
 
 
 def concluded(
@@ -46,10 +46,20 @@ def concluded(
     checkpoint: Checkpoint | None,
     node: str | None,
 ) -> Verdict:
-    """Return `draft` with outcome, cause and final messages of a step that ended like this.
+    """Return the verdict on a step that has ended.
 
     A failure may be followed by another attempt, whose message then takes the place of the final
-    messages. `facts` go to the error nodes of the recipe.
+    messages.
+
+    Args:
+        draft: Verdict without outcome, cause and final messages.
+        ended: End of the step.
+        interruption: Interruption of the step from outside.
+        envelope: The step.
+        facts: Facts for the error nodes of the recipe.
+        submission: Record of the submission; None: no Submitter submitted the job.
+        checkpoint: Way in which the program saves its state; None: it cannot.
+        node: Name of the node.
     """
     if not ended.failures:
         final = final_messages(envelope, Outcome.SUCCESS, "finished", {})
@@ -69,9 +79,9 @@ def _next_attempt(
     checkpoint: Checkpoint | None,
     node: str | None,
 ) -> retry.NextAttempt | None:
-    """Return another attempt if the program has saved what it had, or the policy wants one.
+    """Return the next attempt if the program has saved its state, or if the policy wants one.
 
-    A job that a person cancelled has no cause, and no other attempt.
+    A job that a person cancelled has no cause, and no next attempt.
     """
     cause = interruption.cause
     if submission is None:

@@ -1,4 +1,4 @@
-"""The heartbeat shell around any command, without a recipe: `zwrap exec`."""
+"""`zwrap exec`: any command with heartbeats, time limit and guard, without a recipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zwrap.wrapper.outbox import Outbox
 from zwrap.wrapper.process import Program
 
 LAST_BEAT_WAIT_S = 3.0
-"""Longest wait for the last heartbeat to be sent, in seconds; it is not a result."""
+"""Longest wait until the last heartbeat is sent, in seconds; short, because it is not a result."""
 
 
 def run_command(
@@ -30,20 +30,21 @@ def run_command(
     limit_s: float | None = None,
     grace_s: float = 10.0,
 ) -> Ended:
-    """Run a command with heartbeats, time limit, guard and signals; return how it ended.
+    """Run a command with heartbeats, time limit, guard and signals; return its end.
 
-    It has the standard streams of this process. Heartbeats go to topic ``transient.status``, and
-    nothing else is sent; nothing that happens to the transport delays or ends the command.
+    The command has the standard streams of this process. Heartbeats go to topic
+    ``transient.status``, and nothing else is sent; a failure of the transport neither delays nor
+    ends the command.
 
     Args:
-        argv: the command and its arguments, run without a shell in the current directory.
-        connect: opens the transport; called on a thread of its own, again when it fails.
-        name: name that monitors show for the task.
-        limit_s: time limit in seconds; None: there is none.
-        grace_s: seconds between the signal that asks the command to end, and SIGKILL.
+        argv: Command and arguments, which are run without a shell in the current directory.
+        connect: Function that opens the transport; called on another thread, again after failures.
+        name: Name of the task in monitors.
+        limit_s: Time limit, in seconds; None: no limit.
+        grace_s: Time between the signal that asks the command to end and SIGKILL, in seconds.
 
     Raises:
-        ProgramError: the command cannot be started.
+        ProgramError: The command cannot be started.
     """
     job, inside = batch_job()
     heartbeat = Heartbeat(name, name, dict(job.fields))
@@ -83,7 +84,7 @@ def run_command(
 
 
 def output_file() -> Path | None:
-    """Return the file that standard output goes to; None for a pipe or a terminal."""
+    """Return the file of standard output; None for a pipe or a terminal."""
     try:
         descriptor = sys.stdout.fileno()
         if stat.S_ISREG(os.fstat(descriptor).st_mode):

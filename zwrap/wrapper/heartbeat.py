@@ -1,4 +1,4 @@
-"""The content of a heartbeat: how far the step is, what it uses, and the end of its log."""
+"""The content of a heartbeat: progress, resource usage, and the end of the program's log."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ TAIL_LINES = 5
 """Largest number of lines of the log in a heartbeat."""
 
 TAIL_BYTES = 1000
-"""Size of the end of the log that is looked at, in bytes."""
+"""Size of the end of the log that is read, in bytes."""
 
 USAGE_AFTER_S = 2.5
-"""Run time after which CPU and memory are measured, in seconds; loading the measuring code costs
-more than a shorter program is worth."""
+"""Run time after which CPU time and memory are measured, in seconds; loading the code for it takes
+too long for shorter programs."""
 
 
 class StatusLike(Protocol):
-    """A status of ours, or of python-workflows."""
+    """A status of zwrap or of python-workflows."""
 
     @property
     def intval(self) -> int:
-        """The code."""
+        """Code of the status in messages."""
 
     @property
     def description(self) -> str:
-        """The text."""
+        """Text of the status in messages."""
 
 
 class Heartbeat:
-    """The status message of one wrapper; read from the outbox's thread."""
+    """The status message of one wrapper, which the outbox's thread reads."""
 
     def __init__(
         self, task: str, program: str, fields: Mapping[str, object], *, clock: Clock = elapsed
@@ -47,24 +47,24 @@ class Heartbeat:
         """Begin to count the run time.
 
         Args:
-            task: name that monitors show for the task.
-            program: name of the wrapper.
-            fields: further fields of the message.
-            clock: the time in seconds.
+            task: Name of the task in monitors.
+            program: Name of the wrapper.
+            fields: Further fields of the message.
+            clock: Clock for the run time, in seconds.
         """
         self.status: StatusLike = Status.STARTING
         self.task = task
         self.fields = dict(fields)
         """Further fields of the message."""
         self.pid: int | None = None
-        """Process id of the program while it runs; CPU and memory are its and its descendants'."""
+        """Process id of the program while it runs; usage includes that of its descendants."""
         self.log: Path | None = None
-        """File whose end is shown."""
+        """File whose end is in the message."""
         self.progress: Progress | None = None
-        """How progress is read from the end of `log`."""
+        """Rule that finds the progress at the end of `log`."""
         self.usage = Usage()
         self._read: str | None = None
-        """The progress that was read last; its line may have left the end of the log since."""
+        """Progress that was read last; its line may no longer be at the end of the log."""
         self._program = program
         self._clock = clock
         self._began = clock()
@@ -99,7 +99,7 @@ class Heartbeat:
 
 
 def read_progress(progress: Progress | None, lines: list[str]) -> str | None:
-    """Return the groups of the last match of the progress pattern in lines of a log, or None."""
+    """Return the groups of the last match of the pattern, separated by slashes; None: no match."""
     if progress is None:
         return None
     matches = list(re.finditer(progress.pattern, "\n".join(lines), re.MULTILINE))

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[signal.Signals, Meaning], None]
 Told = Question[Interruption] | Interruption | None
-"""Answer of an inside half to why a job is stopped."""
+"""Answer of an inside half to the question why a job is stopped."""
 
 OUT_OF_MEMORY = Interruption(
     cause=Cause.OUT_OF_MEMORY, words="the kernel killed it for want of memory"
@@ -25,7 +25,7 @@ OUT_OF_MEMORY = Interruption(
 
 @contextlib.contextmanager
 def watched(signals: Signals, handler: Handler) -> Iterator[None]:
-    """Call `handler` for each signal of the table; what was there before is put back."""
+    """Call `handler` for each signal of the table inside the context; restore handlers after it."""
 
     def arrived(number: int, frame: object) -> None:
         del frame
@@ -43,10 +43,10 @@ def watched(signals: Signals, handler: Handler) -> Iterator[None]:
 
 
 def why_stopped(inside: Inside, job: BatchJob, began: float) -> Told:
-    """Return what the inside half says to a signal that stops the job, without waiting.
+    """Return the inside half's answer after a signal that stops the job, without waiting.
 
-    A fault of the inside half, which may be a site's own, must not keep the program from being
-    stopped.
+    A fault of the inside half, which may be a site's own, must not prevent the program from being
+    stopped; the answer is then None.
     """
     try:
         return inside.why_stopped(job, began)
@@ -56,16 +56,16 @@ def why_stopped(inside: Inside, job: BatchJob, began: float) -> Told:
 
 
 def learned(told: Told) -> Interruption:
-    """Return why the job was stopped; the batch system is asked, within its time limit, if need be.
+    """Return the interruption of a job that was stopped; a question is asked for it.
 
-    An interruption without cause where nobody could be asked.
+    The interruption has no cause if the batch system could not be asked.
     """
     try:
         if isinstance(told, Question):
             from zwrap.calls.ask import ask  # few jobs are stopped
 
             return ask(told)
-    except Exception:  # the answer is no more than a help
+    except Exception:  # the answer is helpful, but not necessary
         log.exception("Why the job was stopped is not known")
         return Interruption()
     return told or Interruption()

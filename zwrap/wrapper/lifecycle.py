@@ -1,8 +1,9 @@
 """Station "wrapper": the life of one recipe step inside its job.
 
-claim, read the envelope, heartbeats from the first moment, ``starting``, the program, its
-outputs parsed and sent, ``success`` or ``failure``, ``completed``. The channels, payloads and
-their order are those of `zocalo.wrap`; new are the claim, the verdict and the exit status.
+The wrapper claims the attempt, begins to send heartbeats, sends ``starting``, runs the program,
+sends its results, puts the verdict in place, and sends ``success`` or ``failure``, and
+``completed``. Channels, payloads and their order are those of python-zocalo's ``zocalo.wrap``; new
+are the claim, the verdict and the exit status.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from zwrap.wrapper.stopping import StoppedError, Stopping
 log = logging.getLogger(__name__)
 
 LOOK_S = 5.0
-"""Interval at which a job that waits without limit for its transport looks whether it was stopped,
+"""Interval at which a job that waits without limit for its transport checks whether it was stopped,
 in seconds."""
 
 
@@ -53,7 +54,7 @@ def read_envelope(file: Path) -> Envelope:
     """Return the recipe step in a recipe wrapper file.
 
     Raises:
-        MessageError: it cannot be read, or does not hold a step; the text names the file.
+        MessageError: The file cannot be read, or does not hold a step; the text names the file.
     """
     try:
         content = file.read_bytes()
@@ -69,7 +70,7 @@ def read_envelope(file: Path) -> Envelope:
 
 
 class Wrapper:
-    """One call of `zocalo.wrap`: claims the attempt, and lives its run."""
+    """One call of `zocalo.wrap`, which claims the attempt and carries out a run of it."""
 
     def __init__(
         self,
@@ -86,9 +87,12 @@ class Wrapper:
         self._programs = programs
 
     def run(self) -> int:
-        """Live the whole life; return the exit status."""
+        """Claim the attempt, run the step, and report its end; return the exit status.
+
+        The status is 0 if another job runs the attempt.
+        """
         set_process_recipe(self._envelope.recipe_id)
-        # Without a submitter that named the attempt every run is an attempt of its own.
+        # Without a Submitter that named the attempt, every run is a new attempt.
         token = os.environ.get("ZWRAP_TOKEN") or f"{uuid.uuid4().hex}-1"
         given = os.environ.get("ZWRAP_JOB_DIRECTORY")
         directory = JobDirectory(Path(given) if given else job_directory(Path.cwd(), token))
@@ -141,12 +145,12 @@ class Run:
         self._told: Told = None
         """Answer of the inside half when the job was stopped."""
         self._verdict_queue = os.environ.get(QUEUE_VARIABLE)
-        """Queue for the verdict, where nobody else sees the job directory."""
+        """Queue for the verdict, if the submit host does not see the job directory."""
 
     def live(
         self, configuration: Configuration, connect: Callable[[], Transport], programs: Path | None
     ) -> int:
-        """Run the step, say how it ended, and return the exit status."""
+        """Run the step, report its end, and return the exit status."""
         self._directory.keep_envelope(self._envelope.to_json())
         heartbeat = self._heartbeat()
         outbox = Outbox(connect, self._directory, heartbeat.body, self._identities)
@@ -170,7 +174,7 @@ class Run:
             outbox.close()
 
     def send_rest(self, verdict: Verdict, connect: Callable[[], Transport]) -> None:
-        """Send the final messages of a verdict whose run died before it could."""
+        """Send the final messages of a verdict whose run died before it could send them."""
         if self._directory.is_sent:
             return
         outbox = Outbox(connect, self._directory, dict)
@@ -182,6 +186,7 @@ class Run:
     # -- the step ----------------------------------------------------------------------------------
 
     def _heartbeat(self) -> Heartbeat:
+        """Return the heartbeat of this step."""
         task = self._envelope.task
         fields = {**self._job.fields, "token": self._token}
         if self._envelope.recipe_id:
@@ -195,7 +200,7 @@ class Run:
         configuration: Configuration,
         programs: Path | None,
     ) -> Ended:
-        """Run the program or the Python wrapper; whatever goes wrong becomes a failure."""
+        """Run the program or the Python wrapper; any error becomes a failure of the step."""
         try:
             parameters = self._envelope.job_parameters
             definition = find_program(self._name, parameters, programs)
@@ -217,6 +222,7 @@ class Run:
         configuration: Configuration,
         programs: Path | None,
     ) -> Ended:
+        """Run a wrapper written in Python; end the processes that it leaves behind."""
         kind = plugins.find(plugins.WRAPPERS, self._name)
         if kind is None:
             known = [*plugins.names(plugins.WRAPPERS), *program_names(programs)]
@@ -243,11 +249,11 @@ class Run:
     # -- its end -----------------------------------------------------------------------------------
 
     def _stop_asked(self) -> None:
-        """Let the inside half look while the job's processes are still as they were."""
+        """Ask the inside half, which may measure, while the job's processes still run."""
         self._told = why_stopped(self._inside, self._job, self._since)
 
     def _interruption(self, ended: Ended, killed_by_kernel: bool) -> Interruption:
-        """Return what ended the step from outside, if anything did."""
+        """Return the interruption of the step from outside, if there was one."""
         if self._stopping.by and not self._told:
             self._stop_asked()
         why = learned(self._told)
@@ -257,12 +263,13 @@ class Run:
         return at_time_limit(interruption, self._stopping.ran_s, self._submission)
 
     def _leave_to_next_run(self, outbox: Outbox) -> int:
-        """Say nothing more: the same job runs again, and takes the claim over."""
+        """Send no final messages: the same job runs again, and takes over the claim."""
         log.warning("Stopped by %s; the batch system runs this job again", self._stopping.by)
         outbox.finish(SEND_WAIT_S)
         return StoppedError.exit_status
 
     def _verdict(self, ended: Ended, heartbeat: Heartbeat, interruption: Interruption) -> Verdict:
+        """Return the verdict on the step, whose final messages have ids."""
         peak_mib = round(heartbeat.usage.peak_mib, 1)
         draft = Verdict(
             token=self._token,
@@ -290,7 +297,7 @@ class Run:
         return msgspec.structs.replace(verdict, final=self._identities.give(verdict.final))
 
     def _end(self, outbox: Outbox, verdict: Verdict) -> int:
-        """Put the verdict in place, unless there is one, and wait until everything is sent."""
+        """Put the verdict in place, wait until everything is sent, and return the exit status."""
         if self._put(verdict):
             outbox.post(self._final(verdict))
         if self._finish(outbox):
@@ -299,26 +306,30 @@ class Run:
         return TEMPORARY if self._verdict_queue else verdict.exit_status
 
     def _put(self, verdict: Verdict) -> bool:
+        """Put the verdict in place; False: there is one, which counts."""
         try:
             return self._directory.put_verdict(verdict)
-        except OSError as error:  # a full disk: rather say it twice than never
+        except OSError as error:  # a full disk: two reports are better than none
             log.error("The verdict cannot be written: %s", error)
             return True
 
     def _final(self, verdict: Verdict) -> Sequence[Outgoing]:
-        """Return the final messages; one that holds the verdict where its end is told elsewhere."""
+        """Return the final messages, or the one with the verdict if the Watcher is to send them."""
         if not self._verdict_queue:
             return verdict.final
         told = Outgoing(self._verdict_queue, msgspec.to_builtins(verdict))
         return [told.with_id(child_id(self._identities.parent, "verdict"))]
 
     def _finish(self, outbox: Outbox) -> bool:
-        """Send the rest; where nobody else sees the outbox, for as long as the job may live."""
+        """Send the rest; return True if everything was sent.
+
+        The wait has no limit but the job's if nobody else sees the outbox.
+        """
         sent = outbox.finish(SEND_WAIT_S)
         if self._verdict_queue:
             while not sent and not self._stopping.is_stopped():
                 sent = outbox.finish(LOOK_S)
-            # What the transport refused for good lies on this node only, as if it was not sent.
+            # Messages that the transport refused for good are on this node only: not sent.
             sent = sent and not outbox.has_refused
         if sent:
             with contextlib.suppress(OSError):
@@ -327,7 +338,7 @@ class Run:
 
 
 def _kept(directory: JobDirectory) -> KeptSubmission | None:
-    """Return what this job was submitted with, if a Submitter of zwrap did that."""
+    """Return the record of this job's submission; None if no Submitter submitted it."""
     with contextlib.suppress(MessageError):
         return directory.submission()
     return None

@@ -1,7 +1,7 @@
-"""The wrapper's messages: on disk first, then sent on a thread of their own; and its heartbeats.
+"""The wrapper's messages, which are written to disk and sent on a thread, and its heartbeats.
 
-A broker that is away never delays the program: what cannot be sent stays in the outbox, in order,
-and leaves it when the other side has taken responsibility.
+A broker that is away never delays the program: messages stay in the outbox, in order, until the
+transport has taken responsibility for them.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from zwrap.transport.contract import Transport
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 3.0
-"""Interval of heartbeats, in seconds; python-zocalo's."""
+"""Interval of heartbeats, in seconds, as in python-zocalo."""
 
 RETRY_FIRST_S, RETRY_LAST_S = 0.2, 30.0
-"""Pauses between tries while the transport cannot be used, in seconds."""
+"""First and longest pause between tries while the transport cannot be used, in seconds."""
 
 RETRY_ENDING_S = 1.0
-"""Longest such pause while the job waits for its final messages to go, in seconds."""
+"""Longest such pause while the job waits until its final messages are sent, in seconds."""
 
 SEND_WAIT_S = 60.0
-"""Time that a job waits at its end for a transport that is away; the rest stays on disk."""
+"""Longest wait of a job at its end for a transport that is away, in seconds; the rest of the
+messages stays on disk."""
 
 STOPPING_S = 1.0
-"""Time that `close` waits for the thread to leave the outbox, in seconds."""
+"""Longest wait of `close` for the end of the thread, in seconds."""
 
 
 class Identities:
-    """Ids for the messages of one run of an attempt; the same again when the run is repeated."""
+    """Ids for the messages of one run of an attempt, in order."""
 
     def __init__(self, token: str, run: int) -> None:
-        # A run has ids of its own: its messages are not those of an earlier run.
+        # Each run has its own ids, because its messages are not those of an earlier run.
         self.parent = token if run == 1 else f"{token}.{run}"
         self._position = 0
 
@@ -57,12 +58,17 @@ class Identities:
 
 
 class Outbox:
-    """Sends messages, and a heartbeat every `INTERVAL_S` seconds and on `beat`, from a thread.
+    """A thread that sends messages, and a heartbeat every `INTERVAL_S` seconds and on `beat`.
 
-    Without a job directory there are heartbeats only. `status` returns the body of a heartbeat.
+    Args:
+        connect: Function that opens the transport; called on the thread, again after failures.
+        directory: Job directory with the outbox; None: only heartbeats are sent.
+        status: Function that returns the body of a heartbeat.
+        identities: Source of message ids; None: the messages have ids.
+        clock: Clock for the interval.
 
     Raises:
-        TransportError: the directories of the outbox cannot be made.
+        TransportError: The directories of the outbox cannot be created.
     """
 
     def __init__(
@@ -77,7 +83,7 @@ class Outbox:
         self._identities = identities
         self._status = status
         self._clock = clock
-        # Two views of one directory: taking messages never waits for one being sent.
+        # Two views of one directory, so that `post` never waits for a message that is being sent.
         self._inlet = directory.outbox() if directory else None
         self._outlet = directory.outbox() if directory else None
         self._sender = FinalSender(self._outlet)
@@ -92,9 +98,9 @@ class Outbox:
         self._thread.start()
 
     def post(self, messages: Sequence[Outgoing]) -> None:
-        """Take messages: they are on disk when this returns, and are sent as soon as possible.
+        """Add messages, which are on disk when this returns, and are sent as soon as possible.
 
-        What a full disk cannot keep is sent all the same.
+        Messages that a full disk cannot hold are kept in memory and sent all the same.
         """
         named = self._identities.give(messages) if self._identities else list(messages)
         if not named:
@@ -108,11 +114,11 @@ class Outbox:
         self._wake.set()
 
     def beat(self) -> None:
-        """Send a heartbeat now: the status has changed."""
+        """Send a heartbeat now, because the status has changed."""
         self._wake.set()
 
     def finish(self, wait_s: float) -> bool:
-        """Wait until everything is sent, for at most `wait_s` seconds; return whether it is."""
+        """Wait at most `wait_s` seconds until everything is sent; return True if it is."""
         self._ending = True
         self._backoff.last_s = RETRY_ENDING_S
         self._wake.set()
@@ -120,14 +126,14 @@ class Outbox:
         return self._all_sent
 
     def close(self) -> None:
-        """Send nothing more: what is left is another's to send."""
+        """Send nothing more, and give up the outbox, so that another process may send the rest."""
         self._abandoned = True
         self._wake.set()
         self._thread.join(STOPPING_S)
 
     @property
     def has_refused(self) -> bool:
-        """Whether the transport has refused a message for good, in this run or an earlier one."""
+        """True if the transport has refused a message for good, in this run or an earlier one."""
         return self._sender.has_refused or (
             self._outlet is not None and any(self._outlet.dead_letters())
         )
@@ -135,6 +141,7 @@ class Outbox:
     # -- the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Send messages and heartbeats until `close`, or until everything is sent at the end."""
         beat_at = float("-inf")
         while not self._abandoned:
             woken = self._wake.is_set()
@@ -157,7 +164,7 @@ class Outbox:
                 self._outlet.close()
 
     def _send(self) -> bool:
-        """Send everything that waits; return False if the transport cannot be used now."""
+        """Send all waiting messages; return False if the transport cannot be used now."""
         try:
             if self._transport is None:
                 self._transport = self._connect()
@@ -169,6 +176,7 @@ class Outbox:
         return True
 
     def _heartbeat(self) -> None:
+        """Send a heartbeat, if there is a connection; a failure has no effect."""
         if self._transport is None:
             return
         try:

@@ -1,9 +1,9 @@
-"""Runs one program: its own process group, a guard, a time limit, and nobody left behind.
+"""A running program: its process group, guard, time limit, and the end of all its descendants.
 
-The guard is a shell that leads the program's process group and reads a pipe which this process
-holds; when this process vanishes, however it died, the guard ends the group. Descendants that
+The guard is a shell that leads the program's process group and reads a pipe whose other end this
+process holds. When this process dies, in whatever way, the guard ends the group. Descendants that
 left the group (setsid) become children of this process (`zwrap.host.ending.become_subreaper`) and
-are ended with it.
+are ended after the program.
 """
 
 from __future__ import annotations
@@ -44,19 +44,23 @@ class Program:
         stop_signal: signal.Signals = signal.SIGTERM,
         save: Callable[[float], bool] | None = None,
     ) -> None:
-        """Start a program; ProgramError says why it cannot be started.
+        """Start a program.
 
         Args:
-            argv: program and arguments; run without a shell, the program is looked for on PATH.
-            directory: working directory.
-            environment: all environment variables of the program.
-            stdout: file that its standard output is appended to; None: that of this process, and
-                its standard input, too.
-            stderr: file that its standard error output is appended to; None: that of this process.
-            grace_s: seconds between the signal that asks it to end, and SIGKILL.
-            stop_signal: what `stop` asks it with to end; a time limit asks with SIGTERM.
-            save: called by `wait` before `stop_signal` is sent, with the seconds that are left of
-                the grace period; returns whether the program has saved what it needs to go on.
+            argv: Program, found on PATH, and its arguments; run without a shell.
+            directory: Working directory.
+            environment: All environment variables of the program.
+            stdout: File to which standard output is appended; None: standard output and input are
+                those of this process.
+            stderr: File to which standard error is appended; None: that of this process.
+            grace_s: Time between the signal that asks the program to end and SIGKILL, in seconds.
+            stop_signal: Signal with which `stop` asks the program to end; at the time limit it is
+                SIGTERM.
+            save: Function that `wait` calls before it sends `stop_signal`, with the rest of the
+                grace period in seconds; it returns True if the program has saved its state.
+
+        Raises:
+            ProgramError: The program cannot be started; the text tells why.
         """
         self._grace_s = grace_s
         self._gently, self._save = stop_signal, save
@@ -94,8 +98,8 @@ class Program:
         """Ask the program to end; a second call kills it without further delay.
 
         Args:
-            because: name of the signal, or what else stops it; the first one is in `Ended`.
-            grace_s: seconds until it is killed; None: those of the program.
+            because: Name of the signal, or of another reason; `Ended.stopped_by` is the first one.
+            grace_s: Time until the program is killed, in seconds; None: that of the constructor.
         """
         if self._stopped_by is None:
             self._grace_s = grace_s or self._grace_s
@@ -106,9 +110,9 @@ class Program:
             os.write(self._wake_write, b"!")
 
     def wait(self, limit_s: float | None = None) -> Ended:
-        """Wait for the end, and for that of all descendants; return how the program ended.
+        """Wait for the end of the program, and end all its descendants; return its end.
 
-        It may run for `limit_s` seconds, counted from its start; None: without limit.
+        `limit_s`: time limit of the program, in seconds since its start; None: no limit.
         """
         ending = Ending(limit_s, began=self.began)
         saved = False
@@ -139,14 +143,14 @@ class Program:
         )
 
     def _has_ended(self, descriptor: int, wait_s: float | None) -> bool:
-        """Wait until the program ends, `stop` is called, or the time is over."""
+        """Wait until the program ends, `stop` is called, or `wait_s` is over; True: it ended."""
         ready, _, _ = select.select([descriptor, self._wake_read], [], [], wait_s)
         if self._wake_read in ready:
             os.read(self._wake_read, 64)
         return descriptor in ready
 
     def _ask(self, ending: Ending) -> bool:
-        """Let the program save if it can, and ask it to end; return whether it has saved."""
+        """Let the program save its state if it can, and ask it to end; True: it has saved."""
         saved = not ending.timed_out and (
             self._save is None or self._save(max(1.0, ending.grace_left_s))
         )
@@ -155,10 +159,11 @@ class Program:
         return saved
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the program's whole process group, and to its descendants outside."""
+        """Send a signal to the program's process group, and to its descendants outside of it."""
         signal_descendants(self._guard.pid, number)
 
     def _end_guard(self) -> None:
+        """End the guard, and close all descriptors."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._guard.pid, signal.SIGKILL)
         self._guard.wait()
@@ -170,6 +175,7 @@ class Program:
 
 @contextlib.contextmanager
 def _appending(file: Path | None) -> Iterator[BinaryIO | None]:
+    """Yield a file that is open for appending; None if there is none."""
     if file is None:
         yield None
         return
@@ -194,6 +200,7 @@ def _start_guard(grace_s: float) -> tuple[int, subprocess.Popen[bytes]]:
 
 
 def _why_not_started(program: str, directory: Path, error: OSError) -> str:
+    """Return a sentence that tells why a program cannot be started."""
     if not directory.is_dir():
         return f"The working directory {directory} does not exist."
     if isinstance(error, FileNotFoundError):
@@ -215,8 +222,8 @@ class Usage:
         """Largest resident memory that was measured, in MiB."""
 
     def measure(self, pid: int) -> dict[str, float]:
-        """Return `cpu_s` (seconds) and `memory_mib` (resident) of a process and descendants."""
-        import psutil  # a short job never asks
+        """Return `cpu_s` (seconds) and `memory_mib` (resident) of a process and its descendants."""
+        import psutil  # a short job does not need it
 
         cpu_s = rss = 0.0
         with contextlib.suppress(psutil.NoSuchProcess), self._lock:

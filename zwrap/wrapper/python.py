@@ -1,8 +1,8 @@
-"""Wrappers written in Python: the interface that python-zocalo wrappers have.
+"""Wrappers written in Python: the interface of python-zocalo's wrappers.
 
 `BaseWrapper`, its `recwrap` and its `status_thread` have the names, arguments and meaning of
 ``zocalo.wrapper`` and ``workflows.recipe.wrapper``, so that a class written for them runs after its
-import was changed. Payloads and headers are JSON values; what has another type is sent as its text.
+import was changed. Payloads and headers are JSON values; values of other types are sent as text.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.heartbeat import Heartbeat, StatusLike
 
 Post = Callable[[list[Outgoing]], None]
-"""Takes messages to be sent; they are on disk when it returns."""
+"""Function that accepts messages to send, which are on disk when it returns."""
 
 Header = Mapping[str, object]
 """Headers of a message, by name."""
 
 
 class RecipeWrapper:
-    """The recipe step as a wrapper sees it: its parameters, and ways to send messages.
+    """The recipe step for a wrapper: its parameters, and methods to send messages.
 
-    Everything sent goes through the outbox, so that no broker outage delays or loses it. Methods
-    that send take `header` (further headers), `delay` and `expiration` (seconds); other keyword
-    arguments of python-workflows are taken and have no meaning. They raise MessageError where the
-    recipe does not allow to send.
+    All messages go through the outbox, so that no outage of a broker delays or loses them. Methods
+    that send have the arguments `header` (further headers), `delay` and `expiration` (seconds);
+    other keyword arguments of python-workflows are accepted without effect. The methods raise
+    MessageError if the recipe is wrong at the output.
     """
 
     def __init__(self, envelope: Envelope, post: Post) -> None:
-        """Take the step, and how its messages are sent."""
+        """Describe a step; `post` sends its messages."""
         self.recipe = envelope.recipe
         """The whole recipe."""
         self.recipe_pointer = envelope.pointer
-        """Number of the node that is this step."""
+        """Number of this step's node."""
         self.recipe_step: dict[str, Any] = envelope.step
         """The node; its `job_parameters` are those of the program."""
         self.recipe_path = envelope.path
-        """Numbers of the nodes that the message came by."""
+        """Numbers of the nodes through which the message came."""
         self.environment: dict[str, Any] = envelope.environment
-        """Values that travel on with every message; what a wrapper adds here, later steps read."""
+        """Values that every message carries on; later steps can read values added here."""
         self.payload: Any = envelope.payload
-        """The message that the step was sent."""
+        """Payload of the message to the step."""
         self.default_channel: str | None = None
-        """Name of the output that `send` means, where outputs have names."""
+        """Name of the output for `send`, where outputs have names."""
         self.transport = OutboxTransport(post)
         self._envelope = envelope
         self._post = post
 
     def set_default_channel(self, channel: str) -> None:
-        """Let `send`, and an unnamed output of the step, mean this channel, too."""
+        """Let `send` use this channel, and an unnamed output of the step stand for it."""
         self.default_channel = channel
 
     def send_to(
         self, channel: str, message: object, header: Header | None = None, **how: object
     ) -> None:
-        """Send a payload to the nodes behind the output `channel`, none if it is not connected."""
+        """Send a payload to the nodes behind output `channel`, to none if it is not connected."""
         default = channel == self.default_channel
         self._send(self._envelope.send(channel, message, default=default), header, how)
 
@@ -74,28 +74,29 @@ class RecipeWrapper:
             self.send_to(self.default_channel, message, header, **how)
 
     def checkpoint(self, message: object, header: Header | None = None, delay: float = 0) -> None:
-        """Send a payload to this very step, `delay` seconds later."""
+        """Send a payload to this step again, `delay` seconds later."""
         self._send(self._envelope.checkpoint(message, delay), header, {})
 
     def start(self, header: Header | None = None) -> None:
-        """Raise ValueError: the recipe of a running step has been started."""
+        """Raise ValueError, because the recipe of a running step has been started."""
         del header
         raise ValueError("This recipe has already been started.")
 
     def apply_parameters(self, parameters: Mapping[str, object]) -> None:
-        """Fill in values, by name, in the whole recipe; messages that follow carry it so."""
+        """Fill in values, by name, in the whole recipe, which further messages carry."""
         self.recipe = self._envelope.recipe = self.recipe.apply_parameters(parameters)
         self.recipe_step = self._envelope.step
 
     def _send(
         self, messages: list[Outgoing], header: Header | None, how: Mapping[str, object]
     ) -> None:
+        """Send recipe messages with further headers, `delay` and `expiration`."""
         headers = {**(header or {}), RECIPE_HEADER: True}
         self._post([_sent(replace(message, headers=headers), how) for message in messages])
 
 
 class OutboxTransport:
-    """The transport as a wrapper sees it: send to a queue, broadcast on a topic.
+    """The transport for a wrapper: send to a queue, broadcast on a topic.
 
     `headers`, `delay` and `expiration` (seconds) are those of `RecipeWrapper`.
     """
@@ -106,18 +107,18 @@ class OutboxTransport:
     def send(
         self, destination: str, message: object, headers: Header | None = None, **how: object
     ) -> None:
-        """Send a message, not a recipe's, to the queue `destination`."""
+        """Send a plain message to the queue `destination`."""
         self._post([_sent(Outgoing(destination, message, dict(headers or {})), how)])
 
     def broadcast(
         self, destination: str, message: object, headers: Header | None = None, **how: object
     ) -> None:
-        """Send a message to everybody who listens to the topic `destination` now."""
+        """Send a plain message to all present subscribers of the topic `destination`."""
         self._post([_sent(Outgoing(destination, message, dict(headers or {}), topic=True), how)])
 
 
 def _sent(message: Outgoing, how: Mapping[str, object]) -> Outgoing:
-    """Return a message with `delay` and `expiration`, in seconds, as far as they are given."""
+    """Return a message with `delay` and `expiration`, in seconds, if they are given."""
     if how.get("delay") is not None:
         message = replace(message, delay_s=_seconds(how, "delay"))
     if how.get("expiration") is not None:
@@ -126,6 +127,7 @@ def _sent(message: Outgoing, how: Mapping[str, object]) -> Outgoing:
 
 
 def _seconds(how: Mapping[str, object], name: str) -> float:
+    """Return an argument as a number of seconds; TypeError or ValueError if it is not one."""
     value = how[name]
     if not isinstance(value, SupportsFloat | str):
         raise TypeError(f"{name} is {value!r}; a number of seconds is expected.")
@@ -133,19 +135,19 @@ def _seconds(how: Mapping[str, object], name: str) -> float:
 
 
 class StatusNotifications:
-    """The heartbeat as a wrapper may change it; python-zocalo calls it the status thread.
+    """The heartbeat for a wrapper, which may change it; python-zocalo calls it the status thread.
 
-    Heartbeats go to topic ``transient.status``, every 3 s and whenever something is changed here.
+    Heartbeats go to topic ``transient.status``, every 3 s and after each change of name or status.
     """
 
     def __init__(self, heartbeat: Heartbeat, beat: Callable[[], None]) -> None:
-        """Take the heartbeat, and what sends it now."""
+        """Change `heartbeat`; `beat` sends it immediately."""
         self._heartbeat = heartbeat
         self._beat = beat
 
     @property
     def taskname(self) -> str:
-        """The name that monitors show for this task."""
+        """Name of the task in monitors."""
         return self._heartbeat.task
 
     @taskname.setter
@@ -158,20 +160,21 @@ class StatusNotifications:
         self._heartbeat.fields[field] = value
 
     def set_status(self, status: StatusLike) -> None:
-        """Change the status, one of ours or of python-workflows, and send it now."""
+        """Change the status, one of zwrap or of python-workflows, and send it now."""
         self._heartbeat.status = status
         self._beat()
 
     def shutdown(self) -> None:
-        """Do nothing: heartbeats end when the wrapper does."""
+        """Do nothing, because heartbeats end when the wrapper does."""
 
 
 class BaseWrapper(ABC):
-    """The class that a wrapper is derived from.
+    """The base class of wrappers.
 
-    Write `run`, and register the class under entry point group `zocalo.wrappers`. zwrap sends
-    ``starting`` before `run`, and after it ``success`` or ``failure``, and ``completed``. Methods
-    that send do so on the output of the step that has their name, and do nothing without a recipe.
+    A subclass implements `run` and is registered in the entry point group ``zocalo.wrappers``.
+    zwrap sends ``starting`` before `run`, and after it ``success`` or ``failure``, and
+    ``completed``. Methods that send use the output that their docstring names, and do nothing
+    without a recipe.
     """
 
     _logger_name = "zocalo.wrapper"
@@ -181,7 +184,7 @@ class BaseWrapper(ABC):
     """The heartbeat; set before `run`."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        """Take `environment`, a mapping that holds the site configuration under ``config``."""
+        """Use `environment`, a mapping that holds the site configuration under ``config``."""
         del args
         environment = kwargs.get("environment")
         self._environment = environment if isinstance(environment, Mapping) else {}
@@ -194,40 +197,41 @@ class BaseWrapper(ABC):
         return self._environment.get("config")
 
     def set_recipe_wrapper(self, recwrap: RecipeWrapper) -> None:
-        """Tell the wrapper which recipe step it runs; its ID is on each line that it logs."""
+        """Set the recipe step; the recipe ID is on each line that the wrapper logs."""
         self.recwrap = recwrap
         self._log_extra["recipe_ID"] = recwrap.environment.get("ID")
 
     @abstractmethod
     def run(self) -> bool | None:
-        """Do the work; return whether it succeeded. What it raises is a failure, with its text.
+        """Do the work; return True if it succeeded. An exception is a failure, with its text.
 
-        A signal that asks the job to stop is raised here as an exception; descendants of this
-        process that are left are ended after it.
+        A signal that asks the job to stop raises StoppedError here. Descendants of this process
+        that are left are ended afterwards.
         """
 
     def _tell(self, channel: str, payload: object) -> None:
+        """Send a payload on an output, if there is a recipe."""
         if self.recwrap is not None:
             self.recwrap.send_to(channel, payload)
 
     def prepare(self, payload: object = "") -> None:
-        """Send that the work begins (output `starting`)."""
+        """Report that the work begins (output `starting`)."""
         self._tell("starting", payload)
 
     def update(self, payload: object = "") -> None:
-        """Send how far the work is (output `updates`)."""
+        """Report the progress of the work (output `updates`)."""
         self._tell("updates", payload)
 
     def done(self, payload: object = "") -> None:
-        """Send that the work has ended, well or not (output `completed`)."""
+        """Report that the work has ended, successfully or not (output `completed`)."""
         self._tell("completed", payload)
 
     def success(self, payload: object = "") -> None:
-        """Send that the work ended well (output `success`)."""
+        """Report that the work succeeded (output `success`)."""
         self._tell("success", payload)
 
     def failure(self, payload: object = "") -> None:
-        """Send why the work failed, as text (output `failure`)."""
+        """Report that the work failed, with the reason as text (output `failure`)."""
         self._tell("failure", str(payload))
 
     def record_result_individual_file(self, payload: object = "") -> None:
@@ -239,12 +243,12 @@ class BaseWrapper(ABC):
         self._tell("result-individual-file", payload)
 
     def record_result_all_files(self, payload: object = "") -> None:
-        """Send all result files (output `result-all-files`): `filelist`, absolute paths."""
+        """Send the absolute paths of all result files (output `result-all-files`, `filelist`)."""
         self._tell("result-all-files", payload)
 
 
 class DummyWrapper(BaseWrapper):
-    """A wrapper that does nothing for 20 seconds, as python-zocalo's of that name."""
+    """A wrapper that only waits for 20 seconds, as python-zocalo's of that name does."""
 
     _logger_name = "zocalo.wrapper.DummyWrapper"
 

@@ -1,4 +1,4 @@
-"""Judges a finished directory again: the messages that it would have sent, without the run."""
+"""Replay of a finished directory: the messages that its run would have sent, without the run."""
 
 from __future__ import annotations
 
@@ -39,11 +39,21 @@ def replay(
     programs: Path | None = None,
     copy: bool = True,
 ) -> Replay:
-    """Judge a finished directory; return what is to be sent, without `starting`.
+    """Judge a finished directory; return the messages to send, without `starting`.
 
-    `directory` is the working directory of a step, the directory that its program ran in, or the
-    directory of one attempt. Program, envelope and exit status are those of the attempt found
-    there, unless given.
+    Args:
+        directory: Working directory of a step, directory in which its program ran, or directory of
+            one attempt.
+        wrapper: Name of the program; None: the one that the attempt's verdict names.
+        envelope_file: Recipe wrapper file; None: that of the attempt.
+        exit_status: Exit status of the program; None: the recorded one, if any.
+        programs: Directory of the site's own program definitions.
+        copy: True if results are copied to the places that the step names.
+
+    Raises:
+        ProgramError: The directory, or the program, cannot be determined or used.
+        UnknownNameError: There is no program of that name.
+        MessageError: The recipe wrapper file does not hold a step.
     """
     directory = directory.absolute()
     if not directory.is_dir():
@@ -82,7 +92,7 @@ def replay(
 
 
 def _attempt(directory: Path) -> Path | None:
-    """Return the directory of the attempt to replay; ProgramError if there are several."""
+    """Return the directory of the only attempt; None: there is none; ProgramError: several."""
     if (directory / ENVELOPE).is_file():
         return directory
     found = sorted(file.parent for file in directory.glob(f".zwrap/*/{ENVELOPE}"))
@@ -93,14 +103,14 @@ def _attempt(directory: Path) -> Path | None:
 
 
 def _placed(envelope: Envelope, directory: Path, attempt: Path | None) -> Envelope:
-    """Return the envelope with the working directory where it is now; it may have been moved."""
+    """Return the envelope with the present working directory, which may have been moved."""
     return _with_parameters(
         envelope, {"working_directory": str(attempt.parents[1] if attempt else directory)}
     )
 
 
 def _run_directory(envelope: Envelope, name: str) -> Envelope:
-    """Return the envelope, where `directory` names the directory that the program ran in."""
+    """Return the envelope with the right working directory if the program's own one was given."""
     working = Path(str(envelope.job_parameters["working_directory"]))
     definite = "{" not in name
     inside = working.name == name if definite else working.name.startswith(name.split("{")[0])
@@ -110,6 +120,7 @@ def _run_directory(envelope: Envelope, name: str) -> Envelope:
 
 
 def _with_parameters(envelope: Envelope, parameters: Mapping[str, Any]) -> Envelope:
+    """Return a copy of the envelope with further job parameters."""
     body = json.loads(envelope.to_json())
     step = body["recipe"][str(envelope.pointer)]
     step["job_parameters"] = {**envelope.job_parameters, **parameters}
@@ -117,10 +128,11 @@ def _with_parameters(envelope: Envelope, parameters: Mapping[str, Any]) -> Envel
 
 
 def _began(attempt: Path | None) -> float:
-    """Return when the attempt was claimed; 0: not known, so that every file counts."""
+    """Return the time of the claim, in seconds since the epoch; 0: unknown, every file counts."""
     claim = attempt / "claim.json" if attempt else None
     return claim.stat().st_mtime if claim and claim.exists() else 0.0
 
 
 def _status(given: int | None, verdict: Verdict | None) -> int | None:
+    """Return the exit status of the program; None: it is not known."""
     return given if given is not None else verdict.program_exit_status if verdict else None

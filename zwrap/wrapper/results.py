@@ -1,4 +1,4 @@
-"""Places of results besides the working directory, as a recipe step names them.
+"""Copies of results, and links to them, outside the working directory.
 
 The keys of `job_parameters` are those of Diamond's wrappers: ``results_directory``,
 ``create_symlink`` and ``pipeline-final: {path, patterns}``.
@@ -16,9 +16,9 @@ from zwrap.program.judgement import ResultRecord
 
 
 def link(directory: Path, parameters: Mapping[str, object]) -> None:
-    """Make the link that ``create_symlink`` asks for, two levels above `directory`.
+    """Create the link that ``create_symlink`` asks for, two levels above `directory`.
 
-    Raises ProgramError when its name is not usable, or it cannot be made.
+    Raises ProgramError if its name is not usable, or if it cannot be created.
     """
     name = parameters.get("create_symlink")
     if not name:
@@ -43,8 +43,8 @@ def copied(
 ) -> list[ResultRecord]:
     """Copy result files to ``results_directory``, if the step names one; return their new records.
 
-    Files below the working directory keep their place relative to it. Those that match
-    ``pipeline-final`` are copied to its path, too. Raises ProgramError when a place is not usable.
+    Files below the working directory keep their path relative to it. Files that match
+    ``pipeline-final`` are copied to its path, too. Raises ProgramError if a copy cannot be made.
     """
     given = parameters.get("results_directory")
     if records and given:
@@ -57,6 +57,7 @@ def copied(
 
 
 def _copied(record: ResultRecord, working: Path, directory: Path) -> ResultRecord:
+    """Copy one result file below `directory`; return its new record."""
     source = Path(record["file_path"], record["file_name"])
     inside = source.is_relative_to(working)
     target = directory / (source.relative_to(working) if inside else source.name)
@@ -65,6 +66,7 @@ def _copied(record: ResultRecord, working: Path, directory: Path) -> ResultRecor
 
 
 def _copy_final(records: Sequence[ResultRecord], final: object) -> None:
+    """Copy the files that match ``pipeline-final`` to its path."""
     if not final:
         return
     if not isinstance(final, Mapping) or not isinstance(final.get("patterns"), list):
@@ -79,6 +81,7 @@ def _copy_final(records: Sequence[ResultRecord], final: object) -> None:
 
 
 def _absolute(value: object, key: str) -> Path:
+    """Return an absolute path; ProgramError for any other value."""
     if not isinstance(value, str) or not value.startswith("/"):
         raise ProgramError(
             f"job_parameters, key {key!r} is {value!r}; an absolute path is expected."
@@ -87,6 +90,7 @@ def _absolute(value: object, key: str) -> Path:
 
 
 def _make(directory: Path) -> None:
+    """Create a directory; ProgramError if that is not possible."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -94,7 +98,7 @@ def _make(directory: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file so that whoever looks finds the whole copy or none."""
+    """Copy a file atomically: a reader finds the whole copy or none."""
     if source == target:
         return
     _make(target.parent)

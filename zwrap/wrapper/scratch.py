@@ -1,4 +1,4 @@
-"""A program's own directory on the node's local disk, removed after it unless it is kept."""
+"""A program's own directory on the node's local disk, removed after the run unless it is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class ScratchDirectory:
-    """A new directory below TMPDIR, which batch systems set to what they clean up themselves."""
+    """A new directory below TMPDIR, which batch systems set to a place that they clean up."""
 
     def __init__(self, rule: Scratch) -> None:
         self._rule = rule
@@ -29,7 +29,7 @@ class ScratchDirectory:
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """Make the directory for the time of the block; ProgramError: it cannot be made."""
+        """Create the directory for the time of the context; ProgramError if that fails."""
         try:
             self.path.mkdir(mode=0o700)
         except OSError as error:
@@ -47,4 +47,5 @@ class ScratchDirectory:
 
 
 def _left(_: object, path: str, error: object) -> None:
+    """Log a file that cannot be removed."""
     log.warning("%s of the scratch directory stays: %s", path, error)

@@ -34,7 +34,7 @@ class ProgramStep:
     """The run of one program definition for one recipe step."""
 
     def __init__(self, definition: Definition, envelope: Envelope, heartbeat: Heartbeat) -> None:
-        """Fill in the definition from the step; ProgramError or RequestError: it cannot be done."""
+        """Fill in the definition from the step; ProgramError or RequestError if that fails."""
         self._envelope = envelope
         self._heartbeat = heartbeat
         parameters = envelope.job_parameters
@@ -55,9 +55,9 @@ class ProgramStep:
         self._limit_s = None if limit is None else seconds(limit, "job_parameters, key 'timeout'")
 
     def run(self, running: Callable[[Program], AbstractContextManager[None]]) -> Ended:
-        """Run the program and judge it; `running` is entered while it runs.
+        """Run the program and judge its run; `running` is entered while it runs.
 
-        Raises ProgramError when it cannot be started.
+        Raises ProgramError if the program cannot be started.
         """
         if self._scratch is None:
             return self._run(running)
@@ -67,6 +67,7 @@ class ProgramStep:
             return result
 
     def _run(self, running: Callable[[Program], AbstractContextManager[None]]) -> Ended:
+        """Run and judge the program, its scratch directory being there."""
         began = self._prepare()
         program = self._start()
         self._heartbeat.pid = program.pid
@@ -89,18 +90,19 @@ class ProgramStep:
         return self._judge(ended, run, [] if done else self._interruptions(ended))
 
     def _prepare(self) -> float:
-        """Make the directory and what must lie in it; return when the run began, by its clock."""
+        """Create directory and files for the run; return its begin, by the filesystem's clock."""
         _make_working_directory(self._directory)
         results.link(self._working, self._parameters)
         invocation.check_files(self._definition, self._known, self._directory)
         _write_parameter_files(
             self._directory, invocation.parameter_files(self._definition, self._known)
         )
-        for file in (self._stdout, self._stderr):  # what an earlier run wrote must not be judged
+        for file in (self._stdout, self._stderr):  # output of an earlier run must not be judged
             file.unlink(missing_ok=True)
         return _time_stamp(self._directory)
 
     def _start(self) -> Program:
+        """Start the program."""
         definition, checkpoint = self._definition, self._definition.checkpoint
         stop_signal, save = signal.SIGTERM, None
         if checkpoint and checkpoint.signal:
@@ -122,6 +124,7 @@ class ProgramStep:
         )
 
     def _finished(self, began: float, exit_status: int) -> judgement.Run:
+        """Return the run to judge."""
         return judgement.Run(
             directory=self._directory,
             stdout=self._stdout,
@@ -130,10 +133,10 @@ class ProgramStep:
             exit_status=exit_status,
         )
 
-    # -- a program that can save what it has -------------------------------------------------------
+    # -- a program that can save its state ---------------------------------------------------------
 
     def _save(self, command: Sequence[str], limit_s: float) -> bool:
-        """Run the command that lets the program save; return whether it did, within the limit."""
+        """Run the command that lets the program save its state; return True if that succeeded."""
         environment = program_environment(os.environ)
         try:
             with self._stderr.open("ab") as stream:
@@ -147,27 +150,29 @@ class ProgramStep:
         return done.returncode == 0
 
     def _has_saved(self, ended: Ended) -> bool:
+        """Return True if the program has saved its state, by its exit status, too."""
         checkpoint = self._definition.checkpoint
         if checkpoint is None or not ended.stopped_by or not ended.saved:
             return False
         return not checkpoint.exit_status or ended.exit_status in checkpoint.exit_status
 
     def _could_be_done(self, ended: Ended) -> bool:
-        """Say whether it may have come to its own end when it was asked to save.
+        """Return True if the program may have finished its work when it was asked to save.
 
-        It may if its exit status says that it did not save.
+        That is possible if its exit status tells that it did not save its state.
         """
         checkpoint = self._definition.checkpoint
         known = bool(checkpoint and checkpoint.exit_status and ended.stopped_by)
         return known and not self._has_saved(ended)
 
     def judge(self, began: float, exit_status: int | None, *, copy: bool) -> Ended:
-        """Judge what an earlier run left, running nothing.
+        """Judge the files of an earlier run, without a run.
 
         Args:
-            began: files from before do not count; seconds since the epoch, by the filesystem.
-            exit_status: that of the program, or minus the signal that killed it; None: not known.
-            copy: whether results are copied to the places that the step names.
+            began: Time by the filesystem, in seconds since the epoch; older files do not count.
+            exit_status: Exit status of the program, or minus the number of the signal that killed
+                it; None: not known, and not judged.
+            copy: True if results are copied to the places that the step names.
         """
         definition = self._definition
         if exit_status is None:
@@ -179,6 +184,7 @@ class ProgramStep:
     def _judge(
         self, ended: Ended, run: judgement.Run, interruptions: list[str], *, copy: bool = True
     ) -> Ended:
+        """Return the end with failures and messages; an interruption is the only failure."""
         definition = self._definition
         failures = interruptions or judgement.failures(definition, run)
         parsed: dict[str, object] = {}
@@ -197,6 +203,7 @@ class ProgramStep:
         )
 
     def _interruptions(self, ended: Ended) -> list[str]:
+        """Return a sentence if the program was ended from outside."""
         if ended.stopped_by:
             return [f"it was stopped after {ended.elapsed_s:.0f} s by {ended.stopped_by}"]
         if ended.timed_out:
@@ -206,6 +213,7 @@ class ProgramStep:
     def _messages(
         self, parsed: Mapping[str, object], records: list[ResultRecord], *, failed: bool
     ) -> list[Outgoing]:
+        """Return the messages with the results, in the order in which they are sent."""
         send = self._envelope.send
         messages = [
             message for record in records for message in send("result-individual-file", record)
@@ -226,6 +234,7 @@ class ProgramStep:
 
 
 def _make_working_directory(directory: Path) -> None:
+    """Create the directory of the run; ProgramError if that is not possible."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -235,6 +244,7 @@ def _make_working_directory(directory: Path) -> None:
 
 
 def _write_parameter_files(directory: Path, contents: Mapping[str, str]) -> None:
+    """Write files, contents by name; ProgramError if that is not possible."""
     for name, content in contents.items():
         try:
             write_atomically(directory / name, content)
@@ -245,13 +255,13 @@ def _write_parameter_files(directory: Path, contents: Mapping[str, str]) -> None
 
 
 def program_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a program: the job's, without what is meant for the wrapper."""
+    """Return the environment of a program: the job's, without variables for the wrapper."""
     hidden = ("ZWRAP_TOKEN", "ZWRAP_JOB_DIRECTORY")
     return {name: value for name, value in environment.items() if name not in hidden}
 
 
 def _time_stamp(directory: Path) -> float:
-    """Return the filesystem's time in a directory: files changed later are of this run."""
+    """Return the present time of a directory's filesystem; later files belong to the run."""
     try:
         return touched(directory).st_mtime
     except OSError as error:

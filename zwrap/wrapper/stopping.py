@@ -1,4 +1,4 @@
-"""What may stop the program of a step: signals to the job, and the job's time limit."""
+"""Stopping of a step's program, by signals to the job and before the job's time limit."""
 
 from __future__ import annotations
 
@@ -21,24 +21,27 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 SAVE_SHARE = 0.9
-"""Part of the time before the job's limit that a program has to save and end."""
+"""Fraction of the time before the job's limit within which a program must save and end."""
 
 
 class StoppedError(BaseException):
     """A signal asked a wrapper written in Python to stop.
 
     Like KeyboardInterrupt it is not an Exception: it may be raised anywhere, also inside `logging`
-    or inside a wrapper's own ``except Exception``, and neither must swallow it.
+    or inside a wrapper's own ``except Exception``, and neither must suppress it.
     """
 
     exit_status = 143
 
 
 class Stopping:
-    """Stops the program of one step, once; called by signal handler, timer and main thread.
+    """The part that stops the program of one step; used by signal handler, timer and main thread.
 
-    `limit_s`: time limit of the job in seconds, which began when this object was made; None: not
-    known. `on_stop` is called when a signal asks the job to stop, before the program is told.
+    Args:
+        limit_s: Time limit of the job, in seconds from now; None: not known.
+        on_stop: Function that is called when a signal first asks the job to stop, before the
+            program is asked.
+        clock: Clock for the time limit, in seconds.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class Stopping:
         self._program: Program | None = None
         self._timer: threading.Timer | None = None
         self.checkpoint: Checkpoint | None = None
-        """How the program saves what it has, if it can."""
+        """The way in which the program saves its state; None: it cannot."""
         self.by = ""
         """Name of the signal, or `NEAR_LIMIT`; empty while nothing has stopped the step."""
         self._raises = False
@@ -62,11 +65,11 @@ class Stopping:
         return self._clock() - self._began
 
     def is_stopped(self) -> bool:
-        """Return whether something has stopped the step."""
+        """Return True if something has stopped the step."""
         return bool(self.by)
 
     def signalled(self, number: signal.Signals, meaning: Meaning) -> None:
-        """Do what a signal to the job means."""
+        """Stop the program, or let it save its state, as a signal to the job means."""
         if meaning is not Meaning.STOP:
             log.warning("Signal %s means %s to this job", number.name, meaning.value)
             if meaning is Meaning.WARN:
@@ -82,7 +85,7 @@ class Stopping:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """Let stop signals, one that came before included, raise StoppedError in the main thread.
+        """Let stop signals, also an earlier one, raise StoppedError in the main thread.
 
         Only an exception stops a wrapper that is written in Python.
         """
@@ -117,11 +120,12 @@ class Stopping:
         return called
 
     def _raise(self) -> NoReturn:
+        """Raise StoppedError with the name of the signal."""
         raise StoppedError(f"The step was stopped by {self.by}.")
 
     @contextmanager
     def running(self, program: Program) -> Iterator[None]:
-        """Look after a program while it runs; nothing that comes later is a cause of its end."""
+        """Note a program while it runs; a signal after its end is not a cause of that end."""
         self.started(program)
         try:
             yield
@@ -129,7 +133,7 @@ class Stopping:
             self.ended()
 
     def started(self, program: Program) -> None:
-        """Look after a program that runs now: let it save before the job's time limit."""
+        """Note the running program, and let it save its state before the job's time limit."""
         self._program = program
         if self.by:
             program.stop(self.by)
@@ -140,13 +144,13 @@ class Stopping:
             self._timer.start()
 
     def ended(self) -> None:
-        """Let nothing more stop the step: its program has ended."""
+        """Note that the program has ended, so that nothing stops it any more."""
         if self._timer:
             self._timer.cancel()
         self._program = None
 
     def _save(self) -> None:
-        """Let the program save and end, for its job is about to."""
+        """Let the program save its state and end, because its job will end soon."""
         program = self._program
         if program and self.checkpoint and not self.by:
             self.by = NEAR_LIMIT

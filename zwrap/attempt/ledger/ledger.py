@@ -1,4 +1,4 @@
-"""The ledger: what the site knows of each attempt, written before its job is submitted.
+"""The ledger: the site's record of each attempt, written before its job is submitted.
 
 SQLite on a local disk (write-ahead log), or PostgreSQL where several submit hosts share it. Jobs
 never open it.
@@ -33,14 +33,14 @@ _UNCONCLUDED = ATTEMPTS.c.state == SUBMITTED, ATTEMPTS.c.outcome.is_(None)
 
 
 class Ledger:
-    """All attempts of a site, in a database that is opened and made up to date at once.
+    """All attempts of a site, in a database whose tables the constructor brings up to date.
 
-    `url` is one of SQLAlchemy. `clock` tells the time, in seconds since the epoch, where one host
-    alone has the ledger; a database server tells its own.
+    `url` is a database URL of SQLAlchemy. `clock` returns the time, in seconds since the epoch, of
+    a ledger that one host has for itself; a database server has its own clock.
 
     Raises:
-        ConfigurationError: the URL is not valid, or its driver is not installed.
-        TemporaryError: the database cannot be used now.
+        ConfigurationError: The URL is not valid, or its driver is not installed.
+        TemporaryError: The database cannot be used now.
     """
 
     def __init__(self, url: str, clock: Clock = wall) -> None:
@@ -78,7 +78,7 @@ class Ledger:
                     connection.execute(statement)
 
     def _create_tables(self) -> None:
-        """Make the missing tables; several hosts may do so at the same moment."""
+        """Create the missing tables; several hosts may do so at the same moment."""
         made: list[sa.ExecutableDDLElement] = []
         made += [sa.schema.CreateTable(each, if_not_exists=True) for each in (ATTEMPTS, WORDS)]
         made += [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()]
@@ -87,14 +87,14 @@ class Ledger:
                 for statement in made:
                     connection.execute(statement)
         except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
-            # PostgreSQL looks before it makes, and another came in between; now it is there.
+            # PostgreSQL checks before it creates; another host created the table in between.
             with self._transaction() as connection:
                 for statement in made:
                     connection.execute(statement)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        """Yield a connection in a transaction; TemporaryError if it cannot be had now."""
+        """Yield a connection in a transaction; TemporaryError if the ledger cannot be used now."""
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -107,13 +107,13 @@ class Ledger:
         """Open the SQLite ledger in a file.
 
         Raises:
-            ConfigurationError: its directory cannot be made, or is on a network filesystem.
+            ConfigurationError: Its directory cannot be created, or is on a network filesystem.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(
-                f"The directory of the ledger, {path.parent}, cannot be made: {error.strerror}."
+                f"The directory of the ledger, {path.parent}, cannot be created: {error.strerror}."
             ) from None
         kind = filesystem_of(path.parent)
         if kind in NETWORK_FILESYSTEMS:
@@ -125,12 +125,12 @@ class Ledger:
 
     @classmethod
     def of(cls, configuration: Configuration) -> Ledger:
-        """Open the ledger of a site: what plugin `ledger` says, else the file of this host."""
+        """Open the ledger that the site's plugin `ledger` describes, else the file of this host."""
         given = configuration.site.ledger
         return cls(given.url) if given else cls.in_file(default_file())
 
     def now(self) -> float:
-        """Return seconds since the epoch, by the one clock that all who share the ledger have."""
+        """Return seconds since the epoch, by the clock that all users of the ledger share."""
         if self._engine.dialect.name == "sqlite":
             return self._clock()
         with self._transaction() as connection:
@@ -138,7 +138,7 @@ class Ledger:
             return float(told.scalar_one())
 
     def known(self, tokens: Sequence[str]) -> dict[str, Attempt]:
-        """Return those of the attempts that are in the ledger, by token."""
+        """Return the attempts with these tokens, as far as the ledger holds them, by token."""
         found = {}
         with self._transaction() as connection:
             for some in _portions(tokens):
@@ -148,10 +148,10 @@ class Ledger:
         return found
 
     def reserve(self, attempts: Sequence[Attempt]) -> list[Attempt]:
-        """Write the intent to submit these now, in one transaction; return those that are ours.
+        """Write the intent to submit attempts now, in one transaction; return those that are ours.
 
-        A new attempt must not be there yet, and one that was read must be as it was read. The job
-        of any other is about to be submitted by somebody else.
+        An attempt is ours if it is new in the ledger, or if its row is still as it was read. The
+        job of any other attempt is being submitted by another process.
         """
         now = self.now()
         rows = [
@@ -175,12 +175,12 @@ class Ledger:
         """Insert the rows that are not there yet; return their tokens."""
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         insert = dialect.insert(ATTEMPTS).on_conflict_do_nothing().returning(ATTEMPTS.c.token)
-        # in one order, or two hosts with the same attempts could wait for each other
+        # sorted, because two hosts with the same attempts could wait for each other otherwise
         values = [asdict(row) for row in sorted(rows, key=lambda each: each.token)]
         return set(connection.execute(insert, values).scalars())
 
     def record(self, changes: Mapping[str, Mapping[str, object]]) -> None:
-        """Write values of columns, by token, in one transaction."""
+        """Write values of columns (token to column to value) in one transaction."""
         alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
         for token, values in changes.items():
             alike[tuple(sorted(values))].append({"of": token, **values})
@@ -191,7 +191,7 @@ class Ledger:
                 connection.execute(update.values(**new), values_of_many)
 
     def record_sightings(self, sightings: Mapping[str, Sighting]) -> None:
-        """Write what the batch system says of jobs, by token, in one transaction."""
+        """Write states of jobs in the batch system, by token of the attempt, in one transaction."""
         now = self.now()
         self.record(
             {
@@ -224,7 +224,7 @@ class Ledger:
     def unconcluded(self, cluster: str) -> list[Attempt]:
         """Return attempts on a cluster that were submitted and not concluded, oldest first.
 
-        The job of some has ended: then `ended` tells since when that is known.
+        Where the job is known to have ended, `Attempt.ended` tells since when.
         """
         query = sa.select(ATTEMPTS).where(*_UNCONCLUDED, ATTEMPTS.c.cluster == cluster)
         with self._transaction() as connection:
@@ -232,7 +232,7 @@ class Ledger:
             return [Attempt(**row) for row in rows]
 
     def open_clusters(self) -> list[str]:
-        """Return the names of the clusters that have such attempts."""
+        """Return the names of the clusters with attempts that are submitted and not concluded."""
         query = sa.select(ATTEMPTS.c.cluster).where(*_UNCONCLUDED).distinct()
         with self._transaction() as connection:
             return sorted(connection.execute(query).scalars())
@@ -256,7 +256,7 @@ class Ledger:
 
 
 def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
-    """Change a row that is still as it was read; return whether it was."""
+    """Write `row` if the ledger's row is still as it was read; return whether it was."""
     mine = ATTEMPTS.c.token == row.token, ATTEMPTS.c.tried == read.tried
     change = (
         ATTEMPTS.update()
@@ -267,21 +267,23 @@ def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
 
 
 def _portions(tokens: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
-    """Divide the tokens: databases limit the number of values in one statement."""
+    """Yield the tokens in portions; databases limit the number of values in one statement."""
     for start in range(0, len(tokens), size):
         yield tokens[start : start + size]
 
 
 def _indexes() -> list[sa.Index]:
+    """Return the indexes of the table of attempts, always in the same order."""
     return sorted(ATTEMPTS.indexes, key=lambda index: str(index.name))
 
 
 def default_file() -> Path:
-    """Return the file of this host's ledger, where the site names no other."""
+    """Return the file of this host's ledger, for sites that configure none."""
     return state_directory() / "ledger.sqlite"
 
 
 def _sqlite_settings(connection: sqlite3.Connection, _: object) -> None:
+    """Set up a new connection to SQLite: write-ahead log, synchronous writes."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # an intent must outlive a power cut

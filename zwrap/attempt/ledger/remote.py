@@ -1,7 +1,7 @@
-"""Submissions and verdicts of attempts whose job directories nobody here sees.
+"""Submissions and verdicts of attempts whose job directories the submit host does not see.
 
-Elsewhere they lie in the job directory; for clusters that share no filesystem with the submit host
-the ledger keeps them.
+Usually they are files in the job directory; the ledger keeps those of clusters that share no
+filesystem with the submit host.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from zwrap.errors import MessageError
 from zwrap.host.clock import Clock
 
 LEASE_S = 60.0
-"""Time that a Watcher may take to send the final messages of an attempt, in seconds."""
+"""Time for which a Watcher alone may send the final messages of an attempt, in seconds."""
 
 
 class RemoteAttempt(NamedTuple):
-    """What the ledger keeps of one attempt."""
+    """Submission and verdict of one attempt, as the ledger keeps them."""
 
     submission: str
     """JSON."""
     verdict: Verdict | None
     sent: float | None
-    """When its final messages were sent, seconds since the epoch."""
+    """Time at which its final messages were sent, in seconds since the epoch."""
     late: str | None
     """A later verdict, JSON; its messages are never sent."""
 
 
 class RemoteAttempts:
-    """The table `words` of a ledger."""
+    """The table ``words`` of a ledger: one row per attempt without a visible job directory."""
 
     def __init__(
         self, transaction: Callable[[], AbstractContextManager[sa.Connection]], now: Clock
@@ -45,7 +45,7 @@ class RemoteAttempts:
         self._now = now
 
     def keep(self, token: str, submission: str) -> None:
-        """Keep what is submitted, before the job exists; replace what was kept before."""
+        """Keep a submission, before its job exists; replace the one that was kept before."""
         with self._transaction() as connection:
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             row = dialect.insert(WORDS).values(token=token, submission=submission)
@@ -53,10 +53,10 @@ class RemoteAttempts:
             connection.execute(row.on_conflict_do_update(index_elements=["token"], set_=kept))
 
     def get(self, token: str) -> RemoteAttempt | None:
-        """Return what is kept of an attempt; None: nothing, it has a job directory.
+        """Return the row of an attempt; None: there is none, because it has a job directory.
 
         Raises:
-            MessageError: the verdict in the ledger is damaged.
+            MessageError: The verdict in the ledger is damaged.
         """
         query = sa.select(WORDS.c.submission, WORDS.c.verdict, WORDS.c.sent, WORDS.c.late)
         with self._transaction() as connection:
@@ -72,15 +72,15 @@ class RemoteAttempts:
         return RemoteAttempt(row.submission, verdict, row.sent, row.late)
 
     def has_verdict(self, token: str) -> bool:
-        """Return whether the ledger keeps a verdict on an attempt, whatever it says."""
+        """Return True if the ledger holds a verdict on an attempt, whatever its outcome."""
         query = sa.select(WORDS.c.token).where(WORDS.c.token == token, WORDS.c.verdict.is_not(None))
         with self._transaction() as connection:
             return connection.execute(query).first() is not None
 
     def put_verdict(self, verdict: Verdict) -> bool:
-        """Put a verdict in place and take on its sending; False: another was first.
+        """Put a verdict in place, take its lease and return True; False: another was first.
 
-        A later verdict is kept as late, unless it is the same once more.
+        A later verdict is kept in column ``late``, unless it equals the first one.
         """
         text, now = msgspec.json.encode(verdict).decode(), self._now()
         mine = WORDS.c.token == verdict.token
@@ -93,7 +93,7 @@ class RemoteAttempts:
         return False
 
     def take_sending(self, token: str) -> bool:
-        """Take on the sending of a verdict; False: it was sent, or another may be at it."""
+        """Take the lease to send a verdict's messages; False: they were sent, or another has it."""
         now = self._now()
         stale = WORDS.c.lease < now - LEASE_S
         change = WORDS.update().where(WORDS.c.token == token, WORDS.c.sent.is_(None), stale)

@@ -20,10 +20,10 @@ ATTEMPTS = sa.Table(
     sa.Column("reason", sa.Text),
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("tried", sa.Float, nullable=False),
-    # What follows may be missing in a ledger of an earlier version.
+    # The columns from here on may be missing in a ledger of an earlier version.
     sa.Column("array_token", sa.String(80)),
     sa.Column("task", sa.Integer),
-    # What the batch system says.
+    # State of the job, by the batch system's account.
     sa.Column("seen_state", sa.String(20)),
     sa.Column("seen_reason", sa.Text),
     sa.Column("seen", sa.Float),
@@ -32,7 +32,7 @@ ATTEMPTS = sa.Table(
     sa.Column("signal", sa.Integer),
     sa.Column("ended", sa.Float),
     sa.Column("stalled", sa.Float),
-    # How the attempt ended.
+    # End of the attempt.
     sa.Column("outcome", sa.String(20)),
     sa.Column("cause", sa.Text),
     sa.Column("witness", sa.String(200)),
@@ -50,4 +50,4 @@ WORDS = sa.Table(
     sa.Column("late", sa.Text),
 )
 """Submissions and verdicts of attempts on clusters that share no filesystem with the submit host;
-elsewhere they lie in the job directory."""
+those of other attempts are files in the job directory."""

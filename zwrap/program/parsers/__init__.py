@@ -1,1 +1,1 @@
-"""Parsers of the files that programs leave, a module for each format."""
+"""Parsers of the files that programs write, one module for each format."""

@@ -1,4 +1,4 @@
-"""Walking through a JSON document that a program wrote; complaints name file and place."""
+"""Access to values in a JSON document that a program wrote; errors name file and place."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from zwrap.errors import ProgramError
 
 
 class Place:
-    """A value in a document, and how one gets there.
+    """A value in a document, and the route to it.
 
-    Each method raises ProgramError that names file and place where the document is not as expected.
+    Methods raise ProgramError, which names file and place, if the document is not as expected.
     """
 
     def __init__(self, file: Path, value: object, route: str = "") -> None:
-        """Take a file, a value in it, and the keys and indices that lead there, with slashes."""
+        """Describe a value in a file; `route` holds the keys and indices to it, after slashes."""
         self.file = file
         self.value = value
         self.route = route
@@ -34,7 +34,7 @@ class Place:
         raise ProgramError(f"{self.file} has nothing at {self.route}/{key}.")
 
     def get(self, key: str) -> Place | None:
-        """Return the value under a key; None if it is not there or null."""
+        """Return the value under a key; None if it is missing or null."""
         if isinstance(self.value, dict) and self.value.get(key) is not None:
             return self[key]
         return None
@@ -86,6 +86,7 @@ class Place:
         return [entry.number() for entry in entries]
 
     def _other(self, expected: str) -> ProgramError:
+        """Return the error of a value of another type than the expected one."""
         return ProgramError(
             f"{self.file} holds {_short(self.value)} at {self.route or 'its top'}; "
             f"{expected} is expected."
@@ -93,9 +94,9 @@ class Place:
 
 
 def read_document(path: Path) -> Place:
-    """Return the top of a JSON document. NaN and Infinity, which Python's json writes, are taken.
+    """Return the top of a JSON document, in which NaN and Infinity are accepted.
 
-    Raises ProgramError when it is not valid, OSError when it cannot be read.
+    Raises ProgramError if the document is not valid, OSError if it cannot be read.
     """
     try:
         return Place(path, json.loads(path.read_bytes()))
@@ -104,5 +105,6 @@ def read_document(path: Path) -> Place:
 
 
 def _short(value: object) -> str:
+    """Return a value as text of at most 40 characters."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 40 else f"{text[:40]}..."

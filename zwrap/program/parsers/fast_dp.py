@@ -10,7 +10,7 @@ from zwrap.program.parsers.document import read_document
 
 
 def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
-    """Return commands for ISPyB; fast_dp names its statistics as ISPyB does. Beam centre in mm."""
+    """Return commands for ISPyB; fast_dp uses ISPyB's names of statistics. Beam centre in mm."""
     del options
     result = read_document(path)
     unit_cell = result["unit_cell"].numbers(6)

@@ -12,17 +12,17 @@ import msgspec
 from zwrap.errors import ProgramError
 
 Options = Mapping[str, object]
-"""Options of a parser: what the definition gives, and paths of files beside its own."""
+"""Options of a parser: those in the definition, and paths of the output's further files."""
 
 Number = int | float | str
-"""A number, or a text that is none."""
+"""A number, or a text that does not hold a number."""
 
 TEXT_LIMIT = 64 * 1024
-"""Size of the end of a file that parser `text` gives, in bytes."""
+"""Size of the end of a file that parser `text` returns, in bytes."""
 
 
 def number(text: str) -> Number:
-    """Return the number that a text holds; the text where it holds none."""
+    """Return the number that a text holds, else the text."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -37,7 +37,7 @@ def read(path: Path) -> str:
 
 
 def option(options: Options, name: str, parser: str) -> str:
-    """Return a text option that the parser cannot do without."""
+    """Return a text option; ProgramError if it is missing or of another type."""
     value = options.get(name)
     if not isinstance(value, str):
         raise ProgramError(f"Parser {parser!r} needs a text under options, key {name!r}.")
@@ -66,8 +66,8 @@ def parse_json(path: Path, options: Options) -> object:
 def parse_text(path: Path, options: Options) -> object:
     """Return the last `TEXT_LIMIT` bytes of a file as text."""
     del options
-    # Not by `zwrap.host.files`: parsers are loaded when the program has ended, perhaps from a zwrap
-    # that was installed meanwhile over the one that runs. They need nothing that may have moved.
+    # Without `zwrap.host.files`: parsers are loaded after the program's end, perhaps from a zwrap
+    # that was installed meanwhile over the running one. They import nothing that may have moved.
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TEXT_LIMIT))
         return file.read().decode("utf-8", "replace")
@@ -90,7 +90,7 @@ def parse_regex(path: Path, options: Options) -> object:
 
 
 def parse_table(path: Path, options: Options) -> object:
-    """Return the rows below the line that option `header` matches, as long as columns fit."""
+    """Return the rows below the line that option `header` matches, whose words name the columns."""
     header = re.compile(option(options, "header", "table"))
     lines = iter(read(path).splitlines())
     for line in lines:
@@ -100,7 +100,7 @@ def parse_table(path: Path, options: Options) -> object:
 
 
 def table_rows(names: list[str], lines: list[str]) -> list[dict[str, Number]]:
-    """Return rows of as many words as there are names, up to the first line that differs."""
+    """Return the rows, up to the first line whose number of words differs from that of names."""
     rows = []
     for line in lines:
         words = line.split()

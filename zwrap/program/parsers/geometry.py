@@ -18,8 +18,8 @@ Vector = tuple[float, float, float]
 def detector_distance_and_beam(detector: Place, beam: Place) -> tuple[float, float, float]:
     """Return the distance along the panel's normal, and the beam centre on its fast and slow axes.
 
-    The beam centre is rounded as xia2 rounds it: to pixels, with the parallax correction, and
-    back, so that values are equal to those of its own reports.
+    The parallax correction is applied and removed again, as xia2 does by converting to pixels and
+    back, so that values equal those of its own reports.
     """
     panel = detector["panels"][0]
     fast, slow, origin = (_vector(panel[key]) for key in ("fast_axis", "slow_axis", "origin"))
@@ -40,7 +40,7 @@ def detector_distance_and_beam(detector: Place, beam: Place) -> tuple[float, flo
 def _parallax(
     panel: Place, fast: Vector, slow: Vector, origin: Vector, x: float, y: float
 ) -> tuple[float, float]:
-    """Return the shift of a spot at (x, y): the sensor absorbs photons in its depth."""
+    """Return the shift of a spot at (x, y), in mm, because the sensor absorbs photons in depth."""
     strategy = panel.get("px_mm_strategy")
     kind = strategy.get("type") if strategy else None
     if kind is None or kind.value != "ParallaxCorrectedPxMmStrategy":
@@ -60,19 +60,23 @@ def _parallax(
 
 
 def _vector_of(component: Callable[[int], float]) -> Vector:
+    """Return the vector with these components."""
     return component(0), component(1), component(2)
 
 
 def _vector(place: Place) -> Vector:
+    """Return the vector in a document."""
     x, y, z = place.numbers(3)
     return x, y, z
 
 
 def _dot(a: Vector, b: Vector) -> float:
+    """Return the dot product of two vectors."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def _cross(a: Vector, b: Vector) -> Vector:
+    """Return the cross product of two vectors."""
     return (
         a[1] * b[2] - a[2] * b[1],
         a[2] * b[0] - a[0] * b[2],

@@ -40,7 +40,7 @@ _AXES = ("a", "b", "c", "alpha", "beta", "gamma")
 
 
 def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
-    """Return commands for ISPyB: one solution, a scaling for each scaling container."""
+    """Return commands for ISPyB: one solution, with a scaling for each scaling container."""
     del options
     return command_list([solution(path)])
 
@@ -60,6 +60,7 @@ def solution(path: Path) -> Solution:
 
 
 def _scaling(path: Path, container: ET.Element) -> Scaling:
+    """Return the statistics and integrations of a scaling container."""
     statistics = {
         _text(path, element, "scalingStatisticsType"): _values(path, element, _STATISTICS)
         for element in container.iter("AutoProcScalingStatistics")
@@ -80,7 +81,7 @@ def _scaling(path: Path, container: ET.Element) -> Scaling:
 
 
 def _values(path: Path, element: ET.Element, names: Mapping[str, str]) -> dict[str, float]:
-    """Return the numbers in an element that ISPyB's commands have names for."""
+    """Return the numbers in an element, by their names in ISPyB's commands."""
     return {
         name: _number(path, element, tag)
         for tag, name in names.items()
@@ -89,6 +90,7 @@ def _values(path: Path, element: ET.Element, names: Mapping[str, str]) -> dict[s
 
 
 def _first(path: Path, root: ET.Element, tag: str) -> ET.Element:
+    """Return the first element with a tag; ProgramError if there is none."""
     found = next(root.iter(tag), None)
     if found is None:
         raise ProgramError(f"{path} holds no element {tag}.")
@@ -96,6 +98,7 @@ def _first(path: Path, root: ET.Element, tag: str) -> ET.Element:
 
 
 def _text(path: Path, element: ET.Element, tag: str) -> str:
+    """Return the text of a child element; ProgramError if it is missing or empty."""
     text = element.findtext(tag, "").strip()
     if not text:
         raise ProgramError(f"{path} holds nothing in element {tag} of {element.tag}.")
@@ -103,6 +106,7 @@ def _text(path: Path, element: ET.Element, tag: str) -> str:
 
 
 def _number(path: Path, element: ET.Element, tag: str) -> float:
+    """Return the number in a child element; ProgramError if it holds none."""
     text = _text(path, element, tag)
     value = number(text)
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Merging statistics by the names that xia2 and DIALS print, and by those of ISPyB."""
+"""Merging statistics, by the names that xia2 and DIALS print and by those of ISPyB."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ ISPYB_NAMES = {
     "I/sigma": "mean_i_sig_i",
     "Partial bias": "fract_partial_bias",
 }
-"""Names that programs print, and those of ISPyB."""
+"""Name of a statistic that programs print to its name in ISPyB."""
 
 _ROW = re.compile(r"(?P<name>[A-Za-z][^\t]*?)(?:\s*\t|\s{2,})\s*(?P<values>[-\d.].*)")
 
 
 def in_ispyb_names(statistics: Mapping[str, Sequence[object]]) -> dict[str, dict[str, object]]:
-    """Turn statistic to values (overall, inner, outer shell) into shell to ISPyB name to value.
+    """Return the statistics by shell and ISPyB name, from values (overall, inner, outer) by name.
 
-    Newer xia2 puts a column "Suggested" first, which is then the overall one.
+    Newer versions of xia2 print a first column "Suggested", which then counts as overall.
     """
     return {
         shell: {
@@ -51,9 +51,9 @@ def in_ispyb_names(statistics: Mapping[str, Sequence[object]]) -> dict[str, dict
 
 
 def table(lines: Sequence[str]) -> dict[str, list[float]]:
-    """Return the rows of the table that xia2.txt, xia2-summary.dat and dials.scale.log hold.
+    """Return the rows of the table in xia2.txt, xia2-summary.dat and dials.scale.log.
 
-    It ends at the first line that is not a row. Words that are not numbers are left out.
+    The table ends at the first line that is not a row. Words that are not numbers are left out.
     """
     found: dict[str, list[float]] = {}
     for line in lines:
@@ -66,7 +66,7 @@ def table(lines: Sequence[str]) -> dict[str, list[float]]:
 
 
 def merging_statistics(path: Path, options: Mapping[str, object]) -> object:
-    """Return the last statistics in a log (dials.scale.log): shell to ISPyB name to value."""
+    """Return the last statistics in a log (dials.scale.log), by shell and ISPyB name."""
     del options
     lines = read(path).splitlines()
     starts = [i for i, line in enumerate(lines) if line.startswith("High resolution limit")]

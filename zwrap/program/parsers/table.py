@@ -1,6 +1,6 @@
-"""The table of parsers: name, file and options in, a JSON value out.
+"""The table of parsers, which make a JSON value of a file and options.
 
-``json``, ``text``, ``regex``, ``table`` and ``lines`` fit many programs; the others know one
+``json``, ``text``, ``regex``, ``table`` and ``lines`` fit many programs; the others read one
 format.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from zwrap.errors import ProgramError, UnknownNameError
 
 Parser = Callable[[Path, Mapping[str, object]], object]
-"""Reads a file with options; raises ProgramError that names file and place."""
+"""Function that reads a file with options; it raises ProgramError, which names file and place."""
 
 PARSERS = {
     "json": "generic:parse_json",
@@ -28,7 +28,7 @@ PARSERS = {
     "gemmi-column-statistics": "gemmi:column_statistics",
     "gemmi-merging-statistics": "gemmi:merging_statistics",
 }
-"""Module and function of each parser, loaded only when it is used."""
+"""Name of a parser to its module and function, which are loaded when the parser is used."""
 
 
 def check_parser(name: str, where: str) -> None:
@@ -38,7 +38,7 @@ def check_parser(name: str, where: str) -> None:
 
 
 def parse(name: str, path: Path, options: Mapping[str, object]) -> object:
-    """Return what the named parser makes of a file; ProgramError when it cannot read it."""
+    """Return the value that a parser makes of a file; ProgramError if it cannot read the file."""
     check_parser(name, str(path))
     module, _, function = PARSERS[name].partition(":")
     parser: Parser = getattr(importlib.import_module(f"zwrap.program.parsers.{module}"), function)

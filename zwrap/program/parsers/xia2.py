@@ -1,4 +1,4 @@
-"""Results of xia2 (github.com/xia2/xia2): xia2.json since 0.3.8, before that only xia2.txt."""
+"""Results of xia2 (github.com/xia2/xia2): xia2.json since version 0.3.8, xia2.txt before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from zwrap.program.parsers.merging import in_ispyb_names, table
 
 
 def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
-    """Return commands for ISPyB from xia2.json; for xia2 0.3 from ispyb.xml, or else xia2.txt.
+    """Return commands for ISPyB from xia2.json; for xia2 0.3 from ispyb.xml, else from xia2.txt.
 
     Each crystal has its own solution, each wavelength its own scaling. Option `log` is the
     xia2.txt, option `report` the xia2-report.json, whose xtriage entries become program messages.
@@ -48,6 +48,7 @@ def solutions(path: Path) -> list[Solution]:
 
 
 def _solution(crystal: Place, scaler: Place) -> Solution:
+    """Return the solution of one crystal, with a scaling for each wavelength."""
     spacegroups = scaler["_scalr_likely_spacegroups"]
     statistics = _statistics(scaler["_scalr_statistics"])
     if not statistics:
@@ -68,7 +69,7 @@ def _solution(crystal: Place, scaler: Place) -> Solution:
 
 
 def _statistics(place: Place) -> dict[str, dict[str, list[object]]]:
-    """Return wavelength to statistic to values; a key there is a list of three names as text."""
+    """Return statistics by wavelength and name; a key is the JSON text of a list of three names."""
     found = {}
     for key, values in place.items():
         try:
@@ -95,6 +96,7 @@ def _integraters(crystal: Place, scaler: Place) -> Iterator[Place]:
 
 
 def _epoch(item: tuple[str, Place]) -> float:
+    """Return the time of a sweep, which is the key of its integrater; 0.0 for another key."""
     try:
         return float(item[0])
     except ValueError:
@@ -102,11 +104,13 @@ def _epoch(item: tuple[str, Place]) -> float:
 
 
 def _wavelength(integrater: Place) -> str | None:
+    """Return the name of a sweep's wavelength; None if it has none."""
     name = integrater.get("_intgr_dname")
     return name.text() if name else None
 
 
 def _integration(integrater: Place) -> dict[str, object]:
+    """Return the values of one integrated sweep."""
     first, last = integrater["_intgr_wedge"].numbers(2)
     return {
         **cell(integrater["_intgr_cell"].numbers(6)),
@@ -117,7 +121,7 @@ def _integration(integrater: Place) -> dict[str, object]:
 
 
 def _geometry(integrater: Place) -> dict[str, float]:
-    """Return refined distance and beam centre, in mm; nothing where the indexer kept none."""
+    """Return refined distance and beam centre, in mm; nothing if the indexer kept no models."""
     refiner = integrater.get("_intgr_refiner")
     indexers = refiner.get("_refinr_indexers") if refiner else None
     for indexer in indexers.values() if indexers else ():
@@ -142,7 +146,7 @@ def xtriage(report: Path) -> list[dict[str, object]]:
 
 
 def check_age(log: Path) -> None:
-    """Raise ProgramError for an xia2 newer than 0.3, which must have left a xia2.json."""
+    """Raise ProgramError for a log of a xia2 newer than 0.3, which must have left a xia2.json."""
     version = re.search(r"^XIA2 (\S+)", read(log), re.MULTILINE)
     if not version or not version[1].startswith("0.3"):
         which = f"xia2 {version[1]}" if version else "a program that does not say its version"
@@ -150,7 +154,7 @@ def check_age(log: Path) -> None:
 
 
 def printed_solutions(path: Path) -> list[Solution]:
-    """Read the xia2.txt of xia2 0.3: one solution, a scaling for each wavelength."""
+    """Return the one solution in a xia2.txt of xia2 0.3, with a scaling for each wavelength."""
     text = read(path)
     lines = text.splitlines()
     tables = [

@@ -1,4 +1,4 @@
-"""Station "watcher": concludes jobs that can no longer speak for themselves."""
+"""Station "watcher": follows all jobs, and concludes attempts for wrappers that cannot."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a batch system says of the jobs of one cluster, asked once for all of them."""
+"""The jobs of one cluster: one question about all of them, their changes, and their ends."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from zwrap.transport.contract import Transport
 log = logging.getLogger(__name__)
 
 LENGTHENING = 1.5
-"""Factor by which each interval is longer than the last one while nothing changes."""
+"""Ratio of each interval to the last one while nothing changes."""
 
 QUIET_FACTOR, AWAY_FACTOR = 1.8, 10.0
-"""Longest interval, as a multiple of the usual one, while nothing changes, or while the cluster
+"""Ratios of the longest interval to the usual one, while nothing changes and while the cluster
 cannot be asked."""
 
 START_MOVED_S = 600.0
-"""Least change of an expected start that is told, in seconds."""
+"""Least change of an expected start that is broadcast, in seconds."""
 
 
 class WatchedCluster:
-    """One cluster and its jobs; asks when it is time to, and concludes jobs that ended."""
+    """One cluster whose jobs are followed: when to ask about them, and the conclusion of each."""
 
     def __init__(
         self,
@@ -56,14 +56,14 @@ class WatchedCluster:
         )
         self._due = float("-inf")
         self._away: str | None = None
-        """Reason for which the cluster cannot be asked."""
+        """Reason why the cluster cannot be asked; None: it can."""
         self._has_endings = False
-        """Whether jobs have ended that are still to be concluded."""
+        """True if jobs have ended that are not yet concluded."""
         self._starts: dict[str, float] = {}
-        """Expected start that was told last, by token."""
+        """Token to the expected start that was broadcast last."""
 
     def turn(self) -> None:
-        """Ask about live jobs if it is time to, and conclude those that have ended."""
+        """Ask about live jobs if that is due, and conclude those that have ended."""
         is_due = self._clock() >= self._due
         if is_due:
             self.look([each for each in self._unconcluded() if each.ended is None])
@@ -71,10 +71,11 @@ class WatchedCluster:
             self.conclude([each for each in self._unconcluded() if each.ended is not None])
 
     def _unconcluded(self) -> list[Attempt]:
+        """Return the cluster's attempts that are not yet concluded."""
         return self._ledger.unconcluded(self._cluster.name)
 
     def look(self, jobs: Sequence[Attempt]) -> None:
-        """Ask about all jobs with one question, and tell what changed."""
+        """Ask about all jobs with one question; record and broadcast the changes."""
         try:
             states = self._states(jobs)
         except ZwrapError as error:
@@ -87,10 +88,10 @@ class WatchedCluster:
             self._events.statistics(status.state for status in states.values())
             self._wait(changed, QUIET_FACTOR)
 
-    # -- what the batch system says ----------------------------------------------------------------
+    # -- states in the batch system --------------------------------------------------------------
 
     def _states(self, jobs: Sequence[Attempt]) -> dict[str, JobStatus]:
-        """Return live jobs among these, and how those that left ended, as far as recorded."""
+        """Return the status of each job that is live, or whose end is recorded, by job id."""
         scheduler, now = self._cluster.scheduler, self._ledger.now()
         live = ask(scheduler.states())
         times = {str(attempt.job_id): attempt.gone_s(now) for attempt in jobs}
@@ -100,7 +101,7 @@ class WatchedCluster:
                 if job_id in live or job_id in ended}  # fmt: skip
 
     def _see(self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]) -> bool:
-        """Write and tell what changed about jobs; return whether anything did."""
+        """Record and broadcast changes of jobs; return True if there were any."""
         now = self._ledger.now()
         changes: dict[str, Sighting] = {}
         told: list[tuple[Attempt, Sighting, float | None]] = []
@@ -128,7 +129,7 @@ class WatchedCluster:
         return bool(changes)
 
     def _missing(self, attempt: Attempt, now: float) -> Sighting:
-        """Return how a job stands that is neither live nor recorded: a record may still come."""
+        """Return the state of a job that is neither live nor recorded: gone, and later lost."""
         since = attempt.seen if attempt.seen_state == GONE else None
         is_over = since is not None and (
             now - since > self._cluster.settings.lost_s or self._conclusion.has_verdict(attempt)
@@ -141,7 +142,7 @@ class WatchedCluster:
         )
 
     def _moved(self, token: str, starts: float | None) -> bool:
-        """Return whether a job is expected to start at quite another time than was told."""
+        """Return True if the expected start of a job differs from the one that was broadcast."""
         told = self._starts.get(token)
         if starts is None or (told is not None and abs(starts - told) < START_MOVED_S):
             return False
@@ -149,7 +150,7 @@ class WatchedCluster:
         return True
 
     def _listen(self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]) -> None:
-        """Note jobs that run without heartbeats, and jobs whose heartbeats come again."""
+        """Record and broadcast jobs that run without heartbeats, or that send them again."""
         changes: dict[str, dict[str, float | None]] = {}
         for attempt in attempts:
             status = attempt.of(states)
@@ -158,13 +159,14 @@ class WatchedCluster:
             stalled = silent_s is not None and 0 < self._cluster.settings.stalled_s <= silent_s
             if stalled and attempt.stalled is None:
                 changes[attempt.token] = {"stalled": self._ledger.now() - (silent_s or 0.0)}
-                reason = f"it runs, but its wrapper was not heard of for {silent_s:.0f} s"
+                reason = f"it runs, but its wrapper has been silent for {silent_s:.0f} s"
                 log.warning("Job %s is stalled: %s", attempt.job_id, reason)
                 self._events.job(attempt, STALLED, {"reason": reason})
             elif attempt.stalled and (not running or (silent_s is not None and not stalled)):
                 changes[attempt.token] = {"stalled": None}
                 if running:
-                    self._events.job(attempt, State.RUNNING.value, {"reason": "it is heard again"})
+                    reason = "its wrapper is heard again"
+                    self._events.job(attempt, State.RUNNING.value, {"reason": reason})
             if status is not None and status.state.is_final:
                 self._heartbeats.forget(attempt.token)
         self._ledger.record(changes)
@@ -172,9 +174,9 @@ class WatchedCluster:
     # -- the end of jobs ---------------------------------------------------------------------------
 
     def _is_stuck(self, attempt: Attempt, states: Mapping[str, JobStatus]) -> bool:
-        """Return whether a job has waited longer than `give_up_s` for what only a person can give.
+        """Return True if a job has been stuck for longer than `give_up_s`.
 
-        The wrapper of a job that runs on a host that does not answer may still be heard.
+        A job that runs on a host that does not answer is not stuck while its wrapper is heard.
         """
         status = attempt.of(states)
         if status is None or not status.stuck or attempt.seen_reason != status.reason:
@@ -185,9 +187,9 @@ class WatchedCluster:
         return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.settings.give_up_s
 
     def _give_up(self, attempts: Sequence[Attempt]) -> None:
-        """Conclude jobs that can never start, or whose host is gone, then cancel them.
+        """Conclude stuck jobs, then cancel them.
 
-        In that order: a job that starts all the same finds the verdict, and ends.
+        In that order, a job that starts all the same finds the verdict and ends.
         """
         given_up = [replace(attempt, seen_state=_given_up(attempt)) for attempt in attempts]
         verdicts = [(attempt, self._conclusion.conclude(attempt)) for attempt in given_up]
@@ -205,7 +207,7 @@ class WatchedCluster:
             self._concluded(attempt, verdict)
 
     def conclude(self, attempts: Sequence[Attempt]) -> None:
-        """Conclude jobs that ended, once all that they said themselves must have been seen."""
+        """Conclude jobs that ended, each as soon as its own files or messages must have arrived."""
         self._has_endings = bool(attempts)
         for attempt in attempts:
             waited_s = self._ledger.now() - (attempt.ended or 0.0)
@@ -213,7 +215,7 @@ class WatchedCluster:
                 self._concluded(attempt, self._conclusion.conclude(attempt))
 
     def _concluded(self, attempt: Attempt, verdict: Verdict | None) -> None:
-        """Write and tell how an attempt ended."""
+        """Record and broadcast the end of an attempt; None: it is not concluded yet."""
         if verdict is None:
             return
         self._ledger.record_verdict(attempt.token, verdict)
@@ -233,6 +235,7 @@ class WatchedCluster:
     # -- the cluster -------------------------------------------------------------------------------
 
     def _is_away(self, reason: str) -> None:
+        """Broadcast that the cluster cannot be asked, and wait longer."""
         if self._away is None:
             log.warning("Cluster %s is away: %s", self._cluster.name, reason)
         self._away = reason
@@ -240,6 +243,7 @@ class WatchedCluster:
         self._wait(False, AWAY_FACTOR)
 
     def _is_up(self) -> None:
+        """Broadcast that the cluster can be asked."""
         if self._away is not None:
             log.info("Cluster %s is up again", self._cluster.name)
             self._backoff.reset()
@@ -248,11 +252,11 @@ class WatchedCluster:
 
     @property
     def _expires_s(self) -> float:
-        """Lifetime of what is told of the cluster, in seconds: until long after the next look."""
+        """Lifetime of a broadcast about the cluster, in seconds: until long after the next one."""
         return self._backoff.last_s * AWAY_FACTOR
 
     def _wait(self, changed: bool, factor: float) -> None:
-        """Set the time of the next look: the usual interval after a change, else a longer one."""
+        """Set the time of the next question, later each time while nothing changes."""
         self._backoff.last_s = self._cluster.settings.watch_s * factor
         if changed:
             self._backoff.reset()
@@ -266,6 +270,7 @@ def _given_up(attempt: Attempt) -> str:
 
 
 def _seen(status: JobStatus, now: float) -> Sighting:
+    """Return a job's status as the ledger records it."""
     return Sighting(
         state=status.state.value,
         reason=status.reason,

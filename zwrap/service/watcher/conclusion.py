@@ -1,15 +1,15 @@
-"""Concludes jobs that have ended: finds or makes the verdict, and sends what is still unsent.
+"""Conclusion of attempts whose jobs have ended: the verdict, and the messages still to send.
 
-Order of trust:
+The verdict follows from the first of these that exists:
 
-1. A verdict: whoever put it in place has decided.
-2. A claim without a verdict: the wrapper lived and died. That is a failure, whatever the exit
-   status of the script that went on after it.
+1. A verdict: it is final.
+2. A claim without a verdict: the wrapper ran and died. That is a failure, whatever the exit status
+   of the script that went on after it.
 3. Neither: no wrapper of zwrap ever ran. The batch system decides; for a job that it calls
-   completed nothing is sent, because its commands may have sent it themselves.
+   completed nothing is sent, because the job's commands may have sent messages themselves.
 
-The verdict is put in place before anything is sent, so that nobody decides twice. A living wrapper
-is never spoken for.
+The verdict is put in place before anything is sent, so that there is only one. An attempt whose
+wrapper lives is not concluded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from zwrap.attempt.directory import JobDirectory
 from zwrap.attempt.finals import FinalSender, OutboxError
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, parse_submission
-from zwrap.attempt.verdict import Claim, Verdict
+from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, QueueFullError, TemporaryError, TransportError
 from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of, last_lines
 from zwrap.host.processes import ProcessIdentity, is_alive
@@ -38,52 +38,53 @@ from zwrap.transport.spool.queue import SpoolQueue
 log = logging.getLogger(__name__)
 
 SETTLE_S, SETTLE_NETWORK_S = 1.0, 60.0
-"""Time from the end of a job until all that it wrote is seen here, in seconds; on a network
-filesystem another host's files may be seen late."""
+"""Time after the end of a job until all its files are visible here, in seconds: on a local and on a
+network filesystem, where files of another host may become visible late."""
 
 SETTLE_MESSAGE_S = 15.0
-"""Time that a message of its wrapper may be on its way after the end of a job, in seconds."""
+"""Longest time after the end of a job until a message of its wrapper arrives, in seconds."""
 
 TAIL_BYTES, TAIL_LINES = 4096, 20
-"""End of the job's error output that is told to the error nodes."""
+"""Size, in bytes and lines, of the end of the job's error output that error nodes get."""
 
 
 class Conclusion(ABC):
-    """Concludes the attempts of one cluster."""
+    """The way in which attempts of one cluster are concluded."""
 
     @abstractmethod
     def has_verdict(self, attempt: Attempt) -> bool:
-        """Return whether there is a verdict on an attempt."""
+        """Return True if there is a verdict on an attempt."""
 
     @abstractmethod
     def settle_s(self, attempt: Attempt) -> float:
-        """Return the seconds after the end of its job before an attempt is concluded."""
+        """Return the time from the end of its job to the conclusion of an attempt, in seconds."""
 
     @abstractmethod
     def find(self, attempt: Attempt) -> Verdict | None:
-        """Return the verdict on an attempt whose job has ended, once everything of it is sent.
+        """Find or make the verdict on an attempt whose job has ended, and send its messages.
 
-        None: not now; its wrapper lives, or somebody else is sending.
+        Returns the verdict after all messages were sent. None: the attempt cannot be concluded now,
+        because its wrapper lives, or because another process is sending the messages.
 
         Raises:
-            MessageError: nothing is left that a verdict could be made of.
-            TransportError: the transport cannot be used now.
+            MessageError: Nothing is left of which a verdict could be made.
+            TransportError: The transport cannot be used now.
         """
 
     def conclude(self, attempt: Attempt) -> Verdict | None:
-        """Return the verdict as `find` does; a fault of one attempt becomes its verdict."""
+        """Do as `find` does, but make a fault of the attempt a verdict; None: try again later."""
         try:
             return self.find(attempt)
         except (MessageError, PermissionError) as error:
-            log.error("Job %s: nobody can be told how it ended: %s", attempt.job_id, error)
+            log.error("Job %s: its end cannot be reported: %s", attempt.job_id, error)
             return _untold(attempt, str(error))
         except (QueueFullError, OutboxError, OSError) as error:
-            log.warning("Job %s: how it ended is told later: %s", attempt.job_id, error)
+            log.warning("Job %s: its end will be reported later: %s", attempt.job_id, error)
             return None
         except TemporaryError:  # of the transport or the ledger
             raise
         except Exception as error:  # what lies there is odd; it must not keep other jobs waiting
-            log.exception("Job %s: nobody can be told how it ended", attempt.job_id)
+            log.exception("Job %s: its end cannot be reported", attempt.job_id)
             return _untold(attempt, f"{type(error).__name__}: {error}.")
 
 
@@ -91,13 +92,13 @@ def _untold(attempt: Attempt, why: str) -> Verdict:
     """Return the verdict on an attempt whose end cannot be told to anybody."""
     return Verdict(
         token=attempt.token, outcome=Outcome.UNKNOWN, witness="none",
-        cause=f"Nobody could be told how it ended. {why}", job_id=str(attempt.job_id),
+        cause=f"Its end could not be reported to anybody. {why}", job_id=str(attempt.job_id),
         exit_status=1,
     )  # fmt: skip
 
 
 class InDirectory(Conclusion):
-    """Concludes attempts by the files of their job directories."""
+    """Conclusion of attempts by the files of their job directories."""
 
     def __init__(
         self, transport: Transport, error_patterns: Mapping[str, Cause] | None = None
@@ -106,16 +107,16 @@ class InDirectory(Conclusion):
         self._error_patterns = error_patterns or {}
 
     def has_verdict(self, attempt: Attempt) -> bool:
-        """Return whether a verdict lies in the job directory."""
+        """Return True if there is a verdict in the job directory."""
         return JobDirectory(Path(attempt.job_directory)).has_verdict
 
     def settle_s(self, attempt: Attempt) -> float:
-        """Return the seconds until all that the job wrote is seen here."""
+        """Return the time until all files of the job are visible here, in seconds."""
         network = filesystem_of(Path(attempt.job_directory)) in NETWORK_FILESYSTEMS
         return SETTLE_NETWORK_S if network else SETTLE_S
 
     def find(self, attempt: Attempt) -> Verdict | None:
-        """Return the verdict in the job directory; put it there if there is none."""
+        """Do as `Conclusion.find`; the verdict is in the job directory, or is put there."""
         directory = JobDirectory(Path(attempt.job_directory))
         if not directory.path.is_dir():
             raise MessageError(f"Its directory {directory.path} is gone.")
@@ -126,11 +127,11 @@ class InDirectory(Conclusion):
             return verdict
         if wrapper and is_alive(wrapper):
             return None
-        verdict = verdict or self._put(directory, attempt, claim)
+        verdict = verdict or self._put(directory, attempt)
         return verdict if self._send(directory, verdict, wrapper) else None
 
-    def _put(self, directory: JobDirectory, attempt: Attempt, claim: Claim | None) -> Verdict:
-        """Put the batch system's verdict in place; return the one that lies there then."""
+    def _put(self, directory: JobDirectory, attempt: Attempt) -> Verdict:
+        """Put the batch system's verdict in place; return the verdict that is in place then."""
         began = directory.was_claimed  # by a claim that perhaps cannot be read
         if attempt.seen_state == State.COMPLETED.value and not began:
             mine = finished(attempt)
@@ -147,7 +148,7 @@ class InDirectory(Conclusion):
         try:
             if directory.put_verdict(mine):
                 return mine
-        except OSError as error:  # a full disk: rather say it twice than never
+        except OSError as error:  # a full disk: two reports are better than none
             log.warning("The verdict on job %s cannot be written: %s", attempt.job_id, error)
             return mine
         return directory.verdict() or mine
@@ -155,7 +156,7 @@ class InDirectory(Conclusion):
     def _send(
         self, directory: JobDirectory, verdict: Verdict, wrapper: ProcessIdentity | None
     ) -> bool:
-        """Send what is left, and the final messages; return False if another is at it."""
+        """Send the outbox and the final messages; return False if another process is sending."""
         outbox = _opened(directory)
         try:
             if outbox is not None and not self._is_alone(outbox, wrapper):
@@ -166,7 +167,7 @@ class InDirectory(Conclusion):
             sender.add(verdict.final)
             sender.send(self._transport)
             try:
-                directory.mark_sent()  # while nobody else may send them
+                directory.mark_sent()  # while the lease keeps others from sending
             except OSError as error:
                 log.warning("%s cannot be marked as sent: %s", directory.path, error)
         finally:
@@ -175,9 +176,9 @@ class InDirectory(Conclusion):
         return True
 
     def _is_alone(self, outbox: SpoolQueue, wrapper: ProcessIdentity | None) -> bool:
-        """Take a lease on the outbox; return whether nobody else has one.
+        """Take a lease on the outbox; return True if no other process has one.
 
-        Of two Watchers that have taken a lease, and then look, at least one sees the other.
+        Of two Watchers that each take a lease and then look, at least one sees the other.
         """
         try:
             outbox.recover(dead=wrapper)
@@ -189,10 +190,10 @@ class InDirectory(Conclusion):
 
 
 class InLedger(Conclusion):
-    """Concludes attempts whose job directories nobody here sees, by what the ledger keeps.
+    """Conclusion of attempts by the ledger, where the Watcher does not see job directories.
 
-    A completed job that was handed its step is given `wait_s` seconds for the message of its
-    wrapper: all wrappers end so, and the message may have to wait in a broker.
+    A completed job whose step was passed to it as a file has a wrapper, whose message is awaited
+    for `wait_s` seconds, because it may have to wait in a broker.
     """
 
     def __init__(self, ledger: Ledger, transport: Transport, wait_s: float) -> None:
@@ -201,19 +202,19 @@ class InLedger(Conclusion):
         self._wait_s = wait_s
 
     def has_verdict(self, attempt: Attempt) -> bool:
-        """Return whether the message of its wrapper came."""
+        """Return True if the wrapper's verdict has arrived as a message."""
         return self._ledger.remote.has_verdict(attempt.token)
 
     def settle_s(self, attempt: Attempt) -> float:
-        """Return the seconds until the message of its wrapper must have come."""
+        """Return the time until the message of the wrapper must have arrived, in seconds."""
         return 0.0 if self.has_verdict(attempt) else SETTLE_MESSAGE_S
 
     def find(self, attempt: Attempt) -> Verdict | None:
-        """Return the verdict in the ledger; put it there if there is none."""
+        """Do as `Conclusion.find`; the verdict is in the ledger, or is put there."""
         remote = self._ledger.remote
         kept = remote.get(attempt.token)
         if kept is None:
-            raise MessageError("The ledger does not hold what was submitted.")
+            raise MessageError("The ledger does not hold the submission of the attempt.")
         if kept.verdict is None:
             verdict = self._own(attempt, kept.submission)
             if verdict is None or not remote.put_verdict(verdict):
@@ -228,7 +229,7 @@ class InLedger(Conclusion):
         return verdict
 
     def _own(self, attempt: Attempt, kept: str) -> Verdict | None:
-        """Return the batch system's verdict; None: wait."""
+        """Return the batch system's verdict; None: the message of the wrapper is awaited."""
         where = f"The submission of attempt {attempt.token}"
         submission = parse_submission(kept.encode(), where)
         if attempt.seen_state == State.COMPLETED.value:
@@ -237,19 +238,19 @@ class InLedger(Conclusion):
             now = self._ledger.now()
             if now - (attempt.ended or now) < self._wait_s:
                 return None
-        # Whether it began, and what it printed, is known on its node only.
+        # Whether the wrapper began, and what it printed, is known on its node only.
         return died(attempt, submission, began=True)
 
 
 def conclusion_for(cluster: Cluster, ledger: Ledger, transport: Transport) -> Conclusion:
-    """Return what concludes the attempts of a cluster."""
+    """Return the way in which attempts of a cluster are concluded."""
     if cluster.settings.shared_filesystem:
         return InDirectory(transport, cluster.scheduler.error_patterns)
     return InLedger(ledger, transport, cluster.settings.lost_s)
 
 
 def send_remote(verdict: Verdict, ledger: Ledger, transport: Transport) -> None:
-    """Send the final messages of a verdict that the ledger keeps, and mark that."""
+    """Send the final messages of a verdict in the ledger, and mark them as sent there."""
     sender = FinalSender(None)
     sender.add(verdict.final)
     sender.send(transport)
@@ -257,9 +258,9 @@ def send_remote(verdict: Verdict, ledger: Ledger, transport: Transport) -> None:
 
 
 def _opened(directory: JobDirectory) -> SpoolQueue | None:
-    """Return the outbox; None if it does not exist and cannot be made: nothing waits there.
+    """Return the outbox; None if it does not exist and cannot be created, so that it is empty.
 
-    Raises OSError if it cannot be told whether messages wait there.
+    Raises OSError if it is not known whether messages wait there.
     """
     try:
         return directory.outbox()
@@ -270,7 +271,7 @@ def _opened(directory: JobDirectory) -> SpoolQueue | None:
 
 
 def _error_output(directory: JobDirectory, envelope: Envelope) -> Path:
-    """Return the file of the job's error output: the step's own, or the usual one."""
+    """Return the file of the job's error output: the one that the step names, or the default."""
     parameters = envelope.step.get("parameters")
     given = parameters if isinstance(parameters, dict) else {}
     if given.get("standard_error"):

@@ -1,4 +1,4 @@
-"""Broadcasts of the Watcher about jobs and clusters; nobody has to listen."""
+"""Broadcasts of the Watcher about jobs and clusters."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from zwrap.job import State
 from zwrap.transport.contract import Transport
 
 JOB_TOPIC = "transient.zwrap.job"
-"""Each change of a job: token, job_id, job_name, cluster, recipe_ID, step, state, reason, node,
+"""Topic of changes of jobs: token, job_id, job_name, cluster, recipe_ID, step, state, reason, node,
 exit_code, signal, expected_start; at its end also outcome, cause, witness."""
 
 CLUSTER_TOPIC = "transient.zwrap.cluster"
-"""Whether a cluster can be asked: cluster, state (up, away), reason."""
+"""Topic of the states of clusters: cluster, state (up, away), reason."""
 
 STATISTICS_TOPIC = "transient.statistics.cluster"
-"""Number of jobs in each state, as Diamond's ClusterMonitor tells it."""
+"""Topic of the number of jobs in each state, in the form of Diamond's ClusterMonitor."""
 
 
 class Events:
@@ -29,7 +29,7 @@ class Events:
         self._transport = transport
 
     def job(self, attempt: Attempt, state: str, facts: Mapping[str, object]) -> None:
-        """Tell that something changed about a job."""
+        """Broadcast a change of a job; `facts` are further fields."""
         known = {
             "token": attempt.token,
             "job_id": attempt.job_id,
@@ -42,12 +42,12 @@ class Events:
         self._transport.broadcast(JOB_TOPIC, {**known, **facts}, expires_s=60)
 
     def cluster(self, state: str, reason: str | None, expires_s: float) -> None:
-        """Tell whether the cluster can be asked; `expires_s`: lifetime of that, in seconds."""
+        """Broadcast the state of the cluster; `expires_s`: lifetime of the message, in seconds."""
         body = {"cluster": self._cluster, "state": state, "reason": reason}
         self._transport.broadcast(CLUSTER_TOPIC, body, expires_s=expires_s, replaces=self._cluster)
 
     def statistics(self, states: Iterable[State]) -> None:
-        """Tell how many jobs are in each state."""
+        """Broadcast the number of jobs in each state."""
         body: dict[str, object] = {
             "statistic-group": "cluster",
             "statistic": "job-states",

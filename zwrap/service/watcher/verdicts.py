@@ -1,4 +1,4 @@
-"""Takes verdicts that come as messages, from clusters whose job directories nobody here sees."""
+"""Verdicts that arrive as messages, from clusters whose job directories are not visible here."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ log = logging.getLogger(__name__)
 
 
 def hear(body: object, ledger: Ledger, transport: Transport) -> None:
-    """Take a wrapper's verdict; send its final messages if it is the first on its attempt.
+    """Record a wrapper's verdict; send its final messages if it is the first on its attempt.
 
     Raises:
-        MessageError: it is not a verdict, or on no attempt that the ledger knows.
-        TransportError: the transport cannot be used now.
+        MessageError: The message is not a verdict, or its attempt is not in the ledger.
+        TransportError: The transport cannot be used now.
     """
     try:
         verdict = msgspec.convert(body, Verdict)

@@ -1,9 +1,9 @@
-"""Station "watcher": follows all jobs, and concludes those that can no longer speak for themselves.
+"""Station "watcher": follows all jobs, and concludes attempts for wrappers that cannot.
 
-All jobs of a cluster cost one question per interval, and a second one for those that left it. What
-changed goes into the ledger, and out as a broadcast. A cluster that cannot be asked is told to be
-away, and changes no job. A job directory is opened only after the batch system has said that the
-job is gone. From clusters without a shared filesystem the verdicts of wrappers come as messages.
+All jobs of a cluster take one question per interval, and a second one for jobs that are gone.
+Changes are written to the ledger and broadcast. A cluster that cannot be asked is reported as away,
+and changes no job. A job directory is opened only after the batch system has told that the job is
+gone. From clusters without a shared filesystem the verdicts of wrappers come as messages.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ LEDGER_S = 10.0
 """Pause while the ledger cannot be used, in seconds."""
 
 LOOK_S = 0.5
-"""Interval at which the Watcher looks whether a cluster is due, in seconds."""
+"""Interval at which the Watcher checks whether a cluster is due, in seconds."""
 
 
 class Watcher(Service):
-    """Watches the jobs of all clusters in the ledger."""
+    """Service that follows the jobs of all clusters in the ledger.
+
+    It reads `VERDICT_QUEUE` if a cluster shares no filesystem with this host.
+    """
 
     topics = (STATUS_TOPIC,)
     plain_messages: ClassVar[bool] = True
@@ -52,7 +55,7 @@ class Watcher(Service):
         self._next = float("-inf")
 
     def idle(self) -> None:
-        """Look at each cluster whose time has come."""
+        """Ask about the jobs of each cluster that is due, and conclude jobs that have ended."""
         if elapsed() < self._next:
             return
         self._next = elapsed() + LOOK_S
@@ -60,18 +63,19 @@ class Watcher(Service):
             self._look()
         except TransportError:
             raise
-        except TemporaryError as error:  # the ledger is away, and comes again
-            log.warning("Nothing is watched for %g s: %s", LEDGER_S, error)
+        except TemporaryError as error:  # the ledger cannot be used at present
+            log.warning("Jobs are not followed for %g s: %s", LEDGER_S, error)
             self._next = elapsed() + LEDGER_S
 
     def _look(self) -> None:
+        """Let each cluster with unconcluded attempts ask and conclude, as far as it is due."""
         for name in self._ledger.open_clusters():
-            self._watch(name)
+            self._follow(name)
         for cluster in self._watched.values():
             cluster.turn()
 
-    def _watch(self, name: str) -> None:
-        """Begin to watch a cluster."""
+    def _follow(self, name: str) -> None:
+        """Begin to follow the jobs of a cluster."""
         if name in self._watched:
             return
         try:
@@ -80,20 +84,20 @@ class Watcher(Service):
                 cluster, self._ledger, self.transport, self._heartbeats
             )
         except ZwrapError as error:  # the site does not describe it any more
-            log.warning("Jobs of cluster %s are not watched: %s", name, error)
+            log.warning("Jobs of cluster %s are not followed: %s", name, error)
 
     def poll_s(self) -> float:
         """Return the interval at which `idle` is called, in seconds."""
         return LOOK_S
 
     def hear(self, topic: str, message: Message) -> None:
-        """Take a heartbeat."""
+        """Note a heartbeat, then do the work of `idle`."""
         del topic
         self._heartbeats.hear(message.body)
-        self.idle()  # heartbeats of many come without a pause
+        self.idle()  # heartbeats of many wrappers come without a pause
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Take the verdict of a wrapper whose job directory nobody here sees."""
+        """Record the verdict of a wrapper whose job directory is not visible here."""
         if envelope:
             raise MessageError(f"{self.name} takes verdicts, and not steps of recipes.")
         verdicts.hear(delivery.message.body, self._ledger, self.transport)

@@ -1,6 +1,6 @@
-"""The batch system as the witness: its verdict on a job that cannot tell itself how it ended.
+"""The batch system as the witness: its verdict on an attempt without a verdict of a wrapper.
 
-Pure functions; `zwrap.service.watcher.conclusion` decides when they are asked.
+These are pure functions; `zwrap.service.watcher.conclusion` decides when they are called.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ CAUSES = {
     STUCK: "it can never start",
     LOST: "the batch system knows nothing of it any more",
 }
-"""Clause for people, by the last state of a job."""
+"""Last state of a job to a clause about its end, for people."""
 
 
 def finished(attempt: Attempt) -> Verdict:
     """Return the verdict on a job that its batch system calls completed, and that had no wrapper.
 
-    It has no final messages: the job's commands may have sent some themselves.
+    The verdict has no final messages: the job's commands may have sent some themselves.
     """
     return _verdict(attempt, Outcome.SUCCESS, "finished", [])
 
@@ -47,14 +47,14 @@ def died(
     last_lines: Sequence[str] = (),
     error_patterns: Mapping[str, Cause] = {},
 ) -> Verdict:
-    """Return the verdict on a job that ended without telling how.
+    """Return the verdict on a job that ended without a verdict of its wrapper.
 
     Args:
-        attempt: the job's attempt, with what the batch system said last.
-        submission: what was kept when the job was submitted.
-        began: whether its wrapper ever began, as far as anybody can tell.
-        last_lines: the end of its error output.
-        error_patterns: regular expressions for lines of that output, and the causes they prove.
+        attempt: The attempt, with the last state that the batch system reported.
+        submission: Record of the submission.
+        began: False if the wrapper certainly never began.
+        last_lines: End of the job's error output.
+        error_patterns: Regular expression for a line of that output to the cause that it proves.
     """
     attempt = _proven(attempt, submission.asked, last_lines, error_patterns)
     cause = cause_of(attempt, began)
@@ -80,7 +80,7 @@ def died(
 
 
 def cause_of(attempt: Attempt, began: bool) -> str:
-    """Return a sentence on what happened to a job, and which witness says so."""
+    """Return a sentence that tells how a job ended; `began`: as for `died`."""
     job = f"Job {attempt.job_id} on cluster {attempt.cluster}"
     node = f" ({attempt.node})" if attempt.node else ""
     started = "" if began or attempt.seen_state == STUCK else " before its wrapper began"
@@ -100,13 +100,13 @@ def _proven(
     last_lines: Sequence[str],
     error_patterns: Mapping[str, Cause],
 ) -> Attempt:
-    """Return the attempt of a killed job with the cause that other witnesses prove as its state."""
+    """Return the attempt; the state of a killed job is the cause that further evidence proves."""
     if not attempt.signal:
         return attempt
     for pattern, cause in error_patterns.items():
         if any(re.search(pattern, line) for line in last_lines):
             return replace(attempt, seen_state=cause.value)
-    # The error output of a task of an array goes nowhere; what heartbeats told is all there is.
+    # The error output of a task of an array is discarded; heartbeats are the only evidence.
     limit_mib, peak_mib = asked.memory_per_node, attempt.peak_memory_mib
     if limit_mib is not None and peak_mib is not None and peak_mib > limit_mib:
         return replace(attempt, seen_state=State.OUT_OF_MEMORY.value)
@@ -114,11 +114,12 @@ def _proven(
 
 
 def _retried_for(attempt: Attempt) -> Cause | None:
-    """Return the cause by the name that retry policies have for it."""
+    """Return the cause whose name in retry policies is the attempt's state; None: no cause."""
     return next((cause for cause in Cause if cause.value == attempt.seen_state), None)
 
 
 def _verdict(attempt: Attempt, outcome: Outcome, cause: str, final: list[Outgoing]) -> Verdict:
+    """Return a verdict with the cluster as its witness."""
     code = attempt.exit_code or (128 + attempt.signal if attempt.signal else 1)
     return Verdict(
         token=attempt.token,

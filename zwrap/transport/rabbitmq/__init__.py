@@ -1,1 +1,1 @@
-"""Station "transport", over RabbitMQ."""
+"""Station "transport", over RabbitMQ (AMQP 0-9-1)."""

@@ -1,4 +1,4 @@
-"""RabbitMQ for consumers that know AMQP: any exchange, any queue, and bodies that are any text."""
+"""RabbitMQ for consumers that use AMQP itself: any exchange, any queue, and bodies of any text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # needed for types only: a job starts sooner without
     from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, Properties, Table
 
 ORIGIN_HEADER = "zwrap_origin"
-"""Exchange and routing key that a message first came by; a copy comes by the queue's name."""
+"""Header of a copy: exchange and routing key of the original message. The routing key of the copy
+is the queue's name."""
 
 
 class AMQPTransport(RabbitMQTransport):
@@ -31,21 +32,22 @@ class AMQPTransport(RabbitMQTransport):
 
     @classmethod
     def open(cls, server: Server) -> AMQPTransport:
-        """Connect to a server; TransportError or ConfigurationError says why that is impossible."""
+        """Connect to a server; TransportError or ConfigurationError tells why it is impossible."""
         return cls(server, Connection.open(server))
 
     def _read(self, body: bytes) -> str | bytes:
+        """Return a body as text, or unchanged if it is not UTF-8."""
         try:
             return body.decode()
         except UnicodeDecodeError:
             return body
 
     def declare(self, queue: topology.QueueDeclaration) -> None:
-        """Declare and bind a queue; TransportError says why that is not possible."""
+        """Declare and bind a queue; TransportError tells why that is not possible."""
         self._connection.ensure(topology.queue_declared(queue), ANSWER_WAIT_S)
 
     def consume(self, queue: topology.QueueDeclaration | str, prefetch: int) -> None:
-        """Take messages of a queue; a declaration is repeated on each new connection."""
+        """Begin to receive messages of a queue; a declaration is repeated on each connection."""
         name = queue if isinstance(queue, str) else queue.name
 
         def start(channel: Channel, started: OnAnswer) -> None:
@@ -71,8 +73,8 @@ class AMQPTransport(RabbitMQTransport):
     ) -> None:
         """Publish a message; return when it is confirmed.
 
-        An exchange that nothing is bound to takes the message and forgets it; the default exchange
-        ("") needs a queue. Raises NoRouteError if there is no such exchange or queue.
+        An exchange without bindings accepts and discards the message; the default exchange ("")
+        needs a queue. Raises NoRouteError if there is no such exchange or queue.
         """
         if not isinstance(body, (str, bytes)):
             raise MessageError(f"A body is a text or bytes, and not a {type(body).__name__}.")
@@ -98,7 +100,7 @@ class AMQPTransport(RabbitMQTransport):
         )
 
     def reject(self, delivery: Delivery) -> None:
-        """Refuse a message, so that its queue's dead letter exchange, if any, gets it."""
+        """Reject a message, so that its queue's dead letter exchange, if any, gets it."""
         with self._lock:
             if delivery.settled:
                 raise SettledError
@@ -110,7 +112,7 @@ class AMQPTransport(RabbitMQTransport):
         )
 
     def origin(self, delivery: Delivery) -> tuple[Table, Table]:
-        """Return how an unsettled message came (AMQP's ``basic.deliver``), and its properties."""
+        """Return the fields of AMQP's ``basic.deliver`` of an unsettled message, and properties."""
         message = self._held[delivery]
         method = message.method
         exchange, routing_key = _first_way(message)
@@ -126,11 +128,12 @@ class AMQPTransport(RabbitMQTransport):
         return came, {**given, "headers": headers}
 
     def _added_headers(self, message: Received) -> Table:
+        """Return the further headers of a copy."""
         return {ORIGIN_HEADER: list(_first_way(message))}
 
 
 def _first_way(message: Received) -> tuple[object, object]:
-    """Return exchange and routing key that a message, or the original of this copy, came by."""
+    """Return exchange and routing key of a message, for a copy those of the original."""
     given = message.headers.get(ORIGIN_HEADER)
     if isinstance(given, list) and len(given) == 2:
         return given[0], given[1]

@@ -1,7 +1,7 @@
-"""One connection to RabbitMQ on a thread of its own: confirms, reconnects, keeps heart-beats.
+"""One connection to RabbitMQ on its own thread, which confirms, reconnects and sends heart-beats.
 
-Other threads hand over work (`submit`, `call`), and consumers are called with what comes.
-Everything else happens on the thread: work that takes hours elsewhere never costs a heart-beat.
+Other threads submit work (`submit`, `call`), and consumers are called with messages. All the rest
+happens on the thread, so that work which takes hours elsewhere never delays a heart-beat.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ if TYPE_CHECKING:  # needed for types only: a job starts sooner without
 log = logging.getLogger(__name__)
 
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.5, 30.0
-"""First and longest pause between two rounds over all hosts, in seconds."""
+"""First and longest pause between rounds over all hosts, in seconds."""
 
 CONNECT_S = 30.0
-"""Longest time that the first connection may take, in seconds, over all hosts."""
+"""Longest time for the first connection, over all hosts, in seconds."""
 
 REPEAT_S = 1.0
-"""Pause before a queue is read again whose reading the server ended, in seconds."""
+"""Pause before a consumer that the server ended is started again, in seconds."""
 
 
 class Consumer:
-    """A queue that is read, over all connections that there will be."""
+    """The consumer of a queue, which is started again on each new connection."""
 
     def __init__(
         self,
@@ -51,9 +51,10 @@ class Consumer:
         name: str,
     ) -> None:
         self.start = start
-        """Begins to consume on a fresh channel, and calls back when the server has agreed."""
+        """Function that begins to consume on a fresh channel, and calls back after the server's
+        agreement."""
         self.prefetch = prefetch
-        """Most messages that are delivered and not settled; 0: no limit."""
+        """Largest number of messages that are delivered and not settled; 0: no limit."""
         self.name = name
         self.channel: Channel | None = None
         self.starting = False
@@ -61,13 +62,13 @@ class Consumer:
         self.failure: ZwrapError | None = None
 
     def reset(self) -> None:
-        """Forget that reading could not begin."""
+        """Clear the outcome of the last start."""
         self.ready.clear()
         self.failure = None
 
 
 class Connection:
-    """Keeps one connection to a server; all public methods may be called from any thread."""
+    """A lasting connection to a server. Public methods may be called from any thread."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -91,7 +92,7 @@ class Connection:
 
     @classmethod
     def open(cls, server: Server) -> Connection:
-        """Connect to a server, and keep connected from now on.
+        """Connect to a server, and stay connected from now on.
 
         Raises ConfigurationError if the server refuses this user, TransportError if none answers.
         """
@@ -100,6 +101,7 @@ class Connection:
         return made
 
     def _begin(self) -> None:
+        """Start the thread, and wait for the first connection."""
         self._thread.start()
         if not self._first.wait(CONNECT_S):
             self._failure = TransportError(f"{self.where} does not answer within {CONNECT_S:g} s.")
@@ -109,23 +111,23 @@ class Connection:
 
     @property
     def where(self) -> str:
-        """The server, for the beginning of a sentence."""
+        """Name of the server, with which a sentence may begin."""
         hosts = ", ".join(f"{host}:{port}" for host, port in self._server.addresses)
         return f"RabbitMQ at {hosts} (vhost {self._server.vhost!r})"
 
     @property
     def state(self) -> str:
-        """Why nothing is confirmed at present."""
+        """Reason why nothing is confirmed at present."""
         return self._publisher.state
 
     # -- for other threads -----------------------------------------------------------------------
 
     def submit(self, work: Messages) -> None:
-        """Hand over work; it is done in the order in which it came."""
+        """Submit work, which is done in the order of submission."""
         self.call(lambda: self._publisher.take(work))
 
     def consume(self, consumer: Consumer) -> None:
-        """Begin to read; ZwrapError if that is not possible."""
+        """Begin to consume; ZwrapError if that is not possible."""
         self.call(lambda: self._add(consumer))
         if not consumer.ready.wait(CONNECT_S):
             raise TransportError(f"{self.where}: {consumer.name} cannot be read: {self.state}.")
@@ -133,10 +135,10 @@ class Connection:
             raise consumer.failure
 
     def ask(self, question: Question, wait_s: float) -> object:
-        """Ask on a channel of its own and return the answer.
+        """Ask on a separate channel and return the answer.
 
-        An exception that closed the channel is an answer, too. Raises TransportError if none comes
-        within `wait_s` seconds.
+        An exception that closed the channel is an answer, too. Raises TransportError if there is
+        none within `wait_s` seconds.
         """
         return self._answer(
             lambda connection, answer: on_channel(connection, question, answer), wait_s
@@ -150,6 +152,7 @@ class Connection:
     def _answer(
         self, ask: Callable[[PikaConnection, Callable[[object], None]], None], wait_s: float
     ) -> object:
+        """Call `ask` on the thread as soon as there is a connection; return the answer."""
         answered = threading.Event()
         answers: list[object] = []
 
@@ -169,14 +172,14 @@ class Connection:
         return answers[0]
 
     def call(self, function: Callable[[], None]) -> None:
-        """Run a function on the thread."""
+        """Let the thread run a function."""
         self._inbox.append(function)
         if not self._woken:
             self._woken = True
             self._ioloop.add_callback_threadsafe(self._drain)
 
     def close(self) -> None:
-        """End the connection; what was delivered and not settled goes back to its queue."""
+        """End the connection; unsettled messages go back to their queues."""
         if self._thread.is_alive():
             self.call(self._end)
             self._thread.join(10)
@@ -184,6 +187,7 @@ class Connection:
     # -- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Connect, and run the event loop until the connection is closed."""
         self._connect()
         while True:
             try:
@@ -194,11 +198,13 @@ class Connection:
                 log.exception("%s: the connection's thread failed and goes on", self.where)
 
     def _drain(self) -> None:
+        """Run the functions that other threads passed to `call`."""
         self._woken = False
         while self._inbox:
             self._inbox.popleft()()
 
     def _end(self) -> None:
+        """Close the connection, and end the event loop."""
         self._closing = self._publisher.closing = True
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
@@ -206,6 +212,7 @@ class Connection:
             self._ioloop.stop()
 
     def _connect(self) -> None:
+        """Begin to connect to the next host."""
         if self._closing:
             self._ioloop.stop()
             return
@@ -220,6 +227,7 @@ class Connection:
         )
 
     def _refused(self, host: str, port: int, connection: object, error: BaseException) -> None:
+        """Try another host; the first connection is given up after all hosts were tried once."""
         del connection
         reason = explained(error, host, port, self._server)
         if not self._first.is_set():
@@ -235,7 +243,7 @@ class Connection:
         self._again()
 
     def _again(self) -> None:
-        """Try the next host: immediately while there are others, then after a pause."""
+        """Try the next host, after a pause if all were tried."""
         if self._closing:
             self._ioloop.stop()
         elif self._tried % len(self._addresses):
@@ -244,11 +252,12 @@ class Connection:
             self._ioloop.call_later(self._backoff.next_s(), self._connect)
 
     def _opened(self, connection: PikaConnection) -> None:
+        """Let the publisher prepare its channel."""
         self._connection = connection
         self._publisher.connected(connection)
 
     def _ready(self) -> None:
-        """Give a channel to each consumer that has none: one can publish, so all is well."""
+        """Note that the publisher is ready, and start each consumer that has no channel."""
         if self._down:
             self._down = False
             self._complained = ""
@@ -260,6 +269,7 @@ class Connection:
             self._start(consumer)
 
     def _lost(self, connection: object, error: BaseException) -> None:
+        """Reconnect after the connection was lost, unless it was closed."""
         del connection
         self._connection = None
         for consumer in self._consumers:
@@ -277,15 +287,17 @@ class Connection:
     # -- consumers -------------------------------------------------------------------------------
 
     def _add(self, consumer: Consumer) -> None:
+        """Add a consumer, and start it if there is a connection."""
         self._consumers.append(consumer)
         if self._publisher.is_ready:
             self._start(consumer)
 
     def _start(self, consumer: Consumer) -> None:
+        """Open a channel for a consumer that has none, and let it consume."""
         if self._connection is None or not self._connection.is_open or self._closing:
             return
         if consumer.starting or consumer.channel is not None:
-            return  # a second channel would hold messages that nobody takes
+            return  # a second channel would hold messages that nobody receives
         consumer.starting = True
 
         def opened(channel: Channel) -> None:
@@ -304,9 +316,11 @@ class Connection:
         self._connection.channel(on_open_callback=opened)
 
     def _started(self, consumer: Consumer) -> OnAnswer:
+        """Return the callback for the server's agreement."""
         return lambda _: consumer.ready.set()
 
     def _consumer_closed(self, consumer: Consumer, channel: Channel, error: BaseException) -> None:
+        """Start a consumer again whose channel was closed; one that could not start has failed."""
         if consumer.channel is not channel:
             return
         consumer.channel = None
@@ -323,7 +337,7 @@ class Connection:
         self._ioloop.call_later(REPEAT_S, lambda: self._start(consumer))
 
     def _consumer_cancelled(self, consumer: Consumer) -> None:
-        """Read again later: the queue was deleted, or its leader is gone."""
+        """Start a consumer again later: the queue was deleted, or its leader is gone."""
         log.warning("%s: the server ended the reading of %s", self.where, consumer.name)
         channel, consumer.channel = consumer.channel, None
         if channel is not None and channel.is_open:

@@ -1,4 +1,4 @@
-"""Errors of pika and refusals of RabbitMQ as errors of zwrap: one sentence that says what to do."""
+"""Errors of pika and refusals of RabbitMQ as errors of zwrap, each with a sentence for people."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from zwrap.transport.rabbitmq.settings import Server
 from zwrap.transport.settings import untrusted
 
 _BY_CODE: dict[int, type[ZwrapError]] = {403: NoPermissionError, 404: NoRouteError}
-"""Reply codes of AMQP 0-9-1 (www.rabbitmq.com/amqp-0-9-1-reference.html, constants)."""
+"""Reply code to the error that it means (www.rabbitmq.com/amqp-0-9-1-reference.html, constants)."""
 
 _OF_A_MESSAGE: dict[int, type[ZwrapError]] = {**_BY_CODE, 311: TooLargeError, 406: TooLargeError}
-"""Reply codes with which RabbitMQ closes a channel because of one message.
+"""Reply code with which RabbitMQ closes a channel because of one message, to the error.
 
-406 (PRECONDITION_FAILED) is its answer to a body above `max_message_size`, and to an expiration
-that is too large; the other properties that it checks are never sent by zwrap.
+406 (PRECONDITION_FAILED) is its answer to a body above ``max_message_size``, and to an expiration
+that is too large; zwrap never sends the other properties that RabbitMQ checks.
 """
 
 
 def explained(error: BaseException, host: str, port: int, server: Server) -> ZwrapError:
-    """Return an error of pika as ours.
+    """Return the error of zwrap for an error of pika.
 
-    ConfigurationError if trying again cannot help, else TransportError.
+    The result is a ConfigurationError if another try cannot help, else a TransportError.
     """
     where = f"RabbitMQ at {host}:{port}"
     for cause in _causes(error):
@@ -43,22 +43,24 @@ def explained(error: BaseException, host: str, port: int, server: Server) -> Zwr
 
 
 def refusal(error: BaseException) -> ZwrapError:
-    """Return why the server refused a declaration, by its reply code."""
+    """Return the error for a declaration that the server refused, by its reply code."""
     return _typed(error, _BY_CODE, TransportError)
 
 
 def refused_message(error: BaseException) -> ZwrapError:
-    """Return why a channel died of the only message that was published on it."""
+    """Return the error of the only message on a channel that the server closed."""
     return _typed(error, _OF_A_MESSAGE, LostError)
 
 
 def _typed(
     error: BaseException, kinds: dict[int, type[ZwrapError]], other: type[ZwrapError]
 ) -> ZwrapError:
+    """Return an error of the type for a reply code."""
     return kinds.get(getattr(error, "reply_code", 0), other)(str(error))
 
 
 def _permanent(cause: BaseException, where: str, server: Server) -> str | None:
+    """Return a sentence about a failure that another try cannot cure; None for other failures."""
     if isinstance(cause, (faults.ProbableAuthenticationError, faults.AuthenticationError)):
         return f"{where} refuses user {server.username!r}: the user or the password is wrong."
     if isinstance(cause, faults.ProbableAccessDeniedError):
@@ -89,6 +91,7 @@ def _permanent(cause: BaseException, where: str, server: Server) -> str | None:
 
 
 def _temporary(cause: BaseException, where: str) -> str | None:
+    """Return a sentence about a failure that another try may cure; None for other failures."""
     if isinstance(cause, socket.gaierror):
         return f"{where} cannot be used: the name does not resolve ({cause.strerror})."
     if isinstance(cause, ConnectionRefusedError):

@@ -20,7 +20,7 @@ class RabbitMQInspector(Inspector):
     """The queues of a RabbitMQ server, seen from one connection.
 
     Names come from the management API. Counts are exact: the queues themselves are asked, because
-    the counts of the API are seconds old.
+    counts of the API are seconds old.
     """
 
     bounded_by: ClassVar[str] = (
@@ -42,12 +42,12 @@ class RabbitMQInspector(Inspector):
         self._server = server
         self._configuration = configuration
         self._delay_queues = delay_queues
-        """Delay queues that this connection has used, by the queue that their messages go to."""
+        """Queue to the delay queues that this connection has used for its messages."""
         self._flush = flush
         self._read_dead_letters = read_dead_letters
 
     def queues(self) -> dict[str, int]:
-        """Return the work queues of the vhost, each with the number of messages that are ready."""
+        """Return the number of ready messages of all work queues of the vhost, by name."""
         return self._counted([name for name in self._names() if not topology.is_internal(name)])
 
     def waiting(self, queue: str) -> int:
@@ -65,7 +65,7 @@ class RabbitMQInspector(Inspector):
         return self._ask(queue, "consumer_count")
 
     def dead_letters(self) -> dict[str, int]:
-        """Return the queues whose dead letter queue holds messages, each with their number."""
+        """Return the number of dead letters of each queue that has any, by the queue's name."""
         self._flush()
         dead = {
             topology.dead_letter_queue(name): name
@@ -76,16 +76,17 @@ class RabbitMQInspector(Inspector):
         return {dead[place]: count for place, count in counts.items() if count}
 
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
-        """Take the messages of the dead letter queue of `queue`, which is made if missing."""
+        """Begin to receive from the dead letter queue of `queue`, which is created if missing."""
         self._connection.ensure(topology.dead_letters_exist(queue), ANSWER_WAIT_S)
         self._read_dead_letters(queue, prefetch)
 
     def audit(self) -> list[str]:
-        """Return a sentence for each work queue that a message could stay in for ever."""
+        """Return a sentence for each work queue in which a message may be lost or stay for ever."""
         with RabbitMQAPI.from_zocalo_configuration(self._configuration) as api:
             return audited(api, self._server.vhost)
 
     def _ask(self, queue: str, what: str) -> int:
+        """Return a count of a queue; MessageError if there is no such queue."""
         if self._server.declare:
             need = topology.queue_exists(queue, self._server.declare)
             self._connection.ensure(need, ANSWER_WAIT_S)
@@ -100,11 +101,12 @@ class RabbitMQInspector(Inspector):
         return count if isinstance(count, int) else None
 
     def _counted(self, names: list[str]) -> dict[str, int]:
+        """Return the number of ready messages of those queues that exist, by name."""
         counts = {name: self._count(name) for name in names}
         return {name: count for name, count in counts.items() if count is not None}
 
     def _names(self) -> list[str]:
-        """Names of all queues of the vhost."""
+        """Return the names of all queues of the vhost."""
         with RabbitMQAPI.from_zocalo_configuration(self._configuration) as api:
             found = api.queues(self._server.vhost)
         return sorted(queue.name for queue in found) if isinstance(found, list) else []

@@ -1,4 +1,4 @@
-"""Types of the objects of pika 1.3, as far as zwrap uses them; pika itself has none."""
+"""Types of the objects of pika 1.3 that zwrap uses; pika itself has no types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ M = TypeVar("M", covariant=True)
 
 
 class Frame(Protocol[M]):
-    """A frame of the server; `method` is what it says."""
+    """A frame from the server."""
 
     @property
     def method(self) -> M:
@@ -28,7 +28,7 @@ class DeclareOk(Protocol):
 
 
 class Confirmation(Protocol):
-    """Method ``basic.ack`` or ``basic.nack`` of the server about what was published."""
+    """Method ``basic.ack`` or ``basic.nack`` of the server for published messages."""
 
     delivery_tag: int
     multiple: bool
@@ -50,7 +50,7 @@ class Returned(Protocol):
 
 
 class Deliver(Protocol):
-    """Method ``basic.deliver``: where a message comes from."""
+    """Method ``basic.deliver``: the origin of a message."""
 
     consumer_tag: str
     delivery_tag: int
@@ -85,12 +85,12 @@ class PikaConnection(Protocol):
     def add_on_connection_blocked_callback(
         self, callback: Callable[[object, Frame[Blocked]], None]
     ) -> None:
-        """Call back when the server takes no messages."""
+        """Call back when the server blocks publishers."""
 
     def add_on_connection_unblocked_callback(
         self, callback: Callable[[object, object], None]
     ) -> None:
-        """Call back when the server takes messages again."""
+        """Call back when the server no longer blocks publishers."""
 
 
 OnMessage = Callable[["Channel", Deliver, Properties, bytes], None]
@@ -113,7 +113,7 @@ class Channel(Protocol):
         """Close the channel."""
 
     def add_on_close_callback(self, callback: Callable[[Channel, BaseException], None]) -> None:
-        """Call back when the channel is closed, by whomever."""
+        """Call back when the channel is closed by either side."""
 
     def add_on_cancel_callback(self, callback: OnAnswer) -> None:
         """Call back when the server ends a consumer."""
@@ -121,12 +121,12 @@ class Channel(Protocol):
     def add_on_return_callback(
         self, callback: Callable[[Channel, Returned, Properties, bytes], None]
     ) -> None:
-        """Call back with what the server could not route."""
+        """Call back with each message that the server could not route."""
 
     def confirm_delivery(
         self, ack_nack_callback: Callable[[Frame[Confirmation]], None], callback: OnAnswer
     ) -> None:
-        """Let the server confirm what is published."""
+        """Let the server confirm published messages."""
 
     def basic_publish(
         self, exchange: str, routing_key: str, body: bytes, properties: Properties, mandatory: bool
@@ -143,12 +143,12 @@ class Channel(Protocol):
         """Refuse a delivery."""
 
     def basic_qos(self, *, prefetch_count: int, callback: OnAnswer) -> None:
-        """Bound what is delivered and not settled."""
+        """Limit the number of messages that are delivered and not settled."""
 
     def basic_consume(
         self, queue: str, on_message: OnMessage, auto_ack: bool = ..., *, callback: OnAnswer
     ) -> object:
-        """Begin to read a queue."""
+        """Begin to consume a queue."""
 
     def queue_declare(
         self,
@@ -161,7 +161,7 @@ class Channel(Protocol):
         *,
         callback: OnDeclared,
     ) -> None:
-        """Declare a queue, or look whether it is there (`passive`)."""
+        """Declare a queue, or check that it exists (`passive`)."""
 
     def queue_bind(
         self, queue: str, exchange: str, routing_key: str, *, callback: OnAnswer
@@ -177,4 +177,4 @@ class Channel(Protocol):
         *,
         callback: OnAnswer,
     ) -> None:
-        """Declare an exchange, or look whether it is there (`passive`)."""
+        """Declare an exchange, or check that it exists (`passive`)."""

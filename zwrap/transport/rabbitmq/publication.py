@@ -1,4 +1,4 @@
-"""Messages on their way to RabbitMQ: single ones, and those that are confirmed as one."""
+"""Messages on their way to RabbitMQ: single ones, and groups that are confirmed as one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Publication:
 
 
 class Messages(PendingWork):
-    """Messages to be confirmed."""
+    """Messages that are confirmed as one piece of work."""
 
     __slots__ = ("missing", "open", "publications", "published_at", "tries")
 
@@ -57,7 +57,7 @@ class Messages(PendingWork):
         self.open = 0
         """Number of messages that are published and not confirmed."""
         self.tries = 0
-        """Number of channels that died while messages were open."""
+        """Number of channels that were closed while messages were not confirmed."""
         self.published_at = 0.0
 
     @property

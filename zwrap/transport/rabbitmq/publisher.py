@@ -1,6 +1,6 @@
-"""Publishes on one channel of a connection and keeps what is not confirmed; on its thread only.
+"""Publishing on one channel of a connection, on its thread only; unconfirmed messages are kept.
 
-Publisher confirms: www.rabbitmq.com/confirms.html.
+Source: www.rabbitmq.com/confirms.html (publisher confirms).
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ REFUSED_AGAIN_S = 0.5
 """Pause before a refused message is sent again, in seconds."""
 
 CONFIRM_S = 10.0
-"""Longest wait for a confirmation at first, in seconds; doubled each time it is exceeded.
+"""Longest first wait for a confirmation, in seconds; doubled each time it is exceeded.
 
-Measured with RabbitMQ 3.10: what reaches a quorum queue without a leader is neither confirmed nor
-refused.
+Measured with RabbitMQ 3.10: a message that reaches a quorum queue without a leader is neither
+confirmed nor refused.
 """
 
 TRIES = 3
-"""Deaths of the channel after which a message that was published each time is the reason."""
+"""Number of times that the server may close the channel before a message that was unconfirmed each
+time counts as the reason."""
 
 
 class Publisher:
-    """Publishes work in order, over all connections that there will be."""
+    """Publisher of work, in order, over all connections to come."""
 
     def __init__(
         self,
@@ -61,9 +62,9 @@ class Publisher:
     ) -> None:
         self._where = where
         self._call_later = call_later
-        """Calls a function on this thread after a number of seconds."""
+        """Function that calls another one on this thread after a number of seconds."""
         self._ready = ready
-        """Called whenever a channel is there to publish on."""
+        """Function that is called whenever there is a channel to publish on."""
         self._clock = clock
         self.closing = False
         self._connection: PikaConnection | None = None
@@ -86,13 +87,13 @@ class Publisher:
 
     @property
     def state(self) -> str:
-        """Why nothing is confirmed at present."""
+        """Reason why nothing is confirmed at present."""
         if self._blocked:
             return f"the server takes no messages at present: {self._blocked}"
         return "no answer" if self.is_ready else "the connection is lost"
 
     def take(self, work: Messages) -> None:
-        """Publish work as soon as all before it is published."""
+        """Publish work as soon as all work before it is published."""
         self._queue.append(work)
         self._pump()
 
@@ -106,7 +107,7 @@ class Publisher:
         self._open()
 
     def lost(self, reason: str) -> None:
-        """Let what is still to be done wait for the next connection."""
+        """Keep unfinished work for the next connection."""
         self._connection = self._channel = None
         self._blocked = ""
         self._known.clear()
@@ -114,21 +115,25 @@ class Publisher:
         self._recover_unconfirmed(LostError(reason))
 
     def _is_blocked(self, connection: object, frame: Frame[Blocked]) -> None:
+        """Note that the server blocks publishers, and why."""
         del connection
         self._blocked = str(frame.method.reason)
         log.warning("%s takes no messages at present: %s", self._where, self._blocked)
 
     def _is_unblocked(self, connection: object, frame: object) -> None:
+        """Note that the server no longer blocks publishers."""
         del connection, frame
         self._blocked = ""
         self._unblocked_at = self._clock()
         log.warning("%s takes messages again", self._where)
 
     def _open(self) -> None:
+        """Open a channel, if there is a connection."""
         if self._connection is not None and self._connection.is_open and not self.closing:
             self._connection.channel(on_open_callback=self._opened)
 
     def _opened(self, channel: Channel) -> None:
+        """Ask for confirmations on a new channel."""
         self._sequence = itertools.count(1)
         channel.add_on_return_callback(self._came_back)
         channel.add_on_close_callback(self._closed)
@@ -136,14 +141,15 @@ class Publisher:
         channel.confirm_delivery(confirmed, lambda _: self._confirming(channel))
 
     def _confirming(self, channel: Channel) -> None:
+        """Begin to publish on a channel, after the server's agreement to confirm."""
         self._channel = channel
         self._ready()
         self._pump()
 
     def _closed(self, channel: Channel, error: BaseException) -> None:
-        """Begin anew when the server closed the channel, because of a message as a rule.
+        """Open another channel after the server closed this one, usually because of a message.
 
-        Which one it was is certain only if a single piece of work was open.
+        The message is known for certain only if a single piece of work was unconfirmed.
         """
         if channel is not self._channel:
             return
@@ -154,7 +160,7 @@ class Publisher:
         self._open()
 
     def _recover_unconfirmed(self, failure: ZwrapError, tries: int | None = None) -> None:
-        """Publish again, in order, what was not confirmed and is still to be done."""
+        """Queue unconfirmed work again, in order; finish work that is no longer to be done."""
         works = dict.fromkeys(work for work, _ in self._unconfirmed.values())
         self._unconfirmed.clear()
         self._returned.clear()
@@ -169,7 +175,7 @@ class Publisher:
                 self._queue.appendleft(work)
 
     def _check(self) -> None:
-        """Begin anew, on another channel, when the server has forgotten to confirm."""
+        """Publish again on another channel if a confirmation is overdue."""
         self._checking = False
         if not self._unconfirmed:
             return
@@ -191,6 +197,7 @@ class Publisher:
         self._check_later()
 
     def _check_later(self) -> None:
+        """Check for overdue confirmations in a second."""
         if not self._checking:
             self._checking = True
             self._call_later(1.0, self._check)
@@ -198,7 +205,7 @@ class Publisher:
     # -- work ------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Publish what can be published now; stop at what needs something that is not known yet."""
+        """Publish work in order, up to the first that needs something not known to exist."""
         while self._queue and not self._ensuring:
             work = self._queue[0]
             if not work.valid():
@@ -215,7 +222,7 @@ class Publisher:
             self._publish(self._channel, work)
 
     def _ensure(self, need: Need, work: Messages) -> None:
-        """Let everything wait until what the next work needs is there."""
+        """Make sure that a need of the next work exists; all work waits meanwhile."""
         self._ensuring = True
         asked = self._connection
         assert asked is not None  # there is a channel
@@ -229,7 +236,7 @@ class Publisher:
                 if need.lasting:
                     self._known.add(need)
             else:
-                self._queue.remove(work)  # others may have been put before it
+                self._queue.remove(work)  # other work may have been put before it
                 work.failure = failure
                 self._finish(work)
             self._pump()
@@ -237,6 +244,7 @@ class Publisher:
         need.ask(asked, told)
 
     def _publish(self, channel: Channel, work: Messages) -> None:
+        """Publish the messages of one piece of work."""
         work.published_at = self._clock()
         self._check_later()
         for publication in work.publications:
@@ -252,7 +260,7 @@ class Publisher:
                 work.failure = work.failure or LostError(str(error))
                 continue
             except (ValueError, TypeError, UnicodeError, pika.exceptions.AMQPError) as error:
-                # Nothing of it was written: what AMQP cannot hold is found before.
+                # Nothing of the message was written: pika encodes all of it first.
                 work.failure = work.failure or EncodingError(
                     f"it cannot be written as AMQP: {error}"
                 )
@@ -274,6 +282,7 @@ class Publisher:
         )
 
     def _confirmed(self, channel: Channel, frame: Frame[Confirmation]) -> None:
+        """Note confirmations or refusals; finish work without unconfirmed messages."""
         if channel is not self._channel:
             return
         method = frame.method
@@ -290,6 +299,7 @@ class Publisher:
                 self._finish(work)
 
     def _tags(self, last: int, multiple: bool) -> Iterator[int]:
+        """Yield the unconfirmed tags that a confirmation covers."""
         if not multiple:
             if last in self._unconfirmed:
                 yield last
@@ -300,6 +310,7 @@ class Publisher:
             yield tag
 
     def _finish(self, work: Messages) -> None:
+        """Finish work; publish it again later if the server refused it."""
         if isinstance(work.failure, RefusedError) and work.valid() and not self.closing:
             work.failure = None  # as while a quorum queue has no leader
             self._call_later(REFUSED_AGAIN_S, lambda: self.take(work))

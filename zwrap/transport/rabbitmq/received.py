@@ -1,6 +1,6 @@
-"""A message as RabbitMQ delivered it: its identity and history, and copies of it.
+"""A message that RabbitMQ delivered: its identity, its history and its copies.
 
-A retry, and a dead letter with its reason, is a copy of the message: RabbitMQ cannot change one.
+A retry, and a dead letter with its reason, is a copy, because RabbitMQ cannot change a message.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OF_DELIVERY = ("x-death", "x-first-death", "x-delivery-count")
 
 
 class Received(msgspec.Struct):
-    """A message as it came, and the channel on which it must be settled."""
+    """A delivered message, and the channel on which it must be settled."""
 
     consumer: Consumer
     channel: Channel
@@ -41,38 +41,38 @@ class Received(msgspec.Struct):
     properties: Properties
     body: bytes
     source: str
-    """Queue or topic that was subscribed to."""
+    """Queue or topic to which the consumer subscribed."""
     kind: Kind
     arrived: float
     """Time of arrival, by the monotonic clock."""
 
     @property
     def expired(self) -> bool:
-        """True if it expired while it waited here; the server sees to those that wait there."""
+        """True if the message expired after its delivery; the server removes it before."""
         given = self.properties.expiration
         limit_s = int(given) / 1000 if given and str(given).isdecimal() else float("inf")
         return time.monotonic() - self.arrived > limit_s
 
     @property
     def headers(self) -> Table:
-        """Headers of the message, as pika decoded them."""
+        """Headers of the message, decoded by pika."""
         return self.properties.headers or {}
 
     @property
     def key(self) -> tuple[Channel, str]:
-        """Channel and id, which a copy that comes the same way has, too."""
+        """Channel and id, which are equal for copies from the same channel."""
         return self.channel, self.identity()
 
     @property
     def alive(self) -> bool:
-        """True if it can still be settled."""
+        """True if the message can still be settled."""
         if self.consumer.channel is not self.channel:
             return False
         return bool(self.channel.is_open and self.channel.connection.is_open)
 
     @property
     def delivery_count(self) -> int:
-        """Number of deliveries: what copies say, plus what a quorum queue counts."""
+        """Number of deliveries: the number in a copy's header plus the quorum queue's count."""
         copies = self.headers.get(ATTEMPTS_HEADER)
         counted = self.headers.get("x-delivery-count")
         return (copies if isinstance(copies, int) else 1) + (
@@ -81,7 +81,7 @@ class Received(msgspec.Struct):
 
     @property
     def reason(self) -> str:
-        """Reason of a dead letter, ours or the server's."""
+        """Reason of a dead letter, given by zwrap or by the server."""
         if self.kind != "dead":
             return ""
         given = self.headers.get(REASON_HEADER)
@@ -91,7 +91,7 @@ class Received(msgspec.Struct):
 
     @property
     def sent_at(self) -> float | None:
-        """Time of sending, in seconds since the epoch; of a dead letter at least that of death."""
+        """Time of sending, else of a dead letter's death, in seconds since the epoch."""
         stamp = self.properties.timestamp
         if isinstance(stamp, (int, float)):
             return float(stamp)
@@ -102,14 +102,14 @@ class Received(msgspec.Struct):
 
     @property
     def _death(self) -> Mapping[str, object]:
-        """The latest entry of RabbitMQ's history of a dead letter; empty without one."""
+        """Latest entry in RabbitMQ's history of a dead letter; empty without one."""
         deaths = self.headers.get("x-death")
         if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
             return deaths[0]
         return {}
 
     def identity(self, body: object = None) -> str:
-        """Return the id of the message, and note it, so that copies have the same.
+        """Return the id of the message, and add it to the headers, so that copies have the same.
 
         `body` is the decoded body, if it is known already.
         """
@@ -124,13 +124,13 @@ class Received(msgspec.Struct):
         return identity
 
     def plain_headers(self, hidden: tuple[str, ...]) -> dict[str, object]:
-        """Return the headers as JSON can hold them, without those that are `hidden`."""
+        """Return the headers as JSON values, without those in `hidden`."""
         return {key: plain(value) for key, value in self.headers.items() if key not in hidden}
 
     def copy(
         self, attempts: int, added: Table, place: str | None = None, needs: tuple[Need, ...] = ()
     ) -> Publication:
-        """Return the same message once more, for its own queue or for queue `place`.
+        """Return a copy of the message, for its own queue or for queue `place`.
 
         `attempts` is the delivery count of the copy, `added` are further headers.
         """
@@ -148,13 +148,13 @@ class Received(msgspec.Struct):
         }
         properties.delivery_mode = 2
         properties.expiration = None
-        properties.user_id = None  # the server accepts only that of the connection, or none
+        properties.user_id = None  # the server accepts only the user of the connection, or none
         return Publication(
             "", place or self.source, self.body, properties, identity, mandatory=True, needs=needs
         )
 
     def dead_copy(self, reason: str, added: Table) -> Publication:
-        """Return the message for its dead letter queue, with the history that RabbitMQ writes."""
+        """Return a copy for the dead letter queue, with the history that RabbitMQ itself writes."""
         place = topology.dead_letter_queue(self.source)
         copy = self.copy(1, added, place, (topology.dead_letters_exist(self.source),))
         headers = copy.properties.headers or {}
@@ -177,9 +177,10 @@ class Received(msgspec.Struct):
         return copy
 
     def back(self) -> Publication:
-        """Return a dead letter for the queue that it came from, as it is.
+        """Return an unchanged copy of a dead letter, for its dead letter queue.
 
-        Given back it would be counted, and RabbitMQ 4 drops what was given back 20 times.
+        If the dead letter were given back, its delivery would count, and RabbitMQ 4 drops messages
+        that were given back 20 times.
         """
         identity = self.identity()
         properties = duplicate(self.properties)
@@ -189,7 +190,7 @@ class Received(msgspec.Struct):
 
 
 def as_table(value: object) -> object:
-    """Return a header as pika can write it, which knows no floating point numbers."""
+    """Return a header in a form that pika can write; pika has no floating point numbers."""
     if isinstance(value, dict):
         return {str(key): as_table(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -204,7 +205,7 @@ def as_table(value: object) -> object:
 
 
 def plain(value: object) -> object:
-    """Return a header as JSON can hold it: AMQP has times, decimals and byte strings besides."""
+    """Return a header as a JSON value; AMQP has times, decimals and byte strings, too."""
     if isinstance(value, dict):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Address and credentials of RabbitMQ: plugin `pika`, RABBITMQ_URL, or command line options."""
+"""Address and credentials of RabbitMQ, from plugin `pika`, RABBITMQ_URL and the command line."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     password: str = "guest"  # noqa: S105  (RabbitMQ's own default)
     vhost: str = "/"
     heartbeat_s: int | None = None
-    """Interval of heart-beats, in seconds; None: what the server suggests (60 s)."""
+    """Interval of heart-beats, in seconds; None: the server's suggestion (60 s)."""
     tls: bool = False
     ca_file: str | None = None
     declare: str | None = None
-    """Type of queues that are made when they are missing; None: a missing queue is an error."""
+    """Type of queues that are created if they are missing; None: a missing queue is an error."""
 
     def parameters(self, host: str, port: int) -> pika.ConnectionParameters:
-        """Return what pika needs to connect to one of the addresses."""
+        """Return pika's parameters for a connection to one of the addresses."""
         tls = pika.SSLOptions(tls_context(self.ca_file), host) if self.tls else None
         return pika.ConnectionParameters(
             host=host,
@@ -57,7 +57,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def server_from(configuration: Configuration, options: BrokerOptions | None = None) -> Server:
-    """Return the configured server: options go before RABBITMQ_URL, which goes before `pika`."""
+    """Return the configured server.
+
+    Options of the command line take precedence over RABBITMQ_URL, and that over plugin `pika`.
+    """
     given = configuration.site.pika
     values: dict[str, object] = msgspec.structs.asdict(given) if given else {}
     values = {key: value for key, value in values.items() if value is not None}
@@ -77,7 +80,7 @@ def server_from(configuration: Configuration, options: BrokerOptions | None = No
 
 
 def server(values: Mapping[str, object]) -> Server:
-    """Return typed settings; ConfigurationError names what is wrong."""
+    """Return typed settings; ConfigurationError names the wrong one."""
     rest = dict(values)
     tls = bool(rest.get("tls"))
     found = addresses(
@@ -94,7 +97,7 @@ def server(values: Mapping[str, object]) -> Server:
 def from_url(url: str) -> dict[str, object]:
     """Return the settings in a URL: ``amqp[s]://user:password@host:port/vhost?heartbeat=30``.
 
-    Source: www.rabbitmq.com/uri-spec.html. The password is never repeated in a complaint.
+    Source: www.rabbitmq.com/uri-spec.html. Messages about faults never show the password.
     """
     try:
         parts = urlsplit(url)
@@ -121,7 +124,7 @@ def from_url(url: str) -> dict[str, object]:
         values["heartbeat_s"] = int(given[0])
     elif given and given != ["none"]:
         log.warning(
-            "RABBITMQ_URL says heartbeat=%s; one number of seconds is expected, so what the server "
-            "suggests is used.", ",".join(given),
+            "RABBITMQ_URL has heartbeat=%s; one number of seconds is expected, so the interval "
+            "that the server suggests is used.", ",".join(given),
         )  # fmt: skip
     return values

@@ -1,9 +1,9 @@
-"""Names of queues and exchanges, and how zwrap makes sure that they exist.
+"""Names of queues and exchanges, and declarations that make sure that they exist.
 
-Work queues are the site's (`zocalo.configure_rabbitmq`) and never made here, unless the site says
-so. Made here when missing: exchanges of topics (fanout, durable), dead letter queues, and the
-queues in which delayed messages wait: one for each queue and delay, whose messages expire into that
-queue (www.rabbitmq.com/ttl.html, /dlx.html). No plug-in is needed for that.
+Work queues belong to the site (`zocalo.configure_rabbitmq`) and are not created here, unless the
+site asks for it (key `declare`). Created here if missing are exchanges of topics (fanout, durable),
+dead letter queues, and delay queues: one for each queue and delay, whose messages expire into that
+queue (www.rabbitmq.com/ttl.html, /dlx.html). No plug-in of RabbitMQ is needed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:  # needed for types only: a job starts sooner without
     from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, PikaConnection, Table
 
     Question = Callable[[Channel, OnAnswer], None]
-    """Asks something on a channel of its own and calls back with the answer."""
+    """Function that asks something on a separate channel and calls back with the answer."""
 
     Done = Callable[[ZwrapError | None], None]
-    """Called with None when something exists, or with the reason why it does not."""
+    """Function that is called with None if something exists, or with the reason why it does not."""
 
 
 class Need:
@@ -32,9 +32,9 @@ class Need:
         self, ask: Callable[[PikaConnection, Done], None], *, lasting: bool = True
     ) -> None:
         self.ask = ask
-        """Makes sure over a connection that it exists, then calls back."""
+        """Function that makes sure, over a connection, that it exists, and then calls back."""
         self.lasting = lasting
-        """True if it is enough to make sure once on a connection."""
+        """True if making sure once on each connection is enough."""
 
 
 NOT_FOUND = 404
@@ -51,17 +51,17 @@ def dead_letter_queue(queue: str) -> str:
 
 
 def source_of(name: str) -> str | None:
-    """Return the queue whose dead letters a queue holds; None if it is another kind of queue."""
+    """Return the queue whose dead letters a queue holds; None if it holds no dead letters."""
     return name[len(_DEAD) :] if name.startswith(_DEAD) else None
 
 
 def is_internal(name: str) -> bool:
-    """Tell whether a queue is something else than a work queue."""
+    """Tell whether a queue is not a work queue."""
     return name.startswith((_DEAD, _DELAY, "amq."))
 
 
 def on_channel(connection: PikaConnection, question: Question, answer: OnAnswer) -> None:
-    """Ask on a channel of its own; the answer is an exception if the server closed that channel."""
+    """Ask on a separate channel; the answer is an exception if the server closed the channel."""
     answered: list[bool] = []
 
     def once(value: object) -> None:
@@ -82,7 +82,10 @@ def on_channel(connection: PikaConnection, question: Question, answer: OnAnswer)
 
 
 def _made(look: Question | None, make: Question, *, lasting: bool = True) -> Need:
-    """Look whether it is there, and make it only if not: that may need a permission."""
+    """Return a need that is created only if a look finds it missing.
+
+    The look comes first because creation may need a permission. `look` None: create in any case.
+    """
 
     def ask(connection: PikaConnection, done: Done) -> None:
         def told(value: object) -> None:
@@ -100,18 +103,20 @@ def _made(look: Question | None, make: Question, *, lasting: bool = True) -> Nee
 
 
 def _declared(name: str, arguments: Table) -> Question:
+    """Return the declaration of a durable queue."""
     return lambda channel, answer: channel.queue_declare(
         name, durable=True, arguments=arguments, callback=answer
     )
 
 
 def _looked_up(name: str) -> Question:
+    """Return the question whether a queue exists."""
     return lambda channel, answer: channel.queue_declare(name, passive=True, callback=answer)
 
 
 @functools.cache
 def queue_exists(queue: str, kind: str) -> Need:
-    """Return the need of a durable queue, made with type `kind` unless it is there."""
+    """Return the need of a durable queue, which is created with type `kind` if missing."""
     arguments: Table = {
         "x-queue-type": kind,
         "x-dead-letter-exchange": "",
@@ -122,14 +127,14 @@ def queue_exists(queue: str, kind: str) -> Need:
 
 @functools.cache
 def dead_letters_exist(queue: str) -> Need:
-    """Return the need of the dead letter queue of a queue, made unless it is there."""
+    """Return the need of the dead letter queue of a queue, which is created if missing."""
     name = dead_letter_queue(queue)
     return _made(_looked_up(name), _declared(name, {"x-queue-type": "quorum"}))
 
 
 @functools.cache
 def exchange_exists(topic: str) -> Need:
-    """Return the need of the exchange of a topic, made unless it is there."""
+    """Return the need of the exchange of a topic, which is created if missing."""
 
     def look(channel: Channel, answer: OnAnswer) -> None:
         channel.exchange_declare(topic, passive=True, callback=answer)
@@ -141,17 +146,17 @@ def exchange_exists(topic: str) -> Need:
 
 
 class QueueDeclaration(NamedTuple):
-    """A queue with the properties that its owner wants, and its bindings."""
+    """A queue with the properties and bindings that its owner wants."""
 
     name: str
     passive: bool = False
-    """True if the queue must be there already, with any arguments."""
+    """True if the queue must exist already, with any arguments."""
     durable: bool = True
     auto_delete: bool = False
     exclusive: bool = False
     arguments: Mapping[str, object] = {}
     bindings: Sequence[tuple[str, str]] = ()
-    """Exchange and routing key of each."""
+    """Exchange and routing key of each binding."""
 
     def declare(self, channel: Channel, answer: OnAnswer) -> None:
         """Declare the queue, then bind it."""
@@ -182,7 +187,7 @@ def queue_declared(queue: QueueDeclaration) -> Need:
 
 @functools.cache
 def exchange_is_there(name: str) -> Need:
-    """Return the need of an exchange that is never made here."""
+    """Return the need of an exchange that is never created here."""
     return _made(
         None,
         lambda channel, answer: channel.exchange_declare(name, passive=True, callback=answer),
@@ -190,7 +195,7 @@ def exchange_is_there(name: str) -> Need:
 
 
 def delay(queue: str, delay_s: float) -> tuple[str, Need]:
-    """Return the queue in which messages for `queue` wait `delay_s` seconds, and its need."""
+    """Return the delay queue in which messages for `queue` wait `delay_s` seconds, and its need."""
     step_ms = 10 if delay_s < 1 else 100 if delay_s < 10 else 1000
     delay_ms = max(step_ms, -int(-delay_s * 1000 // step_ms) * step_ms)
     name = f"{_DELAY}{queue}.{delay_ms}"
@@ -200,12 +205,12 @@ def delay(queue: str, delay_s: float) -> tuple[str, Need]:
         "x-dead-letter-routing-key": queue,
         "x-expires": delay_ms + UNUSED_MS,
     }
-    # Declaring it again is what keeps the server from deleting it.
+    # A repeated declaration keeps the server from deleting the queue.
     return name, _made(None, _declared(name, arguments), lasting=False)
 
 
 def count(queue: str, what: str = "message_count") -> Question:
-    """Return the question how many messages are ready in a queue, or what `what` names, exactly."""
+    """Return the question for the exact number of ready messages, or another count, of a queue."""
 
     def question(channel: Channel, answer: OnAnswer) -> None:
         channel.queue_declare(

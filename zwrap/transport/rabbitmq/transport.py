@@ -1,8 +1,8 @@
-"""Station "transport", over RabbitMQ (AMQP 0-9-1 with pika); on the wire as python-workflows.
+"""Station "transport", over RabbitMQ (AMQP 0-9-1 with pika), wire format of python-workflows.
 
-Every message is confirmed by the server before what it follows from is acknowledged. Units are
-pipelined: leaving one hands it to the connection's thread. A retry, and a dead letter with its
-reason, is a copy of the message that is confirmed before the original is acknowledged.
+The server confirms every message before the delivery that it follows from is acknowledged. Units
+are pipelined: at its end a unit is submitted to the connection's thread. A retry, and a dead letter
+with its reason, is a copy of the message, which is confirmed before the original is acknowledged.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
     """A connection to RabbitMQ."""
 
     hidden: tuple[str, ...] = (ATTEMPTS_HEADER,)
-    """Headers that are between zwrap and the server."""
+    """Headers of zwrap's own that receivers do not see."""
     _connection: Connection
 
     def __init__(
@@ -59,9 +59,9 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         self._configuration = configuration or Configuration()
         self._delay_queues: dict[str, set[str]] = {}
         self._copied: dict[tuple[Channel, str], list[Received]] = {}
-        """Channels and ids of which a copy is under way, and copies that came too early.
+        """Channel and id of a message with a copy under way, to the copies that arrived too early.
 
-        A receiver may die of a copy immediately; the original must be gone by then.
+        The original must be gone when a receiver gets a copy, which may kill it immediately.
         """
 
     @classmethod
@@ -73,7 +73,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         return cls(server, Connection.open(server), configuration)
 
     def inspector(self) -> Inspector:
-        """Return what looks at the server, over this connection and the management API."""
+        """Return the inspector of the server, over this connection and the management API."""
         from zwrap.transport.rabbitmq.inspector import RabbitMQInspector
 
         return RabbitMQInspector(
@@ -90,13 +90,18 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
     # -- receiving -------------------------------------------------------------------------------
 
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        """Take messages from `queue`; ConfigurationError if it does not exist."""
+        """Begin to receive messages of `queue`; ConfigurationError if it does not exist.
+
+        If the site asks for it (key `declare`), a missing queue is created.
+        """
         if self._server.declare:
             need = topology.queue_exists(queue, self._server.declare)
             self._connection.ensure(need, ANSWER_WAIT_S)
         self._consume(queue, queue, "queue", prefetch)
 
     def _consume(self, place: str, source: str, kind: Kind, prefetch: int) -> None:
+        """Begin to consume the server's queue `place`, as messages of `source`."""
+
         def start(channel: Channel, started: OnAnswer) -> None:
             channel.basic_consume(place, self._received(consumer, source, kind), callback=started)
 
@@ -104,7 +109,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         self._connection.consume(consumer)
 
     def subscribe_topic(self, topic: str) -> None:
-        """Take what is broadcast on `topic`, whose exchange is made if it is missing."""
+        """Begin to receive broadcasts on `topic`, whose exchange is created if it is missing."""
 
         def start(channel: Channel, started: OnAnswer) -> None:
             received = self._received(consumer, topic, "topic")
@@ -131,7 +136,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
             self._connection.consume(consumer)
 
     def _received(self, consumer: Consumer, source: str, kind: Kind) -> OnMessage:
-        """Return what is called on the connection's thread with each message."""
+        """Return the function that is called on the connection's thread with each message."""
 
         def received(
             channel: Channel, method: Deliver, properties: Properties, body: bytes
@@ -140,7 +145,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
                 consumer, channel, method, properties, body, source, kind, time.monotonic()
             )
             if kind == "queue" and method.redelivered and "x-delivery-count" not in message.headers:
-                self._count(message)  # a classic queue, which does not
+                self._count(message)  # a classic queue, which does not count deliveries
                 return
             if self._copied and (early := self._copied.get(message.key)) is not None:
                 early.append(message)
@@ -150,28 +155,30 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         return received
 
     def _count(self, message: Received) -> None:
-        """Send a redelivered message back as a copy with one more attempt; it comes again."""
+        """Send a redelivered message back as a copy that counts the delivery."""
         copy = message.copy(message.delivery_count + 1, self._added_headers(message))
         self._expect_copy(message)
         self._submit([copy], [message], ACK)
 
     def _expect_copy(self, message: Received) -> None:
+        """Note that a copy of a message is under way; forget those of closed channels."""
         for key in list(self._copied):
-            if not key[0].is_open:  # its connection is gone, and with it what came early
+            if not key[0].is_open:  # its connection is gone, and with it the early copies
                 self._copied.pop(key, None)
         self._copied.setdefault(message.key, [])
 
     def _added_headers(self, message: Received) -> Table:
-        """Headers that a copy of a message has besides its own."""
+        """Return the further headers of a copy."""
         del message
         return {}
 
     def _delivery(self, message: Received) -> Delivery | None:
+        """Return the delivery of a message; None if it expired, is lost, or is put aside."""
         if message.kind == "topic":
             if message.expired:
                 return None
         elif not message.alive:
-            return None  # it died with its connection, and comes again
+            return None  # its connection is gone, and the server delivers it again
         headers = message.plain_headers(self.hidden)
         try:
             body = self._read(message.body)
@@ -198,16 +205,18 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         return delivery
 
     def _read(self, body: bytes) -> object:
-        """Return what a message says; MessageError if it is not a message."""
+        """Return the body of a message; MessageError if it is not valid JSON."""
         return decode(body)
 
     def _owned(self, delivery: Delivery) -> bool:
+        """Tell whether the delivery's channel is still open."""
         held = self._held.get(delivery)
         return held is not None and held.alive
 
     # -- sending and settling --------------------------------------------------------------------
 
     def _encode(self, message: Outgoing) -> Publication:
+        """Return a message as a publication, with the needs of its queue or topic."""
         headers = {key: as_table(value) for key, value in message.headers.items()}
         identity = str(headers[ID_HEADER])
         properties: Properties = pika.BasicProperties(
@@ -229,12 +238,13 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         return Publication("", place, body, properties, identity, mandatory=True, needs=needs)
 
     def _delay_queue(self, queue: str, delay_s: float) -> tuple[str, Need]:
-        """Return the queue in which messages for `queue` wait `delay_s` seconds, and its need."""
+        """Return the delay queue for a queue and delay, and its need; remember it for counts."""
         place, need = topology.delay(queue, delay_s)
         self._delay_queues.setdefault(queue, set()).add(place)
         return place, need
 
     def _hand_over(self, messages: list[Publication]) -> PendingWork:
+        """Submit messages without deliveries to the connection."""
         work = Messages(messages)
         self._connection.submit(work)
         return work
@@ -242,6 +252,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
     def _submit(
         self, messages: list[Publication], received: list[Received], settlement: Settlement
     ) -> None:
+        """Submit messages and copies; the deliveries are settled when all are confirmed."""
         work: Messages = Messages(
             [*messages, *self._copies(received, settlement)],
             valid=lambda: all(message.alive for message in received),
@@ -251,7 +262,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         self._connection.submit(work)
 
     def _copies(self, received: list[Received], settlement: Settlement) -> list[Publication]:
-        """Return the copies that a retry or a dead letter is made of."""
+        """Return the copies for a retry or a dead letter; none for an acknowledgement."""
         if settlement.verb is Verb.ACK:
             return []
         if settlement.verb is Verb.DEAD_LETTER:
@@ -263,6 +274,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         ]
 
     def _retry_copy(self, message: Received, settlement: Settlement) -> Publication:
+        """Return the copy for a retry, in a delay queue if there is a delay."""
         self._expect_copy(message)
         attempts = message.delivery_count + settlement.counted
         added = self._added_headers(message)
@@ -278,7 +290,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         failure: ZwrapError | None,
         work: Messages,
     ) -> None:
-        """Settle, on the connection's thread: all is confirmed, or something never will be."""
+        """Settle deliveries, on the connection's thread, after confirmation or failure."""
         self._unfinished.discard(work)
         self._settle_now(received, settlement, failure)
         if self._copied:
@@ -288,6 +300,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
     def _settle_now(
         self, received: list[Received], settlement: Settlement, failure: ZwrapError | None
     ) -> None:
+        """Acknowledge deliveries; after a failure give them back, or put them aside."""
         if not all(message.alive for message in received):
             log.info("%d message(s) are no longer ours and will come again", len(received))
         elif failure is None:
@@ -299,13 +312,15 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
                 continue
             if isinstance(failure, PermanentError) and settlement.verb is Verb.ACK:
                 log.error("A message of queue %r is a dead letter: %s", message.source, failure)
-                self._put_aside(message, f"What follows from it cannot be sent: {failure}.")
+                self._put_aside(
+                    message, f"A message that follows from it cannot be sent: {failure}."
+                )
             else:
                 log.warning("A message of queue %r comes again: %s", message.source, failure)
                 message.channel.basic_nack(message.method.delivery_tag, requeue=True)
 
     def _hand_out_copies(self, original: Received) -> None:
-        """Hand out what came early, once the server has certainly seen the original settled."""
+        """Release early copies when the server has certainly seen the original settled."""
 
         def settled(_: object) -> None:
             for copy in self._copied.pop(original.key, ()):
@@ -313,11 +328,12 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
 
         if original.key not in self._copied:
             return
-        if original.alive:  # whatever is answered on this channel is answered after that
+        if original.alive:  # the server answers on this channel only after that
             prefetch = original.consumer.prefetch
             original.channel.basic_qos(prefetch_count=prefetch, callback=settled)
         else:
             settled(None)
 
     def _put_aside(self, message: Received, reason: str) -> None:
+        """Make a message a dead letter."""
         self._submit([], [message], Settlement(Verb.DEAD_LETTER, reason))

@@ -8,7 +8,7 @@ from zwrap.transport.spool.files import OWN_SUFFIX, Name
 
 
 class Claimed:
-    """A message that this process owns."""
+    """A claimed message, which this process owns."""
 
     __slots__ = ("content", "name", "path")
 
@@ -24,12 +24,12 @@ class Claimed:
 
     @property
     def base(self) -> str:
-        """Part of the name that never changes."""
+        """Part of the file name that never changes."""
         return Name.parse(self.name).base
 
     @property
     def sent_at(self) -> float | None:
-        """Time of sending, in seconds since the epoch; None if nothing tells."""
+        """Time of sending, in seconds since the epoch; None if it is not known."""
         if not self.is_foreign:
             return int(self.name[:19]) / 1e9 if self.name[:19].isdecimal() else None
         try:
@@ -39,12 +39,12 @@ class Claimed:
 
     @property
     def is_foreign(self) -> bool:
-        """True if another filer producer wrote it: a bare message without headers."""
+        """True if a foreign filer producer wrote the file: a bare message without headers."""
         return not self.base.endswith(OWN_SUFFIX)
 
 
 def read_file(path: str) -> bytes:
-    """Return the content of a file, which is small as a rule."""
+    """Return the content of a file; fast for small files, which most are."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(descriptor, 65536)

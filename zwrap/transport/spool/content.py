@@ -20,7 +20,7 @@ _decoder = msgspec.json.Decoder(_File)
 def read_message(content: bytes, foreign: bool, name: str) -> Message:
     """Return the message in a file; `name` identifies a message without an id.
 
-    Raises MessageError if there is none.
+    Raises MessageError if the file does not hold a message.
     """
     if foreign:
         body = decode(content)
@@ -28,7 +28,7 @@ def read_message(content: bytes, foreign: bool, name: str) -> Message:
     try:
         file = _decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        decode(content)  # says what is wrong when it is not JSON at all
+        decode(content)  # raises a better error if it is not JSON at all
         raise MessageError(
             f'The file is not {{"headers": ..., "message": ...}}: {error}.'
         ) from None
@@ -36,7 +36,7 @@ def read_message(content: bytes, foreign: bool, name: str) -> Message:
 
 
 def read_whatever(claimed: Claimed, name: str) -> Message:
-    """Return the message in a file, or its text as the body if it cannot be read; never fail."""
+    """Return the message in a file, or one with the file's text as its body; never fail."""
     identity = f"{name}/{claimed.base}"
     try:
         return read_message(claimed.content, claimed.is_foreign, identity)

@@ -1,11 +1,11 @@
-"""The directories of one spool queue, and how messages are put into them.
+"""The directories of one spool queue, and the half that puts messages into them.
 
 ::
 
     tmp/                     writers' scratch
     incoming/                complete messages; claimed in name order
     pending/<owner>/         claimed messages; `.lease` there is touched while the owner lives
-    errors/                  dead letters; `<name>.reason` beside each says why
+    errors/                  dead letters; `<name>.reason` beside each holds its reason
 
 A message moves between them by rename(2), which is atomic on one filesystem, NFS and Lustre
 included.
@@ -33,13 +33,14 @@ if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
 FEW = 3
-"""Number of messages above which they are synced in parallel."""
+"""Largest number of messages that are synced one after the other; more are synced in parallel."""
 
 _serial = itertools.count()
 
 
 @functools.cache
 def _syncing() -> ThreadPoolExecutor:
+    """Return the threads that sync files in parallel."""
     from concurrent.futures import ThreadPoolExecutor  # wrappers start sooner without
 
     return ThreadPoolExecutor(4, "spool")
@@ -69,9 +70,9 @@ class SpoolDirectory:
     ) -> None:
         self.path = Path(path)
         self.durable = durable
-        """True if messages survive a power cut once they are put."""
+        """True if messages survive a power cut after `put` has returned."""
         self.limit = limit
-        """Most messages that may wait; 0 is no limit."""
+        """Largest number of messages that may wait; 0: no limit."""
         self.limit_wait_s = limit_wait_s
         """Longest wait for room in a full queue, in seconds."""
         for name in self.places:
@@ -85,16 +86,22 @@ class SpoolDirectory:
         self._last_ns = 0
 
     def put(self, contents: Sequence[bytes], *, delay_s: float = 0, expires_s: float = 0) -> None:
-        """Add messages; they wait, whole and in this order, when this returns.
+        """Add messages, which are complete and in this order when this returns.
 
-        They can be claimed after `delay_s` seconds, and until `expires_s` seconds from now (0:
-        always). Raises QueueFullError if there is no room, TransportError if the disk is full.
+        Args:
+            contents: Contents of the files.
+            delay_s: Time until the messages can be claimed, in seconds.
+            expires_s: Time until they can no longer be claimed, in seconds; 0: always.
+
+        Raises:
+            QueueFullError: There is no room.
+            TransportError: The disk is full or cannot be written.
         """
         self._wait_for_room(len(contents))
         try:
             names = [self._new_name(delay_s, expires_s) for _ in contents]
             if self.durable and len(names) > FEW:
-                # Filesystems join what is synced at the same time.
+                # Filesystems combine syncs that are made at the same time.
                 list(_syncing().map(lambda name, content: self._write(self._tmp + name, content),
                                     names, contents))  # fmt: skip
             else:
@@ -109,7 +116,7 @@ class SpoolDirectory:
             raise self._unwritable(error, again) from None
 
     def adopt(self, claimed: Claimed) -> None:
-        """Add the message of another queue under its name; adopted twice it is still one."""
+        """Add the message of another queue under its name; a repeat leaves one message."""
         old = Name.parse(claimed.name)
         name = str(Name(old.base, 1, 0, old.expires_ms))
         try:
@@ -122,10 +129,12 @@ class SpoolDirectory:
             raise self._unwritable(error, "It stays where it was.") from None
 
     def _unwritable(self, error: OSError, rest: str) -> TransportError:
+        """Return the error of a message that cannot be written; `rest` ends its text."""
         kind = NoPermissionError if isinstance(error, PermissionError) else TransportError
         return kind(f"The message cannot be written to {self.path}: {error.strerror}. {rest}")
 
     def _new_name(self, delay_s: float, expires_s: float) -> str:
+        """Return a file name that comes after all earlier ones of this process."""
         self._last_ns = max(self._last_ns + 1, self._clock.now_ns())
         name = f"{self._last_ns:019d}-{self._producer}-{next(_serial)}{OWN_SUFFIX}"
         if not delay_s and not expires_s:
@@ -135,6 +144,7 @@ class SpoolDirectory:
         return str(Name(name, 1, due_ms, end_ms))
 
     def _write(self, path: str, content: bytes) -> None:
+        """Create a file, durably if the queue is durable; remove it if that fails."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
         try:
             write_all(descriptor, content)
@@ -147,7 +157,10 @@ class SpoolDirectory:
             os.close(descriptor)
 
     def _wait_for_room(self, count: int) -> None:
-        """Wait while the queue is full; count it only when the last count leaves no room."""
+        """Wait while the queue is full; its messages are counted only now and then.
+
+        Raises QueueFullError after `limit_wait_s`.
+        """
         if not self.limit:
             return
         self._room -= count
@@ -165,6 +178,7 @@ class SpoolDirectory:
             time.sleep(min(0.1, self.limit_wait_s))
 
     def _remove(self, path: str) -> None:
+        """Remove a file that may be gone."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
@@ -177,7 +191,7 @@ class SpoolDirectory:
         return len(self._names())
 
     def _names(self) -> list[str]:
-        """Return the names of the files that wait, in the order of claims."""
+        """Return the names of the waiting files, in the order in which they are claimed."""
         try:
             names = os.listdir(self._incoming)
         except OSError as error:

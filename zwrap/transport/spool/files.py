@@ -1,11 +1,11 @@
-"""Names of message files, and the directories that they lie in.
+"""Names of message files and of their directories.
 
-The name of a file holds what must be known after a crash::
+The name of a file holds all that must be known after a crash::
 
     1763712345678901234-node1-4711-3.zwrap~a2~n1763712350000~e1763712400000
     created (ns), host, pid, serial        attempt, not before (ms), expires (ms)
 
-A file of another name, put there by a foreign filer producer, is a message without headers.
+A file with a name of another form, from a foreign filer producer, is a message without headers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAME = re.compile(r"(?P<base>.+?)(?:~a(?P<a>\d+))?(?:~n(?P<n>\d+))?(?:~e(?P<e>\
 
 
 class Name:
-    """A file name taken apart."""
+    """The parts of a file name; times are in milliseconds since the epoch, 0: not given."""
 
     __slots__ = ("base", "delivery_count", "expires_ms", "not_before_ms")
 
@@ -39,7 +39,7 @@ class Name:
 
     @classmethod
     def parse(cls, text: str) -> Name:
-        """Take a file name apart; a foreign name is all base."""
+        """Return the parts of a file name; all of a foreign name is the base."""
         if "~" not in text:
             return cls(text)
         match = _NAME.fullmatch(text)
@@ -57,7 +57,7 @@ class Name:
 
 
 def make_spool_directory(path: Path) -> None:
-    """Make a directory of the spool; TransportError if that is not possible now."""
+    """Create a directory of the spool; TransportError if that is not possible now."""
     try:
         make_directory(path)
     except OSError as error:

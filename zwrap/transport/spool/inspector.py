@@ -1,4 +1,4 @@
-"""Queues and dead letters of a spool: its directories, looked at."""
+"""Queues and dead letters of a spool, read from its directories."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SpoolInspector(Inspector, Overdelivered):
-    """The directories of a spool."""
+    """The inspector of a spool."""
 
     def __init__(self, transport: SpoolTransport, lock: AbstractContextManager[object]) -> None:
         self._transport = transport
@@ -27,24 +27,24 @@ class SpoolInspector(Inspector, Overdelivered):
         """Lock of the transport, under which its queues may be used."""
 
     def queues(self) -> dict[str, int]:
-        """Return the queues, each with the number of messages that wait."""
+        """Return the number of waiting messages of all queues, by name."""
         with self._lock:
             return {
                 place.name: self._transport.queue(place.name).waiting() for place in self._places()
             }
 
     def waiting(self, queue: str) -> int:
-        """Return the number of messages that wait in `queue`."""
+        """Return the number of waiting messages of `queue`, which is created if it is missing."""
         with self._lock:
             return self._transport.queue(queue).waiting()
 
     def consumers(self, queue: str) -> int:
-        """Return the number of living processes that take messages out of `queue`."""
+        """Return the number of live processes that receive messages of `queue`."""
         with self._lock:
             return self._transport.queue(queue).owners()
 
     def dead_letters(self) -> dict[str, int]:
-        """Return the queues that have dead letters, each with their number."""
+        """Return the number of dead letters of each queue that has any, by the queue's name."""
         counts = {
             place.name: sum(1 for _ in SpoolQueue.dead_letters_in(place))
             for place in self._places()
@@ -52,12 +52,12 @@ class SpoolInspector(Inspector, Overdelivered):
         return {name: count for name, count in sorted(counts.items()) if count}
 
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
-        """Take the dead letters of `queue`."""
+        """Begin to receive the dead letters of `queue`."""
         place = self._transport.root / checked_name(queue)
         self._transport.read(queue, DeadLetters(place, limit=0), prefetch)
 
     def overdelivered(self, limit: int) -> Iterator[Delivery]:
-        """Take each waiting message whose name says that it was delivered too often."""
+        """Receive each waiting message whose file name counts more than `limit` deliveries."""
         for place in self._places():
             queue = self._transport.queue(place.name)
             queue.recover()

@@ -1,4 +1,4 @@
-"""One queue in a directory: the filer protocol with owners, leases, attempts and reasons."""
+"""One queue in a directory: the filer protocol with owners, leases, delivery counts and reasons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from zwrap.transport.spool.owner import Owner
 log = logging.getLogger(__name__)
 
 ABANDONED_S = 3600.0
-"""Age in seconds at which a file in `tmp/` was left by a writer that died."""
+"""Age at which a file in ``tmp`` counts as left by a dead writer, in seconds."""
 
 
 class SpoolQueue(SpoolDirectory):
@@ -40,7 +40,10 @@ class SpoolQueue(SpoolDirectory):
         self._recovered_at = float("-inf")
 
     def claim(self) -> Claimed | None:
-        """Take the first message that is due; it is ours until settled or the lease lapses."""
+        """Claim the first message that is due; it is ours until it is settled or the lease lapses.
+
+        None: no message is due.
+        """
         self._owner.keep_lease()
         refilled = False
         while True:
@@ -52,7 +55,7 @@ class SpoolQueue(SpoolDirectory):
                 return claimed
 
     def claim_where(self, wanted: Callable[[Name], bool]) -> Claimed | None:
-        """Take the first message whose name, attempt and times included, is wanted."""
+        """Claim the first message whose file name is wanted, delivery count and times included."""
         self._owner.keep_lease()
         for name in self._names():
             if wanted(Name.parse(name)) and (claimed := self._claim(name)):
@@ -60,7 +63,7 @@ class SpoolQueue(SpoolDirectory):
         return None
 
     def _claim(self, name: str) -> Claimed | None:
-        """Take one message; None if another has it, it expired, or it cannot be read."""
+        """Claim one message; None if another has it, it expired, or it cannot be read."""
         target = self._take(name)
         if target is None:
             return None
@@ -79,8 +82,8 @@ class SpoolQueue(SpoolDirectory):
         try:
             os.rename(self._incoming + name, target)
         except FileNotFoundError:
-            # Another was faster, our directory was cleared away, or NFS lost the answer to a
-            # rename that succeeded; only the target can tell (it is ours alone).
+            # Another process was faster, our directory was removed, or NFS lost the answer to a
+            # rename that succeeded; only the target, which no other process uses, can tell.
             if not os.path.exists(target):
                 if self._owner.restore():
                     self._listing.appendleft(name)
@@ -88,7 +91,7 @@ class SpoolQueue(SpoolDirectory):
         return target
 
     def _list(self) -> bool:
-        """Read the names in `incoming/` once, for many claims."""
+        """Read the names of messages that are due, for many claims; False: there are none."""
         names = self._names()
         now_ms = self._clock.now() * 1000 if any("~n" in name for name in names) else 0
         self._listing.extend(
@@ -101,11 +104,14 @@ class SpoolQueue(SpoolDirectory):
         return os.path.exists(claimed.path)
 
     def ack(self, claimed: Claimed) -> None:
-        """Forget a claimed message."""
+        """Remove a claimed message."""
         self._remove(claimed.path)
 
     def release(self, claimed: Claimed, *, counted: bool = True, delay_s: float = 0.0) -> None:
-        """Put a claimed message back for `delay_s` seconds, as another attempt if `counted`."""
+        """Give a claimed message back; its next delivery is `delay_s` seconds later at least.
+
+        `counted`: True if this delivery counts.
+        """
         name = Name.parse(claimed.name)
         name.delivery_count += counted
         name.not_before_ms = int((self._clock.now() + delay_s) * 1000) if delay_s else 0
@@ -113,9 +119,9 @@ class SpoolQueue(SpoolDirectory):
             os.rename(claimed.path, self._incoming + str(name))
 
     def dead_letter(self, claimed: Claimed, reason: str) -> None:
-        """Move a claimed message to `errors/`, the reason first; never over an older one.
+        """Move a claimed message to ``errors``, after its reason; never over an older one.
 
-        Its name loses attempts and delays there: a message that is put back starts anew.
+        Its name loses delivery count and delay, so that a message that is put back starts anew.
         """
         target = self._free_name(claimed.base)
         try:
@@ -126,10 +132,10 @@ class SpoolQueue(SpoolDirectory):
             os.rename(claimed.path, target)
 
     def put_dead_letter(self, content: bytes, reason: str) -> Path:
-        """Add a message to `errors/` that never was in the queue; return its file.
+        """Add a message that was never in the queue to ``errors``; return its file.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: The message cannot be written.
         """
         name = self._new_name(0, 0)
         target = self._free_name(name)
@@ -139,7 +145,7 @@ class SpoolQueue(SpoolDirectory):
         return Path(target)
 
     def _free_name(self, base: str) -> str:
-        """Return a path in `errors/` that no file has yet."""
+        """Return a path in ``errors`` that no file has yet."""
         target = f"{self._errors}/{base}"
         for number in itertools.count(2):
             if not os.path.exists(target):
@@ -148,16 +154,17 @@ class SpoolQueue(SpoolDirectory):
         return target
 
     def _write_reason(self, target: str, reason: str) -> None:
+        """Write the reason of a dead letter beside it."""
         scratch = f"{self._tmp}{os.path.basename(target)[:200]}{REASON_SUFFIX}"
         self._remove(scratch)
         self._write(scratch, reason.rstrip().encode() + b"\n")
         os.rename(scratch, target + REASON_SUFFIX)
 
     def recover(self, every_s: float = 0.0, dead: ProcessIdentity | None = None) -> int:
-        """Give back what dead owners hold and return the number of messages.
+        """Give back the messages of dead owners; return the number of messages.
 
-        That is done at most once per `every_s` seconds. The owner `dead` is known to be dead,
-        whatever its lease says.
+        Does nothing within `every_s` seconds after the last call. The owner `dead` is known to be
+        dead, whatever the state of its lease.
         """
         now = time.monotonic()
         if now - self._recovered_at < every_s:
@@ -169,24 +176,24 @@ class SpoolQueue(SpoolDirectory):
         return self._owner.recover(Path(self._incoming), dead)
 
     def keep_lease(self) -> None:
-        """Renew the lease of this owner; called before each claim and by the renewing thread."""
+        """Renew the lease of this owner; called before each claim, and by a thread."""
         self._owner.keep_lease()
 
     def close(self) -> None:
-        """Leave no trace of an owner that holds nothing."""
+        """Remove the directory of this owner, unless it holds messages."""
         self._owner.close()
 
     # -- looking -----------------------------------------------------------------------------
 
     def peek(self) -> Iterator[Claimed]:
-        """Yield the messages that wait, in order, without claiming them."""
+        """Yield the waiting messages, in order, without claiming them."""
         for name in self._names():
             path = self._incoming + name
             with contextlib.suppress(OSError):
                 yield Claimed(path, name, read_file(path))
 
     def owners(self) -> int:
-        """Return the number of living processes that take messages out of the queue."""
+        """Return the number of live processes that receive messages of the queue."""
         return self._owner.count()
 
     def dead_letters(self) -> Iterator[tuple[Path, str]]:
@@ -195,7 +202,7 @@ class SpoolQueue(SpoolDirectory):
 
     @classmethod
     def dead_letters_in(cls, path: Path) -> Iterator[tuple[Path, str]]:
-        """Yield the same for the directory of any queue, which is left as it is."""
+        """Yield the same as `dead_letters` for the directory of any queue, without changing it."""
         for file in sorted((path / cls.places.errors).glob("*")):
             if not file.name.startswith(".") and not file.name.endswith(REASON_SUFFIX):
                 reason = file.with_name(file.name + REASON_SUFFIX)

@@ -1,8 +1,8 @@
-"""One topic in a directory: files that expire, remembered by each reader.
+"""One topic in a directory: files that expire; each reader remembers those that it has read.
 
-A plain broadcast is a file of its own; one that replaces the last one of the same sender (a
-status) is one file per sender, replaced by rename(2). The first line of each file is
-the time at which it expires (ms since the epoch), so that the next writer can clear it away.
+A plain broadcast is a separate file; for broadcasts that replace the last one of the same sender (a
+status) there is one file per sender, which is replaced by rename(2). The first line of each file is
+the time at which it expires (ms since the epoch), so that the next writer can remove it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zwrap.host.processes import this_process
 from zwrap.transport.spool.files import make_spool_directory
 
 DEFAULT_EXPIRY_S = 60.0
-"""Lifetime of a broadcast that names none, in seconds."""
+"""Default of the lifetime of a broadcast, in seconds."""
 
 SWEEP_S = 30.0
 """Interval at which each writer removes expired files, in seconds."""
@@ -29,7 +29,7 @@ _serial = itertools.count()
 
 
 class SpoolTopic:
-    """One topic directory, as seen by one reader or writer."""
+    """One topic directory, for one reader or writer."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,7 +41,7 @@ class SpoolTopic:
     def publish(self, content: bytes, expires_s: float | None, replaces: str | None) -> None:
         """Broadcast `content`, which can be received for `expires_s` seconds.
 
-        It takes the place of the last broadcast with the same `replaces`.
+        The last broadcast with the same `replaces` is replaced.
         """
         now_ns = self._clock.now_ns()
         ends_ms = now_ns // 1_000_000 + int(
@@ -58,11 +58,11 @@ class SpoolTopic:
             self._sweep(now_ns)
 
     def listen(self) -> None:
-        """Begin to listen; of earlier broadcasts only the last status of each sender is heard."""
+        """Begin to listen; of earlier broadcasts only each sender's last status is received."""
         self._heard = {name: stamp for name, stamp in self._files() if name[:7] != "status-"}
 
     def hear(self) -> Iterator[bytes]:
-        """Yield what was broadcast since the last call and has not expired."""
+        """Yield the broadcasts since the last call that have not expired."""
         found = dict(self._files())
         for name, stamp in sorted(found.items()):
             if self._heard.get(name) == stamp:
@@ -74,6 +74,7 @@ class SpoolTopic:
         self._heard = found
 
     def _files(self) -> Iterator[tuple[str, int]]:
+        """Yield the name of each broadcast, and a number that changes if the file is replaced."""
         with os.scandir(self.path) as entries:
             for entry in entries:
                 if not entry.name.startswith("."):
@@ -82,7 +83,7 @@ class SpoolTopic:
                         yield entry.name, state.st_mtime_ns ^ state.st_ino
 
     def _sweep(self, now_ns: int) -> None:
-        """Remove expired files. Long-lived writers do that, and not a short job."""
+        """Remove expired files, which long-lived writers do, and short jobs do not."""
         for name, _ in self._files():
             file = self.path / name
             with contextlib.suppress(OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Station "transport", on a filesystem: queues and topics as directories, no server at all.
+"""Station "transport", on a filesystem: queues and topics as directories, without a server.
 
-``<root>/<queue>/`` is a `SpoolQueue`, ``<root>/.topics/<topic>/`` a `SpoolTopic`. A message
-file holds ``{"headers": {...}, "message": ...}``, the form of a Zocalo drop file.
+``<root>/<queue>/`` is a `SpoolQueue`, ``<root>/.topics/<topic>/`` a `SpoolTopic`. A message file
+holds ``{"headers": {...}, "message": ...}``, the form of a Zocalo drop file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # a job needs no inspector
 log = logging.getLogger(__name__)
 
 POLL_FIRST_S, POLL_LAST_S = 0.002, 0.1
-"""First and longest pause between two looks into the queues, in seconds."""
+"""Shortest and longest poll interval of the queues, in seconds."""
 
 RECOVER_EVERY_S = 5.0
 """Interval at which a reader looks for dead owners, in seconds."""
@@ -66,10 +66,10 @@ class SpoolTransport(Transport):
         self._subscriptions: dict[str, _Subscription] = {}
         self._listening: list[str] = []
         self._broadcasts: list[Delivery] = []
-        """Broadcasts that were read and not handed out yet."""
+        """Broadcasts that were read and not delivered yet."""
         self._held: dict[Delivery, tuple[SpoolQueue, Claimed]] = {}
         self._poll = Backoff(POLL_FIRST_S, POLL_LAST_S, factor=1.5)
-        """Pauses between looks, which grow while nothing comes, over calls of `receive`, too."""
+        """Poll intervals, which grow while nothing comes, across calls of `receive`, too."""
         self._closed = threading.Event()
         self._renewer: threading.Thread | None = None
         make_spool_directory(self.root)
@@ -77,14 +77,14 @@ class SpoolTransport(Transport):
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise ConfigurationError(
                 f"The spool {self.root} may be written by everybody, so anybody could start jobs. "
-                f"Take that right away: chmod o-w {self.root}"
+                f"Remove that permission: chmod o-w {self.root}"
             )
 
     @classmethod
     def from_configuration(
         cls, configuration: Configuration, options: BrokerOptions | None = None
     ) -> SpoolTransport:
-        """Open the spool that plugin `spool` names, else ZWRAP_SPOOL, else the one of this user."""
+        """Open the spool that plugin `spool` names, else ZWRAP_SPOOL, else this user's."""
         del options  # a directory has no broker
         settings = configuration.site.spool
         if settings is None:
@@ -97,7 +97,7 @@ class SpoolTransport(Transport):
         )
 
     def queue(self, name: str) -> SpoolQueue:
-        """Return the directory behind a queue; it is made if it is missing."""
+        """Return the directory of a queue, which is created if it is missing."""
         with self._lock:
             if name not in self._queues:
                 self._queues[name] = SpoolQueue(
@@ -109,24 +109,25 @@ class SpoolTransport(Transport):
             return self._queues[name]
 
     def _topic(self, name: str) -> SpoolTopic:
+        """Return the directory of a topic, which is created if it is missing."""
         if name not in self._topics:
             self._topics[name] = SpoolTopic(self.root / ".topics" / checked_name(name))
         return self._topics[name]
 
     def inspector(self) -> Inspector:
-        """Return what looks at the directories of this spool."""
+        """Return the inspector of this spool."""
         from zwrap.transport.spool.inspector import SpoolInspector
 
         return SpoolInspector(self, self._lock)
 
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        """Take messages from `queue`, which is made if it is missing."""
+        """Begin to receive messages of `queue`, which is created if it is missing."""
         self.read(queue, self.queue(queue), prefetch)
 
     def read(self, name: str, queue: SpoolQueue, prefetch: int) -> None:
-        """Take messages from a directory; for the inspector, too.
+        """Begin to receive messages of a directory; used by the inspector, too.
 
-        `name` is what their deliveries name as their source.
+        `name`: source of the deliveries.
         """
         with self._lock:
             key = f"{name}/{isinstance(queue, DeadLetters)}"
@@ -138,6 +139,7 @@ class SpoolTransport(Transport):
                 self._renewer.start()
 
     def _renew_leases(self) -> None:
+        """Renew the leases of all subscriptions until the connection is closed."""
         while not self._closed.wait(RENEW_S):
             with self._lock:
                 for subscription in self._subscriptions.values():
@@ -145,7 +147,7 @@ class SpoolTransport(Transport):
                         subscription.queue.keep_lease()
 
     def subscribe_topic(self, topic: str) -> None:
-        """Take what is broadcast on `topic`, and the last status of each sender."""
+        """Begin to receive broadcasts on `topic`, and the last status of each sender."""
         with self._lock:
             self._topic(topic).listen()
             self._listening.append(topic)
@@ -167,6 +169,7 @@ class SpoolTransport(Transport):
             time.sleep(min(self._poll.next_s(), left_s))
 
     def _next_broadcast(self) -> Delivery | None:
+        """Return the next broadcast of any topic."""
         if not self._broadcasts:
             for topic in self._listening:
                 for content in self._topics[topic].hear():
@@ -178,6 +181,7 @@ class SpoolTransport(Transport):
         return self._broadcasts.pop(0) if self._broadcasts else None
 
     def _next_message(self) -> Delivery | None:
+        """Return the next message of a subscription with room for another unsettled one."""
         for key, subscription in self._subscriptions.items():
             queue = subscription.queue
             if len(self._held) >= subscription.prefetch and self._is_full(subscription):
@@ -186,16 +190,18 @@ class SpoolTransport(Transport):
             if recovered:
                 log.warning("%s taken back from dead owners of %s", recovered, queue.path)
             delivery = self._claim(subscription)
-            if delivery:  # the others come first next time
+            if delivery:  # other subscriptions come first next time
                 self._subscriptions[key] = self._subscriptions.pop(key)
                 return delivery
         return None
 
     def _is_full(self, subscription: _Subscription) -> bool:
+        """Return True if a subscription has as many unsettled messages as it may have."""
         held = sum(queue is subscription.queue for queue, _ in self._held.values())
         return held >= subscription.prefetch
 
     def _claim(self, subscription: _Subscription) -> Delivery | None:
+        """Claim the next readable message; others become dead letters."""
         queue, name = subscription.queue, subscription.name
         while claimed := queue.claim():
             if isinstance(queue, DeadLetters):
@@ -215,7 +221,7 @@ class SpoolTransport(Transport):
     def hand_out(
         self, name: str, queue: SpoolQueue, claimed: Claimed, message: Message, reason: str = ""
     ) -> Delivery:
-        """Return a claimed message as a delivery of queue `name`; for the inspector, too."""
+        """Return a claimed message as a delivery of queue `name`; used by the inspector, too."""
         delivery = Delivery(
             self,
             message,
@@ -229,7 +235,7 @@ class SpoolTransport(Transport):
         return delivery
 
     def close(self) -> None:
-        """Give unsettled deliveries back, as another attempt, and forget this owner."""
+        """Give unsettled deliveries back, which counts, and remove this owner's directories."""
         with self._lock:
             self._closed.set()
             for held, claimed in self._held.values():
@@ -245,6 +251,7 @@ class SpoolTransport(Transport):
         deliveries: Sequence[Delivery],
         settlement: Settlement,
     ) -> None:
+        """Write the messages, then settle the deliveries one by one."""
         if messages:
             self._publish(messages)
         for delivery in deliveries:
@@ -252,6 +259,7 @@ class SpoolTransport(Transport):
             self._settle(delivery, settlement)
 
     def _publish(self, messages: Sequence[Outgoing]) -> None:
+        """Encode all messages, then write them, those for one queue in one go."""
         contents = [
             encoded(message, {"headers": message.headers, "message": message.message})
             for message in messages
@@ -269,10 +277,12 @@ class SpoolTransport(Transport):
             self.queue(name).put(batch, delay_s=delay_s, expires_s=expires_s)
 
     def _owned(self, delivery: Delivery) -> bool:
+        """Tell whether the delivery's file is still ours."""
         held = self._held.get(delivery)
         return held is not None and held[0].owned(held[1])
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
+        """Settle one delivery."""
         queue, claimed = self._held.pop(delivery)
         if settlement.verb is Verb.ACK:
             queue.ack(claimed)
@@ -283,7 +293,7 @@ class SpoolTransport(Transport):
 
 
 class _Subscription(msgspec.Struct):
-    """A queue, or its dead letters, that messages are taken from."""
+    """A subscription to a queue, or to its dead letters."""
 
     name: str
     queue: SpoolQueue

@@ -1,4 +1,4 @@
-"""Directories that are spool queues in another sense: dead letters, and drop files."""
+"""Directories that can be used like spool queues: dead letters, and drop files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from zwrap.transport.spool.queue import SpoolQueue
 
 
 class DeadLetters(SpoolQueue):
-    """The dead letters of a queue, to be taken out one by one; what is given back stays dead."""
+    """The dead letters of a queue as a queue; a message that is given back stays a dead letter."""
 
     places = Places(incoming="errors", pending="errors/.pending", tmp="tmp", errors="errors")
 
     def _names(self) -> list[str]:
+        """Return the names of the dead letters, without those of their reasons."""
         return sorted(name for name in super()._names() if not name.endswith(REASON_SUFFIX))
 
     def reason(self, claimed: Claimed) -> str:
@@ -28,7 +29,7 @@ class DeadLetters(SpoolQueue):
             return ""
 
     def ack(self, claimed: Claimed) -> None:
-        """Forget the message and its reason."""
+        """Remove the message and its reason."""
         super().ack(claimed)
         self._reason_file(claimed).unlink(missing_ok=True)
 
@@ -38,35 +39,38 @@ class DeadLetters(SpoolQueue):
         super().release(claimed, counted=False)
 
     def _reason_file(self, claimed: Claimed) -> Path:
+        """Return the path of the reason of a dead letter."""
         return self.path / "errors" / f"{claimed.base}{REASON_SUFFIX}"
 
 
 class DropFiles(SpoolQueue):
-    """Requests that lie in one flat directory, oldest first: a Zocalo fallback location.
+    """Requests in one flat directory, oldest first: a Zocalo fallback location.
 
-    python-zocalo puts its drop files there, too, under random names and not in one step.
+    python-zocalo writes its drop files there, too, under random names and not atomically.
     """
 
     places = Places(incoming=".", pending=".pending", tmp=".tmp", errors="errors")
 
     def names(self) -> list[str]:
-        """Return the names of the files that wait, oldest first."""
+        """Return the names of the waiting files, oldest first."""
         return self._names()
 
     def close(self) -> None:
-        """Leave only drop files behind, as python-zocalo's own tools expect."""
+        """Remove all empty directories of the queue, as python-zocalo's own tools expect."""
         super().close()
         for name in self.places[1:]:
-            with contextlib.suppress(OSError):  # what is not empty stays
+            with contextlib.suppress(OSError):  # a directory that is not empty stays
                 (self.path / name).rmdir()
 
     def _names(self) -> list[str]:
+        """Return the names of the waiting files, oldest first."""
         with os.scandir(self._incoming) as entries:
             files = [entry for entry in entries if entry.name[:1] != "." and entry.is_file()]
             return [entry.name for entry in sorted(files, key=_age)]
 
 
 def _age(entry: os.DirEntry[str]) -> tuple[float, str]:
+    """Return the key by which files are sorted: time of the last change, then name."""
     try:
         return entry.stat().st_mtime, entry.name
     except FileNotFoundError:

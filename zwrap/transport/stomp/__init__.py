@@ -1,1 +1,1 @@
-"""Station "transport", over ActiveMQ."""
+"""Station "transport", over ActiveMQ (STOMP 1.1)."""

@@ -1,7 +1,7 @@
-"""One connection to ActiveMQ over all links that there will be: receipts, reconnects, heart-beats.
+"""One lasting connection to ActiveMQ, over all links to come: receipts, reconnects, heart-beats.
 
-stomp.py reads on a thread of its own and keeps the heart-beats: work that takes hours never costs
-one. Frames are written where they arise; a thread of ours connects again. Protocol:
+stomp.py reads on its own thread and sends the heart-beats, so that work which takes hours never
+delays one. The calling thread writes frames; a thread of the connection reconnects. Source:
 stomp.github.io/stomp-specification-1.1.html and activemq.apache.org/stomp.
 """
 
@@ -32,25 +32,25 @@ from zwrap.transport.stomp.settings import Server
 log = logging.getLogger(__name__)
 
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.5, 30.0
-"""First and longest pause between two rounds over all hosts, in seconds."""
+"""First and longest pause between rounds over all hosts, in seconds."""
 
 ANSWER_S = 10.0
-"""Longest time that a host may take to accept a connection, and again to answer, in seconds."""
+"""Longest time for a host to accept a connection, and again to answer, in seconds."""
 
 
 class Subscription:
-    """A queue or topic that is read, over all connections that there will be."""
+    """The subscription to a queue or topic, which is repeated on each new link."""
 
     def __init__(
         self, identity: str, headers: dict[str, str], received: Callable[[Link, Frame], None]
     ) -> None:
         self.headers = {**headers, "id": identity}
         self.received = received
-        """Called with each message, on stomp.py's thread."""
+        """Function that is called with each message, on stomp.py's thread."""
 
 
 class Connection:
-    """Keeps one connection to a server; all public methods may be called from any thread."""
+    """A lasting connection to a server. Public methods may be called from any thread."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -67,7 +67,7 @@ class Connection:
 
     @classmethod
     def open(cls, server: Server) -> Connection:
-        """Connect to a server, and keep connected from now on.
+        """Connect to a server, and stay connected from now on.
 
         Raises ConfigurationError if the server refuses this user, TransportError if none answers.
         """
@@ -76,18 +76,19 @@ class Connection:
         return made
 
     def _begin(self) -> None:
+        """Connect for the first time, and start the thread that reconnects."""
         self._connect_any()
         self._thread.start()
 
     @property
     def where(self) -> str:
-        """The server, for the beginning of a sentence."""
+        """Name of the server, with which a sentence may begin."""
         hosts = ", ".join(f"{host}:{port}" for host, port in self._server.addresses)
         return f"ActiveMQ at {hosts}"
 
     @property
     def state(self) -> str:
-        """Why nothing is confirmed at present."""
+        """Reason why nothing is confirmed at present."""
         return "the connection is lost" if self.link is None else "no answer"
 
     def serial(self) -> str:
@@ -95,7 +96,7 @@ class Connection:
         return str(next(self._serial))
 
     def submit(self, work: Frames) -> None:
-        """Send the frames of some work; its receipt is waited for elsewhere."""
+        """Send the frames of some work, now or after the next connection; do not wait."""
         with self._lock:
             link = self.link
             if link is None:
@@ -107,7 +108,7 @@ class Connection:
             self._send(link, work)
 
     def subscribe(self, subscription: Subscription, wait_s: float) -> None:
-        """Begin to read; TransportError if that is not possible within `wait_s` seconds."""
+        """Subscribe; TransportError if that is not possible within `wait_s` seconds."""
         identity = subscription.headers["id"]
         with self._lock:
             self._subscriptions[identity] = subscription
@@ -122,7 +123,7 @@ class Connection:
         raise TransportError(f"{self.where}: {place} cannot be read: {work.failure or self.state}.")
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End the reading of a queue or topic."""
+        """End a subscription."""
         identity = subscription.headers["id"]
         with self._lock:
             self._subscriptions.pop(identity, None)
@@ -131,7 +132,7 @@ class Connection:
         self.submit(work)
 
     def close(self) -> None:
-        """End the connection; what was handed out and not settled is handed out again."""
+        """End the connection; unsettled messages are delivered again."""
         with self._lock:
             self._closing = True
             link, self.link = self.link, None
@@ -156,7 +157,7 @@ class Connection:
             subscription.received(link, received)
 
     def lost(self, link: Link) -> None:
-        """Note that a link is gone. Takes no lock: a writer that holds it may wait for us."""
+        """Note that a link is gone; without the lock, whose holder may wait for this thread."""
         if link is self.link:
             self.link = None
             log.warning("%s: the connection was lost", self.where)
@@ -166,6 +167,7 @@ class Connection:
     # -- inside ------------------------------------------------------------------------------------
 
     def _send(self, link: Link, work: Frames) -> None:
+        """Write the frames of some work, the last with a request for a receipt."""
         receipt = f"zwrap-{self.serial()}"
         work.frames[-1].headers["receipt"] = receipt
         link.receipts[receipt] = work
@@ -176,10 +178,10 @@ class Connection:
             link.cut()
             self.lost(link)
         if self.link is not link:
-            self._give_up_receipts(link)  # it was lost meanwhile, perhaps before ours was there
+            self._give_up_receipts(link)  # it was lost meanwhile, perhaps before this receipt
 
     def _give_up_receipts(self, link: Link) -> None:
-        """Send again, in order, what is still to be done; the rest dies with its delivery."""
+        """Keep unfinished work of a lost link for the next one, if it is still to be done."""
         while link.receipts:
             with contextlib.suppress(KeyError):
                 work = link.receipts.pop(next(iter(link.receipts)))
@@ -189,7 +191,7 @@ class Connection:
                     work.finish(LostError("the connection was lost"))
 
     def _keep(self) -> None:
-        """Connect again, for as long as it takes."""
+        """Reconnect whenever the link is lost, until the connection is closed."""
         backoff, complained = Backoff(BACKOFF_FIRST_S, BACKOFF_LAST_S, jitter=True), ""
         while not self._closing:
             if self.link is not None:
@@ -237,12 +239,13 @@ class Connection:
         raise failure or TransportError(f"{self.where} has no address.")
 
     def _probe(self, host: str, port: int) -> None:
-        """Connect once as stomp.py is going to: it does not tell why it cannot."""
+        """Connect once as stomp.py will, which does not tell why a connection fails."""
         with socket.create_connection((host, port), ANSWER_S / 2) as end:
             if self._server.tls:
                 tls_context(self._server.ca_file).wrap_socket(end, server_hostname=host).close()
 
     def _connect(self, host: str, port: int) -> Link:
+        """Return a link to a host; ConfigurationError or TransportError if that fails."""
         where = f"ActiveMQ at {host}:{port}"
         try:
             self._probe(host, port)

@@ -1,4 +1,4 @@
-"""Frames of STOMP 1.1, and the types of what ActiveMQ says in an ERROR frame."""
+"""Frames of STOMP 1.1, and the errors that ERROR frames of ActiveMQ mean."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ _KINDS: dict[str, type[ZwrapError]] = {
     "ResourceAllocationException": QueueFullError,
     "SecurityException": NoPermissionError,
 }
-"""Classes of Java exceptions: the body of an ERROR frame of ActiveMQ is a stack trace.
+"""Class of a Java exception to the error that it means.
 
-Source: ProtocolConverter.handleException of ActiveMQ 5.17, and the exceptions of javax.jms.
+The body of an ERROR frame of ActiveMQ is a stack trace. Source: ProtocolConverter.handleException
+of ActiveMQ 5.17, and the exceptions of javax.jms.
 """
 
 
 class Frames(PendingWork):
-    """Frames, the last of which asks for a receipt."""
+    """Frames that are sent as one piece of work; the last one asks for a receipt."""
 
     __slots__ = ("frames",)
 
@@ -40,7 +41,7 @@ class Frames(PendingWork):
 
 
 def frame(command: str, headers: dict[str, str], body: bytes = b"") -> Frame:
-    """Return a frame; values are escaped as STOMP 1.1 wants it, which knows no carriage return."""
+    """Return a frame, its values escaped as in STOMP 1.1; carriage returns become blanks."""
     escaped = {
         key: value.replace("\\", "\\\\").replace("\r", " ").replace("\n", "\\n").replace(":", "\\c")
         for key, value in headers.items()
@@ -49,7 +50,7 @@ def frame(command: str, headers: dict[str, str], body: bytes = b"") -> Frame:
 
 
 def refusal(headers: dict[str, str], body: object) -> ZwrapError:
-    """Return what an ERROR frame says; its type is that of the exception in the body.
+    """Return the error in an ERROR frame, of the type that the exception in its body means.
 
     ActiveMQ 5.17 shows no stack trace of a SecurityException: the body is the message alone.
     """

@@ -1,4 +1,4 @@
-"""Queues and dead letters of an ActiveMQ server, asked over Jolokia, which plugin `jmx` names."""
+"""Queues and dead letters of an ActiveMQ server, asked over Jolokia (plugin `jmx`)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from zwrap.transport.stomp.transport import StompTransport
 
 QUIET_S = 0.5
-"""Time without a message, in seconds, after which the server has nothing more that matches."""
+"""Time without a message after which no further message matches, in seconds."""
 
 
 class StompInspector(Inspector, Overdelivered):
     """The queues of an ActiveMQ server, seen from one connection.
 
-    All but `subscribe_dead_letters` raise ConfigurationError if the site has no plugin `jmx`.
+    All methods but `subscribe_dead_letters` raise ConfigurationError if the site has no plugin
+    `jmx`.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class StompInspector(Inspector, Overdelivered):
 
     @property
     def _jolokia(self) -> Jolokia:
+        """Management of the server; raises ConfigurationError without plugin `jmx`."""
         return jolokia_from(self._configuration)
 
     def queues(self) -> dict[str, int]:
-        """Return the queues of the prefix, each with the number of messages that wait."""
+        """Return the number of waiting messages of all queues with the prefix, by name."""
         self._transport.flush()
         begin = self._places.name("")
         return {
@@ -47,7 +49,7 @@ class StompInspector(Inspector, Overdelivered):
         }
 
     def waiting(self, queue: str) -> int:
-        """Return the number of messages that wait, and of those delayed by this connection."""
+        """Return the number of waiting messages, and of those delayed by this connection."""
         self._transport.flush()
         sizes = self._jolokia.sizes(self._places.name(queue))
         return sum(sizes.values()) + self._transport.delayed(queue)
@@ -57,7 +59,7 @@ class StompInspector(Inspector, Overdelivered):
         return self._jolokia.consumers(self._places.name(queue))
 
     def dead_letters(self) -> dict[str, int]:
-        """Return the queues whose dead letter queue holds messages, each with their number."""
+        """Return the number of dead letters of each queue that has any, by the queue's name."""
         self._transport.flush()
         begin = self._places.dead_name("")
         return {
@@ -67,14 +69,14 @@ class StompInspector(Inspector, Overdelivered):
         }
 
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
-        """Take the messages of the dead letter queue of `queue`."""
+        """Begin to receive the messages of the dead letter queue of `queue`."""
         self._transport.read(self._places.dead(queue), queue, "dead", prefetch)
 
     def overdelivered(self, limit: int) -> Iterator[Delivery]:
-        """Take each waiting message that was delivered more than `limit` times.
+        """Receive each waiting message that was delivered more than `limit` times.
 
-        The server itself counts what it delivers, and selects by that. It is asked queue by queue:
-        measured with 5.17, a selector on a wildcard misses messages.
+        The server itself counts deliveries and selects by that number. There is a subscription for
+        each queue: measured with 5.17, a selector on a wildcard misses messages.
         """
         ours = ", ".join(f"'{number}'" for number in range(limit + 1, limit + 100))  # text only
         selector = f"JMSXDeliveryCount > {limit} OR {ATTEMPTS_HEADER} IN ({ours})"

@@ -1,7 +1,7 @@
-"""ActiveMQ's management, which alone knows which queues there are, and how full they are.
+"""ActiveMQ's management over Jolokia, the only way to list queues and to count their messages.
 
-It is asked over Jolokia (jolokia.org/reference/html/protocol.html), which plugin `jmx` of the site
-names; python-zocalo's dlq_check needs the same.
+Plugin `jmx` of the site configures it, as for python-zocalo's dlq_check. Source:
+jolokia.org/reference/html/protocol.html.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
     username: str = ""
     password: str = ""
     broker: str = "localhost"
-    """Name of the broker itself (`brokerName` in activemq.xml)."""
+    """Name of the broker itself (``brokerName`` in activemq.xml)."""
 
     def sizes(self, names: str = "*") -> dict[str, int]:
-        """Return the number of messages that wait in each queue whose name matches a pattern.
+        """Return the number of waiting messages of each queue whose name matches a pattern.
 
-        Raises TransportError if that cannot be asked.
+        Raises TransportError if the management cannot be asked.
         """
         pattern = self._bean(names)
         found = self._read(pattern, "QueueSize,InFlightCount")
@@ -48,6 +48,7 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
         return found if isinstance(found, int) else 0
 
     def _bean(self, names: str) -> str:
+        """Return the name of the managed objects of queues."""
         return (
             f"org.apache.activemq:type=Broker,brokerName={self.broker},"
             f"destinationType=Queue,destinationName={_escaped(names)}"
@@ -85,12 +86,12 @@ class _Answer(msgspec.Struct):
 
 
 def jolokia_from(configuration: Configuration | None) -> Jolokia:
-    """Return the configured Jolokia; ConfigurationError if there is none."""
+    """Return the configured management; ConfigurationError if there is none."""
     given = configuration.site.jmx if configuration is not None else None
     if given is None:
         raise ConfigurationError(
-            "ActiveMQ tells what waits in its queues over Jolokia only: add a section of plugin "
-            "'jmx' (host, port, base_url, username, password) to the site configuration."
+            "ActiveMQ tells the number of messages in its queues over Jolokia only: add a section "
+            "of plugin 'jmx' (host, port, base_url, username, password) to the site configuration."
         )
     return Jolokia(
         host=given.host,
@@ -103,9 +104,11 @@ def jolokia_from(configuration: Configuration | None) -> Jolokia:
 
 
 def _escaped(name: str) -> str:
+    """Return a name for a path of Jolokia."""
     return name.replace("!", "!!").replace("/", "!/")
 
 
 def _name(bean: str) -> str:
+    """Return the queue of a managed object."""
     pairs = dict(pair.partition("=")[::2] for pair in bean.partition(":")[2].split(","))
     return pairs["destinationName"]

@@ -1,4 +1,4 @@
-"""One connection to ActiveMQ while it lasts, over stomp.py, which reads on a thread of its own."""
+"""One connection to ActiveMQ while it lasts, over stomp.py, which reads on its own thread."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ class Owner(Protocol):
 
     @property
     def where(self) -> str:
-        """The server, for the beginning of a sentence."""
+        """Name of the server, with which a sentence may begin."""
 
     def arrived(self, link: Link, received: Frame) -> None:
-        """Take a message of a subscription."""
+        """Handle a message of a subscription."""
 
     def lost(self, link: Link) -> None:
         """Note that the link is gone."""
 
 
 class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no types
-    """One connection while it lasts; `connect` begins it."""
+    """One connection while it lasts, which `connect` begins."""
 
     def __init__(self, server: Server, host: str, port: int, owner: Owner) -> None:
         self._owner = owner
         self._server = server
         self.receipts: dict[str, Frames] = {}
-        """Work whose receipt has not come yet, by the receipt's id."""
+        """Id of a receipt that has not arrived, to its work."""
         self.answered = threading.Event()
         self.open = False
         self.refused: ZwrapError | None = None
-        """Why the server does not take this user."""
+        """Reason why the server refuses this user."""
         beat_ms = int(server.heartbeat_s * 1000)
         self.stomp = stomp.Connection11(
             [(host, port)],
@@ -57,7 +57,7 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
             self.stomp.set_ssl([(host, port)], ca_certs=server.ca_file)
 
     def connect(self) -> None:
-        """Connect; `answered` is set when the server has taken or refused this user.
+        """Connect; `answered` is set when the server has accepted or refused this user.
 
         Raises OSError or StompException if nothing can be sent.
         """
@@ -65,8 +65,8 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
         self.stomp.connect(self._server.username, self._server.password, wait=False)
         end = self.stomp.transport.socket
         if end is not None:
-            # Small frames go immediately; and a peer that takes nothing more is given up, which
-            # stomp.py's heart-beats cannot see while a write waits.
+            # Small frames are sent immediately, and a peer that no longer reads is given up, which
+            # stomp.py's heart-beats cannot detect while a write waits.
             beat_ms = int(self._server.heartbeat_s * 1000)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 6 * beat_ms)
@@ -74,7 +74,7 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
     # -- called by stomp.py on its thread ----------------------------------------------------------
 
     def on_connected(self, _: Frame) -> None:
-        """Note that the server takes this user."""
+        """Note that the server accepts this user."""
         self.open = True
         self.answered.set()
 
@@ -83,12 +83,12 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
         self._owner.arrived(self, received)
 
     def on_receipt(self, received: Frame) -> None:
-        """End the work that the server has taken responsibility for."""
+        """Finish the work for which the server has taken responsibility."""
         if work := self.receipts.pop(received.headers["receipt-id"], None):
             work.finish(None)
 
     def on_error(self, received: Frame) -> None:
-        """End the work, or the connection, that the server refuses."""
+        """Finish the work that the server refuses; before `on_connected`, the connection."""
         failure = refusal(received.headers, received.body)
         if not self.open:
             self.refused = failure
@@ -118,6 +118,6 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
             queue.put(data)  # over TLS its thread writes
 
     def cut(self) -> None:
-        """End the connection without a farewell; what was handed out is handed out again."""
+        """End the connection without a DISCONNECT frame; unsettled messages are delivered again."""
         with contextlib.suppress(Exception):
             self.stomp.transport.disconnect_socket()

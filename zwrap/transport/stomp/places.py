@@ -7,7 +7,7 @@ DEAD = "DLQ"
 
 
 class Places:
-    """Destinations on a server where the names of a site begin with a prefix, if any."""
+    """Names and destinations on a server, where a site's names may begin with a prefix."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{prefix}." if prefix else ""

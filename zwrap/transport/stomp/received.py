@@ -1,6 +1,6 @@
-"""A message as ActiveMQ delivered it: its identity and history, and copies of it.
+"""A message that ActiveMQ delivered: its identity, its history and its copies.
 
-A retry, and a dead letter with its reason, is a copy of the message: ActiveMQ cannot change one.
+A retry, and a dead letter with its reason, is a copy, because ActiveMQ cannot change a message.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ _HISTORY = ("original-destination", "originalExpiration", "dlqDeliveryFailureCau
 
 
 class Received(msgspec.Struct):
-    """A message as it came, and the link on which it must be settled."""
+    """A delivered message, and the link on which it must be settled."""
 
     link: Link
     headers: dict[str, str]
     body: bytes
     source: str
-    """Queue or topic that was subscribed to."""
+    """Queue or topic of the subscription."""
     kind: Kind
     arrived: float
     """Time of arrival, by the monotonic clock."""
 
     @property
     def own_headers(self) -> dict[str, str]:
-        """Headers that its sender gave."""
+        """Headers that the sender gave."""
         return {key: value for key, value in self.headers.items() if key not in _SERVERS_OWN}
 
     @property
     def expired(self) -> bool:
-        """True if it expired while it waited here; the server sees to those that wait there."""
+        """True if the message expired after its delivery; the server removes it before."""
         with contextlib.suppress(KeyError, ValueError):
             expires, stamp = int(self.headers["expires"]), int(self.headers["timestamp"])
             return bool(expires) and time.monotonic() - self.arrived > (expires - stamp) / 1000
@@ -61,12 +61,12 @@ class Received(msgspec.Struct):
 
     @property
     def redelivered(self) -> bool:
-        """True if it was delivered before."""
+        """True if the message was delivered before."""
         return self.headers.get("redelivered") == "true"
 
     @property
     def delivery_count(self) -> int:
-        """Number of deliveries, as the copies of it say."""
+        """Number of deliveries, by the header of copies."""
         given = self.headers.get(ATTEMPTS_HEADER, "")
         return int(given) if given.isdecimal() else 1
 
@@ -77,7 +77,7 @@ class Received(msgspec.Struct):
 
     @property
     def reason(self) -> str:
-        """Reason of a dead letter, ours or the server's."""
+        """Reason of a dead letter, given by zwrap or by the server."""
         if self.kind != "dead":
             return ""
         cause = self.headers.get("dlqDeliveryFailureCause")
@@ -90,9 +90,9 @@ class Received(msgspec.Struct):
         return int(stamp) / 1000 if stamp.isdecimal() else None
 
     def copy(self, place: str, attempts: int | None = None) -> Frame:
-        """Return the same message once more, for destination `place`.
+        """Return a copy of the message, for destination `place`.
 
-        `attempts` is the delivery count of the copy; None: it is not counted.
+        `attempts` is the delivery count of the copy; None: the copy has no count.
         """
         headers = self.own_headers
         headers.pop(ATTEMPTS_HEADER, None)
@@ -103,7 +103,7 @@ class Received(msgspec.Struct):
         return frame("SEND", headers, self.body)
 
     def dead_copy(self, place: str, reason: str, original: str) -> Frame:
-        """Return the message for the dead letter queue `place`, with the history of its death."""
+        """Return a copy for the dead letter queue `place`, with the history of its death."""
         told = {
             REASON_HEADER: reason,
             "original-destination": original,
@@ -114,7 +114,7 @@ class Received(msgspec.Struct):
         return copy
 
     def back(self, place: str) -> Frame:
-        """Return a dead letter for the queue that it came from, with its history."""
+        """Return a copy of a dead letter, for its dead letter queue, with its history."""
         kept = {name: self.headers[name] for name in _HISTORY if name in self.headers}
         copy = self.copy(place)
         copy.headers |= frame("", kept).headers

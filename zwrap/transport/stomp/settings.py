@@ -1,4 +1,4 @@
-"""Address and credentials of ActiveMQ: from plugin `stomp`, or options of the command line."""
+"""Address and credentials of ActiveMQ, from plugin `stomp` and the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     username: str = ""
     password: str = ""
     prefix: str = ""
-    """Beginning of the names of queues and topics on the server, before a dot."""
+    """Beginning of the names of queues and topics on the server, without its dot."""
     heartbeat_s: float = 10.0
     """Interval of heart-beats, in seconds."""
     tls: bool = False
@@ -29,7 +29,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def server_from(configuration: Configuration, options: BrokerOptions | None = None) -> Server:
-    """Return the configured server: options go before plugin `stomp`."""
+    """Return the configured server; options of the command line take precedence over `stomp`."""
     given = configuration.site.stomp
     values: dict[str, object] = msgspec.structs.asdict(given) if given else {}
     values = {key: value for key, value in values.items() if value is not None}

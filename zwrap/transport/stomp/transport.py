@@ -1,8 +1,9 @@
-"""Station "transport", over ActiveMQ (STOMP 1.1 with stomp.py); on the wire as python-workflows.
+"""Station "transport", over ActiveMQ (STOMP 1.1 with stomp.py), wire format of python-workflows.
 
-A unit is one transaction of the server, whose receipt is waited for elsewhere. A message that was
-delivered before is first sent back as a copy that says so, since ActiveMQ does not tell how often.
-A retry, and a dead letter with its reason, is a copy, too, in one transaction with the original.
+A unit is one transaction of the server, whose receipt is awaited later. A message that was
+delivered before is first sent back as a copy with a count, because ActiveMQ does not tell how often
+it was. A retry, and a dead letter with its reason, is a copy, too, in one transaction with the
+original.
 """
 
 from __future__ import annotations
@@ -54,12 +55,12 @@ class StompTransport(PipelinedTransport[Received, Frame]):
     def from_configuration(
         cls, configuration: Configuration, options: BrokerOptions | None = None
     ) -> StompTransport:
-        """Connect to the server of plugin `stomp`; plugin `jmx` tells what waits in its queues."""
+        """Connect to the server of plugin `stomp`; its inspector needs plugin `jmx`."""
         server = server_from(configuration, options)
         return cls(server, Connection.open(server), configuration)
 
     def inspector(self) -> Inspector:
-        """Return what looks at the server, over this connection and Jolokia."""
+        """Return the inspector of the server, over this connection and Jolokia."""
         from zwrap.transport.stomp.inspector import StompInspector
 
         return StompInspector(self, self._places, self._configuration)
@@ -67,11 +68,11 @@ class StompTransport(PipelinedTransport[Received, Frame]):
     # -- receiving ---------------------------------------------------------------------------------
 
     def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        """Take messages from `queue`, which the server makes if it is missing."""
+        """Begin to receive messages of `queue`, which the server creates if it is missing."""
         self.read(self._places.queue(queue), queue, "queue", prefetch)
 
     def subscribe_topic(self, topic: str) -> None:
-        """Take what is broadcast on `topic` from now on."""
+        """Begin to receive messages that are broadcast on `topic` from now on."""
         self.read(self._places.topic(topic), topic, "topic")
 
     def read(
@@ -82,9 +83,14 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         prefetch: int | None = None,
         selector: str | None = None,
     ) -> Subscription:
-        """Take messages from a destination; for the inspector, too.
+        """Begin to receive messages of a destination; used by the inspector, too.
 
-        `source` is what their deliveries name as their source; `selector` chooses among them.
+        Args:
+            place: Destination on the server.
+            source: Source of the deliveries.
+            kind: Kind of subscription.
+            prefetch: Largest number of unsettled messages; None: the server's default.
+            selector: Condition on the messages (JMS message selector); None: all messages.
         """
         headers = {"destination": place, "ack": "auto" if kind == "topic" else "client-individual"}
         if prefetch is not None:
@@ -97,10 +103,12 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
-        """End what `read` began."""
+        """End a subscription that `read` began."""
         self._connection.unsubscribe(subscription)
 
     def _received(self, source: str, kind: Kind) -> Callable[[Link, Frame], None]:
+        """Return the function that is called on stomp.py's thread with each message."""
+
         def received(link: Link, came: Frame) -> None:
             body = came.body if isinstance(came.body, bytes) else str(came.body or "").encode()
             message = Received(link, came.headers, body, source, kind, time.monotonic())
@@ -109,13 +117,14 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         return received
 
     def _delivery(self, message: Received) -> Delivery | None:
+        """Return the delivery of a message; None if it is expired, lost, sent back or put aside."""
         topic = message.kind == "topic"
         if message.expired if topic else message.link is not self._connection.link:
-            return None  # or it died with its connection, and comes again
+            return None  # expired; or its connection is gone, and the server delivers it again
         if message.kind == "queue" and message.redelivered:
             place = self._places.queue(message.source)
             copy = message.copy(place, message.delivery_count + 1)
-            self._submit([copy], [message], ACK)  # counted, it comes again
+            self._submit([copy], [message], ACK)  # the copy counts this delivery
             return None
         headers = {k: v for k, v in message.own_headers.items() if k != ATTEMPTS_HEADER}
         try:
@@ -143,12 +152,14 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         return delivery
 
     def _owned(self, delivery: Delivery) -> bool:
+        """Tell whether the delivery's link is still the current one."""
         held = self._held.get(delivery)
         return held is not None and not self._closed and held.link is self._connection.link
 
     # -- sending and settling ----------------------------------------------------------------------
 
     def _hand_over(self, messages: list[Frame]) -> PendingWork:
+        """Submit messages without deliveries as one transaction of the server."""
         work = Frames(self._transaction(messages))
         self._connection.submit(work)
         return work
@@ -156,7 +167,7 @@ class StompTransport(PipelinedTransport[Received, Frame]):
     def _submit(
         self, messages: list[Frame], received: list[Received], settlement: Settlement
     ) -> None:
-        """Hand over encoded messages and settlements as one transaction of the server."""
+        """Submit encoded messages and settlements as one transaction of the server."""
         copies = [] if settlement.verb is Verb.ACK else self._copies(received, settlement)
         settled = [
             frame("ACK", {key: message.headers[key] for key in ("message-id", "subscription")})
@@ -169,7 +180,7 @@ class StompTransport(PipelinedTransport[Received, Frame]):
             if failure is None:
                 return
             if link is self._connection.link:
-                # Only another connection gets what was in a transaction that failed.
+                # The messages of a failed transaction are delivered again to another link only.
                 log.warning("%s: %s; messages come again", self._connection.where, failure)
                 link.cut()
             else:
@@ -187,7 +198,7 @@ class StompTransport(PipelinedTransport[Received, Frame]):
             work.finish(LostError("the connection was lost"))
 
     def _transaction(self, frames: list[Frame]) -> list[Frame]:
-        """Return the frames so that all of them take effect, or none."""
+        """Return the frames as a transaction: all of them take effect, or none."""
         if len(frames) == 1:
             return frames
         number = {"transaction": self._connection.serial()}
@@ -196,7 +207,7 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         return [frame("BEGIN", number), *frames, frame("COMMIT", number)]
 
     def _copies(self, received: list[Received], settlement: Settlement) -> list[Frame]:
-        """Return the copies that a retry or a dead letter is made of."""
+        """Return the copies for a retry or a dead letter."""
         copies = []
         for message in received:
             place = self._places.queue(message.source)
@@ -212,6 +223,7 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         return copies
 
     def _encode(self, message: Outgoing) -> Frame:
+        """Return a message as a SEND frame."""
         body = encoded(message, message.message)
         headers = {key: _text(value) for key, value in message.headers.items() if value is not None}
         place = self._places.topic if message.topic else self._places.queue
@@ -227,19 +239,20 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         return made
 
     def _delay(self, made: Frame, queue: str, delay_s: float) -> None:
+        """Delay a message by ActiveMQ's scheduler, and remember it for counts."""
         if delay_s:
             made.headers["AMQ_SCHEDULED_DELAY"] = str(max(1, int(delay_s * 1000)))
             self._delayed.append((queue, time.monotonic() + delay_s))
 
     def delayed(self, queue: str) -> int:
-        """Return the number of messages for `queue`, sent by this connection, that are not due."""
+        """Return the number of messages that this connection sent to `queue` and are not due."""
         now = time.monotonic()
         self._delayed = [entry for entry in self._delayed if entry[1] > now]
         return sum(name == queue for name, _ in self._delayed)
 
 
 def _text(value: object) -> str:
-    """Return a header's value: STOMP knows text only. `True` is how python-workflows writes it."""
+    """Return the value of a header as text; STOMP has only text. `True` is as python-workflows."""
     if isinstance(value, (dict, list)):
         return encode(value).decode()
     return str(value)

@@ -1,4 +1,4 @@
-"""Instances of a consumer at work, each on a thread of its own; one that fails is replaced."""
+"""Instances of a site's consumer class, each on its own thread; one that fails is replaced."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from zwrap.workers.consumers.settings import ConsumerSettings
 log = logging.getLogger("amqp-dispatcher")
 
 BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 30.0
-"""Pause before a failed instance is replaced, at first and at most, in seconds."""
+"""First and longest pause before a failed instance is replaced, in seconds."""
 
 STEADY_S = 60.0
-"""Lifetime in seconds after which an instance is replaced with the first pause again."""
+"""Lifetime after which an instance is replaced after the first pause again, in seconds."""
 
 
 class Consumer(Protocol):
@@ -34,11 +34,11 @@ class Consumer(Protocol):
         """Handle one message."""
 
     def shutdown(self, exception: BaseException | None = None) -> object:
-        """Release what the instance holds; `exception` is why it ends, if it failed."""
+        """Release what the instance holds; `exception`: its failure, if it failed."""
 
 
 class Pool:
-    """The instances of one entry of `consumers`, on a connection of their own."""
+    """The instances of one entry of `consumers`, with their own connection."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Pool:
         self._threads: list[threading.Thread] = []
 
     def start(self, queue: QueueDeclaration | str) -> None:
-        """Make the instances and begin to read; ConfigurationError if one cannot be made."""
+        """Create the instances and begin to consume; ConfigurationError if a creation fails."""
         try:
             instances = [self._kind() for _ in range(self._settings.consumer_count)]
         except (Exception, SystemExit) as error:
@@ -78,7 +78,7 @@ class Pool:
         return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
-        """Wait for the work at hand, then give back what nobody began."""
+        """Wait for the messages at hand, then give the others back."""
         for thread in self._threads:
             thread.join()
         self._transport.close()
@@ -86,7 +86,7 @@ class Pool:
     # -- on each thread --------------------------------------------------------------------------
 
     def _work(self, instance: Consumer) -> None:
-        """Handle messages until the end; replace an instance that fails."""
+        """Handle messages until told to stop; replace an instance that fails."""
         pauses, began = Backoff(BACKOFF_FIRST_S, BACKOFF_LAST_S), self._clock()
         while not self._stop.is_set():
             delivery = self._transport.receive(1.0)
@@ -101,7 +101,7 @@ class Pool:
         self._shut_down(instance, None)
 
     def _handle(self, instance: Consumer, delivery: Delivery) -> BaseException | None:
-        """Let an instance handle one message, and settle it; return its failure, if it failed."""
+        """Let an instance handle one message, and settle it; return the instance's failure."""
         try:
             check_deliveries(delivery, Service.delivery_limit)
         except PermanentError as error:
@@ -129,16 +129,18 @@ class Pool:
         return None
 
     def _give_up(self, delivery: Delivery, error: str) -> None:
+        """Make a message a dead letter."""
         delivery.dead_letter(dead_letter_reason(delivery, error, f"consumer {self.name}"))
 
     def _shut_down(self, instance: Consumer, failure: BaseException | None) -> None:
+        """Shut down an instance, which may fail in any way."""
         try:
             instance.shutdown(failure)
         except (Exception, SystemExit):
             log.exception("%s failed while it was shut down", self.name)
 
     def _replacement(self, pauses: Backoff) -> Consumer:
-        """Return a new instance, after a pause before each try to make one."""
+        """Return a new instance; there is a pause before each try."""
         while True:
             pause_s = pauses.next_s()
             log.info("A new instance of %s in %.1f s", self.name, pause_s)
@@ -150,7 +152,7 @@ class Pool:
 
 
 def run_until_stopped(pools: Sequence[Pool], stop: threading.Event) -> None:
-    """Wait until the end; TransportError if a thread is gone without having been asked to."""
+    """Wait for `stop`; TransportError if a thread has ended before."""
     while not stop.wait(1.0):
         for pool in pools:
             if not pool.alive:

@@ -1,4 +1,4 @@
-"""The two arguments of a consumer: its answers and publications, and the message."""
+"""The two arguments of a consumer: the object for its answers and publications, and the message."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Message:
         self, body: str | bytes, delivery_info: dict[str, object], properties: dict[str, object]
     ) -> None:
         self.body = body
-        """Text; bytes if it is not valid UTF-8."""
+        """Body as text; as bytes if it is not valid UTF-8."""
         self.delivery_info = delivery_info
         """``consumer_tag``, ``delivery_tag``, ``redelivered``, ``exchange``, ``routing_key``."""
         self.properties = properties
-        """The properties of AMQP that were given, ``headers`` always."""
+        """Properties of AMQP that the sender gave, and always ``headers``."""
 
     def __len__(self) -> int:
         return len(self.body)
@@ -29,7 +29,7 @@ class Message:
 
 
 class AMQP:
-    """The answer to one message, given once, and the publication of others."""
+    """The means to answer a message, once, and to publish others."""
 
     def __init__(self, transport: AMQPTransport, delivery: Delivery) -> None:
         self._transport = transport
@@ -38,19 +38,19 @@ class AMQP:
 
     @property
     def has_responded_to_message(self) -> bool:
-        """True once the message was answered."""
+        """True if the message was answered."""
         return self._delivery.settled
 
     def ack(self) -> None:
-        """Answer that the message is done with."""
+        """Acknowledge the message."""
         self._delivery.ack()
 
     def nack(self) -> None:
-        """Give the message back, to come again later."""
+        """Give the message back, to be delivered again later."""
         self.reject()
 
     def reject(self, requeue: bool = True) -> None:
-        """Give the message back; without `requeue` hand it to the queue's dead letter exchange."""
+        """Give the message back; without `requeue` send it to the queue's dead letter exchange."""
         if requeue:
             again_later(self._delivery)
         else:
@@ -59,7 +59,7 @@ class AMQP:
     def publish(
         self, exchange: str, routing_key: str, headers: dict[str, object] | None, body: str | bytes
     ) -> None:
-        """Publish a message; returns when the server has it. A repeat has the same `zwrap-id`."""
+        """Publish a message; return when it is confirmed. A repeat has the same `zwrap-id`."""
         identity = child_id(self._delivery.message.id, self._published)
         self._published += 1
         self._transport.publish(exchange, routing_key, body, dict(headers or {}), identity)

@@ -13,9 +13,9 @@
       - consumer: site.notify:Consumer       # consume(amqp, msg) and shutdown(exception)
         queue: notify
         prefetch_count: 10
-        consumer_count: 2                    # instances, each on a thread of its own
+        consumer_count: 2                    # instances, each on its own thread
 
-They run on RabbitMQ only: exchanges and bindings are AMQP's.
+Consumers run on RabbitMQ only, because exchanges and bindings are those of AMQP.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Text = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class Binding(msgspec.Struct, frozen=True):
-    """An exchange that exists, and which of its messages the queue gets."""
+    """An existing exchange, and the routing key of the messages that the queue gets from it."""
 
     exchange: Text
     routing_key: str = ""
@@ -48,7 +48,7 @@ class QueueSettings(msgspec.Struct, frozen=True):
     auto_delete: bool = False
     exclusive: bool = False
     passive: bool = False
-    """The queue is somebody else's: it must be there, and its arguments are not looked at."""
+    """True if the queue belongs to somebody else: it must exist, with any arguments."""
     bindings: tuple[Binding, ...] = ()
 
 
@@ -62,15 +62,15 @@ class ConsumerSettings(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct):
-    """The contents of a file of consumers, as far as they can be used."""
+    """The usable contents of a file of consumers, and its faults."""
 
     startup_handler: str | None
     queues: dict[str, QueueDeclaration]
     consumers: list[ConsumerSettings]
     faults: list[str]
-    """Reasons why it cannot be run, a sentence each."""
+    """Reasons why the consumers cannot be run, a sentence each."""
     remarks: list[str]
-    """Remarks about what has no effect."""
+    """Remarks about keys without effect."""
 
 
 KEYS = ("startup_handler", "queues", "consumers")
@@ -78,13 +78,13 @@ _FALSE_IS_UNSET = (
     "x_dead_letter_exchange", "x_dead_letter_routing_key", "x_max_length", "x_expires",
     "x_message_ttl",
 )  # fmt: skip
-"""Arguments that amqp-dispatcher leaves out when they are empty or 0."""
+"""Arguments that amqp-dispatcher leaves out if they are empty or 0."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 
 def read(data: object) -> Settings:
-    """Return the settings in a YAML document, with everything that is wrong with them."""
+    """Return the settings in a YAML document, with all their faults."""
     settings = Settings(None, {}, [], [], [])
     if not isinstance(data, Mapping):
         settings.faults.append(f"A mapping with the keys {', '.join(KEYS)} is expected.")
@@ -109,7 +109,7 @@ def read(data: object) -> Settings:
 def _entries(
     data: Mapping[str, object], key: str, settings: Settings
 ) -> Iterator[tuple[str, object]]:
-    """Yield the entries of a list, each with its place for a complaint about it."""
+    """Yield the entries of a list, each with its place for messages to people."""
     entries = data.get(key) or []
     if not isinstance(entries, list):
         settings.faults.append(f"{key}: a list is expected.")
@@ -120,6 +120,7 @@ def _entries(
 
 
 def _queue(place: str, entry: object, settings: Settings) -> QueueDeclaration | None:
+    """Return the queue in an entry; None, and a fault, if it is wrong."""
     if not isinstance(entry, dict):
         settings.faults.append(f"{place} A mapping with the key 'queue' is expected.")
         return None
@@ -145,6 +146,7 @@ def _queue(place: str, entry: object, settings: Settings) -> QueueDeclaration | 
 
 
 def _converted(place: str, entry: object, kind: type[S], settings: Settings) -> S | None:
+    """Return the typed values of an entry; None, and a fault, if it is wrong."""
     given = _without_nulls(entry)
     known = kind.__struct_fields__
     if isinstance(given, dict):
@@ -161,17 +163,18 @@ def _converted(place: str, entry: object, kind: type[S], settings: Settings) -> 
 
 
 def _without_nulls(entry: object) -> object:
+    """Return a mapping without keys whose value is null, any other value as it is."""
     if isinstance(entry, dict):
         return {key: value for key, value in entry.items() if value is not None}
     return entry
 
 
 Loaded = dict[str, Callable[[], Any]]
-"""Start-up handler and consumer classes, by the names that the settings give them."""
+"""Name in the settings to the start-up handler or consumer class."""
 
 
 def load(settings: Settings) -> Loaded:
-    """Import the start-up handler and the consumers by name; what fails is noted as a fault."""
+    """Import the start-up handler and the consumers by name; failures are noted as faults."""
     wanted = {each.consumer: ("consume", "shutdown") for each in settings.consumers}
     handler = {settings.startup_handler: ()} if settings.startup_handler else {}
     found = {
@@ -181,7 +184,7 @@ def load(settings: Settings) -> Loaded:
 
 
 def _imported(name: str, settings: Settings, methods: tuple[str, ...]) -> Callable[[], Any] | None:
-    """Import a callable whose results have `methods`; its module may fail in any way."""
+    """Import a callable that has `methods`; its module may fail in any way."""
     module, colon, rest = name.partition(":")
     if not (module and colon and rest):
         settings.faults.append(f"[{name}] is not a valid name; module:object is expected")
@@ -199,7 +202,7 @@ def _imported(name: str, settings: Settings, methods: tuple[str, ...]) -> Callab
 
 
 def checked(settings: Settings, where: str) -> Loaded:
-    """Import what the settings name; ConfigurationError with all that is wrong."""
+    """Import the objects that the settings name; ConfigurationError lists all faults."""
     loaded = load(settings)
     if settings.faults:
         raise ConfigurationError(f"{where} cannot be used: " + "; ".join(settings.faults))

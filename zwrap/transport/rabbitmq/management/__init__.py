@@ -1,1 +1,1 @@
-"""RabbitMQ's management HTTP API: what a site wants there, and what there is."""
+"""RabbitMQ's management HTTP API: its client, and the configuration that a site wants."""

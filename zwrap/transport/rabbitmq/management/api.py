@@ -53,14 +53,15 @@ __all__ = [
 
 
 class RabbitMQAPI(Client):
-    """A connection to the API, with a method for each kind of thing that there is.
+    """A connection to the API, with methods for each kind of object of the server.
 
-    Each raises MessageError, with the server's reason, if the server refuses.
+    Methods raise MessageError, with the server's reason, if the server refuses, and TransportError
+    if it cannot be reached.
     """
 
     @property
     def health_checks(self) -> tuple[dict[str, object], dict[str, object]]:
-        """Answers of the health checks that hold, and of those that do not."""
+        """Answers of the health checks that succeed, and of those that fail, by endpoint."""
         good: dict[str, object] = {}
         bad: dict[str, object] = {}
         for name in (
@@ -80,37 +81,37 @@ class RabbitMQAPI(Client):
     def queues(
         self, vhost: str | None = None, name: str | None = None
     ) -> list[QueueInfo] | QueueInfo:
-        """Return all queues, those of a vhost, or one."""
+        """Return all queues, those of a vhost, or one queue."""
         if _one(vhost, name):
             return self._read(QueueInfo, "queues", vhost, name)
         return self._read(list[QueueInfo], "queues", vhost)
 
     def queue_declare(self, queue: QueueSpec) -> None:
-        """Make a queue."""
+        """Create a queue."""
         self._write("PUT", queue, "queues", queue.vhost, queue.name, leave_out=("name", "vhost"))
 
     def queue_delete(
         self, vhost: str, name: str, if_unused: bool = False, if_empty: bool = False
     ) -> None:
-        """Delete a queue."""
+        """Delete a queue, with conditions only if it has no consumers or no messages."""
         conditions = {"if-unused": if_unused, "if-empty": if_empty}
         check(self.delete(path("queues", vhost, name), params=_true(conditions)))
 
     def exchanges(
         self, vhost: str | None = None, name: str | None = None
     ) -> list[ExchangeInfo] | ExchangeInfo:
-        """Return all exchanges, those of a vhost, or one."""
+        """Return all exchanges, those of a vhost, or one exchange."""
         if _one(vhost, name):
             return self._read(ExchangeInfo, "exchanges", vhost, name)
         return self._read(list[ExchangeInfo], "exchanges", vhost)
 
     def exchange_declare(self, exchange: ExchangeSpec) -> None:
-        """Make an exchange."""
+        """Create an exchange."""
         parts = ("exchanges", exchange.vhost, exchange.name)
         self._write("PUT", exchange, *parts, leave_out=("name", "vhost"))
 
     def exchange_delete(self, vhost: str, name: str, if_unused: bool = False) -> None:
-        """Delete an exchange."""
+        """Delete an exchange, with `if_unused` only if it has no bindings."""
         conditions = _true({"if-unused": if_unused})
         check(self.delete(path("exchanges", vhost, name), params=conditions))
 
@@ -121,7 +122,10 @@ class RabbitMQAPI(Client):
         destination: str | None = None,
         destination_type: str | None = None,
     ) -> list[BindingInfo]:
-        """Return all bindings, those of a vhost, or those between two ends."""
+        """Return all bindings, those of a vhost, or those between a source and a destination.
+
+        Raises ValueError if only some of source, destination and its type are given.
+        """
         ends = (source, destination, destination_type)
         if None in ends and any(end is not None for end in ends):
             raise ValueError("Give all of source, destination and destination_type, or none.")
@@ -137,7 +141,7 @@ class RabbitMQAPI(Client):
         return msgspec.convert(entries, list[BindingInfo])
 
     def binding_declare(self, binding: BindingSpec) -> None:
-        """Make a binding."""
+        """Create a binding."""
         kind = binding.destination_type.value
         parts = ("bindings", binding.vhost, "e", binding.source, kind, binding.destination)
         left_out = ("vhost", "source", "destination", "destination_type", "properties_key")
@@ -151,7 +155,7 @@ class RabbitMQAPI(Client):
         destination_type: str,
         properties_key: str | None = None,
     ) -> None:
-        """Delete one binding between two ends, or all of them."""
+        """Delete the binding with a properties key, or all between source and destination."""
         keys = (
             [properties_key]
             if properties_key is not None
@@ -173,7 +177,7 @@ class RabbitMQAPI(Client):
         return self._read(PolicySpec, "policies", vhost, name)
 
     def set_policy(self, policy: PolicySpec) -> None:
-        """Make or change a policy."""
+        """Create or change a policy."""
         parts = ("policies", policy.vhost, policy.name)
         self._write("PUT", policy, *parts, leave_out=("name", "vhost"))
 
@@ -190,7 +194,7 @@ class RabbitMQAPI(Client):
         return _user(self._read(dict[str, object], "users", name))
 
     def user_put(self, user: UserSpec) -> None:
-        """Make or change a user."""
+        """Create or change a user."""
         body = {**msgspec.to_builtins(user), "tags": ",".join(user.tags)}
         body.pop("name")
         check(self.put(path("users", user.name), json=body))
@@ -202,7 +206,7 @@ class RabbitMQAPI(Client):
     def permissions(
         self, vhost: str | None = None, user: str | None = None
     ) -> list[PermissionSpec] | PermissionSpec:
-        """Return all permissions, or those of a user in a vhost."""
+        """Return all permissions, or those of a user in a vhost; ValueError if one is missing."""
         if (vhost is None) != (user is None):
             raise ValueError("Give both vhost and user, or neither.")
         if vhost is not None:
@@ -210,12 +214,12 @@ class RabbitMQAPI(Client):
         return self._read(list[PermissionSpec], "permissions")
 
     def set_permissions(self, permission: PermissionSpec) -> None:
-        """Grant permissions."""
+        """Grant permissions to a user in a vhost."""
         parts = ("permissions", permission.vhost, permission.user)
         self._write("PUT", permission, *parts, leave_out=("vhost", "user"))
 
     def clear_permissions(self, vhost: str, user: str) -> None:
-        """Take all permissions of a user in a vhost."""
+        """Revoke all permissions of a user in a vhost."""
         check(self.delete(path("permissions", vhost, user)))
 
     def vhosts(self) -> list[VHostSpec]:
@@ -227,35 +231,37 @@ class RabbitMQAPI(Client):
         return self._read(VHostSpec, "vhosts", name)
 
     def add_vhost(self, vhost: VHostSpec) -> None:
-        """Make a virtual host."""
+        """Create a virtual host."""
         body = {**msgspec.to_builtins(vhost), "tags": ",".join(vhost.tags)}
         body.pop("name")
         check(self.put(path("vhosts", vhost.name), json=body))
 
     def delete_vhost(self, name: str) -> None:
-        """Delete a virtual host, with everything in it."""
+        """Delete a virtual host and everything in it."""
         check(self.delete(path("vhosts", name)))
 
     def connections(self, name: str | None = None) -> list[ConnectionInfo] | ConnectionInfo:
-        """Return all connections, or one."""
+        """Return all connections, or one connection."""
         if name is not None:
             return self._read(ConnectionInfo, "connections", name)
         return self._read(list[ConnectionInfo], "connections")
 
     def nodes(self, name: str | None = None) -> list[NodeInfo] | NodeInfo:
-        """Return all nodes, or one."""
+        """Return all nodes, or one node."""
         if name is not None:
             return self._read(NodeInfo, "nodes", name)
         return self._read(list[NodeInfo], "nodes")
 
 
 def _one(vhost: str | None, name: str | None) -> bool:
+    """Return True if one object of a vhost is asked for; ValueError for a name without vhost."""
     if name is not None and vhost is None:
-        raise ValueError("A name means something within a vhost only; give that, too.")
+        raise ValueError("A name is unique only within a vhost; give the vhost, too.")
     return name is not None
 
 
 def _true(conditions: dict[str, bool]) -> dict[str, str]:
+    """Return the query parameters for the conditions that are set."""
     return {name: "true" for name, holds in conditions.items() if holds}
 
 

@@ -25,7 +25,7 @@ from zwrap.transport.rabbitmq.management.models import Spec
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
-"""Longest wait for an answer, in seconds, where the caller names no other."""
+"""Default of the longest wait for an answer, in seconds."""
 
 T = TypeVar("T")
 
@@ -52,8 +52,8 @@ def _urls(settings: RabbitMQAPISettings) -> list[str]:
 def http_api_request(zc: Configuration, api_path: str) -> urllib.request.Request:
     """Return a request to the API, with the credentials of plugin `rabbitmqapi`.
 
-    `api_path` is put behind its `base_url`, such as ``/queues``. Open it with
-    `urllib.request.urlopen`.
+    `api_path`, such as ``/queues``, is appended to the plugin's `base_url`. Open the request with
+    ``urllib.request.urlopen``.
     """
     given = credentials_from(zc)
     credentials = f"{given.username}:{given.password}".encode()
@@ -64,10 +64,10 @@ def http_api_request(zc: Configuration, api_path: str) -> urllib.request.Request
 
 
 def hash_password(passwd: str, salt: str | None = None) -> str:
-    """Return a password as RabbitMQ keeps it: base64 of a salt and the SHA-256 of both.
+    """Return the hash of a password in RabbitMQ's form.
 
-    The salt has four bytes; `salt` is an earlier hash, whose salt is used again.
-    Source: www.rabbitmq.com/passwords.html
+    The form is base64 of a salt of four bytes and the SHA-256 of salt and password. `salt`: an
+    earlier hash, whose salt is used again. Source: www.rabbitmq.com/passwords.html.
     """
     first = base64.b64decode(salt)[:4] if salt else secrets.token_bytes(4)
     digest = hashlib.sha256(first + passwd.encode("utf-8")).digest()
@@ -83,7 +83,7 @@ class Client:
 
     @classmethod
     def from_zocalo_configuration(cls, zc: Configuration) -> Self:
-        """Connect to the first of the configured servers that answers; else TransportError."""
+        """Connect to the first configured server that answers; TransportError if none does."""
         settings = credentials_from(zc)
         for url in _urls(settings):
             instance = cls(url, settings.username, settings.password)
@@ -109,7 +109,7 @@ class Client:
     def get(
         self, endpoint: str, params: Parameters | None = None, timeout: float | None = None
     ) -> httpx.Response:
-        """GET an endpoint below ``/api/``; `timeout` is in seconds."""
+        """Send a GET request to an endpoint below ``/api/``; `timeout` is in seconds."""
         return self._request("GET", endpoint, params=params, timeout=timeout)
 
     def put(
@@ -119,7 +119,7 @@ class Client:
         json: object = None,
         timeout: float | None = None,
     ) -> httpx.Response:
-        """PUT a JSON body."""
+        """Send a PUT request with a JSON body."""
         return self._request("PUT", endpoint, params=params, json=json, timeout=timeout)
 
     def post(
@@ -129,13 +129,13 @@ class Client:
         json: object = None,
         timeout: float | None = None,
     ) -> httpx.Response:
-        """POST a JSON body, or a form."""
+        """Send a POST request with a JSON body, or a form (`data`)."""
         return self._request("POST", endpoint, data=data, json=json, timeout=timeout)
 
     def delete(
         self, endpoint: str, params: Parameters | None = None, timeout: float | None = None
     ) -> httpx.Response:
-        """DELETE an endpoint."""
+        """Send a DELETE request to an endpoint."""
         return self._request("DELETE", endpoint, params=params, timeout=timeout)
 
     def _request(
@@ -148,6 +148,7 @@ class Client:
         json: object = None,
         timeout: float | None,
     ) -> httpx.Response:
+        """Send a request; TransportError if the server cannot be reached."""
         url = f"{self._url}/{endpoint}"
         timeout = TIMEOUT_S if timeout is None else timeout
         try:
@@ -158,6 +159,7 @@ class Client:
             raise TransportError(f"The RabbitMQ API at {url} cannot be used: {error}.") from None
 
     def _read(self, kind: type[T], *parts: str | None) -> T:
+        """Return the typed answer of an endpoint; MessageError if the server refuses."""
         response = self.get(path(*parts))
         check(response)
         try:
@@ -166,6 +168,7 @@ class Client:
             raise MessageError(f"{response.url} answered something unexpected: {error}.") from None
 
     def _write(self, method: str, spec: Spec, *parts: str, leave_out: tuple[str, ...]) -> None:
+        """Send a value to an endpoint, without the fields that its path tells."""
         body = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in leave_out}
         send = self.put if method == "PUT" else self.post
         check(send(path(*parts), json=body))
@@ -177,7 +180,7 @@ def path(*parts: str | None) -> str:
 
 
 def check(response: httpx.Response) -> None:
-    """Raise MessageError, with the reason that the server gives, if it refused a request."""
+    """Raise MessageError, with the server's reason, if the server refused a request."""
     if response.is_success:
         return
     try:

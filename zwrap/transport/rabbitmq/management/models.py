@@ -1,6 +1,6 @@
-"""Values that RabbitMQ's management API takes and gives, by the names of ``zocalo.util.rabbitmq``.
+"""Values of RabbitMQ's management API, with the names of ``zocalo.util.rabbitmq``.
 
-Fields that a server does not send are None, fields that are not named here are left out.
+Fields that a server does not send are None; fields that are not named here are ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class VHostSpec(Spec, kw_only=True):
 
 
 class PermissionSpec(Spec, kw_only=True):
-    """Permissions of a user in a vhost: regular expressions of resource names."""
+    """Permissions of a user in a vhost: regular expressions for names of resources."""
 
     vhost: str
     user: str
@@ -34,7 +34,7 @@ class PermissionSpec(Spec, kw_only=True):
 
 
 class UserSpec(Spec, kw_only=True):
-    """A user; the password as a hash (`hash_password`)."""
+    """A user; the password is stored as a hash (`hash_password`)."""
 
     name: str
     password_hash: str
@@ -43,7 +43,7 @@ class UserSpec(Spec, kw_only=True):
 
 
 class DestinationType(enum.Enum):
-    """The kind of place that a binding leads to."""
+    """The kind of destination of a binding."""
 
     QUEUE = "q"
     EXCHANGE = "e"
@@ -109,7 +109,7 @@ class QueueSpec(Spec, kw_only=True):
 
 
 class QueueInfo(QueueSpec, kw_only=True):
-    """A queue that exists; counts of messages, sizes in bytes."""
+    """A queue that exists; ``messages*`` are numbers, ``message_bytes*`` and `memory` bytes."""
 
     policy: str | None = None
     effective_policy_definition: dict[str, object] | None = None
@@ -149,7 +149,7 @@ class ConnectionInfo(Spec, kw_only=True):
     frame_max: int | None = None
     channel_max: int | None = None
     connected_at: int | None = None
-    """Milliseconds since the epoch."""
+    """Time of connection, in milliseconds since the epoch."""
 
 
 class NodeInfo(Spec, kw_only=True):

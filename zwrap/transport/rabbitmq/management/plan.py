@@ -1,6 +1,7 @@
-"""Changes that make a RabbitMQ server as a site's file wants it.
+"""The plan: changes after which a RabbitMQ server has the configuration in a site's file.
 
-Only vhosts that the file names, and users that its user files name, are touched.
+Only vhosts that the file names, and users that its user files name, are changed, unless the
+operator asks for more (`Foreign`).
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from zwrap.transport.rabbitmq.management.models import (
 from zwrap.transport.rabbitmq.management.wanted import Wanted
 
 OWN_PREFIX = "zwrap."
-"""Queues that zwrap makes itself, and the server deletes when they are not used."""
+"""Beginning of the names of queues that zwrap creates itself; the server deletes unused ones."""
 
 
 class Change(msgspec.Struct, frozen=True):
     """One step of a plan."""
 
     sign: str
-    """``+`` make, ``~`` change, ``-`` remove."""
+    """Kind of change: ``+`` create, ``~`` change, ``-`` remove."""
     what: str
     carry_out: Callable[[], None]
 
@@ -42,12 +43,12 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Foreign(msgspec.Struct, frozen=True):
-    """Things beyond what the file owns that may be removed, by request of the operator."""
+    """Permissions of the operator to remove objects that the file does not own."""
 
     vhosts: bool = False
     users: bool = False
     messages: bool = False
-    """Queues that are not in the file, although messages wait in them."""
+    """True if queues that are not in the file may be removed although messages wait in them."""
 
 
 NOTHING_FOREIGN = Foreign()
@@ -56,15 +57,15 @@ T = TypeVar("T")
 
 
 def plan(api: RabbitMQAPI, wanted: Wanted, foreign: Foreign = NOTHING_FOREIGN) -> list[Change]:
-    """Return the changes in the order in which they can be made.
+    """Return the changes, in the order in which they can be made.
 
-    Raises ConfigurationError if one of them cannot be made.
+    Raises ConfigurationError if one of them is impossible.
     """
     there = {vhost.name for vhost in api.vhosts()}
     needed = wanted.owned - there - {vhost.name for vhost in wanted.vhosts}
     if needed:
         raise ConfigurationError(
-            f"There is no vhost {min(needed)!r} on the server; list it under 'vhosts', or make it."
+            f"There is no vhost {min(needed)!r} on the server; list it under 'vhosts' or create it."
         )
     changes = [
         *_vhosts(api, wanted, foreign),
@@ -75,12 +76,13 @@ def plan(api: RabbitMQAPI, wanted: Wanted, foreign: Foreign = NOTHING_FOREIGN) -
         *_queues(api, wanted, there, foreign),
         *_bindings(api, wanted, there),
     ]
-    # Removed is last, and in the other direction: a binding before its queue.
+    # Removals come last, and in reverse order: a binding before its queue.
     removed = [change for change in changes if change.sign == "-"]
     return [change for change in changes if change.sign != "-"] + removed[::-1]
 
 
 def _vhosts(api: RabbitMQAPI, wanted: Wanted, foreign: Foreign) -> Iterator[Change]:
+    """Yield the changes of virtual hosts."""
     there = {vhost.name: vhost for vhost in api.vhosts()}
     for vhost in wanted.vhosts:
         old = there.get(vhost.name)
@@ -96,6 +98,7 @@ def _vhosts(api: RabbitMQAPI, wanted: Wanted, foreign: Foreign) -> Iterator[Chan
 
 
 def _users(api: RabbitMQAPI, wanted: Wanted, foreign: Foreign) -> Iterator[Change]:
+    """Yield the changes of users; a password is compared by its hash."""
     there = {user.name: user for user in api.users()}
     for user in wanted.users:
         old = there.get(user.name)
@@ -111,6 +114,7 @@ def _users(api: RabbitMQAPI, wanted: Wanted, foreign: Foreign) -> Iterator[Chang
 
 
 def _permissions(api: RabbitMQAPI, wanted: Wanted) -> Iterator[Change]:
+    """Yield the changes of permissions."""
     found = api.permissions()
     existing: list[PermissionSpec] = found if isinstance(found, list) else [found]
     there = {(each.vhost, each.user): each for each in existing}
@@ -128,6 +132,7 @@ def _permissions(api: RabbitMQAPI, wanted: Wanted) -> Iterator[Change]:
 
 
 def _policies(api: RabbitMQAPI, wanted: Wanted) -> Iterator[Change]:
+    """Yield the changes of policies."""
     there = {(each.vhost, each.name): each for each in api.policies()}
     for each in wanted.policies:
         old = there.pop((each.vhost, each.name), None)
@@ -141,6 +146,7 @@ def _policies(api: RabbitMQAPI, wanted: Wanted) -> Iterator[Change]:
 
 
 def _exchanges(api: RabbitMQAPI, wanted: Wanted, vhosts: set[str]) -> Iterator[Change]:
+    """Yield the changes of exchanges; ConfigurationError for one that cannot be changed."""
     there = {(each.vhost, each.name): each for each in _all(api.exchanges, wanted.owned & vhosts)}
     for each in wanted.exchanges:
         old = there.pop((each.vhost, each.name), None)
@@ -156,6 +162,7 @@ def _exchanges(api: RabbitMQAPI, wanted: Wanted, vhosts: set[str]) -> Iterator[C
 
 
 def _exchange_kind(exchange: ExchangeSpec | ExchangeInfo) -> dict[str, object]:
+    """Return the properties of an exchange that cannot be changed."""
     return {
         "type": exchange.type,
         "durable": bool(exchange.durable),
@@ -168,6 +175,7 @@ def _exchange_kind(exchange: ExchangeSpec | ExchangeInfo) -> dict[str, object]:
 def _queues(
     api: RabbitMQAPI, wanted: Wanted, vhosts: set[str], foreign: Foreign
 ) -> Iterator[Change]:
+    """Yield the changes of queues; ConfigurationError for one that cannot be changed."""
     there = {(each.vhost, each.name): each for each in _all(api.queues, wanted.owned & vhosts)}
     for each in wanted.queues:
         old = there.pop((each.vhost, each.name), None)
@@ -196,12 +204,13 @@ def _delete_empty(api: RabbitMQAPI, vhost: str, name: str) -> None:
     if not answer.is_success or answer.json():
         raise MessageError(
             f"Queue {name!r} in vhost {vhost!r} is not in the file and holds messages. Move them "
-            "(zocalo.queue_drain), list the queue, or say --remove-messages."
+            "(zocalo.queue_drain), list the queue, or give --remove-messages."
         )
     api.queue_delete(vhost, name)
 
 
 def _temporary(queue: QueueInfo) -> bool:
+    """Return True for a queue that a client or zwrap created, and that the server deletes."""
     return bool(
         queue.auto_delete
         or queue.exclusive
@@ -211,6 +220,7 @@ def _temporary(queue: QueueInfo) -> bool:
 
 
 def _bindings(api: RabbitMQAPI, wanted: Wanted, vhosts: set[str]) -> Iterator[Change]:
+    """Yield the changes of bindings."""
     owned = wanted.owned & vhosts
     leave = {(queue.vhost, queue.name) for queue in _all(api.queues, owned) if _temporary(queue)}
     existing = [binding for vhost in sorted(owned) for binding in api.bindings(vhost)]
@@ -228,6 +238,7 @@ def _bindings(api: RabbitMQAPI, wanted: Wanted, vhosts: set[str]) -> Iterator[Ch
 
 
 def _ends(binding: BindingSpec | BindingInfo) -> tuple[str, ...]:
+    """Return the properties that identify a binding."""
     return (
         binding.vhost,
         binding.source,
@@ -239,6 +250,7 @@ def _ends(binding: BindingSpec | BindingInfo) -> tuple[str, ...]:
 
 
 def _binding_text(binding: BindingSpec | BindingInfo) -> str:
+    """Return a description of a binding, for people."""
     return (
         f"binding {binding.source!r} -> {binding.destination!r} (routing key "
         f"{binding.routing_key!r}) in vhost {binding.vhost!r}"
@@ -246,6 +258,7 @@ def _binding_text(binding: BindingSpec | BindingInfo) -> str:
 
 
 def _all(ask: Callable[[str], T | list[T]], vhosts: set[str]) -> list[T]:
+    """Return the answers for all vhosts as one list."""
     answers = [ask(vhost) for vhost in sorted(vhosts)]
     return [each for found in answers if isinstance(found, list) for each in found]
 
@@ -257,8 +270,9 @@ def _effective(arguments: dict[str, object] | None) -> dict[str, object]:
 
 
 def _unchangeable(what: str, old: dict[str, object], new: dict[str, object]) -> ConfigurationError:
+    """Return the error of an object whose properties differ and cannot be changed."""
     differences = "; ".join(f"{k}: {old[k]} -> {new[k]}" for k in old if old[k] != new[k])
     return ConfigurationError(
         f"The {what} is there and differs ({differences}). RabbitMQ cannot change that: empty and "
-        "delete it first, or let the file say what is there. Nothing was changed."
+        "delete it first, or adapt the file to it. Nothing was changed."
     )

@@ -1,4 +1,4 @@
-"""The file that says what a site wants on RabbitMQ: format of `zocalo.configure_rabbitmq`."""
+"""The file with a site's configuration of RabbitMQ, in the format of zocalo.configure_rabbitmq."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ T = TypeVar("T")
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
-    """A part of the file; a key that is not known is an error."""
+    """A part of the file; an unknown key is an error."""
 
 
 class _Binding(_File):
+    """An entry of ``bindings``."""
+
     source: str
     destination: str
     vhost: str
@@ -36,6 +38,8 @@ class _Binding(_File):
 
 
 class _Exchange(_File):
+    """An entry of ``exchanges``."""
+
     name: str
     type: str
     vhost: str
@@ -46,6 +50,8 @@ class _Exchange(_File):
 
 
 class _Policy(_File, rename={"apply_to": "apply-to"}):
+    """An entry of ``policies``."""
+
     vhost: str
     name: str
     pattern: str = "^amq."
@@ -55,6 +61,8 @@ class _Policy(_File, rename={"apply_to": "apply-to"}):
 
 
 class _Queues(_File, rename=lambda name: name.replace("_", "-")):
+    """Settings for the queues of a group; ``{name}`` in the pattern stands for the queue."""
+
     type: str = "classic"
     dead_letter_routing_key_pattern: str | None = None
     dead_letter_exchange: str = ""
@@ -66,6 +74,8 @@ class _GroupExchanges(_File):
 
 
 class _GroupSettings(_File):
+    """Settings of a group."""
+
     queues: _Queues = msgspec.field(default_factory=_Queues)
     single_active_consumer: bool = False
     broadcast: bool = False
@@ -73,6 +83,8 @@ class _GroupSettings(_File):
 
 
 class _Group(_File):
+    """An entry of ``groups``: queues, or exchanges for broadcasts, with the same settings."""
+
     names: list[str]
     vhost: str = "/"
     settings: _GroupSettings = msgspec.field(default_factory=_GroupSettings)
@@ -80,6 +92,8 @@ class _Group(_File):
 
 
 class _Content(_File):
+    """The content of the file."""
+
     policies: list[_Policy]
     exchanges: list[_Exchange]
     vhosts: list[VHostSpec] = []
@@ -109,7 +123,7 @@ class Wanted(msgspec.Struct):
 
     @property
     def owned(self) -> set[str]:
-        """Vhosts that the file names: only in these anything may be removed."""
+        """Names of the vhosts in the file, the only ones in which objects may be removed."""
         parts = (self.policies, self.queues, self.exchanges, self.bindings, self.permissions)
         return {vhost.name for vhost in self.vhosts} | {
             part.vhost for group in parts for part in group
@@ -117,7 +131,7 @@ class Wanted(msgspec.Struct):
 
 
 def wanted_from(content: object, where: str) -> Wanted:
-    """Return what the content of a file wants; ConfigurationError names the key that is wrong."""
+    """Return the configuration in a file's content; ConfigurationError names the wrong key."""
     try:
         file = msgspec.convert(content, _Content)
     except msgspec.ValidationError as error:
@@ -151,6 +165,7 @@ def wanted_from(content: object, where: str) -> Wanted:
 
 
 def _add_queues(wanted: Wanted, group: _Group) -> None:
+    """Add the queues of a group, their dead letter queues and their bindings."""
     settings = group.settings.queues
     pattern = settings.dead_letter_routing_key_pattern
     for name in group.names:
@@ -186,16 +201,20 @@ def _add_queues(wanted: Wanted, group: _Group) -> None:
 
 
 def _converted(part: _File, kind: type[T]) -> T:
-    """Return a part of the file as what is sent to the server."""
+    """Return a part of the file as a value of the API."""
     return msgspec.convert(part, kind, from_attributes=True)
 
 
 def _key(binding: _Binding) -> str:
+    """Return the routing key of a binding; its default is the name of the destination."""
     return binding.destination if binding.routing_key is None else binding.routing_key
 
 
 def users_from(directory: Path) -> list[User]:
-    """Return the users in section ``[rabbitmq]`` of all ``*.ini`` files below a directory."""
+    """Return the users in sections ``[rabbitmq]`` of all ``*.ini`` files below a directory.
+
+    Raises ConfigurationError if a file is wrong, or a user is declared twice.
+    """
     if not directory.is_dir():
         raise ConfigurationError(
             f"{directory} is not a directory; one with *.ini files of users is expected."
@@ -214,6 +233,7 @@ def users_from(directory: Path) -> list[User]:
 
 
 def _user_from(path: Path) -> User:
+    """Return the user in a file; messages about faults never show its content."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
