@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,47 @@ def test_heartbeats_told_that_it_had_too_much_memory(place: Place, peak: float, 
     assert f"{words} (signal 9)." in verdict.cause
     [error] = place.said()["q6"]
     assert error["peak_memory_mib"] == verdict.peak_memory_mib == peak
+
+
+def test_an_outbox_that_was_deleted_holds_up_no_final_message(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.claim()
+    opened = JobDirectory.outbox
+
+    def deleted(directory: JobDirectory) -> SpoolQueue:
+        outbox = opened(directory)
+        shutil.rmtree(outbox.path)
+        return outbox
+
+    monkeypatch.setattr(JobDirectory, "outbox", deleted)
+    assert place.conclude("failed")
+    assert place.said().keys() == {"q4", "q5", "q6"}
+
+
+def test_a_claim_that_cannot_be_read_is_one_all_the_same(place: Place) -> None:
+    """A job whose wrapper left no verdict has failed, whatever the batch system says."""
+    place.claim()
+    (place.path / "claim.json").write_text("")
+    verdict = place.conclude("completed", exit_code=0)
+    assert verdict
+    assert verdict.outcome is Outcome.FAILURE
+    assert place.said().keys() == {"q4", "q5", "q6"}
+
+
+def test_what_nobody_thought_of_is_a_fault_of_its_attempt_only(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*_: object) -> Verdict:
+        raise OverflowError("cannot convert float infinity to integer")
+
+    monkeypatch.setattr(InDirectory, "find", odd)
+    attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n",
+                      job_directory=str(place.path), job_id="7", seen_state="failed")  # fmt: skip
+    verdict = InDirectory(place.transport).conclude(attempt)
+    assert verdict
+    assert (verdict.outcome, verdict.witness) == (Outcome.UNKNOWN, "none")
+    assert "OverflowError: cannot convert float infinity" in verdict.cause
 
 
 def test_what_waits_in_an_outbox_that_cannot_be_opened_is_waited_for(

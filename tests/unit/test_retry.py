@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
-from zwrap.attempt.record import encode_submission
+from zwrap.attempt.record import KeptSubmission, encode_submission
 from zwrap.attempt.retry import NextAttempt, continuation, next_attempt
 from zwrap.configuration.clusters import Policy, of_site, policy_of
 from zwrap.errors import ConfigurationError, MessageError, RequestError
@@ -16,6 +17,7 @@ from zwrap.job import Cause, Resources
 from zwrap.message import Message, Outgoing, token_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.units import LARGEST_MIB, LONGEST_S
 
 EVERYTHING = ["node_fail", "preempted", "out_of_memory", "timeout", "lost"]
 ASKED = Resources(memory_mib=1000, walltime_s=600)
@@ -243,3 +245,58 @@ def test_less_than_a_second_is_not_worth_another_job(
     assert (again is not None) == follows
     if again:
         assert again.said == "It has saved what it had, and goes on as attempt 2 with 1 s left."
+
+
+# -- what was kept by an earlier release, or is damaged --------------------------------------------
+
+
+def kept(tmp_path: Path, asked: Resources = ASKED, **changes: Any) -> KeptSubmission:
+    """Return a kept submission, with some of its values changed on disk."""
+    directory = JobDirectory(tmp_path / "job")
+    directory.make()
+    known = policy_of({"on": EVERYTHING}, None, "here")
+    text = encode_submission(message(), "cluster.submission", asked, known)
+    content = json.loads(text)
+    for key, value in changes.items():
+        content[key].update(value)
+    (directory.path / SUBMISSION).write_text(json.dumps(content))
+    return directory.submission()
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "limit_s"),
+    [("12:00", 720), ("0:11:40", 700), ("1-00", 900), ("9999-00:00:00", 900), ("soon", 900),
+     (10**12, 900), (800, 800)],
+)  # fmt: skip
+def test_a_ceiling_is_read_as_the_release_that_kept_it_read_it(
+    tmp_path: Path, ceiling: Any, limit_s: int
+) -> None:
+    """Releases before 0.2 kept the text of the site, of which A:B was minutes and seconds."""
+    known = kept(tmp_path, retry={"ceiling": {"time_limit": ceiling}})
+    assert block(next_attempt(known, Cause.TIMEOUT))["time_limit"] == limit_s
+
+
+def test_a_factor_without_bound_that_was_kept_asks_for_the_most_there_is(tmp_path: Path) -> None:
+    factors = {"walltime_factor": 1e308, "memory_factor": 1e308}
+    known = kept(tmp_path, retry=factors)
+    assert block(next_attempt(known, Cause.TIMEOUT))["time_limit"] == LONGEST_S
+    assert block(next_attempt(known, Cause.OUT_OF_MEMORY))["memory_per_node"] == LARGEST_MIB
+
+
+@pytest.mark.parametrize("factor", [1e308, float("inf"), float("nan")])
+def test_a_factor_has_a_bound(factor: float) -> None:
+    with pytest.raises(RequestError, match=r"walltime_factor.*Expected: 'on'"):
+        policy_of({"on": ["timeout"], "walltime_factor": factor}, None, "here")
+
+
+def test_who_does_not_know_where_a_step_came_from_does_not_try_it_again(tmp_path: Path) -> None:
+    known = kept(tmp_path, header={"original-destination": None})
+    assert next_attempt(known, Cause.TIMEOUT) is None
+    assert continuation(known, 3, None) is None
+
+
+def test_a_policy_that_cannot_be_read_is_none_and_the_rest_is_kept(tmp_path: Path) -> None:
+    """An infinite factor was kept as null."""
+    known = kept(tmp_path, retry={"memory_factor": None})
+    assert known.retry is None
+    assert known.asked.memory_per_node == 1000

@@ -129,6 +129,23 @@ def test_only_an_exception_stops_a_wrapper_in_python() -> None:
         pytest.fail("it began, although it was stopped before")
 
 
+def test_a_signal_within_what_must_not_be_interrupted_is_raised_after_it() -> None:
+    step = Stopping(None, lambda: None)
+    done: list[str] = []
+
+    def post(text: str) -> None:
+        step.signalled(signal.SIGTERM, Meaning.STOP)
+        done.append(text)
+
+    with pytest.raises(StoppedError), step.raising():
+        step.uninterrupted(post)("a message")
+    assert done == ["a message"]
+    with contextlib.suppress(StoppedError), step.raising():
+        pytest.fail("it was stopped before")
+    step.uninterrupted(post)("the last message of a wrapper that cleans up")
+    assert len(done) == 2
+
+
 def test_a_warning_lets_the_program_save(timers: list[Timer]) -> None:
     step = made()
     program: Any = Program()
