@@ -174,7 +174,7 @@ def _changes(
 def _ceiling_s(kept: float | str | None) -> int | None:
     """Return a kept ceiling in seconds; None: there is none that can be read.
 
-    Releases before 0.2 kept the site's own text, of which ``A:B`` was minutes and seconds.
+    Earlier revisions kept the site's own text, of which ``A:B`` was minutes and seconds.
     """
     if not isinstance(kept, str):
         return None if kept is None else int(min(kept, LONGEST_S))
