@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ class Recorder(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has 
 
     def __init__(self, given: dict[str, Any]) -> None:
         self.frames: list[Any] = []
+        self._subscribed = threading.Event()
         self.connection = stomp.Connection11([(given["host"], given["port"])], auto_decode=False)
         self.connection.set_listener("", self)
         self.connection.connect("admin", "admin", wait=True)
@@ -26,8 +28,12 @@ class Recorder(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has 
     def on_message(self, received: Any) -> None:
         self.frames.append(received)
 
+    def on_receipt(self, received: Any) -> None:
+        self._subscribed.set()
+
     def subscribe(self, destination: str) -> None:
-        self.connection.subscribe(destination, id="1", ack="auto")
+        self.connection.subscribe(destination, id="1", ack="auto", receipt="subscribed")
+        assert self._subscribed.wait(10)
 
     def wait_for(self, count: int) -> list[Any]:
         deadline = time.monotonic() + 10

@@ -185,7 +185,7 @@ def test_a_node_that_dies(on_slurm: Site, slurm: dict[str, Any], wait_until: Wai
 
 def nodes_are_back(site: Site, wait_until: Wait) -> None:
     """They come again by themselves (ReturnToService)."""
-    wait_until(lambda: "down" not in slurm_says(site, "sinfo", "-h", "-o", "%t"), seconds=60)
+    wait_until(lambda: "down" not in slurm_says(site, "sinfo", "-h", "-o", "%t"), seconds=180)
 
 
 def test_a_node_that_is_taken_down(on_slurm: Site, wait_until: Wait) -> None:
@@ -206,8 +206,8 @@ def test_a_node_that_is_taken_down(on_slurm: Site, wait_until: Wait) -> None:
 
 def test_the_time_limit(on_slurm: Site, wait_until: Wait) -> None:
     """Of a job whose wrapper hears of it, and of one without."""
-    submit(on_slurm, "wrapped", "sleep 300", time_limit="1:00")
-    submit(on_slurm, "bare", "true", time_limit="1:00", commands="sleep 300")
+    submit(on_slurm, "wrapped", "sleep 300", time_limit="0:01:00")
+    submit(on_slurm, "bare", "true", time_limit="0:01:00", commands="sleep 300")
     wrapped = concluded(on_slurm, wait_until, "wrapped", seconds=180)
     assert (wrapped["outcome"], wrapped["witness"]) == ("failure", "wrapper")
     assert "at the batch system's time limit of 60 s" in wrapped["cause"]
@@ -218,7 +218,7 @@ def test_the_time_limit(on_slurm: Site, wait_until: Wait) -> None:
 
 def test_what_will_never_come(on_slurm: Site, wait_until: Wait) -> None:
     """Its time is over the partition's limit, which Slurm takes and never starts."""
-    submit(on_slurm, "w", "touch started", partition="short", time_limit="10:00")
+    submit(on_slurm, "w", "touch started", partition="short", time_limit="0:10:00")
     job = concluded(on_slurm, wait_until, "w")
     assert job["outcome"] == "failure"
     assert "it can never start (PartitionTimeLimit)" in job["cause"]
