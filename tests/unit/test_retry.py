@@ -271,7 +271,7 @@ def kept(tmp_path: Path, asked: Resources = ASKED, **changes: Any) -> KeptSubmis
 def test_a_ceiling_is_read_as_the_release_that_kept_it_read_it(
     tmp_path: Path, ceiling: Any, limit_s: int
 ) -> None:
-    """What was kept before every time had one grammar is the text of the site, of which A:B was MM:SS."""
+    """Earlier revisions kept the text of the site, of which A:B was minutes and seconds."""
     known = kept(tmp_path, retry={"ceiling": {"time_limit": ceiling}})
     assert block(next_attempt(known, Cause.TIMEOUT))["time_limit"] == limit_s
 
