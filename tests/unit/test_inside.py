@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -409,7 +410,7 @@ def test_a_job_loads_its_inside_half_and_no_outside_half(
 
 @pytest.mark.parametrize("name", OWN)
 def test_an_inside_half_imports_its_contract_only(name: str) -> None:
-    file = Path(str(sys.modules[plugins.OWN[plugins.INSIDE][name]].__file__))
+    file = Path(str(importlib.import_module(plugins.OWN[plugins.INSIDE][name]).__file__))
     tree = ast.parse(file.read_text())
     modules = {
         str(module)
