@@ -22,7 +22,7 @@ from zwrap.units import LARGEST_MIB, LONGEST_S
 RETRIES_HEADER = "zwrap-retries"
 """Number of retries so far."""
 
-_KEPT_TEXT = re.compile(r"(?:(\d{1,9})-)?(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9})")
+_KEPT_TEXT = r"(?:(\d{1,9})-)?(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9})"
 
 CONTINUED_HEADER = "zwrap-continued"
 """Number of jobs so far that continued the step from what the program had saved."""
@@ -178,7 +178,7 @@ def _ceiling_s(kept: float | str | None) -> int | None:
     """
     if not isinstance(kept, str):
         return None if kept is None else int(min(kept, LONGEST_S))
-    match = _KEPT_TEXT.fullmatch(kept.strip())
+    match = re.fullmatch(_KEPT_TEXT, kept.strip())
     if match is None:
         return None
     days, hours, minutes, rest = (int(part or 0) for part in match.groups())
