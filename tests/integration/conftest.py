@@ -24,7 +24,7 @@ from zwrap.transport.spool.transport import SpoolTransport
 
 BIN = Path(sys.executable).parent
 
-HANGS_S = 300
+HANGS_S = 60
 """Time after which a command that has not ended is taken to hang, in seconds."""
 
 

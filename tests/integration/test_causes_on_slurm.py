@@ -185,7 +185,7 @@ def test_a_node_that_dies(on_slurm: Site, slurm: dict[str, Any], wait_until: Wai
 
 def nodes_are_back(site: Site, wait_until: Wait) -> None:
     """They come again by themselves (ReturnToService)."""
-    wait_until(lambda: "down" not in slurm_says(site, "sinfo", "-h", "-o", "%t"), seconds=180)
+    wait_until(lambda: "down" not in slurm_says(site, "sinfo", "-h", "-o", "%t"), seconds=60)
 
 
 def test_a_node_that_is_taken_down(on_slurm: Site, wait_until: Wait) -> None:

@@ -45,7 +45,7 @@ def test_a_job_is_cancelled(on: Site, wait_until: Wait) -> None:
     done = run(on, "cancel", job["job_id"])
     assert done.returncode == 0, done.stderr
     assert f"was asked to end {job['job_id']}." in done.stdout
-    wait_until(lambda: [each["state"] for each in jobs(on)] == ["failure"], seconds=60)
+    wait_until(lambda: [each["state"] for each in jobs(on)] == ["failure"], seconds=30)
     asked = "SIGUSR2" if "SGE_ROOT" in on.config.read_text() else "SIGTERM"
     assert asked in jobs(on)[0]["cause"]
 
@@ -93,7 +93,7 @@ def test_a_job_of_a_cluster_that_cannot_be_asked_is_not_called_ended(
 def test_an_ended_job_is_submitted_again_with_other_resources(on: Site, wait_until: Wait) -> None:
     count = on.directory / "count"
     submit(on, "again", f"echo >>{count}; test $(wc -l <{count}) -gt 2")
-    wait_until(lambda: [job["state"] for job in jobs(on)] == ["failure"], seconds=60)
+    wait_until(lambda: [job["state"] for job in jobs(on)] == ["failure"], seconds=30)
     [first] = jobs(on)
     for number in (2, 3):
         done = run(on, "resubmit", first["job_id"], "-s", "cpus_per_task=2")

@@ -484,7 +484,7 @@ def test_an_interrupted_drain_tells_its_counts(manual: Manual, wait_until: Wait)
     wait_until(lambda: manual.transport().inspector().waiting("b") == 1)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=20)
     assert process.returncode == 1
     assert error.endswith("Cancelling, 1 message(s) drained, 0 message(s) unprocessed in memory\n")
 

@@ -16,10 +16,10 @@ import pytest
 import zwrap
 from zwrap import plugins
 from zwrap.attempt.record import GONE, SUBMITTED, Attempt
-from zwrap.cli.joblist import Answers
+from zwrap.cli.joblist import Answers, one_of
 from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, RequestError
+from zwrap.errors import ConfigurationError, MessageError, RequestError
 from zwrap.job import JobRequest, JobStatus, Limits, Resources, State
 from zwrap.scheduler import Command, Options, Question, Reply, Scheduler, Submission, Unknown
 from zwrap.submission.clusters import Clusters
@@ -237,3 +237,12 @@ def test_no_part_of_zwrap_needs_what_only_authors_of_plug_ins_have() -> None:
         [sys.executable, "-c", command], capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
+
+
+def test_an_empty_name_means_no_job() -> None:
+    """Each token begins with it: the only job would be cancelled."""
+    attempt = Attempt(
+        token="t-1", recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d"
+    )
+    with pytest.raises(MessageError, match="name of a job is empty"):
+        one_of([attempt], "")
