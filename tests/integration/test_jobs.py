@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -42,10 +43,12 @@ def test_a_job_is_cancelled(on: Site, wait_until: Wait) -> None:
     submit(on, "long", f"touch {started}; sleep 600")
     wait_until(started.exists, seconds=60)
     [job] = jobs(on, "--state", "running")
+    began = time.monotonic()
     done = run(on, "cancel", job["job_id"])
     assert done.returncode == 0, done.stderr
     assert f"was asked to end {job['job_id']}." in done.stdout
     wait_until(lambda: [each["state"] for each in jobs(on)] == ["failure"], seconds=30)
+    assert time.monotonic() - began < 30
     asked = "SIGUSR2" if "SGE_ROOT" in on.config.read_text() else "SIGTERM"
     assert asked in jobs(on)[0]["cause"]
 
