@@ -142,7 +142,7 @@ def _read_jobs(reply: Reply) -> dict[str, JobStatus]:
     text = output_of(reply, LOCAL)
     try:
         jobs = msgspec.json.decode(text, type=list[JobStatus])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise UnreachableError(
             f"{LOCAL} answered {text[:80]!r}, which is not a list of jobs: {error}."
         ) from None

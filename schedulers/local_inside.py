@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
-from zwrap.job import BatchJob
+from zwrap.job import BatchJob, Cause, Interruption
 from zwrap.scheduler import SIGNALS, Signals
 
 signals: Signals = SIGNALS
@@ -18,6 +19,11 @@ def job(environ: Mapping[str, str]) -> BatchJob | None:
     return BatchJob(system="local", job_id=job_id, fields={"cluster_JOB_ID": job_id})
 
 
-def why_stopped(job: BatchJob, began: float) -> None:
-    """Return None: nobody is asked, because the pool itself records why it stopped the job."""
+def why_stopped(job: BatchJob, began: float) -> Interruption | None:
+    """Return a timeout if the shepherd has noted one; None: the job is stopped for another reason.
+
+    The shepherd notes it before it sends the signal (`zwrap.pool.jobs`).
+    """
     del job, began
+    noted = os.environ.get("ZWRAP_LOCAL_TIMEOUT")
+    return Interruption(cause=Cause.TIMEOUT) if noted and os.path.lexists(noted) else None

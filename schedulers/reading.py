@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable, Mapping
 
 from zwrap.errors import UnreachableError
-from zwrap.scheduler import Reply
+from zwrap.job import JobStatus, State
+from zwrap.scheduler import Busy, Reply, Submission
 
 MOST_QUOTED = 500
 """Length of the longest quotation from a batch system, in characters."""
+
+MOST_DIGITS = 18
+"""Largest number of digits of a number in a reply."""
+
+
+BRIEFLY_S = 3600.0
+"""Longest wait if a batch system has the same words for what passes and for what never does, in
+seconds."""
+
+Means = Callable[[str], Submission]
+"""Function from a complaint about a submission to the answer that it is."""
+
+
+def briefly(reason: str) -> Busy:
+    """Return the answer for a complaint that may be about the job, or about the cluster."""
+    return Busy(reason, wait_s=BRIEFLY_S)
+
+
+def alone(reason: str) -> Busy:
+    """Return the answer for a job that waits for what other jobs may not need."""
+    return Busy(reason, wait_s=math.inf)
+
+
+def first_meaning(table: Mapping[str, Means], said: str, otherwise: Means) -> Means:
+    """Return the meaning of the first part of a complaint that is in a table."""
+    return next((means for text, means in table.items() if text in said), otherwise)
 
 
 def complaint(reply: Reply, noise: str = "(?!)") -> str:
@@ -52,8 +81,12 @@ def output_of(reply: Reply, system: str, noise: str = "(?!)") -> str:
     return reply.output
 
 
-def unknown_state(system: str, job_id: str, given: object, part: str = "which") -> UnreachableError:
-    """Return the error of an answer with a state of a job that zwrap does not know."""
-    return UnreachableError(
-        f"{system} says that job {job_id} is {given!r}, {part} is not known here."
-    )
+def whole(text: str) -> int | None:
+    """Return the whole number in a text of digits; None for any other text, and for a long one."""
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else None
+
+
+def unknown_status(job_id: str, name: str, given: str) -> JobStatus:
+    """Return the status of a job whose state zwrap does not know; it counts as a live job."""
+    reason = f"its state is {given[:80]!r}, which is not known here"
+    return JobStatus(job_id=job_id, name=name, state=State.UNKNOWN, reason=reason)

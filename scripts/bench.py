@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zwrap.host.files import filesystem_of
+from zwrap.host.mounts import filesystem_of
 from zwrap.transport.spool.queue import SpoolQueue
 from zwrap.transport.spool.transport import SpoolTransport
 
@@ -265,7 +265,7 @@ def drain(queue: SpoolQueue, count: int) -> None:
 
 PRODUCER = """
 import sys
-from zwrap.host.files import filesystem_of
+from zwrap.host.mounts import filesystem_of
 from zwrap.transport.spool import SpoolTransport
 spool = SpoolTransport(sys.argv[1], durable=False, limit=0)
 for number in range(int(sys.argv[3])):
@@ -273,7 +273,7 @@ for number in range(int(sys.argv[3])):
 """
 CONSUMER = """
 import sys
-from zwrap.host.files import filesystem_of
+from zwrap.host.mounts import filesystem_of
 from zwrap.transport.spool import SpoolTransport
 spool = SpoolTransport(sys.argv[1], durable=False, limit=0)
 spool.subscribe("q")

@@ -6,8 +6,8 @@
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 RUNTIME_EXTRAS="gemmi-program>=0.7"
-TOOLS="psycopg[binary]>=3.1 pytest>=8 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100 ruff>=0.6 mypy>=1.10 import-linter>=2.0
-       types-PyYAML types-psutil aiosmtpd>=1.4"
+TEST_TOOLS="psycopg[binary] pytest>=8 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100 aiosmtpd>=1.4"
+TOOLS="$TEST_TOOLS ruff>=0.6 mypy>=1.10 import-linter>=2.0 types-PyYAML types-psutil"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -79,10 +79,11 @@ LIST
     rm -f "$log"
 }
 
-# prepare runtime|tools: .venv holds the wheel, and for `tools` what tests and checks need.
+# prepare runtime|tools|tests: $VENV holds the wheel, and what tests and checks, or tests, need.
 prepare() {
     local kind=$1 wanted packages=$RUNTIME_EXTRAS stamp=$VENV/.prepared-$1
     [ "$kind" = tools ] && packages="$packages $TOOLS"
+    [ "$kind" = tests ] && packages=$TEST_TOOLS
     wanted=$(fingerprint "$packages")
     [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
     [ -x "$VENV/bin/pip" ] || { say "Setting up $VENV (once) ..."; make_venv; }
@@ -111,4 +112,28 @@ prepare() {
     if [ "$kind" = tools ]; then # which hold all that running needs, too
         fingerprint "$RUNTIME_EXTRAS" | tr -d '\n' >"$VENV/.prepared-runtime"
     fi
+}
+
+# Lower bound of every requirement, one a line, as the wheel in .venv has them from setup.py.
+lowest_versions() {
+    "$VENV/bin/python" - <<'PYTHON'
+from importlib.metadata import requires
+
+from packaging.requirements import Requirement
+
+for each in map(Requirement, requires("zwrap") or []):
+    if each.marker is None or each.marker.evaluate({"extra": "postgresql"}):
+        [lowest] = [bound.version for bound in each.specifier if bound.operator == ">="]
+        print(f"{each.name}=={lowest}")
+PYTHON
+}
+
+# prepare_lowest: .venv-lowest holds the wheel, the lowest versions that setup.py allows, and what
+# tests need. Needs .venv.
+prepare_lowest() {
+    local versions
+    versions=$(mktemp)
+    lowest_versions >"$versions"
+    (export PIP_CONSTRAINT=$versions; VENV=$ROOT/.venv-lowest; prepare tests) || { rm -f "$versions"; exit 1; }
+    rm -f "$versions"
 }

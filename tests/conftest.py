@@ -1,17 +1,26 @@
-"""What all tests share."""
+"""Fixtures, marks and settings of all tests."""
 
 from __future__ import annotations
 
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from zwrap.host import stopping
+
+WHOLE = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile("whole", WHOLE)
+settings.register_profile("fast", WHOLE, max_examples=20)
+settings.load_profile("whole")
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +39,31 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 TESTS = Path(__file__).parent
 
 ALONE = "chaos/"
-"""Tests that use up the machine: `scripts/test` runs them by themselves, before all others."""
+"""Tests that use up the machine: `scripts/test` runs them by themselves, two at a time."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark them."""
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell without terminal lets its background jobs ignore SIGINT, and all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Escape lone surrogates in what a test printed and logged: pytest-xdist cannot send them."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
+
+
+SELECTED_BY = pytest.StashKey[set[str]]()
+"""Words by which `pytest -k` selects the tests that were collected."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark them; keep what they are selected by, before some are left out."""
+    config.stash[SELECTED_BY] = {str(word).lower() for item in items for word in item.keywords}
     for item in items:
         if str(item.path.relative_to(TESTS)).startswith(ALONE):
             item.add_marker(pytest.mark.alone)
@@ -45,6 +74,13 @@ def no_adoption() -> Iterator[None]:
     """No test makes this process adopt the orphans of later ones (PR_SET_CHILD_SUBREAPER)."""
     yield
     ctypes.CDLL(None).prctl(36, 0, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def no_stop() -> Iterator[None]:
+    """No test leaves a stop signal behind, after which later ones would wait less for brokers."""
+    yield
+    stopping._asked.clear()
 
 
 @pytest.fixture
@@ -76,7 +112,7 @@ def _rig(name: str, directory: Path) -> Iterator[dict[str, Any]]:
 
 
 def _fixture(name: str) -> Any:
-    """How to reach a real server (its connection.json), which lives as long as the tests."""
+    """Return a fixture: the connection.json of a real server, which lives as long as the tests."""
 
     @pytest.fixture(scope="session", name=name.replace("-", "_"))
     def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:

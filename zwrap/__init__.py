@@ -24,7 +24,7 @@ _OFFERED = {
     "Configuration": "zwrap.configuration.site",
     "ConfigurationError": "zwrap.errors",
     "RabbitMQAPI": "zwrap.transport.rabbitmq.management.api",
-    "create_parent_symlink": "zwrap.host.files",
+    "create_parent_symlink": "zwrap.host.links",
     "extended_status_dictionary": "zwrap.service.status",
     "hash_password": "zwrap.transport.rabbitmq.management.api",
     "http_api_request": "zwrap.transport.rabbitmq.management.api",

@@ -6,7 +6,6 @@ A permanent failure (exit status 100) stays a failure however often it is tried;
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 PERMANENT = 100
@@ -14,6 +13,22 @@ PERMANENT = 100
 
 TEMPORARY = 111
 """Exit status of a failure that another try may cure."""
+
+
+def short(value: object) -> str:
+    """Return a value as text of about 80 characters at most, for a sentence about it."""
+    if isinstance(value, str) and len(value) <= 58 and value.isalnum():
+        return repr(value)
+    import reprlib  # cuts before it writes: values may have any size and depth
+
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = shortener.maxlong = 60
+    shortener.maxlevel, shortener.maxlist, shortener.maxdict = 2, 4, 3
+    try:
+        shown = shortener.repr(value)
+    except ValueError:  # Python does not write integers of more than 4300 digits
+        return "a number of more digits than can be shown"
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."
 
 
 class ZwrapError(Exception):
@@ -36,10 +51,16 @@ class TemporaryError(ZwrapError):
 
     exit_status = TEMPORARY
 
+    retry_after_s: float | None = None
+    """Seconds after which another try makes sense; None: the caller's usual back-off."""
+
     def __init__(self, message: str | None = None, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-        """Seconds after which another try makes sense; None: the caller's usual back-off."""
+
+
+class OutageError(TemporaryError):
+    """Something that all messages share is away, so that the failure is of none of them."""
 
 
 class UnknownNameError(PermanentError):
@@ -56,11 +77,13 @@ class UnknownNameError(PermanentError):
         """
         self.name = name
         self.known = sorted(known)
-        close = difflib.get_close_matches(str(name), self.known, n=1)
+        import difflib  # 2 ms that a job without a mistake need not wait for
+
+        close = difflib.get_close_matches(str(name)[:200], self.known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         listing = ", ".join(self.known) or "none"
         place = f" ({where})" if where else ""
-        super().__init__(f"Unknown {kind} {name!r}{place}.{hint} Known: {listing}.")
+        super().__init__(f"Unknown {kind} {short(name)}{place}.{hint} Known: {listing}.")
 
 
 class ConfigurationError(PermanentError):
@@ -95,20 +118,20 @@ class SettledError(PermanentError):
     """The delivery was settled before; each delivery is settled exactly once."""
 
 
-class TransportError(TemporaryError):
+class TransportError(OutageError):
     """The message transport cannot be used at present."""
 
 
 class QueueFullError(TransportError):
-    """A queue holds as many messages as it may hold."""
+    """A queue holds as many messages as it may hold; other queues still take messages."""
 
 
-class UnreachableError(TemporaryError):
+class UnreachableError(OutageError):
     """The batch system could not be asked; nothing is known about its jobs."""
 
 
 class ClusterFullError(TemporaryError):
-    """The batch system has as many jobs as it may have."""
+    """The batch system does not take such a job now; whoever raises this tells it once."""
 
 
 class UnknownOutcomeError(TemporaryError):

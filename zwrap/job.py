@@ -8,10 +8,11 @@ from typing import Annotated
 
 import msgspec
 
-from zwrap.renamed import tell
+from zwrap.plugins import tell
+from zwrap.units import LARGEST_MIB
 
-Count = Annotated[int, msgspec.Meta(ge=1)]
-"""A whole number above 0."""
+Count = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_MIB)]
+"""A whole number above 0; no batch system counts further."""
 
 
 class State(enum.Enum):
@@ -27,11 +28,13 @@ class State(enum.Enum):
     NODE_FAIL = "node_fail"
     OUT_OF_MEMORY = "out_of_memory"
     PREEMPTED = "preempted"
+    UNKNOWN = "unknown"
+    """The batch system gives it a state that is not known here; the job counts as a live one."""
 
     @property
     def is_final(self) -> bool:
         """True if the job will never run again."""
-        return self not in (State.PENDING, State.RUNNING, State.SUSPENDED)
+        return self not in (State.PENDING, State.RUNNING, State.SUSPENDED, State.UNKNOWN)
 
 
 class Cause(enum.Enum):

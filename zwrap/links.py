@@ -1,5 +1,5 @@
-"""Old home of names that sites import; they live in `zwrap.host.files`."""
+"""Old home of names that sites import; they live in `zwrap.host.links`."""
 
-from zwrap.host.files import (
+from zwrap.host.links import (
     create_parent_symlink as create_parent_symlink,
 )

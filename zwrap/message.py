@@ -6,14 +6,14 @@ import enum
 import os
 import uuid
 from collections.abc import Mapping
-from typing import TypeVar, overload
 
 import msgspec
 
 from zwrap.errors import MessageError
-
-K = TypeVar("K")
-V = TypeVar("V")
+from zwrap.jsontext import copied as copied
+from zwrap.jsontext import decode as decode
+from zwrap.jsontext import encode as encode
+from zwrap.jsontext import encode_as
 
 JSON = object
 """Former name of the type of a JSON value, for annotations in plug-ins."""
@@ -42,8 +42,12 @@ STATUS_EXPIRES_S = 15.0
 NAMESPACE = uuid.UUID("6f2b44a4-5d0c-5a58-9d5a-2c1d3f0e8a77")
 """Root of all derived message ids."""
 
-_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
-_canonical = msgspec.json.Encoder(decimal_format="number", enc_hook=str, order="deterministic")
+
+LONGEST_ID_BYTES = 255
+"""Length of the longest id that is taken over from a header, in bytes."""
+
+LARGEST_ATTEMPT = 10**6
+"""Largest number of an attempt that is taken from a header."""
 
 
 def _is_recipe(headers: Mapping[str, object]) -> bool:
@@ -114,38 +118,9 @@ class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, headers={**self.headers, ID_HEADER: identity})
 
 
-def encode(value: object) -> bytes:
-    """Return a value as JSON text; decimals become numbers, values of other foreign types text."""
-    return _encoder.encode(value)
-
-
-def decode(data: bytes, what: str = "message") -> object:
-    """Return the value of a JSON text; MessageError tells where it is malformed.
-
-    `what` names the text in the error.
-    """
-    if not data.strip():
-        raise MessageError(f"The {what} is empty; a JSON text is expected.")
-    try:
-        return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        begin = data[:60].decode("utf-8", "replace")
-        raise MessageError(f"The {what} is not valid JSON: {error}. It begins {begin!r}.") from None
-
-
-@overload
-def copied(value: dict[K, V]) -> dict[K, V]: ...
-@overload
-def copied(value: list[V]) -> list[V]: ...
-@overload
-def copied(value: object) -> object: ...
-def copied(value: object) -> object:
-    """Return a copy of a value that shares no dict and no list with it."""
-    if isinstance(value, dict):
-        return {key: copied(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [copied(each) for each in value]
-    return value
+def identity_of(message: Outgoing) -> str:
+    """Return the id of a message that is to be sent, as text."""
+    return str(message.headers.get(ID_HEADER))
 
 
 def new_id() -> str:
@@ -154,38 +129,60 @@ def new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
+def _derived(text: str) -> uuid.UUID:
+    """Return the name-based UUID (RFC 9562, version 5) of any text.
+
+    That is `uuid.uuid5`, which fails for the name of a file that is not UTF-8 (PEP 383).
+    """
+    import hashlib  # which loads OpenSSL: 3 ms that no start waits for
+
+    name = NAMESPACE.bytes + text.encode("utf-8", "surrogatepass")
+    return uuid.UUID(bytes=hashlib.sha1(name, usedforsecurity=False).digest()[:16], version=5)
+
+
 def child_id(parent: str, position: int | str) -> str:
     """Return the id of the message at a position among those that handling `parent` produces.
 
     The id is derived, so handling the same message again produces the same ids.
     """
-    return str(uuid.uuid5(NAMESPACE, f"{parent}/{position}"))
+    return str(_derived(f"{parent}/{position}"))
 
 
 def identify(body: object, headers: Mapping[str, object], broker_id: str | None = None) -> str:
     """Return the id of a received message.
 
-    The id is, in this order: that in header `zwrap-id`; one derived from a stable id of the broker;
-    for a recipe message, one derived from its content; else a fresh one.
+    The id is, in this order: that in header `zwrap-id`, or one derived from it if it is longer than
+    `LONGEST_ID_BYTES`; one derived from a stable id of the broker; for a recipe message, one
+    derived from its content; else a fresh one.
     """
     own = headers.get(ID_HEADER)
     if isinstance(own, str) and own:
-        return own
+        short = len(own) <= LONGEST_ID_BYTES and len(own.encode(errors="backslashreplace"))
+        return own if short and short <= LONGEST_ID_BYTES else child_id("long", own)
     if broker_id:
         return child_id("broker", broker_id)
     if _is_recipe(headers):
-        return str(uuid.uuid5(NAMESPACE, _canonical.encode(body).decode()))
+        return str(_derived(encode_as(body, ordered=True).decode()))
     return new_id()
 
 
 def attempt_of(headers: Mapping[str, object]) -> int:
-    """Return the number of the attempt; putting a dead letter back starts a new one."""
+    """Return the number of the attempt; putting a dead letter back starts a new one.
+
+    Raises:
+        MessageError: The number in the header is above `LARGEST_ATTEMPT`.
+    """
     attempt = headers.get(ATTEMPT_HEADER)
     if isinstance(attempt, int):
-        return attempt
+        if abs(attempt) <= LARGEST_ATTEMPT:
+            return attempt
+        raise MessageError(
+            f"Header {ATTEMPT_HEADER!r} holds a number that no attempt has; one up to "
+            f"{LARGEST_ATTEMPT} is expected."
+        )
     return 2 if headers.get(REINJECTED_HEADER) else 1
 
 
 def token_of(message: Message) -> str:
     """Return the name of the one job that a message may become: its id and the attempt."""
-    return f"{uuid.uuid5(NAMESPACE, message.id).hex}-{attempt_of(message.headers):d}"
+    return f"{_derived(message.id).hex}-{attempt_of(message.headers):d}"

@@ -1,20 +1,29 @@
-"""The parts that are found by name: zwrap's in a table, those of others by their entry points.
+"""The parts that are found by name, and former names in the contracts of those that sites bring.
+
+zwrap's own parts are in a table, those of others are found by their entry points.
 
 ``setup.py`` registers the same table as entry points, so that other tools find zwrap's parts. zwrap
 itself looks here first, because reading the entry points of all installed packages takes longer
 than the whole start of `zocalo.wrap`. This module must import nothing of zwrap.
+
+A plug-in that uses a former name of an attribute, a method or a parameter still works; the present
+name is logged once for each class.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import logging
+import operator
 import os
-import pkgutil
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+log = logging.getLogger(__name__)
 
 SCHEDULERS = "zwrap.schedulers"
 INSIDE = "zwrap.schedulers.inside"
@@ -60,6 +69,7 @@ OWN: dict[str, dict[str, str]] = {
         "iris": "zwrap.configuration.core:Slurm",
         "jmx": "zwrap.configuration.core:JMX",
         "ledger": "zwrap.configuration.core:Ledger",
+        "limits": "zwrap.configuration.core:Limits",
         "logging": "zwrap.configuration.logs:Logging",
         "pika": "zwrap.configuration.core:Pika",
         "rabbitmqapi": "zwrap.configuration.core:RabbitMQAPI",
@@ -89,7 +99,7 @@ def find(group: str, name: str) -> Any:  # noqa: ANN401 - each group holds anoth
     """
     own = OWN.get(group, {}).get(name)
     if own:
-        return pkgutil.resolve_name(own)
+        return _object(own)
     for entry in _entries(group):
         if entry.name == name:
             return entry.load()
@@ -111,7 +121,17 @@ class Entry(NamedTuple):
 
     def load(self) -> object:
         """Import the object and return it."""
-        return pkgutil.resolve_name(self.value.partition("[")[0].strip())
+        return _object(self.value.partition("[")[0])
+
+
+def _object(reference: str) -> object:
+    """Import what an object reference names: a module, or after a colon something in it.
+
+    Source: packaging.python.org/specifications/entry-points.
+    """
+    module, _, name = reference.replace(" ", "").partition(":")
+    found = importlib.import_module(module)
+    return operator.attrgetter(name)(found) if name else found
 
 
 def _entries(group: str) -> list[Entry]:
@@ -152,16 +172,22 @@ def _distribution(directory: str) -> str:
 
 def _declared(group: str, file: Path) -> list[Entry]:
     """Return the entry points that one distribution declares in a group."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError:
-        return []
+    text = _text(file)
     if f"[{group}]" not in text:
         return []
     section = text.partition(f"[{group}]")[2].partition("\n[")[0]
     lines = (line.strip() for line in section.splitlines())
     pairs = [line.partition("=") for line in lines if line and line[0] not in "#;"]
     return [Entry(name.strip(), value.strip()) for name, _, value in pairs]
+
+
+@functools.lru_cache(maxsize=1000)
+def _text(file: Path) -> str:
+    """Return the entry points of one distribution as text; empty without any."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def offer(
@@ -185,3 +211,99 @@ def offer(
         return sorted({*vars(sys.modules[package]), *names})
 
     return get, listed
+
+
+@functools.cache
+def tell(kind: str, old: str, new: str) -> None:
+    """Log the present name for a former one, once for each class and name.
+
+    Args:
+        kind: Full name of the class, or of the module, that has or uses the former name.
+        old: The former name.
+        new: The present name.
+    """
+    log.warning("%s: %r is the former name of %r; please use the new one", kind, old, new)
+
+
+class Former:
+    """Former name of an attribute; reads and sets the attribute under its present name."""
+
+    def __init__(self, new: str) -> None:
+        self._new = new
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._old = name
+
+    def __get__(self, instance: object, owner: type) -> object:
+        tell(_named(owner), self._old, self._new)
+        return getattr(owner if instance is None else instance, self._new)
+
+    def __set__(self, instance: object, value: object) -> None:
+        tell(_named(type(instance)), self._old, self._new)
+        setattr(instance, self._new, value)
+
+
+class Moved:
+    """Former method that now belongs to the object which another method returns."""
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Callable[..., object]:
+        tell(_named(owner), self._name, f"{self._home}().{self._name}")
+        moved: Callable[..., object] = getattr(getattr(instance, self._home)(), self._name)
+        return moved
+
+
+def adopt(kind: type, names: Mapping[str, str]) -> None:
+    """Copy what a class defines under former names to the present names.
+
+    Names that a base class defines count, too, if it comes before the contract in the order of
+    resolution.
+
+    Args:
+        kind: A class that inherits from a contract, which has all of the names.
+        names: Former name to present name.
+    """
+    for old, new in names.items():
+        if _depth(kind, old) < _depth(kind, new):
+            tell(_named(kind), old, new)
+            value = vars(kind.__mro__[_depth(kind, old)])[old]
+            setattr(kind, new, value)
+            if old in vars(kind) and not callable(value):
+                delattr(kind, old)  # so that setting it on an object goes through `Former`
+
+
+def adopt_parameter(kind: type, method: str, old: str, new: str) -> None:
+    """Wrap a method that was written for a sequence, so that it gets the keys of a mapping.
+
+    Args:
+        kind: The class.
+        method: Name of its method, which takes one argument.
+        old: Former name of the parameter, a sequence; a method without it is left unchanged.
+        new: Present name of the parameter, a mapping.
+    """
+    import inspect  # slow to load, and no job needs it
+
+    former: Callable[..., object] = getattr(kind, method)
+    if old not in inspect.signature(former).parameters:
+        return
+
+    def adopted(self: object, argument: Mapping[str, object]) -> object:
+        return former(self, list(argument))
+
+    tell(_named(kind), f"{method}({old})", f"{method}({new})")
+    setattr(kind, method, adopted)
+
+
+def _depth(kind: type, name: str) -> int:
+    """Return the position of the class that defines a name in the order of resolution."""
+    return next(depth for depth, base in enumerate(kind.__mro__) if name in vars(base))
+
+
+def _named(kind: type) -> str:
+    """Return the full name of a class, for the log."""
+    return f"{kind.__module__}.{kind.__qualname__}"

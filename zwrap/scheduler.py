@@ -1,8 +1,8 @@
 """Station "scheduler": the contract of batch systems, seen from outside and from inside a job.
 
-A scheduler never runs anything, never sleeps and keeps no state. Its methods return a `Question`:
-the call to make and the function that reads the reply. `zwrap.calls` makes the calls. An answer is
-yes, no, or "could not ask" (`UnreachableError`); an empty or failed reply is never "finished".
+A scheduler runs nothing, never sleeps, and keeps nothing that changes an answer. Its methods return
+a `Question`: the call to make and the function that reads the reply; `zwrap.calls` makes the calls.
+Answers are yes, no, or "could not ask" (`UnreachableError`); no failed reply is ever "finished".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 import msgspec
 
 from zwrap.job import BatchJob, Cause, Interruption, JobRequest, JobStatus, Limits
-from zwrap.renamed import Former, adopt, adopt_parameter, tell
+from zwrap.plugins import Former, adopt, adopt_parameter, tell
 
 T = TypeVar("T")
 
@@ -76,15 +76,15 @@ class DrmaaCall(msgspec.Struct, frozen=True, kw_only=True):
     native: str
     """Native specification: options of the batch system."""
     tasks: int | None = None
-    """Number of tasks of an array, which count from 1; the reply then holds the id of the array.
-    None: a single job."""
+    """Number of tasks of an array, whose id is in the reply; None: a single job."""
     environment: dict[str, str] = {}
-    """Variables of the helper process, not of the job."""
+    """Variables of the helper process, which the batch system may hand on to the job."""
+    only: bool = False
+    """True if the session sees `environment`, without DRMAA_LIBRARY_PATH, and nothing else."""
     timeout_s: float = 30.0
     """Hard time limit, in seconds."""
     libraries: tuple[str, ...] = ()
-    """Usual paths of the library, with ``$NAME`` for variables of the helper's environment. The
-    first that exists is loaded, unless DRMAA_LIBRARY_PATH names one."""
+    """Paths of the library, with ``$NAME`` for variables; DRMAA_LIBRARY_PATH goes before them."""
 
 
 class DrmaaSubmission(DrmaaCall, frozen=True, kw_only=True):
@@ -150,9 +150,11 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """The batch system has as many jobs as it accepts; it may accept the same job later."""
+    """The batch system does not accept the job now, and may accept it later."""
 
     reason: str
+    wait_s: float | None = None
+    """Longest time for which that is waited for, in seconds; None: as long as the site wants."""
 
 
 Submission = Accepted | Rejected | Unknown | Busy
@@ -166,8 +168,7 @@ class ArrayForm(msgspec.Struct, frozen=True):
     variable: str
     """Environment variable that holds the number of a task."""
     prefix: str = ""
-    """Text with which a directive line of a job script begins, such as ``#SBATCH``; empty: not
-    known, and jobs are never joined to arrays."""
+    """Beginning of a directive line, such as ``#SBATCH``; empty: jobs are not joined to arrays."""
     anywhere: bool = False
     """True if directives are also valid after the first command of a script."""
 
@@ -189,8 +190,9 @@ class Scheduler(ABC):
     `zwrap.testing` holds the contract in executable form.
 
     Functions that read replies raise UnreachableError whenever a reply is not an answer: after the
-    time limit, for an exit status that means a failure, for missing or truncated output, for an
-    unknown state. If such a reply were read as "no jobs", running jobs would be taken for ended.
+    time limit, for an exit status that means a failure, for missing or truncated output. If such a
+    reply were read as "no jobs", running jobs would be taken for ended. What is not understood of
+    one job is `State.UNKNOWN` of that job, and hides no other.
     """
 
     options_type: ClassVar[type[Options]] = Options
@@ -206,11 +208,9 @@ class Scheduler(ABC):
     """Time within which the batch system may still create the job of an unknown submission, in
     seconds. A job that `find` does not find after that time is submitted again."""
     inside: ClassVar[str] = ""
-    """Name of the inside half (`Inside`), which the job script passes to the job; empty: the name
-    of the outside half in its entry point group."""
+    """Name of the inside half (`Inside`) for the job script; empty: that of the outside half."""
     error_patterns: ClassVar[Mapping[str, Cause]] = {}
-    """Regular expression for a line of the error output of a killed job, to the cause of death that
-    such a line proves."""
+    """Regular expression for a line of a killed job's error output, to the cause it proves."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -232,8 +232,8 @@ class Scheduler(ABC):
         """Ask the batch system to accept a job.
 
         The answer is `Accepted` only if the reply holds a job id. It is `Rejected` only if the
-        batch system tells what is wrong with the job, `Busy` if there is room when other jobs end,
-        and `Unknown` otherwise, also for a reply that is empty, late or not understood.
+        batch system tells what is wrong with the job itself, `Busy` if it certainly has not taken
+        the job, and `Unknown` otherwise, also for a reply that is empty, late or not understood.
 
         Args:
             request: The job.
@@ -273,15 +273,15 @@ class Scheduler(ABC):
         Args:
             gone_s: Job id to the time since the job was first seen to be gone, in seconds; 0.0:
                 just now. With it a batch system can tell "recorded later" from "never recorded",
-                though a scheduler keeps no state.
+                without any state of its own.
         """
 
     @abstractmethod
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
         """Ask the batch system to end jobs, at least one.
 
-        Jobs that have ended, or are not known, are no error. An answer does not mean that the jobs
-        have ended by now. The reader raises UnreachableError if the request may not have arrived.
+        Jobs that have ended, are not known, or are of another user, are left alone, without error.
+        Others may still live after the answer. UnreachableError: the request may not have arrived.
         """
 
     def limits(self) -> Question[Limits] | Limits:

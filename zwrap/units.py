@@ -1,4 +1,4 @@
-"""Durations and sizes: one grammar and one reader for all values that people write.
+"""Durations, sizes and KEY=VALUE: one grammar and one reader for all values that people write.
 
 Slurm and python-zocalo disagree about ``A:B``: sbatch(1) reads it as minutes:seconds, time limits
 of python-zocalo's steps (pydantic's timedelta) as hours:minutes. zwrap reads it as hours:minutes,
@@ -13,7 +13,7 @@ import logging
 import math
 import re
 
-from zwrap.errors import RequestError
+from zwrap.errors import RequestError, short
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def seconds(value: object, where: str, *, in_minutes: bool = False) -> int:
     if 0 < found_s <= LONGEST_S:
         return math.ceil(found_s)
     raise RequestError(
-        f"{where} is {_short(value)}; a duration above 0 and up to ten years is expected: seconds, "
+        f"{where} is {short(value)}; a duration above 0 and up to ten years is expected: seconds, "
         "'H:MM:SS', 'D-HH:MM:SS', or 'PT1H30M' (ISO 8601)."
     )
 
@@ -89,6 +89,16 @@ def _warn(where: str, text: str, first: str, second: str) -> None:
 
 
 _SIZE = re.compile(rf"({_N})([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+def duration(given_s: float) -> str:
+    """Return a time in seconds as words for people, in the unit that suits its length."""
+    for unit, size_s in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if given_s == size_s:
+            return f"1 {unit}"
+        if given_s >= 2 * size_s:
+            return f"{given_s / size_s:.0f} {unit}s"
+    return f"{given_s:.0f} s"
 
 
 def bytes_of(text: str, *, bare: int = 1) -> int | None:
@@ -123,14 +133,22 @@ def mib(text: str, where: str, *, bare: int = 1) -> int:
     if 0 < found <= LARGEST_MIB:
         return found
     raise RequestError(
-        f"{where} is {_short(text)}; a size above 0 is expected, such as '800M' or '4G'."
+        f"{where} is {short(text)}; a size above 0 is expected, such as '800M' or '4G'."
     )
 
 
-def _short(value: object) -> str:
-    """Return a value as text for a message; a long one is cut."""
-    try:
-        shown = repr(value)
-    except ValueError:  # Python does not write integers of more than 4300 digits
-        return "a number of more digits than can be shown"
-    return shown if len(shown) <= 80 else f"{shown[:80]}..."
+def key_value(given: str, option: str, form: str = "KEY=VALUE") -> tuple[str, str]:
+    """Return key and value of an option's argument; the value may hold further '='.
+
+    Raises:
+        RequestError: There is no '=', or no key before it.
+    """
+    key, equals, value = given.partition("=")
+    if not equals or not key:
+        raise RequestError(f"{option} {given!r} is not usable; {form} is expected.")
+    return key, value
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that a text of up to 18 ASCII digits is; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None

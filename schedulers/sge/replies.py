@@ -6,21 +6,46 @@ import io
 import re
 import signal
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
-from zwrap.scheduler import Reply
+from zwrap.scheduler import Accepted, Reply, Submission, Unknown
 from zwrap.units import bytes_of
 
-from ..reading import output_of, unknown_state
-from .tables import AFTER_JOB, ENDED, ERROR, FAILED, LETTERS, LIMIT, RESCHEDULED
+from ..reading import (
+    Means,
+    complaint,
+    first_meaning,
+    output_of,
+    quoted,
+    unknown_status,
+    whole,
+)
+from .tables import (
+    AFTER_JOB,
+    DENIALS,
+    DENIED_BY_DRM,
+    ENDED,
+    ERROR,
+    FAILED,
+    LETTERS,
+    LIBRARY_HINT,
+    LIMIT,
+    NO_LIBRARY,
+    RESCHEDULED,
+    SUBMISSIONS,
+)
 
 GRID_ENGINE = "Grid Engine"
 """Name of the batch system in sentences."""
+
+
+NOISE = r"Unable to run job: |Exiting\.$"
+"""Regular expression for parts of qsub's lines that carry no information."""
 
 
 class ListedJob(NamedTuple):
@@ -49,7 +74,7 @@ def read_qstat(reply: Reply) -> list[ListedJob]:
     text = output_of(reply, GRID_ENGINE)
     try:
         return list(_jobs(text))
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError, LookupError) as error:  # or of an encoding that is unknown
         raise UnreachableError(f"Grid Engine answered with invalid XML: {error}.") from None
 
 
@@ -74,16 +99,19 @@ def _clean(text: str) -> str:
 def _job(element: ET.Element) -> ListedJob:
     """Return the job in an element ``job_list``."""
     told = {child.tag: (child.text or "").strip() for child in element}
-    number, task = told["JB_job_number"], told.get("tasks")
+    number, task = _field(told, "JB_job_number"), told.get("tasks")
     job_id = f"{number}.{task}" if task else number
-    letters = told["state"]
+    letters = _field(told, "state")
     queue = told.get("queue_name", "")
     ended = ENDED in letters
+    name, state = _field(told, "JB_name"), State.CANCELLED if ended else _state(letters)
+    if state is State.UNKNOWN:
+        return ListedJob(unknown_status(job_id, name, letters), ended)
     return ListedJob(
         JobStatus(
             job_id=job_id,
-            name=told["JB_name"],
-            state=State.CANCELLED if ended else _state(letters, job_id),
+            name=name,
+            state=state,
             node=queue.partition("@")[2] or None,
             reason=_reason(letters, job_id, ended),
             stuck=ERROR in letters and not ended,
@@ -92,15 +120,34 @@ def _job(element: ET.Element) -> ListedJob:
     )
 
 
-def _state(letters: str, job_id: str) -> State:
-    """Return the state that all letters of a job mean together."""
-    for letter in letters:
-        if letter not in LETTERS:
-            raise unknown_state(GRID_ENGINE, job_id, letters, f"of which {letter!r}")
+def _field(told: Mapping[str, str], key: str) -> str:
+    """Return a field of a job; UnreachableError if it is missing or empty."""
+    if not told.get(key):
+        raise UnreachableError(f"{GRID_ENGINE} answered with a job without {key!r}.")
+    return told[key]
+
+
+def _number(told: Mapping[str, str], key: str, end: str) -> int:
+    """Return the number before `end` in a field of a record; UnreachableError if it holds none."""
+    text = _field(told, key).partition(end)[0].strip()
+    found = whole(text.removeprefix("-"))
+    if found is None:
+        raise UnreachableError(
+            f"The accounting of Grid Engine says that {key!r} is {text[:80]!r}, which is no number."
+        )
+    return -found if text.startswith("-") else found
+
+
+def _state(letters: str) -> State:
+    """Return the state that all letters of a job mean together.
+
+    A letter that is not known says nothing beside one that is.
+    """
     if "q" in letters or ERROR in letters:  # being deleted or restarted, it still only waits
         return State.PENDING
-    states = {LETTERS[letter] for letter in letters}
-    return next(each for each in (State.SUSPENDED, State.RUNNING, State.PENDING) if each in states)
+    states = {LETTERS[letter] for letter in letters if letter in LETTERS}
+    order = (State.SUSPENDED, State.RUNNING, State.PENDING)
+    return next((each for each in order if each in states), State.UNKNOWN)
 
 
 def _reason(letters: str, job_id: str, ended: bool) -> str | None:
@@ -109,7 +156,7 @@ def _reason(letters: str, job_id: str, ended: bool) -> str | None:
         return "it was deleted before it started"
     if ERROR in letters:
         return f"error state {letters}: `qstat -j {job_id.partition('.')[0]}` says why"
-    return "held" if "h" in letters else None
+    return f"held: `qrls {job_id}` lets it go" if "h" in letters else None
 
 
 def read_silent(reply: Reply) -> set[str]:
@@ -150,10 +197,12 @@ def _blocks(text: str) -> list[str]:
     return re.split(r"^=+$", text, flags=re.MULTILINE)
 
 
-def read_qacct(reply: Reply) -> list[Record]:
+def read_qacct(reply: Reply, *, lenient: bool = False) -> list[Record]:
     """Return the last record of each job or task, oldest first.
 
-    Raises UnreachableError if the reply is not an answer, for instance without an accounting file.
+    With `lenient` a damaged record counts as none, so that the other jobs have theirs. An answer
+    about many jobs ends with a table of sums, which is all that an empty file has. Raises
+    UnreachableError if the reply is not an answer, for instance without an accounting file.
     """
     if reply.status == 1 and "not found" in reply.error:
         return []
@@ -161,11 +210,17 @@ def read_qacct(reply: Reply) -> list[Record]:
     records: dict[str, Record] = {}
     for block in _blocks(text):
         told = dict(re.findall(r"^(\w+) +(.*?) *$", block, re.MULTILINE))
-        if "jobnumber" in told:
+        if "jobnumber" not in told:
+            continue
+        try:
             record = _record(told)
-            records.pop(record.status.job_id, None)
-            records[record.status.job_id] = record
-    if not records and text.strip():
+        except UnreachableError:
+            if not lenient:
+                raise
+            continue
+        records.pop(record.status.job_id, None)
+        records[record.status.job_id] = record
+    if not records and text.strip() and not re.search(r"^OWNER ", text, re.MULTILINE):
         raise UnreachableError("The accounting of Grid Engine answered without a valid record.")
     return list(records.values())
 
@@ -174,15 +229,14 @@ def _record(told: dict[str, str]) -> Record:
     """Return the record in the fields of a block."""
     number, task = told["jobnumber"], told.get("taskid", "undefined")
     job_id = number if task in ("undefined", "0") else f"{number}.{task}"
-    number_failed, _, words = told["failed"].partition(":")
-    failed = int(number_failed)
-    state, code, number_killed = _end(failed, int(told["exit_status"].split()[0]))
+    failed, words = _number(told, "failed", ":"), told["failed"].partition(":")[2]
+    state, code, number_killed = _end(failed, _number(told, "exit_status", " "))
     if failed in (LIMIT, AFTER_JOB) and _used_more_than_asked(told):
         state = State.OUT_OF_MEMORY
     reason = f"failed {failed}: {words.strip()}" if failed else None
     status = JobStatus(
         job_id=job_id,
-        name=told["jobname"],
+        name=_field(told, "jobname"),
         state=state,
         exit_code=code,
         signal=number_killed,
@@ -200,7 +254,7 @@ def _used_more_than_asked(told: dict[str, str]) -> bool:
     asked = re.search(r"\b[hs]_vmem=([^,\s]+)", told.get("category", ""))
     if asked is None:
         return False
-    slots = int(told.get("slots", "1"))
+    slots = whole(told.get("slots", "1")) or 1
     return (bytes_of(told.get("maxvmem", "")) or 0) > slots * (bytes_of(asked[1]) or 0)
 
 
@@ -216,3 +270,21 @@ def _end(failed: int, exit_status: int) -> tuple[State, int | None, int | None]:
     if failed == AFTER_JOB and number == signal.SIGUSR2:
         return State.CANCELLED, None, number
     return FAILED.get(failed, State.FAILED), None, number
+
+
+def read_submission(reply: Reply) -> Submission:
+    """Return the answer of DRMAA to a submission; UnreachableError without its library."""
+    text = reply.output.strip()
+    if reply.status == 0 and text:
+        return Accepted(text)
+    said = quoted(complaint(reply, NOISE))
+    if reply.status == NO_LIBRARY:
+        raise UnreachableError(f"The DRMAA library cannot be loaded: {said}. {LIBRARY_HINT}")
+    return meaning(reply.status, complaint(reply, NOISE))(said)
+
+
+def meaning(status: int | None, said: str) -> Means:
+    """Return the meaning of a DRMAA error with a complaint."""
+    if status == DENIED_BY_DRM:
+        return first_meaning(DENIALS, said, SUBMISSIONS[DENIED_BY_DRM])
+    return SUBMISSIONS.get(status or 0, Unknown)

@@ -5,16 +5,16 @@ Measured with Son of Grid Engine 8.1.9; its relatives have the same commands and
 
 from __future__ import annotations
 
-import getpass
+import functools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-from zwrap.errors import RejectedError, RequestError, UnreachableError
+from zwrap.errors import RejectedError, RequestError
 from zwrap.job import JobRequest, JobStatus, Limits, State
 from zwrap.scheduler import (
-    Accepted,
     ArrayForm,
     Command,
     DrmaaCall,
@@ -24,28 +24,38 @@ from zwrap.scheduler import (
     Reply,
     Scheduler,
     Submission,
-    Unknown,
 )
 
 from ..reading import complaint, output_of, quoted, unreachable
+from ..users import job_environment, user_name
+from .accounting import Wanted, moved_away
 from .replies import (
     GRID_ENGINE,
+    NOISE,
+    Record,
     on_silent_hosts,
     read_jobs,
     read_qacct,
     read_qstat,
     read_silent,
+    read_submission,
     with_reasons,
 )
-from .tables import DENIED_BY_DRM, IN_USE, LIBRARY_HINT, NO_LIBRARY, NO_QUEUES, REFUSED, SUBMISSIONS
+from .tables import DENIED_BY_DRM, IN_USE, NO_QUEUES, REFUSED
+
+T = TypeVar("T")
 
 JobsAnswer = dict[str, JobStatus] | Question[dict[str, JobStatus]]
 
 QMASTER_S = 5.0
 """Time after an unanswered call within which the qmaster may still take the job, in seconds."""
 
-NOISE = r"Unable to run job: |Exiting\.$"
-"""Regular expression for parts of qsub's lines that carry no information."""
+WHERE = (
+    "SGE_ROOT", "SGE_CELL", "SGE_ARCH", "SGE_CLUSTER_NAME", "SGE_QMASTER_PORT", "SGE_EXECD_PORT",
+    "SGE_CAKEYFILE", "SGE_CERTFILE", "SGE_KEYFILE", "SGE_DRMAA_ALLOW_CWD", "SGE_JSV_TIMEOUT",
+)  # fmt: skip
+"""Variables of the Submitter that the DRMAA library needs: they select a cell, and prove who asks
+(qsub(1), ENVIRONMENTAL VARIABLES; strings of libdrmaa)."""
 
 LIBRARIES = (
     "$SGE_ROOT/lib/$SGE_ARCH/libdrmaa.so",
@@ -73,6 +83,9 @@ class SGEOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Time after its end for which a job may be missing in the accounting, in seconds.
 
     Source: sge_conf(5), ``accounting_flush_time``."""
+    accounting_files: str = "$SGE_ROOT/$SGE_CELL/common/accounting[.-][0-9]*"
+    """Pattern of the files to which the accounting is moved from time to time, as logrotate(8)
+    does; empty: there are none."""
     silent_hosts_s: float = 300.0
     """Without effect; accepted so that older site files stay valid. The qmaster is asked for hosts
     that do not answer whenever jobs run."""
@@ -101,12 +114,12 @@ class GridEngine(Scheduler):
         def read(reply: Reply) -> Submission | Question[Submission]:
             if reply.status == DENIED_BY_DRM and NO_QUEUES in reply.error:
                 return Question(self._qsub_verify(request, script), why)
-            return _read_submission(reply)
+            return read_submission(reply)
 
         def why(reply: Reply) -> Submission | Question[Submission]:
             if reply.status == 0 or IN_USE in reply.output + reply.error:
                 unverified = self._drmaa(request, script, tasks, "-b n -w n")
-                return Question(unverified, _read_submission)
+                return Question(unverified, read_submission)
             return Rejected(quoted(complaint(reply, NOISE)))
 
         return Question(self._drmaa(request, script, tasks, "-b n -w e"), read)
@@ -133,12 +146,14 @@ class GridEngine(Scheduler):
             if any(not job.ended for job in known):
                 return [job.status for job in known]
 
-            def recorded(answer: Reply) -> list[JobStatus]:
-                records = [record.status for record in read_qacct(answer)]
-                ended = [status for status in records if status.name == name]
+            def enough(records: Sequence[Record]) -> bool:
+                return bool(known) or any(record.status.name == name for record in records)
+
+            def recorded(records: Sequence[Record]) -> list[JobStatus]:
+                ended = [record.status for record in records if record.status.name == name]
                 return ended or [job.status for job in known]
 
-            return Question(self._command("qacct", "-j", name), recorded)
+            return self._records(("-j", name), Wanted(read_qacct, enough, recorded))
 
         return Question(self._qstat(), in_memory)
 
@@ -189,16 +204,27 @@ class GridEngine(Scheduler):
                 if job.ended and gone_s.get(job.status.job_id, -1.0) >= lag_s
             }
 
-            def recorded(answer: Reply) -> dict[str, JobStatus]:
-                ended = [record.status for record in read_qacct(answer) if not record.rescheduled]
-                return deleted | {job.job_id: job for job in ended if job.job_id in gone}
+            def enough(records: Sequence[Record]) -> bool:
+                late = {each for each in gone if gone_s[each] >= lag_s and each not in deleted}
+                return late <= {record.status.job_id for record in records}
 
-            return Question(self._qacct(gone), recorded) if gone else {}
+            def recorded(records: Sequence[Record]) -> dict[str, JobStatus]:
+                ended = [record.status for record in records if not record.rescheduled]
+                mine = [job for job in ended if job.job_id in gone]
+                # An old record may be that of another job, whose number was given again.
+                return deleted | {
+                    job.job_id: job for job in mine
+                    if job.name == deleted.get(job.job_id, job).name
+                }  # fmt: skip
+
+            read = functools.partial(read_qacct, lenient=True)
+            wanted = Wanted(read, enough, recorded)
+            return self._records(self._which(gone), wanted) if gone else {}
 
         return Question(self._qstat(), in_memory)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """Ask qdel to end jobs; its exit status is 1 for jobs that are gone."""
+        """Ask qdel to end jobs of this user; its exit status is 1 for jobs that are gone."""
 
         def read(reply: Reply) -> None:
             said = f"{reply.output}\n{reply.error}".splitlines()
@@ -206,14 +232,14 @@ class GridEngine(Scheduler):
             if reply.status not in (0, 1) or wrong or not any(said):
                 raise unreachable(GRID_ENGINE, "; ".join(wrong) or complaint(reply, NOISE))
 
-        return Question(self._command("qdel", *job_ids), read)
+        return Question(self._command("qdel", "-u", user_name(), *job_ids), read)
 
     def limits(self) -> Question[Limits]:
         """Ask for limits in the global configuration (sge_conf(5)), where 0 means no limit."""
 
         def read(reply: Reply) -> Limits:
             shown = output_of(reply, GRID_ENGINE)
-            told = dict(re.findall(r"^(\w+) +(\d+)$", shown, re.MULTILINE))
+            told = dict(re.findall(r"^(\w+) +(\d{1,18})$", shown, re.MULTILINE))
             if "max_aj_tasks" not in told:
                 raise unreachable(GRID_ENGINE, "its configuration has no 'max_aj_tasks'")
             jobs = [int(told.get(key, 0)) for key in ("max_u_jobs", "max_jobs")]
@@ -275,10 +301,17 @@ class GridEngine(Scheduler):
             standard_error=str(request.standard_error),
             native=native,
             tasks=tasks,
-            environment=self.options.environment,
+            environment=self._handed,
+            only=True,
             timeout_s=self.options.timeout_s,
             libraries=LIBRARIES,
         )
+
+    @functools.cached_property
+    def _handed(self) -> dict[str, str]:
+        """Variables that DRMAA sees, and with ``-V`` in sge_request(5) hands on to the job."""
+        where = {name: os.environ[name] for name in WHERE if name in os.environ}
+        return {**where, **self.options.environment, **job_environment()}
 
     def _qsub_verify(self, request: JobRequest, script: Path) -> Command:
         """Return a call that verifies a job against an empty cluster (qsub(1), ``-w v``)."""
@@ -287,22 +320,20 @@ class GridEngine(Scheduler):
 
     def _qstat(self) -> Command:
         """Return a call that lists all jobs of this user, ended ones in memory included."""
-        return self._command("qstat", "-u", getpass.getuser(), "-s", "prsz", "-g", "d", "-xml")
+        return self._command("qstat", "-u", user_name(), "-s", "prsz", "-g", "d", "-xml")
 
-    def _qacct(self, job_ids: list[str]) -> Command:
-        """Return the one call that shows the records of these jobs, whatever their number."""
+    def _which(self, job_ids: list[str]) -> tuple[str, ...]:
+        """Return the options with which one call of qacct shows the records of these jobs."""
         numbers = {self.arrays.array_of(job_id) for job_id in job_ids}
         if len(numbers) == 1:
-            return self._command("qacct", "-j", *numbers)
-        return self._command("qacct", "-o", getpass.getuser(), "-d", "90", "-j")
+            return ("-j", *numbers)
+        return ("-o", user_name(), "-d", "90", "-j")
 
+    def _records(self, which: tuple[str, ...], wanted: Wanted[T]) -> Question[T]:
+        """Ask the accounting for records, and the files to which it was moved."""
+        options = self.options
 
-def _read_submission(reply: Reply) -> Submission:
-    """Return the answer of DRMAA to a submission; UnreachableError without its library."""
-    text = reply.output.strip()
-    if reply.status == 0 and text:
-        return Accepted(text)
-    said = quoted(complaint(reply, NOISE))
-    if reply.status == NO_LIBRARY:
-        raise UnreachableError(f"The DRMAA library cannot be loaded: {said}. {LIBRARY_HINT}")
-    return SUBMISSIONS.get(reply.status, Unknown)(said) if reply.status else Unknown(said)
+        def moved() -> list[str]:
+            return moved_away(options.accounting_files, options.environment)
+
+        return wanted.ask(lambda *of: self._command("qacct", *of, *which), moved)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from zwrap.job import State
 from zwrap.scheduler import Busy, Rejected
 
+from ..reading import Means, alone, briefly
+
 LETTERS: Mapping[str, State] = {
     # qstat(1), OUTPUT FORMATS, column state
     "q": State.PENDING,  # in the queue
@@ -53,18 +55,41 @@ LIMIT = 37
 AFTER_JOB = 100
 """Value of `failed` of a job that ran and was ended by a signal."""
 
-SUBMISSIONS: Mapping[int, type[Busy | Rejected]] = {
-    # OGF GFD.133, section 3.2, with the texts of Grid Engine
+DENIED_BY_DRM = 17
+
+SUBMISSIONS: Mapping[int, Means] = {
+    # OGF GFD.133, section 3.2; japi_send_job in japi.c. Any other error: nobody can say whether the
+    # job was taken.
     4: Rejected,  # INVALID_ARGUMENT: the native specification is not understood
     13: Rejected,  # INVALID_ATTRIBUTE_FORMAT
     14: Rejected,  # INVALID_ATTRIBUTE_VALUE
     15: Rejected,  # CONFLICTING_ATTRIBUTE_VALUES
-    16: Busy,  # TRY_LATER: limits on jobs (max_u_jobs, max_jobs) among others
-    17: Rejected,  # DENIED_BY_DRM: no queue is suitable, an unknown resource, project or queue
+    16: Busy,  # TRY_LATER: max_u_jobs, max_jobs (sge_conf(5))
+    DENIED_BY_DRM: briefly,  # whatever else the qmaster says, and a JSV: see `DENIALS`
 }
-"""Number of a DRMAA error to its meaning; after any other error the job may or may not exist."""
+"""Number of a DRMAA error to its meaning."""
 
-DENIED_BY_DRM = 17
+DENIALS: Mapping[str, Means] = {
+    # -- not now: texts of the qmaster (msg_qmaster.h, msg_sgeobjlib.h) --
+    "jobs are allowed per": Busy,  # max_u_jobs and max_jobs, where they do not count as TRY_LATER
+    "rejected because it c": Busy,  # "can't", "couldn't be written": its disk is full
+    "JSV temporarily rejected job": alone,  # REJECT_WAIT without a text, as a JSV says to each job
+    # -- never, or not now: one text for both --
+    # A JSV that says REJECT_WAIT with a text is told in the same way as one that says REJECT, so no
+    # text of a JSV is in this table.
+    "job rejected: the user": briefly,  # unknown, or the directory service is away
+    # -- never: about the job itself --
+    "job rejected: ": Rejected,  # projects, environments, numbers of tasks, users
+    "Job was rejected because": Rejected,  # a queue is not known
+    'unknown resource "': Rejected,
+    'attribute "': Rejected,  # "... is not a time value", and the like
+    'parallel environment "': Rejected,  # does not exist
+    'nvalid option argument "': Rejected,
+    'nknown option "': Rejected,
+    "no suitable queues": Rejected,
+    "JSV rejected job": Rejected,  # REJECT without a text
+}
+"""Part of a complaint with `DENIED_BY_DRM` to its meaning. The first part that is found counts."""
 
 NO_LIBRARY = -1
 """Status of the helper process that cannot load the DRMAA library (`zwrap.calls.drmaahelper`)."""

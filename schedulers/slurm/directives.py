@@ -73,6 +73,29 @@ FLAGS: dict[str, tuple[str, Any]] = {
 """Option of sbatch(1) without a value to its field and the field's value."""
 
 
+PARTS = re.compile(r"#SBATCH\s+(hetjob|packjob)\b")
+"""Line of a job script between the parts of a heterogeneous job; the second word is its name before
+Slurm 20.02."""
+
+
+def refuse_parts(script: str) -> None:
+    """Raise RequestError, which names the line, for the script of a heterogeneous job.
+
+    Such a job has several ids, of which sbatch tells the first. sbatch reads no directive after the
+    first command.
+    """
+    for number, line in enumerate(script.split("\n"), 1):
+        if PARTS.match(line):
+            raise RequestError(
+                f"Line {number} of the job script is {line.strip()!r}, which makes it a "
+                "heterogeneous job; zwrap submits jobs of one part only. Remove the line, and the "
+                "options of further parts, from the template; ask for the resources of all parts "
+                "in one job, or make each part a step of its own."
+            )
+        if line.strip() and not line.lstrip().startswith("#"):
+            return
+
+
 def fields(script: str, version: int) -> dict[str, object]:
     """Return the fields of a job for v0.0.<version>; RequestError for an option without a field."""
     found: dict[str, object] = {}
@@ -95,12 +118,11 @@ def fields(script: str, version: int) -> dict[str, object]:
 
 
 def _for_version(found: dict[str, object], version: int) -> dict[str, object]:
-    """Return fields in the form of a version: flags, trackable resources and ranges of nodes."""
-    nodes = found.pop("nodes", None)
+    """Return fields in the form of a version: flags and trackable resources."""
+    if "nodes" in found:  # 22.05 takes the list of its specification, and does not heed it
+        found["nodes"] = str(found["nodes"])
     if version < LIST_OF_FLAGS:
-        return found | ({"nodes": [nodes, nodes]} if nodes else {})
-    if nodes:
-        found["nodes"] = str(nodes)
+        return found
     if excluded := found.pop("exclude_nodes", None):
         found["excluded_nodes"] = str(excluded).split(",")
     if found.pop("exclusive", None):

@@ -10,10 +10,11 @@ from msgspec.structs import replace
 
 from zwrap.errors import RejectedError, UnreachableError
 from zwrap.job import JobStatus, Limits, State
-from zwrap.scheduler import Accepted, Busy, Rejected, Reply, Submission, Unknown
+from zwrap.scheduler import Accepted, Reply, Submission, Unknown
 
-from ..reading import complaint, output_of, quoted, unknown_state, unreachable
-from .tables import COMPLAINTS, REFUSED_REASON, STATES, STUCK_REASONS
+from ..reading import complaint, output_of, quoted, unknown_status, unreachable, whole
+from .complaints import meaning
+from .tables import REFUSED_REASON, STATES, STUCK
 
 SLURM = "Slurm"
 """Name of the batch system in sentences."""
@@ -21,24 +22,31 @@ SLURM = "Slurm"
 NOISE = r"\w+: (error: )?"
 """Regular expression for the beginning of lines on standard error: the program's name."""
 
+OWN = (1, 255)
+"""Exit statuses with which sbatch refuses a job. Others are those of the program around it, such as
+a shell that does not find it (127), or of one that was killed."""
+
+GONE = "Invalid job id specified"
+"""Text about a job that has ended, or is not known, in the complaints of scancel."""
+
 FIELDS = ("JobArrayID", "State", "exit_code", "Reason", "NodeList", "StartTime", "Name")
 SQUEUE = ",".join(f"{field}:|" for field in FIELDS)
 SACCT = "JobID,State,ExitCode,Reason,NodeList,JobName"
 
 
-def meaning(said: str) -> type[Busy | Unknown | Rejected]:
-    """Return the meaning of a complaint about a submission."""
-    known = (means for text, means in COMPLAINTS.items() if text in said)
-    return next(known, Rejected)
-
-
 def read_submission(reply: Reply) -> Submission:
-    """Return the answer of sbatch to a submission."""
-    text = reply.output.strip().partition(";")[0]
-    if reply.status == 0 and text.isdecimal():
-        return Accepted(text)
+    """Return the answer of sbatch to a submission.
+
+    Its last line is the job id, with the name of the cluster in a federation. Programs that a site
+    has put in the place of sbatch may write other lines before.
+    """
+    answered = re.search(r"^(\d{1,18})(?:;\S+)?\s*\Z", reply.output, re.MULTILINE)
+    if reply.status == 0 and answered:
+        return Accepted(answered[1])
     said = complaint(reply, NOISE)
-    if reply.status is None or reply.status <= 0:
+    if reply.status not in OWN:
+        if reply.error.strip() and reply.output.strip():
+            said = f"{said}; it wrote: {'; '.join(filter(None, reply.output.splitlines()))}"
         return Unknown(quoted(said))
     return meaning(said)(quoted(said))
 
@@ -58,13 +66,14 @@ def read_squeue(reply: Reply) -> dict[str, JobStatus]:
     if "Invalid job name" in reply.error:
         return {}
     found = {}
-    for row in _rows(reply, "squeue", len(FIELDS) + 1):
-        job_id, state_code, code, reason, nodes, start, name = map(str.strip, row[:-1])
-        status = status_of(job_id, name, state_of(job_id, state_code), reason, nodes)
+    for row in _rows(reply, "squeue", len(FIELDS), end="|"):
+        job_id, state_code, code, reason, nodes, start, name = map(str.strip, row)
+        status = status_of(job_id, name, state_code, reason, nodes)
         if status.state is State.PENDING:
             status = replace(status, starts=_seconds(start))
-        if status.state.is_final and code.isdecimal():
-            status = replace(status, **ending(int(code)))
+        wait_status = whole(code)
+        if status.state.is_final and wait_status is not None:
+            status = replace(status, **ending(wait_status))
         found[job_id] = status
     return found
 
@@ -75,45 +84,52 @@ def read_sacct(reply: Reply) -> dict[str, JobStatus]:
         return {}
     found = {}
     for job_id, shown, code, reason, nodes, name in _rows(reply, "sacct", 6):
-        state = state_of(job_id, shown.partition(" ")[0])
+        status = status_of(job_id, name, shown.partition(" ")[0], reason, nodes)
         # Only success is a trustworthy exit code: 22.05 records codes above 127 without their
         # highest bit.
         signal = code.partition(":")[2]
-        status = status_of(job_id, name, state, reason, nodes)
-        if state is State.COMPLETED:
+        if status.state is State.COMPLETED:
             status = replace(status, exit_code=0)
-        elif state.is_final and signal.isdecimal():
-            status = replace(status, signal=int(signal) or None)
+        elif status.state.is_final:
+            status = replace(status, signal=whole(signal) or None)
         found[job_id] = status
     return found
 
 
-def _rows(reply: Reply, program: str, width: int) -> list[list[str]]:
-    """Return the fields of each line; UnreachableError for a line without `width` fields."""
-    rows = [line.split("|") for line in output_of(reply, SLURM, NOISE).splitlines()]
-    for row in rows:
-        if len(row) != width:
-            line = "|".join(row)[:80]
-            raise UnreachableError(f"Slurm answered {line!r}, which is not a line of {program}.")
+def _rows(reply: Reply, program: str, width: int, end: str = "") -> list[list[str]]:
+    """Return the fields of each line; UnreachableError for a line without `width` fields.
+
+    `end`: text at the end of each line; with it the last field may hold what separates fields.
+    """
+    rows = []
+    for line in output_of(reply, SLURM, NOISE).splitlines():
+        row = line.removesuffix(end).split("|", width - 1 if end else -1)
+        if len(row) != width or not line.endswith(end):
+            raise UnreachableError(
+                f"Slurm answered {line[:80]!r}, which is not a line of {program}."
+            )
+        rows.append(row)
     return rows
 
 
-def state_of(job_id: str, code: str) -> State:
-    """Return the meaning of a state code; UnreachableError for an unknown code."""
-    if code not in STATES:
-        raise unknown_state(SLURM, job_id, code)
-    return STATES[code]
+def status_of(job_id: str, name: str, codes: str | list[str], reason: str, nodes: str) -> JobStatus:
+    """Return a status made of Slurm's texts, in which ``None`` stands for no reason.
 
-
-def status_of(job_id: str, name: str, state: State, reason: str, nodes: str) -> JobStatus:
-    """Return a status made of Slurm's texts, in which ``None`` stands for no reason."""
+    `codes`: a state code, or a base state and its flags. A flag that tells that the job has not
+    ended counts more than a final state; one that is not known says nothing beside a known state.
+    """
+    given = [codes] if isinstance(codes, str) else codes
+    states = [STATES[code] for code in given if code in STATES]
+    state = next((each for each in states if not each.is_final), states[0] if states else None)
+    if state is None:
+        return unknown_status(job_id, name, " ".join(given))
     return JobStatus(
         job_id=job_id,
         name=name,
         state=state,
         reason=reason if reason not in ("", "None") else None,
-        node=nodes or None,
-        stuck=state is State.PENDING and reason in STUCK_REASONS,
+        node=nodes if nodes not in ("", "None assigned") else None,
+        stuck=state is State.PENDING and STUCK.fullmatch(reason) is not None,
     )
 
 
@@ -150,9 +166,11 @@ def ended(found: Mapping[str, JobStatus], wanted: Collection[str]) -> dict[str, 
     return {key: job for key, job in found.items() if key in wanted and job.state.is_final}
 
 
-def read_nothing(reply: Reply) -> None:
-    """Raise UnreachableError unless the command succeeded."""
-    output_of(reply, SLURM, NOISE)
+def read_cancelled(reply: Reply) -> None:
+    """Raise UnreachableError unless scancel succeeded, or found some of the jobs gone."""
+    wrong = [line for line in reply.error.splitlines() if line.strip() and GONE not in line]
+    if reply.status != 1 or wrong or GONE not in reply.error:
+        output_of(reply, SLURM, NOISE)
 
 
 def read_limits(reply: Reply) -> Limits:
@@ -161,8 +179,8 @@ def read_limits(reply: Reply) -> Limits:
     if not shown.strip():
         raise unreachable(SLURM, "no configuration was shown")
     told = dict(re.findall(r"^(\w+)\s*= (.*)$", shown, re.MULTILINE))
-    array, jobs = told.get("MaxArraySize", ""), told.get("MaxJobCount", "")
+    array = whole(told.get("MaxArraySize", ""))
     return Limits(
-        array_size=max(int(array) - 1, 0) if array.isdecimal() else None,  # numbers begin at 1
-        submitted_jobs=int(jobs) if jobs.isdecimal() else None,
+        array_size=None if array is None else max(array - 1, 0),  # numbers begin at 1
+        submitted_jobs=whole(told.get("MaxJobCount", "")),
     )

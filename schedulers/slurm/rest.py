@@ -7,7 +7,6 @@ another form, which was not tested on a server. Resources come from the same job
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import os
@@ -22,10 +21,11 @@ from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits
 from zwrap.scheduler import HttpRequest, Question, Reply, Scheduler, Submission
 
-from .directives import LIST_OF_FLAGS, fields
+from ..users import job_environment, user_name
+from .directives import LIST_OF_FLAGS, fields, refuse_parts
 from .replies import ended, live, taken
-from .restreplies import Fields, answer, read_jobs, read_records, read_submission
-from .slurm import Slurm, SlurmOptions, job_environment, literal, refuse_backslashes
+from .restreplies import Fields, answer, read_foreign, read_jobs, read_records, read_submission
+from .slurm import Slurm, SlurmOptions, literal, refuse_backslashes
 from .token import read_token
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class SlurmRestOptions(SlurmOptions, frozen=True, kw_only=True, forbid_unknown_f
 class SlurmRest(Scheduler):
     """One Slurm cluster behind slurmrestd.
 
-    Its objects keep the server's version, to save a request, and the time of the last warning;
+    Its objects keep the server's version, to save a request, and the times of the last warnings;
     neither changes an answer.
     """
 
@@ -85,7 +85,7 @@ class SlurmRest(Scheduler):
         super().__init__(name, options)
         self._line = Slurm(name, options)
         self._version = options.api_version
-        self._user = options.user or getpass.getuser()
+        self._user = options.user or user_name()
         self._warned: dict[str, float] = {}
 
     def submit(
@@ -93,7 +93,8 @@ class SlurmRest(Scheduler):
     ) -> Question[Submission]:
         """Ask slurmrestd to take a job; the options of the script's #SBATCH lines become fields."""
         refuse_backslashes(request)
-        text = script.read_text() if script.is_file() else ""
+        text = _text(script)
+        refuse_parts(text)
         if not self._version:
             fields(text, 38)  # refuses what cannot be expressed; `body` does so with the version
 
@@ -118,12 +119,14 @@ class SlurmRest(Scheduler):
 
         def in_memory(reply: Reply) -> list[JobStatus] | Question[list[JobStatus]]:
             known = read_jobs(reply, self._user).items()
-            return taken({key: job for key, job in known if job.name == name}) or recorded
+            return taken({key: job for key, job in known if job.name == name}) or recorded()
 
-        query = f"?job_name={quote(name)}&start_time=now-60days"
-        recorded: Question[list[JobStatus]] = self._ask(
-            "GET", "/slurmdb/{version}/jobs" + query, lambda reply: taken(read_records(reply))
-        )
+        def recorded() -> Question[list[JobStatus]]:
+            query = f"?job_name={quote(name)}&start_time=now-60days"
+            return self._ask(
+                "GET", "/slurmdb/{version}/jobs" + query, lambda reply: taken(read_records(reply))
+            )
+
         return self._ask("GET", JOBS, in_memory, lambda: self._line.find(name))
 
     def states(self) -> Question[dict[str, JobStatus]]:
@@ -155,12 +158,22 @@ class SlurmRest(Scheduler):
         return self._ask("GET", f"/slurmdb/{{version}}/job/{number}", read)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """Ask to end jobs, one after the other."""
+        """Ask to end jobs of the user, one after the other."""
+
+        def mine(reply: Reply) -> Question[None] | None:
+            foreign = read_foreign(reply, self._user)
+            left = [each for each in job_ids if self.arrays.array_of(each) not in foreign]
+            return self._delete(left) if left else None
+
+        return self._ask("GET", JOBS, mine, lambda: self._line.cancel(job_ids))
+
+    def _delete(self, job_ids: Sequence[str]) -> Question[None]:
+        """Ask to end the first of some jobs, then the others."""
         first, rest = job_ids[0], job_ids[1:]
 
         def read(reply: Reply) -> Question[None] | None:
             answer(reply, forgiven=("Invalid job id", "already completing or completed"))
-            return self.cancel(rest) if rest else None
+            return self._delete(rest) if rest else None
 
         return self._ask(
             "DELETE", f"/slurm/{{version}}/job/{quote(first)}", read,
@@ -191,7 +204,8 @@ class SlurmRest(Scheduler):
         """Return a request; `instead` is asked if the server is away and the site allows it.
 
         `body` returns the content of a submission for a version. A submission is made again only
-        if the request did not go out.
+        if the request did not go out, or the server does not know its path: a server that was
+        upgraded is asked for its versions once more.
         """
 
         def first(reply: Reply) -> T | Question[T]:
@@ -201,19 +215,28 @@ class SlurmRest(Scheduler):
                 return instead()
             return read(reply)
 
-        def versioned(version: str) -> Question[T]:
+        def versioned(version: str, then: Callable[[Reply], T | Question[T]]) -> Question[T]:
             content = body(_number(version)) if body else None
-            return Question(self._request(method, path.format(version=version), content), first)
+            return Question(self._request(method, path.format(version=version), content), then)
+
+        def discover(then: Callable[[Reply], T | Question[T]]) -> Question[T]:
+            return Question(self._request("GET", "/openapi/v3", None), then)
 
         def discovered(reply: Reply) -> T | Question[T]:
             if reply.status is None:
                 return first(reply)
             self._version = _newest(answer(reply))
-            return versioned(self._version)
+            return versioned(self._version, first)
+
+        def known_before(reply: Reply) -> T | Question[T]:
+            upgraded = reply.status == 404 and path.startswith("/slurm/")  # not: no accounting
+            if upgraded and not self.options.api_version:
+                return discover(discovered)
+            return first(reply)
 
         if self._version:
-            return versioned(self._version)
-        return Question(self._request("GET", "/openapi/v3", None), discovered)
+            return versioned(self._version, known_before)
+        return discover(discovered)
 
     def _request(self, method: str, path: str, content: Fields | None) -> HttpRequest:
         """Return a request with the user's token, and with `content` as JSON."""
@@ -261,7 +284,7 @@ class SlurmRest(Scheduler):
 
 def _number(version: str) -> int:
     """Return N of v0.0.N; RequestError for another form."""
-    match = re.fullmatch(r"v0\.0\.(\d+)", version)
+    match = re.fullmatch(r"v0\.0\.(\d{1,9})", version)
     if match is None:
         raise RequestError(f"'api_version' is {version!r}; a version such as v0.0.38 is expected.")
     return int(match[1])
@@ -271,7 +294,7 @@ def _newest(specification: Fields) -> str:
     """Return the newest version that server and zwrap know; UnreachableError if there is none."""
     paths = specification.get("paths")
     found = (
-        re.match(r"/slurm/v0\.0\.(\d+)/jobs", path)
+        re.match(r"/slurm/v0\.0\.(\d{1,9})/jobs", path)
         for path in (paths if isinstance(paths, dict) else ())
     )
     served = sorted({int(match[1]) for match in found if match})
@@ -282,3 +305,18 @@ def _newest(specification: Fields) -> str:
             f"(v0.0.36 to v0.0.{NEWEST})."
         )
     return f"v0.0.{usable[-1]}"
+
+
+def _text(script: Path) -> str:
+    """Return the text of a job script; empty if there is none.
+
+    Raises:
+        RequestError: It is not UTF-8, as JSON must be.
+    """
+    try:
+        return script.read_text("utf-8") if script.is_file() else ""
+    except UnicodeDecodeError:
+        raise RequestError(
+            "The job script holds bytes that are not UTF-8, such as the name of a file, which "
+            "slurmrestd cannot take."
+        ) from None

@@ -6,16 +6,17 @@ A number may be a number or ``{"set": true, "number": N}``, a state one code or 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 
 from msgspec.structs import replace
 
-from zwrap.errors import UnreachableError
 from zwrap.job import JobStatus, State
 from zwrap.scheduler import Accepted, Rejected, Reply, Submission, Unknown
 
-from ..reading import quoted, unknown_state, unreachable
-from .replies import SLURM, ending, meaning, state_of, status_of
+from ..reading import MOST_DIGITS, quoted, unreachable
+from .complaints import ASKED, meaning
+from .replies import ending, status_of
 
 Fields = Mapping[str, object]
 """A JSON object."""
@@ -33,19 +34,20 @@ NO_RECORD = ("Nothing found", "No results", "Invalid job id")
 def read_submission(reply: Reply) -> Submission:
     """Return the answer to a submission.
 
-    A job id means that the job exists, even if the answer has errors, as for a held job.
+    A job id means that the job exists, whatever else the answer says: Slurm 23.02 answers with
+    status 500 if a job has to wait for its partition or nodes.
     """
     told = _json(reply)
-    job_id = _integer(_object(told).get("job_id"))
-    if reply.status == 200 and job_id:
+    if job_id := _integer(_object(told).get("job_id")):
         return Accepted(str(job_id))
     said = _complaint(reply, told)
     if reply.status == 400:
         return Rejected(quoted(said))
-    if reply.status != 500 or not isinstance(told, dict):
+    if reply.status not in (500, 422) or not isinstance(told, dict):  # 422: of 26.05
         return Unknown(quoted(said))
-    means = meaning(said)
-    return (Unknown if means is Rejected and UNSPECIFIED in said else means)(quoted(said))
+    # slurmrestd passes on what the controller says, in its words and without sbatch's.
+    means = Unknown if UNSPECIFIED in said else meaning(f"{ASKED}: {said}")
+    return means(quoted(said))
 
 
 def answer(reply: Reply, forgiven: tuple[str, ...] = ()) -> Fields:
@@ -75,6 +77,12 @@ def read_jobs(reply: Reply, user: str) -> dict[str, JobStatus]:
     return {status.job_id: status for status in [*waiting, *own]}
 
 
+def read_foreign(reply: Reply, user: str) -> set[str]:
+    """Return the ids of jobs, and of arrays, of other users."""
+    others = [job for job in _jobs(answer(reply)) if job.get("user_name") not in (None, "", user)]
+    return {str(_integer(job.get(key))) for job in others for key in ("job_id", "array_job_id")}
+
+
 def read_records(reply: Reply) -> dict[str, JobStatus]:
     """Return the jobs in the accounting, by job id; no jobs if there is no accounting."""
     if reply.status == 404:
@@ -95,7 +103,7 @@ def _json(reply: Reply) -> object:
     """Return the content of a reply; None if it is not JSON."""
     try:
         return json.loads(reply.output)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -124,26 +132,15 @@ def _complaint(reply: Reply, told: object) -> str:
 
 
 def _integer(value: object) -> int | None:
-    """Return a number; None if it is not set."""
+    """Return a number; None if it is not set, or has more than `MOST_DIGITS` digits."""
     if isinstance(value, dict):
         value = value.get("number") if value.get("set", True) else None
-    return value if isinstance(value, int) else None
+    return value if isinstance(value, int) and abs(value) < 10**MOST_DIGITS else None
 
 
-def _state(job_id: str, codes: object) -> State:
-    """Return the meaning of a state code or a list of codes.
-
-    A flag beside a base state tells that the job has not ended. Raises UnreachableError for a code
-    that is not known.
-    """
-    given = list(codes) if isinstance(codes, list) else [_text(codes)]
-    try:
-        states = [state_of(job_id, str(code)) for code in given]
-    except UnreachableError:
-        raise unknown_state(SLURM, job_id, codes) from None
-    if not states:
-        raise unknown_state(SLURM, job_id, codes)
-    return next((state for state in states if not state.is_final), states[0])
+def _codes(value: object) -> list[str]:
+    """Return a state code, or a base state and its flags, as a list."""
+    return [_text(code) for code in value] if isinstance(value, list) else [_text(value)]
 
 
 def _array_tasks(job: Fields) -> str | None:
@@ -154,15 +151,21 @@ def _array_tasks(job: Fields) -> str | None:
 
 
 def _unstarted(job: Fields) -> Iterator[JobStatus]:
-    """Yield the tasks of an array that a record stands for, one by one."""
+    """Yield the tasks of an array that a record stands for, one by one.
+
+    Tasks above `MOST_TASKS` are of no array of zwrap. Raises UnreachableError if what the record
+    holds is no list of tasks.
+    """
     numbers = (_array_tasks(job) or "").partition("%")[0]  # after it: the number at a time
     last = 0
     for part in filter(None, numbers.split(",")):
         # "...": Slurm shows 64 characters and leaves out the rest
         shown = f"{last + 1}-{MOST_TASKS}" if part == "..." else part
-        first, _, end = shown.partition("-")
-        end, _, step = end.partition(":")
-        for task in range(int(first), int(end or first) + 1, int(step or 1)):
+        match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10})(?::0*([1-9]\d{0,9}))?)?", shown)
+        if match is None:
+            raise unreachable("slurmrestd", f"{shown[:80]!r} is no list of tasks")
+        first, end, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        for task in range(first, min(end, MOST_TASKS) + 1, step):
             yield _status({**job, "array_task_id": task})
             last = task
 
@@ -176,12 +179,12 @@ def _job_id(job: Fields, array: object, task: object) -> str:
 def _status(job: Fields) -> JobStatus:
     """Return the status of a job in a record of ``/jobs``."""
     job_id = _job_id(job, job.get("array_job_id"), job.get("array_task_id"))
-    state = _state(job_id, job.get("job_state"))
     reason, nodes = _text(job.get("state_reason")), _text(job.get("nodes"))
-    status = status_of(job_id, _text(job.get("name")), state, reason, nodes)
-    if state is State.PENDING:
+    name, codes = _text(job.get("name")), _codes(job.get("job_state"))
+    status = status_of(job_id, name, codes, reason, nodes)
+    if status.state is State.PENDING:
         return replace(status, starts=_integer(job.get("start_time")) or None)
-    return replace(status, **_end(job.get("exit_code"))) if state.is_final else status
+    return replace(status, **_end(job.get("exit_code"))) if status.state.is_final else status
 
 
 def _end(value: object) -> dict[str, int | None]:
@@ -202,7 +205,7 @@ def _record(job: Fields) -> JobStatus:
     """
     array, told = _object(job.get("array")), _object(job.get("state"))
     job_id = _job_id(job, array.get("job_id"), array.get("task_id"))
-    state = _state(job_id, told.get("current"))
     reason, nodes = _text(told.get("reason")), _text(job.get("nodes"))
-    status = status_of(job_id, _text(job.get("name")), state, reason, nodes)
-    return replace(status, exit_code=0 if state is State.COMPLETED else None)
+    name, codes = _text(job.get("name")), _codes(told.get("current"))
+    status = status_of(job_id, name, codes, reason, nodes)
+    return replace(status, exit_code=0 if status.state is State.COMPLETED else None)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import getpass
 import os
-import pwd
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +14,15 @@ from zwrap.errors import RequestError
 from zwrap.job import Cause, JobRequest, JobStatus, Limits
 from zwrap.scheduler import ArrayForm, Command, Options, Question, Reply, Scheduler, Submission
 
+from ..users import job_environment, user_name
+from .directives import refuse_parts
 from .replies import (
     SACCT,
     SQUEUE,
     ended,
     live,
+    read_cancelled,
     read_limits,
-    read_nothing,
     read_sacct,
     read_squeue,
     read_submission,
@@ -33,6 +33,11 @@ from .replies import (
 MESSAGE_TIMEOUT_S = 10.0
 """Slurm's default of MessageTimeout, in seconds (slurm.conf(5)): a client gives up after that time,
 and its request may still be carried out."""
+
+
+VARIABLES = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SLURM_")
+"""Beginnings of the names of variables that change what Slurm's programs do: options of a person,
+or of a job around this process. With ``SCANCEL_STATE``, say, scancel(1) ends few jobs."""
 
 
 class SlurmOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,13 +61,13 @@ class Slurm(Scheduler):
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
         """Ask sbatch to take a job. Names and paths are arguments; resources are in the script."""
-        refuse_backslashes(request)
+        _refuse(request, script)
         how = ("--parsable", f"--array=1-{tasks}") if tasks else ("--parsable",)
         return Question(self._sbatch(request, script, *how), read_submission)
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
         """Ask the controller when and where the job would start."""
-        refuse_backslashes(request)
+        _refuse(request, script)
         return Question(self._sbatch(request, script, "--test-only"), read_verdict)
 
     def find(self, name: str) -> Question[list[JobStatus]]:
@@ -96,8 +101,20 @@ class Slurm(Scheduler):
         return Question(self._squeue(), in_memory)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """Ask scancel to end jobs; jobs that are gone are no error to it."""
-        return Question(self._command("scancel", *job_ids), read_nothing)
+        """Ask scancel to end jobs, single ones only of this user.
+
+        With a user, scancel 22.05 ends a whole array that waits if it is asked to end one task.
+        """
+        tasks = [each for each in job_ids if self.arrays.mark in each]
+        single = [each for each in job_ids if each not in tasks]
+        of_tasks = Question(self._command("scancel", *tasks), read_cancelled)
+
+        def read(reply: Reply) -> Question[None] | None:
+            read_cancelled(reply)
+            return of_tasks if tasks else None
+
+        mine = f"--user={user_name()}"
+        return Question(self._command("scancel", mine, *single), read) if single else of_tasks
 
     def limits(self) -> Question[Limits]:
         """Ask scontrol for the limits of slurm.conf(5)."""
@@ -105,9 +122,7 @@ class Slurm(Scheduler):
 
     def _command(self, *argv: str) -> Command:
         """Return a call on which variables of a job around this process have no influence."""
-        of_slurm = [
-            name for name in os.environ if name.startswith(("SBATCH_", "SQUEUE_", "SLURM_"))
-        ]
+        of_slurm = [name for name in os.environ if name.startswith(VARIABLES)]
         environment = {"TZ": "UTC", "LC_ALL": "C.UTF-8", **self.options.surroundings()}
         unset = tuple(name for name in of_slurm if name != "SLURM_CONF")
         limit = self.options.timeout_s
@@ -155,20 +170,11 @@ class Slurm(Scheduler):
         return self._command("sacct", "-X", "-P", "-n", *which, "-o", SACCT)
 
 
-def job_environment(user: str | None = None) -> dict[str, str]:
-    """Return the variables of a job that its script does not set: its user's and PATH."""
-    name = user or getpass.getuser()
-    known = {"PATH": "/usr/local/bin:/usr/bin:/bin", "USER": name, "LOGNAME": name}
-    home = _home(name)
-    return {**known, "HOME": home} if home else known
-
-
-@functools.lru_cache(maxsize=16)
-def _home(user: str) -> str | None:
-    """Return the home directory of a user; None for one that this host does not know."""
-    with contextlib.suppress(KeyError):
-        return pwd.getpwnam(user).pw_dir
-    return None
+def _refuse(request: JobRequest, script: Path) -> None:
+    """Raise RequestError for what Slurm would change, or zwrap cannot follow."""
+    refuse_backslashes(request)
+    with contextlib.suppress(OSError):  # sbatch says why it cannot be read
+        refuse_parts(script.read_text(errors="replace"))
 
 
 def refuse_backslashes(request: JobRequest) -> None:

@@ -1,27 +1,29 @@
-"""Codes and texts of Slurm and their meanings; sources: manual pages of 22.05, and experiments."""
+"""States and reasons of Slurm's jobs; sources: manual pages of 22.05, slurm.h, and experiments."""
 
 from __future__ import annotations
 
-import errno
-import os
+import re
 from collections.abc import Mapping
 
 from zwrap.job import State
-from zwrap.scheduler import Busy, Unknown
 
 STATES: Mapping[str, State] = {
-    # squeue(1), JOB STATE CODES
+    # squeue(1), JOB STATE CODES; flags of later versions: slurm.h
     "BOOT_FAIL": State.NODE_FAIL,  # a node did not boot
     "CANCELLED": State.CANCELLED,  # by the user or an administrator, started or not
     "COMPLETED": State.COMPLETED,  # exit status 0 on all nodes
     "CONFIGURING": State.PENDING,  # nodes boot
     "COMPLETING": State.RUNNING,  # processes may live for KillWait and longer
     "DEADLINE": State.TIMEOUT,  # --deadline was reached
+    "EXPEDITING": State.PENDING,  # has ended, and may be put back in front of the queue
     "FAILED": State.FAILED,  # another exit status, or a signal
+    "LAUNCH_FAILED": State.PENDING,  # was not started, and goes back to the queue
     "NODE_FAIL": State.NODE_FAIL,  # a node went down under the job
     "OUT_OF_MEMORY": State.OUT_OF_MEMORY,  # the kernel killed a process for its memory
     "PENDING": State.PENDING,  # waits for resources
+    "POWER_UP_NODE": State.PENDING,  # its nodes are powered up
     "PREEMPTED": State.PREEMPTED,  # made room for another job
+    "RECONFIG_FAIL": State.PENDING,  # its nodes could not be configured
     "RUNNING": State.RUNNING,  # has its resources
     "RESV_DEL_HOLD": State.PENDING,  # held, for its reservation was deleted
     "REQUEUE_FED": State.PENDING,  # goes back to a queue of the federation
@@ -38,50 +40,28 @@ STATES: Mapping[str, State] = {
 }
 """State code, or flag that Slurm shows in its place, to its meaning."""
 
-STUCK_REASONS = frozenset({
-    # squeue(1), JOB REASON CODES
-    "AccountNotAllowed",  # the partition does not take the account
-    "BadConstraints",  # no node can ever satisfy the constraints
-    "DependencyNeverSatisfied",  # what it waits for has ended in another way
-    "InvalidAccount",  # the account was removed, or never was
-    "InvalidQOS",  # the QOS was removed, or never was
-    "PartitionConfig",  # asks for more than the partition allows
-    "PartitionNodeLimit",  # asks for more nodes than the partition allows
-    "PartitionTimeLimit",  # asks for more time than the partition allows
-    "QOSNotAllowed",  # the account may not use the QOS
-    "launch failed requeued held",  # seen with 22.05: the prolog failed
-    "launch_failed_requeued_held",  # the same, in later versions
-})  # fmt: skip
-"""Reasons that only a person can remove, of pending jobs."""
+STUCK = re.compile(
+    # squeue(1), JOB REASON CODES, and job_state_reason.c
+    r"AccountNotAllowed"  # the partition does not take the account
+    r"|BadConstraints"  # no node can ever satisfy the constraints
+    r"|DependencyNeverSatisfied"  # what it waits for has ended in another way
+    r"|InvalidAccount"  # the account was removed, or never was
+    r"|InvalidQOS"  # the QOS was removed, or never was
+    r"|InvalidBBSpec"  # the burst buffer is not understood
+    r"|JobHoldMaxRequeue"  # MaxBatchRequeue of slurm.conf(5)
+    r"|MaxMemPerLimit"  # asks for more memory than MaxMemPerNode or MaxMemPerCPU
+    r"|PartitionConfig"  # asks for more than the partition allows
+    r"|PartitionNodeLimit"  # asks for more nodes than the partition allows
+    r"|PartitionTimeLimit"  # asks for more time than the partition allows
+    r"|QOSNotAllowed"  # the account may not use the QOS
+    r"|Reservation(Deleted|Invalid)"  # there is no such reservation any more
+    r"|(QOS|Assoc)Max\w*Per(Job|Node)\w*"  # asks for more than a limit on each job
+    r"|(QOS|Assoc)MaxWall\w*"  # asks for more time than a limit on each job
+    r"|QOSMin\w*"  # asks for less than each job must
+    r"|.*[ _]requeued[ _]held"  # a prolog failed, or the user's environment was not to be had
+)
+"""Reasons of pending jobs that only a person can remove. Limits on what a group or user has in use
+are not among them, because other jobs end."""
 
 REFUSED_REASON = "BadConstraints"
 """Reason in the failed records that Slurm 22.05 keeps of some jobs which sbatch refused."""
-
-COMPLAINTS: Mapping[str, type[Busy | Unknown]] = {
-    # Limits that give way as jobs end: slurm_errno.h, its texts in slurm_errno.c
-    "job submit limit": Busy,  # MaxSubmitJobs of an association or QOS, sacctmgr(1)
-    "Job violates accounting/QOS policy": Busy,  # another limit of an association or QOS
-    "Resource temporarily unavailable": Busy,  # EAGAIN: MaxJobCount of slurm.conf(5)
-    "slurm_persist_conn_open": Busy,  # slurmdbd is away, which a controller with limits needs
-    # The controller was not reached, or its answer was lost
-    "Socket timed out": Unknown,  # the controller may still act on the message
-    "Zero Bytes were transmitted": Unknown,  # the controller died, or hung up
-    "Unable to contact slurm controller": Unknown,  # it is down
-    "Unexpected message received": Unknown,  # another server, or version, answered
-    "Protocol authentication error": Unknown,  # munge on one of both sides
-    "Munge encode failed": Unknown,  # munge on this host
-    "Slurm backup controller in standby mode": Unknown,  # while it takes over
-    "Slurm temporarily unable to accept job": Unknown,  # while it starts
-    "fatal: ": Unknown,  # of this host: slurm.conf cannot be read, and the like
-    # Errors of sockets, errno(3)
-    os.strerror(errno.ENOTCONN): Unknown,  # what 22.05 says of a controller that is killed
-    os.strerror(errno.ECONNRESET): Unknown,  # the controller was killed
-    os.strerror(errno.ECONNREFUSED): Unknown,  # it is down
-    os.strerror(errno.ECONNABORTED): Unknown,  # it is down
-    os.strerror(errno.EPIPE): Unknown,  # it was killed while it was written to
-    os.strerror(errno.ETIMEDOUT): Unknown,  # its host is down
-    os.strerror(errno.EHOSTUNREACH): Unknown,  # its host is down
-    os.strerror(errno.ENETUNREACH): Unknown,  # the network is down
-}
-"""Part of a complaint about a submission to its meaning. The first part that is found counts; any
-other complaint is a refusal."""

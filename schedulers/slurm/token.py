@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import math
-import re
 import time
 from pathlib import Path
 
@@ -14,6 +13,12 @@ from zwrap.errors import UnreachableError
 
 SOON_S = 24 * 3600.0
 """Time before the end of a token from which on a warning is given, in seconds."""
+
+LATEST_S = 253402300799.0
+"""Largest time that can be shown, in seconds since the epoch: the end of the year 9999."""
+
+LONGEST = 65_536
+"""Number of characters of the longest token that is read; headers of HTTP are shorter."""
 
 REMEDY = "`scontrol token lifespan=SECONDS` makes another"
 
@@ -27,11 +32,15 @@ def read_token(given: str, where: str) -> tuple[str, str | None]:
     if "/" in given or given.startswith("~"):  # neither is in a token
         where += f" in {given}"
         try:
-            given = Path(given).expanduser().read_text().strip()
+            with Path(given).expanduser().open() as file:
+                given = file.read(LONGEST + 1).strip()
         except OSError as error:
             raise UnreachableError(f"{where} cannot be read: {error.strerror}.") from None
+        except (ValueError, RuntimeError) as error:  # not UTF-8; no path; no home directory
+            raise UnreachableError(f"{where} cannot be read: {error}.") from None
     text = given.removeprefix("SLURM_JWT=")
-    if re.search(r"\s", text) or not text.isascii() or not text:
+    fits = text.isascii() and text.isprintable() and 0 < len(text) <= LONGEST
+    if not fits or " " in text:
         raise UnreachableError(f"{where} is not a valid token; `scontrol token` makes one.")
     expires = _expiry(text)
     left_s = expires - time.time()
@@ -51,9 +60,10 @@ def _expiry(token: str) -> float:
     Infinity for a token without such a time.
     """
     parts = token.split(".")
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         content = parts[1] if len(parts) == 3 else ""
         claims = json.loads(base64.urlsafe_b64decode(content + "=" * (-len(content) % 4)))
         expires = claims.get("exp") if isinstance(claims, dict) else None
-        return float(expires) if isinstance(expires, (int, float)) else math.inf
+        if isinstance(expires, (int, float)) and abs(expires) <= LATEST_S:
+            return float(expires)
     return math.inf

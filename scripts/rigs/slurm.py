@@ -276,7 +276,7 @@ class SlurmAccounting(Slurm):
                 "AccountingStorageHost=127.0.0.1\n"
                 f"AccountingStoragePort={port}\n"
                 f"AccountingStoragePass={place}/run/munge.sock\n"
-                "AccountingStorageEnforce=limits\n"
+                "AccountingStorageEnforce=limits,qos\n"
             )
         text = (place / "slurm.conf").read_text()
         (place / "slurm.conf").write_text(text.replace("MinJobAge=300", "MinJobAge=5"))

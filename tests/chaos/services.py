@@ -1,6 +1,7 @@
 """The site of the chaos tests, whose parts are killed and started again.
 
-Its steps end in different ways, and at the end there is an account of every message.
+Its steps end in different ways, and at the end there is an account of every message. Bad messages
+come between the good ones, and are counted by themselves.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
 from zwrap.job import Outcome
 from zwrap.submission.clusters import Clusters
+from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
+
+from ..hostile.bad import QUEUES as READ
+from ..hostile.bad import Bad, kept
 
 BIN = Path(sys.executable).parent
 SERVICES = [f"{name}-{n}" for name in ("Dispatcher", "Submitter", "Watcher") for n in (1, 2)]
@@ -36,19 +41,27 @@ MINUTES = float(os.environ.get("ZWRAP_CHAOS_MINUTES") or 0)
 FATES = {
     "fine": "sleep 0.2", "fails": "exit 3", "killed": "kill -9 $$", "cancelled": "sleep 300",
 }  # fmt: skip
-"""What the first step of a request runs."""
+"""Commands of the first step of a request."""
 
 WEIGHTS = (6, 1, 1, 1)
+
+HOSTILE = "hostile-"
+"""Beginning of the ids of bad messages."""
+
+NO_JOBS = (
+    "Dispatcher/|Submitter/(body|cluster-none|env-name|partition|pointer|recipe|retry-(bad|str))"
+)
+"""Names of the bad inputs that are sent: such as become no job, of which there would be an end."""
 
 CAUSES = {
     "fails": r"exit status 3|status 3",
     "killed": r"SIGKILL|signal 9|status 137",
     "cancelled": r"it was cancelled|it was stopped after",
 }
-"""What is told of it."""
+"""Words in the failure of such a job."""
 
 FORGOTTEN = r"knows nothing of it any more|can never start|it was stopped after"
-"""What is told of a job that a killed controller forgot: it never ran, or its node ended it."""
+"""Words for a job that a killed controller forgot: it never ran, or its node ended it."""
 
 
 def _step(number: int, command: str, following: list[int]) -> dict[str, Any]:
@@ -120,8 +133,12 @@ class Services(ABC):
         self.services: dict[str, subprocess.Popen[bytes]] = {}
         self.killed: Counter[str] = Counter()
         self.fates: dict[str, str] = {}
-        """What is to become of each request."""
+        """The end that each request is to have."""
         self._cancelled: set[str] = set()
+        self._bad = [bad for bad in kept() if re.match(NO_JOBS, f"{bad.service}/{bad.name}")]
+        self._disturbance = random.Random(seed)  # so that the other choices stay as they are
+        self.disturbed = 0
+        """Number of bad messages that were sent."""
 
     def keep_alive(self) -> None:
         for name in SERVICES:
@@ -146,6 +163,20 @@ class Services(ABC):
             time.sleep(0.5)  # the broker is away, and the user tries again
         self.fates[name] = fate
 
+    def disturb(self) -> None:
+        """Send a bad message now and then, if the transport takes it."""
+        if self._disturbance.random() > 1 / 3:
+            return
+        bad = self._disturbance.choice(self._bad)
+        with contextlib.suppress(ZwrapError, ValueError, RecursionError):
+            self._send(bad, json.loads(bad.body))
+            self.disturbed += 1
+
+    def _send(self, bad: Bad, body: object) -> None:
+        headers = {**bad.headers, "zwrap-id": f"{HOSTILE}{self.disturbed}"}
+        with connect(self.configuration) as transport:
+            transport.send(READ[bad.service], body, headers)
+
     def cancel(self) -> None:
         """Cancel the jobs that have this fate and run."""
         for name, fate in self.fates.items():
@@ -161,8 +192,8 @@ class Services(ABC):
         """Do something bad to one process."""
 
     @abstractmethod
-    def is_busy(self) -> bool:
-        """Whether anything has yet to become of what was sent."""
+    def busy_with(self) -> str:
+        """Return what has yet to become of what was sent; empty if all is done."""
 
     def run(self) -> None:
         """Send requests while processes are hurt, then let the services finish in peace."""
@@ -174,23 +205,24 @@ class Services(ABC):
             time.sleep(self.chance.uniform(0.02, self.pause_s))
             self.hurt_one()
             self.keep_alive()
+            self.disturb()
             self.cancel()
         while len(self.fates) < self.requests:
             self.request()
         quiet_since = time.monotonic()
         deadline = quiet_since + self.limit_s
         while time.monotonic() - quiet_since < self.quiet_s:
-            assert time.monotonic() < deadline, f"still busy after {self.limit_s} s"
             self.keep_alive()
             self.cancel()
-            if self.is_busy():
+            if busy := self.busy_with():
                 quiet_since = time.monotonic()
+                assert quiet_since < deadline, f"after {self.limit_s:g} s still busy with {busy}"
             time.sleep(0.2)
         self.end()
 
     @property
     def has_hurt_too_few(self) -> bool:
-        """Whether more processes have still to be hurt: a machine may be slow."""
+        """Tell whether more processes have still to be hurt: a machine may be slow."""
         return (
             sum(self.killed.values()) <= self.least or self.killed["service"] < self.services_least
         )
@@ -206,6 +238,23 @@ class Services(ABC):
             seen[delivery.message.id] = (directory.parent.name, number)
             delivery.ack()
         return Counter(seen.values())
+
+    def letters(self, transport: Transport, wait_s: float) -> list[str]:
+        """Return the reasons of the dead letters, those of bad messages left out."""
+        inspector = transport.inspector()
+        for name in ("processing_recipe", "cluster.submission"):
+            if name in inspector.dead_letters():
+                inspector.subscribe_dead_letters(name, 50)
+        reasons, bad = [], 0
+        while letter := transport.receive(wait_s):
+            if letter.message.id.startswith(HOSTILE):
+                bad += 1
+            else:
+                reasons.append(letter.reason)
+            letter.ack()
+        assert self.disturbed, "no bad message was sent"
+        print(f"{self.disturbed} bad messages, {bad} of them dead letters")
+        return reasons
 
     def account(self, finals: Counter[tuple[str, int]], letters: int) -> Counter[str]:
         """Account for every step; the number of each end.
@@ -235,6 +284,7 @@ class Services(ABC):
                 if not as_expected(verdict, own_fate):
                     forgotten = self.killed["controller"] and re.search(FORGOTTEN, verdict.cause)
                     ends["forgotten" if forgotten else "hurt"] += 1
+                    print(f"{directory} ({own_fate}): {verdict.outcome.value}: {verdict.cause}")
                 if verdict.outcome is not Outcome.SUCCESS:
                     break
                 assert started == 1
@@ -248,7 +298,7 @@ class Services(ABC):
 
 
 def as_expected(verdict: Verdict, fate: str) -> bool:
-    """Whether a step has ended as it was to, with the cause that was to be told."""
+    """Tell whether a step has ended as it was to, with the cause that was to be told."""
     if fate == "fine":
         return verdict.outcome is Outcome.SUCCESS
     failed = verdict.outcome is Outcome.FAILURE

@@ -27,6 +27,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import SUBMITTED
 from zwrap.calls.ask import ask
 from zwrap.errors import ZwrapError
+from zwrap.job import State
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 from zwrap.transport.rabbitmq.management.api import PermissionSpec, RabbitMQAPI, VHostSpec
@@ -119,7 +120,7 @@ class Chaos(Services):
         self.violent = iter(self.moments())
 
     def moments(self) -> list[tuple[float, str]]:
-        """When the broker and the controller are killed, as parts of the whole time."""
+        """Return when the broker and the controller are killed, as parts of the whole time."""
         every = max(1, round(self.hurt_s / 25))
         kinds = ["broker", "controller"] * every
         return sorted((self.chance.uniform(0.1, 0.9), kind) for kind in kinds)
@@ -170,30 +171,37 @@ class Chaos(Services):
                     found.append(pid)
         return found
 
-    def is_busy(self) -> bool:
+    def busy_with(self) -> str:
         try:
-            if ask(self.scheduler.states()) or self.unfinished():
-                return True
+            live = ask(self.scheduler.states())
             with contextlib.closing(connect(self.configuration)) as transport:
-                return any(map(transport.inspector().waiting, QUEUES))
-        except ZwrapError:
-            return True
-
-    def unfinished(self) -> int:
-        """Count the jobs whose end, or whose existence, is not known yet."""
+                waiting = {name: transport.inspector().waiting(name) for name in QUEUES}
+        except ZwrapError as fault:
+            return str(fault)
         with contextlib.closing(Ledger.in_file(self.directory / "state" / "ledger.sqlite")) as rows:
-            return len([
-                row for row in rows.all()
-                if row.state != SUBMITTED or row.outcome is None
-            ])  # fmt: skip
+            attempts = rows.all()
+        # Grid Engine, killed as a job ends, calls it running for ever.
+        over = {each.job_id for each in attempts if each.outcome}
+        jobs = [
+            f"{job_id} {job.state}" for job_id, job in live.items()
+            if not (job.state is State.RUNNING and job_id in over)
+        ]  # fmt: skip
+        open_ = [
+            f"{each.state} {each.job_id} in {each.job_directory}" for each in attempts
+            if each.state != SUBMITTED or each.outcome is None
+        ]  # fmt: skip
+        queues = [f"{count} in {name}" for name, count in waiting.items() if count]
+        return ", ".join([*jobs, *queues, *open_])
 
     def reckoning(self) -> Counter[str]:
         """Return the account."""
         transport: Transport = connect(self.configuration)
         finals = self.finals(transport, 3.0)
-        letters = sum(transport.inspector().dead_letters().values())
         transport.close()
-        return self.account(finals, letters)
+        transport = connect(self.configuration)
+        letters = self.letters(transport, 3.0)
+        transport.close()
+        return self.account(finals, len(letters))
 
 
 @pytest.fixture

@@ -84,18 +84,16 @@ class Chaos(Services):
         jobs: list[dict[str, Any]] = json.loads(listed.stdout)
         return jobs
 
-    def is_busy(self) -> bool:
-        transport = SpoolTransport(self.spool)
-        busy = (
-            self.list_jobs()
-            or self.unconcluded()
-            or any(
-                transport.queue(name).waiting() or self.claimed(name)
-                for name in ("processing_recipe", "cluster.submission")
-            )
-        )
-        transport.close()
-        return bool(busy)
+    def busy_with(self) -> str:
+        with contextlib.closing(SpoolTransport(self.spool)) as transport:
+            counts = {
+                "live jobs": len(self.list_jobs()), "jobs without an end": self.unconcluded(),
+                **{
+                    name: transport.queue(name).waiting() + self.claimed(name)
+                    for name in ("processing_recipe", "cluster.submission")
+                },
+            }  # fmt: skip
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
     def unconcluded(self) -> int:
         """Count the jobs whose end is not known yet."""
@@ -111,11 +109,9 @@ class Chaos(Services):
         """Return the account; each job was submitted once, and who gave up says why."""
         transport = SpoolTransport(self.spool)
         finals = self.finals(transport, 0.2)
-        letters = [
-            reason
-            for queue in ("processing_recipe", "cluster.submission")
-            for _, reason in transport.queue(queue).dead_letters()
-        ]
+        transport.close()
+        transport = SpoolTransport(self.spool)
+        letters = self.letters(transport, 0.2)
         transport.close()
         for reason in letters:
             assert "handed out 5 times" in reason, reason

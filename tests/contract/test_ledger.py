@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -13,11 +14,12 @@ import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
 
+from zwrap.attempt.ledger.fitting import UnstorableError, check_storable
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import INTENDED, SUBMITTED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, TemporaryError
+from zwrap.errors import ConfigurationError, OutageError, PermanentError
 from zwrap.job import Outcome
 
 
@@ -57,6 +59,76 @@ def test_what_was_written_is_read(ledger: Ledger) -> None:
     assert other.token == "t-2"
     assert [each.token for each in ledger.all()] == ["t-1", "t-2"]
     assert ledger.get("t-3") is None
+
+
+HOSTILE = ["a\0b", "x" * 1000, "\ud800", 10**400, -(10**400), 2**63, 2**31, 1e308, float("nan"),
+           float("inf"), "", 0, -1, None]  # fmt: skip
+"""Values that a database refuses, or does not hold as they are."""
+
+
+@pytest.mark.parametrize("value", HOSTILE, ids=lambda value: repr(value)[:12])
+def test_what_only_informs_is_made_to_fit(ledger: Ledger, value: Any) -> None:
+    """A message, a job and a heartbeat may bring any value; the rows beside it are written."""
+    strange: Any = {"recipe_id": value} if isinstance(value, str) else {"step": value}
+    rows = ledger.reserve([attempt("t-1"), replace(attempt("t-2"), **strange), attempt("t-3")])
+    assert len(rows) == 3
+    texts = ["reason", "seen_state", "seen_reason", "node", "cause", "witness", "outcome"]
+    numbers = ["step", "exit_code", "signal", "task", "peak_memory_mib", "elapsed_s", "stalled"]
+    names = texts if isinstance(value, str) else numbers
+    ledger.record({"t-1": {"node": "n"}, "t-2": dict.fromkeys(names, value), "t-3": {"node": "n"}})
+    found = {row.token: row for row in ledger.all()}
+    assert found["t-1"].node == found["t-3"].node == "n"
+    odd = found["t-2"]
+    assert all(type(getattr(odd, name)) in (str, int, float, type(None)) for name in names)
+
+
+def test_a_value_of_a_foreign_type_is_written_as_text_or_left_out(ledger: Ledger) -> None:
+    """A site's own batch system tells it."""
+    ledger.reserve([attempt()])
+    ledger.record({"t-1": {"node": ["n1", "n2"], "exit_code": "three", "elapsed_s": {}}})
+    row = ledger.get("t-1")
+    assert row
+    assert (row.node, row.exit_code, row.elapsed_s) == ("['n1', 'n2']", None, None)
+
+
+@pytest.mark.parametrize("field", ["token", "cluster", "job_name", "job_directory"])
+def test_what_a_row_is_found_by_is_refused_if_it_does_not_fit(ledger: Ledger, field: str) -> None:
+    strange: Any = {field: "a\0b"}
+    with pytest.raises(UnstorableError, match=f"The ledger cannot hold '{field}'"):
+        ledger.reserve([replace(attempt(), **strange)])
+    with pytest.raises(UnstorableError, match=f"The ledger cannot hold '{field}'"):
+        check_storable(replace(attempt(), **strange))
+    assert ledger.all() == []
+    assert len(ledger.reserve([attempt()])) == 1
+
+
+def test_what_is_sent_of_one_attempt_is_not_said_of_others(ledger: Ledger) -> None:
+    tokens = ["t-1", "t-2", "t-3"]
+    for token in tokens:
+        ledger.remote.keep(token, "{}")
+    ledger.remote.mark_sent("t-2")
+    assert ledger.remote.put_verdict(
+        Verdict(
+            token="t-2", outcome=Outcome.SUCCESS, witness="wrapper", cause="finished", job_id="1",
+            exit_status=0,
+        )
+    )  # fmt: skip
+    assert [ledger.remote.has_verdict(token) for token in tokens] == [False, True, False]
+    found = [ledger.remote.get(token) for token in tokens]
+    assert [bool(each and each.sent) for each in found] == [False, True, False]
+
+
+def test_a_token_of_a_message_that_cannot_be_stored_is_that_message_s_fault(url: str) -> None:
+    with contextlib.closing(Ledger(url)) as ledger:
+        for token in ("\ud800", "a\0b"):
+            with contextlib.suppress(PermanentError):
+                assert ledger.remote.get(token) is None
+
+
+def test_a_file_that_is_no_ledger_is_a_ledger_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "ledger").write_bytes(b"no database" * 1000)
+    with pytest.raises(OutageError, match=r"The ledger sqlite.*cannot be used: file is not a data"):
+        Ledger(f"sqlite:///{tmp_path}/ledger").open()
 
 
 def together(url: str, count: int, act: Any) -> list[Any]:
@@ -104,11 +176,11 @@ def test_a_server_that_is_away_costs_no_message_and_tells_no_password(
     postgresql: dict[str, Any],
 ) -> None:
     away = postgresql["url"].replace(f":{postgresql['port']}/", ":1/")
-    with pytest.raises(TemporaryError, match=r"The ledger postgresql.*cannot be used") as caught:
-        Ledger(away)
+    with pytest.raises(OutageError, match=r"The ledger postgresql.*cannot be used") as caught:
+        Ledger(away).open()
     assert ":rig@" not in str(caught.value)
-    with pytest.raises(TemporaryError, match=r"cannot be used: .*password authentication"):
-        Ledger(postgresql["url"].replace(":rig@", ":wrong@"))
+    with pytest.raises(OutageError, match=r"cannot be used: .*password authentication"):
+        Ledger(postgresql["url"].replace(":rig@", ":wrong@")).open()
 
 
 def test_the_site_says_where_the_ledger_is(tmp_path: Path) -> None:

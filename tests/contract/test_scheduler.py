@@ -41,8 +41,8 @@ TAKEN = {
 REFUSED = {
     "local": Reply(status=100, error="no"),
     "slurm": Reply(status=1, error="no"),
-    "slurmrest": Reply(status=500, output='{"errors": [{"error": "no"}]}'),
-    "sge": Reply(status=17, error="no"),
+    "slurmrest": Reply(status=500, output='{"errors": [{"error": "Invalid partition name"}]}'),
+    "sge": Reply(status=17, error="Job was rejected because job requests unknown queue"),
 }
 
 SYSTEMS = ("slurm", "slurm_accounting", "slurmrest", "slurmrest_accounting", "sge")
@@ -93,7 +93,7 @@ class TestScheduler(SchedulerContract):
         assert isinstance(question.read(REFUSED[jobs.cluster.name]), Rejected)
 
     def test_a_node_that_is_excluded_is_not_used(self, jobs: Jobs) -> None:
-        """Where it is the only one, the batch system refuses; this machine itself has no other."""
+        """The batch system refuses where it is the only one; this machine itself has no other."""
         used = jobs.ended(jobs.submit("true").job_id).node
         excluded = {"exclude": used}
         if jobs.cluster.settings.kind == "sge":
@@ -185,7 +185,9 @@ def test_an_author_runs_the_contract_by_options(tmp_path: Path) -> None:
         "version": 1, "environments": {"default": ["c"]},
         "c": {"plugin": "clusters", "mine": {"kind": "local"}},
     }))  # fmt: skip
-    environment = {**os.environ, "ZOCALO_CONFIG": str(site)}
+    environment = {
+        **os.environ, "ZOCALO_CONFIG": str(site), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }  # fmt: skip
     command = [sys.executable, "-m", "zwrap.testing", "-p", "no:cacheprovider", "-k", "succeeds"]
 
     def run(*options: str) -> str:

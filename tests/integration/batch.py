@@ -49,7 +49,7 @@ class Batch:
         return answer.job_id
 
     def recorded(self, *job_ids: str, gone_s: float = 0.0) -> dict[str, JobStatus]:
-        """How jobs ended that are gone for that time, as far as it is recorded."""
+        """Return how jobs ended that are gone for that time, as far as it is recorded."""
         return ask(self.scheduler.accounting(dict.fromkeys(job_ids, gone_s)))
 
     def jobs_named(self, request: JobRequest) -> list[str]:

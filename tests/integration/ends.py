@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from zwrap.attempt.record import Attempt
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 
 from .conftest import Site
-from .jobs import jobs, run
+from .jobs import attempts, jobs, run
 
 Wait = Callable[..., Any]
 
@@ -60,6 +61,14 @@ def step_of(
     return Envelope(Recipe(recipe), 1, environment={"ID": name})
 
 
+def send(site: Site, *steps: tuple[str, dict[str, Any]], command: str = "true") -> None:
+    """Let steps wait at the same time: names, which are those of the jobs, too, and blocks."""
+    with site.transport() as transport:
+        for name, block in steps:
+            named = {"job_name": name, **block}
+            transport.commit(step_of(site, name, command, None, None, named).start())
+
+
 def submit_together(
     site: Site,
     names: Sequence[str],
@@ -83,15 +92,15 @@ def concluded(
 ) -> dict[str, Any]:
     """Wait until the Watcher has recorded the end of the one job of that name; return the job."""
 
-    def found() -> dict[str, Any] | None:
+    def found() -> Attempt | None:
         end = "" if attempt is None else f"-{attempt}"
         [job] = [
-            each for each in jobs(on) if each["job_name"] == name and each["token"].endswith(end)
+            each for each in attempts(on) if each.job_name == name and each.token.endswith(end)
         ]
-        full = json.loads(run(on, "jobs", job["token"]).stdout)
-        return full if full.get("outcome") else None
+        return job if job.outcome else None
 
-    full: dict[str, Any] = wait_until(found, seconds=seconds)
+    job: Attempt = wait_until(found, seconds=seconds)
+    full: dict[str, Any] = json.loads(run(on, "jobs", job.token).stdout)
     return full
 
 
@@ -123,22 +132,18 @@ def described(site: Site, kind: str, environment: dict[str, str]) -> None:
 
 
 def second_attempt(site: Site, wait_until: Wait, outcome: str = "success") -> dict[str, Any]:
-    """Let the next attempt be submitted; how it ended."""
+    """Let the next attempt be submitted; return its job when it has that outcome."""
     assert site.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
-
-    def ended() -> list[dict[str, Any]]:
-        return [job for job in jobs(site) if job["outcome"] == outcome]
-
-    [job] = wait_until(ended, seconds=90)
-    return dict(job)
+    wait_until(lambda: outcome in [each.outcome for each in attempts(site)], seconds=90)
+    [job] = [job for job in jobs(site) if job["outcome"] == outcome]
+    return job
 
 
 def one_is_tried_again(site: Site, wait_until: Wait, names: Sequence[str], with_more: str) -> None:
     """Of an array the task in `w1`; then all have ended well, and each has worked once."""
 
     def ended() -> list[dict[str, Any]]:
-        known = jobs(site)
-        return known if all(job["outcome"] for job in known) else []
+        return jobs(site) if all(each.outcome for each in attempts(site)) else []
 
     first = wait_until(ended, seconds=90)
     assert sorted(job["outcome"] for job in first) == ["retried", "success", "success"], first
@@ -157,7 +162,7 @@ def one_is_tried_again(site: Site, wait_until: Wait, names: Sequence[str], with_
 
 
 def processes(*words: str) -> list[int]:
-    """Those whose command line, or environment, has all these words."""
+    """Return the processes whose command line, or environment, has all these words."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):

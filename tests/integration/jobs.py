@@ -1,9 +1,19 @@
-"""Jobs of a site: sent, submitted and looked at as a user does."""
+"""Jobs of a site: submitted, and looked at as a user does."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
 import json
 from typing import Any
+
+from zwrap.attempt.record import Attempt
+from zwrap.cli import jobs as command
+from zwrap.cli.joblist import attempts_of
+from zwrap.configuration.site import Configuration
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
 
 from .conftest import Site
 
@@ -19,9 +29,28 @@ def run(site: Site, *arguments: str) -> Any:
 
 
 def jobs(site: Site, *options: str) -> list[dict[str, Any]]:
-    done = run(site, "jobs", "--json", *options)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    """Return what `zwrap jobs --json` prints, made in this process: tests ask again and again."""
+    parser = argparse.ArgumentParser()
+    command.declare(parser)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        configuration = Configuration.from_file(site.config).activate()
+        assert command.run(configuration, parser.parse_args(["--json", *options])) == 0
+    return [json.loads(line) for line in printed.getvalue().splitlines()]
+
+
+def states(site: Site) -> dict[str, tuple[str, str]]:
+    """Return state and cause of each job, by name."""
+    return {job["job_name"]: (job["state"], job["cause"]) for job in jobs(site)}
+
+
+def waiting(site: Site) -> dict[str, str]:
+    """Return the cause of each job that its batch system does not take now, by name."""
+    return {name: cause for name, (state, cause) in states(site).items() if state == "waiting"}
+
+
+def attempts(site: Site) -> list[Attempt]:
+    """Return what the ledger says of each attempt; no batch system is asked."""
+    return attempts_of(Configuration.from_file(site.config).activate())
 
 
 def submit(site: Site, name: str, command: str, **block: Any) -> None:
@@ -39,8 +68,7 @@ def submit(site: Site, name: str, command: str, **block: Any) -> None:
         "job_parameters": {"command": ["sh", "-c", command]},
         "output": {"success": 2},
     }
-    recipe = {"start": [[1, []]], "1": step, "2": {"queue": "ended"}}
-    (site.recipes / f"{name}.json").write_text(json.dumps(recipe))
-    site.run("zocalo.go", "-n", "-r", name)
-    site.run("zocalo.service", "-s", "Dispatcher", "--once")
+    recipe = Recipe({"start": [[1, []]], "1": step, "2": {"queue": "ended"}})
+    with site.transport() as transport:
+        transport.commit(Envelope(recipe, 1, environment={"ID": name}).start())
     site.run("zocalo.service", "-s", "Submitter", "--once")

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PARTS = (
     "setup.py", "pyproject.toml", "README.md", "LICENSE", "zwrap", "schedulers", "templates",
 )  # fmt: skip
-"""What a wheel is built from."""
+"""Files and folders from which a wheel is built."""
 
 PACKAGES = ("zwrap", "zwrap_schedulers", "zwrap_templates")
 

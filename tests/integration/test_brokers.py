@@ -1,4 +1,4 @@
-"""What happens to messages on real brokers when things go wrong, the same on each of them."""
+"""Messages on real brokers when things go wrong: the same happens on each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Grid Engine does to jobs, told apart: memory, hosts that crash and hosts that are silent."""
+"""Causes of death that Grid Engine tells apart: memory, crashed hosts and silent hosts."""
 
 from __future__ import annotations
 

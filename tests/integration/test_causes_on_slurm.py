@@ -1,4 +1,4 @@
-"""What Slurm does to jobs, told apart: memory, time, nodes, other jobs, and what never starts."""
+"""Causes of death on Slurm, told apart: memory, time, nodes, other jobs, and what never starts."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_commands_that_another_job_preempts(on_slurm: Site, wait_until: Wait) ->
 
 
 def test_a_job_that_another_preempts(on_slurm: Site, wait_until: Wait) -> None:
-    """It is cancelled for good: its policy has it tried again."""
+    """A preempted job is cancelled for good: its policy has it tried again."""
     submit(on_slurm, "w", "echo x >>runs; test $(wc -l <runs) -gt 1 || sleep 600",
            {"retry": {"on": ["preempted"]}}, partition="yielding", **WHOLE)  # fmt: skip
     wait_until((on_slurm.directory / "w" / "runs").exists, seconds=60)

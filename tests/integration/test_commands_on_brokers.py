@@ -40,6 +40,7 @@ def test_a_queue_by_hand(bus: Site) -> None:
     shown = ok(bus, "zwrap", "peek", "-n", "5", "a")
     assert [json.loads(part)["message"] for part in parts(shown)] == list(range(5))
     assert {json.loads(part)["attempt"] for part in parts(shown)} == {1}
+    assert {json.loads(part)["delivery_count"] for part in parts(shown)} == {1}
     assert ok(bus, "zwrap", "drain", "a", "b") == "5 message(s) moved.\n"
     assert ok(bus, "zwrap", "peek", "a") == "Nothing waits in a.\n"
     refused = bus.run("zwrap", "purge", "b")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from .conftest import Site
-from .ends import Wait, claim_of, concluded, submit, told
+from .ends import Wait, claim_of, concluded, second_attempt, submit, told
 from .jobs import jobs, run
 
 Start = Callable[..., None]
@@ -122,12 +122,7 @@ def test_a_job_that_ran_out_of_time_is_tried_again_with_more(
     assert told(on) == {}
     if kind == "slurm":
         return  # its second end would take two minutes more, and is that of the others
-    on.run("zocalo.service", "-s", "Submitter", "--once")
-
-    def ended() -> list[dict[str, Any]]:
-        return [job for job in jobs(on) if job["outcome"] == "failure"]
-
-    [second] = wait_until(ended, seconds=90)
+    second = second_attempt(on, wait_until, "failure")
     assert "time limit" in second["cause"]
     said = told(on)
     assert {queue: len(each) for queue, each in said.items()} == {
@@ -182,12 +177,7 @@ def test_a_program_that_saves_what_it_has_goes_on_in_another_job(
     assert "stopped after" in first["cause"]
     assert "by the approaching time limit of its job" in first["cause"]
     assert re.search(r"goes on as attempt 2 with 9\d s left\.$", first["cause"])
-    on.run("zocalo.service", "-s", "Submitter", "--once")
-
-    def ended() -> list[dict[str, Any]]:
-        return [job for job in jobs(on) if job["outcome"] == "success"]
-
-    [second] = wait_until(ended, seconds=90)
+    second = second_attempt(on, wait_until)
     assert (on.directory / "w" / "log").read_text() == "saved\ndone\n"
     assert {queue: len(each) for queue, each in told(on).items()} == {
         "success": 1, "completed": 1,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,10 +131,16 @@ MOMENTS_MS = {
 }
 
 
+def of_its_own(place: Path) -> dict[str, str]:
+    """Return the environment of a submitter whose host has no other one."""
+    return {**os.environ, "ZWRAP_STATE": str(place / "state")}
+
+
 def killed_after(delay_ms: float, program: str, place: Path) -> None:
     """Run a submitter, and kill it so long after it is ready."""
     command = [sys.executable, "-c", program, str(place)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as killed:
+    env = of_its_own(place)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as killed:
         assert killed.stdout
         assert killed.stdout.readline() == "ready\n"
         time.sleep(delay_ms / 1000)
@@ -141,15 +149,16 @@ def killed_after(delay_ms: float, program: str, place: Path) -> None:
 
 def in_peace(program: str, place: Path) -> list[str]:
     """Run it until it can tell which jobs there are; their ids."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         again = subprocess.run(
             [sys.executable, "-c", program, str(place)],
-            capture_output=True, text=True, check=False,
+            capture_output=True, text=True, check=False, env=of_its_own(place),
         )  # fmt: skip
         if again.returncode == 0:
             return again.stdout.split()[1:]
-        assert "may still be under way" in again.stderr, again.stderr
+        waits = re.search("may still be under way|looked for once more|ended", again.stderr)
+        assert waits, again.stderr
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -193,6 +202,51 @@ def test_a_submitter_of_an_array_that_is_killed_anywhere_submits_each_once(
         ask(batch.scheduler.cancel(sorted(submitted)))
         wait_until(lambda: not ask(batch.scheduler.states()), seconds=60)
     assert without, "no kill came before the jobs were there"
+
+
+LATE = """#!/bin/sh
+[ -e {place}/slow ] || exec {real} "$@"
+rm {place}/slow
+echo $$ >{place}/began
+{how}
+"""
+
+WAYS = {
+    "begins late": 'sleep 4; exec {real} "$@"',
+    "begins late, as a child": 'sleep 4; {real} "$@"; sleep 60',
+    "is stopped before": '(sleep 4; kill -CONT $$) & kill -STOP $$; exec {real} "$@"',
+    "does not end": '{real} "$@"; sleep 60',
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_killed_submitter_had_called_submits_no_second_job(
+    slurm: dict[str, Any], tmp_path: Path, wait_until: Wait, way: str
+) -> None:
+    """An sbatch may be a program of the site, and take its time."""
+    real = shutil.which("sbatch")
+    programs, request = tmp_path / "programs", request_in(tmp_path / "w", commands="sleep 1")
+    programs.mkdir()
+    how = WAYS[way].format(real=real)
+    (programs / "sbatch").write_text(LATE.format(place=tmp_path, real=real, how=how))
+    (programs / "sbatch").chmod(0o755)
+    environment = {"SLURM_CONF": slurm["SLURM_CONF"]}
+    batch = Batch("slurm", environment, settle_s=1, timeout_s=30, programs=str(programs))
+    batch.script_of(request)
+    text = msgspec.json.encode(request, enc_hook=str)
+    (request.job_directory / "request.json").write_bytes(text)
+    (request.job_directory / "site.yml").write_text(batch.site)
+    (tmp_path / "slow").touch()
+    command = [sys.executable, "-c", SUBMITTER, str(request.job_directory)]
+    env = of_its_own(request.job_directory)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env) as killed:
+        wait_until((tmp_path / "began").exists, seconds=30)
+        time.sleep(0.5)
+        killed.kill()
+    submitted = in_peace(SUBMITTER, request.job_directory)
+    time.sleep(5)
+    assert batch.jobs_named(request) == submitted
+    assert len(submitted) == 1
 
 
 def test_a_controller_that_hangs_is_not_an_answer(

@@ -78,7 +78,7 @@ GIVEN = {
     "slurm": ["#SBATCH --mem=200M\n", "#SBATCH --nice=10\n", "#SBATCH --partition=main\n"],
     "sge": ["#$ -l h_vmem=200M\n", "#$ -p -10\n", "#$ -q all.q\n"],
 }
-"""What the shipped template gives, what the site adds, and what the recipe says."""
+"""Batch system to the directives that come from shipped template, site and recipe."""
 
 
 @pytest.mark.slow

@@ -68,8 +68,9 @@ def attempt(number, room):
     directory = place / ".zwrap" / "t-1"
     directory.mkdir(parents=True)
     os.chdir(place)
-    step = {"queue": "cluster.submission", "output": {"success": 2, "failure": 3, "completed": 4},
-            "job_parameters": {"command": ["sh", "-c", f"exit {code}"]}, "error": 5}
+    step = {"queue": "cluster.submission", "error": 5,
+            "output": {"starting": 5, "success": 2, "failure": 3, "completed": 4},
+            "job_parameters": {"command": ["sh", "-c", f"exit {code}"]}}
     recipe = {"start": [[1, []]], "1": step}
     recipe |= {str(n): {"queue": f"q{n}"} for n in range(2, 6)}
     envelope = Envelope(Recipe(recipe), 1, environment={"ID": "r"})

@@ -152,7 +152,7 @@ def test_malformed_files_in_the_spool_are_dead_letters_and_the_service_lives(sit
     reasons = " ".join(site.dead_letters("processing_recipe"))
     assert reasons.count("is empty") == 2
     assert reasons.count("not valid JSON") == 2
-    assert "Is a directory" in reasons
+    assert "a-directory is a directory; only a regular file is read" in reasons
     assert '{"headers": ..., "message": ...}' in reasons
 
 

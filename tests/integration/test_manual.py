@@ -526,10 +526,10 @@ def test_an_unknown_transport_or_environment_is_answered_with_the_known_ones(
 def test_the_log_is_as_loud_as_asked_and_names_the_recipe(manual: Manual) -> None:
     manual.shell('zocalo.go -r example -s workingdir="$(pwd)" 1234')
     quiet = manual.shell("zocalo.service -s dispatch --once")
-    assert "Started recipe" not in quiet
+    assert "Starting recipe" not in quiet
     manual.shell('zocalo.go -r example -s workingdir="$(pwd)" -s guid=my-guid 1234')
     loud = manual.shell("zocalo.service -s dispatch --once -v")
-    [line] = [line for line in loud.splitlines() if "Started recipe" in line]
+    [line] = [line for line in loud.splitlines() if "Starting recipe" in line]
     assert line.endswith("[recipe my-guid]")
 
 

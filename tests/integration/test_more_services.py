@@ -82,14 +82,14 @@ def test_jsonlines_a_file_that_cannot_be_written_does_not_hold_up_others(
     send(site, "jsonlines", {"n": 3}, output_filename="/dev/full")
     send(site, "jsonlines", {"n": 4})
     send(site, "jsonlines", [1], output_filename=str(tmp_path / "good"), include=["n"])
-    log = once(site, "JSONLines")
+    once(site, "JSONLines")
     assert (tmp_path / "good").read_text() == '{"n":2}\n'
     dead = "\n".join(site.dead_letters("jsonlines"))
     assert f"{tmp_path}/file cannot be written: File exists" in dead
     assert "key 'output_filename': the path of a file is expected" in dead
     assert "key 'include' chooses among keys, and the payload is not an object but a list" in dead
-    assert "/dev/full cannot be written: No space left on device" in log
-    assert site.transport().inspector().waiting("jsonlines") == 1, "a full disk is waited out"
+    assert "/dev/full cannot be written: it is no regular file" in dead
+    assert site.transport().inspector().waiting("jsonlines") == 0
 
 
 def test_jsonlines_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:

@@ -87,11 +87,12 @@ def test_it_waits_while_the_other_end_is_full(site: Site, wait_until: Wait) -> N
     wait_until(lambda: is_paused(2))
     for name in names(target):
         (target / "incoming" / name).unlink()
-    wait_until(lambda: (held(source), held(target)) == (30 - 13, 5))  # none is on its way
+    wait_until(lambda: is_paused(3))  # so none is on its way
+    assert (held(source), held(target)) == (30 - 13, 5)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=30)
     assert (process.returncode, output) == (0, "13 message(s) moved.\n")
-    assert is_paused(3), "said once a change"
+    assert is_paused(3)
     assert log.read_text().count("going on: ") == 2
 
 

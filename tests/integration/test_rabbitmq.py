@@ -1,10 +1,8 @@
-"""What happens to messages on a real RabbitMQ when things go wrong, and what people are told."""
+"""Messages on a real RabbitMQ when things go wrong, and the sentences that people read then."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import threading
 import time
@@ -25,12 +23,11 @@ from zwrap.transport.rabbitmq.management.api import hash_password as hashed
 from zwrap.transport.rabbitmq.settings import server_from
 
 from .conftest import Site
-from .vhost import Server, opened
+from .vhost import RIG, Breakable, Server, opened
 
 pytestmark = pytest.mark.slow
 
 Wait = Callable[..., Any]
-RIG = Path(__file__).parents[2] / "scripts" / "rig"
 
 
 @pytest.fixture
@@ -122,7 +119,7 @@ def test_messages_of_others_are_taken(server: Server) -> None:
         reasons.append(delivery.reason)
         delivery.ack()
     assert sorted(reason[:25] for reason in reasons) == [
-        "The message is empty; a J", "The message is not valid ", "The message is not valid ",
+        "The message is empty; a J", "The message is nested too", "The message is not valid ",
     ]  # fmt: skip
 
 
@@ -254,6 +251,21 @@ def test_settings_from_url_file_and_options(
     assert (found.addresses, found.username, found.password) == ((("c", 3),), "opt", "x%y")
 
 
+def test_a_url_may_name_several_hosts_with_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    for hosts, expected in (
+        ("h1:1,h2:2", (("h1", 1), ("h2", 2))),
+        ("h1,h2:2", (("h1", 5672), ("h2", 2))),
+        ("h1,h2", (("h1", 5672), ("h2", 5672))),
+        ("[::1]:7", (("::1", 7),)),
+    ):
+        monkeypatch.setenv("RABBITMQ_URL", f"amqp://u:p%2F@{hosts}/v")
+        assert server_from(Configuration()).addresses == expected
+    monkeypatch.setenv("RABBITMQ_URL", "amqp://u:s3/cret@h:1/v")
+    with pytest.raises(ConfigurationError, match="percent-encoded") as caught:
+        server_from(Configuration())
+    assert "s3" not in str(caught.value)
+
+
 @pytest.mark.parametrize("url", ["http://x", "amqp://", "amqp://u:s3cret@h:port/", "nonsense"])
 def test_a_url_that_is_none_is_said_without_its_password(
     monkeypatch: pytest.MonkeyPatch, url: str
@@ -332,33 +344,6 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Breakable]:
     yield made
     made.server.api.close()
     made.rig("down")
-
-
-class Breakable:
-    """A server of its own, with its administrator's tool."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.rig("up")
-        self.server = Server(json.loads((directory / "connection.json").read_text()))
-
-    def rig(self, action: str) -> None:
-        command = [sys.executable, str(RIG), "rabbitmq", action, "--directory", str(self.directory)]
-        subprocess.run(command, check=True, capture_output=True)
-
-    def ctl(self, *arguments: str) -> None:
-        given = self.server.given
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(self.directory / "home"),
-            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_NODENAME": f"rig{given['port']}@localhost",
-            "ERL_EPMD_PORT": str(given["epmd_port"]),
-            "LANG": "C.UTF-8",
-        }
-        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_full_disk_holds_messages_up_and_loses_none(breakable: Breakable) -> None:

@@ -19,6 +19,7 @@ from zwrap.scheduler import Accepted, Busy, Rejected
 
 from .batch import Batch, emptied, request_in, run_step
 from .conftest import Site
+from .gridengine import configured
 
 pytestmark = pytest.mark.slow
 
@@ -226,21 +227,6 @@ def test_a_limit_on_jobs_is_no_refusal(batch: Batch, sge: dict[str, str], tmp_pa
         configured(sge, tmp_path, "max_u_jobs", given)
     assert ask(batch.scheduler.limits()).array_size == 75000
     assert isinstance(ask(batch.scheduler.submit(request, batch.script_of(request))), Accepted)
-
-
-def configured(sge: dict[str, str], directory: Path, key: str, value: str) -> str:
-    """Change the global configuration of the rig; what was there."""
-    environment = {**os.environ, **sge}
-    shown = subprocess.run(
-        ["qconf", "-sconf"], env=environment, capture_output=True, text=True, check=True
-    ).stdout
-    lines = shown.splitlines(keepends=True)
-    before = next(line.split()[1] for line in lines if line.startswith(f"{key} "))
-    changed = [f"{key} {value}\n" if line.startswith(f"{key} ") else line for line in lines]
-    (directory / "global").write_text("".join(changed))
-    command = ["qconf", "-Mconf", str(directory / "global")]
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    return before
 
 
 def test_without_the_library_no_message_is_lost(sge: dict[str, str], tmp_path: Path) -> None:

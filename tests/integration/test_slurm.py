@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import UNANSWERED
 from zwrap.calls.ask import ask
 from zwrap.errors import RejectedError, RequestError, UnknownOutcomeError
 from zwrap.job import Resources, State
@@ -162,10 +163,13 @@ def test_a_refusal_whose_answer_is_lost_is_a_refusal_when_it_is_asked_again(
     request = request_in(tmp_path / "w", resources=Resources(memory_mib=10**7))
     script, ledger = batch.script_of(request), Ledger.in_file(tmp_path / "ledger")
     attempt = attempt_of(request)
-    ledger.reserve([attempt])  # and the submitter was killed before it read the answer
+    ledger.reserve([attempt])
+    ledger.record({request.token: {"state": UNANSWERED}})  # its submitter did not get the answer
     ask(batch.scheduler.submit(request, script))
     assert batch.jobs_named(request) == []
     impatient = Batch("slurm", {}, settle_s=0).scheduler
+    with pytest.raises(UnknownOutcomeError, match="looked for once more"):
+        submit_once(ledger, impatient, request, script, attempt)
     with pytest.raises(RejectedError, match="Requested node configuration"):
         submit_once(ledger, impatient, request, script, attempt)
     ledger.close()

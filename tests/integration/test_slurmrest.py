@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from zwrap_schedulers.slurm.rest import SlurmRest
 
 from zwrap.calls.ask import ask
 from zwrap.errors import RequestError, UnreachableError
@@ -61,6 +62,16 @@ def test_the_section_of_zocalo_is_a_cluster(
     assert "success" in listed
 
 
+def test_a_job_has_as_many_nodes_as_it_asks_for(
+    batch: Batch, tmp_path: Path, wait_until: Wait
+) -> None:
+    request = request_in(
+        tmp_path / "w", commands="echo $SLURM_NNODES", resources=Resources(nodes=2, exclusive=True)
+    )
+    assert ended(batch, batch.submit(request), wait_until).state is State.COMPLETED
+    assert (tmp_path / "w" / "out").read_text() == "2\n"
+
+
 @pytest.mark.parametrize(
     ("resources", "words"),
     [
@@ -99,6 +110,20 @@ def test_awkward_names_and_paths(batch: Batch, tmp_path: Path, wait_until: Wait)
 def token_until(expires: float) -> str:
     claims = base64.urlsafe_b64encode(json.dumps({"exp": int(expires), "sun": "root"}).encode())
     return f"eyJhbGciOiJIUzI1NiJ9.{claims.decode().rstrip('=')}.c2lnbmF0dXJl"
+
+
+def test_a_version_that_the_server_serves_no_longer_is_found_out_anew(
+    batch: Batch, tmp_path: Path, wait_until: Wait
+) -> None:
+    rest = batch.scheduler
+    assert isinstance(rest, SlurmRest)
+    for ask_it in (rest.states, lambda: rest.find("nobody"), rest.limits):
+        rest._version = "v0.0.30"  # found out before the server was upgraded
+        ask(ask_it())
+        assert rest._version != "v0.0.30"
+    rest._version = "v0.0.30"
+    job_id = batch.submit(request_in(tmp_path))
+    assert ended(batch, job_id, wait_until)
 
 
 def test_a_token_is_read_when_it_changes(slurm: dict[str, Any], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from .conftest import Site
 from .ends import QUEUES, WRAP, Wait, claim_of, processes, submit, submit_together
-from .jobs import jobs, on_cluster
+from .jobs import on_cluster, run
 from .release import Installation, last_commit, wheel_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default:No commit before this one")]
@@ -63,7 +63,7 @@ def kind(request: pytest.FixtureRequest, site: Site, monkeypatch: pytest.MonkeyP
 WHOLE: dict[str, dict[str, Any]] = {
     "local": {"cpus_per_task": 4}, "slurm": {"nodes": 2, "exclusive": True},
 }  # fmt: skip
-"""What a job asks for so that none runs beside it."""
+"""Keys of the cluster block of a job beside which no other runs."""
 
 SECOND_TIME = "echo x >>runs; test $(wc -l <runs) -gt 1"
 
@@ -85,7 +85,7 @@ def said(site: Site) -> tuple[Counter[tuple[str, str]], list[str]]:
 def outcomes(site: Site) -> dict[str, list[str | None]]:
     """Return the outcomes of the attempts at each step, the first attempt first."""
     found: dict[str, dict[str, str | None]] = {}
-    for job in jobs(site):
+    for job in map(json.loads, run(site, "jobs", "--json").stdout.splitlines()):
         attempts = found.setdefault(Path(job["job_directory"]).parts[-3], {})
         attempts[job["token"].rpartition("-")[2]] = job["outcome"]
     return {step: [of[each] for each in sorted(of)] for step, of in found.items()}
@@ -94,7 +94,7 @@ def outcomes(site: Site) -> dict[str, list[str | None]]:
 def test_jobs_of_the_last_release_are_concluded_once(
     site: Site, kind: str, installed: Installation, wait_until: Wait
 ) -> None:
-    """Those that ended unseen, one that runs and one that waits."""
+    """Jobs that ended unseen, one that runs and one that waits."""
     # Ended: by themselves, killed, and to be tried again.
     submit_together(site, ["well", "killed"], "test $(basename $PWD) = well || sleep 300", {})
     submit(site, "badly", "exit 3")

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from .conftest import Site, transport_of
 Wait = Callable[..., Any]
 
 MODULE = """
-import json, os, time
+import json, os, sys, time
 from zwrap.workers.functions import SkipMessage, queue_json_publish, worker
 
 def note(**words):
@@ -47,6 +48,12 @@ def words(message):
                 pass
     if message == "kill":
         os.kill(os.getpid(), 9)
+    if message == "sys.exit":
+        sys.exit(0)
+    if message == "os._exit":
+        os._exit(0)
+    if message == "fork" and os.fork() == 0:
+        note(child=os.getpid())
     if message == "pass on":
         queue_json_publish("numbers", 1)
 
@@ -217,6 +224,46 @@ def test_a_message_that_kills_its_worker_ends_as_a_dead_letter(
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
     assert queues.left() == {"waiting": 0, "words": 1}, "nothing else is put aside with it"
+
+
+def test_an_exit_in_a_function_is_a_failure_of_its_message(
+    spooled: Queues, wait_until: Wait
+) -> None:
+    spooled.send("words", "sys.exit", "good")
+    spooled.start("--queue_name", "words")
+    wait_until(lambda: spooled.errors("words"))
+    [line] = spooled.errors("words")
+    assert line["reason"].startswith("The message was tried 3 times. The handler raised SystemExit")
+    assert len({word["pid"] for word in spooled.words()}) == 1, "in the same process"
+
+
+def test_a_worker_whose_process_ends_is_replaced_and_the_log_says_why(
+    spooled: Queues, wait_until: Wait
+) -> None:
+    spooled.send("words", "os._exit", "next")
+    process = spooled.start("--all")
+    wait_until(lambda: spooled.errors("words"), seconds=60)
+    wait_until(lambda: "next" in spooled.seen("words"))
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "--queue_name words" in told
+    assert "the service ended with status 0, and was not asked to" in told
+
+
+def test_a_function_that_forks_and_returns_in_the_child_leaves_no_second_worker(
+    spooled: Queues, wait_until: Wait
+) -> None:
+    spooled.send("words", "fork", "next")
+    process = spooled.start("--queue_name", "words")
+    wait_until(lambda: "next" in spooled.seen("words"))
+    wait_until(lambda: any("child" in word for word in spooled.words()))
+    [child] = [word["child"] for word in spooled.words() if "child" in word]
+    status = Path(f"/proc/{child}/stat")
+    wait_until(lambda: not status.exists() or status.read_text().split()[2] == "Z")
+    assert spooled.left() == {"waiting": 0}
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
 
 
 def test_all_leaves_out_what_is_off_or_for_tests(spooled: Queues, wait_until: Wait) -> None:

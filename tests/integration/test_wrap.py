@@ -13,9 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+import zwrap
 from zwrap.attempt.directory import JobDirectory
+from zwrap.attempt.verdict import Verdict
+from zwrap.job import Outcome
 
 from .conftest import Site
 
@@ -417,6 +421,27 @@ def test_a_transport_that_is_away_does_not_stop_the_program(
     assert JobDirectory(job.job_directory).is_sent
 
 
+def test_a_wrapper_that_comes_second_keeps_its_verdict_and_sends_no_final_message(
+    site: Site, directory: Path
+) -> None:
+    """The Watcher has concluded the attempt while its job still ran."""
+    first = Verdict(
+        token="tok-1", outcome=Outcome.FAILURE, witness="slurm", cause="lost", job_id="17",
+        exit_status=1,
+    )  # fmt: skip
+    place = directory / ".zwrap" / "tok-1" / "verdict.json"
+    text = msgspec.json.encode(first).decode()
+    job = Job(site, directory, command=script(f"echo '{text}' >{shlex.quote(str(place))}"))
+    job.run()
+    assert job.payloads(1) == ["Starting processing"]
+    assert site.transport().inspector().waiting("out") == 0
+    verdict = JobDirectory(job.job_directory).verdict()
+    assert verdict
+    assert verdict.witness == "slurm"
+    [late] = job.job_directory.glob("late-*.json")
+    assert json.loads(late.read_text())["outcome"] == "success"
+
+
 def test_the_last_messages_of_a_verdict_are_sent_by_whoever_comes_next(
     site: Site, directory: Path, wait_until: Wait
 ) -> None:
@@ -463,10 +488,11 @@ def test_modules_loaded_before_the_wrapper_do_not_reach_it_but_the_program(
     (tmp_path / "poison").mkdir()
     (tmp_path / "poison" / "msgspec.py").write_text("raise SystemExit('poisoned')\n")
     job = Job(site, directory, command=script("echo $PYTHONPATH >path"))
-    env = {**job.environment(), "PYTHONPATH": str(tmp_path / "poison")}
-    done = site.run(*job.command, env=env)
+    ours = Path(zwrap.__file__).parents[1]  # sites put it there, too
+    path = f"{tmp_path / 'poison'}:{ours}:{os.path.relpath(tmp_path / 'poison', directory)}"
+    done = site.run(*job.command, env={**job.environment(), "PYTHONPATH": path}, cwd=directory)
     assert done.returncode == 0, done.stderr
-    assert (directory / "path").read_text().strip() == str(tmp_path / "poison")
+    assert (directory / "path").read_text().strip() == path
 
 
 @pytest.mark.parametrize(
@@ -513,7 +539,7 @@ def test_a_python_wrapper_of_an_installed_package_is_run(
 
 
 def test_the_wrapper_is_light(site: Site, directory: Path) -> None:
-    """What a short job must not pay for is not loaded."""
+    """Packages that a short job does not need are not loaded."""
     job = Job(site, directory, command=["true"])
     code = (
         "import sys; sys.argv = ['zocalo.wrap'] + sys.argv[1:]; from zwrap.cli.wrap import main; "
@@ -541,3 +567,125 @@ def test_a_verdict_that_is_not_taken_where_nobody_else_sees_it_is_no_good_end(
     assert (verdict["outcome"], [each["destination"] for each in verdict["final"]]) == (
         "success", ["out", "out"],
     )  # fmt: skip
+
+
+REFUSING = """
+import sys
+from pathlib import Path
+from zwrap.cli.wrap import main
+from zwrap.errors import QueueFullError, TransportError
+from zwrap.transport.failures import TooLargeError
+from zwrap.transport.spool.transport import SpoolTransport
+
+when, verdict = sys.argv[1], Path(sys.argv[2])
+sent, usual = [], SpoolTransport.send_each
+
+def send_each(self, messages):
+    if when == "in time" and not verdict.exists():
+        raise TransportError("away")
+    late = when == "in time" or "words" in sent
+    error = TooLargeError("it is too large") if late else QueueFullError("it is full")
+    good = [each for each in messages if each.destination != "large"]
+    outcomes = iter(usual(self, good))
+    sent.extend(each.destination for each in good)
+    return [error if each.destination == "large" else next(outcomes) for each in messages]
+
+SpoolTransport.send_each = send_each
+sys.argv = ["zocalo.wrap", *sys.argv[3:]]
+sys.exit(main())
+"""
+"""Wrapper whose transport refuses a result after the verdict, before or after that is told."""
+
+
+@pytest.mark.parametrize("when", ["in time", "afterwards"])
+def test_where_nobody_sees_the_job_it_tells_itself_that_a_result_was_refused(
+    site: Site, directory: Path, when: str
+) -> None:
+    files = [{"pattern": "stdout", "rank": 1}]
+    job = Job(site, directory, command=["true"], files=files)
+    envelope = json.loads(job.file.read_text())
+    envelope["recipe"]["4"] = {"queue": "large"}
+    envelope["recipe"]["1"]["output"]["result-all-files"] = 4
+    job.file.write_text(json.dumps(envelope))
+    env = {**job.environment(), "ZWRAP_VERDICT_QUEUE": "words"}
+    verdict = job.job_directory / "verdict.json"
+    done = site.run(sys.executable, "-c", REFUSING, when, str(verdict), *job.command[1:], env=env)
+    assert done.returncode == 111, "what was refused is on that node only"
+    verdicts = site.take("words", 1 if when == "in time" else 2)
+    told = [(each["outcome"], each["cause"]) for each in verdicts]
+    late = "A result was refused: it is too large"
+    if when == "in time":
+        assert told == [("failure", late)]
+    else:
+        assert [outcome for outcome, _ in told] == ["success", "success"]
+        assert told[1][1] == f"Reported as a success; afterwards: {late}"
+        assert late not in told[0][1]
+    assert json.loads(verdict.read_text())["cause"] == told[-1][1]
+    assert late in done.stderr
+
+
+def test_nan_in_the_step_travels_on_and_in_results_is_null(site: Site, directory: Path) -> None:
+    job = Job(
+        site,
+        directory,
+        command=script("echo '{\"a\": NaN}' >out.json"),
+        outputs={"parsed": {"file": "out.json", "parser": "json"}},
+        limit=float("nan"),
+    )
+    body = json.loads(job.file.read_text())
+    body["environment"]["x"] = float("-inf")
+    body["payload"] = "\ud800"
+    job.file.write_text(json.dumps(body))
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    bodies = site.take("out", 4)
+    assert [each["payload"] for each in bodies][1] == {"a": None}
+    for each in bodies:
+        assert each["environment"]["x"] == float("-inf")
+        assert json.dumps(each["recipe"]["1"]["job_parameters"]["limit"]) == "NaN"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fault"),
+    [
+        ("environment", ["ID"], "Key 'environment' of the recipe message must be an object."),
+        ("recipe-path", 5, "Key 'recipe-path' of the recipe message must be a list."),
+        ("start", [[1, []]] * 1001, "has 1001 start pairs; up to 1000 are taken"),
+    ],
+)
+def test_a_step_with_a_fault_fails_and_tells_its_recipe(
+    site: Site, directory: Path, key: str, value: object, fault: str
+) -> None:
+    job = Job(site, directory, command=script("touch ran"))
+    body = json.loads(job.file.read_text())
+    (body["recipe"] if key == "start" else body)[key] = value
+    job.file.write_text(json.dumps(body))
+    done = job.run()
+    assert done.returncode == 100
+    assert "Traceback" not in done.stderr
+    starting, failure, completed = job.payloads(3)
+    assert (starting, completed) == ("Starting processing", "Finished processing")
+    assert fault in failure
+    (error,) = site.take("errors", 1)
+    assert fault in error["payload"]["error"]
+    assert not (directory / "ran").exists()
+
+
+def test_a_pattern_that_takes_for_ever_delays_no_heartbeat(
+    site: Site, directory: Path, wait_until: Wait
+) -> None:
+    listener = site.transport()
+    listener.subscribe_topic("transient.status")
+    job = Job(
+        site,
+        directory,
+        command=script(f"echo {'a' * 60}!; sleep 7"),
+        progress={"pattern": "^(a|aa)+$"},
+    )
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    beats = []
+    while delivery := listener.receive(1):
+        beats.append(delivery.message.body["elapsed_s"])
+    assert len(beats) >= 1  # of each sender the last one is kept
+    assert beats[-1] >= 6.0

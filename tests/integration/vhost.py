@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +22,8 @@ from zwrap.transport.rabbitmq.management.api import (
     VHostSpec,
 )
 from zwrap.transport.rabbitmq.transport import RabbitMQTransport
+
+RIG = Path(__file__).parents[2] / "scripts" / "rig"
 
 
 class Server:
@@ -88,5 +94,34 @@ def opened(rabbitmq: dict[str, Any]) -> Iterator[Server]:
     """Yield the vhost, deleted at the end."""
     made = Server(rabbitmq)
     yield made
+    for transport in made.open:
+        transport.close()
     made.api.delete_vhost(made.vhost)
     made.close()
+
+
+class Breakable:
+    """A server of its own, with its administrator's tool."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.rig("up")
+        self.server = Server(json.loads((directory / "connection.json").read_text()))
+
+    def rig(self, action: str) -> None:
+        command = [sys.executable, str(RIG), "rabbitmq", action, "--directory", str(self.directory)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def ctl(self, *arguments: str) -> None:
+        given = self.server.given
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory / "home"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_NODENAME": f"rig{given['port']}@localhost",
+            "ERL_EPMD_PORT": str(given["epmd_port"]),
+            "LANG": "C.UTF-8",
+        }
+        command = ["/usr/lib/rabbitmq/bin/rabbitmqctl", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

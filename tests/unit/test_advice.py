@@ -1,4 +1,4 @@
-"""What earlier jobs needed tells what the next should ask for."""
+"""Advice: the needs of earlier jobs tell what the next should ask for."""
 
 from __future__ import annotations
 

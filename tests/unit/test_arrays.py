@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from zwrap.scheduler import (
     ArrayForm,
     Busy,
     Command,
+    Options,
     Question,
     Rejected,
     Submission,
@@ -51,6 +53,7 @@ class System:
     settle_s = 0.2
     arrays: ArrayForm | None = FORM
     concurrency = 4
+    options = Options(timeout_s=30)
 
     def __init__(self) -> None:
         self.room = 100000
@@ -167,6 +170,51 @@ def test_an_array_is_not_larger_than_may_be(ledger: Ledger, system: System, tmp_
     assert system.asked == [2, 2, None]
 
 
+def test_where_the_script_of_an_array_cannot_be_written_each_is_a_job(
+    ledger: Ledger, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> Path:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr("zwrap.submission.arrays.write_script", full)
+    outcomes = submit(ledger, system, alike(tmp_path, 5))
+    assert sorted(outcomes) == ["1", "2", "3", "4", "5"]
+    assert [row.task for row in ledger.all()] == [None] * 5
+
+
+def test_an_array_whose_script_cannot_be_written_is_alone_with_that(
+    ledger: Ledger, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = iter([OSError(errno.EDQUOT, "Disk quota exceeded")])
+
+    def full_once(*given: Any) -> Path:
+        if fault := next(faults, None):
+            raise fault
+        return write_script(*given)
+
+    monkeypatch.setattr("zwrap.submission.arrays.write_script", full_once)
+    submit(ledger, system, alike(tmp_path, 4), most=2)
+    assert system.asked == [2, None, None]
+
+
+def test_a_job_that_another_has_begun_is_left_to_it(
+    ledger: Ledger, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks for the attempt before it writes the intent, and another came in between."""
+    jobs = alike(tmp_path, 2)
+    usual = Ledger.reserve
+
+    def after_another(self: Ledger, attempts: Any) -> Any:
+        monkeypatch.setattr(Ledger, "reserve", usual)
+        usual(ledger, [jobs[0].attempt])
+        return usual(self, attempts)
+
+    monkeypatch.setattr(Ledger, "reserve", after_another)
+    outcomes = submit(ledger, system, jobs, most=None)
+    assert outcomes[1] == "1"
+    assert isinstance(outcomes[0], UnknownOutcomeError)
+
+
 @pytest.mark.parametrize("most", [None, 0, 1])
 def test_where_there_are_no_arrays_each_is_a_job(
     ledger: Ledger, system: System, tmp_path: Path, most: int | None
@@ -229,7 +277,7 @@ def test_the_largest_array_that_there_is_room_for(
     assert (len(taken), len(full)) == (21, 43)
     assert len(set(taken)) == 21
     assert len(system.asked) < 20, "it was not asked for each"
-    assert "takes no job now: no room" in str(full[0])
+    assert "takes no such job now: no room" in str(full[0])
     assert [row.state for row in ledger.all()].count("waiting") == 43
     system.room = 1000
     again = submit(ledger, system, jobs)
@@ -274,7 +322,7 @@ def test_a_message_that_came_twice_is_one_job(
 
 
 def test_a_refusal_is_that_of_each(ledger: Ledger, system: System, tmp_path: Path) -> None:
-    """What all ask for was refused for an array and for one of them."""
+    """A request that all make was refused for an array and for one of them."""
     system.says = [Rejected("bad partition"), Rejected("bad partition")]
     outcomes = submit(ledger, system, alike(tmp_path, 5))
     assert [type(each) for each in outcomes] == [RejectedError] * 5
@@ -314,9 +362,15 @@ def test_after_an_unknown_outcome_the_array_is_looked_up(
     clock.move(system.settle_s)
     # They come again one by one, and some together.
     outcomes = [*submit(ledger, system, jobs[3:]), *submit(ledger, system, jobs[:3])]
+    if not taken:
+        assert all("looked for once more" in str(each) for each in outcomes)
+        clock.move(system.settle_s)
+        outcomes = [*submit(ledger, system, jobs[3:]), *submit(ledger, system, jobs[:3])]
     if taken:
         assert outcomes == ["1_4", "1_1", "1_2", "1_3"]
         assert system.asked == [4, -1, -1], "one look-up for all of an array"
+        assert {row.job_id for row in ledger.all()} == set(outcomes)
+        assert {row.state for row in ledger.all()} == {"submitted"}
     else:
         assert outcomes == ["1", "2_1", "2_2", "2_3"]
     assert len(system.taken) == (1 if taken else 2)
@@ -361,7 +415,7 @@ def test_an_intent_that_is_old_is_written_anew_before_its_job_is_submitted(
 def test_what_another_submitter_took_is_left_to_it(
     ledger: Ledger, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It came in between what was read of the ledger and the intents."""
+    """The row of the other one came between the reading of the ledger and the intents."""
     jobs = alike(tmp_path, 4)
     ledger.reserve([jobs[1].attempt])
     monkeypatch.setattr(ledger, "known", lambda tokens: {})

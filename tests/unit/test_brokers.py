@@ -21,7 +21,7 @@ from zwrap.transport.failures import (
     RefusedError,
     TooLargeError,
 )
-from zwrap.transport.rabbitmq.connection import Consumer
+from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.publication import Messages
 from zwrap.transport.rabbitmq.settings import Server
 from zwrap.transport.rabbitmq.transport import RabbitMQTransport
@@ -42,6 +42,9 @@ class Channel:
 
     def basic_ack(self, tag: int) -> None:
         self.settled.append("ack")
+
+    def basic_qos(self, *, prefetch_count: int, callback: Any) -> None:
+        callback(None)
 
     def basic_nack(self, tag: int, *, requeue: bool) -> None:
         self.settled.append(f"nack, requeue {requeue}")
@@ -88,7 +91,7 @@ def test_a_delivery_whose_message_can_never_be_sent_is_a_dead_letter(
     with transport.unit(delivery) as unit:
         unit.send(Outgoing("out", 2))
     connection.works[0].finish(kind("the reason"))
-    dead = connection.works[1].publications[0]
+    [dead] = connection.works[1].left
     assert dead.routing_key == "dlq.in"
     reason = "A message that follows from it cannot be sent: the reason."
     assert dead.properties.headers
@@ -108,8 +111,13 @@ def test_a_delivery_whose_message_may_be_sent_later_comes_again_whatever_the_wor
     with transport.unit(delivery) as unit:
         unit.send(Outgoing(WORDS, 2))
     connection.works[0].finish(kind(WORDS))
-    assert connection.channel.settled == ["nack, requeue True"]
-    assert len(connection.works) == 1
+    assert connection.channel.settled == []
+    [copy] = connection.works[1].left
+    assert (copy.exchange, copy.routing_key) == ("zwrap.delay.30s", "in")
+    assert copy.properties.headers
+    assert copy.properties.headers["zwrap_deliveries"] == 1, "it is not at fault"
+    connection.works[1].finish(None)
+    assert connection.channel.settled == ["ack"], "never a bare requeue"
 
 
 @pytest.mark.parametrize(

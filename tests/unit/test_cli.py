@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from pathlib import Path
 
 import pytest
 
+from zwrap import units
 from zwrap.cli import common
 from zwrap.cli.zwrap import COMMANDS, main
 from zwrap.configuration.site import Configuration
@@ -45,6 +47,22 @@ def test_the_value_of_an_option_may_be_called_like_a_command(
 
 def test_options_behind_a_command_are_that_command_s(recipe: str) -> None:
     assert main(["exec", "sh", "-c", "test $0 = -e", "-e", "nowhere"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["Q", "--expires", "60", "-"], ["--expires", "60", "Q", "-"], ["Q", "-", "--expires", "60"],
+        ["Q", "--expires", "60"], ["--expires", "60", "Q"],
+    ],
+)  # fmt: skip
+def test_options_of_publish_may_stand_anywhere(
+    arguments: list[str], recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b'{"a": 1}')))
+    assert main(["publish", *arguments]) == 0
+    with connect(Configuration.from_file().activate()) as transport:
+        assert transport.inspector().queues()["Q"] == 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -100,8 +118,8 @@ def test_connect_hands_the_options_to_a_transport_only_if_there_are_any(
 
 
 def test_a_key_and_its_value() -> None:
-    assert common.key_value("k=v=w", "-s") == ("k", "v=w")
-    assert common.key_value("k=", "-s") == ("k", "")
+    assert units.key_value("k=v=w", "-s") == ("k", "v=w")
+    assert units.key_value("k=", "-s") == ("k", "")
     for wrong in ("k", "=v", ""):
         with pytest.raises(RequestError, match=r"-s '.*' is not usable; KEY=VALUE is expected"):
-            common.key_value(wrong, "-s")
+            units.key_value(wrong, "-s")

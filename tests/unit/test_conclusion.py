@@ -1,4 +1,4 @@
-"""Who speaks for a job that cannot: once, what is true, and through the recipe's own outputs."""
+"""Conclusion of jobs that cannot speak: once, what is true, through the recipe's own outputs."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import errno
 import json
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from zwrap_schedulers.slurm.slurm import Slurm
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.attempt.finals import OutboxError
 from zwrap.attempt.record import LOST, STUCK, Attempt
-from zwrap.attempt.verdict import Verdict
-from zwrap.errors import MessageError, TransportError
+from zwrap.attempt.verdict import STARTING, Verdict, final_messages
+from zwrap.errors import MessageError, QueueFullError, TransportError
 from zwrap.host.processes import this_process
 from zwrap.job import Outcome
-from zwrap.message import Outgoing, encode
+from zwrap.message import ID_HEADER, Outgoing, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.service.watcher.conclusion import InDirectory
+from zwrap.service.watcher.conclusion import ABSENT_S, AbsentError, InDirectory
 from zwrap.transport import mover
+from zwrap.transport.failures import TooLargeError
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.spool.queue import SpoolQueue
 
@@ -299,19 +303,212 @@ def test_a_claim_that_cannot_be_read_is_one_all_the_same(place: Place) -> None:
     assert place.said().keys() == {"q4", "q5", "q6"}
 
 
-def test_what_nobody_thought_of_is_a_fault_of_its_attempt_only(
+def attempt_in(place: Place, state: str = "completed") -> Attempt:
+    return Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n",
+                   job_directory=str(place.path), job_id="7", seen_state=state)  # fmt: skip
+
+
+def concluded(place: Place, state: str = "completed") -> Verdict:
+    verdict = InDirectory(place.transport).conclude(attempt_in(place, state))
+    assert verdict
+    return verdict
+
+
+OTHER = {
+    "token": "u-1", "outcome": "success", "witness": "wrapper", "cause": "fine", "job_id": "7",
+    "exit_status": 0,
+}  # fmt: skip
+
+VERDICTS = [
+    b"", b"garbage", b"\xff\xfe", b"[]", b"{}", b"null", b'{"token": "t-1"}', b"1" * 5000,
+    json.dumps(OTHER).encode(), json.dumps({**OTHER, "token": "t-1", "outcome": "fine"}).encode(),
+    json.dumps({**OTHER, "token": "t-1", "exit_status": "x"}).encode(),
+    json.dumps({**OTHER, "token": "t-1", "final": [{"destination": 1}]}).encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", VERDICTS, ids=lambda content: repr(content[:20]))
+def test_a_verdict_that_is_none_is_a_failure_of_its_step(place: Place, content: bytes) -> None:
+    """Its recipe is told why, once, and the next Watcher finds a verdict."""
+    place.claim()
+    (place.path / "verdict.json").write_bytes(content)
+    (place.path / "verdict.sent").touch()
+    verdict = concluded(place)
+    assert verdict.outcome is Outcome.FAILURE
+    assert "verdict.json" in verdict.cause
+    said = place.said()
+    assert said.keys() == {"q4", "q5", "q6"}
+    assert said["q4"] == [verdict.cause]
+    assert concluded(place) == verdict
+    assert place.said() == said, "once"
+    assert place.directory.verdict() == verdict
+    assert (place.path / "damaged-1").read_bytes() == content
+
+
+@given(st.binary(max_size=60) | st.from_type(dict[str, int]).map(encode))
+@settings(max_examples=20)
+def test_whatever_a_file_of_the_job_holds_its_step_ends(tmp_path: Path, content: bytes) -> None:
+    for name in ("verdict.json", "claim.json", "outbox", SUBMISSION):
+        place = Place(tmp_path / uuid.uuid4().hex)
+        (place.path / name).write_bytes(content)
+        verdict = concluded(place, "failed")
+        told = name != SUBMISSION
+        assert verdict.outcome is (Outcome.FAILURE if told else Outcome.UNKNOWN)
+        assert (place.said().keys() == {"q4", "q5", "q6"}) is told
+
+
+@pytest.mark.parametrize(
+    "name", ["verdict.json", "claim.json", SUBMISSION, "outbox", "verdict.sent"]
+)
+def test_a_directory_in_the_place_of_a_file_is_a_fault_of_its_step(place: Place, name: str) -> None:
+    (place.path / name).unlink(missing_ok=True)
+    (place.path / name / "incoming").mkdir(parents=True)
+    verdict = concluded(place, "failed")
+    told = name != SUBMISSION
+    assert verdict.outcome is (Outcome.FAILURE if told else Outcome.UNKNOWN)
+    assert bool(place.said()) is told
+
+
+def test_a_claim_on_another_attempt_is_none_on_this_one(place: Place) -> None:
+    place.claim(str(this_process()))
+    file = place.path / "claim.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "token": "u-1"}))
+    verdict = concluded(place)
+    assert verdict.outcome is Outcome.FAILURE
+    assert verdict.cause.endswith("Its claim.json is damaged, or of another attempt.")
+
+
+def test_a_job_directory_that_is_a_link_is_not_followed(place: Place, tmp_path: Path) -> None:
+    """The messages of another job would be sent."""
+    other = Place(tmp_path / "other")
+    mover.store(other.directory.outbox(), [Outgoing("q2", {"payload": 1}, {"zwrap-id": "1"})])
+    shutil.rmtree(place.path)
+    place.path.symlink_to(other.path)
+    verdict = concluded(place, "failed")
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert "is a link now, which is not followed" in verdict.cause
+    assert place.said() == {}
+    assert not (other.path / "verdict.json").exists()
+
+
+@pytest.mark.parametrize("part", ["outbox", "outbox/incoming"])
+def test_an_outbox_that_is_a_link_is_not_followed(place: Place, tmp_path: Path, part: str) -> None:
+    place.claim()
+    other = Place(tmp_path / "other")
+    mover.store(other.directory.outbox(), [Outgoing("q2", {"payload": 1}, {"zwrap-id": "1"})])
+    (place.path / part).parent.mkdir(exist_ok=True)
+    (place.path / part).symlink_to(other.path / part)
+    verdict = concluded(place, "failed")
+    assert verdict.outcome is Outcome.FAILURE
+    assert f"{part} is no directory." in verdict.cause
+    assert place.said().keys() == {"q4", "q5", "q6"}
+    assert len(list((other.path / "outbox" / "incoming").iterdir())) == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"zwrap-id": None}, {"zwrap-id": []}, {"zwrap-id": ""}])
+def test_a_final_message_without_an_id_gets_one_that_a_repeat_repeats(
+    place: Place, headers: dict[str, Any]
+) -> None:
+    place.claim()
+    place.put_verdict(Outgoing("q3", {"payload": "fine"}, headers))
+    place.conclude("completed")
+    place.directory.mark_sent()
+    (place.path / "verdict.sent").unlink()
+    place.conclude("completed")
+    ids = [entry.message.id for entry in place.transport.broker.queues["q3"]]
+    assert len(ids) == 2
+    assert len(set(ids)) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"delay_s": 1e308}, {"delay_s": -1.0}, {"expires_s": 1e300}])
+def test_a_final_message_with_an_impossible_time_is_kept_and_the_others_are_sent(
+    place: Place, wrong: dict[str, float]
+) -> None:
+    place.claim()
+    fine = Outgoing("q3", {"payload": "fine"}, {"zwrap-id": "s"})
+    place.put_verdict(replace(fine, destination="q2", headers={"zwrap-id": "w"}, **wrong), fine)
+    assert place.conclude("completed")
+    assert place.said() == {"q3": ["fine"]}
+    [reason] = kept(place.path / "outbox").values()
+    assert "delay or lifetime" in reason
+
+
+@pytest.mark.parametrize("wrong", [{"delay_s": 1e308}, {"expires_s": -1.0}])
+def test_a_message_in_the_outbox_with_an_impossible_time_is_kept(
+    place: Place, wrong: dict[str, float]
+) -> None:
+    place.claim()
+    part = Outgoing("q2", {"payload": 1}, {"zwrap-id": "1"})
+    outbox = place.directory.outbox()
+    mover.store(outbox, [replace(part, **wrong), replace(part, headers={"zwrap-id": "2"})])
+    assert place.conclude("failed")
+    assert place.said().keys() == {"q2", "q4", "q5", "q6"}
+    assert len(place.said()["q2"]) == 1
+    assert "delay or lifetime" in kept(place.path / "outbox")["q2"]
+
+
+def test_an_outbox_that_meets_an_unforeseen_fault_is_left_alone_in_the_end(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def odd(*_: object) -> Verdict:
-        raise OverflowError("cannot convert float infinity to integer")
-
-    monkeypatch.setattr(InDirectory, "find", odd)
-    attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n",
-                      job_directory=str(place.path), job_id="7", seen_state="failed")  # fmt: skip
-    verdict = InDirectory(place.transport).conclude(attempt)
+    place.claim()
+    mover.store(place.directory.outbox(), [Outgoing("q2", {"payload": 1}, {"zwrap-id": "1"})])
+    monkeypatch.setattr(mover.Emptying, "portion", lambda *_: 1 // 0)
+    conclusion = InDirectory(place.transport)
+    with pytest.raises(ZeroDivisionError):
+        conclusion.conclude(attempt_in(place))
+    verdict = conclusion.give_up(attempt_in(place), "It was tried 5 times.")
     assert verdict
-    assert (verdict.outcome, verdict.witness) == (Outcome.UNKNOWN, "none")
-    assert "OverflowError: cannot convert float infinity" in verdict.cause
+    assert verdict.outcome is Outcome.FAILURE
+    assert place.said().keys() == {"q4", "q5", "q6"}
+
+
+def test_looking_at_a_job_without_messages_makes_no_outbox(place: Place) -> None:
+    before = sorted(place.path.iterdir())
+    assert place.conclude("completed")
+    made = {path.name for path in set(place.path.iterdir()) - set(before)}
+    assert made == {"verdict.json", "verdict.sent"}
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN])
+@pytest.mark.parametrize("call", ["lstat", "open", "listdir"])
+def test_a_filesystem_that_is_away_concludes_no_job(
+    place: Place, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    place.claim()
+    place.directory.outbox()
+    usual = getattr(os, call)
+
+    def away(path: Any, *arguments: Any, **others: Any) -> Any:
+        if str(path).startswith(str(place.path)):
+            raise OSError(number, os.strerror(number), str(path))
+        return usual(path, *arguments, **others)
+
+    with monkeypatch.context() as fault:
+        fault.setattr(os, call, away)
+        with pytest.raises((OSError, OutboxError)):
+            InDirectory(place.transport).conclude(attempt_in(place, "failed"))
+    assert place.said() == {}
+    assert concluded(place, "failed").outcome is Outcome.FAILURE
+    assert place.said().keys() == {"q4", "q5", "q6"}
+
+
+def test_a_filesystem_that_is_not_mounted_is_waited_for_and_not_for_ever(place: Place) -> None:
+    """The directories above are missing then, too; of a directory that was deleted they are not."""
+    now = 1_000_000.0
+    missing = replace(
+        attempt_in(place), job_directory=str(place.path / "not/mounted/.zwrap/t-1"), ended=now
+    )
+    conclusion = InDirectory(place.transport, now=lambda: now)
+    with pytest.raises(AbsentError, match="is its filesystem mounted"):
+        conclusion.conclude(missing)
+    now += ABSENT_S + 1
+    verdict = conclusion.conclude(missing)
+    assert verdict
+    assert verdict.outcome is Outcome.UNKNOWN
+    now -= ABSENT_S + 1
+    verdict = conclusion.conclude(replace(missing, job_directory=str(place.path / "deleted")))
+    assert verdict
+    assert verdict.outcome is Outcome.UNKNOWN
 
 
 def test_what_waits_in_an_outbox_that_cannot_be_opened_is_waited_for(
@@ -485,3 +682,163 @@ def test_a_verdict_that_is_damaged_is_the_fault_of_this_attempt(place: Place) ->
     (place.path / "verdict.json").write_text("garbage")
     with pytest.raises(MessageError, match=r"verdict\.json does not hold a verdict"):
         place.conclude("failed")
+
+
+def test_late_verdicts_are_kept_up_to_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job may have taken any number of their names."""
+    monkeypatch.setattr("zwrap.attempt.directory.LATE", 3)
+    directory = JobDirectory(tmp_path)
+    verdict = Verdict(token="t", outcome=Outcome.FAILURE, witness="w", cause="c", job_id="1",
+                      exit_status=1)  # fmt: skip
+    assert directory.put_verdict(verdict)
+    (tmp_path / "late-1.json").mkdir()
+    for _ in range(5):
+        assert not directory.put_verdict(verdict)
+    assert sorted(file.name for file in tmp_path.glob("late-*")) == [
+        "late-1.json", "late-2.json", "late-3.json",
+    ]  # fmt: skip
+
+
+# -- a result that is refused after the verdict ----------------------------------------------------
+
+LATE = "Reported as a success; afterwards: A result was refused: it is too large"
+REFUSED = TooLargeError("it is too large")
+
+
+class Choosy(MemoryTransport):
+    """Takes no messages to some queues, for the reasons in `refusals`."""
+
+    def __init__(self, **refusals: Exception) -> None:
+        super().__init__()
+        self.refusals = refusals
+
+    def commit(self, messages: Any, *more: Any, **others: Any) -> None:
+        for each in messages:
+            if error := self.refusals.get(each.destination):
+                raise error
+        super().commit(messages, *more, **others)
+
+
+def finals(place: Place) -> list[Outgoing]:
+    envelope = Envelope.from_body(place.directory.submission().message)
+    told = final_messages(envelope, Outcome.SUCCESS, "finished", {})
+    return [each.with_id(f"final {number}") for number, each in enumerate(told)]
+
+
+def result(name: str = "result", payload: object = 1) -> Outgoing:
+    return Outgoing("results", {"payload": payload}, {ID_HEADER: name})
+
+
+@pytest.mark.parametrize("by", ["this sender", "one that died"])
+def test_a_result_that_is_refused_after_a_verdict_of_success_makes_it_a_failure(
+    place: Place, by: str
+) -> None:
+    place.claim()
+    place.put_verdict(*finals(place))
+    place.transport = Choosy(results=REFUSED)
+    if by == "this sender":
+        mover.store(place.directory.outbox(), [result()])
+    else:
+        place.directory.outbox().put_dead_letter(encode(result()), "it is too large")
+    verdict = place.conclude("completed")
+    assert verdict
+    assert (verdict.outcome, verdict.exit_status) == (Outcome.FAILURE, 1)
+    assert verdict.cause == "A result was refused: it is too large"
+    said = place.said()
+    assert said.keys() == {"q4", "q5", "q6"}
+    assert said["q4"] == [verdict.cause]
+    assert said["q6"][0]["error"] == verdict.cause
+    assert place.directory.verdict("t-1") == verdict
+    assert place.conclude("completed") == verdict
+    assert place.said() == said, "once"
+
+
+def test_what_is_no_result_of_this_run_changes_no_verdict(place: Place) -> None:
+    place.claim()
+    outbox = place.directory.outbox()
+    earlier = outbox.put_dead_letter(encode(result("of an earlier run")), "there was no such queue")
+    os.utime(f"{earlier}.reason", (1e9, 1e9))
+    place.put_verdict(*finals(place))
+    for each in (result("s", STARTING), finals(place)[0]):
+        outbox.put_dead_letter(encode(each), "there is no such queue")
+    verdict = place.conclude("completed")
+    assert verdict
+    assert verdict.outcome is Outcome.SUCCESS
+    assert place.said().keys() == {"q3", "q5"}
+
+
+@pytest.mark.parametrize("release", ["this one", "the last one"])
+def test_a_result_that_is_refused_after_the_final_messages_is_in_ledger_and_log(
+    place: Place, caplog: pytest.LogCaptureFixture, release: str
+) -> None:
+    place.claim()
+    place.put_verdict(*finals(place))
+    full = QueueFullError("it is full")
+    if release == "this one":
+        place.transport = transport = Choosy(results=full)
+        mover.store(place.directory.outbox(), [result()])
+        with pytest.raises(OutboxError, match="it is full"):
+            place.conclude("completed")
+        transport.refusals["results"] = REFUSED
+    else:
+        place.transport = Choosy(results=REFUSED)
+        mover.store(place.directory.outbox(), [*finals(place), result()])
+    verdict = place.conclude("completed")
+    assert verdict
+    assert verdict.outcome is Outcome.SUCCESS, "which was told"
+    assert {queue: len(each) for queue, each in place.said().items()} == {"q3": 1, "q5": 1}
+    assert verdict.cause == LATE
+    assert LATE in caplog.text
+    assert place.directory.verdict("t-1") == verdict
+    assert place.conclude("completed") == verdict
+
+
+@pytest.mark.parametrize("what", ["is full", "is away"])
+def test_while_success_itself_waits_it_can_still_become_a_failure(place: Place, what: str) -> None:
+    place.claim()
+    place.put_verdict(*finals(place)[:1])
+    full = QueueFullError("it is full")
+    first: Exception = full if what == "is full" else TransportError("away")
+    place.transport = transport = Choosy(results=first, q3=full)
+    mover.store(place.directory.outbox(), [result()])
+    for _ in range(2):
+        with pytest.raises((OutboxError, TransportError)):
+            place.conclude("completed")
+    transport.refusals = {"results": REFUSED}
+    verdict = place.conclude("completed")
+    assert verdict
+    assert verdict.outcome is Outcome.FAILURE
+    assert place.said().keys() == {"q4", "q5", "q6"}
+
+
+def test_where_perhaps_success_was_sent_no_other_end_is_told(place: Place) -> None:
+    """The connection was lost while it was on its way."""
+    place.claim()
+    place.put_verdict(*finals(place))
+    place.transport = transport = Choosy(
+        results=QueueFullError("it is full"), q3=TransportError("lost")
+    )
+    mover.store(place.directory.outbox(), [result()])
+    with pytest.raises(TransportError):
+        place.conclude("completed")
+    transport.refusals = {"results": REFUSED}
+    verdict = place.conclude("completed")
+    assert verdict
+    assert (verdict.outcome, verdict.cause) == (Outcome.SUCCESS, LATE)
+    assert place.said().keys() == {"q3", "q5"}
+
+
+def test_where_the_step_is_not_known_any_more_the_verdict_notes_what_was_refused(
+    place: Place,
+) -> None:
+    place.claim()
+    place.put_verdict(*finals(place))
+    (place.path / SUBMISSION).unlink()
+    place.transport = Choosy(results=REFUSED)
+    mover.store(place.directory.outbox(), [result()])
+    verdict = place.conclude("completed")
+    assert verdict
+    assert (verdict.outcome, verdict.cause) == (Outcome.SUCCESS, LATE)
+    assert place.said().keys() == {"q3", "q5"}

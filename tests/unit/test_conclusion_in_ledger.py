@@ -1,4 +1,4 @@
-"""Who speaks for a job whose directory nobody here sees: once, and what came by message first."""
+"""Conclusion of jobs whose directory nobody here sees: once, and what came by message first."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from zwrap.attempt.finals import UNSENT
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
 from zwrap.attempt.verdict import Verdict
-from zwrap.errors import MessageError, TransportError
+from zwrap.errors import MessageError, PermanentError, TransportError
 from zwrap.host.paths import state_directory
 from zwrap.job import Outcome
 from zwrap.message import Outgoing, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.watcher import verdicts
-from zwrap.service.watcher.conclusion import SETTLE_MESSAGE_S, InLedger
+from zwrap.service.watcher.remote import SETTLE_MESSAGE_S, InLedger
 from zwrap.transport.contract import Transport
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.spool.queue import SpoolQueue
@@ -87,6 +88,23 @@ def test_what_a_wrapper_says_is_sent_once(place: Place) -> None:
     assert place.said() == {"q2": 1}
 
 
+def test_a_result_that_is_refused_after_the_wrapper_told_its_end_is_in_the_ledger(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    late = "Reported as a success; afterwards: A result was refused: it is too large"
+    place.hear()
+    [kept] = [place.ledger.remote.get("t-1")]
+    assert kept
+    assert kept.verdict
+    noted = replace(kept.verdict, cause=late)
+    other = replace(noted, final=[])
+    for verdict in (noted, other, kept.verdict, noted):
+        verdicts.hear(msgspec.to_builtins(verdict), place.ledger, place.transport)
+    assert place.conclude(place.attempt("failed", exit_code=111)) == noted
+    assert late in caplog.text
+    assert place.said() == {"q2": 1}
+
+
 def test_whoever_comes_after_a_crash_sends_what_was_said(place: Place) -> None:
     """Not before the one who was at it must be dead."""
 
@@ -113,6 +131,17 @@ def test_of_a_job_that_died_the_batch_system_speaks(place: Place) -> None:
     assert place.said() == {"q3": 1, "q4": 1, "q5": 1}
     place.hear()  # too late
     assert place.said() == {"q3": 1, "q4": 1, "q5": 1}
+
+
+def test_a_verdict_that_arrives_while_another_is_made_is_the_only_one(place: Place) -> None:
+    class Slow(InLedger):
+        def _own(self, *arguments: Any) -> Verdict | None:
+            place.hear()
+            return super()._own(*arguments)
+
+    before = place.said()
+    assert Slow(place.ledger, place.transport, WAIT_S).find(place.attempt("failed")) is None
+    assert (before, place.said()) == ({}, {"q2": 1})
 
 
 def test_a_wrapper_that_ended_well_is_given_time(place: Place) -> None:
@@ -178,7 +207,35 @@ def test_a_damaged_verdict_is_a_fault_of_its_attempt_only(place: Place) -> None:
     conclusion = InLedger(place.ledger, place.transport, WAIT_S)
     assert conclusion.has_verdict(attempt)
     assert conclusion.settle_s(attempt) == 0.0
+    assert conclusion.conclude(attempt) is None, "who recorded it may be sending it"
+    place.now += 61
     verdict = conclusion.conclude(attempt)
     assert verdict
-    assert verdict.outcome is Outcome.UNKNOWN
+    assert verdict.outcome is Outcome.FAILURE
     assert "does not hold a valid verdict on attempt t-1" in verdict.cause
+    assert place.said() == {"q2": 1, "q3": 1, "q4": 1, "q5": 1}
+    kept = place.ledger.remote.get("t-1")
+    assert kept
+    assert kept.verdict == verdict
+    assert kept.sent
+    assert conclusion.conclude(attempt) == verdict
+    assert place.said() == {"q2": 1, "q3": 1, "q4": 1, "q5": 1}, "once"
+
+
+def test_where_the_ledger_holds_no_submission_nobody_can_be_told(place: Place) -> None:
+    attempt = replace(place.attempt("failed"), token="t-2")
+    verdict = InLedger(place.ledger, place.transport, WAIT_S).conclude(attempt)
+    assert verdict
+    assert verdict.outcome is Outcome.UNKNOWN
+    assert verdict.cause.endswith("The ledger does not hold the submission of the attempt.")
+
+
+@pytest.mark.parametrize("token", ["\ud800", "a\0b"])
+def test_a_verdict_that_cannot_be_stored_is_the_fault_of_its_message(
+    place: Place, token: str
+) -> None:
+    verdict = Verdict(token="t-1", outcome=Outcome.SUCCESS, witness="wrapper", cause="finished",
+                      job_id="7", exit_status=0)  # fmt: skip
+    body = {**msgspec.to_builtins(verdict), "token": token}
+    with pytest.raises(PermanentError):
+        verdicts.hear(body, place.ledger, place.transport)

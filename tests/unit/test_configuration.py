@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from zwrap.cli.zwrap import main as zwrap_main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.transport.connect import default_transport
 
 SITE = """
 version: 1
@@ -334,6 +336,7 @@ def test_without_a_site_file_no_yaml_is_loaded() -> None:
     code = """
 import sys
 from zwrap.attempt.record import Attempt
+from zwrap.cli.zwrap import main as zwrap_main
 from zwrap.configuration.site import Configuration
 from zwrap.transport.connect import default_transport
 configuration = Configuration.from_file().activate()
@@ -466,7 +469,7 @@ def test_programmatic_use_as_printed(site: Path, monkeypatch: pytest.MonkeyPatch
 
 
 class Schema:
-    """What a plugin of others brings along: marshmallow's interface."""
+    """A schema that a plugin of others brings along: marshmallow's interface."""
 
     def __init__(self, **options: str) -> None:
         assert options == {"unknown": "exclude"}
@@ -498,6 +501,56 @@ def test_plugins_of_others_are_found_checked_and_called(monkeypatch: pytest.Monk
         ConfigurationError, match=r"line 2, key 'o\.host': Missing data for required"
     ):
         Configuration.from_string(text).activate()
+
+
+# -- the transport -----------------------------------------------------------------------------
+
+PIKA = "mq: {plugin: pika, host: h, port: 1, username: u, password: p, vhost: /}\n"
+
+
+@pytest.mark.parametrize("environment", ["default", "alias"])
+def test_a_group_transport_without_a_transport_is_a_fault(environment: str) -> None:
+    text = f"version: 1\nenvironments:\n  default: {{transport: mq}}\n  alias: default\n{PIKA}"
+    configuration = Configuration.from_string(text).activate([environment])
+    with pytest.raises(ConfigurationError) as caught:
+        default_transport(configuration)
+    assert "names 'mq' (plugin pika), which chooses no transport" in str(caught.value)
+    assert "'default: PikaTransport'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("groups", "chosen"),
+    [
+        ("{transport: chosen, plugins: [mq]}", "PikaTransport"),
+        ("{transport: [mq, chosen]}", "PikaTransport"),
+        ("{transport: mq, plugins: [chosen]}", "PikaTransport"),
+        ("{transport: files, plugins: [mq]}", "SpoolTransport"),
+        ("[mq]", "SpoolTransport"),
+    ],
+)
+def test_a_group_transport_chooses_as_its_sections_say(groups: str, chosen: str) -> None:
+    text = f"version: 1\nenvironments: {{default: {groups}}}\n{PIKA}"
+    text += "chosen: {plugin: transport, default: PikaTransport}\nfiles: {plugin: spool, path: x}\n"
+    assert default_transport(Configuration.from_string(text).activate()) == chosen
+
+
+def test_check_names_the_transport_and_a_broker_that_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def checked(environment: str) -> str:
+        main = tmp_path / "site.yml"
+        text = f"version: 1\nenvironments: {{default: {environment}}}\n{PIKA}"
+        main.write_text(text + "chosen: {plugin: transport, default: PikaTransport}\n")
+        monkeypatch.setenv("ZOCALO_CONFIG", str(main))
+        zwrap_main(["check"])
+        return capsys.readouterr().out
+
+    told = checked("[mq]")
+    assert f"transport: SpoolTransport, {tmp_path}/state/spool\n" in told
+    assert "warning: a section of plugin 'pika' is active, but messages go to the spool" in told
+    told = checked("[mq, chosen]")
+    assert "transport: PikaTransport, h:1\n" in told
+    assert "warning" not in told
 
 
 # -- zwrap config show -------------------------------------------------------------------------

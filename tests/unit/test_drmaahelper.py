@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,7 +26,7 @@ errors = types.SimpleNamespace(DrmaaException=OSError)
 
 class Session:
     def initialize(self):
-        (PLACE / "opening").touch()
+        (PLACE / "opening").write_text(" ".join(sorted(os.environ)))
         while not (PLACE / "may-open").exists():
             time.sleep(0.01)
 
@@ -57,13 +58,14 @@ def helper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def submit(helper: subprocess.Popen[bytes]) -> None:
+def submit(helper: subprocess.Popen[bytes], limit_s: float = 60.0, **how: Any) -> None:
     job = DrmaaCall(
         script="/s", name="n", working_directory="/", standard_output="/o", standard_error="/e",
-        native="",
+        native="", **how,
     )  # fmt: skip
     assert helper.stdin
-    helper.stdin.write(msgspec.json.encode(job) + b"\n")
+    until_s = time.clock_gettime(time.CLOCK_BOOTTIME) + limit_s
+    helper.stdin.write(msgspec.json.encode((job, until_s)) + b"\n")
     helper.stdin.flush()
 
 
@@ -84,6 +86,17 @@ def test_a_job_is_submitted_and_its_id_answered(
     submitter_dies(helper)
     assert helper.wait(30) == 0
     assert (tmp_path / "left").exists(), "it takes leave of the qmaster"
+
+
+def test_a_session_sees_the_variables_of_the_call_and_no_other(
+    helper: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Grid Engine may hand all that it sees on to the job."""
+    (tmp_path / "may-open").touch()
+    submit(helper, only=True, environment={"SGE_CELL": "c", "DRMAA_LIBRARY_PATH": "/lib"})
+    assert helper.stdout
+    assert helper.stdout.readline()
+    assert (tmp_path / "opening").read_text() == "SGE_CELL"
 
 
 def test_what_a_dead_submitter_left_in_the_pipe_is_not_submitted(
@@ -115,3 +128,14 @@ def until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_call_whose_time_is_over_submits_no_job(
+    helper: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Its Submitter has given it up, even if nobody could tell the helper, which ends."""
+    submit(helper, limit_s=1.0)
+    until((tmp_path / "opening").exists)
+    assert helper.wait(30) == 1
+    (tmp_path / "may-open").touch()
+    assert not (tmp_path / "submitted").exists()

@@ -104,9 +104,10 @@ def test_a_node_without_delay_delays_no_message() -> None:
         assert message == Outgoing("q", message.message, {"workflows-recipe": True})
 
 
-def test_a_delay_that_is_no_number_is_refused() -> None:
-    recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", "transport-delay": "soon"}})
-    with pytest.raises(MessageError, match="Node 1, key 'transport-delay' is 'soon'"):
+@pytest.mark.parametrize("delay", ["soon", 10**400, -(10**400), 1e308, float("inf"), float("nan")])
+def test_a_delay_that_is_no_number_of_seconds_is_refused(delay: object) -> None:
+    recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", "transport-delay": delay}})
+    with pytest.raises(MessageError, match=r"Node 1, key 'transport-delay' is .*; a number of"):
         Envelope(recipe, 1).start()
 
 

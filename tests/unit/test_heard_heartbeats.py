@@ -1,8 +1,17 @@
-"""Who is silent, and who does not hear."""
+"""Heartbeats that are heard: a silent wrapper, and a Watcher that hears none."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zwrap.service.watcher import heartbeats as module
 from zwrap.service.watcher.heartbeats import DEAF_S, KEPT_S, Heartbeats
+from zwrap.units import LARGEST_MIB
 
 
 class Clock:
@@ -70,3 +79,35 @@ def test_the_most_memory_that_was_heard_is_remembered_until_the_end() -> None:
     assert (heartbeats.peak_memory_mib("a"), heartbeats.peak_memory_mib("b")) == (300.0, None)
     heartbeats.forget("a")
     assert heartbeats.peak_memory_mib("a") is None
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+    | st.sampled_from([10**400, -(10**400), 2**63, 1e308, float("inf"), float("nan")]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@given(st.fixed_dictionaries({}, optional={"token": anything, "memory_mib": anything}) | anything)
+def test_what_is_not_valid_in_a_heartbeat_is_ignored(status: Any) -> None:
+    heartbeats = Heartbeats(Clock())
+    heartbeats.hear({"token": "a", "memory_mib": 5.0})
+    heartbeats.hear(status)
+    if isinstance(status, dict):
+        heartbeats.hear({**status, "token": "a"})
+    peak_mib = heartbeats.peak_memory_mib("a")
+    assert isinstance(peak_mib, float)
+    assert 5.0 <= peak_mib <= LARGEST_MIB
+    json.dumps(peak_mib, allow_nan=False)
+
+
+def test_only_so_many_wrappers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may send heartbeats with ever new tokens."""
+    monkeypatch.setattr(module, "MOST_TOKENS", 3)
+    heartbeats = Heartbeats(Clock())
+    for token in ("a", "b", "a", "c", "d", "x" * 81):
+        heartbeats.hear({"token": token, "memory_mib": 1})
+    assert [heartbeats.silent_s(token) for token in "abcd"] == [0, None, 0, 0]
+    assert heartbeats.silent_s("x" * 81) is None
+    assert heartbeats.peak_memory_mib("b") is None

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import signal
 import stat
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from zwrap.host.ending import Act, Ending, end_session
 from zwrap.host.files import (
-    FilesystemClock,
+    append_regular,
     create_once,
-    filesystem_of,
     last_lines,
+    make_directory,
     overwrite_once,
     tail,
-    touched,
     write_atomically,
 )
+from zwrap.host.filetime import FilesystemClock, touched
+from zwrap.host.mounts import filesystem_of
 from zwrap.host.processes import process_status, processes
+from zwrap.host.stopping import signals_to_stop, stop_on_signals
 
 
 class Hands:
@@ -104,7 +109,9 @@ def test_every_process_of_a_session_is_ended_though_its_leader_is_dead() -> None
 def test_the_walk_of_proc_knows_parent_group_and_session() -> None:
     with subprocess.Popen(["sleep", "60"], process_group=0) as child:
         [found] = [process for process in processes() if process.pid == child.pid]
-        assert found == process_status(child.pid)
+        asked = process_status(child.pid)
+        assert asked
+        assert found._replace(state="S") == asked._replace(state="S"), "it may just begin"
         assert (found.parent, found.group, found.session) == (
             os.getpid(), child.pid, os.getsid(0),
         )  # fmt: skip
@@ -176,6 +183,21 @@ def test_a_file_is_made_once_and_the_first_one_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["file"]
 
 
+def test_what_is_appended_changes_no_other_file_and_waits_for_no_reader(tmp_path: Path) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    append_regular(file, b"one\n")
+    append_regular(file, b"two\n")
+    assert file.read_bytes() == b"one\ntwo\n"
+    other.touch()
+    (tmp_path / "link").symlink_to(other)
+    os.link(other, tmp_path / "second name")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "second name", "pipe", "."):
+        with pytest.raises(OSError, match=name):
+            append_regular(tmp_path / name, b"x")
+    assert other.read_bytes() == b""
+
+
 def test_room_that_was_kept_is_used_for_the_first_file_only(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(b" " * 100)
@@ -222,3 +244,37 @@ def test_the_end_of_a_file(tmp_path: Path) -> None:
     assert last_lines(tmp_path / "gone", 3, 1000) == []
     with pytest.raises(FileNotFoundError):
         tail(tmp_path / "gone", 4)
+
+
+def test_a_directory_whose_parent_another_process_creates_meanwhile_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = os.mkdir
+
+    def late(path: Path) -> None:
+        """Fail as if the parent had been missing, which exists a moment later."""
+        monkeypatch.undo()
+        usual(tmp_path / "outbox")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+    monkeypatch.setattr(os, "mkdir", late)
+    make_directory(tmp_path / "outbox" / "incoming")
+    assert (tmp_path / "outbox" / "incoming").is_dir()
+    with pytest.raises(FileNotFoundError):
+        make_directory(Path("/proc/self/none/below"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_stop_signal_lets_a_program_finish(number: signal.Signals, ignored: bool) -> None:
+    # A service under nohup(1) is not stopped by the terminal that was closed.
+    before = {each: signal.getsignal(each) for each in (*signals_to_stop(), signal.SIGHUP)}
+    stop = threading.Event()
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+        stop_on_signals(stop)
+        signal.raise_signal(number)
+        assert stop.is_set() == (number != signal.SIGHUP or not ignored)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -25,6 +25,8 @@ from zwrap.configuration.site import Configuration
 from zwrap.program.reading import parse_definition
 from zwrap.workers.consumers import settings as consumers
 
+from ..conftest import SELECTED_BY
+
 ROOT = Path(__file__).parents[2]
 PLACES = {"zwrap": "zwrap", "schedulers": "zwrap_schedulers", "templates": "zwrap_templates"}
 """Folder of the project to the package as which it is installed."""
@@ -127,7 +129,7 @@ def test_no_module_is_longer_than_350_lines() -> None:
 
 
 def is_offer(statement: ast.stmt) -> bool:
-    """Whether a statement only says what the package offers, and where that is."""
+    """Tell whether a statement only says what the package offers, and where that is."""
     match statement:
         case ast.ImportFrom() | ast.Import():
             return ast.unparse(statement) in (
@@ -197,7 +199,7 @@ STAY = {
     "zwrap.wrapper": "BaseWrapper",
     "zwrap.wrapper.base": "BaseWrapper DummyWrapper RecipeWrapper StatusNotifications",
 }
-"""What sites have been able to import, or to name in their files, since version 0.1.0."""
+"""Names that sites have been able to import, or to write into their files, since version 0.1.0."""
 
 
 @pytest.mark.parametrize(
@@ -206,6 +208,44 @@ STAY = {
 )
 def test_a_name_that_sites_import_stays(module: str, name: str) -> None:
     assert pkgutil.resolve_name(f"{module}:{name}") is not None
+
+
+# -- constructors --------------------------------------------------------------------------------
+
+
+CONSTRUCTED = """
+import sys, threading
+from pathlib import Path
+import sqlite3
+from zwrap.attempt.directory import JobDirectory
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.transport.spool.queue import SpoolQueue
+from zwrap.transport.spool.topic import SpoolTopic
+from zwrap.transport.spool.transport import SpoolTransport
+from zwrap.transport.spool.views import DeadLetters
+place = Path(sys.argv[1])
+ways = [
+    lambda: SpoolTransport(place / "spool"), lambda: SpoolQueue(place / "q"),
+    lambda: DeadLetters(place / "q"), lambda: SpoolTopic(place / "topic"),
+    lambda: JobDirectory(place / "job"), lambda: Ledger(f"sqlite:///{place}/ledger"),
+]
+acts = ("open", "os.", "socket.", "sqlite3.", "subprocess.", "shutil.")
+quiet = True
+sys.addaudithook(lambda event, given: quiet or event.startswith(acts) and print(event, given))
+for way in ways:
+    quiet = False
+    way()
+quiet = True
+print(*threading.enumerate()[1:], *place.iterdir(), sep="")
+"""
+
+
+def test_constructors_leave_the_outside_alone(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CONSTRUCTED, str(tmp_path)],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip() == ""
 
 
 PAGES = [
@@ -321,20 +361,9 @@ def test_the_page_on_the_architecture_has_the_layers_that_are_checked() -> None:
 # -- the suite ---------------------------------------------------------------------------------
 
 
-def test_no_test_is_selected_by_a_word_that_says_none() -> None:
+def test_no_test_is_selected_by_a_word_that_says_none(pytestconfig: pytest.Config) -> None:
     # `-k nothing` is how one makes everything ready without running a test; -k looks for parts of
     # names and of parameters' ids.
-    collect = [
-        "--collect-only",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-k",
-        "nothing",
-        str(ROOT / "tests"),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *collect],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED, done.stdout
+    words = pytestconfig.stash[SELECTED_BY]
+    assert "test_no_test_is_selected_by_a_word_that_says_none" in words
+    assert [word for word in words if "nothing" in word] == []

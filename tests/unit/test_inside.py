@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 import zwrap
 from zwrap import plugins
+from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.calls import batchjob
 from zwrap.calls.batchjob import batch_job
 from zwrap.configuration.site import Configuration
@@ -36,6 +37,7 @@ from zwrap.scheduler import (
     Signals,
 )
 from zwrap.submission.script import Renderer
+from zwrap.wrapper.ending import at_time_limit
 from zwrap.wrapper.interruption import learned, why_stopped
 
 BEGAN = 1_000_000.7
@@ -302,7 +304,7 @@ def test_what_squeue_says(
 def test_where_nobody_answers_in_time_no_end_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It must be said before the batch system kills the job."""
+    """The wrapper must say so before the batch system kills the job."""
     told = why_stopped(inside_of("slurm"), BatchJob(job_id="7"), BEGAN)
     assert isinstance(told, Question)
     assert isinstance(told.call, Command)
@@ -317,6 +319,57 @@ def test_a_batch_system_that_cannot_tell_is_not_asked(variables: dict[str, str])
     told = why_stopped(inside, job, BEGAN)
     assert told is None
     assert learned(told) == NOT_KNOWN
+
+
+def test_the_built_in_batch_system_notes_a_time_limit_before_it_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late the wrapper began."""
+    noted = tmp_path / "timeout"
+    monkeypatch.setenv("ZWRAP_LOCAL_TIMEOUT", str(noted))
+    job, inside = batch_job(LOCAL)
+    assert why_stopped(inside, job, BEGAN) is None, "it was cancelled"
+    noted.touch()
+    assert why_stopped(inside, job, BEGAN) == Interruption(cause=Cause.TIMEOUT)
+
+
+AT_LIMIT_OF_9_S = "that was at the batch system's time limit of 9 s"
+
+
+@pytest.mark.parametrize(
+    ("known", "ran_s", "cause", "words"),
+    [
+        (Interruption(by="SIGTERM"), 8.2, Cause.TIMEOUT, AT_LIMIT_OF_9_S),
+        (Interruption(by="SIGTERM"), 8.0, None, ""),
+        (Interruption(by="SIGTERM", cause=Cause.TIMEOUT), 1.0, Cause.TIMEOUT, AT_LIMIT_OF_9_S),
+        (Interruption(by="SIGTERM", cause=Cause.PREEMPTED), 8.2, Cause.PREEMPTED, ""),
+        (replace(NODE_FAIL, by="SIGTERM"), 8.2, Cause.NODE_FAIL, NODE_FAIL.words),
+        (Interruption(), 8.2, None, ""),
+    ],
+)
+def test_what_a_time_limit_explains(
+    known: Interruption, ran_s: float, cause: Cause | None, words: str
+) -> None:
+    submission = KeptSubmission({}, {}, asked=AskedResources(time_limit=9))
+    told = at_time_limit(known, ran_s, submission)
+    assert (told.cause, told.words) == (cause, words)
+
+
+STARTED_LATE = """
+import sys, time
+from zwrap.job import BatchJob
+from zwrap.wrapper.stopping import Stopping
+for job_id in ("1", None):
+    step = Stopping.in_job(BatchJob(job_id=job_id), None, print)
+    print(step.ran_s)
+"""
+
+
+def test_a_time_limit_counts_from_the_start_of_the_job_script() -> None:
+    script = ["sh", "-c", 'sleep 1; "$@"; :', "sh", sys.executable, "-c", STARTED_LATE]
+    done = subprocess.run(script, capture_output=True, text=True, check=True, process_group=0)
+    in_job_s, outside_s = map(float, done.stdout.split())
+    assert in_job_s >= 1 > outside_s
 
 
 MEASURED = """

@@ -46,6 +46,8 @@ def test_the_exit_status_must_be_an_accepted_one(tmp_path: Path) -> None:
     lenient = definition(success={"exit_status": [0, 3]})
     assert judgement.failures(lenient, run_in(tmp_path, 3)) == []
     assert judgement.failures(definition(success={"exit_status": []}), run_in(tmp_path, 7)) == []
+    inverse = definition(success={"exit_status": [1]})
+    assert judgement.failures(inverse, run_in(tmp_path)) == ["it exited with status 0"]
 
 
 def test_required_files_must_be_of_this_run_and_not_empty(tmp_path: Path) -> None:
@@ -78,6 +80,10 @@ def test_texts_are_searched_line_by_line_and_quoted(tmp_path: Path) -> None:
         "stdout says: Giving up: no model"
     ]
     assert judgement.failures(definition(success={"text": [rule]}), run) == []
+    write(tmp_path, "out", "Giving up at last")
+    assert judgement.failures(definition(success={"no_text": [rule]}), run) == [
+        "stdout says: Giving up at last"
+    ]
     write(tmp_path, "out", "fine")
     assert judgement.failures(definition(success={"text": [rule]}), run) == [
         "stdout does not hold the expected '^Giving up'"
@@ -152,6 +158,15 @@ def test_of_several_files_of_a_pattern_one_that_is_not_empty_will_do(tmp_path: P
     assert judgement.failures(definition(success={"files": ["*.mtz"]}), run_in(tmp_path)) == []
 
 
+def test_text_is_sought_behind_a_link_too(tmp_path: Path) -> None:
+    """Results of programs may be links."""
+    run = run_in(tmp_path)
+    write(tmp_path, "full.log", "Normal termination\n")
+    (tmp_path / "program.log").symlink_to("full.log")
+    rule = {"file": "program.log", "pattern": "^Normal termination"}
+    assert judgement.failures(definition(success={"text": [rule]}), run) == []
+
+
 def test_a_pattern_may_be_absolute(tmp_path: Path) -> None:
     place = tmp_path / "elsewhere"
     place.mkdir()
@@ -177,6 +192,8 @@ def test_a_pattern_may_be_absolute(tmp_path: Path) -> None:
         ("." * 70 + "needle" + "." * 70, "needle", True),
         ("." * 50 + "needle" + "." * 64, "needle", True),
         ("." * 50 + "needle" + "." * 64, "needle[^!]*needle", False),
+        ("." * 97 + "needle" + "." * 97, "needle", True),
+        ("." * 97 + "nee" + "!" * 50 + "dle" + "." * 97, "needle", False),
     ],
 )
 def test_of_a_large_file_beginning_and_end_are_searched(
@@ -198,6 +215,18 @@ def test_a_line_that_is_quoted_is_cut_and_an_empty_one_is_quoted_by_the_match(
     assert said == "stdout says: " + "x" * 200 + "bad" + "y" * 97
     write(tmp_path, "out", "fine\n \nfine\n")
     assert judgement.failures(defined, run_in(tmp_path)) == ["stdout says:  "]
+
+
+def test_of_several_files_beside_an_output_the_first_by_name_is_read(tmp_path: Path) -> None:
+    write(tmp_path, "out.log", "x")
+    for name in ("b.dat", "a.dat"):
+        write(tmp_path, name, name)
+    seen = []
+    outputs = {"o": {"file": "out.log", "parser": "json", "beside": {"extra": "*.dat"}}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judgement, "parse", lambda _, file, options: seen.append((file, options)))
+        judgement.parsed_outputs(definition(outputs=outputs), run_in(tmp_path))
+    assert seen == [(tmp_path / "out.log", {"extra": tmp_path / "a.dat"})]
 
 
 def test_of_the_files_of_an_output_the_first_that_this_run_wrote_is_read(tmp_path: Path) -> None:
@@ -236,11 +265,13 @@ def test_an_output_that_is_not_required_may_be_unreadable(tmp_path: Path) -> Non
 def test_of_a_failed_run_logs_are_recorded_and_what_may_be_partial_is_marked(
     tmp_path: Path,
 ) -> None:
-    for name in ("a.mtz", "b.mtz", "a.log"):
+    for name in ("a.mtz", "b.mtz", "a.log", "a.png", "b.svg"):
         write(tmp_path, name)
     files = [
         {"pattern": "a.mtz", "partial": True},
+        {"pattern": "*.png", "type": "graph", "partial": True},
         {"pattern": "b.mtz"},
+        {"pattern": "b.svg", "type": "graph"},
         {"pattern": "*.log", "type": "log"},
         {"pattern": "stdout", "type": "log"},
     ]
@@ -249,5 +280,20 @@ def test_of_a_failed_run_logs_are_recorded_and_what_may_be_partial_is_marked(
         records = judgement.result_files(definition(files=files), run_in(tmp_path), failed=failed)
         return {record["file_name"]: record.get("partial", False) for record in records}
 
-    assert recorded(failed=True) == {"a.mtz": True, "a.log": False, "out": False}
-    assert recorded(failed=False) == dict.fromkeys(("a.mtz", "b.mtz", "a.log", "out"), False)
+    assert recorded(failed=True) == {"a.mtz": True, "a.png": True, "a.log": False, "out": False}
+    everything = ("a.mtz", "b.mtz", "b.svg", "a.log", "a.png", "out")
+    assert recorded(failed=False) == dict.fromkeys(everything, False)
+
+
+def test_a_named_pipe_in_the_place_of_an_output_is_not_waited_for(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    run.stdout.unlink()
+    os.mkfifo(run.stdout)
+    rule = definition(success={"no_text": [{"file": "stdout", "pattern": "x"}]})
+    [failure] = judgement.failures(rule, run)
+    assert "is a named pipe" in failure
+    for parser in ("text", "lines", "json"):
+        outputs = definition(outputs={"o": {"file": "stdout", "parser": parser, "required": True}})
+        found, [complaint] = judgement.parsed_outputs(outputs, run)
+        assert not found
+        assert "is not a regular file" in complaint

@@ -22,6 +22,8 @@ from zwrap.pool.jobs import DONE, KEEP_DONE_S, RUNNING, WAITING, LocalBatch, Loc
 from zwrap.pool.runner import IDLE_S, Runner
 from zwrap.pool.shepherd import shepherd_of
 
+from ..hostile_files import ILL, UNFIT
+
 
 @pytest.fixture
 def batch(tmp_path: Path) -> Iterator[LocalBatch]:
@@ -65,6 +67,17 @@ def test_ids_rise_and_are_never_used_again(batch: LocalBatch) -> None:
     for identity in (1, 2, 3):
         batch.cancel(identity)
     assert submit(batch, "true") == 4
+
+
+def test_a_script_may_hold_bytes_that_are_not_utf_8(batch: LocalBatch, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(b"#!/bin/bash\nprintf 'a\xffb'\n")
+    argv = [sys.executable, "-m", "zwrap.pool", "--directory", batch.directory, "submit"]
+    names = ["--name", "j.t-1", "--chdir", tmp_path]
+    files = ["--output", tmp_path / "out", "--error", tmp_path / "err"]
+    subprocess.run([*argv, *names, *files, script], check=True, capture_output=True)
+    wait_until((tmp_path / "out").exists)
+    wait_until(lambda: (tmp_path / "out").read_bytes() == b"a\xffb")
 
 
 def test_a_killed_runner_harms_no_job_and_the_next_one_goes_on(batch: LocalBatch) -> None:
@@ -194,6 +207,64 @@ def test_as_many_jobs_run_as_there_are_processors(batch: LocalBatch) -> None:
         pretended.end(identity)
 
 
+@pytest.mark.parametrize("kind", sorted({**UNFIT, **ILL}))
+@pytest.mark.parametrize("name", ["job.json", "shepherd.json", "end.json", "script"])
+def test_a_job_with_a_bad_file_holds_up_no_other(batch: LocalBatch, kind: str, name: str) -> None:
+    bad, good = (submit(batch, "true") for _ in range(2))
+    place = WAITING
+    if name != "job.json":
+        batch.claim(bad)
+        place = RUNNING
+    file = batch.path(place, bad) / name
+    file.unlink(missing_ok=True)
+    {**UNFIT, **ILL}[kind](file)
+    pretended = Pretended(batch, slots=4)
+    for _ in range(3):
+        pretended.runner.turn()
+    assert good in pretended.started
+    batch.list(ended=True)
+    pretended.end(good)
+    batch.end(bad, LocalEnd(state=State.FAILED))
+    found = {status.job_id: status for status in batch.list(ended=True)}
+    assert found[str(good)].state is State.COMPLETED
+    if name != "job.json":
+        assert found[str(bad)].state.is_final
+
+
+@pytest.mark.parametrize("kind", sorted({**UNFIT, **ILL}))
+@pytest.mark.parametrize("name", ["7", "007", "\u0663", "9" * 200])
+def test_what_is_no_job_is_none(batch: LocalBatch, kind: str, name: str) -> None:
+    for place in (WAITING, RUNNING, DONE):
+        {**UNFIT, **ILL}[kind](batch.directory / place / name)
+    {**UNFIT, **ILL}[kind](batch.directory / "tmp" / "1")
+    identity = submit(batch, "true")
+    pretended = Pretended(batch, slots=4)
+    pretended.runner.turn()
+    assert identity in pretended.started
+    pretended.end(identity)
+    batch.list(ended=True)
+    for place in (WAITING, RUNNING):
+        if "directory" in kind:
+            shutil.rmtree(batch.directory / place / name, ignore_errors=True)
+
+
+def test_a_job_whose_output_nobody_reads_has_failed(batch: LocalBatch) -> None:
+    os.mkfifo(batch.directory.parent / "out")
+    bad = submit(batch, "true")
+    revive(batch)
+    end = ended(batch, bad)
+    assert end.state is State.FAILED
+    assert "out: " in end.reason
+
+
+def test_a_job_whose_file_is_garbage_has_failed(batch: LocalBatch) -> None:
+    bad, good = (submit(batch, "true") for _ in range(2))
+    (batch.path(WAITING, bad) / "job.json").write_text("garbage")
+    revive(batch)
+    assert ended(batch, good).state is State.COMPLETED
+    wait_until(lambda: bad in batch.jobs(DONE))
+
+
 def test_a_runner_waits_a_while_for_further_jobs(batch: LocalBatch) -> None:
     pretended = Pretended(batch, slots=1)
     pretended.runner.run()
@@ -205,6 +276,28 @@ def test_a_runner_ends_when_its_directory_is_deleted(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "deleted")
     pretended.runner.run()
     assert pretended.now < IDLE_S
+
+
+@pytest.mark.parametrize("part", [WAITING, RUNNING, DONE])
+def test_a_runner_ends_when_a_part_of_its_directory_is_deleted(tmp_path: Path, part: str) -> None:
+    """Somebody's `rm -r` met a file that was just being written."""
+    batch = LocalBatch(tmp_path / "deleted")
+    submit(batch, "true")
+    pretended = Pretended(batch, slots=1)
+    shutil.rmtree(batch.directory / part)
+    if part != DONE:
+        pretended.runner.run()
+        assert pretended.now < IDLE_S
+    assert batch.is_removed
+
+
+def test_a_job_whose_files_are_damaged_holds_up_no_other(batch: LocalBatch) -> None:
+    damaged, good = submit(batch, "true"), submit(batch, "true")
+    (batch.path(WAITING, damaged) / "job.json").write_bytes(b"\xff{")
+    assert [job.job_id for job in batch.list(ended=True)] == [str(good)]
+    revive(batch)
+    assert ended(batch, good).state is State.COMPLETED
+    wait_until(lambda: damaged in batch.jobs(DONE))
 
 
 def test_a_disk_that_cannot_be_written_keeps_the_runner_and_the_jobs(
@@ -250,3 +343,13 @@ def test_a_directory_that_cannot_be_used_is_a_temporary_failure(
 ) -> None:
     assert main(["--directory", "/proc/no", "list"]) == 111
     assert capsys.readouterr().err.startswith("localbatch: /proc/no")
+
+
+def test_a_script_without_an_end_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    places = [f"--{each}={tmp_path}/x" for each in ("chdir", "output", "error")]
+    words = ["--directory", str(tmp_path / "jobs"), "submit", "--name=n", *places]
+    assert main([*words, str(tmp_path / "endless")]) == 100
+    assert "endless has more than 67108864 bytes" in capsys.readouterr().err

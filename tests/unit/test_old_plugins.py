@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from zwrap import plugins, renamed
+from zwrap import plugins
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.cli import process_queue, service
 from zwrap.cli.zwrap import main
@@ -211,16 +211,16 @@ PROGRAMS = {
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
     """Return a list of which class has used which former name, and what that is now."""
-    renamed.tell.cache_clear()
+    plugins.tell.cache_clear()
     words = re.compile(r"(.*): '(.*)' is the former name of ['\"](.*)['\"]; please use the new one")
 
     def lines() -> list[str]:
-        own = [each for each in caplog.records if each.name == renamed.__name__]
+        own = [each for each in caplog.records if each.name == plugins.__name__]
         found = [words.fullmatch(each.getMessage()) for each in own]
         return sorted(" ".join(each.groups()) if each else "?" for each in found)
 
     yield lines
-    renamed.tell.cache_clear()
+    plugins.tell.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -374,7 +374,7 @@ def test_what_was_asked_of_a_transport_is_asked_of_its_inspector() -> None:
 def test_where_nobody_can_look_for_overdelivered_messages_none_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """So it is with RabbitMQ."""
+    """RabbitMQ is such a transport."""
     transport = MemoryTransport()
     monkeypatch.setattr(transport, "inspector", lambda: object.__new__(RabbitMQInspector))
     assert list(transport.overdelivered(5)) == []

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING
+from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING, Attempt
 from zwrap.errors import (
     ClusterFullError,
     RejectedError,
@@ -16,8 +16,8 @@ from zwrap.errors import (
     UnreachableError,
     ZwrapError,
 )
-from zwrap.scheduler import Accepted, ArrayForm, Busy, Rejected, Unknown
-from zwrap.submission.outcomes import FULL_S, Answer, Failed, conclusion_of, waiting
+from zwrap.scheduler import Accepted, ArrayForm, Rejected, Unknown
+from zwrap.submission.outcomes import Answer, Failed, conclusion_of, waiting
 
 
 class System:
@@ -27,13 +27,19 @@ class System:
     settle_s = 25.0
 
 
-def concluded(answer: Answer, task: int | None = None, system: Any = None) -> Any:
-    return conclusion_of(answer, system or System(), "c", task)
+def concluded(answer: Any, task: int | None = None, system: Any = None) -> Any:
+    attempt = Attempt(
+        token="t-1", recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d", task=task
+    )
+    return conclusion_of(answer, system or System(), attempt)
 
 
 def test_an_accepted_job_has_the_id_of_the_batch_system() -> None:
-    assert concluded(Accepted("7")) == ("7", {"state": SUBMITTED, "job_id": "7"})
-    assert concluded(Accepted("7"), task=2) == ("7_2", {"state": SUBMITTED, "job_id": "7_2"})
+    assert concluded(Accepted("7")) == ("7", {"state": SUBMITTED, "job_id": "7", "held": None})
+    assert concluded(Accepted("7"), task=2) == (
+        "7_2",
+        {"state": SUBMITTED, "job_id": "7_2", "held": None},
+    )
 
 
 class WithoutArrays(System):
@@ -55,11 +61,7 @@ NOT_SAID = (
     [
         (
             Rejected("bad account"), RejectedError, "Cluster 'c' refused the job: bad account",
-            None, {"state": REJECTED, "reason": "bad account"},
-        ),
-        (
-            Busy("job limit"), ClusterFullError, "Cluster 'c' takes no job now: job limit.",
-            FULL_S, {"state": WAITING, "reason": "job limit"},
+            None, {"state": REJECTED, "reason": "bad account", "held": None},
         ),
         (
             Unknown("timeout"), UnknownOutcomeError,

@@ -27,7 +27,7 @@ os.mkfifo(ready)
 def start(text, **how):
     values = {"directory": here, "environment": os.environ, "stdout": here / "out",
               "stderr": here / "err", **how}
-    return Program(["/bin/sh", "-c", text], **values)
+    return Program.start(["/bin/sh", "-c", text], **values)
 
 def when_ready():
     ready.read_text()  # until the program has opened, written and closed it
@@ -186,11 +186,11 @@ def test_what_it_leaves_behind_is_ended_wherever_it_went(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("Program(['no such program'], **values)", "'no such program' was not found on PATH"),
-        ("Program([str(here)], **values)", "is not executable: Permission denied"),
-        ("Program(['a\\0b'], **values)", "cannot be run: embedded null byte"),
+        ("Program.start(['no such program'], **values)", "'no such program' was not found on PATH"),
+        ("Program.start([str(here)], **values)", "is not executable: Permission denied"),
+        ("Program.start(['a\\0b'], **values)", "cannot be run: embedded null byte"),
         (
-            "Program(['true'], **{**values, 'directory': here / 'gone'})",
+            "Program.start(['true'], **{**values, 'directory': here / 'gone'})",
             "gone does not exist.",
         ),
     ],

@@ -1,4 +1,4 @@
-"""What programs of a site import: each name of docs/zocalo.md is where the page says it is."""
+"""Names that programs of a site import: each one of docs/zocalo.md is where the page says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import zwrap
 from zwrap.configuration.recipe_id import RecipeIDFormatter, annotate_log_records, recipe_context
-from zwrap.host.files import create_parent_symlink
+from zwrap.host.links import create_parent_symlink
 from zwrap.service.status import extended_status_dictionary
 
 PAGE = (Path(__file__).parents[2] / "docs" / "zocalo.md").read_text()

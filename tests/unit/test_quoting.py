@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import subprocess
+import tempfile
+import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from zwrap.recipe import quoting
 from zwrap.recipe.quoting import AsIs, replace_quoted
 
 PLACE = "@X@"
@@ -19,10 +25,12 @@ Piece = tuple[str, str]
 
 
 def words(text: str) -> list[str]:
-    """Return the words that /bin/sh makes of shell text."""
-    done = subprocess.run(
-        ["/bin/sh", "-c", f"printf '%s\\0' {text}"], capture_output=True, text=True, check=True
-    )
+    """Return the words that /bin/sh makes of shell text, in a directory that is removed."""
+    with tempfile.TemporaryDirectory() as place:
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"printf '%s\\0' {text}"],
+            cwd=place, capture_output=True, text=True, check=True,
+        )  # fmt: skip
     return done.stdout.split("\0")[:-1]
 
 
@@ -55,7 +63,6 @@ SINGLE = st.lists(LETTERS | PLACES | st.sampled_from('" ;$`#\n').map(literal), m
 WORDS = st.lists(st.lists(BARE | DOUBLE | SINGLE, min_size=1, max_size=5), min_size=1, max_size=3)
 
 
-@settings(deadline=None)
 @given(text=WORDS, value=VALUES)
 def test_a_value_arrives_whole_whatever_quotes_and_escapes_stand_around_its_place(
     text: list[list[Piece]], value: str
@@ -117,3 +124,25 @@ def test_inside_quotes_what_is_special_there_is_escaped(text: str, filled: str) 
 def test_a_piece_without_a_value_stays_and_shell_text_is_put_in_unquoted() -> None:
     assert replace_quoted("a {x} '{x}'", r"\{x\}", lambda _: None) == "a {x} '{x}'"
     assert replace_quoted("a {x}", r"\{x\}", lambda _: AsIs("b; c")) == "a b; c"
+
+
+@settings(max_examples=2000)
+@given(st.text("ab '\"\\\n\t\r#\0é", max_size=14))
+def test_words_are_those_of_shlex(text: str) -> None:
+    def split(splitter: Callable[[str], list[str]]) -> list[str] | str:
+        try:
+            return splitter(text)
+        except ValueError as error:
+            return str(error)
+
+    assert split(quoting.words) == split(shlex.split)
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 3_000_000, '"' + "x" * 3_000_000 + '"', "'" + "x" * 3_000_000, "\\x" * 500_000]
+)
+def test_one_long_word_is_split_in_a_moment(text: str) -> None:
+    began = time.process_time()
+    with contextlib.suppress(ValueError):
+        quoting.words(text)
+    assert time.process_time() - began < 5.0  # shlex.split: minutes

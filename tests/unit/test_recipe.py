@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import string
 import subprocess
@@ -12,12 +13,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from zwrap.errors import MessageError, RecipeError
 from zwrap.recipe import drawing
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.substitution import fill, substitute
-from zwrap.recipe.validation import complaints
+from zwrap.recipe.validation import TOLD, complaints
 
 SOUND: dict[str, Any] = {
     "start": [[1, {"a": 1}]],
@@ -52,6 +54,7 @@ def test_a_recipe_goes_through_json_unchanged() -> None:
         ({"start": None}, "key 'start' must be a non-empty list"),
         ({"start": []}, "key 'start' must be a non-empty list"),
         ({"start": [[9, 0]]}, "key 'start', entry 0: node 9 does not exist"),
+        ({"start": [[1, 0, 0]]}, "key 'start', entry 0: [1, 0, 0] is not a [node, payload] pair"),
         ({"start": [[1]]}, "key 'start', entry 0: [1] is not a [node, payload] pair"),
         ({"0": {}}, "key '0' is neither a node number above 0, nor 'start', nor 'error'"),
         ({"title": "x"}, "key 'title' is neither a node number"),
@@ -64,6 +67,7 @@ def test_a_recipe_goes_through_json_unchanged() -> None:
         ({"2": {"output": 7}}, "node 2, key 'output': node 7 does not exist"),
         ({"2": {"output": {"n": 7}}}, "node 2, key 'output', output 'n': node 7 does not exist"),
         ({"2": {"output": [True]}}, "node 2, key 'output': True is not"),
+        ({"2": {"output": [{"a": 3}]}}, "node 2, key 'output': {'a': 3} is not"),
         ({"2": {"output": 3, "error": 8}}, "node 2, key 'error': node 8 does not exist"),
         ({"2": {"output": 3, "transport-delay": "x"}}, "key 'transport-delay': 'x' is not a num"),
         ({"error": 9}, "key 'error': node 9 does not exist"),
@@ -77,6 +81,16 @@ def test_every_complaint_names_node_and_key(change: dict[str, Any], complaint: s
     with pytest.raises(RecipeError, match="Invalid recipe r: ") as caught:
         Recipe({**SOUND, **change}, "r").validate()
     assert complaint in str(caught.value)
+
+
+def test_what_is_not_listed_is_counted() -> None:
+    def told(count: int) -> str:
+        with pytest.raises(RecipeError) as caught:
+            Recipe({**SOUND, **{f"x{number}": 0 for number in range(count)}}).validate()
+        return str(caught.value)
+
+    assert "further" not in told(TOLD)
+    assert told(TOLD + 2).endswith("and 2 further faults.")
 
 
 def test_all_complaints_are_listed_at_once() -> None:
@@ -297,6 +311,18 @@ def test_keys_and_queues_are_filled_in_and_the_input_stays() -> None:
     assert recipe[1] == {"queue": "X", "parameters": {"7": ["X", 1]}}
     assert recipe.start == [(1, "X")]
     assert definition == before
+
+
+def test_the_tree_holds_every_node_and_the_branches_of_each_once() -> None:
+    recipe = Recipe({
+        "start": [[1, []], [2, []]],
+        "1": {"queue": "a", "output": 2}, "2": {"queue": "b", "output": 3}, "3": {"queue": "c"},
+    })  # fmt: skip
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(drawing.tree(recipe))
+    text = console.export_text()
+    assert [text.count(queue) for queue in ("queue a", "queue b", "queue c")] == [1, 2, 1]
+    assert text.count("(above)") == 1
 
 
 def test_the_picture_names_every_node_and_output() -> None:

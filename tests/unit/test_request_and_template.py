@@ -195,7 +195,7 @@ def test_an_unknown_template_is_answered_with_the_nearest() -> None:
 
 
 def test_templates_of_job_scripts_can_be_named(tmp_path: Path) -> None:
-    """That of arrays is not one."""
+    """The script of an array is no template of jobs."""
     (tmp_path / "own.sh.j2").write_text("")
     assert Templates(tmp_path).names() == [
         "job.sh.j2", "local.sh.j2", "own.sh.j2", "sge.sh.j2", "slurm.sh.j2",
@@ -242,6 +242,7 @@ def test_steps_of_old_are_understood() -> None:
     assert request.resources.partition == "high.q"
     mpi = prepared_old(old(cluster_submission_parameters="-pe openmpi 40"))
     assert mpi.resources.tasks == 40
+    assert prepared_old(old(cluster_submission_parameters="-pe zmpi 8")).resources.tasks == 8
 
 
 @pytest.mark.parametrize(

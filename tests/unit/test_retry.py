@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
-from zwrap.attempt.record import KeptSubmission, encode_submission
+from zwrap.attempt.record import KeptSubmission, encode_submission, parse_submission
 from zwrap.attempt.retry import NextAttempt, continuation, next_attempt
 from zwrap.configuration.clusters import Policy, of_site, policy_of
 from zwrap.errors import ConfigurationError, MessageError, RequestError
 from zwrap.job import Cause, Resources
-from zwrap.message import Message, Outgoing, token_of
+from zwrap.message import (
+    ATTEMPT_HEADER,
+    LARGEST_ATTEMPT,
+    Message,
+    Outgoing,
+    attempt_of,
+    encode,
+    token_of,
+)
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.units import LARGEST_MIB, LONGEST_S
@@ -276,6 +286,14 @@ def test_a_ceiling_is_read_as_the_release_that_kept_it_read_it(
     assert block(next_attempt(known, Cause.TIMEOUT))["time_limit"] == limit_s
 
 
+def test_a_kept_ceiling_of_days_is_read(tmp_path: Path) -> None:
+    day_s = 24 * 3600
+    long = Resources(walltime_s=4 * day_s)
+    known = kept(tmp_path, long, retry={"ceiling": {"time_limit": "5-12:07:08"}})
+    expected_s = 5 * day_s + 12 * 3600 + 7 * 60 + 8
+    assert block(next_attempt(known, Cause.TIMEOUT))["time_limit"] == expected_s
+
+
 def test_a_factor_without_bound_that_was_kept_asks_for_the_most_there_is(tmp_path: Path) -> None:
     factors = {"walltime_factor": 1e308, "memory_factor": 1e308}
     known = kept(tmp_path, retry=factors)
@@ -300,3 +318,54 @@ def test_a_policy_that_cannot_be_read_is_none_and_the_rest_is_kept(tmp_path: Pat
     known = kept(tmp_path, retry={"memory_factor": None})
     assert known.retry is None
     assert known.asked.memory_per_node == 1000
+
+
+numbers = st.one_of(
+    st.integers(), st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0, 1, -1, 10**400, -(10**400), 2**63, 1e308, 5e-324, "9" * 9, "1:00:00"]),
+)  # fmt: skip
+"""Values in place of a number of a kept submission."""
+
+
+@given(
+    header=st.dictionaries(
+        st.sampled_from([ATTEMPT_HEADER, "zwrap-retries", "zwrap-id", "x"]), numbers | st.none()
+    ),
+    asked=st.dictionaries(
+        st.sampled_from(["memory_per_node", "min_memory_per_cpu", "time_limit"]), numbers
+    ),
+    policy=st.dictionaries(
+        st.sampled_from(["limit", "memory_factor", "walltime_factor"]), numbers
+    ),
+    ceiling=st.dictionaries(
+        st.sampled_from(["memory_per_node", "min_memory_per_cpu", "time_limit"]), numbers
+    ),
+    cause=st.sampled_from(list(Cause)),
+)  # fmt: skip
+def test_whatever_numbers_a_kept_submission_holds_the_next_attempt_has_usable_ones(
+    header: dict[str, Any],
+    asked: dict[str, Any],
+    policy: dict[str, Any],
+    ceiling: dict[str, Any],
+    cause: Cause,
+) -> None:
+    """Any process of the user's may write the file."""
+    kept = {
+        "header": {"original-destination": "/queue/cluster.submission", **header},
+        "message": message().body,
+        "asked": asked,
+        "retry": {"on": EVERYTHING, "limit": 10**9, "ceiling": ceiling, **policy},
+    }
+    try:
+        known = parse_submission(encode(kept), "here")
+    except MessageError:
+        return
+    again = next_attempt(known, cause, "n1")
+    if again is None:
+        return
+    assert 2 <= attempt_of(again.message.headers) <= LARGEST_ATTEMPT
+    changes = block(again)
+    assert 0 < changes.get("memory_per_node", 1) <= LARGEST_MIB
+    assert 0 < changes.get("min_memory_per_cpu", 1) <= LARGEST_MIB
+    assert 0 < changes.get("time_limit", 1) <= LONGEST_S
+    encode(again.message)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
     MessageError,
+    OutageError,
     PermanentError,
     QueueFullError,
     TemporaryError,
@@ -26,11 +26,12 @@ from zwrap.errors import (
 from zwrap.message import RECIPE_HEADER, Message, Outgoing, Status
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.service import contract, loop, settling
 from zwrap.service.contract import Service, Work
 from zwrap.service.dispatcher import Dispatcher
+from zwrap.service.faults import as_failure
 from zwrap.service.liveness import Liveness
 from zwrap.service.loop import Loop, handle_delivery
-from zwrap.service.status import ServiceStatus
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.spool.transport import SpoolTransport
@@ -92,6 +93,12 @@ def test_a_named_recipe_is_filled_in_and_started(site: Site) -> None:
     assert body["recipe"]["1"]["output"] == [2]
     assert len(body["environment"]["ID"]) == 36
     assert site.dead() == []
+
+
+def test_a_recipe_whose_first_node_has_no_queue_sends_no_message(site: Site) -> None:
+    recipe = {"start": [[1, 0]], "1": {"output": 2}, "2": {"queue": "second"}}
+    site.dispatch({"custom_recipe": recipe})
+    assert (any(site.broker.queues.values()), site.dead()) == (False, [])
 
 
 def test_commands_are_quoted_when_the_site_says_so(site: Site) -> None:
@@ -157,6 +164,7 @@ def test_handling_the_same_request_again_starts_the_same_recipe(site: Site) -> N
         ({"recipes": "good"}, "Key 'recipes' holds 'good'; a list of recipe names"),
         ({"recipes": ["../good"]}, "'../good' is not a valid recipe name"),
         ({"recipes": ["/etc/passwd"]}, "is not a valid recipe name"),
+        ({"recipes": ["a" * 300]}, "'aaa.*is the name of no recipe.*longer than 200 bytes"),
         ({"recipes": [7]}, "7 is not a valid recipe name"),
         ({"recipes": ["broken"]}, r"broken\.json is not valid JSON"),
         ({"custom_recipe": [1]}, "Key 'custom_recipe' holds a list"),
@@ -260,8 +268,14 @@ def test_a_filter_may_make_the_recipe(site: Site, plug_in: Any) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("def bad(m, p): raise KeyError('dcid')", "site_bad.bad failed: KeyError: 'dcid'"),
+        (
+            "import zwrap.errors as e\ndef bad(m, p): raise e.MessageError('dcid is no number.')",
+            "dcid is no number.",
+        ),
         ("def bad(m, p): return None", "site_bad.bad returned NoneType; the pair"),
+        ("def bad(m, p): return None, p", "site_bad.bad returned NoneType, dict; the pair"),
+        ("def bad(m, p): return m, [p]", "site_bad.bad returned dict, list; the pair"),
+        ("def bad(m, p): return m, p, m", "site_bad.bad returned dict, dict, dict; the pair"),
         (
             "def bad(m, p): return {'recipe': 5}, p",
             "left an object of type int under key 'recipe'; a recipe is",
@@ -274,6 +288,81 @@ def test_a_failing_filter_is_a_fault_of_the_message(
     plug_in(FILTERS, "bad", code)
     site.dispatch({"recipes": ["good"]})
     assert reason in site.dead()[0]
+
+
+ENDLESS = [
+    ("m['x'] = m", "m, p"),
+    ("p['x'] = [p, p]", "m, p"),
+    ("m = {**m, 'recipe': {'start': m}}; m['recipe']['start'] = m['recipe']", "m, p"),
+    ("m = {**m, 'custom_recipe': m}; m['custom_recipe'] = m", "m, p"),
+    ("for _ in range(251): p = {'x': p}", "m, p"),
+    ("p['x'] = p", "None"),
+]
+
+
+@pytest.mark.parametrize(("code", "answer"), ENDLESS)
+@pytest.mark.parametrize("kind", [FILTERS, READY])
+def test_a_site_s_function_is_named_whose_value_refers_to_itself(
+    kind: str, code: str, answer: str, site: Site, plug_in: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    if kind == READY:  # it can change what it is given only
+        code, answer = "p['x'] = {'y': [p, p]}", "True"
+    plug_in(kind, "bad", f"def bad(m, p):\n {code}\n return {answer}")
+    site.dispatch({"recipes": ["good"]})
+    said = "The site's function site_bad.bad left a request with a value that refers to itself"
+    assert site.dead()[0].startswith(said)
+    assert "Traceback" not in caplog.text
+
+
+def test_a_filter_may_drop_the_recipe_id(site: Site, plug_in: Any) -> None:
+    plug_in(FILTERS, "drops", "def drops(m, p): return m, {'x': 5}")
+    site.dispatch({"recipes": ["good"], "parameters": {"guid": "of-the-request"}})
+    assert site.messages("first")[0].body["environment"] == {"ID": "of-the-request"}
+
+
+def test_an_exception_of_a_filter_that_is_not_permanent_is_tried_again(
+    site: Site, plug_in: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
+    plug_in(FILTERS, "bad", "def bad(m, p): raise KeyError('dcid')")
+    site.dispatch({"recipes": ["good"]})
+    for count in range(2, Service.delivery_limit + 1):
+        assert site.dead() == []
+        delivery = site.transport.receive(1)
+        assert delivery
+        assert delivery.delivery_count == count
+        assert site.service
+        handle_delivery(site.service, delivery)
+    said = (
+        "The message was tried 5 times. KeyError: 'dcid' The site's function site_bad.bad failed."
+    )
+    assert site.dead()[0].startswith(said)
+    assert caplog.text.count("Traceback") == 1
+
+
+AWAY = [
+    "from zwrap.errors import TemporaryError\ndef bad(m, p): raise TemporaryError('not now')",
+    "from zwrap.errors import OutageError\ndef bad(m, p): raise OutageError('not now')",
+    "import sqlite3\ndef bad(m, p): sqlite3.connect('/nowhere/database')",
+    "import errno\ndef bad(m, p): raise OSError(errno.ECONNREFUSED, 'Connection refused')",
+]
+
+
+@pytest.mark.parametrize("code", AWAY)
+def test_while_the_database_of_a_filter_is_away_no_request_is_condemned(
+    site: Site, plug_in: Any, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zwrap.service.settling.RETRY_FIRST_S", 0.001)
+    plug_in(FILTERS, "bad", code)
+    site.dispatch({"recipes": ["good"]})
+    for _ in range(30):
+        delivery = site.transport.receive(1)
+        assert delivery
+        assert delivery.delivery_count == 1
+        assert site.service
+        handle_delivery(site.service, delivery)
+        monkeypatch.setattr("zwrap.service.settling.RETRY_LAST_S", 0.001)
+    assert site.dead() == []
 
 
 READY_CODE = "def ready(message, parameters): return parameters.get('go')"
@@ -304,10 +393,28 @@ def test_a_request_inside_a_recipe_keeps_its_recipe_while_it_waits(
     assert "dispatcher_expiration" in again.body["payload"]["parameters"]
 
 
-def test_a_timeout_that_is_no_number_is_refused(site: Site, plug_in: Any) -> None:
+@pytest.mark.parametrize(
+    "timeout",
+    [
+        "soon",
+        "nan",
+        "inf",
+        "-Infinity",
+        pytest.param(10**400, id="large"),
+        [],
+        {"a": 1},
+        "9" * 5000,
+    ],
+)
+@pytest.mark.parametrize("name", ["dispatcher_timeout", "dispatcher_expiration"])
+def test_a_timeout_that_is_no_number_is_refused(
+    site: Site, plug_in: Any, name: str, timeout: Any
+) -> None:
     plug_in(READY, "ready", READY_CODE)
-    site.dispatch({"recipes": ["good"], "parameters": {"dispatcher_timeout": "soon"}})
-    assert "Parameter 'dispatcher_timeout' of the request is 'soon'" in site.dead()[0]
+    site.dispatch({"recipes": ["good"], "parameters": {name: timeout}})
+    [reason] = site.dead()
+    assert f"Parameter '{name}' of the request is {repr(timeout)[:20]}" in reason
+    assert len(reason) < 1000
 
 
 def test_a_request_that_never_becomes_ready_ends(site: Site, plug_in: Any) -> None:
@@ -483,14 +590,19 @@ def test_each_of_those_that_are_handled_together_has_its_own_fate() -> None:
     service.acts = [None, PermanentError("no"), None, UnreachableError("down", retry_after_s=60)]
     for number in range(5):
         transport.send("in", number)
-    Loop(service, transport, once=True).run()
+    with pytest.raises(OutageError, match="down"):
+        Loop(service, transport, once=True).run()
     assert service.batches == [[0], [1, 2, 3, 4]]
     assert [letter.message.body for letter in transport.broker.dead_letters["in"]] == [1]
     assert [entry.message.body for entry in transport.broker.queues["in"]] == [3]
 
 
-def test_what_kills_its_receivers_takes_no_neighbour_with_it() -> None:
-    """What was handed out before is handled alone, and by a service that holds nothing else."""
+def test_what_kills_its_receivers_takes_no_neighbour_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A message that was handed out before is handled alone, by a service that holds no other."""
+    for module in (contract, loop, settling):
+        monkeypatch.setattr(module, "as_failure", survived)
     broker = MemoryBroker()
     transport = MemoryTransport(broker)
     killer = Gathering(transport)
@@ -502,16 +614,26 @@ def test_what_kills_its_receivers_takes_no_neighbour_with_it() -> None:
         transport = MemoryTransport(broker)
         killer = Gathering(transport)
         killer.handle = lambda delivery, _: die_of(3, delivery)  # type: ignore[method-assign]
-        with contextlib.suppress(SystemExit):
+        with contextlib.suppress(Killed):
             Loop(killer, transport, once=True).run()
         transport.close()
     assert [letter.message.body for letter in broker.dead_letters["in"]] == [3]
     assert lives == Service.delivery_limit + 1
 
 
+class Killed(BaseException):
+    """Stands for the death of a process."""
+
+
+def survived(error: BaseException) -> Exception:
+    if isinstance(error, Killed):
+        raise error
+    return as_failure(error)
+
+
 def die_of(body: int, delivery: Delivery) -> None:
     if delivery.message.body == body:
-        raise SystemExit
+        raise Killed
     delivery.ack()
 
 
@@ -621,57 +743,6 @@ def test_a_service_without_work_is_idle() -> None:
     service.idle = lambda: seen.append(loop._status._status)  # type: ignore[method-assign]
     loop.run()
     assert seen == [Status.IDLE]
-
-
-class Telling(MemoryTransport):
-    """Calls `act` for each status message."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.bodies: list[Any] = []
-        self.act: Callable[[], None] = lambda: None
-        self.told = threading.Semaphore(0)
-
-    def broadcast(self, topic: str, body: Any, *more: Any, **options: Any) -> None:
-        self.bodies.append(body)
-        self.told.release()
-        self.act()
-
-
-def test_the_status_is_told_whatever_becomes_of_one_message() -> None:
-    transport = Telling()
-
-    def act() -> None:
-        transport.act = lambda: None
-        raise RuntimeError("a fault of one message")
-
-    transport.act = act
-    status = ServiceStatus(Scripted(transport), transport, None)
-    with status:
-        assert transport.told.acquire(timeout=10)
-        status.set(Status.SHUTDOWN)
-        assert transport.told.acquire(timeout=10)
-    assert [body["status"] for body in transport.bodies] == [1, 5, 6]
-
-
-def test_the_status_may_change_while_a_message_about_it_is_made(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    transport, clock = Telling(), ManualClock()
-    status = ServiceStatus(Scripted(transport), transport, None, clock)
-
-    def changed_meanwhile(share: float, digits: int) -> float:
-        status.set(Status.PROCESSING)
-        status.set(Status.IDLE)
-        return round(share, digits)
-
-    monkeypatch.setattr("zwrap.service.status.round", changed_meanwhile, raising=False)
-    clock.move(3)
-    status._broadcast(Status.STARTING)
-    clock.move(1)
-    status._broadcast(Status.IDLE)
-    told = [body["utilization"] for body in transport.bodies]
-    assert told == [{"1": 1.0}, {"1": 0.0, "4": 0.0, "2": 1.0}]
 
 
 def test_a_service_shows_signs_of_life_while_its_loop_turns() -> None:

@@ -47,7 +47,7 @@ def test_what_qstat_says() -> None:
         "5": ("held", State.PENDING, None),
     }
     assert live["6"].reason == "error state Eqw: `qstat -j 6` says why"
-    assert live["5"].reason == "held"
+    assert live["5"].reason == "held: `qrls 5` lets it go"
     ended = [job.status.job_id for job in read_qstat(recorded("qstat.xml")) if job.ended]
     assert ended == ["1", "7.1"]
 
@@ -241,6 +241,7 @@ def test_a_qmaster_that_is_away_is_quoted_in_one_line(sge: GridEngine) -> None:
         (Reply(status=0, output="root has registered the job 4 for deletion\n"), True),
         (Reply(status=0, output="root has deleted job-array task 4.1\n"), True),
         (Reply(status=1, output='denied: job "4" does not exist\n'), True),
+        (Reply(status=1, output="The job 4 of user(s) root does not exist\n"), True),
         (Reply(status=0, output="job 4 is already in deletion\n"), True),
         (Reply(status=0, output=""), False),
         (Reply(status=1, error="error: commlib error\n"), False),
@@ -281,10 +282,16 @@ def test_a_test_of_a_job_is_answered_refused_or_not_answered(sge: GridEngine) ->
             question.read(away)
 
 
-def test_a_letter_that_is_not_known_is_quoted() -> None:
-    text = recorded("qstat.xml").output.replace("<state>r</state>", "<state>rX</state>")
-    with pytest.raises(UnreachableError, match="job 2 is 'rX', of which 'X' is not known"):
-        read_qstat(Reply(status=0, output=text))
+@pytest.mark.parametrize(("letters", "state"), [("rX", State.RUNNING), ("X", State.UNKNOWN)])
+def test_a_letter_that_is_not_known_says_little_of_one_job(letters: str, state: State) -> None:
+    known = read_qstat(recorded("qstat.xml"))
+    text = recorded("qstat.xml").output.replace("<state>r</state>", f"<state>{letters}</state>")
+    found = read_qstat(Reply(status=0, output=text))
+    assert [job.status.job_id for job in found] == [job.status.job_id for job in known]
+    changed = [job.status for job in found if job.status.job_id == "2"]
+    assert [status.state for status in changed] == [state]
+    if state is State.UNKNOWN:
+        assert changed[0].reason == "its state is 'X', which is not known here"
     assert set("qwhREtrdsST") <= set(LETTERS)
 
 
@@ -361,7 +368,7 @@ def test_why_no_queue_is_suitable_is_asked(sge: GridEngine) -> None:
         (Reply(status=2, error="unable to contact qmaster"), Unknown),
         (Reply(status=1, error="Error reading answer list from qmaster"), Unknown),
         (Reply(status=16, error="job rejected: only 1 jobs are allowed per user"), Busy),
-        (Reply(status=17, error="unknown resource"), Rejected),
+        (Reply(status=17, error='unknown resource "x"'), Rejected),
         (Reply(status=14, error="invalid attribute value"), Rejected),
     ],
 )
@@ -381,3 +388,20 @@ def test_the_script_is_as_agreed() -> None:
     )  # fmt: skip
     golden = Path(__file__).parent / "golden" / "sge.sh"
     assert script == golden.read_text(), f"rendered differently from {golden}"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"failed": ""}, {"exit_status": "x"}, {"jobname": ""}, {"failed": "9" * 5000}],
+    ids=["no failed", "no number", "no name", "many digits"],
+)
+def test_a_damaged_record_hides_no_other_and_proves_no_absence(wrong: dict[str, str]) -> None:
+    """A job that is looked up by its name may not count as never submitted for it."""
+    good, damaged = record(jobnumber=1), record(jobnumber=2, **wrong)
+    both = Reply(status=0, output=good.output + damaged.output)
+    assert [each.status.job_id for each in read_qacct(both, lenient=True)] == ["1"]
+    for reply in (damaged, both):
+        with pytest.raises(UnreachableError):
+            read_qacct(reply)
+    with pytest.raises(UnreachableError, match="without a valid record"):
+        read_qacct(damaged, lenient=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from zwrap_schedulers.slurm.replies import STATES
+from msgspec.structs import replace
+from zwrap_schedulers.slurm.replies import STATES, read_sacct
 from zwrap_schedulers.slurm.slurm import Slurm, SlurmOptions
 
-from zwrap.errors import RejectedError, TemplateError, UnreachableError
+from zwrap.errors import RejectedError, RequestError, TemplateError, UnreachableError
 from zwrap.job import JobRequest, Limits, Resources, State
 from zwrap.scheduler import Accepted, Busy, Question, Rejected, Reply, Unknown
 from zwrap.submission.template import Templates
@@ -42,6 +44,27 @@ def request(**resources: object) -> JobRequest:
         job_directory=Path("/w/50%"), commands="true", resources=Resources(**resources),
         standard_output=Path("/w/50%/out"), standard_error=Path("/w/50%/err"),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("act", [Slurm.submit, Slurm.verify])
+def test_a_backslash_in_the_name_of_an_output_file_is_refused(slurm: Slurm, act: Any) -> None:
+    strange = replace(request(), standard_error=Path("/w/a\\b"))
+    with pytest.raises(RequestError, match="Slurm takes a backslash in the name of an output"):
+        act(slurm, strange, Path("/w/script"))
+
+
+@pytest.mark.parametrize("word", ["hetjob", "packjob"])
+@pytest.mark.parametrize("act", [Slurm.submit, Slurm.verify])
+def test_the_script_of_a_heterogeneous_job_is_refused_with_its_line(
+    slurm: Slurm, tmp_path: Path, act: Any, word: str
+) -> None:
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\n#SBATCH --ntasks=1\n\n# parts\n#SBATCH {word}\ntrue\n")
+    told = f"Line 5 of the job script is '#SBATCH {word}', which makes it a heterogeneous job"
+    with pytest.raises(RequestError, match=told):
+        act(slurm, request(), script)
+    script.write_text(f"#!/bin/sh\n#SBATCH --comment={word}\ntrue\n#SBATCH {word}\n")
+    act(slurm, request(), script)  # which does not read directives after a command
 
 
 def test_what_squeue_says(slurm: Slurm) -> None:
@@ -113,9 +136,20 @@ def test_a_name_that_is_not_in_memory_is_asked_of_the_accounting(slurm: Slurm) -
         question.read(Reply(status=1, error="sacct: error: Connection refused\n"))
 
 
-def test_a_state_that_is_not_known_is_quoted(slurm: Slurm) -> None:
-    with pytest.raises(UnreachableError, match="job 7 is 'EXPLODED'"):
-        slurm.states().read(Reply(status=0, output="7|EXPLODED|0|None|n|N/A|x|\n"))
+def test_a_state_that_is_not_known_is_that_of_one_job(slurm: Slurm) -> None:
+    """A newer Slurm may say of any job what zwrap has not heard of; the others are seen."""
+    shown = (
+        "7|EXPLODED|0|None|n|N/A|x|\n8|RUNNING|0|None|n|2026-01-01T00:00:00|y|\n"
+        "9|COMPLETED|0|None|n|2026-01-01T00:00:00|z|\n"
+    )
+    states = slurm.states().read(Reply(status=0, output=shown))
+    assert not isinstance(states, Question)
+    assert {key: job.state for key, job in states.items()} == {
+        "7": State.UNKNOWN, "8": State.RUNNING,
+    }  # fmt: skip
+    assert states["7"].reason == "its state is 'EXPLODED', which is not known here"
+    recorded = read_sacct(Reply(status=0, output="7|EXPLODED|0:0|None|n1|x.t-8\n"))
+    assert not recorded["7"].state.is_final, "it is not taken for ended"
     assert not STATES["COMPLETING"].is_final
 
 
@@ -124,6 +158,8 @@ def test_a_state_that_is_not_known_is_quoted(slurm: Slurm) -> None:
     [
         (0, "5764\n", "", Accepted),
         (0, "5764;cluster\n", "", Accepted),
+        (0, "Welcome to Site3\n3 nodes are down\n\n5764;cluster\n", "", Accepted),
+        (0, "5764\nWelcome to Site3\n", "", Unknown),
         (0, "", "", Unknown),
         (1, "5764\n", "sbatch: error: Invalid qos specification", Rejected),
         (1, "", "", Rejected),
@@ -136,7 +172,7 @@ def test_a_state_that_is_not_known_is_quoted(slurm: Slurm) -> None:
             id="lost after much chatter",
         ),
         pytest.param(
-            1, "", f"{CHATTER}sbatch: error: Job violates policy (job submit limit)\n{CHATTER}",
+            1, "", f"{CHATTER}sbatch: error: Job violates accounting/QOS policy (...)\n{CHATTER}",
             Busy,
             id="limit amid much chatter",
         ),
@@ -233,7 +269,7 @@ def test_a_job_that_was_refused_does_not_count_as_there(slurm: Slurm) -> None:
 
 
 def test_a_name_that_slurm_cannot_have_is_no_job_s(slurm: Slurm) -> None:
-    """It says so, and that is an answer: no job has it."""
+    """Slurm says that it knows no such name, and that is an answer: no job has it."""
     error = "squeue: error: Invalid job name: ,\n"
     question = slurm.find("x").read(Reply(status=1, error=error))
     assert isinstance(question, Question)
@@ -325,7 +361,12 @@ def test_what_slurm_allows(slurm: Slurm) -> None:
     without = "MaxArraySize            = 0\nMaxJobCount             = UNLIMITED\n"
     assert question.read(Reply(status=0, output=without)) == Limits(array_size=0)
     assert question.read(Reply(status=0, output="MinJobAge = 300 sec")) == Limits()
-    for reply in (Reply(status=0, output=" \n"), Reply(status=1), Reply(status=None)):
+    odd = "MaxArraySize            = many\nMaxJobCount             = ¹\n"
+    assert question.read(Reply(status=0, output=odd)) == Limits()
+    for reply in (
+        Reply(status=0, output=" \n"), Reply(status=1), Reply(status=None),
+        Reply(status=1, output=without), Reply(status=None, output=without),
+    ):  # fmt: skip
         with pytest.raises(UnreachableError, match="Slurm could not be asked"):
             question.read(reply)
 
@@ -359,8 +400,19 @@ def test_a_complaint_is_one_line(slurm: Slurm) -> None:
 
 
 def test_cancelling_needs_an_answer(slurm: Slurm) -> None:
-    question = slurm.cancel(["1", "2_3"])
-    assert question.call.argv == ["scancel", "1", "2_3"]
-    assert question.read(Reply(status=0)) is None
+    question = slurm.cancel(["1", "2_3", "4"])
+    assert question.call.argv == ["scancel", f"--user={getpass.getuser()}", "1", "4"]
+    of_tasks = question.read(Reply(status=0))
+    assert of_tasks is not None
+    assert of_tasks.call.argv == ["scancel", "2_3"], "with a user it would end the whole array"
+    assert of_tasks.read(Reply(status=0)) is None
+    assert slurm.cancel(["2_3"]).call.argv == ["scancel", "2_3"]
+    question = slurm.cancel(["1"])
+    gone = "scancel: error: Kill job error on job id {}: Invalid job id specified\n"
+    assert question.read(Reply(status=1, error=gone.format("1") + gone.format("2_3"))) is None
+    with pytest.raises(UnreachableError, match="Slurm could not be asked"):
+        question.read(Reply(status=1, error=gone.format("1") + "scancel: error: Access denied\n"))
+    with pytest.raises(UnreachableError, match="exit status 1 without a message"):
+        question.read(Reply(status=1))
     with pytest.raises(UnreachableError, match="Slurm could not be asked: Access denied"):
         question.read(Reply(status=1, error="scancel: error: Access denied\n"))

@@ -18,7 +18,7 @@ from zwrap_schedulers.slurm.restreplies import read_jobs, read_records, read_sub
 from zwrap.calls import http as runner
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, State
-from zwrap.scheduler import Accepted, Busy, HttpRequest, Question, Rejected, Reply, Unknown
+from zwrap.scheduler import Accepted, Busy, Command, HttpRequest, Question, Rejected, Reply, Unknown
 
 SCRIPT = """\
 #!/bin/bash
@@ -39,11 +39,16 @@ def answered(body: Any, status: int = 200) -> Reply:
 def test_directives_become_fields_of_each_version() -> None:
     common = {"partition": "main", "memory_per_node": 2048, "time_limit": 1564, "nice": 10}
     assert fields(SCRIPT, 38) == {
-        **common, "nodes": [2, 2], "gpus": "1", "exclusive": "exclusive",
+        **common, "nodes": "2", "gpus": "1", "exclusive": "exclusive",
     }  # fmt: skip
     assert fields(SCRIPT, 42) == {
         **common, "nodes": "2", "tres_per_job": "gres/gpu:1", "shared": ["none"],
     }  # fmt: skip
+
+
+def test_a_job_is_requeued_or_not_as_its_script_says() -> None:
+    assert fields("#SBATCH --requeue\n", 38) == {"requeue": True}
+    assert fields("#SBATCH --no-requeue\n", 38) == {"requeue": False}
 
 
 @pytest.mark.parametrize(
@@ -170,8 +175,14 @@ def test_a_flag_beside_the_state_means_that_it_is_not_over() -> None:
     job = {**NEW, "job_state": ["COMPLETED", "COMPLETING"]}
     [status] = read_jobs(answered({"jobs": [job]}), "me").values()
     assert status.state is State.RUNNING
-    with pytest.raises(UnreachableError, match=r"job 7_2 is \['NEWER'\], which is not known here"):
-        read_jobs(answered({"jobs": [{**NEW, "job_state": ["NEWER"]}]}), "me")
+    [newer] = read_jobs(
+        answered({"jobs": [{**NEW, "job_state": ["RUNNING", "NEWER"]}]}), "me"
+    ).values()
+    assert newer.state is State.RUNNING
+    [newest] = read_jobs(answered({"jobs": [{**NEW, "job_state": ["NEWER"]}]}), "me").values()
+    assert (newest.state, newest.reason) == (
+        State.UNKNOWN, "its state is 'NEWER', which is not known here",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -266,7 +277,12 @@ def test_what_left_the_memory_of_the_controller_is_asked_of_the_accounting_by_ar
 
 
 def test_jobs_are_cancelled_one_after_the_other_and_those_that_are_gone_are_no_error() -> None:
-    first = system(api_version="v0.0.38").cancel(["7_1", "8"])
+    asked = system(api_version="v0.0.38").cancel(["7_1", "5", "6_2", "8"])
+    assert isinstance(asked.call, HttpRequest)
+    others = [{"job_id": 5, "user_name": "other"},
+              {"job_id": 66, "array_job_id": 6, "user_name": "other"}]  # fmt: skip
+    first = asked.read(answered({"jobs": [{"job_id": 8, "user_name": "me"}, *others]}))
+    assert isinstance(first, Question)
     assert isinstance(first.call, HttpRequest)
     assert (first.call.method, first.call.url[-8:]) == ("DELETE", "/job/7_1")
     second = first.read(answered({"errors": [{"error": "Invalid job id specified"}]}, 500))
@@ -322,6 +338,84 @@ def test_the_newest_version_that_both_know_is_used() -> None:
         system().states().read(answered({"paths": {"/slurm/v0.0.99/jobs": {}}}))
 
 
+MISSING = Reply(status=404, output="Unable find requested URL.")
+
+
+def served(*versions: int) -> Reply:
+    """Return the answer of a server that serves these versions."""
+    return answered({"paths": {f"/slurm/v0.0.{version}/jobs": {} for version in versions}})
+
+
+def url(question: object) -> str:
+    """Return what is asked, without the server."""
+    assert isinstance(question, Question)
+    assert isinstance(question.call, HttpRequest)
+    return question.call.url.removeprefix("http://host:6820")
+
+
+def test_a_server_that_no_longer_knows_a_version_is_asked_once_which_ones_it_knows() -> None:
+    rest = system()
+    rest.states().read(served(38))
+    asked = rest.states()
+    assert url(asked) == "/slurm/v0.0.38/jobs"
+    again: Any = asked.read(MISSING)
+    assert url(again) == "/openapi/v3"
+    then = again.read(served(40, 41))
+    assert url(then) == "/slurm/v0.0.41/jobs"
+    assert then.read(answered({"jobs": [], "errors": []})) == {}
+    with pytest.raises(UnreachableError, match="Unable find requested URL"):
+        then.read(MISSING)
+    assert url(rest.states()) == "/slurm/v0.0.41/jobs"
+
+
+def test_what_an_upgraded_server_recorded_is_asked_for_in_the_version_that_it_knows() -> None:
+    """An accounting that is not there has no record of a job, which is submitted again then."""
+    rest = system()
+    rest.states().read(served(38))
+    again: Any = rest.find("n").read(MISSING)
+    then = again.read(served(41)).read(answered({"jobs": [], "errors": []}))
+    assert url(then).startswith("/slurmdb/v0.0.41/jobs")
+
+
+def test_a_submission_goes_to_the_version_that_an_upgraded_server_knows(tmp_path: Path) -> None:
+    request = JobRequest(
+        cluster="c", job_name="j", token="t-1", working_directory=tmp_path, job_directory=tmp_path,
+        commands="true", standard_output=tmp_path / "o", standard_error=tmp_path / "e",
+    )  # fmt: skip
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\ntrue\n")
+    rest = system()
+    rest.states().read(served(38))
+    again: Any = rest.submit(request, script).read(MISSING)
+    then = again.read(served(40))
+    assert url(then) == "/slurm/v0.0.40/job/submit"
+    assert isinstance(json.loads(then.call.body)["job"]["environment"], list)
+    assert then.read(answered({"job_id": 7})) == Accepted("7")
+
+
+def test_a_version_that_the_site_names_and_an_accounting_that_is_not_there_ask_for_no_other() -> (
+    None
+):
+    with pytest.raises(UnreachableError, match="Unable find requested URL"):
+        system(api_version="v0.0.38").states().read(MISSING)
+    rest = system()
+    rest.states().read(served(38))
+    recorded: Any = rest.find("n").read(answered({"jobs": [], "errors": []}))
+    assert url(recorded).startswith("/slurmdb/v0.0.38/jobs")
+    assert recorded.read(MISSING) == []
+
+
+def test_a_script_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    request = JobRequest(
+        cluster="c", job_name="j", token="t-1", working_directory=tmp_path, job_directory=tmp_path,
+        commands="true", standard_output=tmp_path / "o", standard_error=tmp_path / "e",
+    )  # fmt: skip
+    script = tmp_path / "script"
+    script.write_bytes(b"#!/bin/sh\necho \xff\n")
+    with pytest.raises(RequestError, match="bytes that are not UTF-8"):
+        system(api_version="v0.0.38").submit(request, script)
+
+
 def test_a_version_that_is_none_is_said_to_be_that(tmp_path: Path) -> None:
     request = JobRequest(
         cluster="c", job_name="j", token="t-1", working_directory=tmp_path, job_directory=tmp_path,
@@ -368,3 +462,11 @@ def test_a_request_that_reached_nobody_was_not_sent() -> None:
     reply = runner.send(HttpRequest(url="http://127.0.0.1:1/x"))
     assert (reply.status, reply.unsent) == (None, True)
     assert "Errno" in reply.error
+
+
+def test_limits_are_asked_where_the_command_line_may_be_used() -> None:
+    def asks_a_program(*, command_line: bool) -> bool:
+        return isinstance(system(command_line=command_line).limits().call, Command)
+
+    assert asks_a_program(command_line=True)
+    assert not asks_a_program(command_line=False), "slurmrestd reports none"

@@ -248,7 +248,7 @@ def test_a_spool_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "spool").chmod(0o777)
     with pytest.raises(ConfigurationError, match=r"may be written by everybody.*chmod o-w"):
-        SpoolTransport(tmp_path / "spool")
+        SpoolTransport(tmp_path / "spool").open()
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "nul\0", "x" * 201])
@@ -264,7 +264,7 @@ def test_a_spool_where_something_else_is_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(TransportError, match="cannot be made"):
-            SpoolTransport(place)
+            SpoolTransport(place).open()
 
 
 @pytest.mark.slow
@@ -342,3 +342,42 @@ def test_a_process_that_ended_is_not_alive() -> None:
     process.wait()
     assert is_alive(identity) is False
     assert process_identity(process.pid) is None
+
+
+def test_a_spool_that_is_not_there_is_away_for_every_queue(tmp_path: Path) -> None:
+    """A filesystem that is not mounted is no fault of a message: nothing is refused for good."""
+    spool = SpoolTransport(tmp_path / "spool")
+    spool.send("known", 1)
+    (tmp_path / "spool").rename(tmp_path / "away")
+    (tmp_path / "spool").touch()
+    for name in ("known", "new"):
+        with pytest.raises(TransportError):
+            spool.send(name, 2)
+    (tmp_path / "spool").unlink()
+    (tmp_path / "away").rename(tmp_path / "spool")
+    for name in ("known", "new"):
+        spool.send(name, 3)
+    (tmp_path / "spool" / "taken").touch()
+    with pytest.raises(MessageError):
+        spool.send("taken", 4)
+    spool.close()
+
+
+@pytest.mark.parametrize("delay_s", [1e300, float("inf"), float("nan"), -1e300])
+def test_a_delay_that_no_name_can_hold_is_bounded(tmp_path: Path, delay_s: float) -> None:
+    """A handler gave it, and the queue must stay usable for other messages."""
+    queue = SpoolQueue(tmp_path, durable=False)
+    queue.put([b"1"])
+    claimed = queue.claim()
+    assert claimed
+    queue.release(claimed, delay_s=delay_s)
+    assert queue.waiting() == 1
+    assert (queue.claim() is None) == (not delay_s < 0)
+
+
+def test_a_status_of_a_sender_with_a_long_name_is_heard(tmp_path: Path) -> None:
+    """A job may have written the name; the spool stays usable for others."""
+    topic, listener = SpoolTopic(tmp_path), SpoolTopic(tmp_path)
+    for number, sender in enumerate(["x" * 5000, "x" * 4999 + "y", "x" * 5000]):
+        topic.publish(b"%d" % number, 60.0, sender)
+    assert sorted(listener.hear()) == [b"1", b"2"], "the last one of each sender"

@@ -1,4 +1,4 @@
-"""What commands load: a job starts fast because it loads what its step needs, and nothing else."""
+"""Modules that commands load: a job starts fast as it loads those that its step needs only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEDGER = ("sqlalchemy", "sqlite3", "psycopg", "alembic", "zwrap.attempt.ledger")
 FAR = ("httpcore", "httpx", "pika", "stomp", "zwrap.transport.rabbitmq", "zwrap.transport.stomp")
 """Transports other than the spool, and what asks over HTTP."""
 SUBMITS = ("jinja2", "drmaa", "zwrap.submission", "zwrap.calls.ask", "zwrap.pool")
-"""What only those who submit jobs, or ask about them, need."""
+"""Modules that only those need who submit jobs, or ask about them."""
 SHOWS = ("rich", "pygments")
 HEAVY = (
     "asyncio",
@@ -38,6 +38,9 @@ HEAVY = (
     "psutil",
 )
 """Of the standard library, and beside it, what takes longer to load than a short job may wait."""
+
+LATER = ("_hashlib", "pkgutil", "shutil")
+"""Modules that take milliseconds to load, and that only some jobs or messages need."""
 
 OUTSIDE = tuple({target.partition(":")[0] for target in OWN["zwrap.schedulers"].values()})
 """The half of each batch system that only the submit host uses."""
@@ -90,7 +93,7 @@ def test_a_job_without_site_file_loads_little(tmp_path: Path, step: Path) -> Non
     modules = loaded(tmp_path, "wrap", "--wrap", "command", "--recipewrapper", str(step))
     # msgspec loads typing_extensions by itself, setuptools its hack in every process.
     assert of_others(modules) <= {"msgspec", "typing_extensions", "_distutils_hack"}
-    assert among(modules, "yaml", *LEDGER, *FAR, *SUBMITS, *SHOWS, *HEAVY) == []
+    assert among(modules, "yaml", *LEDGER, *FAR, *SUBMITS, *SHOWS, *HEAVY, *LATER) == []
     assert among(modules, *OUTSIDE, "zwrap.service", "zwrap.monitor", "zwrap.workers") == []
     assert among(modules, "zwrap.program.parsers") in (
         [], ["zwrap.program.parsers", "zwrap.program.parsers.table"],
@@ -182,3 +185,4 @@ def test_zocalo_go_and_a_dispatcher_load_no_ledger(tmp_path: Path) -> None:
     for name, arguments in (("go", ["-n", "-r", "r"]), ("service", ["-s", "Dispatcher", "--once"])):
         modules = loaded(tmp_path, name, *arguments, environment=site)
         assert among(modules, *OUTSIDE, *LEDGER, *FAR, *SUBMITS, *SHOWS) == []
+        assert name == "go" or among(modules, "pkgutil", "shutil") == []

@@ -1,4 +1,4 @@
-"""What may stop a program: once, and not after its end."""
+"""Reasons to stop a program: once, and not after its end."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import sys
 import time
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import WAITING, Attempt
+from zwrap.attempt.record import NOT_FOUND, UNANSWERED, WAITING, Attempt
+from zwrap.calls import acting
 from zwrap.calls.command import run
 from zwrap.errors import (
     ClusterFullError,
@@ -28,11 +30,13 @@ from zwrap.scheduler import (
     ArrayForm,
     Busy,
     Command,
+    Options,
     Question,
     Rejected,
     Submission,
     Unknown,
 )
+from zwrap.submission.lookup import FRESH_S, Lookup
 from zwrap.submission.outcomes import Outcome
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.quota import COUNTED_S, Quota
@@ -47,6 +51,7 @@ class Moody:
     settle_s = 0.2
     arrays = ArrayForm("_", "TASK")
     concurrency = 4
+    options = Options(timeout_s=30)
 
     def __init__(self) -> None:
         self.answers: list[Submission | BaseException] = []
@@ -160,8 +165,147 @@ def test_after_an_unknown_outcome_the_job_is_looked_up_before_anything_else(
     with pytest.raises(UnknownOutcomeError, match="may still be under way") as caught:
         submitted(ledger, system)
     clock.move(caught.value.retry_after_s or 0)
+    if not taken:
+        with pytest.raises(
+            UnknownOutcomeError, match="was found; it is looked for once more"
+        ) as caught:
+            submitted(ledger, system)
+        clock.move(caught.value.retry_after_s or 0)
     assert submitted(ledger, system) == "1"
     assert system.taken == ["t-1"]
+
+
+def test_a_job_that_appears_after_it_was_missing_is_not_submitted_again(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    """A batch system that hung may answer a question before it acts on what came earlier."""
+    system = Moody()
+    system.takes_before_failing = False
+    system.answers = [Unknown("timeout")]
+    with pytest.raises(UnknownOutcomeError):
+        submitted(ledger, system)
+    clock.move(system.settle_s)
+    with pytest.raises(UnknownOutcomeError, match="looked for once more"):
+        submitted(ledger, system)
+    with pytest.raises(UnknownOutcomeError, match="may still be under way"):
+        submitted(ledger, system)  # too soon after that
+    system.taken.append("t-1")
+    clock.move(system.settle_s)
+    assert submitted(ledger, system) == "1"
+    assert system.taken == ["t-1"]
+
+
+def test_each_new_try_is_looked_for_twice(ledger: Ledger, clock: ManualClock) -> None:
+    system = Moody()
+    system.takes_before_failing = False
+    system.answers = [Unknown("timeout"), Unknown("timeout")]
+    said: list[str] = []
+    for _ in range(5):
+        with contextlib.suppress(UnknownOutcomeError):
+            said.append(submitted(ledger, system))
+        row = ledger.get("t-1")
+        assert row
+        said.append(row.state)
+        clock.move(system.settle_s)
+    assert said == [UNANSWERED, NOT_FOUND, UNANSWERED, NOT_FOUND, "1", "submitted"]
+
+
+def test_the_wait_is_counted_from_the_end_of_a_call(ledger: Ledger, clock: ManualClock) -> None:
+    """A call may take its whole time limit, and reach the batch system at its end."""
+    system = Moody()
+
+    def slow(reply: object) -> Submission:
+        clock.move(30)
+        return Unknown("timeout")
+
+    system.submit = lambda *_: Question(NOTHING, slow)  # type: ignore[assignment]
+    with pytest.raises(UnknownOutcomeError):
+        submitted(ledger, system)
+    with pytest.raises(UnknownOutcomeError, match="may still be under way") as caught:
+        submitted(ledger, system)
+    assert caught.value.retry_after_s == pytest.approx(system.settle_s, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("live", "ended_s"),
+    [
+        (True, 3.0),  # it may be another one that has ended
+        (False, None),  # none is known to have ended
+        (False, -1.0),  # one that ended before this try
+        (False, 100.0),  # it is known late, but by then each call has ended
+    ],
+)
+def test_after_a_crash_all_calls_must_have_ended_and_what_they_asked_for_must_settle(
+    ledger: Ledger,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    live: bool,
+    ended_s: float | None,
+) -> None:
+    system = Moody()
+    began = clock()
+    system.answers = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        submitted(ledger, system)
+    ended = 0.0 if ended_s is None else began + ended_s
+    monkeypatch.setattr(acting, "others", lambda now: acting.Others(live, ended))
+    with pytest.raises(UnknownOutcomeError, match="may still be under way") as caught:
+        submitted(ledger, system)
+    calls_s = FRESH_S + 2 * 30 + acting.LATER_S
+    assert caught.value.retry_after_s == pytest.approx(calls_s + system.settle_s, abs=0.1)
+    clock.move(caught.value.retry_after_s)
+    assert submitted(ledger, system) == "1"
+
+
+def test_once_its_submitter_is_known_to_be_dead_a_job_is_looked_for_soon(
+    ledger: Ledger, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = Moody()
+    system.answers = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        submitted(ledger, system)
+    clock.move(5)
+    dead = acting.Others(False, clock())
+    monkeypatch.setattr(acting, "others", lambda now: dead)
+    with pytest.raises(UnknownOutcomeError, match="may still be under way") as caught:
+        submitted(ledger, system)
+    assert caught.value.retry_after_s == pytest.approx(system.settle_s, abs=0.1)
+    clock.move(caught.value.retry_after_s or 0)
+    assert submitted(ledger, system) == "1"
+
+
+def test_leftovers_that_cannot_be_ended_are_told_once_for_all_jobs(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def others(now: float) -> acting.Others:
+        asked.append(now)
+        raise UnknownOutcomeError("process 7 cannot be ended")
+
+    monkeypatch.setattr(acting, "others", others)
+    lookup = Lookup(ledger, Moody())  # type: ignore[arg-type]
+    attempt = Attempt(
+        token="t-1", recipe_id=None, step=None, cluster="c", job_name="n", job_directory="/d"
+    )
+    [row] = ledger.reserve([attempt])
+    for _ in range(3):
+        with pytest.raises(UnknownOutcomeError, match="process 7 cannot be ended"):
+            lookup.job_id(row)
+    assert len(asked) == 1
+
+
+def test_of_two_that_look_only_the_rows_that_are_as_they_were_read_are_noted(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    attempt = Attempt(
+        token="t-1", recipe_id=None, step=None, cluster="c", job_name="n", job_directory="/d"
+    )
+    [row] = ledger.reserve([attempt])
+    clock.move(1)
+    [again] = ledger.reserve([row])
+    ledger.note_not_found([row])
+    assert ledger.get("t-1") == again, "another process has tried again meanwhile"
 
 
 def test_while_the_batch_system_cannot_be_asked_no_job_is_submitted(
@@ -244,7 +388,7 @@ def test_what_waits_for_room_is_submitted_without_a_look_up(ledger: Ledger) -> N
     system = Moody()
     system.takes_before_failing = False
     system.answers = [Busy("job submit limit")]
-    with pytest.raises(ClusterFullError, match="takes no job now: job submit limit"):
+    with pytest.raises(ClusterFullError, match="takes no such job now: job submit limit"):
         submitted(ledger, system)
     row = ledger.get("t-1")
     assert row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service import submitter
 from zwrap.service.loop import Loop
+from zwrap.service.settling import handle_deliveries
 from zwrap.service.submitter import Submitter
 from zwrap.submission.pending import PendingJob
 from zwrap.transport.memory import MemoryTransport
@@ -90,10 +92,28 @@ def test_each_message_of_a_batch_has_its_own_fate(
     assert "'relative'; an absolute path is expected" in reason
 
 
+def test_a_result_that_is_refused_costs_only_the_step_whose_result_it_is(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    taking(monkeypatch, lambda job: None)
+    site.transport.broker.largest_bytes = 10_000
+    for name in "abcdef":
+        site.send(name)
+    waiting = site.transport.broker.queues["cluster.submission"]
+    body: Any = waiting[3].message.body
+    body["environment"]["more"] = "x" * 20_000
+    site.work()
+    assert site.told() == ["a", "b", "c", "e", "f"]
+    [(name, reason)] = site.dead()
+    assert name == "d"
+    [file] = [each for each in (tmp_path / "state" / "refused").iterdir() if str(each) in reason]
+    assert json.loads(file.read_text())["message"]["payload"]["jobid"] == 1
+
+
 def test_a_message_that_came_twice_is_settled_twice(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is one job."""
+    """Both copies are one job."""
     taking(monkeypatch, lambda job: None)
     site.send("first")
     for _ in range(2):
@@ -125,6 +145,73 @@ def test_a_fault_in_a_batch_costs_only_the_message_whose_fault_it_is(
     assert "ZeroDivisionError" in reason
     assert batches[1] == ["b", "c", "d", "e", "f"]
     assert all(len(batch) == 1 for batch in batches[2:])
+
+
+def test_after_a_fault_in_a_batch_the_others_keep_their_number_of_deliveries(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def act(job: PendingJob) -> None:
+        if job.request.job_name == "c":
+            raise ZeroDivisionError
+
+    batches = taking(monkeypatch, act)
+    service = Submitter(site.configuration, site.transport)
+    site.transport.subscribe("cluster.submission", 10)
+    for name in "abcd":
+        site.send(name)
+    deliveries = [site.transport.receive(1) for _ in "abcd"]
+    handle_deliveries(service, [each for each in deliveries if each])
+    assert site.told() == ["a", "b", "d"]
+    assert batches == [["a", "b", "c", "d"], ["a"], ["b"], ["c"], ["d"]]
+    service.close()
+
+
+@pytest.mark.parametrize("error", [errno.ESTALE, errno.ENOSPC, errno.EIO, errno.ETIMEDOUT])
+def test_while_the_filesystem_of_jobs_is_away_they_wait_and_none_is_condemned(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def away(path: Path, *more: Any, **options: Any) -> None:
+        raise OSError(error, os.strerror(error), str(path))
+
+    monkeypatch.setattr("zwrap.submission.preparation.write_atomically", away)
+    monkeypatch.setattr("zwrap.service.settling.RETRY_LAST_S", 0.001)
+    service = Submitter(site.configuration, site.transport)
+    site.transport.subscribe("cluster.submission", 20)
+    for number in range(20):
+        site.send(f"job{number}")
+    pauses: list[float] = []
+    for _ in range(8):
+        deliveries = [site.transport.receive(1) for _ in range(20)]
+        handle_deliveries(service, [each for each in deliveries if each], pauses.append)
+    assert site.dead() == []
+    queue = site.transport.broker.queues["cluster.submission"]
+    assert [entry.delivery_count for entry in queue] == [1] * 20
+    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
+    service.close()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "complaint"),
+    [
+        ({"workingdir": "/dev/null/x"}, "cannot be written: /dev/null/x: Not a directory."),
+        ({"recipewrapper": "r" * 300}, "File name too long."),
+        ({"recipewrapper": "a\0b"}, "holds a NUL character, which no path can."),
+        ({"standard_output": "a\0b"}, "holds a NUL character, which no path can."),
+        ({"cluster": {"commands": "true", "environment": {"A": "x" * 200_000}}},
+         "variable 'A' has 200003 bytes; Linux starts no program with more than 131072."),
+        ({"cluster": {"commands": "true", "environment": {"A": "x\0"}}},
+         "variable 'A' cannot be set; a name without '=' and texts without NUL"),
+        ({"cluster": {"commands": "true\0"}}, "key 'commands' holds a NUL character"),
+    ],
+)  # fmt: skip
+def test_what_no_job_can_be_given_is_a_dead_letter(
+    site: Site, parameters: dict[str, Any], complaint: str
+) -> None:
+    site.send("bad", **parameters)
+    site.work()
+    [(_, reason)] = site.dead()
+    assert complaint in reason
+    assert "Traceback" not in reason
 
 
 def test_what_is_temporary_costs_no_attempt(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +299,7 @@ def test_without_a_shared_filesystem_the_script_brings_all_files_and_the_ledger_
     site.work()
     assert site.told() == ["a"]
     assert "recipe-pointer" in scripts[0]
+    assert "export ZWRAP_VERDICT_QUEUE=zwrap.verdict\n" in scripts[0]
     assert json.loads(kept[0])["header"]["original-destination"] == "/queue/cluster.submission"
     assert not (tmp_path / "a").exists(), "the job makes its directories where it runs"
     assert list((tmp_path / "state" / "scripts").iterdir()) == [], "the batch system has it"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zwrap.errors import RequestError
-from zwrap.units import LONGEST_S, bytes_of, mib, seconds
+from zwrap.units import LONGEST_S, bytes_of, duration, mib, seconds, whole_number
 
 HOUR, DAY = 3600, 86400
 
@@ -183,3 +183,23 @@ def test_a_size_in_mebibytes_is_never_below_what_was_asked_for(number: int, lett
     if asked <= 2**60:
         given = mib(f"{number}{letter}", "here")
         assert (given - 1) * 2**20 < asked <= given * 2**20
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("007", 7), ("9" * 18, 10**18 - 1), ("9" * 19, None), ("9" * 5000, None),
+     ("", None), ("-1", None), ("1.0", None), (" 1", None), ("١٢", None), ("²", None)],
+)  # fmt: skip
+def test_a_whole_number_of_others_is_short_and_of_ascii_digits(
+    text: str, number: int | None
+) -> None:
+    assert whole_number(text) == number
+
+
+@pytest.mark.parametrize(
+    ("given_s", "words"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 minutes"), (3600, "1 hour"), (7200, "2 hours"),
+     (2 * 86_400, "2 days"), (14 * 86_400, "14 days"), (float("inf"), "inf days")],
+)  # fmt: skip
+def test_a_time_in_words(given_s: float, words: str) -> None:
+    assert duration(given_s) == words

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,8 @@ from zwrap.attempt.verdict import Verdict
 from zwrap.calls import ask as calls
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
-from zwrap.errors import QueueFullError, TemporaryError, UnreachableError
-from zwrap.job import Cause, JobStatus, Outcome, State
-from zwrap.scheduler import Command, Question
+from zwrap.errors import QueueFullError, TemporaryError
+from zwrap.job import Outcome, State
 from zwrap.service.watcher import cluster as watch_module
 from zwrap.service.watcher import conclusion
 from zwrap.service.watcher.cluster import WatchedCluster
@@ -26,46 +26,7 @@ from zwrap.service.watcher.watcher import Watcher
 from zwrap.submission.clusters import Cluster
 from zwrap.transport.memory import MemoryTransport
 
-
-class Clock:
-    """Tells the time that it is told to tell."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Told:
-    """A batch system that says what it is told to say."""
-
-    error_patterns: ClassVar[dict[str, Cause]] = {}
-
-    def __init__(self) -> None:
-        self.live: dict[str, JobStatus] = {}
-        self.ended: dict[str, JobStatus] = {}
-        self.reachable = True
-        self.questions: list[str] = []
-
-    def _answer(self, name: str, value: Any) -> Any:
-        def read(reply: object) -> Any:
-            self.questions.append(name)
-            if not self.reachable:
-                raise UnreachableError("It could not be asked.")
-            return dict(value)
-
-        return Question(Command(argv=["true"]), read)
-
-    def states(self) -> Any:
-        return self._answer("states", self.live)
-
-    def accounting(self, job_ids: Any) -> Any:
-        return self._answer("accounting", self.ended)
-
-
-def status(job_id: str, state: State, **values: Any) -> JobStatus:
-    return JobStatus(**{"job_id": job_id, "name": f"n.t{job_id}-1", "state": state, **values})
+from .watched import Clock, Told, status, told, turn
 
 
 @pytest.fixture
@@ -114,21 +75,6 @@ def watch(
     return WatchedCluster(cluster, ledger, heard, heartbeats, clock)
 
 
-def told(transport: MemoryTransport, topic: str) -> list[Any]:
-    bodies = []
-    while delivery := transport.receive(0.01):
-        if delivery.source == topic:
-            bodies.append(delivery.message.body)
-    return bodies
-
-
-def turn(watch: WatchedCluster, ledger: Ledger) -> None:
-    """Do what the Watcher does when a cluster is due."""
-    attempts = ledger.unconcluded("c")
-    watch.look([each for each in attempts if each.ended is None])
-    watch.conclude([each for each in attempts if each.ended is not None])
-
-
 def test_only_what_changed_is_told(
     watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport
 ) -> None:
@@ -166,8 +112,9 @@ def test_who_left_is_looked_up_and_then_left_alone(
 
 
 def test_who_is_nowhere_is_gone_and_only_later_lost(
-    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport, clock: Clock
-) -> None:
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport, clock: Clock,
+    heartbeats: Heartbeats,
+) -> None:  # fmt: skip
     system.live = {"2": status("2", State.RUNNING)}
     turn(watch, ledger)
     assert told(heard, JOB_TOPIC)[0]["state"] == "gone"
@@ -175,6 +122,12 @@ def test_who_is_nowhere_is_gone_and_only_later_lost(
     assert told(heard, JOB_TOPIC) == []
     assert len(ledger.unconcluded("c")) == 2, "a record of it may still come"
     clock.now += 30
+    heartbeats.hear({})
+    clock.now += 6
+    heartbeats.hear({})
+    turn(watch, ledger)
+    assert system.cancelled == [["1"]]
+    assert told(heard, JOB_TOPIC) == [], "it has a moment to end in"
     turn(watch, ledger)
     assert told(heard, JOB_TOPIC)[0]["state"] == "lost"
     assert [each.token for each in ledger.unconcluded("c") if each.ended is None] == ["t2-1"]
@@ -205,6 +158,29 @@ def test_who_is_gone_and_has_spoken_is_believed_at_once(
     row = ledger.get("t1-1")
     assert row
     assert row.ended
+
+
+def test_who_runs_for_ever_and_has_spoken_long_ago_has_ended(
+    watch: WatchedCluster, system: Told, ledger: Ledger, clock: Clock, heartbeats: Heartbeats,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """Daemons that were killed as a job ended never hear of it."""
+    ledger.record({"t1-1": {"job_directory": str(tmp_path)}})
+    system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}
+    turn(watch, ledger)
+    (tmp_path / "verdict.json").write_text("{}")
+
+    def ended_within(seconds: float, *, heard: bool) -> list[str]:
+        until = clock.now + seconds
+        while clock.now < until:
+            clock.now += 1
+            heartbeats.hear({"token": "t1-1"} if heard else {})
+            turn(watch, ledger)
+        return [each.token for each in ledger.all() if each.ended]
+
+    assert ended_within(60, heard=True) == [], "its commands after the wrapper may run"
+    assert ended_within(20, heard=False) == []
+    assert ended_within(40, heard=False) == ["t1-1"], "the other has said nothing"
 
 
 def test_a_cluster_that_cannot_be_asked_changes_no_job(
@@ -295,7 +271,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("at_once")
 def test_the_end_of_a_job_is_told_once_it_is_concluded(
-    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport,
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport, clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     asked: list[str | None] = []
@@ -312,6 +288,7 @@ def test_the_end_of_a_job_is_told_once_it_is_concluded(
     for number in range(5):
         assert asked == ["1"] * max(0, min(number - 1, 3))
         turn(watch, ledger)
+        clock.now += 2
     row = ledger.get("t1-1")
     assert row
     assert (row.outcome, row.cause, row.witness) == ("failure", "it was cancelled", "cluster c")
@@ -429,3 +406,36 @@ def test_a_job_that_runs_and_is_not_heard_of_is_stalled(
     row = ledger.get("t1-1")
     assert row
     assert row.stalled is None
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_odd_status_of_a_live_job_keeps_no_other_from_being_concluded(
+    watch: WatchedCluster, system: Told, ledger: Ledger, clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Nor is the batch system asked without a pause."""
+    monkeypatch.setattr(conclusion.InDirectory, "find", lambda *_: VERDICT)
+    ledger.record({"t1-1": {"seen_state": "failed", "ended": clock.now}})
+    system.live = {"2": status("2", "of another kind")}  # type: ignore[arg-type]
+    for _ in range(10):
+        with contextlib.suppress(AttributeError):
+            watch.turn()
+        clock.now += 0.1
+    assert [each.token for each in ledger.unconcluded("c")] == ["t2-1"]
+    assert system.questions == ["states"]
+
+
+def test_an_answer_that_a_site_s_own_class_cannot_read_changes_no_job(
+    watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def states() -> Any:
+        raise KeyError("JB_name")
+
+    monkeypatch.setattr(system, "states", states)
+    before = ledger.all()
+    for _ in range(3):
+        turn(watch, ledger)
+    assert ledger.all() == before
+    assert {each["state"] for each in told(heard, CLUSTER_TOPIC)} == {"away"}
+    assert caplog.text.count("Traceback") == 1

@@ -101,6 +101,18 @@ def test_messages_that_are_skipped_are_done_with() -> None:
     assert all(each.settled for each in deliveries)
 
 
+@pytest.mark.parametrize(("time_limit_s", "grace_s"), [(None, 60.0), (100.0, 365.0)])
+def test_a_worker_ends_within_its_grace_with_and_without_a_time_limit(
+    time_limit_s: float | None, grace_s: float
+) -> None:
+    def function(messages: list[Any]) -> None:
+        del messages
+
+    worker = Worker(queue="in", function=function, batch=3, time_limit_s=time_limit_s)
+    service = BatchService(Configuration(), MemoryTransport(), worker)
+    assert service.stop_grace_s() == grace_s
+
+
 def test_lines_are_written_when_there_are_enough_or_when_they_are_old(tmp_path: Path) -> None:
     clock, transport = ManualClock(), MemoryTransport()
     service = JSONLines(Configuration(), transport, clock)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from zwrap.errors import ProgramError
@@ -423,14 +423,8 @@ def check_outcome(tmp_path: Path, parser: str, content: bytes, suffix: str) -> N
     assert str(file) in complaint
 
 
-bad = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
-)
-
-
 @pytest.mark.parametrize("parser", PARSERS)
 @pytest.mark.parametrize("suffix", [".json", ".txt", ".xml"])
-@bad
 @given(
     content=st.binary(max_size=200)
     | st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace"))
@@ -442,7 +436,6 @@ def test_no_parser_raises_on_any_bytes(
 
 
 @pytest.mark.parametrize("parser", ["xia2", "fast_dp", "json"])
-@bad
 @given(document=DOCUMENTS)
 def test_no_parser_raises_on_any_json(tmp_path: Path, parser: str, document: Any) -> None:
     check_outcome(tmp_path, parser, json.dumps(document).encode(), ".json")
@@ -453,7 +446,6 @@ def test_no_parser_raises_on_nesting_without_end(tmp_path: Path, parser: str) ->
     check_outcome(tmp_path, parser, b"[" * 100_000, ".json")
 
 
-@bad
 @given(cut=st.integers(0, 5000), where=st.integers(0, 5000), junk=st.binary(max_size=20))
 def test_no_parser_raises_on_a_damaged_real_file(
     tmp_path: Path, cut: int, where: int, junk: bytes
@@ -470,7 +462,6 @@ def test_no_parser_raises_on_a_damaged_real_file(
 
 
 def test_statistics_of_any_shape_do_not_raise(tmp_path: Path) -> None:
-    @bad
     @given(values=st.lists(DOCUMENTS, max_size=5), cell=DOCUMENTS, dname=DOCUMENTS)
     def check(values: list[Any], cell: Any, dname: Any) -> None:
         def change(document: dict[str, Any]) -> None:

@@ -11,9 +11,14 @@
         outbox/           messages on their way out, a spool queue
         outbox/errors/    messages that the transport refused for good, with reasons
         verdict.json      how the attempt ended; only the first verdict gets this name
+        sent.json         ids of the final messages that were sent, while others wait
         verdict.sent      mark: everything was sent
         .*.reserved       disk space for the verdict and the mark, in case the disk is full by then
         late-*.json       later verdicts; their messages are never sent
+        damaged-*         files that were in the place of the verdict, and held none
+
+The job may change all of it, so only regular files of a limited size are read, and neither the
+directory nor a file in it may be a link; the directories above may be links.
 """
 
 from __future__ import annotations
@@ -22,20 +27,47 @@ import contextlib
 import errno
 import itertools
 import os
+import stat
 from pathlib import Path
 
 import msgspec
 
 from zwrap.attempt.record import KeptSubmission, parse_submission
-from zwrap.attempt.verdict import Claim, Verdict
-from zwrap.errors import MessageError, TemporaryError
-from zwrap.host.files import create_once, make_directory, overwrite_once, write_atomically
+from zwrap.attempt.verdict import Claim, Verdict, parse_claim, parse_verdict
+from zwrap.errors import MessageError, TemporaryError, TransportError
+from zwrap.host.faults import is_shared
+from zwrap.host.files import (
+    NO_SURPRISE,
+    UnfitFileError,
+    create_once,
+    make_directory,
+    overwrite_once,
+    read_regular,
+    touch,
+    write_atomically,
+)
 from zwrap.host.processes import ProcessIdentity, is_alive, this_process
+from zwrap.host.scratch import remove_leftovers
+from zwrap.message import encode
 from zwrap.transport.spool.queue import SpoolQueue
 
 RESERVED_BYTES = 64 * 1024
 """Disk space that is reserved for a verdict, in bytes: more than a verdict usually needs."""
 
+FILE_BYTES = 100 << 20
+"""Largest size of a submission or recipe step that is read, in bytes."""
+
+VERDICT_BYTES = 300 << 20
+"""Largest size of a verdict that is read, in bytes: more than its messages may have by default
+(`zwrap.limits`)."""
+
+CLAIM_BYTES = 64 * 1024
+"""Largest size of a claim that is read, in bytes."""
+
+LATE = 100
+"""Largest number of late verdicts that are kept: the job may have taken any number of names."""
+
+OUTBOX = "outbox"
 ENVELOPE = "envelope.json"
 SUBMISSION = "submission.json"
 
@@ -56,8 +88,20 @@ class JobDirectory:
 
         Raises:
             OSError: The directory cannot be created.
+            UnfitFileError: A link is there.
         """
         make_directory(self.path)
+        if self.path.is_symlink():
+            raise UnfitFileError(f"{self.path} is a symbolic link; a directory is expected there.")
+
+    @property
+    def exists(self) -> bool:
+        """True if the directory is there, and not a link in its place.
+
+        Raises:
+            OSError: That cannot be told now.
+        """
+        return _is_directory(self.path)
 
     # -- before the start --------------------------------------------------------------------------
 
@@ -65,7 +109,7 @@ class JobDirectory:
         """Write the recipe step for people and tools that look later; a full disk is no error."""
         file = self.path / ENVELOPE
         with contextlib.suppress(OSError):
-            if not file.exists():
+            if not os.path.lexists(file):
                 write_atomically(file, content, durable=False)
 
     def submission(self) -> KeptSubmission:
@@ -73,18 +117,24 @@ class JobDirectory:
 
         Raises:
             MessageError: There is none, or it cannot be read.
+            OSError: Its filesystem is away.
         """
         file = self.path / SUBMISSION
         try:
-            return parse_submission(file.read_bytes(), str(file))
+            return parse_submission(read_regular(file, FILE_BYTES), str(file))
+        except UnfitFileError as error:
+            raise MessageError(str(error)) from None
         except OSError as error:
+            if is_shared(error):
+                raise
             raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
 
     def reserve(self) -> None:
         """Reserve disk space for a verdict and its mark; the disk may be full when the job ends."""
         with contextlib.suppress(OSError):
-            self._mark.touch()
-            descriptor = os.open(self._reserved, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            touch(self._mark)
+            touch(self._reserved)
+            descriptor = os.open(self._reserved, os.O_WRONLY | NO_SURPRISE)
             try:
                 os.posix_fallocate(descriptor, 0, RESERVED_BYTES)
             finally:
@@ -99,15 +149,21 @@ class JobDirectory:
 
         Raises:
             TemporaryError: The claim of the other job cannot be read.
+            MessageError: It is a claim on another attempt.
         """
         file = self.path / "claim.json"
         mine = Claim(token, job_id, str(this_process()))
         if create_once(file, msgspec.json.encode(mine)):
             return None
         try:
-            other = msgspec.json.decode(file.read_bytes(), type=Claim)
-        except (OSError, msgspec.DecodeError) as error:
+            other = parse_claim(read_regular(file, CLAIM_BYTES))
+        except (OSError, UnfitFileError, MessageError) as error:
             raise TemporaryError(f"The claim {file} cannot be read: {error}.") from None
+        if other.token != token:
+            raise MessageError(
+                f"{file} is the claim on another attempt, {other.token!r}, so that it is not known "
+                f"whether a job runs attempt {token!r} already. Who wrote it?"
+            )
         process = ProcessIdentity.parse(other.process)
         if other.job_id != job_id or (process and is_alive(process)):
             return other
@@ -115,16 +171,28 @@ class JobDirectory:
         write_atomically(file, msgspec.json.encode(again))
         return None
 
-    def claimed(self) -> Claim | None:
-        """Return the claim; None if no job ever claimed the attempt."""
-        with contextlib.suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode((self.path / "claim.json").read_bytes(), type=Claim)
+    def claimed(self, token: str | None = None) -> Claim | None:
+        """Return the claim; None if no job ever claimed the attempt, or it cannot be read.
+
+        `token`: that of the attempt; a claim on another attempt counts as one that cannot be read.
+        """
+        with contextlib.suppress(OSError, UnfitFileError, MessageError):
+            claim = parse_claim(read_regular(self.path / "claim.json", CLAIM_BYTES))
+            return claim if token in (None, claim.token) else None
         return None
 
     @property
     def was_claimed(self) -> bool:
-        """Whether a job ever claimed the attempt, even if the claim cannot be read."""
-        return os.path.lexists(self.path / "claim.json")
+        """True if a job ever claimed the attempt, even if the claim cannot be read.
+
+        Raises:
+            OSError: That cannot be told now.
+        """
+        try:
+            os.lstat(self.path / "claim.json")
+        except FileNotFoundError:
+            return False
+        return True
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -132,9 +200,17 @@ class JobDirectory:
         """Return a new view of the messages that wait to be sent.
 
         Raises:
-            TransportError: The directories of the outbox cannot be created.
+            TransportError: The directories of the outbox cannot be created, or are links.
         """
-        return SpoolQueue(self.path / "outbox", limit=0)
+        for place in self._outbox_places():
+            if place.is_symlink():
+                raise TransportError(f"{place} is a symbolic link; a directory is expected there.")
+        return SpoolQueue(self.path / OUTBOX, limit=0).open()
+
+    def _outbox_places(self) -> list[Path]:
+        """Return the directories of the outbox."""
+        outbox = self.path / OUTBOX
+        return [outbox, *(outbox / name for name in SpoolQueue.places)]
 
     @property
     def has_outbox(self) -> bool:
@@ -143,22 +219,27 @@ class JobDirectory:
         Raises:
             OSError: The directory cannot be examined now.
         """
-        return (self.path / "outbox" / SpoolQueue.places.incoming).exists()
+        return all(map(_is_directory, self._outbox_places()[:2]))
 
     def put_verdict(self, verdict: Verdict) -> bool:
         """Put the verdict in place and return True; False: another was first, this one is late.
 
-        Late verdicts are kept as ``late-*.json``.
+        Late verdicts are kept as ``late-*.json``, the first `LATE` of them.
 
         Raises:
             OSError: The verdict cannot be written.
         """
-        if self._put_in_place(msgspec.json.encode(verdict)):
+        if self._put_in_place(encode(verdict)):
             return True
-        for number in itertools.count(1):
-            if create_once(self.path / f"late-{number}.json", msgspec.json.encode(verdict)):
+        for number in range(1, LATE + 1):
+            file = self.path / f"late-{number}.json"
+            if not os.path.lexists(file) and create_once(file, encode(verdict)):
                 break
         return False
+
+    def replace_verdict(self, verdict: Verdict) -> None:
+        """Put a changed verdict in the place of another; OSError: it cannot be written."""
+        write_atomically(self.path / "verdict.json", encode(verdict))
 
     def _put_in_place(self, content: bytes) -> bool:
         """Create the verdict file, on a full disk in the reserved space; False: there is one."""
@@ -183,25 +264,62 @@ class JobDirectory:
     @property
     def has_verdict(self) -> bool:
         """True if there is a verdict, readable or not."""
-        return (self.path / "verdict.json").exists()
+        return os.path.lexists(self.path / "verdict.json")
 
-    def verdict(self) -> Verdict | None:
+    def verdict(self, token: str | None = None) -> Verdict | None:
         """Return the verdict; None if there is none yet.
 
+        `token`: that of the attempt.
+
         Raises:
-            MessageError: The file does not hold a verdict.
+            MessageError: The file does not hold a verdict, or not one on the attempt.
             OSError: The file cannot be read now.
         """
         file = self.path / "verdict.json"
         try:
-            return msgspec.json.decode(file.read_bytes(), type=Verdict)
+            verdict = parse_verdict(read_regular(file, VERDICT_BYTES), str(file))
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
-            raise MessageError(f"{file} does not hold a verdict: {error}.") from None
+        except UnfitFileError as error:
+            raise MessageError(str(error)) from None
+        if token not in (None, verdict.token):
+            raise MessageError(f"{file} holds the verdict on another attempt, {verdict.token!r}.")
+        return verdict
+
+    @property
+    def progress(self) -> Path:
+        """File with the ids of those final messages that were sent (`zwrap.attempt.progress`)."""
+        return self.path / "sent.json"
+
+    def put_verdict_aside(self) -> None:
+        """Rename what is in the place of the verdict, and take back that any of it was sent.
+
+        Raises:
+            OSError: The directory cannot be written.
+        """
+        self._put_aside("verdict.json")
+        self._put_aside(self.progress.name)
+        self.take_back_mark()
+
+    def take_back_mark(self) -> None:
+        """Take back the mark that everything was sent: it was there before the verdict was.
+
+        Raises:
+            OSError: The directory cannot be written.
+        """
+        self._put_aside("verdict.sent")
+
+    def _put_aside(self, name: str) -> None:
+        """Give a file another name, if it is there."""
+        names = (self.path / f"damaged-{number}" for number in itertools.count(1))
+        free = next(path for path in names if not os.path.lexists(path))
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.path / name, free)
 
     def mark_sent(self) -> None:
         """Mark that every message of this attempt, the final ones included, was sent.
+
+        What killed processes left half-written is removed.
 
         Raises:
             OSError: The mark cannot be made.
@@ -209,9 +327,18 @@ class JobDirectory:
         try:
             os.replace(self._mark, self.path / "verdict.sent")
         except FileNotFoundError:
-            (self.path / "verdict.sent").touch()
+            touch(self.path / "verdict.sent")
+        remove_leftovers(self.path)
 
     @property
     def is_sent(self) -> bool:
         """True if every message of this attempt was sent."""
-        return (self.path / "verdict.sent").exists()
+        return os.path.lexists(self.path / "verdict.sent")
+
+
+def _is_directory(path: Path) -> bool:
+    """Return whether a directory, and not a link to one, is at a path; OSError: that is unknown."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -11,16 +11,28 @@ import msgspec
 from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
 from zwrap.job import JobStatus, Resources
+from zwrap.jsontext import typed
 from zwrap.message import ATTEMPT_HEADER, ID_HEADER, Message, attempt_of, decode, encode
 
 INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
-"""States of an attempt. A rejected attempt, and one that waits for other jobs to end, has no
+"""States of an attempt. A rejected attempt, and one that its batch system does not take now, has no
 job."""
 
-GONE, LOST, STUCK, STALLED = "gone", "lost", "hopeless", "stalled"
+UNANSWERED, NOT_FOUND = "unanswered", "not_found"
+"""States of an intended attempt: its call is over, and it is not known whether the job was taken;
+no such job was found, and it is looked for once more before it is submitted again."""
+
+GONE, LOST, STALLED = "gone", "lost", "stalled"
 """States of a job besides those of batch systems: neither live nor recorded; the same for longer
-than `lost_s`, so that no record is expected any more; pending for a reason that never passes;
-running, without heartbeats of its wrapper."""
+than `lost_s`, so that no record is expected any more; running, without heartbeats of its
+wrapper."""
+
+STUCK, NOT_STARTED = "hopeless", "not_started"
+"""States of a job that is given up before its start: it waits for what never comes; it has been
+pending for longer than `pending_s`."""
+
+NOWHERE = "the batch system has neither a live job nor a record of it"
+"""Reason of the states `GONE` and `LOST`."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,16 +51,25 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Time at which the intent was written, in seconds since the epoch."""
     tried: float = 0.0
     """Time just before the last submission to the batch system, in seconds since the epoch."""
+    held: float | None = None
+    """Time since which its batch system does not take it, in seconds since the epoch; None: it was
+    not asked yet, or has answered."""
     array_token: str | None = None
     """Token of the array in which its job was last submitted; None: a single job."""
     task: int | None = None
     """Number of the task in that array, from 1."""
     seen_state: str | None = None
     """State of the job when the Watcher last saw a change: a value of `zwrap.job.State`, or `GONE`,
-    `LOST` or `STUCK`."""
+    `LOST`, `STUCK` or `NOT_STARTED`."""
     seen_reason: str | None = None
     seen: float | None = None
     """Time of that change, in seconds since the epoch."""
+    pending: float | None = None
+    """Time since which the job is pending, in seconds since the epoch; None: it is not. A job that
+    is requeued begins anew."""
+    missing: float | None = None
+    """Time since which the batch system has neither a live job nor a record of it, in seconds since
+    the epoch; None: it has one, or was not asked yet."""
     node: str | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -79,7 +100,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.ended is not None:
             return math.inf
-        return now - self.seen if self.seen_state == GONE and self.seen else 0.0
+        return now - self.missing_since if self.missing_since else 0.0
+
+    @property
+    def missing_since(self) -> float | None:
+        """Time since which the job has been missing, in seconds since the epoch.
+
+        None: it was not missing when the Watcher looked last. Earlier releases kept it only as the
+        time since which the job is gone.
+        """
+        return self.missing or (self.seen if self.seen_state == GONE else None)
 
     def of(self, statuses: Mapping[str, JobStatus]) -> JobStatus | None:
         """Return the status of the attempt's job; `statuses` has them by job id.
@@ -95,7 +125,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """State of a job when the Watcher saw a change."""
 
     state: str
-    """A state of `zwrap.job.State`, or one of `GONE`, `LOST`, `STUCK`."""
+    """A state of `zwrap.job.State`, or one of `GONE` and `LOST`."""
     reason: str | None = None
     node: str | None = None
     exit_code: int | None = None
@@ -150,12 +180,12 @@ def parse_submission(content: bytes, where: str) -> KeptSubmission:
     Raises:
         MessageError: The text does not hold a submission.
     """
-    found = decode(content, where)
+    found = decode(content, where, bounded=True)
     try:
-        return msgspec.convert(found, KeptSubmission)
+        return typed(found, KeptSubmission)
     except msgspec.ValidationError as error:
         wrong = error
     with contextlib.suppress(msgspec.ValidationError):  # without the policy a failure is still told
         if isinstance(found, dict):
-            return msgspec.convert({**found, "retry": None}, KeptSubmission)
+            return typed({**found, "retry": None}, KeptSubmission)
     raise MessageError(f"{where} does not hold a submission: {wrong}.")

@@ -16,11 +16,14 @@ from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
 from zwrap.job import Cause
-from zwrap.message import ATTEMPT_HEADER, Outgoing, attempt_of, copied
+from zwrap.message import ATTEMPT_HEADER, LARGEST_ATTEMPT, Outgoing, copied
 from zwrap.units import LARGEST_MIB, LONGEST_S
 
 RETRIES_HEADER = "zwrap-retries"
 """Number of retries so far."""
+
+MOST_ATTEMPTS = LARGEST_ATTEMPT - 1
+"""Largest number of attempts at a step; what was kept with a submission may hold any number."""
 
 _KEPT_TEXT = r"(?:(\d{1,9})-)?(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9})"
 
@@ -113,16 +116,16 @@ def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
 
 
 def _count(known: KeptSubmission, header: str) -> int:
-    """Return the number under a header; 0 if there is none."""
+    """Return the number under a header, `MOST_ATTEMPTS` at most; 0 if there is none."""
     given = known.header.get(header, 0)
-    return given if isinstance(given, int) else 0
+    return max(0, min(given, MOST_ATTEMPTS)) if isinstance(given, int) else 0
 
 
 def _again(
     known: KeptSubmission, changes: Mapping[str, int | str], header: str, done: int
 ) -> tuple[Outgoing, int]:
     """Return the message of the next attempt, and its number."""
-    number = attempt_of(known.header) + 1
+    number = max(1, _count(known, ATTEMPT_HEADER)) + 1
     try:
         body = edited(known.message, changes)
     except MessageError:  # a step in the form used before 2025 has no block to change
@@ -163,8 +166,9 @@ def _changes(
         return {}
     changes: dict[str, int | str] = {}
     more = False
+    factor = factor if factor >= 1 else 1.0  # what was kept may hold NaN
     for key, (value, most) in raised.items():
-        if value is not None:
+        if value is not None and 0 < value <= largest:
             new = int(min(value * factor, largest if most is None else most, largest))
             changes[key] = new
             more |= new > value
@@ -177,7 +181,7 @@ def _ceiling_s(kept: float | str | None) -> int | None:
     Earlier revisions kept the site's own text, of which ``A:B`` was minutes and seconds.
     """
     if not isinstance(kept, str):
-        return None if kept is None else int(min(kept, LONGEST_S))
+        return None if kept is None or not kept <= LONGEST_S else int(max(kept, 0))
     match = re.fullmatch(_KEPT_TEXT, kept.strip())
     if match is None:
         return None

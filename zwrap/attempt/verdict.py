@@ -6,6 +6,7 @@ Everything here is a value or a pure function. `zwrap.attempt.finals` sends the 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -13,7 +14,8 @@ import msgspec
 
 from zwrap.errors import MessageError
 from zwrap.job import Outcome
-from zwrap.message import Outgoing
+from zwrap.jsontext import typed
+from zwrap.message import ID_HEADER, Outgoing, child_id, decode
 from zwrap.recipe.envelope import Envelope
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,9 @@ VERDICT_QUEUE = "zwrap.verdict"
 
 QUEUE_VARIABLE = "ZWRAP_VERDICT_QUEUE"
 """Environment variable that tells a job to send its verdict to a queue."""
+
+STARTING = "Starting processing"
+"""Payload on the output `starting`."""
 
 COMPLETED = "Finished processing"
 """Payload on the outputs `success` and `completed`."""
@@ -58,6 +63,32 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Name of the wrapper or program."""
     program_exit_status: int | None = None
     final: list[Outgoing] = []
+
+    def __post_init__(self) -> None:
+        for name in ("elapsed_s", "peak_memory_mib"):
+            if not math.isfinite(getattr(self, name)):  # a fault of who wrote it: not measured
+                msgspec.structs.force_setattr(self, name, 0.0)
+
+
+def parse_claim(content: bytes) -> Claim:
+    """Return the claim in a JSON text; MessageError if it does not hold one."""
+    try:
+        return typed(decode(content, "claim"), Claim)
+    except msgspec.ValidationError as error:
+        raise MessageError(f"This is not a valid claim: {error}.") from None
+
+
+def parse_verdict(content: bytes, where: str) -> Verdict:
+    """Return the verdict in a JSON text, which `zwrap.message.encode` wrote.
+
+    Raises:
+        MessageError: The text does not hold a verdict; the error begins with `where`.
+    """
+    try:
+        return typed(decode(content, "text", bounded=True), Verdict)
+    except (MessageError, msgspec.ValidationError) as error:
+        fault = str(error).rstrip(".")
+        raise MessageError(f"{where} does not hold a verdict: {fault}.") from None
 
 
 def messages_on(
@@ -98,3 +129,21 @@ def final_messages(
         told = {"error": cause, "step": envelope.pointer, **facts}
         messages = on("failure", cause) + on(None, told)
     return messages + on("completed", COMPLETED)
+
+
+def finals_of(verdict: Verdict) -> list[Outgoing]:
+    """Return the final messages of a verdict, each with an id, which a repeat repeats.
+
+    Any process of the user's may have written the file; in one that zwrap wrote each message has an
+    id of its own. A message under the id of an earlier one counts as the same, and is left out.
+    """
+    messages: dict[str, Outgoing] = {}
+    for position, message in enumerate(verdict.final):
+        given = message.headers.get(ID_HEADER)
+        if isinstance(given, str) and given:
+            messages.setdefault(given, message)
+        else:
+            identity = child_id(verdict.token, f"last word {position}")
+            headers = {**message.headers, ID_HEADER: identity}
+            messages.setdefault(identity, msgspec.structs.replace(message, headers=headers))
+    return list(messages.values())

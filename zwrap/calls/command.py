@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
+import math
 import os
+import shutil
 import signal
 import subprocess
+from pathlib import Path
 
+from zwrap.calls.acting import LATER_S, inherited
 from zwrap.scheduler import Command, Reply
+
+MOST_SAID = 500
+"""Largest length of what is quoted of a program that did not end in time, in characters."""
 
 
 def run(command: Command) -> Reply:
     """Run a program and return its reply; at its time limit its process group is killed.
 
-    The reply has no status if the program did not end in time or cannot be run.
+    That holds also if this process is killed: timeout(1) watches over the program. The reply has no
+    status if the program did not end in time or cannot be run.
     """
     ours = {} if command.only else os.environ
     kept = {name: text for name, text in ours.items() if name not in command.unset}
     environment = {**kept, **command.environment}
     try:
         process = subprocess.Popen(
-            command.argv,
+            [*_watch(command.timeout_s + LATER_S), _found(command.argv[0], environment),
+             *command.argv[1:]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             env=environment,
+            cwd=_place(),
             start_new_session=True,
-        )
+            pass_fds=inherited(),
+        )  # fmt: skip
     except OSError as error:
         reason = f"{command.argv[0]} cannot be run: {error.strerror}"
         return Reply(status=None, error=reason, unsent=True)
@@ -37,7 +50,42 @@ def run(command: Command) -> Reply:
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        _, complaint = process.communicate()
         limit = f"no answer from {command.argv[0]} within {command.timeout_s:g} s"
-        return Reply(status=None, error=limit)
+        said = "; ".join(complaint.splitlines())[-MOST_SAID:]
+        return Reply(status=None, error=f"{limit}, but: {said}" if said else limit)
     return Reply(status=process.returncode, output=output, error=complaint)
+
+
+def _found(program: str, environment: dict[str, str]) -> str:
+    """Return the path of a program; FileNotFoundError or PermissionError if it cannot be run."""
+    path = shutil.which(program, path=environment.get("PATH", os.defpath))
+    if path:
+        return path
+    if os.sep in program and os.path.exists(program):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
+
+
+def _watch(limit_s: float) -> list[str]:
+    """Return the beginning of a command line whose program is killed after `limit_s` seconds."""
+    timeout = _timeout()
+    return [timeout, "-s", "KILL", str(math.ceil(limit_s))] if timeout else []
+
+
+@functools.cache
+def _timeout() -> str | None:
+    """Return the path of timeout(1) of the GNU coreutils; None: this host has none."""
+    return shutil.which("timeout", path=os.defpath)
+
+
+def _place() -> str | None:
+    """Return a working directory for programs if that of this process was removed, else None.
+
+    A batch system may take no job from such a directory, whatever the job's own is.
+    """
+    try:
+        Path.cwd()
+    except OSError:
+        return "/"
+    return None

@@ -17,9 +17,10 @@ from collections import defaultdict
 
 import msgspec
 
+from zwrap.calls.acting import boot_time, inherited
 from zwrap.scheduler import DrmaaCall, Reply
 
-_idle: dict[tuple[tuple[str, str], ...], list[_Helper]] = defaultdict(list)
+_idle: dict[tuple[object, ...], list[_Helper]] = defaultdict(list)
 """Helpers that wait for a call, by their environment."""
 
 _lock = threading.Lock()
@@ -30,7 +31,7 @@ def submit(call: DrmaaCall) -> Reply:
 
     The reply has no status if it is not known whether the job was accepted.
     """
-    key = tuple(sorted(call.environment.items()))
+    key = (call.only, *sorted(call.environment.items()))
     with _lock:
         _idle[key] = [helper for helper in _idle[key] if helper.lives()]
         helper = _idle[key].pop() if _idle[key] else _Helper(call.environment)
@@ -50,7 +51,9 @@ class _Helper:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **environment, "GLIBC_TUNABLES": _TUNABLES},
+            cwd="/",  # the library takes no job in a directory that was removed
             start_new_session=True,
+            pass_fds=inherited(),
         )
         assert process.stdin
         assert process.stdout
@@ -63,7 +66,8 @@ class _Helper:
     def submit(self, call: DrmaaCall) -> Reply:
         """Submit a job; the process is killed if it does not answer in time."""
         try:
-            self._input.write(msgspec.json.encode(call) + b"\n")
+            until = boot_time() + call.timeout_s
+            self._input.write(msgspec.json.encode((call, until)) + b"\n")
             self._input.flush()
         except OSError:
             pass  # the process died; an answer that it gave before counts

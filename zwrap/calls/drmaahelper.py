@@ -2,8 +2,9 @@
 
 The process keeps one session open, and ends soon after its input does, even during a call.
 
-Once the Submitter is dead nothing more is submitted, not even jobs that it left in the pipe: the
-next Submitter looks these jobs up, and submits those that do not exist.
+Once the Submitter is dead, or the time limit of a call is over, nothing more is submitted, not even
+jobs that are left in the pipe: the next Submitter looks these jobs up, and submits those that do
+not exist.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Protocol
 
 import msgspec
 
+from zwrap.calls.acting import LATER_S, boot_time
 from zwrap.scheduler import DrmaaCall, Reply
 
 UNREACHABLE = 2
@@ -30,6 +32,9 @@ UNREACHABLE = 2
 
 NO_LIBRARY = -1
 """Status of a reply if the library cannot be loaded."""
+
+LIBRARY_PATH = "DRMAA_LIBRARY_PATH"
+"""Variable with the path of the library, for the package `drmaa`."""
 
 LEAVE_S = 2.0
 """Time limit for closing a session, in seconds."""
@@ -89,20 +94,27 @@ def _work(jobs: queue.Queue[bytes | None], answers: io.RawIOBase) -> None:
     session = _Session()
     with contextlib.suppress(_AbandonedError):
         while line := jobs.get():
-            job = msgspec.json.decode(line, type=DrmaaCall)
-            answers.write(msgspec.json.encode(session.submit(job)) + b"\n")
+            job, until = msgspec.json.decode(line, type=tuple[DrmaaCall, float])
+            limit = threading.Timer(max(until - boot_time(), 0.0) + LATER_S, os._exit, [1])
+            limit.start()  # nobody else might end a call that hangs
+            answers.write(msgspec.json.encode(session.submit(job, until)) + b"\n")
+            limit.cancel()
     session.close()
 
 
 class _AbandonedError(Exception):
-    """The Submitter is dead, and nobody waits for the answer."""
+    """The Submitter is dead, or its time limit is over, and nobody waits for the answer."""
 
 
-def _check_submitter() -> None:
-    """Raise _AbandonedError if the Submitter, at the other end of standard input, is dead."""
+def _check_submitter(until: float) -> None:
+    """Raise _AbandonedError if the Submitter, at the other end of standard input, does not wait.
+
+    `until`: end of the time limit, in seconds since the start of this host (CLOCK_BOOTTIME).
+    """
     poll = select.poll()
     poll.register(0, 0)  # a hang-up is reported always, even while lines are left to read
-    if any(event & select.POLLHUP for _, event in poll.poll(0)):
+    is_dead = any(event & select.POLLHUP for _, event in poll.poll(0))
+    if is_dead or boot_time() > until:
         raise _AbandonedError
 
 
@@ -117,10 +129,10 @@ class _Session:
         if self._session is not None:
             self._session.exit()
 
-    def submit(self, job: DrmaaCall) -> Reply:
-        """Submit a job; the status of the reply is 0 or the number of the error."""
+    def submit(self, job: DrmaaCall, until: float) -> Reply:
+        """Submit a job, unless the time `until` is over; its status is 0, or that of the error."""
         try:
-            drmaa = _library(job.libraries)
+            drmaa = _library(job)
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             return Reply(status=NO_LIBRARY, error=str(error))
         try:
@@ -128,11 +140,11 @@ class _Session:
                 opened: LibrarySession = drmaa.Session()
                 opened.initialize()
                 self._session = opened
-            return Reply(status=0, output=self._run(job))
+            return Reply(status=0, output=self._run(job, until))
         except drmaa.errors.DrmaaException as error:
             return self._failure(error)
 
-    def _run(self, job: DrmaaCall) -> str:
+    def _run(self, job: DrmaaCall, until: float) -> str:
         """Submit a job, or an array; return its id."""
         assert self._session
         template = self._session.createJobTemplate()
@@ -143,7 +155,8 @@ class _Session:
             template.outputPath = f":{job.standard_output}"  # [host]:path
             template.errorPath = f":{job.standard_error}"
             template.nativeSpecification = job.native
-            _check_submitter()  # as late as possible: starting Python and the session takes time
+            # As late as possible: starting Python and the session takes time.
+            _check_submitter(until)
             if job.tasks is None:
                 return str(self._session.runJob(template))
             first, *_ = self._session.runBulkJobs(template, 1, job.tasks, 1)
@@ -162,14 +175,26 @@ class _Session:
         return Reply(status=number, error=text.strip() or str(error))
 
 
-def _library(places: Sequence[str]) -> ModuleType:
-    """Import the package `drmaa`, which loads the library."""
-    if "DRMAA_LIBRARY_PATH" not in os.environ:
-        for place in places:
+def _library(job: DrmaaCall) -> ModuleType:
+    """Import the package `drmaa`, which loads the library; then let it see what it may see.
+
+    Grid Engine's ``-V``, as a default in sge_request(5), hands the whole environment of this
+    process to each job, as it is when the job is submitted. By now Python and the dynamic linker
+    have read their variables, such as PYTHONPATH, LD_LIBRARY_PATH and GLIBC_TUNABLES.
+    """
+    if loaded := sys.modules.get("drmaa"):
+        return loaded  # the threads of the library may read the environment from now on
+    if LIBRARY_PATH not in os.environ:
+        for place in job.libraries:
             if Path(file := os.path.expandvars(place)).exists():
-                os.environ["DRMAA_LIBRARY_PATH"] = file
+                os.environ[LIBRARY_PATH] = file
                 break
-    return importlib.import_module("drmaa")
+    library = importlib.import_module("drmaa")
+    if job.only:
+        os.environ.clear()
+        os.environ.update(job.environment)
+        os.environ.pop(LIBRARY_PATH, None)
+    return library
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import time
 
 import httpcore
 
+from zwrap.host.hiding import HIDDEN, is_secret, without_secrets
 from zwrap.scheduler import HttpRequest, Reply
 
 _pools: dict[str, httpcore.ConnectionPool] = {}
@@ -22,6 +23,7 @@ _ERRORS = (
     httpcore.ProtocolError,
     httpcore.UnsupportedProtocol,
     ValueError,  # not a valid URL
+    TypeError,  # a header that is not ASCII
 )
 
 
@@ -47,16 +49,26 @@ def send(request: HttpRequest) -> Reply:
                 if time.monotonic() > deadline:
                     raise httpcore.ReadTimeout(f"not all of it within {request.timeout_s:g} s")
             text = content.decode("utf-8", errors="replace")
-            return Reply(status=response.status, output=text)
+            return Reply(status=response.status, output=_without_token(text, request))
     except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-        return Reply(status=None, error=f"{server}: {_text_of(error)}", unsent=True)
+        return Reply(status=None, error=_sentence(server, error, request), unsent=True)
     except _ERRORS as error:
-        return Reply(status=None, error=f"{server}: {_text_of(error)}")
+        return Reply(status=None, error=_sentence(server, error, request))
 
 
-def _text_of(error: Exception) -> str:
-    """Return the text of an error, or its type if it has none."""
-    return str(error) or type(error).__name__
+def _sentence(server: str, error: Exception, request: HttpRequest) -> str:
+    """Return server and text of an error, or its type if it has none, without secrets."""
+    text = str(error) or type(error).__name__
+    return _without_token(without_secrets(f"{server}: {text}"), request)
+
+
+def _without_token(text: str, request: HttpRequest) -> str:
+    """Return a text without the tokens that a request sends, if the other side repeats them."""
+    for name, value in request.headers.items():
+        if is_secret(name) and value:
+            for spelling in (value, repr(value)[1:-1]):
+                text = text.replace(spelling, HIDDEN)
+    return text
 
 
 def _split(url: str) -> tuple[str, str]:

@@ -13,9 +13,13 @@ from pathlib import Path
 import yaml
 
 from zwrap.cli.common import program, say
+from zwrap.configuration.log_lines import make_logs_printable
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.host.given import read_text_given
 from zwrap.host.stopping import stop_on_signals
+from zwrap.service.contract import STOP_GRACE_S
+from zwrap.service.deadline import ending_late_stops
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.settings import server_from
@@ -42,6 +46,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Run the consumers until a signal stops them; with --validate only report faults."""
     _log()
+    make_logs_printable()
     data, where = _data(configuration, options.config)
     settings = consumers.read(data)
     if options.validate:
@@ -56,7 +61,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     stop_on_signals(stop)
     chosen = options.transport
     broker = chosen.broker if chosen.name == "PikaTransport" else None
-    _run(settings, loaded, configuration, broker, stop)
+    with ending_late_stops(stop, "amqp-dispatcher", lambda: STOP_GRACE_S):
+        _run(settings, loaded, configuration, broker, stop)
     return 0
 
 
@@ -93,7 +99,7 @@ def _data(configuration: Configuration, file: str | None) -> tuple[object, str]:
         return configuration.site.consumers, f"Plugin 'consumers' of {configuration.file}"
     path = Path(file or FILE)
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")), str(path)
+        return yaml.safe_load(read_text_given(path)), str(path)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from zwrap.attempt.listing import Listing
 from zwrap.attempt.record import Attempt
 from zwrap.calls.ask import ask
 from zwrap.cli.common import say
@@ -33,10 +34,10 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 def _cancel(cluster: Cluster, attempts: list[Attempt]) -> None:
     """Ask a cluster to end those of the jobs that are live, and report on each job."""
-    live = ask(cluster.scheduler.states())
-    job_ids = [str(each.job_id) for each in attempts if each.of(live)]
+    live = Listing(ask(cluster.scheduler.states()))
+    job_ids = [str(each.job_id) for each in attempts if live.of(each)]
     if job_ids:
         ask(cluster.scheduler.cancel(job_ids))
         say(f"Cluster {cluster.name} was asked to end {', '.join(job_ids)}.")
-    for gone in [str(each.job_id) for each in attempts if not each.of(live)]:
+    for gone in [str(each.job_id) for each in attempts if not live.of(each)]:
         say(f"Job {gone} is not on cluster {cluster.name} any more.")

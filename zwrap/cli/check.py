@@ -4,57 +4,108 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import getpass
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from zwrap.attempt.finals import UNSENT
-from zwrap.cli.common import say
+from zwrap.cli.common import say, say_file, user_name
 from zwrap.cli.joblist import attempts_of
 from zwrap.cli.recipes import checked
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError, ZwrapError
-from zwrap.host.paths import state_directory
+from zwrap.host.paths import default_spool, state_directory
+from zwrap.message import STATUS_TOPIC
 from zwrap.program.reading import program_directories, read_definition
 from zwrap.recipe.graph import Recipe
+from zwrap.service.loop import COMMAND_TOPIC
+from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import check_defaults
 from zwrap.submission.template import Templates
-from zwrap.transport.connect import connect
+from zwrap.transport.connect import EMBEDDED, connect
 from zwrap.transport.options import TransportChoice
+from zwrap.transport.rabbitmq import settings as rabbitmq
+from zwrap.transport.refused import directory_of_refused
 from zwrap.transport.spool.queue import SpoolQueue
+from zwrap.transport.stomp import settings as stomp
 from zwrap.workers.consumers import settings as consumers
+
+TOPICS = (COMMAND_TOPIC, STATUS_TOPIC, JOB_TOPIC, CLUSTER_TOPIC, STATISTICS_TOPIC)
+"""Topics on which services broadcast or listen."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
         "--broker", action="store_true",
-        help="also ask the message broker whether it may lose messages or hand them out for ever",
+        help="also ask the message broker whether it may lose messages or hand them out for ever, "
+        "and which permissions are missing",
+    )  # fmt: skip
+    parser.add_argument(
+        "--declare", action="store_true",
+        help="with --broker: only print what the site has to make there, for "
+        "zocalo.configure_rabbitmq",
     )  # fmt: skip
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Read all parts of the configuration, and report each part's faults."""
+    if options.declare:
+        return _declare(configuration, options)
     where = configuration.file or "no ZOCALO_CONFIG: the embedded default"
     say(f"configuration: {where}")
     if configuration.environments:
         say(f"environments: {', '.join(sorted(configuration.environments))}")
+    say(f"transport: {_place(configuration, options.transport)}")
     for line in configuration.check():
         say(line)
-    for line in _unsent():
+    for line in [*_unused_brokers(configuration, options.transport), *_unsent()]:
         say(line)
     if options.broker:
         for sentence in _audit(configuration, options.transport):
             say(f"warning: {sentence}")
+        say(f"good: {_place(configuration, options.transport)} answers")
     return checked(_site_checks(configuration))
 
 
+def _place(configuration: Configuration, chosen: TransportChoice) -> str:
+    """Return the name of the transport, and its server or directory if that is known."""
+    found: Sequence[tuple[str, int]] = ()
+    if chosen.name == "PikaTransport":
+        found = rabbitmq.server_from(configuration, chosen.broker).addresses
+    elif chosen.name == "StompTransport":
+        found = stomp.server_from(configuration, chosen.broker).addresses
+    elif chosen.name == EMBEDDED:
+        spool = configuration.site.spool
+        return f"{chosen}, {spool.path if spool else default_spool()}"
+    servers = ", ".join(f"{host}:{port}" for host, port in found)
+    return f"{chosen}, {servers}" if servers else str(chosen)
+
+
+def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]:
+    """Yield a warning if a broker is configured, but messages go to the spool."""
+    site = configuration.site
+    brokers = {"pika": site.pika, "stomp": site.stomp}
+    for plugin in [name for name, settings in brokers.items() if settings is not None]:
+        if chosen.name == EMBEDDED:
+            yield (
+                f"warning: a section of plugin {plugin!r} is active, but messages go to the spool: "
+                "a section of plugin 'transport' chooses the transport (docs/brokers.md)"
+            )
+
+
 def _unsent() -> Iterator[str]:
-    """Yield a warning if final messages are kept that the transport refused for good."""
+    """Yield warnings about messages that are kept because they were refused for good."""
     place = state_directory() / UNSENT
+    refused = directory_of_refused()
+    with contextlib.suppress(OSError):
+        if kept := len(list(refused.iterdir())):
+            yield (
+                f"warning: {kept} messages were refused by the broker for good; they are kept in "
+                f"{refused}, each with the reason (docs/brokers.md)"
+            )
     count = sum(1 for _ in SpoolQueue.dead_letters_in(place))
     if count:
         yield (
@@ -66,7 +117,18 @@ def _unsent() -> Iterator[str]:
 def _audit(configuration: Configuration, chosen: TransportChoice) -> list[str]:
     """Return warnings about the settings of the message broker."""
     with connect(configuration, chosen) as transport:
-        return transport.inspector().audit()
+        inspector = transport.inspector()
+        return [*inspector.missing_permissions(TOPICS), *inspector.audit()]
+
+
+def _declare(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Print what a site has to make on its broker for zwrap."""
+    if not options.broker:
+        raise RequestError("--declare prints what a broker needs: give --broker, too.")
+    with connect(configuration, options.transport) as transport:
+        text = transport.inspector().declaration(TOPICS)
+    say_file(text.rstrip() or "# Nothing has to be made for this transport.")
+    return 0
 
 
 def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -75,7 +137,7 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
     recipes = site.recipe_directory
     if recipes:
         for file in _files(recipes, "*.json"):
-            yield f"recipe {file}", partial(Recipe.from_file, file)
+            yield f"recipe {file}", partial(Recipe.from_file, file, site.limits)
     templates = Templates(site.template_directory)
     clusters = Clusters(configuration)
     for name in clusters.described():
@@ -117,7 +179,7 @@ def _try_to_write(directory: Path) -> None:
             pass
     except OSError as error:
         raise RequestError(
-            f"{getpass.getuser()} cannot write into {directory}: {error.strerror}. As this user a "
+            f"{user_name()} cannot write into {directory}: {error.strerror}. As this user a "
             "Watcher could not conclude jobs: it has to be in the group of their "
             "directories, and root is nobody on a filesystem that is exported with root_squash."
         ) from None

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import argparse
 import functools
+import io
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import NoReturn, Protocol
 
 import msgspec
 
 from zwrap import __version__
+from zwrap.configuration.log_lines import make_logs_printable
 from zwrap.configuration.recipe_id import RecipeIDFormatter, annotate_log_records
 from zwrap.configuration.site import Configuration
-from zwrap.errors import TEMPORARY, RequestError, ZwrapError
+from zwrap.errors import TEMPORARY, ZwrapError
+from zwrap.host.hiding import shown, without_secrets
+from zwrap.host.printable import printable, printable_lines
+from zwrap.jsontext import pretty
 from zwrap.transport.connect import EMBEDDED, default_transport
 from zwrap.transport.options import BrokerOptions, TransportChoice
 
@@ -37,7 +44,7 @@ def reported(main: Main) -> Callable[..., int]:
 
     @functools.wraps(main)
     def wrapper(arguments: list[str] | None = None) -> int:
-        quieten_libraries()
+        _set_up_streams()
         try:
             status = main(arguments)
             sys.stdout.flush()
@@ -51,6 +58,9 @@ def reported(main: Main) -> Callable[..., int]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except MemoryError:
+            complain("There is not enough memory on this host.")
+            return TEMPORARY
         except OSError as error:
             complain(f"{error.filename or 'the system'}: {error.strerror}.")
             return TEMPORARY
@@ -58,8 +68,54 @@ def reported(main: Main) -> Callable[..., int]:
     return wrapper
 
 
+def _set_up_streams() -> None:
+    """Let nothing raw reach the terminal, and no character fail that its encoding lacks."""
+    quieten_libraries()
+    make_logs_printable()
+    sys.excepthook = _unforeseen
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _unforeseen(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Write the traceback of an exception that nothing handled to standard error."""
+    text = "".join(traceback.format_exception(kind, error, trace)).rstrip("\n")
+    sys.stderr.write(printable_lines(without_secrets(text)) + "\n")
+
+
 Declare = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[Configuration, argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser of a command line, which shows nothing raw of what was given.
+
+    It looks for the width of the terminal, which takes 3 ms, only to print: argparse makes a
+    formatter for each option that is declared, to check it.
+    """
+
+    def __init__(self, prog: str | None = None, description: str | None = None) -> None:
+        checking = functools.partial(argparse.HelpFormatter, width=80)
+        super().__init__(
+            prog=prog, description=description, allow_abbrev=False, formatter_class=checking
+        )
+
+    def format_help(self) -> str:
+        """Return the help, as wide as the terminal."""
+        self.formatter_class = argparse.HelpFormatter
+        return super().format_help()
+
+    def format_usage(self) -> str:
+        """Return the usage, as wide as the terminal."""
+        self.formatter_class = argparse.HelpFormatter
+        return super().format_usage()
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and an error, and exit with status 2."""
+        super().error(shown(message))
 
 
 def program(name: str, purpose: str | None, declare: Declare, run: Run) -> Callable[..., int]:
@@ -68,12 +124,22 @@ def program(name: str, purpose: str | None, declare: Declare, run: Run) -> Calla
     @reported
     def main(arguments: list[str] | None = None) -> int:
         configuration = Configuration.from_file()
-        parser = argparse.ArgumentParser(prog=name, description=purpose, allow_abbrev=False)
+        parser = Parser(name, purpose)
         declare(parser)
         add_common_options(parser, configuration)
         return run(configuration, parsed(parser, arguments, configuration))
 
     return main
+
+
+def user_name() -> str:
+    """Return the name of this user; in a container that knows none, the number."""
+    import getpass  # for the few commands that tell it
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 NOISY = {"httpx": logging.WARNING, "pika": logging.CRITICAL, "stomp.py": logging.CRITICAL}
@@ -94,24 +160,35 @@ def quieten_libraries() -> None:
 def complain(text: str) -> None:
     """Write one line to standard error, with the name of the program."""
     program = os.path.basename(sys.argv[0] or "zwrap")
-    sys.stderr.write(f"{program}: {text}\n")
+    remark(f"{program}: {text}")
+
+
+def remark(text: str) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write(f"{shown(text)}\n")
 
 
 def say(text: str = "") -> None:
     """Write one line to standard output."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{shown(text)}\n")
 
 
-def key_value(given: str, option: str, form: str = "KEY=VALUE") -> tuple[str, str]:
-    """Return key and value of an option's argument; the value may hold further '='.
+def say_json(value: object, *, indent: int = 2, before: str = "") -> None:
+    """Write a value to standard output as JSON, secrets included, behind the text `before`.
 
-    Raises:
-        RequestError: There is no '=', or no key before it.
+    NaN and Infinity, which JSON lacks, are null.
+
+    `indent`: 0 for one line, -1 for one line without blanks.
     """
-    key, equals, value = given.partition("=")
-    if not equals or not key:
-        raise RequestError(f"{option} {given!r} is not usable; {form} is expected.")
-    return key, value
+    lines = pretty(value, indent).split("\n")
+    sys.stdout.write(shown(before) + "\n".join(map(printable, lines)) + "\n")
+
+
+def say_file(text: str) -> None:
+    """Write the text of a file to standard output: to a terminal in printable lines, else as is."""
+    if sys.stdout.isatty():
+        text = "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
+    sys.stdout.write(f"{text}\n")
 
 
 def add_common_options(parser: argparse.ArgumentParser, configuration: Configuration) -> None:
@@ -205,3 +282,4 @@ def set_up_logging(configuration: Configuration, verbosity: int) -> None:
         level = logging.DEBUG if verbosity > 1 else logging.INFO
         logging.basicConfig(level=level, handlers=[handler])
     annotate_log_records()
+    make_logs_printable()

@@ -10,6 +10,7 @@ from zwrap.cli.common import say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, ZwrapError
 from zwrap.host.files import write_atomically
+from zwrap.host.hiding import shown
 from zwrap.transport.connect import connect
 from zwrap.transport.inspector import Inspector
 
@@ -56,6 +57,6 @@ def _look(inspector: Inspector, queue: str, target: int, directory: Path | None)
         sentence = f"queue {queue} has {count} consumers, needs {target}"
     say(f"{_NAMES[status]}: {sentence}")
     if directory:
-        line = f"{time.time():.0f}|{status}|{_NAMES[status]}|{sentence}\n"
+        line = f"{time.time():.0f}|{status}|{_NAMES[status]}|{shown(sentence)}\n"
         write_atomically(directory / f"consumers-{queue}", line, mode=0o644, durable=False)
     return status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from zwrap.cli.common import program, say
+from zwrap.cli.common import program, remark, say
 from zwrap.configuration.site import Configuration
 from zwrap.transport.connect import connect
 
@@ -26,7 +26,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     for queue, count in counts.items():
         say(f"DLQ for {queue} contains {count} entries")
     if counts:
-        sys.stderr.write(f"Total of {sum(counts.values())} DLQ messages found\n")
+        remark(f"Total of {sum(counts.values())} DLQ messages found")
         return 1
     say("No DLQ messages found")
     return 0

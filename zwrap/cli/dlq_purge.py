@@ -7,11 +7,12 @@ import sys
 import time
 from pathlib import Path
 
-from zwrap.cli.common import program, say
+from zwrap.cli.common import complain, program, say
 from zwrap.configuration.site import Configuration
+from zwrap.errors import PERMANENT, ConfigurationError
 from zwrap.transport import deadletters
 from zwrap.transport.connect import connect
-from zwrap.transport.contract import Transport
+from zwrap.transport.contract import Delivery, Transport
 
 FIRST_WAIT_S, WAIT_S = 3.0, 0.1
 """Longest wait for the first message, and for each further one, in seconds."""
@@ -44,21 +45,60 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             say(f"Found {counts.get(queue, 0)} DLQ messages in {queue}")
             if queue in known:  # a subscription would create a queue that does not exist
                 inspector.subscribe_dead_letters(queue)
-        _export(transport, location.absolute(), options.wait, any(counts.values()))
+        pause_s = options.wait
+        if pause_s is None:
+            pause_s = FIRST_WAIT_S if any(counts.values()) else 0.0
+        failed = _export_all(transport, location.absolute(), pause_s, options.wait)
+        for delivery in failed:
+            delivery.retry(counted=False)
+        transport.flush()
+    if failed:
+        complain(f"{len(failed)} dead letter(s) could not be exported, and stay where they were.")
+        return PERMANENT
     say("Done.")
     return 0
 
 
-def _export(transport: Transport, location: Path, wait_s: float | None, expected: bool) -> None:
-    """Export dead letters until none comes for a while; `wait_s` in seconds, None: the default."""
-    pause_s = wait_s if wait_s is not None else FIRST_WAIT_S if expected else 0.0
+def _export_all(
+    transport: Transport, location: Path, first_s: float, wait_s: float | None
+) -> list[Delivery]:
+    """Export dead letters until none comes for a while; return those that could not be exported.
+
+    `first_s`: longest wait for the first one, in seconds; `wait_s`: for the others, None: the
+    default.
+    """
+    failed: list[Delivery] = []
+    pause_s = first_s
     while delivery := transport.receive(pause_s):
+        if not _export(delivery, location):
+            failed.append(delivery)  # held, because it would come again
+            held = sum(each.source == delivery.source for each in failed)
+            transport.inspector().subscribe_dead_letters(delivery.source, held + 1)
+        pause_s = WAIT_S if wait_s is None else wait_s
+    return failed
+
+
+def _export(delivery: Delivery, location: Path) -> bool:
+    """Export one dead letter and remove it; False, and a complaint, if that is not possible.
+
+    Raises ConfigurationError if none can be exported.
+    """
+    identity = delivery.message.id
+    try:
         exported = deadletters.export(delivery, location)
         died = time.strftime("%Y-%m-%d %H:%M:%S", exported.died)
-        say(f"    Message {delivery.message.id} ({died}) exported:")
+        say(f"    Message {identity} ({died}) exported:")
         say(f"  {exported.file}")
         delivery.ack()
-        pause_s = WAIT_S if wait_s is None else wait_s
+    except (BrokenPipeError, ConfigurationError):
+        raise
+    except Exception as error:  # what is wrong with one dead letter must not keep the others here
+        complain(
+            f"Dead letter {identity} of {delivery.source} cannot be exported and removed: "
+            f"{type(error).__name__}: {error}"
+        )
+        return False
+    return True
 
 
 main = program("zocalo.dlq_purge", __doc__, declare, run)

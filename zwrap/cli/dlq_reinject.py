@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import select
 import sys
 import time
 from pathlib import Path
 
-import msgspec
-
-from zwrap.cli.common import complain, program, say
+from zwrap.cli.common import complain, program, remark, say, say_json
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, PermanentError
-from zwrap.message import encode
+from zwrap.host.given import read_stream
 from zwrap.transport import deadletters
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
 _PURGED = re.compile(r"^ +(/.*)$")
 """Line of `dlq_purge` with a file name after two blanks, or after eight since python-zocalo 1.3."""
+
+
+LISTING_BYTES = 64 << 20
+"""Largest size of the output of `dlq_purge` that is read, in bytes: a name has 200 or fewer."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +43,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         say(f"{len(piped)} filenames read from stdin")
     files = [*options.files, *piped]
     if not files:
-        sys.stderr.write("No DLQ message files given.\n")
+        remark("No DLQ message files given.")
         return 1
     status = 0
     with connect(configuration, options.transport) as transport:
@@ -63,9 +66,11 @@ def _piped(*, wait: bool) -> list[Path]:
             return []
         if not wait and not select.select([sys.stdin], [], [], 0.0)[0]:
             return []
-        return [Path(match[1]) for line in sys.stdin if (match := _PURGED.match(line.rstrip()))]
+        data = read_stream(sys.stdin.buffer, LISTING_BYTES, "standard input")
     except (OSError, ValueError, AttributeError):  # no standard input
         return []
+    lines = os.fsdecode(data).split("\n")
+    return [Path(match[1]) for line in lines if (match := _PURGED.match(line.rstrip()))]
 
 
 def _reinject(file: Path, transport: Transport, options: argparse.Namespace) -> bool:
@@ -77,7 +82,7 @@ def _reinject(file: Path, transport: Transport, options: argparse.Namespace) -> 
     try:
         content = deadletters.read(file)
         if options.verbose:
-            say(msgspec.json.format(encode(content), indent=2).decode())
+            say_json(content)
         message = deadletters.reinjected(content, file, options.destination)
         transport.commit([message])
         transport.flush()
@@ -87,7 +92,8 @@ def _reinject(file: Path, transport: Transport, options: argparse.Namespace) -> 
     say(f"{'broadcast on' if message.topic else 'sent to'} {message.destination}")
     if options.remove:
         file.unlink()
-    say("Done.\n")
+    say("Done.")
+    say()
     return True
 
 

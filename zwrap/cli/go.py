@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import socket
 import sys
 import uuid
 from pathlib import Path
 
-import msgspec
-
-from zwrap.cli.common import complain, key_value, program, say
+from zwrap.cli.common import complain, program, remark, say, say_json, user_name
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, RequestError, TransportError
+from zwrap.errors import (
+    ConfigurationError,
+    PermanentError,
+    RequestError,
+    TransportError,
+    short,
+)
 from zwrap.host.files import write_atomically
-from zwrap.message import ID_HEADER, STATUS_TOPIC, encode, new_id
+from zwrap.jsontext import indented
+from zwrap.limits import Limits
+from zwrap.message import ID_HEADER, STATUS_TOPIC, new_id
 from zwrap.recipe.graph import Recipe
 from zwrap.transport.connect import EMBEDDED, connect, transport_class
 from zwrap.transport.contract import Transport
+from zwrap.transport.failures import NoPermissionError
+from zwrap.transport.spool.files import NoPlaceError
 from zwrap.transport.spool.transport import SpoolTransport
+from zwrap.units import key_value, whole_number
 
 QUEUE = "processing_recipe"
 
@@ -45,17 +53,17 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Check the request, then send it or write it to a drop file."""
     complaint = _complaint(options)
     if complaint:
-        sys.stderr.write(f"{complaint}\n")
+        remark(complaint)
         return 1
-    message = _message(options)
+    message = _message(options, configuration.site.limits)
     headers: dict[str, object] = {
-        "zocalo.go.user": getpass.getuser(),
+        "zocalo.go.user": user_name(),
         "zocalo.go.host": socket.gethostname(),
         ID_HEADER: new_id(),  # the same whether the request is sent or stored
     }
     _announce(options)
     if options.verbose:
-        say(msgspec.json.format(encode(message), indent=2).decode())
+        say_json(message)
     if options.dry_run:
         return _pretend(configuration, options)
     if options.drop:
@@ -91,19 +99,20 @@ def _complaint(options: argparse.Namespace) -> str | None:
         return "Only a single data collection ID can be specified."
     if not options.dcid:
         return "You must either specify a data collection ID or option --no-dcid."
-    if not options.dcid[0].isdecimal() or int(options.dcid[0]) <= 0:
+    if not whole_number(options.dcid[0]):
         return (
-            f"{options.dcid[0]!r} is not a data collection ID: a whole number above 0 is expected."
+            f"{short(options.dcid[0])} is not a data collection ID: a whole number above 0, of up "
+            "to 18 digits, is expected."
         )
     return None
 
 
-def _message(options: argparse.Namespace) -> dict[str, object]:
+def _message(options: argparse.Namespace, limits: Limits) -> dict[str, object]:
     """Return the body of the request."""
     parameters: dict[str, object] = dict(key_value(each, "-s") for each in options.set)
     message: dict[str, object] = {"recipes": options.recipe, "parameters": parameters}
     if options.file:
-        message["custom_recipe"] = Recipe.from_file(Path(options.file)).for_wire()
+        message["custom_recipe"] = Recipe.from_file(Path(options.file), limits).for_wire()
     if not options.no_dcid:
         number = int(options.dcid[0])
         parameters["ispyb_process" if options.reprocessing else "ispyb_dcid"] = number
@@ -131,18 +140,20 @@ def _send(
     headers: dict[str, object],
     message: dict[str, object],
 ) -> int:
-    """Send the request, or write a drop file if the transport cannot be used.
+    """Send the request, or write a drop file if it cannot be sent at present.
 
     Raises:
         TransportError: The request could not be sent, and the site names no drop directory.
+        PermanentError: That is for want of a permission, which does not come by itself.
     """
     try:
         transport = connect(configuration, options.transport)
         transport.send(QUEUE, message, headers)
         transport.flush()
-    except (TransportError, OSError) as error:
+    except (TransportError, NoPermissionError, NoPlaceError, OSError) as error:
         if configuration.site.drop_directory is None:
-            raise TransportError(f"The request was not sent: {error}") from None
+            kind = PermanentError if isinstance(error, NoPermissionError) else TransportError
+            raise kind(f"The request was not sent: {error}") from None
         complain(f"The message transport cannot be used: {error}")
         say(f"Message successfully stored in {_drop(configuration, headers, message)}")
         say("zocalo.pickup sends it when the transport is back.")
@@ -185,7 +196,7 @@ def _drop(
 ) -> Path:
     """Write the drop file and return its path."""
     file = drop_directory(configuration) / str(uuid.uuid4())
-    content = msgspec.json.format(encode({"headers": headers, "message": message}), indent=2)
+    content = indented({"headers": headers, "message": message})
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, content + b"\n")

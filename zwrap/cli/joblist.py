@@ -1,20 +1,24 @@
 """States of submitted jobs, from the ledger, the batch systems and the verdicts.
 
-Each batch system is asked once, whatever the number of jobs.
+Each batch system is asked once for live jobs, and once for the records of those that are not live,
+whatever the number of jobs. A job shows the same state here as to a Watcher, which may have heard
+its wrapper, and has kept in the ledger since when it is missing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from zwrap.attempt.directory import JobDirectory
 from zwrap.attempt.ledger.ledger import Ledger, default_file
 from zwrap.attempt.ledger.remote import RemoteAttempt
-from zwrap.attempt.record import STALLED, SUBMITTED, Attempt
+from zwrap.attempt.listing import Listing
+from zwrap.attempt.record import GONE, NOWHERE, STALLED, SUBMITTED, Attempt
 from zwrap.attempt.verdict import Verdict
 from zwrap.calls.ask import ask
 from zwrap.cli.common import complain
@@ -23,8 +27,8 @@ from zwrap.errors import MessageError, UnknownNameError, ZwrapError
 from zwrap.job import JobStatus, State
 from zwrap.submission.clusters import Clusters
 
-GONE, UNKNOWN = "gone", "not known"
-"""State of a job that left no verdict, and of a job whose cluster cannot be asked."""
+UNKNOWN = "not known"
+"""State of a job whose cluster cannot be asked."""
 
 
 def attempts_of(configuration: Configuration) -> list[Attempt]:
@@ -52,66 +56,123 @@ class KnownJob(msgspec.Struct):
 
 
 class Answers:
-    """Live jobs of each cluster, which is asked once, when its jobs are first wanted."""
+    """Jobs of each cluster, which is asked when they are first wanted.
 
-    def __init__(self, clusters: Clusters) -> None:
+    `attempts`: those whose jobs may be asked about.
+    """
+
+    def __init__(self, clusters: Clusters, attempts: Sequence[Attempt] = ()) -> None:
         self._clusters = clusters
-        self._live: dict[str, dict[str, JobStatus] | None] = {}
+        self._attempts = attempts
+        self._live: dict[str, Listing | None] = {}
+        self._ended: dict[str, dict[str, JobStatus]] = {}
+        """Cluster to the records of its jobs that are not live, by job id."""
 
-    def live(self, cluster: str) -> dict[str, JobStatus] | None:
-        """Return the live jobs by id; None if the cluster cannot be asked."""
+    def live(self, cluster: str) -> Listing | None:
+        """Return the live jobs; None if the cluster cannot be asked."""
         if cluster not in self._live:
             try:
-                self._live[cluster] = ask(self._clusters.get(cluster).scheduler.states())
-            except ZwrapError as error:
-                complain(str(error))
+                answer = ask(self._clusters.get(cluster).scheduler.states())
+                self._live[cluster] = Listing(answer)
+            except Exception as error:  # perhaps of a site's own class
+                _complain(cluster, error)
                 self._live[cluster] = None
         return self._live[cluster]
 
+    def missing(self, attempt: Attempt) -> JobStatus | None:
+        """Return the record of a job that is not live, and not known to have ended; None: none."""
+        cluster = attempt.cluster
+        if cluster not in self._ended:
+            live = self.live(cluster) or Listing({})
+            gone = [
+                each for each in self._attempts
+                if each.cluster == cluster and may_live(each) and not live.of(each)
+            ]  # fmt: skip
+            try:
+                self._ended[cluster] = self._recorded(cluster, gone)
+            except Exception as error:  # perhaps of a site's own class
+                _complain(cluster, error)
+                self._ended[cluster] = {}
+        return attempt.of(self._ended[cluster])
+
     def ended(self, attempt: Attempt) -> JobStatus | None:
         """Return the end of a job, as its batch system recorded it; None: there is no record."""
-        with contextlib.suppress(ZwrapError):
-            scheduler = self._clusters.get(attempt.cluster).scheduler
-            gone_s = {str(attempt.job_id): attempt.gone_s(time.time())}
-            found = ask(scheduler.accounting(gone_s))
-            return attempt.of(found)
+        with contextlib.suppress(Exception):  # perhaps of a site's own class
+            return attempt.of(self._recorded(attempt.cluster, [attempt]))
         return None
+
+    def _recorded(self, cluster: str, attempts: Sequence[Attempt]) -> dict[str, JobStatus]:
+        """Return the records of jobs, by job id."""
+        now = time.time()
+        gone_s = {str(each.job_id): each.gone_s(now) for each in attempts}
+        return ask(self._clusters.get(cluster).scheduler.accounting(gone_s)) if gone_s else {}
+
+
+def _complain(cluster: str, error: Exception) -> None:
+    """Say why a cluster cannot be asked."""
+    complain(str(error) if isinstance(error, ZwrapError) else f"Cluster {cluster}: {error!r}")
+
+
+def may_live(attempt: Attempt) -> bool:
+    """Tell whether an attempt has a job that may live, as far as the ledger tells."""
+    submitted = attempt.state == SUBMITTED and attempt.job_id is not None
+    return submitted and attempt.outcome is None and attempt.ended is None
 
 
 def job_of(attempt: Attempt, clusters: Answers) -> KnownJob:
-    """Return the state of an attempt by its verdict, else by the ledger and its cluster."""
+    """Return the state of an attempt by its verdict, else by the ledger and its cluster.
+
+    What one job has left hides no other: the state of a job that cannot be told is `UNKNOWN`.
+    """
+    try:
+        return _job_of(attempt, clusters)
+    except Exception as error:
+        why = f"it cannot be told: {type(error).__name__}: {error}"
+        return KnownJob(attempt, UNKNOWN, why, None, None)
+
+
+def _job_of(attempt: Attempt, clusters: Answers) -> KnownJob:
+    """Return the state of an attempt as `job_of` does."""
     verdict = _verdict(attempt)
-    if verdict is not None:
+    if verdict is not None and verdict.token == attempt.token:
         return KnownJob(attempt, verdict.outcome.value, verdict.cause, None, verdict)
     if attempt.outcome is not None:  # its directory is gone
         return KnownJob(attempt, attempt.outcome, attempt.cause or "", None, None)
     if attempt.state != SUBMITTED or attempt.job_id is None:
-        return KnownJob(attempt, attempt.state, attempt.reason or "", None, None)
+        since = f"; it waits since {_local(attempt.held)}" if attempt.held else ""
+        return KnownJob(attempt, attempt.state, f"{attempt.reason or ''}{since}", None, None)
     if attempt.ended is not None:
         return KnownJob(attempt, str(attempt.seen_state), attempt.seen_reason or "", None, None)
     live = clusters.live(attempt.cluster)
     if live is None:
         return KnownJob(attempt, UNKNOWN, "the cluster cannot be asked", None, None)
-    status = attempt.of(live)
+    status = live.of(attempt)
     if status is None:
-        return KnownJob(attempt, GONE, "it left no verdict", None, None)
+        return _missing(attempt, clusters.missing(attempt))
     if attempt.stalled and status.state is State.RUNNING:
-        since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(attempt.stalled))
-        return KnownJob(
-            attempt,
-            STALLED,
-            f"it runs, but its wrapper has been silent since {since}",
-            status,
-            None,
-        )
+        why = f"it runs, but its wrapper has been silent since {_local(attempt.stalled)}"
+        return KnownJob(attempt, STALLED, why, status, None)
     return KnownJob(attempt, status.state.value, status.reason or "", status, None)
+
+
+def _missing(attempt: Attempt, record: JobStatus | None) -> KnownJob:
+    """Return the state of a job that is not live, by its record, else by what a Watcher saw."""
+    if record is not None:
+        return KnownJob(attempt, record.state.value, record.reason or "", None, None)
+    if attempt.missing is not None and attempt.seen_state is not None:
+        return KnownJob(attempt, attempt.seen_state, attempt.seen_reason or "", None, None)
+    return KnownJob(attempt, GONE, NOWHERE, None, None)
+
+
+def _local(moment: float) -> str:
+    """Return a time, in seconds since the epoch, as local time."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(moment))
 
 
 def _verdict(attempt: Attempt) -> Verdict | None:
     """Return the verdict in the job directory; None if it cannot be read."""
-    with contextlib.suppress(OSError, msgspec.MsgspecError):
-        content = Path(attempt.job_directory, "verdict.json").read_bytes()
-        return msgspec.json.decode(content, type=Verdict)
+    with contextlib.suppress(OSError, MessageError):
+        return JobDirectory(Path(attempt.job_directory)).verdict(attempt.token)
     return None
 
 

@@ -10,11 +10,11 @@ import msgspec
 
 from zwrap.attempt.record import Attempt
 from zwrap.cli.advice import advise
-from zwrap.cli.common import say
+from zwrap.cli.common import say, say_json
 from zwrap.cli.joblist import Answers, KnownJob, attempts_of, job_of, kept_of, one_of
 from zwrap.cli.output import show
 from zwrap.configuration.site import Configuration
-from zwrap.message import encode
+from zwrap.message import decode
 from zwrap.submission.clusters import Clusters
 from zwrap.transport.spool.views import held
 
@@ -53,14 +53,16 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if options.JOB == "advise":
         _show_advice(attempts, options)
         return 0
-    clusters = Answers(Clusters(configuration))
     if options.JOB:
-        job = job_of(one_of(attempts, options.JOB), clusters)
+        attempt = one_of(attempts, options.JOB)
+        clusters = Answers(Clusters(configuration), [attempt])
+        job = job_of(attempt, clusters)
         full = {**_in_full(job, clusters), "attempts": _family(job, attempts)}
         if kept := kept_of(job.attempt, configuration):
             full |= {"verdict": msgspec.to_builtins(kept.verdict), "late": _decoded(kept.late)}
-        say(msgspec.json.format(encode(full), indent=2).decode())
+        say_json(full)
         return 0
+    clusters = Answers(Clusters(configuration), attempts)
     chosen = [
         job for attempt in attempts for job in [job_of(attempt, clusters)] if _wanted(job, options)
     ]
@@ -124,7 +126,7 @@ def _in_full(job: KnownJob, clusters: Answers) -> dict[str, object]:
     if told is None and job.attempt.job_id:
         told = clusters.ended(job.attempt)
     status = msgspec.to_builtins(told) if told else None
-    verdict = msgspec.to_builtins(job.verdict) if job.verdict else None
+    verdict = job.verdict
     return {
         **_facts(job), "history": _history(job.attempt), "batch_system": status,
         "verdict": verdict, "unsent": _unsent(job),
@@ -133,7 +135,7 @@ def _in_full(job: KnownJob, clusters: Answers) -> dict[str, object]:
 
 def _decoded(text: str | None) -> object:
     """Return the value of a JSON text; None for no text."""
-    value: object = None if text is None else msgspec.json.decode(text)
+    value: object = None if text is None else decode(text.encode())
     return value
 
 
@@ -144,6 +146,8 @@ def _history(attempt: Attempt) -> list[dict[str, str]]:
     events = [
         (attempt.created, "taken up"),
         (attempt.tried, f"handed over to cluster {attempt.cluster}{array}"),
+        (attempt.pending, "began to wait in the batch system"),
+        (attempt.missing, "not known to the batch system any more"),
         (attempt.seen, seen),
         (attempt.ended, "known to have ended"),
     ]
@@ -165,4 +169,7 @@ def _family(job: KnownJob, attempts: list[Attempt]) -> list[dict[str, object]]:
 
 def _time(at: float) -> str:
     """Return a time, in seconds since the epoch, as local time in the form of ISO 8601."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))
+    except (ValueError, OverflowError, OSError):  # of a row that another program wrote
+        return "?"

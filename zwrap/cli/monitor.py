@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
-from collections.abc import Callable
-
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+from collections.abc import Callable, Sequence
 
 from zwrap.cli.common import program
+from zwrap.cli.output import show_always, show_table, table
 from zwrap.configuration.site import Configuration
 from zwrap.message import LAST_STATUSES, STATUS_TOPIC
 from zwrap.transport.connect import connect
@@ -30,13 +28,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def queue_table(inspector: Inspector) -> Table:
+Rows = list[tuple[object, ...]]
+QUEUE_TITLES = ("queue", "waiting", "dead letters")
+PARTICIPANT_TITLES = ("host", "service or task", "status", "job", "recipe")
+
+
+def queue_rows(inspector: Inspector) -> Rows:
     """Return queues with the numbers of waiting messages and dead letters."""
-    table = Table("queue", "waiting", "dead letters")
     dead = inspector.dead_letters()
-    for queue, waiting in {**dict.fromkeys(dead, 0), **inspector.queues()}.items():
-        table.add_row(queue, str(waiting), str(dead.get(queue, 0)))
-    return table
+    waiting = {**dict.fromkeys(dead, 0), **inspector.queues()}
+    return [(queue, count, dead.get(queue, 0)) for queue, count in waiting.items()]
 
 
 class Participants:
@@ -47,54 +48,45 @@ class Participants:
         self._heard: dict[str, tuple[float, dict[str, object]]] = {}
         transport.subscribe_topic(STATUS_TOPIC)
 
-    def table(self) -> Table:
-        """Receive status messages; return a table with one row per service or wrapper."""
+    def rows(self) -> Rows:
+        """Receive status messages; return one row per service or wrapper."""
         while said := self._transport.receive(0):
             body = said.message.body
             if isinstance(body, dict) and isinstance(body.get("host"), str):
                 self._heard[body["host"]] = (time.monotonic(), body)
-        table = Table("host", "service or task", "status", "job", "recipe")
+        rows: Rows = []
         for host, (heard_at, body) in sorted(self._heard.items()):
-            ended = body.get("status") in LAST_STATUSES and time.monotonic() - heard_at > 2
-            if time.monotonic() - heard_at > FORGOTTEN_S or ended:
+            silent_s = time.monotonic() - heard_at
+            if silent_s > (2 if body.get("status") in LAST_STATUSES else FORGOTTEN_S):
+                del self._heard[host]
                 continue
             name = body.get("service") or body.get("task")
-            cells = (
-                name,
-                body.get("statustext"),
-                body.get("cluster_JOB_ID"),
-                body.get("recipe_ID"),
-            )
-            table.add_row(host, *(str(cell) if cell is not None else "" for cell in cells))
-        return table
+            facts = (body.get(key) for key in ("statustext", "cluster_JOB_ID", "recipe_ID"))
+            rows.append((host, name, *facts))
+        return rows
 
 
-def _displayed(options: argparse.Namespace, table: Callable[[], Table]) -> int:
+def _displayed(options: argparse.Namespace, titles: Sequence[str], rows: Callable[[], Rows]) -> int:
     """Print a table once, or print it anew at each interval until interrupted."""
-    console = Console()
     if options.once:
-        console.print(table())
+        show_table(titles, rows())
         return 0
-    try:
-        with Live(table(), console=console, auto_refresh=False) as live:
-            while True:
-                time.sleep(options.interval)
-                live.update(table(), refresh=True)
-    except KeyboardInterrupt:
-        return 0
+    with contextlib.suppress(KeyboardInterrupt):
+        show_always(lambda: table(titles, rows()), options.interval)
+    return 0
 
 
 def _show_queues(configuration: Configuration, options: argparse.Namespace) -> int:
     """Carry out `zocalo.queue_monitor`."""
     with connect(configuration, options.transport) as transport:
         inspector = transport.inspector()
-        return _displayed(options, lambda: queue_table(inspector))
+        return _displayed(options, QUEUE_TITLES, lambda: queue_rows(inspector))
 
 
 def _show_participants(configuration: Configuration, options: argparse.Namespace) -> int:
     """Carry out `zocalo.status_monitor`."""
     with connect(configuration, options.transport) as transport:
-        return _displayed(options, Participants(transport).table)
+        return _displayed(options, PARTICIPANT_TITLES, Participants(transport).rows)
 
 
 queue_monitor = program(

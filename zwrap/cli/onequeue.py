@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 
-from zwrap.cli.common import say
+from zwrap.cli.common import remark, say
 from zwrap.transport.contract import Delivery, Transport
+from zwrap.transport.spool.transport import SpoolTransport
 
 BATCH = 100
 """Number of messages that a command holds at a time."""
@@ -20,10 +20,17 @@ SILENCE_S = 1.0
 """Time without a message after which a queue counts as empty, in seconds."""
 
 
+def relay(transport: Transport) -> None:
+    """Take messages, too, that are too large for services; here they are not handled."""
+    if isinstance(transport, SpoolTransport):
+        transport.relay()
+
+
 def received(
     transport: Transport, queue: str, prefetch: int, *, dead: bool = False
 ) -> Iterator[Delivery]:
     """Yield the messages in a queue, or its dead letters, until none comes for `SILENCE_S`."""
+    relay(transport)
     if dead:
         transport.inspector().subscribe_dead_letters(queue, prefetch)
     else:
@@ -52,7 +59,7 @@ class Progress:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + TELL_S
             with contextlib.suppress(OSError):
-                sys.stderr.write(f"{self._count}{self._of} message(s) {self._done} ...\n")
+                remark(f"{self._count}{self._of} message(s) {self._done} ...")
 
     def end(self) -> None:
         """Write the count to standard output."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 
-import msgspec
-
-from zwrap.cli.common import say
+from zwrap.cli.common import say, say_json
 from zwrap.cli.onequeue import received
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError
-from zwrap.message import encode
+from zwrap.errors import ConfigurationError, MessageError
+from zwrap.message import attempt_of
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Delivery
 from zwrap.transport.diagnosis import reason_of
@@ -33,7 +32,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         held = []
         for delivery in received(transport, options.QUEUE, options.number, dead=options.dead):
             held.append(delivery)
-            say(msgspec.json.format(encode(_shown(delivery, options.dead)), indent=2).decode())
+            say_json(_shown(delivery, options.dead))
             if len(held) == options.number:
                 break
         for delivery in held:
@@ -44,8 +43,18 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 def _shown(delivery: Delivery, dead: bool) -> dict[str, object]:
-    """Return a message with its delivery count and times, as it is printed."""
-    shown: dict[str, object] = {"id": delivery.message.id, "attempt": delivery.delivery_count}
+    """Return a message with its attempt, delivery count and time, as it is printed.
+
+    The attempt is null if its header holds a number that no attempt has.
+    """
+    attempt = None
+    with contextlib.suppress(MessageError):
+        attempt = attempt_of(delivery.message.headers)
+    shown: dict[str, object] = {
+        "id": delivery.message.id,
+        "attempt": attempt,
+        "delivery_count": delivery.delivery_count,
+    }
     if delivery.sent_at is not None:
         shown["sent"] = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(delivery.sent_at))
     if dead:

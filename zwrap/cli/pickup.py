@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
-
-from zwrap.cli.common import program, say
+from zwrap.cli.common import program, remark, say, say_json
 from zwrap.cli.go import QUEUE, drop_directory
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, TransportError
-from zwrap.message import ID_HEADER, Outgoing, child_id, decode, encode
+from zwrap.message import ID_HEADER, Outgoing, child_id, decode
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
@@ -44,7 +42,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Send each drop file, which is claimed first, so that two processes never send it twice."""
     drops = _opened(drop_directory(configuration))
     if drops is None:
-        sys.stderr.write("This program is only available to privileged users\n")
+        remark("This program is only available to privileged users")
         return 1
     count = drops.waiting()
     say(f"Found {count} files")
@@ -92,7 +90,7 @@ def _send_all(drops: DropFiles, transport: Transport, options: argparse.Namespac
             bad += 1
             continue
         if options.verbose:
-            say(msgspec.json.format(encode(message.message), indent=2).decode())
+            say_json(message.message)
         sent += 1
         say(_told(Path(drops.path, name), message))
         say(f"Done ({sent} of {len(names)})")

@@ -25,6 +25,7 @@ from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 from zwrap.transport.spool.claimed import Claimed
 from zwrap.transport.spool.content import read_message
+from zwrap.transport.spool.directory import RELAYED_BYTES
 from zwrap.transport.spool.queue import SpoolQueue
 from zwrap.transport.spool.transport import SpoolTransport
 
@@ -67,7 +68,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         places = (None, options.queue_in_dir), (options.IN, None)  # a single name is OUT
     source, target = (_named(*place) for place in places)
     if source == target:
-        raise ConfigurationError(f"IN and OUT are both {source!r}.")
+        raise ConfigurationError(
+            f"IN and OUT are both {source!r}; two different places are expected."
+        )
     mode = _mode(options.queue_in_perms)
     with connect(configuration, options.transport) as transport:
         pipe = _Pipe(transport, _place(source, transport), _place(target, transport), options)
@@ -107,9 +110,9 @@ def _mode(given: str | None) -> int | None:
 def _place(name: str, transport: Transport) -> Place:
     """Return the place of that name; queues of the embedded transport are directories, too."""
     if "/" in name:
-        return SpoolQueue(Path(name), limit=0)
+        return SpoolQueue(Path(name), limit=0, message_bytes=RELAYED_BYTES).open()
     if isinstance(transport, SpoolTransport):
-        return SpoolQueue(transport.queue(name).path, limit=0)
+        return SpoolQueue(transport.queue(name).path, limit=0, message_bytes=RELAYED_BYTES)
     return name
 
 

@@ -7,7 +7,7 @@ import contextlib
 import threading
 
 from zwrap.cli.common import say, transport_arguments
-from zwrap.cli.restarting import restarted
+from zwrap.cli.restarting import restarted, tell_orderly_end
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError
 from zwrap.host.garbage import collect_seldom
@@ -42,6 +42,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Find the workers and run them until told to stop."""
+    tell_orderly_end()
     workers = declared(configuration, options.module)
     if options.list:
         for each in workers.values():

@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Mapping
 
-from zwrap.cli.common import program, say
+from zwrap.cli.common import program, remark, say
+from zwrap.cli.onequeue import relay
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError
+from zwrap.limits import ANY_SIZE
 from zwrap.recipe.envelope import Envelope
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
@@ -38,6 +40,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         automatic = options.DEST == "."
         place = "automatically determined destinations" if automatic else options.DEST
         say(f"Writing messages to {place}")
+        relay(transport)
         transport.subscribe(options.SOURCE)
         return _Drain(transport, options).run()
 
@@ -58,12 +61,12 @@ class _Drain:
             while (left_s := self._last + stop_s - time.monotonic()) > 0:
                 delivery = self._transport.receive(min(left_s, 60.0))
                 if delivery and not self._move(delivery):
-                    sys.stderr.write("Could not determine target queue for message\n")
+                    remark("Could not determine target queue for message")
                     return 1
         except KeyboardInterrupt:
-            sys.stderr.write(
-                f"\nCancelling, {self._count} message(s) drained, "
-                "0 message(s) unprocessed in memory\n"
+            remark("")
+            remark(
+                f"Cancelling, {self._count} message(s) drained, 0 message(s) unprocessed in memory"
             )
             return 1
         idle_s = time.monotonic() - self._last
@@ -94,7 +97,7 @@ class _Drain:
         step: Mapping[str, object] = {}
         if delivery.message.is_recipe:
             try:
-                envelope = Envelope.from_body(delivery.message.body)
+                envelope = Envelope.from_body(delivery.message.body, ANY_SIZE)
             except PermanentError:
                 return given
             say(f"Recipe ID:    {envelope.recipe_id}")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from zwrap.cli.common import complain, say
+from zwrap.cli.common import complain, say, say_file
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
+from zwrap.limits import Limits
 from zwrap.recipe.graph import Recipe
 
 
@@ -25,10 +26,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Check recipe files, or draw one."""
-    del configuration
+    limits = configuration.site.limits
     if options.action == "show":
-        return _show(options)
-    return checked((f"recipe {file}", partial(Recipe.from_file, file)) for file in options.file)
+        return _show(options, limits)
+    return checked(
+        (f"recipe {file}", partial(Recipe.from_file, file, limits)) for file in options.file
+    )
 
 
 def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:
@@ -47,15 +50,14 @@ def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:
     return status
 
 
-def _show(options: argparse.Namespace) -> int:
+def _show(options: argparse.Namespace, limits: Limits) -> int:
     """Draw a recipe as a tree, or in the DOT language."""
-    from rich.console import Console
-
+    from zwrap.cli.output import show_tree
     from zwrap.recipe import drawing
 
-    recipe = Recipe.from_file(options.file)
+    recipe = Recipe.from_file(options.file, limits)
     if options.dot:
-        say(drawing.dot(recipe))
+        say_file(drawing.dot(recipe))
     else:
-        Console().print(drawing.tree(recipe))
+        show_tree(drawing.tree(recipe))
     return 0

@@ -6,12 +6,15 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from zwrap.cli.common import complain, key_value, say
+from zwrap.cli.common import complain, say_file
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
+from zwrap.host.given import read_given
+from zwrap.limits import Limits
 from zwrap.message import decode, new_id
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.units import key_value
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +34,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     from zwrap.calls.ask import ask
     from zwrap.submission.script import Renderer, seen_from_elsewhere
 
-    envelope = _step(options)
+    envelope = _step(options, configuration.site.limits)
     renderer = Renderer(configuration)
     prepared, cluster = renderer.prepare(envelope, f"{new_id().replace('-', '')}-1")
     request = prepared.request
@@ -39,7 +42,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if not cluster.settings.shared_filesystem:
         inlined, request = prepared.files, seen_from_elsewhere(request)
     script = renderer.script(prepared.request, cluster, inlined)
-    say(script.rstrip("\n"))
+    say_file(script.rstrip("\n"))
     complain(f"job {request.full_name} on cluster {request.cluster}; nothing was submitted")
     with tempfile.NamedTemporaryFile("w") as file:
         file.write(script)
@@ -57,18 +60,19 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return 0
 
 
-def _step(options: argparse.Namespace) -> Envelope:
+def _step(options: argparse.Namespace, limits: Limits) -> Envelope:
     """Return the recipe step to render, from a recipe or from a recipe wrapper file."""
     try:
-        content = decode(options.file.read_bytes(), str(options.file))
+        text = read_given(options.file, limits.body_bytes)
     except OSError as error:
         raise RequestError(f"{options.file} cannot be read: {error.strerror}.") from None
+    content = decode(text, str(options.file))
     if isinstance(content, dict) and "recipe-pointer" in content:
-        return Envelope.from_body(content)
-    recipe = Recipe.from_file(options.file)
+        return Envelope.from_body(content, limits)
+    recipe = Recipe.from_json(text, str(options.file), limits)
     parameters = dict(key_value(setting, "-s") for setting in options.set)
     node = options.node or recipe.start[0][0]
     if node not in recipe:
         raise RequestError(f"{options.file} has no node {node}.")
-    filled = recipe.apply_parameters({"guid": new_id(), **parameters})
-    return Envelope(filled, node, environment={"ID": new_id()})
+    filled = recipe.apply_parameters({"guid": new_id(), **parameters}, limits=limits)
+    return Envelope(filled, node, environment={"ID": new_id()}, limits=limits)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import msgspec
-
-from zwrap.cli.common import complain, say
+from zwrap.cli.common import complain, say, say_json
 from zwrap.configuration.site import Configuration
-from zwrap.message import RECIPE_HEADER, Outgoing, encode
+from zwrap.message import RECIPE_HEADER, Outgoing
 from zwrap.transport.connect import connect
 
 
@@ -39,12 +37,13 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         exit_status=options.exit_status,
         programs=configuration.site.program_directory,
         copy=not options.dry_run,
+        limits=configuration.site.limits,
     )
     for failure in found.failures:
         complain(failure)
     if options.dry_run:
         for message in found.messages:
-            say(_shown(message))
+            _show(message)
         say(f"Dry run: {len(found.messages)} messages were not sent.")
     else:
         with connect(configuration, options.transport) as transport:
@@ -54,9 +53,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return 1 if found.failures else 0
 
 
-def _shown(message: Outgoing) -> str:
-    """Return destination and payload of a message in one line."""
+def _show(message: Outgoing) -> None:
+    """Print destination and payload of a message in one line."""
     content = message.message
     if isinstance(content, dict) and RECIPE_HEADER in message.headers:
         content = content.get("payload")
-    return f"{message.destination}: {msgspec.json.format(encode(content), indent=0).decode()}"
+    say_json(content, indent=0, before=f"{message.destination}: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -10,16 +11,29 @@ from msgspec.structs import replace
 from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.record import Attempt
 from zwrap.attempt.retry import edited
-from zwrap.cli.common import key_value, say
+from zwrap.cli.common import complain, say
 from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, kept_of, one_of
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError, UnreachableError
+from zwrap.errors import (
+    PERMANENT,
+    TEMPORARY,
+    MessageError,
+    PermanentError,
+    TemporaryError,
+    UnreachableError,
+    ZwrapError,
+)
+from zwrap.job import State
+from zwrap.limits import Limits
 from zwrap.message import ATTEMPT_HEADER, Outgoing, decode
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import prepare
 from zwrap.transport.connect import connect
 from zwrap.transport.deadletters import read, reinjected
+from zwrap.units import key_value
+
+log = logging.getLogger(__name__)
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -31,26 +45,54 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Send the messages; all jobs are checked before the first message is sent."""
+    """Send the messages of all jobs that can be submitted once more.
+
+    What is wrong with one job is told, and the others are sent all the same. Returns 100 if there
+    was such a job, or a message was refused for good; 111 if a cluster could not be asked.
+    """
     attempts = attempts_of(configuration)
     clusters = Clusters(configuration)
-    answers = Answers(clusters)
+    answers = Answers(clusters, attempts)
     changes = dict(key_value(setting, "-s") for setting in options.set)
-    messages = []
+    messages, status = [], 0
     for name in options.JOB:
-        attempt = one_of(attempts, name)
-        _check_ended(attempt, answers)
-        content, place = _submission(attempt, configuration)
-        message = _message(attempt, attempts, changes, clusters, content, place)
+        try:
+            attempt = one_of(attempts, name)
+            _check_ended(attempt, answers)
+            content, place = _submission(attempt, configuration)
+            message = _message(
+                attempt, attempts, changes, clusters, content, place, configuration.site.limits
+            )
+        except Exception as error:
+            complain(f"{name} is not sent: {_explained(error)}")
+            status = max(status, TEMPORARY if isinstance(error, TemporaryError) else PERMANENT)
+            continue
         messages.append((attempt, message))
+    if not messages:
+        return status
     with connect(configuration, options.transport) as transport:
         for attempt, message in messages:
-            transport.commit([message])
-            transport.flush()
-            number = message.headers[ATTEMPT_HEADER]
             what = f"{attempt.job_name} ({attempt.job_id})"
+            try:
+                transport.commit([message])
+                transport.flush()
+            except PermanentError as error:
+                complain(f"{what} is not sent: {error}")
+                status = max(status, PERMANENT)
+                continue
+            number = message.headers[ATTEMPT_HEADER]
             say(f"{what} is sent to {message.destination} as attempt {number}.")
-    return 0
+    return status
+
+
+def _explained(error: Exception) -> str:
+    """Return what is wrong with a job; an exception that was not foreseen is logged, too."""
+    if isinstance(error, ZwrapError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename} cannot be read: {error.strerror}."
+    log.error("The record of the job cannot be used", exc_info=error)
+    return f"its record cannot be used ({type(error).__name__})."
 
 
 def _check_ended(attempt: Attempt, answers: Answers) -> None:
@@ -61,7 +103,7 @@ def _check_ended(attempt: Attempt, answers: Answers) -> None:
         UnreachableError: The cluster cannot be asked.
     """
     job = job_of(attempt, answers)
-    if job.live is not None:
+    if job.live is not None or job.state == State.RUNNING.value:  # that a Watcher hears
         raise MessageError(
             f"Job {attempt.job_id} on cluster {attempt.cluster} is {job.state}; end it first "
             f"(zwrap cancel {attempt.job_id})."
@@ -93,18 +135,23 @@ def _message(
     clusters: Clusters,
     content: dict[str, object],
     file: Path,
+    limits: Limits,
 ) -> Outgoing:
     """Return the step's message with the changes, numbered as the next attempt."""
     family, _, _ = attempt.token.rpartition("-")
     numbers = [each.token.rpartition("-") for each in attempts]
-    latest = max(int(number) for name, _, number in numbers if name == family)
+    known = [number for name, _, number in numbers if name == family]
+    latest = max((int(each) for each in known if each.isdecimal() and len(each) < 10), default=1)
     try:
         body = edited(content["message"], changes)
     except MessageError as error:
         raise MessageError(f"{file}: {error}") from None
-    envelope = Envelope.from_body(body)
     prepare(
-        envelope, attempt.token, clusters.default, lambda name: clusters.get(name).settings.defaults
+        Envelope.from_body(body, limits),
+        attempt.token,
+        clusters.default,
+        lambda name: clusters.get(name).settings.defaults,
+        limits,
     )
     message = reinjected({**content, "message": body}, file, None)
     return replace(message, headers={**message.headers, ATTEMPT_HEADER: latest + 1})

@@ -11,18 +11,25 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from zwrap import plugins
-from zwrap.cli.common import add_common_options, parsed, reported, say, set_up_logging
+from zwrap.cli.common import (
+    Parser,
+    add_common_options,
+    parsed,
+    reported,
+    say,
+    set_up_logging,
+)
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError, UnknownNameError
 from zwrap.host.garbage import collect_seldom
-from zwrap.host.paths import state_directory
+from zwrap.host.paths import in_state_directory
 from zwrap.service.contract import Service
 from zwrap.service.liveness import Liveness, answering
 from zwrap.service.loop import Loop
 from zwrap.transport.connect import connect
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """A parser that searches for services of other distributions only for its help: it is slow."""
 
     def format_help(self) -> str:
@@ -32,7 +39,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = _Parser(prog="zocalo.service", description=__doc__, allow_abbrev=False)
+    parser = _Parser("zocalo.service", __doc__)
     add = parser.add_argument
     add("-s", "--service", metavar="SVC", help="service to run")
     add("--restarted", action="store_true", help=argparse.SUPPRESS)
@@ -70,6 +77,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = str(options.service)
     name = given if given in own else matching(given, plugins.names(plugins.SERVICES))
     if options.restarted:  # the parent holds the lock and restarts
+        from zwrap.cli.restarting import tell_orderly_end
+
+        tell_orderly_end()
         return _run(configuration, options, name)
     with _locked(options.lock, name) as locked:
         if not locked:
@@ -155,7 +165,7 @@ def _locked(file: str | None, service: str) -> Iterator[bool]:
     if file is None:
         yield True
         return
-    path = Path(file) if file else state_directory() / "locks" / re.sub(r"\W", "_", service)
+    path = Path(file) if file else in_state_directory("locks", re.sub(r"\W", "_", service))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
         try:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
-# Old batch scripts load a program's environment modules before this command. PYTHONPATH is then
-# meant for the program, which still gets it; it must not decide what this process imports.
-if os.environ.get("PYTHONPATH"):
-    _theirs = os.environ["PYTHONPATH"].split(os.pathsep)
-    sys.path[:] = [entry for entry in sys.path if entry not in _theirs]
-
 import argparse
 import faulthandler
+import os
+import sys
 from pathlib import Path
 
 from zwrap.calls.batchjob import batch_job
-from zwrap.cli.common import add_common_options, parsed, reported, set_up_logging
+from zwrap.cli.common import (
+    Parser,
+    add_common_options,
+    parsed,
+    remark,
+    reported,
+    set_up_logging,
+)
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.transport.connect import connect, transport_class
-from zwrap.wrapper.lifecycle import Wrapper, read_envelope
+from zwrap.wrapper.lifecycle import Wrapper
+from zwrap.wrapper.stepfile import read_with_fault
 
 
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="zocalo.wrap", description=__doc__, allow_abbrev=False)
+    parser = Parser("zocalo.wrap", __doc__)
     parser.add_argument("--wrap", metavar="NAME", help="the wrapper or program to run")
     parser.add_argument("--recipewrapper", metavar="FILE", help="the recipe step, as JSON")
     parser.add_argument(
@@ -47,18 +48,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = parsed(parser, arguments, configuration)
     set_up_logging(configuration, options.verbose)
     if not options.wrap:
-        sys.stderr.write("A wrapper object must be specified.\n")
+        remark("A wrapper object must be specified.")
         return 1
     if not options.recipewrapper:
         parser.error("--recipewrapper FILE is needed: the recipe step to run, as JSON.")
     _check_reachable(configuration)
     transport_class(options.transport.name)
+    envelope, fault = read_with_fault(Path(options.recipewrapper), configuration.site.limits)
     wrapper = Wrapper(
         options.wrap,
-        read_envelope(Path(options.recipewrapper)),
+        envelope,
         configuration,
         lambda: connect(configuration, options.transport),
         configuration.site.program_directory,
+        fault,
     )
     status = wrapper.run()
     return 0 if options.compat_exit else status

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from zwrap.cli.common import (
     Module,
+    Parser,
     add_common_options,
     parsed,
     reported,
@@ -38,13 +39,17 @@ COMMANDS = {
 """Command to the module that carries it out, and its purpose."""
 
 
+MIXED = ("publish",)
+"""Commands with an argument that may be missing, which may stand behind options all the same."""
+
+
 def _module(command: str) -> Module:
     """Load the module of a command."""
     module: Module = importlib.import_module(f"zwrap.cli.{COMMANDS[command][0]}")
     return module
 
 
-class _Command(argparse.ArgumentParser):
+class _Command(Parser):
     """The parser of one command, which loads the command's module when it is chosen."""
 
     command = ""
@@ -54,15 +59,17 @@ class _Command(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Declare the options of the command, and parse them."""
-        if self.command:
-            _module(self.command).declare(self)
-            self.command = ""
+        command, self.command = self.command, ""
+        if command:
+            _module(command).declare(self)
+        if command in MIXED:
+            return self.parse_known_intermixed_args(args, namespace)
         return super().parse_known_args(args, namespace)
 
 
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="zwrap", description=__doc__)
+    parser = Parser(prog="zwrap", description=__doc__)
     add_common_options(parser, configuration)
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Command

@@ -10,11 +10,15 @@ from msgspec.structs import replace
 
 from zwrap.errors import ConfigurationError, RequestError
 from zwrap.job import Cause, Count
+from zwrap.jsontext import typed
 from zwrap.units import seconds
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
     from zwrap.configuration.merging import Section
     from zwrap.configuration.site import Configuration
+
+SILENT_S = 60.0
+"""Silence after which a wrapper is not heard any more, where `stalled_s` is 0, in seconds."""
 
 LARGEST_FACTOR = 1000.0
 """Largest factor of a resource that a policy may name."""
@@ -56,6 +60,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Values of keys that a step's `cluster` block does not give."""
     max_jobs: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Largest number of live jobs of the user; further messages wait. None: no limit."""
+    held_s: Annotated[float, msgspec.Meta(ge=0)] = 14 * 86_400.0
+    """Longest time for which a job waits while its batch system does not take it, in seconds."""
     watch_s: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """Shortest interval of the Watcher's questions about all jobs, in seconds; it grows up to 1.8
     times longer while nothing changes."""
@@ -66,6 +72,11 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Silence of its wrapper after which a running job is called stalled, in seconds; 0: never."""
     lost_s: Annotated[float, msgspec.Meta(ge=0)] = 900.0
     """Time for which a job may be unknown to the batch system before it is lost, in seconds."""
+    overtime_s: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    """Time beyond its time limit for which signs of its wrapper keep a job open that the batch
+    system does not know any more, in seconds."""
+    pending_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Longest time for which a job may be pending, in seconds. None: no limit."""
     shared_filesystem: bool = True
     """True if its nodes see the working directories under the same paths as the submit host."""
     retry: Policy | None = None
@@ -74,6 +85,11 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All other keys; the scheduler of its kind decodes them when it is loaded."""
     place: str = ""
     """File, line and key of the description, with which messages about it begin."""
+
+    @property
+    def silent_s(self) -> float:
+        """Silence after which a wrapper is not heard any more, in seconds."""
+        return self.stalled_s or SILENT_S
 
 
 OWN = tuple(name for name in ClusterSettings.__struct_fields__ if name not in ("options", "place"))
@@ -115,7 +131,7 @@ def _cluster(value: object, place: str) -> ClusterSettings:
     own = {key: value[key] for key in OWN if key in value and key != "retry"}
     options = {str(key): item for key, item in value.items() if key not in OWN}
     try:
-        settings = msgspec.convert({**own, "options": options, "place": place}, ClusterSettings)
+        settings = typed({**own, "options": options, "place": place}, ClusterSettings)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{place}: {error}.") from None
     return replace(settings, retry=retry)
@@ -156,7 +172,7 @@ def _policy(given: object, where: str) -> Policy:
     if isinstance(given, dict):  # YAML reads a bare `on` as true
         given = {"on" if key is True else key: value for key, value in given.items()}
     try:
-        policy = msgspec.convert(given, Policy)
+        policy = typed(given, Policy)
         for key in ("memory_factor", "walltime_factor"):
             if not getattr(policy, key) <= LARGEST_FACTOR:
                 raise RequestError(f"{place}: '{key}' is above {LARGEST_FACTOR:g}.")

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Generic
 
+from zwrap import limits
 from zwrap.configuration.merging import Section
 from zwrap.configuration.settings import (
     ConsumersSettings,
@@ -74,6 +75,7 @@ Consumers = Plugin(
 )
 JMX = Plugin(JMXSettings)
 Ledger = Plugin(LedgerSettings)
+Limits = Plugin(limits.Limits)
 Pika = Plugin(PikaSettings)
 RabbitMQAPI = Plugin(RabbitMQAPISettings, lambda _, given: {"vhost": "/", **given})
 Slurm = Plugin(SlurmSettings)

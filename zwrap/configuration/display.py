@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import yaml
@@ -10,12 +9,8 @@ import yaml
 from zwrap.configuration.merging import Section
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.host.hiding import is_secret, of_name
 
-HIDDEN = "(hidden)"
-_SECRET = re.compile(
-    r"pass(word|wd|phrase)?$|secret|token|credential|api_?key|private", re.IGNORECASE
-)
-_USER_INFO = re.compile(r"(?<=://)([^\s:/@]*):[^\s/]*@")
 _COLUMN = 60
 
 
@@ -35,7 +30,7 @@ def lines(configuration: Configuration) -> Iterator[str]:
         yield f"# storage, as {', '.join(configuration.active_environments)} merges it:"
         for key, value in configuration.site.storage.items():
             origin = _storage_origin(configuration, key)
-            yield "#   " + _line(0, str(key), _value(str(key), value), origin)
+            yield "#   " + _line(0, str(key), _printed(of_name(str(key), value)), origin)
 
 
 def _section(configuration: Configuration, name: str, section: Section) -> Iterator[str]:
@@ -56,34 +51,17 @@ def _mapping(
     """Yield the lines of a mapping inside a section, reached by the keys in `route`."""
     for key, value in values.items():
         here = (*route, str(key))
-        if isinstance(value, dict) and value and not _SECRET.search(str(key)):
+        if isinstance(value, dict) and value and not is_secret(str(key)):
             yield _line(depth, str(key), "", section.origin(*here))
             yield from _mapping(section, value, here, depth + 1)
         else:
-            yield _line(depth, str(key), _value(str(key), value), section.origin(*here))
+            yield _line(depth, str(key), _printed(of_name(str(key), value)), section.origin(*here))
 
 
 def _line(depth: int, key: str, value: str, origin: str) -> str:
     """Return one line of YAML with the origin as a comment."""
     text = f"{'  ' * depth}{key}: {value}".rstrip()
     return f"{text:<{_COLUMN}}  # {origin}" if origin else text
-
-
-def _value(key: str, value: object) -> str:
-    """Return a value as YAML, or `HIDDEN` where the key tells that it is a secret."""
-    path = isinstance(value, str) and value.startswith("/")  # a token may be the file of one
-    return HIDDEN if _SECRET.search(key) and value and not path else _printed(_hidden(value))
-
-
-def _hidden(value: object) -> object:
-    """Return the value without secrets inside it."""
-    if isinstance(value, dict):
-        return {k: HIDDEN if _SECRET.search(str(k)) else _hidden(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_hidden(entry) for entry in value]
-    if isinstance(value, str):
-        return _USER_INFO.sub(rf"\1:{HIDDEN}@", value)
-    return value
 
 
 def _printed(value: object) -> str:

@@ -34,6 +34,15 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
     return environments
 
 
+def transport_sections(merged: Merged, environment: str) -> list[str]:
+    """Return the sections that the group ``transport`` of an environment names."""
+    groups = merged.environments[environment]
+    while isinstance(groups, str):
+        groups = merged.environments[groups]
+    named = groups.get("transport") if isinstance(groups, dict) else None
+    return [str(each) for each in (named if isinstance(named, list) else [named]) if each]
+
+
 def _flattened(value: object, where: str) -> list[str]:
     """Return the sections in the groups of one environment; ConfigurationError for other forms."""
     if not isinstance(value, dict):

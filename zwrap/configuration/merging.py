@@ -7,7 +7,6 @@ a group replaces an earlier one of the same name, but lists under ``plugins`` ar
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +105,8 @@ def check_plugin(section: Section) -> None:
         return
     hint = ""
     if isinstance(value, dict):
+        import difflib
+
         close = difflib.get_close_matches("plugin", [str(key) for key in value], n=1)
         hint = f" Is {close[0]!r} a misspelt 'plugin'?" if close else ""
     raise ConfigurationError(

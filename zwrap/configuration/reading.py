@@ -10,10 +10,18 @@ import msgspec
 import yaml
 
 from zwrap.errors import ConfigurationError
+from zwrap.host.files import UnfitFileError
+from zwrap.host.given import read_text_given
 
 Route = tuple[str, ...]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_FAULTS = (
+    yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError,
+    RecursionError,
+)  # fmt: skip
+"""Errors of PyYAML for a text with any fault; those of values are not documented."""
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -52,9 +60,11 @@ def read_file(path: Path, what: str) -> Source:
             `what`, a name for the file.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text_given(path)
     except OSError as error:
         raise ConfigurationError(f"{what} {path} cannot be read: {error.strerror}.") from None
+    except UnfitFileError as error:
+        raise ConfigurationError(f"{what} {error}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{what} {path} is not UTF-8 text: {error.reason}.") from None
     return read_text(text, str(path), path.parent)
@@ -62,6 +72,7 @@ def read_file(path: Path, what: str) -> Source:
 
 def read_text(text: str, label: str, base: Path) -> Source:
     """Read YAML text; ConfigurationError names the line of its first fault."""
+    node: yaml.Node | None = None
     try:
         loader = _LOADER(text)
         try:
@@ -70,14 +81,32 @@ def read_text(text: str, label: str, base: Path) -> Source:
             data = loader.construct_document(node) if node is not None else None
         finally:
             loader.dispose()
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except _FAULTS as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        mark = mark or (_fault_in(node) if node is not None else None)
         where = f"{label}, line {mark.line + 1}," if mark else label
         problem = " ".join((getattr(error, "problem", None) or str(error)).split())
         if "cannot start any token" in problem:
             problem += " (a tab, say: YAML is indented with blanks only)"
         raise ConfigurationError(f"{where} is not valid YAML: {problem}.") from None
     return Source(label, base, data, lines)
+
+
+def _fault_in(root: yaml.Node) -> yaml.Mark | None:
+    """Return the place of the first value that cannot be constructed, such as day 45 of a month."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            waiting += [each for pair in reversed(node.value) for each in reversed(pair)]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += reversed(node.value)
+        else:
+            try:
+                _LOADER("").construct_object(node)
+            except _FAULTS:
+                return node.start_mark
+    return None
 
 
 def _lines(root: yaml.Node, label: str) -> dict[Route, int]:

@@ -39,10 +39,15 @@ class RecipeIDFilter(logging.Filter):
         return True
 
 
+def all_handlers() -> set[logging.Handler]:
+    """Return the handlers of all loggers."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, logging.Logger.manager.loggerDict)]
+    return {handler for logger in loggers for handler in logger.handlers}
+
+
 def annotate_log_records() -> None:
     """Add a `RecipeIDFilter` to every handler that is set up."""
-    loggers = [logging.getLogger(), *map(logging.getLogger, logging.Logger.manager.loggerDict)]
-    for handler in {handler for logger in loggers for handler in logger.handlers}:
+    for handler in all_handlers():
         if not any(isinstance(each, RecipeIDFilter) for each in handler.filters):
             handler.addFilter(RecipeIDFilter())
 

@@ -27,6 +27,7 @@ from zwrap.configuration.settings import (
     decoded,
 )
 from zwrap.errors import ConfigurationError
+from zwrap.limits import DEFAULTS, Limits
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
     from zwrap.configuration.clusters import ClusterSettings
@@ -159,6 +160,11 @@ class Site:
     def ledger(self) -> LedgerSettings | None:
         """The database server of the ledger."""
         return self._last("ledger", LedgerSettings)
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Limits of sizes; the defaults without a section."""
+        return self._last("limits", Limits) or DEFAULTS
 
     # -- services --------------------------------------------------------------------------------
 

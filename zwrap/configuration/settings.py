@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from zwrap.errors import ConfigurationError
+from zwrap.jsontext import typed
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
     from zwrap.configuration.merging import Section
@@ -44,7 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=msgspec.Struct)
+"""Type of a section: one of `Settings`, or one that knows nothing of sections (`Limits`)."""
 
 
 def decoded(section: Section, kind: type[S]) -> S:
@@ -59,15 +61,19 @@ def decoded(section: Section, kind: type[S]) -> S:
                 f"{section.place()} has no key {field.encode_name!r}, which plugin "
                 f"{section.value['plugin']!r} needs. Known keys: {', '.join(keys(kind))}."
             )
+    of_section = issubclass(kind, Settings)
+    given = {key: value for key, value in section.value.items() if of_section or key != "plugin"}
     try:
-        return msgspec.convert(section.value, kind).checked(section)
+        found = typed(given, kind)
+        return found.checked(section) if isinstance(found, Settings) else found
     except msgspec.ValidationError as error:
         raise ConfigurationError(_sentence(str(error), section, kind)) from None
 
 
-def keys(kind: type[Settings]) -> tuple[str, ...]:
+def keys(kind: type[msgspec.Struct]) -> tuple[str, ...]:
     """Return the keys of a section, as they are written in the file."""
-    return tuple(field.encode_name for field in msgspec.structs.fields(kind))
+    names = (field.encode_name for field in msgspec.structs.fields(kind))
+    return tuple(dict.fromkeys(("plugin", *names)))
 
 
 def _kind(name: str) -> str:
@@ -76,7 +82,7 @@ def _kind(name: str) -> str:
     return " or ".join(_KINDS.get(kind, kind) for kind in kinds)
 
 
-def _sentence(error: str, section: Section, kind: type[Settings]) -> str:
+def _sentence(error: str, section: Section, kind: type[msgspec.Struct]) -> str:
     """Return an error of msgspec as a message with file, line and key."""
     what, _, route = error.partition(" - at `$.")
     key = route.rstrip("`").split(".")[0].split("[")[0]
@@ -85,7 +91,10 @@ def _sentence(error: str, section: Section, kind: type[Settings]) -> str:
         known = ", ".join(keys(kind))
         return f"{section.place(unknown)}: no such key is known. Known keys: {known}."
     if what.startswith("Expected `"):
-        expected, got = what.split("`")[1], what.split("`")[3] if what.count("`") > 3 else "?"
+        _, expected, bound, *rest = what.split("`")
+        if not rest:  # the type is right
+            return f"{section.place(key)}: {_kind(expected)}{bound} is expected."
+        got = rest[0]
         quotes = (
             "; put it in quotes" if expected == "str" and got in ("int", "float", "bool") else ""
         )

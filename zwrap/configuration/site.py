@@ -51,6 +51,8 @@ class Configuration:
         """Plugin configurations by name, included files merged."""
         self.environment_members: dict[str, list[str]] = {}
         """Environment to the names of its sections, in the order of their activation."""
+        self.transport_sections: dict[str, list[str]] = {}
+        """Environment to the names of the sections in its group ``transport``."""
         self.environment_origins: dict[str, str] = {}
         """Environment to file and line."""
         self._base = file.parent if file else Path.cwd()
@@ -89,12 +91,15 @@ class Configuration:
     @classmethod
     def _from_source(cls, source: Source, file: Path | None) -> Configuration:
         """Return the configuration in a text, with the files that it includes."""
-        from zwrap.configuration.environments import resolve_environments
+        from zwrap.configuration.environments import resolve_environments, transport_sections
         from zwrap.configuration.merging import merged
 
         everything = merged(source)
         configuration = cls(everything.sections, file)
         configuration.environment_members = resolve_environments(everything)
+        configuration.transport_sections = {
+            name: transport_sections(everything, name) for name in everything.environments
+        }
         configuration.environment_origins = {
             name: source.origin("environments", name) for name, source in everything.origins.items()
         }

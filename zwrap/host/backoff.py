@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 
 class Backoff:
     """Pauses between tries, in seconds; each is `factor` times the last one, up to `last_s`.
@@ -26,7 +24,11 @@ class Backoff:
         """Return the next pause in seconds, and lengthen the one after it."""
         pause_s = min(self._next_s, self.last_s)
         self._next_s = min(pause_s * self._factor, self.last_s)
-        return pause_s * random.uniform(0.5, 1.0) if self._jitter else pause_s
+        if not self._jitter:
+            return pause_s
+        import random  # 1 ms of the start of every job, of which few ever need it
+
+        return pause_s * random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
         """Begin with the first pause again, after a success."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import enum
 import logging
 import os
@@ -98,6 +97,8 @@ class Ending:
 
 def become_subreaper() -> None:
     """Adopt descendants whose parents end, if the kernel can do that (prctl(2))."""
+    import ctypes  # for this alone, and not every job needs it
+
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

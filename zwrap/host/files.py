@@ -1,35 +1,151 @@
-"""Files: atomic replacement, exclusive creation, last lines; a filesystem's clock and type."""
+"""Files: careful reading, atomic replacement, exclusive creation, appending."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import itertools
 import os
 import re
+import stat
 import threading
+import time
 from pathlib import Path
 
-from zwrap.host.clock import Clock, elapsed
-from zwrap.host.processes import this_process
+from zwrap.errors import PermanentError
+from zwrap.host.printable import shown_path
+from zwrap.host.scratch import scratch_beside
 
 DIRECTORY_MODE = 0o2770
 """Mode of directories that a group shares: new files in them belong to the group, too."""
 
-_serial = itertools.count()
+NO_SURPRISE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+"""Flags of open(2) with which no link is followed, and nothing is waited for."""
+
+LEASE_TRIES, LEASE_PAUSE_S = 5, 0.02
+"""Number of tries to open a file on which another process has a lease, and the pause between them
+in seconds; the kernel asks that process to give it up."""
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
-def _scratch(path: Path) -> str:
-    """Return a path beside `path` that no other process or thread writes."""
-    directory, name = os.path.split(path)
-    return f"{directory or '.'}/.{name[:100]}.{_own_name(os.getpid())}.{next(_serial)}.tmp"
+class UnfitFileError(PermanentError):
+    """What lies at a path is not a regular file, or is larger than it may be there."""
 
 
-@functools.lru_cache(maxsize=1)
-def _own_name(_pid: int) -> str:
-    """Return the identity of this process as text; a child process computes its own."""
-    return str(this_process())
+def kind_of(mode: int) -> str:
+    """Return what a file mode (stat(2)) says about the kind of a file, such as "a named pipe"."""
+    return _KINDS.get(stat.S_IFMT(mode), "a regular file")
+
+
+def open_regular(path: Path | str, *, follow: bool = False) -> tuple[int, int]:
+    """Open a regular file to read; return its descriptor and its size in bytes.
+
+    A link, named pipe, socket, device or directory at the path is not read, and does not hold up
+    the caller. `follow`: True if the path may be a link to a regular file; directories above it
+    always may be links.
+
+    Raises:
+        UnfitFileError: Something else is there.
+        OSError: The file cannot be opened.
+    """
+    flags = NO_SURPRISE & ~os.O_NOFOLLOW if follow else NO_SURPRISE
+    try:
+        descriptor = _opened(path, flags)
+    except OSError:
+        with contextlib.suppress(OSError):
+            mode = os.stat(path, follow_symlinks=follow).st_mode
+            if not stat.S_ISREG(mode):  # a link, or a socket, which cannot be opened
+                raise _unfit(path, mode) from None
+        raise
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _unfit(path, status.st_mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status.st_size
+
+
+def _opened(path: Path | str, flags: int) -> int:
+    """Return the descriptor of a file that is opened to read."""
+    for _ in range(LEASE_TRIES):
+        try:
+            return os.open(path, flags)
+        except BlockingIOError:
+            time.sleep(LEASE_PAUSE_S)
+    raise UnfitFileError(f"{shown_path(path)} is held by another process (fcntl(2), F_SETLEASE).")
+
+
+def _unfit(path: Path | str, mode: int) -> UnfitFileError:
+    """Return the error about something that is no regular file."""
+    return UnfitFileError(
+        f"{shown_path(path)} is {kind_of(mode)}; only a regular file is read there."
+    )
+
+
+def read_regular(path: Path | str, limit: int | None, *, follow: bool = False) -> bytes:
+    """Return the content of a regular file; fast for small files, which most are.
+
+    Args:
+        path: The file; as for `open_regular`, like `follow`.
+        limit: Largest size in bytes; None: any size.
+        follow: True if the path may be a link.
+
+    Raises:
+        UnfitFileError: Something else is there, or the file is too large.
+        OSError: The file cannot be read.
+    """
+    descriptor, size = open_regular(path, follow=follow)
+    try:
+        if limit is not None and size > limit:
+            raise _too_large(path, size, limit)
+        data = os.read(descriptor, max(65536, size))
+        if len(data) < 65536:
+            return data
+        pieces, length = [data], len(data)
+        while piece := os.read(descriptor, 1 << 20):
+            pieces.append(piece)
+            length += len(piece)
+            if limit is not None and length > limit:  # it grows
+                raise _too_large(path, length, limit)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
+
+
+def _too_large(path: Path | str, size: int, limit: int) -> UnfitFileError:
+    """Return the error about a file that is too large."""
+    return UnfitFileError(f"{shown_path(path)} has {size} bytes; at most {limit} are read there.")
+
+
+def first_bytes(path: Path | str, size: int) -> bytes:
+    """Return the first `size` bytes of a regular file; raise as `open_regular` does."""
+    descriptor, _ = open_regular(path)
+    try:
+        return os.read(descriptor, size)
+    finally:
+        os.close(descriptor)
+
+
+def touch(path: Path | str) -> None:
+    """Create an empty file, or set its time stamps to the present; a link is not followed.
+
+    Raises OSError if that is not possible.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | NO_SURPRISE
+    descriptor = os.open(path, flags, 0o640)
+    try:
+        os.utime(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: str, data: bytes, mode: int, durable: bool) -> None:
@@ -41,6 +157,11 @@ def _write(path: str, data: bytes, mode: int, durable: bool) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _encoded(data: bytes | str) -> bytes:
+    """Return text in UTF-8; what came from names that are not UTF-8 is written as it was."""
+    return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -73,9 +194,9 @@ def write_atomically(
     without it the caller may call `sync_directory` once for several names. `mode` is that of the
     new file, before the umask.
     """
-    scratch = _scratch(path)
+    scratch = scratch_beside(path)
     try:
-        _write(scratch, data.encode() if isinstance(data, str) else data, mode, durable)
+        _write(scratch, _encoded(data), mode, durable)
         os.replace(scratch, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -85,13 +206,33 @@ def write_atomically(
         sync_directory(path.parent)
 
 
+def append_regular(path: Path, data: bytes, *, mode: int = 0o640) -> None:
+    """Append to a regular file, which is created if it is not there; it is not made durable.
+
+    Raises:
+        UnfitFileError: Something else is there.
+        OSError: The file cannot be written, or has another name, under which it would change, too.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_SURPRISE
+    descriptor = os.open(path, flags, mode)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _unfit(path, status.st_mode)
+        if status.st_nlink != 1:
+            raise FileExistsError(errno.EEXIST, "the file has another name", str(path))
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
 def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
     """Put `data` at `path` if nothing is there; return False if another process was first.
 
     Uses link(2), which fails where rename(2) would replace. On NFS a repeated link may fail with
     "exists" although ours succeeded; the link count of the scratch file tells (open(2), O_EXCL).
     """
-    scratch = _scratch(path)
+    scratch = scratch_beside(path)
     try:
         _write(scratch, data, mode, durable=True)
         won = _linked(scratch, path)
@@ -105,8 +246,11 @@ def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
 
 def overwrite_once(reserved: Path, data: bytes, path: Path) -> bool:
     """Do as `create_once` does, in a reserved file with room for `data`, for a full disk."""
-    descriptor = os.open(reserved, os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = os.open(reserved, os.O_WRONLY | NO_SURPRISE)
     try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:  # another file would change
+            raise FileNotFoundError(errno.ENOENT, "no space is reserved", str(reserved))
         write_all(descriptor, data)
         os.ftruncate(descriptor, len(data))
         os.fsync(descriptor)
@@ -122,74 +266,27 @@ def _linked(scratch: str, path: Path) -> bool:
     return os.stat(scratch).st_nlink == 2
 
 
-def touched(directory: Path) -> os.stat_result:
-    """Return the status of a new file in a directory, which is removed again.
-
-    Its time stamps are the present time of the filesystem, which may differ from this host's.
-    Raises OSError if the directory cannot be written to.
-    """
-    probe = Path(_scratch(directory / "clock"))
-    probe.touch()
-    try:
-        return probe.stat()
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-class FilesystemClock:
-    """The time of the filesystem that holds a directory, in seconds since the epoch.
-
-    Leases and delays are compared between hosts, so no host's own clock may decide. The present
-    time is the time stamp of a new file, continued by `clock` for `trust_s` seconds.
-    """
-
-    def __init__(self, directory: Path, trust_s: float = 30.0, *, clock: Clock = elapsed) -> None:
-        self._directory = directory
-        self._trust_s = trust_s
-        self._clock = clock
-        self._read_at = float("-inf")
-        self._offset_ns = 0
-
-    def now_ns(self) -> int:
-        """Return the time in nanoseconds since the epoch, by the filesystem."""
-        elapsed_s = self._clock()
-        elapsed_ns = int(elapsed_s * 1e9)
-        if elapsed_s - self._read_at > self._trust_s:
-            self._offset_ns = touched(self._directory).st_mtime_ns - elapsed_ns
-            self._read_at = elapsed_s
-        return elapsed_ns + self._offset_ns
-
-    def now(self) -> float:
-        """Return the time in seconds since the epoch, by the filesystem."""
-        return self.now_ns() / 1e9
-
-    def age_s(self, file: Path) -> float:
-        """Return the seconds since a file was last changed; 0 if it is gone."""
-        try:
-            return self.now() - file.stat().st_mtime
-        except OSError:
-            return 0.0
-
-
-def tail(path: Path, size: int) -> str:
+def tail(path: Path, size: int, *, follow: bool = True) -> str:
     """Return the text of the last `size` bytes of a file; bytes that are not UTF-8 are replaced.
 
-    Raises OSError if the file cannot be read.
+    Raises as `open_regular` does.
     """
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-        return file.read().decode("utf-8", "replace")
+    descriptor, length = open_regular(path, follow=follow)
+    try:
+        return os.pread(descriptor, size, max(0, length - size)).decode("utf-8", "replace")
+    finally:
+        os.close(descriptor)
 
 
-def last_lines(path: Path, count: int, size: int) -> list[str]:
+def last_lines(path: Path, count: int, size: int, *, follow: bool = True) -> list[str]:
     """Return the last `count` lines that are not blank, within the last `size` bytes of a file.
 
     A carriage return ends a line, too, as in progress bars. A file that cannot be read has no
-    lines.
+    lines, and neither has what is no regular file. `follow`: False if the path must not be a link.
     """
     try:
-        text = tail(path, size)
-    except (OSError, ValueError):  # ValueError: what should be a path cannot be one
+        text = tail(path, size, follow=follow)
+    except (UnfitFileError, OSError, ValueError):  # ValueError: what should be a path cannot be one
         return []
     return [line for line in re.split(r"[\r\n]+", text) if line.strip()][-count:]
 
@@ -200,73 +297,19 @@ _made = threading.Lock()
 def make_directory(path: Path) -> None:
     """Create a directory and its parents, with `DIRECTORY_MODE`, unless it exists.
 
-    Raises OSError if that is not possible.
+    Any number of processes may do so at the same time. Raises OSError if it is not possible.
     """
-    try:
-        with _made:  # a thread that just created the directory must have set its mode, too
-            os.mkdir(path)
-            os.chmod(path, DIRECTORY_MODE)
-    except FileExistsError:
-        if not path.is_dir():
+    for tries_left in (2, 1, 0):  # another process may remove a parent that is empty
+        try:
+            with _made:  # a thread that just created the directory must have set its mode, too
+                os.mkdir(path)
+                os.chmod(path, DIRECTORY_MODE)
+            return
+        except FileExistsError:
+            if path.is_dir():
+                return
             raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path)) from None
-    except FileNotFoundError:
-        if path.parent.is_dir():
-            raise  # nothing can be created in there
-        make_directory(path.parent)
-        make_directory(path)
-
-
-def create_parent_symlink(
-    destination_path: str | Path,
-    symlink_name: str,
-    *,
-    levels: int = 2,
-    overwrite_symlink: bool = False,
-) -> bool:
-    """Create a relative link to `destination_path`, `levels` directories above it.
-
-    ``/results/run/17`` with name ``latest`` gives ``/results/latest -> run/17``. An existing link
-    is replaced only with `overwrite_symlink`, and any other file never. Returns True if the link
-    was created; raises ValueError for a relative path or a level below 1. Signature and meaning are
-    those of python-zocalo's ``zocalo.util.symlink.create_parent_symlink``.
-    """
-    destination = Path(destination_path)
-    if not destination.is_absolute() or levels < 1:
-        raise ValueError(
-            f"An absolute path and a level above 0 are expected, not {destination} and {levels}."
-        )
-    place = destination.parents[levels - 1] / symlink_name
-    target = Path(*destination.parts[-levels:])
-    if place.is_symlink():
-        if not overwrite_symlink:
-            return False
-    elif place.exists():
-        return False
-    scratch = place.with_name(f".{symlink_name[:100]}.{this_process()}.tmp")
-    scratch.unlink(missing_ok=True)
-    scratch.symlink_to(target)
-    try:
-        os.replace(scratch, place)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return True
-
-
-NETWORK_FILESYSTEMS = {
-    "nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "ceph", "glusterfs", "afs",
-    "fuse.sshfs", "fuse.glusterfs", "pvfs2", "9p",
-}  # fmt: skip
-"""Types of filesystems that several hosts may have mounted."""
-
-
-def filesystem_of(path: Path) -> str:
-    """Return the type of the filesystem that holds a path, as mounted (proc(5), mounts)."""
-    best, kind = "", "unknown"
-    target = str(path.resolve())
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, mount, fstype, *_ = line.split(" ")
-        mount = mount.replace("\\040", " ")
-        inside = target == mount or target.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, fstype
-    return kind
+        except FileNotFoundError:
+            if not tries_left:
+                raise  # nothing can be created in there
+            make_directory(path.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -17,6 +18,25 @@ def state_directory() -> Path:
         return Path(named).absolute()
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "zwrap"
+
+
+def made_private(path: Path) -> Path:
+    """Return a path; if it is in the state directory, make that, for this user alone, if missing.
+
+    A state directory that exists keeps its mode. Why it cannot be made is told where the path is
+    used.
+    """
+    place = state_directory()
+    if place in path.parents and not place.is_dir():
+        with contextlib.suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.mkdir(mode=0o700)
+    return path
+
+
+def in_state_directory(*parts: str) -> Path:
+    """Return a path in the state directory, which is made as `made_private` says."""
+    return made_private(state_directory().joinpath(*parts))
 
 
 def default_spool() -> Path:

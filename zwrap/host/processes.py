@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 def host_name() -> str:
     """Return the name of this host, without characters that are unsafe in a file name."""
-    return re.sub(r"[^A-Za-z0-9.]+", "_", socket.gethostname()) or "localhost"
+    return re.sub(r"[^A-Za-z0-9.]+", "_", os.uname().nodename) or "localhost"
 
 
 def host_id() -> str:
@@ -21,7 +21,7 @@ def host_id() -> str:
 
     ``node1.site.org``, process 17, is ``org.site.node1.17``, as in python-workflows.
     """
-    return ".".join([*reversed(socket.gethostname().split(".")), str(os.getpid())])
+    return ".".join([*reversed(os.uname().nodename.split(".")), str(os.getpid())])
 
 
 class ProcessStatus(NamedTuple):
@@ -74,7 +74,7 @@ class ProcessIdentity(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> ProcessIdentity | None:
         """Return the identity in a text that ``str()`` wrote; None for any other text."""
-        match = re.fullmatch(r"(.+)-(\d+)-([^-]+)", text)
+        match = re.fullmatch(r"(.+)-([0-9]{1,10})-([^-]+)", text)
         return cls(match[1], int(match[2]), match[3]) if match else None
 
 
@@ -102,6 +102,18 @@ def process_identity(pid: int) -> ProcessIdentity | None:
     """Return the identity of a process of this host; None if it does not exist."""
     tick = _start_tick(pid)
     return ProcessIdentity(host_name(), pid, f"{_machine()}.{tick}") if tick else None
+
+
+def group_age_s() -> float:
+    """Return the time since the start of the leader of this process's group, in seconds.
+
+    It is 0 if the leader has ended, or is outside this process namespace.
+    """
+    leader = process_status(os.getpgrp())
+    if leader is None or leader.is_dead:
+        return 0.0
+    started = leader.start_tick / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
 def this_process() -> ProcessIdentity:

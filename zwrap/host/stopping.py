@@ -5,11 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
+
+_asked: list[float] = []
+"""Time of the first stop signal of this process, by the monotonic clock."""
+
+
+def asked_at() -> float | None:
+    """Return the time of the first stop signal, by the monotonic clock; None: there was none."""
+    return _asked[0] if _asked else None
+
+
+def signals_to_stop() -> list[signal.Signals]:
+    """Return the signals that ask a service to end: SIGTERM, SIGINT, and SIGHUP.
+
+    SIGHUP, of a terminal that was closed, stays ignored under nohup(1).
+    """
+    hangup = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hangup else [])]
 
 
 def stop_on_signals(stop: threading.Event) -> None:
-    """Set `stop` at the first SIGTERM or SIGINT; end this process by the second one.
+    """Set `stop` at the first of `signals_to_stop`; end this process by the second one.
 
     Only the main thread can handle signals; called from another thread this does nothing.
     """
@@ -21,7 +39,8 @@ def stop_on_signals(stop: threading.Event) -> None:
         if stop.is_set():
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        _asked[:] = _asked or [time.monotonic()]
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals_to_stop():
         signal.signal(number, stopped)

@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 
 from zwrap.errors import TEMPORARY, ZwrapError
-from zwrap.host.paths import state_directory
-from zwrap.pool.jobs import RUNNING, WAITING, LocalBatch, LocalJob
+from zwrap.host.given import read_given
+from zwrap.host.paths import made_private, state_directory
+from zwrap.host.printable import printable
+from zwrap.pool.jobs import FILE_BYTES, RUNNING, WAITING, LocalBatch, LocalJob
 from zwrap.pool.runner import run, start_runner
 
 
@@ -42,14 +44,15 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Carry out one command; return 0, or the exit status of the error."""
     options = _parser().parse_args(arguments)
-    directory = options.directory.absolute()
+    directory = made_private(options.directory.absolute())
     try:
         _carry_out(options, directory)
     except ZwrapError as error:
-        sys.stderr.write(f"localbatch: {error}\n")
+        sys.stderr.write(printable(f"localbatch: {error}") + "\n")
         return error.exit_status
     except OSError as error:
-        sys.stderr.write(f"localbatch: {error.filename or directory}: {error.strerror}\n")
+        sentence = f"localbatch: {error.filename or directory}: {error.strerror}"
+        sys.stderr.write(printable(sentence) + "\n")
         return TEMPORARY
     return 0
 
@@ -66,11 +69,11 @@ def _carry_out(options: argparse.Namespace, directory: Path) -> None:
             walltime_s=options.time,
             cpus=options.cpus,
         )
-        sys.stdout.write(f"{batch.submit(job, options.script.read_text())}\n")
+        sys.stdout.write(f"{batch.submit(job, read_given(options.script, FILE_BYTES))}\n")
         start_runner(directory)
     elif options.command == "list":
         jobs = batch.list(ended=options.ended, name=options.name)
-        sys.stdout.write(msgspec.json.encode(jobs).decode() + "\n")
+        sys.stdout.write(printable(msgspec.json.encode(jobs).decode()) + "\n")
         if batch.jobs(WAITING) or batch.jobs(RUNNING):
             start_runner(directory)  # replaces a runner that was killed
     elif options.command == "cancel":

@@ -7,10 +7,11 @@
     <directory>/done/<id>/      ended          + end.json (state, exit code or signal)
 
 A job moves by rename(2), so it is started at most once; a file ``cancel`` in its directory asks for
-its end. Two kinds of process do the work. The *runner* (`zwrap.pool.runner`) decides which job
-starts; it is started with the first job and ends when nothing is left to do. A *shepherd*
-(`zwrap.pool.shepherd`) carries out one job and records its end, as Grid Engine's sge_shepherd(8)
-does, so killing the runner harms no job. ``python -m zwrap.pool`` is the command line.
+its end, and ``timeout`` tells the job that it is stopped at its time limit. Two kinds of process do
+the work. The *runner* (`zwrap.pool.runner`) decides which job starts; it is started with the first
+job and ends when nothing is left to do. A *shepherd* (`zwrap.pool.shepherd`) carries out one job
+and records its end, as Grid Engine's sge_shepherd(8) does, so killing the runner harms no job.
+``python -m zwrap.pool`` is the command line.
 """
 
 from __future__ import annotations
@@ -18,19 +19,28 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from zwrap.errors import RejectedError
 from zwrap.host.clock import Clock, wall
-from zwrap.host.files import create_once, write_atomically
+from zwrap.host.files import UnfitFileError, create_once, read_regular, write_atomically
 from zwrap.job import JobStatus, State
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
 """Names of the directories through which a job moves."""
+
+_ID = re.compile("[1-9][0-9]{0,17}")
+"""Form of the name of a job's directory."""
+
+FILE_BYTES = 64 << 20
+"""Largest size of a file about a job that is read, in bytes."""
 
 KEEP_DONE_S = 7 * 24 * 3600.0
 """Time for which an ended job is kept, in seconds."""
@@ -73,7 +83,15 @@ class LocalBatch:
         for name in (WAITING, RUNNING, DONE, "tmp"):
             (directory / name).mkdir(parents=True, exist_ok=True)
 
-    def submit(self, job: LocalJob, script: str) -> int:
+    @property
+    def is_removed(self) -> bool:
+        """True if the directory, or one through which jobs move, was removed.
+
+        Raises OSError if that cannot be told now.
+        """
+        return not all((self.directory / name).is_dir() for name in (WAITING, RUNNING, DONE))
+
+    def submit(self, job: LocalJob, script: bytes | str) -> int:
         """Accept a job and return its id; its files are complete when this returns.
 
         Raises RejectedError if the job cannot run, and OSError if it cannot be written.
@@ -83,8 +101,9 @@ class LocalBatch:
         with self._lock("id.lock"):
             identity = self._next_id()
             draft = self.directory / "tmp" / str(identity)
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir()
+            if not _is_new(draft):
+                shutil.rmtree(draft, ignore_errors=True)
+                draft.mkdir()
             job.submitted = self._clock()
             write_atomically(draft / "script", script, mode=0o700)
             write_atomically(draft / "job.json", msgspec.json.encode(job))
@@ -107,8 +126,12 @@ class LocalBatch:
 
     def jobs(self, place: str) -> list[int]:
         """Return the ids of the jobs in one place, oldest first."""
-        names = os.listdir(self.directory / place)
-        return sorted(int(name) for name in names if name.isdecimal())
+        with os.scandir(self.directory / place) as entries:
+            return sorted(
+                int(entry.name)
+                for entry in entries
+                if _ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+            )
 
     def path(self, place: str, identity: int) -> Path:
         """Return the directory of a job in one place."""
@@ -126,13 +149,21 @@ class LocalBatch:
         return list(found.values())
 
     def status(self, place: str, identity: int) -> JobStatus | None:
-        """Return the status of a job; None if it is not in that place, or not any more."""
+        """Return the status of a job; None if it is not in that place, or not any more.
+
+        A job whose name cannot be read has no status either.
+        """
         directory = self.path(place, identity)
         try:
             name = read_job(directory).name
-            end = read_end(directory) if place == DONE else None
-        except FileNotFoundError:
+        except (FileNotFoundError, UnfitFileError):
             return None
+        try:
+            end = read_end(directory) if place == DONE else None
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except UnfitFileError as error:
+            end = LocalEnd(state=State.FAILED, reason=str(error))
         if end is None:
             state = State.RUNNING if place == RUNNING else State.PENDING
             return JobStatus(job_id=str(identity), name=name, state=state)
@@ -180,11 +211,56 @@ class LocalBatch:
                     shutil.rmtree(directory)
 
 
+def _is_new(directory: Path) -> bool:
+    """Create a directory, in place of anything but one; return False if there is one already."""
+    try:
+        if not stat.S_ISDIR(directory.lstat().st_mode):
+            directory.unlink()
+    except FileNotFoundError:
+        pass
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
 def read_job(directory: Path) -> LocalJob:
-    """Return the job in a directory; FileNotFoundError if it has moved on."""
-    return msgspec.json.decode((directory / "job.json").read_bytes(), type=LocalJob)
+    """Return the job in a directory.
+
+    Raises:
+        FileNotFoundError: It has moved on.
+        UnfitFileError: Its file does not hold a job.
+    """
+    return _read(directory / "job.json", LocalJob)
 
 
 def read_end(directory: Path) -> LocalEnd:
-    """Return the end of the job in a directory; FileNotFoundError if it has none, or is removed."""
-    return msgspec.json.decode((directory / "end.json").read_bytes(), type=LocalEnd)
+    """Return the end of the job in a directory.
+
+    Raises:
+        FileNotFoundError: It has none, or is removed.
+        UnfitFileError: Its file does not hold an end.
+    """
+    return _read(directory / "end.json", LocalEnd)
+
+
+T = TypeVar("T")
+
+
+def _read(file: Path, kind: type[T]) -> T:
+    """Return the value in a file of a job, which the job itself may have changed."""
+    try:
+        return msgspec.json.decode(read_regular(file, FILE_BYTES), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnfitFileError(f"{file} cannot be used: {error}.") from None
+
+
+def read_shepherd(directory: Path) -> str:
+    """Return the identity of the process that runs the job in a directory.
+
+    Raises:
+        FileNotFoundError: There is none yet.
+        UnfitFileError: Its file does not hold an identity.
+    """
+    return _read(directory / "shepherd.json", str)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.ending import end_session
+from zwrap.host.files import UnfitFileError
+from zwrap.host.printable import printable
 from zwrap.host.processes import is_alive
 from zwrap.job import State
 from zwrap.pool.jobs import RUNNING, WAITING, LocalBatch, LocalEnd, read_job
@@ -59,7 +61,7 @@ def run(directory: Path) -> None:
             batch.forget_old()
             descriptor = lock.fileno()
             Runner(batch, lambda job: _fork(batch, job, descriptor), slots=slots).run()  # noqa: B023
-        if not directory.exists() or not batch.jobs(WAITING):
+        if batch.is_removed or not batch.jobs(WAITING):
             return
 
 
@@ -101,10 +103,11 @@ class Runner:
                 if self.turn():
                     busy_at = self._clock()
             except OSError as error:
-                if not self._batch.directory.exists():
+                if self._batch.is_removed:
                     return
                 # A full disk, for example; the jobs are still there when it has room again.
-                sys.stderr.write(f"{time.ctime()} {error.filename}: {error.strerror}\n")
+                sentence = f"{time.ctime()} {error.filename}: {error.strerror}"
+                sys.stderr.write(printable(sentence) + "\n")
                 busy_at = self._clock()
                 self._pause(OUTAGE_S)
             self._pause(POLL_S)
@@ -126,7 +129,11 @@ class Runner:
         """Restart or conclude jobs whose shepherd is gone; return the number of running jobs."""
         running = self._batch.jobs(RUNNING)
         for identity in running:
-            shepherd = shepherd_of(self._batch.path(RUNNING, identity))
+            try:
+                shepherd = shepherd_of(self._batch.path(RUNNING, identity))
+            except UnfitFileError as error:  # nobody can look after it
+                self._batch.end(identity, LocalEnd(state=State.NODE_FAIL, reason=str(error)))
+                continue
             if shepherd is None:
                 if identity not in self._started.values():  # its runner or shepherd died too soon
                     self._started[self._start(identity)] = identity
@@ -157,10 +164,10 @@ class Runner:
         return len(waiting)
 
     def _cpus(self, place: str, identity: int) -> int:
-        """Return the number of processors of a job; 0 if it has moved on."""
+        """Return the number of processors of a job; 0 if it has moved on, or cannot be read."""
         try:
             return read_job(self._batch.path(place, identity)).cpus
-        except FileNotFoundError:
+        except (FileNotFoundError, UnfitFileError):
             return 0
 
 

@@ -9,14 +9,15 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from zwrap.host.ending import Act, Ending
-from zwrap.host.files import create_once
+from zwrap.host.files import UnfitFileError, create_once
 from zwrap.host.processes import ProcessIdentity, this_process
 from zwrap.job import State
-from zwrap.pool.jobs import RUNNING, LocalBatch, LocalEnd, LocalJob, read_job
+from zwrap.pool.jobs import RUNNING, LocalBatch, LocalEnd, LocalJob, read_job, read_shepherd
 
 GRACE_S = 10.0
 """Time between SIGTERM and SIGKILL for a job that must end, in seconds."""
@@ -30,18 +31,26 @@ GROUP_POLL_S = 0.05
 OUTAGE_S = 1.0
 """Pause before the next try while the disk cannot be written, in seconds."""
 
+TIMEOUT_FILE = "timeout"
+"""Name of the file by which a job learns that it is stopped at its time limit."""
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that are meant for the job and that the shepherd ignores."""
 
 
 def shepherd_of(directory: Path) -> ProcessIdentity | None:
-    """Return the shepherd of the running job in a directory; None: it has none yet."""
+    """Return the shepherd of the running job in a directory; None: it has none yet.
+
+    Raises UnfitFileError if the file about it does not name one.
+    """
     try:
-        return ProcessIdentity.parse(
-            msgspec.json.decode((directory / "shepherd.json").read_bytes(), type=str)
-        )
+        text = read_shepherd(directory)
     except FileNotFoundError:
         return None
+    shepherd = ProcessIdentity.parse(text)
+    if shepherd is None:
+        raise UnfitFileError(f"{directory}/shepherd.json names no process.")
+    return shepherd
 
 
 def run_job(batch: LocalBatch, identity: int) -> None:
@@ -57,8 +66,12 @@ def run_job(batch: LocalBatch, identity: int) -> None:
             end = LocalEnd(state=State.CANCELLED, reason="cancelled before it started")
         else:
             end = _run_script(read_job(directory), directory, identity)
+    except UnfitFileError as error:
+        end = LocalEnd(state=State.FAILED, reason=str(error))
     except OSError as error:
         end = LocalEnd(state=State.FAILED, reason=f"{error.filename}: {error.strerror}")
+    except ValueError as error:  # a path that cannot be one
+        end = LocalEnd(state=State.FAILED, reason=f"{directory / 'job.json'} is damaged: {error}")
     while True:
         try:
             batch.end(identity, end)
@@ -67,7 +80,7 @@ def run_job(batch: LocalBatch, identity: int) -> None:
             time.sleep(OUTAGE_S)
 
 
-def _environment(job: LocalJob, identity: int) -> dict[str, str]:
+def _environment(job: LocalJob, directory: Path, identity: int) -> dict[str, str]:
     """Return the environment of a job: usual variables, and none else of the submitting process."""
     kept = ("HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
     return {
@@ -75,19 +88,28 @@ def _environment(job: LocalJob, identity: int) -> dict[str, str]:
         **{name: os.environ[name] for name in kept if name in os.environ},
         **job.environment,
         "ZWRAP_LOCAL_JOB_ID": str(identity),
+        "ZWRAP_LOCAL_TIMEOUT": str(directory / TIMEOUT_FILE),
     }
+
+
+def _appending(file: str) -> BinaryIO:
+    """Open a file to append to; OSError for a named pipe that nobody reads."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+    descriptor = os.open(file, flags, 0o666)
+    os.set_blocking(descriptor, True)
+    return os.fdopen(descriptor, "ab")
 
 
 def _run_script(job: LocalJob, directory: Path, identity: int) -> LocalEnd:
     """Run the job script; return its end."""
-    with Path(job.output).open("ab") as output, Path(job.error).open("ab") as error:
+    with _appending(job.output) as output, _appending(job.error) as error:
         process = subprocess.Popen(
             ["/bin/bash", str(directory / "script")],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=error,
             cwd=job.working_directory,
-            env=_environment(job, identity),
+            env=_environment(job, directory, identity),
             process_group=0,
             preexec_fn=_default_signals,  # noqa: PLW1509  (the shepherd has one thread)
         )
@@ -108,6 +130,13 @@ def _default_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def _note_for_job(directory: Path, stopped: State) -> None:
+    """Let the job tell its time limit from a cancellation, which sends the same signal."""
+    if stopped is State.TIMEOUT:
+        with contextlib.suppress(OSError):  # a full disk must not let the job run on
+            (directory / TIMEOUT_FILE).touch()
+
+
 def _wait(process: subprocess.Popen[bytes], directory: Path, limit_s: int | None) -> State | None:
     """Wait for the end of a job; return TIMEOUT or CANCELLED if it was stopped, else None."""
     ending = Ending(limit_s)
@@ -118,6 +147,7 @@ def _wait(process: subprocess.Popen[bytes], directory: Path, limit_s: int | None
             while act := ending.due(GRACE_S, wanted=(directory / "cancel").exists()):
                 if act is Act.ASK:
                     stopped = State.TIMEOUT if ending.timed_out else State.CANCELLED
+                    _note_for_job(directory, stopped)
                 os.killpg(process.pid, signal.SIGTERM if act is Act.ASK else signal.SIGKILL)
     finally:
         os.close(ended)

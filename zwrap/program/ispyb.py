@@ -52,14 +52,8 @@ def command_list(
     commands: list[dict[str, object]] = []
     first = True
     for solution in solutions:
-        commands.append(
-            {
-                "ispyb_command": "write_autoproc",
-                "autoproc_id": None,
-                "store_result": "ispyb_autoproc_id",
-                **solution.refined,
-            }
-        )
+        written = {"autoproc_id": None, "store_result": "ispyb_autoproc_id", **solution.refined}
+        commands.append({"ispyb_command": "write_autoproc", **written})
         for scaling in solution.scalings:
             commands.append(
                 {

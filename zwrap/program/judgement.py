@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -10,9 +10,10 @@ from typing import NotRequired, TypedDict
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.host.files import last_lines
+from zwrap.host.files import UnfitFileError, last_lines, open_regular
 from zwrap.program.definition import Definition, TextRule, file_names
 from zwrap.program.parsers.table import parse
+from zwrap.program.patterns import Pattern
 
 SEARCHED_BYTES = 16 * 1024 * 1024
 """Size of the beginning, and of the end, of a file that text rules search, in bytes."""
@@ -76,21 +77,31 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 def failures(definition: Definition, run: Run) -> list[str]:
     """Return a sentence for each success rule that does not hold; none for a success."""
-    said = [
-        f"{rule.file} says: {found}"
-        for rule in definition.success.no_text
-        if (found := _search(rule, run))
-    ]
+    said = [sentence for rule in definition.success.no_text for sentence in _unwanted(rule, run)]
     return [
         *_exit_failures(definition, run, quote=not said),
         *said,
         *_file_failures(definition, run),
-        *(
-            f"{rule.file} does not hold the expected {rule.pattern!r}"
-            for rule in definition.success.text
-            if not _search(rule, run)
-        ),
+        *(sentence for rule in definition.success.text for sentence in _missing(rule, run)),
     ]
+
+
+def _unwanted(rule: TextRule, run: Run) -> Iterator[str]:
+    """Yield a sentence if a file holds a text that it must not hold, or cannot be searched."""
+    try:
+        if found := _search(rule, run):
+            yield f"{rule.file} says: {found}"
+    except ProgramError as error:
+        yield str(error)
+
+
+def _missing(rule: TextRule, run: Run) -> Iterator[str]:
+    """Yield a sentence if a file does not hold a text that it must hold, or cannot be searched."""
+    try:
+        if not _search(rule, run):
+            yield f"{rule.file} does not hold the expected {rule.pattern!r}"
+    except ProgramError as error:
+        yield str(error)
 
 
 def _exit_failures(definition: Definition, run: Run, *, quote: bool) -> Iterator[str]:
@@ -127,7 +138,7 @@ def _file_failures(definition: Definition, run: Run) -> Iterator[str]:
 def _search(rule: TextRule, run: Run) -> str | None:
     """Return the first match of a rule's pattern, with the rest of its line; None: no match."""
     text = "".join(_text(file) for file in run.written(rule.file))
-    match = re.search(rule.pattern, text, re.MULTILINE)
+    match = Pattern(rule.pattern, f"success rule for {rule.file}").search(text)
     if match is None:
         return None
     begin = text.rfind("\n", 0, match.start()) + 1
@@ -136,16 +147,21 @@ def _search(rule: TextRule, run: Run) -> str | None:
 
 
 def _text(path: Path) -> str:
-    """Return the text of a file; of a large file, its beginning and its end."""
+    """Return the text of a regular file; of a large file, its beginning and its end."""
     try:
-        with path.open("rb") as file:
-            data = file.read(SEARCHED_BYTES)
+        descriptor, _ = open_regular(path, follow=True)
+        with os.fdopen(descriptor, "rb") as file:
             size = file.seek(0, 2)
-            if size > len(data):
-                file.seek(max(len(data), size - SEARCHED_BYTES))
-                data += b"\n" + file.read()
+            file.seek(0)
+            data = file.read(min(size, SEARCHED_BYTES))
+            rest = max(len(data), size - SEARCHED_BYTES)
+            file.seek(rest)
+            gap = b"\n" if rest > len(data) else b""  # texts on its two sides never make a match
+            data += gap + file.read(size - rest)
     except FileNotFoundError:
         return ""
+    except UnfitFileError as error:
+        raise ProgramError(str(error)) from None
     return data.decode("utf-8", "replace")
 
 

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
-from zwrap.errors import ProgramError
+from zwrap.errors import ConfigurationError, ProgramError
+from zwrap.jsontext import typed
 from zwrap.program.definition import Definition, check_directory
 from zwrap.program.parsers.table import check_parser
+from zwrap.program.patterns import check_pattern
 from zwrap.units import seconds
 
 SHIPPED_PROGRAMS = Path(__file__).parent
 """Directory of the definitions that come with zwrap."""
+
+Place = Callable[..., str]
+"""Function from keys of a definition, from the outermost, to file and line."""
 
 INLINE_PROGRAM = "command"
 """Name of the program whose definition is in the recipe step's own `job_parameters`."""
 
 
 def parse_definition(
-    data: Mapping[str, object], source: str, name: str | None = None
+    data: Mapping[str, object], source: str, name: str | None = None, place: Place | None = None
 ) -> Definition:
     """Return a checked definition.
 
@@ -29,22 +34,33 @@ def parse_definition(
         data: Keys and values of the definition.
         source: File that holds them, for messages.
         name: Name of the program if `data` does not hold one.
+        place: Function from keys, from the outermost, to file and line; None: there is no file.
 
     Raises:
         ProgramError: The definition is wrong; the text names file and key.
         UnknownNameError: There is no parser of a name that the definition gives.
     """
     values = {"name": name, **data} if name else dict(data)
+    at = place or (lambda *_: source)
     try:
-        definition = msgspec.convert({**values, "source": source}, Definition)
+        definition = typed({**values, "source": source}, Definition)
     except msgspec.ValidationError as error:
         known = ", ".join(field for field in Definition.__struct_fields__ if field != "source")
-        raise ProgramError(f"{source}: {error}. Known keys: {known}.") from None
-    _check(definition)
+        where = at(*_route(str(error)))
+        raise ProgramError(f"{where}: {error}. Known keys: {known}.") from None
+    except (OverflowError, ValueError, RecursionError) as error:
+        raise ProgramError(f"{source}: a value is out of range: {error}.") from None
+    _check(definition, at)
     return definition
 
 
-def _check(definition: Definition) -> None:
+def _route(error: str) -> list[str]:
+    """Return the keys, from the outermost, in a complaint of msgspec about a value."""
+    place = re.search(r"at `\$([^`]*)`", error)
+    return re.findall(r"[^.\[\]]+", place[1]) if place else []
+
+
+def _check(definition: Definition, at: Place) -> None:
     """Raise ProgramError for faults that the types of the keys do not exclude."""
     source = definition.source
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", definition.name):
@@ -61,44 +77,42 @@ def _check(definition: Definition) -> None:
     if not definition.command:
         raise ProgramError(f"{source}, key 'command' is empty; a list of arguments is expected.")
     for key, output in definition.outputs.items():
-        check_parser(output.parser, f"{source}, output {key!r}")
-    for key, pattern in _patterns(definition):
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ProgramError(
-                f"{source}, {key}: {pattern!r} is not a valid regular expression: {error}."
-            ) from None
+        check_parser(output.parser, f"{at('outputs', key)}, output {key!r}")
+    for route, key, pattern in _patterns(definition):
+        check_pattern(pattern, f"{at(*route)}, {key}")
     if definition.limits.time is not None:
         seconds(definition.limits.time, f"{source}, key 'limits.time'")
 
 
-def _patterns(definition: Definition) -> Iterator[tuple[str, str]]:
-    """Yield place and text of every regular expression in a definition."""
-    for rule in (*definition.success.text, *definition.success.no_text):
-        yield f"success rule for {rule.file}", rule.pattern
+def _patterns(definition: Definition) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Yield keys, name and text of every regular expression in a definition."""
+    success = definition.success
+    for key, rules in (("text", success.text), ("no_text", success.no_text)):
+        for number, rule in enumerate(rules):
+            route = ("success", key, str(number))
+            yield route, f"success rule for {rule.file}", rule.pattern
     for name, output in definition.outputs.items():
         for key in ("pattern", "header"):
             if key in output.options:
-                yield f"output {name!r}, option {key!r}", str(output.options[key])
+                place = f"output {name!r}, option {key!r}"
+                yield ("outputs", name, "options", key), place, str(output.options[key])
     if definition.progress:
-        yield "key 'progress'", definition.progress.pattern
+        yield ("progress",), "key 'progress'", definition.progress.pattern
 
 
 def read_definition(path: Path) -> Definition:
     """Return the checked definition in a file; ProgramError, which names file and key, if wrong."""
-    import yaml  # not needed by wrapper `command`
+    from zwrap.configuration.reading import read_file  # YAML is not needed by wrapper `command`
 
     try:
-        data = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except OSError as error:
-        raise ProgramError(f"Program definition {path} cannot be read: {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        detail = " ".join(str(error).split())
-        raise ProgramError(f"Program definition {path} is not valid YAML: {detail}.") from None
+        source = read_file(path, "Program definition")
+    except ConfigurationError as error:
+        raise ProgramError(str(error)) from None
+    data = source.data
     if not isinstance(data, dict):
         raise ProgramError(f"Program definition {path} holds no mapping of keys to values.")
-    return parse_definition(data, str(path), path.stem if "name" not in data else None)
+    name = path.stem if "name" not in data else None
+    return parse_definition(data, str(path), name, source.origin)
 
 
 def program_directories(site_directory: Path | None = None) -> list[Path]:

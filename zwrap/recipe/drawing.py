@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
+from zwrap.host.hiding import shown
 from zwrap.recipe.graph import Recipe
 
 
@@ -20,13 +21,13 @@ def label(recipe: Recipe, number: int) -> str:
 
 def tree(recipe: Recipe) -> Tree:
     """Return the recipe as a tree; the branches of each node are drawn once."""
-    root = Tree(recipe.name, guide_style="dim")
+    root = Tree(Text(shown(recipe.name)), guide_style="dim")
     drawn: set[int] = set()
 
     def grow(branch: Tree, number: int, output: str) -> None:
-        text = (f"[cyan]{output}[/] → " if output else "") + escape(label(recipe, number))
+        text = Text.assemble((shown(output), "cyan"), " → ", shown(label(recipe, number)))
         if number in drawn:
-            branch.add(f"{text} [dim](above)[/]")
+            branch.add(text.append(" (above)", "dim"))
             return
         drawn.add(number)
         twig = branch.add(text)

@@ -11,11 +11,17 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, short
+from zwrap.limits import DEFAULTS, Limits, is_deeper
 from zwrap.message import RECIPE_HEADER, Outgoing, encode
 from zwrap.recipe.graph import Node, Recipe
+from zwrap.recipe.validation import is_number
+from zwrap.units import LONGEST_S
 
 log = logging.getLogger(__name__)
+
+FEW = 8
+"""Number of messages below which their size in all is not looked at."""
 
 KEYS = ("recipe", "recipe-pointer", "recipe-path", "environment", "payload")
 """Keys of a recipe message with a meaning to zwrap; all others are passed on unchanged."""
@@ -37,6 +43,7 @@ class Envelope:
         environment: Mapping[str, object] | None = None,
         path: list[int] | None = None,
         foreign: Mapping[str, object] | None = None,
+        limits: Limits = DEFAULTS,
     ) -> None:
         """Place a message at a node.
 
@@ -47,6 +54,7 @@ class Envelope:
             environment: JSON values that every message of this run of the recipe carries.
             path: Numbers of the nodes through which the message came.
             foreign: Further keys of the message and their JSON values.
+            limits: Limits of sizes, here of what is sent.
         """
         self.recipe = recipe
         self.pointer = pointer
@@ -54,26 +62,43 @@ class Envelope:
         self.environment = dict(environment or {})
         self.path = list(path or [])
         self._foreign = dict(foreign or {})
+        self.limits = limits
+        """Limits of sizes, for what is sent and for changed recipes."""
         self._unconnected: set[str] = set()
 
     @classmethod
-    def from_body(cls, body: object) -> Envelope:
-        """Read a recipe message or a recipe wrapper file; MessageError tells what is wrong."""
+    def from_body(cls, body: object, limits: Limits = DEFAULTS) -> Envelope:
+        """Read a recipe message or a recipe wrapper file.
+
+        Raises:
+            MessageError: It is no recipe message.
+            RecipeError: The recipe exceeds a limit.
+        """
         if not isinstance(body, dict):
             raise MessageError(
                 f"A recipe message must be a JSON object, not {type(body).__name__}."
             )
         if not isinstance(body.get("recipe"), dict):
-            raise MessageError("The recipe message has no object under key 'recipe'.")
+            raise MessageError(
+                "The recipe message has no object under key 'recipe'; the recipe is expected there."
+            )
+        if is_deeper(body["recipe"], limits.depth):  # before it is copied
+            raise MessageError(
+                f"The recipe of the message is nested more than {limits.depth} deep (section "
+                "limits, key 'depth')."
+            )
         recipe = Recipe(body["recipe"], "of the message")
+        recipe.check_sizes(limits)
         try:
             pointer = int(body["recipe-pointer"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise MessageError(
                 "The recipe message has no node number under key 'recipe-pointer'."
             ) from None
         if pointer not in recipe or not isinstance(recipe[pointer], dict):
-            raise MessageError(f"Key 'recipe-pointer' names node {pointer}, which does not exist.")
+            raise MessageError(
+                f"Key 'recipe-pointer' names node {short(pointer)}, which does not exist."
+            )
         environment = body.get("environment") or {}
         if not isinstance(environment, dict):
             raise MessageError("Key 'environment' of the recipe message must be an object.")
@@ -87,6 +112,7 @@ class Envelope:
             environment=environment,
             path=path,
             foreign={key: value for key, value in body.items() if key not in KEYS},
+            limits=limits,
         )
 
     @property
@@ -135,7 +161,7 @@ class Envelope:
             **self._foreign,
             "environment": self.environment,
             "payload": self.payload,
-            "recipe": self.recipe.for_wire(),
+            "recipe": self.recipe.wire,
             "recipe-path": self.path,
             "recipe-pointer": self.pointer,
         }
@@ -146,11 +172,13 @@ class Envelope:
 
     def start(self) -> list[Outgoing]:
         """Return messages to the first nodes of the recipe, with their payloads from `start`."""
-        return [
-            message
-            for node, payload in self.recipe.start
-            for message in self._at(node, payload, path=[]).delivered()
-        ]
+        return self._checked(
+            [
+                message
+                for node, payload in self.recipe.start
+                for message in self._at(node, payload, path=[]).delivered()
+            ]
+        )
 
     def send(self, channel: str, payload: object, *, default: bool = False) -> list[Outgoing]:
         """Return messages to the nodes behind an output; none if it is not connected.
@@ -166,12 +194,12 @@ class Envelope:
         if target is None and channel not in self._unconnected:
             self._unconnected.add(channel)
             log.info("Output %r of node %s is not connected", channel, self.pointer)
-        return self._to(target, payload)
+        return self._checked(self._to(target, payload))
 
     def send_error(self, payload: object) -> list[Outgoing]:
         """Return messages to the `error` nodes of this step, else to those of the recipe."""
         own = self.step.get("error")
-        return self._to(self.recipe.error if own is None else own, payload)
+        return self._checked(self._to(self.recipe.error if own is None else own, payload))
 
     def checkpoint(self, payload: object, delay_s: float = 0.0) -> list[Outgoing]:
         """Return messages to this node again, delayed by `delay_s` seconds, with the same path."""
@@ -182,14 +210,14 @@ class Envelope:
         """Return the messages that carry this envelope to the queue and topic of its node."""
         step = self.step
         delay = step.get("transport-delay") or 0
-        if not isinstance(delay, (int, float)):
+        if not is_number(delay) or not 0 <= delay <= LONGEST_S:
             raise MessageError(
-                f"Node {self.pointer}, key 'transport-delay' is {delay!r}; "
-                "a number of seconds is expected."
+                f"Node {self.pointer}, key 'transport-delay' is {short(delay)}; "
+                f"a number of seconds is expected, {LONGEST_S} at most."
             )
         return [
             Outgoing(
-                str(step[kind]),
+                _destination(self.pointer, kind, step[kind]),
                 self.body(),
                 {RECIPE_HEADER: True},
                 topic=kind == "topic",
@@ -198,6 +226,25 @@ class Envelope:
             for kind in ("queue", "topic")
             if step.get(kind)
         ]
+
+    def _checked(self, messages: list[Outgoing]) -> list[Outgoing]:
+        """Return messages to several nodes; MessageError if they are too large in all."""
+        number = len(messages)
+        if number < FEW:
+            return messages
+        recipe = len(encode(self.recipe.wire))
+        own = (len(encode(messages[0].message)) - recipe) * number
+        for what, size, key in (
+            ("would have, with one recipe,", recipe + own, "sent_bytes"),
+            ("would carry recipes of", recipe * number, "copies_bytes"),
+        ):
+            limit = getattr(self.limits, key)
+            if size > limit:
+                raise MessageError(
+                    f"{number} messages {what} {size} bytes; up to {limit} are sent (section "
+                    f"limits, key {key!r})."
+                )
+        return messages
 
     def _to(self, target: object, payload: object) -> list[Outgoing]:
         """Return messages to all nodes of an output; MessageError for a node that is not there."""
@@ -208,7 +255,9 @@ class Envelope:
         if type(target) is not int:
             return []
         if target not in self.recipe or not isinstance(self.recipe[target], dict):
-            raise MessageError(f"Node {self.pointer} leads to node {target}, which does not exist.")
+            raise MessageError(
+                f"Node {self.pointer} leads to node {short(target)}, which does not exist."
+            )
         return self._at(target, payload, path=[*self.path, self.pointer]).delivered()
 
     def _at(self, node: int, payload: object, path: list[int]) -> Envelope:
@@ -221,3 +270,10 @@ class Envelope:
             path=path,
             foreign=self._foreign,
         )
+
+
+def _destination(pointer: int, kind: str, name: object) -> str:
+    """Return the name of a queue or topic; MessageError if it is not a text."""
+    if isinstance(name, (str, int, float)):
+        return str(name)
+    raise MessageError(f"Node {pointer}, key {kind!r} is {short(name)}; a name is expected.")

@@ -7,20 +7,26 @@ differences: no function changes its input, and every error names node and key.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
-import msgspec
-
-from zwrap.errors import RecipeError
+from zwrap.errors import RecipeError, short
+from zwrap.host.files import UnfitFileError
+from zwrap.host.given import read_given
+from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import copied, decode, encode
-from zwrap.recipe.substitution import substitute, substitute_quoting_commands
-from zwrap.recipe.validation import complaints
+from zwrap.recipe.sizes import check_sizes
+from zwrap.recipe.substitution import Filling
+from zwrap.recipe.validation import LARGEST_NODE, complaints
 
 Key = int | str
 """A node number, ``start`` or ``error``; any other key of a recipe is a fault."""
 
 Node = dict[str, object]
 """One node of a recipe: a JSON object."""
+
+LONGEST_KEY = 100
+"""Largest number of digits, zeros in front included, that are read as a node number."""
 
 
 class Recipe:
@@ -41,7 +47,9 @@ class Recipe:
         self._definition = _normalised(definition or {})
 
     @classmethod
-    def from_json(cls, text: bytes | str, name: str = "recipe") -> Recipe:
+    def from_json(
+        cls, text: bytes | str, name: str = "recipe", limits: Limits = DEFAULTS
+    ) -> Recipe:
         """Read and validate a recipe.
 
         Raises:
@@ -54,17 +62,22 @@ class Recipe:
                 f"Recipe {name} is a JSON {type(data).__name__}; an object is expected."
             )
         recipe = cls(data, name)
-        recipe.validate()
+        recipe.validate(limits)
         return recipe
 
     @classmethod
-    def from_file(cls, path: Path) -> Recipe:
+    def from_file(cls, path: Path, limits: Limits = DEFAULTS) -> Recipe:
         """Read and validate a recipe file; raises as `from_json`."""
         try:
-            text = path.read_bytes()
+            text = read_given(path, limits.body_bytes)
         except OSError as error:
             raise RecipeError(f"Recipe file {path} cannot be read: {error.strerror}.") from None
-        return cls.from_json(text, str(path))
+        except UnfitFileError:
+            raise RecipeError(
+                f"Recipe file {path} has more than {limits.body_bytes} bytes (section limits, key "
+                "'body_bytes')."
+            ) from None
+        return cls.from_json(text, str(path), limits)
 
     @property
     def start(self) -> list[tuple[int, object]]:
@@ -76,7 +89,7 @@ class Recipe:
         """Return number and payload of a first node; RecipeError if it is not such a pair."""
         if isinstance(pair, list) and len(pair) == 2 and type(pair[0]) is int:
             return pair[0], pair[1]
-        raise RecipeError(f"Recipe {self.name}, key 'start': {pair!r} is not [node, payload].")
+        raise RecipeError(f"Recipe {self.name}, key 'start': {short(pair)} is not [node, payload].")
 
     @property
     def error(self) -> list[int]:
@@ -112,7 +125,8 @@ class Recipe:
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (str, bytes)):
-            other = Recipe(msgspec.json.decode(other))
+            read = decode(other.encode() if isinstance(other, str) else other)
+            other = read if isinstance(read, dict) else {}
         if isinstance(other, Mapping):
             other = Recipe(other)
         if not isinstance(other, Recipe):
@@ -127,20 +141,34 @@ class Recipe:
 
     def for_wire(self) -> dict[str, object]:
         """Return a copy of the definition with text keys, its form in messages."""
-        return {str(key): copied(value) for key, value in self._definition.items()}
+        return copied(self.wire)
+
+    @cached_property
+    def wire(self) -> dict[str, object]:
+        """The definition with text keys, shared by all messages and not to be changed."""
+        return {str(key): value for key, value in self._definition.items()}
 
     def to_json(self) -> str:
         """Return the recipe as JSON text."""
-        return encode(self.for_wire()).decode()
+        return encode(self.wire).decode()
 
-    def validate(self) -> None:
-        """Raise RecipeError, which lists all faults of this recipe, if it has any."""
+    def validate(self, limits: Limits = DEFAULTS) -> None:
+        """Raise RecipeError, which lists the faults of this recipe, if it has any, or a limit."""
+        self.check_sizes(limits)
         found = complaints(self._definition)
         if found:
             raise RecipeError(f"Invalid recipe {self.name}: " + "; ".join(found) + ".")
 
+    def check_sizes(self, limits: Limits) -> None:
+        """Raise RecipeError if this recipe, which may have any fault, exceeds a limit."""
+        check_sizes(self._definition, limits, self.name)
+
     def apply_parameters(
-        self, parameters: Mapping[str, object], *, quote_commands: bool = False
+        self,
+        parameters: Mapping[str, object],
+        *,
+        quote_commands: bool = False,
+        limits: Limits = DEFAULTS,
     ) -> Recipe:
         """Return a recipe with ``{name}`` and ``{$REPLACE:name}`` replaced.
 
@@ -150,23 +178,24 @@ class Recipe:
             parameters: Values by name; a placeholder without a value stays.
             quote_commands: True if each value in shell text under a key ``commands`` is quoted, so
                 that it stays one word of the shell, whatever it holds.
+            limits: Limits of sizes; RecipeError if the values are larger.
         """
-        replace = substitute_quoting_commands if quote_commands else substitute
-        replaced = replace(self._definition, parameters)
+        filling = Filling(parameters, limits)
+        replaced = filling.value(self._definition, quote_commands=quote_commands)
         assert isinstance(replaced, dict)
         return Recipe(replaced, self.name)
 
-    def merged(self, other: Recipe) -> Recipe:
+    def merged(self, other: Recipe, limits: Limits = DEFAULTS) -> Recipe:
         """Return a recipe of both; the nodes of `other` get numbers after those of this one.
 
-        Raises RecipeError if one of the two is not valid.
+        Raises RecipeError if one of the two is not valid, or exceeds one of the `limits`.
         """
         if not self:
             return Recipe(other._definition, other.name)
         if not other:
             return Recipe(self._definition, self.name)
-        self.validate()
-        other.validate()
+        self.validate(limits)
+        other.validate(limits)
         first = max(self.nodes) + 1
         renumber = {old: new for new, old in enumerate(other.nodes, first)}
         merged = self.as_dict()
@@ -224,13 +253,24 @@ def _listed(value: object) -> object:
 def _normalised(
     definition: Mapping[str, object] | Mapping[Key, object],
 ) -> dict[Key, object]:
-    """Return a copy with integer node keys, and scalar outputs and errors as lists of one."""
-    return {_node_key(key): _normalised_value(key, value) for key, value in definition.items()}
+    """Return a copy with integer node keys, and scalar outputs and errors as lists of one.
+
+    A key that stands for a number that is there already, such as ``01`` beside ``1``, stays as it
+    is, for validation to find.
+    """
+    found: dict[Key, object] = {}
+    for key, value in definition.items():
+        node = _node_key(key)
+        found[key if node in found else node] = _normalised_value(key, value)
+    return found
 
 
 def _node_key(key: Key) -> Key:
     """Return the key of a node as an integer, any other key as it is."""
-    return int(key) if isinstance(key, str) and key.isdecimal() and int(key) > 0 else key
+    if isinstance(key, str) and len(key) <= LONGEST_KEY and key.isdecimal():
+        number = int(key)
+        return number if 0 < number <= LARGEST_NODE else key
+    return key
 
 
 def _normalised_value(key: Key, value: object) -> object:

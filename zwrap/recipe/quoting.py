@@ -1,4 +1,4 @@
-"""Replacement of parts of shell text so that each value stays one word, whatever it holds.
+"""Shell text: replacement of parts, so that each value stays one word, and splitting into words.
 
 The quoting of a value depends on the quotes around its place, so a plain replacement is not enough.
 """
@@ -52,3 +52,38 @@ def _quoted(value: str, quote: str) -> str:
     if quote == '"':
         return re.sub(r'([\\$"`])', r"\\\1", value)
     return shlex.quote(value)
+
+
+_PIECE = re.compile(
+    r"""(?P<blank>[ \t\r\n]+)|(?P<plain>[^ \t\r\n'"\\]+)|\\(?P<escaped>.)"""
+    r"""|'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]++|\\.)*+)"|(?P<fault>.)""",
+    re.DOTALL,
+)
+_OPEN_ESCAPE = re.compile(r"""(?:"(?:[^"\\]++|\\.)*+)?\\""", re.DOTALL)
+
+
+def words(text: str) -> list[str]:
+    """Return the words of shell text, as `shlex.split` does, in a time that grows with the text.
+
+    `shlex.split` takes minutes for one word of a megabyte.
+
+    Raises:
+        ValueError: A quote or a backslash at the end lacks its partner.
+    """
+    found: list[str] = []
+    word: list[str] | None = None
+    for piece in _PIECE.finditer(text):
+        kind, content = piece.lastgroup, piece[piece.lastgroup or 0]
+        if kind == "blank":
+            if word is not None:
+                found.append("".join(word))
+            word = None
+            continue
+        if kind == "fault":
+            escape = _OPEN_ESCAPE.fullmatch(text, piece.start())
+            raise ValueError("No escaped character" if escape else "No closing quotation")
+        if kind == "double":
+            content = re.sub(r'\\(["\\])', r"\1", content)
+        word = word or []
+        word.append(content)
+    return found if word is None else [*found, "".join(word)]

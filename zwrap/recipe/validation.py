@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import isfinite
+from typing import TypeGuard
+
+from zwrap.errors import short
 
 Definition = Mapping[int | str, object]
 """A normalised recipe: integer node keys, beside them ``start`` and ``error``."""
+
+LARGEST_NODE = 2**31 - 1
+"""Largest number of a node; the ledger has a column for it."""
+
+TOLD = 20
+"""Number of faults that are told; a recipe may have thousands."""
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return True for a number that is neither true or false, nor NaN or Infinity."""
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int) or (isinstance(value, float) and isfinite(value))
 
 
 def complaints(recipe: Definition) -> list[str]:
@@ -22,14 +39,25 @@ def complaints(recipe: Definition) -> list[str]:
         following = {number: successors(node) for number, node in nodes.items()}
         found += _cycle_complaints(following)
         found += _unreferenced_complaints(recipe, following)
-    return found
+    more = len(found) - TOLD
+    return [*found[:TOLD], f"and {more} further faults"] if more > 0 else found
 
 
 def _key_complaints(recipe: Definition) -> Iterator[str]:
     """Yield a clause for each key without a meaning."""
     for key in recipe:
-        if type(key) is not int and key not in ("start", "error"):
-            yield f"key {key!r} is neither a node number above 0, nor 'start', nor 'error'"
+        if type(key) is int:
+            if not 0 < key <= LARGEST_NODE:
+                yield f"node {short(key)} is not a number from 1 to {LARGEST_NODE}"
+        elif key in ("start", "error"):
+            continue
+        elif isinstance(key, str) and key.isdecimal() and key.strip("0"):
+            yield (
+                f"key {short(key)} is no further node: numbers go from 1 to {LARGEST_NODE}, and "
+                "each is there once, however it is written"
+            )
+        else:
+            yield f"key {short(key)} is neither a node number above 0, nor 'start', nor 'error'"
 
 
 def _start_complaints(recipe: Definition, nodes: Mapping[int, object]) -> Iterator[str]:
@@ -40,9 +68,9 @@ def _start_complaints(recipe: Definition, nodes: Mapping[int, object]) -> Iterat
         return
     for index, pair in enumerate(start):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            yield f"key 'start', entry {index}: {pair!r} is not a [node, payload] pair"
+            yield f"key 'start', entry {index}: {short(pair)} is not a [node, payload] pair"
         elif type(pair[0]) is not int or pair[0] not in nodes:
-            yield f"key 'start', entry {index}: node {pair[0]!r} does not exist"
+            yield f"key 'start', entry {index}: node {short(pair[0])} does not exist"
 
 
 def _node_complaints(number: int, node: object, nodes: Mapping[int, object]) -> Iterator[str]:
@@ -51,8 +79,8 @@ def _node_complaints(number: int, node: object, nodes: Mapping[int, object]) -> 
         yield f"node {number} is a {type(node).__name__}; an object is expected"
         return
     delay = node.get("transport-delay")
-    if delay is not None and not isinstance(delay, (int, float)):
-        yield f"node {number}, key 'transport-delay': {delay!r} is not a number of seconds"
+    if delay is not None and not (is_number(delay) and delay >= 0):
+        yield f"node {number}, key 'transport-delay': {short(delay)} is not a number of seconds"
     for key in ("output", "error"):
         if key in node and not (key == "error" and node[key] is None):
             where = f"node {number}, key {key!r}"
@@ -65,18 +93,18 @@ def _reference_complaints(
     """Yield the faults of a reference to nodes: a number, a list, or, with `dicts`, a mapping."""
     if type(value) is int:
         if value not in nodes:
-            yield f"{where}: node {value} does not exist"
+            yield f"{where}: node {short(value)} does not exist"
     elif isinstance(value, list):
         for entry in value:
             yield from _reference_complaints(where, entry, nodes, dicts=False)
     elif isinstance(value, dict) and dicts:
         for name, entry in value.items():
             yield from _reference_complaints(
-                f"{where}, output {name!r}", entry, nodes, dicts=True, inside=True
+                f"{where}, output {short(name)}", entry, nodes, dicts=True, inside=True
             )
     elif not (value is None and inside):
         expected = "a node number, a list of them" + (" or named outputs" if dicts else "")
-        yield f"{where}: {value!r} is not {expected}"
+        yield f"{where}: {short(value)} is not {expected}"
 
 
 def successors(node: object) -> set[int]:
@@ -103,21 +131,28 @@ def _cycle_complaints(following: Mapping[int, set[int]]) -> Iterator[str]:
     """Yield the first cycle that is found, depth first; without recursion, for any length."""
     done: set[int] = set()
     for root in following:
-        path: list[int] = []
+        path: dict[int, None] = {}  # in the order of the path, and found without a search
         stack = [iter([root])]
         while stack:
             number = next(stack[-1], None)
             if number is None:
                 stack.pop()
                 if path:
-                    done.add(path.pop())
+                    done.add(path.popitem()[0])
             elif number in path:
-                circle = [*path[path.index(number) :], number]
-                yield "the nodes form a cycle: " + " -> ".join(map(str, circle))
+                nodes = list(path)
+                circle = [*nodes[nodes.index(number) :], number]
+                yield f"the nodes form a cycle: {_route(circle)}"
                 return
             elif number not in done:
-                path.append(number)
+                path[number] = None
                 stack.append(iter(sorted(following[number])))
+
+
+def _route(numbers: list[int]) -> str:
+    """Return a route through nodes as text; of a long one its ends."""
+    shown = list(map(str, numbers))
+    return " -> ".join(shown if len(shown) <= TOLD else [*shown[:9], "...", *shown[-9:]])
 
 
 def _unreferenced_complaints(

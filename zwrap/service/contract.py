@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError
+from zwrap.host.forks import ending_children
+from zwrap.limits import is_deeper
 from zwrap.message import Message
+from zwrap.plugins import Former, adopt
 from zwrap.recipe.envelope import Envelope
-from zwrap.renamed import Former, adopt
+from zwrap.service.faults import Faults, as_failure
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.diagnosis import recipe_id_of
 
@@ -24,6 +28,10 @@ class Work(NamedTuple):
     delivery: Delivery
     envelope: Envelope | None
 
+
+STOP_GRACE_S = 60.0
+"""Default of the time after which a service that was asked to stop ends as it is, in seconds.
+systemd kills a service after 90 s."""
 
 FORMER_NAMES = {"together": "batch_size", "attempts": "delivery_limit", "patience_s": "poll_s"}
 """Former name to present name of the attributes with which a service describes itself."""
@@ -61,6 +69,14 @@ class Service:
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         self.configuration = configuration
         self.transport = transport
+        self.limits = configuration.site.limits
+        transport.largest_body = self.limits.body_bytes
+        transport.wait_for_room(0.0)  # messages to other queues go on
+
+    @functools.cached_property
+    def faults(self) -> Faults:
+        """The faults that this service met."""
+        return Faults()
 
     @property
     def name(self) -> str:
@@ -84,6 +100,10 @@ class Service:
     def gave_up(self, delivery: Delivery, reason: str) -> None:
         """Take note of a message that became a dead letter."""
 
+    def stop_grace_s(self) -> float:
+        """Return the longest time that the messages at hand may take after a stop, in seconds."""
+        return STOP_GRACE_S
+
     def close(self) -> None:
         """Release what the service holds; called once, at the end."""
 
@@ -96,6 +116,7 @@ class Service:
 
         Raises:
             PermanentError: The message becomes a dead letter.
+            OutageError: What all messages share is away; the service pauses, with back-off.
             TemporaryError: The message comes again later; this delivery does not count.
             Exception: A fault of the service; the message comes again until `delivery_limit`.
         """
@@ -107,10 +128,10 @@ class Service:
         problems: list[Exception | None] = []
         for delivery, envelope in work:
             try:
-                with recipe_context(recipe_id_of(delivery.message)):
+                with recipe_context(recipe_id_of(delivery.message)), ending_children():
                     self.handle(delivery, envelope)
-            except Exception as error:
-                problems.append(error)
+            except BaseException as error:
+                problems.append(as_failure(error))
             else:
                 problems.append(None)
         return problems
@@ -132,8 +153,13 @@ class Service:
         Raises:
             MessageError: The service does not accept such a message.
         """
+        if is_deeper(delivery.message.body, self.limits.depth):
+            raise MessageError(
+                f"The message is nested more than {self.limits.depth} deep (section limits, key "
+                "'depth'); flatter values are expected."
+            )
         if delivery.message.is_recipe:
-            return Envelope.from_body(delivery.message.body)
+            return Envelope.from_body(delivery.message.body, self.limits)
         if not self.plain_messages:
             raise MessageError(
                 f"Service {self.name} takes recipe messages only (header workflows-recipe: true)."

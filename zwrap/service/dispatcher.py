@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
-
-import msgspec
 
 from zwrap import plugins
 from zwrap.configuration.site import Configuration
@@ -17,15 +16,23 @@ from zwrap.errors import (
     ConfigurationError,
     MessageError,
     PermanentError,
+    RecipeError,
     UnknownNameError,
-    ZwrapError,
+    short,
 )
+from zwrap.host.faults import of_named_paths
 from zwrap.host.files import write_atomically
+from zwrap.jsontext import pretty
+from zwrap.limits import Limits
 from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id, copied
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.recipe.sizes import is_long
+from zwrap.service import hooks
 from zwrap.service.contract import Service
-from zwrap.transport.contract import Delivery, Transport
+from zwrap.service.hooks import Hook, Parameters, Request
+from zwrap.transport.contract import Delivery, Transport, Unit
+from zwrap.transport.portions import portions
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +41,6 @@ READY_TIMEOUT_S = 120.0
 
 READY_DELAY_S = 2.0
 """Delay until a request that is not ready is tried again, in seconds."""
-
-Parameters = dict[str, object]
-"""The parameters of a request."""
-
-Request = dict[str, object]
-"""The body of a request."""
-
-Hook = Callable[[Request, Parameters], object]
-"""A site's function, which tells whether a request is ready, or changes a request."""
 
 
 class Dispatcher(Service):
@@ -65,21 +63,38 @@ class Dispatcher(Service):
         if not self._is_ready(message, parameters):
             self._put_back(delivery, envelope, message, parameters)
             return
+        guid = parameters["guid"]
         recipe, parameters = self._recipe(message, parameters)
-        outgoing = Envelope(recipe, recipe.start[0][0], environment={"ID": parameters["guid"]})
+        guid = parameters.get("guid", guid)  # a filter may return others
+        outgoing = Envelope(
+            recipe,
+            recipe.start[0][0],
+            environment={"ID": guid},
+            limits=self.limits,
+        )
         with self.transport.unit(delivery) as unit:
             unit.send(*outgoing.start())
-            self._write_logbook(delivery, str(parameters["guid"]), incoming, recipe)
-        log.info(
-            "Started recipe %s: %s",
-            parameters["guid"],
+            self._write_logbook(delivery, str(guid), incoming, recipe)
+            self._send_ahead(unit)
+        log.info(  # a broker has not confirmed it yet
+            "Starting recipe %s: %s",
+            guid,
             recipe.name,
-            extra={"recipe_ID": parameters["guid"]},
+            extra={"recipe_ID": guid},
         )
+
+    def _send_ahead(self, unit: Unit) -> None:
+        """Send all but the last portion of a unit, so that few messages are held in memory.
+
+        If the request is handled once more, they are sent again under the same ids.
+        """
+        *ahead, unit.outgoing = list(portions(unit.outgoing)) or [[]]
+        for portion in ahead:
+            self.transport.commit(portion)
 
     def _is_ready(self, message: Request, parameters: Parameters) -> bool:
         """Return True if all functions of the site call the request ready."""
-        return all(_called(hook, message, parameters) for hook in self._ready)
+        return all(hooks.called(hook, message, parameters) for hook in self._ready)
 
     def _put_back(
         self,
@@ -112,7 +127,12 @@ class Dispatcher(Service):
                     f"The request did not become ready within {timeout_s:g} s "
                     "(parameter dispatcher_timeout)."
                 )
-            again = Outgoing(str(queue), body, headers)
+            if not isinstance(queue, str) or is_long(queue, self.limits.name_bytes):
+                raise MessageError(
+                    f"Parameter 'dispatcher_error_queue' of the request is {short(queue)}; the "
+                    f"name of a queue, of up to {self.limits.name_bytes} bytes, is expected."
+                )
+            again = Outgoing(queue, body, headers)
         with self.transport.unit(delivery) as unit:
             unit.send(again)
 
@@ -123,18 +143,21 @@ class Dispatcher(Service):
         """
         message = {**_copy(message), "recipe": Recipe()}
         for hook in self._filters:
-            message, parameters = _filtered(hook, message, parameters)
+            message, parameters = hooks.filtered(hook, message, parameters)
         recipe = _recipe_of_filters(message)
-        for each in (*_custom_recipe(message), *self._named_recipes(message)):
-            recipe = recipe.merged(each)
+        for each in (*_custom_recipe(message, self.limits), *self._named_recipes(message)):
+            recipe = recipe.merged(each, self.limits)
+            recipe.check_sizes(self.limits)
         if not recipe:
             raise MessageError(
                 "The request names no recipe: 'recipes' (names) or 'custom_recipe' is expected."
             )
         filled = recipe.apply_parameters(
-            parameters, quote_commands=self.configuration.site.quote_commands
+            parameters,
+            quote_commands=self.configuration.site.quote_commands,
+            limits=self.limits,
         )
-        filled.validate()
+        filled.validate(self.limits)
         return filled, parameters
 
     def _named_recipes(self, message: Request) -> Iterator[Recipe]:
@@ -142,7 +165,12 @@ class Dispatcher(Service):
         names = message.get("recipes") or []
         if not isinstance(names, (list, tuple)):
             raise MessageError(
-                f"Key 'recipes' holds {names!r}; a list of recipe names is expected."
+                f"Key 'recipes' holds {short(names)}; a list of recipe names is expected."
+            )
+        if len(names) > self.limits.recipes:
+            raise MessageError(
+                f"The request names {len(names)} recipes; up to {self.limits.recipes} are taken "
+                "(section limits, key 'recipes')."
             )
         for name in names:
             yield _recipe_file(name, self.configuration)
@@ -162,15 +190,12 @@ class Dispatcher(Service):
             ("Parsed message body", incoming),
             ("Recipe object", recipe.for_wire()),
         ]
-        text = "\n\n".join(
-            f"{title}:\n{msgspec.json.format(msgspec.json.encode(content), indent=2).decode()}"
-            for title, content in sections
-        )
         try:
+            text = "\n\n".join(f"{title}:\n{pretty(content)}" for title, content in sections)
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, text + "\n", durable=False)
-        except OSError as error:
-            log.warning("The logbook entry %s cannot be written: %s", file, error.strerror)
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            log.warning("The logbook entry %s cannot be written: %s", file, error)
 
 
 def _request(body: object) -> tuple[Request, Parameters]:
@@ -198,42 +223,18 @@ def _number(parameters: Parameters, name: str, default: float) -> float:
     """Return a parameter as a number of seconds; MessageError if it is not one."""
     value = parameters.get(name, default)
     try:
-        if isinstance(value, (int, float, str)):
-            return float(value)
-    except ValueError:
+        if isinstance(value, (int, float, str)) and math.isfinite(number := float(value)):
+            return number
+    except (ValueError, OverflowError):
         pass
     raise MessageError(
-        f"Parameter {name!r} of the request is {value!r}; a number of seconds is expected."
+        f"Parameter {name!r} of the request is {short(value)}; a number of seconds is expected."
     ) from None
 
 
 def _recipe_id(message: Message) -> str:
     """Return a recipe ID derived from the message, so that a repeat starts the same recipe."""
     return str(uuid.UUID(child_id(message.id, "recipe")))
-
-
-def _called(hook: Hook, message: Request, parameters: Parameters) -> object:
-    """Return the result of a site's function; MessageError if it fails, whatever it raises."""
-    try:
-        return hook(message, parameters)
-    except ZwrapError:
-        raise
-    except Exception as error:
-        name = getattr(hook, "__qualname__", repr(hook))
-        raise MessageError(
-            f"The site's function {hook.__module__}.{name} failed: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _filtered(hook: Hook, message: Request, parameters: Parameters) -> tuple[Request, Parameters]:
-    """Return a request and its parameters, changed by a filter of the site."""
-    answer = _called(hook, message, parameters)
-    if not isinstance(answer, tuple) or len(answer) != 2:
-        raise MessageError(
-            f"The site's filter {hook.__module__}.{getattr(hook, '__qualname__', hook)} returned "
-            f"{type(answer).__name__}; the pair (message, parameters) is expected."
-        )
-    return answer
 
 
 def _recipe_of_filters(message: Request) -> Recipe:
@@ -249,7 +250,7 @@ def _recipe_of_filters(message: Request) -> Recipe:
     )
 
 
-def _custom_recipe(message: Request) -> list[Recipe]:
+def _custom_recipe(message: Request, limits: Limits) -> list[Recipe]:
     """Return the recipe under key `custom_recipe`, if there is one."""
     custom = message.get("custom_recipe")
     if not custom:
@@ -259,7 +260,7 @@ def _custom_recipe(message: Request) -> list[Recipe]:
             f"Key 'custom_recipe' holds a {type(custom).__name__}; a recipe is expected."
         )
     recipe = Recipe(custom, "custom_recipe")
-    recipe.validate()
+    recipe.validate(limits)
     return [recipe]
 
 
@@ -268,15 +269,23 @@ def _recipe_file(name: object, configuration: Configuration) -> Recipe:
     directory = configuration.site.recipe_directory
     if directory is None:
         raise ConfigurationError(
-            f"Recipe {name!r} was asked for by name, and no directory of recipes is known: set "
-            "'zocalo.recipe_directory' in a storage section of the site configuration."
+            f"Recipe {short(name)} was asked for by name, and no directory of recipes is known: "
+            "set 'zocalo.recipe_directory' in a storage section of the site configuration."
         )
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
         raise MessageError(
-            f"{name!r} is not a valid recipe name: letters, digits and '_.+-' are expected, no '/'."
+            f"{short(name)} is not a valid recipe name: letters, digits and '_.+-' are expected, "
+            "no '/'."
+        )
+    longest = configuration.site.limits.name_bytes
+    if len(name) > longest:
+        raise MessageError(
+            f"{short(name)} is the name of no recipe: it is longer than {longest} bytes (section "
+            "limits, key 'name_bytes')."
         )
     file = directory / f"{name}.json"
-    if not file.is_file():
-        known = [path.stem for path in directory.glob("*.json")]
-        raise UnknownNameError("recipe", name, known, f"in {directory}")
-    return Recipe.from_file(file)
+    with of_named_paths(f"Recipe {name[:200]!r} cannot be read", RecipeError):
+        if not file.is_file():
+            known = [path.stem for path in directory.glob("*.json")]
+            raise UnknownNameError("recipe", name, known, f"in {directory}")
+        return Recipe.from_file(file, configuration.site.limits)

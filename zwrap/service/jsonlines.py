@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, OutageError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
+from zwrap.host.faults import is_shared
 from zwrap.host.files import write_all
+from zwrap.host.printable import shown_path
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
-from zwrap.service.contract import Service
+from zwrap.service.contract import Service, Work
+from zwrap.service.settling import settle
 from zwrap.transport.contract import Delivery, Transport
 
 log = logging.getLogger(__name__)
@@ -27,16 +33,15 @@ BATCH_SIZE = 100
 BATCH_WAIT_S = 1.0
 """Longest time for which a message is held, in seconds."""
 
-RETRY_S = 30.0
-"""Delay of messages whose file cannot be written now, in seconds."""
-
-_PERMANENT_FAULTS = (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError)
+LOCK_WAIT_S, LOCK_STEP_S = 1.0, 0.02
+"""Longest wait for files that others have locked, and interval of tries, in seconds. Their messages
+are tried again; if that fails `delivery_limit` times they are dead letters."""
 
 
 class _Kept(NamedTuple):
     """A message that is held, and its line."""
 
-    delivery: Delivery
+    work: Work
     line: bytes
 
 
@@ -66,7 +71,7 @@ class JSONLines(Service):
         file, value = _line(envelope)
         if not self._kept:
             self._oldest = self._clock()
-        self._kept.setdefault(file, []).append(_Kept(delivery, encode(value) + b"\n"))
+        self._kept.setdefault(file, []).append(_Kept(Work(delivery, envelope), _encoded(value)))
         if self._count() >= BATCH_SIZE or self._clock() - self._oldest >= BATCH_WAIT_S:
             self.write()
 
@@ -83,28 +88,34 @@ class JSONLines(Service):
         self.write()
 
     def write(self) -> None:
-        """Write all messages that are held; a file that cannot be written delays no other file."""
+        """Write all messages that are held, and settle them; each file succeeds or fails alone."""
         kept, self._kept = self._kept, {}
+        deadline = time.monotonic() + LOCK_WAIT_S
+        outcomes: list[tuple[Work, Exception | None]] = []
         for file, entries in kept.items():
             try:
-                append(file, [entry.line for entry in entries])
-            except OSError as error:
-                self._refuse(file, [entry.delivery for entry in entries], error)
+                with _naming(file):
+                    append(file, [entry.line for entry in entries], deadline)
+                with self.transport.unit(*[entry.work.delivery for entry in entries]):
+                    pass
+                log.info("%d lines written to %s", len(entries), file)
+            except Exception as error:
+                outcomes += [(entry.work, error) for entry in entries]
             else:
-                with self.transport.unit(*[entry.delivery for entry in entries]):
-                    log.info("%d lines written to %s", len(entries), file)
+                outcomes += [(entry.work, None) for entry in entries]
+        settle(self, outcomes)
 
-    def _refuse(self, file: Path, deliveries: Sequence[Delivery], error: OSError) -> None:
-        """Settle messages whose file cannot be written: dead letters if that is permanent."""
-        reason = f"{error.filename or file} cannot be written: {error.strerror}."
-        if isinstance(error, _PERMANENT_FAULTS):
-            log.error("%s %d messages are dead letters", reason, len(deliveries))
-            for delivery in deliveries:
-                delivery.dead_letter(reason)
-        else:
-            log.warning("%s %d messages are tried again", reason, len(deliveries))
-            for delivery in deliveries:
-                delivery.retry(RETRY_S, counted=False)
+
+class _LockedError(ZwrapError):
+    """A file is locked by another process; its messages are tried again a few times."""
+
+
+def _encoded(value: object) -> bytes:
+    """Return a value as a line of JSON; MessageError if that is impossible."""
+    try:
+        return encode(value) + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MessageError(f"The payload cannot be written as JSON: {error}.") from None
 
 
 def _line(envelope: Envelope) -> tuple[Path, object]:
@@ -112,7 +123,7 @@ def _line(envelope: Envelope) -> tuple[Path, object]:
     parameters: object = envelope.step.get("parameters")
     where = f"Node {envelope.pointer}, parameters"
     file = parameters.get("output_filename") if isinstance(parameters, dict) else None
-    if not isinstance(parameters, dict) or not isinstance(file, str):
+    if not isinstance(parameters, dict) or not isinstance(file, str) or "\0" in file:
         raise MessageError(f"{where}, key 'output_filename': the path of a file is expected.")
     value: object = envelope.payload
     included, excluded = (_keys(parameters, name, value, where) for name in ("include", "exclude"))
@@ -140,19 +151,67 @@ def _keys(
     return keys
 
 
-def append(file: Path, lines: Sequence[bytes]) -> None:
-    """Append all lines or, if the disk is full, none; OSError if they cannot be written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o664)
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Turn errors of a file inside the context into zwrap's; most are its messages' own fault."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # other instances append to the file, too
+        yield
+    except OSError as error:
+        kind = OutageError if is_shared(error) else MessageError
+        name = shown_path(error.filename or file)
+        raise kind(f"{name} cannot be written: {error.strerror}.") from None
+    except ValueError as error:
+        raise MessageError(f"{shown_path(file)} cannot be written: {error}.") from None
+
+
+def append(file: Path, lines: Sequence[bytes], deadline: float = 0.0) -> None:
+    """Append all lines to a regular file or, if the disk is full, none.
+
+    Args:
+        file: The file, which is created with its directories if it is missing.
+        lines: Text to append.
+        deadline: Time of `time.monotonic` up to which another process may hold the lock.
+
+    Raises:
+        OSError: The lines cannot be written.
+        MessageError: There is something else than a regular file.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(file, flags, 0o664)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_dev in _kernel_devices():
+            raise MessageError(
+                f"{shown_path(file)} cannot be written: it is no regular file on a disk."
+            )
+        _lock(descriptor, file, deadline)  # other instances append to the file, too
         size = os.fstat(descriptor).st_size
         try:
             write_all(descriptor, b"".join(lines))
             os.fsync(descriptor)
         except OSError:
-            with contextlib.suppress(OSError):  # only a regular file can be truncated
-                os.ftruncate(descriptor, size)
+            os.ftruncate(descriptor, size)
             raise
     finally:
         os.close(descriptor)
+
+
+@functools.cache
+def _kernel_devices() -> set[int]:
+    """Return the devices of the filesystems through which the kernel takes orders."""
+    places = filter(os.path.ismount, ("/proc", "/sys", "/sys/fs/cgroup"))
+    return {os.stat(place).st_dev for place in places}
+
+
+def _lock(descriptor: int, file: Path, deadline: float) -> None:
+    """Lock a file that is open; an error if another process holds the lock up to `deadline`."""
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise _LockedError(f"{file} is locked by another process.") from None
+            time.sleep(LOCK_STEP_S)
+        else:
+            return

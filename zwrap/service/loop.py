@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from collections.abc import Iterator
 
+from zwrap.errors import OutageError, TransportError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
 from zwrap.host.stopping import stop_on_signals
 from zwrap.message import Message, Status
 from zwrap.service.contract import Service
+from zwrap.service.deadline import ending_late_stops
+from zwrap.service.faults import PERIODIC, RECEIVING, as_failure, told
 from zwrap.service.intake import Intake
 from zwrap.service.liveness import Liveness
+from zwrap.service.outage import holds_up_one_queue, is_outage
 from zwrap.service.settling import handle_deliveries
 from zwrap.service.settling import handle_delivery as handle_delivery  # for foreign loops
 from zwrap.service.status import ServiceStatus
@@ -20,6 +26,12 @@ from zwrap.transport.contract import Delivery, Transport
 log = logging.getLogger(__name__)
 
 COMMAND_TOPIC = "command"
+
+HEARING, ENDING = "hearing of a broadcast", "end"
+"""Names of work that is not that of a message."""
+
+PAUSE_STEP_S = 5.0
+"""Interval between signs of life during a pause, in seconds."""
 
 ONCE_WAIT_S = 0.5
 """Time without a message after which a run with ``--once`` ends, in seconds. A broker needs some
@@ -64,7 +76,8 @@ class Loop:
         """Receive and handle messages until the end; return after a clean end.
 
         A stop signal lets the loop finish the messages at hand; the second one ends the process.
-        Raises PermanentError, before it takes a message, if the service cannot handle any.
+        Raises PermanentError, before it takes a message, if the service cannot handle any, and
+        OutageError if a run with ``--once`` ends without messages that it gave back in an outage.
         """
         self._service.check_handler()
         self._intake.subscribe()
@@ -72,26 +85,80 @@ class Loop:
             self._transport.subscribe_topic(topic)
         stop_on_signals(self._stop)
         log.info("%s reads queue %s", self._service.name, self._service.queue or "none")
-        with self._status:
+        grace = self._service.stop_grace_s
+        with ending_late_stops(self._stop, self._service.name, grace), self._status:
             try:
                 while not self._stop.is_set() and self._clock() < self._ends_at:
-                    self._liveness.turn()
-                    delivery = self._transport.receive(self._wait_s())
-                    if delivery is None:
-                        self._status.set(Status.IDLE)
-                        self._service.idle()
-                        if self._once:
-                            break
-                    elif delivery.topic:
-                        self._hear(delivery)
-                    else:
-                        for batch in self._intake.batches(delivery):
-                            self._handle(batch)
+                    if not self._turn():
+                        self._check_outages()
+                        break
             finally:
                 self._status.set(Status.SHUTDOWN)
-                self._service.close()
+                with self._contained(ENDING):
+                    self._service.close()
                 self._transport.flush()
         log.info("%s ends", self._service.name)
+
+    def _turn(self) -> bool:
+        """Handle what comes next, or be idle; return False after the last message of a run."""
+        self._liveness.turn()
+        going_on = True
+        delivery: Delivery | None = None
+        with self._contained(RECEIVING):
+            delivery = self._transport.receive(self._wait_s())
+        if delivery is None:
+            with self._contained(PERIODIC):
+                self._status.set(Status.IDLE)
+                self._service.idle()
+                self._service.faults.periodic_work_went_well(self._service.name)
+                going_on = not self._once
+        if delivery is not None and delivery.topic:
+            self._hear(delivery)
+        elif delivery is not None:
+            for batch in self._intake.batches(delivery):
+                self._handle(batch)
+        self._pause(self._service.faults.pause_s())
+        return going_on
+
+    @contextlib.contextmanager
+    def _contained(self, what: str) -> Iterator[None]:
+        """Log what the work inside the context raises, and go on.
+
+        Raises TransportError, without which there are no messages. A run with ``--once`` has no
+        later turn in which the work could be done, so that any failure but one to hear ends it;
+        an outage does so as OutageError.
+        """
+        try:
+            yield
+        except BaseException as error:
+            failure = as_failure(error)
+            gone = isinstance(failure, TransportError) and not holds_up_one_queue(failure)
+            if self._once and is_outage(failure) and not isinstance(failure, (ZwrapError, OSError)):
+                raise OutageError(f"{what} of {self._service.name}: {told(failure)}") from failure
+            if gone or (self._once and what != HEARING):
+                raise
+            self._service.faults.beside_messages(what, failure, self._service.name)
+
+    def _check_outages(self) -> None:
+        """Raise OutageError if messages were given back because of what they all share."""
+        if reason := self._service.faults.hold_up():
+            raise OutageError(
+                f"{self._service.name} gave messages back, to be tried later: {reason}"
+            )
+
+    def _pause(self, pause_s: float) -> None:
+        """Wait, with signs of life, unless the loop is stopped meanwhile.
+
+        A run with ``--once`` does not wait, so that it ends before messages come again. Raises
+        OutageError if one did, and none went well in between.
+        """
+        if self._once:
+            if self._service.faults.in_vain:
+                self._check_outages()
+            return
+        while pause_s > 0 and not self._stop.wait(min(pause_s, PAUSE_STEP_S)):
+            self._liveness.turn()
+            pause_s -= PAUSE_STEP_S
 
     def stop(self) -> None:
         """Let the loop end after the messages at hand; may be called from any thread."""
@@ -107,7 +174,8 @@ class Loop:
         if delivery.source == COMMAND_TOPIC:
             self._command(delivery.message)
         else:
-            self._service.hear(delivery.source, delivery.message)
+            with self._contained(HEARING):
+                self._service.hear(delivery.source, delivery.message)
 
     def _command(self, message: Message) -> None:
         """Stop after a command to shut down, if all its conditions hold for this instance."""
@@ -124,8 +192,18 @@ class Loop:
             self._stop.set()
 
     def _handle(self, batch: list[Delivery]) -> None:
-        """Let the service handle a batch, as status and liveness show."""
+        """Let the service handle a batch, as status and liveness show.
+
+        Raises TransportError if messages could not even be given back.
+        """
         self._status.set(Status.PROCESSING)
-        with self._liveness.at_work():
-            handle_deliveries(self._service, batch, self._stop.wait)
+        pauses: list[float] = []
+        try:
+            with self._liveness.at_work():
+                handle_deliveries(self._service, batch, pauses.append)
+        except TransportError:
+            if self._once or not all(delivery.settled for delivery in batch):
+                raise  # the end of this process gives back what it holds
+            pauses.append(self._service.faults.pause_s())
         self._status.set(Status.IDLE)
+        self._pause(sum(pauses))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.message
 import email.policy
 import email.utils
+import errno
 import logging
 import pprint
 import re
@@ -13,9 +14,11 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, MessageError, TemporaryError
+from zwrap.errors import ConfigurationError, MessageError, OutageError, TemporaryError, short
+from zwrap.limits import DEFAULTS
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
+from zwrap.service.faults import told
 from zwrap.transport.contract import Delivery, Transport
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,15 @@ SMTP_TIMEOUT_S = 60.0
 
 RETRY_S = 60.0
 """Delay of a message whose mail cannot be sent now, in seconds."""
+
+
+HEAD_CHARACTERS = 10_000
+"""Largest length of the subject, the sender and each recipient of a mail, in characters: the time
+that the standard library takes for one grows with its square."""
+
+
+_NO_HEADER = (ValueError, IndexError, AttributeError, TypeError, RecursionError)
+"""Errors of the email package for a text that is no header: a line break, an open bracket, ..."""
 
 
 class Mailer(Service):
@@ -66,14 +78,22 @@ class Mailer(Service):
         if not sender:
             raise MessageError("The mail has no sender: set 'from' in section smtp or parameters.")
         try:
-            mail["From"] = str(sender)
-            mail["To"] = ", ".join(recipients(parameters))
-            mail["Subject"] = str(parameters.get("subject") or "mail notification via zocalo")
+            mail["From"] = _short_enough("sender", str(sender))
+            mail["To"] = ", ".join(recipients(parameters, self.limits.recipients))
+            subject = str(parameters.get("subject") or "mail notification via zocalo")
+            mail["Subject"] = _short_enough("subject", subject)
             mail["Message-ID"] = f"<{delivery.message.id}@zwrap>"
             mail["Date"] = email.utils.localtime()
-        except (ValueError, IndexError) as error:  # a line break in a subject or an address
-            raise MessageError(f"The head of the mail cannot be written: {error}.") from None
-        mail.set_content(filled(content, payload))
+        except (MessageError, MemoryError):
+            raise
+        except Exception as error:  # the reader of addresses in the standard library raises many
+            raise MessageError(f"The head of the mail cannot be written: {told(error)}.") from None
+        if not mail["To"].addresses:
+            raise MessageError(f"The recipients {short(str(mail['To']))} hold no address.")
+        try:
+            mail.set_content(filled(content, payload))
+        except (ValueError, RecursionError) as error:
+            raise MessageError(f"The text of the mail cannot be written: {told(error)}.") from None
         return mail
 
     def _send(self, mail: email.message.EmailMessage) -> dict[str, tuple[int, bytes]]:
@@ -82,10 +102,18 @@ class Mailer(Service):
         Raises:
             MessageError: The server refuses the mail for good.
             TemporaryError: The server may accept the mail later.
+            OutageError: The server cannot be reached.
+            ConnectionResetError: The server hung up on this mail, which may be the mail's fault.
         """
         host, port = self._smtp.host, self._smtp.port
         try:
-            with smtplib.SMTP(host=host, port=port, timeout=SMTP_TIMEOUT_S) as server:
+            server = smtplib.SMTP(host=host, port=port, timeout=SMTP_TIMEOUT_S)
+        except (smtplib.SMTPException, OSError) as error:
+            raise OutageError(
+                f"The mail server {host}:{port} cannot be used: {error}", retry_after_s=RETRY_S
+            ) from None
+        try:
+            with server:
                 return server.send_message(mail)
         except smtplib.SMTPRecipientsRefused as error:
             answers = {address: _answer(answer) for address, answer in error.recipients.items()}
@@ -102,9 +130,10 @@ class Mailer(Service):
                 raise MessageError(text) from None
             raise TemporaryError(text, retry_after_s=RETRY_S) from None
         except (smtplib.SMTPException, OSError) as error:
-            raise TemporaryError(
-                f"The mail server {host}:{port} cannot be used: {error}", retry_after_s=RETRY_S
-            ) from None
+            text = f"The mail server {host}:{port} broke off: {error}"
+            raise ConnectionResetError(errno.ECONNRESET, text) from None
+        except (ValueError, RecursionError) as error:
+            raise MessageError(f"The mail cannot be sent: {told(error)}.") from None
 
 
 def _answer(answer: tuple[int, bytes | str]) -> str:
@@ -139,22 +168,29 @@ def _request(
     return parameters, content, payload
 
 
-def recipients(parameters: Mapping[str, object]) -> list[str]:
-    """Return the addresses in parameter `recipients`; MessageError if there are none.
+def recipients(parameters: Mapping[str, object], limit: int = DEFAULTS.recipients) -> list[str]:
+    """Return the addresses in parameter `recipients`; MessageError if there are none, or too many.
 
     The parameter is an address, a list, or a mapping of groups, of which the one under `select` and
     the group `all` are used.
     """
     given = parameters.get("recipients", parameters.get("recipient"))
     if isinstance(given, dict):
-        if "select" not in given:
+        if not isinstance(given.get("select"), str):
             known = ", ".join(sorted(map(str, given)))
             raise MessageError(f"'recipients' has the groups {known}; 'select' must name one.")
-        addresses = sorted({*_listed(given.get(given["select"])), *_listed(given.get("all"))})
+        group = str(given["select"])
+        addresses = sorted({*_listed(given.get(group)), *_listed(given.get("all"))})
     else:
         addresses = _listed(given)
     if not addresses:
         raise MessageError("The mail has no recipients.")
+    number = sum(1 + address.count(",") for address in addresses)
+    if number > limit:
+        raise MessageError(
+            f"The mail has {number} recipients; up to {limit} are taken (section limits, key "
+            "'recipients'). A mailing list reaches more."
+        )
     return addresses
 
 
@@ -162,7 +198,26 @@ def _listed(value: object) -> list[str]:
     """Return one value, or each of a list, as text."""
     if value in (None, ""):
         return []
-    return [str(entry) for entry in (value if isinstance(value, (list, tuple)) else [value])]
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    for entry in entries:
+        if isinstance(entry, (list, tuple, dict)):
+            raise MessageError(
+                f"'recipients' holds {short(entry)}; an address, a list of addresses, or groups of "
+                "them are expected."
+            )
+    for part in (part for entry in entries for part in str(entry).split(",")):
+        _short_enough("recipient", part)
+    return [str(entry) for entry in entries]
+
+
+def _short_enough(what: str, text: str) -> str:
+    """Return a text for the head of a mail; MessageError if it is too long."""
+    if len(text) > HEAD_CHARACTERS:
+        raise MessageError(
+            f"The {what} {text[:60]!r}... has {len(text)} characters; up to {HEAD_CHARACTERS} are "
+            "taken."
+        )
+    return text
 
 
 def filled(content: str, payload: object) -> str:

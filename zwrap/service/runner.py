@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
 import shlex
+import stat
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 from zwrap.attempt.directory import job_directory
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError, ProgramError, RequestError
+from zwrap.errors import MessageError, ProgramError, RequestError, short
+from zwrap.host.faults import of_named_paths
 from zwrap.host.files import last_lines, write_atomically
+from zwrap.limits import Limits
 from zwrap.message import token_of
 from zwrap.recipe.envelope import Envelope
-from zwrap.service.contract import Service
-from zwrap.submission.request import absolute_path, step_files, variable_pattern
+from zwrap.recipe.quoting import words
+from zwrap.service.contract import STOP_GRACE_S, Service
+from zwrap.submission.execution import check_arguments, check_replaceable
+from zwrap.submission.request import (
+    absolute_path,
+    check_commands,
+    file_of,
+    step_files,
+    variable_pattern,
+)
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.units import seconds
 from zwrap.wrapper.process import Program
@@ -43,15 +56,21 @@ class Runner(Service):
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
         custom = os.environ.get("CUSTOM_QUEUE")
+        self._longest_s = 0.0
         self.queue = f"runner.{custom}.submission" if custom else "runner.submission"
+
+    def stop_grace_s(self) -> float:
+        """Return the time that the commands at hand may take, and some more, in seconds."""
+        return self._longest_s + STOP_GRACE_S
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Run the commands of one step, and send `job_processed`."""
         if envelope is None:
             raise MessageError("Commands are run for a recipe step only.")
         environment = {**os.environ, **self.configuration.for_jobs()}
-        task = _Task(envelope, token_of(delivery.message), environment)
+        task = _Task(envelope, token_of(delivery.message), environment, self.limits)
         task.prepare()
+        self._longest_s = task.longest_s
         failures: list[str] = []
         timed_out = False
         statuses: list[int] = []
@@ -75,7 +94,9 @@ class Runner(Service):
 class _Task:
     """The commands of one step, ready to run."""
 
-    def __init__(self, envelope: Envelope, token: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, envelope: Envelope, token: str, environment: Mapping[str, str], limits: Limits
+    ) -> None:
         self._environment = environment
         where = f"node {envelope.pointer}, parameters"
         parameters: object = envelope.step.get("parameters")
@@ -87,41 +108,48 @@ class _Task:
             commands = [commands]
         if not isinstance(commands, list) or not commands:
             raise RequestError(f"{where}, key 'commands': a list of commands is expected.")
+        if len(commands) > limits.commands:
+            raise RequestError(
+                f"{where}, key 'commands' holds {len(commands)} commands; up to {limits.commands} "
+                "are run for one step (section limits, key 'commands'). Put them into a script."
+            )
         self._limit_s = seconds(parameters.get("timeout") or TIMEOUT_S, f"{where}, key 'timeout'")
         own = job_directory(self.directory, token)
-        self.output = self.directory / str(parameters.get("output_file") or own / "runner.out")
+        self.output = file_of(self.directory, parameters.get("output_file"), own, "runner.out")
         text = " ".join(map(str, commands))
+        check_commands(text, limits, f"{where}, key 'commands'")
         self._variables, self._files = step_files(envelope, parameters, self.directory, own, text)
         self.commands = [self._words(command) for command in commands]
+        for number, argv in enumerate(self.commands, 1):
+            check_arguments(argv, f"{where}, key 'commands', command {number}")
+        self.longest_s = self._limit_s * len(self.commands)
 
     def _words(self, command: object) -> list[str]:
         """Return a command as an argument list; each value in it stays within one argument."""
-        words = [str(word) for word in command] if isinstance(command, list) else _split(command)
-        if not words:
-            raise RequestError(f"The command {command!r} is empty.")
+        argv = [str(word) for word in command] if isinstance(command, list) else _split(command)
+        if not argv:
+            raise RequestError(f"The command {short(command)} is empty.")
         for name, value in self._variables.items():
             literal = value.replace("\\", "\\\\")  # a template of re.sub
-            words = [re.sub(variable_pattern(name), literal, word) for word in words]
-        return words
+            argv = [re.sub(variable_pattern(name), literal, word) for word in argv]
+        return argv
 
     def prepare(self) -> None:
         """Create the working directory and the files that the commands name."""
-        try:
+        with of_named_paths("The files of the step cannot be written", RequestError):
             self.output.parent.mkdir(parents=True, exist_ok=True)
             self.directory.mkdir(parents=True, exist_ok=True)
             for path, content in self._files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
+                check_replaceable(path)
                 write_atomically(path, content)
-        except OSError as error:
-            raise RequestError(
-                f"The files of the step cannot be written: {error.filename}: {error.strerror}."
-            ) from None
+            _check_output(self.output)
 
     def run(self, argv: list[str]) -> tuple[int, str, bool]:
         """Run one command; return exit status, failure ("" if none), and whether it timed out."""
         name = shlex.join(argv)
         try:
-            program = Program(
+            program = Program.start(
                 argv,
                 directory=self.directory,
                 environment=self._environment,
@@ -139,9 +167,16 @@ class _Task:
         return 0, "", False
 
 
+def _check_output(file: Path) -> None:
+    """Raise RequestError if output cannot be appended to a file without further delay."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(file.stat().st_mode) and file != Path(os.devnull):
+            raise RequestError(f"The output file {file} is no regular file.")
+
+
 def _split(command: object) -> list[str]:
     """Split a command line as a shell does; at blanks only if quotes do not match."""
     try:
-        return shlex.split(str(command))
+        return words(str(command))
     except ValueError:
         return str(command).split()

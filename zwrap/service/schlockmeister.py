@@ -6,9 +6,10 @@ import logging
 
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ZwrapError
+from zwrap.errors import TransportError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.service.contract import Service
+from zwrap.service.settling import put_aside
 from zwrap.transport.contract import Transport
 from zwrap.transport.diagnosis import diagnosis, recipe_id_of
 from zwrap.transport.inspector import Inspector, Overdelivered
@@ -71,14 +72,20 @@ def quarantine(inspector: Overdelivered, limit: int) -> int:
     """
     count = 0
     for delivery in inspector.overdelivered(limit):
-        with recipe_context(recipe_id_of(delivery.message)):
+        message = delivery.message
+        with recipe_context(recipe_id_of(message)):
             reason = diagnosis(delivery)
-            log.error(
-                "Message %s of %s is put aside. %s", delivery.message.id, delivery.source, reason
-            )
-            delivery.dead_letter(
-                f"{reason}\nmessage {delivery.message.id}, queue {delivery.source}, "
-                f"attempt {delivery.delivery_count}, found by Schlockmeister"
-            )
+            try:
+                put_aside(
+                    delivery,
+                    f"{reason}\nmessage {message.id}, queue {delivery.source}, "
+                    f"attempt {delivery.delivery_count}, found by Schlockmeister",
+                )
+            except TransportError:
+                raise
+            except Exception:
+                log.exception("Message %s of %s cannot be put aside", message.id, delivery.source)
+                continue
+            log.error("Message %s of %s is put aside. %s", message.id, delivery.source, reason)
         count += 1
     return count

@@ -7,7 +7,7 @@ import threading
 
 from zwrap import __version__
 from zwrap.calls.batchjob import batch_job
-from zwrap.errors import TransportError
+from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
 from zwrap.message import STATUS_EXPIRES_S, STATUS_TOPIC, Status
@@ -67,7 +67,7 @@ class ServiceStatus:
             status = self._status
             try:
                 self._broadcast(status)
-            except (TransportError, OSError) as error:
+            except (ZwrapError, OSError) as error:
                 log.debug("The status could not be sent: %s", error)
             except Exception:
                 log.exception("The status could not be sent")
@@ -94,6 +94,7 @@ class ServiceStatus:
             },
             "workflows": __version__,
             "zwrap": __version__,
+            "unforeseen": self._service.faults.unforeseen,
             **extended_status_dictionary(),
         }
         if self._tag:

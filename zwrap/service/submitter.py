@@ -12,14 +12,16 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.calls.ask import ask
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import Limits
 from zwrap.message import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
+from zwrap.service.faults import told
 from zwrap.submission.clusters import Cluster
-from zwrap.submission.outcomes import OnOutcomes
+from zwrap.submission.holds import Holds
+from zwrap.submission.outcomes import OnOutcomes, Outcome
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.preparation import Preparation
 from zwrap.submission.quota import Quota
@@ -60,6 +62,7 @@ class Submitter(Service):
         self._preparation = Preparation(configuration, self._ledger)
         self._clock = clock
         self._quotas: dict[str, Quota] = {}
+        self._holds: dict[str, Holds] = {}
         self._largest: dict[str, tuple[float, int | None]] = {}
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
@@ -98,10 +101,35 @@ class Submitter(Service):
             ended = [(step, outcome) for token, outcome in outcomes for step in left.pop(token)]
             self._report(ended, problems)
 
+        jobs = [step.job for step in steps]
         try:
-            self._submit_jobs(steps[0].cluster, [step.job for step in steps], on_outcomes)
+            self._submit_jobs(steps[0].cluster, jobs, on_outcomes)
         except Exception as error:
-            on_outcomes([(token, error) for token in left])
+            whose = [job for job in jobs if job.attempt.token in left]
+            if len(whose) < 2 or isinstance(error, ZwrapError):
+                on_outcomes([(token, error) for token in list(left)])
+                return
+            log.warning("A batch of %d jobs failed; now one by one: %s", len(jobs), told(error))
+            self._submit_each(steps[0].cluster, whose, on_outcomes)
+
+    def _submit_each(
+        self, cluster: Cluster, jobs: Sequence[PendingJob], on_outcomes: OnOutcomes
+    ) -> None:
+        """Submit jobs alone, so that a fault hits only the one whose fault it is."""
+        for token, job in {job.attempt.token: job for job in jobs}.items():
+            reported: list[str] = []
+
+            def on_own(
+                outcomes: Sequence[tuple[str, Outcome]], reported: list[str] = reported
+            ) -> None:
+                reported.extend(token for token, _ in outcomes)
+                on_outcomes(outcomes)
+
+            try:
+                self._submit_jobs(cluster, [job], on_own)
+            except Exception as error:
+                if not reported:
+                    on_outcomes([(token, error)])
 
     def _submit_jobs(
         self, cluster: Cluster, jobs: Sequence[PendingJob], on_outcomes: OnOutcomes
@@ -110,9 +138,13 @@ class Submitter(Service):
         name, scheduler = cluster.name, cluster.scheduler
         if name not in self._quotas:
             self._quotas[name] = Quota(name, scheduler, cluster.settings.max_jobs, self._clock)
+            self._holds[name] = Holds(name, cluster.settings.held_s, self._clock)
         largest = self._largest_array(cluster) if len(jobs) > 1 else None
         admit = self._quotas[name].admit
-        submit_all(self._ledger, scheduler, jobs, on_outcomes, admit, largest, self._clock)
+        submit_all(
+            self._ledger, scheduler, jobs, on_outcomes, admit, largest, self._clock,
+            self._holds[name],
+        )  # fmt: skip
 
     def _largest_array(self, cluster: Cluster) -> int | None:
         """Return the largest number of tasks of an array, asked at most `LIMITS_S` ago.
@@ -136,7 +168,7 @@ class Submitter(Service):
         """Send `job_submitted` for jobs that were submitted.
 
         Messages to the same queues are sent in units of `PORTION`, which costs less where each
-        unit is synced to disk; all messages of a unit succeed or fail.
+        unit is synced to disk.
         """
         ready: dict[tuple[str, ...], list[tuple[Work, list[Outgoing]]]] = defaultdict(list)
         for step, outcome in outcomes:
@@ -150,14 +182,25 @@ class Submitter(Service):
                 ready[places].append((step.work, messages))
         for alike in ready.values():
             for start in range(0, len(alike), PORTION):
-                some = alike[start : start + PORTION]
-                try:
-                    self.transport.commit(
-                        [message for _, messages in some for message in messages],
-                        [work.delivery for work, _ in some],
-                    )
-                except Exception as error:
-                    problems |= {work.delivery: error for work, _ in some}
+                self._commit(alike[start : start + PORTION], problems)
+
+    def _commit(
+        self, ready: list[tuple[Work, list[Outgoing]]], problems: dict[Delivery, Exception]
+    ) -> None:
+        """Send messages and settle their deliveries in a unit; if one is refused, in one each."""
+        try:
+            self.transport.commit(
+                [message for _, messages in ready for message in messages],
+                [work.delivery for work, _ in ready],
+            )
+        except PermanentError as error:
+            if len(ready) == 1:
+                problems[ready[0][0].delivery] = error
+                return
+            for each in ready:
+                self._commit([each], problems)
+        except Exception as error:
+            problems |= {work.delivery: error for work, _ in ready}
 
     def close(self) -> None:
         """Close the ledger."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,11 @@ from zwrap.job import JobRequest
 from zwrap.message import new_id
 from zwrap.scheduler import ArrayForm, Busy, Rejected
 from zwrap.submission.handover import Handover
+from zwrap.submission.lookup import FRESH_S
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.template import Templates
+
+log = logging.getLogger(__name__)
 
 NOWHERE = Path("/dev/null")
 
@@ -112,16 +116,25 @@ def _submit_shape(
     left: list[PendingJob] = []
     while len(jobs) > 1 and size > 1 and not handover.stopped:
         array = array_request([job.request for job in jobs])
+        began = handover.clock()
         tasks, jobs = handover.begin(jobs[:size], array), jobs[size:]
         if len(tasks) < 2:
             left += tasks
             continue
-        script = _script(handover, array, shape, tasks)
-        question = handover.scheduler.submit(array, script, len(tasks))
+        try:
+            script = _script(handover, array, shape, tasks)
+            question = handover.scheduler.submit(array, script, len(tasks))
+        except Exception as error:  # perhaps of one task's directory; each is tried alone
+            log.warning("An array of %d jobs cannot be submitted: %s", len(tasks), error)
+            left += tasks
+            continue
+        if handover.clock() - began > FRESH_S:  # a slow disk, say
+            left += tasks
+            continue
         answer = handover.ask(question, array)
-        if isinstance(answer, Busy):
+        if isinstance(answer, Busy) and answer.wait_s is None:
             jobs, size, full = [*tasks, *jobs], len(tasks) // 2, True
-        elif isinstance(answer, Rejected):
+        elif isinstance(answer, (Busy, Rejected)):
             left += _after_refusal(handover, tasks)
         else:
             handover.conclude([(job, answer) for job in tasks])
@@ -142,10 +155,10 @@ def _script(
 def _after_refusal(handover: Handover, tasks: list[PendingJob]) -> list[PendingJob]:
     """Submit the first task of a refused array alone; return the jobs that are left.
 
-    If that task is refused, too, the reason is one that all tasks share.
+    If that task is not taken either, the reason is one that all tasks share.
     """
     answer = handover.submit_one(tasks[0])
-    if isinstance(answer, Rejected):
+    if isinstance(answer, (Busy, Rejected)):
         handover.conclude([(job, answer) for job in tasks[1:]])
         return []
     return tasks[1:]

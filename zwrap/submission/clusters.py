@@ -14,6 +14,7 @@ from zwrap.configuration.clusters import OWN, ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.configuration.zocalo_clusters import clusters_of_zocalo
 from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.jsontext import typed
 from zwrap.scheduler import Options, Scheduler
 
 DEFAULT = "local"
@@ -104,7 +105,7 @@ def completed(kind: type, where: str) -> type[Scheduler]:
 def _options(kind: type[Options], settings: ClusterSettings) -> Options:
     """Return the typed options of a cluster; ConfigurationError if they are wrong."""
     try:
-        return msgspec.convert(settings.options, kind)
+        return typed(settings.options, kind)
     except msgspec.ValidationError as error:
         known = ", ".join(sorted((*kind.__struct_fields__, *OWN)))
         raise ConfigurationError(

@@ -1,36 +1,35 @@
 """Submission to a batch system in three steps: the intent in the ledger, the call, the conclusion.
 
-After the batch system has not answered, or has had no room, no further call is made.
+After the batch system has not answered, no further call is made; after it has not taken a job now,
+none for jobs of the same lane (`zwrap.submission.holds`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from queue import SimpleQueue
 
 from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import UNANSWERED, WAITING
 from zwrap.calls.ask import ask
 from zwrap.errors import ClusterFullError, UnknownOutcomeError, UnreachableError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import JobRequest
 from zwrap.scheduler import Busy, Question, Scheduler, Submission, Unknown
+from zwrap.submission.holds import ASK_S, Holds, Lane, lane_of
+from zwrap.submission.lookup import FRESH_S
 from zwrap.submission.outcomes import (
-    FULL_S,
     Answer,
+    Conclusion,
     OnOutcomes,
     Outcome,
     conclusion_of,
-    full,
     waiting,
 )
 from zwrap.submission.pending import WRITERS, PendingJob, Writing, begin_files, finish_files
-
-FRESH_S = 2.0
-"""Largest age of an intent whose job may be submitted, in seconds. An older one is written anew,
-because a later lookup of the job counts `settle_s`, which has a margin of 5 s, from the intent."""
 
 PORTION = 32
 """Number of jobs whose intents, or conclusions, are written in one transaction."""
@@ -52,15 +51,17 @@ class Handover:
         scheduler: Scheduler,
         on_outcomes: OnOutcomes,
         admit: Admit,
+        holds: Holds,
         clock: Clock = elapsed,
     ) -> None:
         self.scheduler = scheduler
+        self.holds = holds
         self.stopped: ZwrapError | None = None
         """Reason why no further call is made; None: calls are made."""
         self._ledger = ledger
         self._on_outcomes = on_outcomes
         self._admit = admit
-        self._clock = clock
+        self.clock = clock
         self._outcomes: list[tuple[str, Outcome]] = []
 
     def note(self, token: str, outcome: Outcome) -> None:
@@ -77,21 +78,44 @@ class Handover:
 
     def begin(self, jobs: Sequence[PendingJob], array: JobRequest | None) -> list[PendingJob]:
         """Write the intents of jobs, or of the tasks of an array; return those to submit now."""
-        while len(ours := self._reserved(jobs, array)) < len(jobs):
-            mine = {job.attempt.token for job in ours}
-            others = [job for job in jobs if job.attempt.token not in mine]
-            self.conclude([(job, self._of_another(job)) for job in others])
+        while len(ours := self._ours(jobs, array)) < len(jobs):
             if not array:
                 break
             jobs = ours  # their numbers have gaps: count anew
         return self._admitted(ours)
 
+    def put_off(self, jobs: Sequence[PendingJob]) -> None:
+        """Conclude jobs of held lanes, for which nobody is asked."""
+        now = self._ledger.now()
+        changing = []
+        for job in jobs:
+            found = self.holds.conclusion(job, Busy(self.holds.reason(job) or ""), now)
+            if job.attempt.state == WAITING == found.columns["state"] and job.attempt.held:
+                self.note(job.attempt.token, found.outcome)  # its row says so already
+            else:
+                changing.append(job)
+        held = [(job, self.holds.reason(job)) for job in self._ours(changing, None)]
+        self.conclude([(job, Busy(reason or "")) for job, reason in held])
+
+    def _ours(self, jobs: Sequence[PendingJob], array: JobRequest | None) -> list[PendingJob]:
+        """Write the intents of jobs; return those that are ours, and conclude the others."""
+        ours = self._reserved(jobs, array)
+        mine = {job.attempt.token for job in ours}
+        others = [job for job in jobs if job.attempt.token not in mine]
+        self.conclude([(job, self._of_another(job)) for job in others])
+        return ours
+
     def ask(self, question: Question[Submission], request: JobRequest) -> Answer:
-        """Ask the batch system to accept a job, or an array; note a reason to stop."""
+        """Ask the batch system to accept a job, or an array; note a reason to stop.
+
+        Further questions, as for a verification, are asked within the time limit of one call.
+        """
         try:
-            answer = ask(question)
+            answer = ask(question, within_s=question.call.timeout_s)
         except ZwrapError as error:
             self.stopped = error
+            return error
+        except Exception as error:  # of this job alone; it will be looked up
             return error
         if isinstance(answer, Unknown):
             self.stopped = UnreachableError(
@@ -104,18 +128,26 @@ class Handover:
     def conclude(self, answers: Iterable[tuple[PendingJob, Answer | None]]) -> None:
         """Record and report what the answers mean; None: the call was not made."""
         columns = {}
+        now = self._ledger.now()
         for job, answer in answers:
-            attempt = job.attempt
-            if answer is not None:
-                found = conclusion_of(answer, self.scheduler, job.request.cluster, attempt.task)
-            else:
-                assert self.stopped
-                found = waiting(self.stopped)
-            self.note(attempt.token, found.outcome)
+            found = self._conclusion(job, answer, now)
+            self.note(job.attempt.token, found.outcome)
             if found.columns:
-                columns[attempt.token] = found.columns
+                columns[job.attempt.token] = found.columns
         self._ledger.record(columns)
         self.report()
+
+    def _conclusion(self, job: PendingJob, answer: Answer | None, now: float) -> Conclusion:
+        """Return the conclusion for one job."""
+        if answer is None:
+            assert self.stopped
+            return waiting(self.stopped)
+        if isinstance(answer, Busy):
+            return self.holds.conclusion(job, answer, now)
+        found = conclusion_of(answer, self.scheduler, job.attempt)
+        if found.columns or isinstance(answer, UnknownOutcomeError):
+            return found
+        return found._replace(columns={"state": UNANSWERED, "tried": now})
 
     def _reserved(self, jobs: Sequence[PendingJob], array: JobRequest | None) -> list[PendingJob]:
         """Write the intents; return the jobs that no other process is submitting."""
@@ -135,7 +167,7 @@ class Handover:
         if not self.stopped and jobs:
             try:
                 count = self._admit(len(jobs))
-                reason = ClusterFullError("There is no room for more.", retry_after_s=FULL_S)
+                reason = ClusterFullError("There is no room for more.", retry_after_s=ASK_S)
             except ZwrapError as error:
                 self.stopped = error
         self.conclude([(job, reason) for job in jobs[count:]])
@@ -154,7 +186,7 @@ class Handover:
         """Write the files of one job, submit it, and conclude it; None: the call was not made."""
         answer: Answer | None = None
         for ready in self.begin(self.with_files([job]), None):
-            answer = self._hand_over(ready, self._clock())
+            answer = self._hand_over(ready, self.clock())
             self.conclude([(ready, answer)])
         return answer
 
@@ -162,8 +194,10 @@ class Handover:
         """Submit each job as a single one, several at a time.
 
         While some calls are made, the files of further jobs are written, and answers are concluded
-        as they arrive: a slow answer does not delay the others.
+        as they arrive: a slow answer does not delay the others. Jobs of a lane that were held are
+        submitted one after the other, so that they keep their order.
         """
+        last: dict[Lane, Future[Answer | None]] = {}
         answered: SimpleQueue[Future[Answer | None]] = SimpleQueue()
         under_way: dict[Future[Answer | None], PendingJob] = {}
         with (
@@ -174,22 +208,31 @@ class Handover:
             for start in range(0, len(jobs) + PORTION, PORTION):
                 current, ahead = ahead, self._begin_files(jobs[start : start + PORTION], writers)
                 for job in self.begin(self._finish_files(current), None):
-                    future = callers.submit(self._hand_over, job, self._clock())
+                    lane = lane_of(job.request) if job.attempt.held else None
+                    before = last.get(lane) if lane else None
+                    future = callers.submit(self._hand_over, job, self.clock(), before)
+                    if lane:
+                        last[lane] = future
                     under_way[future] = job
                     future.add_done_callback(answered.put)
                 self._conclude_answered(answered, under_way, PORTION)
             self._conclude_answered(answered, under_way, 0)
 
-    def _hand_over(self, job: PendingJob, since: float) -> Answer | None:
+    def _hand_over(
+        self, job: PendingJob, since: float, before: Future[Answer | None] | None = None
+    ) -> Answer | None:
         """Submit a job whose intent was written at the time `since`; None: no call was made."""
+        if before:
+            wait([before])  # it was given to the callers earlier, so it is under way
         if self.stopped:
             return None
-        if self._clock() - since > FRESH_S and not self._reserved([job], None):
+        if self.clock() - since > FRESH_S and not self._reserved([job], None):
             return self._of_another(job)
+        if reason := self.holds.reason(job):
+            return Busy(reason)
         assert job.question
         answer = self.ask(job.question, job.request)
-        if isinstance(answer, Busy):
-            self.stopped = full(job.request.cluster, answer)
+        self.holds.answered(job, answer)
         return answer
 
     def _conclude_answered(

@@ -6,10 +6,10 @@ it is neither passed on nor ignored.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 
-from zwrap.errors import RequestError
+from zwrap.errors import RequestError, short
+from zwrap.recipe.quoting import words
 from zwrap.units import mib, seconds
 
 KEYS = (
@@ -72,34 +72,35 @@ def cluster_block(parameters: Mapping[str, object], where: str) -> object:
 def _options(text: object, where: str) -> Block:
     """Return keys of a block from options of qsub."""
     if not isinstance(text, str):
-        raise RequestError(f"{where} is {text!r}; a text with options of qsub is expected.")
+        raise RequestError(f"{where} is {short(text)}; a text with options of qsub is expected.")
     try:
-        words = iter(shlex.split(text))
+        given = iter(words(text))
     except ValueError as error:
-        raise RequestError(f"{where} is {text!r}, which a shell would refuse: {error}.") from None
+        said = f"{where} is {short(text)}, which a shell would refuse: {error}."
+        raise RequestError(said) from None
     block: Block = {}
-    for word in words:
+    for word in given:
         if word not in IMPLIED:
-            block |= _option(word, words, block, where)
+            block |= _option(word, given, block, where)
     return block
 
 
-def _option(word: str, words: Iterator[str], block: Block, where: str) -> Block:
+def _option(word: str, further: Iterator[str], block: Block, where: str) -> Block:
     """Return the keys for one option, whose values follow it."""
     if word in ELSEWHERE:
         raise RequestError(f"{where}: {word} cannot be honoured; use {ELSEWHERE[word]} instead.")
     if word not in _READERS:
         known = ", ".join(sorted((*_READERS, *IMPLIED)))
-        raise RequestError(f"{where}: option {word!r} cannot be honoured; known are {known}.")
+        raise RequestError(f"{where}: option {short(word)} cannot be honoured; known are {known}.")
     count = 2 if word == "-pe" else 1
-    values = [value for _, value in zip(range(count), words, strict=False)]
+    values = [value for _, value in zip(range(count), further, strict=False)]
     if len(values) < count:
         raise RequestError(f"{where}: {word} lacks a value.")
     try:
         return _READERS[word](values, block, where)
     except ValueError:
-        said = " ".join([word, *values])
-        raise RequestError(f"{where}: {said!r} is not understood (qsub(1)).") from None
+        said = short(" ".join([word, *values]))
+        raise RequestError(f"{where}: {said} is not understood (qsub(1)).") from None
 
 
 def _slots(values: list[str], *_: object) -> Block:

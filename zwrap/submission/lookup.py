@@ -1,12 +1,50 @@
-"""Lookup of the jobs that earlier tries left in the batch system."""
+"""Lookup of the jobs that earlier tries left in the batch system.
+
+A job that is not found is submitted again, so it must be certain that nobody acts on the earlier
+submission any more, and that the answer is no older than its end:
+
+* What the Submitter of that time had started is over: it said so, or its leftovers were ended here
+  (`zwrap.calls.acting`), or the deadlines of its calls have passed.
+* What reached the batch system by then has been acted on after `Scheduler.settle_s`.
+* A batch system that hung may answer a question before it acts on what came earlier. So the job
+  must be missing twice.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING, Attempt
+from zwrap.attempt.record import (
+    NOT_FOUND,
+    REJECTED,
+    SUBMITTED,
+    UNANSWERED,
+    WAITING,
+    Attempt,
+)
+from zwrap.calls import acting
 from zwrap.calls.ask import ask
 from zwrap.errors import UnknownOutcomeError, ZwrapError
 from zwrap.scheduler import Scheduler
+
+FRESH_S = 2.0
+"""Largest age of an intent whose job may be submitted, in seconds; an older one is written anew."""
+
+AGAIN_S = 5.0
+"""Time after which a job that was not found is looked for once more, in seconds; less where the
+batch system settles sooner."""
+
+MARGIN_S = 0.05
+"""Time by which another try is later than the clocks say, in seconds."""
+
+
+def calls_s(scheduler: Scheduler) -> float:
+    """Return the time after an intent by which all calls of a submission are over, in seconds.
+
+    The last one begins within the time limit of a call, and each ends by itself.
+    """
+    return FRESH_S + 2 * scheduler.options.timeout_s + acting.LATER_S
 
 
 class Lookup:
@@ -18,6 +56,9 @@ class Lookup:
         self._ledger = ledger
         self._scheduler = scheduler
         self._found: dict[str, str | None] = {}
+        self._known: dict[str, Mapping[str, object]] = {}
+        self._missing: list[Attempt] = []
+        self._others: acting.Others | ZwrapError | None = None
 
     def job_id(self, row: Attempt) -> str | None:
         """Return the job id of an attempt; None: there is no job, and it has to be submitted.
@@ -32,20 +73,63 @@ class Lookup:
             return None
         return row.job_id if row.state == SUBMITTED else self._after_unknown_outcome(row)
 
+    def record(self) -> None:
+        """Write what was found to the ledger, in one transaction."""
+        if self._known:
+            self._ledger.record(self._known)
+        if self._missing:
+            self._ledger.note_not_found(self._missing)
+
     def _after_unknown_outcome(self, row: Attempt) -> str | None:
-        """Return the job id of an attempt that may have been submitted, and record it."""
-        left_s = row.tried + self._scheduler.settle_s - self._ledger.now()
+        """Return the job id of an attempt that may have been submitted."""
+        now = self._ledger.now()
+        left_s = self._settled(row, now) - now
         if left_s > 0:
             raise UnknownOutcomeError(
                 f"An earlier submission of {row.token} may still be under way.",
-                retry_after_s=left_s + 0.05,
+                retry_after_s=left_s + MARGIN_S,
             )
         job_id, form = self._job_named(row.full_name), self._scheduler.arrays
         if job_id and row.task and form:
             job_id = form.job_id(form.array_of(job_id), row.task)
         if job_id:
-            self._ledger.record({row.token: {"state": SUBMITTED, "job_id": job_id}})
+            self._known[row.token] = {"state": SUBMITTED, "job_id": job_id, "reason": None}
+        elif row.state != NOT_FOUND:
+            self._missing.append(row)
+            raise UnknownOutcomeError(
+                f"No job of an earlier submission of {row.token} was found; it is looked for once "
+                "more before it is submitted again.",
+                retry_after_s=self._again_s + MARGIN_S,
+            )
         return job_id
+
+    def _settled(self, row: Attempt, now: float) -> float:
+        """Return when nobody acts on the last submission any more, in seconds since the epoch."""
+        if row.state == NOT_FOUND:
+            return row.tried + self._again_s
+        over = row.tried
+        if row.state != UNANSWERED:
+            others = self._acting(now)
+            over += calls_s(self._scheduler)
+            if not others.live and not self._ledger.is_shared and others.ended >= row.tried:
+                over = min(over, others.ended)
+        return over + self._scheduler.settle_s
+
+    def _acting(self, now: float) -> acting.Others:
+        """Return what is known of other Submitters, whose leftovers are ended once."""
+        if self._others is None:
+            try:
+                self._others = acting.others(now)
+            except ZwrapError as error:
+                self._others = error
+        if isinstance(self._others, ZwrapError):
+            raise self._others
+        return self._others
+
+    @property
+    def _again_s(self) -> float:
+        """Time after which a job is looked for once more, in seconds."""
+        return min(AGAIN_S, self._scheduler.settle_s / 3)
 
     def _job_named(self, name: str) -> str | None:
         """Return the id of a job of that name, for an array the id of any task; None: no job."""

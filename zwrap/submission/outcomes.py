@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING
+from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING, Attempt
 from zwrap.errors import (
     ClusterFullError,
     PermanentError,
@@ -13,12 +13,9 @@ from zwrap.errors import (
     UnknownOutcomeError,
     ZwrapError,
 )
-from zwrap.scheduler import Accepted, Busy, Rejected, Scheduler, Submission, Unknown
+from zwrap.scheduler import Accepted, Rejected, Scheduler, Submission, Unknown
 
-FULL_S = 30.0
-"""Pause before a batch system that has no room for a job is asked again, in seconds."""
-
-Outcome = str | ZwrapError
+Outcome = str | Exception
 """The job id of an attempt, or the reason why none is known."""
 
 OnOutcomes = Callable[[Sequence[tuple[str, Outcome]]], None]
@@ -28,10 +25,10 @@ OnOutcomes = Callable[[Sequence[tuple[str, Outcome]]], None]
 class Failed(NamedTuple):
     """A job that was not submitted: its files cannot be written, or it cannot be expressed."""
 
-    error: ZwrapError
+    error: Exception
 
 
-Answer = Submission | Failed | ZwrapError
+Answer = Submission | Failed | Exception
 """Answer of the batch system to a submission, or the reason why there is none."""
 
 
@@ -39,27 +36,27 @@ class Conclusion(NamedTuple):
     """The outcome of an attempt, and the columns of the ledger that change with it."""
 
     outcome: Outcome
-    columns: dict[str, str]
+    columns: Mapping[str, str | float | None]
 
 
 def conclusion_of(
-    answer: Answer, scheduler: Scheduler, cluster: str, task: int | None
+    answer: Accepted | Rejected | Unknown | Failed | Exception,
+    scheduler: Scheduler,
+    attempt: Attempt,
 ) -> Conclusion:
-    """Return the conclusion from an answer for an attempt, a single job or a `task` of an array.
+    """Return the conclusion from an answer for an attempt, a single job or a task of an array.
 
     If it is not known whether the job was accepted, the ledger keeps the intent.
     """
-    name = f"Cluster {cluster!r}"
+    name = f"Cluster {attempt.cluster!r}"
     match answer:
         case Accepted(job_id):
             form = scheduler.arrays
-            own = form.job_id(job_id, task) if form and task else job_id
-            return Conclusion(own, {"state": SUBMITTED, "job_id": own})
+            own = form.job_id(job_id, attempt.task) if form and attempt.task else job_id
+            return Conclusion(own, {"state": SUBMITTED, "job_id": own, "held": None})
         case Rejected(reason):
             error = RejectedError(f"{name} refused the job: {reason}")
-            return Conclusion(error, {"state": REJECTED, "reason": reason})
-        case Busy(reason):
-            return Conclusion(full(cluster, answer), {"state": WAITING, "reason": reason})
+            return Conclusion(error, {"state": REJECTED, "reason": reason, "held": None})
         case Unknown(reason):
             unknown = UnknownOutcomeError(
                 f"{name} did not say whether it took the job: {reason}. It will be looked up "
@@ -78,10 +75,3 @@ def conclusion_of(
 def waiting(reason: ZwrapError) -> Conclusion:
     """Return the conclusion for a job that was certainly not submitted."""
     return Conclusion(reason, {"state": WAITING, "reason": str(reason)})
-
-
-def full(cluster: str, answer: Busy) -> ClusterFullError:
-    """Return the error for a batch system that accepts no job now."""
-    return ClusterFullError(
-        f"Cluster {cluster!r} takes no job now: {answer.reason}.", retry_after_s=FULL_S
-    )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zwrap.attempt.record import Attempt
-from zwrap.errors import ZwrapError
 from zwrap.job import JobRequest
 from zwrap.scheduler import Question, Scheduler, Submission
 from zwrap.submission.outcomes import Failed
@@ -70,5 +69,5 @@ def _question(job: PendingJob, scheduler: Scheduler) -> Question[Submission] | F
     try:
         job.write()
         return scheduler.submit(job.request, job.script)
-    except ZwrapError as error:
+    except Exception as error:  # of this job alone
         return Failed(error)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
+from zwrap.attempt.ledger.fitting import check_storable
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, encode_submission
 from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
-from zwrap.errors import RequestError, TemporaryError
+from zwrap.errors import RequestError
+from zwrap.host.faults import of_named_paths
 from zwrap.host.files import sync_directory, write_atomically
-from zwrap.host.paths import state_directory
+from zwrap.host.paths import in_state_directory
 from zwrap.job import JobRequest
 from zwrap.message import Message, token_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Cluster
+from zwrap.submission.execution import check_replaceable
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.request import PreparedJob, parameters_of
 from zwrap.submission.script import Renderer, seen_from_elsewhere
@@ -69,11 +71,11 @@ class Preparation:
         request = prepared.request
         inlined = {request.job_directory / SUBMISSION: kept, **prepared.files}
         script = self._renderer.script(request, cluster, inlined)
-        file = state_directory() / "scripts" / request.token
+        file = in_state_directory("scripts", request.token)
 
         def write() -> None:
             self._ledger.remote.keep(request.token, kept.decode())
-            with _as_zwrap_error():
+            with _writing():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(file, script, mode=0o750)
 
@@ -83,7 +85,7 @@ class Preparation:
 def _write_files(prepared: PreparedJob, script: str, kept: bytes) -> None:
     """Write all files of a job, atomically and durably, before the job exists."""
     request = prepared.request
-    with _as_zwrap_error():
+    with _writing():
         request.working_directory.mkdir(parents=True, exist_ok=True)
         JobDirectory(request.job_directory).make()
         file = request.job_directory / "script"
@@ -91,33 +93,26 @@ def _write_files(prepared: PreparedJob, script: str, kept: bytes) -> None:
         write_atomically(request.job_directory / SUBMISSION, kept, name_durable=False)
         for path, content in prepared.files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
+            check_replaceable(path)
             write_atomically(path, content, name_durable=False)
         for parent in {path.parent for path in (file, *prepared.files)}:
             sync_directory(parent)
 
 
-@contextlib.contextmanager
-def _as_zwrap_error() -> Iterator[None]:
-    """Turn an OSError inside the context into a RequestError, or TemporaryError if it may pass."""
-    try:
-        yield
-    except OSError as error:
-        kind = RequestError if isinstance(error, _PERMANENT_FAULTS) else TemporaryError
-        raise kind(
-            f"The files of the job cannot be written: {error.filename}: {error.strerror}."
-        ) from None
-
-
-_PERMANENT_FAULTS = (PermissionError, FileExistsError, NotADirectoryError, FileNotFoundError)
+def _writing() -> AbstractContextManager[None]:
+    """Return a context that turns errors of the job's paths into zwrap's."""
+    return of_named_paths("The files of the job cannot be written", RequestError)
 
 
 def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:
-    """Return the row of a new attempt."""
-    return Attempt(
-        token=request.token,
-        recipe_id=envelope.recipe_id,
-        step=envelope.pointer,
-        cluster=request.cluster,
-        job_name=request.job_name,
-        job_directory=str(request.job_directory),
+    """Return the row of a new attempt; PermanentError if the ledger cannot hold it."""
+    return check_storable(
+        Attempt(
+            token=request.token,
+            recipe_id=envelope.recipe_id,
+            step=envelope.pointer,
+            cluster=request.cluster,
+            job_name=request.job_name,
+            job_directory=str(request.job_directory),
+        )
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from zwrap.calls.ask import ask
 from zwrap.errors import ClusterFullError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
 
 COUNTED_S = 10.0
 """Time for which a count is used, in seconds; jobs submitted meanwhile are added to it."""
@@ -27,6 +31,7 @@ class Quota:
         self._clock = clock
         self._count = 0
         self._counted = float("-inf")
+        self._full = False
 
     def admit(self, wanted: int) -> int:
         """Admit up to `wanted` more jobs; return their number, at least one.
@@ -41,10 +46,14 @@ class Quota:
             self._count = len(ask(self._scheduler.states()))
             self._counted = self._clock()
         if self._count >= self._limit:
-            raise ClusterFullError(
-                f"Cluster {self._name!r} has {self._count} jobs, and 'max_jobs' is {self._limit}.",
-                retry_after_s=COUNTED_S,
+            words = (
+                f"Cluster {self._name!r} has {self._count} jobs, and 'max_jobs' is {self._limit}."
             )
+            if not self._full:
+                log.warning("%s Further jobs wait.", words)
+            self._full = True
+            raise ClusterFullError(words, retry_after_s=COUNTED_S)
+        self._full = False
         admitted = min(wanted, self._limit - self._count)
         self._count += admitted
         return admitted

@@ -12,12 +12,16 @@ from pathlib import Path
 import msgspec
 
 from zwrap.attempt.directory import job_directory
-from zwrap.errors import RequestError, UnknownNameError
+from zwrap.errors import RequestError, UnknownNameError, short
 from zwrap.job import Count, JobRequest, Resources
+from zwrap.jsontext import typed
+from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.quoting import replace_quoted
+from zwrap.recipe.sizes import is_long
 from zwrap.submission import legacy
+from zwrap.submission.execution import check_environment, check_nul
 from zwrap.units import seconds
 
 
@@ -72,6 +76,7 @@ def prepare(
     token: str,
     default_cluster: str,
     defaults: Callable[[str], Mapping[str, object]] = lambda _: {},
+    limits: Limits = DEFAULTS,
 ) -> PreparedJob:
     """Return the job request of a recipe step, and the files that it names.
 
@@ -80,20 +85,23 @@ def prepare(
         token: The token of the attempt.
         default_cluster: Name of the cluster for a step that names none.
         defaults: Function from the name of a cluster to defaults of keys of the cluster block.
+        limits: Limits of sizes.
 
     Raises:
         RequestError: A key is wrong; the text names the key and what is expected.
     """
     where = f"node {envelope.pointer}, parameters"
     parameters = parameters_of(envelope)
+    options = parameters.get("cluster_submission_parameters")
+    check_commands(options, limits, f"{where}, key 'cluster_submission_parameters'")
     block = legacy.cluster_block(parameters, where)
     scheduler = block.get("scheduler") if isinstance(block, Mapping) else None
     cluster_name = str(scheduler or default_cluster)
     cluster = _cluster(block, defaults(cluster_name), f"{where}, key 'cluster'")
     working = absolute_path(parameters.get("workingdir"), f"{where}, key 'workingdir'")
     directory = job_directory(working, token)
-    commands = cluster.commands
-    text = commands if isinstance(commands, str) else "\n".join(commands)
+    text = cluster.commands if isinstance(cluster.commands, str) else "\n".join(cluster.commands)
+    check_commands(text, limits, f"{where}, key 'commands'")
     variables, files = step_files(envelope, parameters, working, directory, text)
     for name, value in variables.items():
         text = replace_variable(text, name, value)
@@ -106,13 +114,24 @@ def prepare(
         working_directory=working,
         job_directory=directory,
         commands=text,
-        environment={name: str(value) for name, value in (cluster.environment or {}).items()},
+        environment=_environment(cluster, f"{where}, key 'cluster'"),
         resources=_resources(cluster, where),
         array=cluster.array,
-        standard_output=_file(working, parameters.get("standard_output"), directory, "job.out"),
-        standard_error=_file(working, parameters.get("standard_error"), directory, "job.err"),
+        standard_output=file_of(working, parameters.get("standard_output"), directory, "job.out"),
+        standard_error=file_of(working, parameters.get("standard_error"), directory, "job.err"),
     )
     return PreparedJob(request, files)
+
+
+def check_commands(text: object, limits: Limits, where: str) -> None:
+    """Raise RequestError if shell text is longer than its limit, or holds a NUL."""
+    if isinstance(text, str) and is_long(text, limits.commands_bytes):
+        raise RequestError(
+            f"{where} has more than {limits.commands_bytes} bytes (section limits, key "
+            "'commands_bytes'). Put long lists into a file, and give its path."
+        )
+    if isinstance(text, str):
+        check_nul(text, where, "shell text can hold")
 
 
 def parameters_of(envelope: Envelope) -> Mapping[str, object]:
@@ -126,8 +145,9 @@ def parameters_of(envelope: Envelope) -> Mapping[str, object]:
     return parameters
 
 
-def _file(working: Path, given: object, directory: Path, default: str) -> Path:
+def file_of(working: Path, given: object, directory: Path, default: str) -> Path:
     """Return the path that a step gives, relative to `working`, else the default in `directory`."""
+    check_nul(str(given), f"The path {short(given)}", "path can")
     return working / str(given) if given else directory / default
 
 
@@ -148,7 +168,7 @@ def step_files(
     for name, keys, default, content in _documents(envelope):
         given = next((parameters[key] for key in keys if parameters.get(key)), None)
         if given or re.search(variable_pattern(name), text):
-            path = _file(working, given, directory, default)
+            path = file_of(working, given, directory, default)
             variables[name] = str(path)
             files[path] = content()
     return variables, files
@@ -201,8 +221,8 @@ def _cluster(block: object, defaults: Mapping[str, object], where: str) -> Clust
         if key not in ClusterBlock.__struct_fields__:
             raise UnknownNameError("key", key, ClusterBlock.__struct_fields__, where)
     try:
-        cluster = msgspec.convert(merged, ClusterBlock, strict=False)
-    except msgspec.ValidationError as error:
+        cluster = typed(merged, ClusterBlock, strict=False)
+    except (msgspec.ValidationError, OverflowError, ValueError) as error:
         raise RequestError(f"{where}: {error}.") from None
     if not cluster.commands:
         raise RequestError(f"{where}, key 'commands' is empty; shell text is expected.")
@@ -212,7 +232,7 @@ def _cluster(block: object, defaults: Mapping[str, object], where: str) -> Clust
 def absolute_path(value: object, where: str) -> Path:
     """Return a value as an absolute path; RequestError, which names `where`, if it is not one."""
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        raise RequestError(f"{where} is {value!r}; an absolute path is expected.")
+        raise RequestError(f"{where} is {short(value)}; an absolute path is expected.")
     return Path(value)
 
 
@@ -225,6 +245,13 @@ def _resources(cluster: ClusterBlock, where: str) -> Resources:
         memory_per_cpu_mib=cluster.min_memory_per_cpu,
         walltime_s=None if limit is None else seconds(limit, f"{where}, key 'time_limit'"),
     )
+
+
+def _environment(cluster: ClusterBlock, where: str) -> dict[str, str]:
+    """Return the environment variables of a cluster block as text, which a job can have."""
+    found = {name: str(value) for name, value in (cluster.environment or {}).items()}
+    check_environment(found, f"{where}, environment")
+    return found
 
 
 def _job_name(name: object) -> str:

@@ -30,6 +30,7 @@ class Renderer:
     def __init__(self, configuration: Configuration) -> None:
         self._templates = Templates(configuration.site.template_directory)
         self._told = configuration.for_jobs()
+        self._limits = configuration.site.limits
         self._clusters = Clusters(configuration)
 
     def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
@@ -44,6 +45,7 @@ class Renderer:
             token,
             self._clusters.default,
             lambda name: self._clusters.get(name).settings.defaults,
+            self._limits,
         )
         return prepared, self._clusters.get(prepared.request.cluster)
 

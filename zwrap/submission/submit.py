@@ -7,14 +7,17 @@ earlier call, and submitted again only if it does not exist.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.calls import acting
 from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.scheduler import Scheduler
 from zwrap.submission.arrays import submit_as_arrays
 from zwrap.submission.handover import Admit, Handover
+from zwrap.submission.holds import Holds
 from zwrap.submission.lookup import Lookup
 from zwrap.submission.outcomes import OnOutcomes
 from zwrap.submission.pending import PendingJob
@@ -33,8 +36,12 @@ def submit_all(
     admit: Admit = everything,
     largest_array: int | None = None,
     clock: Clock = elapsed,
+    holds: Holds | None = None,
 ) -> None:
     """Submit the jobs that do not exist yet: those of one shape as arrays, the others in parallel.
+
+    Of jobs that the batch system did not take before, one of each lane asks again before the others
+    do; see `Holds`.
 
     Args:
         ledger: The ledger, to which intents and conclusions are written.
@@ -45,14 +52,24 @@ def submit_all(
         admit: Function that limits the number of jobs; see `Admit`.
         largest_array: Largest number of tasks of an array; None: there are no arrays.
         clock: Clock for the age of intents, in seconds.
+        holds: Held lanes of the cluster, from one call to the next; None: there are none yet.
 
     Raises:
         TemporaryError: The ledger cannot be used.
     """
-    handover = Handover(ledger, scheduler, on_outcomes, admit, clock)
+    if not jobs:
+        return
+    acting.begin()
+    holds = holds or Holds(jobs[0].request.cluster, math.inf, clock)
+    handover = Handover(ledger, scheduler, on_outcomes, admit, holds, clock)
     missing = _missing(jobs, handover, ledger)
     handover.report()
-    handover.submit_each(submit_as_arrays(handover, missing, largest_array or 0))
+    while missing:
+        now, missing = holds.split(missing)
+        if not now:
+            handover.put_off(missing)
+            break
+        handover.submit_each(submit_as_arrays(handover, now, largest_array or 0))
 
 
 def _missing(jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger) -> list[PendingJob]:
@@ -73,4 +90,5 @@ def _missing(jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger) -> 
             missing.append(job._replace(attempt=attempt))
         else:
             handover.note(token, job_id)
+    lookup.record()
     return missing

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+import pytest
 
 from zwrap.calls.ask import ask
 from zwrap.configuration.site import Configuration
@@ -19,7 +21,7 @@ from zwrap.submission.script import Renderer
 
 T = TypeVar("T")
 
-POLL_S = 0.1
+POLL_S = 0.25
 """Poll interval of a batch system, in seconds."""
 
 
@@ -88,6 +90,21 @@ class Jobs:
         states = ask(self.scheduler.states())
         return {key: job for key, job in states.items() if job.name in self._names}
 
+    def await_listed(self, expected: Set[str]) -> None:
+        """Wait until exactly these jobs are live; an error names those that differ, with states."""
+        seen: dict[str, JobStatus] = {}
+
+        def same() -> bool:
+            seen.clear()
+            seen.update(self.live())
+            return seen.keys() == expected
+
+        def difference() -> str:
+            more = {key: job.state.value for key, job in seen.items() if key not in expected}
+            return f"jobs were listed: besides them {more}, not {sorted(expected - seen.keys())}"
+
+        self.wait(same, difference)
+
     def running(self, job_id: str) -> JobStatus:
         """Wait until a job runs; return its status."""
 
@@ -113,11 +130,13 @@ class Jobs:
         """Return the recorded ends of jobs that have been gone for `gone_s` seconds, by job id."""
         return ask(self.scheduler.accounting(dict.fromkeys(job_ids, gone_s)))
 
-    def wait(self, condition: Callable[[], T | None], words: str) -> T:
+    def wait(self, condition: Callable[[], T | None], words: str | Callable[[], str]) -> T:
         """Wait until a condition returns a true value; return it. `words` describe it in errors."""
         deadline = time.monotonic() + self._limit_s
         while not (result := condition()):
-            assert time.monotonic() < deadline, f"{self._limit_s:g} s passed before {words}"
+            if time.monotonic() >= deadline:
+                said = words if isinstance(words, str) else words()
+                pytest.fail(f"{self._limit_s:g} s passed before {said}")
             time.sleep(POLL_S)
         return result
 

@@ -31,7 +31,7 @@ class SchedulerContract:
     @pytest.fixture
     def cluster(self) -> str:
         """Return the name of the cluster in the site file."""
-        raise NotImplementedError("Replace the fixture 'cluster': the name of a cluster.")
+        pytest.fail("Replace the fixture 'cluster': the name of a cluster.")
 
     @pytest.fixture
     def alone(self) -> dict[str, object] | None:
@@ -164,7 +164,7 @@ class SchedulerContract:
         assert [form.array_of(task) for task in tasks] == [array.job_id] * 3
         for number, task in enumerate(tasks[:2], 1):
             assert jobs.ended(task).exit_code == number
-        jobs.wait(lambda: list(jobs.live()) == tasks[2:], "one task is left")
+        jobs.await_listed({*tasks[2:]})
         found = {status.job_id for status in ask(jobs.scheduler.find(array.name))}
         assert found >= {tasks[2]}
         assert jobs.recorded(*tasks).keys() == set(tasks[:2])
@@ -181,7 +181,7 @@ class SchedulerContract:
         gone = form.job_id(array.job_id, 7)
         ask(jobs.scheduler.cancel([gone]))
         left = tasks - {gone}
-        jobs.wait(lambda: jobs.live().keys() == left | {blocker}, "39 tasks are listed")
+        jobs.await_listed(left | {blocker})
         found = {status.job_id for status in ask(jobs.scheduler.find(array.name))}
         assert found - {gone} == left
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zwrap import plugins
 from zwrap.configuration.site import Configuration
-from zwrap.errors import UnknownNameError
+from zwrap.errors import ConfigurationError, UnknownNameError
 from zwrap.transport.contract import Transport
 from zwrap.transport.options import TransportChoice
 
@@ -13,8 +13,35 @@ EMBEDDED = "SpoolTransport"
 
 
 def default_transport(configuration: Configuration) -> str:
-    """Return the name of the configured transport, or of the embedded one."""
-    return configuration.site.default_transport or EMBEDDED
+    """Return the name of the configured transport, or of the embedded one.
+
+    Raises:
+        ConfigurationError: The group ``transport`` of the active environments chooses none.
+    """
+    if chosen := configuration.site.default_transport:
+        return chosen
+    for environment in configuration.active_environments:
+        named = map(configuration.resolved, configuration.transport_sections.get(environment, ()))
+        kinds = {section.name: section.value["plugin"] for section in named}
+        if kinds and "spool" not in kinds.values():
+            raise ConfigurationError(
+                f"Environment {environment!r} ({configuration.environment_origins[environment]}), "
+                f"group 'transport', names {_listed(kinds)}, which chooses no transport, so that "
+                f"messages would go to the spool. Name a section with 'plugin: transport' and "
+                f"'default: {_meant(kinds)}' there, and the others under 'plugins'."
+            )
+    return EMBEDDED
+
+
+def _listed(kinds: dict[str, str]) -> str:
+    """Return names of sections with their plugins."""
+    return ", ".join(f"{name!r} (plugin {kind})" for name, kind in kinds.items())
+
+
+def _meant(kinds: dict[str, str]) -> str:
+    """Return the transport that sections are probably meant for."""
+    known = {"pika": "PikaTransport", "stomp": "StompTransport"}
+    return next((known[kind] for kind in kinds.values() if kind in known), "NAME")
 
 
 def transport_class(name: str) -> type[Transport]:

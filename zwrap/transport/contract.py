@@ -2,10 +2,8 @@
 
 Every delivery from a queue is settled exactly once. A unit sends its messages first and then
 settles its deliveries. Messages are delivered at least once, and a repeat carries the same message
-ids. ``tests/contract/test_transport.py`` is the contract in executable form. "The other side" is a
-broker, a directory, or a part of this process.
-
-The second half of the contract, for people and monitors, is `zwrap.transport.inspector`.
+ids. ``tests/contract/test_transport.py`` is the contract in executable form, its second half is
+`zwrap.transport.inspector`. "The other side" is a broker, a directory, or a part of this process.
 """
 
 from __future__ import annotations
@@ -22,10 +20,11 @@ import msgspec
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import SettledError
-from zwrap.message import Message, Outgoing, child_id, encode, new_id
-from zwrap.renamed import Former, Moved, tell
-from zwrap.transport.failures import EncodingError
+from zwrap.host.printable import printable_reason
+from zwrap.message import Message, Outgoing, child_id, new_id
+from zwrap.plugins import Former, Moved, tell
 from zwrap.transport.options import BrokerOptions
+from zwrap.transport.sending import send_by_place
 
 if TYPE_CHECKING:  # a job needs no inspector
     from zwrap.transport.inspector import Inspector
@@ -51,6 +50,9 @@ class Settlement(msgspec.Struct, frozen=True):
     """Time until a message that is given back may be delivered again, in seconds."""
     counted: bool = True
     """False if this delivery of a message that is given back does not count."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "reason", printable_reason(self.reason))
 
 
 ACK = Settlement(Verb.ACK)
@@ -124,12 +126,16 @@ class Unit:
 class Transport(ABC):
     """A connection to queues and topics. All methods may be called from any thread.
 
-    Methods raise TransportError if the other side cannot be reached at present, and MessageError
-    (see `zwrap.transport.failures`) if a message can never be sent.
+    Methods raise TransportError if the other side cannot be reached at present, MessageError if a
+    message can never be sent, and TemporaryError if messages to its queue or topic cannot be sent
+    at present (see `zwrap.transport.failures`).
     """
 
     batch_wait_s: ClassVar[float] = 0.0
     """Longest pause between deliveries of messages that already wait, in seconds."""
+
+    largest_body: int | None = None
+    """Size above which messages are refused undecoded, in bytes; None, as for relays: no limit."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -270,18 +276,20 @@ class Transport(ABC):
             expires_s: Time after which the message is no longer delivered, in seconds; None: never.
             replaces: Identity of the sender, of whose messages only the latest one matters.
         """
-        self.commit(
-            [
-                Outgoing(
-                    topic,
-                    body,
-                    dict(headers or {}),
-                    topic=True,
-                    expires_s=expires_s,
-                    replaces=replaces,
-                )
-            ]
+        message = Outgoing(
+            topic, body, dict(headers or {}), topic=True, expires_s=expires_s, replaces=replaces
         )
+        self.commit([message])
+
+    def wait_for_room(self, wait_s: float) -> None:  # noqa: B027  (most never wait)
+        """Wait from now on up to `wait_s` seconds, in all, for room in full queues; services: 0."""
+
+    def send_each(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """Send messages that do not depend on each other, those to one queue in order.
+
+        Returns why each was not sent; None: the other side has taken responsibility for it.
+        """
+        return send_by_place(self, messages)
 
     @contextlib.contextmanager
     def unit(self, *deliveries: Delivery, dead_letter: str | None = None) -> Iterator[Unit]:
@@ -337,13 +345,3 @@ class Transport(ABC):
                 )
             else:
                 self._carry_out([], [delivery], Settlement(Verb.RETRY, counted=False))
-
-
-def encoded(message: Outgoing, content: object) -> bytes:
-    """Return the JSON text of `content`; EncodingError names the destination of `message`."""
-    try:
-        return encode(content)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise EncodingError(
-            f"A message to {message.destination!r} cannot be written as JSON: {error}."
-        ) from None

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+
+from zwrap.units import whole_number
+
 ATTEMPTS_HEADER = "zwrap_deliveries"
 """Number of deliveries of a message, the one of this copy included.
 
 The name has no hyphen, so that a selector of JMS can contain it.
 """
 
+EXPIRES_HEADER = "zwrap_expires_ms"
+"""Time at which a message that is tried again expires, in milliseconds since the epoch, by the host
+that gave it back; a broker forgets it while it delays the message."""
+
 BY_BROKER = "The broker put it aside: "
 """Beginning of a reason that zwrap did not give."""
 
 REASON_HEADER = "dlq-reason"
 """Reason of a dead letter."""
+
+STUB_HEADER = "zwrap-stub"
+"""Place of the file that holds the whole message; mark of a short dead letter in its place."""
+
+
+def has_expired(headers: Mapping[str, object]) -> bool:
+    """Return whether a message that was tried before has expired, by its headers."""
+    expires_ms = whole_number(str(headers.get(EXPIRES_HEADER, "")))
+    return expires_ms is not None and expires_ms <= time.time() * 1000

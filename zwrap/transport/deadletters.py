@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zwrap.errors import ConfigurationError, MessageError
-from zwrap.host.files import create_once
+from zwrap.host.files import UnfitFileError, create_once, read_regular
+from zwrap.jsontext import indented
 from zwrap.message import (
     ATTEMPT_HEADER,
     ID_HEADER,
@@ -28,9 +29,19 @@ from zwrap.transport.contract import Delivery
 from zwrap.transport.copies import REASON_HEADER
 from zwrap.transport.diagnosis import reason_of
 from zwrap.transport.mover import TRANSPORT_HEADERS
+from zwrap.transport.spool.directory import RELAYED_BYTES
 
 _OF_DEATH = ("x-death", "x-first-death", "x-delivery-count", "dlqDelivery", REASON_HEADER)
 """Beginnings of headers that tell how a message died; a message that is put back has none."""
+
+LATEST_S = 253_402_214_400.0
+"""Latest time of sending that is believed, in seconds since the epoch: the end of year 9999."""
+
+EXPORTED_BYTES = 4 * RELAYED_BYTES
+"""Largest size of an exported dead letter that is read, in bytes: line breaks add to a message."""
+
+ID_CHARACTERS = 150
+"""Number of characters of an id that the name of an exported file shows."""
 
 _PREFIX = re.compile(r"^dlq\.", re.IGNORECASE)
 
@@ -53,7 +64,9 @@ def export(delivery: Delivery, directory: Path) -> Exported:
 
     Raises ConfigurationError if that is not possible.
     """
-    sent_at = delivery.sent_at if delivery.sent_at is not None else time.time()
+    sent_at = delivery.sent_at
+    if sent_at is None or not 0 <= sent_at <= LATEST_S:  # any sender may write any time
+        sent_at = time.time()
     moment = time.localtime(sent_at)
     header = {
         **delivery.message.headers,
@@ -69,15 +82,15 @@ def export(delivery: Delivery, directory: Path) -> Exported:
         "header": header,
         "message": delivery.message.body,
     }
-    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False).encode()
+    data = indented(content, ordered=True) + b"\n"
     stamp = f"{time.strftime('%Y%m%d-%H%M%S', moment)}-{int(sent_at * 1000) % 1000:03d}"
-    identity = re.sub(r"[^a-zA-Z0-9._-]+", "_", delivery.message.id)
+    identity = re.sub(r"[^a-zA-Z0-9._-]+", "_", delivery.message.id)[:ID_CHARACTERS]
     place = directory / time.strftime("%Y-%m-%d", moment)
     try:
         place.mkdir(parents=True, exist_ok=True)
         file = place / f"msg-{stamp}-{identity}"
         number = 1
-        while not create_once(file, text + b"\n"):
+        while not create_once(file, data):
             number += 1
             file = place / f"msg-{stamp}-{identity}-{number}"
     except OSError as error:
@@ -94,7 +107,9 @@ def read(file: Path) -> dict[str, object]:
     Raises MessageError if the file does not hold a dead letter.
     """
     try:
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_regular(file, EXPORTED_BYTES, follow=True))
+    except UnfitFileError as error:
+        raise MessageError(str(error)) from None
     except OSError as error:
         raise MessageError(f"{file} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

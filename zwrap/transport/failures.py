@@ -1,13 +1,13 @@
 """Reasons why a message was not sent, as types; the type tells whether another try can help.
 
-Permanent (`MessageError`): the same message is refused however often it is sent. Temporary
-(`TransportError`): the cause is outside the message. `zwrap.errors.QueueFullError` is such a type,
-too: a queue holds as many messages as it may hold.
+* Permanent (`MessageError`): the same message is refused however often it is sent.
+* Of one destination (`HELD_UP`): messages to it cannot be sent at present; others can.
+* Of all (`TransportError`): the transport is away.
 """
 
 from __future__ import annotations
 
-from zwrap.errors import MessageError, TransportError
+from zwrap.errors import MessageError, QueueFullError, TemporaryError, TransportError
 
 
 class NoRouteError(MessageError):
@@ -22,13 +22,17 @@ class EncodingError(MessageError):
     """The message cannot be written in the format of the wire."""
 
 
-class NoPermissionError(TransportError):
+class NoPermissionError(TemporaryError):
     """The user of the connection lacks a permission, which an administrator can grant."""
 
 
-class RefusedError(TransportError):
-    """The other side refuses messages of this queue at present and gives no reason."""
+class RefusedError(QueueFullError):
+    """The other side takes no messages of this queue at present; it is full, or has no leader."""
 
 
 class LostError(TransportError):
     """The connection ended before the other side confirmed."""
+
+
+HELD_UP = (QueueFullError, NoPermissionError)
+"""Failures of messages to one destination, which pass; messages to others can be sent meanwhile."""

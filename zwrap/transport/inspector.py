@@ -7,7 +7,7 @@ only then, because a job never needs it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from zwrap.transport.contract import Delivery
@@ -56,6 +56,19 @@ class Inspector(ABC):
     def audit(self) -> list[str]:
         """Return a sentence for each way in which messages may be lost or delivered for ever."""
         return []
+
+    def missing_permissions(self, topics: Sequence[str]) -> list[str]:
+        """Return a sentence for each permission that the user of this connection lacks.
+
+        `topics`: topics on which zwrap broadcasts or listens.
+        """
+        del topics
+        return []
+
+    def declaration(self, topics: Sequence[str]) -> str:
+        """Return what a site has to make on the server for zwrap, as a file; empty: nothing."""
+        del topics
+        return ""
 
 
 class Overdelivered(ABC):

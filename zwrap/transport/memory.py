@@ -10,15 +10,19 @@ from typing import NamedTuple
 import msgspec
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import TransportError
-from zwrap.message import Message, Outgoing, decode, identify
-from zwrap.transport.contract import Delivery, Settlement, Transport, Verb, encoded
+from zwrap.errors import MessageError, TransportError
+from zwrap.host.clock import Clock, elapsed
+from zwrap.message import Message, Outgoing, decode, encode, identify
+from zwrap.transport.contract import Delivery, Settlement, Transport, Verb
+from zwrap.transport.failures import TooLargeError
 from zwrap.transport.inspector import Inspector, Overdelivered
 from zwrap.transport.options import BrokerOptions
+from zwrap.transport.refused import kept_whole
+from zwrap.transport.sending import encoded
 
 
 class _Waiting(NamedTuple):
-    """A message that waits in a queue; times are those of `time.monotonic`."""
+    """A message that waits in a queue; times are those of the broker's clock."""
 
     order: int
     not_before: float
@@ -35,13 +39,19 @@ class DeadLetter(NamedTuple):
 
 
 class MemoryBroker:
-    """Queues, topics and dead letters that the connections of one process share."""
+    """Queues, topics and dead letters that the connections of one process share.
 
-    def __init__(self) -> None:
+    Delays and expiry go by `clock`; how long `receive` waits does not.
+    """
+
+    def __init__(self, clock: Clock = elapsed) -> None:
+        self.clock = clock
         self.changed = threading.Condition()
         self.queues: dict[str, list[_Waiting]] = {}
         self.dead_letters: dict[str, list[DeadLetter]] = {}
         self.listeners: list[MemoryTransport] = []
+        self.largest_bytes: int | None = None
+        """Size above which the body of a message is refused, in bytes; None: no limit."""
         self._order = 0
 
     def put(
@@ -54,7 +64,7 @@ class MemoryBroker:
         expires_s: float | None,
     ) -> None:
         """Add a message to a queue; the caller holds `changed`."""
-        now = time.monotonic()
+        now = self.clock()
         self._order += 1
         expires = now + expires_s if expires_s is not None else float("inf")
         entry = _Waiting(self._order, now + delay_s, expires, delivery_count, message)
@@ -63,7 +73,7 @@ class MemoryBroker:
 
     def take(self, queue: str) -> _Waiting | None:
         """Remove and return the first message that is due; the caller holds `changed`."""
-        now = time.monotonic()
+        now = self.clock()
         waiting = self.queues.get(queue, [])
         waiting[:] = [entry for entry in waiting if entry.expires > now]
         due = min((entry for entry in waiting if entry.not_before <= now), default=None)
@@ -133,7 +143,7 @@ class MemoryTransport(Transport):
         for topic, received in self.topics.items():
             while received:
                 expires, message = received.pop(0)
-                if expires > time.monotonic():
+                if expires > self.broker.clock():
                     return Delivery(self, message, topic, delivery_count=1, topic=True)
         return None
 
@@ -142,9 +152,22 @@ class MemoryTransport(Transport):
         for queue, prefetch in self.prefetch.items():
             if sum(delivery.source == queue for delivery in self._held) >= prefetch:
                 continue
-            if entry := self.broker.take(queue):
+            if entry := self._small(queue):
                 self.prefetch[queue] = self.prefetch.pop(queue)  # other queues come first next time
                 return self.hand_out(queue, entry)
+        return None
+
+    def _small(self, queue: str) -> _Waiting | None:
+        """Return the next due entry of a queue; those that are too large become dead letters."""
+        while entry := self.broker.take(queue):
+            try:
+                if self.largest_body is not None:
+                    decode(encode(entry.message.body), largest=self.largest_body)
+            except MessageError as error:
+                letter = DeadLetter(entry.message, str(error))
+                self.broker.dead_letters.setdefault(queue, []).append(letter)
+            else:
+                return entry
         return None
 
     def hand_out(self, queue: str, entry: _Waiting) -> Delivery:
@@ -194,7 +217,10 @@ class MemoryTransport(Transport):
         settlement: Settlement,
     ) -> None:
         """Send messages, then settle deliveries, in one step."""
-        bodies = [decode(encoded(message, message.message)) for message in messages]
+        bodies = []
+        for message in messages:
+            with kept_whole(message, unit=bool(deliveries)):
+                bodies.append(decode(self._written(message)))
         with self.broker.changed:
             for message, body in zip(messages, bodies, strict=True):
                 received = Message(body, message.headers, identify(body, message.headers))
@@ -212,9 +238,19 @@ class MemoryTransport(Transport):
                 self._settle(delivery, settlement)
             self.broker.changed.notify_all()
 
+    def _written(self, message: Outgoing) -> bytes:
+        """Return a body as JSON text; TooLargeError if the broker does not take it."""
+        body, limit = encoded(message, message.message), self.broker.largest_bytes
+        if limit is not None and len(body) > limit:
+            raise TooLargeError(
+                f"A message to {message.destination!r} has {len(body)} bytes; the memory broker "
+                f"takes {limit}."
+            )
+        return body
+
     def _tell(self, message: Outgoing, received: Message) -> None:
         """Give a broadcast to all subscribers of its topic."""
-        expires = time.monotonic() + (60.0 if message.expires_s is None else message.expires_s)
+        expires = self.broker.clock() + (60.0 if message.expires_s is None else message.expires_s)
         for listener in self.broker.listeners:
             if message.destination in listener.topics:
                 listener.topics[message.destination].append((expires, received))
@@ -236,7 +272,7 @@ class MemoryTransport(Transport):
         elif settlement.verb is Verb.RETRY:
             again = entry._replace(
                 delivery_count=entry.delivery_count + settlement.counted,
-                not_before=time.monotonic() + settlement.delay_s,
+                not_before=self.broker.clock() + settlement.delay_s,
             )
             self.broker.queues.setdefault(delivery.source, []).append(again)
 

@@ -10,12 +10,20 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from zwrap.errors import TransportError, ZwrapError
-from zwrap.message import Outgoing
+from zwrap.errors import TemporaryError, TransportError, ZwrapError
+from zwrap.host.stopping import asked_at
+from zwrap.message import Outgoing, new_id
 from zwrap.transport.contract import Delivery, Settlement, Transport
+from zwrap.transport.refused import kept_whole
 
 SEND_WAIT_S = 60.0
 """Longest wait of `send` for a confirmation, in seconds, reconnections included."""
+
+STOPPING_S = 10.0
+"""Longest such wait after a stop signal, in seconds."""
+
+LOOK_S = 0.5
+"""Interval at which a wait looks for a stop signal, in seconds."""
 
 ANSWER_WAIT_S = 15.0
 """Longest wait for the server's answer to a question, in seconds."""
@@ -96,7 +104,7 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
         """Messages in the order of their arrival; None wakes a receiver after a close."""
         self._held: dict[Delivery, Received] = {}
         self._unfinished: set[PendingWork] = set()
-        self._closed = False
+        self._closed = self._gave_up = False
 
     @abstractmethod
     def _delivery(self, message: Received) -> Delivery | None:
@@ -115,6 +123,10 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
         self, messages: list[Encoded], received: list[Received], settlement: Settlement
     ) -> None:
         """Submit messages, and deliveries that are settled when these are confirmed."""
+
+    def _largest(self, kind: str) -> int | None:
+        """Return the size above which a message is not decoded; dead letters may have any size."""
+        return None if kind == "dead" else self.largest_body
 
     def receive(self, timeout_s: float) -> Delivery | None:
         """Return the next message of any subscription; None after `timeout_s` seconds."""
@@ -137,31 +149,79 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
         settlement: Settlement,
     ) -> None:
         """Encode and submit messages and deliveries; wait only for messages without deliveries."""
-        encoded = [self._encode(message) for message in messages]
+        encoded = []
+        for message in messages:
+            with kept_whole(message, unit=bool(deliveries)):
+                encoded.append(self._encode(message))
         if deliveries:
-            received = [self._held.pop(delivery) for delivery in deliveries]
-            self._submit(encoded, received, settlement)
+            self._submit(encoded, [self._held[delivery] for delivery in deliveries], settlement)
+            for delivery in deliveries:
+                del self._held[delivery]
         elif encoded:
             self._wait_for(self._hand_over(encoded))
 
+    def send_each(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
+        """Do as `Transport.send_each`: submit all, then wait for the confirmation of each."""
+        submitted: list[PendingWork | Exception] = []
+        with self._lock:
+            for message in messages:
+                try:
+                    encoded = self._encode(message.with_id(new_id()))
+                    submitted.append(self._hand_over([encoded]))
+                except Exception as error:
+                    submitted.append(error)
+        until = time.monotonic() + SEND_WAIT_S
+        return [
+            each if isinstance(each, Exception) else self._failure(each, until)
+            for each in submitted
+        ]
+
     def _wait_for(self, work: PendingWork) -> None:
         """Wait until messages without deliveries are confirmed; raise the failure if any."""
-        if not work.wait(SEND_WAIT_S):
+        failure = self._failure(work, time.monotonic() + SEND_WAIT_S)
+        if failure:
+            raise failure
+
+    def _failure(self, work: PendingWork, until: float) -> ZwrapError | None:
+        """Wait until `time.monotonic` is `until` for the end of work; return its failure if any."""
+        if not self._ends(work, until - time.monotonic()):
             work.valid = lambda: False  # the caller sends it again, or reports that it was not sent
-            raise TransportError(
+            return TransportError(
                 f"{self._connection.where} did not confirm a message within {SEND_WAIT_S:g} s: "
                 f"{self._connection.state}."
             )
-        if work.failure:
-            raise type(work.failure)(
-                f"{self._connection.where}: a message cannot be sent: {work.failure}."
-            )
+        if work.failure is None:
+            return None
+        failure = type(work.failure)(
+            f"{self._connection.where}: a message cannot be sent: {work.failure}."
+        )
+        if isinstance(work.failure, TemporaryError) and isinstance(failure, TemporaryError):
+            failure.retry_after_s = work.failure.retry_after_s
+        return failure
+
+    def _ends(self, work: PendingWork, timeout_s: float) -> bool:
+        """Wait for the end of work; after a stop signal for `STOPPING_S` seconds at most.
+
+        Once that was not enough, this process no longer waits.
+        """
+        begin = time.monotonic()
+        while True:
+            asked = asked_at()
+            end = begin + timeout_s
+            if asked is not None:
+                end = min(end, begin if self._gave_up else max(begin, asked) + STOPPING_S)
+            left_s = end - time.monotonic()
+            if work.wait(max(0.0, min(left_s, LOOK_S))):
+                return True
+            if left_s <= LOOK_S:
+                self._gave_up = asked is not None
+                return False
 
     def flush(self, timeout_s: float = 30.0) -> None:
         """Wait until all messages and settlements so far are confirmed."""
         deadline = time.monotonic() + timeout_s
         for work in list(self._unfinished):
-            if not work.wait(max(0.0, deadline - time.monotonic())):
+            if not self._ends(work, deadline - time.monotonic()):
                 raise TransportError(
                     f"{self._connection.where} did not confirm everything within {timeout_s:g} s: "
                     f"{self._connection.state}."

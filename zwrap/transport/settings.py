@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
+from zwrap.host.given import read_text_given
 
 
 def addresses(what: str, host: object, port: object) -> tuple[tuple[str, int], ...]:
@@ -75,8 +76,7 @@ def from_file(path: Path, sections: Sequence[str]) -> dict[str, str]:
 
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        with path.open(encoding="utf-8") as file:
-            parser.read_file(file)
+        parser.read_string(read_text_given(path), str(path))
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}.") from None
     except (configparser.Error, UnicodeDecodeError) as error:

@@ -9,16 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, TransportError
 from zwrap.host.clock import Clock, elapsed
-from zwrap.host.paths import state_directory
+from zwrap.host.forks import ending_children
+from zwrap.host.paths import in_state_directory
+from zwrap.host.printable import well_formed
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
-from zwrap.service.contract import Service
-from zwrap.service.settling import handle_delivery
+from zwrap.service.contract import STOP_GRACE_S, Service, Work
+from zwrap.service.faults import as_failure
+from zwrap.service.outage import is_outage
+from zwrap.service.settling import settle
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.workers.functions import SkipMessage, Worker
-from zwrap.workers.timelimit import time_limit
+from zwrap.workers.timelimit import GRACE_S, time_limit
 
 log = logging.getLogger(__name__)
 
@@ -58,29 +62,43 @@ class FunctionService(Service):
         """Call the function within the time limit of `count` messages."""
         limit_s = self._worker.time_limit_s
         try:
-            with time_limit(limit_s * count if limit_s else None, self.name):
+            with time_limit(limit_s * count if limit_s else None, self.name), ending_children():
                 self._worker.function(argument)
         except SkipMessage:
             pass
+
+    def stop_grace_s(self) -> float:
+        """Return the time that the messages at hand may take by their limits, in seconds.
+
+        Without limits it is the usual one.
+        """
+        limit_s = self._worker.time_limit_s
+        if limit_s is None:
+            return STOP_GRACE_S
+        return limit_s * self.prefetch + GRACE_S + STOP_GRACE_S
 
     def gave_up(self, delivery: Delivery, reason: str) -> None:
         """Add a line to the queue's file of errors, with the reason of the dead letter."""
         settings = self.configuration.site.workers
         named = settings.errors if settings else None
-        directory = Path(named) if named else state_directory() / "worker-errors"
+        directory = Path(named) if named else in_state_directory("worker-errors")
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "queue": self.queue,
             "id": delivery.message.id,
             "attempt": delivery.delivery_count,
-            "reason": reason,
+            "reason": well_formed(reason),
             "message": delivery.message.body,
         }
+        try:
+            text = encode(line)
+        except (TypeError, ValueError, RecursionError):  # the body is none that JSON can hold
+            text = encode({**line, "message": ascii(delivery.message.body)[:1000]})
         try:
             directory.mkdir(parents=True, exist_ok=True)
             with (directory / f"{self.queue}.errors").open("ab") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                file.write(encode(line) + b"\n")
+                file.write(text + b"\n")
         except OSError as error:  # the dead letter exists all the same
             log.error("The file of errors of %s cannot be written: %s", self.name, error)
 
@@ -130,15 +148,20 @@ class BatchService(FunctionService):
         held, self._held, self._due = self._held, [], float("inf")
         if not held:
             return
+        work = [Work(delivery, None) for delivery in held]
         try:
             self._call([delivery.message.body for delivery in held], len(held))
-        except Exception:
-            log.exception("A batch of %d for the %s failed; now one by one", len(held), self.name)
-            for delivery in held:
-                handle_delivery(self._alone, delivery)
-        else:
             with self.transport.unit(*held):
                 pass
+        except BaseException as error:
+            failure = as_failure(error)
+            if isinstance(failure, TransportError) or is_outage(failure):
+                settle(self, [(each, failure) for each in work])
+                return
+            log.exception("A batch of %d for the %s failed; now one by one", len(held), self.name)
+            settle(self, list(zip(work, self._alone.handle_all(work), strict=True)))
+        else:
+            settle(self, [(each, None) for each in work])
 
 
 def service_for(worker: Worker) -> Callable[[Configuration, Transport], FunctionService]:

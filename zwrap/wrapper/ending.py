@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from zwrap.attempt import retry
 from zwrap.attempt.record import KeptSubmission
+from zwrap.attempt.refusals import refusals_told
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.job import Cause, Interruption, Outcome
+from zwrap.message import ID_HEADER, Outgoing
 from zwrap.program.definition import Checkpoint
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.ended import Ended
+from zwrap.wrapper.outbox import Outbox
 
 NEAR_LIMIT = "the approaching time limit of its job"
 """Value of `Interruption.by` for a program that is stopped so that it can save its state."""
 
 AT_LIMIT = 0.9
 """Fraction of the job's time limit after which a signal means that the limit was reached. Batch
-systems check limits only now and then, and the job began before the wrapper did."""
+systems check limits only now and then, and the job may have begun before its script."""
+
+RESULTS_WAIT_S = 30.0
+"""Longest wait for results to be sent before the verdict, which tells if one was refused, in
+seconds."""
+
+
+def with_results(
+    outbox: Outbox, ended: Ended, began: Sequence[Outgoing], is_stopped: Callable[[], bool]
+) -> Ended:
+    """Send the results of a success; return a failure if one of them was refused for good.
+
+    A transport that is away is not waited for: what it refuses later changes the verdict then
+    (`zwrap.attempt.refusals`).
+
+    Args:
+        outbox: Outbox of the run.
+        ended: End of the step.
+        began: Messages of the run that are no results.
+        is_stopped: Function that tells whether the job is to end now.
+    """
+    if ended.failures:
+        return ended
+    outbox.post(ended.messages)
+    outbox.try_all(RESULTS_WAIT_S, is_stopped)
+    ids = {message.headers.get(ID_HEADER) for message in began}
+    refused = [reason for id_, reason in outbox.refused.items() if id_ not in ids]
+    return replace(ended, messages=[], failures=refusals_told(refused))
 
 
 def at_time_limit(
@@ -27,12 +57,14 @@ def at_time_limit(
 ) -> Interruption:
     """Return the interruption, with the job's time limit as its cause if that explains it.
 
-    `ran_s`: time since the start of the wrapper, in seconds.
+    `ran_s`: time since the start of the job, in seconds.
     """
     limit_s = submission.asked.time_limit if submission else None
-    if interruption.cause or not interruption.by or not limit_s or ran_s < AT_LIMIT * limit_s:
+    near = bool(interruption.by and limit_s and ran_s >= AT_LIMIT * limit_s)
+    explains = near if interruption.cause is None else interruption.cause is Cause.TIMEOUT
+    if interruption.words or not explains:
         return interruption
-    clause = f"that was at the batch system's time limit of {limit_s} s"
+    clause = "that was at the batch system's time limit" + (f" of {limit_s} s" if limit_s else "")
     return replace(interruption, cause=Cause.TIMEOUT, words=clause)
 
 

@@ -32,9 +32,8 @@ def run_command(
 ) -> Ended:
     """Run a command with heartbeats, time limit, guard and signals; return its end.
 
-    The command has the standard streams of this process. Heartbeats go to topic
-    ``transient.status``, and nothing else is sent; a failure of the transport neither delays nor
-    ends the command.
+    The command has the standard streams of this process. Only heartbeats are sent, to topic
+    ``transient.status``; a failure of the transport neither delays nor ends the command.
 
     Args:
         argv: Command and arguments, which are run without a shell in the current directory.
@@ -58,29 +57,29 @@ def run_command(
                 program.stop(number.name)
 
     with watched(inside.signals, signalled):
-        program = Program(
-            argv,
-            directory=Path.cwd(),
-            environment=os.environ,
-            stdout=None,
-            stderr=None,
-            grace_s=grace_s,
+        here = Path.cwd()
+        program = Program.start(
+            argv, directory=here, environment=os.environ, stdout=None, stderr=None, grace_s=grace_s
         )
         running.append(program)
         for name_ in stopped[:1]:  # a signal that came while it was being started
             program.stop(name_)
-        heartbeat.pid = program.pid
-        heartbeat.log = output_file()
+        heartbeat.pid, heartbeat.log = program.pid, output_file()
         heartbeat.status = Status.PROCESSING
         outbox = Outbox(connect, None, heartbeat.body)
         outbox.start()
         ended = program.wait(limit_s)
-        failed = bool(ended.returncode or ended.timed_out or ended.stopped_by)
-        heartbeat.pid = None
-        heartbeat.fields["exit_status"] = ended.exit_status
-        heartbeat.status = Status.ERROR if failed else Status.END
+        _last_beat(heartbeat, ended)
         outbox.finish(LAST_BEAT_WAIT_S)
     return ended
+
+
+def _last_beat(heartbeat: Heartbeat, ended: Ended) -> None:
+    """Let the next heartbeat tell the end of the command."""
+    failed = bool(ended.returncode or ended.timed_out or ended.stopped_by)
+    heartbeat.pid = None
+    heartbeat.fields["exit_status"] = ended.exit_status
+    heartbeat.status = Status.ERROR if failed else Status.END
 
 
 def output_file() -> Path | None:

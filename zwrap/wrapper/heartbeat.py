@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +13,7 @@ from zwrap.host.processes import host_id
 from zwrap.message import Status as Status
 from zwrap.program.definition import Progress
 from zwrap.wrapper.process import Usage
+from zwrap.wrapper.progress import ProgressReader
 
 TAIL_LINES = 5
 """Largest number of lines of the log in a heartbeat."""
@@ -63,8 +63,7 @@ class Heartbeat:
         self.progress: Progress | None = None
         """Rule that finds the progress at the end of `log`."""
         self.usage = Usage()
-        self._read: str | None = None
-        """Progress that was read last; its line may no longer be at the end of the log."""
+        self._reader: ProgressReader | None = None
         self._program = program
         self._clock = clock
         self._began = clock()
@@ -92,15 +91,14 @@ class Heartbeat:
         if self.log:
             lines = last_lines(self.log, TAIL_LINES, TAIL_BYTES)
             body["tail"] = lines
-            self._read = read_progress(self.progress, lines) or self._read
-            if self._read:
-                body["progress"] = self._read
+            if found := self._found_progress(lines):
+                body["progress"] = found
         return body
 
-
-def read_progress(progress: Progress | None, lines: list[str]) -> str | None:
-    """Return the groups of the last match of the pattern, separated by slashes; None: no match."""
-    if progress is None:
-        return None
-    matches = list(re.finditer(progress.pattern, "\n".join(lines), re.MULTILINE))
-    return "/".join(filter(None, matches[-1].groups())) or matches[-1][0] if matches else None
+    def _found_progress(self, lines: list[str]) -> str | None:
+        """Return the progress that was found last; its line may no longer be in the log's end."""
+        if self.progress is None:
+            return None
+        if self._reader is None or self._reader.progress is not self.progress:
+            self._reader = ProgressReader(self.progress)
+        return self._reader.read(lines)

@@ -13,15 +13,17 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from zwrap import plugins
 from zwrap.attempt.directory import JobDirectory, job_directory
+from zwrap.attempt.progress import Progress
 from zwrap.attempt.record import KeptSubmission
-from zwrap.attempt.verdict import QUEUE_VARIABLE, Verdict, messages_on
+from zwrap.attempt.refusals import Ending, is_noted
+from zwrap.attempt.verdict import QUEUE_VARIABLE, STARTING, Verdict, finals_of, messages_on
 from zwrap.calls.batchjob import batch_job
 from zwrap.configuration.recipe_id import set_process_recipe
 from zwrap.configuration.site import Configuration
@@ -29,13 +31,13 @@ from zwrap.errors import PERMANENT, TEMPORARY, MessageError, UnknownNameError, Z
 from zwrap.host.cgroup import oom_kills
 from zwrap.host.ending import become_subreaper, end_leftovers
 from zwrap.job import BatchJob, Interruption, Outcome
-from zwrap.message import Outgoing, child_id, decode
+from zwrap.message import Outgoing, child_id
 from zwrap.program.reading import find_program, program_names
 from zwrap.recipe.envelope import Envelope
 from zwrap.scheduler import Inside
 from zwrap.transport.contract import Transport
 from zwrap.wrapper.ended import Ended
-from zwrap.wrapper.ending import at_time_limit, concluded
+from zwrap.wrapper.ending import at_time_limit, concluded, with_results
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.interruption import OUT_OF_MEMORY, Told, learned, watched, why_stopped
 from zwrap.wrapper.outbox import SEND_WAIT_S, Identities, Outbox
@@ -50,27 +52,11 @@ LOOK_S = 5.0
 in seconds."""
 
 
-def read_envelope(file: Path) -> Envelope:
-    """Return the recipe step in a recipe wrapper file.
-
-    Raises:
-        MessageError: The file cannot be read, or does not hold a step; the text names the file.
-    """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise MessageError(
-            f"The recipe wrapper file {file} cannot be read: {error.strerror}."
-        ) from None
-    try:
-        return Envelope.from_body(decode(content, f"recipe wrapper file {file}"))
-    except MessageError as error:
-        text = str(error)
-        raise MessageError(text if str(file) in text else f"{file}: {text}") from None
-
-
 class Wrapper:
-    """One call of `zocalo.wrap`, which claims the attempt and carries out a run of it."""
+    """One call of `zocalo.wrap`, which claims the attempt and carries out a run of it.
+
+    A step with a `fault` fails with it.
+    """
 
     def __init__(
         self,
@@ -79,8 +65,10 @@ class Wrapper:
         configuration: Configuration,
         connect: Callable[[], Transport],
         programs: Path | None = None,
+        fault: str = "",
     ) -> None:
         self._name = name
+        self._fault = fault
         self._envelope = envelope
         self._configuration = configuration
         self._connect = connect
@@ -106,16 +94,16 @@ class Wrapper:
                 token, other.job_id, other.process,
             )  # fmt: skip
             return 0
-        claim = directory.claimed()
+        claim = directory.claimed(token)
         number = max(claim.run if claim else 1, job.restarts + 1)
         run = Run(self._name, self._envelope, directory, job, inside, token, number)
-        verdict = directory.verdict()
+        verdict = directory.verdict(token)
         if verdict is None:
             directory.reserve()
+            run.fault = self._fault
             return run.live(self._configuration, self._connect, self._programs)
         log.warning("Attempt %s has ended before: %s", token, verdict.cause)
-        run.send_rest(verdict, self._connect)
-        return verdict.exit_status
+        return run.send_rest(verdict, self._connect)
 
 
 class Run:
@@ -139,11 +127,12 @@ class Run:
         self._token = token
         self._identities = Identities(token, number)
         self._submission = _kept(directory)
-        limit_s = self._submission.asked.time_limit if self._submission else None
-        self._stopping = Stopping(limit_s, self._stop_asked)
+        self._stopping = Stopping.in_job(job, self._submission, self._stop_asked)
         self._since = time.time()
         self._told: Told = None
         """Answer of the inside half when the job was stopped."""
+        self.fault = ""
+        """Fault of the step, for which it fails before it begins; empty: it has none."""
         self._verdict_queue = os.environ.get(QUEUE_VARIABLE)
         """Queue for the verdict, if the submit host does not see the job directory."""
 
@@ -157,7 +146,7 @@ class Run:
         outbox.start()
         try:
             with watched(self._inside.signals, self._stopping.signalled):
-                outbox.post(messages_on(self._envelope, "starting", "Starting processing"))
+                began = outbox.post(messages_on(self._envelope, "starting", STARTING))
                 heartbeat.status = Status.PROCESSING
                 outbox.beat()
                 killed = oom_kills()
@@ -165,6 +154,7 @@ class Run:
                 interruption = self._interruption(ended, oom_kills() > killed)
                 if interruption.runs_again:
                     return self._leave_to_next_run(outbox)
+                ended = with_results(outbox, ended, began, self._stopping.is_stopped)
                 verdict = self._verdict(ended, heartbeat, interruption)
                 if verdict.outcome is not Outcome.RETRIED:  # else the next attempt has its own
                     outbox.post(ended.messages)
@@ -173,15 +163,15 @@ class Run:
         finally:
             outbox.close()
 
-    def send_rest(self, verdict: Verdict, connect: Callable[[], Transport]) -> None:
-        """Send the final messages of a verdict whose run died before it could send them."""
+    def send_rest(self, verdict: Verdict, connect: Callable[[], Transport]) -> int:
+        """Send what a run that died could not send any more; return the exit status."""
         if self._directory.is_sent:
-            return
+            return verdict.exit_status
         outbox = Outbox(connect, self._directory, dict)
         outbox.start()
-        outbox.post(self._final(verdict))
-        self._finish(outbox)
+        status = self._report(outbox, verdict)
         outbox.close()
+        return status
 
     # -- the step ----------------------------------------------------------------------------------
 
@@ -201,6 +191,8 @@ class Run:
         programs: Path | None,
     ) -> Ended:
         """Run the program or the Python wrapper; any error becomes a failure of the step."""
+        if self.fault:
+            return Ended(failures=[self.fault], returncode=PERMANENT)
         try:
             parameters = self._envelope.job_parameters
             definition = find_program(self._name, parameters, programs)
@@ -299,11 +291,23 @@ class Run:
     def _end(self, outbox: Outbox, verdict: Verdict) -> int:
         """Put the verdict in place, wait until everything is sent, and return the exit status."""
         if self._put(verdict):
-            outbox.post(self._final(verdict))
-        if self._finish(outbox):
-            return verdict.exit_status
-        log.error("Not everything was sent; the rest stays in %s/outbox", self._directory.path)
-        return TEMPORARY if self._verdict_queue else verdict.exit_status
+            return self._report(outbox, verdict)
+        return self._status(verdict, sent=self._finish(outbox))
+
+    def _report(self, outbox: Outbox, verdict: Verdict) -> int:
+        """Send what is left, then the final messages of a verdict; return the exit status."""
+        directory, progress = self._directory, Progress(self._directory.progress)
+        ending = Ending(verdict, progress, directory, self._envelope, self._final)
+        outbox.end_with(ending)
+        if sent := self._finish(outbox):
+            ending.over()
+        return self._status(ending.verdict, sent=sent)
+
+    def _status(self, verdict: Verdict, *, sent: bool) -> int:
+        """Return the exit status; `sent`: True if everything was sent."""
+        if not sent:
+            log.error("Not everything was sent; the rest stays in %s", self._directory.path)
+        return verdict.exit_status if sent or not self._verdict_queue else TEMPORARY
 
     def _put(self, verdict: Verdict) -> bool:
         """Put the verdict in place; False: there is one, which counts."""
@@ -313,12 +317,13 @@ class Run:
             log.error("The verdict cannot be written: %s", error)
             return True
 
-    def _final(self, verdict: Verdict) -> Sequence[Outgoing]:
+    def _final(self, verdict: Verdict) -> list[Outgoing]:
         """Return the final messages, or the one with the verdict if the Watcher is to send them."""
         if not self._verdict_queue:
-            return verdict.final
+            return finals_of(verdict)
         told = Outgoing(self._verdict_queue, msgspec.to_builtins(verdict))
-        return [told.with_id(child_id(self._identities.parent, "verdict"))]
+        name = "noted verdict" if is_noted(verdict) else "verdict"
+        return [told.with_id(child_id(self._identities.parent, name))]
 
     def _finish(self, outbox: Outbox) -> bool:
         """Send the rest; return True if everything was sent.

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import zwrap_templates
 
@@ -34,6 +34,25 @@ class Program:
 
     def __init__(
         self,
+        process: subprocess.Popen[bytes],
+        guard: _Guard,
+        *,
+        began: float,
+        grace_s: float,
+        stop_signal: signal.Signals,
+        save: Callable[[float], bool] | None,
+    ) -> None:
+        self._process, self._guard = process, guard
+        self._grace_s, self._gently, self._save = grace_s, stop_signal, save
+        self.began = began
+        self._stopped_by: str | None = None
+        self._again = False
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+
+    @classmethod
+    def start(
+        cls,
         argv: Sequence[str],
         *,
         directory: Path,
@@ -43,51 +62,42 @@ class Program:
         grace_s: float = 10.0,
         stop_signal: signal.Signals = signal.SIGTERM,
         save: Callable[[float], bool] | None = None,
-    ) -> None:
-        """Start a program.
+    ) -> Program:
+        """Start a program and return it.
 
         Args:
             argv: Program, found on PATH, and its arguments; run without a shell.
             directory: Working directory.
-            environment: All environment variables of the program.
-            stdout: File to which standard output is appended; None: standard output and input are
-                those of this process.
+            environment: All variables of the program.
+            stdout: File to which standard output is appended; None: as standard input, that of
+                this process.
             stderr: File to which standard error is appended; None: that of this process.
-            grace_s: Time between the signal that asks the program to end and SIGKILL, in seconds.
-            stop_signal: Signal with which `stop` asks the program to end; at the time limit it is
-                SIGTERM.
-            save: Function that `wait` calls before it sends `stop_signal`, with the rest of the
-                grace period in seconds; it returns True if the program has saved its state.
+            grace_s: Time between `stop_signal` and SIGKILL, in seconds.
+            stop_signal: Signal by which `stop` asks it to end; at the time limit it is SIGTERM.
+            save: Function that `wait` calls before `stop_signal`, with the rest of the grace period
+                in seconds; True: the program has saved its state.
 
         Raises:
             ProgramError: The program cannot be started; the text tells why.
         """
-        self._grace_s = grace_s
-        self._gently, self._save = stop_signal, save
-        self._stopped_by: str | None = None
-        self._again = False
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_write, False)
         become_subreaper()
-        self._lifeline, self._guard = _start_guard(grace_s)
-        self.began = time.monotonic()
+        guard = _start_guard(grace_s)
+        began = time.monotonic()
         try:
             with _appending(stdout) as output, _appending(stderr) as error:
-                self._process = subprocess.Popen(
+                process = subprocess.Popen(
                     list(argv),
                     cwd=directory,
                     env=dict(environment),
                     stdin=subprocess.DEVNULL if stdout else None,
                     stdout=output,
                     stderr=error,
-                    process_group=self._guard.pid,
+                    process_group=guard.pid,
                 )
-        except OSError as error_:
-            self._end_guard()
+        except (OSError, ValueError) as error_:
+            guard.end()
             raise ProgramError(_why_not_started(argv[0], directory, error_)) from None
-        except ValueError as error_:
-            self._end_guard()
-            raise ProgramError(f"{argv[0]!r} cannot be run: {error_}.") from None
+        return cls(process, guard, began=began, grace_s=grace_s, stop_signal=stop_signal, save=save)
 
     @property
     def pid(self) -> int:
@@ -99,7 +109,7 @@ class Program:
 
         Args:
             because: Name of the signal, or of another reason; `Ended.stopped_by` is the first one.
-            grace_s: Time until the program is killed, in seconds; None: that of the constructor.
+            grace_s: Time until the program is killed, in seconds; None: that of `start`.
         """
         if self._stopped_by is None:
             self._grace_s = grace_s or self._grace_s
@@ -132,7 +142,10 @@ class Program:
         returncode = self._process.wait()
         elapsed_s = time.monotonic() - self.began
         leftovers = end_leftovers(self._guard.pid)
-        self._end_guard()
+        self._guard.end()
+        os.close(self._wake_read)
+        wake_write, self._wake_write = self._wake_write, -1
+        os.close(wake_write)
         return Ended(
             returncode=returncode,
             elapsed_s=elapsed_s,
@@ -162,16 +175,6 @@ class Program:
         """Send a signal to the program's process group, and to its descendants outside of it."""
         signal_descendants(self._guard.pid, number)
 
-    def _end_guard(self) -> None:
-        """End the guard, and close all descriptors."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._guard.pid, signal.SIGKILL)
-        self._guard.wait()
-        for descriptor in (self._lifeline, self._wake_read, self._wake_write):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self._wake_write = -1
-
 
 @contextlib.contextmanager
 def _appending(file: Path | None) -> Iterator[BinaryIO | None]:
@@ -183,8 +186,29 @@ def _appending(file: Path | None) -> Iterator[BinaryIO | None]:
         yield stream
 
 
-def _start_guard(grace_s: float) -> tuple[int, subprocess.Popen[bytes]]:
-    """Start the guard; return the write end of its pipe, and the guard."""
+class _Guard(NamedTuple):
+    """The guard of a program."""
+
+    process: subprocess.Popen[bytes]
+    lifeline: int
+    """Write end of the pipe that the guard reads."""
+
+    @property
+    def pid(self) -> int:
+        """Process id of the guard, which leads the program's process group."""
+        return self.process.pid
+
+    def end(self) -> None:
+        """End the guard, and what is left of the group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+        with contextlib.suppress(OSError):
+            os.close(self.lifeline)
+
+
+def _start_guard(grace_s: float) -> _Guard:
+    """Start the guard of a program that has `grace_s` seconds to end."""
     read, write = os.pipe()
     try:
         guard = subprocess.Popen(
@@ -196,11 +220,13 @@ def _start_guard(grace_s: float) -> tuple[int, subprocess.Popen[bytes]]:
         )
     finally:
         os.close(read)
-    return write, guard
+    return _Guard(guard, write)
 
 
-def _why_not_started(program: str, directory: Path, error: OSError) -> str:
+def _why_not_started(program: str, directory: Path, error: OSError | ValueError) -> str:
     """Return a sentence that tells why a program cannot be started."""
+    if isinstance(error, ValueError):
+        return f"{program!r} cannot be run: {error}."
     if not directory.is_dir():
         return f"The working directory {directory} does not exist."
     if isinstance(error, FileNotFoundError):

@@ -84,7 +84,9 @@ class RecipeWrapper:
 
     def apply_parameters(self, parameters: Mapping[str, object]) -> None:
         """Fill in values, by name, in the whole recipe, which further messages carry."""
-        self.recipe = self._envelope.recipe = self.recipe.apply_parameters(parameters)
+        limits = self._envelope.limits
+        self.recipe = self.recipe.apply_parameters(parameters, limits=limits)
+        self._envelope.recipe = self.recipe
         self.recipe_step = self._envelope.step
 
     def _send(

@@ -13,12 +13,14 @@ from zwrap.attempt.directory import ENVELOPE, JobDirectory
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.errors import MessageError, ProgramError, UnknownNameError
 from zwrap.job import Outcome
+from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import Outgoing
 from zwrap.program.reading import find_program, program_names
 from zwrap.recipe.envelope import Envelope
+from zwrap.wrapper.ended import Ended
 from zwrap.wrapper.heartbeat import Heartbeat
-from zwrap.wrapper.lifecycle import read_envelope
 from zwrap.wrapper.step import ProgramStep
+from zwrap.wrapper.stepfile import read_envelope
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -38,6 +40,7 @@ def replay(
     exit_status: int | None = None,
     programs: Path | None = None,
     copy: bool = True,
+    limits: Limits = DEFAULTS,
 ) -> Replay:
     """Judge a finished directory; return the messages to send, without `starting`.
 
@@ -49,17 +52,14 @@ def replay(
         exit_status: Exit status of the program; None: the recorded one, if any.
         programs: Directory of the site's own program definitions.
         copy: True if results are copied to the places that the step names.
+        limits: Limits of sizes.
 
     Raises:
         ProgramError: The directory, or the program, cannot be determined or used.
         UnknownNameError: There is no program of that name.
         MessageError: The recipe wrapper file does not hold a step.
     """
-    directory = directory.absolute()
-    if not directory.is_dir():
-        raise ProgramError(
-            f"{directory} is not a directory; the one of a finished step is expected."
-        )
+    directory = _existing(directory)
     attempt = None if envelope_file else _attempt(directory)
     file = envelope_file or (attempt / ENVELOPE if attempt else None)
     if file is None:
@@ -73,7 +73,7 @@ def replay(
         raise ProgramError(
             f"Which program ran in {directory} is not recorded; name it: --wrap NAME."
         )
-    envelope = _placed(read_envelope(file), directory, attempt)
+    envelope = _placed(read_envelope(file, limits), directory, attempt)
     definition = find_program(name, envelope.job_parameters, programs)
     if definition is None:
         raise UnknownNameError(
@@ -82,13 +82,27 @@ def replay(
     envelope = _run_directory(envelope, definition.directory)
     step = ProgramStep(definition, envelope, Heartbeat(name, name, {}))
     result = step.judge(_began(attempt), _status(exit_status, verdict), copy=copy)
+    final = _final(envelope, result)
+    return Replay(name, file, result.failures, [*result.messages, *final])
+
+
+def _existing(directory: Path) -> Path:
+    """Return the full path of a directory; ProgramError if there is none."""
+    if directory.is_dir():
+        return directory.absolute()
+    raise ProgramError(
+        f"{directory.absolute()} is not a directory; the one of a finished step is expected."
+    )
+
+
+def _final(envelope: Envelope, result: Ended) -> list[Outgoing]:
+    """Return the last messages of a step that ended so; ProgramError if they cannot be sent."""
     outcome = Outcome.FAILURE if result.failures else Outcome.SUCCESS
     cause = "; ".join(result.failures)
     try:
-        final = final_messages(envelope, outcome, cause, result.facts, strict=True)
+        return final_messages(envelope, outcome, cause, result.facts, strict=True)
     except MessageError as error:
         raise ProgramError(f"The final messages cannot be sent: {error}") from None
-    return Replay(name, file, result.failures, [*result.messages, *final])
 
 
 def _attempt(directory: Path) -> Path | None:
@@ -124,7 +138,7 @@ def _with_parameters(envelope: Envelope, parameters: Mapping[str, Any]) -> Envel
     body = json.loads(envelope.to_json())
     step = body["recipe"][str(envelope.pointer)]
     step["job_parameters"] = {**envelope.job_parameters, **parameters}
-    return Envelope.from_body(body)
+    return Envelope.from_body(body, envelope.limits)
 
 
 def _began(attempt: Path | None) -> float:

@@ -6,12 +6,11 @@ The keys of `job_parameters` are those of Diamond's wrappers: ``results_director
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zwrap.errors import ProgramError
-from zwrap.host.files import create_parent_symlink
+from zwrap.host.links import create_parent_symlink
 from zwrap.program.judgement import ResultRecord
 
 
@@ -104,6 +103,8 @@ def _copy(source: Path, target: Path) -> None:
     _make(target.parent)
     scratch = target.with_name(f".{target.name[:200]}.part")
     try:
+        import shutil
+
         shutil.copy2(source, scratch)
         scratch.replace(target)
     except OSError as error:

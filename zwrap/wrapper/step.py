@@ -10,11 +10,13 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.host.files import last_lines, touched, write_atomically
+from zwrap.host.files import last_lines, write_atomically
+from zwrap.host.filetime import touched
 from zwrap.message import Outgoing
 from zwrap.program import invocation, judgement
 from zwrap.program.definition import Definition
@@ -25,7 +27,9 @@ from zwrap.wrapper import results
 from zwrap.wrapper.ended import Ended, Facts
 from zwrap.wrapper.heartbeat import TAIL_BYTES, TAIL_LINES, Heartbeat
 from zwrap.wrapper.process import Program
-from zwrap.wrapper.scratch import ScratchDirectory
+
+if TYPE_CHECKING:
+    from zwrap.wrapper.scratch import ScratchDirectory
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +48,11 @@ class ProgramStep:
         self._parameters = parameters
         self._working = Path(str(parameters.get("working_directory") or Path.cwd()))
         self._known["working_directory"] = str(self._working)
-        self._scratch = ScratchDirectory(definition.scratch) if definition.scratch else None
-        if self._scratch:
+        self._scratch: ScratchDirectory | None = None
+        if definition.scratch:
+            from zwrap.wrapper.scratch import ScratchDirectory
+
+            self._scratch = ScratchDirectory(definition.scratch)
             self._known["scratch"] = str(self._scratch.path)
         self._definition = invocation.with_file_names(definition, self._known)
         self._directory = self._working / self._definition.directory
@@ -109,7 +116,7 @@ class ProgramStep:
             stop_signal = signal.Signals[f"SIG{checkpoint.signal}"]
         elif checkpoint:
             save = functools.partial(self._save, checkpoint.command or [])
-        return Program(
+        return Program.start(
             invocation.argv(definition, self._known),
             directory=self._directory,
             environment={

@@ -10,7 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn, ParamSpec
 
+from zwrap.attempt.record import KeptSubmission
 from zwrap.host.clock import Clock, elapsed
+from zwrap.host.processes import group_age_s
+from zwrap.job import BatchJob
 from zwrap.program.definition import Checkpoint
 from zwrap.scheduler import Meaning
 from zwrap.wrapper.ending import NEAR_LIMIT
@@ -38,19 +41,25 @@ class Stopping:
     """The part that stops the program of one step; used by signal handler, timer and main thread.
 
     Args:
-        limit_s: Time limit of the job, in seconds from now; None: not known.
+        limit_s: Time limit of the job, in seconds since its start; None: not known.
         on_stop: Function that is called when a signal first asks the job to stop, before the
             program is asked.
         clock: Clock for the time limit, in seconds.
+        ran_s: Time for which the job has run, in seconds.
     """
 
     def __init__(
-        self, limit_s: float | None, on_stop: Callable[[], None], clock: Clock = elapsed
+        self,
+        limit_s: float | None,
+        on_stop: Callable[[], None],
+        clock: Clock = elapsed,
+        *,
+        ran_s: float = 0.0,
     ) -> None:
         self._limit_s = limit_s
         self._on_stop = on_stop
         self._clock = clock
-        self._began = clock()
+        self._began = clock() - ran_s
         self._program: Program | None = None
         self._timer: threading.Timer | None = None
         self.checkpoint: Checkpoint | None = None
@@ -59,9 +68,20 @@ class Stopping:
         """Name of the signal, or `NEAR_LIMIT`; empty while nothing has stopped the step."""
         self._raises = False
 
+    @classmethod
+    def in_job(
+        cls, job: BatchJob, submission: KeptSubmission | None, on_stop: Callable[[], None]
+    ) -> Stopping:
+        """Return the part for a step in a job, whose time limit counts from the job's own start.
+
+        A batch system runs the job script as the leader of a process group.
+        """
+        limit_s = submission.asked.time_limit if submission else None
+        return cls(limit_s, on_stop, ran_s=group_age_s() if job.job_id else 0.0)
+
     @property
     def ran_s(self) -> float:
-        """Seconds since this object was made."""
+        """Seconds since the start of the job."""
         return self._clock() - self._began
 
     def is_stopped(self) -> bool:
@@ -97,7 +117,7 @@ class Stopping:
         finally:
             self._raises = False
 
-    def uninterrupted(self, function: Callable[P, None]) -> Callable[P, None]:
+    def uninterrupted(self, function: Callable[P, object]) -> Callable[P, None]:
         """Return the function such that a stop signal is raised after it, and not within.
 
         An exception that a signal raises within may leave a lock behind that nobody releases.
@@ -106,7 +126,8 @@ class Stopping:
         @functools.wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> None:
             if threading.current_thread() is not threading.main_thread():
-                return function(*args, **kwargs)  # only the main thread receives signals
+                function(*args, **kwargs)  # only the main thread receives signals
+                return
             before, raises = self.by, self._raises
             self._raises = False
             try:
@@ -115,7 +136,7 @@ class Stopping:
                 self._raises = raises
             if raises and self.by != before:
                 self._raise()
-            return None
+            return
 
         return called
 

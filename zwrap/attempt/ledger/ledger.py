@@ -7,44 +7,49 @@ never open it.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 from sqlalchemy.dialects import postgresql, sqlite
 
+from zwrap.attempt.ledger.fitting import UnstorableError, fitted
 from zwrap.attempt.ledger.remote import RemoteAttempts
 from zwrap.attempt.ledger.tables import ATTEMPTS, WORDS
-from zwrap.attempt.record import INTENDED, SUBMITTED, Attempt, Sighting
+from zwrap.attempt.record import INTENDED, NOT_FOUND, SUBMITTED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, TemporaryError
+from zwrap.errors import ConfigurationError, OutageError
 from zwrap.host.clock import Clock, wall
-from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of
-from zwrap.host.paths import state_directory
+from zwrap.host.hiding import without_secrets
+from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
+from zwrap.host.paths import in_state_directory, state_directory
 
 if TYPE_CHECKING:
     import sqlite3
+
+ORDER_S = 1e-6
+"""Difference of the times of attempts that are made together, by which they keep their order."""
 
 _UNCONCLUDED = ATTEMPTS.c.state == SUBMITTED, ATTEMPTS.c.outcome.is_(None)
 
 
 class Ledger:
-    """All attempts of a site, in a database whose tables the constructor brings up to date.
+    """All attempts of a site, in a database that the first use, or `open`, brings up to date.
 
     `url` is a database URL of SQLAlchemy. `clock` returns the time, in seconds since the epoch, of
     a ledger that one host has for itself; a database server has its own clock.
 
-    Raises:
-        ConfigurationError: The URL is not valid, or its driver is not installed.
-        TemporaryError: The database cannot be used now.
+    Raises ConfigurationError if the URL is not valid, or if its driver is not installed.
     """
 
     def __init__(self, url: str, clock: Clock = wall) -> None:
         self._clock = clock
+        self._is_open = False
         options: dict[str, Any] = {}
         if url.startswith("sqlite"):
             options["connect_args"] = {"timeout": 30}
@@ -57,14 +62,25 @@ class Ledger:
             raise ConfigurationError(
                 "A ledger on PostgreSQL needs the package psycopg: pip install 'zwrap[postgresql]'."
             ) from None
-        except sa.exc.ArgumentError as error:
-            raise ConfigurationError(f"The URL of the ledger is not valid: {error}.") from None
-        self._url = self._engine.url.render_as_string(hide_password=True)
+        except (sa.exc.ArgumentError, ValueError):  # whose text holds the URL, or a part of it
+            raise ConfigurationError(
+                "The URL of the ledger is not valid; one such as "
+                "postgresql+psycopg://user:password@host/database is expected."
+            ) from None
+        self._url = without_secrets(self._engine.url.render_as_string(hide_password=True))
         if url.startswith("sqlite"):
             sa.event.listen(self._engine, "connect", _sqlite_settings)
+        self.remote = RemoteAttempts(self._transaction, self.now)
+
+    def open(self) -> Self:
+        """Bring the tables up to date now, and not at the first use; return the ledger.
+
+        Raises OutageError if the database cannot be used now.
+        """
         self._create_tables()
         self._add_columns()
-        self.remote = RemoteAttempts(self._transaction, self.now)
+        self._is_open = True
+        return self
 
     def _add_columns(self) -> None:
         """Add the columns that the table of an earlier version lacks."""
@@ -73,8 +89,8 @@ class Ledger:
             if column.name not in there:
                 kind = column.type.compile(self._engine.dialect)
                 statement = sa.text(f"ALTER TABLE attempts ADD COLUMN {column.name} {kind}")
-                another_did = sa.exc.ProgrammingError, TemporaryError
-                with contextlib.suppress(*another_did), self._transaction() as connection:
+                another_did = sa.exc.ProgrammingError, OutageError
+                with contextlib.suppress(*another_did), self._begin() as connection:
                     connection.execute(statement)
 
     def _create_tables(self) -> None:
@@ -83,24 +99,40 @@ class Ledger:
         made += [sa.schema.CreateTable(each, if_not_exists=True) for each in (ATTEMPTS, WORDS)]
         made += [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()]
         try:
-            with self._transaction() as connection:
+            with self._begin() as connection:
                 for statement in made:
                     connection.execute(statement)
         except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
             # PostgreSQL checks before it creates; another host created the table in between.
-            with self._transaction() as connection:
+            with self._begin() as connection:
                 for statement in made:
                     connection.execute(statement)
 
+    def _transaction(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """Return a connection in a transaction, as `_begin` does, to tables that are up to date."""
+        if not self._is_open:
+            self.open()
+        return self._begin()
+
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        """Yield a connection in a transaction; TemporaryError if the ledger cannot be used now."""
+    def _begin(self) -> Iterator[sa.Connection]:
+        """Yield a connection in a transaction.
+
+        Raises:
+            OutageError: The ledger cannot be used now.
+            UnstorableError: A value does not fit into its column.
+        """
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except sa.exc.OperationalError as error:
-            reason = str(error.orig or error).splitlines()[0]
-            raise TemporaryError(f"The ledger {self._url} cannot be used: {reason}.") from None
+        except (sa.exc.DataError, OverflowError, UnicodeError) as error:
+            raise UnstorableError(
+                f"A value cannot be stored in the ledger: {_reason(error)}."
+            ) from None
+        except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+            raise
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            raise OutageError(f"The ledger {self._url} cannot be used: {_reason(error)}.") from None
 
     @classmethod
     def in_file(cls, path: Path) -> Ledger:
@@ -121,17 +153,26 @@ class Ledger:
                 f"The ledger {path} would lie on a network filesystem ({kind}), where SQLite can "
                 "lose or damage it. Set ZWRAP_STATE to a directory on a local disk."
             )
-        return cls(f"sqlite:///{path}")
+        with contextlib.suppress(OSError):  # why it cannot be made is told by SQLite
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return cls(f"sqlite:///{path}").open()
 
     @classmethod
     def of(cls, configuration: Configuration) -> Ledger:
         """Open the ledger that the site's plugin `ledger` describes, else the file of this host."""
         given = configuration.site.ledger
-        return cls(given.url) if given else cls.in_file(default_file())
+        if given:
+            return cls(given.url).open()
+        return cls.in_file(in_state_directory(default_file().name))
+
+    @property
+    def is_shared(self) -> bool:
+        """True if several hosts may use the ledger."""
+        return self._engine.dialect.name != "sqlite"
 
     def now(self) -> float:
         """Return seconds since the epoch, by the clock that all users of the ledger share."""
-        if self._engine.dialect.name == "sqlite":
+        if not self.is_shared:
             return self._clock()
         with self._transaction() as connection:
             told = connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp())))
@@ -156,10 +197,10 @@ class Ledger:
         now = self.now()
         rows = [
             replace(
-                attempt, state=INTENDED, created=attempt.created or now, tried=now,
-                job_id=None, reason=None,
+                attempt, state=INTENDED, created=attempt.created or now + number * ORDER_S,
+                tried=now, job_id=None,
             )
-            for attempt in attempts
+            for number, attempt in enumerate(attempts)
         ]  # fmt: skip
         new = [row for row, attempt in zip(rows, attempts, strict=True) if not attempt.tried]
         ours: set[str] = set()
@@ -176,19 +217,30 @@ class Ledger:
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         insert = dialect.insert(ATTEMPTS).on_conflict_do_nothing().returning(ATTEMPTS.c.token)
         # sorted, because two hosts with the same attempts could wait for each other otherwise
-        values = [asdict(row) for row in sorted(rows, key=lambda each: each.token)]
+        values = [fitted(asdict(row)) for row in sorted(rows, key=lambda each: each.token)]
         return set(connection.execute(insert, values).scalars())
 
     def record(self, changes: Mapping[str, Mapping[str, object]]) -> None:
         """Write values of columns (token to column to value) in one transaction."""
         alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
         for token, values in changes.items():
-            alike[tuple(sorted(values))].append({"of": token, **values})
+            alike[tuple(sorted(values))].append({"of": token, **fitted(values)})
         with self._transaction() as connection:
             for names, values_of_many in alike.items():
                 update = ATTEMPTS.update().where(ATTEMPTS.c.token == sa.bindparam("of"))
                 new: dict[str, Any] = {name: sa.bindparam(name) for name in names}
                 connection.execute(update.values(**new), values_of_many)
+
+    def note_not_found(self, attempts: Sequence[Attempt]) -> None:
+        """Note that no job of these attempts was found, where the rows are still as they were read.
+
+        The time of the last try is now, so that a process that read the row before leaves it alone.
+        """
+        new = {"state": NOT_FOUND, "tried": self.now()}
+        with self._transaction() as connection:
+            for read in attempts:
+                mine = ATTEMPTS.c.token == read.token, ATTEMPTS.c.tried == read.tried
+                connection.execute(ATTEMPTS.update().where(*mine).values(new))
 
     def record_sightings(self, sightings: Mapping[str, Sighting]) -> None:
         """Write states of jobs in the batch system, by token of the attempt, in one transaction."""
@@ -264,6 +316,12 @@ def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
         .values(tried=row.tried, state=row.state, array_token=row.array_token, task=row.task)
     )
     return connection.execute(change).rowcount == 1
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what the database said."""
+    said = str(getattr(error, "orig", None) or error).splitlines()
+    return said[0].rstrip(".") if said else type(error).__name__
 
 
 def _portions(tokens: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from zwrap.attempt.ledger.tables import WORDS
-from zwrap.attempt.verdict import Verdict
+from zwrap.attempt.verdict import Verdict, parse_verdict
 from zwrap.errors import MessageError
 from zwrap.host.clock import Clock
+from zwrap.message import encode
 
 LEASE_S = 60.0
 """Time for which a Watcher alone may send the final messages of an attempt, in seconds."""
@@ -64,12 +64,19 @@ class RemoteAttempts:
         if row is None:
             return None
         try:
-            verdict = msgspec.json.decode(row.verdict, type=Verdict) if row.verdict else None
-        except msgspec.MsgspecError as error:
+            verdict = parse_verdict(row.verdict.encode(), "its text") if row.verdict else None
+        except MessageError as error:
             raise MessageError(
-                f"The ledger does not hold a valid verdict on attempt {token}: {error}."
+                f"The ledger does not hold a valid verdict on attempt {token}: {error}"
             ) from None
         return RemoteAttempt(row.submission, verdict, row.sent, row.late)
+
+    def submission(self, token: str) -> str | None:
+        """Return the submission of an attempt, JSON; None: there is none."""
+        query = sa.select(WORDS.c.submission).where(WORDS.c.token == token)
+        with self._transaction() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else str(row.submission)
 
     def has_verdict(self, token: str) -> bool:
         """Return True if the ledger holds a verdict on an attempt, whatever its outcome."""
@@ -82,7 +89,7 @@ class RemoteAttempts:
 
         A later verdict is kept in column ``late``, unless it equals the first one.
         """
-        text, now = msgspec.json.encode(verdict).decode(), self._now()
+        text, now = encode(verdict).decode(), self._now()
         mine = WORDS.c.token == verdict.token
         with self._transaction() as connection:
             first = WORDS.update().where(mine, WORDS.c.verdict.is_(None))
@@ -99,6 +106,37 @@ class RemoteAttempts:
         change = WORDS.update().where(WORDS.c.token == token, WORDS.c.sent.is_(None), stale)
         with self._transaction() as connection:
             return connection.execute(change.values(lease=now)).rowcount == 1
+
+    def replace_verdict(self, verdict: Verdict) -> bool:
+        """Put a verdict in the place of one that cannot be used, and take its lease.
+
+        False: the other one's messages were sent, or another process is sending them.
+        """
+        text, now = encode(verdict).decode(), self._now()
+        stale = sa.or_(WORDS.c.lease.is_(None), WORDS.c.lease < now - LEASE_S)
+        change = WORDS.update().where(WORDS.c.token == verdict.token, WORDS.c.sent.is_(None), stale)
+        with self._transaction() as connection:
+            return connection.execute(change.values(verdict=text, lease=now)).rowcount == 1
+
+    def amend(self, verdict: Verdict) -> None:
+        """Put a verdict in the place of one with the same final messages."""
+        text = encode(verdict).decode()
+        with self._transaction() as connection:
+            mine = WORDS.c.token == verdict.token
+            connection.execute(WORDS.update().where(mine).values(verdict=text))
+
+    def renew(self, token: str) -> None:
+        """Renew the lease to send a verdict's messages."""
+        self._set_lease(token, self._now())
+
+    def give_back(self, token: str) -> None:
+        """Give the lease back: the messages that are left may be sent now, by any process."""
+        self._set_lease(token, 0.0)
+
+    def _set_lease(self, token: str, lease: float) -> None:
+        """Set the time of the lease of a verdict."""
+        with self._transaction() as connection:
+            connection.execute(WORDS.update().where(WORDS.c.token == token).values(lease=lease))
 
     def mark_sent(self, token: str) -> None:
         """Mark that the final messages of a verdict were sent."""

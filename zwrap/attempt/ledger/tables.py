@@ -21,6 +21,7 @@ ATTEMPTS = sa.Table(
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("tried", sa.Float, nullable=False),
     # The columns from here on may be missing in a ledger of an earlier version.
+    sa.Column("held", sa.Float),
     sa.Column("array_token", sa.String(80)),
     sa.Column("task", sa.Integer),
     # State of the job, by the batch system's account.
@@ -32,6 +33,8 @@ ATTEMPTS = sa.Table(
     sa.Column("signal", sa.Integer),
     sa.Column("ended", sa.Float),
     sa.Column("stalled", sa.Float),
+    sa.Column("pending", sa.Float),
+    sa.Column("missing", sa.Float),
     # End of the attempt.
     sa.Column("outcome", sa.String(20)),
     sa.Column("cause", sa.Text),

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from zwrap.errors import ProgramError
+from zwrap.errors import ProgramError, short
+from zwrap.program.parsers.generic import content
 
 
 class Place:
@@ -87,9 +88,9 @@ class Place:
 
     def _other(self, expected: str) -> ProgramError:
         """Return the error of a value of another type than the expected one."""
+        found = "null" if self.value is None else short(self.value)
         return ProgramError(
-            f"{self.file} holds {_short(self.value)} at {self.route or 'its top'}; "
-            f"{expected} is expected."
+            f"{self.file} holds {found} at {self.route or 'its top'}; {expected} is expected."
         )
 
 
@@ -99,12 +100,6 @@ def read_document(path: Path) -> Place:
     Raises ProgramError if the document is not valid, OSError if it cannot be read.
     """
     try:
-        return Place(path, json.loads(path.read_bytes()))
+        return Place(path, json.loads(content(path)))
     except (ValueError, RecursionError) as error:
         raise ProgramError(f"{path} is not valid JSON: {error}.") from None
-
-
-def _short(value: object) -> str:
-    """Return a value as text of at most 40 characters."""
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."

@@ -56,7 +56,7 @@ def column_statistics(path: Path, options: Mapping[str, object]) -> object:
     """Read the output of ``gemmi mtz -s``: resolution limits in Å, and a row for each column."""
     del options
     text = read(path)
-    limits = re.search(r"^Resolution:\s*(\S+)\s*-\s*(\S+) A", text, re.MULTILINE)
+    limits = re.search(r"^Resolution:\s*([^\s-]+)\s*-\s*(\S+) A", text, re.MULTILINE)
     columns = []
     row = r"^(\S+)\s+(\S)\s+@(\d+)\s+(\d+) \(\s*([\d.]+)%\)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$"
     for match in re.finditer(row, text, re.MULTILINE):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
-import msgspec
+from zwrap.errors import MessageError, ProgramError
+from zwrap.message import decode
 
-from zwrap.errors import ProgramError
+if TYPE_CHECKING:
+    from zwrap.program.patterns import Pattern
 
 Options = Mapping[str, object]
 """Options of a parser: those in the definition, and paths of the output's further files."""
 
 Number = int | float | str
 """A number, or a text that does not hold a number."""
+
+LARGEST_FILE = 256 * 1024 * 1024
+"""Size of the largest file that parsers read, in bytes."""
 
 TEXT_LIMIT = 64 * 1024
 """Size of the end of a file that parser `text` returns, in bytes."""
@@ -31,9 +37,35 @@ def number(text: str) -> Number:
     return text
 
 
+def _opened(path: Path) -> BinaryIO:
+    """Return a regular file that is open to read, or one to which a link leads.
+
+    Without `zwrap.host.files`: parsers are loaded after the program's end, perhaps from a zwrap
+    that was installed meanwhile over the running one. They import nothing that may have moved.
+    Raises ProgramError for anything else, such as a named pipe, which would be waited for.
+    """
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise ProgramError(f"{path} is not a regular file.")
+
+
+def content(path: Path) -> bytes:
+    """Return the content of a regular file; ProgramError if it is larger than `LARGEST_FILE`."""
+    with _opened(path) as file:
+        # Python reserves what it is asked to read, and jobs have limits of memory.
+        found = file.read(min(os.fstat(file.fileno()).st_size, LARGEST_FILE) + 1)
+    if len(found) > LARGEST_FILE:
+        raise ProgramError(
+            f"{path} is larger than {LARGEST_FILE} bytes; parsers read no file of that size."
+        )
+    return found
+
+
 def read(path: Path) -> str:
     """Return the text of a file; bytes that are not UTF-8 become replacement characters."""
-    return path.read_text(encoding="utf-8", errors="replace")
+    return content(path).decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def option(options: Options, name: str, parser: str) -> str:
@@ -53,9 +85,9 @@ def beside(options: Options, name: str) -> Path | None:
 def parse_json(path: Path, options: Options) -> object:
     """Return the value in a JSON file; with option `key`, the value at that dotted path."""
     try:
-        value: object = msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProgramError(f"{path} is not valid JSON: {error}.") from None
+        value = decode(content(path), f"file {path}")
+    except MessageError as error:
+        raise ProgramError(str(error)) from None
     for key in filter(None, str(options.get("key", "")).split(".")):
         if not isinstance(value, dict) or key not in value:
             raise ProgramError(f"{path} has no key {options['key']!r}.")
@@ -66,37 +98,48 @@ def parse_json(path: Path, options: Options) -> object:
 def parse_text(path: Path, options: Options) -> object:
     """Return the last `TEXT_LIMIT` bytes of a file as text."""
     del options
-    # Without `zwrap.host.files`: parsers are loaded after the program's end, perhaps from a zwrap
-    # that was installed meanwhile over the running one. They import nothing that may have moved.
-    with path.open("rb") as file:
+    with _opened(path) as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TEXT_LIMIT))
         return file.read().decode("utf-8", "replace")
 
 
 def parse_lines(path: Path, options: Options) -> object:
     """Return the lines of a file that are not blank; with option `pattern`, those that match."""
-    pattern = re.compile(str(options.get("pattern", "")))
-    return [line for line in read(path).splitlines() if line.strip() and pattern.search(line)]
+    lines = [line for line in read(path).splitlines() if line.strip()]
+    if not options.get("pattern"):
+        return lines
+    pattern = _pattern(str(options["pattern"]), "pattern", path)
+    return [line for line in lines if pattern.search(line)]
 
 
 def parse_regex(path: Path, options: Options) -> object:
     """Return the named groups of option `pattern`, each from its last match."""
     pattern = option(options, "pattern", "regex")
-    matches = list(re.finditer(pattern, read(path), re.MULTILINE))
-    if not matches:
+    groups: dict[str, str] | None = None
+    for match in _pattern(pattern, "pattern", path).matches(read(path)):
+        groups = groups or {}
+        groups |= {key: value for key, value in match.groupdict().items() if value}
+    if groups is None:
         raise ProgramError(f"{path} does not match {pattern!r}.")
-    groups = {key: value for match in matches for key, value in match.groupdict().items() if value}
     return {key: number(value) for key, value in groups.items()}
+
+
+def _pattern(pattern: str, key: str, path: Path) -> Pattern:
+    """Return an option of a parser as a regular expression; ProgramError if it is none."""
+    from zwrap.program.patterns import Pattern
+
+    return Pattern(pattern, f"{path}, option {key!r}")
 
 
 def parse_table(path: Path, options: Options) -> object:
     """Return the rows below the line that option `header` matches, whose words name the columns."""
-    header = re.compile(option(options, "header", "table"))
+    pattern = option(options, "header", "table")
+    header = _pattern(pattern, "header", path)
     lines = iter(read(path).splitlines())
     for line in lines:
         if header.search(line):
             return table_rows(line.split(), list(lines))
-    raise ProgramError(f"{path} has no table with a header like {header.pattern!r}.")
+    raise ProgramError(f"{path} has no table with a header like {pattern!r}.")
 
 
 def table_rows(names: list[str], lines: list[str]) -> list[dict[str, Number]]:

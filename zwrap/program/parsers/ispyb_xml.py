@@ -8,7 +8,7 @@ from pathlib import Path
 
 from zwrap.errors import ProgramError
 from zwrap.program.ispyb import SHELLS, Scaling, Solution, cell, command_list, refined
-from zwrap.program.parsers.generic import number
+from zwrap.program.parsers.generic import content, number
 
 _STATISTICS = {
     "resolutionLimitHigh": "res_lim_high",
@@ -48,7 +48,7 @@ def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
 def solution(path: Path) -> Solution:
     """Return the solution of one crystal; ProgramError names what is missing in the file."""
     try:
-        root = ET.fromstring(path.read_bytes())  # noqa: S314  (expat limits entities)
+        root = ET.fromstring(content(path))  # noqa: S314  (expat limits entities)
     except (ET.ParseError, ValueError, LookupError, RecursionError) as error:
         raise ProgramError(f"{path} is not valid XML: {error}.") from None
     found = _first(path, root, "AutoProc")

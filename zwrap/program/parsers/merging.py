@@ -32,7 +32,8 @@ ISPYB_NAMES = {
 }
 """Name of a statistic that programs print to its name in ISPyB."""
 
-_ROW = re.compile(r"(?P<name>[A-Za-z][^\t]*?)(?:\s*\t|\s{2,})\s*(?P<values>[-\d.].*)")
+_GAP = re.compile(r"\s+")
+_BEGIN_OF_NAME, _BEGIN_OF_VALUE = re.compile(r"[A-Za-z]"), re.compile(r"[-\d.]")
 
 
 def in_ispyb_names(statistics: Mapping[str, Sequence[object]]) -> dict[str, dict[str, object]]:
@@ -57,12 +58,25 @@ def table(lines: Sequence[str]) -> dict[str, list[float]]:
     """
     found: dict[str, list[float]] = {}
     for line in lines:
-        match = _ROW.fullmatch(line.rstrip())
-        if not match:
+        row = _row(line.rstrip())
+        if row is None:
             break
-        values = [number(word) for word in match["values"].split()]
-        found[match["name"].strip()] = [v for v in values if not isinstance(v, str)]
+        values = [number(word) for word in row[1].split()]
+        found[row[0]] = [v for v in values if not isinstance(v, str)]
     return found
+
+
+def _row(line: str) -> tuple[str, str] | None:
+    """Return name and values of a row, which a tab or two blanks separate; None: it is none."""
+    if not _BEGIN_OF_NAME.match(line):
+        return None
+    for gap in _GAP.finditer(line):
+        wide = "\t" in gap[0] or len(gap[0]) > 1
+        if wide and _BEGIN_OF_VALUE.match(line, gap.end()):
+            return line[: gap.start()], line[gap.end() :]
+        if "\t" in gap[0]:  # no name holds a tab
+            return None
+    return None
 
 
 def merging_statistics(path: Path, options: Mapping[str, object]) -> object:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from zwrap.errors import ProgramError, UnknownNameError
+from zwrap.jsontext import finite
 
 Parser = Callable[[Path, Mapping[str, object]], object]
 """Function that reads a file with options; it raises ProgramError, which names file and place."""
@@ -38,11 +39,17 @@ def check_parser(name: str, where: str) -> None:
 
 
 def parse(name: str, path: Path, options: Mapping[str, object]) -> object:
-    """Return the value that a parser makes of a file; ProgramError if it cannot read the file."""
+    """Return the value that a parser makes of a file, with null for NaN and Infinity.
+
+    Raises:
+        ProgramError: The file cannot be read.
+    """
     check_parser(name, str(path))
     module, _, function = PARSERS[name].partition(":")
     parser: Parser = getattr(importlib.import_module(f"zwrap.program.parsers.{module}"), function)
     try:
-        return parser(path, options)
+        return finite(parser(path, options))
     except OSError as error:
         raise ProgramError(f"{path} cannot be read: {error.strerror}.") from None
+    except RecursionError:
+        raise ProgramError(f"{path} is nested too deeply.") from None

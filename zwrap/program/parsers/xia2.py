@@ -166,7 +166,7 @@ def printed_solutions(path: Path) -> list[Solution]:
     numbers = re.search(r"^Unit cell.*:\s*\n(.*)\n(.*)$", text, re.MULTILINE)
     values = [
         float(word)
-        for word in re.findall(r"\d+\.\d+", " ".join(numbers.groups() if numbers else ()))
+        for word in re.findall(r"(?<!\d)\d++\.\d+", " ".join(numbers.groups() if numbers else ()))
     ]
     if not tables or not all(tables) or not group or len(values) != 6:
         raise ProgramError(f"{path} holds no table of merging statistics, space group and cell.")

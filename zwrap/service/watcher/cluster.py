@@ -8,16 +8,24 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import GONE, LOST, STALLED, STUCK, Attempt, Sighting
+from zwrap.attempt.listing import Listing
+from zwrap.attempt.record import STALLED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
 from zwrap.calls.ask import ask
 from zwrap.errors import ZwrapError
 from zwrap.host.backoff import Backoff
 from zwrap.host.clock import Clock, elapsed
+from zwrap.host.seldom import Seldom
 from zwrap.job import JobStatus, State
+from zwrap.service.faults import Faults
 from zwrap.service.watcher.conclusion import conclusion_for
 from zwrap.service.watcher.events import Events
 from zwrap.service.watcher.heartbeats import Heartbeats
+from zwrap.service.watcher.hopeless import given_up
+from zwrap.service.watcher.missing import Missing
+from zwrap.service.watcher.overdue import Overdue
+from zwrap.service.watcher.rows import Rows
+from zwrap.service.watcher.sightings import seen, since
 from zwrap.submission.clusters import Cluster
 from zwrap.transport.contract import Transport
 
@@ -44,12 +52,21 @@ class WatchedCluster:
         transport: Transport,
         heartbeats: Heartbeats,
         clock: Clock = elapsed,
+        faults: Faults | None = None,
     ) -> None:
         self._cluster = cluster
         self._ledger = ledger
         self._heartbeats = heartbeats
         self._clock = clock
-        self._conclusion = conclusion_for(cluster, ledger, transport)
+        self._conclusion = conclusion_for(cluster, ledger, transport, heartbeats)
+        self._rows = Rows(
+            "its end is not reported", self._give_up_on, self._conclusion.message_id,
+            faults or Faults(), clock,
+        )  # fmt: skip
+        self._overdue = Overdue(
+            self._conclusion.has_verdict, heartbeats, cluster.settings, clock
+        )  # fmt: skip
+        self._missing = Missing(cluster, self._conclusion, heartbeats, clock)
         self._events = Events(cluster.name, transport)
         self._backoff = Backoff(
             cluster.settings.watch_s, cluster.settings.watch_s, factor=LENGTHENING
@@ -57,6 +74,7 @@ class WatchedCluster:
         self._due = float("-inf")
         self._away: str | None = None
         """Reason why the cluster cannot be asked; None: it can."""
+        self._warnings = Seldom(clock)
         self._has_endings = False
         """True if jobs have ended that are not yet concluded."""
         self._starts: dict[str, float] = {}
@@ -65,10 +83,30 @@ class WatchedCluster:
     def turn(self) -> None:
         """Ask about live jobs if that is due, and conclude those that have ended."""
         is_due = self._clock() >= self._due
-        if is_due:
-            self.look([each for each in self._unconcluded() if each.ended is None])
-        if is_due or self._has_endings:
-            self.conclude([each for each in self._unconcluded() if each.ended is not None])
+        try:
+            if is_due:
+                self._due = self._clock() + self._cluster.settings.watch_s
+                self.look([each for each in self._unconcluded() if each.ended is None])
+        finally:  # whatever a live job has brought about, others have ended
+            if is_due or self._has_endings:
+                jobs = self._unconcluded()
+                self._keep({each.token for each in jobs})
+                self.conclude([each for each in jobs if each.ended is not None])
+
+    @property
+    def has_common_fault(self) -> bool:
+        """True while several jobs wait that met the same unforeseen exception."""
+        return self._rows.is_common
+
+    def close(self) -> None:
+        """Let go of all jobs, whose messages may be on their way."""
+        self._keep(set())
+
+    def _keep(self, tokens: set[str]) -> None:
+        """Let go of all jobs but these."""
+        self._rows.keep(tokens)
+        self._missing.keep(tokens)
+        self._conclusion.keep(tokens)
 
     def _unconcluded(self) -> list[Attempt]:
         """Return the cluster's attempts that are not yet concluded."""
@@ -76,70 +114,98 @@ class WatchedCluster:
 
     def look(self, jobs: Sequence[Attempt]) -> None:
         """Ask about all jobs with one question; record and broadcast the changes."""
+        now = self._ledger.now()
         try:
-            states = self._states(jobs)
+            states, others, untold = self._states(jobs, now)
         except ZwrapError as error:
             self._is_away(str(error))
+        except Exception as error:  # of a batch system's class, perhaps a site's own
+            if self._away is None:
+                log.exception("Cluster %s cannot be asked", self._cluster.name)
+            self._is_away(f"its answer cannot be read: {type(error).__name__}: {error}")
         else:
             self._is_up()
-            changed = self._see(jobs, states)
+            jobs = [each for each in jobs if each.token not in untold]
+            missing = [each for each in jobs if each.token not in states]
+            found = self._missing.look(missing, others, now)
+            states |= found.statuses
+            changed = self._see(jobs, states, found.sightings)
             self._listen(jobs, states)
-            self._give_up([each for each in jobs if self._is_stuck(each, states)])
+            self._end_overdue(jobs, states)
+            self._give_up(self._hopeless(jobs, states))
             self._events.statistics(status.state for status in states.values())
             self._wait(changed, QUIET_FACTOR)
 
     # -- states in the batch system --------------------------------------------------------------
 
-    def _states(self, jobs: Sequence[Attempt]) -> dict[str, JobStatus]:
-        """Return the status of each job that is live, or whose end is recorded, by job id."""
-        scheduler, now = self._cluster.scheduler, self._ledger.now()
-        live = ask(scheduler.states())
-        times = {str(attempt.job_id): attempt.gone_s(now) for attempt in jobs}
-        gone_s = {job_id: time_s for job_id, time_s in times.items() if job_id not in live}
-        ended = ask(scheduler.accounting(gone_s)) if gone_s else {}
-        return {job_id: live.get(job_id) or ended[job_id] for job_id in times
-                if job_id in live or job_id in ended}  # fmt: skip
+    def _states(
+        self, jobs: Sequence[Attempt], now: float
+    ) -> tuple[dict[str, JobStatus], dict[str, JobStatus], set[str]]:
+        """Return the status of each job that is live, or whose end is recorded, by token.
 
-    def _see(self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]) -> bool:
-        """Record and broadcast changes of jobs; return True if there were any."""
+        Beside it the status of each job of the user by job id, and the tokens of jobs of which
+        nothing can be told now, for they are not live and the accounting cannot be asked.
+        """
+        scheduler = self._cluster.scheduler
+        live = Listing(ask(scheduler.states()))
+        states = {each.token: status for each in jobs if (status := live.of(each))}
+        left = [each for each in jobs if each.token not in states]
+        try:
+            gone_s = {str(each.job_id): each.gone_s(now) for each in left}
+            ended = ask(scheduler.accounting(gone_s)) if gone_s else {}
+        except ZwrapError as error:
+            if not states:
+                raise
+            if self._warnings.due("accounting"):
+                log.warning("Cluster %s tells of no ends: %s", self._cluster.name, error)
+            return states, live.statuses, {each.token for each in left}
+        states |= {each.token: status for each in left if (status := each.of(ended))}
+        return states, {**ended, **live.statuses}, set()
+
+    def _see(
+        self,
+        attempts: Sequence[Attempt],
+        states: Mapping[str, JobStatus],
+        missing: Mapping[str, Sighting],
+    ) -> bool:
+        """Record and broadcast changes of jobs; return True if there were any.
+
+        `missing`: token to the state of each job that has no status.
+        """
         now = self._ledger.now()
         changes: dict[str, Sighting] = {}
+        times: dict[str, dict[str, float | None]] = {}
         told: list[tuple[Attempt, Sighting, float | None]] = []
         for attempt in attempts:
-            status = attempt.of(states)
-            seen = self._missing(attempt, now) if status is None else _seen(status, now)
+            status = states.get(attempt.token)
+            sighting = seen(status, now) if status else missing[attempt.token]
             starts = status.starts if status else None
             known = (attempt.seen_state, attempt.seen_reason)
-            changed = (seen.state, seen.reason) != known
+            changed = (sighting.state, sighting.reason) != known
             if changed:
                 peak_mib = self._heartbeats.peak_memory_mib(attempt.token)
-                changes[attempt.token] = replace(seen, peak_memory_mib=peak_mib)
+                changes[attempt.token] = replace(sighting, peak_memory_mib=peak_mib)
+            if begun := since(attempt, status, sighting, now):
+                times[attempt.token] = begun
             if self._moved(attempt.token, starts) or changed:
-                told.append((attempt, seen, starts))
+                told.append((attempt, sighting, starts))
         self._ledger.record_sightings(changes)
-        for attempt, seen, starts in told:
-            facts = {
-                "node": seen.node, "exit_code": seen.exit_code, "signal": seen.signal,
-                "reason": seen.reason, "expected_start": starts,
-            }  # fmt: skip
-            self._events.job(attempt, seen.state, facts)
-            if seen.ended:
-                self._has_endings = True
-                self._starts.pop(attempt.token, None)
+        if times:
+            self._ledger.record(times)
+        self._tell(told)
         return bool(changes)
 
-    def _missing(self, attempt: Attempt, now: float) -> Sighting:
-        """Return the state of a job that is neither live nor recorded: gone, and later lost."""
-        since = attempt.seen if attempt.seen_state == GONE else None
-        is_over = since is not None and (
-            now - since > self._cluster.settings.lost_s or self._conclusion.has_verdict(attempt)
-        )
-        return Sighting(
-            state=LOST if is_over else GONE,
-            reason="the batch system has neither a live job nor a record of it",
-            node=attempt.node,
-            ended=now if is_over else None,
-        )
+    def _tell(self, sightings: Sequence[tuple[Attempt, Sighting, float | None]]) -> None:
+        """Broadcast states of jobs, each with its expected start."""
+        for attempt, sighting, starts in sightings:
+            facts = {
+                "node": sighting.node, "exit_code": sighting.exit_code, "signal": sighting.signal,
+                "reason": sighting.reason, "expected_start": starts,
+            }  # fmt: skip
+            self._events.job(attempt, sighting.state, facts)
+            if sighting.ended:
+                self._has_endings = True
+                self._starts.pop(attempt.token, None)
 
     def _moved(self, token: str, starts: float | None) -> bool:
         """Return True if the expected start of a job differs from the one that was broadcast."""
@@ -153,7 +219,7 @@ class WatchedCluster:
         """Record and broadcast jobs that run without heartbeats, or that send them again."""
         changes: dict[str, dict[str, float | None]] = {}
         for attempt in attempts:
-            status = attempt.of(states)
+            status = states.get(attempt.token)
             running = status is not None and status.state is State.RUNNING
             silent_s = self._heartbeats.silent_s(attempt.token) if running else None
             stalled = silent_s is not None and 0 < self._cluster.settings.stalled_s <= silent_s
@@ -173,51 +239,71 @@ class WatchedCluster:
 
     # -- the end of jobs ---------------------------------------------------------------------------
 
-    def _is_stuck(self, attempt: Attempt, states: Mapping[str, JobStatus]) -> bool:
-        """Return True if a job has been stuck for longer than `give_up_s`.
+    def _end_overdue(self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]) -> None:
+        """Take jobs for ended that the cluster runs long after their wrappers reported the end."""
+        ended = self._overdue.among(attempts, states)
+        now = self._ledger.now()
+        self._ledger.record({attempt.token: {"ended": now} for attempt in ended})
+        self._has_endings |= bool(ended)
 
-        A job that runs on a host that does not answer is not stuck while its wrapper is heard.
-        """
-        status = attempt.of(states)
-        if status is None or not status.stuck or attempt.seen_reason != status.reason:
-            return False
-        silent_s = self._heartbeats.silent_s(attempt.token)
-        if silent_s is not None and silent_s < self._cluster.settings.stalled_s:
-            return False
-        return self._ledger.now() - (attempt.seen or 0.0) >= self._cluster.settings.give_up_s
+    def _hopeless(
+        self, attempts: Sequence[Attempt], states: Mapping[str, JobStatus]
+    ) -> list[Attempt]:
+        """Return attempts whose jobs are given up, with state and reason of that."""
+        settings, now = self._cluster.settings, self._ledger.now()
+        found = (
+            given_up(each, states.get(each.token), settings, self._missing.lives, now)
+            for each in attempts
+        )
+        return [attempt for attempt in found if attempt]
 
     def _give_up(self, attempts: Sequence[Attempt]) -> None:
-        """Conclude stuck jobs, then cancel them.
+        """Conclude jobs in the state in which they are given up, then cancel them.
 
         In that order, a job that starts all the same finds the verdict and ends.
         """
-        given_up = [replace(attempt, seen_state=_given_up(attempt)) for attempt in attempts]
-        verdicts = [(attempt, self._conclusion.conclude(attempt)) for attempt in given_up]
-        concluded = [(attempt, verdict) for attempt, verdict in verdicts if verdict]
+        concluded: list[tuple[Attempt, Verdict]] = []
+
+        def give_up(attempt: Attempt) -> bool:
+            verdict = self._conclusion.conclude(attempt)
+            if verdict:
+                concluded.append((attempt, verdict))
+            return verdict is not None
+
+        self._rows.each(attempts, give_up)
         if not concluded:
             return
         try:
             ask(self._cluster.scheduler.cancel([str(attempt.job_id) for attempt, _ in concluded]))
-        except ZwrapError as error:
+        except Exception as error:
             log.warning("%d jobs that were given up stay for now: %s", len(concluded), error)
             return
         for attempt, verdict in concluded:
-            seen = {"seen_state": attempt.seen_state, "ended": self._ledger.now()}
-            self._ledger.record({attempt.token: seen})
+            end = {"seen_state": attempt.seen_state, "seen_reason": attempt.seen_reason,
+                   "ended": self._ledger.now()}  # fmt: skip
+            self._ledger.record({attempt.token: end})
             self._concluded(attempt, verdict)
 
     def conclude(self, attempts: Sequence[Attempt]) -> None:
         """Conclude jobs that ended, each as soon as its own files or messages must have arrived."""
         self._has_endings = bool(attempts)
-        for attempt in attempts:
-            waited_s = self._ledger.now() - (attempt.ended or 0.0)
-            if waited_s >= self._conclusion.settle_s(attempt):
-                self._concluded(attempt, self._conclusion.conclude(attempt))
+        self._rows.each(attempts, self._conclude)
 
-    def _concluded(self, attempt: Attempt, verdict: Verdict | None) -> None:
-        """Record and broadcast the end of an attempt; None: it is not concluded yet."""
+    def _conclude(self, attempt: Attempt) -> bool:
+        """Conclude one job; return False if that is too early."""
+        waited_s = self._ledger.now() - (attempt.ended or 0.0)
+        if waited_s < self._conclusion.settle_s(attempt):
+            return False
+        return self._concluded(attempt, self._conclusion.conclude(attempt))
+
+    def _give_up_on(self, attempt: Attempt, why: str) -> bool:
+        """Conclude a job whose conclusion meets an unforeseen fault again and again."""
+        return self._concluded(attempt, self._conclusion.give_up(attempt, why))
+
+    def _concluded(self, attempt: Attempt, verdict: Verdict | None) -> bool:
+        """Record and broadcast the end of an attempt; False if there is no verdict yet."""
         if verdict is None:
-            return
+            return False
         self._ledger.record_verdict(attempt.token, verdict)
         facts = {
             "outcome": verdict.outcome.value,
@@ -231,6 +317,7 @@ class WatchedCluster:
             "Job %s: %s (%s): %s",
             attempt.job_id, verdict.outcome.value, verdict.witness, verdict.cause,
         )  # fmt: skip
+        return True
 
     # -- the cluster -------------------------------------------------------------------------------
 
@@ -261,21 +348,3 @@ class WatchedCluster:
         if changed:
             self._backoff.reset()
         self._due = self._clock() + self._backoff.next_s()
-
-
-def _given_up(attempt: Attempt) -> str:
-    """Return the state of a job that is given up."""
-    running = attempt.seen_state == State.RUNNING.value
-    return State.NODE_FAIL.value if running else STUCK
-
-
-def _seen(status: JobStatus, now: float) -> Sighting:
-    """Return a job's status as the ledger records it."""
-    return Sighting(
-        state=status.state.value,
-        reason=status.reason,
-        node=status.node,
-        exit_code=status.exit_code,
-        signal=status.signal,
-        ended=now if status.state.is_final else None,
-    )

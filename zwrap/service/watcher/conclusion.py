@@ -14,26 +14,35 @@ wrapper lives is not concluded.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from abc import ABC, abstractmethod
+import os
+import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from zwrap.attempt.directory import JobDirectory
-from zwrap.attempt.finals import FinalSender, OutboxError
+from zwrap.attempt.directory import VERDICT_BYTES, JobDirectory
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import Attempt, parse_submission
-from zwrap.attempt.verdict import Verdict
-from zwrap.errors import MessageError, QueueFullError, TemporaryError, TransportError
-from zwrap.host.files import NETWORK_FILESYSTEMS, filesystem_of, last_lines
+from zwrap.attempt.record import Attempt, KeptSubmission
+from zwrap.attempt.signs import claim_age_s
+from zwrap.attempt.verdict import Claim, Verdict
+from zwrap.errors import MessageError, PermanentError, TemporaryError
+from zwrap.host.clock import Clock
+from zwrap.host.files import last_lines
+from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.processes import ProcessIdentity, is_alive
-from zwrap.job import Cause, Outcome, State
+from zwrap.job import Cause, State
+from zwrap.limits import ANY_SIZE
+from zwrap.message import ID_HEADER, encode
 from zwrap.recipe.envelope import Envelope
-from zwrap.service.watcher.witness import died, finished
+from zwrap.service.watcher.contract import Conclusion
+from zwrap.service.watcher.heartbeats import Heartbeats
+from zwrap.service.watcher.remote import InLedger
+from zwrap.service.watcher.sending import MoreToSendError, Sendings, check_readable, sole_sending
+from zwrap.service.watcher.witness import died, failed, finished
 from zwrap.submission.clusters import Cluster
-from zwrap.submission.request import is_handed_over
 from zwrap.transport.contract import Transport
-from zwrap.transport.spool.queue import SpoolQueue
 
 log = logging.getLogger(__name__)
 
@@ -41,233 +50,244 @@ SETTLE_S, SETTLE_NETWORK_S = 1.0, 60.0
 """Time after the end of a job until all its files are visible here, in seconds: on a local and on a
 network filesystem, where files of another host may become visible late."""
 
-SETTLE_MESSAGE_S = 15.0
-"""Longest time after the end of a job until a message of its wrapper arrives, in seconds."""
+ABSENT_S = 3600.0
+"""Time for which a job directory may be missing with all that is above it, in seconds; its
+filesystem may not be mounted."""
+
+SILENT_S = 86_400.0
+"""Time after the end of a job, as the batch system told it, from which on a claim of a process that
+lives is not believed if nothing was heard of it, in seconds. Anybody may write such a claim."""
+
+LARGE_BYTES = 1 << 20
+"""Size above which a verdict is read after those of other jobs, in bytes: the largest takes
+several seconds."""
 
 TAIL_BYTES, TAIL_LINES = 4096, 20
 """Size, in bytes and lines, of the end of the job's error output that error nodes get."""
 
 
-class Conclusion(ABC):
-    """The way in which attempts of one cluster are concluded."""
-
-    @abstractmethod
-    def has_verdict(self, attempt: Attempt) -> bool:
-        """Return True if there is a verdict on an attempt."""
-
-    @abstractmethod
-    def settle_s(self, attempt: Attempt) -> float:
-        """Return the time from the end of its job to the conclusion of an attempt, in seconds."""
-
-    @abstractmethod
-    def find(self, attempt: Attempt) -> Verdict | None:
-        """Find or make the verdict on an attempt whose job has ended, and send its messages.
-
-        Returns the verdict after all messages were sent. None: the attempt cannot be concluded now,
-        because its wrapper lives, or because another process is sending the messages.
-
-        Raises:
-            MessageError: Nothing is left of which a verdict could be made.
-            TransportError: The transport cannot be used now.
-        """
-
-    def conclude(self, attempt: Attempt) -> Verdict | None:
-        """Do as `find` does, but make a fault of the attempt a verdict; None: try again later."""
-        try:
-            return self.find(attempt)
-        except (MessageError, PermissionError) as error:
-            log.error("Job %s: its end cannot be reported: %s", attempt.job_id, error)
-            return _untold(attempt, str(error))
-        except (QueueFullError, OutboxError, OSError) as error:
-            log.warning("Job %s: its end will be reported later: %s", attempt.job_id, error)
-            return None
-        except TemporaryError:  # of the transport or the ledger
-            raise
-        except Exception as error:  # what lies there is odd; it must not keep other jobs waiting
-            log.exception("Job %s: its end cannot be reported", attempt.job_id)
-            return _untold(attempt, f"{type(error).__name__}: {error}.")
-
-
-def _untold(attempt: Attempt, why: str) -> Verdict:
-    """Return the verdict on an attempt whose end cannot be told to anybody."""
-    return Verdict(
-        token=attempt.token, outcome=Outcome.UNKNOWN, witness="none",
-        cause=f"Its end could not be reported to anybody. {why}", job_id=str(attempt.job_id),
-        exit_status=1,
-    )  # fmt: skip
+class AbsentError(TemporaryError):
+    """A job directory is missing with all that is above it, as if a filesystem were not mounted."""
 
 
 class InDirectory(Conclusion):
-    """Conclusion of attempts by the files of their job directories."""
+    """Conclusion of attempts by the files of their job directories.
+
+    `now` returns seconds since the epoch, by the clock of the ledger. `heartbeats`: those of all
+    wrappers; None: there are none, and a process that lives is always believed.
+    """
 
     def __init__(
-        self, transport: Transport, error_patterns: Mapping[str, Cause] | None = None
+        self,
+        transport: Transport,
+        error_patterns: Mapping[str, Cause] | None = None,
+        now: Clock = time.time,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
-        self._transport = transport
+        self._sendings = Sendings(transport)
+        self._put_off: set[str] = set()
+        """Tokens of attempts whose verdicts are read next time, because they are large."""
         self._error_patterns = error_patterns or {}
+        self._now = now
+        self._heartbeats = heartbeats
 
     def has_verdict(self, attempt: Attempt) -> bool:
-        """Return True if there is a verdict in the job directory."""
-        return JobDirectory(Path(attempt.job_directory)).has_verdict
+        """Return True if there is a verdict in the job directory, as far as that can be told."""
+        with contextlib.suppress(OSError):
+            return JobDirectory(Path(attempt.job_directory)).has_verdict
+        return False
+
+    def claim_age_s(self, attempt: Attempt) -> float | None:
+        """Return the age of the claim by the clock of its filesystem, as `claim_age_s` does."""
+        return claim_age_s(JobDirectory(Path(attempt.job_directory)))
+
+    def submission(self, attempt: Attempt) -> KeptSubmission:
+        """Return the submission that the job directory keeps."""
+        return JobDirectory(Path(attempt.job_directory)).submission()
 
     def settle_s(self, attempt: Attempt) -> float:
         """Return the time until all files of the job are visible here, in seconds."""
         network = filesystem_of(Path(attempt.job_directory)) in NETWORK_FILESYSTEMS
         return SETTLE_NETWORK_S if network else SETTLE_S
 
+    def message_id(self, attempt: Attempt) -> str:
+        """Return the id of the message that became the attempt, as its directory keeps it."""
+        with contextlib.suppress(Exception):  # for the log only, of a row that is odd anyway
+            submission = self._directory(attempt).submission()
+            return str(submission.header.get(ID_HEADER, ""))
+        return ""
+
     def find(self, attempt: Attempt) -> Verdict | None:
         """Do as `Conclusion.find`; the verdict is in the job directory, or is put there."""
-        directory = JobDirectory(Path(attempt.job_directory))
-        if not directory.path.is_dir():
-            raise MessageError(f"Its directory {directory.path} is gone.")
-        claim = directory.claimed()
+        if sending := self._sendings.get(attempt.token):
+            return self._sendings.portion(attempt.token, sending)
+        directory = self._directory(attempt)
+        self._put_off_large(directory, attempt)
+        claim, flaw = _claim(directory, attempt)
         wrapper = ProcessIdentity.parse(claim.process) if claim else None
-        verdict = directory.verdict()
+        verdict, damage = _verdict(directory, attempt)
         if directory.is_sent and verdict:
             return verdict
         if wrapper and is_alive(wrapper):
-            return None
-        verdict = verdict or self._put(directory, attempt)
-        return verdict if self._send(directory, verdict, wrapper) else None
+            if not self._is_overdue(attempt):
+                return None
+            flaw = (
+                f"Process {wrapper.pid} of host {wrapper.host}, which has claimed it, lives, but "
+                "no heartbeat was heard for a day after the end of the job."
+            )
+        if damage:
+            raise damage
+        verdict = verdict or self._put(directory, attempt, flaw)
+        return self._send(directory, attempt, verdict, wrapper)
 
-    def _put(self, directory: JobDirectory, attempt: Attempt) -> Verdict:
-        """Put the batch system's verdict in place; return the verdict that is in place then."""
+    def fail(self, attempt: Attempt, why: str) -> Verdict | None:
+        """Do as `Conclusion.fail`; what is in the place of the verdict is put aside."""
+        self._sendings.close(attempt.token)
+        directory = self._directory(attempt)
+        verdict = failed(attempt, directory.submission(), why)
+        if not self._place(directory, attempt, verdict) and not _holds(directory, verdict):
+            try:
+                directory.put_verdict_aside()
+            except OSError as error:
+                log.warning("%s cannot be written: %s", directory.path, error)
+            else:
+                self._place(directory, attempt, verdict)
+        return self._send(directory, attempt, verdict, None, forced=True)
+
+    def keep(self, tokens: set[str]) -> None:
+        """Do as `Conclusion.keep`."""
+        self._sendings.keep(tokens)
+        self._put_off &= tokens
+
+    def _put_off_large(self, directory: JobDirectory, attempt: Attempt) -> None:
+        """Raise MoreToSendError if the verdict is large, unless the last call did so."""
+        if attempt.token in self._put_off:
+            self._put_off.remove(attempt.token)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            size = os.lstat(directory.path / "verdict.json").st_size
+            if LARGE_BYTES < size <= VERDICT_BYTES:  # a larger one is not read at all
+                self._put_off.add(attempt.token)
+                raise MoreToSendError
+
+    def _directory(self, attempt: Attempt) -> JobDirectory:
+        """Return the job directory.
+
+        Raises:
+            MessageError: It is gone, or something else is in its place.
+            AbsentError: It is missing with all that is above it, and not for long.
+            OSError: That cannot be told now.
+        """
+        path = Path(attempt.job_directory)
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            waited_s = self._now() - (attempt.ended or float("-inf"))
+            if waited_s < ABSENT_S and not path.parent.is_dir():
+                raise AbsentError(f"{path.parent} is missing; is its filesystem mounted?") from None
+            raise MessageError(f"Its directory {path} is gone.") from None
+        if stat.S_ISLNK(mode):
+            raise MessageError(f"Its directory {path} is a link now, which is not followed.")
+        if not stat.S_ISDIR(mode):
+            raise MessageError(f"Its directory {path} is something else now.")
+        return JobDirectory(path)
+
+    def _is_overdue(self, attempt: Attempt) -> bool:
+        """Return True if a job ended long ago, and nothing was heard of its wrapper since."""
+        if self._heartbeats is None or attempt.ended is None:
+            return False
+        long_ago = self._now() - attempt.ended >= SILENT_S
+        return long_ago and self._heartbeats.was_silent(attempt.token, SILENT_S)
+
+    def _put(self, directory: JobDirectory, attempt: Attempt, flaw: str) -> Verdict:
+        """Put the batch system's verdict in place; return the verdict that is in place then.
+
+        `flaw`: sentence about a claim that cannot be read.
+        """
         began = directory.was_claimed  # by a claim that perhaps cannot be read
         if attempt.seen_state == State.COMPLETED.value and not began:
             mine = finished(attempt)
         else:
             submission = directory.submission()
-            output = _error_output(directory, Envelope.from_body(submission.message))
+            output = _error_output(directory, Envelope.from_body(submission.message, ANY_SIZE))
             mine = died(
                 attempt,
                 submission,
                 began=began,
-                last_lines=last_lines(output, TAIL_LINES, TAIL_BYTES),
+                flaw=flaw,
+                last_lines=last_lines(output, TAIL_LINES, TAIL_BYTES, follow=False),
                 error_patterns=self._error_patterns,
             )
-        try:
-            if directory.put_verdict(mine):
-                return mine
-        except OSError as error:  # a full disk: two reports are better than none
-            log.warning("The verdict on job %s cannot be written: %s", attempt.job_id, error)
+        if directory.is_sent and not directory.has_verdict:  # a mark follows a verdict
+            directory.take_back_mark()
+        if self._place(directory, attempt, mine):
             return mine
-        return directory.verdict() or mine
+        return directory.verdict(attempt.token) or mine
 
-    def _send(
-        self, directory: JobDirectory, verdict: Verdict, wrapper: ProcessIdentity | None
-    ) -> bool:
-        """Send the outbox and the final messages; return False if another process is sending."""
-        outbox = _opened(directory)
+    def _place(self, directory: JobDirectory, attempt: Attempt, mine: Verdict) -> bool:
+        """Put a verdict in place; False: another one is there. A full disk is no error."""
         try:
-            if outbox is not None and not self._is_alone(outbox, wrapper):
-                return False
-            if directory.is_sent:
-                return True
-            sender = FinalSender(outbox)
-            sender.add(verdict.final)
-            sender.send(self._transport)
-            try:
-                directory.mark_sent()  # while the lease keeps others from sending
-            except OSError as error:
-                log.warning("%s cannot be marked as sent: %s", directory.path, error)
-        finally:
-            if outbox is not None:
-                outbox.close()
-        return True
-
-    def _is_alone(self, outbox: SpoolQueue, wrapper: ProcessIdentity | None) -> bool:
-        """Take a lease on the outbox; return True if no other process has one.
-
-        Of two Watchers that each take a lease and then look, at least one sees the other.
-        """
-        try:
-            outbox.recover(dead=wrapper)
-            outbox.keep_lease()
-            return outbox.owners() <= 1
-        except OSError as error:
-            log.warning("%s cannot be written: %s", outbox.path, error)
+            return directory.put_verdict(mine)
+        except OSError as error:  # a full disk: two reports are better than none
+            check_readable(error)
+            log.warning("The verdict on job %s cannot be written: %s", attempt.job_id, error)
             return True
 
+    def _send(
+        self,
+        directory: JobDirectory,
+        attempt: Attempt,
+        verdict: Verdict,
+        wrapper: ProcessIdentity | None,
+        *,
+        forced: bool = False,
+    ) -> Verdict | None:
+        """Send a portion of the outbox and the final messages; return the verdict after the last.
 
-class InLedger(Conclusion):
-    """Conclusion of attempts by the ledger, where the Watcher does not see job directories.
-
-    A completed job whose step was passed to it as a file has a wrapper, whose message is awaited
-    for `wait_s` seconds, because it may have to wait in a broker.
-    """
-
-    def __init__(self, ledger: Ledger, transport: Transport, wait_s: float) -> None:
-        self._ledger = ledger
-        self._transport = transport
-        self._wait_s = wait_s
-
-    def has_verdict(self, attempt: Attempt) -> bool:
-        """Return True if the wrapper's verdict has arrived as a message."""
-        return self._ledger.remote.has_verdict(attempt.token)
-
-    def settle_s(self, attempt: Attempt) -> float:
-        """Return the time until the message of the wrapper must have arrived, in seconds."""
-        return 0.0 if self.has_verdict(attempt) else SETTLE_MESSAGE_S
-
-    def find(self, attempt: Attempt) -> Verdict | None:
-        """Do as `Conclusion.find`; the verdict is in the ledger, or is put there."""
-        remote = self._ledger.remote
-        kept = remote.get(attempt.token)
-        if kept is None:
-            raise MessageError("The ledger does not hold the submission of the attempt.")
-        if kept.verdict is None:
-            verdict = self._own(attempt, kept.submission)
-            if verdict is None or not remote.put_verdict(verdict):
-                return None
-        else:
-            verdict = kept.verdict
-            if kept.sent is not None:
-                return verdict
-            if not remote.take_sending(attempt.token):
-                return None
-        send_remote(verdict, self._ledger, self._transport)
-        return verdict
-
-    def _own(self, attempt: Attempt, kept: str) -> Verdict | None:
-        """Return the batch system's verdict; None: the message of the wrapper is awaited."""
-        where = f"The submission of attempt {attempt.token}"
-        submission = parse_submission(kept.encode(), where)
-        if attempt.seen_state == State.COMPLETED.value:
-            if not is_handed_over(Envelope.from_body(submission.message)):
-                return finished(attempt)
-            now = self._ledger.now()
-            if now - (attempt.ended or now) < self._wait_s:
-                return None
-        # Whether the wrapper began, and what it printed, is known on its node only.
-        return died(attempt, submission, began=True)
+        None: another process is sending. With `forced` an outbox that cannot be used is left alone.
+        """
+        overdue = self._is_overdue(attempt)
+        sending = sole_sending(directory, verdict, wrapper, forced=forced, overdue=overdue)
+        if sending is None:
+            return None
+        if directory.is_sent:
+            sending.close()
+            return verdict
+        return self._sendings.portion(attempt.token, sending)
 
 
-def conclusion_for(cluster: Cluster, ledger: Ledger, transport: Transport) -> Conclusion:
+def conclusion_for(
+    cluster: Cluster, ledger: Ledger, transport: Transport, heartbeats: Heartbeats
+) -> Conclusion:
     """Return the way in which attempts of a cluster are concluded."""
     if cluster.settings.shared_filesystem:
-        return InDirectory(transport, cluster.scheduler.error_patterns)
+        return InDirectory(transport, cluster.scheduler.error_patterns, ledger.now, heartbeats)
     return InLedger(ledger, transport, cluster.settings.lost_s)
 
 
-def send_remote(verdict: Verdict, ledger: Ledger, transport: Transport) -> None:
-    """Send the final messages of a verdict in the ledger, and mark them as sent there."""
-    sender = FinalSender(None)
-    sender.add(verdict.final)
-    sender.send(transport)
-    ledger.remote.mark_sent(verdict.token)
+def _claim(directory: JobDirectory, attempt: Attempt) -> tuple[Claim | None, str]:
+    """Return the claim, and a sentence about a claim that cannot be used; empty: there is none."""
+    if not directory.was_claimed:
+        return None, ""
+    claim = directory.claimed(attempt.token)
+    return claim, "" if claim else "Its claim.json is damaged, or of another attempt."
 
 
-def _opened(directory: JobDirectory) -> SpoolQueue | None:
-    """Return the outbox; None if it does not exist and cannot be created, so that it is empty.
-
-    Raises OSError if it is not known whether messages wait there.
-    """
+def _verdict(
+    directory: JobDirectory, attempt: Attempt
+) -> tuple[Verdict | None, PermanentError | None]:
+    """Return the verdict, and why what lies in its place is none."""
     try:
-        return directory.outbox()
-    except TransportError as error:
-        if directory.has_outbox:
-            raise OSError(str(error)) from None
-        return None
+        return directory.verdict(attempt.token), None
+    except PermanentError as error:
+        return None, error
+
+
+def _holds(directory: JobDirectory, verdict: Verdict) -> bool:
+    """Return True if a verdict is in place already: another Watcher came to the same end."""
+    with contextlib.suppress(PermanentError, OSError):
+        return encode(directory.verdict()) == encode(verdict)
+    return False
 
 
 def _error_output(directory: JobDirectory, envelope: Envelope) -> Path:

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from zwrap.host.clock import Clock, elapsed
+from zwrap.units import LARGEST_MIB
 
 DEAF_S = 20.0
 """Time without any status message after which the receiver itself counts as cut off, in seconds.
 Services, this one included, send their status far more often. While the receiver is cut off, no
 wrapper counts as silent."""
 
+LISTENED_S = 600.0
+"""Time for which the receiver must have listened to say that a wrapper was never heard, in seconds:
+one whose transport was away beats again within half a minute."""
+
 KEPT_S = 86400.0
 """Time for which a heartbeat is kept, in seconds."""
 
+LONGEST_TOKEN = 80
+"""Length of the longest token, in characters."""
+
+MOST_TOKENS = 200_000
+"""Largest number of wrappers whose heartbeats are kept; those heard longest ago are dropped."""
+
 
 class Heartbeats:
-    """Heartbeats of wrappers, by the token of the attempt."""
+    """Heartbeats of wrappers, by the token of the attempt.
+
+    Anybody may send a status message: a field that is not valid is ignored.
+    """
 
     def __init__(self, clock: Clock = elapsed) -> None:
         self._clock = clock
@@ -36,12 +50,16 @@ class Heartbeats:
             self._since = now
         self._last = now
         self._prune(now)
-        token = status.get("token") if isinstance(status, dict) else None
-        if isinstance(status, dict) and token:
-            self._heard[str(token)] = now
-            memory = status.get("memory_mib")
-            if isinstance(memory, (int, float)):
-                self._peaks[str(token)] = max(memory, self._peaks.get(str(token), 0.0))
+        token = _token(status)
+        if token is None:
+            return
+        self._heard.pop(token, None)  # the order of the entries is that of the last heartbeats
+        self._heard[token] = now
+        if len(self._heard) > MOST_TOKENS:
+            self.forget(next(iter(self._heard)))
+        memory_mib = _memory_mib(status)
+        if memory_mib is not None:
+            self._peaks[token] = max(memory_mib, self._peaks.get(token, 0.0))
 
     def _prune(self, now: float) -> None:
         """Remove old entries now and then, of which there would be many after months."""
@@ -60,6 +78,17 @@ class Heartbeats:
             return None
         return now - max(heard, self._since)
 
+    def was_silent(self, token: str, wait_s: float, listened_s: float = LISTENED_S) -> bool:
+        """Return True if nothing was heard of a wrapper for `wait_s` seconds.
+
+        False as well if the receiver has not listened for `listened_s` seconds without being cut
+        off.
+        """
+        heard, now = self._heard.get(token), self._clock()
+        if now - self._last > DEAF_S or now - self._since < listened_s:
+            return False
+        return heard is None or now - heard >= wait_s
+
     def peak_memory_mib(self, token: str) -> float | None:
         """Return the largest resident memory of a program, in MiB; None: none was reported."""
         return self._peaks.get(token)
@@ -68,3 +97,17 @@ class Heartbeats:
         """Remove the entries of a wrapper that has ended."""
         self._heard.pop(token, None)
         self._peaks.pop(token, None)
+
+
+def _token(status: object) -> str | None:
+    """Return the token in a status message; None if it holds none."""
+    token = status.get("token") if isinstance(status, dict) else None
+    return token if isinstance(token, str) and 0 < len(token) <= LONGEST_TOKEN else None
+
+
+def _memory_mib(status: object) -> float | None:
+    """Return the resident memory in a status message, in MiB; None if it holds none."""
+    given = status.get("memory_mib") if isinstance(status, dict) else None
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        return None
+    return float(given) if 0 <= given <= LARGEST_MIB else None

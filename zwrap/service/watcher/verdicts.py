@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import msgspec
+from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.refusals import is_noted
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError
-from zwrap.service.watcher.conclusion import send_remote
+from zwrap.jsontext import typed
+from zwrap.message import encode
+from zwrap.service.watcher.remote import LedgerSending
 from zwrap.transport.contract import Transport
 
 log = logging.getLogger(__name__)
@@ -18,20 +23,35 @@ log = logging.getLogger(__name__)
 def hear(body: object, ledger: Ledger, transport: Transport) -> None:
     """Record a wrapper's verdict; send its final messages if it is the first on its attempt.
 
+    One that notes results that were refused afterwards takes the place of what it repeats.
+    Of many messages a portion is sent; the others follow when the job has ended.
+
     Raises:
         MessageError: The message is not a verdict, or its attempt is not in the ledger.
         TransportError: The transport cannot be used now.
     """
     try:
-        verdict = msgspec.convert(body, Verdict)
-    except msgspec.ValidationError as error:
+        verdict = typed(body, Verdict)
+        encode(verdict)  # as the ledger will
+    except (msgspec.ValidationError, UnicodeError, RecursionError) as error:
         raise MessageError(f"The message is not a valid verdict on a job: {error}.") from None
-    if ledger.remote.get(verdict.token) is None:
+    kept = ledger.remote.get(verdict.token)
+    if kept is None:
         raise MessageError(
             f"The ledger holds no attempt {verdict.token} of a cluster without shared filesystem; "
             "its job was submitted with another ledger."
         )
     if ledger.remote.put_verdict(verdict):
-        send_remote(verdict, ledger, transport)
+        sending = LedgerSending(verdict, ledger)
+        with contextlib.closing(sending):  # a long rest is sent when the job has ended
+            sending.portion(transport)
+    elif kept.verdict and is_noted(verdict) and _repeats(verdict, kept.verdict):
+        log.error("Attempt %s: %s", verdict.token, verdict.cause)
+        ledger.remote.amend(verdict)
     else:
         log.info("A later verdict on attempt %s was kept: %s", verdict.token, verdict.cause)
+
+
+def _repeats(verdict: Verdict, first: Verdict) -> bool:
+    """Return True if a verdict says the same as the first one, but for its cause."""
+    return replace(verdict, cause=first.cause) == first

@@ -8,13 +8,16 @@ gone. From clusters without a shared filesystem the verdicts of wrappers come as
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from typing import ClassVar
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.verdict import VERDICT_QUEUE
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError, TemporaryError, TransportError, ZwrapError
+from zwrap.errors import MessageError, OutageError, TemporaryError, TransportError, ZwrapError
+from zwrap.host.backoff import Backoff
 from zwrap.host.clock import elapsed
 from zwrap.message import STATUS_TOPIC, Message
 from zwrap.recipe.envelope import Envelope
@@ -22,13 +25,14 @@ from zwrap.service.contract import Service
 from zwrap.service.watcher import verdicts
 from zwrap.service.watcher.cluster import WatchedCluster
 from zwrap.service.watcher.heartbeats import Heartbeats
+from zwrap.service.watcher.rows import CommonFaultError
 from zwrap.submission.clusters import Clusters
 from zwrap.transport.contract import Delivery, Transport
 
 log = logging.getLogger(__name__)
 
-LEDGER_S = 10.0
-"""Pause while the ledger cannot be used, in seconds."""
+PAUSE_FIRST_S, PAUSE_LAST_S = 10.0, 60.0
+"""First and longest pause while something is away that all jobs share, in seconds."""
 
 LOOK_S = 0.5
 """Interval at which the Watcher checks whether a cluster is due, in seconds."""
@@ -46,13 +50,28 @@ class Watcher(Service):
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
-        self._ledger = Ledger.of(configuration)
+        self._opened: Ledger | None = None
+        """The ledger, once it could be used."""
+        with contextlib.suppress(OutageError):  # which `idle` meets again, and tells
+            self._opened = Ledger.of(configuration)
         self._clusters = Clusters(configuration)
         if self._clusters.any_remote:
             self.queue = VERDICT_QUEUE
         self._watched: dict[str, WatchedCluster] = {}
         self._heartbeats = Heartbeats()
         self._next = float("-inf")
+        self._pauses = Backoff(PAUSE_FIRST_S, PAUSE_LAST_S)
+        self._outage: TemporaryError | None = None
+        """Reason why no jobs are followed, or not all of them; None: they are."""
+        self._broken: set[str] = set()
+        """Clusters whose jobs could not be followed, as it was told."""
+
+    @property
+    def _ledger(self) -> Ledger:
+        """The ledger; OutageError if it cannot be used now."""
+        if self._opened is None:
+            self._opened = Ledger.of(self.configuration)
+        return self._opened
 
     def idle(self) -> None:
         """Ask about the jobs of each cluster that is due, and conclude jobs that have ended."""
@@ -61,30 +80,80 @@ class Watcher(Service):
         self._next = elapsed() + LOOK_S
         try:
             self._look()
-        except TransportError:
-            raise
-        except TemporaryError as error:  # the ledger cannot be used at present
-            log.warning("Jobs are not followed for %g s: %s", LEDGER_S, error)
-            self._next = elapsed() + LEDGER_S
+        except CommonFaultError as error:
+            self._tell(f"Jobs wait that meet this: {error}", error)
+        except TemporaryError as error:
+            self._pause(error)
+        else:
+            self._go_on()
+
+    def _pause(self, error: TemporaryError) -> None:
+        """Follow no job for a while, because of what all jobs share; tell it once."""
+        pause_s = self._pauses.next_s()
+        self._next = elapsed() + pause_s
+        self._tell(f"Jobs are not followed for {pause_s:g} s: {error}", error)
+
+    def _tell(self, sentence: str, error: TemporaryError) -> None:
+        """Log once what is the matter, until it is over."""
+        kinds = (isinstance(each, CommonFaultError) for each in (self._outage, error))
+        if self._outage is None or len(set(kinds)) > 1:
+            log.warning("%s", sentence)
+        self._outage = error
+
+    def _go_on(self) -> None:
+        """Note that all jobs are followed; tell it if they were not."""
+        if isinstance(self._outage, CommonFaultError) and any(
+            cluster.has_common_fault for cluster in self._watched.values()
+        ):
+            return
+        if self._outage is not None:
+            log.info("Jobs are followed again")
+        self._outage = None
+        self._pauses.reset()
 
     def _look(self) -> None:
         """Let each cluster with unconcluded attempts ask and conclude, as far as it is due."""
         for name in self._ledger.open_clusters():
             self._follow(name)
-        for cluster in self._watched.values():
-            cluster.turn()
+        outage: TemporaryError | None = None
+        for name, cluster in self._watched.items():
+            with self._contained(name):
+                try:
+                    cluster.turn()
+                except CommonFaultError as error:
+                    outage = outage or error  # jobs that do not meet it are looked at on time
+                except TemporaryError as error:
+                    outage = error
+        if outage:
+            raise outage
 
     def _follow(self, name: str) -> None:
         """Begin to follow the jobs of a cluster."""
         if name in self._watched:
             return
-        try:
+        with self._contained(name):
             cluster = self._clusters.get(name)
             self._watched[name] = WatchedCluster(
-                cluster, self._ledger, self.transport, self._heartbeats
+                cluster, self._ledger, self.transport, self._heartbeats, faults=self.faults
             )
-        except ZwrapError as error:  # the site does not describe it any more
-            log.warning("Jobs of cluster %s are not followed: %s", name, error)
+
+    @contextlib.contextmanager
+    def _contained(self, name: str) -> Iterator[None]:
+        """Keep a fault inside the context with its cluster; it is told once until it is over."""
+        try:
+            yield
+        except TemporaryError:
+            raise
+        except Exception as error:
+            if name not in self._broken:
+                foreseen = isinstance(error, ZwrapError)  # the site does not describe it any more
+                log.warning(
+                    "Jobs of cluster %s are not followed: %s",
+                    name, error, exc_info=None if foreseen else error,
+                )  # fmt: skip
+            self._broken.add(name)
+        else:
+            self._broken.discard(name)
 
     def poll_s(self) -> float:
         """Return the interval at which `idle` is called, in seconds."""
@@ -105,5 +174,17 @@ class Watcher(Service):
         self.idle()
 
     def close(self) -> None:
-        """Close the ledger."""
-        self._ledger.close()
+        """Close the ledger.
+
+        Raises:
+            TransportError: The transport was away to the end, so that ends were not reported.
+            OutageError: The ledger could never be used.
+        """
+        for cluster in self._watched.values():
+            cluster.close()
+        if self._opened is not None:
+            self._opened.close()
+        if self._outage is not None and (
+            self._opened is None or isinstance(self._outage, TransportError)
+        ):
+            raise self._outage

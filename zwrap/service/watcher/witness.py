@@ -11,9 +11,17 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from zwrap.attempt import retry
-from zwrap.attempt.record import LOST, STUCK, AskedResources, Attempt, KeptSubmission
+from zwrap.attempt.record import (
+    LOST,
+    NOT_STARTED,
+    STUCK,
+    AskedResources,
+    Attempt,
+    KeptSubmission,
+)
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.job import Cause, Outcome, State
+from zwrap.limits import ANY_SIZE
 from zwrap.message import Outgoing, child_id
 from zwrap.recipe.envelope import Envelope
 
@@ -26,6 +34,7 @@ CAUSES = {
     State.OUT_OF_MEMORY.value: "it ran out of memory",
     State.PREEMPTED.value: "it was preempted by another job",
     STUCK: "it can never start",
+    NOT_STARTED: "it did not start in time",
     LOST: "the batch system knows nothing of it any more",
 }
 """Last state of a job to a clause about its end, for people."""
@@ -44,6 +53,7 @@ def died(
     submission: KeptSubmission,
     *,
     began: bool,
+    flaw: str = "",
     last_lines: Sequence[str] = (),
     error_patterns: Mapping[str, Cause] = {},
 ) -> Verdict:
@@ -53,13 +63,33 @@ def died(
         attempt: The attempt, with the last state that the batch system reported.
         submission: Record of the submission.
         began: False if the wrapper certainly never began.
+        flaw: Sentence about a file of the wrapper that cannot be read; empty: there is none.
         last_lines: End of the job's error output.
         error_patterns: Regular expression for a line of that output to the cause that it proves.
     """
     attempt = _proven(attempt, submission.asked, last_lines, error_patterns)
-    cause = cause_of(attempt, began)
+    cause = f"{cause_of(attempt, began)} {flaw}".rstrip()
     if again := retry.next_attempt(submission, _retried_for(attempt), attempt.node):
         return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
+    return _failure(attempt, submission, cause, last_lines)
+
+
+def failed(attempt: Attempt, submission: KeptSubmission, why: str) -> Verdict:
+    """Return the verdict on an attempt whose files or messages cannot be used.
+
+    `why`: a sentence about them. No other attempt follows.
+
+    Raises:
+        MessageError: The submission holds no recipe message.
+    """
+    cause = f"Job {attempt.job_id} on cluster {attempt.cluster} cannot be concluded as usual. {why}"
+    return _failure(attempt, submission, cause, ())
+
+
+def _failure(
+    attempt: Attempt, submission: KeptSubmission, cause: str, last_lines: Sequence[str]
+) -> Verdict:
+    """Return the verdict on an attempt that failed, with the final messages of its step."""
     facts = {
         "job_id": attempt.job_id,
         "state": attempt.seen_state,
@@ -70,7 +100,7 @@ def died(
         "witness": f"cluster {attempt.cluster}",
         "log": list(last_lines),
     }
-    envelope = Envelope.from_body(submission.message)
+    envelope = Envelope.from_body(submission.message, ANY_SIZE)
     messages = final_messages(envelope, Outcome.FAILURE, cause, facts)
     final = [
         message.with_id(child_id(attempt.token, f"last word {position}"))  # as earlier releases
@@ -83,7 +113,8 @@ def cause_of(attempt: Attempt, began: bool) -> str:
     """Return a sentence that tells how a job ended; `began`: as for `died`."""
     job = f"Job {attempt.job_id} on cluster {attempt.cluster}"
     node = f" ({attempt.node})" if attempt.node else ""
-    started = "" if began or attempt.seen_state == STUCK else " before its wrapper began"
+    given_up = attempt.seen_state in (STUCK, NOT_STARTED)
+    started = "" if began or given_up else " before its wrapper began"
     details = [
         f"exit status {attempt.exit_code}" if attempt.exit_code is not None else "",
         f"signal {attempt.signal}" if attempt.signal else "",

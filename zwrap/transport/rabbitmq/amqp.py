@@ -11,7 +11,8 @@ from zwrap.message import ID_HEADER
 from zwrap.transport.contract import Delivery
 from zwrap.transport.pipelined import ANSWER_WAIT_S
 from zwrap.transport.rabbitmq import topology
-from zwrap.transport.rabbitmq.connection import Connection, Consumer
+from zwrap.transport.rabbitmq.connection import Connection
+from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.publication import Publication
 from zwrap.transport.rabbitmq.received import Received
 from zwrap.transport.rabbitmq.settings import Server
@@ -35,8 +36,9 @@ class AMQPTransport(RabbitMQTransport):
         """Connect to a server; TransportError or ConfigurationError tells why it is impossible."""
         return cls(server, Connection.open(server))
 
-    def _read(self, body: bytes) -> str | bytes:
-        """Return a body as text, or unchanged if it is not UTF-8."""
+    def _read(self, body: bytes, largest: int | None = None) -> str | bytes:
+        """Return a body as text, or unchanged if it is not UTF-8; consumers take any size."""
+        del largest
         try:
             return body.decode()
         except UnicodeDecodeError:

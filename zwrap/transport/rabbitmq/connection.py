@@ -19,6 +19,8 @@ from pika.adapters.select_connection import IOLoop
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 from zwrap.host.backoff import Backoff
+from zwrap.host.seldom import Seldom
+from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.faults import explained
 from zwrap.transport.rabbitmq.publication import Messages
 from zwrap.transport.rabbitmq.publisher import Publisher
@@ -41,32 +43,6 @@ REPEAT_S = 1.0
 """Pause before a consumer that the server ended is started again, in seconds."""
 
 
-class Consumer:
-    """The consumer of a queue, which is started again on each new connection."""
-
-    def __init__(
-        self,
-        start: Callable[[Channel, OnAnswer], None],
-        prefetch: int,
-        name: str,
-    ) -> None:
-        self.start = start
-        """Function that begins to consume on a fresh channel, and calls back after the server's
-        agreement."""
-        self.prefetch = prefetch
-        """Largest number of messages that are delivered and not settled; 0: no limit."""
-        self.name = name
-        self.channel: Channel | None = None
-        self.starting = False
-        self.ready = threading.Event()
-        self.failure: ZwrapError | None = None
-
-    def reset(self) -> None:
-        """Clear the outcome of the last start."""
-        self.ready.clear()
-        self.failure = None
-
-
 class Connection:
     """A lasting connection to a server. Public methods may be called from any thread."""
 
@@ -77,7 +53,7 @@ class Connection:
         self._parameters = {each: server.parameters(*each) for each in self._addresses}
         self._ioloop = IOLoop()
         self._connection: PikaConnection | None = None
-        self._publisher = Publisher(self.where, self._ioloop.call_later, self._ready)
+        self.publisher = Publisher(self.where, self._ioloop.call_later, self._ready)
         self._tried = 0
         self._backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_LAST_S, jitter=True)
         self._inbox: deque[Callable[[], None]] = deque()
@@ -86,6 +62,7 @@ class Connection:
         self._closing = False
         self._down = False
         self._complained = ""
+        self._warnings = Seldom()
         self._first = threading.Event()
         self._failure: ZwrapError | None = None
         self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
@@ -118,13 +95,13 @@ class Connection:
     @property
     def state(self) -> str:
         """Reason why nothing is confirmed at present."""
-        return self._publisher.state
+        return self.publisher.state
 
     # -- for other threads -----------------------------------------------------------------------
 
     def submit(self, work: Messages) -> None:
         """Submit work, which is done in the order of submission."""
-        self.call(lambda: self._publisher.take(work))
+        self.call(lambda: self.publisher.take(work))
 
     def consume(self, consumer: Consumer) -> None:
         """Begin to consume; ZwrapError if that is not possible."""
@@ -178,6 +155,10 @@ class Connection:
             self._woken = True
             self._ioloop.add_callback_threadsafe(self._drain)
 
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call a function after a number of seconds; only for this connection's thread."""
+        self._ioloop.call_later(seconds, function)
+
     def close(self) -> None:
         """End the connection; unsettled messages go back to their queues."""
         if self._thread.is_alive():
@@ -205,7 +186,7 @@ class Connection:
 
     def _end(self) -> None:
         """Close the connection, and end the event loop."""
-        self._closing = self._publisher.closing = True
+        self._closing = self.publisher.closing = True
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
         else:
@@ -254,7 +235,7 @@ class Connection:
     def _opened(self, connection: PikaConnection) -> None:
         """Let the publisher prepare its channel."""
         self._connection = connection
-        self._publisher.connected(connection)
+        self.publisher.connected(connection)
 
     def _ready(self) -> None:
         """Note that the publisher is ready, and start each consumer that has no channel."""
@@ -275,7 +256,7 @@ class Connection:
         for consumer in self._consumers:
             consumer.channel = None
             consumer.starting = False
-        self._publisher.lost(str(error))
+        self.publisher.lost(error)
         if self._closing:
             self._ioloop.stop()
             return
@@ -289,7 +270,7 @@ class Connection:
     def _add(self, consumer: Consumer) -> None:
         """Add a consumer, and start it if there is a connection."""
         self._consumers.append(consumer)
-        if self._publisher.is_ready:
+        if self.publisher.is_ready:
             self._start(consumer)
 
     def _start(self, consumer: Consumer) -> None:
@@ -317,7 +298,13 @@ class Connection:
 
     def _started(self, consumer: Consumer) -> OnAnswer:
         """Return the callback for the server's agreement."""
-        return lambda _: consumer.ready.set()
+
+        def started(_: object) -> None:
+            consumer.ready.set()
+            if self._warnings.over(consumer.name):
+                log.warning("%s: %s is read again", self.where, consumer.name)
+
+        return started
 
     def _consumer_closed(self, consumer: Consumer, channel: Channel, error: BaseException) -> None:
         """Start a consumer again whose channel was closed; one that could not start has failed."""
@@ -331,15 +318,20 @@ class Connection:
             consumer.failure = explained(error, *self._server.addresses[0], self._server)
             consumer.ready.set()
             return
-        log.warning(
-            "%s: %s is read again soon, it was cut off: %s", self.where, consumer.name, error
-        )
-        self._ioloop.call_later(REPEAT_S, lambda: self._start(consumer))
+        self._cut_off(consumer, error)
 
     def _consumer_cancelled(self, consumer: Consumer) -> None:
         """Start a consumer again later: the queue was deleted, or its leader is gone."""
-        log.warning("%s: the server ended the reading of %s", self.where, consumer.name)
         channel, consumer.channel = consumer.channel, None
         if channel is not None and channel.is_open:
             channel.close()
+        self._cut_off(consumer, "the server ended the reading; perhaps it was deleted")
+
+    def _cut_off(self, consumer: Consumer, why: object) -> None:
+        """Start a consumer again soon; that it was cut off is told seldom."""
+        if self._warnings.due(consumer.name):
+            log.warning(
+                "%s: %s cannot be read, which is tried again each %g s: %s",
+                self.where, consumer.name, REPEAT_S, why,
+            )  # fmt: skip
         self._ioloop.call_later(REPEAT_S, lambda: self._start(consumer))

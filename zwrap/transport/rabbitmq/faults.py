@@ -10,7 +10,12 @@ import pika.adapters.utils.connection_workflow as connecting
 import pika.exceptions as faults
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
-from zwrap.transport.failures import LostError, NoPermissionError, NoRouteError, TooLargeError
+from zwrap.transport.failures import (
+    EncodingError,
+    NoPermissionError,
+    NoRouteError,
+    TooLargeError,
+)
 from zwrap.transport.rabbitmq.settings import Server
 from zwrap.transport.settings import untrusted
 
@@ -23,6 +28,13 @@ _OF_A_MESSAGE: dict[int, type[ZwrapError]] = {**_BY_CODE, 311: TooLargeError, 40
 406 (PRECONDITION_FAILED) is its answer to a body above ``max_message_size``, and to an expiration
 that is too large; zwrap never sends the other properties that RabbitMQ checks.
 """
+
+_OF_A_FRAME: dict[int, type[ZwrapError]] = dict.fromkeys((501, 502, 503, 505), EncodingError)
+"""Reply code with which RabbitMQ closes a connection because of a frame that it cannot read, such
+as one with larger headers than a frame may hold, to the error."""
+
+SHOWN = 300
+"""Number of characters that are shown of an error of pika, which may hold the whole value."""
 
 
 def explained(error: BaseException, host: str, port: int, server: Server) -> ZwrapError:
@@ -43,20 +55,27 @@ def explained(error: BaseException, host: str, port: int, server: Server) -> Zwr
 
 
 def refusal(error: BaseException) -> ZwrapError:
-    """Return the error for a declaration that the server refused, by its reply code."""
-    return _typed(error, _BY_CODE, TransportError)
+    """Return the error for a declaration that the server refused, or that cannot be written."""
+    if not isinstance(error, (faults.AMQPConnectionError, faults.AMQPChannelError)):
+        return unwritable(error)
+    return _BY_CODE.get(getattr(error, "reply_code", 0), TransportError)(str(error))
 
 
-def refused_message(error: BaseException) -> ZwrapError:
-    """Return the error of the only message on a channel that the server closed."""
-    return _typed(error, _OF_A_MESSAGE, LostError)
+def unwritable(error: BaseException) -> EncodingError:
+    """Return the error of what pika cannot write."""
+    return EncodingError(
+        f"it cannot be written as AMQP: {str(error)[:SHOWN] or type(error).__name__}"
+    )
 
 
-def _typed(
-    error: BaseException, kinds: dict[int, type[ZwrapError]], other: type[ZwrapError]
-) -> ZwrapError:
-    """Return an error of the type for a reply code."""
-    return kinds.get(getattr(error, "reply_code", 0), other)(str(error))
+def refused_message(error: BaseException) -> ZwrapError | None:
+    """Return the error of the only message that a closed channel or connection can be about.
+
+    None: the server closed it, as far as its reply code tells, for another reason.
+    """
+    kinds = _OF_A_FRAME if isinstance(error, faults.ConnectionClosed) else _OF_A_MESSAGE
+    kind = kinds.get(getattr(error, "reply_code", 0))
+    return kind(str(error)) if kind else None
 
 
 def _permanent(cause: BaseException, where: str, server: Server) -> str | None:

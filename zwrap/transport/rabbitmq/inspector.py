@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
+from zwrap.transport.delayed import Delayed
 from zwrap.transport.inspector import Inspector
 from zwrap.transport.pipelined import ANSWER_WAIT_S
 from zwrap.transport.rabbitmq import topology
 from zwrap.transport.rabbitmq.connection import Connection
+from zwrap.transport.rabbitmq.management import declaration
 from zwrap.transport.rabbitmq.management.api import RabbitMQAPI
 from zwrap.transport.rabbitmq.management.audit import audited
 from zwrap.transport.rabbitmq.settings import Server
@@ -34,15 +36,15 @@ class RabbitMQInspector(Inspector):
         connection: Connection,
         server: Server,
         configuration: Configuration,
-        delay_queues: Mapping[str, Set[str]],
+        delayed: Delayed,
         flush: Callable[[], None],
         read_dead_letters: Callable[[str, int], None],
     ) -> None:
         self._connection = connection
         self._server = server
         self._configuration = configuration
-        self._delay_queues = delay_queues
-        """Queue to the delay queues that this connection has used for its messages."""
+        self._delayed = delayed
+        """Messages that this connection has sent with a delay."""
         self._flush = flush
         self._read_dead_letters = read_dead_letters
 
@@ -56,9 +58,7 @@ class RabbitMQInspector(Inspector):
         Raises MessageError if there is no such queue.
         """
         self._flush()
-        count = self._ask(queue, "message_count")
-        delayed = [self._count(place) for place in self._delay_queues.get(queue, ())]
-        return count + sum(each for each in delayed if each is not None)
+        return self._ask(queue, "message_count") + self._delayed.count(queue)
 
     def consumers(self, queue: str) -> int:
         """Return the number of consumers; MessageError if there is no such queue."""
@@ -84,6 +84,19 @@ class RabbitMQInspector(Inspector):
         """Return a sentence for each work queue in which a message may be lost or stay for ever."""
         with RabbitMQAPI.from_zocalo_configuration(self._configuration) as api:
             return audited(api, self._server.vhost)
+
+    def missing_permissions(self, topics: Sequence[str]) -> list[str]:
+        """Return a sentence for each permission that the user of this connection lacks."""
+        vhost = self._server.vhost
+        with RabbitMQAPI.from_zocalo_configuration(self._configuration) as api:
+            found = declaration.names(api, vhost, topics)
+            return list(declaration.missing(api, vhost, self._server.username, found))
+
+    def declaration(self, topics: Sequence[str]) -> str:
+        """Return what a site has to make for zwrap, for `zocalo.configure_rabbitmq`."""
+        vhost = self._server.vhost
+        with RabbitMQAPI.from_zocalo_configuration(self._configuration) as api:
+            return declaration.declaration(declaration.names(api, vhost, topics), vhost)
 
     def _ask(self, queue: str, what: str) -> int:
         """Return a count of a queue; MessageError if there is no such queue."""

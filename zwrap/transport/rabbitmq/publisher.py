@@ -17,9 +17,11 @@ import pika.exceptions
 
 from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed
-from zwrap.transport.failures import EncodingError, LostError, NoRouteError, RefusedError
-from zwrap.transport.rabbitmq.faults import refused_message
+from zwrap.transport.failures import LostError, NoRouteError, RefusedError
+from zwrap.transport.rabbitmq.faults import refused_message, unwritable
+from zwrap.transport.rabbitmq.needs import Needs
 from zwrap.transport.rabbitmq.publication import Messages, Publication
+from zwrap.transport.rabbitmq.refusals import Refusals
 from zwrap.transport.rabbitmq.topology import Need
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
@@ -35,9 +37,6 @@ if TYPE_CHECKING:  # needed for types only: a job starts sooner without
 
 log = logging.getLogger(__name__)
 
-REFUSED_AGAIN_S = 0.5
-"""Pause before a refused message is sent again, in seconds."""
-
 CONFIRM_S = 10.0
 """Longest first wait for a confirmation, in seconds; doubled each time it is exceeded.
 
@@ -46,8 +45,8 @@ confirmed nor refused.
 """
 
 TRIES = 3
-"""Number of times that the server may close the channel before a message that was unconfirmed each
-time counts as the reason."""
+"""Number of times that the server may close the channel, for reasons that are not of a message,
+before a message that was unconfirmed each time counts as the reason."""
 
 
 class Publisher:
@@ -71,10 +70,12 @@ class Publisher:
         self._channel: Channel | None = None
         self._sequence = itertools.count(1)
         self._unconfirmed: dict[int, tuple[Messages, Publication]] = {}
+        self._alone = False
+        """True while a message of suspect work is published, and no other may be."""
         self._returned: dict[str, ZwrapError] = {}
         self._queue: deque[Messages] = deque()
-        self._known: set[Need] = set()
-        self._ensuring = False
+        self._needs = Needs(call_later, lambda: bool(self._blocked))
+        self.refusals = Refusals(where, clock)
         self._blocked = ""
         self._unblocked_at = 0.0
         self._confirm_s = CONFIRM_S
@@ -90,7 +91,9 @@ class Publisher:
         """Reason why nothing is confirmed at present."""
         if self._blocked:
             return f"the server takes no messages at present: {self._blocked}"
-        return "no answer" if self.is_ready else "the connection is lost"
+        if not self.is_ready:
+            return "the connection is lost"
+        return self.refusals.told or "no answer"
 
     def take(self, work: Messages) -> None:
         """Publish work as soon as all work before it is published."""
@@ -106,13 +109,12 @@ class Publisher:
         connection.add_on_connection_unblocked_callback(self._is_unblocked)
         self._open()
 
-    def lost(self, reason: str) -> None:
+    def lost(self, error: BaseException) -> None:
         """Keep unfinished work for the next connection."""
         self._connection = self._channel = None
         self._blocked = ""
-        self._known.clear()
-        self._ensuring = False
-        self._recover_unconfirmed(LostError(reason))
+        self._needs.forget(question=True)
+        self._judge(error, counted=False)
 
     def _is_blocked(self, connection: object, frame: Frame[Blocked]) -> None:
         """Note that the server blocks publishers, and why."""
@@ -147,29 +149,47 @@ class Publisher:
         self._pump()
 
     def _closed(self, channel: Channel, error: BaseException) -> None:
-        """Open another channel after the server closed this one, usually because of a message.
-
-        The message is known for certain only if a single piece of work was unconfirmed.
-        """
+        """Open another channel after the server closed this one, usually because of a message."""
         if channel is not self._channel:
             return
         self._channel = None
-        self._known.clear()
-        alone = len({id(work) for work, _ in self._unconfirmed.values()}) == 1
-        self._recover_unconfirmed(refused_message(error) if alone else LostError(str(error)), TRIES)
+        self._needs.forget(question=False)
+        self._judge(error, counted=True)
         self._open()
 
-    def _recover_unconfirmed(self, failure: ZwrapError, tries: int | None = None) -> None:
-        """Queue unconfirmed work again, in order; finish work that is no longer to be done."""
+    def _judge(self, error: BaseException, *, counted: bool) -> None:
+        """Queue unconfirmed work again, after the end of the channel.
+
+        If that was because of a message, and only one was unconfirmed, that one is refused; of
+        several each is published alone the next time, and none is charged with a try.
+        """
+        refused = refused_message(error)
+        if refused is None:
+            self._recover_unconfirmed(LostError(str(error)), counted=counted)
+            return
+        alone = len(self._unconfirmed) == 1
+        for work, publication in self._unconfirmed.values():
+            if alone:
+                work.fail(refused, publication)
+            work.suspect = True
+        self._recover_unconfirmed(LostError(str(error)), counted=False)
+
+    def _recover_unconfirmed(self, failure: ZwrapError, *, counted: bool) -> None:
+        """Queue unconfirmed work again, in order; finish work that is no longer to be done.
+
+        `counted`: True if that is a try, of which there are `TRIES`.
+        """
         works = dict.fromkeys(work for work, _ in self._unconfirmed.values())
         self._unconfirmed.clear()
         self._returned.clear()
+        self._alone = False
         for work in reversed(works):
             work.open = 0
             work.missing = work.needs
-            work.tries += tries is not None
-            if self.closing or not work.valid() or (tries is not None and work.tries >= tries):
-                work.failure = work.failure or failure
+            work.tries += counted
+            given_up = counted and work.tries >= TRIES
+            if self.closing or given_up or work.failure or not work.valid():
+                work.fail(failure)
                 self._finish(work)
             else:
                 self._queue.appendleft(work)
@@ -192,7 +212,7 @@ class Publisher:
             self._channel = None
             if channel.is_open:
                 channel.close()
-            self._recover_unconfirmed(LostError("it was never confirmed"))
+            self._recover_unconfirmed(LostError("it was never confirmed"), counted=False)
             self._open()
         self._check_later()
 
@@ -206,7 +226,7 @@ class Publisher:
 
     def _pump(self) -> None:
         """Publish work in order, up to the first that needs something not known to exist."""
-        while self._queue and not self._ensuring:
+        while self._queue and not self._needs.is_asking and not self._alone:
             work = self._queue[0]
             if not work.valid():
                 self._queue.popleft()
@@ -214,40 +234,34 @@ class Publisher:
                 continue
             if self._channel is None:
                 return
-            work.missing = [need for need in work.missing if need not in self._known]
+            work.missing = self._needs.missing(work.missing)
             if work.missing:
-                self._ensure(work.missing[0], work)
+                self._ensure(work)
+                return
+            if work.suspect and self._unconfirmed:
                 return
             self._queue.popleft()
             self._publish(self._channel, work)
 
-    def _ensure(self, need: Need, work: Messages) -> None:
-        """Make sure that a need of the next work exists; all work waits meanwhile."""
-        self._ensuring = True
-        asked = self._connection
-        assert asked is not None  # there is a channel
+    def _ensure(self, work: Messages) -> None:
+        """Make sure that the needs of the next work exist; all work waits meanwhile."""
+        assert self._connection is not None  # there is a channel
 
-        def told(failure: ZwrapError | None) -> None:
-            if self._connection is not asked:
-                return  # asked again on the next connection
-            self._ensuring = False
-            if failure is None:
-                work.missing.remove(need)
-                if need.lasting:
-                    self._known.add(need)
-            else:
+        def told(need: Need | None, failure: ZwrapError | None) -> None:
+            if failure is not None:
                 self._queue.remove(work)  # other work may have been put before it
-                work.failure = failure
+                needing = (each for each in work.left if need in each.needs)
+                work.fail(failure, next(needing, None))
                 self._finish(work)
             self._pump()
 
-        need.ask(asked, told)
+        self._needs.ask(self._connection, work.missing, told)
 
     def _publish(self, channel: Channel, work: Messages) -> None:
-        """Publish the messages of one piece of work."""
+        """Publish the messages of one piece of work, or the next one of suspect work."""
         work.published_at = self._clock()
         self._check_later()
-        for publication in work.publications:
+        for publication in list(work.left):
             try:
                 channel.basic_publish(
                     publication.exchange,
@@ -257,16 +271,17 @@ class Publisher:
                     mandatory=publication.mandatory,
                 )
             except (pika.exceptions.AMQPChannelError, pika.exceptions.AMQPConnectionError) as error:
-                work.failure = work.failure or LostError(str(error))
-                continue
-            except (ValueError, TypeError, UnicodeError, pika.exceptions.AMQPError) as error:
+                work.fail(LostError(str(error)))
+                break
+            except Exception as error:
                 # Nothing of the message was written: pika encodes all of it first.
-                work.failure = work.failure or EncodingError(
-                    f"it cannot be written as AMQP: {error}"
-                )
-                continue
+                work.fail(unwritable(error), publication)
+                break
             work.open += 1
             self._unconfirmed[next(self._sequence)] = (work, publication)
+            if work.suspect:
+                self._alone = True
+                break
         if not work.open:
             self._finish(work)
 
@@ -277,9 +292,10 @@ class Publisher:
         del channel, body
         identity = str((properties.headers or {}).get("zwrap-id"))
         place = method.routing_key or method.exchange
-        self._returned[identity] = NoRouteError(
-            f"queue {place!r} does not exist ({method.reply_text})"
-        )
+        told = f"queue {place!r} does not exist ({method.reply_text})"
+        if method.exchange and method.routing_key:
+            told = f"exchange {method.exchange!r} leads to no queue ({method.reply_text})"
+        self._returned[identity] = NoRouteError(told)
 
     def _confirmed(self, channel: Channel, frame: Frame[Confirmation]) -> None:
         """Note confirmations or refusals; finish work without unconfirmed messages."""
@@ -291,12 +307,20 @@ class Publisher:
         for tag in self._tags(method.delivery_tag, method.multiple):
             work, publication = self._unconfirmed.pop(tag)
             if returned := self._returned.pop(publication.identity, None):
-                work.failure = work.failure or returned
+                work.fail(returned, publication)
             elif refused:
-                work.failure = work.failure or RefusedError("the server refused the message")
+                work.fail(self.refusals.refused(publication.place), publication)
+            else:
+                del work.left[publication]
+                self.refusals.taken(publication.place)
             work.open -= 1
-            if not work.open:
+            if not work.open and work.left and not work.failure:
+                self._queue.appendleft(work)  # the next message of suspect work
+            elif not work.open:
                 self._finish(work)
+        if not self._unconfirmed:
+            self._alone = False
+            self._pump()
 
     def _tags(self, last: int, multiple: bool) -> Iterator[int]:
         """Yield the unconfirmed tags that a confirmation covers."""
@@ -310,9 +334,13 @@ class Publisher:
             yield tag
 
     def _finish(self, work: Messages) -> None:
-        """Finish work; publish it again later if the server refused it."""
-        if isinstance(work.failure, RefusedError) and work.valid() and not self.closing:
-            work.failure = None  # as while a quorum queue has no leader
-            self._call_later(REFUSED_AGAIN_S, lambda: self.take(work))
-            return
-        work.finish(work.failure)
+        """Finish work; publish it again soon if its queue began to refuse it only just now."""
+        failure, refused = work.failure, work.refused
+        if isinstance(failure, RefusedError) and refused and work.valid() and not self.closing:
+            again_s = self.refusals.again_s
+            if again_s is not None:
+                work.failure = work.refused = None
+                self._call_later(again_s, lambda: self.take(work))
+                return
+            failure.retry_after_s = self.refusals.pause_s(refused.place)
+        work.finish(failure)

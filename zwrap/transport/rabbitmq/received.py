@@ -13,14 +13,29 @@ from copy import copy as duplicate
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import pika
 
 from zwrap.errors import MessageError
-from zwrap.message import ID_HEADER, decode, identify, new_id
-from zwrap.transport.copies import ATTEMPTS_HEADER, BY_BROKER, REASON_HEADER
+from zwrap.host.faults import is_shared
+from zwrap.host.printable import well_formed
+from zwrap.message import ID_HEADER, Outgoing, decode, identify, new_id
+from zwrap.transport import refused
+from zwrap.transport.copies import (
+    ATTEMPTS_HEADER,
+    BY_BROKER,
+    EXPIRES_HEADER,
+    REASON_HEADER,
+    STUB_HEADER,
+)
+from zwrap.transport.failures import EncodingError
 from zwrap.transport.rabbitmq import topology
-from zwrap.transport.rabbitmq.connection import Consumer
+from zwrap.transport.rabbitmq.consumer import Consumer
+from zwrap.transport.rabbitmq.delays import Delay
+from zwrap.transport.rabbitmq.faults import unwritable
 from zwrap.transport.rabbitmq.publication import Publication
 from zwrap.transport.rabbitmq.topology import Need
+from zwrap.transport.refused import Refused
+from zwrap.units import whole_number
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
     from zwrap.transport.rabbitmq.pika_types import Channel, Deliver, Properties, Table
@@ -28,8 +43,21 @@ if TYPE_CHECKING:  # needed for types only: a job starts sooner without
 Kind = Literal["queue", "topic", "dead"]
 """Kind of subscription: a work queue, a topic, or the dead letters of a queue."""
 
-_OF_DELIVERY = ("x-death", "x-first-death", "x-delivery-count")
-"""Beginnings of headers that RabbitMQ itself writes; a copy starts without them."""
+_OF_DELIVERY = ("x-death", "x-first-death", "x-delivery-count", EXPIRES_HEADER)
+"""Beginnings of headers about earlier deliveries; a copy starts without them."""
+
+REASON_LENGTH = 20_000
+"""Largest number of characters of a reason. One frame, of 128 KiB, holds all headers."""
+
+HEADERS_BYTES = 120_000
+"""Largest size of all headers of a message, in bytes."""
+
+SMALL_BYTES, SOME = 20_000, 200
+"""Size of headers, in bytes, up to which it is only estimated, and the estimate for one that is not
+a text, or for a name."""
+
+STUB_HEADERS, STUB_KEY, STUB_VALUE = 50, 60, 300
+"""Largest number of headers of a stub, and of characters of their names and values."""
 
 
 class Received(msgspec.Struct):
@@ -50,8 +78,25 @@ class Received(msgspec.Struct):
     def expired(self) -> bool:
         """True if the message expired after its delivery; the server removes it before."""
         given = self.properties.expiration
-        limit_s = int(given) / 1000 if given and str(given).isdecimal() else float("inf")
+        limit_ms = whole_number(str(given)) if given else None
+        limit_s = float("inf") if limit_ms is None else limit_ms / 1000
         return time.monotonic() - self.arrived > limit_s
+
+    @property
+    def expires_ms(self) -> int | None:
+        """Time at which the message expires, in milliseconds since the epoch; None: never.
+
+        The time in the queue is known by the time of sending only, which has whole seconds.
+        """
+        given = whole_number(str(self.headers.get(EXPIRES_HEADER, "")))
+        limit_ms = whole_number(str(self.properties.expiration or ""))
+        if given is not None or limit_ms is None:
+            return given
+        waited_s = time.monotonic() - self.arrived
+        stamp = self.properties.timestamp
+        if isinstance(stamp, (int, float)):
+            waited_s = max(waited_s, time.time() - stamp - 1)
+        return int((time.time() - waited_s) * 1000) + limit_ms
 
     @property
     def headers(self) -> Table:
@@ -128,11 +173,17 @@ class Received(msgspec.Struct):
         return {key: plain(value) for key, value in self.headers.items() if key not in hidden}
 
     def copy(
-        self, attempts: int, added: Table, place: str | None = None, needs: tuple[Need, ...] = ()
+        self,
+        delivery_count: int,
+        added: Table,
+        *,
+        place: str | None = None,
+        delay: Delay | None = None,
+        needs: tuple[Need, ...] = (),
     ) -> Publication:
         """Return a copy of the message, for its own queue or for queue `place`.
 
-        `attempts` is the delivery count of the copy, `added` are further headers.
+        `added` are further headers.
         """
         identity = self.identity()
         properties = duplicate(self.properties)
@@ -143,22 +194,64 @@ class Received(msgspec.Struct):
                 if not key.startswith(_OF_DELIVERY)
             },
             ID_HEADER: identity,
-            ATTEMPTS_HEADER: attempts,
+            ATTEMPTS_HEADER: delivery_count,
             **added,
         }
         properties.delivery_mode = 2
-        properties.expiration = None
+        properties.expiration = delay.expiration if delay else None
+        expires_ms = self.expires_ms if place is None else None
+        if expires_ms is not None:
+            properties.headers[EXPIRES_HEADER] = expires_ms
+            left_ms = max(1, expires_ms - int(time.time() * 1000))
+            properties.expiration = properties.expiration or str(left_ms)
         properties.user_id = None  # the server accepts only the user of the connection, or none
+        if delay:
+            needs = (*needs, delay.need)
         return Publication(
-            "", place or self.source, self.body, properties, identity, mandatory=True, needs=needs
-        )
+            delay.exchange if delay else "", place or self.source, self.body, properties,
+            identity, mandatory=True, needs=needs,
+        )  # fmt: skip
 
     def dead_copy(self, reason: str, added: Table) -> Publication:
         """Return a copy for the dead letter queue, with the history that RabbitMQ itself writes."""
         place = topology.dead_letter_queue(self.source)
-        copy = self.copy(1, added, place, (topology.dead_letters_exist(self.source),))
+        needs = (topology.dead_letters_exist(self.source),)
+        copy = self.copy(1, added, place=place, needs=needs)
         headers = copy.properties.headers or {}
         del headers[ATTEMPTS_HEADER]
+        headers |= self._died(reason)
+        return copy
+
+    def stub(self, reason: str, place: str) -> Publication:
+        """Return a short dead letter in place of one that the server does not take.
+
+        It has the headers that fit, the beginning of the body, and the sentence that tells the
+        `place` of the whole message.
+        """
+        copy = self.dead_copy(f"{reason}\n{place}", {})
+        kept = [
+            (well_formed(key, STUB_KEY), well_formed(str(plain(value)), STUB_VALUE))
+            for key, value in self.headers.items()
+            if not key.startswith(_OF_DELIVERY)
+        ]
+        copy.properties.headers = {
+            **dict(kept[:STUB_HEADERS]),
+            **self._died(f"{reason}\n{place}"),
+            STUB_HEADER: place,
+            ID_HEADER: self.identity(),
+        }
+        copy.body = refused.stub(self.body, place)
+        return copy
+
+    def whole(self) -> Refused:
+        """Return the message as one that is to be kept in a file."""
+        self.identity()
+        return Refused(
+            self.source, False, self.plain_headers((ATTEMPTS_HEADER, EXPIRES_HEADER)), self.body
+        )
+
+    def _died(self, reason: str) -> Table:
+        """Return the headers with the history and the reason of a death."""
         death = {
             "count": 1,
             "reason": "rejected",
@@ -167,14 +260,13 @@ class Received(msgspec.Struct):
             "exchange": "",
             "routing-keys": [self.source],
         }
-        headers |= {
-            REASON_HEADER: reason,
+        return {
+            REASON_HEADER: well_formed(reason, REASON_LENGTH),
             "x-death": [death],
             "x-first-death-exchange": "",
             "x-first-death-queue": self.source,
             "x-first-death-reason": "rejected",
         }
-        return copy
 
     def back(self) -> Publication:
         """Return an unchanged copy of a dead letter, for its dead letter queue.
@@ -189,19 +281,52 @@ class Received(msgspec.Struct):
         return Publication("", place, self.body, properties, identity, mandatory=True)
 
 
+def whole(publication: Publication) -> Refused:
+    """Return a publication as a message that is to be kept in a file."""
+    headers = {key: plain(value) for key, value in (publication.properties.headers or {}).items()}
+    topic = not publication.mandatory
+    return Refused(publication.place, topic, headers, publication.body)
+
+
+def written(message: Outgoing) -> Table:
+    """Return the headers of a message; EncodingError if AMQP cannot hold them."""
+    place = message.destination
+    try:
+        table = {well_formed(key): as_table(value) for key, value in message.headers.items()}
+        properties = pika.BasicProperties(headers=table)
+        # All of it in most messages is short, which need not be encoded twice to be measured.
+        size = sum(len(value) if isinstance(value, str) else SOME for value in table.values())
+        if size + SOME * len(table) > SMALL_BYTES:
+            size = sum(map(len, properties.encode()))
+    except Exception as error:
+        if is_shared(error):
+            raise
+        raise unwritable(error) from None
+    if size > HEADERS_BYTES:
+        raise EncodingError(
+            f"A message to {place!r} has headers of {size} bytes; AMQP can hold {HEADERS_BYTES}."
+        )
+    return table
+
+
 def as_table(value: object) -> object:
-    """Return a header in a form that pika can write; pika has no floating point numbers."""
+    """Return a header in a form that pika can write; pika has no floating point numbers.
+
+    Raises RecursionError if it is too deep.
+    """
     if isinstance(value, dict):
-        return {str(key): as_table(entry) for key, entry in value.items()}
+        return {well_formed(str(key)): as_table(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [as_table(entry) for entry in value]
-    if value is None or isinstance(value, (str, bool)):
+    if isinstance(value, str):
+        return well_formed(value)
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int) and abs(value) < 2**63:
         return value
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         return int(value)
-    return str(value)
+    return well_formed(str(value))
 
 
 def plain(value: object) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,25 +95,43 @@ def server(values: Mapping[str, object]) -> Server:
         raise ConfigurationError(f"The settings of RabbitMQ are not usable: {error}.") from None
 
 
+_EXPECTED = (
+    "amqp://user:password@host:port/vhost is expected, or several hosts, separated by commas. In "
+    "user, password and vhost characters such as / # ? @ : % have to be percent-encoded (%2F for "
+    "/)."
+)
+
+
+def _host_and_port(given: str) -> tuple[str, str]:
+    """Return host and port of one address in a URL; the port is empty if there is none.
+
+    Raises ConfigurationError if the port is not a number.
+    """
+    match = re.fullmatch(r"(\[[^]]*\]|[^:\[\]]*)(?::(\d*))?", given)
+    if match is None:
+        raise ConfigurationError(
+            f"RABBITMQ_URL is not a valid URL: its port is not a number. {_EXPECTED}"
+        )
+    return match[1].strip("[]"), match[2] or ""
+
+
 def from_url(url: str) -> dict[str, object]:
     """Return the settings in a URL: ``amqp[s]://user:password@host:port/vhost?heartbeat=30``.
 
-    Source: www.rabbitmq.com/uri-spec.html. Messages about faults never show the password.
+    There may be several hosts, each with its own port: ``host1:port1,host2:port2``. Source:
+    www.rabbitmq.com/uri-spec.html. Messages about faults never show the password.
     """
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError:
-        raise ConfigurationError(
-            "RABBITMQ_URL is not a valid URL: its port is not a number."
-        ) from None
-    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
-        raise ConfigurationError(
-            "RABBITMQ_URL is not usable; amqp://user:password@host:port/vhost is expected."
-        )
-    values: dict[str, object] = {"host": parts.hostname, "tls": parts.scheme == "amqps"}
-    if port is not None:
-        values["port"] = port
+        raise ConfigurationError(f"RABBITMQ_URL is not a valid URL. {_EXPECTED}") from None
+    tls = parts.scheme == "amqps"
+    pairs = [_host_and_port(each) for each in parts.netloc.rpartition("@")[2].split(",")]
+    if parts.scheme not in ("amqp", "amqps") or not all(host for host, _ in pairs):
+        raise ConfigurationError(f"RABBITMQ_URL is not usable. {_EXPECTED}")
+    values: dict[str, object] = {"host": ",".join(host for host, _ in pairs), "tls": tls}
+    if any(port for _, port in pairs):
+        values["port"] = ",".join(port or str(TLS_PORT if tls else PORT) for _, port in pairs)
     if parts.username:
         values["username"] = unquote(parts.username)
     if parts.password:

@@ -2,8 +2,8 @@
 
 Work queues belong to the site (`zocalo.configure_rabbitmq`) and are not created here, unless the
 site asks for it (key `declare`). Created here if missing are exchanges of topics (fanout, durable),
-dead letter queues, and delay queues: one for each queue and delay, whose messages expire into that
-queue (www.rabbitmq.com/ttl.html, /dlx.html). No plug-in of RabbitMQ is needed.
+dead letter queues, and the steps of `zwrap.transport.rabbitmq.delays`. What exists is used as it
+is, which needs no permission to configure.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from zwrap.errors import ZwrapError
+from zwrap.transport.failures import EncodingError
 from zwrap.transport.rabbitmq.faults import refusal
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
@@ -28,21 +29,42 @@ if TYPE_CHECKING:  # needed for types only: a job starts sooner without
 class Need:
     """Something that must exist before a message can be published."""
 
-    def __init__(
-        self, ask: Callable[[PikaConnection, Done], None], *, lasting: bool = True
-    ) -> None:
+    def __init__(self, ask: Callable[[PikaConnection, Done], None]) -> None:
         self.ask = ask
         """Function that makes sure, over a connection, that it exists, and then calls back."""
-        self.lasting = lasting
-        """True if making sure once on each connection is enough."""
 
 
 NOT_FOUND = 404
 
 _DEAD = "dlq."
-_DELAY = "zwrap.delay."
-UNUSED_MS = 60_000
-"""Time after its delay, in milliseconds, at which the server deletes an unused delay queue."""
+DELAY = "zwrap.delay."
+"""Beginning of the names of everything in which delayed messages wait."""
+_SERVERS_OWN = "amq."
+"""Beginning of names that only the server may give."""
+
+REMEMBERED = 4096
+"""Number of needs of each kind that are kept; names come from messages."""
+
+NAME_BYTES = 255
+"""Largest size of a name, in bytes of UTF-8 (short string of AMQP)."""
+
+
+def checked(name: str, what: str) -> str:
+    """Return the name of a queue or topic; EncodingError if AMQP has no such name.
+
+    RabbitMQ takes line ends out of the name that it is to declare, and answers for another one.
+    """
+    size = len(name.encode("utf-8", "surrogatepass"))
+    if not name or size > NAME_BYTES:
+        fault = f"it has {size} bytes; 1 to {NAME_BYTES} are possible"
+    elif any(character in name for character in "\r\n\0"):
+        fault = "it has a line end or a NUL in it"
+    elif any("\ud800" <= character <= "\udfff" for character in name):
+        fault = "it is not valid Unicode"
+    else:
+        return name
+    shown = ascii(name if size <= NAME_BYTES else f"{name[:40]}...")
+    raise EncodingError(f"{what} {shown} cannot exist on RabbitMQ: {fault}.")
 
 
 def dead_letter_queue(queue: str) -> str:
@@ -57,7 +79,7 @@ def source_of(name: str) -> str | None:
 
 def is_internal(name: str) -> bool:
     """Tell whether a queue is not a work queue."""
-    return name.startswith((_DEAD, _DELAY, "amq."))
+    return name.startswith((_DEAD, DELAY, _SERVERS_OWN))
 
 
 def on_channel(connection: PikaConnection, question: Question, answer: OnAnswer) -> None:
@@ -76,12 +98,18 @@ def on_channel(connection: PikaConnection, question: Question, answer: OnAnswer)
                 channel.close()
 
         channel.add_on_close_callback(lambda _, error: once(error))
-        question(channel, finished)
+        try:
+            question(channel, finished)
+        except Exception as error:  # what cannot be asked is answered all the same
+            finished(error)
 
-    connection.channel(on_open_callback=opened)
+    try:
+        connection.channel(on_open_callback=opened)
+    except Exception as error:
+        once(error)
 
 
-def _made(look: Question | None, make: Question, *, lasting: bool = True) -> Need:
+def made(look: Question | None, make: Question) -> Need:
     """Return a need that is created only if a look finds it missing.
 
     The look comes first because creation may need a permission. `look` None: create in any case.
@@ -99,7 +127,7 @@ def _made(look: Question | None, make: Question, *, lasting: bool = True) -> Nee
 
         on_channel(connection, look or make, looked if look else told)
 
-    return Need(ask, lasting=lasting)
+    return Need(ask)
 
 
 def _declared(name: str, arguments: Table) -> Question:
@@ -114,27 +142,34 @@ def _looked_up(name: str) -> Question:
     return lambda channel, answer: channel.queue_declare(name, passive=True, callback=answer)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=REMEMBERED)
 def queue_exists(queue: str, kind: str) -> Need:
-    """Return the need of a durable queue, which is created with type `kind` if missing."""
+    """Return the need of a durable queue, which is created with type `kind` if missing.
+
+    Names that only the server may give are never created.
+    """
+    if queue.startswith(_SERVERS_OWN):
+        return made(None, _looked_up(queue))
     arguments: Table = {
         "x-queue-type": kind,
         "x-dead-letter-exchange": "",
         "x-dead-letter-routing-key": dead_letter_queue(queue),
     }
-    return _made(_looked_up(queue), _declared(queue, arguments))
+    return made(_looked_up(queue), _declared(queue, arguments))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=REMEMBERED)
 def dead_letters_exist(queue: str) -> Need:
     """Return the need of the dead letter queue of a queue, which is created if missing."""
     name = dead_letter_queue(queue)
-    return _made(_looked_up(name), _declared(name, {"x-queue-type": "quorum"}))
+    return made(_looked_up(name), _declared(name, {"x-queue-type": "quorum"}))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=REMEMBERED)
 def exchange_exists(topic: str) -> Need:
     """Return the need of the exchange of a topic, which is created if missing."""
+    if topic.startswith(_SERVERS_OWN):
+        return exchange_is_there(topic)
 
     def look(channel: Channel, answer: OnAnswer) -> None:
         channel.exchange_declare(topic, passive=True, callback=answer)
@@ -142,7 +177,7 @@ def exchange_exists(topic: str) -> Need:
     def make(channel: Channel, answer: OnAnswer) -> None:
         channel.exchange_declare(topic, exchange_type="fanout", durable=True, callback=answer)
 
-    return _made(look, make)
+    return made(look, make)
 
 
 class QueueDeclaration(NamedTuple):
@@ -182,31 +217,16 @@ class QueueDeclaration(NamedTuple):
 
 def queue_declared(queue: QueueDeclaration) -> Need:
     """Return the need of a queue that is declared and bound in any case."""
-    return _made(None, queue.declare)
+    return made(None, queue.declare)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=REMEMBERED)
 def exchange_is_there(name: str) -> Need:
     """Return the need of an exchange that is never created here."""
-    return _made(
+    return made(
         None,
         lambda channel, answer: channel.exchange_declare(name, passive=True, callback=answer),
     )
-
-
-def delay(queue: str, delay_s: float) -> tuple[str, Need]:
-    """Return the delay queue in which messages for `queue` wait `delay_s` seconds, and its need."""
-    step_ms = 10 if delay_s < 1 else 100 if delay_s < 10 else 1000
-    delay_ms = max(step_ms, -int(-delay_s * 1000 // step_ms) * step_ms)
-    name = f"{_DELAY}{queue}.{delay_ms}"
-    arguments: Table = {
-        "x-message-ttl": delay_ms,
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": queue,
-        "x-expires": delay_ms + UNUSED_MS,
-    }
-    # A repeated declaration keeps the server from deleting the queue.
-    return name, _made(None, _declared(name, arguments), lasting=False)
 
 
 def count(queue: str, what: str = "message_count") -> Question:

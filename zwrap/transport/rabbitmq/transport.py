@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING
 import pika
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, MessageError, PermanentError, ZwrapError
+from zwrap.errors import ConfigurationError, MessageError
 from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Message, Outgoing, decode
-from zwrap.transport.contract import ACK, Delivery, Settlement, Verb, encoded
-from zwrap.transport.copies import ATTEMPTS_HEADER
+from zwrap.transport.contract import ACK, Delivery, Settlement
+from zwrap.transport.copies import ATTEMPTS_HEADER, EXPIRES_HEADER, has_expired
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PendingWork, PipelinedTransport
-from zwrap.transport.rabbitmq import topology
-from zwrap.transport.rabbitmq.connection import Connection, Consumer
+from zwrap.transport.rabbitmq import delays, tables, topology
+from zwrap.transport.rabbitmq.connection import Connection
+from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.publication import Messages, Publication
-from zwrap.transport.rabbitmq.received import Kind, Received, as_table
+from zwrap.transport.rabbitmq.received import Kind, Received, written
 from zwrap.transport.rabbitmq.settings import Server, server_from
+from zwrap.transport.rabbitmq.settling import Settler
 from zwrap.transport.rabbitmq.topology import Need
+from zwrap.transport.sending import encoded
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
     from zwrap.transport.inspector import Inspector
@@ -46,7 +49,7 @@ log = logging.getLogger(__name__)
 class RabbitMQTransport(PipelinedTransport[Received, Publication]):
     """A connection to RabbitMQ."""
 
-    hidden: tuple[str, ...] = (ATTEMPTS_HEADER,)
+    hidden: tuple[str, ...] = (ATTEMPTS_HEADER, EXPIRES_HEADER)
     """Headers of zwrap's own that receivers do not see."""
     _connection: Connection
 
@@ -56,13 +59,11 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         super().__init__()
         self._server = server
         self._connection = connection
+        tables.install()
         self._configuration = configuration or Configuration()
-        self._delay_queues: dict[str, set[str]] = {}
-        self._copied: dict[tuple[Channel, str], list[Received]] = {}
-        """Channel and id of a message with a copy under way, to the copies that arrived too early.
-
-        The original must be gone when a receiver gets a copy, which may kill it immediately.
-        """
+        self._settler = Settler(
+            connection, self._arrived.put, self._added_headers, self._unfinished
+        )
 
     @classmethod
     def from_configuration(
@@ -80,12 +81,16 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
             self._connection,
             self._server,
             self._configuration,
-            self._delay_queues,
+            self._settler.delayed,
             self.flush,
             lambda queue, prefetch: self._consume(
                 topology.dead_letter_queue(queue), queue, "dead", prefetch
             ),
         )
+
+    def wait_for_room(self, wait_s: float) -> None:
+        """Wait from now on up to `wait_s` seconds, in all, for queues that refuse messages."""
+        self._connection.publisher.refusals.wait_s = wait_s
 
     # -- receiving -------------------------------------------------------------------------------
 
@@ -94,6 +99,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
 
         If the site asks for it (key `declare`), a missing queue is created.
         """
+        topology.checked(queue, "Queue")
         if self._server.declare:
             need = topology.queue_exists(queue, self._server.declare)
             self._connection.ensure(need, ANSWER_WAIT_S)
@@ -110,6 +116,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
 
     def subscribe_topic(self, topic: str) -> None:
         """Begin to receive broadcasts on `topic`, whose exchange is created if it is missing."""
+        topology.checked(topic, "Topic")
 
         def start(channel: Channel, started: OnAnswer) -> None:
             received = self._received(consumer, topic, "topic")
@@ -145,27 +152,11 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
                 consumer, channel, method, properties, body, source, kind, time.monotonic()
             )
             if kind == "queue" and method.redelivered and "x-delivery-count" not in message.headers:
-                self._count(message)  # a classic queue, which does not count deliveries
-                return
-            if self._copied and (early := self._copied.get(message.key)) is not None:
-                early.append(message)
-                return
-            self._arrived.put(message)
+                self._settler.count(message)  # a classic queue, which does not count deliveries
+            elif not self._settler.is_early(message):
+                self._arrived.put(message)
 
         return received
-
-    def _count(self, message: Received) -> None:
-        """Send a redelivered message back as a copy that counts the delivery."""
-        copy = message.copy(message.delivery_count + 1, self._added_headers(message))
-        self._expect_copy(message)
-        self._submit([copy], [message], ACK)
-
-    def _expect_copy(self, message: Received) -> None:
-        """Note that a copy of a message is under way; forget those of closed channels."""
-        for key in list(self._copied):
-            if not key[0].is_open:  # its connection is gone, and with it the early copies
-                self._copied.pop(key, None)
-        self._copied.setdefault(message.key, [])
 
     def _added_headers(self, message: Received) -> Table:
         """Return the further headers of a copy."""
@@ -179,15 +170,20 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
                 return None
         elif not message.alive:
             return None  # its connection is gone, and the server delivers it again
+        elif message.kind == "queue" and has_expired(message.headers):
+            self._settler.submit([], [message], ACK)
+            return None
         headers = message.plain_headers(self.hidden)
         try:
-            body = self._read(message.body)
+            if flaw := headers.get(tables.UNREADABLE_HEADER):
+                raise MessageError(f"Its headers cannot be read: {flaw}.")
+            body = self._read(message.body, self._largest(message.kind))
         except MessageError as error:
             if message.kind == "topic":
                 return None
             if message.kind == "queue":
                 log.error("A message of queue %r: %s", message.source, error)
-                self._put_aside(message, str(error))
+                self._settler.put_aside(message, str(error))
                 return None
             body = message.body.decode("utf-8", "replace")
             headers[UNDECODABLE_HEADER] = True
@@ -204,9 +200,9 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
             self._held[delivery] = message
         return delivery
 
-    def _read(self, body: bytes) -> object:
-        """Return the body of a message; MessageError if it is not valid JSON."""
-        return decode(body)
+    def _read(self, body: bytes, largest: int | None = None) -> object:
+        """Return the body of a message; MessageError if it is not valid JSON, or too large."""
+        return decode(body, largest=largest)
 
     def _owned(self, delivery: Delivery) -> bool:
         """Tell whether the delivery's channel is still open."""
@@ -217,31 +213,27 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
 
     def _encode(self, message: Outgoing) -> Publication:
         """Return a message as a publication, with the needs of its queue or topic."""
-        headers = {key: as_table(value) for key, value in message.headers.items()}
-        identity = str(headers[ID_HEADER])
+        place = topology.checked(message.destination, "Topic" if message.topic else "Queue")
+        body = encoded(message, message.message)
+        identity = str(message.headers[ID_HEADER])
         properties: Properties = pika.BasicProperties(
-            headers=headers, delivery_mode=2, timestamp=int(time.time())
+            headers=written(message), delivery_mode=2, timestamp=int(time.time())
         )
         if message.expires_s is not None:
-            properties.expiration = str(max(0, int(message.expires_s * 1000)))
-        body = encoded(message, message.message)
-        place = message.destination
+            properties.expiration = delays.expiration(message.expires_s)
         if message.topic:
             needs: tuple[Need, ...] = (topology.exchange_exists(place),)
             return Publication(place, "", body, properties, identity, mandatory=False, needs=needs)
         needs = ()
         if self._server.declare:
             needs = (topology.queue_exists(place, self._server.declare),)
+        exchange = ""
         if message.delay_s:
-            place, need = self._delay_queue(place, message.delay_s)
-            needs = (*needs, need)
-        return Publication("", place, body, properties, identity, mandatory=True, needs=needs)
-
-    def _delay_queue(self, queue: str, delay_s: float) -> tuple[str, Need]:
-        """Return the delay queue for a queue and delay, and its need; remember it for counts."""
-        place, need = topology.delay(queue, delay_s)
-        self._delay_queues.setdefault(queue, set()).add(place)
-        return place, need
+            delay = delays.delay(message.delay_s)
+            exchange, properties.expiration = delay.exchange, delay.expiration
+            needs = (*needs, delay.need)
+            self._settler.delayed.add(place, message.delay_s)
+        return Publication(exchange, place, body, properties, identity, mandatory=True, needs=needs)
 
     def _hand_over(self, messages: list[Publication]) -> PendingWork:
         """Submit messages without deliveries to the connection."""
@@ -253,87 +245,4 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         self, messages: list[Publication], received: list[Received], settlement: Settlement
     ) -> None:
         """Submit messages and copies; the deliveries are settled when all are confirmed."""
-        work: Messages = Messages(
-            [*messages, *self._copies(received, settlement)],
-            valid=lambda: all(message.alive for message in received),
-            after=lambda failure: self._settle_received(received, settlement, failure, work),
-        )
-        self._unfinished.add(work)
-        self._connection.submit(work)
-
-    def _copies(self, received: list[Received], settlement: Settlement) -> list[Publication]:
-        """Return the copies for a retry or a dead letter; none for an acknowledgement."""
-        if settlement.verb is Verb.ACK:
-            return []
-        if settlement.verb is Verb.DEAD_LETTER:
-            reason = settlement.reason
-            return [message.dead_copy(reason, self._added_headers(message)) for message in received]
-        return [
-            message.back() if message.kind == "dead" else self._retry_copy(message, settlement)
-            for message in received
-        ]
-
-    def _retry_copy(self, message: Received, settlement: Settlement) -> Publication:
-        """Return the copy for a retry, in a delay queue if there is a delay."""
-        self._expect_copy(message)
-        attempts = message.delivery_count + settlement.counted
-        added = self._added_headers(message)
-        if not settlement.delay_s:
-            return message.copy(attempts, added)
-        place, need = self._delay_queue(message.source, settlement.delay_s)
-        return message.copy(attempts, added, place, (need,))
-
-    def _settle_received(
-        self,
-        received: list[Received],
-        settlement: Settlement,
-        failure: ZwrapError | None,
-        work: Messages,
-    ) -> None:
-        """Settle deliveries, on the connection's thread, after confirmation or failure."""
-        self._unfinished.discard(work)
-        self._settle_now(received, settlement, failure)
-        if self._copied:
-            for message in received:
-                self._hand_out_copies(message)
-
-    def _settle_now(
-        self, received: list[Received], settlement: Settlement, failure: ZwrapError | None
-    ) -> None:
-        """Acknowledge deliveries; after a failure give them back, or put them aside."""
-        if not all(message.alive for message in received):
-            log.info("%d message(s) are no longer ours and will come again", len(received))
-        elif failure is None:
-            for message in received:
-                message.channel.basic_ack(message.method.delivery_tag)
-            return
-        for message in received:
-            if not message.alive:
-                continue
-            if isinstance(failure, PermanentError) and settlement.verb is Verb.ACK:
-                log.error("A message of queue %r is a dead letter: %s", message.source, failure)
-                self._put_aside(
-                    message, f"A message that follows from it cannot be sent: {failure}."
-                )
-            else:
-                log.warning("A message of queue %r comes again: %s", message.source, failure)
-                message.channel.basic_nack(message.method.delivery_tag, requeue=True)
-
-    def _hand_out_copies(self, original: Received) -> None:
-        """Release early copies when the server has certainly seen the original settled."""
-
-        def settled(_: object) -> None:
-            for copy in self._copied.pop(original.key, ()):
-                self._arrived.put(copy)
-
-        if original.key not in self._copied:
-            return
-        if original.alive:  # the server answers on this channel only after that
-            prefetch = original.consumer.prefetch
-            original.channel.basic_qos(prefetch_count=prefetch, callback=settled)
-        else:
-            settled(None)
-
-    def _put_aside(self, message: Received, reason: str) -> None:
-        """Make a message a dead letter."""
-        self._submit([], [message], Settlement(Verb.DEAD_LETTER, reason))
+        self._settler.submit(messages, received, settlement)

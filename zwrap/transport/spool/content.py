@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from zwrap.errors import MessageError
-from zwrap.message import UNDECODABLE_HEADER, Message, decode, identify
+from zwrap.host.files import UnfitFileError, first_bytes
+from zwrap.jsontext import brackets_of, typed
+from zwrap.message import UNDECODABLE_HEADER, Message, Outgoing, decode, identify
+from zwrap.transport.failures import EncodingError
 from zwrap.transport.spool.claimed import Claimed
 
 
@@ -14,32 +19,68 @@ class _File(msgspec.Struct):
     headers: dict[str, object] = {}
 
 
+LONGEST_S = 1e10
+"""Longest delay or expiry of a message, in seconds: 300 years."""
+
+REASON_BYTES = 1 << 20
+"""Largest size of a reason that is read, in bytes."""
+
 _decoder = msgspec.json.Decoder(_File)
 
 
-def read_message(content: bytes, foreign: bool, name: str) -> Message:
+def read_message(content: bytes, foreign: bool, name: str, largest: int | None = None) -> Message:
     """Return the message in a file; `name` identifies a message without an id.
 
-    Raises MessageError if the file does not hold a message.
+    Raises MessageError if the file does not hold a message, or one of more than `largest` bytes.
     """
-    if foreign:
-        body = decode(content)
+    if foreign or (largest is not None and len(content) > largest):
+        body = decode(content, largest=largest)
         return Message(body, {}, identify(body, {}, name))
+    if largest is not None:
+        brackets_of(content)
     try:
         file = _decoder.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        decode(content)  # raises a better error if it is not JSON at all
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        file = _read_leniently(content)
+    return Message(file.message, file.headers, identify(file.message, file.headers, name))
+
+
+def _read_leniently(content: bytes) -> _File:
+    """Return the content of a file that has NaN and the like; MessageError for anything else."""
+    value = decode(content)
+    try:
+        return typed(value, _File)
+    except msgspec.ValidationError as error:
         raise MessageError(
             f'The file is not {{"headers": ..., "message": ...}}: {error}.'
         ) from None
-    return Message(file.message, file.headers, identify(file.message, file.headers, name))
 
 
 def read_whatever(claimed: Claimed, name: str) -> Message:
     """Return the message in a file, or one with the file's text as its body; never fail."""
     identity = f"{name}/{claimed.base}"
+    if claimed.unfit:
+        return Message(claimed.unfit, {UNDECODABLE_HEADER: True}, identify(None, {}, identity))
     try:
         return read_message(claimed.content, claimed.is_foreign, identity)
     except MessageError:
         text = claimed.content.decode("utf-8", "replace")
         return Message(text, {UNDECODABLE_HEADER: True}, identify(text, {}, identity))
+
+
+def read_reason(file: Path) -> str:
+    """Return the reason in a file beside a dead letter; empty if none can be read."""
+    try:
+        return first_bytes(file, REASON_BYTES).decode("utf-8", "backslashreplace")
+    except (OSError, UnfitFileError):
+        return ""
+
+
+def check_times(message: Outgoing) -> None:
+    """Raise EncodingError if the times of a message cannot be written into a file name."""
+    for what, time_s in (("delay", message.delay_s), ("expiry", message.expires_s or 0.0)):
+        if not abs(time_s) <= LONGEST_S:  # "not a number" is in no order with any
+            raise EncodingError(
+                f"A message to {message.destination!r} has a {what} of {time_s} s; at most "
+                f"{LONGEST_S:.0f} s can be written."
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -10,11 +11,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
+from zwrap.host.faults import is_shared
+from zwrap.host.files import UnfitFileError, read_regular
+from zwrap.host.printable import printable_reason
 from zwrap.host.processes import ProcessIdentity
-from zwrap.transport.spool.claimed import Claimed, read_file
-from zwrap.transport.spool.directory import SpoolDirectory
-from zwrap.transport.spool.files import REASON_SUFFIX, Name
+from zwrap.transport.spool.claimed import Claimed
+from zwrap.transport.spool.content import LONGEST_S, read_reason
+from zwrap.transport.spool.directory import MESSAGE_BYTES, SpoolDirectory
+from zwrap.transport.spool.files import REASON_SUFFIX, Name, letters, make_spool_directory
 from zwrap.transport.spool.owner import Owner
 
 log = logging.getLogger(__name__)
@@ -22,9 +28,20 @@ log = logging.getLogger(__name__)
 ABANDONED_S = 3600.0
 """Age at which a file in ``tmp`` counts as left by a dead writer, in seconds."""
 
+ASIDE_S = 0.2
+"""Longest time for which bad files are put aside until the caller of `receive` is served again, in
+seconds."""
+
+OFTEN = 5
+"""Number of deliveries from which on a message is marked while it is read, because it may be the
+reading that kills its receivers."""
+
 
 class SpoolQueue(SpoolDirectory):
     """One queue directory, as seen by one process. Not thread-safe; its users hold a lock."""
+
+    counts: ClassVar[bool] = True
+    """True if a delivery by an owner that died counts."""
 
     def __init__(
         self,
@@ -33,18 +50,34 @@ class SpoolQueue(SpoolDirectory):
         durable: bool = True,
         limit: int = 10_000,
         limit_wait_s: float = 10.0,
+        message_bytes: int = MESSAGE_BYTES,
     ) -> None:
-        super().__init__(path, durable=durable, limit=limit, limit_wait_s=limit_wait_s)
-        self._owner = Owner(self.path / self.places.pending, self._clock)
+        super().__init__(
+            path,
+            durable=durable,
+            limit=limit,
+            limit_wait_s=limit_wait_s,
+            message_bytes=message_bytes,
+        )
         self._listing: deque[str] = deque()
         self._recovered_at = float("-inf")
+        self._left: set[str] = set()
+        """Names in ``incoming`` that cannot be claimed, as was logged."""
 
-    def claim(self) -> Claimed | None:
+    @functools.cached_property
+    def _owner(self) -> Owner:
+        """This process as an owner of claimed messages."""
+        return Owner(self.path / self.places.pending, self._clock)
+
+    def claim(self, within_s: float = float("inf")) -> Claimed | None:
         """Claim the first message that is due; it is ours until it is settled or the lease lapses.
 
-        None: no message is due.
+        None: no message is due, or none was found in `within_s` seconds, because many files had to
+        be put aside. What is wrong with one file makes it a dead letter. Raises OSError if nothing
+        can be claimed now.
         """
         self._owner.keep_lease()
+        until = time.monotonic() + within_s
         refilled = False
         while True:
             if not self._listing:
@@ -53,6 +86,8 @@ class SpoolQueue(SpoolDirectory):
                 refilled = True
             if claimed := self._claim(self._listing.popleft()):
                 return claimed
+            if time.monotonic() > until:
+                return None
 
     def claim_where(self, wanted: Callable[[Name], bool]) -> Claimed | None:
         """Claim the first message whose file name is wanted, delivery count and times included."""
@@ -67,14 +102,54 @@ class SpoolQueue(SpoolDirectory):
         target = self._take(name)
         if target is None:
             return None
-        if "~e" in name and 0 < Name.parse(name).expires_ms <= self._clock.now() * 1000:
+        claimed = Claimed(target, name, b"")
+        parts = claimed.parts
+        if 0 < parts.expires_ms <= self._clock.now() * 1000:
             self._remove(target)
             return None
-        try:
-            return Claimed(target, name, read_file(target))
-        except OSError as error:
-            self.dead_letter(Claimed(target, name, b""), f"It cannot be read: {error.strerror}.")
+        if parts.being_read:
+            self.dead_letter(
+                claimed,
+                f"The message was handed out {parts.delivery_count - 1} times; its last receiver "
+                "died while it read the message, which is not read again.",
+            )
             return None
+        return self._read(claimed)
+
+    def _read(self, claimed: Claimed) -> Claimed | None:
+        """Read the file of a claimed message; None if that cannot be done."""
+        if claimed.delivery_count >= OFTEN:
+            self._mark(claimed, True)
+        try:
+            claimed.content = read_regular(claimed.path, self.message_bytes)
+        except UnfitFileError as error:
+            self.unfit(claimed, str(error))
+            return None
+        except OSError as error:
+            if is_shared(error):
+                self.release(claimed, counted=False)
+                raise
+            self.unfit(claimed, f"It cannot be read: {error.strerror}.")
+            return None
+        return claimed
+
+    def unfit(self, claimed: Claimed, reason: str) -> None:
+        """Put a file aside that cannot be read, and log why."""
+        log.error("Message %s of %s is put aside: %s", claimed.name, self.path, reason)
+        self.dead_letter(claimed, reason)
+
+    def was_read(self, claimed: Claimed) -> None:
+        """Note that reading a message did not kill this process."""
+        if claimed.delivery_count >= OFTEN:
+            self._mark(claimed, False)
+
+    def _mark(self, claimed: Claimed, being_read: bool) -> None:
+        """Note in the name of a claimed file whether it is being read."""
+        name = Name.parse(claimed.name)
+        name.being_read = being_read
+        path = self._owner.prefix + str(name)
+        os.rename(claimed.path, path)
+        claimed.path = path
 
     def _take(self, name: str) -> str | None:
         """Move a message to its owner's directory and return its path; None if another has it."""
@@ -84,15 +159,35 @@ class SpoolQueue(SpoolDirectory):
         except FileNotFoundError:
             # Another process was faster, our directory was removed, or NFS lost the answer to a
             # rename that succeeded; only the target, which no other process uses, can tell.
-            if not os.path.exists(target):
+            if not os.path.lexists(target):
                 if self._owner.restore():
                     self._listing.appendleft(name)
                 return None
+        except OSError as error:
+            if not is_shared(error) and self._owner.restore():
+                self._listing.appendleft(name)
+                return None
+            if is_shared(error) or not self._is_writable():
+                raise
+            if name not in self._left:
+                self._left.add(name)
+                log.error(
+                    "%s%s is left where it is, because it cannot be moved: %s",
+                    self._incoming, name, error.strerror,
+                )  # fmt: skip
+            return None
         return target
+
+    def _is_writable(self) -> bool:
+        """Return whether messages can be claimed at all."""
+        return all(
+            os.access(each, os.W_OK | os.X_OK) for each in (self._incoming, self._owner.prefix)
+        )
 
     def _list(self) -> bool:
         """Read the names of messages that are due, for many claims; False: there are none."""
         names = self._names()
+        self._left.intersection_update(names)
         now_ms = self._clock.now() * 1000 if any("~n" in name for name in names) else 0
         self._listing.extend(
             name for name in names if not ("~n" in name and Name.parse(name).not_before_ms > now_ms)
@@ -101,7 +196,7 @@ class SpoolQueue(SpoolDirectory):
 
     def owned(self, claimed: Claimed) -> bool:
         """Tell whether a claimed message is still ours."""
-        return os.path.exists(claimed.path)
+        return os.path.lexists(claimed.path)
 
     def ack(self, claimed: Claimed) -> None:
         """Remove a claimed message."""
@@ -114,9 +209,14 @@ class SpoolQueue(SpoolDirectory):
         """
         name = Name.parse(claimed.name)
         name.delivery_count += counted
-        name.not_before_ms = int((self._clock.now() + delay_s) * 1000) if delay_s else 0
-        with contextlib.suppress(FileNotFoundError):
+        bounded_s = min(LONGEST_S, delay_s)
+        name.not_before_ms = int((self._clock.now() + bounded_s) * 1000) if bounded_s > 0 else 0
+        try:
             os.rename(claimed.path, self._incoming + str(name))
+        except FileNotFoundError:  # it is not ours any more
+            return
+        except (IsADirectoryError, NotADirectoryError) as error:
+            self.unfit(claimed, f"It cannot be given back as {name}: {error.strerror}.")
 
     def dead_letter(self, claimed: Claimed, reason: str) -> None:
         """Move a claimed message to ``errors``, after its reason; never over an older one.
@@ -128,8 +228,14 @@ class SpoolQueue(SpoolDirectory):
             self._write_reason(target, reason)
         except OSError:  # a full disk must not keep a bad message in the way
             log.error("The reason of dead letter %s could not be written: %s", target, reason)
-        with contextlib.suppress(FileNotFoundError):
+            if target.endswith(REASON_SUFFIX):  # it is known as a letter by its reason only
+                target += "~"
+        try:
             os.rename(claimed.path, target)
+        except FileNotFoundError:
+            if os.path.lexists(claimed.path):  # it is still ours, but `errors` was removed
+                make_spool_directory(self._errors)
+                os.rename(claimed.path, target)
 
     def put_dead_letter(self, content: bytes, reason: str) -> Path:
         """Add a message that was never in the queue to ``errors``; return its file.
@@ -145,35 +251,41 @@ class SpoolQueue(SpoolDirectory):
         return Path(target)
 
     def _free_name(self, base: str) -> str:
-        """Return a path in ``errors`` that no file has yet."""
+        """Return a path in ``errors`` that no file has yet, and that is nobody's reason."""
         target = f"{self._errors}/{base}"
         for number in itertools.count(2):
-            if not os.path.exists(target):
+            taken = (target, target + REASON_SUFFIX, target.removesuffix(REASON_SUFFIX))
+            if not any(map(os.path.lexists, taken)):
                 break
             target = f"{self._errors}/{number}-{base}"
         return target
 
     def _write_reason(self, target: str, reason: str) -> None:
         """Write the reason of a dead letter beside it."""
-        scratch = f"{self._tmp}{os.path.basename(target)[:200]}{REASON_SUFFIX}"
-        self._remove(scratch)
-        self._write(scratch, reason.rstrip().encode() + b"\n")
+        scratch = self._scratch()
+        self._write(scratch, printable_reason(reason.rstrip()).encode() + b"\n")
         os.rename(scratch, target + REASON_SUFFIX)
 
     def recover(self, every_s: float = 0.0, dead: ProcessIdentity | None = None) -> int:
         """Give back the messages of dead owners; return the number of messages.
 
         Does nothing within `every_s` seconds after the last call. The owner `dead` is known to be
-        dead, whatever the state of its lease.
+        dead, whatever the state of its lease. Raises OSError if nothing can be given back now.
         """
         now = time.monotonic()
         if now - self._recovered_at < every_s:
             return 0
         self._recovered_at = now
-        for file in Path(self._tmp).iterdir():
-            if self._clock.age_s(file) > ABANDONED_S:
-                file.unlink(missing_ok=True)
-        return self._owner.recover(Path(self._incoming), dead)
+        self._sweep()
+        return self._owner.recover(Path(self._incoming), dead, counted=self.counts)
+
+    def _sweep(self) -> None:
+        """Remove what dead writers left in ``tmp``; what cannot be removed stays."""
+        with os.scandir(self._tmp) as entries:
+            for entry in entries:
+                if self._clock.age_s(Path(entry.path)) > ABANDONED_S:
+                    with contextlib.suppress(OSError):  # an old directory, for example
+                        os.unlink(entry.path)
 
     def keep_lease(self) -> None:
         """Renew the lease of this owner; called before each claim, and by a thread."""
@@ -186,15 +298,18 @@ class SpoolQueue(SpoolDirectory):
     # -- looking -----------------------------------------------------------------------------
 
     def peek(self) -> Iterator[Claimed]:
-        """Yield the waiting messages, in order, without claiming them."""
+        """Yield the waiting messages that can be read, in order, without claiming them."""
         for name in self._names():
             path = self._incoming + name
-            with contextlib.suppress(OSError):
-                yield Claimed(path, name, read_file(path))
+            with contextlib.suppress(OSError, UnfitFileError):
+                yield Claimed(path, name, read_regular(path, self.message_bytes))
 
-    def owners(self) -> int:
-        """Return the number of live processes that receive messages of the queue."""
-        return self._owner.count()
+    def owners(self, *, by_lease: bool = False) -> int:
+        """Return the number of live processes that receive messages of the queue.
+
+        With `by_lease` one whose lease has lapsed is none, even if it lives.
+        """
+        return self._owner.count(by_lease=by_lease)
 
     def dead_letters(self) -> Iterator[tuple[Path, str]]:
         """Yield the file and the reason of each dead letter, oldest first."""
@@ -203,7 +318,27 @@ class SpoolQueue(SpoolDirectory):
     @classmethod
     def dead_letters_in(cls, path: Path) -> Iterator[tuple[Path, str]]:
         """Yield the same as `dead_letters` for the directory of any queue, without changing it."""
-        for file in sorted((path / cls.places.errors).glob("*")):
-            if not file.name.startswith(".") and not file.name.endswith(REASON_SUFFIX):
-                reason = file.with_name(file.name + REASON_SUFFIX)
-                yield file, reason.read_text() if reason.exists() else "no reason was given\n"
+        for file in cls.letters_in(path):
+            reason = read_reason(file.with_name(file.name + REASON_SUFFIX))
+            yield file, reason or "no reason was given\n"
+
+    @classmethod
+    def waiting_in(cls, path: Path) -> int:
+        """Return the number of messages that wait in the directory of any queue, unchanged."""
+        try:
+            names = os.listdir(path / cls.places.incoming)
+        except OSError as error:
+            log.warning("%s cannot be read: %s", path, error.strerror)
+            return 0
+        return sum(not name.startswith(".") for name in names)
+
+    @classmethod
+    def letters_in(cls, path: Path) -> list[Path]:
+        """Return the files of the dead letters of any queue; none of one that cannot be read."""
+        place = path / cls.places.errors
+        try:
+            return [place / name for name in letters(os.listdir(place))]
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                log.warning("%s cannot be read: %s", place, error.strerror)
+            return []

@@ -8,16 +8,23 @@ the time at which it expires (ms since the epoch), so that the next writer can r
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import logging
 import os
 import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
-from zwrap.host.files import FilesystemClock, write_atomically
+from zwrap.host.files import UnfitFileError, first_bytes, read_regular, write_atomically
+from zwrap.host.filetime import FilesystemClock
 from zwrap.host.processes import this_process
-from zwrap.transport.spool.files import make_spool_directory
+from zwrap.transport.spool.directory import MESSAGE_BYTES
+from zwrap.transport.spool.files import make_spool_directory, shortened
+
+log = logging.getLogger(__name__)
 
 DEFAULT_EXPIRY_S = 60.0
 """Default of the lifetime of a broadcast, in seconds."""
@@ -29,14 +36,29 @@ _serial = itertools.count()
 
 
 class SpoolTopic:
-    """One topic directory, for one reader or writer."""
+    """Directory of a topic, for one reader or writer; the first use creates it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        make_spool_directory(path)
-        self._clock = FilesystemClock(path)
+    def __init__(self, path: Path, message_bytes: int = MESSAGE_BYTES) -> None:
+        self._place = path
+        self._message_bytes = message_bytes
         self._heard: dict[str, int] = {}
         self._swept_at = time.monotonic()
+
+    def open(self) -> Self:
+        """Create the directory now, and not at the first use; return the topic."""
+        _ = self.path
+        return self
+
+    @functools.cached_property
+    def path(self) -> Path:
+        """Directory of the topic, which is created if it is missing."""
+        make_spool_directory(self._place)
+        return self._place
+
+    @functools.cached_property
+    def _clock(self) -> FilesystemClock:
+        """Time of the filesystem."""
+        return FilesystemClock(self.path)
 
     def publish(self, content: bytes, expires_s: float | None, replaces: str | None) -> None:
         """Broadcast `content`, which can be received for `expires_s` seconds.
@@ -50,9 +72,12 @@ class SpoolTopic:
         if replaces is None:
             base = f"{now_ns:019d}-{this_process()}-{next(_serial)}"
         else:
-            base = "status-" + re.sub(r"[^A-Za-z0-9._-]", "_", replaces)
+            base = shortened("status-" + re.sub(r"[^A-Za-z0-9._-]", "_", replaces))
         file = self.path / base
-        write_atomically(file, f"{ends_ms}\n".encode() + content, durable=False)
+        try:
+            write_atomically(file, f"{ends_ms}\n".encode() + content, durable=False)
+        except IsADirectoryError:  # nobody hears the statuses of a sender whose place is taken
+            log.warning("%s is a directory, and no broadcast", file)
         if time.monotonic() - self._swept_at > SWEEP_S:
             self._swept_at = time.monotonic()
             self._sweep(now_ns)
@@ -64,30 +89,38 @@ class SpoolTopic:
     def hear(self) -> Iterator[bytes]:
         """Yield the broadcasts since the last call that have not expired."""
         found = dict(self._files())
+        if not found and not os.path.lexists(self.path):  # somebody removed it
+            make_spool_directory(self.path)
         for name, stamp in sorted(found.items()):
             if self._heard.get(name) == stamp:
                 continue
-            with contextlib.suppress(OSError, ValueError):
-                ends_ms, _, content = (self.path / name).read_bytes().partition(b"\n")
+            with contextlib.suppress(OSError, UnfitFileError, ValueError):
+                data = read_regular(self.path / name, self._message_bytes)
+                ends_ms, _, content = data.partition(b"\n")
                 if int(ends_ms) > self._clock.now() * 1000:
                     yield content
         self._heard = found
 
     def _files(self) -> Iterator[tuple[str, int]]:
-        """Yield the name of each broadcast, and a number that changes if the file is replaced."""
-        with os.scandir(self.path) as entries:
+        """Yield the name of each broadcast, and a number that changes if the file is replaced.
+
+        There are none if the directory was removed, or if something else is in its place.
+        """
+        with (
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(self.path) as entries,
+        ):
             for entry in entries:
                 if not entry.name.startswith("."):
-                    with contextlib.suppress(FileNotFoundError):
-                        state = entry.stat()
+                    with contextlib.suppress(OSError):
+                        state = entry.stat(follow_symlinks=False)
                         yield entry.name, state.st_mtime_ns ^ state.st_ino
 
     def _sweep(self, now_ns: int) -> None:
         """Remove expired files, which long-lived writers do, and short jobs do not."""
         for name, _ in self._files():
             file = self.path / name
-            with contextlib.suppress(OSError, ValueError):
-                with file.open("rb") as stream:
-                    ends_ms = int(stream.readline(32))
-                if ends_ms * 1_000_000 < now_ns:
+            with contextlib.suppress(OSError, UnfitFileError, ValueError):
+                ends_ms, _, _ = first_bytes(file, 32).partition(b"\n")
+                if int(ends_ms) * 1_000_000 < now_ns:
                     file.unlink()

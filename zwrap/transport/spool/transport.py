@@ -7,29 +7,31 @@ holds ``{"headers": {...}, "message": ...}``, the form of a Zocalo drop file.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import random
-import stat
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, MessageError, TransportError
+from zwrap.errors import MessageError, TransportError
 from zwrap.host.backoff import Backoff
-from zwrap.host.paths import default_spool
+from zwrap.host.paths import default_spool, made_private
 from zwrap.message import Message, Outgoing
-from zwrap.transport.contract import Delivery, Settlement, Transport, Verb, encoded
+from zwrap.transport.contract import Delivery, Settlement, Transport, Verb
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.spool.claimed import Claimed
 from zwrap.transport.spool.content import read_message, read_whatever
-from zwrap.transport.spool.files import checked_name, make_spool_directory
+from zwrap.transport.spool.directory import LARGE_BYTES, MESSAGE_BYTES, RELAYED_BYTES
+from zwrap.transport.spool.files import checked_name, make_root, named, topic_only, usable
 from zwrap.transport.spool.owner import RENEW_S
-from zwrap.transport.spool.queue import SpoolQueue
+from zwrap.transport.spool.publishing import Publishing
+from zwrap.transport.spool.queue import ASIDE_S, SpoolQueue
 from zwrap.transport.spool.topic import SpoolTopic
 from zwrap.transport.spool.views import DeadLetters
 
@@ -46,7 +48,10 @@ RECOVER_EVERY_S = 5.0
 
 
 class SpoolTransport(Transport):
-    """Queues and topics below one directory that every process of the site can see."""
+    """Queues and topics below one directory that every process of the site can see.
+
+    The directory is created at the first use, or by `open`.
+    """
 
     def __init__(
         self,
@@ -55,12 +60,13 @@ class SpoolTransport(Transport):
         durable: bool = True,
         limit: int = 10_000,
         limit_wait_s: float = 10.0,
+        message_bytes: int = MESSAGE_BYTES,
     ) -> None:
         super().__init__()
-        self.root = Path(root)
-        self._durable = durable
-        self._limit = limit
-        self._limit_wait_s = limit_wait_s
+        self._place = Path(root)
+        self._new_queue = functools.partial(SpoolQueue, durable=durable, limit=limit)
+        self._publishing = Publishing(self._place, self.queue, self._topic, limit_wait_s)
+        self._message_bytes = message_bytes
         self._queues: dict[str, SpoolQueue] = {}
         self._topics: dict[str, SpoolTopic] = {}
         self._subscriptions: dict[str, _Subscription] = {}
@@ -72,13 +78,17 @@ class SpoolTransport(Transport):
         """Poll intervals, which grow while nothing comes, across calls of `receive`, too."""
         self._closed = threading.Event()
         self._renewer: threading.Thread | None = None
-        make_spool_directory(self.root)
-        mode = self.root.stat().st_mode
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            raise ConfigurationError(
-                f"The spool {self.root} may be written by everybody, so anybody could start jobs. "
-                f"Remove that permission: chmod o-w {self.root}"
-            )
+
+    def open(self) -> Self:
+        """Create and check the directory now, as `make_root` does; return the transport."""
+        _ = self.root
+        return self
+
+    @functools.cached_property
+    def root(self) -> Path:
+        """Directory of the spool, which is created if it is missing, and checked."""
+        make_root(self._place)
+        return self._place
 
     @classmethod
     def from_configuration(
@@ -88,30 +98,44 @@ class SpoolTransport(Transport):
         del options  # a directory has no broker
         settings = configuration.site.spool
         if settings is None:
-            return cls(default_spool())
+            return cls(made_private(default_spool())).open()
         return cls(
             settings.path,
             durable=settings.durable,
             limit=settings.out_limit,
             limit_wait_s=settings.out_wait,
-        )
+        ).open()
+
+    def wait_for_room(self, wait_s: float) -> None:
+        """Wait from now on up to `wait_s` seconds, in all, for room in full queues."""
+        self._publishing.wait_s = wait_s
+
+    def relay(self) -> None:
+        """Read larger messages from now on, to pass them on and not to handle them."""
+        with self._lock:
+            self._message_bytes = RELAYED_BYTES
+            for queue in self._queues.values():
+                queue.message_bytes = RELAYED_BYTES
 
     def queue(self, name: str) -> SpoolQueue:
-        """Return the directory of a queue, which is created if it is missing."""
+        """Return the directory of a queue, which is created if it is missing.
+
+        Raises NoRouteError if there can be no such queue.
+        """
         with self._lock:
             if name not in self._queues:
-                self._queues[name] = SpoolQueue(
-                    self.root / checked_name(name),
-                    durable=self._durable,
-                    limit=self._limit,
-                    limit_wait_s=self._limit_wait_s,
-                )
+                path = self.root / checked_name(name)
+                with named(self.root):
+                    queue = self._new_queue(path, message_bytes=self._message_bytes)
+                    self._queues[name] = queue.open()
             return self._queues[name]
 
     def _topic(self, name: str) -> SpoolTopic:
         """Return the directory of a topic, which is created if it is missing."""
         if name not in self._topics:
-            self._topics[name] = SpoolTopic(self.root / ".topics" / checked_name(name))
+            path = self.root / ".topics" / checked_name(name)
+            with named(self.root):
+                self._topics[name] = SpoolTopic(path, self._message_bytes).open()
         return self._topics[name]
 
     def inspector(self) -> Inspector:
@@ -131,7 +155,8 @@ class SpoolTransport(Transport):
         """
         with self._lock:
             key = f"{name}/{isinstance(queue, DeadLetters)}"
-            self._subscriptions[key] = _Subscription(name, queue, prefetch)
+            new = _Subscription(name, queue, prefetch)
+            self._subscriptions.setdefault(key, new).prefetch = prefetch
             if self._renewer is None:
                 self._renewer = threading.Thread(
                     target=self._renew_leases, name="spool leases", daemon=True
@@ -147,8 +172,8 @@ class SpoolTransport(Transport):
                         subscription.queue.keep_lease()
 
     def subscribe_topic(self, topic: str) -> None:
-        """Begin to receive broadcasts on `topic`, and the last status of each sender."""
-        with self._lock:
+        """Begin to receive broadcasts on `topic`, if there can be any, and each sender's status."""
+        with self._lock, topic_only(topic):
             self._topic(topic).listen()
             self._listening.append(topic)
 
@@ -159,7 +184,8 @@ class SpoolTransport(Transport):
             with self._lock:
                 if self._closed.is_set():
                     raise TransportError(f"The connection to spool {self.root} is closed.")
-                delivery = self._next_broadcast() or self._next_message()
+                with self.used():
+                    delivery = self._next_broadcast() or self._next_message()
             left_s = deadline - time.monotonic()
             if delivery:
                 self._poll.reset()
@@ -167,6 +193,10 @@ class SpoolTransport(Transport):
             if left_s <= 0:
                 return None
             time.sleep(min(self._poll.next_s(), left_s))
+
+    def used(self) -> usable:
+        """Return the context in which the spool is used; the inspector needs it, too."""
+        return usable(self._place)
 
     def _next_broadcast(self) -> Delivery | None:
         """Return the next broadcast of any topic."""
@@ -203,18 +233,26 @@ class SpoolTransport(Transport):
     def _claim(self, subscription: _Subscription) -> Delivery | None:
         """Claim the next readable message; others become dead letters."""
         queue, name = subscription.queue, subscription.name
-        while claimed := queue.claim():
+        until = time.monotonic() + ASIDE_S
+        while (left_s := until - time.monotonic()) > 0 and (claimed := queue.claim(left_s)):
             if isinstance(queue, DeadLetters):
                 message = read_whatever(claimed, name)
                 return self.hand_out(name, queue, claimed, message, queue.reason(claimed))
             try:
                 message = read_message(
-                    claimed.content, claimed.is_foreign, f"{name}/{claimed.base}"
+                    claimed.content, claimed.is_foreign, f"{name}/{claimed.base}", self.largest_body
                 )
             except MessageError as error:
-                log.error("Message %s of %s: %s", claimed.name, queue.path, error)
-                queue.dead_letter(claimed, str(error))
+                queue.unfit(claimed, str(error))
                 continue
+            except MemoryError:
+                # Of a large message it may be the fault, of a small one it cannot be.
+                large = len(claimed.content) > LARGE_BYTES
+                queue.release(claimed, counted=large, delay_s=1.0)
+                raise TransportError(
+                    f"There is not enough memory to read message {claimed.name} of {queue.path}."
+                ) from None
+            queue.was_read(claimed)
             return self.hand_out(name, queue, claimed, message)
         return None
 
@@ -239,7 +277,8 @@ class SpoolTransport(Transport):
         with self._lock:
             self._closed.set()
             for held, claimed in self._held.values():
-                held.release(claimed)
+                with contextlib.suppress(OSError):  # it comes back when this process has ended
+                    held.release(claimed)
             self._held.clear()
             queues = [subscription.queue for subscription in self._subscriptions.values()]
             for queue in {*queues, *self._queues.values()}:
@@ -252,29 +291,12 @@ class SpoolTransport(Transport):
         settlement: Settlement,
     ) -> None:
         """Write the messages, then settle the deliveries one by one."""
-        if messages:
-            self._publish(messages)
-        for delivery in deliveries:
-            delivery.settled = True
-            self._settle(delivery, settlement)
-
-    def _publish(self, messages: Sequence[Outgoing]) -> None:
-        """Encode all messages, then write them, those for one queue in one go."""
-        contents = [
-            encoded(message, {"headers": message.headers, "message": message.message})
-            for message in messages
-        ]
-        queues: dict[tuple[str, float, float], list[bytes]] = {}
-        for message, content in zip(messages, contents, strict=True):
-            if message.topic:
-                self._topic(message.destination).publish(
-                    content, message.expires_s, message.replaces
-                )
-            else:
-                key = (message.destination, message.delay_s, message.expires_s or 0.0)
-                queues.setdefault(key, []).append(content)
-        for (name, delay_s, expires_s), batch in queues.items():
-            self.queue(name).put(batch, delay_s=delay_s, expires_s=expires_s)
+        with self.used():
+            if messages:
+                self._publishing.publish(messages, unit=bool(deliveries))
+            for delivery in deliveries:
+                self._settle(delivery, settlement)
+                delivery.settled = True
 
     def _owned(self, delivery: Delivery) -> bool:
         """Tell whether the delivery's file is still ours."""
@@ -283,13 +305,14 @@ class SpoolTransport(Transport):
 
     def _settle(self, delivery: Delivery, settlement: Settlement) -> None:
         """Settle one delivery."""
-        queue, claimed = self._held.pop(delivery)
+        queue, claimed = self._held[delivery]
         if settlement.verb is Verb.ACK:
             queue.ack(claimed)
         elif settlement.verb is Verb.RETRY:
             queue.release(claimed, counted=settlement.counted, delay_s=settlement.delay_s)
         else:
             queue.dead_letter(claimed, settlement.reason)
+        del self._held[delivery]
 
 
 class _Subscription(msgspec.Struct):

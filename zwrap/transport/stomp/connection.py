@@ -23,7 +23,7 @@ from stomp.utils import Frame
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 from zwrap.host.backoff import Backoff
-from zwrap.transport.failures import LostError, NoPermissionError
+from zwrap.transport.failures import EncodingError, LostError, NoPermissionError
 from zwrap.transport.settings import tls_context, untrusted
 from zwrap.transport.stomp.frames import Frames, frame
 from zwrap.transport.stomp.link import Link
@@ -99,13 +99,12 @@ class Connection:
         """Send the frames of some work, now or after the next connection; do not wait."""
         with self._lock:
             link = self.link
-            if link is None:
-                if work.valid():
-                    self._waiting.append(work)
-                else:
-                    work.finish(LostError("the connection is lost"))
+            if link is None and not work.valid():
+                work.finish(LostError("the connection is lost"))
                 return
-            self._send(link, work)
+            self._waiting.append(work)
+            if link is not None:
+                self._send_waiting(link)
 
     def subscribe(self, subscription: Subscription, wait_s: float) -> None:
         """Subscribe; TransportError if that is not possible within `wait_s` seconds."""
@@ -173,6 +172,9 @@ class Connection:
         link.receipts[receipt] = work
         try:
             link.write(work.frames)
+        except (UnicodeError, TypeError, ValueError) as error:  # before anything was written
+            link.receipts.pop(receipt, None)
+            work.finish(EncodingError(f"it cannot be written in STOMP: {error}"))
         except Exception as error:
             log.debug("%s: %s", self.where, error)
             link.cut()
@@ -181,11 +183,20 @@ class Connection:
             self._give_up_receipts(link)  # it was lost meanwhile, perhaps before this receipt
 
     def _give_up_receipts(self, link: Link) -> None:
-        """Keep unfinished work of a lost link for the next one, if it is still to be done."""
+        """Keep unfinished work of a lost link for the next one, if it is still to be done.
+
+        If the server complained before it ended the link, and only one work was unconfirmed, that
+        one is refused; of several each is sent alone the next time.
+        """
+        complaint = link.complaint
+        alone = len(link.receipts) == 1
         while link.receipts:
             with contextlib.suppress(KeyError):
                 work = link.receipts.pop(next(iter(link.receipts)))
-                if work.valid() and not self._closing:
+                work.suspect = complaint is not None
+                if complaint and alone:
+                    work.finish(EncodingError(f"the server ended the connection: {complaint}"))
+                elif work.valid() and not self._closing:
                     self._waiting.append(work)
                 else:
                     work.finish(LostError("the connection was lost"))
@@ -199,6 +210,9 @@ class Connection:
                 complained = ""
                 self._wake.wait()
                 self._wake.clear()
+                with self._lock:
+                    if self.link is not None:
+                        self._send_waiting(self.link)
                 time.sleep(
                     random.uniform(0.05, 0.5)
                 )  # so that clients do not come back simultaneously
@@ -227,16 +241,34 @@ class Connection:
             with self._lock:
                 self.link = link
                 link.write([frame("SUBSCRIBE", s.headers) for s in self._subscriptions.values()])
-                waiting, self._waiting = self._waiting, deque()
-                for work in waiting:
-                    if work.valid():
-                        self._send(link, work)
-                    else:
-                        work.finish(LostError("nobody waits for it any more"))
+                self._send_waiting(link)
                 if not link.open:
                     self.lost(link)
             return
         raise failure or TransportError(f"{self.where} has no address.")
+
+    def _send_waiting(self, link: Link) -> None:
+        """Send what waits for a link; suspect work while nothing else is unconfirmed."""
+        while self._waiting and link is self.link:
+            if link.receipts and (link.is_alone or self._waiting[0].suspect):
+                return  # the next receipt goes on here
+            work = self._waiting.popleft()
+            if work.valid():
+                link.is_alone = work.suspect
+                self._send(link, work)
+            else:
+                work.finish(LostError("nobody waits for it any more"))
+
+    def confirmed(self, link: Link) -> None:
+        """Send what waits, after a receipt; whoever holds the lock may wait for this thread."""
+        if self._waiting and link is self.link:
+            if self._lock.acquire(blocking=False):
+                try:
+                    self._send_waiting(link)
+                finally:
+                    self._lock.release()
+            else:
+                self._wake.set()
 
     def _probe(self, host: str, port: int) -> None:
         """Connect once as stomp.py will, which does not tell why a connection fails."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from stomp.utils import Frame
 
 from zwrap.errors import QueueFullError, TransportError, ZwrapError
-from zwrap.transport.failures import NoPermissionError, NoRouteError
+from zwrap.host.printable import well_formed
+from zwrap.transport.failures import EncodingError, NoPermissionError, NoRouteError
 from zwrap.transport.pipelined import PendingWork
 
 _KINDS: dict[str, type[ZwrapError]] = {
@@ -24,10 +25,22 @@ of ActiveMQ 5.17, and the exceptions of javax.jms.
 """
 
 
+HEADERS, HEADER_BYTES = 900, 10_000
+"""Largest number of headers, and bytes of one; ActiveMQ has 1000 and 10 KiB (StompWireFormat)."""
+
+SHOWN = 60
+"""Number of characters that are shown of a name."""
+
+ESCAPES = (("\\", "\\\\"), ("\r", " "), ("\n", "\\n"), (":", "\\c"))
+
+_MEANT = {"\\\\": "\\", "\\n": "\n", "\\c": ":"}
+_ESCAPED = re.compile(r"\\[\\nc]")
+
+
 class Frames(PendingWork):
     """Frames that are sent as one piece of work; the last one asks for a receipt."""
 
-    __slots__ = ("frames",)
+    __slots__ = ("frames", "suspect")
 
     def __init__(
         self,
@@ -38,15 +51,57 @@ class Frames(PendingWork):
     ) -> None:
         super().__init__(valid=valid, after=after)
         self.frames = frames
+        self.suspect = False
+        """True if the server may have ended a link because of it; it is then sent while nothing
+        else is unconfirmed."""
 
 
 def frame(command: str, headers: dict[str, str], body: bytes = b"") -> Frame:
-    """Return a frame, its values escaped as in STOMP 1.1; carriage returns become blanks."""
-    escaped = {
-        key: value.replace("\\", "\\\\").replace("\r", " ").replace("\n", "\\n").replace(":", "\\c")
-        for key, value in headers.items()
-    }
+    """Return a frame, escaped as in STOMP 1.1; carriage returns become blanks."""
+    escaped = {_escaped(key): _escaped(value) for key, value in headers.items()}
     return Frame(command, escaped, body)
+
+
+def _escaped(text: str) -> str:
+    """Return a name or value of a header, escaped; lone surrogates become escapes of Python."""
+    if text.isalnum():
+        return well_formed(text)
+    for character, escape in ESCAPES:
+        text = text.replace(character, escape)
+    return well_formed(text)
+
+
+def unescaped(text: str) -> str:
+    """Return a name or value of a header of a frame that `frame` made."""
+    return _ESCAPED.sub(lambda found: _MEANT[found[0]], text)
+
+
+def fitting(text: str) -> str:
+    """Return a text that fits into a header, shortened in the middle if it is too long."""
+    text = text.replace("\0", "\\0")
+    limit = len(text)
+    while len(_escaped(well_formed(text, limit)).encode()) > HEADER_BYTES - 100:
+        limit = min(limit // 2, HEADER_BYTES)
+    return well_formed(text, limit)
+
+
+def checked(made: Frame, place: str) -> Frame:
+    """Return a frame with a message to `place`; EncodingError if ActiveMQ cannot read it."""
+    fault = ""
+    if len(made.headers) > HEADERS:
+        fault = f"it has {len(made.headers)} headers; {HEADERS} are possible"
+    for key, value in made.headers.items():
+        size = len(key.encode()) + len(value.encode())
+        if "\0" in key or "\0" in value:
+            fault = f"header {key[:SHOWN]!r} has a NUL in it"
+        elif not key:
+            fault = "a header has no name"
+        elif size > HEADER_BYTES:
+            fault = f"header {key[:SHOWN]!r} has {size} bytes; {HEADER_BYTES} are possible"
+    if fault:
+        shown = place if len(place) <= SHOWN else f"{place[:SHOWN]}..."
+        raise EncodingError(f"A message to {shown!a} cannot be written in STOMP: {fault}.")
+    return made
 
 
 def refusal(headers: dict[str, str], body: object) -> ZwrapError:

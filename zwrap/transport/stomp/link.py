@@ -14,6 +14,7 @@ from stomp.utils import Frame, convert_frame, pack
 
 from zwrap.errors import ZwrapError
 from zwrap.transport.stomp.frames import Frames, refusal
+from zwrap.transport.stomp.incoming import Incoming
 from zwrap.transport.stomp.settings import Server
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ class Owner(Protocol):
     def arrived(self, link: Link, received: Frame) -> None:
         """Handle a message of a subscription."""
 
+    def confirmed(self, link: Link) -> None:
+        """Note that work was confirmed."""
+
     def lost(self, link: Link) -> None:
         """Note that the link is gone."""
 
@@ -43,8 +47,13 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
         """Id of a receipt that has not arrived, to its work."""
         self.answered = threading.Event()
         self.open = False
+        self.is_alone = False
+        """True while suspect work is sent, and nothing else may be."""
         self.refused: ZwrapError | None = None
         """Reason why the server refuses this user."""
+        self.complaint: ZwrapError | None = None
+        """Latest error of the server that is about no work in particular; it ends the link when it
+        cannot read a frame."""
         beat_ms = int(server.heartbeat_s * 1000)
         self.stomp = stomp.Connection11(
             [(host, port)],
@@ -53,6 +62,8 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
             heartbeats=(beat_ms, beat_ms),
             auto_decode=False,
         )
+        receive, incoming = self.stomp.transport.receive, Incoming()
+        self.stomp.transport.receive = lambda: incoming.mended(receive() or b"")
         if server.tls:
             self.stomp.set_ssl([(host, port)], ca_certs=server.ca_file)
 
@@ -86,6 +97,7 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
         """Finish the work for which the server has taken responsibility."""
         if work := self.receipts.pop(received.headers["receipt-id"], None):
             work.finish(None)
+        self._owner.confirmed(self)
 
     def on_error(self, received: Frame) -> None:
         """Finish the work that the server refuses; before `on_connected`, the connection."""
@@ -96,6 +108,7 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
             return
         work = self.receipts.pop(received.headers.get("receipt-id", ""), None)
         if work is None:
+            self.complaint = failure
             log.warning("%s: %s", self._owner.where, failure)
         else:
             work.finish(failure)

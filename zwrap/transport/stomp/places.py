@@ -28,6 +28,11 @@ class Places:
         """Return the destination of a topic."""
         return f"/topic/{self._prefix}{topic}"
 
+    def named(self, destination: str) -> tuple[bool, str]:
+        """Return whether a destination is a topic, and the site's name of the topic or queue."""
+        kind, _, name = destination.removeprefix("/").partition("/")
+        return kind == "topic", name.removeprefix(self._prefix)
+
     def dead(self, queue: str) -> str:
         """Return the destination of the dead letters of a queue."""
         return f"/queue/{DEAD}.{self._prefix}{queue}"

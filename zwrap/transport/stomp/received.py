@@ -12,10 +12,19 @@ from typing import Literal
 import msgspec
 from stomp.utils import Frame
 
+from zwrap.host.printable import well_formed
 from zwrap.message import ID_HEADER, identify
-from zwrap.transport.copies import ATTEMPTS_HEADER, BY_BROKER, REASON_HEADER
-from zwrap.transport.stomp.frames import frame
+from zwrap.transport import refused
+from zwrap.transport.copies import (
+    ATTEMPTS_HEADER,
+    BY_BROKER,
+    EXPIRES_HEADER,
+    REASON_HEADER,
+    STUB_HEADER,
+)
+from zwrap.transport.stomp.frames import fitting, frame, unescaped
 from zwrap.transport.stomp.link import Link
+from zwrap.units import whole_number
 
 Kind = Literal["queue", "topic", "dead", "overdelivered"]
 """Kind of subscription: a work queue, a topic, dead letters, or messages delivered too often."""
@@ -32,6 +41,13 @@ _SERVERS_OWN = frozenset(
 
 _HISTORY = ("original-destination", "originalExpiration", "dlqDeliveryFailureCause", REASON_HEADER)
 """Headers that tell how a message became a dead letter."""
+
+
+HIDDEN = (ATTEMPTS_HEADER, EXPIRES_HEADER)
+"""Headers of zwrap's own that receivers do not see."""
+
+STUB_HEADERS, STUB_KEY, STUB_VALUE = 50, 60, 300
+"""Largest number of headers of a stub, and of characters of their names and values."""
 
 
 class Received(msgspec.Struct):
@@ -67,8 +83,7 @@ class Received(msgspec.Struct):
     @property
     def delivery_count(self) -> int:
         """Number of deliveries, by the header of copies."""
-        given = self.headers.get(ATTEMPTS_HEADER, "")
-        return int(given) if given.isdecimal() else 1
+        return whole_number(self.headers.get(ATTEMPTS_HEADER, "")) or 1
 
     @property
     def identity(self) -> str:
@@ -87,31 +102,55 @@ class Received(msgspec.Struct):
     def sent_at(self) -> float | None:
         """Time of sending, in seconds since the epoch."""
         stamp = self.headers.get("timestamp", "")
-        return int(stamp) / 1000 if stamp.isdecimal() else None
+        milliseconds = whole_number(stamp)
+        return None if milliseconds is None else milliseconds / 1000
 
-    def copy(self, place: str, attempts: int | None = None) -> Frame:
+    def copy(self, place: str, delivery_count: int | None = None) -> Frame:
         """Return a copy of the message, for destination `place`.
 
-        `attempts` is the delivery count of the copy; None: the copy has no count.
+        `delivery_count` None: the copy has no count.
         """
         headers = self.own_headers
-        headers.pop(ATTEMPTS_HEADER, None)
+        for name in HIDDEN:
+            headers.pop(name, None)
         headers |= {"destination": place, "persistent": "true", ID_HEADER: self.identity}
-        if attempts is not None:
-            headers[ATTEMPTS_HEADER] = str(attempts)
+        if delivery_count is not None:
+            headers[ATTEMPTS_HEADER] = str(delivery_count)
+            expires = self.headers.get(EXPIRES_HEADER) or self.headers.get("expires", "0")
+            if expires != "0":
+                headers |= {"expires": expires, EXPIRES_HEADER: expires}
         headers["content-length"] = str(len(self.body))
         return frame("SEND", headers, self.body)
 
     def dead_copy(self, place: str, reason: str, original: str) -> Frame:
         """Return a copy for the dead letter queue `place`, with the history of its death."""
         told = {
-            REASON_HEADER: reason,
+            REASON_HEADER: fitting(reason),
             "original-destination": original,
             "originalExpiration": self.headers.get("expires", "0"),
         }
         copy = self.copy(place)
         copy.headers |= frame("", told).headers
         return copy
+
+    def stub(self, dead: Frame, place: str) -> Frame:
+        """Return the short form of a dead letter `dead` that the server does not take whole.
+
+        It has the headers that fit, the beginning of the body, and the sentence that tells the
+        `place` of the whole message.
+        """
+        kept = {
+            well_formed(key, STUB_KEY): well_formed(value, STUB_VALUE)
+            for key, value in list(self.own_headers.items())[:STUB_HEADERS]
+        }
+        body = refused.stub(self.body, place)
+        told = {
+            name: unescaped(dead.headers[name])
+            for name in ("destination", "persistent", ID_HEADER, *_HISTORY)
+            if name in dead.headers
+        }
+        own = {**kept, **told, STUB_HEADER: place, "content-length": str(len(body))}
+        return frame("SEND", own, body)
 
     def back(self, place: str) -> Frame:
         """Return a copy of a dead letter, for its dead letter queue, with its history."""

@@ -16,24 +16,36 @@ from typing import TYPE_CHECKING
 from stomp.utils import Frame
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError, ZwrapError
+from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.message import UNDECODABLE_HEADER, Message, Outgoing, decode, encode
-from zwrap.transport.contract import ACK, Delivery, Settlement, Verb, encoded
-from zwrap.transport.copies import ATTEMPTS_HEADER
-from zwrap.transport.failures import LostError
+from zwrap.transport.contract import ACK, Delivery, Settlement, Verb
+from zwrap.transport.copies import has_expired
+from zwrap.transport.delayed import Delayed
+from zwrap.transport.failures import EncodingError, LostError, NoPermissionError
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PendingWork, PipelinedTransport
+from zwrap.transport.sending import encoded
 from zwrap.transport.stomp.connection import Connection, Subscription
-from zwrap.transport.stomp.frames import Frames, frame
+from zwrap.transport.stomp.frames import Frames, checked, frame
 from zwrap.transport.stomp.link import Link
 from zwrap.transport.stomp.places import Places
-from zwrap.transport.stomp.received import Kind, Received
+from zwrap.transport.stomp.received import HIDDEN, Kind, Received
+from zwrap.transport.stomp.refusal import Instead, instead_of, whole
 from zwrap.transport.stomp.settings import Server, server_from
 
 if TYPE_CHECKING:  # a job needs no inspector
     from zwrap.transport.inspector import Inspector
 
 log = logging.getLogger(__name__)
+
+LONGEST_S = 10**10
+"""Longest delay and expiration, in seconds."""
+
+REMEMBERED = 1000
+"""Largest number of messages that are remembered because their unit was refused."""
+
+TRANSACTIONAL = ("transaction", "receipt")
+"""Headers of a frame that a message may not set."""
 
 
 class StompTransport(PipelinedTransport[Received, Frame]):
@@ -48,8 +60,9 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         self._connection = connection
         self._configuration = configuration
         self._places = Places(server.prefix)
-        self._delayed: list[tuple[str, float]] = []
-        """Queue and due time of messages that this connection has sent with a delay."""
+        self._delayed = Delayed()
+        self._instead: dict[str, Instead] = {}
+        """Id of a message whose unit was refused to its settlement, when it is delivered again."""
 
     @classmethod
     def from_configuration(
@@ -121,14 +134,20 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         topic = message.kind == "topic"
         if message.expired if topic else message.link is not self._connection.link:
             return None  # expired; or its connection is gone, and the server delivers it again
+        if self._instead and not topic and (instead := self._instead.pop(message.identity, None)):
+            self._submit([], [message], *instead)
+            return None
+        if message.kind == "queue" and has_expired(message.headers):
+            self._submit([], [message], ACK)
+            return None
         if message.kind == "queue" and message.redelivered:
             place = self._places.queue(message.source)
             copy = message.copy(place, message.delivery_count + 1)
             self._submit([copy], [message], ACK)  # the copy counts this delivery
             return None
-        headers = {k: v for k, v in message.own_headers.items() if k != ATTEMPTS_HEADER}
+        headers = {k: v for k, v in message.own_headers.items() if k not in HIDDEN}
         try:
-            body = decode(message.body)
+            body = decode(message.body, largest=self._largest(message.kind))
         except MessageError as error:
             if topic:
                 return None
@@ -165,10 +184,21 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         return work
 
     def _submit(
-        self, messages: list[Frame], received: list[Received], settlement: Settlement
+        self,
+        messages: list[Frame],
+        received: list[Received],
+        settlement: Settlement,
+        stub_of: str = "",
     ) -> None:
-        """Submit encoded messages and settlements as one transaction of the server."""
+        """Submit encoded messages and settlements as one transaction of the server.
+
+        `stub_of`: sentence that tells where a message is of which a stub becomes a dead letter.
+        """
         copies = [] if settlement.verb is Verb.ACK else self._copies(received, settlement)
+        if stub_of:
+            copies = [
+                message.stub(copy, stub_of) for message, copy in zip(received, copies, strict=True)
+            ]
         settled = [
             frame("ACK", {key: message.headers[key] for key in ("message-id", "subscription")})
             for message in received
@@ -179,6 +209,12 @@ class StompTransport(PipelinedTransport[Received, Frame]):
             self._unfinished.discard(work)
             if failure is None:
                 return
+            if isinstance(failure, (PermanentError, NoPermissionError)):
+                if len(self._instead) >= REMEMBERED:
+                    self._instead.clear()
+                unit = Instead(settlement, stub_of)
+                follow = [whole(each, self._places) for each in messages]
+                self._instead |= instead_of(unit, follow, received, failure)
             if link is self._connection.link:
                 # The messages of a failed transaction are delivered again to another link only.
                 log.warning("%s: %s; messages come again", self._connection.where, failure)
@@ -218,37 +254,61 @@ class StompTransport(PipelinedTransport[Received, Frame]):
                 copy = message.dead_copy(dead_place, settlement.reason, place)
             else:
                 copy = message.copy(place, message.delivery_count + settlement.counted)
-                self._delay(copy, message.source, settlement.delay_s)
+                self._delay(copy, message.source, _bounded(settlement.delay_s))
             copies.append(copy)
         return copies
 
     def _encode(self, message: Outgoing) -> Frame:
         """Return a message as a SEND frame."""
         body = encoded(message, message.message)
-        headers = {key: _text(value) for key, value in message.headers.items() if value is not None}
+        name = message.destination
+        headers: dict[str, str] = {}
+        try:
+            for key, value in message.headers.items():
+                if value is not None and key not in TRANSACTIONAL:
+                    headers[key] = _text(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise EncodingError(f"A header {key!r} cannot be written in STOMP: {error}.") from None
         place = self._places.topic if message.topic else self._places.queue
-        headers["destination"] = place(message.destination)
+        headers["destination"] = place(name)
         headers["content-length"] = str(len(body))
         if not message.topic:
             headers["persistent"] = "true"
+        if not name:
+            raise EncodingError("A message to '' cannot be sent: the queue has no name.")
         if message.expires_s is not None:
-            headers["expires"] = str(int((time.time() + message.expires_s) * 1000))
-        made = frame("SEND", headers, body)
+            expires = time.time() + _seconds(message.expires_s, "expire")
+            headers["expires"] = str(int(expires * 1000))
+        delay_s = _seconds(message.delay_s, "be delayed")
+        made = checked(frame("SEND", headers, body), name)
         if not message.topic:
-            self._delay(made, message.destination, message.delay_s)
+            self._delay(made, name, delay_s)
         return made
 
     def _delay(self, made: Frame, queue: str, delay_s: float) -> None:
         """Delay a message by ActiveMQ's scheduler, and remember it for counts."""
         if delay_s:
             made.headers["AMQ_SCHEDULED_DELAY"] = str(max(1, int(delay_s * 1000)))
-            self._delayed.append((queue, time.monotonic() + delay_s))
+            self._delayed.add(queue, delay_s)
 
     def delayed(self, queue: str) -> int:
         """Return the number of messages that this connection sent to `queue` and are not due."""
-        now = time.monotonic()
-        self._delayed = [entry for entry in self._delayed if entry[1] > now]
-        return sum(name == queue for name, _ in self._delayed)
+        return self._delayed.count(queue)
+
+
+def _seconds(given: float, what: str) -> float:
+    """Return a time in seconds; EncodingError if it is not one that ActiveMQ can hold."""
+    if not 0 <= given <= LONGEST_S:
+        raise EncodingError(
+            f"A message cannot {what} in {given:g} s on ActiveMQ: a number from 0 to {LONGEST_S} "
+            "is expected."
+        )
+    return given
+
+
+def _bounded(delay_s: float) -> float:
+    """Return a delay that ActiveMQ can hold: the longest for one that is longer, or no number."""
+    return max(0.0, delay_s) if delay_s <= LONGEST_S else float(LONGEST_S)
 
 
 def _text(value: object) -> str:

@@ -7,11 +7,20 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from zwrap.errors import ConfigurationError, PermanentError, TransportError
+from zwrap.errors import ConfigurationError, PermanentError, TemporaryError, TransportError
 from zwrap.host.backoff import Backoff
 from zwrap.host.clock import Clock, elapsed
+from zwrap.host.forks import ending_children
 from zwrap.service.contract import Service
-from zwrap.service.settling import check_deliveries, dead_letter_reason, settle_fault
+from zwrap.service.faults import Faults, as_failure
+from zwrap.service.outage import is_outage
+from zwrap.service.settling import (
+    check_deliveries,
+    dead_letter_reason,
+    put_aside,
+    settle_fault,
+    uncounted,
+)
 from zwrap.transport.contract import Delivery
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 from zwrap.transport.rabbitmq.topology import QueueDeclaration
@@ -25,6 +34,10 @@ BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.1, 30.0
 
 STEADY_S = 60.0
 """Lifetime after which an instance is replaced after the first pause again, in seconds."""
+
+
+_ANY = (Exception, SystemExit, GeneratorExit, KeyboardInterrupt)
+"""What code of a site may raise; it never ends the process."""
 
 
 class Consumer(Protocol):
@@ -54,13 +67,15 @@ class Pool:
         self._transport = transport
         self._stop = stop
         self._clock = clock
+        self._faults = Faults(clock)
+        """Faults of all instances."""
         self._threads: list[threading.Thread] = []
 
     def start(self, queue: QueueDeclaration | str) -> None:
         """Create the instances and begin to consume; ConfigurationError if a creation fails."""
         try:
             instances = [self._kind() for _ in range(self._settings.consumer_count)]
-        except (Exception, SystemExit) as error:
+        except _ANY as error:
             raise ConfigurationError(
                 f"Consumer {self.name} cannot be made: {type(error).__name__}: {error}"
             ) from error
@@ -90,53 +105,77 @@ class Pool:
         pauses, began = Backoff(BACKOFF_FIRST_S, BACKOFF_LAST_S), self._clock()
         while not self._stop.is_set():
             delivery = self._transport.receive(1.0)
-            failure = self._handle(instance, delivery) if delivery else None
+            failure: Exception | None = self._handle(instance, delivery) if delivery else None
             if failure is None:
                 continue
             self._shut_down(instance, failure)
             if self._clock() - began > STEADY_S:
                 pauses.reset()
+            self._stop.wait(self._faults.pause_s())
             instance = self._replacement(pauses)
             began = self._clock()
         self._shut_down(instance, None)
 
-    def _handle(self, instance: Consumer, delivery: Delivery) -> BaseException | None:
+    def _handle(self, instance: Consumer, delivery: Delivery) -> Exception | None:
         """Let an instance handle one message, and settle it; return the instance's failure."""
+        message = delivery.message.id
         try:
             check_deliveries(delivery, Service.delivery_limit)
         except PermanentError as error:
             self._give_up(delivery, str(error))
+            self._faults.ended(message, self.name)
             return None
-        came, properties = self._transport.origin(delivery)
-        amqp = AMQP(self._transport, delivery)
-        body = delivery.message.body
-        assert isinstance(body, (str, bytes))
         try:
-            instance.consume(amqp, Message(body, came, properties))
-        except (Exception, SystemExit) as error:
-            log.exception("Message %s: %s failed", delivery.message.id, self.name)
+            came, properties = self._transport.origin(delivery)
+            amqp = AMQP(self._transport, delivery)
+            body = delivery.message.body
+            assert isinstance(body, (str, bytes))
+            with ending_children():
+                instance.consume(amqp, Message(body, came, properties))
             if not delivery.settled:
-                settle_fault(
-                    delivery,
-                    error,
-                    Service.delivery_limit,
-                    again=again_later,
-                    give_up=lambda text: self._give_up(delivery, text),
-                )
-            return error
-        if not delivery.settled:
-            delivery.ack()
+                delivery.ack()
+        except BaseException as error:
+            failure = as_failure(error)
+            self._settle(delivery, failure)
+            return failure
+        self._faults.went_well(message, self.name)
         return None
+
+    def _settle(self, delivery: Delivery, failure: Exception) -> None:
+        """Settle a message whose handler failed, unless the handler has settled it."""
+        message, faults = delivery.message.id, self._faults
+        if is_outage(failure):
+            free = not faults.outage(message, failure, self.name)
+        elif isinstance(failure, TemporaryError):  # such as a queue that is full
+            faults.held_up(message, failure, self.name)
+            free = True
+        else:
+            free = faults.unforeseen_by(message, failure, self.name)
+        if delivery.settled:
+            return
+        if free:
+            uncounted(faults, delivery)
+        else:
+            settle_fault(
+                delivery,
+                failure,
+                Service.delivery_limit,
+                again=again_later,
+                give_up=lambda text: self._give_up(delivery, text),
+            )
 
     def _give_up(self, delivery: Delivery, error: str) -> None:
         """Make a message a dead letter."""
-        delivery.dead_letter(dead_letter_reason(delivery, error, f"consumer {self.name}"))
+        put_aside(delivery, dead_letter_reason(delivery, error, f"consumer {self.name}"))
+        log.error("Message %s becomes a dead letter: %s", delivery.message.id,
+                  error.partition("\nTraceback")[0])  # fmt: skip
 
     def _shut_down(self, instance: Consumer, failure: BaseException | None) -> None:
         """Shut down an instance, which may fail in any way."""
         try:
-            instance.shutdown(failure)
-        except (Exception, SystemExit):
+            with ending_children():
+                instance.shutdown(failure)
+        except _ANY:
             log.exception("%s failed while it was shut down", self.name)
 
     def _replacement(self, pauses: Backoff) -> Consumer:
@@ -147,7 +186,7 @@ class Pool:
             self._stop.wait(pause_s)
             try:
                 return self._kind()
-            except (Exception, SystemExit):
+            except _ANY:
                 log.exception("%s cannot be made", self.name)
 
 

@@ -27,6 +27,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from zwrap.errors import ConfigurationError
+from zwrap.jsontext import typed
 from zwrap.transport.rabbitmq.topology import QueueDeclaration
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -156,7 +157,7 @@ def _converted(place: str, entry: object, kind: type[S], settings: Settings) -> 
             if key not in known
         ]
     try:
-        return msgspec.convert(given, kind)
+        return typed(given, kind)
     except msgspec.ValidationError as error:
         settings.faults.append(f"{place} {error}")
         return None

@@ -35,17 +35,17 @@ def _complaints(queue: QueueInfo, limited: bool) -> Iterator[str]:
     if told.get("queue-type") != "quorum":
         yield (
             f"Queue {queue.name!r} is a classic one, which does not count: a message that kills "
-            "consumers that are not zwrap's is handed out for ever. A quorum queue counts."
+            "consumers that are not zwrap's is delivered for ever. A quorum queue counts."
         )
         return
     if "delivery-limit" not in told and not limited:
         yield (
             f"Queue {queue.name!r} has no delivery-limit: a message that kills its consumers is "
-            "handed out for ever. A policy with delivery-limit: 5 ends that."
+            "delivered for ever. A policy with delivery-limit: 5 ends that."
         )
     elif "dead-letter-exchange" not in told:
         yield (
-            f"Queue {queue.name!r} has no dead-letter-exchange: a message that was handed out too "
+            f"Queue {queue.name!r} has no dead-letter-exchange: a message that was delivered too "
             "often is thrown away. Exchange '' with routing key "
             f"'dlq.{queue.name}' keeps it."
         )

@@ -20,6 +20,7 @@ import msgspec
 from zwrap.configuration.settings import RabbitMQAPISettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
+from zwrap.host.hiding import without_secrets
 from zwrap.transport.rabbitmq.management.models import Spec
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,8 @@ class Client:
                 instance.close()
             else:
                 return instance
-        raise TransportError(f"No RabbitMQ API answers at {', '.join(_urls(settings))}.")
+        places = without_secrets(", ".join(_urls(settings)))
+        raise TransportError(f"No RabbitMQ API answers at {places}.")
 
     def close(self) -> None:
         """End the connection."""
@@ -156,7 +158,8 @@ class Client:
                 method, url, params=params, data=data, json=json, timeout=timeout
             )
         except httpx.HTTPError as error:
-            raise TransportError(f"The RabbitMQ API at {url} cannot be used: {error}.") from None
+            sentence = f"The RabbitMQ API at {url} cannot be used: {error}."
+            raise TransportError(without_secrets(sentence)) from None
 
     def _read(self, kind: type[T], *parts: str | None) -> T:
         """Return the typed answer of an endpoint; MessageError if the server refuses."""
@@ -165,7 +168,8 @@ class Client:
         try:
             return msgspec.convert(response.json(), kind, strict=False)
         except (ValueError, msgspec.ValidationError) as error:
-            raise MessageError(f"{response.url} answered something unexpected: {error}.") from None
+            sentence = f"{response.url} answered something unexpected: {error}."
+            raise MessageError(without_secrets(sentence)) from None
 
     def _write(self, method: str, spec: Spec, *parts: str, leave_out: tuple[str, ...]) -> None:
         """Send a value to an endpoint, without the fields that its path tells."""

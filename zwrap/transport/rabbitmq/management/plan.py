@@ -27,7 +27,7 @@ from zwrap.transport.rabbitmq.management.models import (
 from zwrap.transport.rabbitmq.management.wanted import Wanted
 
 OWN_PREFIX = "zwrap."
-"""Beginning of the names of queues that zwrap creates itself; the server deletes unused ones."""
+"""Beginning of the names of queues and exchanges that zwrap creates itself."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -156,7 +156,7 @@ def _exchanges(api: RabbitMQAPI, wanted: Wanted, vhosts: set[str]) -> Iterator[C
         elif _exchange_kind(old) != _exchange_kind(each):
             raise _unchangeable(what, _exchange_kind(old), _exchange_kind(each))
     for (vhost, name), exchange in sorted(there.items()):
-        if name and not name.startswith("amq.") and not exchange.auto_delete:
+        if name and not name.startswith(("amq.", OWN_PREFIX)) and not exchange.auto_delete:
             what = f"exchange {name!r} in vhost {vhost!r}"
             yield Change("-", what, partial(api.exchange_delete, vhost, name))
 
@@ -210,7 +210,7 @@ def _delete_empty(api: RabbitMQAPI, vhost: str, name: str) -> None:
 
 
 def _temporary(queue: QueueInfo) -> bool:
-    """Return True for a queue that a client or zwrap created, and that the server deletes."""
+    """Return True for a queue that a client or zwrap created, and that the file need not name."""
     return bool(
         queue.auto_delete
         or queue.exclusive
@@ -230,7 +230,7 @@ def _bindings(api: RabbitMQAPI, wanted: Wanted, vhosts: set[str]) -> Iterator[Ch
             yield Change("+", _binding_text(each), partial(api.binding_declare, each))
     for binding in there.values():
         place = (binding.vhost, binding.destination)
-        if binding.source.startswith("amq.") or place in leave:
+        if binding.source.startswith(("amq.", OWN_PREFIX)) or place in leave:
             continue
         ends = (binding.vhost, binding.source, binding.destination)
         kind, key = binding.destination_type.value, binding.properties_key

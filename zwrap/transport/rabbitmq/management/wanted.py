@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from zwrap.errors import ConfigurationError
+from zwrap.host.given import read_text_given
 from zwrap.transport.rabbitmq.management.models import (
     BindingSpec,
     DestinationType,
@@ -67,6 +68,8 @@ class _Queues(_File, rename=lambda name: name.replace("_", "-")):
     dead_letter_routing_key_pattern: str | None = None
     dead_letter_exchange: str = ""
     dead_letter_queue_create: bool = True
+    arguments: dict[str, object] = {}
+    """Further arguments; python-zocalo has no such key."""
 
 
 class _GroupExchanges(_File):
@@ -169,7 +172,7 @@ def _add_queues(wanted: Wanted, group: _Group) -> None:
     settings = group.settings.queues
     pattern = settings.dead_letter_routing_key_pattern
     for name in group.names:
-        arguments: dict[str, object] = {"x-queue-type": settings.type}
+        arguments: dict[str, object] = {"x-queue-type": settings.type, **settings.arguments}
         if settings.type != "stream":
             arguments["x-single-active-consumer"] = group.settings.single_active_consumer
         if pattern:
@@ -236,7 +239,7 @@ def _user_from(path: Path) -> User:
     """Return the user in a file; messages about faults never show its content."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"))
+        parser.read_string(read_text_given(path))
         section = parser["rabbitmq"]
         name, password = section["username"], section["password"]
     except OSError as error:

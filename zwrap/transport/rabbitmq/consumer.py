@@ -1,0 +1,38 @@
+"""The consumer of a queue of RabbitMQ, which outlasts connections."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from zwrap.errors import ZwrapError
+
+if TYPE_CHECKING:  # needed for types only: a job starts sooner without
+    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer
+
+
+class Consumer:
+    """The consumer of a queue, which is started again on each new connection."""
+
+    def __init__(
+        self,
+        start: Callable[[Channel, OnAnswer], None],
+        prefetch: int,
+        name: str,
+    ) -> None:
+        self.start = start
+        """Function that begins to consume on a fresh channel, and calls back after the server's
+        agreement."""
+        self.prefetch = prefetch
+        """Largest number of messages that are delivered and not settled; 0: no limit."""
+        self.name = name
+        self.channel: Channel | None = None
+        self.starting = False
+        self.ready = threading.Event()
+        self.failure: ZwrapError | None = None
+
+    def reset(self) -> None:
+        """Clear the outcome of the last start."""
+        self.ready.clear()
+        self.failure = None
