@@ -205,7 +205,7 @@ class GridEngine(Scheduler):
             }
 
             def enough(records: Sequence[Record]) -> bool:
-                late = {each for each in gone if gone_s[each] >= lag_s and each not in deleted}
+                late = {each for each in gone if gone_s[each] >= lag_s}
                 return late <= {record.status.job_id for record in records}
 
             def recorded(records: Sequence[Record]) -> dict[str, JobStatus]:

@@ -15,6 +15,7 @@ from zwrap.cli.common import NOISY, reported
 from zwrap.errors import QueueFullError, TransportError, ZwrapError
 from zwrap.message import Outgoing
 from zwrap.transport.failures import (
+    EncodingError,
     LostError,
     NoPermissionError,
     NoRouteError,
@@ -25,7 +26,21 @@ from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.publication import Messages
 from zwrap.transport.rabbitmq.settings import Server
 from zwrap.transport.rabbitmq.transport import RabbitMQTransport
-from zwrap.transport.stomp.frames import refusal
+from zwrap.transport.stomp.frames import Frames, frame, refusal
+from zwrap.transport.stomp.link import Link
+from zwrap.transport.stomp.settings import Server as StompServer
+
+
+class Silent:
+    """Owner of a link that hears nothing of it."""
+
+    where = "ActiveMQ"
+
+    def arrived(self, link: Any, received: Any) -> None: ...
+
+    def confirmed(self, link: Any) -> None: ...
+
+    def lost(self, link: Any) -> None: ...
 
 
 class Channel:
@@ -165,6 +180,22 @@ def test_an_error_frame_without_a_stack_trace_is_one_of_security() -> None:
 def test_an_error_frame_without_a_message_is_told_by_its_first_line() -> None:
     assert str(refusal({}, b" one\ntwo\n")) == "one"
     assert str(refusal({}, None)) == "an error without a text"
+
+
+def test_the_rest_of_a_frame_that_was_given_up_is_refused_for_the_reason_told_before() -> None:
+    """ActiveMQ may read on, and take the rest of a header for a command."""
+    link = Link(StompServer(), "localhost", 1, Silent())
+    link.open = True
+    work = {name: Frames([frame("SEND", {})]) for name in ("r1", "r2")}
+    link.receipts.update(work)
+    words = "Unknown STOMP action: vvvv"
+    link.on_error(frame("ERROR", {"message": "The maximum header length was exceeded"}))
+    link.on_error(frame("ERROR", {"message": words, "receipt-id": "r1"}))
+    link.on_error(frame("ERROR", {"message": "no", "receipt-id": "r2"}))
+    assert str(work["r1"].failure).endswith("connection: The maximum header length was exceeded")
+    assert [type(each.failure) for each in work.values()] == [EncodingError, TransportError]
+    alone = refusal({"message": words}, f"org.apache.X: {words}".encode())
+    assert type(alone) is EncodingError
 
 
 def test_importing_a_transport_touches_no_logger_and_no_inspector() -> None:

@@ -228,6 +228,20 @@ def test_a_job_on_a_silent_host_is_not_given_up_before_anybody_is_heard(site: Si
     assert site.system.cancelled == [["1"]]
 
 
+def test_a_job_on_a_silent_host_is_not_waited_for_as_one_that_is_missing(tmp_path: Path) -> None:
+    site = Site(tmp_path, lost_s=900, give_up_s=300)
+    stuck = status("1", State.RUNNING, node="n1", reason="host n1 does not answer", stuck=True)
+    site.system.live = {"1": stuck}
+    site.look()
+    site.claim(age_s=200)
+    site.look(301)
+    assert site.system.cancelled == []
+    site.claim(age_s=400)
+    site.look()
+    assert site.system.cancelled == [["1"]]
+    site.ledger.close()
+
+
 def test_an_accounting_that_is_away_keeps_no_listed_job_from_being_followed(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,10 @@ NO_JOBS = Reply(status=0, output="<?xml version='1.0'?>\n<job_info></job_info>\n
 NOT_FOUND = Reply(status=1, error="error: job id 7 not found\n")
 SUMS = "OWNER     WALLCLOCK         UTIME\n" + "=" * 40 + "\n"
 RULE = "=" * 62 + "\n"
+ENDED = (
+    "<zombie_jobs><job_list><JB_job_number>7</JB_job_number><JB_name>j.t-1</JB_name>"
+    "<state>z</state></job_list></zombie_jobs>"
+)
 RECORD = f"{RULE}hostname  n1\njobname  j.t-1\njobnumber  {{}}\nfailed  0\nexit_status  {{}}\n"
 
 
@@ -120,3 +124,18 @@ def test_compressed_files_are_named_and_only_the_newest_others_searched(
     assert record.getMessage().startswith(f"{common}/accounting-20261126.gz is compressed, and")
     assert "delaycompress" in record.getMessage()
     assert moved_away("", {}) == moved_away("$NOWHERE/x", {}) == []
+
+
+def test_a_record_that_was_moved_goes_before_what_the_qmaster_remembers(common: Path) -> None:
+    """It remembers jobs that ended (`qstat -s z`), also those that were never recorded."""
+    ended = f"<?xml version='1.0'?>\n<job_info>{ENDED}</job_info>\n"
+    live = sge(common).accounting({"7": 60.0}).read(Reply(status=0, output=ended))
+    assert isinstance(live, Question)
+    newest = further(live)
+    found = newest.read(Reply(status=0, output=RECORD.format(7, 0)))
+    assert isinstance(found, dict)
+    assert found["7"].state is State.COMPLETED
+    nowhere = further(newest).read(NOT_FOUND)
+    assert isinstance(nowhere, dict)
+    assert found != nowhere
+    assert nowhere["7"].reason == "it was deleted before it started"

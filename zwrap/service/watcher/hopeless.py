@@ -16,7 +16,7 @@ def given_up(
     attempt: Attempt,
     status: JobStatus | None,
     settings: ClusterSettings,
-    lives: Callable[[Attempt], bool],
+    lives: Callable[[Attempt, float], bool],
     now: float,
 ) -> Attempt | None:
     """Return an attempt with state and reason of a job that is given up; None: it is not.
@@ -25,8 +25,8 @@ def given_up(
         attempt: The attempt, as the ledger held it before the look at its job.
         status: Status of the job; None: the batch system does not know it.
         settings: Settings of the cluster.
-        lives: Function that tells whether the wrapper of a job gave a sign of life, or that cannot
-            be told.
+        lives: Function that tells whether the wrapper of a job gave a sign of life within a time
+            in seconds, or that cannot be told.
         now: Time by the clock of the ledger, in seconds since the epoch.
     """
     if status is None:
@@ -48,7 +48,7 @@ def _is_stuck(
     attempt: Attempt,
     status: JobStatus,
     settings: ClusterSettings,
-    lives: Callable[[Attempt], bool],
+    lives: Callable[[Attempt, float], bool],
     now: float,
 ) -> bool:
     """Return True if a job has been stuck for longer than `give_up_s`.
@@ -59,4 +59,4 @@ def _is_stuck(
         return False
     if now - (attempt.seen or 0.0) < settings.give_up_s:
         return False
-    return status.state is State.PENDING or not lives(attempt)
+    return status.state is State.PENDING or not lives(attempt, settings.give_up_s)

@@ -108,7 +108,11 @@ class Missing:
         if attempt.seen_state != GONE:
             return _sighting(attempt, GONE)
         waits = now - (attempt.seen or now) <= self._settings.lost_s
-        return _sighting(attempt, GONE) if may_live and (waits or self.lives(attempt)) else None
+        return (
+            _sighting(attempt, GONE)
+            if may_live and (waits or self.lives(attempt, self._settings.lost_s))
+            else None
+        )
 
     # -- signs of life ---------------------------------------------------------------------------
 
@@ -125,15 +129,18 @@ class Missing:
         """Tell whether nothing was heard of the wrapper in a time in which others were heard."""
         return self._heartbeats.was_silent(attempt.token, self._silent_s, self._silent_s)
 
-    def lives(self, attempt: Attempt) -> bool:
-        """Tell whether the wrapper gave a sign of life, or that cannot be told."""
+    def lives(self, attempt: Attempt, within_s: float) -> bool:
+        """Tell whether the wrapper gave a sign of life, or that cannot be told.
+
+        Its claim is one for `within_s`, in seconds, but at least for as long as it is fresh.
+        """
         if not self._was_silent(attempt):
             return True
         try:
             age_s = self._conclusion.claim_age_s(attempt)
         except Exception as error:  # of this job's directory
             return is_shared(error)
-        return age_s is not None and age_s < max(FRESH_S, self._settings.lost_s)
+        return age_s is not None and age_s < max(FRESH_S, within_s)
 
     def _may_be_open(self, attempt: Attempt, since: float, now: float) -> bool:
         """Tell whether signs of life count: the time limit can hardly be over.

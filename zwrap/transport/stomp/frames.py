@@ -24,6 +24,9 @@ The body of an ERROR frame of ActiveMQ is a stack trace. Source: ProtocolConvert
 of ActiveMQ 5.17, and the exceptions of javax.jms.
 """
 
+_NO_FRAME = "Unknown STOMP action"
+"""What ActiveMQ says of the rest of a frame, after it gave up reading the frame in the middle."""
+
 
 HEADERS, HEADER_BYTES = 900, 10_000
 """Largest number of headers, and bytes of one; ActiveMQ has 1000 and 10 KiB (StompWireFormat)."""
@@ -115,6 +118,8 @@ def refusal(headers: dict[str, str], body: object) -> ZwrapError:
     exception = re.match(r"[\w.$]+", first_line)
     if message and text.strip() == message.strip():
         kind: type[ZwrapError] = NoPermissionError
+    elif message.startswith(_NO_FRAME):
+        kind = EncodingError
     else:
         name = exception[0].rpartition(".")[2] if exception else ""
         kind = _KINDS.get(name, TransportError)

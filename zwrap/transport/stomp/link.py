@@ -13,6 +13,7 @@ import stomp
 from stomp.utils import Frame, convert_frame, pack
 
 from zwrap.errors import ZwrapError
+from zwrap.transport.failures import EncodingError
 from zwrap.transport.stomp.frames import Frames, refusal
 from zwrap.transport.stomp.incoming import Incoming
 from zwrap.transport.stomp.settings import Server
@@ -110,6 +111,8 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
         if work is None:
             self.complaint = failure
             log.warning("%s: %s", self._owner.where, failure)
+        elif self.complaint and isinstance(failure, EncodingError):  # the rest of that frame
+            work.finish(EncodingError(f"the server ended the connection: {self.complaint}"))
         else:
             work.finish(failure)
 
