@@ -162,8 +162,11 @@ class Slurm(Scheduler):
         return {**where, **self.options.environment, **job_environment()}
 
     def _squeue(self, *more: str) -> Command:
-        """Return a call that lists the jobs in memory, live and ended, with each task of arrays."""
-        return self._command("squeue", "--me", "-h", "-r", "-t", "all", *more, "-O", SQUEUE)
+        """Return a call that lists the jobs in memory, live and ended, with each task of arrays.
+
+        Without ``-a`` those in hidden partitions would be missing.
+        """
+        return self._command("squeue", "--me", "-a", "-h", "-r", "-t", "all", *more, "-O", SQUEUE)
 
     def _sacct(self, *which: str) -> Command:
         """Return a call that lists jobs in the accounting, without their steps."""

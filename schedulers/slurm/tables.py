@@ -30,7 +30,7 @@ STATES: Mapping[str, State] = {
     "REQUEUE_HOLD": State.PENDING,  # waits for a person
     "REQUEUED": State.PENDING,  # goes back to the queue
     "RESIZING": State.RUNNING,  # gets other resources
-    "REVOKED": State.CANCELLED,  # a sibling in another cluster of a federation was started
+    "REVOKED": State.UNKNOWN,  # a sibling in another cluster of a federation was started
     "SIGNALING": State.RUNNING,  # gets a signal
     "SPECIAL_EXIT": State.PENDING,  # requeued in a special state, and held
     "STAGE_OUT": State.RUNNING,  # burst buffers are written back

@@ -1,20 +1,15 @@
-"""One job for each attempt, on real batch systems: whatever dies, hangs or is not answered."""
+"""One job for each attempt, on real batch systems whose controller dies, hangs or is not there."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger
@@ -88,165 +83,6 @@ def answers(batch: Batch) -> bool:
         ask(batch.scheduler.states())
         return True
     return False
-
-
-BEGINNING = """
-import sys
-from pathlib import Path
-import msgspec
-from msgspec.structs import replace
-from zwrap.submission.clusters import Clusters
-from zwrap.configuration.site import Configuration
-from zwrap.job import JobRequest
-from zwrap.attempt.record import Attempt
-from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.submission.pending import PendingJob
-from zwrap.submission.submit import submit_all
-place = Path(sys.argv[1])
-request = msgspec.convert(msgspec.json.decode((place / "request.json").read_bytes()), JobRequest,
-    strict=False, dec_hook=lambda kind, value: kind(value))
-def job(token):
-    attempt = Attempt(token=token, recipe_id="r", step=1, cluster="cluster",
-        job_name=request.job_name, job_directory=str(place))
-    return PendingJob(replace(request, token=token), place / "script", attempt)
-def on_outcomes(outcomes):
-    for _, outcome in outcomes:
-        if isinstance(outcome, Exception):
-            raise outcome
-        print(outcome)
-site = Configuration.from_string((place / "site.yml").read_text()).activate()
-scheduler = Clusters(site).get("cluster").scheduler
-print("ready", flush=True)
-ledger = Ledger.in_file(place / "ledger")
-"""
-
-SUBMITTER = f"""{BEGINNING}
-submit_all(ledger, scheduler, [job(request.token)], on_outcomes)
-"""
-
-MOMENTS_MS = {
-    "slurm": (0, 2, 4, 6, 8, 10, 12, 15, 20, 30),
-    "slurmrest": (0, 10, 20, 40, 60, 80, 100, 120, 150, 200),
-    "sge": (0, 5, 20, 40, 60, 80, 100, 120, 140, 160, 200, 300),  # its helper loads Python first
-}
-
-
-def of_its_own(place: Path) -> dict[str, str]:
-    """Return the environment of a submitter whose host has no other one."""
-    return {**os.environ, "ZWRAP_STATE": str(place / "state")}
-
-
-def killed_after(delay_ms: float, program: str, place: Path) -> None:
-    """Run a submitter, and kill it so long after it is ready."""
-    command = [sys.executable, "-c", program, str(place)]
-    env = of_its_own(place)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as killed:
-        assert killed.stdout
-        assert killed.stdout.readline() == "ready\n"
-        time.sleep(delay_ms / 1000)
-        killed.kill()
-
-
-def in_peace(program: str, place: Path) -> list[str]:
-    """Run it until it can tell which jobs there are; their ids."""
-    deadline = time.monotonic() + 60
-    while True:
-        again = subprocess.run(
-            [sys.executable, "-c", program, str(place)],
-            capture_output=True, text=True, check=False, env=of_its_own(place),
-        )  # fmt: skip
-        if again.returncode == 0:
-            return again.stdout.split()[1:]
-        waits = re.search("may still be under way|looked for once more|ended", again.stderr)
-        assert waits, again.stderr
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def test_a_submitter_that_is_killed_anywhere_submits_once(batch: Batch, tmp_path: Path) -> None:
-    without = 0
-    for delay_ms in MOMENTS_MS[batch.kind]:
-        request = request_in(tmp_path / f"w{delay_ms}")
-        batch.script_of(request)
-        text = msgspec.json.encode(request, enc_hook=str)
-        (request.job_directory / "request.json").write_bytes(text)
-        (request.job_directory / "site.yml").write_text(batch.site)
-        killed_after(delay_ms, SUBMITTER, request.job_directory)
-        without += not batch.jobs_named(request)
-        submitted = in_peace(SUBMITTER, request.job_directory)
-        assert batch.jobs_named(request) == submitted, f"{delay_ms} ms"
-    assert without, "no kill came before the job was there"
-
-
-ARRAY_SUBMITTER = f"""{BEGINNING}
-jobs = [job(f"{{number:02d}}{{request.token[2:]}}") for number in range(10)]
-submit_all(ledger, scheduler, jobs, on_outcomes, largest_array=100)
-"""
-
-
-def test_a_submitter_of_an_array_that_is_killed_anywhere_submits_each_once(
-    batch: Batch, tmp_path: Path, wait_until: Wait
-) -> None:
-    without = 0
-    for delay_ms in MOMENTS_MS[batch.kind]:
-        request = request_in(tmp_path / f"w{delay_ms}", commands="sleep 60")
-        batch.script_of(request)
-        text = msgspec.json.encode(request, enc_hook=str)
-        (request.job_directory / "request.json").write_bytes(text)
-        (request.job_directory / "site.yml").write_text(batch.site)
-        killed_after(delay_ms, ARRAY_SUBMITTER, request.job_directory)
-        without += not ask(batch.scheduler.states())
-        submitted = set(in_peace(ARRAY_SUBMITTER, request.job_directory))
-        assert len(submitted) == 10
-        assert ask(batch.scheduler.states()).keys() == submitted, f"{delay_ms} ms"
-        ask(batch.scheduler.cancel(sorted(submitted)))
-        wait_until(lambda: not ask(batch.scheduler.states()), seconds=60)
-    assert without, "no kill came before the jobs were there"
-
-
-LATE = """#!/bin/sh
-[ -e {place}/slow ] || exec {real} "$@"
-rm {place}/slow
-echo $$ >{place}/began
-{how}
-"""
-
-WAYS = {
-    "begins late": 'sleep 4; exec {real} "$@"',
-    "begins late, as a child": 'sleep 4; {real} "$@"; sleep 60',
-    "is stopped before": '(sleep 4; kill -CONT $$) & kill -STOP $$; exec {real} "$@"',
-    "does not end": '{real} "$@"; sleep 60',
-}
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_what_a_killed_submitter_had_called_submits_no_second_job(
-    slurm: dict[str, Any], tmp_path: Path, wait_until: Wait, way: str
-) -> None:
-    """An sbatch may be a program of the site, and take its time."""
-    real = shutil.which("sbatch")
-    programs, request = tmp_path / "programs", request_in(tmp_path / "w", commands="sleep 1")
-    programs.mkdir()
-    how = WAYS[way].format(real=real)
-    (programs / "sbatch").write_text(LATE.format(place=tmp_path, real=real, how=how))
-    (programs / "sbatch").chmod(0o755)
-    environment = {"SLURM_CONF": slurm["SLURM_CONF"]}
-    batch = Batch("slurm", environment, settle_s=1, timeout_s=30, programs=str(programs))
-    batch.script_of(request)
-    text = msgspec.json.encode(request, enc_hook=str)
-    (request.job_directory / "request.json").write_bytes(text)
-    (request.job_directory / "site.yml").write_text(batch.site)
-    (tmp_path / "slow").touch()
-    command = [sys.executable, "-c", SUBMITTER, str(request.job_directory)]
-    env = of_its_own(request.job_directory)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, env=env) as killed:
-        wait_until((tmp_path / "began").exists, seconds=30)
-        time.sleep(0.5)
-        killed.kill()
-    submitted = in_peace(SUBMITTER, request.job_directory)
-    time.sleep(5)
-    assert batch.jobs_named(request) == submitted
-    assert len(submitted) == 1
 
 
 def test_a_controller_that_hangs_is_not_an_answer(

@@ -152,6 +152,77 @@ def test_a_job_that_waits_for_ever_for_its_qos_is_given_up(
     assert told(on_slurm)["failure"] == [job["cause"]]
 
 
+def test_a_limit_on_all_jobs_refuses_one_that_alone_exceeds_it_and_lets_others_wait(
+    on_slurm: Site, slurm_accounting: dict[str, Any], limits: None, wait_until: Wait
+) -> None:
+    """GrpTRES: two jobs of one CPU run beside each other, one of four never will."""
+    manage = ("sacctmgr", "-i", "modify", "qos", "strict", "set")
+    slurm_says(slurm_accounting, *manage, "GrpTRES=cpu=2")
+    plain = {"commands": "sleep 1", "qos": "strict", "time_limit": "0:05:00"}
+    wait_until(lambda: "cpu=2" in slurm_says(slurm_accounting, "scontrol", "show", "assoc_mgr"))
+    send(on_slurm, ("bad", {**plain, "ntasks": 4}), *((f"good{n}", plain) for n in range(6)))
+    on_slurm.service("Submitter")
+    on_slurm.service("Watcher")
+    wait_until(lambda: taken(on_slurm, "good") == 6, seconds=SOON_S)
+    [letter] = letters_of(on_slurm, wait_until, 1)
+    assert "refused the job: QOSGrpCpuLimit" in letter
+    for number in range(6):
+        job = concluded(on_slurm, wait_until, f"good{number}", seconds=60)
+        assert job["outcome"] == "success", job
+
+
+CLI_FILTER = """\
+function slurm_cli_setup_defaults(options, early)
+    options["time"] = "7"
+    options["comment"] = "set by the site"
+    return slurm.SUCCESS
+end
+function slurm_cli_pre_submit(options, pack_offset)
+    if options["job-name"]:find("^never") then
+        slurm.log_error("projects of that name have ended")
+        return slurm.ERROR
+    end
+    return slurm.SUCCESS
+end
+function slurm_cli_post_submit(offset, job_id, step_id)
+    print("Your job has number " .. job_id)
+    return slurm.SUCCESS
+end
+"""
+
+
+@pytest.fixture
+def filtered(slurm_accounting: dict[str, Any]) -> Iterator[None]:
+    """Let sbatch use a cli_filter of the site."""
+    file = Path(slurm_accounting["SLURM_CONF"])
+    given = file.read_text()
+    (file.parent / "cli_filter.lua").write_text(CLI_FILTER)
+    file.write_text(f"{given}CliFilterPlugins=lua\n")
+    yield
+    file.write_text(given)
+
+
+def test_a_filter_of_sbatch_refuses_its_job_and_its_defaults_hold(
+    on_slurm: Site, slurm_accounting: dict[str, Any], filtered: None, wait_until: Wait
+) -> None:
+    names = ["never0", *(f"good{n}" for n in range(3)), "own"]
+    blocks = {"own": {"time_limit": "0:02:00"}}
+    send(on_slurm, *((name, {"commands": "sleep 5", **blocks.get(name, {})}) for name in names))
+    on_slurm.service("Submitter")
+    wait_until(lambda: taken(on_slurm, "good") + taken(on_slurm, "own") == 4, seconds=SOON_S)
+    [letter] = letters_of(on_slurm, wait_until, 1)
+    assert "refused the job: projects of that name have ended" in letter
+    limits = {
+        job.job_name: slurm_says(
+            slurm_accounting, "squeue", "-h", f"--jobs={job.job_id}", "-O", "TimeLimit:|,Comment:|"
+        ).strip()
+        for job in attempts(on_slurm)
+        if job.job_id
+    }
+    assert limits["good0"] == "7:00|set by the site|"
+    assert limits["own"] == "2:00|set by the site|"
+
+
 CLOSED = {"short": "DRAIN", "yielding": "INACTIVE", "requeued": "DOWN"}
 """Partition to its state in a maintenance. Slurm refuses jobs for the first two, and takes those
 for the last one."""

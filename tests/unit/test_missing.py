@@ -103,7 +103,8 @@ def test_a_job_that_is_in_no_list_runs_as_long_as_its_wrapper_is_heard(site: Sit
     assert site.look(2 * LOST_S, heard=True) == []
     assert site.look(STALLED_S) == ["gone"]
     assert site.look(LOST_S - 1) == []
-    assert site.look(2) == []
+    assert site.look(2) == ["gone"]
+    assert str(site.row.seen_reason).endswith("it was cancelled in case it runs")
     assert site.system.cancelled == [["1"]]
     assert site.look() == ["lost"]
 
@@ -162,9 +163,24 @@ def test_a_job_that_is_recorded_as_running_is_lost_only_after_its_time_limit(sit
     assert site.look(LOST_S + 1) == []
     assert site.look(200) == []
     assert site.system.cancelled == []
-    assert site.look(OVERTIME_S) == []
+    assert site.look(OVERTIME_S) == ["gone"]
     assert site.system.cancelled == [["1"]]
     assert site.look() == ["lost"]
+
+
+def test_watchers_that_look_once_lose_a_job_after_its_time_limit(site: Site) -> None:
+    """Each begins to listen anew, and hears nobody; the jobs of that name are cancelled, too."""
+    site.submitted(200)
+    site.look()
+    site.system.named = [status("1+1", State.RUNNING, name="n.t1-1")]
+    for passed_s in (LOST_S + 1, 200, OVERTIME_S, 1):
+        assert site.row.ended is None
+        site.heartbeats = Heartbeats(site.clock)
+        site.start()
+        site.clock.now += passed_s
+        turn(site.watch, site.ledger)
+    assert site.row.seen_state == "lost"
+    assert site.system.cancelled == [["1", "1+1"]]
 
 
 def test_a_job_whose_number_was_given_again_touches_no_other(site: Site, tmp_path: Path) -> None:
@@ -204,7 +220,7 @@ def test_a_job_that_came_back_is_looked_up_anew(site: Site) -> None:
     assert site.look() == ["running"]
     site.system.live = {}
     assert site.look() == ["gone"]
-    assert site.look(LOST_S + 1) == []
+    assert site.look(LOST_S + 1) == ["gone"]
     assert site.system.cancelled == [["1"], ["1"]]
     assert site.look() == ["lost"]
 
@@ -291,7 +307,8 @@ def test_a_job_that_cannot_be_cancelled_is_not_lost(site: Site) -> None:
     assert site.look() == ["gone"]
     assert site.look(LOST_S + 1) == []
     assert site.look(200) == []
-    assert site.look(OVERTIME_S) == []
+    assert site.look(OVERTIME_S) == ["gone"]
+    assert str(site.row.seen_reason).endswith("it cannot be cancelled, and its time is over")
     assert site.look() == ["lost"]
 
 
@@ -304,7 +321,7 @@ def test_signs_of_life_keep_a_job_open_until_its_time_limit_is_over(
     site.clock.now += open_s + OVERTIME_S - 10
     assert site.look(3, heard=True) == []
     assert site.look(20, heard=True) == ["gone"]
-    assert site.look(heard=True) == []
+    assert site.look(heard=True) == ["gone"]
     assert site.system.cancelled == [["1"]]
     assert site.look(heard=True) == ["lost"]
 

@@ -6,9 +6,9 @@ none for jobs of the same lane (`zwrap.submission.holds`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from queue import SimpleQueue
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from msgspec.structs import replace
 
@@ -19,7 +19,7 @@ from zwrap.errors import ClusterFullError, UnknownOutcomeError, UnreachableError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import JobRequest
 from zwrap.scheduler import Busy, Question, Scheduler, Submission, Unknown
-from zwrap.submission.holds import ASK_S, Holds, Lane, lane_of
+from zwrap.submission.holds import ASK_S, Holds
 from zwrap.submission.lookup import FRESH_S
 from zwrap.submission.outcomes import (
     Answer,
@@ -30,6 +30,7 @@ from zwrap.submission.outcomes import (
     waiting,
 )
 from zwrap.submission.pending import WRITERS, PendingJob, Writing, begin_files, finish_files
+from zwrap.submission.underway import UnderWay
 
 PORTION = 32
 """Number of jobs whose intents, or conclusions, are written in one transaction."""
@@ -197,33 +198,21 @@ class Handover:
         as they arrive: a slow answer does not delay the others. Jobs of a lane that were held are
         submitted one after the other, so that they keep their order.
         """
-        last: dict[Lane, Future[Answer | None]] = {}
-        answered: SimpleQueue[Future[Answer | None]] = SimpleQueue()
-        under_way: dict[Future[Answer | None], PendingJob] = {}
         with (
             ThreadPoolExecutor(WRITERS) as writers,
             ThreadPoolExecutor(self.scheduler.concurrency) as callers,
         ):
-            ahead: list[Writing] = []
+            under_way, ahead = UnderWay(), list[Writing]()
             for start in range(0, len(jobs) + PORTION, PORTION):
                 current, ahead = ahead, self._begin_files(jobs[start : start + PORTION], writers)
                 for job in self.begin(self._finish_files(current), None):
-                    lane = lane_of(job.request) if job.attempt.held else None
-                    before = last.get(lane) if lane else None
-                    future = callers.submit(self._hand_over, job, self.clock(), before)
-                    if lane:
-                        last[lane] = future
-                    under_way[future] = job
-                    future.add_done_callback(answered.put)
-                self._conclude_answered(answered, under_way, PORTION)
-            self._conclude_answered(answered, under_way, 0)
+                    call = functools.partial(callers.submit, self._hand_over, job, self.clock())
+                    under_way.add(job, call)
+                self.conclude(under_way.answers(PORTION))
+            self.conclude(under_way.answers(0))
 
-    def _hand_over(
-        self, job: PendingJob, since: float, before: Future[Answer | None] | None = None
-    ) -> Answer | None:
+    def _hand_over(self, job: PendingJob, since: float) -> Answer | None:
         """Submit a job whose intent was written at the time `since`; None: no call was made."""
-        if before:
-            wait([before])  # it was given to the callers earlier, so it is under way
         if self.stopped:
             return None
         if self.clock() - since > FRESH_S and not self._reserved([job], None):
@@ -234,19 +223,6 @@ class Handover:
         answer = self.ask(job.question, job.request)
         self.holds.answered(job, answer)
         return answer
-
-    def _conclude_answered(
-        self,
-        answered: SimpleQueue[Future[Answer | None]],
-        under_way: dict[Future[Answer | None], PendingJob],
-        most: int,
-    ) -> None:
-        """Conclude answers that have arrived; wait until at most `most` jobs are under way."""
-        answers: list[tuple[PendingJob, Answer | None]] = []
-        while len(under_way) > most or not answered.empty():
-            done = answered.get()
-            answers.append((under_way.pop(done), done.result()))
-        self.conclude(answers)
 
     def with_files(self, jobs: Sequence[PendingJob]) -> list[PendingJob]:
         """Write the files of jobs; return the jobs that can be submitted, conclude the others."""

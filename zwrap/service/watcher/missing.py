@@ -31,6 +31,10 @@ LAST_LOOKS_S = 5.0
 
 HEARD = "the batch system does not list it, but its wrapper is heard"
 
+CANCELLED = f"{NOWHERE}; it was cancelled in case it runs"
+NOT_CANCELLED = f"{NOWHERE}; it cannot be cancelled, and its time is over"
+"""Reasons of the state `GONE` after the last look."""
+
 
 class Found(NamedTuple):
     """What was learned of missing jobs."""
@@ -60,8 +64,6 @@ class Missing:
         self._heartbeats = heartbeats
         self._clock = clock
         self._silent_s = cluster.settings.silent_s
-        self._ended: set[str] = set()
-        """Tokens of jobs that the batch system was asked to end in an earlier look."""
         self._asked: dict[str, float] = {}
         """Token to the time of the last look-up by name that had no answer."""
         self._limits_s: dict[str, float] = {}
@@ -69,7 +71,6 @@ class Missing:
 
     def keep(self, tokens: Collection[str]) -> None:
         """Forget all attempts but these."""
-        self._ended &= set(tokens)
         self._asked = {token: at for token, at in self._asked.items() if token in tokens}
         self._limits_s = {each: limit for each, limit in self._limits_s.items() if each in tokens}
 
@@ -85,14 +86,12 @@ class Missing:
         """
         sightings = {attempt.token: self._sighting(attempt, now) for attempt in attempts}
         silent = [each for each in attempts if sightings[each.token] is None]
-        # One that came back has to be looked up anew.
-        self._ended &= {each.token for each in silent}
-        over = {each.token: _sighting(each, LOST, now) for each in silent if self._has_ended(each)}
-        left = [each for each in silent if each.token not in over]
-        statuses = self._last_looks(left, known, now)
+        left = [each for each in silent if each.seen_reason not in (CANCELLED, NOT_CANCELLED)]
+        found = self._last_looks(left, known, now)
+        lost = {each.token: _sighting(each, LOST, now) for each in silent if each not in left}
         waiting = {each.token: _sighting(each, GONE) for each in left}
         told = {token: sighting for token, sighting in sightings.items() if sighting}
-        return Found(statuses, {**told, **over, **waiting})
+        return Found(found.statuses, {**told, **lost, **waiting, **found.sightings})
 
     def _sighting(self, attempt: Attempt, now: float) -> Sighting | None:
         """Return the state of a missing job; None: it is lost, unless the last look tells more."""
@@ -107,7 +106,10 @@ class Missing:
             return _sighting(attempt, State.RUNNING.value)
         if attempt.seen_state != GONE:
             return _sighting(attempt, GONE)
-        waits = now - (attempt.seen or now) <= self._settings.lost_s
+        waits = (
+            attempt.seen_reason not in (CANCELLED, NOT_CANCELLED)
+            and now - (attempt.seen or now) <= self._settings.lost_s
+        )
         return (
             _sighting(attempt, GONE)
             if may_live and (waits or self.lives(attempt, self._settings.lost_s))
@@ -164,56 +166,53 @@ class Missing:
 
     # -- the last look ---------------------------------------------------------------------------
 
-    def _has_ended(self, attempt: Attempt) -> bool:
-        """Tell whether a job was cancelled in an earlier look, and its wrapper had time to end."""
-        return attempt.token in self._ended
-
     def _last_looks(
         self, attempts: Sequence[Attempt], known: Mapping[str, JobStatus], now: float
-    ) -> dict[str, JobStatus]:
-        """Look jobs up by name, and cancel those that are not found, until the time is over.
-
-        Returns the statuses of jobs that were found, by token.
-        """
-        found: dict[str, JobStatus] = {}
+    ) -> Found:
+        """Look jobs up by name, and cancel those that are not found, until the time is over."""
+        found = Found({}, {})
         deadline = self._clock() + LAST_LOOKS_S
         for attempt in sorted(attempts, key=lambda each: self._asked.get(each.token, 0.0)):
             if self._clock() > deadline:
                 break
-            if status := self._last_look(attempt, known, now):
-                found[attempt.token] = status
+            may_live = self._may_be_open(attempt, attempt.missing_since or now, now)
+            try:
+                status = self._last_look(attempt, known, may_live=may_live)
+            except Exception as error:  # perhaps of a site's own class
+                if may_live:
+                    if attempt.token not in self._asked:
+                        log.warning("Job %s may be lost, and cannot be cancelled: %s",
+                                    attempt.job_id, error)  # fmt: skip
+                    self._asked[attempt.token] = self._clock()
+                    continue
+                found.sightings[attempt.token] = _sighting(attempt, GONE, reason=NOT_CANCELLED)
+                continue
+            if status is None:
+                found.sightings[attempt.token] = _sighting(attempt, GONE, reason=CANCELLED)
+            elif status.state.is_final:
+                found.statuses[attempt.token] = status
         return found
 
     def _last_look(
-        self, attempt: Attempt, known: Mapping[str, JobStatus], now: float
+        self, attempt: Attempt, known: Mapping[str, JobStatus], *, may_live: bool
     ) -> JobStatus | None:
         """Return how a job ended by its name; None: nobody knows, and the job was cancelled.
 
         A state that is not final may be what an accounting keeps of a job that its batch system
-        forgot. Such a job, and one that cannot be asked about, is asked about again at the next
-        look, unless it must have ended by its time limit.
+        forgot. Such a job is asked about again at the next look, unless it must have ended by its
+        time limit: then it is cancelled, too.
         """
         job_id, scheduler = str(attempt.job_id), self._cluster.scheduler
-        try:
-            status = _named(attempt, ask(scheduler.find(attempt.full_name)))
-            if status and not status.state.is_final:
-                if self._may_be_open(attempt, attempt.missing_since or now, now):
-                    return None
-                status = None
-            if status is None and not self._is_anothers(job_id, attempt, known):
-                log.info("Job %s is not known any more; it is cancelled in case it runs", job_id)
-                ask(scheduler.cancel([job_id]))
-        except Exception as error:  # perhaps of a site's own class
-            since = attempt.missing_since or now
-            if self._may_be_open(attempt, since, now):
-                if attempt.token not in self._asked:
-                    log.warning("Job %s may be lost, and cannot be cancelled: %s", job_id, error)
-                self._asked[attempt.token] = self._clock()
-                return None
-            status = None
-        if status is None:
-            self._ended.add(attempt.token)
-        return status
+        named = _named(attempt, ask(scheduler.find(attempt.full_name)))
+        if named and (may_live or named[0].state.is_final):
+            return named[0]
+        ids = {status.job_id for status in named}
+        if not self._is_anothers(job_id, attempt, known):
+            ids.add(job_id)
+        if ids:
+            log.info("Job %s is not known any more; it is cancelled in case it runs", job_id)
+            ask(scheduler.cancel(sorted(ids)))
+        return None
 
     def _is_anothers(self, job_id: str, attempt: Attempt, known: Mapping[str, JobStatus]) -> bool:
         """Tell whether a job id, or its array, was given to a job of another name."""
@@ -226,17 +225,20 @@ class Missing:
         )
 
 
-def _named(attempt: Attempt, found: list[JobStatus]) -> JobStatus | None:
-    """Return the status of the attempt's job, or of its task of an array; a live one is first."""
+def _named(attempt: Attempt, found: list[JobStatus]) -> list[JobStatus]:
+    """Return the statuses of the attempt's job, or of its task of an array; a live one is first."""
     mine = [
         status for status in found
         if status.name == attempt.full_name
         and (attempt.task is None or status.job_id == attempt.job_id)
     ]  # fmt: skip
-    return next((each for each in mine if not each.state.is_final), mine[0] if mine else None)
+    return sorted(mine, key=lambda each: each.state.is_final)
 
 
-def _sighting(attempt: Attempt, state: str, ended: float | None = None) -> Sighting:
+def _sighting(
+    attempt: Attempt, state: str, ended: float | None = None, reason: str = NOWHERE
+) -> Sighting:
     """Return the state of a missing job; `ended`: time of its end, in seconds since the epoch."""
-    reason = HEARD if state == State.RUNNING.value else NOWHERE
+    if state == State.RUNNING.value:
+        reason = HEARD
     return Sighting(state=state, reason=reason, node=attempt.node, ended=ended)
