@@ -160,7 +160,7 @@ def test_a_limit_on_all_jobs_refuses_one_that_alone_exceeds_it_and_lets_others_w
     slurm_says(slurm_accounting, *manage, "GrpTRES=cpu=2")
     plain = {"commands": "sleep 1", "qos": "strict", "time_limit": "0:05:00"}
     wait_until(lambda: "cpu=2" in slurm_says(slurm_accounting, "scontrol", "show", "assoc_mgr"))
-    send(on_slurm, ("bad", {**plain, "ntasks": 4}), *((f"good{n}", plain) for n in range(6)))
+    send(on_slurm, ("bad", {**plain, "tasks": 4}), *((f"good{n}", plain) for n in range(6)))
     on_slurm.service("Submitter")
     on_slurm.service("Watcher")
     wait_until(lambda: taken(on_slurm, "good") == 6, seconds=SOON_S)
@@ -211,7 +211,7 @@ def test_a_filter_of_sbatch_refuses_its_job_and_its_defaults_hold(
     on_slurm.service("Submitter")
     wait_until(lambda: taken(on_slurm, "good") + taken(on_slurm, "own") == 4, seconds=SOON_S)
     [letter] = letters_of(on_slurm, wait_until, 1)
-    assert "refused the job: projects of that name have ended" in letter
+    assert "refused the job: lua: projects of that name have ended" in letter
     limits = {
         job.job_name: slurm_says(
             slurm_accounting, "squeue", "-h", f"--jobs={job.job_id}", "-O", "TimeLimit:|,Comment:|"

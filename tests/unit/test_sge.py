@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from zwrap_schedulers.sge.replies import LETTERS, read_jobs, read_qacct, read_qstat
@@ -256,6 +257,20 @@ def test_cancelling_needs_an_answer(sge: GridEngine, reply: Reply, answered: boo
         return
     with pytest.raises(UnreachableError, match="Grid Engine could not be asked"):
         question.read(reply)
+
+
+def test_many_jobs_are_cancelled_some_at_a_time(sge: GridEngine) -> None:
+    """Qdel dies of too many."""
+    ids = [str(number) for number in range(250)]
+    question: Any = sge.cancel(ids)
+    asked = []
+    while question is not None:
+        asked.append(question.call.argv[3:])
+        question = question.read(Reply(status=0, output="root has deleted job 4\n"))
+    assert [len(each) for each in asked] == [100, 100, 50]
+    assert [each for some in asked for each in some] == ids
+    with pytest.raises(UnreachableError):
+        sge.cancel(ids).read(Reply(status=-11, output="root has deleted job 4\n"))
 
 
 def test_what_grid_engine_allows(sge: GridEngine) -> None:
