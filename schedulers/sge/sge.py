@@ -319,8 +319,12 @@ class GridEngine(Scheduler):
         return self._command("qsub", "-w", "v", *named, str(script))
 
     def _qstat(self) -> Command:
-        """Return a call that lists all jobs of this user, ended ones in memory included."""
-        return self._command("qstat", "-u", user_name(), "-s", "prsz", "-g", "d", "-xml")
+        """Return a call that lists all jobs of this user, ended ones in memory included.
+
+        Queues are named because a site may have left some out (``-q`` in sge_qstat(5)).
+        """
+        mine = ("-q", "*", "-u", user_name(), "-s", "prsz")
+        return self._command("qstat", *mine, "-g", "d", "-xml")
 
     def _which(self, job_ids: list[str]) -> tuple[str, ...]:
         """Return the options with which one call of qacct shows the records of these jobs."""
