@@ -341,3 +341,60 @@ def test_days_and_hours_are_what_slurm_makes_of_them(
     assert (
         slurm_says(slurm_accounting, "squeue", "-h", f"--jobs={job.job_id}", "-o%l") == f"{shown}\n"
     )
+
+
+POWER_SAVING = """\
+SuspendProgram=/bin/true
+ResumeProgram=/bin/true
+SuspendTime=36000
+SuspendTimeout=1
+ResumeTimeout=5
+"""
+"""Nodes that are told to start do not come, until a person resumes them."""
+
+
+@pytest.fixture
+def powered_down(slurm_accounting: dict[str, Any], wait_until: Wait) -> Iterator[Callable[[], None]]:
+    """Let all nodes be powered down; yield a function that lets them come."""
+    file, nodes = Path(slurm_accounting["SLURM_CONF"]), ",".join(slurm_accounting["nodes"])
+    given = file.read_text()
+
+    def nodes_are(state: str) -> None:
+        slurm_says(slurm_accounting, "scontrol", "update", f"NodeName={nodes}", f"State={state}")
+
+    def resume() -> None:
+        file.write_text(given)
+        slurm_says(slurm_accounting, "scontrol", "reconfigure")
+        nodes_are("RESUME")
+
+    file.write_text(given + POWER_SAVING)
+    slurm_says(slurm_accounting, "scontrol", "reconfigure")
+    nodes_are("POWER_DOWN_FORCE")
+    wait_until(
+        lambda: slurm_says(slurm_accounting, "scontrol", "show", "node").count("POWERED_DOWN") == 2,
+        seconds=30,
+    )
+    yield resume
+    resume()
+    wait_until(lambda: slurm_says(slurm_accounting, "sinfo", "-h", "-o%t").strip() == "idle",
+               seconds=60)  # fmt: skip
+
+
+def test_a_job_whose_node_has_to_be_switched_on_waits_and_is_not_lost(
+    on_slurm: Site, powered_down: Callable[[], None], wait_until: Wait
+) -> None:
+    """Its node does not come up in time; Slurm puts the job back into the queue."""
+    on_slurm.sections["clusters"]["cluster"]["lost_s"] = 1
+    on_slurm.write_config()
+    on_slurm.service("Watcher")
+    send(on_slurm, ("w", {"commands": "true"}))
+    assert on_slurm.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+    seen = set()
+    deadline = time.monotonic() + 12
+    while time.monotonic() < deadline:
+        seen |= {(each.seen_state, each.outcome) for each in attempts(on_slurm)}
+        time.sleep(0.2)
+    assert seen <= {(None, None), ("pending", None), ("running", None)}
+    powered_down()
+    job = concluded(on_slurm, wait_until, "w", seconds=90)
+    assert job["outcome"] == "success", job
