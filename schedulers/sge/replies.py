@@ -68,11 +68,6 @@ class Record(NamedTuple):
     """True if the job ran and will run again."""
 
 
-def read_jobs(reply: Reply) -> dict[str, JobStatus]:
-    """Return the live jobs, by job id."""
-    return {job.status.job_id: job.status for job in read_qstat(reply) if not job.ended}
-
-
 def read_qstat(reply: Reply) -> list[ListedJob]:
     """Return all jobs in the answer; UnreachableError if it is not one."""
     text = output_of(reply, GRID_ENGINE)

@@ -198,8 +198,10 @@ def filtered(slurm_accounting: dict[str, Any]) -> Iterator[None]:
     given = file.read_text()
     (file.parent / "cli_filter.lua").write_text(CLI_FILTER)
     file.write_text(f"{given}CliFilterPlugins=lua\n")
-    yield
-    file.write_text(given)
+    try:
+        yield
+    finally:
+        file.write_text(given)
 
 
 def test_a_filter_of_sbatch_refuses_its_job_and_its_defaults_hold(
@@ -354,7 +356,9 @@ ResumeTimeout=5
 
 
 @pytest.fixture
-def powered_down(slurm_accounting: dict[str, Any], wait_until: Wait) -> Iterator[Callable[[], None]]:
+def powered_down(
+    slurm_accounting: dict[str, Any], wait_until: Wait
+) -> Iterator[Callable[[], None]]:
     """Let all nodes be powered down; yield a function that lets them come."""
     file, nodes = Path(slurm_accounting["SLURM_CONF"]), ",".join(slurm_accounting["nodes"])
     given = file.read_text()
@@ -368,16 +372,17 @@ def powered_down(slurm_accounting: dict[str, Any], wait_until: Wait) -> Iterator
         nodes_are("RESUME")
 
     file.write_text(given + POWER_SAVING)
-    slurm_says(slurm_accounting, "scontrol", "reconfigure")
-    nodes_are("POWER_DOWN_FORCE")
-    wait_until(
-        lambda: slurm_says(slurm_accounting, "scontrol", "show", "node").count("POWERED_DOWN") == 2,
-        seconds=30,
-    )
-    yield resume
-    resume()
-    wait_until(lambda: slurm_says(slurm_accounting, "sinfo", "-h", "-o%t").strip() == "idle",
-               seconds=60)  # fmt: skip
+    try:
+        slurm_says(slurm_accounting, "scontrol", "reconfigure")
+        nodes_are("POWER_DOWN_FORCE")
+        shown = "scontrol", "show", "node"
+        wait_until(lambda: slurm_says(slurm_accounting, *shown).count("POWERED_DOWN") == 2,
+                   seconds=30)  # fmt: skip
+        yield resume
+    finally:
+        resume()
+        wait_until(lambda: slurm_says(slurm_accounting, "sinfo", "-h", "-o%t").split() == ["idle"],
+                   seconds=60)  # fmt: skip
 
 
 def test_a_job_whose_node_has_to_be_switched_on_waits_and_is_not_lost(
@@ -394,6 +399,7 @@ def test_a_job_whose_node_has_to_be_switched_on_waits_and_is_not_lost(
     while time.monotonic() < deadline:
         seen |= {(each.seen_state, each.outcome) for each in attempts(on_slurm)}
         time.sleep(0.2)
+    assert ("pending", None) in seen
     assert seen <= {(None, None), ("pending", None), ("running", None)}
     powered_down()
     job = concluded(on_slurm, wait_until, "w", seconds=90)
