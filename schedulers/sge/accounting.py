@@ -45,8 +45,8 @@ class Wanted(msgspec.Struct, Generic[T], frozen=True):
     """Function that says whether no record is missing."""
     answer: Callable[[Sequence[Record]], T]
     """Function that makes the answer of the records, oldest first."""
-    whole: bool = True
-    """True if a file that cannot be read leaves no answer; False: it is passed over."""
+    partial: Callable[[Sequence[Record]], T] | None = None
+    """Function that makes the answer if a moved file cannot be read; None: there is none."""
 
     def ask(self, qacct: Callable[..., Command], moved: Callable[[], list[str]]) -> Question[T]:
         """Ask the accounting, then one further file after the other until it is enough.
@@ -56,25 +56,30 @@ class Wanted(msgspec.Struct, Generic[T], frozen=True):
             moved: Function that returns the further files, newest first.
         """
 
-        def reader(later: Sequence[Record], files: list[str] | None) -> Reader[T]:
+        def reader(
+            later: Sequence[Record],
+            files: list[str] | None,
+            answer: Callable[[Sequence[Record]], T],
+        ) -> Reader[T]:
             def read(reply: Reply) -> T | Question[T]:
+                made = answer
                 try:
                     records = [*self.read(reply), *later]
                 except UnreachableError as error:
-                    if self.whole or files is None:
+                    if self.partial is None or files is None:
                         raise
                     _warn_of("A file of the moved accounting cannot be read", str(error))
-                    records = [*later]
+                    records, made = [*later], self.partial
                 if self.enough(records):
-                    return self.answer(records)
+                    return made(records)
                 left = moved() if files is None else files
                 if not left:
-                    return self.answer(records)
-                return Question(qacct("-f", left[0]), reader(records, left[1:]))
+                    return made(records)
+                return Question(qacct("-f", left[0]), reader(records, left[1:], made))
 
             return read
 
-        return Question(qacct(), reader((), None))
+        return Question(qacct(), reader((), None, self.answer))
 
 
 def moved_away(pattern: str, environment: Mapping[str, str]) -> list[str]:

@@ -61,7 +61,7 @@ def _content(file: Path) -> bytes:
     """Return the beginning of a file; empty if it cannot be read."""
     with contextlib.suppress(OSError):
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as content:
+        with os.fdopen(descriptor, "rb") as content:
             return content.read(DEFAULT_BYTES) or b""
     return b""
 

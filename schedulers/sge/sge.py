@@ -207,17 +207,16 @@ class GridEngine(Scheduler):
                 late = {each for each in gone if gone_s[each] >= lag_s}
                 return late <= {record.status.job_id for record in records}
 
-            def recorded(records: Sequence[Record]) -> dict[str, JobStatus]:
+            def ends(records: Sequence[Record]) -> dict[str, JobStatus]:
                 ended = [record.status for record in records if not record.rescheduled]
-                mine = [job for job in ended if job.job_id in gone]
                 # An old record may be that of another job, whose number was given again.
-                return deleted | {
-                    job.job_id: job for job in mine
-                    if job.name == deleted.get(job.job_id, job).name
+                return {
+                    job.job_id: job for job in ended
+                    if job.job_id in gone and job.name == deleted.get(job.job_id, job).name
                 }  # fmt: skip
 
             read = functools.partial(read_qacct, lenient=True)
-            wanted = Wanted(read, enough, recorded, whole=False)
+            wanted = Wanted(read, enough, lambda records: deleted | ends(records), ends)
             return self._records(self._which(gone), wanted) if gone else {}
 
         return self._listed(in_memory)

@@ -347,7 +347,9 @@ def test_a_job_that_cannot_be_cancelled_is_not_lost(site: Site) -> None:
     assert site.look(LOST_S + 1) == []
     assert site.look(200) == []
     assert site.look(OVERTIME_S) == ["gone"]
-    assert str(site.row.seen_reason).endswith("it cannot be cancelled, and its time is over")
+    assert str(site.row.seen_reason).endswith(
+        "it could not be looked up or cancelled, and its time is over"
+    )
     assert site.look() == ["lost"]
 
 

@@ -291,7 +291,10 @@ def test_options_that_leave_out_queues_are_answered_by_a_second_list(
     common = tmp_path / "default" / "common"
     common.mkdir(parents=True)
     (common / "sge_qstat").write_text(text)
-    job = "<job_list><JB_job_number>{0}</JB_job_number><JB_name>j{0}</JB_name><state>qw</state></job_list>"
+    job = (
+        "<job_list><JB_job_number>{0}</JB_job_number><JB_name>j{0}</JB_name><state>qw</state>"
+        "</job_list>"
+    )
     listing = "<?xml version='1.0'?><job_info><job_info>{}</job_info></job_info>"
     question: Any = GridEngine(
         "c", SGEOptions(environment={"SGE_ROOT": str(tmp_path), "HOME": str(tmp_path)})
