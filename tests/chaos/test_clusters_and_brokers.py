@@ -183,11 +183,12 @@ class Chaos(Services):
         # Grid Engine, killed as a job ends, calls it running for ever.
         over = {each.job_id for each in attempts if each.outcome}
         jobs = [
-            f"{job_id} {job.state}" for job_id, job in live.items()
+            f"{job_id} {job.state} ({job.reason})" for job_id, job in live.items()
             if not (job.state is State.RUNNING and job_id in over)
         ]  # fmt: skip
         open_ = [
-            f"{each.state} {each.job_id} in {each.job_directory}" for each in attempts
+            f"{each.state} {each.job_id} ({each.seen_state}: {each.seen_reason}) in "
+            f"{each.job_directory}" for each in attempts
             if each.state != SUBMITTED or each.outcome is None
         ]  # fmt: skip
         queues = [f"{count} in {name}" for name, count in waiting.items() if count]
