@@ -217,7 +217,7 @@ class Broker:
 def measured(python: str, program: str, values: dict[str, Any]) -> tuple[float, float]:
     """Messages per second, and microseconds of CPU per message."""
     done = subprocess.run(
-        [python, "-c", program, json.dumps(values)], capture_output=True, text=True, check=False,
+        [python, "-P", "-c", program, json.dumps(values)], capture_output=True, text=True, check=False,
         timeout=300,
     )  # fmt: skip
     if done.returncode:

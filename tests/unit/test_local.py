@@ -29,7 +29,7 @@ def request(**resources: object) -> JobRequest:
 def asked(call: object) -> list[str]:
     """Return the arguments of a call of the runner."""
     assert isinstance(call, Command)
-    assert call.argv[1:3] == ["-m", "zwrap.pool"]
+    assert call.argv[1:4] == ["-P", "-m", "zwrap.pool"]
     return call.argv[3:]
 
 
