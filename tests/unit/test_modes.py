@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from zwrap.pool.shepherd import _appending
 from zwrap.service.jsonlines import append
 from zwrap.submission.preparation import _write_files
 from zwrap.submission.request import PreparedJob
+from zwrap.submission.template import Templates
 from zwrap.transport import refused
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.spool.transport import SpoolTransport
@@ -303,6 +305,21 @@ def test_the_default_acl_of_the_working_directory_says_who_reads(
         assert mode(file) & 0o644 == 0o644
     assert entries(job.path / SUBMISSION)[16, ANYBODY] == 4, "no more than 0640 lets through"
     assert mode(job.path / SUBMISSION) & 0o007 == 0
+
+
+def test_on_a_node_without_a_shared_filesystem_the_script_keeps_its_files_from_others(
+    umask: int, tmp_path: Path
+) -> None:
+    request = request_in(tmp_path / "run")
+    files = {request.job_directory / SUBMISSION: "{}", tmp_path / "run" / "step" / "f": "it's"}
+    script = Templates().render("local.sh.j2", request, None, [], files)
+    subprocess.run(["/bin/bash", "-c", script], check=True)
+    assert (tmp_path / "run" / "step" / "f").read_text() == "it's"
+    for path in files:
+        assert mode(path) == 0o640 & ~umask
+    for path in (request.job_directory, request.job_directory.parent):
+        assert mode(path) & 0o777 == 0o750 & ~umask
+    assert mode(tmp_path / "run") & 0o777 == 0o777 & ~umask
 
 
 # -- two users -------------------------------------------------------------------------------------

@@ -145,6 +145,19 @@ def test_commands_and_what_they_start(here: Path, tmp_path: Path, command: list[
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_wrapper_that_is_started_in_its_job_s_directory(here: Path, ran: Path) -> None:
+    """As jobs start it: by a link in their directory, which may hold anything."""
+    (here / "bin").mkdir()
+    (here / "bin" / "zocalo.wrap").symlink_to(BIN / "zocalo.wrap")
+    for name in MODULES:
+        (here / "bin" / f"{name}.py").write_text((here / f"{name}.py").read_text())
+    done = subprocess.run(
+        ["zocalo.wrap", "--help"], env={"PATH": f"{here}/bin:/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_workers_are_not_found_where_one_stands(here: Path, ran: Path, tmp_path: Path) -> None:
     """A module of a site is installed, or in PYTHONPATH; `--all` once found it here, too."""
     (here / "site_workers.py").write_text(f"open({str(ran / 'site_workers')!r}, 'w')\n")

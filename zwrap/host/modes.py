@@ -15,11 +15,9 @@ from pathlib import Path
 PRIVATE_FILE, PRIVATE_SCRIPT, PRIVATE_DIRECTORY = 0o600, 0o700, 0o700
 """Modes of the state of one user: ledger, locks, marks, jobs of the built-in batch system."""
 
-OWN_FILE = 0o640
-"""Mode of zwrap's own files that lie where others look: claim, verdict, submission, outbox."""
-
-SCRIPT_FILE = 0o750
-"""Mode of job scripts beside them."""
+OWN_FILE, OWN_SCRIPT, OWN_DIRECTORY = 0o640, 0o750, 0o2750
+"""Modes of zwrap's own that lies where others look: an attempt's directory, claim, verdict,
+submission, script, outbox. The group reads, if only to find the output of the job there."""
 
 READ_FILE, READ_DIRECTORY = 0o664, 0o775
 """Modes of what people read: logs and output of programs, working directories, results."""
@@ -72,12 +70,13 @@ def _create_alike(path: Path) -> None:
     if _has_default_acl(path.parent):
         os.mkdir(path, READ_DIRECTORY)
         return
-    wanted = stat.S_ISGID | SCRIPT_FILE | (os.stat(path.parent).st_mode & stat.S_IWGRP)
-    os.mkdir(path, stat.S_IMODE(wanted) & 0o777)
+    wanted = OWN_DIRECTORY | (os.stat(path.parent).st_mode & stat.S_IWGRP)
+    os.mkdir(path, wanted & 0o777)
     made = os.stat(path)
     mode = stat.S_IMODE(made.st_mode)
     # chmod(2) takes the setgid bit away from a group that is not ours, and with it the readers.
-    keeps = mode & 0o2050 == 0o2050 and not _is_ours(made.st_gid)
+    needed = OWN_DIRECTORY & 0o2070
+    keeps = mode & needed == needed and not _is_ours(made.st_gid)
     if mode != wanted and not keeps:
         os.chmod(path, wanted)
 

@@ -14,7 +14,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import sync_directory, write_atomically
-from zwrap.host.modes import PRIVATE_SCRIPT, SCRIPT_FILE, make_private, make_readable
+from zwrap.host.modes import OWN_SCRIPT, PRIVATE_SCRIPT, make_private, make_readable
 from zwrap.host.paths import in_state_directory
 from zwrap.job import JobRequest
 from zwrap.message import Message, token_of
@@ -90,7 +90,7 @@ def _write_files(prepared: PreparedJob, script: str, kept: bytes) -> None:
         make_readable(request.working_directory)
         JobDirectory(request.job_directory).make()
         file = request.job_directory / "script"
-        write_atomically(file, script, mode=SCRIPT_FILE, name_durable=False)
+        write_atomically(file, script, mode=OWN_SCRIPT, name_durable=False)
         write_atomically(request.job_directory / SUBMISSION, kept, name_durable=False)
         for path, content in prepared.files.items():
             make_readable(path.parent)
