@@ -67,7 +67,8 @@ def _settled(environment: Mapping[str, str]) -> dict[str, str]:
 def _program(command: Command, environment: Mapping[str, str]) -> str:
     """Return the path of a program; FileNotFoundError or PermissionError if it cannot be run."""
     program = command.argv[0]
-    path = found(program, command.path or environment.get("PATH", os.defpath))
+    seen = environment.get("PATH", os.defpath)
+    path = found(program, seen if command.path is None else command.path)
     if path:
         return path
     if os.path.isabs(program) and os.path.exists(program):
