@@ -609,7 +609,9 @@ def test_where_nobody_sees_the_job_it_tells_itself_that_a_result_was_refused(
     job.file.write_text(json.dumps(envelope))
     env = {**job.environment(), "ZWRAP_VERDICT_QUEUE": "words"}
     verdict = job.job_directory / "verdict.json"
-    done = site.run(sys.executable, "-P", "-c", REFUSING, when, str(verdict), *job.command[1:], env=env)
+    done = site.run(
+        sys.executable, "-P", "-c", REFUSING, when, str(verdict), *job.command[1:], env=env
+    )
     assert done.returncode == 111, "what was refused is on that node only"
     verdicts = site.take("words", 1 if when == "in time" else 2)
     told = [(each["outcome"], each["cause"]) for each in verdicts]

@@ -275,12 +275,13 @@ STARTED = re.compile(r'executable,\s*"-(?!P")|executable\)?\} -(?!P)')
 @pytest.mark.parametrize("folder", ["zwrap", "schedulers", "scripts", "tests"])
 def test_each_python_that_is_started_has_a_safe_path(folder: str) -> None:
     """Tests, too: else they would try the tree, in which they are run, and not the wheel."""
-    bare = []
-    for file in (ROOT / folder).rglob("*"):
-        if file.is_file() and "__pycache__" not in file.parts and file.suffix in ("", ".py"):
-            for line in file.read_text(errors="replace").splitlines():
-                if STARTED.search(line) and "# no -P" not in line and "STARTED" not in line:
-                    bare.append(f"{file.relative_to(ROOT)}: {line.strip()}")
+    bare = [
+        f"{file.relative_to(ROOT)}: {line.strip()}"
+        for file in (ROOT / folder).rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts and file.suffix in ("", ".py")
+        for line in file.read_text(errors="replace").splitlines()
+        if STARTED.search(line) and "# no -P" not in line and "STARTED" not in line
+    ]
     assert bare == []
 
 

@@ -71,7 +71,7 @@ def _program(command: Command, environment: Mapping[str, str]) -> str:
     path = found(program, seen if command.path is None else command.path)
     if path:
         return path
-    if os.path.isabs(program) and os.path.exists(program):
+    if program.startswith(os.sep) and os.path.exists(program):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
 

@@ -238,7 +238,7 @@ def open_to_append(path: Path | str, mode: int) -> BinaryIO:
 
     Raises OSError if that is not possible.
     """
-    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, mode))  # noqa: PTH123
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, mode))
 
 
 def create_once(path: Path, data: bytes, *, mode: int = OWN_FILE) -> bool:

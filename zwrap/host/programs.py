@@ -34,7 +34,7 @@ def found(program: str, path: str) -> str | None:
             and empty ones, do not count.
     """
     if os.sep in program:
-        return program if os.path.isabs(program) and _can_be_run(program) else None
+        return program if program.startswith(os.sep) and _can_be_run(program) else None
     known = _found.get((program, path))
     if known is None or not _can_be_run(known):
         places = filter(os.path.isabs, path.split(os.pathsep))
@@ -63,4 +63,5 @@ def to_run(program: str, environment: Mapping[str, str]) -> str:
 
 def _can_be_run(file: str) -> bool:
     """Return whether a path is a program."""
-    return os.path.isfile(file) and os.access(file, os.X_OK)
+    # Unlike pathlib, this takes what cannot be examined for no file.
+    return os.path.isfile(file) and os.access(file, os.X_OK)  # noqa: PTH113

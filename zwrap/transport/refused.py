@@ -68,7 +68,10 @@ def keep(message: Refused, reason: str) -> Kept:
         file = directory / f"{safe}.json"
         content = _content(message, identity, reason)
         undated = _undated(content)
-        if not create_once(file, content, mode=PRIVATE_FILE) and _undated(file.read_bytes()) != undated:
+        if (
+            not create_once(file, content, mode=PRIVATE_FILE)
+            and _undated(file.read_bytes()) != undated
+        ):
             import hashlib  # for senders that give several messages the same id
 
             digest = hashlib.sha256(undated).hexdigest()[:24]

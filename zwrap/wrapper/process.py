@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from zwrap.host.files import open_to_append
-from zwrap.host.modes import READ_FILE
 import zwrap_templates
 
 from zwrap.errors import ProgramError
 from zwrap.host.ending import Act, Ending, become_subreaper, end_leftovers, signal_descendants
+from zwrap.host.files import open_to_append
+from zwrap.host.modes import READ_FILE
 from zwrap.host.programs import to_run
 from zwrap.wrapper.ended import Ended
 

@@ -17,8 +17,8 @@ import msgspec
 from zwrap.errors import ProgramError
 from zwrap.host.files import last_lines, open_to_append, write_atomically
 from zwrap.host.filetime import touched
-from zwrap.host.programs import to_run
 from zwrap.host.modes import READ_FILE, make_readable
+from zwrap.host.programs import to_run
 from zwrap.message import Outgoing
 from zwrap.program import invocation, judgement
 from zwrap.program.definition import Definition
