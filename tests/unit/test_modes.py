@@ -118,11 +118,13 @@ def a_lock() -> None:
 
 
 def a_refused_message() -> None:
-    assert refused.keep(Outgoing("q", {}, {"zwrap-id": "an-id"}), "too large").in_file
+    assert refused.keep(
+        refused.Refused("q", False, {"zwrap-id": "an-id"}, b"1"), "too large"
+    ).in_file
 
 
 def a_job_of_the_built_in_batch_system() -> None:
-    place = state_directory()
+    place = state_directory().parent
     job = LocalJob(name="n", working_directory=str(place), output="/dev/null", error="/dev/null")
     batch = LocalBatch(in_state_directory("localbatch"))
     batch.cancel(batch.submit(job, "true"))
@@ -145,6 +147,14 @@ STATE: dict[str, Callable[[], object]] = {
     ),
     "a mark": a_mark,
 }
+
+
+@pytest.mark.parametrize("kind", STATE)
+def test_whoever_comes_first_makes_a_state_directory_for_its_user_alone(
+    kind: str, umask: int
+) -> None:
+    STATE[kind]()
+    assert mode(state_directory()) == 0o700
 
 
 @pytest.mark.parametrize("kind", STATE)

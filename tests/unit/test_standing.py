@@ -21,8 +21,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ProgramError, TemporaryError
 from zwrap.host.programs import found
 from zwrap.job import JobRequest
-from zwrap.pool.jobs import DONE, LocalBatch, LocalJob
-from zwrap.pool.runner import start_runner
+from zwrap.pool.jobs import DONE, LocalBatch
 from zwrap.scheduler import Command, DrmaaCall
 from zwrap.submission.script import own_program
 from zwrap.wrapper.process import Program
@@ -89,19 +88,6 @@ def test_the_built_in_batch_system_takes_and_runs_a_job(here: Path, tmp_path: Pa
     batch, until = LocalBatch(tmp_path / "batch"), time.monotonic() + 30
     while not batch.jobs(DONE):
         assert time.monotonic() < until, "the job did not end"
-        time.sleep(0.05)
-
-
-def test_a_runner_starts(here: Path, tmp_path: Path) -> None:
-    batch = LocalBatch(tmp_path / "batch")
-    job = LocalJob(
-        name="n", working_directory=str(tmp_path), output="/dev/null", error="/dev/null"
-    )  # fmt: skip
-    batch.submit(job, "#!/bin/bash\ntrue\n")
-    start_runner(batch.directory)
-    until = time.monotonic() + 30
-    while not batch.jobs(DONE):
-        assert time.monotonic() < until, (batch.directory / "runner.log").read_text()
         time.sleep(0.05)
 
 
@@ -262,7 +248,7 @@ def test_directories_of_a_cluster_count_from_the_site_file(
     }
     (tmp_path / "site.yml").write_text(json.dumps({"version": 1, **site}))
     monkeypatch.setenv("ZOCALO_CONFIG", str(tmp_path / "site.yml"))
-    clusters = Configuration.from_file().site.clusters
+    clusters = Configuration.from_file().activate().site.clusters
     assert clusters["one"].options == {"programs": f"{tmp_path}/slurm/bin"}
     assert clusters["two"].options == {"directory": f"{tmp_path}/jobs"}
     assert clusters["three"].options == {"directory": "a word"}

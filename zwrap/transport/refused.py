@@ -19,7 +19,7 @@ import msgspec
 from zwrap.errors import PermanentError, short
 from zwrap.host.files import create_once
 from zwrap.host.modes import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private
-from zwrap.host.paths import state_directory
+from zwrap.host.paths import made_private, state_directory
 from zwrap.host.printable import printable_reason, well_formed
 from zwrap.host.processes import host_name
 from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Outgoing, encode, new_id
@@ -59,7 +59,7 @@ class Kept(NamedTuple):
 
 def keep(message: Refused, reason: str) -> Kept:
     """Write a refused message to a file, durably."""
-    directory = directory_of_refused()
+    directory = made_private(directory_of_refused())
     identity = str(message.headers.get(ID_HEADER) or new_id())
     safe = re.sub(r"[^a-zA-Z0-9._-]+", "_", identity)[:100]
     try:
