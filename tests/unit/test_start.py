@@ -109,7 +109,10 @@ def test_neither_does_an_idle_wrapper_of_a_site(tmp_path: Path, step: Path) -> N
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
     (installed / "entry_points.txt").write_text("[zocalo.wrappers]\nmine = mine:Mine\n")
-    modules = loaded(tmp_path, "wrap", "--wrap", "mine", "--recipewrapper", str(step))
+    modules = loaded(
+        tmp_path, "wrap", "--wrap", "mine", "--recipewrapper", str(step),
+        environment={"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
     assert "mine" in modules
     assert among(modules, "yaml", *LEDGER, *FAR, *SUBMITS, *SHOWS, *OUTSIDE) == []
 
