@@ -34,6 +34,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Depth of nesting of the body of a message, and of a recipe."""
     nodes: Size = 5_000
     """Number of nodes of a recipe."""
+    rounds: Size = 100
+    """Number of times that a message may pass each node of its recipe, on average: the Dispatcher
+    starts no recipe in which one goes round, but others may."""
     start: Size = 1_000
     """Number of pairs under ``start`` of a recipe."""
     outputs: Size = 10_000
@@ -66,7 +69,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 DEFAULTS = Limits()
 """Limits of a site without a section of its own."""
 
-ANY_SIZE = Limits(nodes=2**31, start=2**31, outputs=2**31, name_bytes=2**31, delay_s=float("inf"))
+ANY_SIZE = Limits(
+    nodes=2**31, rounds=2**31, start=2**31, outputs=2**31, name_bytes=2**31, delay_s=float("inf")
+)
 """Limits for the recipe of a job that was submitted, which has error nodes whatever its size."""
 
 

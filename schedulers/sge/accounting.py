@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from zwrap.errors import UnreachableError
 from zwrap.scheduler import Command, Question, Reply
 
 from .replies import Record
@@ -44,6 +45,8 @@ class Wanted(msgspec.Struct, Generic[T], frozen=True):
     """Function that says whether no record is missing."""
     answer: Callable[[Sequence[Record]], T]
     """Function that makes the answer of the records, oldest first."""
+    partial: Callable[[Sequence[Record]], T] | None = None
+    """Function that makes the answer if a moved file cannot be read; None: there is none."""
 
     def ask(self, qacct: Callable[..., Command], moved: Callable[[], list[str]]) -> Question[T]:
         """Ask the accounting, then one further file after the other until it is enough.
@@ -53,19 +56,30 @@ class Wanted(msgspec.Struct, Generic[T], frozen=True):
             moved: Function that returns the further files, newest first.
         """
 
-        def reader(later: Sequence[Record], files: list[str] | None) -> Reader[T]:
+        def reader(
+            later: Sequence[Record],
+            files: list[str] | None,
+            answer: Callable[[Sequence[Record]], T],
+        ) -> Reader[T]:
             def read(reply: Reply) -> T | Question[T]:
-                records = [*self.read(reply), *later]
+                made = answer
+                try:
+                    records = [*self.read(reply), *later]
+                except UnreachableError as error:
+                    if self.partial is None or files is None:
+                        raise
+                    _warn_of("A file of the moved accounting cannot be read", str(error))
+                    records, made = [*later], self.partial
                 if self.enough(records):
-                    return self.answer(records)
+                    return made(records)
                 left = moved() if files is None else files
                 if not left:
-                    return self.answer(records)
-                return Question(qacct("-f", left[0]), reader(records, left[1:]))
+                    return made(records)
+                return Question(qacct("-f", left[0]), reader(records, left[1:], made))
 
             return read
 
-        return Question(qacct(), reader((), None))
+        return Question(qacct(), reader((), None, self.answer))
 
 
 def moved_away(pattern: str, environment: Mapping[str, str]) -> list[str]:
@@ -80,7 +94,11 @@ def moved_away(pattern: str, environment: Mapping[str, str]) -> list[str]:
     found: list[tuple[float, str]] = []
     for file in glob.glob(Template(pattern).safe_substitute(known)):  # noqa: PTH207  (absolute)
         if file.endswith(COMPRESSED):
-            _warn(file)
+            _warn_of(
+                f"{file} is compressed, and is not searched for the record of a job that is in no "
+                "other file",
+                "Let the newest file stay as it is (logrotate: delaycompress).",
+            )
         elif Path(file).is_file() and os.access(file, os.R_OK):
             with contextlib.suppress(OSError):  # it was just moved again
                 found.append((Path(file).stat().st_mtime, file))
@@ -88,9 +106,6 @@ def moved_away(pattern: str, environment: Mapping[str, str]) -> list[str]:
 
 
 @functools.lru_cache(maxsize=1000)
-def _warn(file: str) -> None:
-    """Log once that a file is not searched."""
-    log.warning(
-        "%s is compressed, and is not searched for the record of a job that is in no other file. "
-        "Let the newest file stay as it is (logrotate: delaycompress).", file,
-    )  # fmt: skip
+def _warn_of(what: str, more: str) -> None:
+    """Log once what is wrong."""
+    log.warning("%s. %s", what, more)

@@ -23,6 +23,7 @@ from ..reading import (
     output_of,
     quoted,
     unknown_status,
+    unreachable,
     whole,
 )
 from .tables import (
@@ -47,6 +48,9 @@ GRID_ENGINE = "Grid Engine"
 NOISE = r"Unable to run job: |Exiting\.$"
 """Regular expression for parts of qsub's lines that carry no information."""
 
+ENDING = re.compile(r"has (registered the job|deleted job)|does not exist|is already in deletion")
+"""Lines of qdel about a job that will end, or has ended."""
+
 
 class ListedJob(NamedTuple):
     """A job that the qmaster knows."""
@@ -62,11 +66,6 @@ class Record(NamedTuple):
     status: JobStatus
     rescheduled: bool
     """True if the job ran and will run again."""
-
-
-def read_jobs(reply: Reply) -> dict[str, JobStatus]:
-    """Return the live jobs, by job id."""
-    return {job.status.job_id: job.status for job in read_qstat(reply) if not job.ended}
 
 
 def read_qstat(reply: Reply) -> list[ListedJob]:
@@ -281,6 +280,14 @@ def read_submission(reply: Reply) -> Submission:
     if reply.status == NO_LIBRARY:
         raise UnreachableError(f"The DRMAA library cannot be loaded: {said}. {LIBRARY_HINT}")
     return meaning(reply.status, complaint(reply, NOISE))(said)
+
+
+def read_deleted(reply: Reply) -> None:
+    """Raise UnreachableError unless qdel has ended jobs; its exit status is 1 for those gone."""
+    said = f"{reply.output}\n{reply.error}".splitlines()
+    wrong = [line for line in said if line and not ENDING.search(line)]
+    if reply.status not in (0, 1) or wrong or not any(said):
+        raise unreachable(GRID_ENGINE, "; ".join(wrong) or complaint(reply, NOISE))
 
 
 def meaning(status: int | None, said: str) -> Means:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from zwrap.errors import RejectedError, RequestError
+from zwrap.errors import RejectedError, RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits, State
 from zwrap.scheduler import (
     ArrayForm,
@@ -29,14 +29,15 @@ from zwrap.scheduler import (
 from ..reading import complaint, output_of, quoted, unreachable
 from ..users import job_environment, user_name
 from .accounting import Wanted, moved_away
+from .listing import listed
 from .replies import (
     GRID_ENGINE,
     NOISE,
+    ListedJob,
     Record,
     on_silent_hosts,
-    read_jobs,
+    read_deleted,
     read_qacct,
-    read_qstat,
     read_silent,
     read_submission,
     with_reasons,
@@ -64,8 +65,8 @@ LIBRARIES = (
 )
 """Usual places of the DRMAA library."""
 
-ENDING = re.compile(r"has (registered the job|deleted job)|does not exist|is already in deletion")
-"""Lines of qdel about a job that will end, or has ended."""
+LARGEST_CALL = 100
+"""Largest number of jobs that one call of qdel ends; that of 8.1.9 died (SIGSEGV) of 400."""
 
 
 class SGEOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,8 +88,7 @@ class SGEOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Pattern of the files to which the accounting is moved from time to time, as logrotate(8)
     does; empty: there are none."""
     silent_hosts_s: float = 300.0
-    """Without effect; accepted so that older site files stay valid. The qmaster is asked for hosts
-    that do not answer whenever jobs run."""
+    """Without effect: hosts are asked about whenever jobs run. For older site files."""
 
 
 class GridEngine(Scheduler):
@@ -141,8 +141,8 @@ class GridEngine(Scheduler):
     def find(self, name: str) -> Question[list[JobStatus]]:
         """Ask the qmaster for all jobs of that name, then, unless one lives, the accounting."""
 
-        def in_memory(reply: Reply) -> list[JobStatus] | Question[list[JobStatus]]:
-            known = [job for job in read_qstat(reply) if job.status.name == name]
+        def in_memory(jobs: list[ListedJob]) -> list[JobStatus] | Question[list[JobStatus]]:
+            known = [job for job in jobs if job.status.name == name]
             if any(not job.ended for job in known):
                 return [job.status for job in known]
 
@@ -155,7 +155,7 @@ class GridEngine(Scheduler):
 
             return self._records(("-j", name), Wanted(read_qacct, enough, recorded))
 
-        return Question(self._qstat(), in_memory)
+        return self._listed(in_memory)
 
     def states(self) -> Question[dict[str, JobStatus]]:
         """Ask for all live jobs of this user.
@@ -165,8 +165,8 @@ class GridEngine(Scheduler):
         of jobs in an error state (``Eqw``), which only a person can end.
         """
 
-        def read(reply: Reply) -> JobsAnswer:
-            jobs = read_jobs(reply)
+        def read(known: list[ListedJob]) -> JobsAnswer:
+            jobs = {job.status.job_id: job.status for job in known if not job.ended}
             if not any(job.state is State.RUNNING for job in jobs.values()):
                 return with_errors(jobs)
             silent = self._command("qstat", "-f", "-qs", "u", "-xml")
@@ -185,7 +185,7 @@ class GridEngine(Scheduler):
             asked = self._command("qstat", "-j", ",".join(sorted(failed)))
             return Question(asked, lambda answer: with_reasons(jobs, answer))
 
-        return Question(self._qstat(), read)
+        return self._listed(read)
 
     def accounting(self, gone_s: Mapping[str, float]) -> Question[dict[str, JobStatus]]:
         """Ask how jobs ended.
@@ -194,8 +194,7 @@ class GridEngine(Scheduler):
         to have ended, and that has no record after `accounting_lag_s`, is taken for deleted.
         """
 
-        def in_memory(reply: Reply) -> JobsAnswer:
-            jobs = read_qstat(reply)
+        def in_memory(jobs: list[ListedJob]) -> JobsAnswer:
             gone = sorted(set(gone_s) - {job.status.job_id for job in jobs if not job.ended})
             lag_s = self.options.accounting_lag_s
             deleted = {
@@ -208,31 +207,41 @@ class GridEngine(Scheduler):
                 late = {each for each in gone if gone_s[each] >= lag_s}
                 return late <= {record.status.job_id for record in records}
 
-            def recorded(records: Sequence[Record]) -> dict[str, JobStatus]:
+            def ends(records: Sequence[Record]) -> dict[str, JobStatus]:
                 ended = [record.status for record in records if not record.rescheduled]
-                mine = [job for job in ended if job.job_id in gone]
                 # An old record may be that of another job, whose number was given again.
-                return deleted | {
-                    job.job_id: job for job in mine
-                    if job.name == deleted.get(job.job_id, job).name
+                return {
+                    job.job_id: job for job in ended
+                    if job.job_id in gone and job.name == deleted.get(job.job_id, job).name
                 }  # fmt: skip
 
             read = functools.partial(read_qacct, lenient=True)
-            wanted = Wanted(read, enough, recorded)
+            wanted = Wanted(read, enough, lambda records: deleted | ends(records), ends)
             return self._records(self._which(gone), wanted) if gone else {}
 
-        return Question(self._qstat(), in_memory)
+        return self._listed(in_memory)
 
     def cancel(self, job_ids: Sequence[str]) -> Question[None]:
-        """Ask qdel to end jobs of this user; its exit status is 1 for jobs that are gone."""
+        """Ask qdel to end jobs of this user, some at a time."""
+        return self._cancel(job_ids, None)
 
-        def read(reply: Reply) -> None:
-            said = f"{reply.output}\n{reply.error}".splitlines()
-            wrong = [line for line in said if line and not ENDING.search(line)]
-            if reply.status not in (0, 1) or wrong or not any(said):
-                raise unreachable(GRID_ENGINE, "; ".join(wrong) or complaint(reply, NOISE))
+    def _cancel(self, job_ids: Sequence[str], failure: UnreachableError | None) -> Question[None]:
+        """Ask qdel; at the end raise the first failure, if there was one."""
+        some, rest = job_ids[:LARGEST_CALL], job_ids[LARGEST_CALL:]
 
-        return Question(self._command("qdel", "-u", user_name(), *job_ids), read)
+        def read(reply: Reply) -> Question[None] | None:
+            wrong = failure
+            try:
+                read_deleted(reply)
+            except UnreachableError as error:
+                wrong = failure or error
+            if rest:
+                return self._cancel(rest, wrong)
+            if wrong:
+                raise wrong
+            return None
+
+        return Question(self._command("qdel", "-u", user_name(), *some), read)
 
     def limits(self) -> Question[Limits]:
         """Ask for limits in the global configuration (sge_conf(5)), where 0 means no limit."""
@@ -318,9 +327,10 @@ class GridEngine(Scheduler):
         named = ("-N", request.full_name, "-wd", str(request.working_directory))
         return self._command("qsub", "-w", "v", *named, str(script))
 
-    def _qstat(self) -> Command:
-        """Return a call that lists all jobs of this user, ended ones in memory included."""
-        return self._command("qstat", "-u", user_name(), "-s", "prsz", "-g", "d", "-xml")
+    def _listed(self, then: Callable[[list[ListedJob]], T | Question[T]]) -> Question[T]:
+        """Ask for all jobs of this user, ended ones in memory included."""
+        mine = ("qstat", "-u", user_name(), "-s", "prsz", "-g", "d", "-xml")
+        return listed(lambda *of: self._command(*mine, *of), self.options.environment, then)
 
     def _which(self, job_ids: list[str]) -> tuple[str, ...]:
         """Return the options with which one call of qacct shows the records of these jobs."""

@@ -37,8 +37,8 @@ def job(token):
 jobs = [job(f"{number:02d}{request.token[2:]}") for number in range(tasks or 1)]
 site = Configuration.from_string((place / "site.yml").read_text()).activate()
 scheduler = Clusters(site).get("cluster").scheduler
-print("ready", flush=True)
 ledger = Ledger.in_file(place / "ledger")
+print("ready", flush=True)
 while True:
     outcomes = []
     submit_all(ledger, scheduler, jobs, outcomes.extend, largest_array=100 if tasks else None)

@@ -127,15 +127,15 @@ def test_the_job_of_another_user_is_not_cancelled(
             says("scancel", other)
 
 
-@pytest.fixture
-def hidden(site: Site, sge: dict[str, Any]) -> Iterator[Site]:
-    """Yield a site on whose Grid Engine qstat shows no job in long.q."""
+@pytest.fixture(params=["-l arch=none"])
+def hidden(site: Site, sge: dict[str, Any], request: pytest.FixtureRequest) -> Iterator[Site]:
+    """Yield a site whose options of qstat hide the jobs in long.q."""
     environment = {name: text for name, text in sge.items() if isinstance(text, str)}
     described(site, "sge", environment)
     site.sections["clusters"]["cluster"] |= {"lost_s": 2, "stalled_s": 5}
     site.write_config()
     options = Path(environment["SGE_ROOT"], "default", "common", "sge_qstat")
-    options.write_text("-q all.q\n")
+    options.write_text(f"{request.param}\n")
     try:
         yield site
     finally:
@@ -143,6 +143,24 @@ def hidden(site: Site, sge: dict[str, Any]) -> Iterator[Site]:
         for attempt in attempts(site):
             with contextlib.suppress(OSError):
                 says(site, "qdel", str(attempt.job_id))
+
+
+@pytest.mark.parametrize("hidden", ["-q all.q"], indirect=True)
+def test_jobs_in_queues_that_the_site_leaves_out_of_qstat_are_listed(
+    hidden: Site, wait_until: Wait
+) -> None:
+    """A job that waits sends no heartbeats, so it would be lost."""
+    hidden.service("Watcher")
+    submit(hidden, "w", UNTIL, partition="long.q")
+    says(hidden, "qmod", "-d", "*")
+    try:
+        submit(hidden, "waits", UNTIL, partition="long.q")
+        looks(hidden, wait_until, 12)
+        seen = {each.job_name: (each.seen_state, each.missing) for each in attempts(hidden)}
+    finally:
+        says(hidden, "qmod", "-e", "*")
+    assert seen["waits"] == ("pending", None)
+    assert seen["w"] == ("running", None)
 
 
 def test_a_job_that_qstat_does_not_list_runs_as_long_as_its_wrapper_is_heard(

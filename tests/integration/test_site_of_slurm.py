@@ -6,6 +6,7 @@ words.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import subprocess
@@ -160,7 +161,7 @@ def test_a_limit_on_all_jobs_refuses_one_that_alone_exceeds_it_and_lets_others_w
     slurm_says(slurm_accounting, *manage, "GrpTRES=cpu=2")
     plain = {"commands": "sleep 1", "qos": "strict", "time_limit": "0:05:00"}
     wait_until(lambda: "cpu=2" in slurm_says(slurm_accounting, "scontrol", "show", "assoc_mgr"))
-    send(on_slurm, ("bad", {**plain, "ntasks": 4}), *((f"good{n}", plain) for n in range(6)))
+    send(on_slurm, ("bad", {**plain, "tasks": 4}), *((f"good{n}", plain) for n in range(6)))
     on_slurm.service("Submitter")
     on_slurm.service("Watcher")
     wait_until(lambda: taken(on_slurm, "good") == 6, seconds=SOON_S)
@@ -198,8 +199,10 @@ def filtered(slurm_accounting: dict[str, Any]) -> Iterator[None]:
     given = file.read_text()
     (file.parent / "cli_filter.lua").write_text(CLI_FILTER)
     file.write_text(f"{given}CliFilterPlugins=lua\n")
-    yield
-    file.write_text(given)
+    try:
+        yield
+    finally:
+        file.write_text(given)
 
 
 def test_a_filter_of_sbatch_refuses_its_job_and_its_defaults_hold(
@@ -211,7 +214,7 @@ def test_a_filter_of_sbatch_refuses_its_job_and_its_defaults_hold(
     on_slurm.service("Submitter")
     wait_until(lambda: taken(on_slurm, "good") + taken(on_slurm, "own") == 4, seconds=SOON_S)
     [letter] = letters_of(on_slurm, wait_until, 1)
-    assert "refused the job: projects of that name have ended" in letter
+    assert "refused the job: lua: projects of that name have ended" in letter
     limits = {
         job.job_name: slurm_says(
             slurm_accounting, "squeue", "-h", f"--jobs={job.job_id}", "-O", "TimeLimit:|,Comment:|"
@@ -341,3 +344,65 @@ def test_days_and_hours_are_what_slurm_makes_of_them(
     assert (
         slurm_says(slurm_accounting, "squeue", "-h", f"--jobs={job.job_id}", "-o%l") == f"{shown}\n"
     )
+
+
+POWER_SAVING = """\
+SuspendProgram=/bin/true
+ResumeProgram=/bin/true
+SuspendTime=36000
+SuspendTimeout=1
+ResumeTimeout=5
+"""
+"""Nodes that are told to start do not come, until a person resumes them."""
+
+
+@pytest.fixture
+def powered_down(
+    slurm_accounting: dict[str, Any], wait_until: Wait
+) -> Iterator[Callable[[], None]]:
+    """Let all nodes be powered down; yield a function that lets them come."""
+    file, nodes = Path(slurm_accounting["SLURM_CONF"]), ",".join(slurm_accounting["nodes"])
+    given = file.read_text()
+
+    def nodes_are(state: str) -> None:
+        slurm_says(slurm_accounting, "scontrol", "update", f"NodeName={nodes}", f"State={state}")
+
+    def resume() -> None:
+        file.write_text(given)
+        slurm_says(slurm_accounting, "scontrol", "reconfigure")
+        with contextlib.suppress(subprocess.CalledProcessError):  # those that are not down
+            nodes_are("RESUME")
+
+    file.write_text(given + POWER_SAVING)
+    try:
+        slurm_says(slurm_accounting, "scontrol", "reconfigure")
+        nodes_are("POWER_DOWN_FORCE")
+        shown = "scontrol", "show", "node"
+        wait_until(lambda: slurm_says(slurm_accounting, *shown).count("POWERED_DOWN") == 2,
+                   seconds=30)  # fmt: skip
+        yield resume
+    finally:
+        resume()
+        wait_until(lambda: slurm_says(slurm_accounting, "sinfo", "-h", "-o%t").split() == ["idle"],
+                   seconds=60)  # fmt: skip
+
+
+def test_a_job_whose_node_has_to_be_switched_on_waits_and_is_not_lost(
+    on_slurm: Site, powered_down: Callable[[], None], wait_until: Wait
+) -> None:
+    """Its node does not come up in time; Slurm puts the job back into the queue."""
+    on_slurm.sections["clusters"]["cluster"]["lost_s"] = 1
+    on_slurm.write_config()
+    on_slurm.service("Watcher")
+    send(on_slurm, ("w", {"commands": "true"}))
+    assert on_slurm.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+    seen = set()
+    deadline = time.monotonic() + 12
+    while time.monotonic() < deadline:
+        seen |= {(each.seen_state, each.outcome) for each in attempts(on_slurm)}
+        time.sleep(0.2)
+    assert ("pending", None) in seen
+    assert seen <= {(None, None), ("pending", None), ("running", None)}
+    powered_down()
+    job = concluded(on_slurm, wait_until, "w", seconds=90)
+    assert job["outcome"] == "success", job

@@ -395,21 +395,52 @@ def test_after_an_unknown_outcome_no_further_question_is_asked(
 def test_an_intent_that_is_old_is_written_anew_before_its_job_is_submitted(
     ledger: Ledger, system: System, tmp_path: Path
 ) -> None:
-    """Each job waits for its turn longer than an intent stays fresh."""
-    moment = iter(range(0, 1000, int(FRESH_S) + 1))
+    """The second job waits for its turn longer than an intent stays fresh."""
+    clock = ManualClock()
     reserved: list[list[str]] = []
-    reserve = ledger.reserve
+    reserve, submit_job = ledger.reserve, system.submit
 
     def noted(attempts: Any) -> Any:
         reserved.append([each.token for each in attempts])
         return reserve(attempts)
 
+    def slow(*args: Any) -> Question[Submission]:
+        question = submit_job(*args)
+
+        def read(reply: Any) -> Any:
+            clock.now += FRESH_S + 1
+            return question.read(reply)
+
+        return Question(question.call, read)
+
     ledger.reserve = noted  # type: ignore[method-assign]
+    system.submit = slow  # type: ignore[method-assign]
     system.concurrency = 1
     told: list[Any] = []
-    submit_all(ledger, system, alike(tmp_path, 2), told.extend, clock=lambda: next(moment))
+    submit_all(ledger, system, alike(tmp_path, 2), told.extend, clock=clock)
     assert sorted(dict(told).values()) == ["1", "2"]
-    assert sorted(filter(None, reserved)) == [["t1"], ["t1", "t2"], ["t2"]]
+    assert [*filter(None, reserved)] == [["t1", "t2"], ["t2"]]
+
+
+def test_no_job_is_submitted_whose_intent_was_written_too_slowly(
+    ledger: Ledger, system: System, tmp_path: Path
+) -> None:
+    """Others would look for the job before its call has begun."""
+    clock = ManualClock()
+    reserve = ledger.reserve
+
+    def slow(attempts: Any) -> Any:
+        written = reserve(attempts)
+        clock.now += FRESH_S + 1
+        return written
+
+    ledger.reserve = slow  # type: ignore[method-assign]
+    told: list[Any] = []
+    submit_all(ledger, system, alike(tmp_path, 1), told.extend, clock=clock)
+    [(_, outcome)] = told
+    assert isinstance(outcome, UnknownOutcomeError)
+    assert "the ledger is slow" in str(outcome)
+    assert system.asked == []
 
 
 def test_what_another_submitter_took_is_left_to_it(

@@ -176,6 +176,10 @@ def test_an_output_to_what_is_no_node_is_refused(nodes: dict[str, Any]) -> None:
         ({"recipe": {"1": []}, "recipe-pointer": 1}, "names node 1, which does not exist"),
         ({"recipe": {"1": {}}, "recipe-pointer": 1, "environment": "x"}, "must be an object"),
         ({"recipe": {"1": {}}, "recipe-pointer": 1, "recipe-path": 7}, "must be a list"),
+        (
+            {"recipe": {"1": {}, "2": {}}, "recipe-pointer": 1, "recipe-path": [1, 2] * 101},
+            "it has passed 202 nodes, and there are 2 .section limits, key 'rounds': 100.",
+        ),
     ],
 )
 def test_a_malformed_message_is_refused_with_what_it_lacks(body: object, complaint: str) -> None:

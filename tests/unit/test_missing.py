@@ -203,6 +203,45 @@ def test_a_job_whose_number_was_given_again_touches_no_other(site: Site, tmp_pat
     assert site.system.cancelled == []
 
 
+def test_a_record_under_a_number_that_was_given_again_ends_no_other_job(site: Site) -> None:
+    """Slurm's accounting goes on saying that the job runs which its controller forgot."""
+    site.submitted(10)
+    site.system.live = {"1": status("1", State.RUNNING, name="n.other-1")}
+    site.look()
+    site.system.named = [status("1", State.RUNNING, name="n.t1-1")]
+    site.look(LOST_S + OVERTIME_S + 11)
+    site.look()
+    assert site.row.seen_state == "lost"
+    assert site.system.cancelled == []
+
+
+def test_a_job_that_another_watcher_cancelled_has_time_to_end(tmp_path: Path) -> None:
+    site = Site(tmp_path, watch_s=10.0)
+    site.look()
+    site.look(LOST_S + 11)
+    assert site.system.cancelled == [["1"]]
+    site.start()
+    assert site.look(1) == []
+    assert site.row.ended is None
+    assert "it was cancelled" in str(site.row.seen_reason)
+    assert site.look(11) == ["lost"]
+    assert site.system.cancelled == [["1"]]
+    site.ledger.close()
+
+
+def test_a_claim_that_is_seen_after_the_cancellation_is_waited_for(site: Site) -> None:
+    site.look()
+    site.look(LOST_S + 1)
+    assert site.system.cancelled == [["1"]]
+    site.claim(age_s=10)
+    site.look(5)
+    assert site.row.ended is None
+    assert "it was cancelled" in str(site.row.seen_reason)
+    site.claim(age_s=1000)
+    assert site.look(5) == ["lost"]
+    assert site.system.cancelled == [["1"]]
+
+
 def test_an_array_that_got_the_number_of_a_lost_job_is_not_cancelled(site: Site) -> None:
     tasks = [status(f"1_{task}", State.RUNNING, name="b") for task in (1, 2)]
     site.system.live = {each.job_id: each for each in tasks}
@@ -308,7 +347,9 @@ def test_a_job_that_cannot_be_cancelled_is_not_lost(site: Site) -> None:
     assert site.look(LOST_S + 1) == []
     assert site.look(200) == []
     assert site.look(OVERTIME_S) == ["gone"]
-    assert str(site.row.seen_reason).endswith("it cannot be cancelled, and its time is over")
+    assert str(site.row.seen_reason).endswith(
+        "it could not be looked up or cancelled, and its time is over"
+    )
     assert site.look() == ["lost"]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from zwrap_schedulers.sge.replies import LETTERS, read_jobs, read_qacct, read_qstat
+from zwrap_schedulers.sge.replies import LETTERS, read_qacct, read_qstat
 from zwrap_schedulers.sge.sge import GridEngine, SGEOptions
 
 from zwrap.errors import RejectedError, UnreachableError
-from zwrap.job import JobRequest, Limits, Resources, State
+from zwrap.job import JobRequest, JobStatus, Limits, Resources, State
 from zwrap.scheduler import Busy, DrmaaCall, Question, Rejected, Reply, Unknown
 from zwrap.submission.template import Templates
 
@@ -19,6 +20,11 @@ RECORDED = Path(__file__).parent / "recorded"
 
 def recorded(name: str) -> Reply:
     return Reply(status=0, output=(RECORDED / name).read_text())
+
+
+def read_jobs(reply: Reply) -> dict[str, JobStatus]:
+    """Return the live jobs in a reply."""
+    return {job.status.job_id: job.status for job in read_qstat(reply) if not job.ended}
 
 
 @pytest.fixture
@@ -256,6 +262,47 @@ def test_cancelling_needs_an_answer(sge: GridEngine, reply: Reply, answered: boo
         return
     with pytest.raises(UnreachableError, match="Grid Engine could not be asked"):
         question.read(reply)
+
+
+def test_many_jobs_are_cancelled_some_at_a_time(sge: GridEngine) -> None:
+    """Qdel dies of too many."""
+    ids = [str(number) for number in range(250)]
+    question: Any = sge.cancel(ids)
+    asked = []
+    while question is not None:
+        asked.append(question.call.argv[3:])
+        question = question.read(Reply(status=0, output="root has deleted job 4\n"))
+    assert [len(each) for each in asked] == [100, 100, 50]
+    assert [each for some in asked for each in some] == ids
+    one_fails: Any = sge.cancel(ids).read(Reply(status=1, error="no privileges\n"))
+    assert one_fails.call.argv[3] == "100", "the others are ended all the same"
+    last = one_fails.read(Reply(status=0, output="root has deleted job 4\n"))
+    with pytest.raises(UnreachableError, match="no privileges"):
+        last.read(Reply(status=0, output="root has deleted job 4\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"), [("-q all.q\n", 2), ("-ext -q all.q", 2), ("# -q x\n", 1), ("-ext\n", 1)]
+)
+def test_options_that_leave_out_queues_are_answered_by_a_second_list(
+    tmp_path: Path, text: str, asked: int
+) -> None:
+    """With queues qstat leaves out other jobs: those of a project, say."""
+    common = tmp_path / "default" / "common"
+    common.mkdir(parents=True)
+    (common / "sge_qstat").write_text(text)
+    job = (
+        "<job_list><JB_job_number>{0}</JB_job_number><JB_name>j{0}</JB_name><state>qw</state>"
+        "</job_list>"
+    )
+    listing = "<?xml version='1.0'?><job_info><job_info>{}</job_info></job_info>"
+    question: Any = GridEngine(
+        "c", SGEOptions(environment={"SGE_ROOT": str(tmp_path), "HOME": str(tmp_path)})
+    ).states()
+    for number in range(1, asked + 1):
+        assert ("-q" in question.call.argv) == (number == 2)
+        question = question.read(Reply(status=0, output=listing.format(job.format(number))))
+    assert sorted(question) == [str(number) for number in range(1, asked + 1)]
 
 
 def test_what_grid_engine_allows(sge: GridEngine) -> None:

@@ -91,10 +91,25 @@ def test_a_file_without_a_record_of_the_user_is_an_answer(common: Path) -> None:
         both.read(Reply(status=0, output="what is this\n"))
 
 
-def test_a_moved_file_that_cannot_be_asked_is_no_answer(common: Path) -> None:
-    newest = further(first(sge(common).accounting({"7": 60.0})))
+NO_ANSWER = Reply(status=None, error="no answer from qacct within 30 s")
+
+
+def test_a_name_is_not_searched_well_if_a_moved_file_cannot_be_asked(common: Path) -> None:
+    """Its job would be submitted again."""
+    newest = further(first(sge(common).find("j.t-1")))
     with pytest.raises(UnreachableError, match="no answer"):
-        newest.read(Reply(status=None, error="no answer from qacct within 30 s"))
+        newest.read(NO_ANSWER)
+
+
+def test_a_moved_file_that_cannot_be_asked_keeps_no_end_from_being_told(common: Path) -> None:
+    """A job without a record does not count as deleted then."""
+    ended = f"<?xml version='1.0'?>\n<job_info>{ENDED}</job_info>\n"
+    live: Any = sge(common).accounting({"7": 60.0, "8": 60.0}).read(Reply(status=0, output=ended))
+    oldest = further(live).read(NO_ANSWER)
+    assert asked(oldest)[2] == f"{common}/accounting.1"
+    found = oldest.read(Reply(status=0, output=RECORD.format(8, 0) + SUMS))
+    assert isinstance(found, dict)
+    assert found.keys() == {"8"}
 
 
 def test_a_name_is_searched_in_moved_files_before_it_is_submitted_again(common: Path) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from zwrap_schedulers.slurm.replies import STATES, read_sacct
+from zwrap_schedulers.slurm.replies import STATES, ended, live, read_sacct, status_of
 from zwrap_schedulers.slurm.slurm import Slurm, SlurmOptions
 
 from zwrap.errors import RejectedError, RequestError, TemplateError, UnreachableError
 from zwrap.job import JobRequest, Limits, Resources, State
-from zwrap.scheduler import Accepted, Busy, Question, Rejected, Reply, Unknown
+from zwrap.scheduler import Accepted, Busy, Command, Question, Rejected, Reply, Unknown
 from zwrap.submission.template import Templates
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -416,3 +416,16 @@ def test_cancelling_needs_an_answer(slurm: Slurm) -> None:
         question.read(Reply(status=1))
     with pytest.raises(UnreachableError, match="Slurm could not be asked: Access denied"):
         question.read(Reply(status=1, error="scancel: error: Access denied\n"))
+
+
+def test_a_job_that_runs_in_another_cluster_of_a_federation_has_not_ended_here() -> None:
+    sibling = status_of("1", "n", "REVOKED", "None", "")
+    assert sibling.state is State.UNKNOWN
+    assert ended({"1": sibling}, ["1"]) == {}
+    assert live({"1": sibling}) == {"1": sibling}
+
+
+def test_jobs_in_hidden_partitions_are_asked_for() -> None:
+    call = Slurm("c", SlurmOptions()).states().call
+    assert isinstance(call, Command)
+    assert call.argv[:3] == ["squeue", "--me", "-a"]

@@ -127,7 +127,8 @@ def test_who_is_nowhere_is_gone_and_only_later_lost(
     heartbeats.hear({})
     turn(watch, ledger)
     assert system.cancelled == [["1"]]
-    assert told(heard, JOB_TOPIC)[0]["state"] == "gone", "it has a moment to end in"
+    assert told(heard, JOB_TOPIC)[0]["state"] == "gone", "it has an interval to end in"
+    clock.now += 1
     turn(watch, ledger)
     assert told(heard, JOB_TOPIC)[0]["state"] == "lost"
     assert [each.token for each in ledger.unconcluded("c") if each.ended is None] == ["t2-1"]

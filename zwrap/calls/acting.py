@@ -99,7 +99,7 @@ def others(now: float) -> Others:
     Raises:
         UnknownOutcomeError: A leftover cannot be ended, such as one that waits for a dead disk.
     """
-    live, ended = False, 0.0
+    live, ended, began = False, 0.0, time.monotonic()
     for path in _marks():
         if path.name.startswith(ENDED):
             ended = max(ended, _kept(path, now))
@@ -113,8 +113,9 @@ def others(now: float) -> Others:
             continue
         if held:
             _end_leftovers(path)
-        _note_end(path, now)
-        ended = now
+        over = now + time.monotonic() - began  # their end may have taken a while
+        _note_end(path, over)
+        ended = max(ended, over)
     return Others(live, ended)
 
 

@@ -105,6 +105,11 @@ class Envelope:
         path = body.get("recipe-path") or []
         if not isinstance(path, list):
             raise MessageError("Key 'recipe-path' of the recipe message must be a list.")
+        if len(path) > limits.rounds * recipe.node_count:
+            raise MessageError(
+                f"The message goes round in its recipe: it has passed {len(path)} nodes, and there "
+                f"are {recipe.node_count} (section limits, key 'rounds': {limits.rounds})."
+            )
         return cls(
             recipe,
             pointer,

@@ -101,6 +101,11 @@ class Recipe:
         """Copies of the nodes, by number. Raises RecipeError for a node that is not an object."""
         return {key: copied(self.node(key)) for key in self._definition if type(key) is int}
 
+    @property
+    def node_count(self) -> int:
+        """Number of nodes."""
+        return sum(type(key) is int for key in self._definition)
+
     def node(self, number: int) -> Node:
         """Return a node, which must not be changed.
 

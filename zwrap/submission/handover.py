@@ -177,7 +177,7 @@ class Handover:
     def _of_another(self, job: PendingJob) -> ZwrapError:
         """Return the outcome of a job that another process is submitting."""
         return UnknownOutcomeError(
-            f"Another submitter is about to submit {job.attempt.token}.",
+            f"Another submitter is about to submit {job.attempt.token}, or the ledger is slow.",
             retry_after_s=self.scheduler.settle_s,
         )
 
@@ -186,8 +186,9 @@ class Handover:
     def submit_one(self, job: PendingJob) -> Answer | None:
         """Write the files of one job, submit it, and conclude it; None: the call was not made."""
         answer: Answer | None = None
-        for ready in self.begin(self.with_files([job]), None):
-            answer = self._hand_over(ready, self.clock())
+        written, since = self.with_files([job]), self.clock()
+        for ready in self.begin(written, None):
+            answer = self._hand_over(ready, since)
             self.conclude([(ready, answer)])
         return answer
 
@@ -205,18 +206,21 @@ class Handover:
             under_way, ahead = UnderWay(), list[Writing]()
             for start in range(0, len(jobs) + PORTION, PORTION):
                 current, ahead = ahead, self._begin_files(jobs[start : start + PORTION], writers)
-                for job in self.begin(self._finish_files(current), None):
-                    call = functools.partial(callers.submit, self._hand_over, job, self.clock())
+                written, since = self._finish_files(current), self.clock()
+                for job in self.begin(written, None):
+                    call = functools.partial(callers.submit, self._hand_over, job, since)
                     under_way.add(job, call)
                 self.conclude(under_way.answers(PORTION))
             self.conclude(under_way.answers(0))
 
     def _hand_over(self, job: PendingJob, since: float) -> Answer | None:
-        """Submit a job whose intent was written at the time `since`; None: no call was made."""
+        """Submit a job whose intent was written after the time `since`; None: no call was made."""
         if self.stopped:
             return None
-        if self.clock() - since > FRESH_S and not self._reserved([job], None):
-            return self._of_another(job)
+        if self.clock() - since > FRESH_S:
+            since = self.clock()
+            if not self._reserved([job], None) or self.clock() - since > FRESH_S:
+                return self._of_another(job)
         if reason := self.holds.reason(job):
             return Busy(reason)
         assert job.question

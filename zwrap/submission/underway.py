@@ -39,20 +39,18 @@ class UnderWay:
             self._begin(job, call, lane)
 
     def answers(self, most: int) -> list[tuple[PendingJob, Answer | None]]:
-        """Return the answers that have arrived; wait until at most `most` jobs have none."""
+        """Return the answers that have arrived; wait until at most `most` calls are under way.
+
+        Calls that come after others of their lane do not count: they hold up nobody else.
+        """
         answers: list[tuple[PendingJob, Answer | None]] = []
-        while self._left > most or not self._answered.empty():
+        while len(self._begun) > most or not self._answered.empty():
             done = self._answered.get()
             job, lane = self._begun.pop(done)
             answers.append((job, done.result()))
             if lane:
                 self._go_on(lane)
         return answers
-
-    @property
-    def _left(self) -> int:
-        """Number of jobs without an answer."""
-        return len(self._begun) + sum(map(len, self._behind.values()))
 
     def _go_on(self, lane: Lane) -> None:
         """Begin the next call of a lane."""

@@ -32,7 +32,8 @@ LAST_LOOKS_S = 5.0
 HEARD = "the batch system does not list it, but its wrapper is heard"
 
 CANCELLED = f"{NOWHERE}; it was cancelled in case it runs"
-NOT_CANCELLED = f"{NOWHERE}; it cannot be cancelled, and its time is over"
+NOT_CANCELLED = f"{NOWHERE}; it could not be looked up or cancelled, and its time is over"
+LOOKED_UP = CANCELLED, NOT_CANCELLED
 """Reasons of the state `GONE` after the last look."""
 
 
@@ -65,13 +66,16 @@ class Missing:
         self._clock = clock
         self._silent_s = cluster.settings.silent_s
         self._asked: dict[str, float] = {}
-        """Token to the time of the last look-up by name that had no answer."""
+        """Token to the time of the last look-up by name."""
+        self._warned: set[str] = set()
+        """Tokens of jobs whose look-up was told to have failed."""
         self._limits_s: dict[str, float] = {}
         """Token to the time limit, in seconds."""
 
     def keep(self, tokens: Collection[str]) -> None:
         """Forget all attempts but these."""
         self._asked = {token: at for token, at in self._asked.items() if token in tokens}
+        self._warned &= set(tokens)
         self._limits_s = {each: limit for each, limit in self._limits_s.items() if each in tokens}
 
     def look(
@@ -86,12 +90,21 @@ class Missing:
         """
         sightings = {attempt.token: self._sighting(attempt, now) for attempt in attempts}
         silent = [each for each in attempts if sightings[each.token] is None]
-        left = [each for each in silent if each.seen_reason not in (CANCELLED, NOT_CANCELLED)]
+        left = [each for each in silent if each.seen_reason not in LOOKED_UP]
+        over = [each for each in silent if each.seen_reason in LOOKED_UP]
         found = self._last_looks(left, known, now)
-        lost = {each.token: _sighting(each, LOST, now) for each in silent if each not in left}
+        ends = {each.token: self._end(each, now) for each in over}
         waiting = {each.token: _sighting(each, GONE) for each in left}
         told = {token: sighting for token, sighting in sightings.items() if sighting}
-        return Found(found.statuses, {**told, **lost, **waiting, **found.sightings})
+        return Found(found.statuses, {**told, **ends, **waiting, **found.sightings})
+
+    def _end(self, attempt: Attempt, now: float) -> Sighting:
+        """Return the state of a job after its last look, perhaps another Watcher's.
+
+        A job that was cancelled has an interval to end in.
+        """
+        had_time = now - (attempt.seen or now) >= self._settings.watch_s
+        return _sighting(attempt, LOST, now) if had_time else _sighting(attempt, GONE)
 
     def _sighting(self, attempt: Attempt, now: float) -> Sighting | None:
         """Return the state of a missing job; None: it is lost, unless the last look tells more."""
@@ -107,7 +120,7 @@ class Missing:
         if attempt.seen_state != GONE:
             return _sighting(attempt, GONE)
         waits = (
-            attempt.seen_reason not in (CANCELLED, NOT_CANCELLED)
+            attempt.seen_reason not in LOOKED_UP
             and now - (attempt.seen or now) <= self._settings.lost_s
         )
         return (
@@ -175,17 +188,18 @@ class Missing:
         for attempt in sorted(attempts, key=lambda each: self._asked.get(each.token, 0.0)):
             if self._clock() > deadline:
                 break
+            self._asked[attempt.token] = self._clock()
             may_live = self._may_be_open(attempt, attempt.missing_since or now, now)
             try:
                 status = self._last_look(attempt, known, may_live=may_live)
             except Exception as error:  # perhaps of a site's own class
-                if may_live:
-                    if attempt.token not in self._asked:
-                        log.warning("Job %s may be lost, and cannot be cancelled: %s",
-                                    attempt.job_id, error)  # fmt: skip
-                    self._asked[attempt.token] = self._clock()
-                    continue
-                found.sightings[attempt.token] = _sighting(attempt, GONE, reason=NOT_CANCELLED)
+                if not may_live:
+                    sighting = _sighting(attempt, GONE, reason=NOT_CANCELLED)
+                    found.sightings[attempt.token] = sighting
+                elif attempt.token not in self._warned:
+                    self._warned.add(attempt.token)
+                    log.warning("Job %s may be lost, and cannot be looked up or cancelled: %s",
+                                attempt.job_id, error)  # fmt: skip
                 continue
             if status is None:
                 found.sightings[attempt.token] = _sighting(attempt, GONE, reason=CANCELLED)
@@ -206,9 +220,8 @@ class Missing:
         named = _named(attempt, ask(scheduler.find(attempt.full_name)))
         if named and (may_live or named[0].state.is_final):
             return named[0]
-        ids = {status.job_id for status in named}
-        if not self._is_anothers(job_id, attempt, known):
-            ids.add(job_id)
+        known_ids = {job_id, *(status.job_id for status in named)}
+        ids = [each for each in known_ids if not self._is_anothers(each, attempt, known)]
         if ids:
             log.info("Job %s is not known any more; it is cancelled in case it runs", job_id)
             ask(scheduler.cancel(sorted(ids)))
@@ -236,9 +249,19 @@ def _named(attempt: Attempt, found: list[JobStatus]) -> list[JobStatus]:
 
 
 def _sighting(
-    attempt: Attempt, state: str, ended: float | None = None, reason: str = NOWHERE
+    attempt: Attempt, state: str, ended: float | None = None, reason: str | None = None
 ) -> Sighting:
-    """Return the state of a missing job; `ended`: time of its end, in seconds since the epoch."""
+    """Return the state of a missing job.
+
+    Args:
+        attempt: The attempt.
+        state: The state.
+        ended: Time of the job's end, in seconds since the epoch.
+        reason: Reason of the state; None: the usual one, which stays that of the last look.
+    """
     if state == State.RUNNING.value:
         reason = HEARD
+    elif reason is None:
+        after_look = state == GONE and attempt.seen_reason in LOOKED_UP
+        reason = attempt.seen_reason if after_look else NOWHERE
     return Sighting(state=state, reason=reason, node=attempt.node, ended=ended)

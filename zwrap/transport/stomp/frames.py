@@ -116,10 +116,10 @@ def refusal(headers: dict[str, str], body: object) -> ZwrapError:
     message = headers.get("message", "")
     first_line = text.strip().partition("\n")[0]
     exception = re.match(r"[\w.$]+", first_line)
-    if message and text.strip() == message.strip():
-        kind: type[ZwrapError] = NoPermissionError
-    elif message.startswith(_NO_FRAME):
-        kind = EncodingError
+    if message.startswith(_NO_FRAME):
+        kind: type[ZwrapError] = EncodingError
+    elif message and text.strip() == message.strip():
+        kind = NoPermissionError
     else:
         name = exception[0].rpartition(".")[2] if exception else ""
         kind = _KINDS.get(name, TransportError)
