@@ -123,7 +123,7 @@ class Local(Scheduler):
         directory = self.options.directory
         place = ("--directory", directory) if directory else ()
         return Command(
-            argv=[sys.executable, "-m", "zwrap.pool", *place, *arguments],
+            argv=[sys.executable, "-P", "-m", "zwrap.pool", *place, *arguments],
             environment=self.options.surroundings(),
             timeout_s=self.options.timeout_s,
         )

@@ -355,7 +355,7 @@ class Site:
         self.left_over()
         batch = self.directory / "state" / "localbatch"
         if batch.exists():
-            command = [sys.executable, "-m", "zwrap.pool", "--directory", str(batch)]
+            command = [sys.executable, "-P", "-m", "zwrap.pool", "--directory", str(batch)]
             listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=False)
             for each in json.loads(listed.stdout or "[]"):
                 subprocess.run([*command, "cancel", each["job_id"]], check=False)

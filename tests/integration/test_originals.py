@@ -70,7 +70,7 @@ rig = rigparts:RigWrapper
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of the originals' commands, with a facility's service and wrapper."""
     place = tmp_path_factory.mktemp("originals")
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+    subprocess.run([sys.executable, "-P", "-m", "venv", str(place)], check=True)
     done = subprocess.run(
         [str(place / "bin" / "pip"), "install", "-q", *VERSIONS],
         capture_output=True, text=True, check=False,

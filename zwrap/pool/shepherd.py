@@ -15,6 +15,7 @@ import msgspec
 
 from zwrap.host.ending import Act, Ending
 from zwrap.host.files import UnfitFileError, create_once
+from zwrap.host.modes import PRIVATE_FILE, READ_FILE
 from zwrap.host.processes import ProcessIdentity, this_process
 from zwrap.job import State
 from zwrap.pool.jobs import RUNNING, LocalBatch, LocalEnd, LocalJob, read_job, read_shepherd
@@ -57,7 +58,7 @@ def run_job(batch: LocalBatch, identity: int) -> None:
     """Run a claimed job and record its end, unless another shepherd does."""
     directory = batch.path(RUNNING, identity)
     me = msgspec.json.encode(str(this_process()))
-    if not create_once(directory / "shepherd.json", me):
+    if not create_once(directory / "shepherd.json", me, mode=PRIVATE_FILE):
         return
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -95,7 +96,7 @@ def _environment(job: LocalJob, directory: Path, identity: int) -> dict[str, str
 def _appending(file: str) -> BinaryIO:
     """Open a file to append to; OSError for a named pipe that nobody reads."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-    descriptor = os.open(file, flags, 0o666)
+    descriptor = os.open(file, flags, READ_FILE)
     os.set_blocking(descriptor, True)
     return os.fdopen(descriptor, "ab")
 
@@ -134,7 +135,7 @@ def _note_for_job(directory: Path, stopped: State) -> None:
     """Let the job tell its time limit from a cancellation, which sends the same signal."""
     if stopped is State.TIMEOUT:
         with contextlib.suppress(OSError):  # a full disk must not let the job run on
-            (directory / TIMEOUT_FILE).touch()
+            (directory / TIMEOUT_FILE).touch(PRIVATE_FILE)
 
 
 def _wait(process: subprocess.Popen[bytes], directory: Path, limit_s: int | None) -> State | None:

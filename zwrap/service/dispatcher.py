@@ -22,6 +22,7 @@ from zwrap.errors import (
 )
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import write_atomically
+from zwrap.host.modes import make_readable
 from zwrap.jsontext import pretty
 from zwrap.limits import Limits
 from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id, copied
@@ -192,7 +193,7 @@ class Dispatcher(Service):
         ]
         try:
             text = "\n\n".join(f"{title}:\n{pretty(content)}" for title, content in sections)
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_readable(file.parent)
             write_atomically(file, text + "\n", durable=False)
         except (OSError, ValueError, TypeError, RecursionError) as error:
             log.warning("The logbook entry %s cannot be written: %s", file, error)

@@ -18,6 +18,7 @@ from zwrap.errors import MessageError, OutageError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.faults import is_shared
 from zwrap.host.files import write_all
+from zwrap.host.modes import READ_FILE, make_readable
 from zwrap.host.printable import shown_path
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
@@ -176,9 +177,9 @@ def append(file: Path, lines: Sequence[bytes], deadline: float = 0.0) -> None:
         OSError: The lines cannot be written.
         MessageError: There is something else than a regular file.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_readable(file.parent)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-    descriptor = os.open(file, flags, 0o664)
+    descriptor = os.open(file, flags, READ_FILE)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_dev in _kernel_devices():

@@ -17,6 +17,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, ProgramError, RequestError, short
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import last_lines, write_atomically
+from zwrap.host.modes import make_readable
 from zwrap.limits import Limits
 from zwrap.message import token_of
 from zwrap.recipe.envelope import Envelope
@@ -137,10 +138,10 @@ class _Task:
     def prepare(self) -> None:
         """Create the working directory and the files that the commands name."""
         with of_named_paths("The files of the step cannot be written", RequestError):
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_readable(self.output.parent)
+            make_readable(self.directory)
             for path, content in self._files.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_readable(path.parent)
                 check_replaceable(path)
                 write_atomically(path, content)
             _check_output(self.output)

@@ -14,6 +14,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import sync_directory, write_atomically
+from zwrap.host.modes import OWN_SCRIPT, PRIVATE_SCRIPT, make_private, make_readable
 from zwrap.host.paths import in_state_directory
 from zwrap.job import JobRequest
 from zwrap.message import Message, token_of
@@ -76,8 +77,8 @@ class Preparation:
         def write() -> None:
             self._ledger.remote.keep(request.token, kept.decode())
             with _writing():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(file, script, mode=0o750)
+                make_private(file.parent)
+                write_atomically(file, script, mode=PRIVATE_SCRIPT)
 
         return PendingJob(seen_from_elsewhere(request), file, attempt, script, write)
 
@@ -86,13 +87,13 @@ def _write_files(prepared: PreparedJob, script: str, kept: bytes) -> None:
     """Write all files of a job, atomically and durably, before the job exists."""
     request = prepared.request
     with _writing():
-        request.working_directory.mkdir(parents=True, exist_ok=True)
+        make_readable(request.working_directory)
         JobDirectory(request.job_directory).make()
         file = request.job_directory / "script"
-        write_atomically(file, script, mode=0o750, name_durable=False)
+        write_atomically(file, script, mode=OWN_SCRIPT, name_durable=False)
         write_atomically(request.job_directory / SUBMISSION, kept, name_durable=False)
         for path, content in prepared.files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_readable(path.parent)
             check_replaceable(path)
             write_atomically(path, content, name_durable=False)
         for parent in {path.parent for path in (file, *prepared.files)}:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import shutil
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ from zwrap.attempt.verdict import QUEUE_VARIABLE, VERDICT_QUEUE
 from zwrap.calls import batchjob
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TemporaryError
+from zwrap.host.programs import found
 from zwrap.job import JobRequest
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Cluster, Clusters
@@ -86,9 +87,9 @@ def own_program(name: str) -> Path:
     beside = Path(sys.executable).with_name(name)
     if beside.exists():
         return beside
-    found = shutil.which(name)
-    if found:
-        return Path(found).absolute()
+    elsewhere = found(name, os.environ.get("PATH", os.defpath))
+    if elsewhere:
+        return Path(elsewhere)
     raise TemporaryError(f"The program {name} of this installation was not found beside {beside}.")
 
 

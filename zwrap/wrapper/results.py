@@ -11,6 +11,7 @@ from pathlib import Path
 
 from zwrap.errors import ProgramError
 from zwrap.host.links import create_parent_symlink
+from zwrap.host.modes import make_readable
 from zwrap.program.judgement import ResultRecord
 
 
@@ -91,7 +92,7 @@ def _absolute(value: object, key: str) -> Path:
 def _make(directory: Path) -> None:
     """Create a directory; ProgramError if that is not possible."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_readable(directory)
     except OSError as error:
         raise ProgramError(f"The directory {directory} cannot be made: {error.strerror}.") from None
 

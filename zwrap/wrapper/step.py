@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.host.files import last_lines, write_atomically
+from zwrap.host.files import last_lines, open_to_append, write_atomically
 from zwrap.host.filetime import touched
+from zwrap.host.modes import READ_FILE, make_readable
+from zwrap.host.programs import to_run
 from zwrap.message import Outgoing
 from zwrap.program import invocation, judgement
 from zwrap.program.definition import Definition
@@ -146,9 +148,10 @@ class ProgramStep:
         """Run the command that lets the program save its state; return True if that succeeded."""
         environment = program_environment(os.environ)
         try:
-            with self._stderr.open("ab") as stream:
+            with open_to_append(self._stderr, READ_FILE) as stream:
                 done = subprocess.run(
-                    command, cwd=self._directory, env=environment, stdin=subprocess.DEVNULL,
+                    command, executable=to_run(command[0], environment),
+                    cwd=self._directory, env=environment, stdin=subprocess.DEVNULL,
                     stdout=stream, stderr=stream, timeout=limit_s, check=False,
                 )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -243,7 +246,7 @@ class ProgramStep:
 def _make_working_directory(directory: Path) -> None:
     """Create the directory of the run; ProgramError if that is not possible."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_readable(directory)
     except OSError as error:
         raise ProgramError(
             f"The working directory {directory} cannot be made: {error.strerror}."

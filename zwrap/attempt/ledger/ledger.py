@@ -26,6 +26,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, OutageError
 from zwrap.host.clock import Clock, wall
 from zwrap.host.hiding import without_secrets
+from zwrap.host.modes import PRIVATE_FILE, make_private
 from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.paths import in_state_directory, state_directory
 
@@ -142,7 +143,7 @@ class Ledger:
             ConfigurationError: Its directory cannot be created, or is on a network filesystem.
         """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
         except OSError as error:
             raise ConfigurationError(
                 f"The directory of the ledger, {path.parent}, cannot be created: {error.strerror}."
@@ -154,7 +155,7 @@ class Ledger:
                 "lose or damage it. Set ZWRAP_STATE to a directory on a local disk."
             )
         with contextlib.suppress(OSError):  # why it cannot be made is told by SQLite
-            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
         return cls(f"sqlite:///{path}").open()
 
     @classmethod

@@ -11,6 +11,7 @@ from zwrap.attempt.record import Attempt, KeptSubmission, parse_submission
 from zwrap.attempt.refusals import Ending
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, OutageError, PermanentError
+from zwrap.host.modes import make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.job import State
 from zwrap.limits import ANY_SIZE
@@ -113,7 +114,7 @@ class LedgerSending(Sending):
     def __init__(self, verdict: Verdict, ledger: Ledger) -> None:
         directory = in_state_directory("sending")
         with contextlib.suppress(OSError):
-            directory.mkdir(exist_ok=True)
+            make_private(directory)
         file = directory / f"{verdict.token}.json"
         super().__init__(Ending(verdict, Progress(file)), FinalSender(None))
         self._ledger = ledger

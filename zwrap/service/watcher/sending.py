@@ -19,7 +19,7 @@ from zwrap.attempt.refusals import Ending
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, TemporaryError, TransportError
 from zwrap.host.faults import is_shared
-from zwrap.host.files import make_directory
+from zwrap.host.modes import make_alike
 from zwrap.host.processes import ProcessIdentity
 from zwrap.transport.contract import Transport
 from zwrap.transport.spool.queue import SpoolQueue
@@ -248,7 +248,7 @@ def _opened(directory: JobDirectory) -> SpoolQueue | None:
     has_messages = directory.has_outbox
     try:
         for name in SpoolQueue.places:
-            make_directory(place / name)
+            make_alike(place / name)
         os.listdir(place / SpoolQueue.places.incoming)
         return directory.outbox()
     except OSError as error:
