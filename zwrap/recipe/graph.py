@@ -15,6 +15,7 @@ from zwrap.host.files import UnfitFileError
 from zwrap.host.given import read_given
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import copied, decode, encode
+from zwrap.recipe.commands import CommandFilling
 from zwrap.recipe.sizes import check_sizes
 from zwrap.recipe.substitution import Filling
 from zwrap.recipe.validation import LARGEST_NODE, complaints
@@ -176,12 +177,12 @@ class Recipe:
 
         Args:
             parameters: Values by name; a placeholder without a value stays.
-            quote_commands: True if each value in shell text under a key ``commands`` is quoted, so
-                that it stays one word of the shell, whatever it holds.
+            quote_commands: True if each value that is put into shell text stays a value, whatever
+                it holds (`zwrap.recipe.commands`); RecipeError if it cannot.
             limits: Limits of sizes; RecipeError if the values are larger.
         """
-        filling = Filling(parameters, limits)
-        replaced = filling.value(self._definition, quote_commands=quote_commands)
+        filling = (CommandFilling if quote_commands else Filling)(parameters, limits)
+        replaced = filling.value(self._definition)
         assert isinstance(replaced, dict)
         return Recipe(replaced, self.name)
 

@@ -1,0 +1,441 @@
+"""Values in all kinds of shell text, run by the shells: none becomes a command.
+
+The table holds 51 places, each tried with 12 values that would leave a file behind as a command.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zwrap.errors import ProgramError, RecipeError, RequestError
+from zwrap.program import invocation
+from zwrap.program.reading import parse_definition
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.recipe.quoting import Value, quoted, words
+from zwrap.submission.request import prepare, replace_variable
+
+VALUES = [
+    "a b",
+    "$(touch PWNED)",
+    "`touch PWNED`",
+    "; touch PWNED; #",
+    "x'; touch PWNED; '",
+    'x"; touch PWNED; "',
+    "x\ntouch PWNED\ny",
+    "EOF\ntouch PWNED\nx",
+    "a[$(touch PWNED)]",
+    "\\'; touch PWNED; \\\\",
+    "'\"$(touch PWNED)\"' ${U} $U",
+    "} ) )) ]] ; touch PWNED & ${U:-`touch PWNED`} esac",
+]
+"""Values of which each has an end, an expansion or a quote for some place."""
+
+ANY, BASH = ("bash", "dash"), ("bash",)
+
+
+class Case(NamedTuple):
+    """A place for ``{x}`` in shell text."""
+
+    text: str
+    printed: str | None = "@"
+    """What is printed, with @ for the value; None: only numbers are taken, each other is refused."""
+    shells: tuple[str, ...] = ANY
+    refused: tuple[str, ...] = ()
+    """Values that are refused."""
+
+
+PLACES = [
+    # words and quotes
+    Case("printf %s {x}"),
+    Case("printf %s '{x}'"),
+    Case('printf %s "{x}"'),
+    Case("printf %s a{x}b'c'", "a@bc"),
+    Case("printf %s 'a\\' {x}", "a\\@"),
+    Case("printf %s \"'{x}'\"", "'@'"),
+    Case("printf %s '\"{x}\"'", '"@"'),
+    Case("printf %s \\\"{x}\\'", "\"@'"),
+    Case("printf %s \\{x}"),
+    Case('printf %s "\\{x}"', "\\@"),
+    Case("printf %s \\\\{x}", "\\@"),
+    Case("printf %s a\\\n{x}", "a@"),
+    Case("printf %s $'a{x}\\n'", "a@\n", BASH),
+    Case("printf %s $'it\\'s' {x}", "it's@", BASH),
+    Case('printf %s $"{x}"', "@", BASH),
+    Case("v={x}; printf %s \"$v\""),
+    # comments
+    Case("# don't forget\nprintf %s {x}"),
+    Case("true # it's\nprintf %s {x}"),
+    Case("true # {x}\nprintf ok", "ok"),
+    Case('true # "{x}\nprintf ok', "ok"),
+    Case("printf %s a#'b'{x}", "a#b@"),
+    # here-documents
+    Case("cat <<EOF\n{x}\nEOF", "@\n"),
+    Case("cat <<EOF\ndon't {x}\nEOF\nprintf %s {x}", "don't @\n@"),
+    Case('cat <<-EOF; printf %s "{x}"\n\t"{x}" \\{x}\n\tEOF', '"@" \\@\n@'),
+    Case("cat <<EOF\n$(printf %s \"{x}\")\nEOF", "@\n"),
+    Case("cat <<A; cat <<'B'\n{x}\nA\n'quoted\nB\nprintf %s {x}", "@\n'quoted\n@"),
+    Case("cat <<'EOF'\n{x}\nEOF", "@\n", refused=(VALUES[7],)),
+    Case("cat <<\\EOF\nit's\nEOF\nprintf %s {x}", "it's\n@"),
+    Case("cat <<<{x}", "@\n", BASH),
+    # substitutions
+    Case('y="$(printf %s. "{x}")"; printf %s "$y"', "@."),
+    Case("y=$(printf %s. {x}); printf %s \"$y\"", "@."),
+    Case("y=$(case a in (b) ;; a) printf %s. {x};; esac); printf %s \"$y\"", "@."),
+    Case("printf %s \"$(# don't\nprintf %s. '{x}')\"", "@."),
+    Case('printf %s "`printf %s. "{x}"`"', "@."),
+    Case("y=`printf %s. {x}`; printf %s \"$y\"", "@."),
+    Case("y=`printf %s. \"\\`printf %s. {x} | cat\\`\"`; printf %s \"$y\"", "@.."),
+    Case('printf %s "${{U:-"{x}"}}"'),
+    Case('printf %s "${U:-{x}}"'),
+    Case("printf %s ${U:-'{x}'}"),
+    Case('v=a.b; printf %s "${v%"{x}"}"', "a.b"),
+    Case('printf %s "$(cat <<EOF\n{x}.\nEOF\n)"', "@."),
+    # grammar
+    Case("case {x} in {x}) printf ok;; esac", "ok"),
+    Case("f() { printf %s {x}; }; if true; then f; fi"),
+    Case("( ( printf %s {x} ) )"),
+    Case("a=({x} 'b'); printf %s \"${a[0]}\"", "@", BASH),
+    Case("[[ a = {x} ]] || printf %s {x}", "@", BASH),
+    # numbers and names
+    Case("printf %s $(( {x} + 1 ))", None),
+    Case("q[{x}]=1; (( {x} )); [[ {x} -eq 1 ]]; let z={x}", None, BASH),
+    Case("declare -i n={x}; q=(1); printf %s ${q[{x}]} ${U:{x}:1} $[{x}]", None, BASH),
+    Case("test -v {x}; read {x}; declare {x}=1", "", BASH, tuple(v for v in VALUES if set(v) & set("[("))),
+    Case("printf %s $${x} ${x}", None, ()),
+]
+
+
+def filled(text: str, value: str, **others: str) -> str:
+    """Return commands as a Dispatcher fills them in that quotes."""
+    cluster = {"cluster": {"commands": text.split("\n")}}
+    recipe = Recipe({"start": [[1, []]], "1": {"queue": "q", "parameters": cluster}})
+    filled = recipe.apply_parameters({"x": value, **others}, quote_commands=True)
+    commands = filled[1]["parameters"]["cluster"]["commands"]
+    return "\n".join(commands)
+
+
+def run(shell: str, text: str, directory: Path) -> str:
+    """Return what a shell prints; AssertionError if a value became a command."""
+    arguments = {"csh": ["csh", "-f", "-c"]}.get(shell, [shell, "-c"])
+    done = subprocess.run(
+        [*arguments, text], cwd=directory, capture_output=True, text=True, check=False, timeout=20
+    )
+    assert not [*directory.iterdir()], f"{shell} ran a value as a command in {text!r}"
+    return done.stdout
+
+
+def test_the_trials_are_612() -> None:
+    assert len(PLACES) * len(VALUES) == 612
+
+
+@pytest.mark.parametrize("case", PLACES, ids=[case.text for case in PLACES])
+@pytest.mark.parametrize("shell", ANY)
+def test_each_value_arrives_as_a_value(shell: str, case: Case, tmp_path: Path) -> None:
+    if not shutil.which(shell):
+        pytest.skip(f"there is no {shell} here")
+    for value in VALUES:
+        try:
+            text = filled(case.text, value)
+        except RecipeError as error:
+            assert case.printed is None or value in case.refused, value
+            assert str(error).startswith("node 1, parameters, cluster, key 'commands': {x} ")
+            continue
+        assert value not in case.refused
+        printed = run(shell, text, tmp_path)
+        if shell in case.shells:
+            assert case.printed is not None
+            assert printed == case.printed.replace("@", value), text
+
+
+@pytest.mark.parametrize("case", PLACES, ids=[case.text for case in PLACES])
+@pytest.mark.parametrize("value", ["7", "-12", "0x1f"])
+def test_a_number_stands_anywhere_as_it_is(case: Case, value: str) -> None:
+    definition = {"start": [[1, []]], "1": {"queue": "q", "commands": case.text}}
+    plain = Recipe(definition).apply_parameters({"x": value})[1]["commands"]
+    if "${x}" in case.text and value != "7":
+        return
+    text = filled(case.text, value)
+    assert text.replace("\\\\", "\\") == plain.replace("\\\\", "\\")
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_csh_takes_a_quoted_value_as_one_word_unless_it_has_lines(value: str, tmp_path: Path) -> None:
+    """No shell text of zwrap is run by csh, but a program may be a csh script."""
+    if not shutil.which("csh"):
+        pytest.skip("there is no csh here")
+    for text in ("printf %s {x}", "printf %s '{x}'"):
+        if "\n" not in value:
+            assert run("csh", filled(text, value), tmp_path) == value
+    script = tmp_path.with_suffix(".csh")
+    script.write_text("#!/bin/csh -f\nprintf %s $1:q\n")
+    assert run("bash", filled(f"csh -f {script} {{x}}", value), tmp_path) == value
+
+
+# -- what a text means is told by how it was made --------------------------------------------------
+
+PLACE = ("{x}", "@")
+Piece = tuple[str, str]
+"""Shell text, and what the shell makes of it."""
+
+
+def joined(pieces: list[Piece]) -> Piece:
+    return "".join(text for text, _ in pieces), "".join(meaning for _, meaning in pieces)
+
+
+def around(before: str, piece: Piece, after: str, mark: str = "") -> Piece:
+    return before + piece[0] + after, piece[1] + mark
+
+
+LETTERS = st.sampled_from(["a", "b", "-", "="]).map(lambda char: (char, char))
+SINGLE = st.lists(LETTERS | st.just(PLACE) | st.sampled_from(['"', "#", "$U", "`", "(", "<<E"]).map(
+    lambda char: (char, char))).map(lambda inner: around("'", joined(inner), "'"))  # fmt: skip
+
+
+def substituted(word: st.SearchStrategy[Piece]) -> st.SearchStrategy[Piece]:
+    """Return substitutions around words; each has a full stop, as the shell drops line ends."""
+    return (
+        word.map(lambda each: around("$(printf %s. ", each, ")", "."))
+        | word.map(lambda each: around("$(# it's )\n case a in a) printf %s. ", each, ";; esac)", "."))
+        | word.map(lambda each: around("$(true # '\"\nprintf %s. ", each, "\n)", "."))
+        | word.map(lambda each: around("${U:-", each, "}"))
+    )
+
+
+def in_quotes(word: st.SearchStrategy[Piece]) -> st.SearchStrategy[Piece]:
+    special = st.sampled_from(["'", "#", "(", ";", "<<E", " "]).map(lambda char: (char, char))
+    escaped = st.sampled_from('"\\$`').map(lambda char: (f"\\{char}", char))
+    document = st.lists(LETTERS | st.just(PLACE) | st.just(("it's", "it's"))).map(
+        lambda inner: around("$(cat <<E\n", joined(inner), ".\nE\n)", ".")
+    )
+    inner = LETTERS | st.just(PLACE) | special | escaped | document | substituted(word)
+    return st.lists(inner, max_size=4).map(lambda found: around('"', joined(found), '"'))
+
+
+BARE = LETTERS | st.just(PLACE) | SINGLE | st.sampled_from("'\"\\ ;$#").map(
+    lambda char: (f"\\{char}", char)
+)  # fmt: skip
+WORD = st.recursive(
+    st.lists(BARE, min_size=1, max_size=4).map(joined),
+    lambda word: st.lists(BARE | in_quotes(word), min_size=1, max_size=3).map(joined),
+    max_leaves=8,
+)
+LINE = WORD.map(lambda word: around("printf %s/ ", word, "\n", "/"))
+DOCUMENT = st.lists(LETTERS | st.just(PLACE) | st.sampled_from(["'", '"', "\n", " #"]).map(
+    lambda char: (char, char)), max_size=5).map(
+    lambda inner: around("cat <<'E F' >/dev/null; cat <<-END\n'\nE F\n", joined(inner), ".\nEND\n", ".\n")
+)  # fmt: skip
+COMMENT = st.sampled_from(["# don't\n", "true # \"{x}\n", "f() { :; }\n", "case b in b) ;; esac\n"]).map(
+    lambda text: (text, "")
+)  # fmt: skip
+SCRIPT = st.lists(LINE | DOCUMENT | COMMENT, min_size=1, max_size=4).map(joined)
+ALPHABET = "'\"\\$`;&|<>(){}[]*?~!#=% \t\nabEND"
+
+
+@settings(max_examples=400, deadline=None)
+@given(script=SCRIPT, value=st.text(ALPHABET, max_size=10) | st.sampled_from(VALUES))
+def test_whatever_stands_around_it_a_value_arrives_whole(script: Piece, value: str) -> None:
+    text, meaning = script
+    if "\t" in value and "END" in text:
+        value = value.replace("\t", " ")
+    pieces: list[str | Value] = []
+    for index, part in enumerate(text.split("{x}")):
+        pieces += [Value(value, "{x}"), part] if index else [part]
+    assignments, [done] = quoted([pieces], RecipeError)
+    for shell in ("bash", "dash"):
+        if shutil.which(shell):
+            printed = subprocess.run(
+                [shell, "-c", "\n".join([*assignments, done])],
+                cwd="/", env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert printed.stdout == meaning.replace("@", value), (shell, done, printed.stderr)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(text=st.text(ALPHABET + "\0", max_size=30), value=st.text(ALPHABET, max_size=6))
+def test_any_text_is_filled_in_or_refused_with_a_sentence(text: str, value: str) -> None:
+    pieces: list[str | Value] = []
+    for index, part in enumerate(text.split("\0")):
+        pieces += [Value(value, "{x}"), part] if index else [part]
+    try:
+        quoted([pieces], RecipeError)
+    except RecipeError as error:
+        assert str(error).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"' * 1_000_000,
+        "`" * 999_999,
+        "$(" * 400_000,
+        "${x:-" * 300_000,
+        "cat <<E\n" * 200_000,
+        "cat <<E\nE\n" * 100_000,
+        "$(cat <<E\n" * 100_000,
+        "\\`" * 500_000,
+        "$((" * 300_000,
+        "q[" * 500_000,
+        "[[ $( " * 200_000 + "-eq 1 ]] ) " * 100_000,
+        "case a in (" * 100_000,
+        "a" * 1_000_000 + "{x}" * 100_000,
+        "'" + "{x}" * 200_000,
+        "$'" + "\\{x}" * 200_000,
+        "E\n" * 500_000,
+        "cat <<" + "E" * 1000 + "\n" + ("E" * 999 + "\n") * 1000,
+        "\t" * 1_000_000 + "cat <<-E\n" + "\t" * 1_000_000,
+        "\\" * 2_000_000,
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_text_of_megabytes_is_read_in_seconds(text: str) -> None:
+    pieces: list[str | Value] = [Value("a b", "{x}"), " "]
+    for index, part in enumerate(text.split("{x}")):
+        pieces += [Value("a b", "{x}"), part] if index else [part]
+    began = time.process_time()
+    try:
+        quoted([pieces], RecipeError)
+    except RecipeError as error:
+        assert str(error).endswith(".")
+    assert time.process_time() - began < 15.0
+
+
+# -- how texts of recipes belong together ----------------------------------------------------------
+
+
+def applied(node: dict[str, Any], **parameters: Any) -> Any:
+    recipe = Recipe({"start": [[1, []]], "1": {"queue": "q", **node}})
+    return recipe.apply_parameters(parameters, quote_commands=True)[1]
+
+
+@pytest.mark.parametrize("key", ["cluster_commands", "commands"])
+def test_a_list_of_commands_is_one_script(key: str, tmp_path: Path) -> None:
+    lines = ["cat <<EOF", "{x}", "EOF", "# don't", "printf %s {x}"]
+    block = {key: lines} if key == "cluster_commands" else {"cluster": {key: lines}}
+    node = applied({"parameters": block}, x="a$(touch PWNED)")["parameters"]
+    found = node[key] if key == "cluster_commands" else node["cluster"][key]
+    assert found == [
+        "ZWRAP_VALUE_1='a$(touch PWNED)'", "cat <<EOF", "${ZWRAP_VALUE_1}", "EOF", "# don't",
+        "printf %s 'a$(touch PWNED)'",
+    ]  # fmt: skip
+    assert run("bash", "\n".join(found), tmp_path) == "a$(touch PWNED)\na$(touch PWNED)"
+
+
+def test_commands_as_one_text_stay_one_text() -> None:
+    found = applied({"parameters": {"cluster": {"commands": "cat <<E\n{x}\nE"}}}, x="$y")
+    assert found["parameters"]["cluster"]["commands"] == (
+        "ZWRAP_VALUE_1='$y'\ncat <<E\n${ZWRAP_VALUE_1}\nE"
+    )
+
+
+def test_commands_of_other_services_are_each_by_themselves() -> None:
+    found = applied({"parameters": {"commands": ["echo {x}", 'echo "{x}', "cat <<E\n{x}\nE"]}}, x="$y")
+    assert found["parameters"]["commands"] == [
+        "echo '$y'", 'echo "\\$y', "ZWRAP_VALUE_1='$y'\ncat <<E\n${ZWRAP_VALUE_1}\nE",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [*VALUES, "a\\", '"'])
+@pytest.mark.parametrize("queue", ["runner.submission", "runner.x.submission"])
+def test_a_command_of_the_runner_keeps_each_value_within_one_argument(
+    queue: str, value: str
+) -> None:
+    commands = ["# a{x} '{x}' \"{x}\" $(( {x} )) \\{x}", ["run", "{x}"], "a {n} b"]
+    node = {"queue": queue, "parameters": {"commands": commands}}
+    found = applied(node, x=value, n=1)["parameters"]["commands"]
+    assert words(found[0]) == ["#", f"a{value}", value, value, "$((", value, "))", value]
+    assert found[1:] == [["run", value], "a 1 b"]
+    with pytest.raises(RecipeError, match="node 1, parameters, key 'commands': a quote of the"):
+        applied({"queue": queue, "parameters": {"commands": ["echo don't {x}"]}}, x="a b")
+
+
+def test_set_up_and_command_of_job_parameters_are_one_script() -> None:
+    given = {"command": "cat <<E\n{x}\nE", "set_up": ["module load {x}"], "other": "{x}"}
+    found = applied({"job_parameters": given}, x="a $b")["job_parameters"]
+    assert found == {
+        "command": "cat <<E\n${ZWRAP_VALUE_1}\nE",
+        "set_up": ["ZWRAP_VALUE_1='a $b'", "module load 'a $b'"],
+        "other": "a $b",
+    }
+    found = applied({"job_parameters": {"command": "cat <<E\n{x}\nE"}}, x="$b")["job_parameters"]
+    assert found["set_up"] == ["ZWRAP_VALUE_1='$b'"]
+    found = applied({"job_parameters": {"command": ["run", "{x}"]}}, x="a b")["job_parameters"]
+    assert found == {"command": ["run", "a b"]}
+
+
+def test_a_refusal_names_node_key_and_placeholder() -> None:
+    for node, place in (
+        ({"parameters": {"cluster_commands": ["echo $(( {x} ))"]}}, "parameters, key 'cluster_commands'"),
+        ({"job_parameters": {"command": "echo $(( {x} ))"}}, "job_parameters, key 'command'"),
+        ({"job_parameters": {"command": ["a"], "set_up": ["((x={x}))"]}}, "job_parameters, key 'set_up'"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            applied(node, x="a b")
+        assert str(caught.value) == (
+            f"node 1, {place}: {{x}} stands where the shell calculates, and its value is 'a b'; a "
+            "number is expected. Compare texts with '=' instead of '-eq'."
+        )
+
+
+def test_a_name_that_the_text_uses_is_not_taken_for_a_value() -> None:
+    text = filled("ZWRAP_VALUE_4=1; cat <<E\n{x} {y}\nE", "$a", y="$b")
+    assert text.split("\n") == [
+        "ZWRAP_VALUE_5='$a'", "ZWRAP_VALUE_6='$b'", "ZWRAP_VALUE_4=1; cat <<E",
+        "${ZWRAP_VALUE_5} ${ZWRAP_VALUE_6}", "E",
+    ]  # fmt: skip
+
+
+def test_two_values_cannot_end_a_document_between_them(tmp_path: Path) -> None:
+    text = filled("cat <<EOF\n{x}\n{y}\nE{z}OF\nEOF", "EOF", y="touch PWNED", z="")
+    assert run("bash", text, tmp_path) == "EOF\ntouch PWNED\nEOF\n"
+
+
+def test_without_the_setting_the_text_is_that_of_upstream() -> None:
+    for case in PLACES:
+        for value in VALUES:
+            node = {"parameters": {"cluster": {"commands": [case.text]}, "commands": case.text}}
+            recipe = Recipe({"start": [[1, []]], "1": {"queue": "q", **node}})
+            found = recipe.apply_parameters({"x": value})[1]["parameters"]
+            assert found["commands"] == found["cluster"]["commands"][0]
+            if "{{" not in case.text and "f() {" not in case.text and "${U" not in case.text:
+                assert found["commands"] == case.text.replace("{x}", value)
+
+
+# -- the other texts -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_values_of_a_definition_arrive_as_values(value: str, tmp_path: Path) -> None:
+    defined = parse_definition({
+        "command": "cat <<EOF\n{x}\nEOF\nprintf %s \"{x}\" '{x}' {x} # don't",
+        "set_up": ["# it's", 'v="$(printf %s. "{x}")"; printf %s "$v"'],
+        "inputs": {"x": {}}, "options": [{"block": "more", "format": "{value}"}],
+    }, "test.yaml", "prog")  # fmt: skip
+    known = invocation.values(defined, {"x": value, "more": {"a": value}}, None, {})
+    shell, option, text = invocation.argv(defined, known)
+    assert (shell, option) == ("/bin/bash", "-c")
+    assert run("bash", text, tmp_path) == f"{value}.{value}\n{value * 3}"
+    defined = parse_definition({"command": "echo $(({x}))"}, "test.yaml", "prog")
+    with pytest.raises(ProgramError, match=r"test\.yaml, keys 'set_up' and 'command': \{x\} stands"):
+        invocation.argv(defined, invocation.values(defined, {"x": value}, None, {}))
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_path_of_the_message_arrives_as_a_value(value: str, tmp_path: Path) -> None:
+    text = replace_variable("cat <<E # it's\n$RECIPEWRAP\nE\nprintf %s ${RECIPEWRAP}", "RECIPEWRAP", value)
+    assert run("bash", text, tmp_path) == f"{value}\n{value}"
+    parameters = {
+        "workingdir": f"/w/{value}", "recipewrapper": value,
+        "cluster": {"commands": ["echo $(( $RECIPEWRAP ))"]},
+    }  # fmt: skip
+    recipe = Recipe({"start": [[1, []]], "1": {"queue": "x", "parameters": parameters}})
+    with pytest.raises(RequestError, match=r"node 1, parameters, commands: \$RECIPEWRAP stands"):
+        prepare(Envelope(recipe, 1), "tok-1", "local")

@@ -1,0 +1,113 @@
+"""Places in shell text at which values are put, and the constructs of the shell around them."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from zwrap.recipe.shelltokens import DECLARING, NAMING
+
+
+class Kind(enum.Enum):
+    """The quotes around a place."""
+
+    PLAIN = enum.auto()
+    SINGLE = enum.auto()
+    DOUBLE = enum.auto()
+    ANSI = enum.auto()
+    """``$'...'``."""
+    COMMENT = enum.auto()
+    HERE = enum.auto()
+    """A here-document in which the shell expands variables."""
+    VERBATIM = enum.auto()
+    """A here-document whose delimiter is quoted."""
+    UNSURE = enum.auto()
+
+
+class Sense(enum.Enum):
+    """What the shell does with the value at a place."""
+
+    WORD = enum.auto()
+    NUMBER = enum.auto()
+    """It evaluates the value as arithmetic, with the commands in a subscript."""
+    NAME = enum.auto()
+    """It takes the value for the name of a variable, with the commands in a subscript."""
+    VARIABLE = enum.auto()
+    """It expands the variable of that name: ``${x}`` where a recipe means ``${{x}}``."""
+
+
+class Place(msgspec.Struct):
+    """One place in shell text."""
+
+    kind: Kind
+    sense: Sense = Sense.WORD
+    escaped: bool = False
+    """True if a backslash stands before it."""
+    first: bool = False
+    """True if a command, an assignment or a word of the grammar may begin here."""
+    nested: bool = False
+    """True inside ``$(...)``."""
+    backquotes: int = 0
+    """1 inside plain backquotes; 2 if there are further quotes or substitutions around them."""
+    braces: str = ""
+    """Operator of the ``${...}`` within double quotes, or within a here-document, around it."""
+    delimiter: str = ""
+    """Delimiter of the here-document."""
+    distrusted: bool = False
+    """True if shells differ about the quotes before it."""
+
+
+class Frame:
+    """One open construct; the fields after `sense` are those of commands (``code``)."""
+
+    __slots__ = (
+        "array", "assigns", "braces", "cases", "closer", "command", "condition", "depth", "equals",
+        "first", "is_name", "kind", "nested", "options", "pending", "plain", "sense", "stage",
+        "test", "variable", "word",
+    )  # fmt: skip
+
+    def __init__(self, kind: str, closer: str = "", sense: Sense = Sense.WORD) -> None:
+        self.kind, self.closer, self.sense = kind, closer, sense
+        self.nested = False
+        self.braces = self.stage = ""
+        self.depth = 0
+        self.first, self.array = True, False
+        self.cases: list[str] = []
+        self.pending: list[tuple[str, bool, bool]] = []
+        self.condition, self.test = -1, Sense.WORD
+        self.command, self.options, self.variable = "", "", False
+        self.new_word(-1)
+
+    def new_word(self, start: int) -> None:
+        """Begin a word at a position; -1: there is none."""
+        self.word = start
+        self.plain = self.is_name = True
+        self.assigns = self.equals = False
+
+    def new_command(self) -> None:
+        """Begin a command."""
+        self.first = not self.array
+        self.command, self.options, self.variable = "", "", False
+
+    def argument_sense(self) -> Sense:
+        """Return what the command does with the word at hand."""
+        if self.array:  # values in (...) are not read again, but numbers are
+            return self.sense if self.sense is Sense.NUMBER else Sense.WORD
+        if self.variable or self.command in NAMING:
+            return Sense.NAME
+        if self.command == "let" or (self.command in DECLARING and "i" in self.options):
+            return Sense.NUMBER
+        if self.command in DECLARING and (not self.equals or set(self.options) & set("aAn")):
+            return Sense.NAME
+        return Sense.WORD
+
+
+class Found:
+    """What has been found in a text, its here-documents and backquotes."""
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+        self.tests: list[tuple[int, int, Sense]] = []
+        """Ranges of places between ``[[`` and ``]]``, and their sense."""
+        self.unsure = self.distrusted = False

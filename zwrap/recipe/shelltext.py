@@ -1,0 +1,316 @@
+"""Reading of shell text: what the shell makes of a value that is put at a place.
+
+The text is read once, from left to right, as bash reads it: words, quotes, comments, here-documents,
+expansions, arithmetic. Source: POSIX.1, Shell Command Language; bash(1). Each place is a NUL in the
+text, because no shell text can hold one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from zwrap.recipe.shellexpansions import Expansions
+from zwrap.recipe.shellplaces import Found, Frame, Kind, Place, Sense
+from zwrap.recipe.shelltokens import (
+    ARITHMETIC,
+    ASSIGNMENT,
+    BRACES,
+    CODE,
+    COMPARISONS,
+    DECLARING,
+    DOUBLE,
+    HERE,
+    MARK,
+    NAME_PART,
+    NAMING,
+    STILL_FIRST,
+    TESTING,
+    delimiter_at,
+    end_of_document,
+)
+
+DEEPEST = 10
+"""Depth to which here-documents and backquotes within each other are read."""
+
+
+def places(text: str) -> list[Place]:
+    """Return the place of each NUL in shell text, in a time that grows with the text."""
+    found = Found()
+    Commands(text, Frame("code"), found).read()
+    for sense in (Sense.NAME, Sense.NUMBER):
+        depth = [0] * (len(found.places) + 1)
+        for begin, end, given in found.tests:
+            if given is sense:
+                depth[begin] += 1
+                depth[end] -= 1
+        within = 0
+        for change, place in zip(depth, found.places, strict=False):
+            within += change
+            place.sense = sense if within else place.sense
+    return found.places
+
+
+class Commands(Expansions):
+    """The reading of commands: words, the grammar around them, here-documents."""
+
+    def read(self) -> None:
+        """Read the text to its end."""
+        if self.depth > DEEPEST:
+            self.found.unsure = True
+        text, size, stack = self.text, len(self.text), self.stack
+        while self.at < size:
+            frame = stack[-1]
+            match = _PATTERNS[frame.kind].match(text, self.at)
+            assert match is not None
+            assert match.lastgroup is not None
+            self.at = match.end()
+            _HANDLERS[frame.kind, match.lastgroup](self, frame, match)
+        self.end_word(stack[-1], size)
+        for frame in stack:
+            self._end_test(frame)
+        if len(stack) > 1 or stack[0].pending or stack[0].cases:
+            self.found.unsure = True
+
+    # -- words -------------------------------------------------------------------------------------
+
+    def on_chunk(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read plain characters of a word."""
+        self.begin_word(frame, match.start())
+        text = match[0]
+        if frame.is_name and ASSIGNMENT.match(text):
+            frame.assigns = True
+        frame.equals |= "=" in text
+        frame.is_name = frame.is_name and NAME_PART.fullmatch(text) is not None
+
+    def on_quoted_chunk(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read plain characters in quotes, of which ``=`` may end the name of a variable."""
+        if "=" in match[0] and len(self.stack) > 1 and frame.kind == "double":
+            outer = self.stack[-2]
+            if outer.kind == "code":
+                outer.equals = True
+                frame.sense = outer.argument_sense()
+
+    def on_piece(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read a piece of a word that is no name: an escape, a parameter, a lonely character."""
+        if match[0] != "\\\n":
+            self.begin_word(frame, match.start())
+            frame.plain = frame.is_name = False
+
+    def on_quoted(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read ``'...'`` or ``$'...'``."""
+        self.begin_word(frame, match.start())
+        frame.plain = frame.is_name = False
+        ansi = match[0][0] == "$"
+        before = match[0].partition(MARK)[0]
+        frame.equals |= "=" in before
+        self.add_all(match[0], Kind.ANSI if ansi else Kind.SINGLE, frame)
+        self.found.distrusted |= ansi and "\\'" in match[0]
+        if len(match[0]) < 2 + ansi or match[0][-1] != "'":
+            self.found.unsure = True
+
+    def on_blank(self, frame: Frame, match: re.Match[str]) -> None:
+        """End a word at blanks, ``<`` or ``>``."""
+        self.end_word(frame, match.start())
+
+    def on_bracket(self, frame: Frame, match: re.Match[str]) -> None:
+        """Open a subscript, or read ``[`` as a character of a word."""
+        named = frame.word >= 0 and frame.is_name and frame.condition < 0 and not _in_pattern(frame)
+        naming = frame.first or frame.command in DECLARING or frame.command in NAMING
+        if (named and naming) or (frame.array and frame.word < 0):
+            self.push("arithmetic", frame, "]")
+            frame.is_name = True
+        else:
+            self.begin_word(frame, match.start())
+            frame.is_name = False
+
+    def end_word(self, frame: Frame, end: int) -> None:
+        """End the word at hand, if there is one, and see what it means."""
+        if frame.word < 0:
+            return
+        word = self.text[frame.word : end] if frame.plain else ""
+        assigns = frame.assigns
+        frame.new_word(-1)
+        if frame.cases and frame.cases[-1] != "commands":
+            self._word_of_case(frame, word)
+        elif frame.condition >= 0:
+            self._word_of_test(frame, word)
+        elif not frame.first:
+            frame.variable = word == "-v" and frame.command in TESTING
+            if word.startswith("-") and frame.command in DECLARING:
+                frame.options += word
+        elif not assigns and word not in STILL_FIRST:
+            self._first_word(frame, word)
+
+    def _first_word(self, frame: Frame, word: str) -> None:
+        """Read the name of a command, or a word of the grammar."""
+        frame.first, frame.command = False, word
+        if word == "case":
+            frame.cases.append("subject")
+        elif word == "esac" and frame.cases:
+            frame.cases.pop()
+        elif word == "[[":
+            frame.condition, frame.test = len(self.found.places), Sense.WORD
+
+    def _word_of_case(self, frame: Frame, word: str) -> None:
+        """Read a word between ``case`` and the ``)`` of a pattern."""
+        if frame.cases[-1] == "subject" and word == "in":
+            frame.cases[-1] = "pattern"
+        elif frame.cases[-1] == "pattern" and word == "esac":
+            frame.cases.pop()
+            frame.first = False
+
+    def _word_of_test(self, frame: Frame, word: str) -> None:
+        """Read a word between ``[[`` and ``]]``."""
+        if word in COMPARISONS:
+            frame.test = Sense.NUMBER
+        elif word == "-v" and frame.test is Sense.WORD:
+            frame.test = Sense.NAME
+        elif word == "]]":
+            self._end_test(frame)
+
+    def _end_test(self, frame: Frame) -> None:
+        """End ``[[ ... ]]``, if there is one."""
+        if frame.condition >= 0:
+            self.found.tests.append((frame.condition, len(self.found.places), frame.test))
+            frame.condition = -1
+
+    # -- between words -----------------------------------------------------------------------------
+
+    def on_comment(self, frame: Frame, match: re.Match[str]) -> None:
+        """Skip a comment; within a word ``#`` is a character."""
+        if frame.word >= 0:
+            frame.is_name = False
+            return
+        end = self.text.find("\n", self.at)
+        end = len(self.text) if end < 0 else end
+        self.add_all(self.text[self.at : end], Kind.COMMENT, frame)
+        self.at = end
+
+    def on_separator(self, frame: Frame, match: re.Match[str]) -> None:
+        """End a command."""
+        self.end_word(frame, match.start())
+        if frame.condition >= 0:
+            return
+        if frame.cases and match[0][0] == ";" and len(match[0]) > 1:
+            frame.cases[-1] = "pattern"
+        frame.new_command()
+
+    def on_newline(self, frame: Frame, match: re.Match[str]) -> None:
+        """End a line, and read the here-documents that it announced."""
+        self.on_separator(frame, match)
+        for delimiter, quoted, tabs in frame.pending:
+            end, after = end_of_document(
+                self.text, self.at, delimiter, tabs=tabs, joined=not quoted
+            )
+            body = self.text[self.at : end]
+            self.found.unsure |= after < 0
+            self._document(body, delimiter, frame, quoted=quoted)
+            self.at = len(self.text) if after < 0 else after + 1
+        frame.pending = []
+
+    def _document(self, body: str, delimiter: str, frame: Frame, *, quoted: bool) -> None:
+        """Read the body of a here-document that was announced in `frame`."""
+        root = Frame("here")
+        root.nested = frame.nested
+        reader = Commands(body, root, self.found, self.depth + 1, self.backquotes)
+        reader.delimiter = delimiter
+        if quoted:
+            reader.add_all(body, Kind.VERBATIM, root)
+        else:
+            reader.read()
+
+    def on_here(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read ``<<`` and the delimiter."""
+        self.end_word(frame, match.start())
+        if match[0] == "<<<":
+            return
+        delimiter = delimiter_at(self.text, self.at)
+        if delimiter is None:
+            self.found.unsure = True
+            return
+        text, quoted, self.at = delimiter
+        frame.pending.append((text, quoted, match[0] == "<<-"))
+
+    def on_parentheses(self, frame: Frame, match: re.Match[str]) -> None:
+        """Open ``(`` or ``((``, each of which has several meanings."""
+        inside = frame.word >= 0
+        array = inside and frame.assigns and self.text[match.start() - 1] == "="
+        if frame.condition >= 0 or (_in_pattern(frame) and not inside):
+            self.end_word(frame, match.start())
+            self.at = match.start() + 1
+            return
+        if match[0] == "((" and not inside and (frame.first or frame.command == "for"):
+            self.push("arithmetic", frame, "))")
+            return
+        self.at = match.start() + 1
+        inner = self.push("code", frame, ")")
+        inner.array = array
+        inner.first = not array
+
+    def on_function(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read ``()`` behind the name of a function."""
+        self.end_word(frame, match.start())
+        frame.new_command()
+
+    def on_closing(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read ``)``: the end of a pattern of ``case``, or of commands."""
+        self.end_word(frame, match.start())
+        if frame.condition >= 0:
+            return
+        if _in_pattern(frame):
+            frame.cases[-1] = "commands"
+            frame.new_command()
+        elif frame.closer == ")":
+            self.found.unsure |= bool(frame.pending or frame.cases)
+            self.stack.pop()
+        else:
+            self.found.unsure = True
+
+
+def _in_pattern(frame: Frame) -> bool:
+    """Return True before the ``)`` of a pattern of ``case``."""
+    return bool(frame.cases) and frame.cases[-1] == "pattern"
+
+
+_Handler = Callable[[Commands, Frame, re.Match[str]], None]
+
+_PATTERNS = {
+    "arithmetic": ARITHMETIC, "braces": BRACES, "code": CODE, "double": DOUBLE, "here": HERE,
+}  # fmt: skip
+_SPECIAL: dict[tuple[str, str], _Handler] = {
+    ("arithmetic", "newline"): Commands.on_newline_in_arithmetic,
+    ("arithmetic", "parenthesis"): Commands.on_parenthesis,
+    ("braces", "ansi"): Commands.on_unclear,
+    ("braces", "chunk"): Commands.on_operator,
+    ("braces", "other"): Commands.on_unclear,
+    ("braces", "single"): Commands.on_single_in_braces,
+    ("code", "blank"): Commands.on_blank,
+    ("code", "bracket"): Commands.on_bracket,
+    ("code", "chunk"): Commands.on_chunk,
+    ("code", "closing"): Commands.on_closing,
+    ("code", "comment"): Commands.on_comment,
+    ("code", "escape"): Commands.on_piece,
+    ("code", "function"): Commands.on_function,
+    ("code", "here"): Commands.on_here,
+    ("code", "newline"): Commands.on_newline,
+    ("code", "other"): Commands.on_piece,
+    ("code", "parameter"): Commands.on_piece,
+    ("code", "parentheses"): Commands.on_parentheses,
+    ("code", "quoted"): Commands.on_quoted,
+    ("code", "redirection"): Commands.on_blank,
+    ("code", "separator"): Commands.on_separator,
+    ("double", "chunk"): Commands.on_quoted_chunk,
+}
+_COMMON: dict[str, _Handler] = {
+    "close": Commands.on_close,
+    "dollar": Commands.on_dollar,
+    "double": Commands.on_open,
+    "open": Commands.on_open,
+    "place": Commands.on_place,
+}
+_HANDLERS: dict[tuple[str, str], _Handler] = {
+    (kind, group): _SPECIAL.get((kind, group)) or _COMMON.get(group) or Commands.on_skip
+    for kind, pattern in _PATTERNS.items()
+    for group in pattern.groupindex
+}
