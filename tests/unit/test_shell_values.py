@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from zwrap.errors import ProgramError, RecipeError, RequestError
 from zwrap.program import invocation
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.recipe.quoting import Value, quoted, words
+from zwrap.recipe.quoting import words
 from zwrap.submission.request import prepare, replace_variable
 
 VALUES = [
@@ -47,7 +44,7 @@ class Case(NamedTuple):
 
     text: str
     printed: str | None = "@"
-    """What is printed, with @ for the value; None: only numbers are taken, each other is refused."""
+    """What is printed, with @ for the value; None: each value but a number is refused."""
     shells: tuple[str, ...] = ANY
     refused: tuple[str, ...] = ()
     """Values that are refused."""
@@ -70,7 +67,7 @@ PLACES = [
     Case("printf %s $'a{x}\\n'", "a@\n", BASH),
     Case("printf %s $'it\\'s' {x}", "it's@", BASH),
     Case('printf %s $"{x}"', "@", BASH),
-    Case("v={x}; printf %s \"$v\""),
+    Case('v={x}; printf %s "$v"'),
     # comments
     Case("# don't forget\nprintf %s {x}"),
     Case("true # it's\nprintf %s {x}"),
@@ -81,19 +78,19 @@ PLACES = [
     Case("cat <<EOF\n{x}\nEOF", "@\n"),
     Case("cat <<EOF\ndon't {x}\nEOF\nprintf %s {x}", "don't @\n@"),
     Case('cat <<-EOF; printf %s "{x}"\n\t"{x}" \\{x}\n\tEOF', '"@" \\@\n@'),
-    Case("cat <<EOF\n$(printf %s \"{x}\")\nEOF", "@\n"),
+    Case('cat <<EOF\n$(printf %s "{x}")\nEOF', "@\n"),
     Case("cat <<A; cat <<'B'\n{x}\nA\n'quoted\nB\nprintf %s {x}", "@\n'quoted\n@"),
     Case("cat <<'EOF'\n{x}\nEOF", "@\n", refused=(VALUES[7],)),
     Case("cat <<\\EOF\nit's\nEOF\nprintf %s {x}", "it's\n@"),
     Case("cat <<<{x}", "@\n", BASH),
     # substitutions
     Case('y="$(printf %s. "{x}")"; printf %s "$y"', "@."),
-    Case("y=$(printf %s. {x}); printf %s \"$y\"", "@."),
-    Case("y=$(case a in (b) ;; a) printf %s. {x};; esac); printf %s \"$y\"", "@."),
+    Case('y=$(printf %s. {x}); printf %s "$y"', "@."),
+    Case('y=$(case a in (b) ;; a) printf %s. {x};; esac); printf %s "$y"', "@."),
     Case("printf %s \"$(# don't\nprintf %s. '{x}')\"", "@."),
     Case('printf %s "`printf %s. "{x}"`"', "@."),
-    Case("y=`printf %s. {x}`; printf %s \"$y\"", "@."),
-    Case("y=`printf %s. \"\\`printf %s. {x} | cat\\`\"`; printf %s \"$y\"", "@.."),
+    Case('y=`printf %s. {x}`; printf %s "$y"', "@."),
+    Case('y=`printf %s. "\\`printf %s. {x} | cat\\`"`; printf %s "$y"', "@.."),
     Case('printf %s "${{U:-"{x}"}}"'),
     Case('printf %s "${U:-{x}}"'),
     Case("printf %s ${U:-'{x}'}"),
@@ -109,7 +106,12 @@ PLACES = [
     Case("printf %s $(( {x} + 1 ))", None),
     Case("q[{x}]=1; (( {x} )); [[ {x} -eq 1 ]]; let z={x}", None, BASH),
     Case("declare -i n={x}; q=(1); printf %s ${q[{x}]} ${U:{x}:1} $[{x}]", None, BASH),
-    Case("test -v {x}; read {x}; declare {x}=1", "", BASH, tuple(v for v in VALUES if set(v) & set("[("))),
+    Case(
+        "test -v {x}; read {x}; declare {x}=1",
+        "",
+        BASH,
+        tuple(v for v in VALUES if set(v) & set("[(")),
+    ),
     Case("printf %s $${x} ${x}", None, ()),
 ]
 
@@ -143,16 +145,15 @@ def test_each_value_arrives_as_a_value(shell: str, case: Case, tmp_path: Path) -
     if not shutil.which(shell):
         pytest.skip(f"there is no {shell} here")
     for value in VALUES:
-        try:
-            text = filled(case.text, value)
-        except RecipeError as error:
-            assert case.printed is None or value in case.refused, value
-            assert str(error).startswith("node 1, parameters, cluster, key 'commands': {x} ")
+        if case.printed is None or value in case.refused:
+            with pytest.raises(
+                RecipeError, match=r"^node 1, parameters, cluster, key 'comm.*\{x\} "
+            ):
+                filled(case.text, value)
             continue
-        assert value not in case.refused
+        text = filled(case.text, value)
         printed = run(shell, text, tmp_path)
         if shell in case.shells:
-            assert case.printed is not None
             assert printed == case.printed.replace("@", value), text
 
 
@@ -168,7 +169,9 @@ def test_a_number_stands_anywhere_as_it_is(case: Case, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_csh_takes_a_quoted_value_as_one_word_unless_it_has_lines(value: str, tmp_path: Path) -> None:
+def test_csh_takes_a_quoted_value_as_one_word_unless_it_has_lines(
+    value: str, tmp_path: Path
+) -> None:
     """No shell text of zwrap is run by csh, but a program may be a csh script."""
     if not shutil.which("csh"):
         pytest.skip("there is no csh here")
@@ -178,134 +181,6 @@ def test_csh_takes_a_quoted_value_as_one_word_unless_it_has_lines(value: str, tm
     script = tmp_path.with_suffix(".csh")
     script.write_text("#!/bin/csh -f\nprintf %s $1:q\n")
     assert run("bash", filled(f"csh -f {script} {{x}}", value), tmp_path) == value
-
-
-# -- what a text means is told by how it was made --------------------------------------------------
-
-PLACE = ("{x}", "@")
-Piece = tuple[str, str]
-"""Shell text, and what the shell makes of it."""
-
-
-def joined(pieces: list[Piece]) -> Piece:
-    return "".join(text for text, _ in pieces), "".join(meaning for _, meaning in pieces)
-
-
-def around(before: str, piece: Piece, after: str, mark: str = "") -> Piece:
-    return before + piece[0] + after, piece[1] + mark
-
-
-LETTERS = st.sampled_from(["a", "b", "-", "="]).map(lambda char: (char, char))
-SINGLE = st.lists(LETTERS | st.just(PLACE) | st.sampled_from(['"', "#", "$U", "`", "(", "<<E"]).map(
-    lambda char: (char, char))).map(lambda inner: around("'", joined(inner), "'"))  # fmt: skip
-
-
-def substituted(word: st.SearchStrategy[Piece]) -> st.SearchStrategy[Piece]:
-    """Return substitutions around words; each has a full stop, as the shell drops line ends."""
-    return (
-        word.map(lambda each: around("$(printf %s. ", each, ")", "."))
-        | word.map(lambda each: around("$(# it's )\n case a in a) printf %s. ", each, ";; esac)", "."))
-        | word.map(lambda each: around("$(true # '\"\nprintf %s. ", each, "\n)", "."))
-        | word.map(lambda each: around("${U:-", each, "}"))
-    )
-
-
-def in_quotes(word: st.SearchStrategy[Piece]) -> st.SearchStrategy[Piece]:
-    special = st.sampled_from(["'", "#", "(", ";", "<<E", " "]).map(lambda char: (char, char))
-    escaped = st.sampled_from('"\\$`').map(lambda char: (f"\\{char}", char))
-    document = st.lists(LETTERS | st.just(PLACE) | st.just(("it's", "it's"))).map(
-        lambda inner: around("$(cat <<E\n", joined(inner), ".\nE\n)", ".")
-    )
-    inner = LETTERS | st.just(PLACE) | special | escaped | document | substituted(word)
-    return st.lists(inner, max_size=4).map(lambda found: around('"', joined(found), '"'))
-
-
-BARE = LETTERS | st.just(PLACE) | SINGLE | st.sampled_from("'\"\\ ;$#").map(
-    lambda char: (f"\\{char}", char)
-)  # fmt: skip
-WORD = st.recursive(
-    st.lists(BARE, min_size=1, max_size=4).map(joined),
-    lambda word: st.lists(BARE | in_quotes(word), min_size=1, max_size=3).map(joined),
-    max_leaves=8,
-)
-LINE = WORD.map(lambda word: around("printf %s/ ", word, "\n", "/"))
-DOCUMENT = st.lists(LETTERS | st.just(PLACE) | st.sampled_from(["'", '"', "\n", " #"]).map(
-    lambda char: (char, char)), max_size=5).map(
-    lambda inner: around("cat <<'E F' >/dev/null; cat <<-END\n'\nE F\n", joined(inner), ".\nEND\n", ".\n")
-)  # fmt: skip
-COMMENT = st.sampled_from(["# don't\n", "true # \"{x}\n", "f() { :; }\n", "case b in b) ;; esac\n"]).map(
-    lambda text: (text, "")
-)  # fmt: skip
-SCRIPT = st.lists(LINE | DOCUMENT | COMMENT, min_size=1, max_size=4).map(joined)
-ALPHABET = "'\"\\$`;&|<>(){}[]*?~!#=% \t\nabEND"
-
-
-@settings(max_examples=400, deadline=None)
-@given(script=SCRIPT, value=st.text(ALPHABET, max_size=10) | st.sampled_from(VALUES))
-def test_whatever_stands_around_it_a_value_arrives_whole(script: Piece, value: str) -> None:
-    text, meaning = script
-    if "\t" in value and "END" in text:
-        value = value.replace("\t", " ")
-    pieces: list[str | Value] = []
-    for index, part in enumerate(text.split("{x}")):
-        pieces += [Value(value, "{x}"), part] if index else [part]
-    assignments, [done] = quoted([pieces], RecipeError)
-    for shell in ("bash", "dash"):
-        if shutil.which(shell):
-            printed = subprocess.run(
-                [shell, "-c", "\n".join([*assignments, done])],
-                cwd="/", env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert printed.stdout == meaning.replace("@", value), (shell, done, printed.stderr)
-
-
-@settings(max_examples=1000, deadline=None)
-@given(text=st.text(ALPHABET + "\0", max_size=30), value=st.text(ALPHABET, max_size=6))
-def test_any_text_is_filled_in_or_refused_with_a_sentence(text: str, value: str) -> None:
-    pieces: list[str | Value] = []
-    for index, part in enumerate(text.split("\0")):
-        pieces += [Value(value, "{x}"), part] if index else [part]
-    try:
-        quoted([pieces], RecipeError)
-    except RecipeError as error:
-        assert str(error).endswith(".")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '"' * 1_000_000,
-        "`" * 999_999,
-        "$(" * 400_000,
-        "${x:-" * 300_000,
-        "cat <<E\n" * 200_000,
-        "cat <<E\nE\n" * 100_000,
-        "$(cat <<E\n" * 100_000,
-        "\\`" * 500_000,
-        "$((" * 300_000,
-        "q[" * 500_000,
-        "[[ $( " * 200_000 + "-eq 1 ]] ) " * 100_000,
-        "case a in (" * 100_000,
-        "a" * 1_000_000 + "{x}" * 100_000,
-        "'" + "{x}" * 200_000,
-        "$'" + "\\{x}" * 200_000,
-        "E\n" * 500_000,
-        "cat <<" + "E" * 1000 + "\n" + ("E" * 999 + "\n") * 1000,
-        "\t" * 1_000_000 + "cat <<-E\n" + "\t" * 1_000_000,
-        "\\" * 2_000_000,
-    ],
-    ids=lambda text: text[:12],
-)
-def test_a_text_of_megabytes_is_read_in_seconds(text: str) -> None:
-    pieces: list[str | Value] = [Value("a b", "{x}"), " "]
-    for index, part in enumerate(text.split("{x}")):
-        pieces += [Value("a b", "{x}"), part] if index else [part]
-    began = time.process_time()
-    try:
-        quoted([pieces], RecipeError)
-    except RecipeError as error:
-        assert str(error).endswith(".")
-    assert time.process_time() - began < 15.0
 
 
 # -- how texts of recipes belong together ----------------------------------------------------------
@@ -337,7 +212,9 @@ def test_commands_as_one_text_stay_one_text() -> None:
 
 
 def test_commands_of_other_services_are_each_by_themselves() -> None:
-    found = applied({"parameters": {"commands": ["echo {x}", 'echo "{x}', "cat <<E\n{x}\nE"]}}, x="$y")
+    found = applied(
+        {"parameters": {"commands": ["echo {x}", 'echo "{x}', "cat <<E\n{x}\nE"]}}, x="$y"
+    )
     assert found["parameters"]["commands"] == [
         "echo '$y'", 'echo "\\$y', "ZWRAP_VALUE_1='$y'\ncat <<E\n${ZWRAP_VALUE_1}\nE",
     ]  # fmt: skip
@@ -373,9 +250,15 @@ def test_set_up_and_command_of_job_parameters_are_one_script() -> None:
 
 def test_a_refusal_names_node_key_and_placeholder() -> None:
     for node, place in (
-        ({"parameters": {"cluster_commands": ["echo $(( {x} ))"]}}, "parameters, key 'cluster_commands'"),
+        (
+            {"parameters": {"cluster_commands": ["echo $(( {x} ))"]}},
+            "parameters, key 'cluster_commands'",
+        ),
         ({"job_parameters": {"command": "echo $(( {x} ))"}}, "job_parameters, key 'command'"),
-        ({"job_parameters": {"command": ["a"], "set_up": ["((x={x}))"]}}, "job_parameters, key 'set_up'"),
+        (
+            {"job_parameters": {"command": ["a"], "set_up": ["((x={x}))"]}},
+            "job_parameters, key 'set_up'",
+        ),
     ):
         with pytest.raises(RecipeError) as caught:
             applied(node, x="a b")
@@ -424,13 +307,17 @@ def test_values_of_a_definition_arrive_as_values(value: str, tmp_path: Path) -> 
     assert (shell, option) == ("/bin/bash", "-c")
     assert run("bash", text, tmp_path) == f"{value}.{value}\n{value * 3}"
     defined = parse_definition({"command": "echo $(({x}))"}, "test.yaml", "prog")
-    with pytest.raises(ProgramError, match=r"test\.yaml, keys 'set_up' and 'command': \{x\} stands"):
+    with pytest.raises(
+        ProgramError, match=r"test\.yaml, keys 'set_up' and 'command': \{x\} stands"
+    ):
         invocation.argv(defined, invocation.values(defined, {"x": value}, None, {}))
 
 
 @pytest.mark.parametrize("value", VALUES)
 def test_a_path_of_the_message_arrives_as_a_value(value: str, tmp_path: Path) -> None:
-    text = replace_variable("cat <<E # it's\n$RECIPEWRAP\nE\nprintf %s ${RECIPEWRAP}", "RECIPEWRAP", value)
+    text = replace_variable(
+        "cat <<E # it's\n$RECIPEWRAP\nE\nprintf %s ${RECIPEWRAP}", "RECIPEWRAP", value
+    )
     assert run("bash", text, tmp_path) == f"{value}\n{value}"
     parameters = {
         "workingdir": f"/w/{value}", "recipewrapper": value,

@@ -1,8 +1,8 @@
 """Values in shell text, so that each stays one value, and the splitting of text into words.
 
-How a value is written depends on the quotes around its place (`zwrap.recipe.shelltext`): quoted where
-that is sure, else as a variable that is set at the beginning of the text. A value for which there is
-no way is refused.
+How a value is written depends on the quotes around its place (`zwrap.recipe.shelltext`): quoted
+where that is sure, else as a variable that is set at the beginning of the text. A value for which
+there is no way is refused (`zwrap.recipe.refusals`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from zwrap.errors import PermanentError, RecipeError, short
+from zwrap.recipe.refusals import OPEN_QUOTE, SAFE, could_end, why_not
 from zwrap.recipe.shellplaces import Kind, Place, Sense
 from zwrap.recipe.shelltext import places
 from zwrap.recipe.shelltokens import ASSIGNMENT, GRAMMAR, MARK
@@ -39,11 +40,6 @@ Replacement = Callable[[str], str | None]
 VARIABLE = "ZWRAP_VALUE_"
 """Beginning of the names of variables that hold values."""
 
-_SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-"""A word that `shlex.quote` leaves as it is."""
-
-_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)")
-_NAME = re.compile(r"[A-Za-z0-9_]+")
 _VARIABLES = re.compile(rf"{VARIABLE}([0-9]{{1,9}})")
 
 
@@ -98,7 +94,7 @@ class _Writer:
     def write(self, done: list[str], place: Place, value: Value) -> None:
         """Append a value to what is done of the text."""
         text = self._written(place, value)
-        if place.escaped and not _SAFE.fullmatch(text):
+        if place.escaped and not SAFE.fullmatch(text):
             before = done.pop()  # ends in a backslash, which would quote a part of the value
             done.append(before[:-1] if place.kind is Kind.PLAIN else before + "\\")
         done.append(text)
@@ -113,7 +109,7 @@ class _Writer:
             return _commented(text, place)
         if kind in (Kind.VERBATIM, Kind.UNSURE):
             return text
-        if _SAFE.fullmatch(text) and not _could_end(text, place.delimiter):
+        if SAFE.fullmatch(text) and not could_end(text, place.delimiter):
             assigns = ASSIGNMENT.match(text) or text in GRAMMAR
             return f"'{text}'" if place.first and assigns else text
         if _is_direct(text, place):
@@ -122,7 +118,7 @@ class _Writer:
 
     def _check(self, place: Place, value: Value) -> None:
         """Raise the error of a value that can be put at a place in no way."""
-        reason = _reason(place, value.text)
+        reason = why_not(place, value.text)
         if reason:
             source = value.source[:60]
             raise self._fault(reason.format(source=source, value=short(value.text)))
@@ -147,59 +143,6 @@ def _is_default(place: Place) -> bool:
     return place.kind is Kind.PLAIN and place.braces.endswith(("-", "=", "?", "+"))
 
 
-def _could_end(text: str, delimiter: str) -> bool:
-    """Return True if a value could make a line of a here-document its delimiter."""
-    return bool(delimiter) and any(line in delimiter for line in text.split("\n"))
-
-
-def _reason(place: Place, text: str) -> str:
-    """Return why a value can be put at a place in no way, as a format; "": it can."""
-    if place.sense is Sense.VARIABLE:
-        return "" if _NAME.fullmatch(text) else _AFTER_DOLLAR
-    if place.sense is Sense.NUMBER:
-        return "" if _NUMBER.fullmatch(text) else _NO_NUMBER
-    if place.sense is Sense.NAME and ("[" in text or "(" in text):
-        return _NO_NAME
-    if _SAFE.fullmatch(text) and place.kind is not Kind.VERBATIM:
-        return ""
-    if place.kind is Kind.UNSURE:
-        return _UNSURE
-    if place.kind is Kind.VERBATIM:
-        sheltered = not place.nested and not place.backquotes
-        safe = sheltered or _SAFE.fullmatch(text)
-        return "" if safe and not _could_end(text, place.delimiter) else _VERBATIM
-    if place.escaped and (place.backquotes or place.braces or place.kind is Kind.ANSI):
-        return _ESCAPED
-    return ""
-
-
-_AFTER_DOLLAR = (
-    "{source} follows a '$', so that the shell would take its value, {value}, for a part of its own "
-    "language. Write ${{{source}}} for the variable of the shell, or \\${source} for a dollar sign "
-    "and the value."
-)
-_NO_NUMBER = (
-    "{source} stands where the shell calculates, and its value is {value}; a number is expected. "
-    "Compare texts with '=' instead of '-eq'."
-)
-_NO_NAME = (
-    "{source} stands where the shell expects the name of a variable, and its value is {value}; a "
-    "text without '[' and '(' is expected. Write the name itself there, instead of a placeholder."
-)
-_UNSURE = (
-    "the quotes or parentheses before {source} are not balanced as far as can be told, so that its "
-    "value, {value}, cannot be put in safely. Begin the text with a line v={source}, and write "
-    '"$v" here.'
-)
-_VERBATIM = (
-    "{source} stands in a here-document whose delimiter is quoted, where its value, {value}, cannot "
-    "be put in safely. Leave out the quotes around the delimiter, and the value is put in as it is."
-)
-_ESCAPED = (
-    "a backslash before {source} would become a part of its value, {value}. Leave out the backslash."
-)
-
-
 def _commented(text: str, place: Place) -> str:
     """Return a value for a comment, which it must not end."""
     special = r"[\x00-\x1f\x7f`\\]" if place.backquotes else r"[\x00-\x1f\x7f]"
@@ -209,7 +152,7 @@ def _commented(text: str, place: Place) -> str:
 def _is_direct(text: str, place: Place) -> bool:
     """Return True if quoting makes a value, which is not a safe word, safe at a place."""
     kind = place.kind
-    if place.distrusted or _could_end(text, place.delimiter):
+    if place.distrusted or could_end(text, place.delimiter):
         return False
     if kind is Kind.ANSI:
         return not place.backquotes and not set(text) & set("'\\")
@@ -241,9 +184,7 @@ def _unsafe(sentence: str) -> PermanentError:
     return RecipeError(f"Shell text: {sentence}")
 
 
-def replace_quoted(
-    text: str, pattern: str, value: Replacement, fault: Fault = _unsafe
-) -> str:
+def replace_quoted(text: str, pattern: str, value: Replacement, fault: Fault = _unsafe) -> str:
     """Return shell text in which each match of `pattern` is replaced by `value(match)`, quoted.
 
     A match after a backslash stays. Variables that hold values are set in lines before the text.
@@ -261,7 +202,7 @@ def replace_quoted(
     return "\n".join([*assignments, filled])
 
 
-# -- texts that are split into words, and run without a shell ------------------------------------------
+# -- texts that are split into words, and run without a shell -------------------------------------
 
 _QUOTES = re.compile(r"\\?\0|\\.|['\"]", re.DOTALL)
 
@@ -287,17 +228,11 @@ def quoted_words(text: Sequence[Piece], fault: Fault) -> str:
         return piece
 
     filled = _QUOTES.sub(found, skeleton)
-    unsafe = [piece for piece in given if not _SAFE.fullmatch(piece.text)]
+    unsafe = [piece for piece in given if not SAFE.fullmatch(piece.text)]
     if quote and unsafe:
-        reason = _UNSURE_WORDS.format(source=unsafe[0].source[:60], value=short(unsafe[0].text))
+        reason = OPEN_QUOTE.format(source=unsafe[0].source[:60], value=short(unsafe[0].text))
         raise fault(reason)
     return filled
-
-
-_UNSURE_WORDS = (
-    "a quote of the command has no partner, so that the value of {source}, {value}, would not stay "
-    "one word. Close the quote, or write \\' for an apostrophe."
-)
 
 
 def _word_part(escape: str, text: str, quote: str) -> str:

@@ -98,6 +98,7 @@ class Expansions:
 
     def on_unclear(self, frame: Frame, match: re.Match[str]) -> None:
         """Note that from here on nobody can be sure about the quotes."""
+        del frame, match
         self.found.unsure = True
 
     def push(self, kind: str, frame: Frame, closer: str = "") -> Frame:
@@ -131,6 +132,7 @@ class Expansions:
 
     def on_close(self, frame: Frame, match: re.Match[str]) -> None:
         """Close the innermost construct."""
+        del frame, match
         self.stack.pop()
 
     def backquoted(self, frame: Frame) -> None:
@@ -184,6 +186,7 @@ class Expansions:
 
     def on_single_in_braces(self, frame: Frame, match: re.Match[str]) -> None:
         """Read ``'`` in ``${...}``, which is no quote in ``"${x:-'}"``."""
+        del match
         if frame.braces and frame.stage.endswith(("-", "=", "?", "+")):
             return
         end = self.text.find("'", self.at)

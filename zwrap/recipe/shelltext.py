@@ -1,8 +1,8 @@
 """Reading of shell text: what the shell makes of a value that is put at a place.
 
-The text is read once, from left to right, as bash reads it: words, quotes, comments, here-documents,
-expansions, arithmetic. Source: POSIX.1, Shell Command Language; bash(1). Each place is a NUL in the
-text, because no shell text can hold one.
+The text is read once, from left to right, as bash reads it: words, quotes, comments,
+here-documents, expansions, arithmetic. Each place is a NUL in the text, because no shell text can
+hold one. Source: POSIX.1, Shell Command Language; bash(1).
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Commands(Expansions):
         """Read the text to its end."""
         if self.depth > DEEPEST:
             self.found.unsure = True
+            self.add_all(self.text, Kind.UNSURE, self.stack[0])
+            return
         text, size, stack = self.text, len(self.text), self.stack
         while self.at < size:
             frame = stack[-1]
@@ -179,6 +181,7 @@ class Commands(Expansions):
 
     def on_comment(self, frame: Frame, match: re.Match[str]) -> None:
         """Skip a comment; within a word ``#`` is a character."""
+        del match
         if frame.word >= 0:
             frame.is_name = False
             return

@@ -114,7 +114,15 @@ def delimiter_at(text: str, at: int) -> tuple[str, bool, int] | None:
     Returns None for a delimiter that cannot be told, such as one with a placeholder.
     """
     found = _DELIMITER.match(text, at)
-    if found is None or text[found.end() : found.end() + 1] in ("\0", "$", "`", "(", "\\", "'", '"'):
+    if found is None or text[found.end() : found.end() + 1] in (
+        "\0",
+        "$",
+        "`",
+        "(",
+        "\\",
+        "'",
+        '"',
+    ):
         return None
     delimiter = _QUOTING.sub(lambda match: match[1] or "", found[1])
     return delimiter, delimiter != found[1], found.end()

@@ -92,9 +92,7 @@ class Filling:
 
     def mapping(self, value: Mapping[object, object], keys: Keys) -> dict[object, object]:
         """Return a copy of an object with its keys and values filled in."""
-        return {
-            self.key(key): self.value(entry, (*keys, str(key))) for key, entry in value.items()
-        }
+        return {self.key(key): self.value(entry, (*keys, str(key))) for key, entry in value.items()}
 
     def key(self, key: object) -> object:
         """Return a key of an object, filled in."""
@@ -137,7 +135,7 @@ class Filling:
         return pieces
 
     def _simple(self, text: str) -> Iterator[Piece]:
-        """Yield the pieces of a text with stray braces, in which only plain fields are filled in."""
+        """Yield the pieces of a text with stray braces; only plain fields in it are filled in."""
         at = 0
         for match in _SIMPLE_FIELD.finditer(text):
             self._charge(PLACEHOLDER_BYTES)
