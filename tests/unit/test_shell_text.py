@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zwrap.errors import RecipeError
-from zwrap.recipe.quoting import Value, quoted
+from zwrap.recipe.pieces import Value
+from zwrap.recipe.quoting import quoted
 
 VALUES = [
     "$(touch PWNED)", "`touch PWNED`", "x'; touch PWNED; '", 'x"; touch PWNED; "', "x\ntouch y\n",

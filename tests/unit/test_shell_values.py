@@ -5,6 +5,7 @@ The table holds 51 places, each tried with 12 values that would leave a file beh
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -157,6 +158,51 @@ def test_each_value_arrives_as_a_value(shell: str, case: Case, tmp_path: Path) -
             assert printed == case.printed.replace("@", value), text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "n={x}; printf %s $((n + 1))",
+        'n="{x}"; [[ $n -eq 1 ]]',
+        "local n={x}; (( $n ))",
+        'n={x}; [[ "$n" -lt 1 ]]',
+        "n={x}; let m=n+1",
+        "declare -i n; n={x}",
+        "for n in 1 '{x}'; do echo $((n)); done",
+        "n='{x}'; echo ${a[n]}",
+        "n={x}; echo ${a:n}",
+        "read 'a[{x}]'",
+        'declare "a[{x}]=1"',
+        "printf -v a[{x}] b",
+        "[[ -v a[{x}] ]]",
+        "echo ${{!{x}}} ${{!a{x}}}",
+        "for ((i = 0; i < {x}; i++)); do :; done",
+        "if ! (( {x} )); then :; fi",
+        "echo $(( ${n:-{x}} ))",
+    ],
+)
+@pytest.mark.parametrize("value", ["a[$(touch PWNED)]", "a[`touch PWNED`]", "name"])
+def test_bash_calculates_with_numbers_only(text: str, value: str) -> None:
+    with pytest.raises(RecipeError, match="where the shell calculates"):
+        filled(text, value)
+    assert "ZWRAP" not in filled(text, "12")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'f={x}; n=1; [[ $f == a ]] || [[ $n -eq 1 ]] && printf %s "$f"',
+        '(( n = 1 )); f={x}; printf %s "$f"',
+        "n=$(printf %s {x} | wc -c); [[ $n -gt 3 ]]; printf %s {x}",
+        'f() { local f={x}; printf %s "$f"; }; f; declare -A b; read c <<<1',
+    ],
+)
+@pytest.mark.parametrize("value", VALUES)
+def test_a_text_that_calculates_with_others_takes_any_value(
+    text: str, value: str, tmp_path: Path
+) -> None:
+    assert run("bash", filled(text, value), tmp_path) == value
+
+
 @pytest.mark.parametrize("case", PLACES, ids=[case.text for case in PLACES])
 @pytest.mark.parametrize("value", ["7", "-12", "0x1f"])
 def test_a_number_stands_anywhere_as_it_is(case: Case, value: str) -> None:
@@ -263,8 +309,9 @@ def test_a_refusal_names_node_key_and_placeholder() -> None:
         with pytest.raises(RecipeError) as caught:
             applied(node, x="a b")
         assert str(caught.value) == (
-            f"node 1, {place}: {{x}} stands where the shell calculates, and its value is 'a b'; a "
-            "number is expected. Compare texts with '=' instead of '-eq'."
+            f"node 1, {place}: {{x}} stands where the shell calculates, or in a variable with "
+            "which it does, and its value is 'a b'; a number is expected. Compare texts with '=' "
+            "instead of '-eq'."
         )
 
 
@@ -279,6 +326,47 @@ def test_a_name_that_the_text_uses_is_not_taken_for_a_value() -> None:
 def test_two_values_cannot_end_a_document_between_them(tmp_path: Path) -> None:
     text = filled("cat <<EOF\n{x}\n{y}\nE{z}OF\nEOF", "EOF", y="touch PWNED", z="")
     assert run("bash", text, tmp_path) == "EOF\ntouch PWNED\nEOF\n"
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("**/recipes/*.json")), ids=str)
+def test_every_example_goes_through_with_the_setting(file: Path) -> None:
+    recipe = Recipe.from_json(file.read_text())
+    names = re.findall(r"\{(\w+)", file.read_text())
+    for value in VALUES:
+        recipe.apply_parameters(dict.fromkeys(names, value), quote_commands=True).validate()
+    given = dict.fromkeys(names, "/a/b-1.cbf")
+    plain, quoted = (
+        recipe.apply_parameters(given),
+        recipe.apply_parameters(given, quote_commands=True),
+    )
+    assert plain.as_dict() == quoted.as_dict()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ". /etc/profile.d/modules.sh\nmodule load site/program\nprogram.wrap -w A -c {x} >out 2>&1",
+        'zocalo.wrap --wrap {x} --recipewrapper "$RECIPEWRAP" --extra=\'{x}\' "{x}/$USER" || exit',
+        'for f in {x}/*.cbf; do echo "$f" {x}; done # {x}',
+        'v=$(basename {x} .cbf); test -d "$(dirname \'{x}\')" && (cd "{x}"; run `hostname`)',
+        "awk '{{print $1}}' {x}; f() {{ run \"$1\" {x}; }}; f a; cat <<EOF >{x}\npath = {x}\nEOF",
+        "if [ -e {x} ]; then run {x}; fi; case {x} in *.cbf) a ;; {x}) b ;; esac; [[ {x} == a* ]]",
+        'export A={x}; B={x} run; let n=1; echo $((n + 1)) ${{A:-b}} ${{A%.cbf}} $# "$@"',
+    ],
+)
+def test_a_plain_value_is_put_in_as_upstream_does(text: str) -> None:
+    """A path without special characters changes no text, so that no recipe stops working."""
+    node = {"queue": "q", "parameters": {"cluster": {"commands": text}, "cluster_commands": text}}
+    recipe = Recipe({"start": [[1, []]], "1": {**node, "job_parameters": {"command": text}}})
+    given = {"x": "/dls/i03/data-1_2.cbf"}
+    plain, quoted = (
+        recipe.apply_parameters(given),
+        recipe.apply_parameters(given, quote_commands=True),
+    )
+    assert plain.as_dict() == quoted.as_dict()
 
 
 def test_without_the_setting_the_text_is_that_of_upstream() -> None:

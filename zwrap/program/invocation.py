@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from zwrap.program.definition import (
     check_directory,
     file_names,
 )
-from zwrap.recipe.quoting import Piece, Value, quoted
+from zwrap.recipe.pieces import Piece, Value
 from zwrap.recipe.substitution import Filling, fill, substitute
 
 SHELL = ["/bin/bash", "-c"]
@@ -80,13 +79,15 @@ def argv(definition: Definition, known: Mapping[str, object]) -> list[str]:
     arguments += further
     if not definition.set_up:
         return arguments
-    return _in_shell(definition, known, [f"exec {shlex.join(arguments)}"])
+    words = [piece for text in arguments for piece in (" ", Value(text, "an argument"))]
+    return _in_shell(definition, known, ["exec", *words])
 
 
 def _in_shell(
     definition: Definition, known: Mapping[str, object], command: list[Piece]
 ) -> list[str]:
     """Return the argument list of a shell for the set-up lines and a command."""
+    from zwrap.recipe.quoting import quoted  # a program without shell text does not need it
 
     def fault(sentence: str) -> ProgramError:
         return ProgramError(f"{definition.source}, keys 'set_up' and 'command': {sentence}")

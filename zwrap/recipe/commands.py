@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 from zwrap.errors import RecipeError
 from zwrap.limits import DEFAULTS, Limits
-from zwrap.recipe.quoting import Fault, Piece, Value, quoted, quoted_words
+from zwrap.recipe.pieces import Piece, Value
+from zwrap.recipe.quoting import Fault, quoted, quoted_words
 from zwrap.recipe.sizes import is_long
 from zwrap.recipe.substitution import REPLACE, Filling, Keys
 

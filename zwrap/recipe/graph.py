@@ -15,7 +15,6 @@ from zwrap.host.files import UnfitFileError
 from zwrap.host.given import read_given
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import copied, decode, encode
-from zwrap.recipe.commands import CommandFilling
 from zwrap.recipe.sizes import check_sizes
 from zwrap.recipe.substitution import Filling
 from zwrap.recipe.validation import LARGEST_NODE, complaints
@@ -181,7 +180,11 @@ class Recipe:
                 it holds (`zwrap.recipe.commands`); RecipeError if it cannot.
             limits: Limits of sizes; RecipeError if the values are larger.
         """
-        filling = (CommandFilling if quote_commands else Filling)(parameters, limits)
+        filling = Filling(parameters, limits)
+        if quote_commands:
+            from zwrap.recipe.commands import CommandFilling  # only a Dispatcher needs it
+
+            filling = CommandFilling(parameters, limits)
         replaced = filling.value(self._definition)
         assert isinstance(replaced, dict)
         return Recipe(replaced, self.name)

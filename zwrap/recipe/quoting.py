@@ -11,25 +11,12 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from zwrap.errors import PermanentError, RecipeError, short
+from zwrap.recipe.pieces import Piece, Value
 from zwrap.recipe.refusals import OPEN_QUOTE, SAFE, could_end, why_not
 from zwrap.recipe.shellplaces import Kind, Place, Sense
 from zwrap.recipe.shelltext import places
 from zwrap.recipe.shelltokens import ASSIGNMENT, GRAMMAR, MARK
-
-
-class Value(msgspec.Struct, frozen=True):
-    """A value that is put into shell text."""
-
-    text: str
-    source: str
-    """The placeholder, for messages."""
-
-
-Piece = str | Value
-"""Shell text, or a value between shell text."""
 
 Fault = Callable[[str], PermanentError]
 """Function that returns the error of a sentence about shell text."""

@@ -18,8 +18,8 @@ _AFTER_DOLLAR = (
     "sign and the value."
 )
 _NO_NUMBER = (
-    "{source} stands where the shell calculates, and its value is {value}; a number is expected. "
-    "Compare texts with '=' instead of '-eq'."
+    "{source} stands where the shell calculates, or in a variable with which it does, and its "
+    "value is {value}; a number is expected. Compare texts with '=' instead of '-eq'."
 )
 _NO_NAME = (
     "{source} stands where the shell expects the name of a variable, and its value is {value}; a "

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 
 from zwrap.recipe.shellplaces import Found, Frame, Kind, Place, Sense
-from zwrap.recipe.shelltokens import MARK, NAME_PART, OPERATOR, PARAMETER, TICKED
+from zwrap.recipe.shelltokens import (
+    ASSIGNED,
+    MARK,
+    NAME_PART,
+    NAMES,
+    OPERATOR,
+    PARAMETER,
+    TICKED,
+)
 
 _MARKS = re.compile(r"\0")
 _ESCAPES = re.compile(r"\\.|\0", re.DOTALL)
@@ -45,8 +53,9 @@ class Expansions:
                 frame.plain = False
             return
         kind = {"here": Kind.HERE, "double": Kind.DOUBLE}.get(frame.kind, Kind.PLAIN)
-        named = frame.kind == "braces" and frame.stage == "name"
-        sense = Sense.VARIABLE if named else self.sense(frame)
+        sense = self.sense(frame)
+        if frame.kind == "braces" and frame.stage == "name" and sense is not Sense.NUMBER:
+            sense = Sense.VARIABLE
         self.add(kind, frame, escaped=escaped, sense=sense)
 
     def on_dollar(self, frame: Frame, match: re.Match[str]) -> None:
@@ -80,9 +89,22 @@ class Expansions:
                 backquotes=self.backquotes,
                 braces=frame.braces,
                 delimiter=self.delimiter,
+                subscript=frame.bracket,
+                variable=self.assigned(frame),
                 distrusted=found.distrusted,
             )
         )
+
+    def assigned(self, frame: Frame) -> str:
+        """Return the name of the variable to which the word at hand is assigned; "": to none."""
+        if frame.kind != "code" or not frame.equals:
+            return frame.assigned or frame.loop
+        name = ASSIGNED.match(self.text, frame.word)
+        return name[1] if name else ""
+
+    def calculate(self, text: str) -> None:
+        """Note the names of variables in arithmetic."""
+        self.found.calculated.update(NAMES.findall(text))
 
     def add_all(self, text: str, kind: Kind, frame: Frame) -> None:
         """Note each place in a piece of the text."""
@@ -110,7 +132,8 @@ class Expansions:
         inner = Frame(kind, closer, sense)
         inner.nested = frame.nested
         if kind != "code":
-            inner.braces = frame.braces
+            inner.braces, inner.bracket = frame.braces, frame.bracket
+            inner.assigned = self.assigned(frame)
         self.stack.append(inner)
         return inner
 
@@ -150,6 +173,28 @@ class Expansions:
             frame.plain = frame.is_name = False
         type(self)(text, Frame("code"), self.found, self.depth + 1, 2 if outer else 1).read()
 
+    def on_quoted_chunk(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read plain characters in quotes, which may hold the end of a name, or a subscript."""
+        text, outer = match[0], self.stack[-2]
+        if "[" in text:
+            frame.bracket = outer.bracket = True
+        if outer.kind == "code" and "=" in text:
+            outer.equals = True
+            frame.sense = outer.argument_sense()
+        if frame.sense is Sense.NUMBER:
+            self.calculate(text)
+
+    def on_quoted_parameter(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read ``"$name"``."""
+        self.test_variable(self.stack[-2], match[0])
+        if frame.sense is Sense.NUMBER:
+            self.calculate(match[0])
+
+    def test_variable(self, frame: Frame, text: str) -> None:
+        """Note a variable between ``[[`` and ``]]``."""
+        if frame.condition >= 0:
+            frame.tested.update(NAMES.findall(text))
+
     # -- arithmetic and parameters -----------------------------------------------------------------
 
     def open_braces(self, frame: Frame) -> None:
@@ -161,10 +206,16 @@ class Expansions:
         name = PARAMETER.match(self.text, self.at)
         assert name is not None
         self.at = name.end()
+        if name[0].startswith("!"):  # the variable whose name another one holds
+            inner.sense = Sense.NUMBER
+        if inner.sense is Sense.NUMBER:
+            self.calculate(name[0])
 
     def on_operator(self, frame: Frame, match: re.Match[str]) -> None:
         """Read the operator behind the name of a parameter; elsewhere it is plain text."""
         if frame.stage != "name":
+            if frame.sense is Sense.NUMBER:
+                self.calculate(match[0])
             return
         if name := NAME_PART.match(match[0]):  # behind a placeholder
             self.at = match.start() + name.end()
@@ -181,6 +232,7 @@ class Expansions:
         frame.stage = operator[0]
         if operator[0] == ":":
             frame.sense = Sense.NUMBER
+            self.calculate(match[0])
         if frame.braces:
             frame.braces = operator[0]
 
@@ -194,6 +246,11 @@ class Expansions:
         end = len(self.text) if end < 0 else end
         self.add_all(self.text[self.at : end], Kind.SINGLE, frame)
         self.at = end + 1
+
+    def on_calculated(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read a piece of arithmetic."""
+        del frame
+        self.calculate(match[0])
 
     def on_parenthesis(self, frame: Frame, match: re.Match[str]) -> None:
         """Count ``( ) [ ]`` of arithmetic, up to its end."""

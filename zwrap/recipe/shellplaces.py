@@ -54,6 +54,10 @@ class Place(msgspec.Struct):
     """Operator of the ``${...}`` within double quotes, or within a here-document, around it."""
     delimiter: str = ""
     """Delimiter of the here-document."""
+    subscript: bool = False
+    """True if ``[`` stands before it in its word."""
+    variable: str = ""
+    """Name of the variable to which it is assigned."""
     distrusted: bool = False
     """True if shells differ about the quotes before it."""
 
@@ -62,33 +66,34 @@ class Frame:
     """One open construct; the fields after `sense` are those of commands (``code``)."""
 
     __slots__ = (
-        "array", "assigns", "braces", "cases", "closer", "command", "condition", "depth", "equals",
-        "first", "is_name", "kind", "nested", "options", "pending", "plain", "sense", "stage",
-        "test", "variable", "word",
+        "array", "assigned", "assigns", "braces", "bracket", "cases", "closer", "command",
+        "condition", "depth", "equals", "first", "is_name", "kind", "loop", "nested", "options",
+        "pending", "plain", "sense", "stage", "test", "tested", "variable", "word",
     )  # fmt: skip
 
     def __init__(self, kind: str, closer: str = "", sense: Sense = Sense.WORD) -> None:
         self.kind, self.closer, self.sense = kind, closer, sense
         self.nested = False
-        self.braces = self.stage = ""
+        self.braces = self.stage = self.assigned = ""
         self.depth = 0
         self.first, self.array = True, False
         self.cases: list[str] = []
         self.pending: list[tuple[str, bool, bool]] = []
         self.condition, self.test = -1, Sense.WORD
-        self.command, self.options, self.variable = "", "", False
+        self.tested: set[str] = set()
+        self.command, self.options, self.variable, self.loop = "", "", False, ""
         self.new_word(-1)
 
     def new_word(self, start: int) -> None:
         """Begin a word at a position; -1: there is none."""
         self.word = start
         self.plain = self.is_name = True
-        self.assigns = self.equals = False
+        self.assigns = self.equals = self.bracket = False
 
     def new_command(self) -> None:
         """Begin a command."""
         self.first = not self.array
-        self.command, self.options, self.variable = "", "", False
+        self.command, self.options, self.variable, self.loop = "", "", False, ""
 
     def argument_sense(self) -> Sense:
         """Return what the command does with the word at hand."""
@@ -111,3 +116,5 @@ class Found:
         self.tests: list[tuple[int, int, Sense]] = []
         """Ranges of places between ``[[`` and ``]]``, and their sense."""
         self.unsure = self.distrusted = False
+        self.calculated: set[str] = set()
+        """Names of the variables with which the text calculates."""

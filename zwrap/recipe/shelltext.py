@@ -23,6 +23,7 @@ from zwrap.recipe.shelltokens import (
     HERE,
     MARK,
     NAME_PART,
+    NAMES,
     NAMING,
     STILL_FIRST,
     TESTING,
@@ -48,6 +49,10 @@ def places(text: str) -> list[Place]:
         for change, place in zip(depth, found.places, strict=False):
             within += change
             place.sense = sense if within else place.sense
+    for place in found.places:
+        named = place.sense is Sense.NAME and place.subscript
+        if named or place.variable in found.calculated:
+            place.sense = Sense.NUMBER
     return found.places
 
 
@@ -83,15 +88,14 @@ class Commands(Expansions):
         if frame.is_name and ASSIGNMENT.match(text):
             frame.assigns = True
         frame.equals |= "=" in text
+        if frame.command == "let":
+            self.calculate(text)
         frame.is_name = frame.is_name and NAME_PART.fullmatch(text) is not None
 
-    def on_quoted_chunk(self, frame: Frame, match: re.Match[str]) -> None:
-        """Read plain characters in quotes, of which ``=`` may end the name of a variable."""
-        if "=" in match[0] and len(self.stack) > 1 and frame.kind == "double":
-            outer = self.stack[-2]
-            if outer.kind == "code":
-                outer.equals = True
-                frame.sense = outer.argument_sense()
+    def on_parameter(self, frame: Frame, match: re.Match[str]) -> None:
+        """Read ``$name``."""
+        self.test_variable(frame, match[0])
+        self.on_piece(frame, match)
 
     def on_piece(self, frame: Frame, match: re.Match[str]) -> None:
         """Read a piece of a word that is no name: an escape, a parameter, a lonely character."""
@@ -106,6 +110,9 @@ class Commands(Expansions):
         ansi = match[0][0] == "$"
         before = match[0].partition(MARK)[0]
         frame.equals |= "=" in before
+        frame.bracket |= "[" in match[0]
+        if self.sense(frame) is Sense.NUMBER:
+            self.calculate(match[0])
         self.add_all(match[0], Kind.ANSI if ansi else Kind.SINGLE, frame)
         self.found.distrusted |= ansi and "\\'" in match[0]
         if len(match[0]) < 2 + ansi or match[0][-1] != "'":
@@ -118,13 +125,14 @@ class Commands(Expansions):
     def on_bracket(self, frame: Frame, match: re.Match[str]) -> None:
         """Open a subscript, or read ``[`` as a character of a word."""
         named = frame.word >= 0 and frame.is_name and frame.condition < 0 and not _in_pattern(frame)
-        naming = frame.first or frame.command in DECLARING or frame.command in NAMING
+        naming = frame.first or frame.variable or frame.command in DECLARING | NAMING
         if (named and naming) or (frame.array and frame.word < 0):
             self.push("arithmetic", frame, "]")
             frame.is_name = True
         else:
             self.begin_word(frame, match.start())
             frame.is_name = False
+            frame.bracket = True
 
     def end_word(self, frame: Frame, end: int) -> None:
         """End the word at hand, if there is one, and see what it means."""
@@ -139,8 +147,12 @@ class Commands(Expansions):
             self._word_of_test(frame, word)
         elif not frame.first:
             frame.variable = word == "-v" and frame.command in TESTING
+            if frame.command in ("for", "select"):
+                frame.loop = frame.loop or word
             if word.startswith("-") and frame.command in DECLARING:
                 frame.options += word
+            elif frame.argument_sense() is Sense.NUMBER:  # `declare -i name`
+                self.calculate(word)
         elif not assigns and word not in STILL_FIRST:
             self._first_word(frame, word)
 
@@ -153,6 +165,7 @@ class Commands(Expansions):
             frame.cases.pop()
         elif word == "[[":
             frame.condition, frame.test = len(self.found.places), Sense.WORD
+            frame.tested = set()
 
     def _word_of_case(self, frame: Frame, word: str) -> None:
         """Read a word between ``case`` and the ``)`` of a pattern."""
@@ -170,11 +183,15 @@ class Commands(Expansions):
             frame.test = Sense.NAME
         elif word == "]]":
             self._end_test(frame)
+        else:
+            frame.tested.update(NAMES.findall(word))
 
     def _end_test(self, frame: Frame) -> None:
         """End ``[[ ... ]]``, if there is one."""
         if frame.condition >= 0:
             self.found.tests.append((frame.condition, len(self.found.places), frame.test))
+            if frame.test is Sense.NUMBER:
+                self.found.calculated |= frame.tested
             frame.condition = -1
 
     # -- between words -----------------------------------------------------------------------------
@@ -282,7 +299,9 @@ _PATTERNS = {
     "arithmetic": ARITHMETIC, "braces": BRACES, "code": CODE, "double": DOUBLE, "here": HERE,
 }  # fmt: skip
 _SPECIAL: dict[tuple[str, str], _Handler] = {
+    ("arithmetic", "chunk"): Commands.on_calculated,
     ("arithmetic", "newline"): Commands.on_newline_in_arithmetic,
+    ("arithmetic", "parameter"): Commands.on_calculated,
     ("arithmetic", "parenthesis"): Commands.on_parenthesis,
     ("braces", "ansi"): Commands.on_unclear,
     ("braces", "chunk"): Commands.on_operator,
@@ -298,12 +317,13 @@ _SPECIAL: dict[tuple[str, str], _Handler] = {
     ("code", "here"): Commands.on_here,
     ("code", "newline"): Commands.on_newline,
     ("code", "other"): Commands.on_piece,
-    ("code", "parameter"): Commands.on_piece,
+    ("code", "parameter"): Commands.on_parameter,
     ("code", "parentheses"): Commands.on_parentheses,
     ("code", "quoted"): Commands.on_quoted,
     ("code", "redirection"): Commands.on_blank,
     ("code", "separator"): Commands.on_separator,
     ("double", "chunk"): Commands.on_quoted_chunk,
+    ("double", "parameter"): Commands.on_quoted_parameter,
 }
 _COMMON: dict[str, _Handler] = {
     "close": Commands.on_close,

@@ -77,6 +77,12 @@ ASSIGNMENT = re.compile(r"[A-Za-z0-9_]*\+?=")
 NAME_PART = re.compile(r"[A-Za-z0-9_]+")
 """Characters of a name."""
 
+ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,99})\+?=")
+"""Beginning of an assignment to a variable, whose name is the first group."""
+
+NAMES = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""Names of variables in arithmetic."""
+
 TICKED = re.compile(r"[^`\\]*+(?:\\.[^`\\]*+)*+", re.DOTALL)
 """What stands in backquotes."""
 

@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 from zwrap.errors import RecipeError
 from zwrap.limits import DEFAULTS, Limits, weight
 from zwrap.message import copied
-from zwrap.recipe.quoting import Piece, Value
+from zwrap.recipe.pieces import Piece, Value, as_text
 
 REPLACE = re.compile(r"\{\$REPLACE:([^{}]+)\}")
 """Text that the value of a parameter replaces as a whole."""
@@ -110,9 +110,7 @@ class Filling:
         """Return a text with its ``{name}`` fields filled in."""
         if "{" not in text and "}" not in text:
             return text
-        return "".join(
-            piece if isinstance(piece, str) else piece.text for piece in self.pieces(text)
-        )
+        return as_text(self.pieces(text))
 
     def pieces(self, text: str, depth: int = 1) -> list[Piece]:
         """Return a text as pieces: what stays, and the values that are filled in.
@@ -153,7 +151,7 @@ class Filling:
         self._charge(PLACEHOLDER_BYTES)
         deep = "{" in spec and depth >= DEEPEST_SPEC
         specification = [spec] if deep else self.pieces(spec, depth + 1)
-        spec = "".join(piece if isinstance(piece, str) else piece.text for piece in specification)
+        spec = as_text(specification)
         try:
             if deep:
                 raise _UnfilledError
