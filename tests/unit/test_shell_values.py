@@ -259,10 +259,10 @@ def test_commands_as_one_text_stay_one_text() -> None:
 
 def test_commands_of_other_services_are_each_by_themselves() -> None:
     found = applied(
-        {"parameters": {"commands": ["echo {x}", 'echo "{x}', "cat <<E\n{x}\nE"]}}, x="$y"
+        {"parameters": {"commands": ["don't", 'echo "{x}"', "cat <<E\n{x}\nE"]}}, x="$y"
     )
     assert found["parameters"]["commands"] == [
-        "echo '$y'", 'echo "\\$y', "ZWRAP_VALUE_1='$y'\ncat <<E\n${ZWRAP_VALUE_1}\nE",
+        "don't", 'echo "\\$y"', "ZWRAP_VALUE_1='$y'\ncat <<E\n${ZWRAP_VALUE_1}\nE",
     ]  # fmt: skip
 
 

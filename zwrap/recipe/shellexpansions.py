@@ -131,6 +131,7 @@ class Expansions:
         sense = Sense.NUMBER if kind == "arithmetic" else self.sense(frame)
         inner = Frame(kind, closer, sense)
         inner.nested = frame.nested
+        inner.opened = len(self.found.places)
         if kind != "code":
             inner.braces, inner.bracket = frame.braces, frame.bracket
             inner.assigned = self.assigned(frame)
@@ -163,8 +164,7 @@ class Expansions:
         content = TICKED.match(self.text, self.at)
         assert content is not None
         self.at = content.end() + 1
-        if self.at > len(self.text):
-            self.found.unsure = True
+        self.found.unsure |= self.at > len(self.text)
         pattern = r'\\([\\`$"])' if frame.kind == "double" else r"\\([\\`$])"
         text = re.sub(pattern, r"\1", content[0])
         outer = frame.kind != "code" or frame.nested or self.backquotes

@@ -67,7 +67,7 @@ class Frame:
 
     __slots__ = (
         "array", "assigned", "assigns", "braces", "bracket", "cases", "closer", "command",
-        "condition", "depth", "equals", "first", "is_name", "kind", "loop", "nested", "options",
+        "condition", "depth", "equals", "first", "is_name", "kind", "loop", "nested", "opened", "options",
         "pending", "plain", "sense", "stage", "test", "tested", "variable", "word",
     )  # fmt: skip
 
@@ -75,7 +75,7 @@ class Frame:
         self.kind, self.closer, self.sense = kind, closer, sense
         self.nested = False
         self.braces = self.stage = self.assigned = ""
-        self.depth = 0
+        self.depth = self.opened = 0
         self.first, self.array = True, False
         self.cases: list[str] = []
         self.pending: list[tuple[str, bool, bool]] = []

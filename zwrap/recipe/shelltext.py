@@ -76,6 +76,9 @@ class Commands(Expansions):
         self.end_word(stack[-1], size)
         for frame in stack:
             self._end_test(frame)
+        if len(stack) > 1:  # what was opened there is never closed
+            for place in self.found.places[stack[1].opened :]:
+                place.kind = Kind.UNSURE
         if len(stack) > 1 or stack[0].pending or stack[0].cases:
             self.found.unsure = True
 
@@ -113,10 +116,9 @@ class Commands(Expansions):
         frame.bracket |= "[" in match[0]
         if self.sense(frame) is Sense.NUMBER:
             self.calculate(match[0])
-        self.add_all(match[0], Kind.ANSI if ansi else Kind.SINGLE, frame)
         self.found.distrusted |= ansi and "\\'" in match[0]
-        if len(match[0]) < 2 + ansi or match[0][-1] != "'":
-            self.found.unsure = True
+        self.found.unsure |= len(match[0]) < 2 + ansi or match[0][-1] != "'"
+        self.add_all(match[0], Kind.ANSI if ansi else Kind.SINGLE, frame)
 
     def on_blank(self, frame: Frame, match: re.Match[str]) -> None:
         """End a word at blanks, ``<`` or ``>``."""
