@@ -67,8 +67,8 @@ class Frame:
 
     __slots__ = (
         "array", "assigned", "assigns", "braces", "bracket", "cases", "closer", "command",
-        "condition", "depth", "equals", "first", "is_name", "kind", "loop", "nested", "opened", "options",
-        "pending", "plain", "sense", "stage", "test", "tested", "variable", "word",
+        "condition", "depth", "equals", "first", "is_name", "kind", "loop", "nested", "opened",
+        "options", "pending", "plain", "sense", "stage", "test", "tested", "variable", "word",
     )  # fmt: skip
 
     def __init__(self, kind: str, closer: str = "", sense: Sense = Sense.WORD) -> None:
