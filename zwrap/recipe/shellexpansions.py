@@ -269,7 +269,8 @@ class Expansions:
             self.stack.pop()
 
     def on_newline_in_arithmetic(self, frame: Frame, match: re.Match[str]) -> None:
-        """End what looked like a subscript at the end of the line."""
+        """Give up what looked like a subscript at the end of the line."""
         if frame.closer == "]" and self.stack[-2].kind == "code":
             self.stack.pop()
             self.at = match.start()
+            self.found.unsure = True
