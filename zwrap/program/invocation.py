@@ -71,7 +71,9 @@ def argv(definition: Definition, known: Mapping[str, object]) -> list[str]:
     """Return the argument list to run, with a shell only if set-up lines or shell text need one."""
     further = option_arguments(definition, known)
     if isinstance(definition.command, str):
-        options = [piece for text in further for piece in (" ", Value(text, "an option"))]
+        options: list[Piece] = [
+            piece for text in further for piece in (" ", Value(text, "an option"))
+        ]
         return _in_shell(definition, known, [*Filling(known).pieces(definition.command), *options])
     arguments = [
         filled for part in definition.command for filled in _argument(definition, part, known)
@@ -79,7 +81,9 @@ def argv(definition: Definition, known: Mapping[str, object]) -> list[str]:
     arguments += further
     if not definition.set_up:
         return arguments
-    words = [piece for text in arguments for piece in (" ", Value(text, "an argument"))]
+    words: list[Piece] = [
+        piece for text in arguments for piece in (" ", Value(text, "an argument"))
+    ]
     return _in_shell(definition, known, ["exec", *words])
 
 
