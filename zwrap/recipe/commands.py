@@ -33,10 +33,12 @@ class CommandFilling(Filling):
         """Return a copy of an object with its keys and values filled in."""
         if len(keys) == 1:
             self._runs_words = _RUNNER.fullmatch(str(value.get("queue"))) is not None
-        program = self._program(value, keys) if keys[1:] == ("job_parameters",) else {}
+        program: dict[object, object] = {}
+        if keys[1:] == ("job_parameters",):
+            program.update(self._program(value, keys))
         filled = {
             self.key(key): program[key]
-            if isinstance(key, str) and key in program
+            if key in program
             else self._entry(key, entry, (*keys, str(key)))
             for key, entry in value.items()
         }

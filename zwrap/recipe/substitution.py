@@ -150,7 +150,7 @@ class Filling:
         """Return one field filled in and formatted, or its pieces if that is not possible."""
         self._charge(PLACEHOLDER_BYTES)
         deep = "{" in spec and depth >= DEEPEST_SPEC
-        specification = [spec] if deep else self.pieces(spec, depth + 1)
+        specification: list[Piece] = [spec] if deep else self.pieces(spec, depth + 1)
         spec = as_text(specification)
         try:
             if deep:
