@@ -46,7 +46,6 @@ def substituted(word: st.SearchStrategy[Piece]) -> st.SearchStrategy[Piece]:
             lambda each: around("$(# it's )\n case a in a) printf %s. ", each, ";; esac)", ".")
         )
         | word.map(lambda each: around("$(true # '\"\nprintf %s. ", each, "\n)", "."))
-        | word.map(lambda each: around("${U:-", each, "}"))
     )
 
 
@@ -56,7 +55,10 @@ def in_quotes(word: st.SearchStrategy[Piece]) -> st.SearchStrategy[Piece]:
     document = st.lists(LETTERS | st.just(PLACE) | st.just(("it's", "it's"))).map(
         lambda inner: around("$(cat <<E\n", joined(inner), ".\nE\n)", ".")
     )
-    inner = LETTERS | st.just(PLACE) | special | escaped | document | substituted(word)
+    default = st.lists(LETTERS | st.just(PLACE) | escaped).map(
+        lambda inner: around("${U:-", joined(inner), "}")
+    )
+    inner = LETTERS | st.just(PLACE) | special | escaped | default | document | substituted(word)
     return st.lists(inner, max_size=4).map(lambda found: around('"', joined(found), '"'))
 
 
