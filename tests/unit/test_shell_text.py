@@ -84,7 +84,7 @@ SCRIPT = st.lists(LINE | DOCUMENT | COMMENT, min_size=1, max_size=4).map(joined)
 ALPHABET = "'\"\\$`;&|<>(){}[]*?~!#=% \t\nabEND"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(script=SCRIPT, value=st.text(ALPHABET, max_size=10) | st.sampled_from(VALUES))
 def test_whatever_stands_around_it_a_value_arrives_whole(script: Piece, value: str) -> None:
     text, meaning = script
@@ -103,7 +103,7 @@ def test_whatever_stands_around_it_a_value_arrives_whole(script: Piece, value: s
             assert printed.stdout == meaning.replace("@", value), (shell, done, printed.stderr)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(text=st.text(ALPHABET + "\0", max_size=30), value=st.text(ALPHABET, max_size=6))
 def test_any_text_is_filled_in_or_refused_with_a_sentence(text: str, value: str) -> None:
     pieces: list[str | Value] = []
@@ -116,33 +116,33 @@ def test_any_text_is_filled_in_or_refused_with_a_sentence(text: str, value: str)
 @pytest.mark.parametrize(
     "text",
     [
-        '"' * 1_000_000,
-        "`" * 999_999,
-        "$(" * 400_000,
-        "${x:-" * 300_000,
-        "cat <<E\n" * 200_000,
-        "cat <<E\nE\n" * 100_000,
-        "$(cat <<E\n" * 100_000,
-        "\\`" * 500_000,
-        "$((" * 300_000,
-        "q[" * 500_000,
-        "[[ $( " * 200_000 + "-eq 1 ]] ) " * 100_000,
-        "case a in (" * 100_000,
-        "a" * 1_000_000 + "{x}" * 100_000,
-        "'" + "{x}" * 200_000,
-        "$'" + "\\{x}" * 200_000,
-        "E\n" * 500_000,
+        '"' * 250_000,
+        "`" * 249_999,
+        "$(" * 100_000,
+        "${x:-" * 75_000,
+        "cat <<E\n" * 50_000,
+        "cat <<E\nE\n" * 25_000,
+        "$(cat <<E\n" * 25_000,
+        "\\`" * 125_000,
+        "$((" * 75_000,
+        "q[" * 125_000,
+        "[[ $( " * 50_000 + "-eq 1 ]] ) " * 25_000,
+        "case a in (" * 25_000,
+        "a" * 250_000 + "{x}" * 25_000,
+        "'" + "{x}" * 50_000,
+        "$'" + "\\{x}" * 50_000,
+        "E\n" * 125_000,
         "cat <<" + "E" * 1000 + "\n" + ("E" * 999 + "\n") * 1000,
-        "\t" * 1_000_000 + "cat <<-E\n" + "\t" * 1_000_000,
-        "\\" * 2_000_000,
+        "\t" * 250_000 + "cat <<-E\n" + "\t" * 250_000,
+        "\\" * 500_000,
     ],
     ids=lambda text: text[:12],
 )
-def test_a_text_of_megabytes_is_read_in_seconds(text: str) -> None:
+def test_the_time_of_reading_grows_with_the_text(text: str) -> None:
     pieces: list[str | Value] = [Value("a b", "{x}"), " "]
     for index, part in enumerate(text.split("{x}")):
         pieces += [Value("a b", "{x}"), part] if index else [part]
     began = time.process_time()
     with contextlib.suppress(RecipeError):
         quoted([pieces], RecipeError)
-    assert time.process_time() - began < 15.0
+    assert time.process_time() - began < 5.0  # up to 1.5 s; what grows with the square: minutes

@@ -15,7 +15,11 @@ from zwrap.recipe.shelltokens import (
     TICKED,
 )
 
+DEEPEST_NESTING = 200
+"""Depth to which quotes, substitutions and the like within each other are read."""
+
 _MARKS = re.compile(r"\0")
+_MATTERS = re.compile(r"[\[(]|\$'|let|declare|local|typeset")
 _ESCAPES = re.compile(r"\\.|\0", re.DOTALL)
 
 
@@ -123,6 +127,12 @@ class Expansions:
         del frame, match
         self.found.unsure = True
 
+    def give_up(self, frame: Frame) -> None:
+        """Read no further in this text, and be sure of nothing that follows."""
+        self.found.unsure = True
+        self.add_all(self.text[self.at :], Kind.UNSURE, frame)
+        self.at = len(self.text)
+
     def push(self, kind: str, frame: Frame, closer: str = "") -> Frame:
         """Open a construct."""
         if frame.kind == "code":
@@ -136,6 +146,8 @@ class Expansions:
             inner.braces, inner.bracket = frame.braces, frame.bracket
             inner.assigned = self.assigned(frame)
         self.stack.append(inner)
+        if len(self.stack) > DEEPEST_NESTING:
+            self.give_up(frame)
         return inner
 
     def on_open(self, frame: Frame, match: re.Match[str]) -> None:
@@ -171,7 +183,9 @@ class Expansions:
         if frame.kind == "code":
             self.begin_word(frame, content.start())
             frame.plain = frame.is_name = False
-        type(self)(text, Frame("code"), self.found, self.depth + 1, 2 if outer else 1).read()
+        if MARK in text or _MATTERS.search(text):
+            quotes = 2 if outer else 1
+            type(self)(text, Frame("code"), self.found, self.depth + 1, quotes).read()
 
     def on_quoted_chunk(self, frame: Frame, match: re.Match[str]) -> None:
         """Read plain characters in quotes, which may hold the end of a name, or a subscript."""

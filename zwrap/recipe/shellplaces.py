@@ -63,26 +63,52 @@ class Place(msgspec.Struct):
 
 
 class Frame:
-    """One open construct; the fields after `sense` are those of commands (``code``)."""
+    """One open construct: commands, quotes, ``${...}``, arithmetic, or a here-document.
 
-    __slots__ = (
-        "array", "assigned", "assigns", "braces", "bracket", "cases", "closer", "command",
-        "condition", "depth", "equals", "first", "is_name", "kind", "loop", "nested", "opened",
-        "options", "pending", "plain", "sense", "stage", "test", "tested", "variable", "word",
-    )  # fmt: skip
+    Defaults are attributes of the class, because a text may open hundreds of thousands of frames.
+    """
+
+    nested = False
+    """True inside ``$(...)``."""
+    opened = 0
+    """Number of places before it."""
+    depth = 0
+    """Number of open parentheses, or brackets, of arithmetic."""
+    braces = stage = ""
+    """Operator of ``${...}``: of one within quotes; of this one, and before it ``name``."""
+    assigned = ""
+    """Name of the variable to which the word around it is assigned."""
+
+    # of commands
+    array = False
+    """True between the parentheses of an array."""
+    first = True
+    """True where the name of a command is expected."""
+    command = options = loop = ""
+    """Name of the command, options that matter, and the variable of ``for``."""
+    variable = False
+    """True behind an option -v that takes the name of a variable."""
+    cases: tuple[str, ...] = ()
+    """Stage of each open ``case``: ``subject``, ``pattern``, ``commands``."""
+    pending: tuple[tuple[str, bool, bool], ...] = ()
+    """Here-documents whose bodies follow: delimiter, whether it is quoted, whether tabs count."""
+    condition = -1
+    """Number of places before the open ``[[``; -1: there is none."""
+    test = Sense.WORD
+    """Sense of the places in ``[[ ]]``."""
+    tested: set[str]
+    """Names of the variables in ``[[ ]]``."""
+
+    # of the word at hand
+    word = -1
+    """Position of its beginning; -1: there is none."""
+    plain = is_name = True
+    """True if it has no quotes or expansions; if it may be the name of a variable."""
+    assigns = equals = bracket = False
+    """True if it is an assignment; if ``=``, or ``[``, stands in it."""
 
     def __init__(self, kind: str, closer: str = "", sense: Sense = Sense.WORD) -> None:
         self.kind, self.closer, self.sense = kind, closer, sense
-        self.nested = False
-        self.braces = self.stage = self.assigned = ""
-        self.depth = self.opened = 0
-        self.first, self.array = True, False
-        self.cases: list[str] = []
-        self.pending: list[tuple[str, bool, bool]] = []
-        self.condition, self.test = -1, Sense.WORD
-        self.tested: set[str] = set()
-        self.command, self.options, self.variable, self.loop = "", "", False, ""
-        self.new_word(-1)
 
     def new_word(self, start: int) -> None:
         """Begin a word at a position; -1: there is none."""
@@ -103,7 +129,7 @@ class Frame:
             return Sense.NAME
         if self.command == "let" or (self.command in DECLARING and "i" in self.options):
             return Sense.NUMBER
-        if self.command in DECLARING and (not self.equals or set(self.options) & set("aAn")):
+        if self.command in DECLARING and (not self.equals or set(self.options) - {"i"}):
             return Sense.NAME
         return Sense.WORD
 

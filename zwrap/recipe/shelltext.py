@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from zwrap.recipe.shellexpansions import Expansions
+from zwrap.recipe.shellexpansions import DEEPEST_NESTING, Expansions
 from zwrap.recipe.shellplaces import Found, Frame, Kind, Place, Sense
 from zwrap.recipe.shelltokens import (
     ARITHMETIC,
@@ -33,6 +33,9 @@ from zwrap.recipe.shelltokens import (
 
 DEEPEST = 10
 """Depth to which here-documents and backquotes within each other are read."""
+
+MOST_DOCUMENTS = 100
+"""Number of here-documents that one line may announce."""
 
 
 def places(text: str) -> list[Place]:
@@ -62,8 +65,7 @@ class Commands(Expansions):
     def read(self) -> None:
         """Read the text to its end."""
         if self.depth > DEEPEST:
-            self.found.unsure = True
-            self.add_all(self.text, Kind.UNSURE, self.stack[0])
+            self.give_up(self.stack[0])
             return
         text, size, stack = self.text, len(self.text), self.stack
         while self.at < size:
@@ -152,7 +154,7 @@ class Commands(Expansions):
             if frame.command in ("for", "select"):
                 frame.loop = frame.loop or word
             if word.startswith("-") and frame.command in DECLARING:
-                frame.options += word
+                frame.options += "".join(c for c in "aAin" if c in word and c not in frame.options)
             elif frame.argument_sense() is Sense.NUMBER:  # `declare -i name`
                 self.calculate(word)
         elif not assigns and word not in STILL_FIRST:
@@ -162,9 +164,11 @@ class Commands(Expansions):
         """Read the name of a command, or a word of the grammar."""
         frame.first, frame.command = False, word
         if word == "case":
-            frame.cases.append("subject")
+            frame.cases = (*frame.cases, "subject")
+            if len(frame.cases) > DEEPEST_NESTING:
+                self.give_up(frame)
         elif word == "esac" and frame.cases:
-            frame.cases.pop()
+            frame.cases = frame.cases[:-1]
         elif word == "[[":
             frame.condition, frame.test = len(self.found.places), Sense.WORD
             frame.tested = set()
@@ -172,9 +176,9 @@ class Commands(Expansions):
     def _word_of_case(self, frame: Frame, word: str) -> None:
         """Read a word between ``case`` and the ``)`` of a pattern."""
         if frame.cases[-1] == "subject" and word == "in":
-            frame.cases[-1] = "pattern"
+            frame.cases = (*frame.cases[:-1], "pattern")
         elif frame.cases[-1] == "pattern" and word == "esac":
-            frame.cases.pop()
+            frame.cases = frame.cases[:-1]
             frame.first = False
 
     def _word_of_test(self, frame: Frame, word: str) -> None:
@@ -215,7 +219,7 @@ class Commands(Expansions):
         if frame.condition >= 0:
             return
         if frame.cases and match[0][0] == ";" and len(match[0]) > 1:
-            frame.cases[-1] = "pattern"
+            frame.cases = (*frame.cases[:-1], "pattern")
         frame.new_command()
 
     def on_newline(self, frame: Frame, match: re.Match[str]) -> None:
@@ -229,7 +233,7 @@ class Commands(Expansions):
             self.found.unsure |= after < 0
             self._document(body, delimiter, frame, quoted=quoted)
             self.at = len(self.text) if after < 0 else after + 1
-        frame.pending = []
+        frame.pending = ()
 
     def _document(self, body: str, delimiter: str, frame: Frame, *, quoted: bool) -> None:
         """Read the body of a here-document that was announced in `frame`."""
@@ -252,7 +256,9 @@ class Commands(Expansions):
             self.found.unsure = True
             return
         text, quoted, self.at = delimiter
-        frame.pending.append((text, quoted, match[0] == "<<-"))
+        frame.pending = (*frame.pending, (text, quoted, match[0] == "<<-"))
+        if len(frame.pending) > MOST_DOCUMENTS:
+            self.give_up(frame)
 
     def on_parentheses(self, frame: Frame, match: re.Match[str]) -> None:
         """Open ``(`` or ``((``, each of which has several meanings."""
@@ -281,7 +287,7 @@ class Commands(Expansions):
         if frame.condition >= 0:
             return
         if _in_pattern(frame):
-            frame.cases[-1] = "commands"
+            frame.cases = (*frame.cases[:-1], "commands")
             frame.new_command()
         elif frame.closer == ")":
             self.found.unsure |= bool(frame.pending or frame.cases)
