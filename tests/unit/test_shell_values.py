@@ -290,6 +290,9 @@ def test_set_up_and_command_of_job_parameters_are_one_script() -> None:
     }
     found = applied({"job_parameters": {"command": "cat <<E\n{x}\nE"}}, x="$b")["job_parameters"]
     assert found["set_up"] == ["ZWRAP_VALUE_1='$b'"]
+    given = {"command": 'echo "{x}"', "set_up": ["{$REPLACE:y}", "cat '{x}'"]}
+    found = applied({"job_parameters": given}, x="$b", y="# it's")["job_parameters"]
+    assert found == {"command": 'echo "\\$b"', "set_up": ["# it's", "cat '$b'"]}
     found = applied({"job_parameters": {"command": ["run", "{x}"]}}, x="a b")["job_parameters"]
     assert found == {"command": ["run", "a b"]}
 

@@ -8,7 +8,7 @@ below any other key ``commands``, each by itself. The commands of the Runner are
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zwrap.errors import RecipeError
 from zwrap.limits import DEFAULTS, Limits
@@ -57,6 +57,15 @@ class CommandFilling(Filling):
         if not isinstance(entry, (str, list, tuple)) or _replaced(entry):
             return self.value(entry, keys)
         entries = [entry] if isinstance(entry, str) else entry
+        assignments, filled = self._lines(entries, keys, _fault(keys))
+        if isinstance(entry, str):
+            return "\n".join(map(str, [*assignments, *filled]))
+        return [*assignments, *filled]
+
+    def _lines(
+        self, entries: Sequence[object], keys: Keys, fault: Fault
+    ) -> tuple[list[str], list[object]]:
+        """Return assignments, and the texts that one shell reads after them; others as they are."""
         kept: dict[int, object] = {}
         texts: list[list[Piece]] = []
         for index, each in enumerate(entries):
@@ -65,27 +74,22 @@ class CommandFilling(Filling):
                 continue
             kept[index] = self.value(each, keys)
             texts.append([str(kept[index])])
-        assignments, filled = self._quoted(texts, keys)
-        if isinstance(entry, str):
-            return "\n".join([*assignments, *filled])
-        return [*assignments, *(kept.get(index, text) for index, text in enumerate(filled))]
+        assignments, filled = self._quoted(texts, fault)
+        return assignments, [kept.get(index, text) for index, text in enumerate(filled)]
 
     def _program(self, parameters: Mapping[object, object], keys: Keys) -> dict[str, object]:
         """Return `set_up` and `command` of job parameters, as far as a shell reads them."""
         command, lines = parameters.get("command"), parameters.get("set_up")
         set_up = lines if isinstance(lines, (list, tuple)) else []
-        texts = [each for each in (*set_up, command) if isinstance(each, str)]
-        shell = isinstance(command, str) and not _replaced(command)
-        if len(texts) < len(set_up) or any(map(_replaced, texts[: len(set_up)])):
-            return {}
-        if not shell:
-            texts = texts[: len(set_up)]
-        if not texts:
-            return {}
-        where = (*keys, "command" if shell and not set_up else "set_up")
-        assignments, filled = self._quoted([self.pieces(text) for text in texts], where)
-        found: dict[str, object] = {"command": filled.pop()} if shell else {}
-        if set_up or assignments:
+        in_shell = isinstance(command, str) and not _replaced(command)
+        entries = [*set_up, command] if in_shell else set_up
+        if in_shell and set_up:
+            fault = _fault(keys, "keys 'set_up' and 'command'")
+        else:
+            fault = _fault((*keys, "command" if in_shell else "set_up"))
+        assignments, filled = self._lines(entries, keys, fault)
+        found = {"command": filled.pop()} if in_shell else {}
+        if set_up or (assignments and not lines):
             found["set_up"] = [*assignments, *filled]
         return found
 
@@ -95,7 +99,7 @@ class CommandFilling(Filling):
             pieces = self.pieces(entry)
             if self._runs_words:
                 return quoted_words(pieces, _fault(keys))
-            assignments, filled = self._quoted([pieces], keys)
+            assignments, filled = self._quoted([pieces], _fault(keys))
             return "\n".join([*assignments, *filled])
         if isinstance(entry, Mapping):
             return {
@@ -111,16 +115,16 @@ class CommandFilling(Filling):
             ]
         return self.value(entry, keys)
 
-    def _quoted(self, texts: list[list[Piece]], keys: Keys) -> tuple[list[str], list[str]]:
+    def _quoted(self, texts: list[list[Piece]], fault: Fault) -> tuple[list[str], list[str]]:
         """Return assignments, and the texts of one script with their values in place."""
         limit = self.limits.commands_bytes
         literal = "".join(p for text in texts for p in text if isinstance(p, str))
         if is_long(literal, limit) and any(isinstance(p, Value) for text in texts for p in text):
-            raise _fault(keys)(
+            raise fault(
                 f"the text has more than {limit} bytes (section limits, key 'commands_bytes'). Put "
                 "long lists into a file, and give its path."
             )
-        return quoted(texts, _fault(keys))
+        return quoted(texts, fault)
 
 
 def _replaced(entry: object) -> bool:
@@ -128,7 +132,8 @@ def _replaced(entry: object) -> bool:
     return isinstance(entry, str) and REPLACE.fullmatch(entry) is not None
 
 
-def _fault(keys: Keys) -> Fault:
-    """Return the function for errors of the text to which `keys` lead."""
-    place = ", ".join([f"node {keys[0]}", *keys[1:-1], f"key {keys[-1]!r}"])
+def _fault(keys: Keys, last: str = "") -> Fault:
+    """Return the function for errors of the text to which `keys` lead, or which `last` names."""
+    names = [*keys[1:], last] if last else [*keys[1:-1], f"key {keys[-1]!r}"]
+    place = ", ".join([f"node {keys[0]}", *names])
     return lambda sentence: RecipeError(f"{place}: {sentence}")
