@@ -5,6 +5,7 @@ The table holds 51 places, each tried with 12 values that would leave a file beh
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -156,6 +157,28 @@ def test_each_value_arrives_as_a_value(shell: str, case: Case, tmp_path: Path) -
         printed = run(shell, text, tmp_path)
         if shell in case.shells:
             assert printed == case.printed.replace("@", value), text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'echo "$${{U:-"{x}"}}"',
+        "f() {{ printf %s $'it\\'s' {x}; true # {x}\nprintf ok\n}}; f",
+        '$\'\\\'{x}\\"\n&&"\n\\"fi$(echo ',
+        "cat[ <<EOF\n{x}\nEOF",
+        "n=((]'\\<<E({x}",
+        "echo `echo {x}",
+        "cat <<EOF; echo {x}\n{x}",
+        "echo $((echo {x}) | cat)",
+    ],
+)
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("shell", ANY)
+def test_where_shells_differ_no_value_becomes_a_command(
+    shell: str, text: str, value: str, tmp_path: Path
+) -> None:
+    with contextlib.suppress(RecipeError):
+        run(shell, filled(text, value), tmp_path)
 
 
 @pytest.mark.parametrize(

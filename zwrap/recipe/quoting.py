@@ -132,6 +132,8 @@ def _is_default(place: Place) -> bool:
 
 def _commented(text: str, place: Place) -> str:
     """Return a value for a comment, which it must not end."""
+    if place.distrusted:
+        return re.sub(r"[^\w@%+=:,./ -]", "?", text)
     special = r"[\x00-\x1f\x7f`\\]" if place.backquotes else r"[\x00-\x1f\x7f]"
     return shlex.quote(re.sub(special, "?", text))
 

@@ -64,7 +64,7 @@ def why_not(place: Place, text: str) -> str:
     if place.kind is Kind.UNSURE:
         return _UNSURE
     if place.kind is Kind.VERBATIM:
-        sheltered = not place.nested and not place.backquotes
+        sheltered = not (place.nested or place.backquotes or place.distrusted)
         safe = sheltered or SAFE.fullmatch(text)
         return "" if safe and not could_end(text, place.delimiter) else _VERBATIM
     if place.escaped and (place.backquotes or place.braces or place.kind is Kind.ANSI):

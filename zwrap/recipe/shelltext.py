@@ -339,6 +339,7 @@ _COMMON: dict[str, _Handler] = {
     "double": Commands.on_open,
     "open": Commands.on_open,
     "place": Commands.on_place,
+    "unclear": Commands.on_unclear,
 }
 _HANDLERS: dict[tuple[str, str], _Handler] = {
     (kind, group): _SPECIAL.get((kind, group)) or _COMMON.get(group) or Commands.on_skip

@@ -14,6 +14,7 @@ MARK = "\0"
 _EXPANSIONS = (
     r"(?P<open>\$\(\(|\$\(|\$\{|\$\[|`)"
     r"|(?P<dollar>\$\0)"
+    r"|(?P<unclear>\$\$(?=[{(\[]))"
     r"|(?P<parameter>\$(?:[#?$!@*0-9-]|[A-Za-z_][A-Za-z0-9_]*))"
     r"|(?P<place>\\?\0)"
     r"|(?P<escape>\\.)"
