@@ -141,7 +141,7 @@ def _commented(text: str, place: Place) -> str:
 def _is_direct(text: str, place: Place) -> bool:
     """Return True if quoting makes a value, which is not a safe word, safe at a place."""
     kind = place.kind
-    if place.distrusted or could_end(text, place.delimiter):
+    if place.distrusted or could_end(text, place.delimiter) or (place.in_array and "\n" in text):
         return False
     if kind is Kind.ANSI:
         return not place.backquotes and not set(text) & set("'\\")

@@ -90,6 +90,7 @@ class Expansions:
                 escaped=escaped,
                 first=first,
                 nested=frame.nested,
+                in_array=frame.in_array,
                 backquotes=self.backquotes,
                 braces=frame.braces,
                 delimiter=self.delimiter,
@@ -140,7 +141,7 @@ class Expansions:
             frame.plain = frame.is_name = False
         sense = Sense.NUMBER if kind == "arithmetic" else self.sense(frame)
         inner = Frame(kind, closer, sense)
-        inner.nested = frame.nested
+        inner.nested, inner.in_array = frame.nested, frame.in_array
         inner.opened = len(self.found.places)
         if kind != "code":
             inner.braces, inner.bracket = frame.braces, frame.bracket
@@ -246,6 +247,7 @@ class Expansions:
         frame.stage = operator[0]
         if operator[0] == ":":
             frame.sense = Sense.NUMBER
+            self.found.unsure |= self.text.startswith("}", self.at)  # dash reads on
             self.calculate(match[0])
         if frame.braces:
             frame.braces = operator[0]

@@ -48,6 +48,8 @@ class Place(msgspec.Struct):
     """True if a command, an assignment or a word of the grammar may begin here."""
     nested: bool = False
     """True inside ``$(...)``."""
+    in_array: bool = False
+    """True inside ``name=(...)``, of which bash gives up one line only after an error."""
     backquotes: int = 0
     """1 inside plain backquotes; 2 if there are further quotes or substitutions around them."""
     braces: str = ""
@@ -68,8 +70,8 @@ class Frame:
     Defaults are attributes of the class, because a text may open hundreds of thousands of frames.
     """
 
-    nested = False
-    """True inside ``$(...)``."""
+    nested = in_array = False
+    """True inside ``$(...)``; inside ``name=(...)``."""
     opened = 0
     """Number of places before it."""
     depth = 0
@@ -120,6 +122,10 @@ class Frame:
         """Begin a command."""
         self.first = not self.array
         self.command, self.options, self.variable, self.loop = "", "", False, ""
+
+    def in_pattern(self) -> bool:
+        """Return True before the ``)`` of a pattern of ``case``."""
+        return bool(self.cases) and self.cases[-1] == "pattern"
 
     def argument_sense(self) -> Sense:
         """Return what the command does with the word at hand."""

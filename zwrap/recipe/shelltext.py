@@ -123,12 +123,13 @@ class Commands(Expansions):
         self.add_all(match[0], Kind.ANSI if ansi else Kind.SINGLE, frame)
 
     def on_blank(self, frame: Frame, match: re.Match[str]) -> None:
-        """End a word at blanks, ``<`` or ``>``."""
+        """End a word at blanks, ``<`` or ``>``; the latter are no part of an array."""
         self.end_word(frame, match.start())
+        self.found.unsure |= frame.array and match[0][0] not in " \t"
 
     def on_bracket(self, frame: Frame, match: re.Match[str]) -> None:
         """Open a subscript, or read ``[`` as a character of a word."""
-        named = frame.word >= 0 and frame.is_name and frame.condition < 0 and not _in_pattern(frame)
+        named = frame.word >= 0 and frame.is_name and frame.condition < 0 and not frame.in_pattern()
         naming = frame.first or frame.variable or frame.command in DECLARING | NAMING
         if (named and naming) or (frame.array and frame.word < 0):
             self.push("arithmetic", frame, "]")
@@ -214,8 +215,9 @@ class Commands(Expansions):
         self.at = end
 
     def on_separator(self, frame: Frame, match: re.Match[str]) -> None:
-        """End a command."""
+        """End a command; an array holds none."""
         self.end_word(frame, match.start())
+        self.found.unsure |= frame.array and match[0] != "\n"
         if frame.condition >= 0:
             return
         if frame.cases and match[0][0] == ";" and len(match[0]) > 1:
@@ -248,7 +250,7 @@ class Commands(Expansions):
 
     def on_here(self, frame: Frame, match: re.Match[str]) -> None:
         """Read ``<<`` and the delimiter."""
-        self.end_word(frame, match.start())
+        self.on_blank(frame, match)
         if match[0] == "<<<":
             return
         delimiter = delimiter_at(self.text, self.at)
@@ -263,8 +265,9 @@ class Commands(Expansions):
     def on_parentheses(self, frame: Frame, match: re.Match[str]) -> None:
         """Open ``(`` or ``((``, each of which has several meanings."""
         inside = frame.word >= 0
+        self.found.unsure |= frame.array
         array = inside and frame.assigns and self.text[match.start() - 1] == "="
-        if frame.condition >= 0 or (_in_pattern(frame) and not inside):
+        if frame.condition >= 0 or (frame.in_pattern() and not inside):
             self.end_word(frame, match.start())
             self.at = match.start() + 1
             return
@@ -274,6 +277,7 @@ class Commands(Expansions):
         self.at = match.start() + 1
         inner = self.push("code", frame, ")")
         inner.array = array
+        inner.in_array |= array
         inner.first = not array
 
     def on_function(self, frame: Frame, match: re.Match[str]) -> None:
@@ -286,7 +290,7 @@ class Commands(Expansions):
         self.end_word(frame, match.start())
         if frame.condition >= 0:
             return
-        if _in_pattern(frame):
+        if frame.in_pattern():
             frame.cases = (*frame.cases[:-1], "commands")
             frame.new_command()
         elif frame.closer == ")":
@@ -294,11 +298,6 @@ class Commands(Expansions):
             self.stack.pop()
         else:
             self.found.unsure = True
-
-
-def _in_pattern(frame: Frame) -> bool:
-    """Return True before the ``)`` of a pattern of ``case``."""
-    return bool(frame.cases) and frame.cases[-1] == "pattern"
 
 
 _Handler = Callable[[Commands, Frame, re.Match[str]], None]
