@@ -181,12 +181,16 @@ class Recipe:
 
         Args:
             parameters: Values by name; a placeholder without a value stays.
-            quote_commands: True if each value in shell text under a key ``commands`` is quoted, so
-                that it stays one word of the shell, whatever it holds.
+            quote_commands: True if each value that is put into shell text stays a value, whatever
+                it holds (`zwrap.recipe.commands`); RecipeError if it cannot.
             limits: Limits of sizes; RecipeError if the values are larger.
         """
         filling = Filling(parameters, limits)
-        replaced = filling.value(self._definition, quote_commands=quote_commands)
+        if quote_commands:
+            from zwrap.recipe.commands import CommandFilling  # only a Dispatcher needs it
+
+            filling = CommandFilling(parameters, limits)
+        replaced = filling.value(self._definition)
         assert isinstance(replaced, dict)
         return Recipe(replaced, self.name)
 

@@ -104,7 +104,7 @@ def prepare(
     check_commands(text, limits, f"{where}, key 'commands'")
     variables, files = step_files(envelope, parameters, working, directory, text)
     for name, value in variables.items():
-        text = replace_variable(text, name, value)
+        text = replace_variable(text, name, value, where)
     request = JobRequest(
         cluster=cluster_name,
         job_name=_job_name(
@@ -260,9 +260,16 @@ def _job_name(name: object) -> str:
     return safe if safe[:1].isalpha() else f"j{safe}"
 
 
-def replace_variable(text: str, name: str, value: str) -> str:
-    """Return shell `text` with ``$name`` and ``${name}`` replaced by `value`, quoted as needed."""
-    return replace_quoted(text, variable_pattern(name), lambda _: value)
+def replace_variable(text: str, name: str, value: str, where: str = "shell text") -> str:
+    """Return shell `text` with ``$name`` and ``${name}`` replaced by `value`, quoted as needed.
+
+    Raises RequestError, which names `where`, if the value cannot be put in safely.
+    """
+
+    def fault(sentence: str) -> RequestError:
+        return RequestError(f"{where}, commands: {sentence}")
+
+    return replace_quoted(text, variable_pattern(name), lambda _: value, fault)
 
 
 def variable_pattern(name: str) -> str:
