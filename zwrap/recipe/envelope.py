@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from zwrap.errors import MessageError, short
 from zwrap.limits import DEFAULTS, Limits, is_deeper
 from zwrap.message import RECIPE_HEADER, Outgoing, encode
+from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.graph import Node, Recipe
 from zwrap.recipe.validation import is_number
 from zwrap.units import LONGEST_S
@@ -217,7 +218,7 @@ class Envelope:
             )
         return [
             Outgoing(
-                _destination(self.pointer, kind, step[kind]),
+                _destination(self.pointer, kind, step[kind], self.limits),
                 self.body(),
                 {RECIPE_HEADER: True},
                 topic=kind == "topic",
@@ -269,11 +270,14 @@ class Envelope:
             environment=self.environment,
             path=path,
             foreign=self._foreign,
+            limits=self.limits,
         )
 
 
-def _destination(pointer: int, kind: str, name: object) -> str:
-    """Return the name of a queue or topic; MessageError if it is not a text."""
+def _destination(pointer: int, kind: str, name: object, limits: Limits) -> str:
+    """Return the name of a queue or topic; MessageError if it is not a text, or zwrap's own."""
     if isinstance(name, (str, int, float)):
+        if is_closed(kind, name, limits.open_names):
+            raise MessageError(f"Node {pointer}, {refusal(kind, name)}.")
         return str(name)
     raise MessageError(f"Node {pointer}, key {kind!r} is {short(name)}; a name is expected.")
