@@ -24,8 +24,11 @@ from zwrap.errors import (
     RequestError,
 )
 from zwrap.host.beneath import AllowedDirectories, OutsideError
+from zwrap.job import State
 from zwrap.limits import ANY_SIZE, DEFAULTS, of_submitted
 from zwrap.message import encode
+from zwrap.pool import shepherd
+from zwrap.pool.jobs import DONE, LocalBatch, LocalEnd, LocalJob, read_end
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.destinations import is_closed
 from zwrap.recipe.envelope import Envelope
@@ -95,9 +98,7 @@ class Site:
         """Have a service handle one step; return the reasons of its dead letters."""
         service = kind(self.configuration, self.transport)
         queue = service.queue
-        recipe = Recipe(
-            {"start": [[1, 0]], "1": {"queue": queue, **step}, "2": {"queue": "told"}}
-        )
+        recipe = Recipe({"start": [[1, 0]], "1": {"queue": queue, **step}, "2": {"queue": "told"}})
         self.transport.subscribe(queue, 10)
         body = {**Envelope(recipe, 1, payload={"a": 1}).body(), **keys}
         self.transport.send(queue, body, {"workflows-recipe": True})
@@ -112,8 +113,10 @@ class Site:
     def is_untouched(self) -> bool:
         """Return True if what is outside of the allowed directory is as it was."""
         kept = (self.out / "precious").read_text() == "kept"
-        return kept and os.listdir(self.out) == ["precious"] and not any(
-            (self.directory / "workx").iterdir()
+        return (
+            kept
+            and os.listdir(self.out) == ["precious"]
+            and not any((self.directory / "workx").iterdir())
         )
 
 
@@ -153,9 +156,6 @@ def test_no_file_for_a_job_is_written_outside(site: Site, key: str, path: str) -
 @pytest.mark.parametrize("key", ["standard_output", "standard_error"])
 @pytest.mark.parametrize("path", [*PATHS, "file", "leads/precious"])
 def test_no_batch_system_is_told_to_print_outside(site: Site, key: str, path: str) -> None:
-    if path in ("leads/new", "leads/new/newer"):
-        (site.work / "job" / "leads").unlink()
-        (site.work / "job" / "leads").symlink_to(site.out)
     site.without_batch_system()
     step = {
         "parameters": {
@@ -229,6 +229,33 @@ def test_without_directories_all_paths_are_good(site: Site) -> None:
     assert site.handle(Submitter, {"parameters": given}) == []
     assert "recipe-pointer" in (site.out / "precious").read_text()
     assert (site.out / "recipe.json").exists()
+
+
+@pytest.mark.parametrize("key", ["working_directory", "output", "error"])
+def test_the_built_in_batch_system_opens_no_path_that_leads_out(
+    site: Site, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shepherd, "SIGNALS", ())  # which it ignores, in a process of its own
+    batch = LocalBatch(site.directory / "batch")
+    job = site.work / "job"
+    paths = {"working_directory": str(job), "output": f"{job}/out", "error": f"{job}/err"}
+    for below, state in (([str(site.work)], State.COMPLETED), ([f"{job}/x"], State.FAILED)):
+        (job / "x").mkdir(exist_ok=True)
+        end = ended_job(batch, LocalJob(name="n", below=below, **paths))
+        assert end.state is state
+    led = {**paths, key: f"{job}/leads" if key == "working_directory" else f"{job}/file"}
+    end = ended_job(batch, LocalJob(name="n", below=[str(site.work)], **led))
+    assert end.state is State.FAILED
+    assert "which leads by a link" in (end.reason or "")
+    assert site.is_untouched()
+
+
+def ended_job(batch: LocalBatch, job: LocalJob) -> LocalEnd:
+    """Return the end of a job that writes to both outputs and into its directory."""
+    number = batch.submit(job, "#!/bin/sh\necho 1; echo 2 >&2; touch here\n")
+    assert batch.claim(number)
+    shepherd.run_job(batch, number)
+    return read_end(batch.path(DONE, number))
 
 
 # -- paths: other services -------------------------------------------------------------------------
@@ -577,20 +604,16 @@ def test_the_watcher_gives_no_orders_for_a_job(tmp_path: Path) -> None:
     assert heard.receive(0) is not None
 
 
-def test_another_attempt_is_sent_to_no_queue_of_zwraps(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("queue", "goes"), [("zwrap.verdict", 0), ("cluster.submission", 1)])
+def test_another_attempt_is_sent_to_no_queue_of_zwraps(
+    tmp_path: Path, queue: str, goes: int
+) -> None:
+    transport, attempt = watched(tmp_path, **{"original-destination": f"/queue/{queue}"})
+    file = Path(attempt.job_directory) / SUBMISSION
     policy = {"on": ["failed"], "limit": 3}
-    kept = {"original-destination": "/queue/zwrap.verdict"}
-    transport, attempt = watched(tmp_path, **kept)
-    own = Path(attempt.job_directory)
-    submission = json.loads((own / SUBMISSION).read_bytes())
-    for queue, expected in (("zwrap.verdict", False), ("cluster.submission", True)):
-        submission["header"]["original-destination"] = f"/queue/{queue}"
-        submission["retry"] = {**policy}
-        (own / SUBMISSION).write_text(json.dumps(submission))
-        kept_submission = JobDirectory(own).submission()
-        from zwrap.attempt import retry
-
-        assert bool(retry._queue(kept_submission)) is expected
+    file.write_bytes(encode({**json.loads(file.read_bytes()), "retry": policy}))
+    InDirectory(transport).find(attempt)
+    assert len(transport.broker.queues.get(queue, [])) == goes
 
 
 def test_the_watcher_follows_no_job_directory_out(tmp_path: Path) -> None:
@@ -698,13 +721,13 @@ environments: {{default: [s, p]}}
         "warning: zwrap.quote_commands is off",
         "warning: queues: recipes may send to 'zwrap.x'",
         f"warning: {state}/spool/.topics/command: its group may write, everybody may write",
-        f"warning: the state directory {state}: its group may read, everybody may read and write."
-        f" Write: chmod 0700 {state}",
-        f"warning: the recipes {tmp_path}/recipes: its group may write, everybody may write."
-        f" Write: chmod 0755 {tmp_path}/recipes",
+        f"warning: the state directory {state}: its group may read, everybody may read and write. ",
+        f"warning: the recipes {tmp_path}/recipes: its group may write, everybody may write. ",
         f"good: the site file {tmp_path}/site.yml",
     ):
         assert any(line.startswith(begin) for line in lines), begin
+    assert f"Write: chmod 0700 {state}" in "\n".join(lines)
+    assert f"Write: chmod 0755 {tmp_path}/recipes" in "\n".join(lines)
     assert all(
         "Write" in line or "Remove" in line or "root" in line or "no active" in line
         for line in lines
@@ -754,5 +777,3 @@ environments: {default: [c]}
     ledger.close()
     lines = told(capsys, monkeypatch, tmp_path / "site.yml", text)
     assert any(line.startswith("warning: verdicts: ") and "of 2 attempts" in line for line in lines)
-
-

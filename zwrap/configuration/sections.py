@@ -169,7 +169,7 @@ class Site:
     def limits(self) -> Limits:
         """Limits of sizes and names; the defaults without a section."""
         sizes = self._last("limits", Sizes) or Sizes()
-        return Limits(**asdict(sizes), open_names=tuple(self.security.queues))
+        return Limits(**asdict(sizes), open_names=self.security.queues)
 
     # -- who may do what -------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ SETTING = "section security, key {key!r}"
 class SecuritySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keys of plugin `security`."""
 
-    directories: list[str] = []
+    directories: tuple[str, ...] = ()
     """Absolute paths of the directories below which messages may name paths; empty: anywhere."""
     custom_recipe: bool = True
     """True if a request may bring a recipe of its own (`custom_recipe`)."""
@@ -31,7 +31,7 @@ class SecuritySettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
     """True if a step of wrapper `command` may bring the command (`job_parameters`)."""
     runner: bool = True
     """True if the Runner may run here, which executes commands of messages on this host."""
-    queues: list[str] = []
+    queues: tuple[str, ...] = ()
     """Names, or patterns, of zwrap's own queues and topics that recipes may send to."""
 
     def checked(self, section: Section) -> Self:
@@ -54,9 +54,7 @@ class SecuritySettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
         """Return the directories below which messages may name paths."""
         if not self.directories:
             return ANYWHERE
-        return AllowedDirectories(
-            [*map(Path, self.directories)], SETTING.format(key="directories")
-        )
+        return AllowedDirectories([*map(Path, self.directories)], SETTING.format(key="directories"))
 
     def check_custom_recipe(self) -> None:
         """Raise MessageError if requests may bring no recipes."""

@@ -2,8 +2,8 @@
 
 A check of a path that is opened afterwards says little where others may write: between the two
 they put a link in the place of a directory. Here the directories on the way are opened one after
-the other (`zwrap.host.walking`), none of them through a link; a link is read, and walked in the same
-way. What is opened at the end is what was checked, and stays so, whatever is renamed meanwhile.
+the other (`zwrap.host.walking`), none of them through a link; a link is read, and walked in the
+same way. What is opened at the end is what was checked, and stays so, whatever is renamed.
 
 The contract, for all that opens, makes or writes what a message names:
 
@@ -212,14 +212,14 @@ class AllowedDirectories:
         )
 
 
-ANYWHERE = AllowedDirectories()
-"""No restriction: every path is allowed, and links are followed."""
-
-
 def _absolute(path: Path) -> Path:
     """Return a path with one ``/`` in front, for which POSIX may have two."""
     text = str(path)
     return Path(f"/{text.lstrip('/')}") if text.startswith("//") else path
+
+
+ANYWHERE = AllowedDirectories()
+"""No restriction: every path is allowed, and links are followed."""
 
 
 @contextlib.contextmanager

@@ -23,9 +23,7 @@ def others(path: Path, wanted: int) -> str:
     extra = stat.S_IMODE(status.st_mode) & ~wanted & 0o777
     found = []
     for bits, who in _WHO:
-        may = [
-            verb for bit, verb in ((0o444, "read"), (0o222, "write")) if extra & bits & bit
-        ]
+        may = [verb for bit, verb in ((0o444, "read"), (0o222, "write")) if extra & bits & bit]
         if may:
             found.append(f"{who} may {' and '.join(may)}")
     return ", ".join(found) + (" (sticky)" if found and status.st_mode & stat.S_ISVTX else "")

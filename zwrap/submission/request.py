@@ -124,6 +124,7 @@ def prepare(
         array=cluster.array,
         standard_output=file_of(working, parameters.get("standard_output"), directory, "job.out"),
         standard_error=file_of(working, parameters.get("standard_error"), directory, "job.err"),
+        below=tuple(map(str, allowed.directories)),
     )
     return PreparedJob(request, files, named.checked(allowed, parameters, working, where))
 

@@ -53,8 +53,8 @@ def copied(
     """Copy result files to ``results_directory``, if the step names one; return their new records.
 
     Files below the working directory keep their path relative to it. Files that match
-    ``pipeline-final`` are copied to its path, too. Raises ProgramError if a copy cannot be made, and
-    OutsideError if its place is not allowed.
+    ``pipeline-final`` are copied to its path, too. Raises ProgramError if a copy cannot be made,
+    and OutsideError if its place is not allowed.
     """
     given = parameters.get("results_directory")
     if records and given:
