@@ -120,10 +120,11 @@ def _orders(configuration: Configuration, chosen: TransportChoice) -> Iterator[s
         )
         return
     topic = _spool(configuration) / ".topics" / "command"
-    if who := others(topic, 0o711):
+    place = next((each for each in (topic, *topic.parents) if each.exists()), topic)
+    if who := others(place, 0o755):
         yield (
-            f"warning: {topic}: {who}, and whoever may write there can end services. Write: "
-            f"chmod go-w {topic}"
+            f"warning: {place}: {who}, and whoever may write there can end services (topic "
+            f"'command'). Write: chmod go-w {place}, unless that is for operators"
         )
     else:
         yield "good: only this user can end services (topic 'command')"
@@ -138,7 +139,7 @@ def _verdicts(configuration: Configuration) -> Iterator[str]:
             "without a secret. They were submitted by an earlier release; wait for their end"
         )
     else:
-        yield "good: verdicts: no message is believed that has no secret of its attempt"
+        yield "good: verdicts: no attempt waits for a message that is believed without a secret"
 
 
 def believed_without_secret(configuration: Configuration) -> int:
