@@ -7,7 +7,6 @@ import itertools
 import os
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -364,22 +363,15 @@ def test_without_a_restriction_all_is_as_ever(place: Path) -> None:
 # -- another user, who swaps directories -----------------------------------------------------------
 
 SWAPPING = """
-import itertools, os, sys
-target = sys.argv[1]
-print("ready", flush=True)
-for number in itertools.count():
-    for name in ("work", "work/.zwrap"):
-        aside = f"{name}.{number}"
-        for act in (
-            lambda: os.rename(name, aside), lambda: os.symlink(target, name),
-            lambda: os.unlink(name), lambda: os.rename(aside, name),
-        ):
-            try:
-                act()
-            except OSError:
-                pass
+echo ready
+while :; do
+    number=$((number + 1))
+    for name in work work/.zwrap; do
+        mv -T $name $name.$number; ln -sT "$1" $name; rm $name; mv -T $name.$number $name
+    done
+done 2>/dev/null
 """
-"""Program of somebody who owns a working directory, and may not write where he leads others."""
+"""Script of somebody who owns a working directory, and may not write where he leads others."""
 
 NOBODY = 65534
 SWAPPED_S = 2.0
@@ -396,7 +388,7 @@ def swapping(directory: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
             os.chown(each, NOBODY, NOBODY)
         target.chmod(0o700)
     with subprocess.Popen(
-        [os.path.realpath(sys.executable), "-I", "-S", "-c", SWAPPING, str(target)],
+        ["/bin/sh", "-c", SWAPPING, "sh", str(target)],
         cwd=directory, stdout=subprocess.PIPE, text=True, extra_groups=[] if own else None, **own,
     ) as process:  # fmt: skip
         try:

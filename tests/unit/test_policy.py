@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.attempt.ledger.ledger import Ledger
@@ -18,7 +19,6 @@ from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
     ConfigurationError,
-    MessageError,
     ProgramError,
     RecipeError,
     RequestError,
@@ -563,14 +563,15 @@ def test_no_step_that_was_sent_past_the_dispatcher_gives_orders_to_services(site
 
 
 def test_no_envelope_sends_to_zwraps_own(caplog: pytest.LogCaptureFixture) -> None:
-    recipe = Recipe({"start": [[1, 0]], "1": {"output": {"a": 2, "b": 3}, "error": 2},
+    recipe = Recipe({"start": [[1, 0]], "1": {"output": {"a": 2, "b": 3}, "error": [2, 3]},
                      "2": {"topic": "command"}, "3": {"queue": "q"}})  # fmt: skip
     for limits in (DEFAULTS, ANY_SIZE, of_submitted(configured(queues=["x"]).site.limits)):
         envelope = Envelope.from_body(Envelope(recipe, 1).body(), limits)
-        with pytest.raises(MessageError, match=r"^Node 2, key 'topic' is 'command', which is"):
-            envelope.send("a", 1)
+        assert envelope.send("a", 1) == []
+        assert "sent to node 2: key 'topic' is 'command', which is zwrap's own" in caplog.text
+        caplog.clear()
         assert [message.destination for message in envelope.send("b", 1)] == ["q"]
-        assert messages_on(envelope, None, 1) == []
+        assert [message.destination for message in messages_on(envelope, None, 1)] == ["q"]
     opened = of_submitted(configured(queues=["command"]).site.limits)
     envelope = Envelope.from_body(Envelope(recipe, 1).body(), opened)
     assert [message.destination for message in envelope.send("a", 1)] == ["command"]
@@ -581,7 +582,7 @@ def watched(tmp_path: Path, **header: Any) -> tuple[MemoryTransport, Attempt]:
     own = tmp_path / "job" / ".zwrap" / "t-1"
     JobDirectory(own).make()
     recipe = {"start": [[1, 0]], "1": {"queue": "cluster.submission", "error": [2, 3],
-              "parameters": {"retry": {"on": ["failed"]}}},
+              "parameters": {}},
               "2": {"topic": "command"}, "3": {"queue": "told"}}  # fmt: skip
     body = {**Envelope(Recipe(recipe), 1).body(), "command": "shutdown"}
     (own / SUBMISSION).write_bytes(encode({"header": header, "message": body}))
@@ -596,6 +597,7 @@ def test_the_watcher_gives_no_orders_for_a_job(tmp_path: Path) -> None:
     heard.subscribe_topic("command")
     InDirectory(transport).find(attempt)
     assert heard.receive(0) is None
+    assert len(transport.broker.queues["told"]) == 1
     opened = of_submitted(configured(queues=["command"]).site.limits)
     transport, attempt = watched(tmp_path / "opened")
     heard = MemoryTransport(transport.broker)
@@ -610,7 +612,8 @@ def test_another_attempt_is_sent_to_no_queue_of_zwraps(
 ) -> None:
     transport, attempt = watched(tmp_path, **{"original-destination": f"/queue/{queue}"})
     file = Path(attempt.job_directory) / SUBMISSION
-    policy = {"on": ["failed"], "limit": 3}
+    attempt = replace(attempt, seen_state="node_fail")
+    policy = {"on": ["node_fail"], "limit": 3}
     file.write_bytes(encode({**json.loads(file.read_bytes()), "retry": policy}))
     InDirectory(transport).find(attempt)
     assert len(transport.broker.queues.get(queue, [])) == goes
@@ -663,7 +666,7 @@ def test_a_wrong_section_is_refused(settings: dict[str, Any], complaint: str) ->
     with pytest.raises(ConfigurationError) as refused:
         configured(**settings).site.allowed  # noqa: B018
     assert complaint in str(refused.value)
-    assert f"'{next(iter(settings))}'" in str(refused.value)
+    assert f"key 'security.{next(iter(settings))}'" in str(refused.value)
 
 
 def test_the_limits_of_a_site_have_no_key_for_names() -> None:

@@ -218,15 +218,25 @@ class Envelope:
             )
         return [
             Outgoing(
-                _destination(self.pointer, kind, step[kind], self.limits),
+                _destination(self.pointer, kind, step[kind]),
                 self.body(),
                 {RECIPE_HEADER: True},
                 topic=kind == "topic",
                 delay_s=float(delay),
             )
             for kind in ("queue", "topic")
-            if step.get(kind)
+            if step.get(kind) and self._is_open(kind, step[kind])
         ]
+
+    def _is_open(self, kind: str, name: object) -> bool:
+        """Return True if a name is a target for recipes; another gets nothing, which is logged.
+
+        Services refuse such a recipe; the steps of a job may have been changed by the job.
+        """
+        if not is_closed(kind, name, self.limits.open_names):
+            return True
+        log.error("Nothing is sent to node %s: %s", self.pointer, refusal(kind, name))
+        return False
 
     def _checked(self, messages: list[Outgoing]) -> list[Outgoing]:
         """Return messages to several nodes; MessageError if they are too large in all."""
@@ -274,10 +284,8 @@ class Envelope:
         )
 
 
-def _destination(pointer: int, kind: str, name: object, limits: Limits) -> str:
-    """Return the name of a queue or topic; MessageError if it is not a text, or zwrap's own."""
+def _destination(pointer: int, kind: str, name: object) -> str:
+    """Return the name of a queue or topic; MessageError if it is not a text."""
     if isinstance(name, (str, int, float)):
-        if is_closed(kind, name, limits.open_names):
-            raise MessageError(f"Node {pointer}, {refusal(kind, name)}.")
         return str(name)
     raise MessageError(f"Node {pointer}, key {kind!r} is {short(name)}; a name is expected.")

@@ -29,7 +29,7 @@ def checked(
     where: str,
     outputs: Sequence[str] = OUTPUTS,
 ) -> dict[Path, str]:
-    """Return each path that a step names to its place in the step, for sentences about it.
+    """Return each path that a step names to its place in the step, the working directory first.
 
     Args:
         allowed: Directories below which the paths must be, by their text.
@@ -80,7 +80,7 @@ class OpenDirectories:
     def make_job(self, path: Path) -> None:
         """Create the directory of an attempt, in whose path zwrap's own parts are no links."""
         if self._allowed.is_restricted:
-            self._enter(path, "The directory of the attempt", mode=DIRECTORY_MODE, real=OWN_PARTS)
+            self._enter(path, self._place_of(path), mode=DIRECTORY_MODE, real=OWN_PARTS)
         else:
             JobDirectory(path).make()
             self._open[path] = path
@@ -104,5 +104,6 @@ class OpenDirectories:
         self._open[path] = self._stack.enter_context(opened)
 
     def _place_of(self, path: Path) -> str:
-        """Return the place of a path in the step."""
-        return self._places.get(path, "A file of the job")
+        """Return the place of a path in the step: what it does not name follows from the first."""
+        first = next(iter(self._places.values()), "A file of the job")
+        return self._places.get(path, first)
