@@ -41,6 +41,7 @@ from zwrap.service.runner import Runner
 from zwrap.service.submitter import Submitter
 from zwrap.service.watcher.conclusion import InDirectory
 from zwrap.transport.memory import MemoryTransport
+from zwrap.wrapper import step
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.permission import permitted_program
 from zwrap.wrapper.step import ProgramStep
@@ -367,6 +368,20 @@ def test_no_output_of_a_program_goes_through_a_link(site: Site, name: str) -> No
     assert site.is_untouched()
 
 
+@pytest.mark.parametrize("name", ["prog.log", "prog.err"])
+def test_no_link_is_planted_just_before_a_program_starts(
+    site: Site, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plant(directory: Path) -> float:
+        (directory / name).symlink_to(site.out / "precious")
+        return 0.0
+
+    monkeypatch.setattr(step, "_time_stamp", plant)
+    with pytest.raises(OutsideError, match="which leads by a link"):
+        Step(site, "echo printed; echo complained >&2").run()
+    assert site.is_untouched()
+
+
 @pytest.mark.parametrize("key", ["results_directory", "pipeline-final"])
 @pytest.mark.parametrize("path", ["{}/out", "{}/work/leads", "{}/work/leads/new", "{}/workx/new"])
 def test_no_result_is_copied_outside(site: Site, key: str, path: str) -> None:
@@ -390,7 +405,7 @@ def test_no_link_is_made_outside(site: Site) -> None:
 def test_a_result_that_leads_out_is_none(site: Site) -> None:
     ended = Step(
         site,
-        f"ln -s {site.out}/precious result; echo 1 > good",
+        f"touch {site.out}/precious; ln -s {site.out}/precious result; echo 1 > good",
         files=[{"pattern": "result"}, {"pattern": "good"}, {"pattern": f"{site.out}/*"}],
         outputs={"o": {"file": f"{site.out}/precious", "parser": "text", "required": False}},
         results_directory=str(site.work / "results"),
