@@ -6,9 +6,7 @@ import contextlib
 import itertools
 import os
 import stat
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,8 @@ from zwrap.errors import MessageError, OutageError, RequestError
 from zwrap.host.beneath import ANYWHERE, LINKS, AllowedDirectories, OutsideError
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import read_regular, write_atomically
+
+from .swapping import SWAPPED_S, listing, swapping
 
 SETTING = "section security, key 'directories'"
 WRITE = os.O_WRONLY | os.O_CREAT
@@ -39,11 +39,6 @@ def made(directory: Path) -> Path:
 
 def allowed_in(place: Path) -> AllowedDirectories:
     return AllowedDirectories([place / "in", place / "two"], SETTING)
-
-
-def listing(directory: Path) -> list[tuple[str, int]]:
-    found = [directory, *directory.rglob("*")]
-    return sorted((str(each), os.lstat(each).st_mode) for each in found)
 
 
 def opened(allowed: AllowedDirectories, path: Path) -> str:
@@ -362,49 +357,13 @@ def test_without_a_restriction_all_is_as_ever(place: Path) -> None:
 
 # -- another user, who swaps directories -----------------------------------------------------------
 
-SWAPPING = """
-echo ready
-while :; do
-    number=$((number + 1))
-    for name in work work/.zwrap; do
-        mv -T $name $name.$number; ln -sT "$1" $name; rm $name; mv -T $name.$number $name
-    done
-done 2>/dev/null
-"""
-"""Script of somebody who owns a working directory, and may not write where he leads others."""
-
-NOBODY = 65534
-SWAPPED_S = 2.0
-"""Time for which directories are swapped, in seconds."""
-
-
-@contextlib.contextmanager
-def swapping(directory: Path, target: Path) -> Iterator[subprocess.Popen[str]]:
-    """Swap ``work``, and ``.zwrap`` in it, for links to a target, as another user if possible."""
-    own: dict[str, int] = {}
-    if os.geteuid() == 0:
-        own = {"user": NOBODY, "group": NOBODY}
-        for each in (directory, directory / "work", directory / "work" / ".zwrap"):
-            os.chown(each, NOBODY, NOBODY)
-        target.chmod(0o700)
-    with subprocess.Popen(
-        ["/bin/sh", "-c", SWAPPING, "sh", str(target)],
-        cwd=directory, stdout=subprocess.PIPE, text=True, extra_groups=[] if own else None, **own,
-    ) as process:  # fmt: skip
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
-
 
 def test_who_swaps_directories_for_links_gains_no_write_outside(place: Path) -> None:
     for name in ("in/work/.zwrap", "out/.zwrap/t", "out/work"):
         (place / name).mkdir(parents=True)
     allowed = allowed_in(place)
     written = refused = 0
-    with swapping(place / "in", place / "out") as process:
+    with swapping(place / "in", place / "out"):
         before = listing(place / "out")
         until = time.monotonic() + SWAPPED_S
         while time.monotonic() < until:
@@ -418,7 +377,6 @@ def test_who_swaps_directories_for_links_gains_no_write_outside(place: Path) -> 
                 written += 1
             except (OutsideError, OSError):
                 refused += 1
-        assert process.poll() is None
     assert written
     assert refused
     assert listing(place / "out") == before

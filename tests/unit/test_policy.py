@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from zwrap.program.reading import parse_definition
 from zwrap.recipe.destinations import is_closed
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.service import submitter
+from zwrap.service import runner, submitter
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.jsonlines import JSONLines
 from zwrap.service.loop import handle_delivery
@@ -45,6 +46,8 @@ from zwrap.wrapper import step
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.permission import permitted_program
 from zwrap.wrapper.step import ProgramStep
+
+from .swapping import SWAPPED_S, listing, swapping
 
 ROOT = Path(__file__).parents[2]
 
@@ -313,6 +316,34 @@ def test_jsonlines_writes_lines_inside(site: Site) -> None:
     for _ in range(2):
         assert site.handle(JSONLines, {"parameters": given}) == []
     assert (site.work / "job" / "lines").read_text() == '{"a":1}\n{"a":1}\n'
+
+
+def test_who_swaps_the_working_directory_has_no_service_write_outside(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def printing(_: object, __: list[str], places: Any) -> tuple[int, str, bool]:
+        with places.output.open("a") as output:
+            output.write("printed")
+        return 0, "", False
+
+    # A program would end, with its own descendants, the process that swaps.
+    monkeypatch.setattr(runner._Task, "run", printing)
+    site.without_batch_system()
+    (site.work / "job").rename(site.directory / "unused")
+    (site.work / "work" / ".zwrap").mkdir(parents=True)
+    working = str(site.work / "work")
+    job = {"cluster": {"commands": "wrap $RECIPEWRAP"}, "workingdir": working, "recipefile": "r"}
+    commands = {"commands": ["true"], "workingdir": working, "output_file": "printed"}
+    lines = {"output_filename": f"{working}/lines"}
+    with swapping(site.work, site.out):
+        before, refused = listing(site.out), 0
+        until = time.monotonic() + SWAPPED_S
+        while time.monotonic() < until:
+            for kind, given in ((Submitter, job), (Runner, commands), (JSONLines, lines)):
+                refused += len(site.handle(kind, {"parameters": given}))
+    assert site.submitted
+    assert refused
+    assert listing(site.out) == before
 
 
 # -- paths: a job ----------------------------------------------------------------------------------
