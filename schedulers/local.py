@@ -73,6 +73,7 @@ class Local(Scheduler):
                 *("--error", str(request.standard_error)),
                 *(("--time", str(resources.walltime_s)) if resources.walltime_s else ()),
                 *("--cpus", str((resources.cpus_per_task or 1) * (resources.tasks or 1))),
+                *(f"--below={directory}" for directory in request.below),
                 str(script),
             ),
             _read_submission,

@@ -68,6 +68,9 @@ CLAIM_BYTES = 64 * 1024
 LATE = 100
 """Largest number of late verdicts that are kept: the job may have taken any number of names."""
 
+OWN_PARTS = 2
+"""Number of last parts of a job directory's path that zwrap makes, ``.zwrap`` and the token."""
+
 OUTBOX = "outbox"
 ENVELOPE = "envelope.json"
 SUBMISSION = "submission.json"

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from zwrap.attempt.finals import UNSENT
+from zwrap.cli import security
 from zwrap.cli.common import say, say_file, user_name
 from zwrap.cli.joblist import attempts_of
 from zwrap.cli.recipes import checked
@@ -48,6 +49,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="with --broker: only print what the site has to make there, for "
         "zocalo.configure_rabbitmq",
     )  # fmt: skip
+    parser.add_argument(
+        "--security", action="store_true",
+        help="also tell how open the site is: what messages may do, and who may read or write what",
+    )  # fmt: skip
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
@@ -67,6 +72,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         for sentence in _audit(configuration, options.transport):
             say(f"warning: {sentence}")
         say(f"good: {_place(configuration, options.transport)} answers")
+    if options.security:
+        for line in security.lines(configuration, options.transport):
+            say(line)
     return checked(_site_checks(configuration))
 
 

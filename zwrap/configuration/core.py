@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic
 
 from zwrap import limits
 from zwrap.configuration.merging import Section
+from zwrap.configuration.security import SecuritySettings
 from zwrap.configuration.settings import (
     ConsumersSettings,
     JMXSettings,
@@ -75,10 +76,11 @@ Consumers = Plugin(
 )
 JMX = Plugin(JMXSettings)
 Ledger = Plugin(LedgerSettings)
-Limits = Plugin(limits.Limits)
+Limits = Plugin(limits.Sizes)
 Pika = Plugin(PikaSettings)
 RabbitMQAPI = Plugin(RabbitMQAPISettings, lambda _, given: {"vhost": "/", **given})
 Slurm = Plugin(SlurmSettings)
+Security = Plugin(SecuritySettings)
 SMTP = Plugin(SMTPSettings)
 Spool = Plugin(SpoolSettings, lambda settings, _: settings)
 Stomp = Plugin(StompSettings)

@@ -67,18 +67,29 @@ def make_alike(path: Path) -> None:
 
 def _create_alike(path: Path) -> None:
     """Create one directory as `make_alike` does."""
-    if _has_default_acl(path.parent):
-        os.mkdir(path, READ_DIRECTORY)
+    wanted = mode_alike(path.parent)
+    os.mkdir(path, READ_DIRECTORY if wanted is None else wanted & 0o777)
+    settle_alike(path, wanted)
+
+
+def mode_alike(directory: Path) -> int | None:
+    """Return the mode of a new directory in another one; None: an ACL decides on it."""
+    if _has_default_acl(directory):
+        return None
+    return OWN_DIRECTORY | (os.stat(directory).st_mode & stat.S_IWGRP)
+
+
+def settle_alike(made: Path, wanted: int | None) -> None:
+    """Give a directory that was just created the mode that `mode_alike` told of the one above."""
+    if wanted is None:
         return
-    wanted = OWN_DIRECTORY | (os.stat(path.parent).st_mode & stat.S_IWGRP)
-    os.mkdir(path, wanted & 0o777)
-    made = os.stat(path)
-    mode = stat.S_IMODE(made.st_mode)
+    status = os.stat(made)
+    mode = stat.S_IMODE(status.st_mode)
     # chmod(2) takes the setgid bit away from a group that is not ours, and with it the readers.
     needed = OWN_DIRECTORY & 0o2070
-    keeps = mode & needed == needed and not _is_ours(made.st_gid)
+    keeps = mode & needed == needed and not _is_ours(status.st_gid)
     if mode != wanted and not keeps:
-        os.chmod(path, wanted)
+        os.chmod(made, wanted)
 
 
 def _has_default_acl(directory: Path) -> bool:

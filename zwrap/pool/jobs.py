@@ -64,6 +64,9 @@ class LocalJob(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Time limit, in seconds; None: no limit."""
     cpus: int = 1
     environment: dict[str, str] = {}
+    below: list[str] = []
+    """Directories out of which no link may lead when paths of the job are opened; empty:
+    anywhere."""
     submitted: float = 0.0
     """Time of submission, in seconds since the epoch."""
 

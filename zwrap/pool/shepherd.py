@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from zwrap.host.beneath import AllowedDirectories, OutsideError
 from zwrap.host.ending import Act, Ending
 from zwrap.host.files import UnfitFileError, create_once
 from zwrap.host.modes import PRIVATE_FILE, READ_FILE
@@ -67,7 +68,7 @@ def run_job(batch: LocalBatch, identity: int) -> None:
             end = LocalEnd(state=State.CANCELLED, reason="cancelled before it started")
         else:
             end = _run_script(read_job(directory), directory, identity)
-    except UnfitFileError as error:
+    except (UnfitFileError, OutsideError) as error:
         end = LocalEnd(state=State.FAILED, reason=str(error))
     except OSError as error:
         end = LocalEnd(state=State.FAILED, reason=f"{error.filename}: {error.strerror}")
@@ -103,13 +104,20 @@ def _appending(file: str) -> BinaryIO:
 
 def _run_script(job: LocalJob, directory: Path, identity: int) -> LocalEnd:
     """Run the job script; return its end."""
-    with _appending(job.output) as output, _appending(job.error) as error:
+    allowed = AllowedDirectories([*map(Path, job.below)], "the site's section security")
+    with (
+        allowed.directory(Path(job.working_directory), "The working directory") as working,
+        allowed.file(Path(job.output), "The output") as out,
+        allowed.file(Path(job.error), "The error output") as err,
+        _appending(str(out)) as output,
+        _appending(str(err)) as error,
+    ):
         process = subprocess.Popen(
             ["/bin/bash", str(directory / "script")],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=error,
-            cwd=job.working_directory,
+            cwd=working,
             env=_environment(job, directory, identity),
             process_group=0,
             preexec_fn=_default_signals,  # noqa: PLW1509  (the shepherd has one thread)

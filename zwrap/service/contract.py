@@ -159,7 +159,9 @@ class Service:
                 "'depth'); flatter values are expected."
             )
         if delivery.message.is_recipe:
-            return Envelope.from_body(delivery.message.body, self.limits)
+            envelope = Envelope.from_body(delivery.message.body, self.limits)
+            envelope.recipe.check_destinations(self.limits)
+            return envelope
         if not self.plain_messages:
             raise MessageError(
                 f"Service {self.name} takes recipe messages only (header workflows-recipe: true)."

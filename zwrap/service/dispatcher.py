@@ -26,6 +26,7 @@ from zwrap.host.modes import make_readable
 from zwrap.jsontext import pretty
 from zwrap.limits import Limits
 from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id, copied
+from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.sizes import is_long
@@ -133,6 +134,11 @@ class Dispatcher(Service):
                     f"Parameter 'dispatcher_error_queue' of the request is {short(queue)}; the "
                     f"name of a queue, of up to {self.limits.name_bytes} bytes, is expected."
                 )
+            if is_closed("queue", queue, self.limits.open_names):
+                raise MessageError(
+                    f"The request has not become ready, and its parameter 'dispatcher_error_queue'"
+                    f" is of no use: {refusal('queue', queue)}."
+                )
             again = Outgoing(queue, body, headers)
         with self.transport.unit(delivery) as unit:
             unit.send(again)
@@ -142,6 +148,8 @@ class Dispatcher(Service):
 
         The filters of the site are applied first, and may change the parameters.
         """
+        if message.get("custom_recipe"):  # of the request, and not of a filter
+            self.configuration.site.security.check_custom_recipe()
         message = {**_copy(message), "recipe": Recipe()}
         for hook in self._filters:
             message, parameters = hooks.filtered(hook, message, parameters)

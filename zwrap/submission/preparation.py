@@ -5,22 +5,24 @@ from __future__ import annotations
 import functools
 from contextlib import AbstractContextManager
 
-from zwrap.attempt.directory import SUBMISSION, JobDirectory
+from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.ledger.fitting import check_storable
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, encode_submission
 from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
+from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import sync_directory, write_atomically
-from zwrap.host.modes import OWN_SCRIPT, PRIVATE_SCRIPT, make_private, make_readable
+from zwrap.host.modes import OWN_SCRIPT, PRIVATE_SCRIPT, make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.job import JobRequest
 from zwrap.message import Message, token_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.execution import check_replaceable
+from zwrap.submission.named import OpenDirectories
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.request import PreparedJob, parameters_of
 from zwrap.submission.script import Renderer, seen_from_elsewhere
@@ -32,6 +34,7 @@ class Preparation:
     def __init__(self, configuration: Configuration, ledger: Ledger) -> None:
         self._renderer = Renderer(configuration)
         self._ledger = ledger
+        self._allowed = configuration.site.allowed
 
     def job_of(
         self, envelope: Envelope, message: Message, queue: str
@@ -62,7 +65,7 @@ class Preparation:
         """Return a job whose files are in its job directory."""
         request = prepared.request
         script = self._renderer.script(request, cluster)
-        write = functools.partial(_write_files, prepared, script, kept)
+        write = functools.partial(_write_files, prepared, script, kept, self._allowed)
         return PendingJob(request, request.job_directory / "script", attempt, script, write)
 
     def _remote_job(
@@ -83,21 +86,25 @@ class Preparation:
         return PendingJob(seen_from_elsewhere(request), file, attempt, script, write)
 
 
-def _write_files(prepared: PreparedJob, script: str, kept: bytes) -> None:
+def _write_files(
+    prepared: PreparedJob, script: str, kept: bytes, allowed: AllowedDirectories
+) -> None:
     """Write all files of a job, atomically and durably, before the job exists."""
     request = prepared.request
-    with _writing():
-        make_readable(request.working_directory)
-        JobDirectory(request.job_directory).make()
-        file = request.job_directory / "script"
-        write_atomically(file, script, mode=OWN_SCRIPT, name_durable=False)
-        write_atomically(request.job_directory / SUBMISSION, kept, name_durable=False)
+    with _writing(), OpenDirectories(allowed, prepared.places) as files:
+        files.make_working(request.working_directory)
+        files.make_job(request.job_directory)
+        file, submission = request.job_directory / "script", request.job_directory / SUBMISSION
+        write_atomically(files[file], script, mode=OWN_SCRIPT, name_durable=False)
+        write_atomically(files[submission], kept, name_durable=False)
         for path, content in prepared.files.items():
-            make_readable(path.parent)
-            check_replaceable(path)
-            write_atomically(path, content, name_durable=False)
-        for parent in {path.parent for path in (file, *prepared.files)}:
+            files.make_parent(path)
+            check_replaceable(files[path])
+            write_atomically(files[path], content, name_durable=False)
+        for parent in files.directories():
             sync_directory(parent)
+        for output in (request.standard_output, request.standard_error):
+            allowed.check_opened(output, prepared.places.get(output, "The output of the job"))
 
 
 def _writing() -> AbstractContextManager[None]:

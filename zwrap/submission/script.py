@@ -32,6 +32,7 @@ class Renderer:
         self._templates = Templates(configuration.site.template_directory)
         self._told = configuration.for_jobs()
         self._limits = configuration.site.limits
+        self._allowed = configuration.site.allowed
         self._clusters = Clusters(configuration)
 
     def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
@@ -47,6 +48,7 @@ class Renderer:
             self._clusters.default,
             lambda name: self._clusters.get(name).settings.defaults,
             self._limits,
+            self._allowed,
         )
         return prepared, self._clusters.get(prepared.request.cluster)
 

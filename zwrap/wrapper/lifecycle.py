@@ -32,7 +32,7 @@ from zwrap.host.cgroup import oom_kills
 from zwrap.host.ending import become_subreaper, end_leftovers
 from zwrap.job import BatchJob, Interruption, Outcome
 from zwrap.message import Outgoing, child_id
-from zwrap.program.reading import find_program, program_names
+from zwrap.program.reading import program_names
 from zwrap.recipe.envelope import Envelope
 from zwrap.scheduler import Inside
 from zwrap.transport.contract import Transport
@@ -41,6 +41,7 @@ from zwrap.wrapper.ending import at_time_limit, concluded, with_results
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.interruption import OUT_OF_MEMORY, Told, learned, watched, why_stopped
 from zwrap.wrapper.outbox import SEND_WAIT_S, Identities, Outbox
+from zwrap.wrapper.permission import permitted_program
 from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
 from zwrap.wrapper.step import ProgramStep
 from zwrap.wrapper.stopping import StoppedError, Stopping
@@ -194,12 +195,12 @@ class Run:
         if self.fault:
             return Ended(failures=[self.fault], returncode=PERMANENT)
         try:
-            parameters = self._envelope.job_parameters
-            definition = find_program(self._name, parameters, programs)
+            definition = permitted_program(self._name, self._envelope, configuration, programs)
             if definition is None:
                 return self._run_python(heartbeat, outbox, configuration, programs)
             self._stopping.checkpoint = definition.checkpoint
-            return ProgramStep(definition, self._envelope, heartbeat).run(self._stopping.running)
+            step = ProgramStep(definition, self._envelope, heartbeat, configuration.site.allowed)
+            return step.run(self._stopping.running)
         except ZwrapError as error:
             log.error("%s", error)
             return Ended(failures=[str(error)], returncode=error.exit_status)

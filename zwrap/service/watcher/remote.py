@@ -14,7 +14,7 @@ from zwrap.errors import MessageError, OutageError, PermanentError
 from zwrap.host.modes import make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.job import State
-from zwrap.limits import ANY_SIZE
+from zwrap.limits import ANY_SIZE, Limits
 from zwrap.message import ID_HEADER
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.watcher.contract import Conclusion
@@ -31,13 +31,16 @@ class InLedger(Conclusion):
     """Conclusion of attempts by the ledger, where the Watcher does not see job directories.
 
     A completed job whose step was passed to it as a file has a wrapper, whose message is awaited
-    for `wait_s` seconds, because it may have to wait in a broker.
+    for `wait_s` seconds, because it may have to wait in a broker. `limits`: those of recipes.
     """
 
-    def __init__(self, ledger: Ledger, transport: Transport, wait_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger, transport: Transport, wait_s: float, limits: Limits = ANY_SIZE
+    ) -> None:
         self._ledger = ledger
         self._sendings = Sendings(transport)
         self._wait_s = wait_s
+        self._limits = limits
 
     def has_verdict(self, attempt: Attempt) -> bool:
         """Return True if the wrapper's verdict has arrived as a message."""
@@ -86,7 +89,7 @@ class InLedger(Conclusion):
     def fail(self, attempt: Attempt, why: str) -> Verdict | None:
         """Do as `Conclusion.fail`; the verdict replaces the one in the ledger."""
         self._sendings.close(attempt.token)
-        verdict = failed(attempt, self.submission(attempt), why)
+        verdict = failed(attempt, self.submission(attempt), why, self._limits)
         if not self._ledger.remote.replace_verdict(verdict):
             return None
         return self._sendings.portion(attempt.token, LedgerSending(verdict, self._ledger))
@@ -105,7 +108,7 @@ class InLedger(Conclusion):
             if now - (attempt.ended or now) < self._wait_s:
                 return None
         # Whether the wrapper began, and what it printed, is known on its node only.
-        return died(attempt, submission, began=True)
+        return died(attempt, submission, began=True, limits=self._limits)
 
 
 class LedgerSending(Sending):
