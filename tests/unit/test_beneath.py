@@ -201,8 +201,8 @@ def test_the_last_parts_may_have_to_be_real(place: Path) -> None:
     (place / "in" / "work" / ".zwrap").unlink()
     with allowed.directory(path, "It", make=True, alike=True, real=2) as directory:
         assert directory.samefile(place / "in" / "work" / ".zwrap" / "t-1")
-    assert stat.S_IMODE((place / "in/work/.zwrap/t-1").stat().st_mode) == 0o2770
-    assert stat.S_IMODE((place / "in/work/.zwrap").stat().st_mode) == 0o2770
+    assert stat.S_IMODE((place / "in/work/.zwrap/t-1").stat().st_mode) == 0o2750
+    assert stat.S_IMODE((place / "in/work/.zwrap").stat().st_mode) == 0o2750
 
 
 def test_what_is_no_regular_file_is_not_written(place: Path) -> None:

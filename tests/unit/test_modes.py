@@ -20,6 +20,7 @@ from zwrap.attempt.verdict import Verdict
 from zwrap.calls import acting
 from zwrap.cli.service import _locked
 from zwrap.configuration.site import Configuration
+from zwrap.host.beneath import ANYWHERE
 from zwrap.host.files import append_regular
 from zwrap.host.modes import make_alike, make_private, make_readable
 from zwrap.host.paths import in_state_directory, state_directory
@@ -72,7 +73,7 @@ def written(directory: Path, **files: bytes) -> JobDirectory:
     """Write the files of a job as the Submitter does, and return its directory."""
     request = request_in(directory)
     named = {directory / name: content for name, content in files.items()}
-    _write_files(PreparedJob(request, named), "#!/bin/bash\n", b"{}")
+    _write_files(PreparedJob(request, named), "#!/bin/bash\n", b"{}", ANYWHERE)
     return JobDirectory(request.job_directory)
 
 
