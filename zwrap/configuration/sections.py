@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from zwrap.configuration.security import SecuritySettings
 from zwrap.configuration.settings import (
     ConsumersSettings,
     JMXSettings,
@@ -165,6 +166,11 @@ class Site:
     def limits(self) -> Limits:
         """Limits of sizes; the defaults without a section."""
         return self._last("limits", Limits) or DEFAULTS
+
+    @cached_property
+    def security(self) -> SecuritySettings:
+        """The key of the site, and what it is for; the defaults without a section."""
+        return self._last("security", SecuritySettings) or SecuritySettings()
 
     # -- services --------------------------------------------------------------------------------
 

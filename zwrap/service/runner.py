@@ -68,7 +68,9 @@ class Runner(Service):
         if envelope is None:
             raise MessageError("Commands are run for a recipe step only.")
         environment = {**os.environ, **self.configuration.for_jobs()}
-        task = _Task(envelope, token_of(delivery.message), environment, self.limits)
+        origin = self.signer.origin(delivery.message)
+        token = token_of(delivery.message, origin.text if origin.is_proven else None)
+        task = _Task(envelope, token, environment, self.limits)
         task.prepare()
         self._longest_s = task.longest_s
         failures: list[str] = []
