@@ -1,4 +1,4 @@
-"""An identity has an owner: who uses the id of another takes nothing from it, and a repeat is known.
+"""An identity has an owner: who uses another's id takes nothing from it, and a repeat is known.
 
 Requests go through a Dispatcher and a Submitter; the batch system takes each token once.
 """
@@ -9,7 +9,7 @@ import itertools
 import json
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -621,6 +621,5 @@ def test_ids_of_a_repeat_are_those_of_before(signer: Signer) -> None:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zwrap.service.loop.ONCE_WAIT_S", 0.01)
-    yield

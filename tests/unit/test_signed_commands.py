@@ -49,10 +49,9 @@ def test_by_default_anybody_may_tell_services_to_end(tmp_path: Path) -> None:
 
 
 def test_a_restricted_service_obeys_who_has_the_key(tmp_path: Path, key: SiteKey) -> None:
-    commands = Commands(restricted(tmp_path), lambda: 0.0)
     headers = signed_headers(COMMAND, key)
     at_s = int(str(headers[SIGNED_AT_HEADER])) / 1000
-    commands = Commands(restricted(tmp_path), lambda: at_s)
+    commands = Commands(restricted(tmp_path), lambda: at_s - 1)
     assert refusal(commands, COMMAND, headers) == ""
     for forged in (
         {}, {**headers, "zwrap-signature": "0" * 64}, {**headers, "zwrap-signature": None},

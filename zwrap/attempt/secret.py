@@ -13,7 +13,7 @@ from pathlib import Path
 from zwrap.host.files import UnfitFileError, read_regular
 from zwrap.message import digest_of
 
-SECRET = "secret"
+SECRET = "secret"  # noqa: S105  (the name of a file)
 """Name of the file with the secret in the job directory."""
 
 PROOF_HEADER = "zwrap-proof"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from zwrap.configuration.site import Configuration
 
 KEY_FILE = "site.key"
-"""Name of the file with the key of a site, in the state directory, unless the site names another."""
+"""Name of the file with the key in the state directory, for a site that names no other."""
 
 
 class SecuritySettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

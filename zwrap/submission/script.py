@@ -75,9 +75,7 @@ class Renderer:
         if inlined is not None:
             files = {path: content.decode() for path, content in inlined.items()}
         options, private = cluster.scheduler.options, [request.job_directory / SECRET]
-        return self._templates.render(
-            cluster.template, rendered, options, programs, files, private
-        )
+        return self._templates.render(cluster.template, rendered, options, programs, files, private)
 
 
 @functools.cache

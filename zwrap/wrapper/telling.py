@@ -11,9 +11,7 @@ from zwrap.attempt.verdict import Verdict
 from zwrap.message import Outgoing, child_id, decode, encode
 
 
-def verdict_message(
-    verdict: Verdict, queue: str, parent: str, directory: JobDirectory
-) -> Outgoing:
+def verdict_message(verdict: Verdict, queue: str, parent: str, directory: JobDirectory) -> Outgoing:
     """Return the message with a verdict, signed with the secret of the attempt.
 
     Args:

@@ -52,8 +52,8 @@ def hear(body: object, ledger: Ledger, transport: Transport, proof: object = Non
         )
     if kept.secret is not None and not proves(proof, kept.secret, body):
         raise MessageError(
-            f"The message is not signed with the secret of attempt {verdict.token}, so that it does "
-            "not come from its wrapper, whose verdict still counts."
+            f"The message is not signed with the secret of attempt {verdict.token}, so that it "
+            "does not come from its wrapper, whose verdict still counts."
         )
     if ledger.remote.put_verdict(verdict):
         sending = LedgerSending(verdict, ledger)
