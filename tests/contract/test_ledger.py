@@ -210,6 +210,7 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(url: str) -> None:
             "job_directory text not null, job_id varchar(80), state varchar(20) not null, "
             "reason text, created double precision not null, tried double precision not null)"
         ))  # fmt: skip
+        connection.execute(sa.text("drop table if exists words"))
         connection.execute(sa.text(
             "create table words (token varchar(80) primary key, submission text not null, "
             "verdict text, lease double precision, sent double precision, late text)"

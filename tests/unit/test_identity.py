@@ -43,6 +43,7 @@ from zwrap.message import (
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service import submitter
+from zwrap.service.contract import Service
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
@@ -75,15 +76,24 @@ class Site:
         given = {"cluster": block, "workingdir": f"{self.directory}/{owner}", **parameters}
         return {"queue": QUEUE, "output": {"job_submitted": 2}, "parameters": given}
 
+    def last(self, owner: str) -> dict[str, Any]:
+        """Return a step that follows from a job, and is followed by none."""
+        return {**self.step("true", owner), "output": {}}
+
     def edit(self, commands: str) -> None:
         """Write the recipe with these commands."""
         recipe = {"start": [[1, []]], "1": self.step(commands, "{owner}"), "2": {"queue": "told"}}
         (self.directory / "r.json").write_text(json.dumps(recipe))
 
+    def run(self, kind: type[Service]) -> None:
+        """Let a service handle what waits."""
+        with MemoryTransport(self.transport.broker) as transport:
+            Loop(kind(self.configuration, transport), transport, once=True).run()
+
     def request(self, owner: str, identity: str = "x") -> None:
         body = {"recipes": ["r"], "parameters": {"owner": owner}}
         self.transport.send("processing_recipe", body, {"zwrap-id": identity})
-        Loop(Dispatcher(self.configuration, self.transport), self.transport, once=True).run()
+        self.run(Dispatcher)
 
     def message(self, owner: str, **step: Any) -> dict[str, Any]:
         """Return the body of a message that somebody else sends to the Submitter."""
@@ -99,7 +109,7 @@ class Site:
 
     def submit(self) -> list[str]:
         """Let the Submitter work; return whose jobs there are by now."""
-        Loop(Submitter(self.configuration, self.transport), self.transport, once=True).run()
+        self.run(Submitter)
         assert not self.transport.broker.dead_letters.get(QUEUE)
         return [job.request.working_directory.name for job in self.jobs]
 
@@ -187,7 +197,7 @@ def test_what_follows_from_two_contents_under_one_id_is_not_the_same_either(site
     """Each `job_submitted` has the same id, and brings a job of its own about."""
     for owner in ("thief", "victim"):
         body = site.message(owner)
-        body["recipe"]["2"] = site.step("true", f"after-{owner}")
+        body["recipe"]["2"] = site.last(f"after-{owner}")
         site.send(body, "victim-id")
         site.submit()
     assert sorted(site.submit()) == ["after-thief", "after-victim", "thief", "victim"]
@@ -198,7 +208,7 @@ def test_the_content_that_the_origin_of_a_message_was_made_of_does_not_stand_for
 ) -> None:
     """Whoever sends the step itself under the id of what will follow from it takes no place."""
     body = site.message("victim")
-    body["recipe"]["2"] = site.step("true", "after")
+    body["recipe"]["2"] = site.last("after")
     site.send(body, child_id("victim-id", 0))
     site.submit()
     site.send(body, "victim-id")
@@ -246,14 +256,14 @@ def test_a_request_that_was_put_back_and_is_handled_again_starts_once(
     body = {"recipes": ["r"], "parameters": {"owner": "me"}}
     for _ in range(2):
         site.transport.send("processing_recipe", body, {"zwrap-id": "x"})
-    Loop(Dispatcher(site.configuration, site.transport), site.transport, once=True).run()
+    site.run(Dispatcher)
     assert len({message.id for message in site.waiting()}) == 1
     assert site.submit() == ["me"]
 
 
 def test_what_a_submitter_sent_on_before_it_died_is_sent_on_once(site: Site) -> None:
     body = site.message("me")
-    body["recipe"]["2"] = site.step("true", "after")
+    body["recipe"]["2"] = site.last("after")
     site.send(body, "an-id")
     [message] = site.waiting()
     site.submit()
