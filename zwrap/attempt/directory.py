@@ -6,6 +6,7 @@
         envelope.json     the recipe step
         submission.json   the message that was submitted, for retries and `zwrap resubmit`
         script            the job script
+        secret            secret of the attempt, where its verdict is sent as a message
         bin/              `zocalo.wrap` of the submitting site, put there by the script
         claim.json        the job that runs this attempt; another job finds it and ends
         outbox/           messages on their way out, a spool queue

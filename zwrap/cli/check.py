@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,7 +21,7 @@ from zwrap.host.paths import default_spool, state_directory
 from zwrap.message import STATUS_TOPIC
 from zwrap.program.reading import program_directories, read_definition
 from zwrap.recipe.graph import Recipe
-from zwrap.service.loop import COMMAND_TOPIC
+from zwrap.service.commands import COMMAND_TOPIC
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import check_defaults
@@ -66,7 +67,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     say(f"transport: {_place(configuration, options.transport)}")
     for line in configuration.check():
         say(line)
-    for line in [*_unused_brokers(configuration, options.transport), *_unsent()]:
+    hints = (_unused_brokers(configuration, options.transport), _unsent(), _keys(configuration))
+    for line in itertools.chain(*hints):
         say(line)
     if options.broker:
         for sentence in _audit(configuration, options.transport):
@@ -102,6 +104,16 @@ def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> It
                 f"warning: a section of plugin {plugin!r} is active, but messages go to the spool: "
                 "a section of plugin 'transport' chooses the transport (docs/brokers.md)"
             )
+
+
+def _keys(configuration: Configuration) -> Iterator[str]:
+    """Yield a warning if several hosts share the ledger, and each has a key of its own."""
+    site = configuration.site
+    if site.ledger and not site.security.key_file:
+        yield (
+            "warning: several hosts may share the ledger, but each has a key of its own: name one "
+            "file for all of them (section security, key 'key_file', docs/site.md)"
+        )
 
 
 def _unsent() -> Iterator[str]:

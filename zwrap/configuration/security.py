@@ -1,4 +1,6 @@
-"""Section ``security`` of a site file: what messages may do. docs/security.md describes it.
+"""Section ``security`` of a site file: what messages may do, and the key of the site.
+
+docs/security.md describes it.
 
 Without the section, or a key of it, messages may do what they could before there was one; only
 zwrap's own queues and topics are no targets for recipes (`zwrap.recipe.destinations`).
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+from msgspec.structs import replace
 
 from zwrap.configuration.settings import Settings
 from zwrap.errors import ConfigurationError, MessageError, ProgramError
@@ -33,9 +37,17 @@ class SecuritySettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
     """True if the Runner may run here, which executes commands of messages on this host."""
     queues: tuple[str, ...] = ()
     """Names, or patterns, of zwrap's own queues and topics that recipes may send to."""
+    key_file: str | None = None
+    """File with the key of the site, relative to the file that holds the section."""
+    signed_commands: bool = False
+    """True if services obey only those commands (`zocalo.shutdown`) that are signed with the key
+    of the site."""
 
     def checked(self, section: Section) -> Self:
-        """Return the settings; ConfigurationError for a directory or pattern that means nothing."""
+        """Return the settings with an absolute path of the key.
+
+        Raises ConfigurationError for a directory or pattern that means nothing.
+        """
         for path in self.directories:
             if not path.startswith("/") or ".." in Path(path).parts or "\0" in path:
                 raise ConfigurationError(
@@ -48,7 +60,8 @@ class SecuritySettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
                     f"{section.place('queues')}: {pattern!r} names no queue; a list of names or "
                     "patterns such as 'zwrap.site.*' is expected."
                 )
-        return self
+        key = self.key_file and str(section.source.base / Path(self.key_file).expanduser())
+        return replace(self, key_file=key or None)
 
     def allowed(self) -> AllowedDirectories:
         """Return the directories below which messages may name paths."""

@@ -72,7 +72,9 @@ class Runner(Service):
             raise MessageError("Commands are run for a recipe step only.")
         environment = {**os.environ, **self.configuration.for_jobs()}
         allowed = self.configuration.site.allowed
-        task = _Task(envelope, token_of(delivery.message), environment, self.limits, allowed)
+        origin = self.signer.origin(delivery.message)
+        token = token_of(delivery.message, origin.text if origin.is_proven else None)
+        task = _Task(envelope, token, environment, self.limits, allowed)
         self._longest_s = task.longest_s
         failures: list[str] = []
         timed_out = False

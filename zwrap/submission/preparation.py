@@ -9,6 +9,7 @@ from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.ledger.fitting import check_storable
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, encode_submission
+from zwrap.attempt.secret import SECRET, new_secret
 from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
@@ -18,12 +19,13 @@ from zwrap.host.files import sync_directory, write_atomically
 from zwrap.host.modes import OWN_SCRIPT, PRIVATE_SCRIPT, make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.job import JobRequest
-from zwrap.message import Message, token_of
+from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.execution import check_replaceable
 from zwrap.submission.named import OpenDirectories
 from zwrap.submission.pending import PendingJob
+from zwrap.submission.recognition import Recognized
 from zwrap.submission.request import PreparedJob, parameters_of
 from zwrap.submission.script import Renderer, seen_from_elsewhere
 
@@ -37,7 +39,7 @@ class Preparation:
         self._allowed = configuration.site.allowed
 
     def job_of(
-        self, envelope: Envelope, message: Message, queue: str
+        self, envelope: Envelope, message: Message, queue: str, whose: Recognized
     ) -> tuple[PendingJob, Cluster]:
         """Return the job of a step, and its cluster; nothing is written yet.
 
@@ -45,16 +47,17 @@ class Preparation:
             envelope: The step.
             message: The message that brought the step, which is kept for another attempt.
             queue: The queue from which the message came.
+            whose: The attempt at the step.
 
         Raises:
             PermanentError: The step cannot be a job.
         """
-        prepared, cluster = self._renderer.prepare(envelope, token_of(message))
+        prepared, cluster = self._renderer.prepare(envelope, whose.token)
         request = prepared.request
         where = f"node {envelope.pointer}, parameters"
         policy = policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
-        kept = encode_submission(message, queue, request.resources, policy)
-        attempt = _attempt(envelope, request)
+        kept = encode_submission(message, queue, request.resources, policy, whose.origin)
+        attempt = _attempt(envelope, request, whose.digest)
         if cluster.settings.shared_filesystem:
             return self._shared_job(prepared, cluster, attempt, kept), cluster
         return self._remote_job(prepared, cluster, attempt, kept), cluster
@@ -71,17 +74,23 @@ class Preparation:
     def _remote_job(
         self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
     ) -> PendingJob:
-        """Return a job whose script writes all its files, because its nodes see none of ours."""
-        request = prepared.request
+        """Return a job whose script writes all its files, because its nodes see none of ours.
+
+        It brings the secret of the attempt along, which stays the same if the job is submitted
+        again: an earlier script may have reached the batch system.
+        """
+        request, secret = prepared.request, new_secret()
         inlined = {request.job_directory / SUBMISSION: kept, **prepared.files}
+        inlined[request.job_directory / SECRET] = secret.encode()
         script = self._renderer.script(request, cluster, inlined)
         file = in_state_directory("scripts", request.token)
 
         def write() -> None:
-            self._ledger.remote.keep(request.token, kept.decode())
+            first = self._ledger.remote.keep(request.token, kept.decode(), secret)
             with _writing():
                 make_private(file.parent)
-                write_atomically(file, script, mode=PRIVATE_SCRIPT)
+                text = script.replace(secret, first or secret)
+                write_atomically(file, text, mode=PRIVATE_SCRIPT)
 
         return PendingJob(seen_from_elsewhere(request), file, attempt, script, write)
 
@@ -112,7 +121,7 @@ def _writing() -> AbstractContextManager[None]:
     return of_named_paths("The files of the job cannot be written", RequestError)
 
 
-def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:
+def _attempt(envelope: Envelope, request: JobRequest, digest: str) -> Attempt:
     """Return the row of a new attempt; PermanentError if the ledger cannot hold it."""
     return check_storable(
         Attempt(
@@ -122,5 +131,6 @@ def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:
             cluster=request.cluster,
             job_name=request.job_name,
             job_directory=str(request.job_directory),
+            digest=digest,
         )
     )

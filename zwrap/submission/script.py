@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from zwrap.attempt.secret import SECRET
 from zwrap.attempt.verdict import QUEUE_VARIABLE, VERDICT_QUEUE
 from zwrap.calls import batchjob
 from zwrap.configuration.site import Configuration
@@ -76,8 +77,8 @@ class Renderer:
         files = None
         if inlined is not None:
             files = {path: content.decode() for path, content in inlined.items()}
-        options = cluster.scheduler.options
-        return self._templates.render(cluster.template, rendered, options, programs, files)
+        options, private = cluster.scheduler.options, [request.job_directory / SECRET]
+        return self._templates.render(cluster.template, rendered, options, programs, files, private)
 
 
 @functools.cache

@@ -37,6 +37,7 @@ from zwrap.job import Cause, State
 from zwrap.limits import ANY_SIZE, Limits, of_submitted
 from zwrap.message import ID_HEADER, encode
 from zwrap.recipe.envelope import Envelope
+from zwrap.service.watcher.claims import doubt, late
 from zwrap.service.watcher.contract import Conclusion
 from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.service.watcher.remote import InLedger
@@ -54,10 +55,6 @@ network filesystem, where files of another host may become visible late."""
 ABSENT_S = 3600.0
 """Time for which a job directory may be missing with all that is above it, in seconds; its
 filesystem may not be mounted."""
-
-SILENT_S = 86_400.0
-"""Time after the end of a job, as the batch system told it, from which on a claim of a process that
-lives is not believed if nothing was heard of it, in seconds. Anybody may write such a claim."""
 
 LARGE_BYTES = 1 << 20
 """Size above which a verdict is read after those of other jobs, in bytes: the largest takes
@@ -134,17 +131,15 @@ class InDirectory(Conclusion):
         verdict, damage = _verdict(directory, attempt)
         if directory.is_sent and verdict:
             return verdict
-        if wrapper and is_alive(wrapper):
-            if not self._is_overdue(attempt):
+        lives = bool(wrapper and is_alive(wrapper))
+        if wrapper and lives:
+            flaw = doubt(directory, attempt, wrapper, self._heartbeats, self._now())
+            if not flaw:
                 return None
-            flaw = (
-                f"Process {wrapper.pid} of host {wrapper.host}, which has claimed it, lives, but "
-                "no heartbeat was heard for a day after the end of the job."
-            )
         if damage:
             raise damage
         verdict = verdict or self._put(directory, attempt, flaw)
-        return self._send(directory, attempt, verdict, wrapper)
+        return self._send(directory, attempt, verdict, wrapper, doubted=lives)
 
     def fail(self, attempt: Attempt, why: str) -> Verdict | None:
         """Do as `Conclusion.fail`; what is in the place of the verdict is put aside."""
@@ -200,13 +195,6 @@ class InDirectory(Conclusion):
             self._allowed.check_opened(path, "Its directory", real=OWN_PARTS)
         return JobDirectory(path)
 
-    def _is_overdue(self, attempt: Attempt) -> bool:
-        """Return True if a job ended long ago, and nothing was heard of its wrapper since."""
-        if self._heartbeats is None or attempt.ended is None:
-            return False
-        long_ago = self._now() - attempt.ended >= SILENT_S
-        return long_ago and self._heartbeats.was_silent(attempt.token, SILENT_S)
-
     def _put(self, directory: JobDirectory, attempt: Attempt, flaw: str) -> Verdict:
         """Put the batch system's verdict in place; return the verdict that is in place then.
 
@@ -258,13 +246,15 @@ class InDirectory(Conclusion):
         verdict: Verdict,
         wrapper: ProcessIdentity | None,
         *,
+        doubted: bool = False,
         forced: bool = False,
     ) -> Verdict | None:
         """Send a portion of the outbox and the final messages; return the verdict after the last.
 
         None: another process is sending. With `forced` an outbox that cannot be used is left alone.
+        `doubted`: True if the process `wrapper` lives, and is not believed to be the wrapper.
         """
-        overdue = self._is_overdue(attempt)
+        overdue = doubted or bool(late(attempt, self._heartbeats, self._now()))
         sending = sole_sending(
             directory, verdict, wrapper, forced=forced, overdue=overdue, limits=self._limits
         )
