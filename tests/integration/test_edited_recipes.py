@@ -100,7 +100,7 @@ class Place:
     def dispatch(self, calls: int) -> int:
         """Let a Dispatcher work, up to a number of calls; return how many it made, 0: killed."""
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(calls)], capture_output=True, text=True,
+            [sys.executable, "-P", "-c", PROGRAM, str(calls)], capture_output=True, text=True,
             check=False, env={**os.environ, "ZOCALO_CONFIG": str(self.file)},
         )  # fmt: skip
         assert done.returncode == (0 if done.stdout or not calls else -9), done.stderr

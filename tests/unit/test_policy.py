@@ -811,20 +811,21 @@ environments: {{default: [s, p]}}
 def test_attempts_without_a_secret_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = """
-version: 1
-c: {plugin: clusters, far: {kind: local, shared_filesystem: false}, near: {kind: local}}
-environments: {default: [c]}
-"""
     ledger = Ledger.in_file(tmp_path / "state" / "ledger.sqlite")
     attempts = [
-        Attempt(token=f"t{number}-1", recipe_id="r", step=1, cluster=cluster, job_name="n",
+        Attempt(token=f"t{number}-1", recipe_id="r", step=1, cluster="far", job_name="n",
                 job_directory="/x", job_id=str(number))
-        for number, cluster in enumerate(["far", "far", "far", "near"])
+        for number in range(4)
     ]  # fmt: skip
     ledger.reserve(attempts)
     ledger.record({each.token: {"state": SUBMITTED} for each in attempts})
     ledger.record({"t0-1": {"outcome": "success"}})
+    for token, secret in (("t0-1", None), ("t1-1", None), ("t2-1", None), ("t3-1", "s")):
+        ledger.remote.keep(token, "{}", secret)
     ledger.close()
+    text = (
+        "version: 1\ns: {plugin: security, signed_commands: true}\nenvironments: {default: [s]}\n"
+    )
     lines = told(capsys, monkeypatch, tmp_path / "site.yml", text)
     assert any(line.startswith("warning: verdicts: ") and "of 2 attempts" in line for line in lines)
+    assert "good: signed_commands: only who has the key of the site can end services" in lines

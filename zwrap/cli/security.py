@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from zwrap.attempt.ledger.ledger import default_file
-from zwrap.cli.joblist import attempts_of
+from zwrap.attempt.ledger.ledger import Ledger, default_file
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ZwrapError
 from zwrap.host.exposure import others, replaceable_parts
 from zwrap.host.paths import default_spool, state_directory
-from zwrap.submission.clusters import Clusters
 from zwrap.transport.connect import EMBEDDED
 from zwrap.transport.options import TransportChoice
 
@@ -113,10 +111,14 @@ def _names(configuration: Configuration) -> Iterator[str]:
 
 def _orders(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]:
     """Yield who may end services."""
+    if configuration.site.security.signed_commands:
+        yield "good: signed_commands: only who has the key of the site can end services"
+        return
     if chosen.name != EMBEDDED:
         yield (
             "warning: whoever may send to topic 'command' can end services (zocalo.shutdown). Let "
-            "the broker permit that to operators only"
+            "the broker permit that to operators only, or write signed_commands: true in the "
+            "section security"
         )
         return
     topic = _spool(configuration) / ".topics" / "command"
@@ -143,25 +145,11 @@ def _verdicts(configuration: Configuration) -> Iterator[str]:
 
 
 def believed_without_secret(configuration: Configuration) -> int:
-    """Return the number of attempts whose verdict by message is believed without a secret.
-
-    These are the attempts without an end on clusters that share no filesystem with this host: they
-    alone are concluded by messages.
-    """
-    clusters = Clusters(configuration)
-    remote = set()
-    for name in clusters.described():
-        try:
-            if not clusters.get(name).settings.shared_filesystem:
-                remote.add(name)
-        except ZwrapError:  # `zwrap check` tells what is wrong with it
-            continue
-    if not remote:
+    """Return the number of attempts whose verdict by message is believed without a secret."""
+    if not configuration.site.ledger and not default_file().exists():
         return 0
-    return sum(
-        attempt.outcome is None and attempt.cluster in remote
-        for attempt in attempts_of(configuration)
-    )
+    with contextlib.closing(Ledger.of(configuration)) as ledger:
+        return ledger.remote.trusting()
 
 
 def _spool(configuration: Configuration) -> Path:
