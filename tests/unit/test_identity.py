@@ -5,6 +5,7 @@ Requests go through a Dispatcher and a Submitter; the batch system takes each to
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import logging
@@ -633,3 +634,18 @@ def test_ids_of_a_repeat_are_those_of_before(signer: Signer) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zwrap.service.loop.ONCE_WAIT_S", 0.01)
+
+
+def test_the_next_attempt_by_wrapper_and_by_watcher_is_one_attempt(site: Site) -> None:
+    """Each sends it if no verdict can be written, with what it knows of the end."""
+    body = site.message("me")
+    site.send(body, "an-id")
+    site.submit()
+    origin = site.kept(site.jobs[0]).header[ORIGIN_HEADER]
+    for change in ({"memory_per_node": 8000}, {"exclude": "n1", "time_limit": 60}):
+        again = copy.deepcopy(body)
+        again["recipe"]["1"]["parameters"].setdefault("cluster", {}).update(change)
+        site.send(again, "an-id", zwrap_attempt=2, zwrap_origin=origin)
+        site.submit()
+    assert sorted({job.attempt.token[-2:] for job in site.jobs}) == ["-1", "-2"]
+    assert len({job.attempt.token for job in site.jobs}) == 2

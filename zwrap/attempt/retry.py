@@ -39,6 +39,10 @@ class NextAttempt(NamedTuple):
     said: str
 
 
+RETRIED = ("exclude", "memory_per_node", "min_memory_per_cpu", "time_limit")
+"""Keys of the cluster block that a policy changes for the next attempt."""
+
+
 def next_attempt(
     known: KeptSubmission, cause: Cause | None, node: str | None = None
 ) -> NextAttempt | None:

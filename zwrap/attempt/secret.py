@@ -7,17 +7,24 @@ job, but need not see this file.
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from pathlib import Path
 
 from zwrap.host.files import UnfitFileError, read_regular
 from zwrap.message import digest_of
+
+log = logging.getLogger(__name__)
 
 SECRET = "secret"  # noqa: S105  (the name of a file)
 """Name of the file with the secret in the job directory."""
 
 PROOF_HEADER = "zwrap-proof"
 """Header of a message with a verdict: proof that the sender knows the secret of the attempt."""
+
+_PAUSES_S = (0.2, 1.0, 3.0)
+"""Times to wait for a filesystem that has no answer, in seconds."""
 
 _BYTES = 32
 _FILE_BYTES = 4096
@@ -30,11 +37,19 @@ def new_secret() -> str:
 
 def read_secret(job_directory: Path) -> str | None:
     """Return the secret in a job directory; None: an earlier release submitted the job."""
-    try:
-        text = read_regular(job_directory / SECRET, _FILE_BYTES)
-    except (OSError, UnfitFileError):
-        return None
-    return text.decode("ascii", "replace").strip() or None
+    for pause_s in (*_PAUSES_S, None):
+        try:
+            text = read_regular(job_directory / SECRET, _FILE_BYTES)
+        except (FileNotFoundError, NotADirectoryError, UnfitFileError):
+            return None
+        except OSError as error:  # without the secret the verdict would not count
+            if pause_s is None:
+                log.error("The secret of the attempt cannot be read: %s", error)
+                return None
+            time.sleep(pause_s)
+        else:
+            return text.decode("ascii", "replace").strip() or None
+    return None
 
 
 def proof_of(secret: str, body: object) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zwrap.attempt.ledger.ledger import Ledger, default_file
+from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
 from zwrap.host.exposure import others, replaceable_parts
 from zwrap.host.paths import default_spool, state_directory
@@ -26,6 +27,7 @@ def lines(configuration: Configuration, chosen: TransportChoice) -> Iterator[str
     yield from _settings(configuration)
     yield from _names(configuration)
     yield from _orders(configuration, chosen)
+    yield from _key(configuration, chosen)
     yield from _verdicts(configuration)
     yield from _places(configuration, chosen)
     if os.geteuid() == 0:
@@ -132,6 +134,20 @@ def _orders(configuration: Configuration, chosen: TransportChoice) -> Iterator[s
         yield "good: only this user can end services (topic 'command')"
 
 
+def _key(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]:
+    """Yield whether services on several hosts have one key."""
+    if configuration.site.security.key_file:
+        yield f"good: key_file: {configuration.site.security.key_file}"
+    elif configuration.site.ledger or chosen.name != EMBEDDED:
+        yield (
+            "warning: key: each host, and each user, has a key of its own. Write key_file: FILE in "
+            "the section security if services run on several hosts or as several users, so that a "
+            "message that comes again elsewhere is known"
+        )
+    else:
+        yield "good: key: services of this user on this host share one key"
+
+
 def _verdicts(configuration: Configuration) -> Iterator[str]:
     """Yield how many attempts have verdicts that are believed without a secret."""
     number = believed_without_secret(configuration)
@@ -171,6 +187,7 @@ def _places(configuration: Configuration, chosen: TransportChoice) -> Iterator[s
     ]
     if chosen.name == EMBEDDED:
         wanted.append((_spool(configuration), 0o711, "the spool"))
+    wanted.append((site_key(configuration, create=False).file, 0o600, "the key of the site"))
     for place, mode, what in wanted:
         if place is None or not place.exists():
             continue

@@ -31,15 +31,25 @@ def is_closed(kind: str, name: object, opened: Sequence[str]) -> bool:
         opened: Names, or patterns (`fnmatch`), that recipes may use.
     """
     return any(
-        _is_own(kind, part) and not any(fnmatchcase(part, each) for each in opened)
-        for part in _parts(str(name))
+        _is_own(of_kind, part) and not any(fnmatchcase(part, each) for each in opened)
+        for of_kind, part in _parts(kind, str(name))
     )
 
 
-def _parts(name: str) -> Iterator[str]:
-    """Yield the names in a name: ActiveMQ takes several, with commas, each with its kind."""
-    for part in name.split(","):
-        yield part.strip().rpartition("://")[2]
+def _parts(kind: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of each part of a name.
+
+    ActiveMQ takes several, with commas, each perhaps with its kind (``queue://``). Only the first
+    one gets the prefix of the site, so that another one may bring it, whatever it is.
+    """
+    for number, part in enumerate(name.split(",")):
+        given, _, plain = part.strip().rpartition("://")
+        of_kind = given.casefold() or kind
+        yield of_kind, plain
+        if number or given:
+            for start, character in enumerate(plain):
+                if character == ".":
+                    yield of_kind, plain[start + 1 :]
 
 
 def _is_own(kind: str, name: str) -> bool:

@@ -56,8 +56,8 @@ def why_not(place: Place, text: str) -> str:
     if place.sense is Sense.VARIABLE:
         return "" if _NAME.fullmatch(text) else _AFTER_DOLLAR
     if place.sense is Sense.NUMBER:
-        return "" if _NUMBER.fullmatch(text) else _NO_NUMBER
-    if place.sense is Sense.NAME and ("[" in text or "(" in text):
+        return "" if not text or _NUMBER.fullmatch(text) else _NO_NUMBER
+    if place.sense is Sense.NAME and any(character in text for character in "[(="):
         return _NO_NAME
     if SAFE.fullmatch(text) and place.kind is not Kind.VERBATIM:
         return ""

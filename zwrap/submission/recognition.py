@@ -19,10 +19,12 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.retry import RETRIED, edited
 from zwrap.errors import MessageError
 from zwrap.message import (
     Message,
     attempt_of,
+    digest_of,
     former_token,
     origin_of_content,
     stated_origin,
@@ -51,6 +53,8 @@ class _Candidates(NamedTuple):
     """Origin by which the message goes."""
     received: Origin
     stated: str | None
+    digest: str
+    """Digest of the content by which messages are compared."""
 
     @property
     def own(self) -> str:
@@ -70,7 +74,7 @@ class _Candidates(NamedTuple):
     @property
     def apart(self) -> str:
         """Token of another content under the number of an attempt; no other message has it."""
-        return token_from(self.identity, f"{self.origin}/{self.received.digest}", self.number)
+        return token_from(self.identity, f"{self.origin}/{self.digest}", self.number)
 
     @property
     def former(self) -> str:
@@ -109,8 +113,8 @@ class Recognition:
         for each in found:
             if isinstance(each, _Candidates):
                 token = _token(each, known)
-                known.setdefault(token, each.received.digest)
-                attempts.append(Recognized(token, each.origin, each.received.digest))
+                known.setdefault(token, each.digest)
+                attempts.append(Recognized(token, each.origin, each.digest))
             else:
                 attempts.append(each)
         return attempts
@@ -125,7 +129,20 @@ class Recognition:
         stated = stated_origin(message.headers)
         by_hand = stated if number > 1 else None
         origin = received.text if received.is_proven else by_hand or received.text
-        return _Candidates(message.id, number, origin, received, stated)
+        digest = received.digest if number <= 1 else digest_of(_as_asked(message.body))
+        return _Candidates(message.id, number, origin, received, stated, digest)
+
+
+def _as_asked(body: object) -> object:
+    """Return a message without what a policy of retries changes for the next attempt.
+
+    If a verdict cannot be written, wrapper and Watcher may both ask for the next attempt, each by
+    what it knows of the end; that is one attempt all the same.
+    """
+    try:
+        return edited(body, dict.fromkeys(RETRIED, ""))
+    except MessageError:  # nothing in it can be changed
+        return body
 
 
 def _token(each: _Candidates, known: Mapping[str, str | None]) -> str:
@@ -133,7 +150,7 @@ def _token(each: _Candidates, known: Mapping[str, str | None]) -> str:
 
     A digest is None in a row of an earlier release.
     """
-    digest = each.received.digest
+    digest = each.digest
     if each.former in known and known[each.former] in (None, digest):
         return each.former
     if each.number <= 1 and each.received.is_proven and each.own in known:

@@ -43,7 +43,8 @@ def doubt(
     """
     who = f"Process {wrapper.pid} of host {wrapper.host}, which has claimed it,"
     user = process_user(wrapper.pid)
-    if user is not None and user != os.lstat(directory.path).st_uid:
+    # Some filesystems show files of this user as those of another one.
+    if user is not None and user not in (os.lstat(directory.path).st_uid, os.geteuid()):
         return f"{who} belongs to another user than the job."
     return f"{who} lives, but {overdue}." if (overdue := late(attempt, heartbeats, now)) else ""
 
