@@ -19,8 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from zwrap_schedulers.sge.replies import read_qstat
-from zwrap_schedulers.sge.replies import read_qacct, read_silent
+from zwrap_schedulers.sge.replies import read_qacct, read_qstat, read_silent
 from zwrap_schedulers.slurm import replies as slurm
 from zwrap_schedulers.slurm import restreplies as rest
 
