@@ -73,6 +73,7 @@ class Local(Scheduler):
                 *("--error", str(request.standard_error)),
                 *(("--time", str(resources.walltime_s)) if resources.walltime_s else ()),
                 *("--cpus", str((resources.cpus_per_task or 1) * (resources.tasks or 1))),
+                *(f"--below={directory}" for directory in request.below),
                 str(script),
             ),
             _read_submission,
@@ -123,7 +124,7 @@ class Local(Scheduler):
         directory = self.options.directory
         place = ("--directory", directory) if directory else ()
         return Command(
-            argv=[sys.executable, "-m", "zwrap.pool", *place, *arguments],
+            argv=[sys.executable, "-P", "-m", "zwrap.pool", *place, *arguments],
             environment=self.options.surroundings(),
             timeout_s=self.options.timeout_s,
         )

@@ -290,12 +290,12 @@ def together(base: Path) -> None:
         began = time.perf_counter()
         consumers = [
             subprocess.Popen(
-                [sys.executable, "-c", CONSUMER, directory], stdout=subprocess.PIPE, text=True
+                [sys.executable, "-P", "-c", CONSUMER, directory], stdout=subprocess.PIPE, text=True
             )
             for _ in range(2)
         ]
         producers = [
-            subprocess.Popen([sys.executable, "-c", PRODUCER, directory, name, str(count)])
+            subprocess.Popen([sys.executable, "-P", "-c", PRODUCER, directory, name, str(count)])
             for name in "ab"
         ]
         outputs = [consumer.communicate()[0].split("\n") for consumer in consumers]
@@ -335,7 +335,7 @@ def wrapper(base: Path) -> None:
         ]  # fmt: skip
         times: dict[str, list[float]] = {"python": [], "wrap": []}
         for _ in range(3 * ROUNDS):
-            for name, argv in (("python", [sys.executable, "-c", "pass"]), ("wrap", command)):
+            for name, argv in (("python", [sys.executable, "-P", "-c", "pass"]), ("wrap", command)):
                 began = time.perf_counter()
                 subprocess.run(
                     argv, env=environment, cwd=directory, check=True, stderr=subprocess.DEVNULL
@@ -347,7 +347,7 @@ def wrapper(base: Path) -> None:
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
         )
         measured = subprocess.run(
-            [sys.executable, "-c", code, *command],
+            [sys.executable, "-P", "-c", code, *command],
             env=environment, cwd=directory, check=True, capture_output=True, text=True,
         )  # fmt: skip
     plain, wrapped = (statistics.median(found) for found in times.values())

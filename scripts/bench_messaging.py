@@ -217,8 +217,8 @@ class Broker:
 def measured(python: str, program: str, values: dict[str, Any]) -> tuple[float, float]:
     """Messages per second, and microseconds of CPU per message."""
     done = subprocess.run(
-        [python, "-c", program, json.dumps(values)], capture_output=True, text=True, check=False,
-        timeout=300,
+        [python, "-P", "-c", program, json.dumps(values)], capture_output=True, text=True,
+        check=False, timeout=300,
     )  # fmt: skip
     if done.returncode:
         sys.exit(done.stderr)

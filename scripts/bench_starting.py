@@ -188,7 +188,7 @@ def compare_looking(rounds: int) -> None:
     for _ in range(rounds):
         for name, text in LOOKING.items():
             began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", text], check=True)
+            subprocess.run([sys.executable, "-P", "-c", text], check=True)
             taken_s[name].append(time.perf_counter() - began)
     found = ", ".join(f"{name} {statistics.median(each):.3f} s" for name, each in taken_s.items())
     print(f"\nStart of Python and looking for entry points, median: {found}")

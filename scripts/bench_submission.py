@@ -282,7 +282,7 @@ class System:
             given["site"] = self.site(directory, kind)
         environment = {**self.environment, "ZWRAP_STATE": str(directory / "state")}
         done = subprocess.run(
-            [contestant.python, "-c", contestant.program, json.dumps(given)],
+            [contestant.python, "-P", "-c", contestant.program, json.dumps(given)],
             env=environment, cwd=directory, capture_output=True, text=True, check=False,
             timeout=300,
         )  # fmt: skip
@@ -385,7 +385,7 @@ def latency(system: System) -> None:
         time.sleep(3)
         given = {"site": json.dumps(site), "count": SOME, "directory": str(directory)}
         done = subprocess.run(
-            [sys.executable, "-c", SENDER, json.dumps(given)],
+            [sys.executable, "-P", "-c", SENDER, json.dumps(given)],
             env=environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
         time.sleep(3)
@@ -415,7 +415,7 @@ def watching(system: System) -> None:
     given = {"count": 1, "site": system.site(directory, system.kind)}
     environment = {**system.environment, "ZWRAP_STATE": str(directory / "state")}
     done = subprocess.run(
-        [sys.executable, "-c", WATCHER, json.dumps(given)],
+        [sys.executable, "-P", "-c", WATCHER, json.dumps(given)],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     (wall, cpu), counted = json.loads(done.stdout.splitlines()[0]), done.stdout.split()[-2:]

@@ -142,7 +142,7 @@ def cost(site: Site, seconds: float) -> tuple[float, float]:
 
 def printing_s(site: Site, pause_s: float) -> tuple[float, float]:
     """Seconds that a program prints 1 GB, alone and in the wrapper."""
-    command = [sys.executable, "-c", PRINTS, str(pause_s)]
+    command = [sys.executable, "-P", "-c", PRINTS, str(pause_s)]
     place = site.directory / "alone"
     place.mkdir(exist_ok=True)
     with (place / "log").open("wb") as log:

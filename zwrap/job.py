@@ -119,6 +119,9 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     standard_error: Path
     array: bool = True
     """True if the job may be submitted as a task of an array."""
+    below: tuple[str, ...] = ()
+    """Directories out of which no link may lead when the batch system opens the paths of the job,
+    for one that can see to that; empty: anywhere."""
 
     @property
     def full_name(self) -> str:

@@ -24,8 +24,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=4_294_967)]
 """A delay that all brokers accept: RabbitMQ counts it as 32-bit milliseconds."""
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The limits of one site."""
+class Sizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The limits of sizes of one site: the keys of section ``limits``."""
 
     body_bytes: Size = 32 * MIB
     """Size of the body of a message for a service, in bytes, before it is decoded, and of one that
@@ -66,6 +66,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Longest delay of a message (``transport-delay``), in seconds."""
 
 
+class Limits(Sizes, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The limits of one site: of sizes, and of names that recipes may use."""
+
+    open_names: tuple[str, ...] = ()
+    """Names, or patterns, of queues and topics that recipes may use although zwrap does (section
+    security, key ``queues``)."""
+
+
 DEFAULTS = Limits()
 """Limits of a site without a section of its own."""
 
@@ -73,6 +81,11 @@ ANY_SIZE = Limits(
     nodes=2**31, rounds=2**31, start=2**31, outputs=2**31, name_bytes=2**31, delay_s=float("inf")
 )
 """Limits for the recipe of a job that was submitted, which has error nodes whatever its size."""
+
+
+def of_submitted(limits: Limits) -> Limits:
+    """Return limits for the recipe of a job that was submitted: any size, the names of the site."""
+    return msgspec.structs.replace(ANY_SIZE, open_names=limits.open_names)
 
 
 _NESTED = (dict, list, tuple)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 import uuid
 from collections.abc import Mapping
 
@@ -23,6 +24,13 @@ ID_HEADER = "zwrap-id"
 
 ATTEMPT_HEADER = "zwrap-attempt"
 """Number of the attempt at a step: 1, raised by a retry, `resubmit` and `dlq_reinject`."""
+
+ORIGIN_HEADER = "zwrap-origin"
+"""Content from which a message follows: `content-` and its own digest, or `from-` and the digest of
+the origin of the message whose handling produced it. With the id it tells whose attempt it is."""
+
+SIGNATURE_HEADER = "zwrap-signature"
+"""Proof that a service of the site gave a message its id and origin (`zwrap.transport.signing`)."""
 
 REINJECTED_HEADER = "dlq-reinjected"
 """Mark of a dead letter that was put back, as the tools of python-zocalo set it."""
@@ -183,6 +191,52 @@ def attempt_of(headers: Mapping[str, object]) -> int:
     return 2 if headers.get(REINJECTED_HEADER) else 1
 
 
-def token_of(message: Message) -> str:
-    """Return the name of the one job that a message may become: its id and the attempt."""
-    return f"{_derived(message.id).hex}-{attempt_of(message.headers):d}"
+def digest_of(body: object) -> str:
+    """Return the SHA-256 digest of a decoded JSON value, whatever the order of its keys."""
+    return _sha256(encode_as(body, ordered=True))
+
+
+def _sha256(data: bytes) -> str:
+    """Return the SHA-256 digest of bytes, as hexadecimal text."""
+    import hashlib  # as in `_derived`
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def origin_of_content(digest: str) -> str:
+    """Return the origin of a message that no service of the site has made, by its digest."""
+    return f"content-{digest}"
+
+
+def origin_after(origin: str) -> str:
+    """Return the origin of what handling a message of that origin produces."""
+    return f"from-{_sha256(origin.encode())}"
+
+
+def stated_origin(headers: Mapping[str, object]) -> str | None:
+    """Return the origin that headers state, which anybody may write; None: they state none."""
+    stated = headers.get(ORIGIN_HEADER)
+    valid = isinstance(stated, str) and re.fullmatch(r"(content|from)-[0-9a-f]{64}", stated)
+    return stated if valid and isinstance(stated, str) else None
+
+
+def token_from(identity: str, origin: str, number: int) -> str:
+    """Return the token of an attempt at what a message with an id and an origin asks for."""
+    return f"{_derived(f'{identity}/{origin}').hex}-{number:d}"
+
+
+def former_token(identity: str, number: int) -> str:
+    """Return the token as earlier releases made it, from the id alone."""
+    return f"{_derived(identity).hex}-{number:d}"
+
+
+def token_of(message: Message, proven: str | None = None) -> str:
+    """Return the name of the one job that a message may become: its id, its origin, the attempt.
+
+    `proven`: origin that a signature proves. Else it is that of the message's content; for another
+    attempt, whose content may be changed, that which its headers state.
+    """
+    number = attempt_of(message.headers)
+    stated = stated_origin(message.headers) if number > 1 else None
+    origin = proven or stated or origin_of_content(digest_of(message.body))
+    return token_from(message.id, origin, number)

@@ -73,6 +73,7 @@ OWN: dict[str, dict[str, str]] = {
         "logging": "zwrap.configuration.logs:Logging",
         "pika": "zwrap.configuration.core:Pika",
         "rabbitmqapi": "zwrap.configuration.core:RabbitMQAPI",
+        "security": "zwrap.configuration.core:Security",
         "slurm": "zwrap.configuration.core:Slurm",
         "smtp": "zwrap.configuration.core:SMTP",
         "spool": "zwrap.configuration.core:Spool",

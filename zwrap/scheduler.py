@@ -38,10 +38,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def surroundings(self) -> dict[str, str]:
         """Return the environment variables of the batch system's programs."""
-        if self.programs is None:
-            return self.environment
         path = f"{self.programs}:{os.environ.get('PATH', os.defpath)}"
-        return {**self.environment, "PATH": path}
+        return {**self.environment, "PATH": path} if self.programs else self.environment
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +50,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     argv: list[str]
-    """Program, found on PATH, and its arguments."""
+    """Program, an absolute path or a name that is found on PATH, and its arguments."""
     timeout_s: float = 30.0
     """Hard time limit, in seconds."""
     environment: dict[str, str] = {}
@@ -61,6 +59,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """Variables of this process that the program must not see."""
     only: bool = False
     """True if the program sees `environment` and no variable of this process."""
+    path: str | None = None
+    """PATH on which the program is found; None: the one that the program sees."""
 
 
 class DrmaaCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -135,7 +134,7 @@ class Slurm(Scheduler):
         sets. Each job would wait for that shell, for minutes if one of its start-up files hangs.
         """
         arguments = [
-            self._program,
+            "sbatch",
             *how,
             f"--job-name={request.full_name}",
             f"--chdir={request.working_directory}",
@@ -145,15 +144,12 @@ class Slurm(Scheduler):
             "--export=ALL",
             str(script),
         ]
-        return Command(
-            argv=arguments, environment=self._handed, only=True, timeout_s=self.options.timeout_s
-        )
-
-    @functools.cached_property
-    def _program(self) -> str:
-        """Path of sbatch, which is run in an environment without the PATH of this process."""
+        limit = self.options.timeout_s
+        # sbatch is run in an environment without the PATH of this process.
         path = self.options.surroundings().get("PATH") or os.environ.get("PATH", os.defpath)
-        return shutil.which("sbatch", path=path) or "sbatch"
+        return Command(
+            argv=arguments, environment=self._handed, only=True, timeout_s=limit, path=path
+        )
 
     @functools.cached_property
     def _handed(self) -> dict[str, str]:

@@ -79,7 +79,7 @@ class Chaos(Services):
         )
 
     def list_jobs(self, *options: str) -> list[dict[str, Any]]:
-        command = [sys.executable, "-m", "zwrap.pool", "--directory", str(self.batch), "list"]
+        command = [sys.executable, "-P", "-m", "zwrap.pool", "--directory", str(self.batch), "list"]
         listed = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
         jobs: list[dict[str, Any]] = json.loads(listed.stdout)
         return jobs

@@ -210,8 +210,16 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(url: str) -> None:
             "job_directory text not null, job_id varchar(80), state varchar(20) not null, "
             "reason text, created double precision not null, tried double precision not null)"
         ))  # fmt: skip
+        connection.execute(sa.text("drop table if exists words"))
+        connection.execute(sa.text(
+            "create table words (token varchar(80) primary key, submission text not null, "
+            "verdict text, lease double precision, sent double precision, late text)"
+        ))  # fmt: skip
+        connection.execute(sa.text("insert into words (token, submission) values ('t-0', '{}')"))
     engine.dispose()
     ledger = Ledger(url)
+    assert ledger.remote.keep("t-0", "{}", "late") is None, "its script was sent without a secret"
+    assert ledger.remote.keep("t-1", "{}", "one") == "one" == ledger.remote.keep("t-1", "{}", "two")
     ledger.reserve([attempt()])
     ledger.record({"t-1": {"state": SUBMITTED, "job_id": "17"}})
     assert ledger.open_clusters() == ["c"]

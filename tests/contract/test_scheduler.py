@@ -188,7 +188,16 @@ def test_an_author_runs_the_contract_by_options(tmp_path: Path) -> None:
     environment = {
         **os.environ, "ZOCALO_CONFIG": str(site), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }  # fmt: skip
-    command = [sys.executable, "-m", "zwrap.testing", "-p", "no:cacheprovider", "-k", "succeeds"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "zwrap.testing",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "succeeds",
+    ]
 
     def run(*options: str) -> str:
         done = subprocess.run(

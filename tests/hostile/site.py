@@ -21,7 +21,7 @@ from aiosmtpd.controller import Controller
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, ZwrapError
-from zwrap.message import Message, token_of
+from zwrap.message import ORIGIN_HEADER, Message, token_of
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
@@ -220,14 +220,16 @@ class Site:
             KINDS[bad.file](self.directory / "spool" / QUEUES[bad.service])
             return
         headers = {"zwrap-id": identity, **bad.headers}
-        known = headers if isinstance(headers["zwrap-id"], str) else {}
-        try:
-            token = token_of(Message(None, known, identity))
-        except MessageError:  # it has no token, as its number of attempts is impossible
-            token = ""
+        token = ""
         if b"@TOKEN@" in bad.body and bad.topic + bad.queue:  # a job that it may be about
             content = json.dumps(job("sleep 0.5; exit 3", f"for-{identity}")).encode()
-            self.door.put(QUEUES["Watcher"], self._filled(content, ""), headers | RECIPE)
+            content = self._filled(content, "")
+            with contextlib.suppress(MessageError):  # its number of attempts is impossible
+                token = token_of(Message(json.loads(content), headers, str(headers["zwrap-id"])))
+            self.door.put(QUEUES["Watcher"], content, headers | RECIPE)
+        elif b"@TOKEN@" in bad.body:  # its own; a first attempt's would follow from the content
+            headers = {"zwrap-attempt": 2, ORIGIN_HEADER: f"content-{'0' * 64}", **headers}
+            token = token_of(Message(None, headers, identity))
         body = self._filled(bad.body, token)
         if bad.topic:
             self.door.tell(bad.topic, body)
@@ -355,7 +357,7 @@ class Site:
         self.left_over()
         batch = self.directory / "state" / "localbatch"
         if batch.exists():
-            command = [sys.executable, "-m", "zwrap.pool", "--directory", str(batch)]
+            command = [sys.executable, "-P", "-m", "zwrap.pool", "--directory", str(batch)]
             listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=False)
             for each in json.loads(listed.stdout or "[]"):
                 subprocess.run([*command, "cancel", each["job_id"]], check=False)

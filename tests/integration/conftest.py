@@ -131,7 +131,7 @@ class Site:
             process.communicate()
         directory = self.directory / "state" / "localbatch"
         if directory.exists():
-            command = [sys.executable, "-m", "zwrap.pool", "--directory", str(directory)]
+            command = [sys.executable, "-P", "-m", "zwrap.pool", "--directory", str(directory)]
             listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=True)
             for job in json.loads(listed.stdout):
                 subprocess.run([*command, "cancel", job["job_id"]], check=True)

@@ -54,7 +54,7 @@ def wheel_of(commit: str | None, directory: Path) -> Path:
 
 
 def pip(*arguments: str | Path) -> None:
-    command = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", *arguments]
+    command = [sys.executable, "-P", "-m", "pip", "-q", "--disable-pip-version-check", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -69,7 +69,7 @@ class Installation:
 
     def __init__(self, directory: Path, wheel: Path) -> None:
         self.bin = directory / "bin"
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
+        subprocess.run([sys.executable, "-P", "-m", "venv", "--without-pip", directory], check=True)
         [self._packages] = directory.glob("lib/python*/site-packages")
         pip("--python", self.bin / "python", "install", "--no-deps", "--no-index", wheel)
         (self._packages / "theirs.pth").write_text(sysconfig.get_path("purelib") + "\n")

@@ -71,7 +71,7 @@ def submitter(place: Path, tasks: int) -> subprocess.Popen[str]:
 
     `tasks`: how many jobs there are, of one shape; 0: one, which is no array.
     """
-    command = [sys.executable, "-c", PROGRAM, str(place), str(tasks)]
+    command = [sys.executable, "-P", "-c", PROGRAM, str(place), str(tasks)]
     env = {**os.environ, "ZWRAP_STATE": str(place / "state")}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env

@@ -48,7 +48,7 @@ class Broker:
 
     def forwarder(self, code: str = FORWARDER) -> list[str]:
         """Return the command that sends each message of `in` on to `out`, until none comes."""
-        return [sys.executable, "-c", code, self.server.text(), self.transport]
+        return [sys.executable, "-P", "-c", code, self.server.text(), self.transport]
 
 
 class Own:

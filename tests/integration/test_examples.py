@@ -50,6 +50,34 @@ def test_the_example_recipe_runs(
     assert "umask 027\nexport SITE_CLUSTER=local\n" in script.read_text()
 
 
+def test_the_example_recipe_runs_on_a_closed_site(
+    example: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(example.directory))
+    (tmp_path / "data").mkdir()
+    closed = "custom_recipe: false, inline_command: false, runner: false"
+    rules = f"rules: {{plugin: security, directories: [{tmp_path}/data], {closed}}}\n"
+    text = example.config.read_text().replace("[store, log]", "[store, log, rules]")
+    example.config.write_text(f"{text}\n{rules}")
+    (tmp_path / "text").write_text("one two\n")
+    for place in ("data/new", "elsewhere"):
+        example.run(
+            "zocalo.go", "-n", "-r", "example", "-s", f"workingdir={tmp_path}/{place}",
+            "-s", f"text={tmp_path}/text",
+        )  # fmt: skip
+    for service in ("Dispatcher", "Submitter"):
+        assert example.service(service, "--once").wait(20) == 0
+    [body] = example.take("example.counts")
+    assert body["payload"] == {"lines": 1, "words": 2, "bytes": 8}
+    [own] = (tmp_path / "data" / "new" / ".zwrap").iterdir()
+    assert {"script", "submission.json", "claim.json", "job.out"} <= {f.name for f in own.iterdir()}
+    assert not (tmp_path / "elsewhere").exists()
+    told = example.run("zocalo.dlq_check").stdout
+    assert "cluster.submission" in told
+    done = example.run("zwrap", "check", "--security")
+    assert f"good: directories: messages may name paths below {tmp_path}/data" in done.stdout
+
+
 def test_a_missing_input_takes_the_failure_route(
     example: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,7 +117,7 @@ def test_a_disk_that_fills_up(tmp_path: Path, code: int, outcome: str, queue: st
     any other job is reported by its wrapper.
     """
     done = subprocess.run(
-        [sys.executable, "-c", STEPS, str(tmp_path), str(code)],
+        [sys.executable, "-P", "-c", STEPS, str(tmp_path), str(code)],
         capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

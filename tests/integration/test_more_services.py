@@ -106,7 +106,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 append(Path({str(file)!r}), [b'x' * 9000 + bytes([10])])
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False
     )
     assert "File too large" in done.stderr
     assert file.read_bytes() == b"1\n"

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from zwrap.configuration.site import Configuration
-from zwrap.message import ID_HEADER
+from zwrap.message import ID_HEADER, ORIGIN_HEADER, SIGNATURE_HEADER
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 from zwrap.transport.rabbitmq.management.api import RabbitMQAPI
@@ -70,7 +70,7 @@ rig = rigparts:RigWrapper
 def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of the originals' commands, with a facility's service and wrapper."""
     place = tmp_path_factory.mktemp("originals")
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+    subprocess.run([sys.executable, "-P", "-m", "venv", str(place)], check=True)
     done = subprocess.run(
         [str(place / "bin" / "pip"), "install", "-q", *VERSIONS],
         capture_output=True, text=True, check=False,
@@ -237,7 +237,8 @@ def test_what_a_dispatcher_sends_is_the_same(both: Both) -> None:
     both.our("zocalo.service", "-s", "Dispatcher", "--lifetime", "3")
     sent += both.take("done", 1)
     (body, headers), (our_body, our_headers) = sent
-    our_headers.pop(ID_HEADER)
+    for name in (ID_HEADER, ORIGIN_HEADER, SIGNATURE_HEADER):
+        our_headers.pop(name)
     headers.pop(ID_HEADER, None)
     assert our_body == body
     assert our_headers == headers

@@ -112,7 +112,7 @@ class Wrapped:
             "from zwrap.cli.wrap import main; sys.exit(main(sys.argv[1:]))"
         )
         return self.site.start(
-            sys.executable, "-c", program, "--wrap", name, "--recipewrapper", str(file)
+            sys.executable, "-P", "-c", program, "--wrap", name, "--recipewrapper", str(file)
         )
 
     def run(self, name: str) -> tuple[int, str]:

@@ -60,7 +60,7 @@ queue.close()
 def deaths(place: Path, act: str) -> Iterator[int]:
     """Let the child die before its first, second, ... call; the number of each, until it lives."""
     for last in range(1, 200):
-        command = [sys.executable, "-c", CHILD.replace("{calls!r}", repr(CALLS))]
+        command = [sys.executable, "-P", "-c", CHILD.replace("{calls!r}", repr(CALLS))]
         done = subprocess.run(
             [*command, str(place), act, str(last)], capture_output=True, text=True, check=False
         )

@@ -547,7 +547,7 @@ def test_the_wrapper_is_light(site: Site, directory: Path) -> None:
         "print(sorted({name.split('.')[0] for name in sys.modules} & "
         "{'sqlalchemy', 'jinja2', 'rich', 'psutil', 'asyncio'})); sys.exit(status)"
     )
-    done = site.run(sys.executable, "-c", code, *job.command[1:], env=job.environment())
+    done = site.run(sys.executable, "-P", "-c", code, *job.command[1:], env=job.environment())
     assert (done.returncode, done.stdout) == (0, "[]\n")
 
 
@@ -609,7 +609,9 @@ def test_where_nobody_sees_the_job_it_tells_itself_that_a_result_was_refused(
     job.file.write_text(json.dumps(envelope))
     env = {**job.environment(), "ZWRAP_VERDICT_QUEUE": "words"}
     verdict = job.job_directory / "verdict.json"
-    done = site.run(sys.executable, "-c", REFUSING, when, str(verdict), *job.command[1:], env=env)
+    done = site.run(
+        sys.executable, "-P", "-c", REFUSING, when, str(verdict), *job.command[1:], env=env
+    )
     assert done.returncode == 111, "what was refused is on that node only"
     verdicts = site.take("words", 1 if when == "in time" else 2)
     told = [(each["outcome"], each["cause"]) for each in verdicts]

@@ -51,7 +51,9 @@ def calling(
 ) -> subprocess.Popen[str]:
     """Return a Submitter that has made its mark, and calls a program."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SUBMITTER, str(limit_s), *argv], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", "-c", SUBMITTER, str(limit_s), *argv],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     submitters.append(process)
     assert process.stdout
@@ -209,7 +211,9 @@ def test_a_mark_that_cannot_be_made_prevents_no_submission(state: Path, tmp_path
     state.mkdir()
     (state / "submitting").write_text("a file")
     code = "from zwrap.calls import acting; acting.begin(); print(acting.inherited())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "()\n"
     assert acting.others(1.0) == (False, 0.0)
 

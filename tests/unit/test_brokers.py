@@ -209,7 +209,10 @@ def test_importing_a_transport_touches_no_logger_and_no_inspector() -> None:
         print([name for name in loaded if ".management" in name or name.endswith(ending)])
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.stderr, done.stdout) == ("", "[]\n")
 

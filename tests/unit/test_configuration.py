@@ -347,7 +347,7 @@ assert configuration.storage is None and site.clusters == {} and configuration.f
 sys.exit("yaml" in sys.modules)
 """
     environment = {key: value for key, value in os.environ.items() if key != "ZOCALO_CONFIG"}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], env=environment, check=True)
 
 
 def test_an_unreadable_file_is_named() -> None:

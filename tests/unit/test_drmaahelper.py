@@ -49,7 +49,7 @@ class Session:
 def helper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     (tmp_path / "drmaa.py").write_text(LIBRARY)
     with subprocess.Popen(
-        [sys.executable, "-m", "zwrap.calls.drmaahelper"],
+        [sys.executable, "-P", "-m", "zwrap.calls.drmaahelper"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PLACE": str(tmp_path), "PYTHONPATH": str(tmp_path)},

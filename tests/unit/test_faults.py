@@ -621,7 +621,11 @@ print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 print([each.verb.value for each in noted(service)])
 """
     done = subprocess.run(
-        [sys.executable, "-u", "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-u", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     lines = sorted(done.stdout.splitlines())
     assert lines == ["['ack', 'ack', 'ack']", "[0, 7, 1]", "child"], done.stderr
@@ -645,7 +649,7 @@ service.acts = {{"hang": hang}}
 loop.run()
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 111
     assert "Acting was asked to stop and is still at work after 0.1 s" in done.stderr

@@ -18,12 +18,12 @@ from zwrap.host.files import (
     append_regular,
     create_once,
     last_lines,
-    make_directory,
     overwrite_once,
     tail,
     write_atomically,
 )
 from zwrap.host.filetime import FilesystemClock, touched
+from zwrap.host.modes import make_shared
 from zwrap.host.mounts import filesystem_of
 from zwrap.host.processes import process_status, processes
 from zwrap.host.stopping import signals_to_stop, stop_on_signals
@@ -258,10 +258,10 @@ def test_a_directory_whose_parent_another_process_creates_meanwhile_is_created(
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
     monkeypatch.setattr(os, "mkdir", late)
-    make_directory(tmp_path / "outbox" / "incoming")
+    make_shared(tmp_path / "outbox" / "incoming")
     assert (tmp_path / "outbox" / "incoming").is_dir()
     with pytest.raises(FileNotFoundError):
-        make_directory(Path("/proc/self/none/below"))
+        make_shared(Path("/proc/self/none/below"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -25,12 +25,12 @@ from zwrap.host.files import (
     UnfitFileError,
     first_bytes,
     last_lines,
-    make_directory,
     overwrite_once,
     read_regular,
     tail,
     touch,
 )
+from zwrap.host.modes import make_shared
 from zwrap.host.processes import ProcessIdentity
 from zwrap.job import Outcome
 from zwrap.message import child_id
@@ -163,7 +163,7 @@ def test_any_number_may_make_the_same_directories(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        make_directory(Path("/proc/nothing/can/be/made"))
+        make_shared(Path("/proc/nothing/can/be/made"))
 
 
 def base_of(text: str) -> str:
@@ -331,7 +331,7 @@ def test_a_file_that_another_process_keeps_for_itself_is_put_aside(tmp_path: Pat
     transport.subscribe("q")
     file = tmp_path / "q" / "incoming" / "0"
     file.write_text("1")
-    command = [sys.executable, "-c", HOLDER, str(file)]
+    command = [sys.executable, "-P", "-c", HOLDER, str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == b"held\n"

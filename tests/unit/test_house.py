@@ -242,7 +242,7 @@ print(*threading.enumerate()[1:], *place.iterdir(), sep="")
 
 def test_constructors_leave_the_outside_alone(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CONSTRUCTED, str(tmp_path)],
+        [sys.executable, "-P", "-c", CONSTRUCTED, str(tmp_path)],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     assert done.stdout.strip() == ""
@@ -256,7 +256,7 @@ PAGES = [
     *(ROOT / "scripts").glob("bench*.py"),
 ]
 FROM = re.compile(r"^\s*from (zwrap[\w.]*) import (?:\(([^)]*)\)|(.+?))\s*(?:#.*)?$", re.MULTILINE)
-MODULE = re.compile(r"^\s*import (zwrap[\w.]*)|\bpython3? -m (zwrap[\w.]*)", re.MULTILINE)
+MODULE = re.compile(r"^\s*import (zwrap[\w.]*)|\bpython3?(?: -P)? -m (zwrap[\w.]*)", re.MULTILINE)
 TARGET = re.compile(r"\b(zwrap(?:_schedulers)?(?:\.\w+)*:\w+)\b")
 
 

@@ -366,7 +366,7 @@ for job_id in ("1", None):
 
 
 def test_a_time_limit_counts_from_the_start_of_the_job_script() -> None:
-    script = ["sh", "-c", 'sleep 1; "$@"; :', "sh", sys.executable, "-c", STARTED_LATE]
+    script = ["sh", "-c", 'sleep 1; "$@"; :', "sh", sys.executable, "-P", "-c", STARTED_LATE]
     done = subprocess.run(script, capture_output=True, text=True, check=True, process_group=0)
     in_job_s, outside_s = map(float, done.stdout.split())
     assert in_job_s >= 1 > outside_s
@@ -383,7 +383,7 @@ def told():
     why = inside.why_stopped(BatchJob(), 0.0)
     return why and why.words
 holds = "import mmap; m = mmap.mmap(-1, {} << 20); print(flush=True); input()"
-one = [sys.executable, "-c", holds.format(900)]
+one = [sys.executable, "-P", "-c", holds.format(900)]
 two = ["sh", "-c", '"$@"; :', "sh", *one]  # a grandchild
 children = []
 print(told())
@@ -401,7 +401,7 @@ print(told())
 def test_processes_that_have_too_much_address_space_in_sum() -> None:
     """Grid Engine sums over all of a job, and its limit is that of each process, too."""
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", MEASURED], capture_output=True, text=True, check=True
     )
     over = "its processes in sum had more memory than the job may have"
     assert done.stdout.splitlines() == ["None", over, "None"]
@@ -455,7 +455,7 @@ def test_a_job_loads_its_inside_half_and_no_outside_half(
     variables: dict[str, str], loaded: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOADED, json.dumps(variables)],
+        [sys.executable, "-P", "-c", LOADED, json.dumps(variables)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == [f"zwrap_schedulers.{name}" for name in loaded.split()]

@@ -559,7 +559,7 @@ def test_reading_a_small_file_takes_little_memory(tmp_path: Path) -> None:
         "print(parse_regex(Path(sys.argv[1]), {'pattern': r'n: (?P<n>\\d+)'}))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "out"], capture_output=True, text=True,
+        [sys.executable, "-P", "-c", program, tmp_path / "out"], capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert "7" in done.stdout, done.stderr

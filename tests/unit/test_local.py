@@ -29,8 +29,8 @@ def request(**resources: object) -> JobRequest:
 def asked(call: object) -> list[str]:
     """Return the arguments of a call of the runner."""
     assert isinstance(call, Command)
-    assert call.argv[1:3] == ["-m", "zwrap.pool"]
-    return call.argv[3:]
+    assert call.argv[1:4] == ["-P", "-m", "zwrap.pool"]
+    return call.argv[4:]
 
 
 def test_where_the_jobs_lie_is_said_only_if_the_site_says_it(local: Local) -> None:

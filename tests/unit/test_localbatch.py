@@ -54,7 +54,7 @@ def submit(batch: LocalBatch, script: str, **values: Any) -> int:
 
 def revive(batch: LocalBatch) -> None:
     """Look at the jobs by the command line, which starts a runner if there is something to do."""
-    argv = [sys.executable, "-m", "zwrap.pool", "--directory", batch.directory, "list"]
+    argv = [sys.executable, "-P", "-m", "zwrap.pool", "--directory", batch.directory, "list"]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -72,7 +72,7 @@ def test_ids_rise_and_are_never_used_again(batch: LocalBatch) -> None:
 def test_a_script_may_hold_bytes_that_are_not_utf_8(batch: LocalBatch, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_bytes(b"#!/bin/bash\nprintf 'a\xffb'\n")
-    argv = [sys.executable, "-m", "zwrap.pool", "--directory", batch.directory, "submit"]
+    argv = [sys.executable, "-P", "-m", "zwrap.pool", "--directory", batch.directory, "submit"]
     names = ["--name", "j.t-1", "--chdir", tmp_path]
     files = ["--output", tmp_path / "out", "--error", tmp_path / "err"]
     subprocess.run([*argv, *names, *files, script], check=True, capture_output=True)
@@ -83,7 +83,7 @@ def test_a_script_may_hold_bytes_that_are_not_utf_8(batch: LocalBatch, tmp_path:
 def test_a_killed_runner_harms_no_job_and_the_next_one_goes_on(batch: LocalBatch) -> None:
     first = submit(batch, "touch started; sleep 1.5; touch ended")
     runner = subprocess.Popen(
-        [sys.executable, "-m", "zwrap.pool", "--directory", batch.directory, "run"]
+        [sys.executable, "-P", "-m", "zwrap.pool", "--directory", batch.directory, "run"]
     )
     wait_until((batch.directory.parent / "started").exists)
     runner.kill()
@@ -132,7 +132,7 @@ def test_a_job_is_claimed_once(batch: LocalBatch) -> None:
 
 def test_a_runner_ends_when_no_job_is_left(batch: LocalBatch) -> None:
     began = time.monotonic()
-    argv = [sys.executable, "-m", "zwrap.pool", "--directory", batch.directory, "run"]
+    argv = [sys.executable, "-P", "-m", "zwrap.pool", "--directory", batch.directory, "run"]
     assert subprocess.run(argv, check=True, timeout=30).returncode == 0
     assert time.monotonic() - began < 20
 

@@ -361,7 +361,7 @@ def test_what_a_killed_process_has_left_half_written_is_removed_in_the_end(
 ) -> None:
     (bad,) = house.jobs(1)
     for name in ("sent.json", "verdict.json", "claim.json"):
-        program = [sys.executable, "-c", LEAVE.format(call=call), str(bad / name)]
+        program = [sys.executable, "-P", "-c", LEAVE.format(call=call), str(bad / name)]
         assert subprocess.run(program, check=False).returncode == -signal.SIGKILL
     end(bad, token_of(bad), many(1))
     other = "org.site.elsewhere-7-0badc0de.4026531836.77"

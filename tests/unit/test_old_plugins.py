@@ -516,7 +516,7 @@ def test_a_wrapper_runs(site: Path, tmp_path: Path) -> None:
         "from zwrap.cli.wrap import main; sys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "--wrap", "old-merge", "--recipewrapper", step],
+        [sys.executable, "-P", "-c", program, "--wrap", "old-merge", "--recipewrapper", step],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

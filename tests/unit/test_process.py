@@ -42,8 +42,8 @@ def show(ended, **more):
 def run(directory: Path, text: str) -> dict[str, Any]:
     code = SETUP + textwrap.dedent(text)
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=directory, capture_output=True, text=True, timeout=100,
-        check=False,
+        [sys.executable, "-P", "-c", code], cwd=directory, capture_output=True, text=True,
+        timeout=100, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     ended: dict[str, Any] = json.loads(done.stdout)

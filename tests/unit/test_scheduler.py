@@ -234,7 +234,7 @@ def test_no_part_of_zwrap_needs_what_only_authors_of_plug_ins_have() -> None:
         "import zwrap.testing, sys; zwrap.testing.MemoryTransport; print('pytest' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", command], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", command], capture_output=True, text=True, check=True
     )
     assert done.stdout == "False\n"
 

@@ -164,6 +164,7 @@ CASES = [
     "zwrap recipe check RECIPE BAD",
     "zwrap check",
     "zwrap check --broker",
+    "zwrap check --security",
     "zwrap config show",
     "zwrap render RECIPE",
     "zwrap exec true",

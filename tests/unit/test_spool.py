@@ -37,7 +37,7 @@ def claimed_by_a_process_that_dies(queue: SpoolQueue) -> None:
         assert SpoolQueue(Path({str(queue.path)!r})).claim()
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(code)], check=False)
     assert done.returncode == -signal.SIGKILL
 
 
@@ -311,7 +311,7 @@ def test_a_full_disk_loses_no_message_and_shows_none_in_part(tmp_path: Path) -> 
     (tmp_path / "disk").mkdir()
     script = (
         f"mount -t tmpfs -o size=256k tmpfs {tmp_path}/disk && "
-        f"{sys.executable} - <<'END'\n{textwrap.dedent(code)}\nEND"
+        f"{sys.executable} -P - <<'END'\n{textwrap.dedent(code)}\nEND"
     )
     as_root = [] if os.geteuid() == 0 else ["--map-root-user", "--user"]
     done = subprocess.run(

@@ -51,7 +51,7 @@ def loaded(
 ) -> dict[str, str]:
     """Run a command of zwrap's as a process of its own; where each module it loaded lies."""
     done = subprocess.run(
-        [sys.executable, "-c", COMMAND.format(name=name), *arguments],
+        [sys.executable, "-P", "-c", COMMAND.format(name=name), *arguments],
         env={"PATH": "/usr/bin:/bin", "ZWRAP_SPOOL": str(directory / "spool"),
              "ZWRAP_STATE": str(directory / "state"), **(environment or {})},
         cwd=directory, capture_output=True, text=True, check=False, timeout=60,
@@ -109,7 +109,10 @@ def test_neither_does_an_idle_wrapper_of_a_site(tmp_path: Path, step: Path) -> N
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
     (installed / "entry_points.txt").write_text("[zocalo.wrappers]\nmine = mine:Mine\n")
-    modules = loaded(tmp_path, "wrap", "--wrap", "mine", "--recipewrapper", str(step))
+    modules = loaded(
+        tmp_path, "wrap", "--wrap", "mine", "--recipewrapper", str(step),
+        environment={"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
     assert "mine" in modules
     assert among(modules, "yaml", *LEDGER, *FAR, *SUBMITS, *SHOWS, *OUTSIDE) == []
 
@@ -165,7 +168,7 @@ print(json.dumps(dict.fromkeys(sys.modules, "")))
 )  # fmt: skip
 def test_a_transport_loads_no_other(name: str, own: set[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", TRANSPORT, name], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", TRANSPORT, name], capture_output=True, text=True, check=True
     )
     modules = json.loads(done.stdout)
     every = {"pika", "stomp", "httpcore", "httpx", "zwrap.transport.memory",

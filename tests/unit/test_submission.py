@@ -379,7 +379,7 @@ def test_a_command_that_is_not_there_is_no_answer() -> None:
 
 def test_a_command_gets_no_input_and_its_answer_is_returned() -> None:
     code = "import sys; print(repr(sys.stdin.read())); sys.exit(4)"
-    reply = run(Command(argv=[sys.executable, "-c", code]))
+    reply = run(Command(argv=[sys.executable, "-P", "-c", code]))
     assert (reply.status, reply.output) == (4, "''\n")
 
 

@@ -6,6 +6,7 @@ import errno
 import itertools
 import logging
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -571,13 +572,13 @@ def test_a_forged_claim_of_a_process_that_lives_keeps_its_row_open_for_a_day(
     """Its job has ended, as the batch system says, and no wrapper sends heartbeats."""
     (path,) = house.jobs(1)
     if where == "outbox":
-        lease = path / "outbox" / "pending" / f"{process_identity(1)},0" / ".lease"
+        lease = path / "outbox" / "pending" / f"{process_identity(os.getppid())},0" / ".lease"
         JobDirectory(path).outbox()
         lease.parent.mkdir(parents=True)
         lease.touch()
         os.utime(lease, (1000, 1000))
     else:
-        claim = {"token": "t0-1", "job_id": "1", "process": str(process_identity(1))}
+        claim = {"token": "t0-1", "job_id": "1", "process": str(process_identity(os.getppid()))}
         (path / where).write_bytes(encode(claim))
 
     def hours(count: int) -> None:
@@ -594,6 +595,43 @@ def test_a_forged_claim_of_a_process_that_lives_keeps_its_row_open_for_a_day(
         cause = house.ledger.all()[0].cause
         assert cause is not None
         assert "lives, but no heartbeat was heard for a day after the end of the job" in cause
+
+
+@pytest.fixture
+def stranger() -> Iterator[int]:
+    """Return a process that lives, and belongs to another user."""
+    if os.geteuid():
+        yield 1
+        return
+    with subprocess.Popen(["sleep", "600"], user=65534) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_a_claim_of_another_user_s_process_keeps_no_row_open(house: House, stranger: int) -> None:
+    (path,) = house.jobs(1)
+    claim = {"token": "t0-1", "job_id": "1", "process": str(process_identity(stranger))}
+    (path / "claim.json").write_bytes(encode(claim))
+    owner = path / "outbox" / "pending" / f"{process_identity(stranger)},0"
+    owner.mkdir(parents=True)
+    house.turn()
+    [row] = house.ledger.all()
+    assert row.outcome == "failure"
+    assert row.cause is not None
+    assert "belongs to another user than the job" in row.cause
+
+
+def test_forged_heartbeats_keep_a_row_open_for_two_weeks_at_most(house: House) -> None:
+    (path,) = house.jobs(1)
+    claim = {"token": "t0-1", "job_id": "1", "process": str(process_identity(os.getppid()))}
+    (path / "claim.json").write_bytes(encode(claim))
+    for days, outcome in ((13, None), (2, "failure")):
+        for _ in range(days * 24):
+            for _ in range(240):
+                house.clock.now += 15
+                house.heartbeats.hear({"token": "t0-1"})
+            house.turn()
+        assert house.outcomes() == [outcome]
 
 
 def test_a_wrapper_that_is_heard_is_never_spoken_for(house: House) -> None:

@@ -6,6 +6,7 @@
         envelope.json     the recipe step
         submission.json   the message that was submitted, for retries and `zwrap resubmit`
         script            the job script
+        secret            secret of the attempt, where its verdict is sent as a message
         bin/              `zocalo.wrap` of the submitting site, put there by the script
         claim.json        the job that runs this attempt; another job finds it and ends
         outbox/           messages on their way out, a spool queue
@@ -40,15 +41,16 @@ from zwrap.host.files import (
     NO_SURPRISE,
     UnfitFileError,
     create_once,
-    make_directory,
     overwrite_once,
     read_regular,
     touch,
     write_atomically,
 )
+from zwrap.host.modes import make_alike, make_readable
 from zwrap.host.processes import ProcessIdentity, is_alive, this_process
 from zwrap.host.scratch import remove_leftovers
 from zwrap.message import encode
+from zwrap.transport.spool.own import OwnQueue
 from zwrap.transport.spool.queue import SpoolQueue
 
 RESERVED_BYTES = 64 * 1024
@@ -66,6 +68,9 @@ CLAIM_BYTES = 64 * 1024
 
 LATE = 100
 """Largest number of late verdicts that are kept: the job may have taken any number of names."""
+
+OWN_PARTS = 2
+"""Number of last parts of a job directory's path that zwrap makes, ``.zwrap`` and the token."""
 
 OUTBOX = "outbox"
 ENVELOPE = "envelope.json"
@@ -90,7 +95,8 @@ class JobDirectory:
             OSError: The directory cannot be created.
             UnfitFileError: A link is there.
         """
-        make_directory(self.path)
+        make_readable(self.path.parent.parent)
+        make_alike(self.path)
         if self.path.is_symlink():
             raise UnfitFileError(f"{self.path} is a symbolic link; a directory is expected there.")
 
@@ -205,7 +211,7 @@ class JobDirectory:
         for place in self._outbox_places():
             if place.is_symlink():
                 raise TransportError(f"{place} is a symbolic link; a directory is expected there.")
-        return SpoolQueue(self.path / OUTBOX, limit=0).open()
+        return OwnQueue(self.path / OUTBOX, limit=0).open()
 
     def _outbox_places(self) -> list[Path]:
         """Return the directories of the outbox."""

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from zwrap.attempt.refusals import Ending
 from zwrap.errors import TemporaryError, TransportError
+from zwrap.host.modes import make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.message import Outgoing, encode
 from zwrap.transport import mover
 from zwrap.transport.contract import Transport
 from zwrap.transport.mover import Emptying
 from zwrap.transport.source import PORTION, Listed, Record
+from zwrap.transport.spool.own import OwnQueue
 from zwrap.transport.spool.queue import SpoolQueue
 
 log = logging.getLogger(__name__)
@@ -207,7 +209,9 @@ class FinalSender:
             except OSError as error:
                 log.warning("%s cannot be written: %s", self._outbox.path, error)
         try:
-            unsent = SpoolQueue(in_state_directory(UNSENT), limit=0)
+            place = in_state_directory(UNSENT)
+            make_private(place)
+            unsent = OwnQueue(place, limit=0)
             return unsent.put_dead_letter(content, reason)
         except (OSError, TransportError) as error:
             raise OutboxError(

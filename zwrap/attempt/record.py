@@ -12,7 +12,19 @@ from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
 from zwrap.job import JobStatus, Resources
 from zwrap.jsontext import typed
-from zwrap.message import ATTEMPT_HEADER, ID_HEADER, Message, attempt_of, decode, encode
+from zwrap.message import (
+    ATTEMPT_HEADER,
+    ID_HEADER,
+    ORIGIN_HEADER,
+    SIGNATURE_HEADER,
+    Message,
+    attempt_of,
+    decode,
+    digest_of,
+    encode,
+    origin_of_content,
+    stated_origin,
+)
 
 INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
 """States of an attempt. A rejected attempt, and one that its batch system does not take now, has no
@@ -86,6 +98,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float | None = None
     """Run time of the program, in seconds; None: its wrapper reported none."""
     peak_memory_mib: float | None = None
+    digest: str | None = None
+    """Digest of the content of its message (`zwrap.message.digest_of`); None: an earlier release
+    has written the row."""
 
     @property
     def full_name(self) -> str:
@@ -160,14 +175,28 @@ class KeptSubmission(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def encode_submission(
-    message: Message, queue: str, resources: Resources, policy: Policy | None
+    message: Message,
+    queue: str,
+    resources: Resources,
+    policy: Policy | None,
+    origin: str | None = None,
 ) -> bytes:
     """Return the JSON text of the record of a submission.
 
-    `message` was received from `queue`, and became a job with these resources.
+    Args:
+        message: The message that became a job.
+        queue: The queue from which it came.
+        resources: The resources of the job.
+        policy: The policy of retries; None: there is none.
+        origin: Origin of the message, which another attempt states; None: it is not proven.
     """
-    header = {**message.headers, ID_HEADER: message.id, ATTEMPT_HEADER: attempt_of(message.headers)}
-    header["original-destination"] = f"/queue/{queue}"
+    number = attempt_of(message.headers)
+    if origin is None:
+        stated = stated_origin(message.headers) if number > 1 else None
+        origin = stated or origin_of_content(digest_of(message.body))
+    header = {**message.headers, ID_HEADER: message.id, ATTEMPT_HEADER: number}
+    header |= {ORIGIN_HEADER: origin, "original-destination": f"/queue/{queue}"}
+    header.pop(SIGNATURE_HEADER, None)  # which is that of this content, and no other's
     asked = AskedResources(
         resources.memory_mib, resources.memory_per_cpu_mib, resources.walltime_s, resources.exclude
     )

@@ -22,7 +22,7 @@ from zwrap.errors import PermanentError
 from zwrap.host.files import UnfitFileError, read_regular
 from zwrap.job import Outcome
 from zwrap.jsontext import typed
-from zwrap.limits import ANY_SIZE
+from zwrap.limits import ANY_SIZE, Limits
 from zwrap.message import Outgoing, child_id, decode, identity_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.transport.spool.directory import MESSAGE_BYTES
@@ -64,6 +64,7 @@ class Ending:
         directory: Job directory, with the results and the verdict; None: they are not seen here.
         envelope: The step; None: that of the submission in the directory.
         messages: Function that returns the final messages of a verdict.
+        limits: Limits of the recipe in the submission.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Ending:
         directory: JobDirectory | None = None,
         envelope: Envelope | None = None,
         messages: Callable[[Verdict], list[Outgoing]] = finals_of,
+        limits: Limits = ANY_SIZE,
     ) -> None:
         self.verdict = verdict
         """The verdict, as it is now."""
@@ -82,6 +84,7 @@ class Ending:
         self._progress = progress
         self._directory = directory
         self._envelope = envelope
+        self._limits = limits
         self._messages = messages
         self._finals = messages(verdict)
         self._ids = {identity_of(each) for each in self._finals}
@@ -172,7 +175,7 @@ class Ending:
         if self._envelope is not None:
             return self._envelope
         assert self._directory is not None
-        return Envelope.from_body(self._directory.submission().message, ANY_SIZE)
+        return Envelope.from_body(self._directory.submission().message, self._limits)
 
     def _amend(self, verdict: Verdict) -> None:
         """Change the verdict, here and in its file."""

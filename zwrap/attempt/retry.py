@@ -17,6 +17,7 @@ from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
 from zwrap.job import Cause
 from zwrap.message import ATTEMPT_HEADER, LARGEST_ATTEMPT, Outgoing, copied
+from zwrap.recipe.destinations import is_closed
 from zwrap.units import LARGEST_MIB, LONGEST_S
 
 RETRIES_HEADER = "zwrap-retries"
@@ -36,6 +37,10 @@ class NextAttempt(NamedTuple):
 
     message: Outgoing
     said: str
+
+
+RETRIED = ("exclude", "memory_per_node", "min_memory_per_cpu", "time_limit")
+"""Keys of the cluster block that a policy changes for the next attempt."""
 
 
 def next_attempt(
@@ -140,9 +145,13 @@ def _again(
 
 
 def _queue(known: KeptSubmission) -> str:
-    """Return the queue that the step came from; empty where that is not known."""
-    queue = known.header.get("original-destination")
-    return queue.removeprefix("/queue/") if isinstance(queue, str) else ""
+    """Return the queue that the step came from; empty where that is not known, or zwrap's own.
+
+    A job may have changed what was kept of its submission.
+    """
+    given = known.header.get("original-destination")
+    queue = given.removeprefix("/queue/") if isinstance(given, str) else ""
+    return "" if is_closed("queue", queue, ()) else queue
 
 
 def _changes(

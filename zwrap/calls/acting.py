@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zwrap.errors import UnknownOutcomeError
+from zwrap.host.modes import PRIVATE_FILE, make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.host.processes import ProcessIdentity, is_alive, process_status, processes, this_process
 
@@ -76,7 +77,7 @@ def begin() -> None:
     _Mark.owner, _Mark.descriptor = os.getpid(), None
     path = _directory() / str(this_process())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         _Mark.descriptor = _locked_new(path)
     except OSError as error:
         log.warning("The mark %s cannot be made: %s", path, error.strerror)
@@ -137,7 +138,9 @@ def _locked_new(path: Path) -> int:
     Another process may remove the file before it is locked, for a mark of the dead.
     """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE_FILE
+        )
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(path.stat(), os.fstat(descriptor)):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import math
 import os
-import shutil
 import signal
 import subprocess
-from pathlib import Path
+from collections.abc import Mapping
 
 from zwrap.calls.acting import LATER_S, inherited
+from zwrap.host.paths import state_directory
+from zwrap.host.programs import ELSEWHERE, found
 from zwrap.scheduler import Command, Reply
 
 MOST_SAID = 500
@@ -27,10 +27,10 @@ def run(command: Command) -> Reply:
     """
     ours = {} if command.only else os.environ
     kept = {name: text for name, text in ours.items() if name not in command.unset}
-    environment = {**kept, **command.environment}
+    environment = {**_settled(kept), **command.environment}
     try:
         process = subprocess.Popen(
-            [*_watch(command.timeout_s + LATER_S), _found(command.argv[0], environment),
+            [*_watch(command.timeout_s + LATER_S), _program(command, environment),
              *command.argv[1:]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -38,7 +38,7 @@ def run(command: Command) -> Reply:
             text=True,
             errors="replace",
             env=environment,
-            cwd=_place(),
+            cwd=ELSEWHERE,
             start_new_session=True,
             pass_fds=inherited(),
         )  # fmt: skip
@@ -57,35 +57,26 @@ def run(command: Command) -> Reply:
     return Reply(status=process.returncode, output=output, error=complaint)
 
 
-def _found(program: str, environment: dict[str, str]) -> str:
+def _settled(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of this process so that they mean the same in another directory."""
+    if "ZWRAP_STATE" not in environment:
+        return dict(environment)
+    return {**environment, "ZWRAP_STATE": str(state_directory())}
+
+
+def _program(command: Command, environment: Mapping[str, str]) -> str:
     """Return the path of a program; FileNotFoundError or PermissionError if it cannot be run."""
-    path = shutil.which(program, path=environment.get("PATH", os.defpath))
+    program = command.argv[0]
+    seen = environment.get("PATH", os.defpath)
+    path = found(program, seen if command.path is None else command.path)
     if path:
         return path
-    if os.sep in program and os.path.exists(program):
+    if program.startswith(os.sep) and os.path.exists(program):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
 
 
 def _watch(limit_s: float) -> list[str]:
     """Return the beginning of a command line whose program is killed after `limit_s` seconds."""
-    timeout = _timeout()
+    timeout = found("timeout", os.defpath)  # of the GNU coreutils; a host may have none
     return [timeout, "-s", "KILL", str(math.ceil(limit_s))] if timeout else []
-
-
-@functools.cache
-def _timeout() -> str | None:
-    """Return the path of timeout(1) of the GNU coreutils; None: this host has none."""
-    return shutil.which("timeout", path=os.defpath)
-
-
-def _place() -> str | None:
-    """Return a working directory for programs if that of this process was removed, else None.
-
-    A batch system may take no job from such a directory, whatever the job's own is.
-    """
-    try:
-        Path.cwd()
-    except OSError:
-        return "/"
-    return None

@@ -11,13 +11,13 @@ import contextlib
 import os
 import select
 import subprocess
-import sys
 import threading
 from collections import defaultdict
 
 import msgspec
 
 from zwrap.calls.acting import boot_time, inherited
+from zwrap.host.programs import ELSEWHERE, own_python
 from zwrap.scheduler import DrmaaCall, Reply
 
 _idle: dict[tuple[object, ...], list[_Helper]] = defaultdict(list)
@@ -46,12 +46,12 @@ class _Helper:
 
     def __init__(self, environment: dict[str, str]) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-m", "zwrap.calls.drmaahelper"],
+            own_python("-m", "zwrap.calls.drmaahelper"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **environment, "GLIBC_TUNABLES": _TUNABLES},
-            cwd="/",  # the library takes no job in a directory that was removed
+            cwd=ELSEWHERE,
             start_new_session=True,
             pass_fds=inherited(),
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from zwrap.attempt.finals import UNSENT
+from zwrap.cli import security
 from zwrap.cli.common import say, say_file, user_name
 from zwrap.cli.joblist import attempts_of
 from zwrap.cli.recipes import checked
@@ -19,7 +21,7 @@ from zwrap.host.paths import default_spool, state_directory
 from zwrap.message import STATUS_TOPIC
 from zwrap.program.reading import program_directories, read_definition
 from zwrap.recipe.graph import Recipe
-from zwrap.service.loop import COMMAND_TOPIC
+from zwrap.service.commands import COMMAND_TOPIC
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import check_defaults
@@ -48,6 +50,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="with --broker: only print what the site has to make there, for "
         "zocalo.configure_rabbitmq",
     )  # fmt: skip
+    parser.add_argument(
+        "--security", action="store_true",
+        help="also tell how open the site is: what messages may do, and who may read or write what",
+    )  # fmt: skip
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
@@ -61,12 +67,16 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     say(f"transport: {_place(configuration, options.transport)}")
     for line in configuration.check():
         say(line)
-    for line in [*_unused_brokers(configuration, options.transport), *_unsent()]:
+    hints = (_unused_brokers(configuration, options.transport), _unsent(), _keys(configuration))
+    for line in itertools.chain(*hints):
         say(line)
     if options.broker:
         for sentence in _audit(configuration, options.transport):
             say(f"warning: {sentence}")
         say(f"good: {_place(configuration, options.transport)} answers")
+    if options.security:
+        for line in security.lines(configuration, options.transport):
+            say(line)
     return checked(_site_checks(configuration))
 
 
@@ -94,6 +104,16 @@ def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> It
                 f"warning: a section of plugin {plugin!r} is active, but messages go to the spool: "
                 "a section of plugin 'transport' chooses the transport (docs/brokers.md)"
             )
+
+
+def _keys(configuration: Configuration) -> Iterator[str]:
+    """Yield a warning if several hosts share the ledger, and each has a key of its own."""
+    site = configuration.site
+    if site.ledger and not site.security.key_file:
+        yield (
+            "warning: several hosts may share the ledger, but each has a key of its own: name one "
+            "file for all of them (section security, key 'key_file', docs/site.md)"
+        )
 
 
 def _unsent() -> Iterator[str]:

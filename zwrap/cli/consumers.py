@@ -11,6 +11,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, ZwrapError
 from zwrap.host.files import write_atomically
 from zwrap.host.hiding import shown
+from zwrap.host.modes import PUBLIC_FILE
 from zwrap.transport.connect import connect
 from zwrap.transport.inspector import Inspector
 
@@ -58,5 +59,5 @@ def _look(inspector: Inspector, queue: str, target: int, directory: Path | None)
     say(f"{_NAMES[status]}: {sentence}")
     if directory:
         line = f"{time.time():.0f}|{status}|{_NAMES[status]}|{shown(sentence)}\n"
-        write_atomically(directory / f"consumers-{queue}", line, mode=0o644, durable=False)
+        write_atomically(directory / f"consumers-{queue}", line, mode=PUBLIC_FILE, durable=False)
     return status

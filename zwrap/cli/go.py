@@ -18,6 +18,7 @@ from zwrap.errors import (
     short,
 )
 from zwrap.host.files import write_atomically
+from zwrap.host.modes import make_readable
 from zwrap.jsontext import indented
 from zwrap.limits import Limits
 from zwrap.message import ID_HEADER, STATUS_TOPIC, new_id
@@ -198,7 +199,7 @@ def _drop(
     file = drop_directory(configuration) / str(uuid.uuid4())
     content = indented({"headers": headers, "message": message})
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_readable(file.parent)
         write_atomically(file, content + b"\n")
     except OSError as error:
         raise ConfigurationError(

@@ -34,7 +34,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     from zwrap.calls.ask import ask
     from zwrap.submission.script import Renderer, seen_from_elsewhere
 
-    envelope = _step(options, configuration.site.limits)
+    site = configuration.site
+    envelope = _step(options, site.limits, quote_commands=site.quote_commands)
     renderer = Renderer(configuration)
     prepared, cluster = renderer.prepare(envelope, f"{new_id().replace('-', '')}-1")
     request = prepared.request
@@ -60,8 +61,11 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return 0
 
 
-def _step(options: argparse.Namespace, limits: Limits) -> Envelope:
-    """Return the recipe step to render, from a recipe or from a recipe wrapper file."""
+def _step(options: argparse.Namespace, limits: Limits, *, quote_commands: bool) -> Envelope:
+    """Return the recipe step to render, from a recipe or from a recipe wrapper file.
+
+    `quote_commands`: True if parameters are put into shell text as values, as by the Dispatcher.
+    """
     try:
         text = read_given(options.file, limits.body_bytes)
     except OSError as error:
@@ -74,5 +78,7 @@ def _step(options: argparse.Namespace, limits: Limits) -> Envelope:
     node = options.node or recipe.start[0][0]
     if node not in recipe:
         raise RequestError(f"{options.file} has no node {node}.")
-    filled = recipe.apply_parameters({"guid": new_id(), **parameters}, limits=limits)
+    filled = recipe.apply_parameters(
+        {"guid": new_id(), **parameters}, quote_commands=quote_commands, limits=limits
+    )
     return Envelope(filled, node, environment={"ID": new_id()}, limits=limits)

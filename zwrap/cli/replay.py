@@ -38,6 +38,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         programs=configuration.site.program_directory,
         copy=not options.dry_run,
         limits=configuration.site.limits,
+        allowed=configuration.site.allowed,
     )
     for failure in found.failures:
         complain(failure)

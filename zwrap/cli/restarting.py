@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from types import FrameType
 from zwrap.cli.common import remark
 from zwrap.errors import PERMANENT
 from zwrap.host.backoff import Backoff
+from zwrap.host.programs import own_python
 from zwrap.host.stopping import signals_to_stop
 
 FIRST_S, LAST_S = 0.1, 5.0
@@ -71,7 +71,7 @@ class _Restarter:
 
     def __init__(self, command: Sequence[str]) -> None:
         self.status = 0
-        self._command = [sys.executable, *command]
+        self._command = own_python(*command)
         self._child: subprocess.Popen[bytes] | None = None
         self._stop = threading.Event()
 

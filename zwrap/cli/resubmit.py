@@ -31,7 +31,7 @@ from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import prepare
 from zwrap.transport.connect import connect
 from zwrap.transport.deadletters import read, reinjected
-from zwrap.units import key_value
+from zwrap.units import key_value, whole_number
 
 log = logging.getLogger(__name__)
 
@@ -138,10 +138,11 @@ def _message(
     limits: Limits,
 ) -> Outgoing:
     """Return the step's message with the changes, numbered as the next attempt."""
-    family, _, _ = attempt.token.rpartition("-")
-    numbers = [each.token.rpartition("-") for each in attempts]
-    known = [number for name, _, number in numbers if name == family]
-    latest = max((int(each) for each in known if each.isdecimal() and len(each) < 10), default=1)
+    family, _, own = attempt.token.rpartition("-")
+    known = {each.token for each in attempts}
+    number = (whole_number(own) or 1) + 1
+    while f"{family}-{number}" in known:
+        number += 1
     try:
         body = edited(content["message"], changes)
     except MessageError as error:
@@ -154,4 +155,4 @@ def _message(
         limits,
     )
     message = reinjected({**content, "message": body}, file, None)
-    return replace(message, headers={**message.headers, ATTEMPT_HEADER: latest + 1})
+    return replace(message, headers={**message.headers, ATTEMPT_HEADER: number})

@@ -21,7 +21,9 @@ from zwrap.cli.common import (
 )
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError, UnknownNameError
+from zwrap.host.files import open_to_append
 from zwrap.host.garbage import collect_seldom
+from zwrap.host.modes import PRIVATE_FILE, READ_FILE, make_private, make_readable
 from zwrap.host.paths import in_state_directory
 from zwrap.service.contract import Service
 from zwrap.service.liveness import Liveness, answering
@@ -166,8 +168,8 @@ def _locked(file: str | None, service: str) -> Iterator[bool]:
         yield True
         return
     path = Path(file) if file else in_state_directory("locks", re.sub(r"\W", "_", service))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
+    (make_readable if file else make_private)(path.parent)
+    with open_to_append(path, READ_FILE if file else PRIVATE_FILE) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

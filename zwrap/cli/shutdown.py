@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 import sys
 
 from zwrap.cli.common import program, say
+from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError
+from zwrap.host.sitekey import SiteKey
+from zwrap.service.commands import COMMAND_TOPIC, signed_headers
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
-
-TOPIC = "command"
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -29,21 +32,29 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if not options.hosts and not options.service:
         options.print_help()
         return 1
+    key = site_key(configuration, create=False)
     with connect(configuration, options.transport) as transport:
         for host in options.hosts:
             say(f"Stopping {host}")
-            _broadcast(transport, {"host": qualified(host)})
+            _broadcast(transport, key, {"host": qualified(host)})
         for service in options.service:
             name = None if service.lower() == "none" else service
             say("Stopping all instances " + (f"of {name}" if name else "without a service"))
-            _broadcast(transport, {"service": name})
+            _broadcast(transport, key, {"service": name})
         transport.flush()
     return 0
 
 
-def _broadcast(transport: Transport, condition: dict[str, str | None]) -> None:
-    """Broadcast a command to end to the services that satisfy a condition."""
-    transport.broadcast(TOPIC, {"command": "shutdown", **condition})
+def _broadcast(transport: Transport, key: SiteKey, condition: dict[str, str | None]) -> None:
+    """Broadcast a command to end to the services that satisfy a condition.
+
+    It is signed if this user can read the key of the site, which some sites demand.
+    """
+    command = {"command": "shutdown", **condition}
+    headers: dict[str, object] = {}
+    with contextlib.suppress(ConfigurationError):
+        headers = signed_headers(command, key)
+    transport.broadcast(COMMAND_TOPIC, command, headers)
 
 
 def qualified(host: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -92,6 +94,9 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.stalled_s or SILENT_S
 
 
+PATHS = {"": ("programs",), "local": ("programs", "directory")}
+"""Kind of a batch system to the keys whose values are paths; empty: of any kind."""
+
 OWN = tuple(name for name in ClusterSettings.__struct_fields__ if name not in ("options", "place"))
 """Keys of a cluster that every kind has."""
 
@@ -117,11 +122,15 @@ def described(section: Section) -> dict[str, ClusterSettings]:
         ConfigurationError: A cluster is wrong; the text names its file, line and key.
     """
     given = {str(name): value for name, value in section.value.items() if name != "plugin"}
-    return {name: _cluster(value, section.place(name)) for name, value in given.items()}
+    base = section.source.base
+    return {name: _cluster(value, section.place(name), base) for name, value in given.items()}
 
 
-def _cluster(value: object, place: str) -> ClusterSettings:
-    """Return the settings of one cluster; ConfigurationError if they are wrong."""
+def _cluster(value: object, place: str, base: Path) -> ClusterSettings:
+    """Return the settings of one cluster; ConfigurationError if they are wrong.
+
+    Relative paths in it start from `base`.
+    """
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
         raise ConfigurationError(
             f"{place}: a cluster is a mapping with a text under 'kind' (local, slurm, slurmrest, "
@@ -130,6 +139,10 @@ def _cluster(value: object, place: str) -> ClusterSettings:
     retry = of_site(value.get("retry"), place)
     own = {key: value[key] for key in OWN if key in value and key != "retry"}
     options = {str(key): item for key, item in value.items() if key not in OWN}
+    for key in PATHS.get(str(value["kind"]), PATHS[""]):
+        path = options.get(key)
+        if isinstance(path, str) and path:
+            options[key] = str((base / os.path.expanduser(path)).absolute())  # noqa: PTH111
     try:
         settings = typed({**own, "options": options, "place": place}, ClusterSettings)
     except msgspec.ValidationError as error:

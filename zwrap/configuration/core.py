@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic
 
 from zwrap import limits
 from zwrap.configuration.merging import Section
+from zwrap.configuration.security import SecuritySettings
 from zwrap.configuration.settings import (
     ConsumersSettings,
     JMXSettings,
@@ -75,9 +76,10 @@ Consumers = Plugin(
 )
 JMX = Plugin(JMXSettings)
 Ledger = Plugin(LedgerSettings)
-Limits = Plugin(limits.Limits)
+Limits = Plugin(limits.Sizes)
 Pika = Plugin(PikaSettings)
 RabbitMQAPI = Plugin(RabbitMQAPISettings, lambda _, given: {"vhost": "/", **given})
+Security = Plugin(SecuritySettings)
 Slurm = Plugin(SlurmSettings)
 SMTP = Plugin(SMTPSettings)
 Spool = Plugin(SpoolSettings, lambda settings, _: settings)

@@ -11,6 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import asdict
+
+from zwrap.configuration.security import OPEN, SecuritySettings
 from zwrap.configuration.settings import (
     ConsumersSettings,
     JMXSettings,
@@ -27,7 +30,8 @@ from zwrap.configuration.settings import (
     decoded,
 )
 from zwrap.errors import ConfigurationError
-from zwrap.limits import DEFAULTS, Limits
+from zwrap.host.beneath import AllowedDirectories
+from zwrap.limits import Limits, Sizes
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
     from zwrap.configuration.clusters import ClusterSettings
@@ -163,8 +167,21 @@ class Site:
 
     @cached_property
     def limits(self) -> Limits:
-        """Limits of sizes; the defaults without a section."""
-        return self._last("limits", Limits) or DEFAULTS
+        """Limits of sizes and names; the defaults without a section."""
+        sizes = self._last("limits", Sizes) or Sizes()
+        return Limits(**asdict(sizes), open_names=self.security.queues)
+
+    # -- who may do what -------------------------------------------------------------------------
+
+    @cached_property
+    def security(self) -> SecuritySettings:
+        """What messages may do; all of it without a section."""
+        return self._last("security", SecuritySettings) or OPEN
+
+    @cached_property
+    def allowed(self) -> AllowedDirectories:
+        """Directories below which messages may name paths."""
+        return self.security.allowed()
 
     # -- services --------------------------------------------------------------------------------
 

@@ -7,16 +7,14 @@ import errno
 import os
 import re
 import stat
-import threading
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from zwrap.errors import PermanentError
+from zwrap.host.modes import OWN_FILE, SHARED_FILE
 from zwrap.host.printable import shown_path
 from zwrap.host.scratch import scratch_beside
-
-DIRECTORY_MODE = 0o2770
-"""Mode of directories that a group shares: new files in them belong to the group, too."""
 
 NO_SURPRISE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 """Flags of open(2) with which no link is followed, and nothing is waited for."""
@@ -141,17 +139,19 @@ def touch(path: Path | str) -> None:
     Raises OSError if that is not possible.
     """
     flags = os.O_WRONLY | os.O_CREAT | NO_SURPRISE
-    descriptor = os.open(path, flags, 0o640)
+    descriptor = os.open(path, flags, OWN_FILE)
     try:
         os.utime(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _write(path: str, data: bytes, mode: int, durable: bool) -> None:
+def _write(path: str, data: bytes, mode: int, durable: bool, shared: bool = False) -> None:
     """Create a file that must not exist; with `durable` its content survives a power cut."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
+        if shared:
+            share(descriptor)
         write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
@@ -162,6 +162,12 @@ def _write(path: str, data: bytes, mode: int, durable: bool) -> None:
 def _encoded(data: bytes | str) -> bytes:
     """Return text in UTF-8; what came from names that are not UTF-8 is written as it was."""
     return data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+
+
+def share(descriptor: int) -> None:
+    """Give a new file the mode of files that a group shares, whatever the umask is."""
+    if os.fstat(descriptor).st_mode & 0o777 != SHARED_FILE:
+        os.fchmod(descriptor, SHARED_FILE)
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -184,19 +190,20 @@ def write_atomically(
     path: Path,
     data: bytes | str,
     *,
-    mode: int = 0o640,
+    mode: int = OWN_FILE,
     durable: bool = True,
     name_durable: bool = True,
+    shared: bool = False,
 ) -> None:
     """Put `data` at `path` so that a reader sees the old file or the new one, never a part.
 
     With `durable` the content survives a power cut, and with `name_durable` the name does, too;
     without it the caller may call `sync_directory` once for several names. `mode` is that of the
-    new file, before the umask.
+    new file, before the umask; with `shared` it is that of files which a group shares.
     """
     scratch = scratch_beside(path)
     try:
-        _write(scratch, _encoded(data), mode, durable)
+        _write(scratch, _encoded(data), mode, durable, shared)
         os.replace(scratch, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -206,7 +213,7 @@ def write_atomically(
         sync_directory(path.parent)
 
 
-def append_regular(path: Path, data: bytes, *, mode: int = 0o640) -> None:
+def append_regular(path: Path, data: bytes, *, mode: int = OWN_FILE) -> None:
     """Append to a regular file, which is created if it is not there; it is not made durable.
 
     Raises:
@@ -226,7 +233,15 @@ def append_regular(path: Path, data: bytes, *, mode: int = 0o640) -> None:
         os.close(descriptor)
 
 
-def create_once(path: Path, data: bytes, *, mode: int = 0o640) -> bool:
+def open_to_append(path: Path | str, mode: int) -> BinaryIO:
+    """Open a file to append to, which is created with `mode`, before the umask, if it is missing.
+
+    Raises OSError if that is not possible.
+    """
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags, mode))
+
+
+def create_once(path: Path, data: bytes, *, mode: int = OWN_FILE) -> bool:
     """Put `data` at `path` if nothing is there; return False if another process was first.
 
     Uses link(2), which fails where rename(2) would replace. On NFS a repeated link may fail with
@@ -289,27 +304,3 @@ def last_lines(path: Path, count: int, size: int, *, follow: bool = True) -> lis
     except (UnfitFileError, OSError, ValueError):  # ValueError: what should be a path cannot be one
         return []
     return [line for line in re.split(r"[\r\n]+", text) if line.strip()][-count:]
-
-
-_made = threading.Lock()
-
-
-def make_directory(path: Path) -> None:
-    """Create a directory and its parents, with `DIRECTORY_MODE`, unless it exists.
-
-    Any number of processes may do so at the same time. Raises OSError if it is not possible.
-    """
-    for tries_left in (2, 1, 0):  # another process may remove a parent that is empty
-        try:
-            with _made:  # a thread that just created the directory must have set its mode, too
-                os.mkdir(path)
-                os.chmod(path, DIRECTORY_MODE)
-            return
-        except FileExistsError:
-            if path.is_dir():
-                return
-            raise NotADirectoryError(errno.ENOTDIR, "there is something else", str(path)) from None
-        except FileNotFoundError:
-            if not tries_left:
-                raise  # nothing can be created in there
-            make_directory(path.parent)

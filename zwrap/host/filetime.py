@@ -8,6 +8,7 @@ from pathlib import Path
 
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.files import NO_SURPRISE
+from zwrap.host.modes import OWN_FILE
 from zwrap.host.processes import this_process
 
 _serial = itertools.count()
@@ -21,7 +22,7 @@ def touched(directory: Path) -> os.stat_result:
     """
     probe = directory / f".clock.{this_process()}.{next(_serial)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_SURPRISE
-    descriptor = os.open(probe, flags, 0o640)
+    descriptor = os.open(probe, flags, OWN_FILE)
     try:
         return os.fstat(descriptor)
     finally:

@@ -27,14 +27,23 @@ def create_parent_symlink(
         raise ValueError(
             f"An absolute path and a level above 0 are expected, not {destination} and {levels}."
         )
-    place = destination.parents[levels - 1] / symlink_name
     target = Path(*destination.parts[-levels:])
+    return put_link(
+        destination.parents[levels - 1] / symlink_name, target, overwrite=overwrite_symlink
+    )
+
+
+def put_link(place: Path, target: Path, *, overwrite: bool) -> bool:
+    """Create a link at `place`; with `overwrite` it may replace a link, but never anything else.
+
+    Returns True if the link was created.
+    """
     if place.is_symlink():
-        if not overwrite_symlink:
+        if not overwrite:
             return False
     elif place.exists():
         return False
-    scratch = place.with_name(f".{symlink_name[:25]}.{this_process()}.tmp")
+    scratch = place.with_name(f".{place.name[:25]}.{this_process()}.tmp")
     scratch.unlink(missing_ok=True)
     scratch.symlink_to(target)
     try:

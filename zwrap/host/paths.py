@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from zwrap.host.modes import make_private
+
 
 def state_directory() -> Path:
     """Return the directory of zwrap's state for this user on this host.
@@ -29,8 +31,7 @@ def made_private(path: Path) -> Path:
     place = state_directory()
     if place in path.parents and not place.is_dir():
         with contextlib.suppress(OSError):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.mkdir(mode=0o700)
+            make_private(place)
     return path
 
 

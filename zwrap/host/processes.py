@@ -53,6 +53,16 @@ def process_status(pid: int) -> ProcessStatus | None:
     return ProcessStatus(pid, state.decode(), parent, group, session, int(fields[18]))
 
 
+def process_user(pid: int) -> int | None:
+    """Return the id of the user of a process of this host; None if it does not exist."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = re.search(r"^Uid:\s+(\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
 def processes() -> Iterator[ProcessStatus]:
     """Yield the status of every process of this host that this user may see."""
     for entry in os.listdir("/proc"):

@@ -31,6 +31,10 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--error", required=True, help="file for standard error")
     submit.add_argument("--time", type=int, help="time limit in seconds")
     submit.add_argument("--cpus", type=int, default=1)
+    submit.add_argument(
+        "--below", action="append", default=[], metavar="DIR",
+        help="directory out of which no link may lead when the other paths are opened; repeatable",
+    )  # fmt: skip
     submit.add_argument("script", type=Path, help="file with the job script")
     listing = commands.add_parser("list", help="print jobs as JSON")
     listing.add_argument("--ended", action="store_true", help="print ended jobs, too")
@@ -68,6 +72,7 @@ def _carry_out(options: argparse.Namespace, directory: Path) -> None:
             error=options.error,
             walltime_s=options.time,
             cpus=options.cpus,
+            below=options.below,
         )
         sys.stdout.write(f"{batch.submit(job, read_given(options.script, FILE_BYTES))}\n")
         start_runner(directory)

@@ -30,7 +30,14 @@ import msgspec
 
 from zwrap.errors import RejectedError
 from zwrap.host.clock import Clock, wall
-from zwrap.host.files import UnfitFileError, create_once, read_regular, write_atomically
+from zwrap.host.files import (
+    UnfitFileError,
+    create_once,
+    open_to_append,
+    read_regular,
+    write_atomically,
+)
+from zwrap.host.modes import PRIVATE_DIRECTORY, PRIVATE_FILE, PRIVATE_SCRIPT, make_private
 from zwrap.job import JobStatus, State
 
 WAITING, RUNNING, DONE = "waiting", "running", "done"
@@ -57,6 +64,9 @@ class LocalJob(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Time limit, in seconds; None: no limit."""
     cpus: int = 1
     environment: dict[str, str] = {}
+    below: list[str] = []
+    """Directories out of which no link may lead when paths of the job are opened; empty:
+    anywhere."""
     submitted: float = 0.0
     """Time of submission, in seconds since the epoch."""
 
@@ -80,8 +90,8 @@ class LocalBatch:
         """Use a directory on a local disk, which is created; `clock`: seconds since the epoch."""
         self.directory = directory
         self._clock = clock
-        for name in (WAITING, RUNNING, DONE, "tmp"):
-            (directory / name).mkdir(parents=True, exist_ok=True)
+        for place in (directory, *(directory / name for name in (WAITING, RUNNING, DONE, "tmp"))):
+            make_private(place)
 
     @property
     def is_removed(self) -> bool:
@@ -103,10 +113,10 @@ class LocalBatch:
             draft = self.directory / "tmp" / str(identity)
             if not _is_new(draft):
                 shutil.rmtree(draft, ignore_errors=True)
-                draft.mkdir()
+                draft.mkdir(PRIVATE_DIRECTORY)
             job.submitted = self._clock()
-            write_atomically(draft / "script", script, mode=0o700)
-            write_atomically(draft / "job.json", msgspec.json.encode(job))
+            write_atomically(draft / "script", script, mode=PRIVATE_SCRIPT)
+            write_atomically(draft / "job.json", msgspec.json.encode(job), mode=PRIVATE_FILE)
             draft.rename(self.directory / WAITING / str(identity))
         return identity
 
@@ -114,13 +124,13 @@ class LocalBatch:
         """Return a new id; the caller holds the lock."""
         counter = self.directory / "last_id"
         identity = int(counter.read_text()) + 1 if counter.exists() else 1
-        write_atomically(counter, str(identity))
+        write_atomically(counter, str(identity), mode=PRIVATE_FILE)
         return identity
 
     @contextlib.contextmanager
     def _lock(self, name: str) -> Iterator[None]:
         """Hold a lock file of the directory."""
-        with (self.directory / name).open("w") as file:
+        with open_to_append(self.directory / name, PRIVATE_FILE) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -189,14 +199,14 @@ class LocalBatch:
         directory = self.path(RUNNING, identity)
         end.ended = self._clock()
         with contextlib.suppress(FileNotFoundError):
-            create_once(directory / "end.json", msgspec.json.encode(end))
+            create_once(directory / "end.json", msgspec.json.encode(end), mode=PRIVATE_FILE)
             directory.rename(self.path(DONE, identity))
 
     def cancel(self, identity: int) -> None:
         """End a job that waits; ask the shepherd of a running job to end it."""
         for place in (WAITING, RUNNING):
             with contextlib.suppress(FileNotFoundError):
-                (self.path(place, identity) / "cancel").touch()
+                (self.path(place, identity) / "cancel").touch(PRIVATE_FILE)
         if self.claim(identity):
             self.end(
                 identity, LocalEnd(state=State.CANCELLED, reason="cancelled before it started")
@@ -219,7 +229,7 @@ def _is_new(directory: Path) -> bool:
     except FileNotFoundError:
         pass
     try:
-        directory.mkdir()
+        directory.mkdir(PRIVATE_DIRECTORY)
     except FileExistsError:
         return False
     return True

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.ending import end_session
-from zwrap.host.files import UnfitFileError
+from zwrap.host.files import UnfitFileError, open_to_append
+from zwrap.host.modes import PRIVATE_FILE
 from zwrap.host.printable import printable
 from zwrap.host.processes import is_alive
+from zwrap.host.programs import ELSEWHERE, own_python
 from zwrap.job import State
 from zwrap.pool.jobs import RUNNING, WAITING, LocalBatch, LocalEnd, read_job
 from zwrap.pool.shepherd import OUTAGE_S, run_job, shepherd_of
@@ -29,19 +31,19 @@ POLL_S = 0.05
 
 def start_runner(directory: Path) -> None:
     """Start a runner in the background, as a process of its own, unless one is at work."""
-    with (directory / "runner.lock").open("w") as lock:
+    with open_to_append(directory / "runner.lock", PRIVATE_FILE) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return  # the runner at work looks for jobs once more after it gave up the lock
-    with (directory / "runner.log").open("ab") as log:
+    with open_to_append(directory / "runner.log", PRIVATE_FILE) as log:
         subprocess.Popen(
-            [sys.executable, "-m", "zwrap.pool", "--directory", str(directory), "run"],
+            own_python("-m", "zwrap.pool", "--directory", str(directory), "run"),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,
             start_new_session=True,
-            cwd="/",
+            cwd=ELSEWHERE,
         )
 
 
@@ -53,7 +55,7 @@ def run(directory: Path) -> None:
     batch = LocalBatch(directory)
     slots = int(os.environ.get("ZWRAP_LOCAL_CPUS") or os.cpu_count() or 1)
     while True:
-        with (directory / "runner.lock").open("w") as lock:
+        with open_to_append(directory / "runner.lock", PRIVATE_FILE) as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

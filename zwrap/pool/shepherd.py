@@ -13,8 +13,10 @@ from typing import BinaryIO
 
 import msgspec
 
+from zwrap.host.beneath import AllowedDirectories, OutsideError
 from zwrap.host.ending import Act, Ending
 from zwrap.host.files import UnfitFileError, create_once
+from zwrap.host.modes import PRIVATE_FILE, READ_FILE
 from zwrap.host.processes import ProcessIdentity, this_process
 from zwrap.job import State
 from zwrap.pool.jobs import RUNNING, LocalBatch, LocalEnd, LocalJob, read_job, read_shepherd
@@ -57,7 +59,7 @@ def run_job(batch: LocalBatch, identity: int) -> None:
     """Run a claimed job and record its end, unless another shepherd does."""
     directory = batch.path(RUNNING, identity)
     me = msgspec.json.encode(str(this_process()))
-    if not create_once(directory / "shepherd.json", me):
+    if not create_once(directory / "shepherd.json", me, mode=PRIVATE_FILE):
         return
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -66,7 +68,7 @@ def run_job(batch: LocalBatch, identity: int) -> None:
             end = LocalEnd(state=State.CANCELLED, reason="cancelled before it started")
         else:
             end = _run_script(read_job(directory), directory, identity)
-    except UnfitFileError as error:
+    except (UnfitFileError, OutsideError) as error:
         end = LocalEnd(state=State.FAILED, reason=str(error))
     except OSError as error:
         end = LocalEnd(state=State.FAILED, reason=f"{error.filename}: {error.strerror}")
@@ -95,20 +97,27 @@ def _environment(job: LocalJob, directory: Path, identity: int) -> dict[str, str
 def _appending(file: str) -> BinaryIO:
     """Open a file to append to; OSError for a named pipe that nobody reads."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-    descriptor = os.open(file, flags, 0o666)
+    descriptor = os.open(file, flags, READ_FILE)
     os.set_blocking(descriptor, True)
     return os.fdopen(descriptor, "ab")
 
 
 def _run_script(job: LocalJob, directory: Path, identity: int) -> LocalEnd:
     """Run the job script; return its end."""
-    with _appending(job.output) as output, _appending(job.error) as error:
+    allowed = AllowedDirectories([*map(Path, job.below)], "the site's section security")
+    with (
+        allowed.directory(Path(job.working_directory), "The working directory") as working,
+        allowed.file(Path(job.output), "The output") as out,
+        allowed.file(Path(job.error), "The error output") as err,
+        _appending(str(out)) as output,
+        _appending(str(err)) as error,
+    ):
         process = subprocess.Popen(
             ["/bin/bash", str(directory / "script")],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=error,
-            cwd=job.working_directory,
+            cwd=working,
             env=_environment(job, directory, identity),
             process_group=0,
             preexec_fn=_default_signals,  # noqa: PLW1509  (the shepherd has one thread)
@@ -134,7 +143,7 @@ def _note_for_job(directory: Path, stopped: State) -> None:
     """Let the job tell its time limit from a cancellation, which sends the same signal."""
     if stopped is State.TIMEOUT:
         with contextlib.suppress(OSError):  # a full disk must not let the job run on
-            (directory / TIMEOUT_FILE).touch()
+            (directory / TIMEOUT_FILE).touch(PRIVATE_FILE)
 
 
 def _wait(process: subprocess.Popen[bytes], directory: Path, limit_s: int | None) -> State | None:

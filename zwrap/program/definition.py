@@ -146,7 +146,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     name: str
     command: list[str] | str
-    """Argument list, or shell text in which substituted values are quoted."""
+    """Argument list, or shell text in which substituted values stay values."""
     description: str = ""
     set_up: list[str] = []
     """Shell lines that are run before the command in the same shell (module load, ...)."""

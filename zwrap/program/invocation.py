@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from zwrap.program.definition import (
     check_directory,
     file_names,
 )
-from zwrap.recipe.substitution import fill, substitute
+from zwrap.recipe.pieces import Piece, Value
+from zwrap.recipe.substitution import Filling, fill, substitute
 
 SHELL = ["/bin/bash", "-c"]
 """Beginning of an argument list that runs shell text."""
@@ -69,20 +69,36 @@ def check_files(definition: Definition, known: Mapping[str, object], directory: 
 
 def argv(definition: Definition, known: Mapping[str, object]) -> list[str]:
     """Return the argument list to run, with a shell only if set-up lines or shell text need one."""
-    set_up = [fill(line, known, shlex.quote) for line in definition.set_up]
     further = option_arguments(definition, known)
     if isinstance(definition.command, str):
-        command = " ".join(
-            [fill(definition.command, known, shlex.quote), *map(shlex.quote, further)]
-        )
-        return [*SHELL, "\n".join([*set_up, command])]
+        options: list[Piece] = [
+            piece for text in further for piece in (" ", Value(text, "an option"))
+        ]
+        return _in_shell(definition, known, [*Filling(known).pieces(definition.command), *options])
     arguments = [
         filled for part in definition.command for filled in _argument(definition, part, known)
     ]
     arguments += further
-    if not set_up:
+    if not definition.set_up:
         return arguments
-    return [*SHELL, "\n".join([*set_up, f"exec {shlex.join(arguments)}"])]
+    words: list[Piece] = [
+        piece for text in arguments for piece in (" ", Value(text, "an argument"))
+    ]
+    return _in_shell(definition, known, ["exec", *words])
+
+
+def _in_shell(
+    definition: Definition, known: Mapping[str, object], command: list[Piece]
+) -> list[str]:
+    """Return the argument list of a shell for the set-up lines and a command."""
+    from zwrap.recipe.quoting import quoted  # a program without shell text does not need it
+
+    def fault(sentence: str) -> ProgramError:
+        return ProgramError(f"{definition.source}, keys 'set_up' and 'command': {sentence}")
+
+    texts = [*(Filling(known).pieces(line) for line in definition.set_up), command]
+    assignments, lines = quoted(texts, fault)
+    return [*SHELL, "\n".join([*assignments, *lines])]
 
 
 def _argument(definition: Definition, part: str, known: Mapping[str, object]) -> list[str]:

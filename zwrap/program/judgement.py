@@ -10,6 +10,7 @@ from typing import NotRequired, TypedDict
 import msgspec
 
 from zwrap.errors import ProgramError
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
 from zwrap.host.files import UnfitFileError, last_lines, open_regular
 from zwrap.program.definition import Definition, TextRule, file_names
 from zwrap.program.parsers.table import parse
@@ -48,6 +49,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Time just before the program began, by the filesystem, in seconds since the epoch."""
     exit_status: int
     """Exit status, or minus the number of the signal that killed the program."""
+    allowed: AllowedDirectories = ANYWHERE
+    """Directories out of which no file of the run may lead."""
 
     def fresh(self, pattern: str) -> list[Path]:
         """Return the files matching a pattern that this run wrote, sorted by name."""
@@ -56,7 +59,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def written(self, pattern: str) -> list[Path]:
         """Return files as `fresh` does; ``stdout`` and ``stderr`` stand for the output files."""
         if pattern in ("stdout", "stderr"):
-            return [self.stdout if pattern == "stdout" else self.stderr]
+            file = self.stdout if pattern == "stdout" else self.stderr
+            return [file] if self._may_read(file) else []
         return self.fresh(pattern)
 
     def stale(self, pattern: str) -> list[Path]:
@@ -72,7 +76,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         place, name = (
             (Path("/"), pattern[1:]) if pattern.startswith("/") else (self.directory, pattern)
         )
-        return sorted(file for file in place.glob(name) if file.is_file())
+        found = (file for file in place.glob(name) if file.is_file())
+        return sorted(file for file in found if self._may_read(file))
+
+    def _may_read(self, file: Path) -> bool:
+        """Return False if a file is outside of the allowed directories, or a link leads there."""
+        try:
+            self.allowed.check_opened(file, "A file of the run")
+        except (OutsideError, OSError):
+            return False
+        return True
 
 
 def failures(definition: Definition, run: Run) -> list[str]:

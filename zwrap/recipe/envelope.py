@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from zwrap.errors import MessageError, short
 from zwrap.limits import DEFAULTS, Limits, is_deeper
 from zwrap.message import RECIPE_HEADER, Outgoing, encode
+from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.graph import Node, Recipe
 from zwrap.recipe.validation import is_number
 from zwrap.units import LONGEST_S
@@ -229,8 +230,18 @@ class Envelope:
                 delay_s=float(delay),
             )
             for kind in ("queue", "topic")
-            if step.get(kind)
+            if step.get(kind) and self._is_open(kind, step[kind])
         ]
+
+    def _is_open(self, kind: str, name: object) -> bool:
+        """Return True if a name is a target for recipes; another gets nothing, which is logged.
+
+        Services refuse such a recipe; the steps of a job may have been changed by the job.
+        """
+        if not is_closed(kind, name, self.limits.open_names):
+            return True
+        log.error("Nothing is sent to node %s: %s", self.pointer, refusal(kind, name))
+        return False
 
     def _checked(self, messages: list[Outgoing]) -> list[Outgoing]:
         """Return messages to several nodes; MessageError if they are too large in all."""
@@ -274,6 +285,7 @@ class Envelope:
             environment=self.environment,
             path=path,
             foreign=self._foreign,
+            limits=self.limits,
         )
 
 

@@ -15,6 +15,7 @@ from zwrap.host.files import UnfitFileError
 from zwrap.host.given import read_given
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import copied, decode, encode
+from zwrap.recipe.destinations import check_destinations
 from zwrap.recipe.sizes import check_sizes
 from zwrap.recipe.substitution import Filling
 from zwrap.recipe.validation import LARGEST_NODE, complaints
@@ -163,10 +164,15 @@ class Recipe:
         found = complaints(self._definition)
         if found:
             raise RecipeError(f"Invalid recipe {self.name}: " + "; ".join(found) + ".")
+        self.check_destinations(limits)
 
     def check_sizes(self, limits: Limits) -> None:
         """Raise RecipeError if this recipe, which may have any fault, exceeds a limit."""
         check_sizes(self._definition, limits, self.name)
+
+    def check_destinations(self, limits: Limits) -> None:
+        """Raise RecipeError if a node of this recipe leads to a queue or topic of zwrap's own."""
+        check_destinations(self._definition, limits.open_names, self.name)
 
     def apply_parameters(
         self,
@@ -181,12 +187,16 @@ class Recipe:
 
         Args:
             parameters: Values by name; a placeholder without a value stays.
-            quote_commands: True if each value in shell text under a key ``commands`` is quoted, so
-                that it stays one word of the shell, whatever it holds.
+            quote_commands: True if each value that is put into shell text stays a value, whatever
+                it holds (`zwrap.recipe.commands`); RecipeError if it cannot.
             limits: Limits of sizes; RecipeError if the values are larger.
         """
         filling = Filling(parameters, limits)
-        replaced = filling.value(self._definition, quote_commands=quote_commands)
+        if quote_commands:
+            from zwrap.recipe.commands import CommandFilling  # only a Dispatcher needs it
+
+            filling = CommandFilling(parameters, limits)
+        replaced = filling.value(self._definition)
         assert isinstance(replaced, dict)
         return Recipe(replaced, self.name)
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 from zwrap.errors import RecipeError
 from zwrap.limits import Limits, is_deeper
-
-NAMED = ("queue", "topic", "exchange")
-"""Keys of a node that name a destination."""
+from zwrap.recipe.destinations import NAMED
 
 LONGEST_CHARACTER = 6
 """Size of the longest character, half of one with its escape, in bytes."""

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from zwrap.errors import RecipeError
 from zwrap.limits import DEFAULTS, Limits, weight
 from zwrap.message import copied
-from zwrap.recipe.quoting import AsIs, replace_quoted
+from zwrap.recipe.pieces import Piece, Value, as_text
 
-_REPLACE = re.compile(r"\{\$REPLACE:([^{}]+)\}")
+REPLACE = re.compile(r"\{\$REPLACE:([^{}]+)\}")
+"""Text that the value of a parameter replaces as a whole."""
+
 _SIMPLE_FIELD = re.compile(r"\{([^{}]+)\}")
 _FIELD_NAME = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]*\])*)")
-_SHELL_PIECE = r"\{\{|\}\}|\{[^{}]+\}"
 _formatter = string.Formatter()
 
-Printer = Callable[[str], str]
-"""Function that turns the text of a value into its replacement text."""
+Keys = tuple[str, ...]
+"""The way to a value in a recipe: keys, from the outermost."""
 
 _SPEC = re.compile(r"(?:.?[<>=^])?[-+ ]?z?#?[\d,_]*(?:\.[\d,_]+)?[a-zA-Z%]?", re.DOTALL)
 """Form of a format specification. Source: Python, Format Specification Mini-Language."""
@@ -50,12 +51,9 @@ class _UnfilledError(Exception):
     """The field cannot be filled in and stays verbatim."""
 
 
-def fill(text: str, parameters: Mapping[str, object], printer: Printer = str) -> str:
-    """Return a text with its ``{name}`` fields filled in, within the default limits.
-
-    `printer` is applied to the text of each value.
-    """
-    return Filling(parameters).text(text, printer)
+def fill(text: str, parameters: Mapping[str, object]) -> str:
+    """Return a text with its ``{name}`` fields filled in, within the default limits."""
+    return Filling(parameters).text(text)
 
 
 def substitute(value: object, parameters: Mapping[str, object]) -> object:
@@ -73,39 +71,32 @@ class Filling:
     def __init__(self, parameters: Mapping[str, object], limits: Limits = DEFAULTS) -> None:
         """Fill in `parameters`, by name; a placeholder without a value stays."""
         self._parameters = parameters
-        self._limits = limits
+        self.limits = limits
         self._left = limits.filled_bytes
         self._weights: dict[str, int] = {}
 
-    def value(self, value: object, *, quote_commands: bool = False, shell: bool = False) -> object:
+    def value(self, value: object, keys: Keys = ()) -> object:
         """Return a copy of a JSON value in which every text, keys included, is filled in once.
 
-        A text that is only ``{$REPLACE:name}`` becomes the value of that name, or None.
-
-        Args:
-            value: The JSON value.
-            quote_commands: True if shell text under a key ``commands`` is filled in as such.
-            shell: True if all texts but keys are shell text.
+        A text that is only ``{$REPLACE:name}`` becomes the value of that name, or None. `keys` is
+        the way to the value.
         """
         if isinstance(value, str):
-            replace = _REPLACE.fullmatch(value)
-            if replace:
-                return self._replacement(replace[1])
-            return self.shell(value) if shell else self.text(value)
+            replace = REPLACE.fullmatch(value)
+            return self._replacement(replace[1]) if replace else self.text(value)
         if isinstance(value, Mapping):
-            return {
-                self.text(key) if isinstance(key, str) else key: self.value(
-                    entry,
-                    quote_commands=quote_commands,
-                    shell=shell or (quote_commands and key == "commands"),
-                )
-                for key, entry in value.items()
-            }
+            return self.mapping(value, keys)
         if isinstance(value, (list, tuple)):
-            return [
-                self.value(entry, quote_commands=quote_commands, shell=shell) for entry in value
-            ]
+            return [self.value(entry, keys) for entry in value]
         return copied(value)
+
+    def mapping(self, value: Mapping[object, object], keys: Keys) -> dict[object, object]:
+        """Return a copy of an object with its keys and values filled in."""
+        return {self.key(key): self.value(entry, (*keys, str(key))) for key, entry in value.items()}
+
+    def key(self, key: object) -> object:
+        """Return a key of an object, filled in."""
+        return self.text(key) if isinstance(key, str) else key
 
     def _replacement(self, name: str) -> object:
         """Return a copy of the value of a parameter, None without one."""
@@ -115,72 +106,67 @@ class Filling:
         self._charge(self._weights[name])
         return copied(value)
 
-    def shell(self, text: str) -> str:
-        """Return shell text with its fields filled in, each value quoted for the quotes around."""
-        try:
-            list(_formatter.parse(text))
-            braces = {"{{": AsIs("{"), "}}": AsIs("}")}
-        except ValueError:  # stray braces, as in `text`
-            braces = {}
+    def text(self, text: str) -> str:
+        """Return a text with its ``{name}`` fields filled in."""
+        if "{" not in text and "}" not in text:
+            return text
+        return as_text(self.pieces(text))
 
-        def value(piece: str) -> str | None:
-            if piece in ("{{", "}}"):
-                return braces.get(piece)
-            filled = self.text(piece)
-            return None if filled == piece else filled
-
-        return replace_quoted(text, _SHELL_PIECE, value)
-
-    def text(self, text: str, printer: Printer = str, depth: int = 1) -> str:
-        """Return a text with its ``{name}`` fields filled in.
+    def pieces(self, text: str, depth: int = 1) -> list[Piece]:
+        """Return a text as pieces: what stays, and the values that are filled in.
 
         Args:
             text: The text.
-            printer: Function that is applied to the text of each value.
             depth: 1 for a text, 2 for a format specification in it, and so on.
         """
         if "{" not in text and "}" not in text:
-            return text
+            return [text]
         try:
-            pieces = list(_formatter.parse(text))
+            fields = list(_formatter.parse(text))
         except ValueError:  # stray braces: only whole, known fields are touched, nothing unescaped
-            return _SIMPLE_FIELD.sub(lambda m: self._simple(m, printer), text)
-        return "".join(
-            literal + ("" if field is None else self._field(field, spec, how, printer, depth))
-            for literal, field, spec, how in pieces
-        )
+            return list(self._simple(text))
+        pieces: list[Piece] = []
+        for literal, field, spec, how in fields:
+            pieces.append(literal)
+            if field is not None:
+                pieces += self._field(field, spec or "", f"!{how}" if how else "", depth)
+        return pieces
 
-    def _simple(self, match: re.Match[str], printer: Printer) -> str:
-        """Return a plain field filled in, in a text with stray braces."""
-        self._charge(PLACEHOLDER_BYTES)
-        try:
-            return self._charged(printer(str(self._found(match[1]))))
-        except (_UnfilledError, ValueError):
-            return match[0]
+    def _simple(self, text: str) -> Iterator[Piece]:
+        """Yield the pieces of a text with stray braces; only plain fields in it are filled in."""
+        at = 0
+        for match in _SIMPLE_FIELD.finditer(text):
+            self._charge(PLACEHOLDER_BYTES)
+            try:
+                value = str(self._found(match[1]))
+            except (_UnfilledError, ValueError):
+                continue
+            yield text[at : match.start()]
+            yield self._charged(value, match[0])
+            at = match.end()
+        yield text[at:]
 
-    def _field(
-        self, field: str, spec: str | None, how: str | None, printer: Printer, depth: int
-    ) -> str:
-        """Return one field filled in and formatted, or verbatim if that is not possible."""
-        spec = spec or ""
+    def _field(self, field: str, spec: str, how: str, depth: int) -> list[Piece]:
+        """Return one field filled in and formatted, or its pieces if that is not possible."""
         self._charge(PLACEHOLDER_BYTES)
+        deep = "{" in spec and depth >= DEEPEST_SPEC
+        specification: list[Piece] = [spec] if deep else self.pieces(spec, depth + 1)
+        spec = as_text(specification)
         try:
-            if "{" in spec and depth >= DEEPEST_SPEC:
+            if deep:
                 raise _UnfilledError
-            if spec:
-                spec = self.text(spec, depth=depth + 1)
             value = self._found(field)
             if how:
-                value = _formatter.convert_field(value, how)
+                value = _formatter.convert_field(value, how[1:])
             if spec:
                 self._check_width(field, spec)
-            return self._charged(printer(format(value, spec)))
+            return [self._charged(format(value, spec), f"{{{field}}}")]
         except (_UnfilledError, ValueError, TypeError, OverflowError):
-            return "{" + field + (f"!{how}" if how else "") + f":{spec}" * bool(spec) + "}"
+            return ["{" + field + how + ":" * bool(spec), *specification, "}"]
 
     def _check_width(self, field: str, spec: str) -> None:
         """Raise RecipeError if a format specification has a greater width than the limit."""
-        limit = self._limits.format_width
+        limit = self.limits.format_width
         for digits in re.findall(r"\d+", spec):  # `format` takes those of all scripts, too
             if len(digits) > LONGEST_INDEX or int(digits) > limit:
                 if not _SPEC.fullmatch(spec):
@@ -190,17 +176,17 @@ class Filling:
                     f"{limit} characters (section limits, key 'format_width')."
                 )
 
-    def _charged(self, text: str) -> str:
-        """Return a text that is filled in, which counts."""
+    def _charged(self, text: str, source: str) -> Value:
+        """Return the value of the placeholder `source`, which counts."""
         self._charge(len(text))
-        return text
+        return Value(text, source)
 
     def _charge(self, size: int) -> None:
         """Count what is filled in; RecipeError if it is too much."""
         self._left -= size
         if self._left < 0:
             raise RecipeError(
-                f"The parameters fill in more than {self._limits.filled_bytes} bytes (section "
+                f"The parameters fill in more than {self.limits.filled_bytes} bytes (section "
                 "limits, key 'filled_bytes'). Put large data into a file, and give its path."
             )
 

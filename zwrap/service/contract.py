@@ -9,6 +9,7 @@ import functools
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
+from zwrap.configuration.key import site_key
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError
@@ -20,6 +21,7 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.service.faults import Faults, as_failure
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.diagnosis import recipe_id_of
+from zwrap.transport.signing import Signer
 
 
 class Work(NamedTuple):
@@ -70,6 +72,7 @@ class Service:
         self.configuration = configuration
         self.transport = transport
         self.limits = configuration.site.limits
+        self.signer = transport.signer = Signer(site_key(configuration))
         transport.largest_body = self.limits.body_bytes
         transport.wait_for_room(0.0)  # messages to other queues go on
 
@@ -159,7 +162,9 @@ class Service:
                 "'depth'); flatter values are expected."
             )
         if delivery.message.is_recipe:
-            return Envelope.from_body(delivery.message.body, self.limits)
+            envelope = Envelope.from_body(delivery.message.body, self.limits)
+            envelope.recipe.check_destinations(self.limits)
+            return envelope
         if not self.plain_messages:
             raise MessageError(
                 f"Service {self.name} takes recipe messages only (header workflows-recipe: true)."

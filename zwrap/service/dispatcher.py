@@ -22,9 +22,11 @@ from zwrap.errors import (
 )
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import write_atomically
+from zwrap.host.modes import make_readable
 from zwrap.jsontext import pretty
 from zwrap.limits import Limits
 from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id, copied
+from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.sizes import is_long
@@ -132,6 +134,11 @@ class Dispatcher(Service):
                     f"Parameter 'dispatcher_error_queue' of the request is {short(queue)}; the "
                     f"name of a queue, of up to {self.limits.name_bytes} bytes, is expected."
                 )
+            if is_closed("queue", queue, self.limits.open_names):
+                raise MessageError(
+                    f"The request has not become ready, and its parameter 'dispatcher_error_queue'"
+                    f" is of no use: {refusal('queue', queue)}."
+                )
             again = Outgoing(queue, body, headers)
         with self.transport.unit(delivery) as unit:
             unit.send(again)
@@ -141,6 +148,8 @@ class Dispatcher(Service):
 
         The filters of the site are applied first, and may change the parameters.
         """
+        if message.get("custom_recipe"):  # of the request, and not of a filter
+            self.configuration.site.security.check_custom_recipe()
         message = {**_copy(message), "recipe": Recipe()}
         for hook in self._filters:
             message, parameters = hooks.filtered(hook, message, parameters)
@@ -192,7 +201,7 @@ class Dispatcher(Service):
         ]
         try:
             text = "\n\n".join(f"{title}:\n{pretty(content)}" for title, content in sections)
-            file.parent.mkdir(parents=True, exist_ok=True)
+            make_readable(file.parent)
             write_atomically(file, text + "\n", durable=False)
         except (OSError, ValueError, TypeError, RecursionError) as error:
             log.warning("The logbook entry %s cannot be written: %s", file, error)

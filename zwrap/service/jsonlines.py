@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, OutageError, ZwrapError
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.faults import is_shared
 from zwrap.host.files import write_all
+from zwrap.host.modes import READ_FILE
 from zwrap.host.printable import shown_path
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
@@ -61,6 +63,7 @@ class JSONLines(Service):
     ) -> None:
         super().__init__(configuration, transport)
         self._clock = clock
+        self._allowed = configuration.site.allowed
         self._kept: dict[Path, list[_Kept]] = {}
         self._oldest = 0.0
 
@@ -69,6 +72,8 @@ class JSONLines(Service):
         if envelope is None:
             raise MessageError("A line is written for a recipe message only.")
         file, value = _line(envelope)
+        if self._allowed.is_restricted:
+            self._allowed.check(file.absolute(), _place(envelope))
         if not self._kept:
             self._oldest = self._clock()
         self._kept.setdefault(file, []).append(_Kept(Work(delivery, envelope), _encoded(value)))
@@ -87,6 +92,13 @@ class JSONLines(Service):
         """Write the messages that are held."""
         self.write()
 
+    def _append(self, file: Path, entries: Sequence[_Kept], deadline: float) -> None:
+        """Append the lines of messages to a file; as `append`."""
+        envelope = entries[0].work.envelope
+        assert envelope
+        where = _place(envelope)
+        append(file, [entry.line for entry in entries], deadline, self._allowed, where)
+
     def write(self) -> None:
         """Write all messages that are held, and settle them; each file succeeds or fails alone."""
         kept, self._kept = self._kept, {}
@@ -95,7 +107,7 @@ class JSONLines(Service):
         for file, entries in kept.items():
             try:
                 with _naming(file):
-                    append(file, [entry.line for entry in entries], deadline)
+                    self._append(file, entries, deadline)
                 with self.transport.unit(*[entry.work.delivery for entry in entries]):
                     pass
                 log.info("%d lines written to %s", len(entries), file)
@@ -136,6 +148,11 @@ def _line(envelope: Envelope) -> tuple[Path, object]:
     return Path(file), value
 
 
+def _place(envelope: Envelope) -> str:
+    """Return the place of the file's name in a step."""
+    return f"Node {envelope.pointer}, parameters, key 'output_filename'"
+
+
 def _keys(
     parameters: Mapping[str, object], name: str, value: object, where: str
 ) -> Sequence[object]:
@@ -164,21 +181,29 @@ def _naming(file: Path) -> Iterator[None]:
         raise MessageError(f"{shown_path(file)} cannot be written: {error}.") from None
 
 
-def append(file: Path, lines: Sequence[bytes], deadline: float = 0.0) -> None:
+def append(
+    file: Path,
+    lines: Sequence[bytes],
+    deadline: float = 0.0,
+    allowed: AllowedDirectories = ANYWHERE,
+    where: str = "The file",
+) -> None:
     """Append all lines to a regular file or, if the disk is full, none.
 
     Args:
         file: The file, which is created with its directories if it is missing.
         lines: Text to append.
         deadline: Time of `time.monotonic` up to which another process may hold the lock.
+        allowed: Directories below which the file must be.
+        where: Begin of the sentence about a file that is not.
 
     Raises:
         OSError: The lines cannot be written.
         MessageError: There is something else than a regular file.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
-    descriptor = os.open(file, flags, 0o664)
+    path = file.absolute() if allowed.is_restricted else file
+    descriptor = allowed.opened(path, where, flags, READ_FILE, make=True)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_dev in _kernel_devices():

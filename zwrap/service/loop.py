@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from zwrap.errors import OutageError, TransportError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
+from zwrap.host.seldom import Seldom
 from zwrap.host.stopping import stop_on_signals
 from zwrap.message import Message, Status
+from zwrap.service.commands import COMMAND_TOPIC, Commands
 from zwrap.service.contract import Service
 from zwrap.service.deadline import ending_late_stops
 from zwrap.service.faults import PERIODIC, RECEIVING, as_failure, told
@@ -24,8 +26,6 @@ from zwrap.service.status import ServiceStatus
 from zwrap.transport.contract import Delivery, Transport
 
 log = logging.getLogger(__name__)
-
-COMMAND_TOPIC = "command"
 
 HEARING, ENDING = "hearing of a broadcast", "end"
 """Names of work that is not that of a message."""
@@ -70,6 +70,8 @@ class Loop:
         self._once = once
         self._status = ServiceStatus(service, transport, tag, clock)
         self._intake = Intake(service, transport, self._hear)
+        self._commands = Commands(service.configuration)
+        self._warnings = Seldom(clock)
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -187,9 +189,14 @@ class Loop:
             body["service"] == self._service.name if "service" in body else None,
         ]
         given = [condition for condition in conditions if condition is not None]
-        if given and all(given):
+        if not given or not all(given):
+            return
+        refusal = self._commands.refusal(message)
+        if not refusal:
             log.info("Shutdown was asked for: %s", body)
             self._stop.set()
+        elif self._warnings.due(refusal):
+            log.warning("A command to shut down is not obeyed: %s", refusal)
 
     def _handle(self, batch: list[Delivery]) -> None:
         """Let the service handle a batch, as status and liveness show.

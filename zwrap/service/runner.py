@@ -8,13 +8,14 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from zwrap.attempt.directory import job_directory
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, ProgramError, RequestError, short
+from zwrap.host.beneath import NULL, AllowedDirectories
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import last_lines, write_atomically
 from zwrap.limits import Limits
@@ -23,6 +24,7 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.quoting import words
 from zwrap.service.contract import STOP_GRACE_S, Service
 from zwrap.submission.execution import check_arguments, check_replaceable
+from zwrap.submission.named import OpenDirectories, checked
 from zwrap.submission.request import (
     absolute_path,
     check_commands,
@@ -55,6 +57,7 @@ class Runner(Service):
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
+        configuration.site.security.check_runner()
         custom = os.environ.get("CUSTOM_QUEUE")
         self._longest_s = 0.0
         self.queue = f"runner.{custom}.submission" if custom else "runner.submission"
@@ -68,19 +71,22 @@ class Runner(Service):
         if envelope is None:
             raise MessageError("Commands are run for a recipe step only.")
         environment = {**os.environ, **self.configuration.for_jobs()}
-        task = _Task(envelope, token_of(delivery.message), environment, self.limits)
-        task.prepare()
+        allowed = self.configuration.site.allowed
+        origin = self.signer.origin(delivery.message)
+        token = token_of(delivery.message, origin.text if origin.is_proven else None)
+        task = _Task(envelope, token, environment, self.limits, allowed)
         self._longest_s = task.longest_s
         failures: list[str] = []
         timed_out = False
         statuses: list[int] = []
-        for command in task.commands:
-            status, failure, late = task.run(command)
-            statuses.append(status)
-            timed_out |= late
-            if failure:
-                log.error("%s", failure)
-                failures.append(failure)
+        with task.prepared() as places:
+            for command in task.commands:
+                status, failure, late = task.run(command, places)
+                statuses.append(status)
+                timed_out |= late
+                if failure:
+                    log.error("%s", failure)
+                    failures.append(failure)
         with self.transport.unit(delivery) as unit:
             if timed_out:
                 unit.send(*envelope.send("timeout", ""))
@@ -91,13 +97,26 @@ class Runner(Service):
                 unit.send(*envelope.send_error({**facts, "exit_status": statuses}))
 
 
+class _Places(NamedTuple):
+    """Paths that stand for what is open while commands run."""
+
+    directory: Path
+    output: Path
+
+
 class _Task:
     """The commands of one step, ready to run."""
 
     def __init__(
-        self, envelope: Envelope, token: str, environment: Mapping[str, str], limits: Limits
+        self,
+        envelope: Envelope,
+        token: str,
+        environment: Mapping[str, str],
+        limits: Limits,
+        allowed: AllowedDirectories,
     ) -> None:
         self._environment = environment
+        self._allowed = allowed
         where = f"node {envelope.pointer}, parameters"
         parameters: object = envelope.step.get("parameters")
         if not isinstance(parameters, dict):
@@ -119,6 +138,7 @@ class _Task:
         text = " ".join(map(str, commands))
         check_commands(text, limits, f"{where}, key 'commands'")
         self._variables, self._files = step_files(envelope, parameters, self.directory, own, text)
+        self._named = checked(allowed, parameters, self.directory, where, ("output_file",))
         self.commands = [self._words(command) for command in commands]
         for number, argv in enumerate(self.commands, 1):
             check_arguments(argv, f"{where}, key 'commands', command {number}")
@@ -134,27 +154,36 @@ class _Task:
             argv = [re.sub(variable_pattern(name), literal, word) for word in argv]
         return argv
 
-    def prepare(self) -> None:
-        """Create the working directory and the files that the commands name."""
-        with of_named_paths("The files of the step cannot be written", RequestError):
-            self.output.parent.mkdir(parents=True, exist_ok=True)
-            self.directory.mkdir(parents=True, exist_ok=True)
-            for path, content in self._files.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                check_replaceable(path)
-                write_atomically(path, content)
-            _check_output(self.output)
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[_Places]:
+        """Create the working directory and the files that the commands name; keep them open."""
+        with contextlib.ExitStack() as stack:
+            with of_named_paths("The files of the step cannot be written", RequestError):
+                files = stack.enter_context(OpenDirectories(self._allowed, self._named))
+                if self.output != NULL:
+                    files.make_parent(self.output)
+                files.make_working(self.directory)
+                for path, content in self._files.items():
+                    files.make_parent(path)
+                    check_replaceable(files[path])
+                    write_atomically(files[path], content)
+                _check_output(files[self.output] if self.output != NULL else NULL)
+                where = self._named.get(self.output, "The output of the commands")
+                output = self._allowed.file(self.output, where)
+                directory = self._allowed.directory(self.directory, self._named[self.directory])
+                places = _Places(stack.enter_context(directory), stack.enter_context(output))
+            yield places
 
-    def run(self, argv: list[str]) -> tuple[int, str, bool]:
+    def run(self, argv: list[str], places: _Places) -> tuple[int, str, bool]:
         """Run one command; return exit status, failure ("" if none), and whether it timed out."""
         name = shlex.join(argv)
         try:
             program = Program.start(
                 argv,
-                directory=self.directory,
+                directory=places.directory,
                 environment=self._environment,
-                stdout=self.output,
-                stderr=self.output,
+                stdout=places.output,
+                stderr=places.output,
             )
         except ProgramError as error:
             return 127, str(error), False
@@ -162,7 +191,7 @@ class _Task:
         if ended.timed_out:
             return ended.exit_status, f"{name} exceeded its timeout of {self._limit_s} s", True
         if ended.returncode:
-            said = " | ".join(last_lines(self.output, 1, 1000))
+            said = " | ".join(last_lines(places.output, 1, 1000))
             return ended.exit_status, f"{name} exited with {ended.exit_status}: {said}", False
         return 0, "", False
 
@@ -170,7 +199,7 @@ class _Task:
 def _check_output(file: Path) -> None:
     """Raise RequestError if output cannot be appended to a file without further delay."""
     with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(file.stat().st_mode) and file != Path(os.devnull):
+        if not stat.S_ISREG(file.stat().st_mode) and file != NULL:
             raise RequestError(f"The output file {file} is no regular file.")
 
 

@@ -25,9 +25,11 @@ from zwrap.submission.outcomes import OnOutcomes, Outcome
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.preparation import Preparation
 from zwrap.submission.quota import Quota
+from zwrap.submission.recognition import Recognition, Recognized
 from zwrap.submission.submit import submit_all
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.diagnosis import recipe_id_of
+from zwrap.transport.signing import Signer
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Submitter(Service):
     ) -> None:
         super().__init__(configuration, transport)
         self._ledger = Ledger.of(configuration)
+        self._recognition = Recognition(self._ledger, self.signer)
         self._preparation = Preparation(configuration, self._ledger)
         self._clock = clock
         self._quotas: dict[str, Quota] = {}
@@ -75,20 +78,27 @@ class Submitter(Service):
         """Submit the jobs of a batch of recipe steps."""
         problems: dict[Delivery, Exception] = {}
         steps: dict[str, list[Step]] = defaultdict(list)
-        for each in work:
+        try:
+            attempts = self._recognition.attempts([each.delivery.message for each in work])
+        except ZwrapError as error:  # the ledger is away
+            return [error for _ in work]
+        for each, whose in zip(work, attempts, strict=True):
             with _noting(problems, each):
-                step = self._prepared(each)
+                step = self._prepared(each, whose)
                 steps[step.cluster.name].append(step)
         for of_one_cluster in steps.values():
             self._submit(of_one_cluster, problems)
         return [problems.get(each.delivery) for each in work]
 
-    def _prepared(self, work: Work) -> Step:
+    def _prepared(self, work: Work, whose: Recognized | MessageError) -> Step:
         """Return a step with its job; nothing is written yet."""
         delivery, envelope = work
         if envelope is None:
             raise MessageError("A job is submitted for a recipe step only.")
-        job, cluster = self._preparation.job_of(envelope, delivery.message, delivery.source)
+        if isinstance(whose, MessageError):
+            raise whose
+        message, queue = delivery.message, delivery.source
+        job, cluster = self._preparation.job_of(envelope, message, queue, whose)
         return Step(work, envelope, cluster, job)
 
     def _submit(self, steps: Sequence[Step], problems: dict[Delivery, Exception]) -> None:
@@ -177,7 +187,7 @@ class Submitter(Service):
                     step.job.script.unlink(
                         missing_ok=True
                     )  # the batch system has a copy, or no job
-                messages = _job_submitted(step, outcome)
+                messages = _job_submitted(step, outcome, self.signer)
                 places = tuple(message.destination for message in messages)
                 ready[places].append((step.work, messages))
         for alike in ready.values():
@@ -207,14 +217,15 @@ class Submitter(Service):
         self._ledger.close()
 
 
-def _job_submitted(step: Step, outcome: str | Exception) -> list[Outgoing]:
+def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list[Outgoing]:
     """Return the messages about a submitted job; a repeat returns the same message ids."""
     if isinstance(outcome, Exception):
         raise outcome
     envelope, cluster = step.envelope, step.cluster.name
     payload = {"jobid": int(outcome) if outcome.isdecimal() else outcome, "scheduler": cluster}
     log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
-    unit = Unit(step.work.delivery.message.id)
+    message = step.work.delivery.message
+    unit = Unit(message.id, signer.after(message))
     unit.send(*envelope.send("job_submitted", payload, default=True))
     return unit.outgoing
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from zwrap.host.files import write_atomically
+from zwrap.host.modes import OWN_SCRIPT
 from zwrap.job import JobRequest
 from zwrap.message import new_id
 from zwrap.scheduler import ArrayForm, Busy, Rejected
@@ -78,7 +79,7 @@ def write_script(
         task=variable,
     )
     file = array.job_directory / "array-script"
-    write_atomically(file, text, mode=0o750)
+    write_atomically(file, text, mode=OWN_SCRIPT)
     return file
 
 

@@ -14,7 +14,9 @@ from zwrap.configuration.clusters import OWN, ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.configuration.zocalo_clusters import clusters_of_zocalo
 from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.jsontext import typed
+from zwrap.limits import DEFAULTS, Limits
 from zwrap.scheduler import Options, Scheduler
 
 DEFAULT = "local"
@@ -28,6 +30,10 @@ class Cluster(msgspec.Struct, frozen=True):
     settings: ClusterSettings
     """Description of the cluster in the site file."""
     scheduler: Scheduler
+    limits: Limits = DEFAULTS
+    """Limits of the site."""
+    allowed: AllowedDirectories = ANYWHERE
+    """Directories of the site below which messages may name paths."""
 
     @property
     def template(self) -> str:
@@ -39,7 +45,7 @@ class Clusters:
     """All clusters of a site; each batch system is loaded when it is first used."""
 
     def __init__(self, configuration: Configuration) -> None:
-        site = configuration.site
+        site = self._site = configuration.site
         self._described = {**clusters_of_zocalo(site), **site.clusters}
         self._loaded: dict[str, Cluster] = {}
         self.default = site.scheduler or DEFAULT
@@ -80,7 +86,8 @@ class Clusters:
         if found is None:
             raise UnknownNameError("scheduler", name, self.names())
         whole = completed(found, settings.place)
-        return Cluster(name, settings, whole(name, _options(whole.options_type, settings)))
+        scheduler = whole(name, _options(whole.options_type, settings))
+        return Cluster(name, settings, scheduler, self._site.limits, self._site.allowed)
 
 
 def completed(kind: type, where: str) -> type[Scheduler]:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import functools
 from contextlib import AbstractContextManager
 
-from zwrap.attempt.directory import SUBMISSION, JobDirectory
+from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.ledger.fitting import check_storable
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, encode_submission
+from zwrap.attempt.secret import SECRET, new_secret
 from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
+from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import sync_directory, write_atomically
+from zwrap.host.modes import OWN_SCRIPT, PRIVATE_SCRIPT, make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.job import JobRequest
-from zwrap.message import Message, token_of
+from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.execution import check_replaceable
+from zwrap.submission.named import OpenDirectories
 from zwrap.submission.pending import PendingJob
+from zwrap.submission.recognition import Recognized
 from zwrap.submission.request import PreparedJob, parameters_of
 from zwrap.submission.script import Renderer, seen_from_elsewhere
 
@@ -31,9 +36,10 @@ class Preparation:
     def __init__(self, configuration: Configuration, ledger: Ledger) -> None:
         self._renderer = Renderer(configuration)
         self._ledger = ledger
+        self._allowed = configuration.site.allowed
 
     def job_of(
-        self, envelope: Envelope, message: Message, queue: str
+        self, envelope: Envelope, message: Message, queue: str, whose: Recognized
     ) -> tuple[PendingJob, Cluster]:
         """Return the job of a step, and its cluster; nothing is written yet.
 
@@ -41,16 +47,17 @@ class Preparation:
             envelope: The step.
             message: The message that brought the step, which is kept for another attempt.
             queue: The queue from which the message came.
+            whose: The attempt at the step.
 
         Raises:
             PermanentError: The step cannot be a job.
         """
-        prepared, cluster = self._renderer.prepare(envelope, token_of(message))
+        prepared, cluster = self._renderer.prepare(envelope, whose.token)
         request = prepared.request
         where = f"node {envelope.pointer}, parameters"
         policy = policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
-        kept = encode_submission(message, queue, request.resources, policy)
-        attempt = _attempt(envelope, request)
+        kept = encode_submission(message, queue, request.resources, policy, whose.origin)
+        attempt = _attempt(envelope, request, whose.digest)
         if cluster.settings.shared_filesystem:
             return self._shared_job(prepared, cluster, attempt, kept), cluster
         return self._remote_job(prepared, cluster, attempt, kept), cluster
@@ -61,42 +68,52 @@ class Preparation:
         """Return a job whose files are in its job directory."""
         request = prepared.request
         script = self._renderer.script(request, cluster)
-        write = functools.partial(_write_files, prepared, script, kept)
+        write = functools.partial(_write_files, prepared, script, kept, self._allowed)
         return PendingJob(request, request.job_directory / "script", attempt, script, write)
 
     def _remote_job(
         self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
     ) -> PendingJob:
-        """Return a job whose script writes all its files, because its nodes see none of ours."""
-        request = prepared.request
+        """Return a job whose script writes all its files, because its nodes see none of ours.
+
+        It brings the secret of the attempt along, which stays the same if the job is submitted
+        again: an earlier script may have reached the batch system.
+        """
+        request, secret = prepared.request, new_secret()
         inlined = {request.job_directory / SUBMISSION: kept, **prepared.files}
+        inlined[request.job_directory / SECRET] = secret.encode()
         script = self._renderer.script(request, cluster, inlined)
         file = in_state_directory("scripts", request.token)
 
         def write() -> None:
-            self._ledger.remote.keep(request.token, kept.decode())
+            first = self._ledger.remote.keep(request.token, kept.decode(), secret)
             with _writing():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(file, script, mode=0o750)
+                make_private(file.parent)
+                text = script.replace(secret, first or secret)
+                write_atomically(file, text, mode=PRIVATE_SCRIPT)
 
         return PendingJob(seen_from_elsewhere(request), file, attempt, script, write)
 
 
-def _write_files(prepared: PreparedJob, script: str, kept: bytes) -> None:
+def _write_files(
+    prepared: PreparedJob, script: str, kept: bytes, allowed: AllowedDirectories
+) -> None:
     """Write all files of a job, atomically and durably, before the job exists."""
     request = prepared.request
-    with _writing():
-        request.working_directory.mkdir(parents=True, exist_ok=True)
-        JobDirectory(request.job_directory).make()
-        file = request.job_directory / "script"
-        write_atomically(file, script, mode=0o750, name_durable=False)
-        write_atomically(request.job_directory / SUBMISSION, kept, name_durable=False)
+    with _writing(), OpenDirectories(allowed, prepared.places) as files:
+        files.make_working(request.working_directory)
+        files.make_job(request.job_directory)
+        file, submission = request.job_directory / "script", request.job_directory / SUBMISSION
+        write_atomically(files[file], script, mode=OWN_SCRIPT, name_durable=False)
+        write_atomically(files[submission], kept, name_durable=False)
         for path, content in prepared.files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            check_replaceable(path)
-            write_atomically(path, content, name_durable=False)
-        for parent in {path.parent for path in (file, *prepared.files)}:
+            files.make_parent(path)
+            check_replaceable(files[path])
+            write_atomically(files[path], content, name_durable=False)
+        for parent in files.directories():
             sync_directory(parent)
+        for output in (request.standard_output, request.standard_error):
+            allowed.check_opened(output, prepared.places.get(output, "The output of the job"))
 
 
 def _writing() -> AbstractContextManager[None]:
@@ -104,7 +121,7 @@ def _writing() -> AbstractContextManager[None]:
     return of_named_paths("The files of the job cannot be written", RequestError)
 
 
-def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:
+def _attempt(envelope: Envelope, request: JobRequest, digest: str) -> Attempt:
     """Return the row of a new attempt; PermanentError if the ledger cannot hold it."""
     return check_storable(
         Attempt(
@@ -114,5 +131,6 @@ def _attempt(envelope: Envelope, request: JobRequest) -> Attempt:
             cluster=request.cluster,
             job_name=request.job_name,
             job_directory=str(request.job_directory),
+            digest=digest,
         )
     )

@@ -13,6 +13,7 @@ import msgspec
 
 from zwrap.attempt.directory import job_directory
 from zwrap.errors import RequestError, UnknownNameError, short
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.job import Count, JobRequest, Resources
 from zwrap.jsontext import typed
 from zwrap.limits import DEFAULTS, Limits
@@ -20,7 +21,7 @@ from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.quoting import replace_quoted
 from zwrap.recipe.sizes import is_long
-from zwrap.submission import legacy
+from zwrap.submission import legacy, named
 from zwrap.submission.execution import check_environment, check_nul
 from zwrap.units import seconds
 
@@ -69,6 +70,8 @@ class PreparedJob(msgspec.Struct, frozen=True):
 
     request: JobRequest
     files: dict[Path, bytes]
+    places: dict[Path, str] = {}
+    """Path that the step names to its place in the step, for sentences about it."""
 
 
 def prepare(
@@ -77,6 +80,7 @@ def prepare(
     default_cluster: str,
     defaults: Callable[[str], Mapping[str, object]] = lambda _: {},
     limits: Limits = DEFAULTS,
+    allowed: AllowedDirectories = ANYWHERE,
 ) -> PreparedJob:
     """Return the job request of a recipe step, and the files that it names.
 
@@ -86,6 +90,7 @@ def prepare(
         default_cluster: Name of the cluster for a step that names none.
         defaults: Function from the name of a cluster to defaults of keys of the cluster block.
         limits: Limits of sizes.
+        allowed: Directories below which the step may name paths.
 
     Raises:
         RequestError: A key is wrong; the text names the key and what is expected.
@@ -104,7 +109,7 @@ def prepare(
     check_commands(text, limits, f"{where}, key 'commands'")
     variables, files = step_files(envelope, parameters, working, directory, text)
     for name, value in variables.items():
-        text = replace_variable(text, name, value)
+        text = replace_variable(text, name, value, where)
     request = JobRequest(
         cluster=cluster_name,
         job_name=_job_name(
@@ -119,8 +124,9 @@ def prepare(
         array=cluster.array,
         standard_output=file_of(working, parameters.get("standard_output"), directory, "job.out"),
         standard_error=file_of(working, parameters.get("standard_error"), directory, "job.err"),
+        below=tuple(map(str, allowed.directories)),
     )
-    return PreparedJob(request, files)
+    return PreparedJob(request, files, named.checked(allowed, parameters, working, where))
 
 
 def check_commands(text: object, limits: Limits, where: str) -> None:
@@ -260,9 +266,16 @@ def _job_name(name: object) -> str:
     return safe if safe[:1].isalpha() else f"j{safe}"
 
 
-def replace_variable(text: str, name: str, value: str) -> str:
-    """Return shell `text` with ``$name`` and ``${name}`` replaced by `value`, quoted as needed."""
-    return replace_quoted(text, variable_pattern(name), lambda _: value)
+def replace_variable(text: str, name: str, value: str, where: str = "shell text") -> str:
+    """Return shell `text` with ``$name`` and ``${name}`` replaced by `value`, quoted as needed.
+
+    Raises RequestError, which names `where`, if the value cannot be put in safely.
+    """
+
+    def fault(sentence: str) -> RequestError:
+        return RequestError(f"{where}, commands: {sentence}")
+
+    return replace_quoted(text, variable_pattern(name), lambda _: value, fault)
 
 
 def variable_pattern(name: str) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
-import shutil
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from zwrap.attempt.secret import SECRET
 from zwrap.attempt.verdict import QUEUE_VARIABLE, VERDICT_QUEUE
 from zwrap.calls import batchjob
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TemporaryError
+from zwrap.host.programs import found
 from zwrap.job import JobRequest
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Cluster, Clusters
@@ -31,6 +33,7 @@ class Renderer:
         self._templates = Templates(configuration.site.template_directory)
         self._told = configuration.for_jobs()
         self._limits = configuration.site.limits
+        self._allowed = configuration.site.allowed
         self._clusters = Clusters(configuration)
 
     def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
@@ -46,6 +49,7 @@ class Renderer:
             self._clusters.default,
             lambda name: self._clusters.get(name).settings.defaults,
             self._limits,
+            self._allowed,
         )
         return prepared, self._clusters.get(prepared.request.cluster)
 
@@ -73,8 +77,8 @@ class Renderer:
         files = None
         if inlined is not None:
             files = {path: content.decode() for path, content in inlined.items()}
-        options = cluster.scheduler.options
-        return self._templates.render(cluster.template, rendered, options, programs, files)
+        options, private = cluster.scheduler.options, [request.job_directory / SECRET]
+        return self._templates.render(cluster.template, rendered, options, programs, files, private)
 
 
 @functools.cache
@@ -86,9 +90,9 @@ def own_program(name: str) -> Path:
     beside = Path(sys.executable).with_name(name)
     if beside.exists():
         return beside
-    found = shutil.which(name)
-    if found:
-        return Path(found).absolute()
+    elsewhere = found(name, os.environ.get("PATH", os.defpath))
+    if elsewhere:
+        return Path(elsewhere)
     raise TemporaryError(f"The program {name} of this installation was not found beside {beside}.")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -134,6 +134,7 @@ class Templates:
         options: object = None,
         programs: Sequence[Path] = (),
         files: Mapping[Path, str] | None = None,
+        private: Collection[Path] = (),
     ) -> str:
         """Return the job script.
 
@@ -145,6 +146,7 @@ class Templates:
             files: Path to the content of each file that the script writes, after it has created its
                 directories: for nodes that share no filesystem with this host. None: it writes
                 none.
+            private: Those of the files that only the user of the job may read.
 
         Raises:
             UnknownNameError: There is no such template.
@@ -164,6 +166,7 @@ class Templates:
             "options": options,
             "programs": programs,
             "files": files,
+            "private": private,
             "commands": request.commands,
         }
         return self._rendered(name, values)

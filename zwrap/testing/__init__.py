@@ -2,7 +2,7 @@
 
 A site's own batch system is tested on the real cluster that the site file describes::
 
-    ZOCALO_CONFIG=site.yml python -m zwrap.testing --cluster pbs --basetemp /shared/scratch/try
+    ZOCALO_CONFIG=site.yml python -P -m zwrap.testing --cluster pbs --basetemp /shared/scratch/try
 
 The nodes must see the directories of the tests: ``--basetemp`` names an empty directory on a shared
 filesystem. With ``--alone exclusive=true --alone nodes=4``, keys of a cluster block that fill the

@@ -21,13 +21,15 @@ import msgspec
 from zwrap.configuration.site import Configuration
 from zwrap.errors import SettledError
 from zwrap.host.printable import printable_reason
-from zwrap.message import Message, Outgoing, child_id, new_id
+from zwrap.message import Message, Outgoing, new_id
 from zwrap.plugins import Former, Moved, tell
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.sending import send_by_place
+from zwrap.transport.unit import Unit as Unit
 
 if TYPE_CHECKING:  # a job needs no inspector
     from zwrap.transport.inspector import Inspector
+    from zwrap.transport.signing import Signer
 
 log = logging.getLogger(__name__)
 
@@ -109,20 +111,6 @@ class Delivery:
         self._transport.commit([], [self], Settlement(Verb.DEAD_LETTER, reason))
 
 
-class Unit:
-    """Messages that are sent when the unit ends without an exception."""
-
-    def __init__(self, parent: str | None) -> None:
-        self.outgoing: list[Outgoing] = []
-        self._parent = parent or new_id()
-
-    def send(self, *messages: Outgoing) -> None:
-        """Add messages; one without an id gets an id derived from the delivery and its position."""
-        for message in messages:
-            identity = child_id(self._parent, len(self.outgoing))
-            self.outgoing.append(message.with_id(identity))
-
-
 class Transport(ABC):
     """A connection to queues and topics. All methods may be called from any thread.
 
@@ -136,6 +124,9 @@ class Transport(ABC):
 
     largest_body: int | None = None
     """Size above which messages are refused undecoded, in bytes; None, as for relays: no limit."""
+
+    signer: Signer | None = None
+    """Signer of what units send; None, as in jobs and commands: nothing is signed."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -298,7 +289,9 @@ class Transport(ABC):
         An exception inside the context sends nothing and leaves the deliveries unsettled. With
         `dead_letter`, a reason, the deliveries become dead letters instead of being acknowledged.
         """
-        unit = Unit(deliveries[0].message.id if deliveries else None)
+        parent = deliveries[0].message if deliveries else None
+        sign = self.signer.after(parent) if parent and self.signer else None
+        unit = Unit(parent.id if parent else None, sign)
         yield unit
         end = ACK if dead_letter is None else Settlement(Verb.DEAD_LETTER, dead_letter)
         self.commit(unit.outgoing, deliveries, end)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from zwrap.errors import ConfigurationError, MessageError
 from zwrap.host.files import UnfitFileError, create_once, read_regular
+from zwrap.host.modes import make_readable
 from zwrap.jsontext import indented
 from zwrap.message import (
     ATTEMPT_HEADER,
@@ -87,7 +88,7 @@ def export(delivery: Delivery, directory: Path) -> Exported:
     identity = re.sub(r"[^a-zA-Z0-9._-]+", "_", delivery.message.id)[:ID_CHARACTERS]
     place = directory / time.strftime("%Y-%m-%d", moment)
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        make_readable(place)
         file = place / f"msg-{stamp}-{identity}"
         number = 1
         while not create_once(file, data):

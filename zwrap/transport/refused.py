@@ -18,7 +18,8 @@ import msgspec
 
 from zwrap.errors import PermanentError, short
 from zwrap.host.files import create_once
-from zwrap.host.paths import state_directory
+from zwrap.host.modes import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private
+from zwrap.host.paths import made_private, state_directory
 from zwrap.host.printable import printable_reason, well_formed
 from zwrap.host.processes import host_name
 from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Outgoing, encode, new_id
@@ -58,21 +59,24 @@ class Kept(NamedTuple):
 
 def keep(message: Refused, reason: str) -> Kept:
     """Write a refused message to a file, durably."""
-    directory = directory_of_refused()
+    directory = made_private(directory_of_refused())
     identity = str(message.headers.get(ID_HEADER) or new_id())
     safe = re.sub(r"[^a-zA-Z0-9._-]+", "_", identity)[:100]
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
+        make_private(directory)
+        directory.chmod(PRIVATE_DIRECTORY)
         file = directory / f"{safe}.json"
         content = _content(message, identity, reason)
         undated = _undated(content)
-        if not create_once(file, content, mode=0o600) and _undated(file.read_bytes()) != undated:
+        if (
+            not create_once(file, content, mode=PRIVATE_FILE)
+            and _undated(file.read_bytes()) != undated
+        ):
             import hashlib  # for senders that give several messages the same id
 
             digest = hashlib.sha256(undated).hexdigest()[:24]
             file = directory / f"{safe}-{digest}.json"
-            create_once(file, content, mode=0o600)
+            create_once(file, content, mode=PRIVATE_FILE)
     except (OSError, ValueError) as error:
         log.error("Refused message %s cannot be kept in %s: %s", identity, directory, error)
         return Kept(False, f"It could not be kept in {directory}: {error}.")

@@ -11,7 +11,9 @@ from pathlib import Path
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, TransportError
 from zwrap.host.clock import Clock, elapsed
+from zwrap.host.files import open_to_append
 from zwrap.host.forks import ending_children
+from zwrap.host.modes import PRIVATE_FILE, READ_FILE, make_private, make_readable
 from zwrap.host.paths import in_state_directory
 from zwrap.host.printable import well_formed
 from zwrap.message import encode
@@ -95,8 +97,9 @@ class FunctionService(Service):
         except (TypeError, ValueError, RecursionError):  # the body is none that JSON can hold
             text = encode({**line, "message": ascii(delivery.message.body)[:1000]})
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            with (directory / f"{self.queue}.errors").open("ab") as file:
+            (make_readable if named else make_private)(directory)
+            mode = READ_FILE if named else PRIVATE_FILE
+            with open_to_append(directory / f"{self.queue}.errors", mode) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 file.write(text + b"\n")
         except OSError as error:  # the dead letter exists all the same

@@ -22,7 +22,7 @@ from zwrap import plugins
 from zwrap.attempt.directory import JobDirectory, job_directory
 from zwrap.attempt.progress import Progress
 from zwrap.attempt.record import KeptSubmission
-from zwrap.attempt.refusals import Ending, is_noted
+from zwrap.attempt.refusals import Ending
 from zwrap.attempt.verdict import QUEUE_VARIABLE, STARTING, Verdict, finals_of, messages_on
 from zwrap.calls.batchjob import batch_job
 from zwrap.configuration.recipe_id import set_process_recipe
@@ -31,8 +31,8 @@ from zwrap.errors import PERMANENT, TEMPORARY, MessageError, UnknownNameError, Z
 from zwrap.host.cgroup import oom_kills
 from zwrap.host.ending import become_subreaper, end_leftovers
 from zwrap.job import BatchJob, Interruption, Outcome
-from zwrap.message import Outgoing, child_id
-from zwrap.program.reading import find_program, program_names
+from zwrap.message import Outgoing
+from zwrap.program.reading import program_names
 from zwrap.recipe.envelope import Envelope
 from zwrap.scheduler import Inside
 from zwrap.transport.contract import Transport
@@ -41,9 +41,11 @@ from zwrap.wrapper.ending import at_time_limit, concluded, with_results
 from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.interruption import OUT_OF_MEMORY, Told, learned, watched, why_stopped
 from zwrap.wrapper.outbox import SEND_WAIT_S, Identities, Outbox
+from zwrap.wrapper.permission import permitted_program
 from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
 from zwrap.wrapper.step import ProgramStep
 from zwrap.wrapper.stopping import StoppedError, Stopping
+from zwrap.wrapper.telling import verdict_message
 
 log = logging.getLogger(__name__)
 
@@ -194,12 +196,12 @@ class Run:
         if self.fault:
             return Ended(failures=[self.fault], returncode=PERMANENT)
         try:
-            parameters = self._envelope.job_parameters
-            definition = find_program(self._name, parameters, programs)
+            definition = permitted_program(self._name, self._envelope, configuration, programs)
             if definition is None:
                 return self._run_python(heartbeat, outbox, configuration, programs)
             self._stopping.checkpoint = definition.checkpoint
-            return ProgramStep(definition, self._envelope, heartbeat).run(self._stopping.running)
+            step = ProgramStep(definition, self._envelope, heartbeat, configuration.site.allowed)
+            return step.run(self._stopping.running)
         except ZwrapError as error:
             log.error("%s", error)
             return Ended(failures=[str(error)], returncode=error.exit_status)
@@ -321,9 +323,8 @@ class Run:
         """Return the final messages, or the one with the verdict if the Watcher is to send them."""
         if not self._verdict_queue:
             return finals_of(verdict)
-        told = Outgoing(self._verdict_queue, msgspec.to_builtins(verdict))
-        name = "noted verdict" if is_noted(verdict) else "verdict"
-        return [told.with_id(child_id(self._identities.parent, name))]
+        parent = self._identities.parent
+        return [verdict_message(verdict, self._verdict_queue, parent, self._directory)]
 
     def _finish(self, outbox: Outbox) -> bool:
         """Send the rest; return True if everything was sent.

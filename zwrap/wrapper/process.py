@@ -23,6 +23,9 @@ import zwrap_templates
 
 from zwrap.errors import ProgramError
 from zwrap.host.ending import Act, Ending, become_subreaper, end_leftovers, signal_descendants
+from zwrap.host.files import open_to_append
+from zwrap.host.modes import READ_FILE
+from zwrap.host.programs import to_run
 from zwrap.wrapper.ended import Ended
 
 GUARD = Path(zwrap_templates.__file__).with_name("guard.sh")
@@ -87,6 +90,7 @@ class Program:
             with _appending(stdout) as output, _appending(stderr) as error:
                 process = subprocess.Popen(
                     list(argv),
+                    executable=to_run(argv[0], environment),
                     cwd=directory,
                     env=dict(environment),
                     stdin=subprocess.DEVNULL if stdout else None,
@@ -182,7 +186,7 @@ def _appending(file: Path | None) -> Iterator[BinaryIO | None]:
     if file is None:
         yield None
         return
-    with file.open("ab") as stream:
+    with open_to_append(file, READ_FILE) as stream:
         yield stream
 
 

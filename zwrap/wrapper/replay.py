@@ -12,6 +12,7 @@ import msgspec
 from zwrap.attempt.directory import ENVELOPE, JobDirectory
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.errors import MessageError, ProgramError, UnknownNameError
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.job import Outcome
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import Outgoing
@@ -41,6 +42,7 @@ def replay(
     programs: Path | None = None,
     copy: bool = True,
     limits: Limits = DEFAULTS,
+    allowed: AllowedDirectories = ANYWHERE,
 ) -> Replay:
     """Judge a finished directory; return the messages to send, without `starting`.
 
@@ -53,6 +55,7 @@ def replay(
         programs: Directory of the site's own program definitions.
         copy: True if results are copied to the places that the step names.
         limits: Limits of sizes.
+        allowed: Directories below which the step may name paths.
 
     Raises:
         ProgramError: The directory, or the program, cannot be determined or used.
@@ -80,7 +83,7 @@ def replay(
             "program", name, program_names(programs), "Python wrappers have none"
         )
     envelope = _run_directory(envelope, definition.directory)
-    step = ProgramStep(definition, envelope, Heartbeat(name, name, {}))
+    step = ProgramStep(definition, envelope, Heartbeat(name, name, {}), allowed)
     result = step.judge(_began(attempt), _status(exit_status, verdict), copy=copy)
     final = _final(envelope, result)
     return Replay(name, file, result.failures, [*result.messages, *final])

@@ -6,18 +6,24 @@ The keys of `job_parameters` are those of Diamond's wrappers: ``results_director
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zwrap.errors import ProgramError
-from zwrap.host.links import create_parent_symlink
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories
+from zwrap.host.links import put_link
 from zwrap.program.judgement import ResultRecord
 
 
-def link(directory: Path, parameters: Mapping[str, object]) -> None:
+def link(
+    directory: Path, parameters: Mapping[str, object], allowed: AllowedDirectories = ANYWHERE
+) -> None:
     """Create the link that ``create_symlink`` asks for, two levels above `directory`.
 
-    Raises ProgramError if its name is not usable, or if it cannot be created.
+    Raises ProgramError if its name is not usable, or if it cannot be created, and OutsideError if
+    its place is not allowed.
     """
     name = parameters.get("create_symlink")
     if not name:
@@ -30,7 +36,8 @@ def link(directory: Path, parameters: Mapping[str, object]) -> None:
     if len(directory.parts) < 3:
         raise ProgramError(f"There is no place two levels above {directory} for the link {name!r}.")
     try:
-        create_parent_symlink(directory, name, overwrite_symlink=True)
+        with allowed.directory(directory.parents[1], _key("create_symlink")) as place:
+            put_link(place / name, Path(*directory.parts[-2:]), overwrite=True)
     except OSError as error:
         raise ProgramError(
             f"The link {name!r} to {directory} cannot be made: {error.strerror}."
@@ -38,33 +45,42 @@ def link(directory: Path, parameters: Mapping[str, object]) -> None:
 
 
 def copied(
-    records: Sequence[ResultRecord], working: Path, parameters: Mapping[str, object]
+    records: Sequence[ResultRecord],
+    working: Path,
+    parameters: Mapping[str, object],
+    allowed: AllowedDirectories = ANYWHERE,
 ) -> list[ResultRecord]:
     """Copy result files to ``results_directory``, if the step names one; return their new records.
 
     Files below the working directory keep their path relative to it. Files that match
-    ``pipeline-final`` are copied to its path, too. Raises ProgramError if a copy cannot be made.
+    ``pipeline-final`` are copied to its path, too. Raises ProgramError if a copy cannot be made,
+    and OutsideError if its place is not allowed.
     """
     given = parameters.get("results_directory")
     if records and given:
         directory = _absolute(given, "results_directory")
-        _make(directory)
-        link(directory, parameters)
-        records = [_copied(record, working, directory) for record in records]
-    _copy_final(records, parameters.get("pipeline-final"))
+        with _made(directory, allowed, "results_directory"):
+            pass
+        link(directory, parameters, allowed)
+        records = [_copied(record, working, directory, allowed) for record in records]
+    _copy_final(records, parameters.get("pipeline-final"), allowed)
     return list(records)
 
 
-def _copied(record: ResultRecord, working: Path, directory: Path) -> ResultRecord:
+def _copied(
+    record: ResultRecord, working: Path, directory: Path, allowed: AllowedDirectories
+) -> ResultRecord:
     """Copy one result file below `directory`; return its new record."""
     source = Path(record["file_path"], record["file_name"])
     inside = source.is_relative_to(working)
     target = directory / (source.relative_to(working) if inside else source.name)
-    _copy(source, target)
+    _copy(source, target, allowed, "results_directory")
     return {**record, "file_path": str(target.parent)}
 
 
-def _copy_final(records: Sequence[ResultRecord], final: object) -> None:
+def _copy_final(
+    records: Sequence[ResultRecord], final: object, allowed: AllowedDirectories
+) -> None:
     """Copy the files that match ``pipeline-final`` to its path."""
     if not final:
         return
@@ -76,7 +92,7 @@ def _copy_final(records: Sequence[ResultRecord], final: object) -> None:
     for record in records:
         source = Path(record["file_path"], record["file_name"])
         if any(source.match(str(pattern)) for pattern in final["patterns"]):
-            _copy(source, directory / source.name)
+            _copy(source, directory / source.name, allowed, "pipeline-final.path")
 
 
 def _absolute(value: object, key: str) -> Path:
@@ -88,27 +104,52 @@ def _absolute(value: object, key: str) -> Path:
     return Path(value)
 
 
-def _make(directory: Path) -> None:
-    """Create a directory; ProgramError if that is not possible."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ProgramError(f"The directory {directory} cannot be made: {error.strerror}.") from None
+def _key(key: str) -> str:
+    """Return the place of a key, for sentences."""
+    return f"job_parameters, key {key!r}"
 
 
-def _copy(source: Path, target: Path) -> None:
+@contextlib.contextmanager
+def _made(directory: Path, allowed: AllowedDirectories, key: str) -> Iterator[Path]:
+    """Create a directory, and open it; ProgramError if that is not possible."""
+    with contextlib.ExitStack() as stack:
+        try:
+            place = stack.enter_context(allowed.directory(directory, _key(key), make=True))
+        except OSError as error:
+            raise ProgramError(
+                f"The directory {directory} cannot be made: {error.strerror}."
+            ) from None
+        yield place
+
+
+def _copy(source: Path, target: Path, allowed: AllowedDirectories, key: str) -> None:
     """Copy a file atomically: a reader finds the whole copy or none."""
     if source == target:
         return
-    _make(target.parent)
-    scratch = target.with_name(f".{target.name[:200]}.part")
-    try:
-        import shutil
+    with _made(target.parent, allowed, key) as place:
+        scratch = place / f".{target.name[:200]}.part"
+        try:
+            _copy_into(source, scratch, allowed)
+            scratch.replace(place / target.name)
+        except OSError as error:
+            scratch.unlink(missing_ok=True)
+            raise ProgramError(
+                f"The result {source} cannot be copied to {target.parent}: {error.strerror}."
+            ) from None
 
-        shutil.copy2(source, scratch)
-        scratch.replace(target)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise ProgramError(
-            f"The result {source} cannot be copied to {target.parent}: {error.strerror}."
-        ) from None
+
+def _copy_into(source: Path, scratch: Path, allowed: AllowedDirectories) -> None:
+    """Copy a file, with mode and times, into a new one; neither is opened through a link."""
+    import shutil
+
+    scratch.unlink(missing_ok=True)
+    descriptors = []
+    try:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptors.append(allowed.opened(source, f"The result {source.name!r}", flags))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptors.append(os.open(scratch, flags, 0o666))
+        shutil.copy2(*(f"/proc/self/fd/{each}" for each in descriptors))
+    finally:
+        for each in descriptors:
+            os.close(each)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zwrap.errors import ProgramError
+from zwrap.host.modes import PRIVATE_DIRECTORY
 from zwrap.program.definition import Scratch
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class ScratchDirectory:
     def made(self) -> Iterator[None]:
         """Create the directory for the time of the context; ProgramError if that fails."""
         try:
-            self.path.mkdir(mode=0o700)
+            self.path.mkdir(mode=PRIVATE_DIRECTORY)
         except OSError as error:
             raise ProgramError(
                 f"The scratch directory {self.path} cannot be made: {error.strerror}."

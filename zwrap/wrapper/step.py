@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.host.files import last_lines, write_atomically
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
+from zwrap.host.faults import of_named_paths
+from zwrap.host.files import last_lines, open_to_append
 from zwrap.host.filetime import touched
+from zwrap.host.modes import READ_FILE
+from zwrap.host.programs import to_run
 from zwrap.message import Outgoing
 from zwrap.program import invocation, judgement
 from zwrap.program.definition import Definition
@@ -26,6 +31,7 @@ from zwrap.units import seconds
 from zwrap.wrapper import results
 from zwrap.wrapper.ended import Ended, Facts
 from zwrap.wrapper.heartbeat import TAIL_BYTES, TAIL_LINES, Heartbeat
+from zwrap.wrapper.permission import write_files
 from zwrap.wrapper.process import Program
 
 if TYPE_CHECKING:
@@ -37,9 +43,19 @@ log = logging.getLogger(__name__)
 class ProgramStep:
     """The run of one program definition for one recipe step."""
 
-    def __init__(self, definition: Definition, envelope: Envelope, heartbeat: Heartbeat) -> None:
-        """Fill in the definition from the step; ProgramError or RequestError if that fails."""
+    def __init__(
+        self,
+        definition: Definition,
+        envelope: Envelope,
+        heartbeat: Heartbeat,
+        allowed: AllowedDirectories = ANYWHERE,
+    ) -> None:
+        """Fill in the definition from the step; ProgramError or RequestError if that fails.
+
+        `allowed`: directories below which the step may name paths.
+        """
         self._envelope = envelope
+        self._allowed = allowed
         self._heartbeat = heartbeat
         parameters = envelope.job_parameters
         self._known = invocation.values(
@@ -47,6 +63,8 @@ class ProgramStep:
         )
         self._parameters = parameters
         self._working = Path(str(parameters.get("working_directory") or Path.cwd()))
+        if allowed.is_restricted:
+            self._working = self._working.absolute()
         self._known["working_directory"] = str(self._working)
         self._scratch: ScratchDirectory | None = None
         if definition.scratch:
@@ -56,6 +74,7 @@ class ProgramStep:
             self._known["scratch"] = str(self._scratch.path)
         self._definition = invocation.with_file_names(definition, self._known)
         self._directory = self._working / self._definition.directory
+        self._where = f"Node {envelope.pointer}, job_parameters, key 'working_directory'"
         self._stdout = self._directory / f"{definition.name}.log"
         self._stderr = self._directory / f"{definition.name}.err"
         limit = parameters.get("timeout") or definition.limits.time
@@ -75,8 +94,9 @@ class ProgramStep:
 
     def _run(self, running: Callable[[Program], AbstractContextManager[None]]) -> Ended:
         """Run and judge the program, its scratch directory being there."""
-        began = self._prepare()
-        program = self._start()
+        with self._opened() as place:
+            began = self._prepare(place)
+            program = self._start(place)
         self._heartbeat.pid = program.pid
         self._heartbeat.log = self._stdout
         self._heartbeat.progress = self._definition.progress
@@ -96,19 +116,30 @@ class ProgramStep:
         ended = msgspec.structs.replace(ended, facts=facts, saved=saved, remaining_s=remaining_s)
         return self._judge(ended, run, [] if done else self._interruptions(ended))
 
-    def _prepare(self) -> float:
-        """Create directory and files for the run; return its begin, by the filesystem's clock."""
-        _make_working_directory(self._directory)
-        results.link(self._working, self._parameters)
-        invocation.check_files(self._definition, self._known, self._directory)
-        _write_parameter_files(
-            self._directory, invocation.parameter_files(self._definition, self._known)
-        )
-        for file in (self._stdout, self._stderr):  # output of an earlier run must not be judged
-            file.unlink(missing_ok=True)
-        return _time_stamp(self._directory)
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Path]:
+        """Create the directory of the run; yield a path that stands for it while it is open."""
+        with contextlib.ExitStack() as stack:
+            directory = self._allowed.directory(self._directory, self._where, make=True)
+            try:
+                place = stack.enter_context(directory)
+            except OSError as error:
+                raise ProgramError(
+                    f"The working directory {self._directory} cannot be made: {error.strerror}."
+                ) from None
+            yield place
 
-    def _start(self) -> Program:
+    def _prepare(self, place: Path) -> float:
+        """Create the files for the run; return its begin, by the filesystem's clock."""
+        results.link(self._working, self._parameters, self._allowed)
+        invocation.check_files(self._definition, self._known, self._directory)
+        contents = invocation.parameter_files(self._definition, self._known)
+        write_files(self._directory, place, contents, self._allowed)
+        for file in (self._stdout, self._stderr):  # output of an earlier run must not be judged
+            (place / file.name).unlink(missing_ok=True)
+        return _time_stamp(place)
+
+    def _start(self, place: Path) -> Program:
         """Start the program."""
         definition, checkpoint = self._definition, self._definition.checkpoint
         stop_signal, save = signal.SIGTERM, None
@@ -116,23 +147,28 @@ class ProgramStep:
             stop_signal = signal.Signals[f"SIG{checkpoint.signal}"]
         elif checkpoint:
             save = functools.partial(self._save, checkpoint.command or [])
-        return Program.start(
-            invocation.argv(definition, self._known),
-            directory=self._directory,
-            environment={
-                **program_environment(os.environ),
-                **invocation.environment(definition, self._known),
-            },
-            stdout=self._stdout,
-            stderr=self._stderr,
-            grace_s=definition.limits.grace_s,
-            stop_signal=stop_signal,
-            save=save,
-        )
+        argv = invocation.argv(definition, self._known)
+        environment = invocation.environment(definition, self._known)
+        with (
+            of_named_paths("The output of the program cannot be written", ProgramError),
+            self._allowed.file(self._stdout, self._where) as stdout,
+            self._allowed.file(self._stderr, self._where) as stderr,
+        ):
+            return Program.start(
+                argv,
+                directory=place,
+                environment={**program_environment(os.environ), **environment},
+                stdout=stdout,
+                stderr=stderr,
+                grace_s=definition.limits.grace_s,
+                stop_signal=stop_signal,
+                save=save,
+            )
 
     def _finished(self, began: float, exit_status: int) -> judgement.Run:
         """Return the run to judge."""
         return judgement.Run(
+            allowed=self._allowed,
             directory=self._directory,
             stdout=self._stdout,
             stderr=self._stderr,
@@ -146,12 +182,16 @@ class ProgramStep:
         """Run the command that lets the program save its state; return True if that succeeded."""
         environment = program_environment(os.environ)
         try:
-            with self._stderr.open("ab") as stream:
+            with (
+                self._allowed.file(self._stderr, self._where) as place,
+                open_to_append(place, READ_FILE) as stream,
+            ):
                 done = subprocess.run(
-                    command, cwd=self._directory, env=environment, stdin=subprocess.DEVNULL,
+                    command, executable=to_run(command[0], environment),
+                    cwd=self._directory, env=environment, stdin=subprocess.DEVNULL,
                     stdout=stream, stderr=stream, timeout=limit_s, check=False,
                 )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except (OSError, OutsideError, subprocess.TimeoutExpired) as error:
             log.error("The program could not save: %s", error)
             return False
         return done.returncode == 0
@@ -200,8 +240,8 @@ class ProgramStep:
         records = judgement.result_files(definition, run, failed=bool(failures))
         try:
             if copy:
-                records = results.copied(records, self._working, self._parameters)
-        except ProgramError as error:
+                records = results.copied(records, self._working, self._parameters, self._allowed)
+        except (ProgramError, OutsideError) as error:
             failures.append(str(error))
         return msgspec.structs.replace(
             ended,
@@ -238,27 +278,6 @@ class ProgramStep:
                 files["partial"] = True
             messages += send("result-all-files", files)
         return messages
-
-
-def _make_working_directory(directory: Path) -> None:
-    """Create the directory of the run; ProgramError if that is not possible."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ProgramError(
-            f"The working directory {directory} cannot be made: {error.strerror}."
-        ) from None
-
-
-def _write_parameter_files(directory: Path, contents: Mapping[str, str]) -> None:
-    """Write files, contents by name; ProgramError if that is not possible."""
-    for name, content in contents.items():
-        try:
-            write_atomically(directory / name, content)
-        except OSError as error:
-            raise ProgramError(
-                f"The parameter file {directory / name} cannot be written: {error.strerror}."
-            ) from None
 
 
 def program_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -19,13 +19,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from zwrap.attempt.ledger.fitting import UnstorableError, fitted
 from zwrap.attempt.ledger.remote import RemoteAttempts
-from zwrap.attempt.ledger.tables import ATTEMPTS, WORDS
+from zwrap.attempt.ledger.schema import add_columns, create_tables
+from zwrap.attempt.ledger.tables import ATTEMPTS
 from zwrap.attempt.record import INTENDED, NOT_FOUND, SUBMITTED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, OutageError
 from zwrap.host.clock import Clock, wall
 from zwrap.host.hiding import without_secrets
+from zwrap.host.modes import PRIVATE_FILE, make_private
 from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.paths import in_state_directory, state_directory
 
@@ -77,36 +79,10 @@ class Ledger:
 
         Raises OutageError if the database cannot be used now.
         """
-        self._create_tables()
-        self._add_columns()
+        create_tables(self._begin)
+        add_columns(self._engine, self._begin)
         self._is_open = True
         return self
-
-    def _add_columns(self) -> None:
-        """Add the columns that the table of an earlier version lacks."""
-        there = {column["name"] for column in sa.inspect(self._engine).get_columns("attempts")}
-        for column in ATTEMPTS.columns:
-            if column.name not in there:
-                kind = column.type.compile(self._engine.dialect)
-                statement = sa.text(f"ALTER TABLE attempts ADD COLUMN {column.name} {kind}")
-                another_did = sa.exc.ProgrammingError, OutageError
-                with contextlib.suppress(*another_did), self._begin() as connection:
-                    connection.execute(statement)
-
-    def _create_tables(self) -> None:
-        """Create the missing tables; several hosts may do so at the same moment."""
-        made: list[sa.ExecutableDDLElement] = []
-        made += [sa.schema.CreateTable(each, if_not_exists=True) for each in (ATTEMPTS, WORDS)]
-        made += [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()]
-        try:
-            with self._begin() as connection:
-                for statement in made:
-                    connection.execute(statement)
-        except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
-            # PostgreSQL checks before it creates; another host created the table in between.
-            with self._begin() as connection:
-                for statement in made:
-                    connection.execute(statement)
 
     def _transaction(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection in a transaction, as `_begin` does, to tables that are up to date."""
@@ -142,7 +118,7 @@ class Ledger:
             ConfigurationError: Its directory cannot be created, or is on a network filesystem.
         """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
         except OSError as error:
             raise ConfigurationError(
                 f"The directory of the ledger, {path.parent}, cannot be created: {error.strerror}."
@@ -154,7 +130,7 @@ class Ledger:
                 "lose or damage it. Set ZWRAP_STATE to a directory on a local disk."
             )
         with contextlib.suppress(OSError):  # why it cannot be made is told by SQLite
-            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
         return cls(f"sqlite:///{path}").open()
 
     @classmethod
@@ -328,11 +304,6 @@ def _portions(tokens: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]
     """Yield the tokens in portions; databases limit the number of values in one statement."""
     for start in range(0, len(tokens), size):
         yield tokens[start : start + size]
-
-
-def _indexes() -> list[sa.Index]:
-    """Return the indexes of the table of attempts, always in the same order."""
-    return sorted(ATTEMPTS.indexes, key=lambda index: str(index.name))
 
 
 def default_file() -> Path:

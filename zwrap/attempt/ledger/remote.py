@@ -13,7 +13,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from zwrap.attempt.ledger.tables import WORDS
+from zwrap.attempt.ledger.tables import ATTEMPTS, WORDS
+from zwrap.attempt.record import SUBMITTED
 from zwrap.attempt.verdict import Verdict, parse_verdict
 from zwrap.errors import MessageError
 from zwrap.host.clock import Clock
@@ -33,6 +34,9 @@ class RemoteAttempt(NamedTuple):
     """Time at which its final messages were sent, in seconds since the epoch."""
     late: str | None
     """A later verdict, JSON; its messages are never sent."""
+    secret: str | None
+    """Secret of the attempt, with which its wrapper signs the verdict; None: an earlier release
+    submitted the job."""
 
 
 class RemoteAttempts:
@@ -44,13 +48,21 @@ class RemoteAttempts:
         self._transaction = transaction
         self._now = now
 
-    def keep(self, token: str, submission: str) -> None:
-        """Keep a submission, before its job exists; replace the one that was kept before."""
+    def keep(self, token: str, submission: str, secret: str | None = None) -> str | None:
+        """Keep a submission, before its job exists; replace the one that was kept before.
+
+        Returns the secret of the attempt: the one given if the row is new, else the one that it
+        has, which an earlier script may have brought to its job.
+        """
         with self._transaction() as connection:
             dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-            row = dialect.insert(WORDS).values(token=token, submission=submission)
+            values = {"token": token, "submission": submission, "secret": secret}
             kept = {"submission": submission}
+            row = dialect.insert(WORDS).values(values)
             connection.execute(row.on_conflict_do_update(index_elements=["token"], set_=kept))
+            query = sa.select(WORDS.c.secret).where(WORDS.c.token == token)
+            found: str | None = connection.execute(query).scalar_one()
+        return found
 
     def get(self, token: str) -> RemoteAttempt | None:
         """Return the row of an attempt; None: there is none, because it has a job directory.
@@ -58,7 +70,8 @@ class RemoteAttempts:
         Raises:
             MessageError: The verdict in the ledger is damaged.
         """
-        query = sa.select(WORDS.c.submission, WORDS.c.verdict, WORDS.c.sent, WORDS.c.late)
+        columns = WORDS.c.submission, WORDS.c.verdict, WORDS.c.sent, WORDS.c.late, WORDS.c.secret
+        query = sa.select(*columns)
         with self._transaction() as connection:
             row = connection.execute(query.where(WORDS.c.token == token)).first()
         if row is None:
@@ -69,7 +82,18 @@ class RemoteAttempts:
             raise MessageError(
                 f"The ledger does not hold a valid verdict on attempt {token}: {error}"
             ) from None
-        return RemoteAttempt(row.submission, verdict, row.sent, row.late)
+        return RemoteAttempt(row.submission, verdict, row.sent, row.late, row.secret)
+
+    def trusting(self) -> int:
+        """Return the number of open attempts whose verdict is believed whoever sends it.
+
+        Their jobs were submitted by an earlier release, and have no secret.
+        """
+        mine = WORDS.c.token == ATTEMPTS.c.token, WORDS.c.secret.is_(None)
+        still_open = ATTEMPTS.c.state == SUBMITTED, ATTEMPTS.c.outcome.is_(None)
+        query = sa.select(sa.func.count()).select_from(WORDS, ATTEMPTS).where(*mine, *still_open)
+        with self._transaction() as connection:
+            return int(connection.execute(query).scalar_one())
 
     def submission(self, token: str) -> str | None:
         """Return the submission of an attempt, JSON; None: there is none."""

@@ -41,6 +41,8 @@ ATTEMPTS = sa.Table(
     sa.Column("witness", sa.String(200)),
     sa.Column("elapsed_s", sa.Float),
     sa.Column("peak_memory_mib", sa.Float),
+    # Digest of the content of its message.
+    sa.Column("digest", sa.String(64)),
 )
 WORDS = sa.Table(
     "words",
@@ -51,6 +53,8 @@ WORDS = sa.Table(
     sa.Column("lease", sa.Float),
     sa.Column("sent", sa.Float),
     sa.Column("late", sa.Text),
+    # The column may be missing in a ledger of an earlier version.
+    sa.Column("secret", sa.String(64)),
 )
 """Submissions and verdicts of attempts on clusters that share no filesystem with the submit host;
 those of other attempts are files in the job directory."""

@@ -22,20 +22,22 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from zwrap.attempt.directory import VERDICT_BYTES, JobDirectory
+from zwrap.attempt.directory import OWN_PARTS, VERDICT_BYTES, JobDirectory
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, KeptSubmission
 from zwrap.attempt.signs import claim_age_s
 from zwrap.attempt.verdict import Claim, Verdict
 from zwrap.errors import MessageError, PermanentError, TemporaryError
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.host.clock import Clock
 from zwrap.host.files import last_lines
 from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.processes import ProcessIdentity, is_alive
 from zwrap.job import Cause, State
-from zwrap.limits import ANY_SIZE
+from zwrap.limits import ANY_SIZE, Limits, of_submitted
 from zwrap.message import ID_HEADER, encode
 from zwrap.recipe.envelope import Envelope
+from zwrap.service.watcher.claims import doubt, late
 from zwrap.service.watcher.contract import Conclusion
 from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.service.watcher.remote import InLedger
@@ -54,10 +56,6 @@ ABSENT_S = 3600.0
 """Time for which a job directory may be missing with all that is above it, in seconds; its
 filesystem may not be mounted."""
 
-SILENT_S = 86_400.0
-"""Time after the end of a job, as the batch system told it, from which on a claim of a process that
-lives is not believed if nothing was heard of it, in seconds. Anybody may write such a claim."""
-
 LARGE_BYTES = 1 << 20
 """Size above which a verdict is read after those of other jobs, in bytes: the largest takes
 several seconds."""
@@ -74,7 +72,8 @@ class InDirectory(Conclusion):
     """Conclusion of attempts by the files of their job directories.
 
     `now` returns seconds since the epoch, by the clock of the ledger. `heartbeats`: those of all
-    wrappers; None: there are none, and a process that lives is always believed.
+    wrappers; None: there are none, and a process that lives is always believed. `limits`: those of
+    recipes. `allowed`: directories below which job directories must be.
     """
 
     def __init__(
@@ -83,6 +82,8 @@ class InDirectory(Conclusion):
         error_patterns: Mapping[str, Cause] | None = None,
         now: Clock = time.time,
         heartbeats: Heartbeats | None = None,
+        limits: Limits = ANY_SIZE,
+        allowed: AllowedDirectories = ANYWHERE,
     ) -> None:
         self._sendings = Sendings(transport)
         self._put_off: set[str] = set()
@@ -90,6 +91,8 @@ class InDirectory(Conclusion):
         self._error_patterns = error_patterns or {}
         self._now = now
         self._heartbeats = heartbeats
+        self._limits = limits
+        self._allowed = allowed
 
     def has_verdict(self, attempt: Attempt) -> bool:
         """Return True if there is a verdict in the job directory, as far as that can be told."""
@@ -128,23 +131,21 @@ class InDirectory(Conclusion):
         verdict, damage = _verdict(directory, attempt)
         if directory.is_sent and verdict:
             return verdict
-        if wrapper and is_alive(wrapper):
-            if not self._is_overdue(attempt):
+        lives = bool(wrapper and is_alive(wrapper))
+        if wrapper and lives:
+            flaw = doubt(directory, attempt, wrapper, self._heartbeats, self._now())
+            if not flaw:
                 return None
-            flaw = (
-                f"Process {wrapper.pid} of host {wrapper.host}, which has claimed it, lives, but "
-                "no heartbeat was heard for a day after the end of the job."
-            )
         if damage:
             raise damage
         verdict = verdict or self._put(directory, attempt, flaw)
-        return self._send(directory, attempt, verdict, wrapper)
+        return self._send(directory, attempt, verdict, wrapper, doubted=lives)
 
     def fail(self, attempt: Attempt, why: str) -> Verdict | None:
         """Do as `Conclusion.fail`; what is in the place of the verdict is put aside."""
         self._sendings.close(attempt.token)
         directory = self._directory(attempt)
-        verdict = failed(attempt, directory.submission(), why)
+        verdict = failed(attempt, directory.submission(), why, self._limits)
         if not self._place(directory, attempt, verdict) and not _holds(directory, verdict):
             try:
                 directory.put_verdict_aside()
@@ -190,14 +191,9 @@ class InDirectory(Conclusion):
             raise MessageError(f"Its directory {path} is a link now, which is not followed.")
         if not stat.S_ISDIR(mode):
             raise MessageError(f"Its directory {path} is something else now.")
+        if self._allowed.holds(path):  # another was taken before the site restricted directories
+            self._allowed.check_opened(path, "Its directory", real=OWN_PARTS)
         return JobDirectory(path)
-
-    def _is_overdue(self, attempt: Attempt) -> bool:
-        """Return True if a job ended long ago, and nothing was heard of its wrapper since."""
-        if self._heartbeats is None or attempt.ended is None:
-            return False
-        long_ago = self._now() - attempt.ended >= SILENT_S
-        return long_ago and self._heartbeats.was_silent(attempt.token, SILENT_S)
 
     def _put(self, directory: JobDirectory, attempt: Attempt, flaw: str) -> Verdict:
         """Put the batch system's verdict in place; return the verdict that is in place then.
@@ -210,19 +206,29 @@ class InDirectory(Conclusion):
         else:
             submission = directory.submission()
             output = _error_output(directory, Envelope.from_body(submission.message, ANY_SIZE))
+            lines = self._last_lines(output)
             mine = died(
                 attempt,
                 submission,
                 began=began,
                 flaw=flaw,
-                last_lines=last_lines(output, TAIL_LINES, TAIL_BYTES, follow=False),
+                last_lines=lines,
                 error_patterns=self._error_patterns,
+                limits=self._limits,
             )
         if directory.is_sent and not directory.has_verdict:  # a mark follows a verdict
             directory.take_back_mark()
         if self._place(directory, attempt, mine):
             return mine
         return directory.verdict(attempt.token) or mine
+
+    def _last_lines(self, output: Path) -> list[str]:
+        """Return the last lines of the job's error output; none if it may not be read."""
+        try:
+            self._allowed.check_opened(output.parent, "The error output")
+        except (PermanentError, OSError):
+            return []
+        return last_lines(output, TAIL_LINES, TAIL_BYTES, follow=False)
 
     def _place(self, directory: JobDirectory, attempt: Attempt, mine: Verdict) -> bool:
         """Put a verdict in place; False: another one is there. A full disk is no error."""
@@ -240,14 +246,18 @@ class InDirectory(Conclusion):
         verdict: Verdict,
         wrapper: ProcessIdentity | None,
         *,
+        doubted: bool = False,
         forced: bool = False,
     ) -> Verdict | None:
         """Send a portion of the outbox and the final messages; return the verdict after the last.
 
         None: another process is sending. With `forced` an outbox that cannot be used is left alone.
+        `doubted`: True if the process `wrapper` lives, and is not believed to be the wrapper.
         """
-        overdue = self._is_overdue(attempt)
-        sending = sole_sending(directory, verdict, wrapper, forced=forced, overdue=overdue)
+        overdue = doubted or bool(late(attempt, self._heartbeats, self._now()))
+        sending = sole_sending(
+            directory, verdict, wrapper, forced=forced, overdue=overdue, limits=self._limits
+        )
         if sending is None:
             return None
         if directory.is_sent:
@@ -260,9 +270,11 @@ def conclusion_for(
     cluster: Cluster, ledger: Ledger, transport: Transport, heartbeats: Heartbeats
 ) -> Conclusion:
     """Return the way in which attempts of a cluster are concluded."""
+    limits = of_submitted(cluster.limits)
     if cluster.settings.shared_filesystem:
-        return InDirectory(transport, cluster.scheduler.error_patterns, ledger.now, heartbeats)
-    return InLedger(ledger, transport, cluster.settings.lost_s)
+        patterns = cluster.scheduler.error_patterns
+        return InDirectory(transport, patterns, ledger.now, heartbeats, limits, cluster.allowed)
+    return InLedger(ledger, transport, cluster.settings.lost_s, limits)
 
 
 def _claim(directory: JobDirectory, attempt: Attempt) -> tuple[Claim | None, str]:

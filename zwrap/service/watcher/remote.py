@@ -11,9 +11,10 @@ from zwrap.attempt.record import Attempt, KeptSubmission, parse_submission
 from zwrap.attempt.refusals import Ending
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, OutageError, PermanentError
+from zwrap.host.modes import make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.job import State
-from zwrap.limits import ANY_SIZE
+from zwrap.limits import ANY_SIZE, Limits
 from zwrap.message import ID_HEADER
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.watcher.contract import Conclusion
@@ -30,13 +31,16 @@ class InLedger(Conclusion):
     """Conclusion of attempts by the ledger, where the Watcher does not see job directories.
 
     A completed job whose step was passed to it as a file has a wrapper, whose message is awaited
-    for `wait_s` seconds, because it may have to wait in a broker.
+    for `wait_s` seconds, because it may have to wait in a broker. `limits`: those of recipes.
     """
 
-    def __init__(self, ledger: Ledger, transport: Transport, wait_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger, transport: Transport, wait_s: float, limits: Limits = ANY_SIZE
+    ) -> None:
         self._ledger = ledger
         self._sendings = Sendings(transport)
         self._wait_s = wait_s
+        self._limits = limits
 
     def has_verdict(self, attempt: Attempt) -> bool:
         """Return True if the wrapper's verdict has arrived as a message."""
@@ -85,7 +89,7 @@ class InLedger(Conclusion):
     def fail(self, attempt: Attempt, why: str) -> Verdict | None:
         """Do as `Conclusion.fail`; the verdict replaces the one in the ledger."""
         self._sendings.close(attempt.token)
-        verdict = failed(attempt, self.submission(attempt), why)
+        verdict = failed(attempt, self.submission(attempt), why, self._limits)
         if not self._ledger.remote.replace_verdict(verdict):
             return None
         return self._sendings.portion(attempt.token, LedgerSending(verdict, self._ledger))
@@ -104,7 +108,7 @@ class InLedger(Conclusion):
             if now - (attempt.ended or now) < self._wait_s:
                 return None
         # Whether the wrapper began, and what it printed, is known on its node only.
-        return died(attempt, submission, began=True)
+        return died(attempt, submission, began=True, limits=self._limits)
 
 
 class LedgerSending(Sending):
@@ -113,7 +117,7 @@ class LedgerSending(Sending):
     def __init__(self, verdict: Verdict, ledger: Ledger) -> None:
         directory = in_state_directory("sending")
         with contextlib.suppress(OSError):
-            directory.mkdir(exist_ok=True)
+            make_private(directory)
         file = directory / f"{verdict.token}.json"
         super().__init__(Ending(verdict, Progress(file)), FinalSender(None))
         self._ledger = ledger

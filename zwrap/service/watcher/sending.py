@@ -19,8 +19,9 @@ from zwrap.attempt.refusals import Ending
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, TemporaryError, TransportError
 from zwrap.host.faults import is_shared
-from zwrap.host.files import make_directory
+from zwrap.host.modes import make_alike
 from zwrap.host.processes import ProcessIdentity
+from zwrap.limits import ANY_SIZE, Limits
 from zwrap.transport.contract import Transport
 from zwrap.transport.spool.queue import SpoolQueue
 
@@ -131,11 +132,12 @@ class DirectorySending(Sending):
         outbox: SpoolQueue | None,
         *,
         forced: bool,
+        limits: Limits,
     ) -> None:
         self._directory = directory
         self._outbox = outbox
         self._forced = forced
-        ending = Ending(verdict, Progress(directory.progress), directory)
+        ending = Ending(verdict, Progress(directory.progress), directory, limits=limits)
         super().__init__(ending, FinalSender(outbox))
 
     def portion(self, transport: Transport) -> bool:
@@ -180,6 +182,7 @@ def sole_sending(
     *,
     forced: bool,
     overdue: bool,
+    limits: Limits = ANY_SIZE,
 ) -> DirectorySending | None:
     """Return the sending of an attempt's messages; None: another process is sending them.
 
@@ -189,6 +192,7 @@ def sole_sending(
         wrapper: The dead wrapper, whose claims in the outbox are given back.
         forced: True if an outbox that cannot be used is left alone.
         overdue: True if a process that lives and keeps no lease on the outbox does not count.
+        limits: Limits of the recipe.
 
     Raises:
         MessageError: There is something else in the place of the outbox.
@@ -203,7 +207,7 @@ def sole_sending(
                 raise
     try:
         if outbox is None or _is_alone(outbox, wrapper, overdue=overdue):
-            return DirectorySending(directory, verdict, outbox, forced=forced)
+            return DirectorySending(directory, verdict, outbox, forced=forced, limits=limits)
     except BaseException:
         if outbox is not None:
             outbox.close()
@@ -248,7 +252,7 @@ def _opened(directory: JobDirectory) -> SpoolQueue | None:
     has_messages = directory.has_outbox
     try:
         for name in SpoolQueue.places:
-            make_directory(place / name)
+            make_alike(place / name)
         os.listdir(place / SpoolQueue.places.incoming)
         return directory.outbox()
     except OSError as error:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.refusals import is_noted
+from zwrap.attempt.secret import proves
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError
 from zwrap.jsontext import typed
@@ -20,14 +21,22 @@ from zwrap.transport.contract import Transport
 log = logging.getLogger(__name__)
 
 
-def hear(body: object, ledger: Ledger, transport: Transport) -> None:
+def hear(body: object, ledger: Ledger, transport: Transport, proof: object = None) -> None:
     """Record a wrapper's verdict; send its final messages if it is the first on its attempt.
 
     One that notes results that were refused afterwards takes the place of what it repeats.
     Of many messages a portion is sent; the others follow when the job has ended.
 
+    Args:
+        body: Body of the message.
+        ledger: The ledger.
+        transport: The transport for the final messages.
+        proof: Value of header `PROOF_HEADER`, for which only the wrapper of the attempt has the
+            secret. A job that an earlier release submitted has none, and is believed without.
+
     Raises:
-        MessageError: The message is not a verdict, or its attempt is not in the ledger.
+        MessageError: The message is not a verdict, its attempt is not in the ledger, or who sent it
+            does not have the secret of the attempt.
         TransportError: The transport cannot be used now.
     """
     try:
@@ -40,6 +49,11 @@ def hear(body: object, ledger: Ledger, transport: Transport) -> None:
         raise MessageError(
             f"The ledger holds no attempt {verdict.token} of a cluster without shared filesystem; "
             "its job was submitted with another ledger."
+        )
+    if kept.secret is not None and not proves(proof, kept.secret, body):
+        raise MessageError(
+            f"The message is not signed with the secret of attempt {verdict.token}, so that it "
+            "does not come from its wrapper, whose verdict still counts."
         )
     if ledger.remote.put_verdict(verdict):
         sending = LedgerSending(verdict, ledger)

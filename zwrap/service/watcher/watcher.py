@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.secret import PROOF_HEADER
 from zwrap.attempt.verdict import VERDICT_QUEUE
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, OutageError, TemporaryError, TransportError, ZwrapError
@@ -169,7 +170,9 @@ class Watcher(Service):
         """Record the verdict of a wrapper whose job directory is not visible here."""
         if envelope:
             raise MessageError(f"{self.name} takes verdicts, and not steps of recipes.")
-        verdicts.hear(delivery.message.body, self._ledger, self.transport)
+        message = delivery.message
+        proof = message.headers.get(PROOF_HEADER)
+        verdicts.hear(message.body, self._ledger, self.transport, proof)
         delivery.ack()
         self.idle()
 

@@ -21,7 +21,7 @@ from zwrap.attempt.record import (
 )
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.job import Cause, Outcome, State
-from zwrap.limits import ANY_SIZE
+from zwrap.limits import ANY_SIZE, Limits
 from zwrap.message import Outgoing, child_id
 from zwrap.recipe.envelope import Envelope
 
@@ -56,6 +56,7 @@ def died(
     flaw: str = "",
     last_lines: Sequence[str] = (),
     error_patterns: Mapping[str, Cause] = {},
+    limits: Limits = ANY_SIZE,
 ) -> Verdict:
     """Return the verdict on a job that ended without a verdict of its wrapper.
 
@@ -66,28 +67,35 @@ def died(
         flaw: Sentence about a file of the wrapper that cannot be read; empty: there is none.
         last_lines: End of the job's error output.
         error_patterns: Regular expression for a line of that output to the cause that it proves.
+        limits: Limits of the recipe.
     """
     attempt = _proven(attempt, submission.asked, last_lines, error_patterns)
     cause = f"{cause_of(attempt, began)} {flaw}".rstrip()
     if again := retry.next_attempt(submission, _retried_for(attempt), attempt.node):
         return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
-    return _failure(attempt, submission, cause, last_lines)
+    return _failure(attempt, submission, cause, last_lines, limits)
 
 
-def failed(attempt: Attempt, submission: KeptSubmission, why: str) -> Verdict:
+def failed(
+    attempt: Attempt, submission: KeptSubmission, why: str, limits: Limits = ANY_SIZE
+) -> Verdict:
     """Return the verdict on an attempt whose files or messages cannot be used.
 
-    `why`: a sentence about them. No other attempt follows.
+    `why`: a sentence about them. `limits`: those of the recipe. No other attempt follows.
 
     Raises:
         MessageError: The submission holds no recipe message.
     """
     cause = f"Job {attempt.job_id} on cluster {attempt.cluster} cannot be concluded as usual. {why}"
-    return _failure(attempt, submission, cause, ())
+    return _failure(attempt, submission, cause, (), limits)
 
 
 def _failure(
-    attempt: Attempt, submission: KeptSubmission, cause: str, last_lines: Sequence[str]
+    attempt: Attempt,
+    submission: KeptSubmission,
+    cause: str,
+    last_lines: Sequence[str],
+    limits: Limits,
 ) -> Verdict:
     """Return the verdict on an attempt that failed, with the final messages of its step."""
     facts = {
@@ -100,7 +108,7 @@ def _failure(
         "witness": f"cluster {attempt.cluster}",
         "log": list(last_lines),
     }
-    envelope = Envelope.from_body(submission.message, ANY_SIZE)
+    envelope = Envelope.from_body(submission.message, limits)
     messages = final_messages(envelope, Outcome.FAILURE, cause, facts)
     final = [
         message.with_id(child_id(attempt.token, f"last word {position}"))  # as earlier releases

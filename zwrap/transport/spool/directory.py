@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from zwrap.errors import QueueFullError, TemporaryError, TransportError
-from zwrap.host.files import sync_directory, write_all
+from zwrap.host.files import share, sync_directory, write_all
 from zwrap.host.filetime import FilesystemClock
+from zwrap.host.modes import OWN_FILE
 from zwrap.host.processes import host_name
 from zwrap.transport.failures import NoPermissionError
 from zwrap.transport.spool.claimed import Claimed
 from zwrap.transport.spool.files import (
-    FILE_MODE,
     OWN_SUFFIX,
     Name,
     OccupiedError,
@@ -86,6 +86,8 @@ class SpoolDirectory:
     """
 
     places: ClassVar[Places] = Places("incoming", "pending", "tmp", "errors")
+    is_shared: ClassVar[bool] = True
+    """True if a group shares the queue, whatever the umasks of its users are."""
 
     def __init__(
         self,
@@ -123,7 +125,7 @@ class SpoolDirectory:
     def path(self) -> Path:
         """Directory of the queue, with those in it; the first use creates what is missing."""
         for name in self.places:
-            make_spool_directory(self._place / name)
+            self._make(self._place / name)
         return self._place
 
     @functools.cached_property
@@ -145,6 +147,10 @@ class SpoolDirectory:
     def _clock(self) -> FilesystemClock:
         """Time of the filesystem."""
         return FilesystemClock(self.path / self.places.tmp)
+
+    def _make(self, path: Path) -> None:
+        """Create a directory of the queue; TransportError if that is not possible now."""
+        make_spool_directory(path, shared=self.is_shared)
 
     def put(self, contents: Sequence[bytes], *, delay_s: float = 0, expires_s: float = 0) -> None:
         """Add messages, if there is room; they are complete and in order when this returns.
@@ -218,8 +224,10 @@ class SpoolDirectory:
 
     def _write(self, path: str, content: bytes) -> None:
         """Create a file, durably if the queue is durable; remove it if that fails."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWN_FILE)
         try:
+            if self.is_shared:
+                share(descriptor)
             write_all(descriptor, content)
             if self.durable:
                 os.fsync(descriptor)

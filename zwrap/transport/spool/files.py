@@ -25,14 +25,13 @@ from pathlib import Path
 
 from zwrap.errors import ConfigurationError, TransportError
 from zwrap.host.faults import is_shared
-from zwrap.host.files import make_directory
+from zwrap.host.modes import make_alike, make_shared
 from zwrap.transport.failures import NoRouteError
 
 log = logging.getLogger(__name__)
 
 OWN_SUFFIX = ".zwrap"
 REASON_SUFFIX = ".reason"
-FILE_MODE = 0o640
 
 NAME_BYTES = 255
 """Largest size of a file name on the usual filesystems, in bytes (NAME_MAX of limits.h)."""
@@ -149,10 +148,13 @@ class NoPlaceError(NoRouteError):
     """There can be no such queue or topic, because something else lies in its place."""
 
 
-def make_spool_directory(path: Path) -> None:
-    """Create a directory of the spool; TransportError if that is not possible now."""
+def make_spool_directory(path: Path, *, shared: bool = True) -> None:
+    """Create a directory of the spool; TransportError if that is not possible now.
+
+    `shared`: True if a group shares it; False if it is for those who use the directory above it.
+    """
     try:
-        make_directory(path)
+        (make_shared if shared else make_alike)(path)
     except OSError as error:
         passes = is_shared(error) or error.errno in (errno.EACCES, errno.EPERM)
         kind = TransportError if passes else OccupiedError

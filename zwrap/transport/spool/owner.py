@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zwrap.host.faults import is_shared
-from zwrap.host.files import make_directory, touch
+from zwrap.host.files import touch
 from zwrap.host.filetime import FilesystemClock
+from zwrap.host.modes import make_alike, make_shared
 from zwrap.host.processes import ProcessIdentity, is_alive, this_process
 from zwrap.transport.spool.files import Name
 
@@ -32,8 +33,9 @@ _serial = itertools.count()
 class Owner:
     """An owner of messages of one queue in this process: ``pending/<host>-<pid>-<start>,<n>/``."""
 
-    def __init__(self, pending: Path, clock: FilesystemClock) -> None:
+    def __init__(self, pending: Path, clock: FilesystemClock, *, shared: bool = True) -> None:
         self._pending = pending
+        self._make = make_shared if shared else make_alike
         self._clock = clock
         self._leased_at = float("-inf")
         self._move()
@@ -61,7 +63,7 @@ class Owner:
 
     def _take(self) -> None:
         """Make the directory of this owner, and renew its lease."""
-        make_directory(self._directory)
+        self._make(self._directory)
         if self._directory.is_symlink():
             raise NotADirectoryError(errno.ENOTDIR, "a link is there", str(self._directory))
         touch(self._directory / LEASE)

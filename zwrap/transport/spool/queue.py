@@ -20,7 +20,7 @@ from zwrap.host.processes import ProcessIdentity
 from zwrap.transport.spool.claimed import Claimed
 from zwrap.transport.spool.content import LONGEST_S, read_reason
 from zwrap.transport.spool.directory import MESSAGE_BYTES, SpoolDirectory
-from zwrap.transport.spool.files import REASON_SUFFIX, Name, letters, make_spool_directory
+from zwrap.transport.spool.files import REASON_SUFFIX, Name, letters
 from zwrap.transport.spool.owner import Owner
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class SpoolQueue(SpoolDirectory):
     @functools.cached_property
     def _owner(self) -> Owner:
         """This process as an owner of claimed messages."""
-        return Owner(self.path / self.places.pending, self._clock)
+        return Owner(self.path / self.places.pending, self._clock, shared=self.is_shared)
 
     def claim(self, within_s: float = float("inf")) -> Claimed | None:
         """Claim the first message that is due; it is ours until it is settled or the lease lapses.
@@ -234,7 +234,7 @@ class SpoolQueue(SpoolDirectory):
             os.rename(claimed.path, target)
         except FileNotFoundError:
             if os.path.lexists(claimed.path):  # it is still ours, but `errors` was removed
-                make_spool_directory(self._errors)
+                self._make(self._errors)
                 os.rename(claimed.path, target)
 
     def put_dead_letter(self, content: bytes, reason: str) -> Path:

@@ -75,7 +75,7 @@ class SpoolTopic:
             base = shortened("status-" + re.sub(r"[^A-Za-z0-9._-]", "_", replaces))
         file = self.path / base
         try:
-            write_atomically(file, f"{ends_ms}\n".encode() + content, durable=False)
+            write_atomically(file, f"{ends_ms}\n".encode() + content, durable=False, shared=True)
         except IsADirectoryError:  # nobody hears the statuses of a sender whose place is taken
             log.warning("%s is a directory, and no broadcast", file)
         if time.monotonic() - self._swept_at > SWEEP_S:

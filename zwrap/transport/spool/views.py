@@ -14,7 +14,7 @@ from zwrap.host.files import UnfitFileError, read_regular
 from zwrap.transport.spool.claimed import Claimed
 from zwrap.transport.spool.content import read_reason
 from zwrap.transport.spool.directory import RELAYED_BYTES, Places
-from zwrap.transport.spool.files import REASON_SUFFIX, letters, make_spool_directory
+from zwrap.transport.spool.files import REASON_SUFFIX, letters
 from zwrap.transport.spool.queue import SpoolQueue
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class DeadLetters(SpoolQueue):
         mode = os.lstat(claimed.path).st_mode
         if claimed.unfit and (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
             aside = self._errors / ".aside" / f"{time.time_ns()}"
-            make_spool_directory(aside)
+            self._make(aside)
             os.rename(claimed.path, aside / claimed.base)
             log.warning("%s was not read, and is kept in %s", claimed.base, aside)
         else:

@@ -1,0 +1,53 @@
+"""The tables of a ledger are made, and brought up to date, when it is first used."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import sqlalchemy as sa
+
+from zwrap.attempt.ledger.tables import ATTEMPTS, WORDS
+from zwrap.errors import OutageError
+
+Begin = Callable[[], AbstractContextManager[sa.Connection]]
+"""Function that returns a connection in a transaction."""
+
+
+def create_tables(begin: Begin) -> None:
+    """Create the missing tables; several hosts may do so at the same moment.
+
+    Raises OutageError if the database cannot be used now.
+    """
+    made: list[sa.ExecutableDDLElement] = []
+    made += [sa.schema.CreateTable(each, if_not_exists=True) for each in (ATTEMPTS, WORDS)]
+    made += [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()]
+    try:
+        with begin() as connection:
+            for statement in made:
+                connection.execute(statement)
+    except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+        # PostgreSQL checks before it creates; another host created the table in between.
+        with begin() as connection:
+            for statement in made:
+                connection.execute(statement)
+
+
+def add_columns(engine: sa.Engine, begin: Begin) -> None:
+    """Add the columns that the tables of an earlier version lack."""
+    inspector = sa.inspect(engine)
+    for table in (ATTEMPTS, WORDS):
+        there = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                kind = column.type.compile(engine.dialect)
+                statement = sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+                another_did = sa.exc.ProgrammingError, OutageError
+                with contextlib.suppress(*another_did), begin() as connection:
+                    connection.execute(statement)
+
+
+def _indexes() -> list[sa.Index]:
+    """Return the indexes of the table of attempts, always in the same order."""
+    return sorted(ATTEMPTS.indexes, key=lambda index: str(index.name))

@@ -1,0 +1,139 @@
+"""Parameter substitution in recipes of which shells read some texts, so that values stay values.
+
+These texts are: ``commands`` of a ``cluster`` block and ``cluster_commands``, each of which is one
+script; ``set_up`` and ``command`` in ``job_parameters``, which are one script, too; and the texts
+below any other key ``commands``, each by itself. The commands of the Runner are split into words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from zwrap.errors import RecipeError
+from zwrap.limits import DEFAULTS, Limits
+from zwrap.recipe.pieces import Piece, Value
+from zwrap.recipe.quoting import Fault, quoted, quoted_words
+from zwrap.recipe.sizes import is_long
+from zwrap.recipe.substitution import REPLACE, Filling, Keys
+
+_RUNNER = re.compile(r"runner\.(?:.*\.)?submission", re.DOTALL)
+"""Queues of the service Runner."""
+
+
+class CommandFilling(Filling):
+    """The filling in of one recipe, in which no value becomes a part of a command."""
+
+    def __init__(self, parameters: Mapping[str, object], limits: Limits = DEFAULTS) -> None:
+        """Fill in `parameters`, by name; a placeholder without a value stays."""
+        super().__init__(parameters, limits)
+        self._runs_words = False
+
+    def mapping(self, value: Mapping[object, object], keys: Keys) -> dict[object, object]:
+        """Return a copy of an object with its keys and values filled in."""
+        if len(keys) == 1:
+            self._runs_words = _RUNNER.fullmatch(str(value.get("queue"))) is not None
+        program: dict[object, object] = {}
+        if keys[1:] == ("job_parameters",):
+            program.update(self._program(value, keys))
+        filled = {
+            self.key(key): program[key]
+            if key in program
+            else self._entry(key, entry, (*keys, str(key)))
+            for key, entry in value.items()
+        }
+        return {**filled, **program}
+
+    def _entry(self, key: object, entry: object, keys: Keys) -> object:
+        """Return a copy of the value under a key."""
+        if key == "cluster_commands" or (key == "commands" and keys[-2:-1] == ("cluster",)):
+            return self._script(entry, keys)
+        if key == "commands":
+            return self._commands(entry, keys)
+        return self.value(entry, keys)
+
+    def _script(self, entry: object, keys: Keys) -> object:
+        """Return a text, or a list of texts, that one shell reads."""
+        if not isinstance(entry, (str, list, tuple)) or _replaced(entry):
+            return self.value(entry, keys)
+        entries = [entry] if isinstance(entry, str) else entry
+        assignments, filled = self._lines(entries, keys, _fault(keys))
+        if isinstance(entry, str):
+            return "\n".join(map(str, [*assignments, *filled]))
+        return [*assignments, *filled]
+
+    def _lines(
+        self, entries: Sequence[object], keys: Keys, fault: Fault
+    ) -> tuple[list[str], list[object]]:
+        """Return assignments, and the texts that one shell reads after them; others as they are."""
+        kept: dict[int, object] = {}
+        texts: list[list[Piece]] = []
+        for index, each in enumerate(entries):
+            if isinstance(each, str) and not _replaced(each):
+                texts.append(self.pieces(each))
+                continue
+            kept[index] = self.value(each, keys)
+            texts.append([str(kept[index])])
+        assignments, filled = self._quoted(texts, fault)
+        return assignments, [kept.get(index, text) for index, text in enumerate(filled)]
+
+    def _program(self, parameters: Mapping[object, object], keys: Keys) -> dict[str, object]:
+        """Return `set_up` and `command` of job parameters, as far as a shell reads them."""
+        command, lines = parameters.get("command"), parameters.get("set_up")
+        set_up = lines if isinstance(lines, (list, tuple)) else []
+        in_shell = isinstance(command, str) and not _replaced(command)
+        entries = [*set_up, command] if in_shell else set_up
+        if in_shell and set_up:
+            fault = _fault(keys, "keys 'set_up' and 'command'")
+        else:
+            fault = _fault((*keys, "command" if in_shell else "set_up"))
+        assignments, filled = self._lines(entries, keys, fault)
+        found = {"command": filled.pop()} if in_shell else {}
+        if set_up or (assignments and not lines):
+            found["set_up"] = [*assignments, *filled]
+        return found
+
+    def _commands(self, entry: object, keys: Keys) -> object:
+        """Return a copy of a value in which each text is a command of its own."""
+        if isinstance(entry, str) and not _replaced(entry):
+            pieces = self.pieces(entry)
+            if self._runs_words:
+                return quoted_words(pieces, _fault(keys))
+            assignments, filled = self._quoted([pieces], _fault(keys))
+            return "\n".join([*assignments, *filled])
+        if isinstance(entry, Mapping):
+            return {
+                self.key(key): self._commands(each, (*keys, str(key)))
+                for key, each in entry.items()
+            }
+        if isinstance(entry, (list, tuple)):
+            return [
+                self.value(each, keys)
+                if self._runs_words and isinstance(each, (list, tuple))  # arguments, one by one
+                else self._commands(each, keys)
+                for each in entry
+            ]
+        return self.value(entry, keys)
+
+    def _quoted(self, texts: list[list[Piece]], fault: Fault) -> tuple[list[str], list[str]]:
+        """Return assignments, and the texts of one script with their values in place."""
+        limit = self.limits.commands_bytes
+        literal = "".join(p for text in texts for p in text if isinstance(p, str))
+        if is_long(literal, limit) and any(isinstance(p, Value) for text in texts for p in text):
+            raise fault(
+                f"the text has more than {limit} bytes (section limits, key 'commands_bytes'). Put "
+                "long lists into a file, and give its path."
+            )
+        return quoted(texts, fault)
+
+
+def _replaced(entry: object) -> bool:
+    """Return True for a text that a parameter replaces as a whole."""
+    return isinstance(entry, str) and REPLACE.fullmatch(entry) is not None
+
+
+def _fault(keys: Keys, last: str = "") -> Fault:
+    """Return the function for errors of the text to which `keys` lead, or which `last` names."""
+    names = [*keys[1:], last] if last else [*keys[1:-1], f"key {keys[-1]!r}"]
+    place = ", ".join([f"node {keys[0]}", *names])
+    return lambda sentence: RecipeError(f"{place}: {sentence}")

@@ -1,0 +1,72 @@
+"""Values that can be put at a place in shell text in no way, and what to write instead."""
+
+from __future__ import annotations
+
+import re
+
+from zwrap.recipe.shellplaces import Kind, Place, Sense
+
+SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+"""A word that `shlex.quote` leaves as it is."""
+
+_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)")
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+_AFTER_DOLLAR = (
+    "{source} follows a '$', so that the shell would take its value, {value}, for a part of its "
+    "own language. Write ${{{source}}} for the variable of the shell, or \\${source} for a dollar "
+    "sign and the value."
+)
+_NO_NUMBER = (
+    "{source} stands where the shell calculates, or in a variable with which it does, and its "
+    "value is {value}; a number is expected. Compare texts with '=' instead of '-eq'."
+)
+_NO_NAME = (
+    "{source} stands where the shell expects the name of a variable, and its value is {value}; a "
+    "text without '[' and '(' is expected. Write the name itself there, instead of a placeholder."
+)
+_UNSURE = (
+    "the quotes or parentheses before {source} are not balanced as far as can be told, so that its "
+    "value, {value}, cannot be put in safely. Begin the text with a line v={source}, and write "
+    '"$v" here.'
+)
+_VERBATIM = (
+    "{source} stands in a here-document whose delimiter is quoted, where its value, {value}, "
+    "cannot be put in safely. Leave out the quotes around the delimiter, and the value is put in "
+    "as it is."
+)
+_ESCAPED = (
+    "a backslash before {source} would become a part of its value, {value}. Leave out the "
+    "backslash."
+)
+OPEN_QUOTE = (
+    "a quote of the command has no partner, so that the value of {source}, {value}, would not stay "
+    "one word. Close the quote, or write \\' for an apostrophe."
+)
+"""Why a value cannot be put into a command that is split into words, as a format."""
+
+
+def could_end(text: str, delimiter: str) -> bool:
+    """Return True if a value could make a line of a here-document its delimiter."""
+    return bool(delimiter) and any(line in delimiter for line in text.split("\n"))
+
+
+def why_not(place: Place, text: str) -> str:
+    """Return why a value can be put at a place in no way, as a format; "": it can."""
+    if place.sense is Sense.VARIABLE:
+        return "" if _NAME.fullmatch(text) else _AFTER_DOLLAR
+    if place.sense is Sense.NUMBER:
+        return "" if not text or _NUMBER.fullmatch(text) else _NO_NUMBER
+    if place.sense is Sense.NAME and any(character in text for character in "[(="):
+        return _NO_NAME
+    if SAFE.fullmatch(text) and place.kind is not Kind.VERBATIM:
+        return ""
+    if place.kind is Kind.UNSURE:
+        return _UNSURE
+    if place.kind is Kind.VERBATIM:
+        sheltered = not (place.nested or place.backquotes or place.distrusted)
+        safe = sheltered or SAFE.fullmatch(text)
+        return "" if safe and not could_end(text, place.delimiter) else _VERBATIM
+    if place.escaped and (place.backquotes or place.braces or place.kind is Kind.ANSI):
+        return _ESCAPED
+    return ""

@@ -1,0 +1,152 @@
+"""Places in shell text at which values are put, and the constructs of the shell around them."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from zwrap.recipe.shelltokens import DECLARING, NAMING
+
+
+class Kind(enum.Enum):
+    """The quotes around a place."""
+
+    PLAIN = enum.auto()
+    SINGLE = enum.auto()
+    DOUBLE = enum.auto()
+    ANSI = enum.auto()
+    """``$'...'``."""
+    COMMENT = enum.auto()
+    HERE = enum.auto()
+    """A here-document in which the shell expands variables."""
+    VERBATIM = enum.auto()
+    """A here-document whose delimiter is quoted."""
+    UNSURE = enum.auto()
+
+
+class Sense(enum.Enum):
+    """What the shell does with the value at a place."""
+
+    WORD = enum.auto()
+    NUMBER = enum.auto()
+    """It evaluates the value as arithmetic, with the commands in a subscript."""
+    NAME = enum.auto()
+    """It takes the value for the name of a variable, with the commands in a subscript."""
+    VARIABLE = enum.auto()
+    """It expands the variable of that name: ``${x}`` where a recipe means ``${{x}}``."""
+
+
+class Place(msgspec.Struct):
+    """One place in shell text."""
+
+    kind: Kind
+    sense: Sense = Sense.WORD
+    escaped: bool = False
+    """True if a backslash stands before it."""
+    first: bool = False
+    """True if a command, an assignment or a word of the grammar may begin here."""
+    nested: bool = False
+    """True inside ``$(...)``."""
+    in_array: bool = False
+    """True inside ``name=(...)``, of which bash gives up one line only after an error."""
+    backquotes: int = 0
+    """1 inside plain backquotes; 2 if there are further quotes or substitutions around them."""
+    braces: str = ""
+    """Operator of the ``${...}`` within double quotes, or within a here-document, around it."""
+    delimiter: str = ""
+    """Delimiter of the here-document."""
+    subscript: bool = False
+    """True if ``[`` stands before it in its word."""
+    variable: str = ""
+    """Name of the variable to which it is assigned."""
+    distrusted: bool = False
+    """True if shells differ about the quotes before it."""
+
+
+class Frame:
+    """One open construct: commands, quotes, ``${...}``, arithmetic, or a here-document.
+
+    Defaults are attributes of the class, because a text may open hundreds of thousands of frames.
+    """
+
+    nested = in_array = False
+    """True inside ``$(...)``; inside ``name=(...)``."""
+    opened = 0
+    """Number of places before it."""
+    depth = 0
+    """Number of open parentheses, or brackets, of arithmetic."""
+    braces = stage = ""
+    """Operator of ``${...}``: of one within quotes; of this one, and before it ``name``."""
+    assigned = ""
+    """Name of the variable to which the word around it is assigned."""
+
+    # of commands
+    array = False
+    """True between the parentheses of an array."""
+    first = True
+    """True where the name of a command is expected."""
+    command = options = loop = ""
+    """Name of the command, options that matter, and the variable of ``for``."""
+    variable = False
+    """True behind an option -v that takes the name of a variable."""
+    cases: tuple[str, ...] = ()
+    """Stage of each open ``case``: ``subject``, ``pattern``, ``commands``."""
+    pending: tuple[tuple[str, bool, bool], ...] = ()
+    """Here-documents whose bodies follow: delimiter, whether it is quoted, whether tabs count."""
+    condition = -1
+    """Number of places before the open ``[[``; -1: there is none."""
+    test = Sense.WORD
+    """Sense of the places in ``[[ ]]``."""
+    tested: set[str]
+    """Names of the variables in ``[[ ]]``."""
+
+    # of the word at hand
+    word = -1
+    """Position of its beginning; -1: there is none."""
+    plain = is_name = True
+    """True if it has no quotes or expansions; if it may be the name of a variable."""
+    assigns = equals = bracket = False
+    """True if it is an assignment; if ``=``, or ``[``, stands in it."""
+
+    def __init__(self, kind: str, closer: str = "", sense: Sense = Sense.WORD) -> None:
+        self.kind, self.closer, self.sense = kind, closer, sense
+
+    def new_word(self, start: int) -> None:
+        """Begin a word at a position; -1: there is none."""
+        self.word = start
+        self.plain = self.is_name = True
+        self.assigns = self.equals = self.bracket = False
+
+    def new_command(self) -> None:
+        """Begin a command."""
+        self.first = not self.array
+        self.command, self.options, self.variable, self.loop = "", "", False, ""
+
+    def in_pattern(self) -> bool:
+        """Return True before the ``)`` of a pattern of ``case``."""
+        return bool(self.cases) and self.cases[-1] == "pattern"
+
+    def argument_sense(self) -> Sense:
+        """Return what the command does with the word at hand."""
+        if self.array:  # values in (...) are not read again, but numbers are
+            return self.sense if self.sense is Sense.NUMBER else Sense.WORD
+        if self.variable or self.command in NAMING:
+            return Sense.NAME
+        if self.command == "let" or (self.command in DECLARING and "i" in self.options):
+            return Sense.NUMBER
+        if self.command in DECLARING and (not self.equals or set(self.options) - {"i"}):
+            return Sense.NAME
+        return Sense.WORD
+
+
+class Found:
+    """What has been found in a text, its here-documents and backquotes."""
+
+    def __init__(self) -> None:
+        self.places: list[Place] = []
+        self.tests: list[tuple[int, int, Sense]] = []
+        """Ranges of places between ``[[`` and ``]]``, and their sense."""
+        self.unsure = self.distrusted = False
+        self.calculated: set[str] = set()
+        """Names of the variables with which the text calculates."""

@@ -1,0 +1,34 @@
+"""Messages that are sent together, with the ids and signatures that a repeat repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from zwrap.message import ID_HEADER, Outgoing, child_id, new_id
+
+
+class Unit:
+    """Messages that are sent when the unit ends without an exception.
+
+    Args:
+        parent: Id of the message whose handling produces them; None: there is none.
+        sign: Function that signs a message (`zwrap.transport.signing`); None: they are not signed.
+    """
+
+    def __init__(
+        self, parent: str | None, sign: Callable[[Outgoing], Outgoing] | None = None
+    ) -> None:
+        self.outgoing: list[Outgoing] = []
+        self._parent = parent or new_id()
+        self._sign = sign
+
+    def send(self, *messages: Outgoing) -> None:
+        """Add messages; one without an id gets an id derived from the delivery and its position.
+
+        Only such a message is signed: an id that it had before may be anybody's.
+        """
+        for message in messages:
+            named = message.with_id(child_id(self._parent, len(self.outgoing)))
+            if self._sign and ID_HEADER not in message.headers:
+                named = self._sign(named)
+            self.outgoing.append(named)

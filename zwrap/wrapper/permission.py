@@ -1,0 +1,52 @@
+"""What a site permits to the step of a job: which program, and where its files are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from zwrap.configuration.site import Configuration
+from zwrap.errors import ProgramError
+from zwrap.host.beneath import AllowedDirectories
+from zwrap.host.files import write_atomically
+from zwrap.program.definition import Definition
+from zwrap.program.reading import INLINE_PROGRAM, find_program
+from zwrap.recipe.envelope import Envelope
+
+
+def permitted_program(
+    name: str, envelope: Envelope, configuration: Configuration, programs: Path | None
+) -> Definition | None:
+    """Return the definition of a program; None if there is none of that name.
+
+    Raises:
+        ProgramError: The definition is not usable, or the site wants none in a message.
+    """
+    if name == INLINE_PROGRAM:
+        configuration.site.security.check_inline_command(f"Node {envelope.pointer}")
+    return find_program(name, envelope.job_parameters, programs)
+
+
+def write_files(
+    directory: Path, place: Path, contents: Mapping[str, str], allowed: AllowedDirectories
+) -> None:
+    """Write files, contents by name, in a directory that is open as `place`.
+
+    A name may lead elsewhere, relative to the directory or not.
+
+    Raises:
+        ProgramError: A file cannot be written.
+        OutsideError: A file is outside of the allowed directories.
+    """
+    for name, content in contents.items():
+        path = directory / name
+        try:
+            if not allowed.is_restricted or path.parent == directory:
+                write_atomically(place / name, content)
+                continue
+            with allowed.directory(path.parent, f"The directory of parameter file {name!r}") as at:
+                write_atomically(at / path.name, content)
+        except OSError as error:
+            raise ProgramError(
+                f"The parameter file {path} cannot be written: {error.strerror}."
+            ) from None
