@@ -673,6 +673,23 @@ def test_a_step_with_a_fault_fails_and_tells_its_recipe(
     assert not (directory / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("section", "key"), [("security", "runer"), ("security", "directories"), ("limits", "nodez")]
+)
+def test_a_mistake_in_the_site_file_is_told_as_the_failure_of_the_step(
+    site: Site, directory: Path, section: str, key: str
+) -> None:
+    job = Job(site, directory, command=script("touch ran"))
+    site.sections["wrong"] = {"plugin": section, key: ["there"]}
+    site.write_config()
+    done = job.run()
+    assert done.returncode == 100
+    [_, failure, _] = job.payloads(3)
+    assert failure.startswith(f"{site.config}:")
+    assert key in failure
+    assert not (directory / "ran").exists()
+
+
 def test_a_pattern_that_takes_for_ever_delays_no_heartbeat(
     site: Site, directory: Path, wait_until: Wait
 ) -> None:

@@ -669,15 +669,33 @@ def test_another_attempt_is_sent_to_no_queue_of_zwraps(
     assert len(transport.broker.queues.get(queue, [])) == goes
 
 
+def test_another_attempt_is_sent_to_a_queue_that_the_site_has_opened(tmp_path: Path) -> None:
+    transport, attempt = watched(tmp_path, **{"original-destination": "/queue/zwrap.site"})
+    file = Path(attempt.job_directory) / SUBMISSION
+    policy = {"on": ["node_fail"], "limit": 3}
+    file.write_bytes(encode({**json.loads(file.read_bytes()), "retry": policy}))
+    opened = of_submitted(configured(queues=["zwrap.site"]).site.limits)
+    InDirectory(transport, limits=opened).find(replace(attempt, seen_state="node_fail"))
+    assert len(transport.broker.queues["zwrap.site"]) == 1
+
+
 def test_the_watcher_follows_no_job_directory_out(tmp_path: Path) -> None:
     transport, attempt = watched(tmp_path)
     allowed = AllowedDirectories([tmp_path], "section security, key 'directories'")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "job" / ".zwrap").rename(tmp_path / "elsewhere" / "zwrap")
     (tmp_path / "job" / ".zwrap").symlink_to(tmp_path / "elsewhere" / "zwrap")
+    found = tmp_path / "elsewhere" / "zwrap" / "t-1"
+    conclusion = InDirectory(transport, allowed=allowed)
     with pytest.raises(RequestError, match=r"^Its directory is .*'\.zwrap' is a link"):
-        InDirectory(transport, allowed=allowed).find(attempt)
-    assert not (tmp_path / "elsewhere" / "zwrap" / "t-1" / "verdict.json").exists()
+        conclusion.find(attempt)
+    assert not (found / "verdict.json").exists()
+    for name in ("verdict.json", "claim.json"):
+        (found / name).write_text("{}")
+    assert not conclusion.has_verdict(attempt)
+    assert conclusion.claim_age_s(attempt) is None
+    with pytest.raises(RequestError, match="is a link"):
+        conclusion.submission(attempt)
 
 
 def test_the_watcher_concludes_jobs_from_before_the_restriction(tmp_path: Path) -> None:

@@ -101,10 +101,13 @@ def ledger(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) 
     opened.close()
 
 
-def submitted(ledger: Ledger, system: Any, token: str = "t-1") -> str:
+def submitted(
+    ledger: Ledger, system: Any, token: str = "t-1", digest: str | None = None
+) -> str:
     attempt = Attempt(
-        token=token, recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d"
-    )
+        token=token, recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d",
+        digest=digest,
+    )  # fmt: skip
     request = JobRequest(
         cluster="c",
         job_name="n",
@@ -133,6 +136,21 @@ def test_submitting_again_gives_the_same_job(ledger: Ledger) -> None:
 def test_another_attempt_is_another_job(ledger: Ledger) -> None:
     system = Moody()
     assert [submitted(ledger, system, token) for token in ("t-1", "t-2")] == ["1", "2"]
+
+
+@pytest.mark.parametrize("former", [True, False])
+def test_of_two_contents_as_one_later_attempt_the_second_is_handled_again(
+    ledger: Ledger, former: bool
+) -> None:
+    """Two Submitters may recognise them before either of them has written its row."""
+    system = Moody()
+    submitted(ledger, system, "t-2", "first")
+    with pytest.raises(TemporaryError, match="another content as t-2"):
+        submitted(ledger, system, "t-2", "second")
+    assert system.taken == ["t-2"]
+    assert submitted(ledger, system, "t-2", "first") == "1"
+    submitted(ledger, system, "t-1", None if former else "first")
+    assert submitted(ledger, system, "t-1", "edited") == "2", "a first attempt may be edited"
 
 
 def test_a_refusal_is_permanent_until_a_person_mends_the_cause_and_tries_again(

@@ -103,6 +103,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     has written the row."""
 
     @property
+    def number(self) -> int:
+        """Number of the attempt at its step, from 1."""
+        last = self.token.rpartition("-")[2]
+        return int(last) if last.isdecimal() else 1
+
+    @property
     def full_name(self) -> str:
         """Name of the job, or of its array, in the batch system."""
         return f"{self.job_name}.{self.array_token or self.token}"

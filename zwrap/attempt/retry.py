@@ -9,7 +9,7 @@ attempt.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.record import AskedResources, KeptSubmission
@@ -44,38 +44,48 @@ RETRIED = ("exclude", "memory_per_node", "min_memory_per_cpu", "time_limit")
 
 
 def next_attempt(
-    known: KeptSubmission, cause: Cause | None, node: str | None = None
+    known: KeptSubmission,
+    cause: Cause | None,
+    node: str | None = None,
+    open_names: Sequence[str] = (),
 ) -> NextAttempt | None:
     """Return the attempt that follows a death of that cause on that node.
 
     None: the policy does not want one, or the attempt could not ask for more resources than the
     last one. The envelope's environment holds the number of the attempt, under the header's name.
+    `open_names`: as in `zwrap.limits.Limits`.
     """
     policy = known.retry
     done = _count(known, RETRIES_HEADER)
-    if policy is None or cause not in policy.on or done >= policy.limit or not _queue(known):
+    queue = _queue(known, open_names)
+    if policy is None or cause not in policy.on or done >= policy.limit or not queue:
         return None
     changes = _changes(known.asked, policy, cause, node)
     if changes is None:
         return None
-    message, number = _again(known, changes, RETRIES_HEADER, done)
+    message, number = _again(known, queue, changes, RETRIES_HEADER, done)
     with_more = ", ".join(f"{key} {value}" for key, value in changes.items())
     said = f"It is tried again as attempt {number}{f' with {with_more}' if with_more else ''}."
     return NextAttempt(message, said)
 
 
 def continuation(
-    known: KeptSubmission, limit: int, remaining_s: float | None
+    known: KeptSubmission,
+    limit: int,
+    remaining_s: float | None,
+    open_names: Sequence[str] = (),
 ) -> NextAttempt | None:
     """Return the same step in another job, which continues from what the program saved.
 
     `remaining_s`: remainder of the program's own time limit, in seconds; None: it has none. The
-    result is None after `limit` such jobs, and when less than a second is left.
+    result is None after `limit` such jobs, and when less than a second is left. `open_names`: as in
+    `zwrap.limits.Limits`.
     """
     done = _count(known, CONTINUED_HEADER)
-    if done >= limit or (remaining_s is not None and remaining_s < 1) or not _queue(known):
+    queue = _queue(known, open_names)
+    if done >= limit or (remaining_s is not None and remaining_s < 1) or not queue:
         return None
-    message, number = _again(known, {}, CONTINUED_HEADER, done)
+    message, number = _again(known, queue, {}, CONTINUED_HEADER, done)
     said = f"It has saved what it had, and goes on as attempt {number}"
     if remaining_s is not None:
         step = step_in(message.message)
@@ -127,7 +137,11 @@ def _count(known: KeptSubmission, header: str) -> int:
 
 
 def _again(
-    known: KeptSubmission, changes: Mapping[str, int | str], header: str, done: int
+    known: KeptSubmission,
+    queue: str,
+    changes: Mapping[str, int | str],
+    header: str,
+    done: int,
 ) -> tuple[Outgoing, int]:
     """Return the message of the next attempt, and its number."""
     number = max(1, _count(known, ATTEMPT_HEADER)) + 1
@@ -141,17 +155,17 @@ def _again(
     headers = {
         key: value for key, value in known.header.items() if key != "original-destination"
     } | {ATTEMPT_HEADER: number, header: done + 1}
-    return Outgoing(_queue(known), body, headers), number
+    return Outgoing(queue, body, headers), number
 
 
-def _queue(known: KeptSubmission) -> str:
+def _queue(known: KeptSubmission, open_names: Sequence[str]) -> str:
     """Return the queue that the step came from; empty where that is not known, or zwrap's own.
 
     A job may have changed what was kept of its submission.
     """
     given = known.header.get("original-destination")
     queue = given.removeprefix("/queue/") if isinstance(given, str) else ""
-    return "" if is_closed("queue", queue, ()) else queue
+    return "" if is_closed("queue", queue, open_names) else queue
 
 
 def _changes(

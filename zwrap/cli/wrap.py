@@ -19,6 +19,7 @@ from zwrap.cli.common import (
 )
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.recipe.envelope import Envelope
 from zwrap.transport.connect import connect, transport_class
 from zwrap.wrapper.lifecycle import Wrapper
 from zwrap.wrapper.stepfile import read_with_fault
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--recipewrapper FILE is needed: the recipe step to run, as JSON.")
     _check_reachable(configuration)
     transport_class(options.transport.name)
-    envelope, fault = read_with_fault(Path(options.recipewrapper), configuration.site.limits)
+    envelope, fault = _step(Path(options.recipewrapper), configuration)
     wrapper = Wrapper(
         options.wrap,
         envelope,
@@ -65,6 +66,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     status = wrapper.run()
     return 0 if options.compat_exit else status
+
+
+def _step(file: Path, configuration: Configuration) -> tuple[Envelope, str]:
+    """Return the step and its fault; one that the site's limits have is told as the step's failure.
+
+    Raises MessageError if there is nobody to tell.
+    """
+    try:
+        limits = configuration.site.limits
+    except ConfigurationError as error:
+        return read_with_fault(file)[0], str(error)
+    return read_with_fault(file, limits)
 
 
 def _check_reachable(configuration: Configuration) -> None:

@@ -11,8 +11,9 @@ import math
 from collections.abc import Sequence
 
 from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import Attempt
 from zwrap.calls import acting
-from zwrap.errors import ZwrapError
+from zwrap.errors import TemporaryError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.scheduler import Scheduler
 from zwrap.submission.arrays import submit_as_arrays
@@ -80,6 +81,9 @@ def _missing(jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger) -> 
     missing = []
     for token, job in by_token.items():
         attempt = rows.get(token, job.attempt)
+        if _is_of_another(attempt, job.attempt):
+            handover.note(token, _just_taken(job.attempt))
+            continue
         try:
             job_id = lookup.job_id(attempt)
         except ZwrapError as error:
@@ -92,3 +96,21 @@ def _missing(jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger) -> 
             handover.note(token, job_id)
     lookup.record()
     return missing
+
+
+def _is_of_another(row: Attempt, wanted: Attempt) -> bool:
+    """Return True if another Submitter has just written the row for another content.
+
+    A first attempt may have another content than its row: its recipe was edited meanwhile.
+    """
+    return wanted.number > 1 and None not in (row.digest, wanted.digest) and (
+        row.digest != wanted.digest
+    )
+
+
+def _just_taken(attempt: Attempt) -> TemporaryError:
+    """Return the outcome of a job whose token was given to another one a moment ago."""
+    return TemporaryError(
+        f"Another Submitter has just submitted a job with another content as {attempt.token}; this "
+        "one gets a token of its own when its message is handled again."
+    )

@@ -97,7 +97,8 @@ def concluded(
         final = final_messages(envelope, Outcome.SUCCESS, "finished", {})
         return replace(draft, outcome=Outcome.SUCCESS, cause="finished", final=final)
     cause = "; ".join([*ended.failures, *filter(None, [interruption.words])])
-    if again := _next_attempt(ended, interruption, submission, checkpoint, node):
+    names = envelope.limits.open_names
+    if again := _next_attempt(ended, interruption, submission, checkpoint, node, names):
         cause = f"{cause}. {again.said}"
         return replace(draft, outcome=Outcome.RETRIED, cause=cause, final=[again.message])
     final = final_messages(envelope, Outcome.FAILURE, cause, {**facts, **ended.facts})
@@ -110,6 +111,7 @@ def _next_attempt(
     submission: KeptSubmission | None,
     checkpoint: Checkpoint | None,
     node: str | None,
+    open_names: Sequence[str],
 ) -> retry.NextAttempt | None:
     """Return the next attempt if the program has saved its state, or if the policy wants one.
 
@@ -119,7 +121,7 @@ def _next_attempt(
     if submission is None:
         return None
     if checkpoint and ended.saved and (cause or interruption.by == NEAR_LIMIT):
-        again = retry.continuation(submission, checkpoint.limit, ended.remaining_s)
+        again = retry.continuation(submission, checkpoint.limit, ended.remaining_s, open_names)
         if again:
             return again
-    return retry.next_attempt(submission, cause, node) if cause else None
+    return retry.next_attempt(submission, cause, node, open_names) if cause else None

@@ -27,7 +27,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, KeptSubmission
 from zwrap.attempt.signs import claim_age_s
 from zwrap.attempt.verdict import Claim, Verdict
-from zwrap.errors import MessageError, PermanentError, TemporaryError
+from zwrap.errors import MessageError, PermanentError, TemporaryError, ZwrapError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.host.clock import Clock
 from zwrap.host.files import last_lines
@@ -96,17 +96,20 @@ class InDirectory(Conclusion):
 
     def has_verdict(self, attempt: Attempt) -> bool:
         """Return True if there is a verdict in the job directory, as far as that can be told."""
-        with contextlib.suppress(OSError):
-            return JobDirectory(Path(attempt.job_directory)).has_verdict
+        with contextlib.suppress(OSError, ZwrapError):
+            return self._directory(attempt).has_verdict
         return False
 
     def claim_age_s(self, attempt: Attempt) -> float | None:
         """Return the age of the claim by the clock of its filesystem, as `claim_age_s` does."""
-        return claim_age_s(JobDirectory(Path(attempt.job_directory)))
+        try:
+            return claim_age_s(self._directory(attempt))
+        except ZwrapError:  # there is no directory that counts
+            return None
 
     def submission(self, attempt: Attempt) -> KeptSubmission:
         """Return the submission that the job directory keeps."""
-        return JobDirectory(Path(attempt.job_directory)).submission()
+        return self._directory(attempt).submission()
 
     def settle_s(self, attempt: Attempt) -> float:
         """Return the time until all files of the job are visible here, in seconds."""

@@ -71,7 +71,8 @@ def died(
     """
     attempt = _proven(attempt, submission.asked, last_lines, error_patterns)
     cause = f"{cause_of(attempt, began)} {flaw}".rstrip()
-    if again := retry.next_attempt(submission, _retried_for(attempt), attempt.node):
+    why = _retried_for(attempt)
+    if again := retry.next_attempt(submission, why, attempt.node, limits.open_names):
         return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
     return _failure(attempt, submission, cause, last_lines, limits)
 
