@@ -234,7 +234,9 @@ def test_a_damaged_count_of_retries_is_no_retry(tmp_path: Path, count: Any) -> N
 
 @pytest.mark.parametrize("count", ["often", None, [1]])
 def test_a_damaged_count_of_continuations_is_none(tmp_path: Path, count: Any) -> None:
-    text = encode_submission(message(**{"zwrap-continued": count, ATTEMPT_HEADER: 2}), "q", ASKED, None)
+    text = encode_submission(
+        message(**{"zwrap-continued": count, ATTEMPT_HEADER: 2}), "q", ASKED, None
+    )
     directory = JobDirectory(tmp_path / "job")
     directory.make()
     (directory.path / SUBMISSION).write_bytes(text)
