@@ -128,5 +128,6 @@ rabbitmq = _fixture("rabbitmq")
 sge = _fixture("sge")
 slurm = _fixture("slurm")
 slurm_cgroup = _fixture("slurm-cgroup")
+slurm_torque = _fixture("slurm-torque")
 slurm_accounting = _fixture("slurm-accounting")
 """With accounting, and a controller that soon forgets."""

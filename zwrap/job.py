@@ -162,6 +162,34 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Largest number of jobs of this user that wait or run."""
 
 
+class ArrayForm(msgspec.Struct, frozen=True):
+    """The way in which a batch system names the tasks of an array, which count from 1."""
+
+    mark: str
+    """Text between the id of the array and the number of the task in a job id."""
+    variable: str
+    """Environment variable that holds the number of a task."""
+    prefix: str = ""
+    """Beginning of a directive line, such as ``#SBATCH``; empty: jobs are not joined to arrays."""
+    anywhere: bool = False
+    """True if directives are also valid after the first command of a script."""
+    end: str = ""
+    """Text after the number: where it is ``]``, and `mark` is ``[``, the third task of array
+    ``12[].server`` is ``12[3].server``."""
+
+    def job_id(self, array: str, task: int) -> str:
+        """Return the job id of a task."""
+        head, _, rest = array.partition(self.mark + self.end) if self.end else (array, "", "")
+        return f"{head}{self.mark}{task}{self.end}{rest}"
+
+    def array_of(self, job_id: str) -> str:
+        """Return the id of the array of a task; a job id of a single job is returned unchanged."""
+        head, mark, task = job_id.partition(self.mark)
+        if not (mark and self.end):
+            return head
+        return f"{head}{mark}{self.end}{task.partition(self.end)[2]}"
+
+
 class Outcome(enum.Enum):
     """End of an attempt."""
 

@@ -88,6 +88,10 @@ OWN: dict[str, dict[str, str]] = {
 }
 
 
+PACKAGES = ("zwrap.", "zwrap_schedulers.")
+"""Beginnings of entry points of zwrap's own, of this release or of one that is being installed."""
+
+
 def names(group: str) -> list[str]:
     """Return the names of all objects that are installed in a group, sorted."""
     return sorted({*OWN.get(group, {}), *(entry.name for entry in _entries(group))})
@@ -105,6 +109,20 @@ def find(group: str, name: str) -> Any:  # noqa: ANN401 - each group holds anoth
         if entry.name == name:
             return entry.load()
     return None
+
+
+def find_preferred(group: str, name: str) -> Any:  # noqa: ANN401 - as `find`
+    """Return what another distribution installed under a name, else what `find` returns.
+
+    So a site can replace a part of zwrap by its own. Raises whatever the import of a module raises.
+    """
+    for entry in _entries(group) if name in OWN.get(group, {}) else []:
+        if entry.name == name and not entry.value.startswith(PACKAGES):
+            log.info(
+                "%r in group %s is %s, which goes before zwrap's own", name, group, entry.value
+            )
+            return entry.load()
+    return find(group, name)
 
 
 def foreign(group: str) -> list[Any]:

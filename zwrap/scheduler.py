@@ -17,6 +17,7 @@ from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
+from zwrap.job import ArrayForm as ArrayForm
 from zwrap.job import BatchJob, Cause, Interruption, JobRequest, JobStatus, Limits
 from zwrap.plugins import Former, adopt, adopt_parameter, tell
 
@@ -160,27 +161,6 @@ class Busy(msgspec.Struct, frozen=True):
 Submission = Accepted | Rejected | Unknown | Busy
 
 
-class ArrayForm(msgspec.Struct, frozen=True):
-    """The way in which a batch system names the tasks of an array, which count from 1."""
-
-    mark: str
-    """Text between the id of the array and the number of the task in a job id."""
-    variable: str
-    """Environment variable that holds the number of a task."""
-    prefix: str = ""
-    """Beginning of a directive line, such as ``#SBATCH``; empty: jobs are not joined to arrays."""
-    anywhere: bool = False
-    """True if directives are also valid after the first command of a script."""
-
-    def job_id(self, array: str, task: int) -> str:
-        """Return the job id of a task."""
-        return f"{array}{self.mark}{task}"
-
-    def array_of(self, job_id: str) -> str:
-        """Return the id of the array of a task; a job id of a single job is returned unchanged."""
-        return job_id.partition(self.mark)[0]
-
-
 class Scheduler(ABC):
     """The outside half of a batch system: how a submitting host sees it.
 
@@ -199,6 +179,9 @@ class Scheduler(ABC):
     """Type of the keys with which a site file describes such a cluster."""
     template: ClassVar[str]
     """File name of the job script template."""
+    template_directory: ClassVar[Path | None] = None
+    """Directory of templates that come with the batch system; a template of the site of the same
+    name goes before them, and they before those of zwrap."""
     arrays: ClassVar[ArrayForm | None] = None
     """Form of the names of tasks; None: the batch system has no arrays."""
     concurrency: ClassVar[int] = 4

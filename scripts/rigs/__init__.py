@@ -6,6 +6,7 @@ from .postgresql import PostgreSQL
 from .rabbitmq import RabbitMQ
 from .sge import GridEngine
 from .slurm import Slurm, SlurmAccounting, SlurmCgroup
+from .torque import SlurmTorque
 
 RIGS: dict[str, type[Rig]] = {
     "activemq": ActiveMQ,
@@ -15,6 +16,7 @@ RIGS: dict[str, type[Rig]] = {
     "slurm": Slurm,
     "slurm-accounting": SlurmAccounting,
     "slurm-cgroup": SlurmCgroup,
+    "slurm-torque": SlurmTorque,
 }
 
 __all__ = ["RIGS", "RigError"]

@@ -513,3 +513,20 @@ def test_no_problem_of_the_ledger_is_hidden(ledger: Ledger, tmp_path: Path) -> N
     ledger.reserve = away  # type: ignore[method-assign]
     with pytest.raises(ZwrapError, match="away"):
         submit(ledger, System(), alike(tmp_path, 3))
+
+
+@pytest.mark.parametrize(
+    ("form", "array", "task"),
+    [
+        (ArrayForm("_", "T"), "12", "12_3"),
+        (ArrayForm(".", "T"), "12", "12.3"),
+        (ArrayForm("[", "T", end="]"), "12[].server", "12[3].server"),
+        (ArrayForm("[", "T", end="]"), "12[].server.example.org", "12[3].server.example.org"),
+        (ArrayForm("[", "T", end="]"), "12[]", "12[3]"),
+    ],
+)
+def test_a_task_is_spelled_as_its_batch_system_does(form: ArrayForm, array: str, task: str) -> None:
+    assert form.job_id(array, 3) == task
+    assert form.array_of(task) == array
+    assert form.array_of(array) == array
+    assert form.array_of("77") == "77"

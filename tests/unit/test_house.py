@@ -249,7 +249,8 @@ def test_constructors_leave_the_outside_alone(tmp_path: Path) -> None:
 
 
 PAGES = [
-    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "examples").rglob("*.md"),
     ROOT / "README.md",
     *(file for file in files_of("examples") if file.suffix in (".py", ".yml", ".yaml", ".json")),
     *(ROOT / "scripts" / name for name in ("dispatcher", "schlockmeister")),

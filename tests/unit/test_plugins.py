@@ -78,3 +78,19 @@ def test_a_foreign_part_is_loaded_and_an_own_name_is_not_taken_away(path: list[P
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "theirs"]:
             del sys.modules[name]
+
+
+def test_a_site_replaces_a_batch_system_by_its_own(
+    path: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = plugins.OWN[plugins.SCHEDULERS]
+    lines = "\n".join(f"{name} = {value}" for name, value in own.items())
+    install(path[0], "zwrap-1.dist-info", f"[{plugins.SCHEDULERS}]\n{lines}")
+    assert plugins.find_preferred(plugins.SCHEDULERS, "slurm").__name__ == "Slurm"
+    install(path[1], "theirs-1.dist-info", f"[{plugins.SCHEDULERS}]\nslurm = their_batch:Ours")
+    (path[1] / "their_batch.py").write_text("class Ours:\n    pass\n")
+    monkeypatch.delitem(sys.modules, "their_batch", raising=False)
+    assert plugins.find_preferred(plugins.SCHEDULERS, "slurm").__name__ == "Ours"
+    assert plugins.find_preferred(plugins.SCHEDULERS, "local").__name__ == "Local"
+    assert plugins.find_preferred(plugins.SCHEDULERS, "other") is None
+    del sys.modules["their_batch"]

@@ -268,3 +268,21 @@ def test_an_old_option_that_has_no_meaning_is_refused(options: Any, words: str) 
 def test_old_and_new_keys_do_not_mix() -> None:
     with pytest.raises(RequestError, match="'cluster_queue' belongs to the old form"):
         prepared_old({"cluster": {"commands": "run"}, "cluster_queue": "q"})
+
+
+def test_the_templates_of_a_plug_in_come_between_the_site_s_and_zwrap_s(tmp_path: Path) -> None:
+    site, brought = tmp_path / "site", tmp_path / "brought"
+    for place in (site, brought):
+        place.mkdir()
+        for name in ("pbs.sh.j2", "slurm.sh.j2"):
+            (place / name).write_text(
+                '{% extends "zwrap/job.sh.j2" %}{% block directives %}#'
+                + place.name
+                + "{% endblock %}"
+            )
+    (site / "pbs.sh.j2").unlink()
+    assert "#brought" in Templates(site, brought).render("pbs.sh.j2", request())
+    assert "#site" in Templates(site, brought).render("slurm.sh.j2", request())
+    assert "#brought" in Templates(None, brought).render("slurm.sh.j2", request())
+    with pytest.raises(UnknownNameError):
+        Templates(site).render("pbs.sh.j2", request())

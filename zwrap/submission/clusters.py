@@ -79,7 +79,7 @@ class Clusters:
         """Load the batch system of a cluster."""
         known = self._described.get(name)
         settings = known or ClusterSettings(kind=name, place=f"Cluster {name!r} is not described")
-        found = plugins.find(plugins.SCHEDULERS, settings.kind)
+        found = plugins.find_preferred(plugins.SCHEDULERS, settings.kind)
         if found is None and known:
             kinds = plugins.names(plugins.SCHEDULERS)
             raise UnknownNameError("kind of cluster", settings.kind, kinds, settings.place)

@@ -30,7 +30,9 @@ class Renderer:
     """Preparation of requests and scripts by the templates and clusters of a site."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self._templates = Templates(configuration.site.template_directory)
+        self._directory = configuration.site.template_directory
+        self._templates: dict[Path | None, Templates] = {}
+        """Templates of the site, by the directory of those that a batch system brings."""
         self._told = configuration.for_jobs()
         self._limits = configuration.site.limits
         self._allowed = configuration.site.allowed
@@ -78,7 +80,14 @@ class Renderer:
         if inlined is not None:
             files = {path: content.decode() for path, content in inlined.items()}
         options, private = cluster.scheduler.options, [request.job_directory / SECRET]
-        return self._templates.render(cluster.template, rendered, options, programs, files, private)
+        templates = self._templates_with(cluster.scheduler.template_directory)
+        return templates.render(cluster.template, rendered, options, programs, files, private)
+
+    def _templates_with(self, brought: Path | None) -> Templates:
+        """Return the templates of the site, and those in a directory of a batch system."""
+        if brought not in self._templates:
+            self._templates[brought] = Templates(self._directory, brought)
+        return self._templates[brought]
 
 
 @functools.cache

@@ -83,13 +83,17 @@ class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
 
 class Templates:
-    """The templates of a site: its own, which come first, and those of zwrap."""
+    """The templates of a site: its own, which come first, those of a plug-in, and those of zwrap.
 
-    def __init__(self, site_directory: Path | None = None) -> None:
+    Args:
+        site_directory: Directory of the site's own templates; None: it has none.
+        brought: Directory of those that a batch system brings; None: it brings none.
+    """
+
+    def __init__(self, site_directory: Path | None = None, brought: Path | None = None) -> None:
         shipped = jinja2.FileSystemLoader(SHIPPED)
-        loaders: list[jinja2.BaseLoader] = [jinja2.PrefixLoader({"zwrap": shipped}), shipped]
-        if site_directory is not None:
-            loaders.insert(0, jinja2.FileSystemLoader(site_directory))
+        own = [jinja2.FileSystemLoader(each) for each in (site_directory, brought) if each]
+        loaders = [*own, jinja2.PrefixLoader({"zwrap": shipped}), shipped]
         self._environment = _Sandbox(
             loader=jinja2.ChoiceLoader(loaders),
             undefined=jinja2.StrictUndefined,
