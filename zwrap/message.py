@@ -125,6 +125,9 @@ class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
     """Time after which the message expires, in seconds; None: never."""
     replaces: str | None = None
     """Identity of the sender on a topic of whose messages only the latest matters."""
+    exchange: str = ""
+    """Exchange of RabbitMQ whose bindings decide where a message to a queue goes, by the queue's
+    name; empty: it goes to that queue. Transports without exchanges send it to the queue."""
 
     def with_id(self, identity: str) -> Outgoing:
         """Return the same message under an identity, unless it has one."""

@@ -234,6 +234,18 @@ def test_a_message_arrives_with_body_headers_and_id(site: Harness) -> None:
     assert transport.receive(0.05) is None
 
 
+def test_a_transport_without_exchanges_sends_to_the_queue(site: Harness) -> None:
+    transport = site.connect()
+    if isinstance(transport, RabbitMQTransport):
+        return  # tests/integration/test_rabbitmq.py
+    transport.commit([Outgoing("q", BODY, exchange="results")])
+    transport.subscribe("q")
+    delivery = transport.receive(5)
+    assert delivery is not None
+    assert delivery.message.body == BODY
+    delivery.ack()
+
+
 @pytest.mark.parametrize("body", [None, "", "text", 0, [], {}, [None], False])
 def test_any_json_value_can_be_sent(transport: Transport, body: object) -> None:
     transport.send("q", body)

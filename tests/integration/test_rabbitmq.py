@@ -73,6 +73,41 @@ def test_a_broadcast_is_a_fanout_as_configure_rabbitmq_declares_it(server: Serve
     channel.connection.close()
 
 
+def test_a_message_for_an_exchange_goes_where_its_bindings_lead(
+    server: Server, wait_until: Wait
+) -> None:
+    """With the name of the queue as routing key, as python-workflows 3 and later send it."""
+    server.queue("xrc.i03")
+    channel = server.channel()
+    channel.exchange_declare("results", "topic", durable=True)
+    channel.queue_declare("bound", durable=True)
+    channel.queue_bind("bound", "results", "xrc.*")
+    transport = server.connect()
+    for delay_s in (0.0, 1.0):
+        transport.commit([Outgoing("xrc.i03", {"a": 1}, exchange="results", delay_s=delay_s)])
+        method, _, body = wait_until(
+            lambda: next((got for got in [channel.basic_get("bound", auto_ack=True)] if got[0]), 0)
+        )
+        assert (method.exchange, method.routing_key) == ("results", "xrc.i03")
+        assert json.loads(body) == {"a": 1}
+    assert transport.inspector().waiting("xrc.i03") == 0
+    channel.connection.close()
+
+
+def test_an_exchange_that_leads_nowhere_or_is_not_there_is_told(server: Server) -> None:
+    channel = server.channel()
+    channel.exchange_declare("results", "topic", durable=True)
+    channel.connection.close()
+    server.queue("q")
+    transport = server.connect()
+    with pytest.raises(NoRouteError, match="exchange 'results' leads to no queue"):
+        transport.commit([Outgoing("q", 1, exchange="results")])
+    with pytest.raises(NoRouteError, match="no exchange 'absent'"):
+        transport.commit([Outgoing("q", 1, exchange="absent")])
+    transport.send("q", "others are not touched")
+    assert transport.inspector().waiting("q") == 1
+
+
 @pytest.mark.parametrize("kind", ["quorum", "classic"])
 def test_a_dead_letter_has_the_history_that_the_originals_read(server: Server, kind: str) -> None:
     server.queue("q", kind)

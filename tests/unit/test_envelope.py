@@ -185,3 +185,33 @@ def test_an_output_to_what_is_no_node_is_refused(nodes: dict[str, Any]) -> None:
 def test_a_malformed_message_is_refused_with_what_it_lacks(body: object, complaint: str) -> None:
     with pytest.raises(MessageError, match=complaint):
         Envelope.from_body(body)
+
+
+def test_an_exchange_goes_with_the_message_to_the_queue_only() -> None:
+    """As in python-workflows 3 and later: the name of the queue is the routing key."""
+    recipe = Recipe(
+        {
+            "start": [[1, 0]],
+            "1": {"queue": "xrc.i03", "topic": "t", "exchange": "results", "output": [2, 3]},
+            "2": {"queue": "plain"},
+            "3": {"queue": "late", "exchange": "results", "transport-delay": 5},
+        }
+    )
+    first = Envelope(recipe, 1)
+    assert [(m.destination, m.topic, m.exchange) for m in first.delivered()] == [
+        ("xrc.i03", False, "results"),
+        ("t", True, ""),
+    ]
+    assert [(m.destination, m.exchange, m.delay_s) for m in first.send("", 0, default=True)] == [
+        ("plain", "", 0.0),
+        ("late", "results", 5.0),
+    ]
+
+
+@pytest.mark.parametrize("name", ["zwrap.delay.1s", "command", "dlq.x"])
+def test_an_exchange_of_zwrap_s_own_is_no_target(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = Recipe({"start": [[1, 0]], "1": {"queue": "q", "exchange": name}})
+    assert Envelope(recipe, 1).delivered() == []
+    assert "key 'exchange' is" in caplog.text

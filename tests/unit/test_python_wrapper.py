@@ -87,6 +87,14 @@ def test_headers_delay_and_expiration_are_those_of_python_workflows(sent: Sent) 
         step.send_to("extra", "x", delay=[1])
 
 
+def test_an_exchange_is_that_of_python_workflows(sent: Sent) -> None:
+    step = at(1, sent)
+    step.send_to("extra", "x", exchange="results")
+    step.transport.send("queue", 1, exchange="results")
+    step.transport.broadcast("topic", 1, exchange="results")
+    assert [message.exchange for message in sent] == ["results", "results", ""]
+
+
 def test_a_checkpoint_returns_to_the_step_and_its_recipe_is_not_started_again(sent: Sent) -> None:
     step = at(1, sent)
     step.checkpoint("half", delay=5)

@@ -194,3 +194,17 @@ def test_one_id_for_many_refused_messages_costs_no_more(
     assert len(files) == 50
     assert bodies == set(range(50))
     assert len(written) <= 200
+
+
+def test_a_refused_message_is_put_back_on_its_way_to_its_exchange(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path))
+    assert keep(Refused("key", False, {"k": "v"}, b"1", "results"), "no route").in_file
+    [file] = (tmp_path / "refused").iterdir()
+    content = deadletters.read(file)
+    again = deadletters.reinjected(content, file, None)
+    assert (again.destination, again.exchange) == ("key", "results")
+    assert "original-exchange" not in again.headers
+    elsewhere = deadletters.reinjected(content, file, "other")
+    assert (elsewhere.destination, elsewhere.exchange) == ("other", "")

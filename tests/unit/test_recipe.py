@@ -18,6 +18,7 @@ from rich.console import Console
 from zwrap.errors import MessageError, RecipeError
 from zwrap.recipe import drawing
 from zwrap.recipe.graph import Recipe
+from zwrap.recipe.remarks import lonely_exchanges, unfilled_remark
 from zwrap.recipe.substitution import fill, substitute
 from zwrap.recipe.validation import TOLD, complaints
 
@@ -302,6 +303,102 @@ def test_replace_inserts_a_copy_of_the_structure() -> None:
     assert value == {"k": PARAMETERS["dict"], "m": None}
     assert value["k"] is not PARAMETERS["dict"]
     assert value["k"]["inner"] is not PARAMETERS["dict"]["inner"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dict[inner]", [0, {"z": "deep"}]),
+        ("dict[inner][1]", {"z": "deep"}),
+        ("dict[inner][1][z]", "deep"),
+        ("list[0]", 1),
+        ("n!s", "7"),
+        ("dict[missing]", None),
+        ("list[9]", None),
+        ("dict.keys", None),
+        ("unknown[key]", None),
+        ("odd.name", "whole"),
+    ],
+)
+def test_replace_finds_what_a_plain_placeholder_finds(name: str, value: object) -> None:
+    """As python-workflows 3.5 does; attributes are never looked at."""
+    parameters = {**PARAMETERS, "odd.name": "whole"}
+    assert substitute(f"{{$REPLACE:{name}}}", parameters) == value
+
+
+def test_what_replace_finds_is_a_copy_and_may_be_a_key() -> None:
+    found = substitute({"{$REPLACE:n}": "{$REPLACE:dict[inner]}"}, PARAMETERS)
+    assert found == {"7": PARAMETERS["dict"]["inner"]}
+    assert found["7"] is not PARAMETERS["dict"]["inner"]
+    assert found["7"][1] is not PARAMETERS["dict"]["inner"][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "unfilled"),
+    [
+        ("{x} {n:05d} {dict[key]}", ""),
+        ("{$REPLACE:list[1]}", ""),
+        ("{y} and {z[a][0]} and {y}", "{y} {z[a][0]}"),
+        ("{x.y}", "{x.y}"),
+        ("{dict[other]}", "{dict[other]}"),
+        ("{x:d}", "{x}"),
+        ("{$REPLACE:y}", "{$REPLACE:y}"),
+        ("{$REPLACE:dict[y]}", "{$REPLACE:dict[y]}"),
+        ("the list {$REPLACE:list}", "{$REPLACE:list}"),
+        ("${HOME}/{y} }", "{y}"),
+        # What asks for no parameter.
+        ("{} {0} {{y}} ${HOME} {print $1} {a,b} {1..5}", ""),
+    ],
+)
+def test_placeholders_without_a_value_are_known(text: str, unfilled: str) -> None:
+    recipe = Recipe({"start": [[1, []]], "1": {"queue": "q", "a": text}})
+    assert " ".join(recipe.apply_parameters(PARAMETERS).unfilled) == unfilled
+    assert " ".join(recipe.apply_parameters(PARAMETERS, quote_commands=True).unfilled) == unfilled
+
+
+def test_the_sentence_about_placeholders_without_a_value_is_short() -> None:
+    assert unfilled_remark(["{a}", "{b[c]}"]) == (
+        "no parameter gives a value to {a}, {b[c]}; the text stays as it is"
+    )
+    assert "it becomes null" in unfilled_remark(["{$REPLACE:a}"])
+    assert len(unfilled_remark([f"{{{'x' * 500}{n}}}" for n in range(500)])) < 2500
+
+
+@pytest.mark.parametrize(
+    ("text", "repeated"),
+    [
+        ('{"1": {}, "start": [[1, []]]}', []),
+        (
+            '{"1": {"a": 1}, "1": {}, "start": [[1, []]], "start": [[1, []]]}',
+            ["key '1' is there more than once", "key 'start' is there more than once"],
+        ),
+        (
+            '{"1": {"p": {"x": 1, "x": 1}, "l": [{"y": 1, "y": 2}]}, "start": [[1, []]]}',
+            ["node 1, key 'p': key 'x' is there more", "node 1, key 'l', key '0': key 'y' is"],
+        ),
+        ('{"1": {"a": NaN, "a": 1}, "start": [[1, []]]}', ["node 1: key 'a' is there more than"]),
+    ],
+)
+def test_a_key_that_is_there_twice_is_known_with_its_place(text: str, repeated: list[str]) -> None:
+    found = Recipe.from_json(text).repeated
+    assert len(found) == len(repeated)
+    for clause, beginning in zip(found, repeated, strict=True):
+        assert clause.startswith(beginning)
+
+
+@pytest.mark.parametrize("other", ["01", "\u0661", "1 "])
+def test_another_way_to_write_the_number_of_a_node_is_no_second_node(other: str) -> None:
+    text = json.dumps({"start": [[1, []]], "1": {"queue": "a"}, other: {"queue": "b"}})
+    with pytest.raises(RecipeError, match=r"Invalid recipe r\.json: key "):
+        Recipe.from_json(text, "r.json")
+
+
+def test_an_exchange_without_a_queue_is_told() -> None:
+    nodes: dict[int, dict[str, object]] = {
+        1: {"queue": "a", "exchange": "e"}, 2: {"exchange": "e"}, 3: {"topic": "t"},
+    }  # fmt: skip
+    [clause] = lonely_exchanges(nodes)
+    assert clause.startswith("node 2 has key 'exchange' ('e') and no key 'queue'")
 
 
 def test_keys_and_queues_are_filled_in_and_the_input_stays() -> None:

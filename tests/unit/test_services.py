@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import textwrap
 import time
@@ -93,6 +94,37 @@ def test_a_named_recipe_is_filled_in_and_started(site: Site) -> None:
     assert body["recipe"]["1"]["output"] == [2]
     assert len(body["environment"]["ID"]) == 36
     assert site.dead() == []
+
+
+def test_what_no_parameter_fills_in_is_one_line_of_the_log(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.dispatch({"recipes": ["good"], "parameters": {"x": "value", "guid": "G"}})
+    assert "no parameter" not in caplog.text
+    odd = {"start": [[1, "{y}"]], "1": {"queue": "q", "a": "{$REPLACE:z[k]}"}}
+    site.dispatch({"custom_recipe": odd, "recipes": ["good"], "parameters": {"guid": "H"}})
+    [line] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert re.fullmatch(
+        r"Recipe custom_recipe\+.*/good\.json of request H: no parameter gives a value to .*{y}.*",
+        line.getMessage(),
+    )
+    for placeholder in ("{x}", "{$REPLACE:z[k]}"):
+        assert placeholder in line.getMessage()
+    [message] = site.messages("q")
+    assert message.body["recipe"]["1"]["a"] is None
+
+
+def test_a_key_that_is_there_twice_is_told_once_and_the_last_value_holds(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As under python-zocalo, where recipes in use have it; `zwrap recipe check` refuses it."""
+    text = '{"start": [[1, 0]], "1": {"queue": "a"}, "1": {"queue": "b"}}'
+    (site.directory / "twice.json").write_text(text)
+    for _ in range(2):
+        site.dispatch({"recipes": ["twice"]})
+    assert (len(site.messages("a")), len(site.messages("b"))) == (0, 2)
+    [line] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "twice.json: key '1' is there more than once" in line.getMessage()
 
 
 def test_a_recipe_whose_first_node_has_no_queue_sends_no_message(site: Site) -> None:

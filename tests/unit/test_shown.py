@@ -162,6 +162,7 @@ CASES = [
     "zwrap recipe show RECIPE",
     "zwrap recipe show --dot RECIPE",
     "zwrap recipe check RECIPE BAD",
+    "zwrap recipe check -s HOSTILE=HOSTILE RECIPE",
     "zwrap check",
     "zwrap check --broker",
     "zwrap check --security",

@@ -371,3 +371,85 @@ def test_peek_tells_the_attempt_and_how_often_the_message_was_handed_out(
     assert main(["peek", "q"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["attempt"], shown["delivery_count"]) == (attempt, 2)
+
+
+# -- what a recipe leaves open ---------------------------------------------------------------------
+
+OPEN = {
+    "start": [[1, []]],
+    "1": {"queue": "q", "a": "{text}", "b": "{$REPLACE:ispyb_dc_info[x]}", "c": "{guid}"},
+}
+
+
+@pytest.mark.parametrize("how", ["-r", "-f"])
+def test_go_tells_which_placeholders_get_no_value(
+    how: str, site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = site / "recipes" / "open.json"
+    file.write_text(json.dumps(OPEN))
+    recipe = ["-r", "open"] if how == "-r" else ["-f", str(file)]
+    for words, missing in (
+        (["-n"], ["{text}", "{$REPLACE:ispyb_dc_info[x]}"]),
+        (["7"], ["{text}"]),  # with an ID, a filter of the Dispatcher knows the rest
+        (["7", "-s", "text=1"], []),
+    ):
+        assert go.main([*recipe, *words]) == 0
+        told = capsys.readouterr().err
+        assert [
+            each for each in ("{text}", "{$REPLACE:ispyb_dc_info[x]}") if each in told
+        ] == missing
+        assert told.count("no parameter gives a value to") == bool(missing)
+        assert "{guid}" not in told
+
+
+def test_a_recipe_that_go_cannot_read_is_left_to_the_dispatcher(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "recipes" / "broken.json").write_text("{")
+    os.mkfifo(site / "recipes" / "pipe.json")
+    for name in ("broken", "absent", "pipe", "x" * 300):
+        assert go.main(["-n", "-r", name]) == 0
+        assert capsys.readouterr().err == ""
+
+
+def test_recipe_check_fills_in_and_tells_what_stays_open(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "open.json").write_text(json.dumps(OPEN))
+    assert main(["recipe", "check", "open.json"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["recipe", "check", "-s", "text=1", "open.json"]) == 0
+    told = capsys.readouterr().err
+    assert "Recipe open.json: no parameter gives a value to {$REPLACE:ispyb_dc_info[x]};" in told
+    assert "{text}" not in told
+
+
+def test_recipe_check_looks_at_what_the_parameters_make_of_a_recipe(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "odd.json").write_text(json.dumps({"start": [[1, []]], "1": {"queue": "{place}"}}))
+    assert main(["recipe", "check", "-s", "place=zwrap.verdict", "odd.json"]) == 100
+    assert "'zwrap.verdict', which is zwrap's own" in capsys.readouterr().err
+
+
+def test_recipe_check_refuses_a_key_that_is_there_twice(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = '{"start": [[1, 0]], "1": {"queue": "a"}, "1": {"queue": "b"}}'
+    (site / "recipes" / "twice.json").write_text(text)
+    assert main(["recipe", "check", "recipes/twice.json"]) == 100
+    assert "Recipe recipes/twice.json: key '1' is there more than once" in capsys.readouterr().err
+    assert main(["check"]) == 100
+    assert "twice.json: key '1' is there more than once" in capsys.readouterr().err
+    assert go.main(["-n", "-f", "recipes/twice.json"]) == 0
+    assert "key '1' is there more than once" in capsys.readouterr().err
+
+
+def test_render_tells_what_stays_open(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parameters = {"workingdir": str(site), "cluster": {"commands": "echo {text}", "job_name": "n"}}
+    step = {"queue": "q", "parameters": parameters}
+    (site / "step.json").write_text(json.dumps({"start": [[1, []]], "1": step}))
+    assert main(["render", "step.json"]) == 0
+    assert "step.json: no parameter gives a value to {text};" in capsys.readouterr().err
+    assert main(["render", "step.json", "-s", "text=1"]) == 0
+    assert "no parameter" not in capsys.readouterr().err

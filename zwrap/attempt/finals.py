@@ -108,7 +108,7 @@ class FinalSender:
                 or self._send_finals(transport)
             )
             if not more:
-                for (_, name), error in self._record.held_up.items():
+                for (_, name, _), error in self._record.held_up.items():
                     raise OutboxError(f"Messages to {name!r} wait: {error}")
         except BaseException as error:
             self._keep(is_certain=isinstance(error, OutboxError))

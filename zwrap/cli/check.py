@@ -14,13 +14,12 @@ from zwrap.attempt.finals import UNSENT
 from zwrap.cli import security
 from zwrap.cli.common import say, say_file, user_name
 from zwrap.cli.joblist import attempts_of
-from zwrap.cli.recipes import checked
+from zwrap.cli.recipes import checked, sound_recipe
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError, ZwrapError
 from zwrap.host.paths import default_spool, state_directory
 from zwrap.message import STATUS_TOPIC
 from zwrap.program.reading import program_directories, read_definition
-from zwrap.recipe.graph import Recipe
 from zwrap.service.commands import COMMAND_TOPIC
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
 from zwrap.submission.clusters import Clusters
@@ -157,11 +156,11 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
     recipes = site.recipe_directory
     if recipes:
         for file in _files(recipes, "*.json"):
-            yield f"recipe {file}", partial(Recipe.from_file, file, site.limits)
+            yield f"recipe {file}", partial(sound_recipe, file, site.limits)
     templates = Templates(site.template_directory)
     clusters = Clusters(configuration)
     for name in clusters.described():
-        yield f"cluster {name}", partial(_cluster, clusters, templates, name)
+        yield f"cluster {name}", partial(_cluster, clusters, site.template_directory, name)
     for name in templates.names():
         yield f"template {name}", partial(templates.check, name)
     if site.consumers is not None:
@@ -174,10 +173,10 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
             yield f"program {file.stem} ({file})", partial(read_definition, file)
 
 
-def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:
+def _cluster(clusters: Clusters, site_directory: Path | None, name: str) -> None:
     """Raise ZwrapError if a cluster, its template or its defaults are wrong."""
     cluster = clusters.get(name)
-    templates.check(cluster.template)
+    Templates(site_directory, cluster.scheduler.template_directory).check(cluster.template)
     check_defaults(cluster.settings.defaults, f"cluster {name!r}, key 'defaults'")
 
 

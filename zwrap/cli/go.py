@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 from zwrap.cli.common import complain, program, remark, say, say_json, user_name
+from zwrap.cli.openparameters import tell_oddities
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
     ConfigurationError,
@@ -23,6 +24,7 @@ from zwrap.jsontext import indented
 from zwrap.limits import Limits
 from zwrap.message import ID_HEADER, STATUS_TOPIC, new_id
 from zwrap.recipe.graph import Recipe
+from zwrap.recipe.remarks import repeated_remark
 from zwrap.transport.connect import EMBEDDED, connect, transport_class
 from zwrap.transport.contract import Transport
 from zwrap.transport.failures import NoPermissionError
@@ -63,6 +65,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         ID_HEADER: new_id(),  # the same whether the request is sent or stored
     }
     _announce(options)
+    tell_oddities(configuration.site, message, with_ispyb=not options.no_dcid)
     if options.verbose:
         say_json(message)
     if options.dry_run:
@@ -113,7 +116,10 @@ def _message(options: argparse.Namespace, limits: Limits) -> dict[str, object]:
     parameters: dict[str, object] = dict(key_value(each, "-s") for each in options.set)
     message: dict[str, object] = {"recipes": options.recipe, "parameters": parameters}
     if options.file:
-        message["custom_recipe"] = Recipe.from_file(Path(options.file), limits).for_wire()
+        recipe = Recipe.from_file(Path(options.file), limits)
+        if recipe.repeated:
+            complain(repeated_remark(recipe.name, recipe.repeated))
+        message["custom_recipe"] = recipe.for_wire()
     if not options.no_dcid:
         number = int(options.dcid[0])
         parameters["ispyb_process" if options.reprocessing else "ispyb_dcid"] = number

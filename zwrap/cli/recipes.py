@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from zwrap.cli.common import complain, say, say_file
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ZwrapError
+from zwrap.errors import RecipeError, ZwrapError
 from zwrap.limits import Limits
+from zwrap.message import new_id
 from zwrap.recipe.graph import Recipe
+from zwrap.recipe.remarks import lonely_exchanges, repeated_remark, unfilled_remark
+from zwrap.units import key_value
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +22,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser("check", help="validate recipe files")
     check.add_argument("file", nargs="+", type=Path)
+    check.add_argument(
+        "-s",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="recipe parameter; with it the recipes are filled in, and what stays open is told",
+    )
     show = actions.add_parser("show", help="draw a recipe")
     show.add_argument("file", type=Path)
     show.add_argument("--dot", action="store_true", help="in the DOT language of Graphviz")
@@ -29,9 +40,41 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     limits = configuration.site.limits
     if options.action == "show":
         return _show(options, limits)
-    return checked(
-        (f"recipe {file}", partial(Recipe.from_file, file, limits)) for file in options.file
+    parameters = dict(key_value(setting, "-s") for setting in options.set)
+    check = partial(
+        _check,
+        parameters=parameters,
+        limits=limits,
+        quote_commands=configuration.site.quote_commands,
     )
+    return checked((f"recipe {file}", partial(check, file)) for file in options.file)
+
+
+def _check(
+    file: Path, *, parameters: Mapping[str, str], limits: Limits, quote_commands: bool
+) -> None:
+    """Check a recipe file, and tell what is odd about it; with parameters fill it in first."""
+    recipe = sound_recipe(file, limits)
+    if parameters:
+        known = {"guid": new_id(), **parameters}
+        recipe = recipe.apply_parameters(known, quote_commands=quote_commands, limits=limits)
+        recipe.validate(limits)
+    oddities = lonely_exchanges(recipe.nodes)
+    if recipe.unfilled:
+        oddities.append(unfilled_remark(recipe.unfilled))
+    for oddity in oddities:
+        complain(f"Recipe {file}: {oddity}.")
+
+
+def sound_recipe(file: Path, limits: Limits) -> Recipe:
+    """Return the recipe in a file; RecipeError if it has a fault, or one key more than once.
+
+    A Dispatcher starts such a recipe all the same, as python-zocalo does, and logs a warning.
+    """
+    recipe = Recipe.from_file(file, limits)
+    if recipe.repeated:
+        raise RecipeError(repeated_remark(recipe.name, recipe.repeated))
+    return recipe
 
 
 def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:

@@ -14,6 +14,7 @@ from zwrap.limits import Limits
 from zwrap.message import decode, new_id
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.recipe.remarks import unfilled_remark
 from zwrap.units import key_value
 
 
@@ -81,4 +82,6 @@ def _step(options: argparse.Namespace, limits: Limits, *, quote_commands: bool) 
     filled = recipe.apply_parameters(
         {"guid": new_id(), **parameters}, quote_commands=quote_commands, limits=limits
     )
+    if filled.unfilled:
+        complain(f"recipe {options.file}: {unfilled_remark(filled.unfilled)}")
     return Envelope(filled, node, environment={"ID": new_id()}, limits=limits)

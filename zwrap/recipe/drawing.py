@@ -6,6 +6,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from zwrap.host.hiding import shown
+from zwrap.recipe.destinations import NAMED
 from zwrap.recipe.graph import Recipe
 
 
@@ -15,7 +16,7 @@ def label(recipe: Recipe, number: int) -> str:
     wrapper = node.get("wrapper")
     task = wrapper.get("task_information") if isinstance(wrapper, dict) else None
     name = node.get("service") or task
-    where = [f"{kind} {node[kind]}" for kind in ("queue", "topic") if node.get(kind)]
+    where = [f"{kind} {node[kind]}" for kind in NAMED if node.get(kind)]
     return " · ".join([str(number), *([str(name)] if name else []), *where])
 
 

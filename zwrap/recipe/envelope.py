@@ -213,7 +213,11 @@ class Envelope:
         return [replace(message, delay_s=delay_s) for message in again.delivered()]
 
     def delivered(self) -> list[Outgoing]:
-        """Return the messages that carry this envelope to the queue and topic of its node."""
+        """Return the messages that carry this envelope to the queue and topic of its node.
+
+        With key `exchange`, the message to the queue goes to that exchange of RabbitMQ, by the name
+        of the queue.
+        """
         step = self.step
         delay = step.get("transport-delay") or 0
         if not is_number(delay) or not 0 <= delay <= LONGEST_S:
@@ -221,6 +225,10 @@ class Envelope:
                 f"Node {self.pointer}, key 'transport-delay' is {short(delay)}; "
                 f"a number of seconds is expected, {LONGEST_S} at most."
             )
+        exchange = step.get("exchange")
+        if exchange and not self._is_open("exchange", exchange):
+            return []
+        by = _destination(self.pointer, "exchange", exchange) if exchange else ""
         return [
             Outgoing(
                 _destination(self.pointer, kind, step[kind]),
@@ -228,6 +236,7 @@ class Envelope:
                 {RECIPE_HEADER: True},
                 topic=kind == "topic",
                 delay_s=float(delay),
+                exchange=by if kind == "queue" else "",
             )
             for kind in ("queue", "topic")
             if step.get(kind) and self._is_open(kind, step[kind])
@@ -290,7 +299,7 @@ class Envelope:
 
 
 def _destination(pointer: int, kind: str, name: object) -> str:
-    """Return the name of a queue or topic; MessageError if it is not a text."""
+    """Return the name of a queue, topic or exchange; MessageError if it is not a text."""
     if isinstance(name, (str, int, float)):
         return str(name)
     raise MessageError(f"Node {pointer}, key {kind!r} is {short(name)}; a name is expected.")

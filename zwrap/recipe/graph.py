@@ -16,6 +16,7 @@ from zwrap.host.given import read_given
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import copied, decode, encode
 from zwrap.recipe.destinations import check_destinations
+from zwrap.recipe.remarks import repeated_keys
 from zwrap.recipe.sizes import check_sizes
 from zwrap.recipe.substitution import Filling
 from zwrap.recipe.validation import LARGEST_NODE, complaints
@@ -46,6 +47,10 @@ class Recipe:
         """
         self.name = name
         self._definition = _normalised(definition or {})
+        self.unfilled: tuple[str, ...] = ()
+        """Placeholders to which `apply_parameters` found no value, in order."""
+        self.repeated: tuple[str, ...] = ()
+        """A clause for each key that is more than once in one object of the JSON text."""
 
     @classmethod
     def from_json(
@@ -64,6 +69,7 @@ class Recipe:
             )
         recipe = cls(data, name)
         recipe.validate(limits)
+        recipe.repeated = repeated_keys(text)
         return recipe
 
     @classmethod
@@ -183,7 +189,7 @@ class Recipe:
     ) -> Recipe:
         """Return a recipe with ``{name}`` and ``{$REPLACE:name}`` replaced.
 
-        `zwrap.recipe.substitution` describes the replacements.
+        `zwrap.recipe.substitution` describes the replacements; `unfilled` tells what had no value.
 
         Args:
             parameters: Values by name; a placeholder without a value stays.
@@ -198,7 +204,9 @@ class Recipe:
             filling = CommandFilling(parameters, limits)
         replaced = filling.value(self._definition)
         assert isinstance(replaced, dict)
-        return Recipe(replaced, self.name)
+        recipe = Recipe(replaced, self.name)
+        recipe.unfilled = tuple(filling.unfilled)
+        return recipe
 
     def merged(self, other: Recipe, limits: Limits = DEFAULTS) -> Recipe:
         """Return a recipe of both; the nodes of `other` get numbers after those of this one.

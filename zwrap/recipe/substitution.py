@@ -2,7 +2,8 @@
 
 Text that `str.format` accepts gives the same result, except that attributes are never accessed
 (``{x.y}`` stays). Whatever cannot be filled in stays verbatim: unknown names, missing keys, ``{}``,
-stray braces. Source: Python's documentation, Format String Syntax.
+stray braces. ``{$REPLACE:name[key][0]}`` becomes a value, or null. Source: Python's documentation,
+Format String Syntax.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from zwrap.recipe.pieces import Piece, Value, as_text
 
 REPLACE = re.compile(r"\{\$REPLACE:([^{}]+)\}")
 """Text that the value of a parameter replaces as a whole."""
+
+PARAMETER = re.compile(r"(?!\d)[\w-]+(?:\.\w+|\[[^\[\]]*\])*")
+"""Field that asks for a parameter; others, as in ``awk '{print $1}'``, mean something else."""
 
 _SIMPLE_FIELD = re.compile(r"\{([^{}]+)\}")
 _FIELD_NAME = re.compile(r"([^.\[\]]+)((?:\[[^\[\]]*\])*)")
@@ -74,12 +78,14 @@ class Filling:
         self.limits = limits
         self._left = limits.filled_bytes
         self._weights: dict[str, int] = {}
+        self.unfilled: dict[str, None] = {}
+        """Placeholders that ask for a parameter and got no value, in order."""
 
     def value(self, value: object, keys: Keys = ()) -> object:
         """Return a copy of a JSON value in which every text, keys included, is filled in once.
 
-        A text that is only ``{$REPLACE:name}`` becomes the value of that name, or None. `keys` is
-        the way to the value.
+        A text that is only ``{$REPLACE:name}`` becomes the value of that name, or of a key in it
+        (``{$REPLACE:name[key][0]}``), or None. `keys` is the way to the value.
         """
         if isinstance(value, str):
             replace = REPLACE.fullmatch(value)
@@ -95,16 +101,31 @@ class Filling:
         return {self.key(key): self.value(entry, (*keys, str(key))) for key, entry in value.items()}
 
     def key(self, key: object) -> object:
-        """Return a key of an object, filled in."""
-        return self.text(key) if isinstance(key, str) else key
+        """Return a key of an object, filled in; a text or a number may replace it as a whole."""
+        if not isinstance(key, str):
+            return key
+        replace = REPLACE.fullmatch(key)
+        value = self._replacement(replace[1]) if replace else None
+        return str(value) if isinstance(value, (str, int, float)) else self.text(key)
 
     def _replacement(self, name: str) -> object:
-        """Return a copy of the value of a parameter, None without one."""
-        value = self._parameters.get(name)
+        """Return a copy of the value of a parameter, or of a key in it; None without one."""
+        value = self._value_of(name)
         if name not in self._weights:
             self._weights[name] = weight(value)
         self._charge(self._weights[name])
         return copied(value)
+
+    def _value_of(self, name: str) -> object:
+        """Return the value for which ``{$REPLACE:name}`` stands; None without one, which counts."""
+        try:
+            [(_, field, _, how)] = _formatter.parse(f"{{{name}}}")
+            value = self._found(field or "")
+            return _formatter.convert_field(value, how) if how else value
+        except (_UnfilledError, ValueError):
+            if name not in self._parameters:
+                self.unfilled[f"{{$REPLACE:{name}}}"] = None
+            return self._parameters.get(name)  # such as "a.b", which is no way to a value
 
     def text(self, text: str) -> str:
         """Return a text with its ``{name}`` fields filled in."""
@@ -129,8 +150,16 @@ class Filling:
         for literal, field, spec, how in fields:
             pieces.append(literal)
             if field is not None:
-                pieces += self._field(field, spec or "", f"!{how}" if how else "", depth)
+                filled = self._field(field, spec or "", f"!{how}" if how else "", depth)
+                pieces += filled
+                if not isinstance(filled[0], Value) and not literal.endswith("$"):
+                    self._stays(f"{field}:{spec}" if field == "$REPLACE" else field)
         return pieces
+
+    def _stays(self, field: str) -> None:
+        """Note a placeholder that is not filled in, if it asks for a parameter."""
+        if PARAMETER.fullmatch(field) or field.startswith("$REPLACE:"):
+            self.unfilled[f"{{{field}}}"] = None
 
     def _simple(self, text: str) -> Iterator[Piece]:
         """Yield the pieces of a text with stray braces; only plain fields in it are filled in."""
@@ -140,6 +169,8 @@ class Filling:
             try:
                 value = str(self._found(match[1]))
             except (_UnfilledError, ValueError):
+                if text[match.start() - 1 : match.start()] != "$":
+                    self._stays(match[1])
                 continue
             yield text[at : match.start()]
             yield self._charged(value, match[0])

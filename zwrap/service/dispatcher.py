@@ -29,6 +29,7 @@ from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id, copied
 from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.recipe.remarks import repeated_remark, unfilled_remark
 from zwrap.recipe.sizes import is_long
 from zwrap.service import hooks
 from zwrap.service.contract import Service
@@ -55,6 +56,8 @@ class Dispatcher(Service):
         super().__init__(configuration, transport)
         self._ready: list[Hook] = plugins.foreign(plugins.DISPATCHER_READY)
         self._filters: list[Hook] = plugins.foreign(plugins.DISPATCHER_FILTERS)
+        self._told: set[str] = set()
+        """Files of recipes whose keys that are there twice were told."""
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Start the recipes of one request, or put it back while it is not ready."""
@@ -68,6 +71,11 @@ class Dispatcher(Service):
         guid = parameters["guid"]
         recipe, parameters = self._recipe(message, parameters)
         guid = parameters.get("guid", guid)  # a filter may return others
+        if recipe.unfilled:
+            log.warning(
+                "Recipe %s of request %s: %s", recipe.name, guid, unfilled_remark(recipe.unfilled),
+                extra={"recipe_ID": guid},
+            )  # fmt: skip
         outgoing = Envelope(
             recipe,
             recipe.start[0][0],
@@ -182,7 +190,11 @@ class Dispatcher(Service):
                 "(section limits, key 'recipes')."
             )
         for name in names:
-            yield _recipe_file(name, self.configuration)
+            recipe = _recipe_file(name, self.configuration)
+            if recipe.repeated and recipe.name not in self._told:
+                self._told.add(recipe.name)  # the site's files, which are not many
+                log.warning("%s", repeated_remark(recipe.name, recipe.repeated))
+            yield recipe
 
     def _write_logbook(
         self, delivery: Delivery, guid: str, incoming: object, recipe: Recipe

@@ -23,6 +23,9 @@ BY_BROKER = "The broker put it aside: "
 REASON_HEADER = "dlq-reason"
 """Reason of a dead letter."""
 
+EXCHANGE_HEADER = "original-exchange"
+"""Exchange to which a refused message in a file was to be sent."""
+
 STUB_HEADER = "zwrap-stub"
 """Place of the file that holds the whole message; mark of a short dead letter in its place."""
 

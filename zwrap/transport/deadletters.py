@@ -27,7 +27,7 @@ from zwrap.message import (
     attempt_of,
 )
 from zwrap.transport.contract import Delivery
-from zwrap.transport.copies import REASON_HEADER
+from zwrap.transport.copies import EXCHANGE_HEADER, REASON_HEADER
 from zwrap.transport.diagnosis import reason_of
 from zwrap.transport.mover import TRANSPORT_HEADERS
 from zwrap.transport.spool.directory import RELAYED_BYTES
@@ -147,6 +147,7 @@ def reinjected(content: Mapping[str, object], file: Path, destination: str | Non
     }
     identity = header.get(ID_HEADER) or header.get("message-id")
     topic, name = _destination(header, file)
+    exchange = header.get(EXCHANGE_HEADER)
     return Outgoing(
         destination or name,
         content["message"],
@@ -157,6 +158,7 @@ def reinjected(content: Mapping[str, object], file: Path, destination: str | Non
             REINJECTED_HEADER: "True",
         },
         topic=topic,
+        exchange=exchange if isinstance(exchange, str) and not destination else "",
     )
 
 

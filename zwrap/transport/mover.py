@@ -18,6 +18,7 @@ from zwrap.host.standing import real_name
 from zwrap.jsontext import typed
 from zwrap.message import ID_HEADER, Outgoing, decode, encode
 from zwrap.transport.contract import Delivery, Transport
+from zwrap.transport.copies import EXCHANGE_HEADER
 from zwrap.transport.portions import portions
 from zwrap.transport.source import Record, Source, flaw_of
 from zwrap.transport.spool.claimed import Claimed
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 TRANSPORT_HEADERS = frozenset(
     {
         "consumer_tag", "content-length", "delivery_mode", "destination", "exchange", "expires",
-        "message-id", "original-destination", "originalExpiration", "redelivered", "routing_key",
-        "subscription", "timestamp",
+        "message-id", "original-destination", EXCHANGE_HEADER, "originalExpiration", "redelivered",
+        "routing_key", "subscription", "timestamp",
     }
 )  # fmt: skip
 """Headers that a transport adds to a delivered message; they are not sent on with it."""

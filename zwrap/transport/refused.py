@@ -23,7 +23,7 @@ from zwrap.host.paths import made_private, state_directory
 from zwrap.host.printable import printable_reason, well_formed
 from zwrap.host.processes import host_name
 from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Outgoing, encode, new_id
-from zwrap.transport.copies import REASON_HEADER, STUB_HEADER
+from zwrap.transport.copies import EXCHANGE_HEADER, REASON_HEADER, STUB_HEADER
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class Refused(NamedTuple):
     headers: Mapping[str, object]
     """Headers, as JSON values."""
     body: bytes
+    exchange: str = ""
 
 
 def directory_of_refused() -> Path:
@@ -120,7 +121,7 @@ def _sent(message: Outgoing) -> Refused:
             body = ascii(value).encode()
         except Exception:
             body = short(value).encode()
-    return Refused(message.destination, message.topic, message.headers, body)
+    return Refused(message.destination, message.topic, message.headers, body, message.exchange)
 
 
 def stub(body: bytes, place: str) -> bytes:
@@ -147,6 +148,8 @@ def _content(message: Refused, identity: str, reason: str) -> bytes:
         "original-destination": f"/{kind}/{well_formed(message.destination)}",
         REASON_HEADER: printable_reason(reason),
     }
+    if message.exchange:
+        header[EXCHANGE_HEADER] = well_formed(message.exchange)
     body: object
     try:
         body = msgspec.json.decode(message.body, type=msgspec.Raw)

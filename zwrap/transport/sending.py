@@ -6,6 +6,8 @@ or one queue, stays with it.
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,24 @@ from zwrap.transport.failures import HELD_UP, EncodingError
 if TYPE_CHECKING:
     from zwrap.transport.contract import Transport
 
-Place = tuple[bool, str]
-"""Kind and name of a destination: True for a topic, False for a queue."""
+log = logging.getLogger(__name__)
+
+Place = tuple[bool, str, str]
+"""Kind, name and exchange of a destination: True for a topic, False for a queue."""
 
 
 def place_of(message: Outgoing) -> Place:
-    """Return the queue or topic of a message."""
-    return message.topic, message.destination
+    """Return the queue or topic of a message, and its exchange."""
+    return message.topic, message.destination, message.exchange
+
+
+@functools.lru_cache(maxsize=256)
+def tell_without_exchange(where: str, exchange: str, queue: str) -> None:
+    """Log once that messages for an exchange go to the queue, as the transport has no exchanges."""
+    log.info(
+        "%s has no exchanges: what is for exchange %r by the name %r goes to the queue of that "
+        "name", where, exchange, queue,
+    )  # fmt: skip
 
 
 def encoded(message: Outgoing, content: object) -> bytes:

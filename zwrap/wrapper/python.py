@@ -92,7 +92,7 @@ class RecipeWrapper:
     def _send(
         self, messages: list[Outgoing], header: Header | None, how: Mapping[str, object]
     ) -> None:
-        """Send recipe messages with further headers, `delay` and `expiration`."""
+        """Send recipe messages with further headers, `delay`, `expiration` and `exchange`."""
         headers = {**(header or {}), RECIPE_HEADER: True}
         self._post([_sent(replace(message, headers=headers), how) for message in messages])
 
@@ -100,7 +100,7 @@ class RecipeWrapper:
 class OutboxTransport:
     """The transport for a wrapper: send to a queue, broadcast on a topic.
 
-    `headers`, `delay` and `expiration` (seconds) are those of `RecipeWrapper`.
+    `headers`, `delay` and `expiration` (seconds), and `exchange`, are those of `RecipeWrapper`.
     """
 
     def __init__(self, post: Post) -> None:
@@ -120,7 +120,9 @@ class OutboxTransport:
 
 
 def _sent(message: Outgoing, how: Mapping[str, object]) -> Outgoing:
-    """Return a message with `delay` and `expiration`, in seconds, if they are given."""
+    """Return a message with `delay` and `expiration`, in seconds, and `exchange`, if given."""
+    if how.get("exchange") and not message.topic:
+        message = replace(message, exchange=str(how["exchange"]))
     if how.get("delay") is not None:
         message = replace(message, delay_s=_seconds(how, "delay"))
     if how.get("expiration") is not None:

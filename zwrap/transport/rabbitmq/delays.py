@@ -4,7 +4,8 @@ Each step is a fanout exchange and a queue of the same name. A message waits in 
 is not shorter than its delay, with the delay as its own expiration, and expires into the default
 exchange under its routing key, which is the name of its work queue (www.rabbitmq.com/ttl.html,
 /dlx.html). RabbitMQ looks at the first message of a queue only, so a message may wait until the one
-before it is due, but never longer than the step.
+before it is due, but never longer than the step. A message for an exchange of the site waits in a
+step of that exchange (``zwrap.delay.<step>.<exchange>``), which is made when it is first needed.
 
 Older zwrap had one queue for each work queue and delay (``zwrap.delay.<queue>.<ms>``). Messages in
 those expire into their work queues without zwrap.
@@ -17,7 +18,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from zwrap.transport.failures import EncodingError
-from zwrap.transport.rabbitmq.topology import DELAY, Need, made
+from zwrap.transport.rabbitmq.topology import DELAY, REMEMBERED, Need, checked, made
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
     from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, Table
@@ -50,15 +51,20 @@ def names() -> list[str]:
     return [_name(step_s) for step_s in STEPS_S]
 
 
-def delay(delay_s: float) -> Delay:
-    """Return the way to delay a message; EncodingError if the delay is longer than any step."""
+def delay(delay_s: float, exchange: str = "") -> Delay:
+    """Return the way to delay a message on its way to an exchange, empty: the default exchange.
+
+    Raises EncodingError if the delay is longer than any step, or the name of the step too long.
+    """
     if not 0 <= delay_s <= STEPS_S[-1]:
         raise EncodingError(
             f"A message cannot be delayed by {delay_s:g} s on RabbitMQ: a number from 0 to "
             f"{STEPS_S[-1]} is expected."
         )
     step_s = next(each for each in STEPS_S if delay_s <= each)
-    return Delay(_name(step_s), str(max(1, math.ceil(delay_s * 1000))), _step(_name(step_s)))
+    name = _name(step_s) + f".{exchange}" * bool(exchange)
+    expiration = str(max(1, math.ceil(delay_s * 1000)))
+    return Delay(checked(name, "Delaying exchange"), expiration, _step(name, exchange))
 
 
 def bounded(delay_s: float) -> float:
@@ -81,9 +87,9 @@ def _name(step_s: int) -> str:
     return f"{DELAY}{step_s}s"
 
 
-@functools.cache
-def _step(name: str) -> Need:
-    """Return the need of a step, which is created if its exchange is missing."""
+@functools.lru_cache(maxsize=REMEMBERED)
+def _step(name: str, target: str) -> Need:
+    """Return the need of a step before exchange `target`; it is created if missing."""
 
     def look(channel: Channel, answer: OnAnswer) -> None:
         channel.exchange_declare(name, passive=True, callback=answer)
@@ -95,6 +101,7 @@ def _step(name: str) -> Need:
         def exchange(_: object) -> None:
             channel.exchange_declare(name, exchange_type="fanout", durable=True, callback=bind)
 
-        channel.queue_declare(name, durable=True, arguments=ARGUMENTS, callback=exchange)
+        arguments: Table = {**ARGUMENTS, "x-dead-letter-exchange": target}
+        channel.queue_declare(name, durable=True, arguments=arguments, callback=exchange)
 
     return made(look, make)

@@ -285,7 +285,9 @@ def whole(publication: Publication) -> Refused:
     """Return a publication as a message that is to be kept in a file."""
     headers = {key: plain(value) for key, value in (publication.properties.headers or {}).items()}
     topic = not publication.mandatory
-    return Refused(publication.place, topic, headers, publication.body)
+    own = topic or publication.exchange.startswith(topology.DELAY)
+    exchange = "" if own else publication.exchange
+    return Refused(publication.place, topic, headers, publication.body, exchange)
 
 
 def written(message: Outgoing) -> Table:

@@ -225,11 +225,13 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
             needs: tuple[Need, ...] = (topology.exchange_exists(place),)
             return Publication(place, "", body, properties, identity, mandatory=False, needs=needs)
         needs = ()
-        if self._server.declare:
+        exchange = message.exchange
+        if exchange:
+            needs = (topology.exchange_is_there(topology.checked(exchange, "Exchange")),)
+        elif self._server.declare:
             needs = (topology.queue_exists(place, self._server.declare),)
-        exchange = ""
         if message.delay_s:
-            delay = delays.delay(message.delay_s)
+            delay = delays.delay(message.delay_s, exchange)
             exchange, properties.expiration = delay.exchange, delay.expiration
             needs = (*needs, delay.need)
             self._settler.delayed.add(place, message.delay_s)

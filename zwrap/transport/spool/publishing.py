@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from zwrap.message import Outgoing
 from zwrap.transport.refused import kept_whole
-from zwrap.transport.sending import encoded
+from zwrap.transport.sending import encoded, tell_without_exchange
 from zwrap.transport.spool.content import check_times
 from zwrap.transport.spool.files import named
 from zwrap.transport.spool.parallel import do_all
@@ -64,6 +64,8 @@ class Publishing:
                 if message.topic:
                     broadcasts.append((self._topic(message.destination), content, message))
                 else:
+                    if message.exchange:
+                        tell_without_exchange("The spool", message.exchange, message.destination)
                     queue = self._queue(message.destination)
                     key = (queue, message.delay_s, message.expires_s or 0.0)
                     queues.setdefault(key, []).append((message, content))

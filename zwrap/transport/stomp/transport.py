@@ -24,7 +24,7 @@ from zwrap.transport.delayed import Delayed
 from zwrap.transport.failures import EncodingError, LostError, NoPermissionError
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PendingWork, PipelinedTransport
-from zwrap.transport.sending import encoded
+from zwrap.transport.sending import encoded, tell_without_exchange
 from zwrap.transport.stomp.connection import Connection, Subscription
 from zwrap.transport.stomp.frames import Frames, checked, frame
 from zwrap.transport.stomp.link import Link
@@ -274,6 +274,9 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         headers["content-length"] = str(len(body))
         if not message.topic:
             headers["persistent"] = "true"
+        if message.exchange:
+            tell_without_exchange("ActiveMQ", message.exchange, name)
+            headers["exchange"] = message.exchange  # as python-workflows sends it
         if not name:
             raise EncodingError("A message to '' cannot be sent: the queue has no name.")
         if message.expires_s is not None:
