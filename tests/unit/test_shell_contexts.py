@@ -46,9 +46,11 @@ def tried(shell: str, seed: int, directory: Path) -> str | None:
     """
     text = Contexts(seed, posix=shell == "dash").text()
     assert filled(text, "12") == text.replace("{x}", "12")
-    value = random.Random(seed).choice(HOSTILE)
+    choice = random.Random(seed)
+    value, places = choice.choice(HOSTILE), text.count("{x}")
+    only = choice.randrange(places) if places and seed % 3 else None
     try:
-        done = filled(text, value)
+        done = filled(text, value, only)
     except RecipeError:
         return None
     written = [line for line in done.split("\n") if line.startswith("#$")]

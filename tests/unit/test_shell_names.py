@@ -58,6 +58,8 @@ CALCULATED = [
     "declare -x 'n={x}'; (( n ))",
     "n={x}; `echo a; let m=n`",
     "RANDOM={x}",
+    "exec {a[{x}]}>/dev/null",
+    "n={x}; exec {a[n]}>/dev/null",
     "printf -va[{x}] 1",
     'printf "-va[{x}]" 1',
 ]
@@ -77,6 +79,10 @@ NAMED = [
     "n={x}; read $n <<<1",
     'n={x}; m=$n; unset "$m"',
     "PS4={x}; set -x; true",
+    'n={x}; declare "a[n]=1"',
+    "n={x}; readonly 'a[n]=1'",
+    'n={x}; [[ -v "a[n]" ]]',
+    "declare -n r; r={x}; echo $r",
 ]
 
 COMMANDS = [f"mapfile {option} -c 1 l <<<a" for option in ("-C {x}", "-tC {x}", "-C{x}")]
@@ -116,6 +122,8 @@ def test_a_command_that_bash_runs_is_one_word(text: str) -> None:
         "let n=1 >{x}",
         "while read n; do echo; done < {x}",
         "read n <<<{x}",
+        'a=({x}); for ((i = 0; i < ${#a[@]}; i++)); do echo "${a[i]}"; done',
+        "n={x}; (( ${#n} > 0 )); [[ -v n && -f $n ]]; [[ -n $n ]]; unset n",
         "printf %s -v{x}",
         "printf '%s %s' -v {x}",
         "export n={x}; readonly m={x}",

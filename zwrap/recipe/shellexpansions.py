@@ -125,7 +125,7 @@ class Expansions:
         names, sense = NAMES.findall(text), self.sense(frame)
         if sense is Sense.NUMBER:
             self.found.calculated.update(names)
-        elif sense is Sense.NAME and text[0] == "$":
+        elif sense is Sense.NAME and (text[0] == "$" or frame.bracket):
             self.found.named.update(names)
         if names and (variable := self.assigned(frame)):
             self.found.flows.setdefault(variable, set()).update(names)
@@ -216,6 +216,8 @@ class Expansions:
         if "[" in text:
             frame.bracket = outer.bracket = True
         if outer.kind == "code":
+            if not outer.equals and "[" in text:  # `declare "a[n]=1"`
+                self.use(frame, text.partition("=")[0] or "=")
             outer.equals |= "=" in text
             frame.sense, frame.assigned = self.sense(outer), self.assigned(outer)
         self.use(frame, text)
@@ -238,7 +240,8 @@ class Expansions:
         inner.parameter = name[0].lstrip("!#")
         if name[0].startswith("!"):  # the variable whose name another one holds
             inner.sense = Sense.NUMBER
-        self.use(inner, f"${name[0]}")
+        if not name[0].startswith("#"):  # no length
+            self.use(inner, f"${name[0]}")
 
     def on_operator(self, frame: Frame, match: re.Match[str]) -> None:
         """Read the operator behind the name of a parameter; elsewhere it is plain text."""

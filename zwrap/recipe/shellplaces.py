@@ -101,8 +101,8 @@ class Frame:
     """Here-documents whose bodies follow: delimiter, whether it is quoted, whether tabs count."""
     condition = -1
     """Number of places before the open ``[[``; -1: there is none."""
-    test = Sense.WORD
-    """Sense of the places in ``[[ ]]``."""
+    compares = False
+    """True if numbers are compared in ``[[ ]]``."""
     tested: set[str]
     """Names of the variables in ``[[ ]]``."""
 
@@ -155,8 +155,8 @@ class Found:
 
     def __init__(self) -> None:
         self.places: list[Place] = []
-        self.tests: list[tuple[int, int, Sense]] = []
-        """Ranges of places between ``[[`` and ``]]``, and their sense."""
+        self.tests: list[tuple[int, int]] = []
+        """Ranges of places between ``[[`` and ``]]`` where numbers are compared."""
         self.unsure = self.distrusted = False
         self.calculated = set(CALCULATED)
         """Names of the variables with which the text calculates."""

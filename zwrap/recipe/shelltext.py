@@ -35,16 +35,14 @@ def places(text: str) -> list[Place]:
     """Return the place of each NUL in shell text, in a time that grows with the text."""
     found = Found()
     Commands(text, Frame("code"), found).read()
-    for sense in (Sense.NAME, Sense.NUMBER):
-        depth = [0] * (len(found.places) + 1)
-        for begin, end, given in found.tests:
-            if given is sense:
-                depth[begin] += 1
-                depth[end] -= 1
-        within = 0
-        for change, place in zip(depth, found.places, strict=False):
-            within += change
-            place.sense = sense if within else place.sense
+    depth = [0] * (len(found.places) + 1)
+    for begin, end in found.tests:
+        depth[begin] += 1
+        depth[end] -= 1
+    within = 0
+    for change, place in zip(depth, found.places, strict=False):
+        within += change
+        place.sense = Sense.NUMBER if within else place.sense
     found.settle()
     return found.places
 

@@ -75,13 +75,16 @@ OPERATOR = re.compile(r":?[-=+?]|##?|%%?|//?|\^\^?|,,?|@|:")
 ASSIGNMENT = re.compile(r"[A-Za-z0-9_]*\+?=")
 """What follows the beginning of a name in an assignment."""
 
+BRACED_NAME = re.compile(r"\{[A-Za-z0-9_]+")
+"""Beginning of ``{name[1]}>file``, where bash puts the number of a descriptor."""
+
 NAME_PART = re.compile(r"[A-Za-z0-9_]+")
 """Characters of a name."""
 
 ASSIGNED = re.compile(r"""[$"'\\]*([A-Za-z_][A-Za-z0-9_]{0,99})["'\\]*(?:\[|\+?=)""")
 """Beginning of an assignment to a variable or an element, with the name as the first group."""
 
-DESCRIPTOR = re.compile(r"[0-9]+|\{[A-Za-z0-9_]+\}")
+DESCRIPTOR = re.compile(r"[0-9]+|\{[A-Za-z0-9_]+(?:\[[^\]]*\])?\}")
 """What may stand before ``<`` or ``>`` without a blank, and is no word."""
 
 NAMES = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

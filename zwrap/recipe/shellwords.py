@@ -8,6 +8,7 @@ from zwrap.recipe.shellexpansions import DEEPEST_NESTING, Expansions
 from zwrap.recipe.shellplaces import Frame, Kind, Sense
 from zwrap.recipe.shelltokens import (
     ASSIGNMENT,
+    BRACED_NAME,
     COMPARISONS,
     COMPOUND,
     DECLARING,
@@ -58,8 +59,10 @@ class Words(Expansions):
         frame.plain = frame.is_name = False
         ansi = match[0][0] == "$"
         before = match[0].partition(MARK)[0]
-        frame.equals |= "=" in before
         frame.bracket |= "[" in match[0]
+        if not frame.equals:  # `declare 'a[n]=1'`
+            self.use(frame, match[0].partition("=")[0])
+        frame.equals |= "=" in before
         self.use(frame, match[0])
         self.found.distrusted |= ansi and "\\'" in match[0]
         self.found.unsure |= len(match[0]) < 2 + ansi or match[0][-1] != "'"
@@ -81,7 +84,8 @@ class Words(Expansions):
         """Open a subscript, or read ``[`` as a character of a word."""
         named = frame.word >= 0 and frame.is_name and frame.condition < 0 and not frame.in_pattern()
         naming = frame.first or frame.variable or frame.command in DECLARING | NAMING
-        if (named and naming) or (frame.array and frame.word < 0):
+        braced = frame.word >= 0 and BRACED_NAME.fullmatch(self.text, frame.word, match.start())
+        if (named and naming) or braced or (frame.array and frame.word < 0):
             self.push("arithmetic", frame, "]")
             frame.is_name = True
         else:
@@ -127,6 +131,8 @@ class Words(Expansions):
             )
         elif frame.argument_sense() is Sense.NUMBER:  # `declare -i name`
             self.calculate(bare)
+        elif command in DECLARING and "n" in frame.options:  # `declare -n name`
+            self.found.named.update(NAMES.findall(bare))
 
     def _first_word(self, frame: Frame, word: str, bare: str) -> None:
         """Read the name of a command, or a word of the grammar; `word` is "" if it has quotes."""
@@ -140,7 +146,7 @@ class Words(Expansions):
         elif word == "esac" and frame.cases:
             frame.cases = frame.cases[:-1]
         elif word == "[[":
-            frame.condition, frame.test = len(self.found.places), Sense.WORD
+            frame.condition, frame.compares = len(self.found.places), False
             frame.tested = set()
 
     def _word_of_case(self, frame: Frame, word: str) -> None:
@@ -153,10 +159,9 @@ class Words(Expansions):
 
     def _word_of_test(self, frame: Frame, word: str) -> None:
         """Read a word between ``[[`` and ``]]``."""
+        frame.variable = word == "-v"
         if word in COMPARISONS:
-            frame.test = Sense.NUMBER
-        elif word == "-v" and frame.test is Sense.WORD:
-            frame.test = Sense.NAME
+            frame.compares = True
         elif word == "]]":
             self.end_test(frame)
         else:
@@ -164,10 +169,7 @@ class Words(Expansions):
 
     def end_test(self, frame: Frame) -> None:
         """End ``[[ ... ]]``, if there is one."""
-        if frame.condition >= 0:
-            self.found.tests.append((frame.condition, len(self.found.places), frame.test))
-            if frame.test is Sense.NUMBER:
-                self.found.calculated |= frame.tested
-            elif frame.test is Sense.NAME:
-                self.found.named |= frame.tested
-            frame.condition = -1
+        if frame.condition >= 0 and frame.compares:
+            self.found.tests.append((frame.condition, len(self.found.places)))
+            self.found.calculated |= frame.tested
+        frame.condition = -1
