@@ -129,7 +129,7 @@ class _Writer:
         inside = place.kind in (Kind.DOUBLE, Kind.HERE) or _is_default(place)
         if not inside:
             return f'"${name}"'
-        joined = "\\\n" if self.line == "#" else ""  # `#$` would begin a line for `qsub`
+        joined = "\\\n" if self.line == "#" else ""  # no line begins with "#$"
         return f"{joined}${{{name}}}"
 
 
