@@ -19,6 +19,7 @@ from zwrap.program.choice import Choice
 from zwrap.program.reading import SHIPPED_PROGRAMS, find_program
 from zwrap.submission.script import own_programs
 from zwrap.submission.template import Templates
+from zwrap.transport.connect import transport_class
 from zwrap.wrapper.python import DummyWrapper
 from zwrap.wrapper.replay import replay
 
@@ -181,6 +182,17 @@ def test_check_warns_before_an_uninstallation_takes_commands_along(env: Path) ->
     [line] = beside.lines(None)
     assert line.startswith("warning: zocalo 1.5.0 is installed here, too")
     assert "'pip uninstall zocalo' removes them" in line
+
+
+def test_a_transport_of_python_workflows_is_refused_with_a_sentence(
+    env: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = env.parent / "packages"
+    install(packages, "w-3.dist-info", "[workflows.transport]\nOffline = beside_offline:Offline")
+    (packages / "beside_offline.py").write_text("class Offline:\n    pass\n")
+    with pytest.raises(PermanentError, match=r"Transport 'Offline' .* is not one of zwrap"):
+        transport_class("Offline")
+    del sys.modules["beside_offline"]
 
 
 # -- wrappers ----------------------------------------------------------------------------------
