@@ -7,7 +7,6 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,12 @@ xia2 = facility:Xia2
 Step = facility:Step
 """
 
+WHEEL = """Wheel-Version: 1.0
+Generator: test
+Root-Is-Purelib: true
+Tag: py3-none-any
+"""
+
 CHANNELS = ("starting", "success", "failure", "completed", "metrics")
 
 STARTS = {
@@ -75,7 +80,7 @@ def facility_wheel(directory: Path) -> Path:
     contents = {
         "facility.py": FACILITY,
         f"{info}/METADATA": "Metadata-Version: 2.1\nName: facility\nVersion: 2.1\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/WHEEL": WHEEL,
         f"{info}/entry_points.txt": ENTRY_POINTS,
     }
     with zipfile.ZipFile(file, "w") as wheel:
@@ -167,10 +172,8 @@ class Shared:
 
 
 @pytest.fixture(params=["zocalo", "zwrap"])
-def shared(
-    request: pytest.FixtureRequest, site: Site, tmp_path: Path, wheels: Wheels
-) -> Iterator[Shared]:
-    yield Shared(site, tmp_path / "env", wheels, request.param)
+def shared(request: pytest.FixtureRequest, site: Site, tmp_path: Path, wheels: Wheels) -> Shared:
+    return Shared(site, tmp_path / "env", wheels, request.param)
 
 
 def payloads(messages: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -102,9 +102,7 @@ class Tried:
         self.stopping = Stopping(None, lambda: None)
         envelope = Envelope(recipe, 1, environment={"ID": "guid"})
         box: Any = self.box
-        self.step = PythonStep(
-            kind, envelope, Configuration(), self.heartbeat, box, self.stopping
-        )
+        self.step = PythonStep(kind, envelope, Configuration(), self.heartbeat, box, self.stopping)
 
     def run(self) -> Ended:
         return self.step.run()

@@ -188,7 +188,9 @@ def test_a_message_may_be_made_by_a_function_that_gives_json_text(sent: Sent) ->
     for made, complaint in ((b"\xff", "is not valid JSON"), ({}, "It is a dict.")):
         with pytest.raises(MessageError) as refused:
             step.send_to("extra", "x", mangle_for_sending=lambda body, made=made: made)
-        assert str(refused.value).startswith("The message of mangle_for_sending has to be JSON text")
+        assert str(refused.value).startswith(
+            "The message of mangle_for_sending has to be JSON text"
+        )
         assert complaint in str(refused.value)
 
 
@@ -219,13 +221,13 @@ def test_the_transport_is_always_there_and_says_what_it_cannot(sent: Sent) -> No
 
 def test_a_status_message_of_the_wrapper_s_own_is_sent_beside_the_heartbeats(sent: Sent) -> None:
     status = StatusNotifications(
-        Heartbeat("task", "program", {}), lambda: None, OutboxTransport(sent.extend).broadcast_status
+        Heartbeat("task", "program", {}),
+        lambda: None,
+        OutboxTransport(sent.extend).broadcast_status,
     )
     body = {"host": "h", "workflows": "3", "status": 4, "site": 1}
     status.send_status(body)
-    assert sent == [
-        Outgoing("transient.status", body, topic=True, expires_s=15.0, replaces="h")
-    ]
+    assert sent == [Outgoing("transient.status", body, topic=True, expires_s=15.0, replaces="h")]
     with pytest.raises(ValueError, match="A status message needs status, workflows, too"):
         status.send_status({"host": "h"})
     assert status.is_alive()

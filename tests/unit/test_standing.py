@@ -277,7 +277,7 @@ def test_python_is_started_through_one_door() -> None:
         for file in (ROOT / folder).rglob("*.py")
         if "sys.executable" in file.read_text()
     }
-    assert users == {"schedulers/local.py", "zwrap/host/programs.py", "zwrap/submission/script.py"}
+    assert users == {"schedulers/local.py", "zwrap/host/programs.py"}
 
 
 def test_no_test_tries_the_tree_in_place_of_the_wheel() -> None:

@@ -142,7 +142,9 @@ def asked(check: Callable[[str], None] = lambda key: None, **parameters: Any) ->
     return invocation.argv(defined, invocation.values(defined, parameters, None, {}))
 
 
-@pytest.mark.parametrize("commands", ["module load xia2\nX=${Y:-{z}}", ["module load xia2", "X=${Y:-{z}}"]])
+@pytest.mark.parametrize(
+    "commands", ["module load xia2\nX=${Y:-{z}}", ["module load xia2", "X=${Y:-{z}}"]]
+)
 def test_shell_lines_of_the_step_come_before_xia2(commands: Any) -> None:
     shell = asked(commands=commands, xia2={"nproc": 2}, z="filled in")
     assert shell == ["/bin/bash", "-c", "module load xia2\nX=${Y:-{z}}\nexec xia2 nproc=2"]
@@ -171,8 +173,14 @@ def test_what_zwraps_xia2_does_not_do_is_said(caplog: pytest.LogCaptureFixture) 
     assert "key 'singularity_image' has no effect on program 'xia2'" in record.getMessage()
 
 
-@pytest.mark.parametrize(("given", "left"), [({}, True), ({"store_xtriage_results": 1}, True),
-                                             ({"store_xtriage_results": False}, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({}, True),
+        ({"store_xtriage_results": 1}, True),
+        ({"store_xtriage_results": False}, False),
+    ],
+)
 def test_xtriage_messages_are_left_out_on_request(given: dict[str, Any], left: bool) -> None:
     defined = find_program("xia2", given)
     assert defined

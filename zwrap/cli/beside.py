@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from zwrap import entrypoints
-from zwrap.host import commands
+from zwrap.host.commands import other_owner
+from zwrap.host.programs import own_directory, own_script
 from zwrap.plugins import OWN, PROGRAMS
 from zwrap.program.choice import Choice, names
 
@@ -23,13 +23,14 @@ def lines(programs: Path | None) -> Iterator[str]:
 
 def _commands() -> Iterator[str]:
     """Yield lines on commands that another distribution has, has removed, or could remove."""
-    place = (commands.path_of("zwrap") or Path(sys.executable)).parent
+    script = own_script("zwrap")
+    place = Path(script).parent if script else Path(own_directory())
     gone, taken = [], {}
     for name in sorted(OWN[PROGRAMS]):
         file = place / name
         if not file.exists():
             gone.append(name)
-        elif owner := commands.other_owner(file):
+        elif owner := other_owner(file):
             taken[name] = owner
     if taken:
         owned = ", ".join(f"{name} ({owner})" for name, owner in taken.items())

@@ -1,7 +1,7 @@
 """Start of `zwrap`, `zocalo.wrap` and `zocalo.service`, which load quickly.
 
-What `zocalo.wrap` imports is zwrap's own, whatever PYTHONPATH says. Every command is there by way of
-`zwrap`, too: python-zocalo has commands of the same names, and one environment may hold both.
+What `zocalo.wrap` imports is zwrap's own, whatever PYTHONPATH says. Every command is there by way
+of `zwrap`, too: python-zocalo has commands of the same names, and one environment may hold both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands of this installation: where they are, and whose they are.
+"""Commands of this installation, and whose they are.
 
 python-zocalo has commands of the same names. Of two distributions in one environment, the one that
 is installed last has the files, and whichever is uninstalled takes them along.
@@ -7,24 +7,11 @@ is installed last has the files, and whichever is uninstalled takes them along.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import sys
 from pathlib import Path
-
-from zwrap.host.programs import found
 
 SCRIPT_BYTES = 4096
 """Size of the beginning of a command that tells what it starts, in bytes."""
-
-
-def path_of(name: str) -> Path | None:
-    """Return the path of a command: beside this Python, else on PATH; None if there is none."""
-    beside = Path(sys.executable).with_name(name)
-    if beside.exists():
-        return beside
-    elsewhere = found(name, os.environ.get("PATH", os.defpath))
-    return Path(elsewhere) if elsewhere else None
 
 
 def other_owner(file: Path) -> str:

@@ -151,7 +151,7 @@ def _further() -> list[str]:
     if sys.flags.ignore_environment:
         return []
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return [place for place in given if os.path.isabs(place) and place not in sys.path]
+    return [place for place in given if place.startswith(os.sep) and place not in sys.path]
 
 
 def _searched() -> str:
@@ -159,8 +159,10 @@ def _searched() -> str:
     given = os.environ.get("PYTHONPATH", "")
     if not given:
         return ""
-    skipped = [place for place in given.split(os.pathsep) if not os.path.isabs(place)]
-    but = f" Of its entries {skipped} do not count, because they are not absolute." if skipped else ""
+    skipped = [place for place in given.split(os.pathsep) if not place.startswith(os.sep)]
+    but = (
+        f" Of its entries {skipped} do not count, because they are not absolute." if skipped else ""
+    )
     return (
         f"Entry points {plugins.WRAPPERS!r} were looked for in the environment of zwrap, "
         f"{sys.prefix}, and in PYTHONPATH, {given}.{but}"

@@ -167,7 +167,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     refused: dict[str, str] = {}
     """Key of `job_parameters` with which the program is not run, to the sentence that says why."""
     ignored: list[str] = []
-    """Keys of `job_parameters` that have a meaning elsewhere, and none here: a warning is logged."""
+    """Keys of `job_parameters` with a meaning elsewhere, and none here: a warning is logged."""
     scratch: Scratch | None = None
     """Treatment of the program's own directory on the node's local disk, ``{scratch}``; None: it
     has none."""

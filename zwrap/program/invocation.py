@@ -40,7 +40,7 @@ def values(
     blocks = {declared.block: job_parameters.get(declared.block) for declared in definition.options}
     result: dict[str, object] = {**given, **blocks, "payload": payload, "environment": environment}
     for name, declared in definition.inputs.items():
-        source = given if declared.block is None else given.get(declared.block)
+        source = given if declared.block is None else job_parameters.get(declared.block)
         value = declared.default
         if isinstance(source, Mapping):
             value = source.get(name, declared.default)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,8 @@ from zwrap.attempt.verdict import QUEUE_VARIABLE, VERDICT_QUEUE
 from zwrap.calls import batchjob
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TemporaryError
-from zwrap.host import commands
+from zwrap.host.commands import other_owner
+from zwrap.host.programs import own_directory, own_script
 from zwrap.job import JobRequest
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Cluster, Clusters
@@ -85,12 +85,14 @@ def own_programs() -> list[Path]:
     Raises TemporaryError if `zwrap` does not exist, for example while a new version is being
     installed.
     """
-    zwrap = commands.path_of("zwrap")
-    if zwrap is None:
-        beside = Path(sys.executable).with_name("zwrap")
-        raise TemporaryError(f"The program zwrap of this installation was not found at {beside}.")
+    script = own_script("zwrap")
+    if script is None:
+        raise TemporaryError(
+            f"The program zwrap of this installation was not found in {own_directory()}."
+        )
+    zwrap = Path(script)
     wrap = zwrap.with_name("zocalo.wrap")
-    return [wrap, zwrap] if wrap.exists() and not commands.other_owner(wrap) else [zwrap]
+    return [wrap, zwrap] if wrap.exists() and not other_owner(wrap) else [zwrap]
 
 
 def seen_from_elsewhere(request: JobRequest) -> JobRequest:

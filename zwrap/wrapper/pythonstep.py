@@ -103,7 +103,9 @@ class PythonStep:
         try:
             return self._call(name, payload)
         except Exception:
-            log.exception("Method %s of the wrapper failed, which changes nothing of the step", name)
+            log.exception(
+                "Method %s of the wrapper failed, which changes nothing of the step", name
+            )
             return {}
 
     def _call(self, name: str, payload: object) -> dict[str, object]:

@@ -49,7 +49,7 @@ def link(
 
 
 def _space_group(parameters: Mapping[str, object]) -> str:
-    """Return the end of a link's name for the space group in ``ispyb_parameters``, perhaps empty."""
+    """Return the end of a link's name for the space group in ``ispyb_parameters``, or nothing."""
     asked = parameters.get("ispyb_parameters")
     group = asked.get("spacegroup") if isinstance(asked, Mapping) else None
     if isinstance(group, list):
