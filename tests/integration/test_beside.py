@@ -113,9 +113,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
 class Shared:
     """An environment in which all of them are installed."""
 
-    def __init__(self, site: Site, directory: Path, wheels: Wheels, first: str) -> None:
-        self.site = site
-        self.bin = site.bin = directory / "bin"
+    site: Site
+
+    def __init__(self, directory: Path, wheels: Wheels, first: str) -> None:
+        self.first = first
+        self.bin = directory / "bin"
         subprocess.run([sys.executable, "-P", "-m", "venv", "--without-pip", directory], check=True)
         [packages] = directory.glob("lib/python*/site-packages")
         for place in (wheels.needed, Path(sysconfig.get_path("purelib"))):
@@ -125,10 +127,14 @@ class Shared:
                     target = packages / each.name
                     if not target.exists():
                         target.symlink_to(each)
-        theirs = [wheels.workflows, wheels.zocalo]
-        for wheel in [wheels.zwrap, *theirs] if first == "zwrap" else [*theirs, wheels.zwrap]:
-            self.pip("install", "--no-deps", "--no-index", wheel)
-        self.pip("install", "--no-deps", "--no-index", wheels.facility)
+        both = [[wheels.workflows, wheels.zocalo, wheels.facility], [wheels.zwrap]]
+        for one in both if first == "zocalo" else reversed(both):
+            self.pip("install", "--no-deps", "--no-index", *one)
+
+    def at(self, site: Site) -> Shared:
+        """Run its commands at a site."""
+        self.site, site.bin = site, self.bin
+        return self
 
     def pip(self, *arguments: str | Path) -> None:
         pip("--python", self.bin / "python", *arguments)
@@ -171,19 +177,28 @@ class Shared:
         return done.stdout
 
 
-@pytest.fixture(params=["zocalo", "zwrap"])
-def shared(request: pytest.FixtureRequest, site: Site, tmp_path: Path, wheels: Wheels) -> Shared:
-    return Shared(site, tmp_path / "env", wheels, request.param)
+ORDERS = pytest.mark.parametrize("first", ["zocalo", "zwrap"])
+
+
+@pytest.fixture(scope="module", params=["zocalo", "zwrap"])
+def installed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, wheels: Wheels
+) -> Shared:
+    """Return an environment that no test changes, for each order of installation."""
+    return Shared(tmp_path_factory.mktemp("env"), wheels, request.param)
+
+
+@pytest.fixture
+def shared(installed: Shared, site: Site) -> Shared:
+    return installed.at(site)
 
 
 def payloads(messages: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {queue: [body["payload"] for body in bodies] for queue, bodies in messages.items()}
 
 
-def test_in_one_environment_each_finds_its_own(
-    shared: Shared, request: pytest.FixtureRequest
-) -> None:
-    first = request.node.callspec.params["shared"]
+def test_in_one_environment_each_finds_its_own(shared: Shared) -> None:
+    first = shared.first
     for name in STARTS:
         theirs = shared.theirs(name, "--help")
         assert theirs.returncode == 0, theirs.stderr
@@ -237,7 +252,11 @@ RECIPE = {
 }
 
 
-def test_after_theirs_is_uninstalled_ours_has_its_commands_all_the_same(shared: Shared) -> None:
+@ORDERS
+def test_after_theirs_is_uninstalled_ours_has_its_commands_all_the_same(
+    first: str, site: Site, tmp_path: Path, wheels: Wheels
+) -> None:
+    shared = Shared(tmp_path / "env", wheels, first).at(site)
     shared.pip("uninstall", "-y", "zocalo")
     assert not (shared.bin / "zocalo.go").exists(), "pip removes files whoever wrote them"
     told = shared.check()
@@ -255,7 +274,11 @@ def test_after_theirs_is_uninstalled_ours_has_its_commands_all_the_same(shared: 
     assert "cannot be imported: ModuleNotFoundError: No module named 'zocalo'" in failure
 
 
-def test_after_ours_is_uninstalled_theirs_runs(shared: Shared) -> None:
+@ORDERS
+def test_after_ours_is_uninstalled_theirs_runs(
+    first: str, site: Site, tmp_path: Path, wheels: Wheels
+) -> None:
+    shared = Shared(tmp_path / "env", wheels, first).at(site)
     shared.pip("uninstall", "-y", "zwrap")
     assert not (shared.bin / "zwrap").exists()
     for name in STARTS:
