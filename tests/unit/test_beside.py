@@ -92,6 +92,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (place / name).chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(place / "python"))
     monkeypatch.setattr(sys, "path", [str(tmp_path / "env" / "packages")])
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.delenv("PYTHONPATH", raising=False)
     (tmp_path / "env" / "packages").mkdir()
     return place
