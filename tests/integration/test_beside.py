@@ -240,6 +240,30 @@ def test_a_class_of_a_facility_runs_unchanged_as_under_python_zocalo(shared: Sha
     assert "The program 'xia2' was not found" in payloads(sent)["failure"][0]
 
 
+def test_a_job_of_zwrap_has_its_wrapper_whoever_has_the_name(shared: Shared) -> None:
+    step = json.loads(shared.step().read_text())["recipe"]
+    step["1"].update(
+        queue="cluster.submission",
+        parameters={
+            "workingdir": str(shared.site.directory / "work"),
+            "cluster": {
+                "scheduler": "local", "job_name": "n",
+                "commands": "zocalo.wrap --wrap xia2 --recipewrapper $RECIPEWRAP",
+            },
+        },
+    )  # fmt: skip
+    recipe = shared.site.directory / "r.json"
+    recipe.write_text(json.dumps(step))
+    shared.site.run("zwrap", "zocalo.go", "--no-dcid", "-f", str(recipe))
+    for service in ("Dispatcher", "Submitter"):
+        done = shared.site.run("zwrap", "zocalo.service", "-s", service, "--once")
+        assert done.returncode == 0, done.stderr
+    [completed] = shared.site.take("completed")
+    assert completed["environment"]["by"] == "facility"
+    attempts = list((shared.site.directory / "work" / ".zwrap").glob("*/verdict.json"))
+    assert len(attempts) == 1, "the wrapper of zwrap leaves a verdict"
+
+
 RECIPE = {
     "start": [[1, []]],
     "1": {
