@@ -1,12 +1,14 @@
 """Metadata, package map, entry points and console scripts of zwrap."""
 
-import runpy
+import sys
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-OWN_PARTS = runpy.run_path(str(HERE / "zwrap" / "plugins.py"))["OWN"]
+sys.path.insert(0, str(HERE))
+
+from zwrap.plugins import OWN, PUBLISHED  # noqa: E402 - imports nothing that is to be installed
 
 setup(
     name="zwrap",
@@ -53,27 +55,7 @@ setup(
         "demo": ["gemmi-program>=0.7"],
     },
     entry_points={
-        "console_scripts": [
-            "zwrap = zwrap.cli.zwrap:main",
-            "amqp-dispatcher = zwrap.cli.amqp_dispatcher:main",
-            "zocalo.go = zwrap.cli.go:main",
-            "zocalo.wrap = zwrap.cli.start:wrap",
-            "zocalo.service = zwrap.cli.start:service",
-            "zocalo.shutdown = zwrap.cli.shutdown:main",
-            "zocalo.pickup = zwrap.cli.pickup:main",
-            "zocalo.queue_drain = zwrap.cli.queue_drain:main",
-            "zocalo.queue_monitor = zwrap.cli.monitor:queue_monitor",
-            "zocalo.status_monitor = zwrap.cli.monitor:status_monitor",
-            "zocalo.configure_rabbitmq = zwrap.cli.configure_rabbitmq:main",
-            "zocalo.dlq_check = zwrap.cli.dlq_check:main",
-            "zocalo.dlq_purge = zwrap.cli.dlq_purge:main",
-            "zocalo.dlq_reinject = zwrap.cli.dlq_reinject:main",
-        ],
-        **{
-            group: [f"{name} = {target}" for name, target in parts.items()]
-            for group, parts in OWN_PARTS.items()
-            if parts
-        },
+        group: [f"{name} = {target}" for name, target in OWN[group].items()] for group in PUBLISHED
     },
     classifiers=[
         "License :: OSI Approved :: BSD License",

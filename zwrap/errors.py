@@ -66,7 +66,9 @@ class OutageError(TemporaryError):
 class UnknownNameError(PermanentError):
     """Nothing of that name is known."""
 
-    def __init__(self, kind: str, name: object, known: Iterable[str], where: str = "") -> None:
+    def __init__(
+        self, kind: str, name: object, known: Iterable[str], where: str = "", further: str = ""
+    ) -> None:
         """Make the message: the unknown name, the nearest known name, and all known names.
 
         Args:
@@ -74,6 +76,7 @@ class UnknownNameError(PermanentError):
             name: The unknown name.
             known: Names that could have been used.
             where: File and key in which the name was given.
+            further: A further sentence.
         """
         self.name = name
         self.known = sorted(known)
@@ -83,7 +86,8 @@ class UnknownNameError(PermanentError):
         hint = f" Did you mean {close[0]!r}?" if close else ""
         listing = ", ".join(self.known) or "none"
         place = f" ({where})" if where else ""
-        super().__init__(f"Unknown {kind} {short(name)}{place}.{hint} Known: {listing}.")
+        text = f"Unknown {kind} {short(name)}{place}.{hint} Known: {listing}."
+        super().__init__(f"{text} {further}".rstrip())
 
 
 class ConfigurationError(PermanentError):

@@ -2,9 +2,10 @@
 
 zwrap's own parts are in a table, those of others are found by their entry points.
 
-``setup.py`` registers the same table as entry points, so that other tools find zwrap's parts. zwrap
-itself looks here first, because reading the entry points of all installed packages takes longer
-than the whole start of `zocalo.wrap`. This module must import nothing of zwrap.
+zwrap looks into the table first, because reading the entry points of all installed packages takes
+longer than the whole start of `zocalo.wrap`. ``setup.py`` registers of it what `PUBLISHED` names:
+commands, and what nobody else reads. In the groups of python-zocalo and python-workflows, which
+make objects of what they find there, zwrap's parts would stop their programs.
 
 A plug-in that uses a former name of an attribute, a method or a parameter still works; the present
 name is logged once for each class.
@@ -15,16 +16,15 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
-import operator
-import os
-import re
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from zwrap.entrypoints import entries, load
 
 log = logging.getLogger(__name__)
 
+PROGRAMS = "console_scripts"
 SCHEDULERS = "zwrap.schedulers"
 INSIDE = "zwrap.schedulers.inside"
 TRANSPORTS = "workflows.transport"
@@ -34,7 +34,26 @@ CONFIGURATION = "zocalo.configuration.plugins"
 DISPATCHER_READY = "zocalo.services.dispatcher.ready_for_processing"
 DISPATCHER_FILTERS = "zocalo.services.dispatcher.filters"
 
+PUBLISHED = (PROGRAMS, SCHEDULERS, INSIDE)
+"""Groups in which zwrap registers its own parts."""
+
 OWN: dict[str, dict[str, str]] = {
+    PROGRAMS: {
+        "zwrap": "zwrap.cli.start:main",
+        "amqp-dispatcher": "zwrap.cli.amqp_dispatcher:main",
+        "zocalo.configure_rabbitmq": "zwrap.cli.configure_rabbitmq:main",
+        "zocalo.dlq_check": "zwrap.cli.dlq_check:main",
+        "zocalo.dlq_purge": "zwrap.cli.dlq_purge:main",
+        "zocalo.dlq_reinject": "zwrap.cli.dlq_reinject:main",
+        "zocalo.go": "zwrap.cli.go:main",
+        "zocalo.pickup": "zwrap.cli.pickup:main",
+        "zocalo.queue_drain": "zwrap.cli.queue_drain:main",
+        "zocalo.queue_monitor": "zwrap.cli.monitor:queue_monitor",
+        "zocalo.service": "zwrap.cli.start:service",
+        "zocalo.shutdown": "zwrap.cli.shutdown:main",
+        "zocalo.status_monitor": "zwrap.cli.monitor:status_monitor",
+        "zocalo.wrap": "zwrap.cli.start:wrap",
+    },
     SCHEDULERS: {
         "local": "zwrap_schedulers.local:Local",
         "sge": "zwrap_schedulers.sge.sge:GridEngine",
@@ -94,7 +113,7 @@ PACKAGES = ("zwrap.", "zwrap_schedulers.")
 
 def names(group: str) -> list[str]:
     """Return the names of all objects that are installed in a group, sorted."""
-    return sorted({*OWN.get(group, {}), *(entry.name for entry in _entries(group))})
+    return sorted({*OWN.get(group, {}), *(entry.name for entry in entries(group))})
 
 
 def find(group: str, name: str) -> Any:  # noqa: ANN401 - each group holds another kind
@@ -104,8 +123,8 @@ def find(group: str, name: str) -> Any:  # noqa: ANN401 - each group holds anoth
     """
     own = OWN.get(group, {}).get(name)
     if own:
-        return _object(own)
-    for entry in _entries(group):
+        return load(own)
+    for entry in entries(group):
         if entry.name == name:
             return entry.load()
     return None
@@ -116,7 +135,7 @@ def find_preferred(group: str, name: str) -> Any:  # noqa: ANN401 - as `find`
 
     So a site can replace a part of zwrap by its own. Raises whatever the import of a module raises.
     """
-    for entry in _entries(group) if name in OWN.get(group, {}) else []:
+    for entry in entries(group) if name in OWN.get(group, {}) else []:
         if entry.name == name and not entry.value.startswith(PACKAGES):
             log.info(
                 "%r in group %s is %s, which goes before zwrap's own", name, group, entry.value
@@ -128,85 +147,8 @@ def find_preferred(group: str, name: str) -> Any:  # noqa: ANN401 - as `find`
 def foreign(group: str) -> list[Any]:
     """Return the objects that other distributions installed in a group, sorted by name."""
     own = OWN.get(group, {})
-    entries = sorted(_entries(group), key=lambda entry: entry.name)
-    return [entry.load() for entry in entries if entry.name not in own]
-
-
-class Entry(NamedTuple):
-    """One entry point (packaging.python.org/specifications/entry-points)."""
-
-    name: str
-    value: str
-
-    def load(self) -> object:
-        """Import the object and return it."""
-        return _object(self.value.partition("[")[0])
-
-
-def _object(reference: str) -> object:
-    """Import what an object reference names: a module, or after a colon something in it.
-
-    Source: packaging.python.org/specifications/entry-points.
-    """
-    module, _, name = reference.replace(" ", "").partition(":")
-    found = importlib.import_module(module)
-    return operator.attrgetter(name)(found) if name else found
-
-
-def _entries(group: str) -> list[Entry]:
-    """Return the entry points of a group, from the first copy of each distribution on the path.
-
-    The result is that of importlib.metadata, without the 25 ms that loading it takes
-    (`scripts/bench starting`). Archives on the path, and eggs, are left to importlib.metadata.
-    """
-    found: dict[str, list[Entry]] = {}
-    for place in sys.path:
-        try:
-            files = os.listdir(place or ".")
-        except NotADirectoryError:
-            files = [".egg"]
-        except OSError:
-            continue
-        for file in files:
-            if file.endswith(".egg"):
-                from importlib import metadata
-
-                entries = metadata.entry_points(group=group)
-                return [Entry(entry.name, entry.value) for entry in entries]
-            if file.endswith((".dist-info", ".egg-info")):
-                declared = _declared(group, Path(place, file, "entry_points.txt"))
-                found.setdefault(_distribution(file), declared)
-    return [entry for entries in found.values() for entry in entries]
-
-
-def _distribution(directory: str) -> str:
-    """Return the normalised name of the distribution whose metadata is in a directory.
-
-    Source: packaging.python.org/specifications/recording-installed-packages; older tools leave dots
-    and capital letters in the name of the directory.
-    """
-    name = directory.rpartition(".")[0].partition("-")[0]
-    return re.sub(r"[-_.]+", "_", name).lower()
-
-
-def _declared(group: str, file: Path) -> list[Entry]:
-    """Return the entry points that one distribution declares in a group."""
-    text = _text(file)
-    if f"[{group}]" not in text:
-        return []
-    section = text.partition(f"[{group}]")[2].partition("\n[")[0]
-    lines = (line.strip() for line in section.splitlines())
-    pairs = [line.partition("=") for line in lines if line and line[0] not in "#;"]
-    return [Entry(name.strip(), value.strip()) for name, _, value in pairs]
-
-
-@functools.lru_cache(maxsize=1000)
-def _text(file: Path) -> str:
-    """Return the entry points of one distribution as text; empty without any."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    found = sorted(entries(group), key=lambda entry: entry.name)
+    return [entry.load() for entry in found if entry.name not in own]
 
 
 def offer(

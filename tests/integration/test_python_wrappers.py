@@ -94,7 +94,8 @@ class Wrapped:
         (information / "METADATA").write_text("Name: site_wrappers\nVersion: 1.0\n")
         (information / "entry_points.txt").write_text(f"[zocalo.wrappers]\n{entries}\n")
 
-    def start(self, name: str) -> subprocess.Popen[str]:
+    def step(self) -> Path:
+        """Write the file of a step."""
         nodes = {str(number): {"queue": name_} for number, name_ in enumerate(CHANNELS, 2)}
         step = {
             "job_parameters": {"setting": "magic"},
@@ -107,6 +108,10 @@ class Wrapped:
                  "environment": {"ID": "guid"}, "payload": {"p": 1}}
             )
         )  # fmt: skip
+        return file
+
+    def start(self, name: str) -> subprocess.Popen[str]:
+        file = self.step()
         program = (
             f"import sys; sys.path.insert(0, {str(self.packages)!r})\n"
             "from zwrap.cli.wrap import main; sys.exit(main(sys.argv[1:]))"
@@ -162,12 +167,28 @@ def test_status_messages_carry_what_the_wrapper_added(wrapped: Wrapped) -> None:
 
 @pytest.mark.parametrize(
     ("name", "status", "failure"),
-    [("bad", 1, "Processing failed"), ("raises", 100, "ValueError: no such beamline")],
+    [("bad", 1, "Processing failed"), ("raises", 100, "no such beamline")],
 )
 def test_a_wrapper_class_that_fails(wrapped: Wrapped, name: str, status: int, failure: str) -> None:
     assert wrapped.run(name)[0] == status
     assert [body["payload"] for body in wrapped.sent("failure")] == [failure]
     assert [body["payload"] for body in wrapped.sent("completed")] == ["Finished processing"]
+
+
+def test_a_wrapper_class_in_pythonpath_is_found(wrapped: Wrapped) -> None:
+    """As `module load` of a site's code brings it, and not where the job happens to stand."""
+    (wrapped.packages / "msgspec.py").write_text("raise SystemExit('of PYTHONPATH')\n")
+    line = ("zocalo.wrap", "--wrap", "good", "--recipewrapper", str(wrapped.step()))
+    done = wrapped.site.run(*line, env={"PYTHONPATH": f":{wrapped.packages}"})
+    assert done.returncode == 0, done.stderr
+    told = f"class site_wrappers:Good of distribution site_wrappers 1.0 in {wrapped.packages}"
+    assert f"The wrapper 'good' is {told}" in done.stderr
+    assert len(wrapped.sent("success")) == 1
+    done = wrapped.site.run(*line, env={"PYTHONPATH": "packages"})
+    assert done.returncode == 100
+    [failure] = [body["payload"] for body in wrapped.sent("failure")]
+    assert failure.startswith("Unknown wrapper 'good'.")
+    assert "Of its entries ['packages'] do not count" in failure
 
 
 def processes() -> str:

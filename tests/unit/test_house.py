@@ -22,6 +22,7 @@ import zwrap_templates
 import zwrap
 from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
+from zwrap.plugins import CONFIGURATION, INSIDE, OWN, find
 from zwrap.program.reading import parse_definition
 from zwrap.workers.consumers import settings as consumers
 
@@ -74,10 +75,18 @@ def test_every_door_leads_somewhere() -> None:
         found = entry.load()
         if entry.group == "zwrap.schedulers.inside":
             assert inspect.ismodule(found), entry
-        elif entry.group == "zocalo.configuration.plugins":
-            assert callable(found.activate), entry
         else:
             assert callable(found), entry
+
+
+def test_every_part_of_the_table_is_there() -> None:
+    for group, parts in OWN.items():
+        for name in parts:
+            found = find(group, name)
+            if group == CONFIGURATION:
+                assert callable(found.activate), name
+            else:
+                assert inspect.ismodule(found) if group == INSIDE else callable(found), name
 
 
 # -- imports -----------------------------------------------------------------------------------
@@ -258,7 +267,7 @@ PAGES = [
 ]
 FROM = re.compile(r"^\s*from (zwrap[\w.]*) import (?:\(([^)]*)\)|(.+?))\s*(?:#.*)?$", re.MULTILINE)
 MODULE = re.compile(r"^\s*import (zwrap[\w.]*)|\bpython3?(?: -P)? -m (zwrap[\w.]*)", re.MULTILINE)
-TARGET = re.compile(r"\b(zwrap(?:_schedulers)?(?:\.\w+)*:\w+)\b")
+TARGET = re.compile(r"(?<!--wrap )\b(zwrap(?:_schedulers)?(?:\.\w+)*:\w+)\b")
 
 
 def shown(text: str) -> set[str]:

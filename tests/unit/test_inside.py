@@ -178,7 +178,7 @@ def test_a_site_s_own_inside_half_is_found_by_its_name_or_its_variables(
 def test_others_are_looked_for_only_where_no_shipped_one_answers(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins, "_entries", lambda group: pytest.fail("the path was searched"))
+    monkeypatch.setattr(plugins, "entries", lambda group: pytest.fail("the path was searched"))
     job, _ = batch_job(variables)
     assert job.job_id
 

@@ -9,18 +9,12 @@ from pathlib import Path
 import pytest
 
 from zwrap import plugins
+from zwrap.entrypoints import entries
 from zwrap.wrapper.python import DummyWrapper
 
+from .installed import install
+
 GROUP = plugins.WRAPPERS
-
-
-def install(place: Path, directory: str, entries: str, name: str = "") -> None:
-    """Leave a distribution as an installer does; `entries` are lines of its entry points."""
-    info = place / directory
-    info.mkdir(parents=True)
-    told = name or directory.partition("-")[0]
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {told}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[console_scripts]\nx = y:z\n\n{entries}\n")
 
 
 @pytest.fixture
@@ -94,3 +88,21 @@ def test_a_site_replaces_a_batch_system_by_its_own(
     assert plugins.find_preferred(plugins.SCHEDULERS, "local").__name__ == "Local"
     assert plugins.find_preferred(plugins.SCHEDULERS, "other") is None
     del sys.modules["their_batch"]
+
+
+def test_an_entry_says_whose_it_is_and_the_order_is_always_the_same(path: list[Path]) -> None:
+    for directory in ("zebra-1.0.dist-info", "Ant.Eater-2.0.dist-info", "mole-3.0.dist-info"):
+        install(path[0], directory, f"[{GROUP}]\nsame = a:A [extra]")
+    install(path[1], "bee-1.dist-info", f"[{GROUP}]\nsame = a:A")
+    assert [(each.distribution, each.version) for each in entries(GROUP)] == [
+        ("ant_eater", "2.0"), ("mole", "3.0"), ("zebra", "1.0"), ("bee", "1"),
+    ]  # fmt: skip
+    assert str(entries(GROUP)[1]) == f"class a:A of distribution mole 3.0 in {path[0]}"
+    assert [each.distribution for each in entries(GROUP, [str(path[1])])] == ["bee"]
+
+
+def test_parts_are_not_registered_where_other_programs_make_objects_of_them() -> None:
+    """python-workflows makes an object of each transport without arguments, to ask its options."""
+    groups = {entry.group for entry in metadata.distribution("zwrap").entry_points}
+    assert groups == {plugins.PROGRAMS, plugins.SCHEDULERS, plugins.INSIDE}
+    assert groups == set(plugins.PUBLISHED)

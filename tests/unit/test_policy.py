@@ -547,6 +547,13 @@ def test_a_site_may_run_programs_of_its_definitions_only() -> None:
     defined = permitted_program("gemmi-merge", envelope, closed, None)
     assert defined
     assert defined.command != ["true"]
+    brings = Envelope(Recipe({"start": [[1, 0]], "1": {"job_parameters": {"commands": "true"}}}), 1)
+    assert permitted_program("xia2", brings, configured(), None).set_up == ["true"]
+    with pytest.raises(ProgramError, match=r"^Node 1, job_parameters, key 'commands' brings a.*"
+                       r"'inline_command'\)\. Put such lines under 'set_up'"):  # fmt: skip
+        permitted_program("xia2", brings, closed, None)
+    with pytest.raises(ProgramError, match=r"key 'command' brings a"):
+        permitted_program("zwrap:command", envelope, closed, None)
 
 
 def test_a_site_may_have_no_runner() -> None:

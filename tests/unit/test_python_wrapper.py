@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import decimal
+import json
 import logging
 from typing import Any
 
 import pytest
 
+from zwrap.errors import MessageError
 from zwrap.message import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.wrapper.heartbeat import Heartbeat, Status
+from zwrap.wrapper.outboxtransport import OutboxTransport
 from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
 
 NODES = {
@@ -158,3 +161,84 @@ def test_a_change_of_the_status_is_sent_and_a_field_goes_with_the_next_heartbeat
     assert [beat["task"] for beat in beats] == ["task (half)", "task (half)"]
     assert [beat["status"] for beat in beats] == [1, 4]
     assert all(beat["site"] == {"x": 1} for beat in beats)
+
+
+# -- what python-workflows offers besides --------------------------------------------------------
+
+
+def test_what_is_set_anew_in_the_step_travels_on(sent: Sent) -> None:
+    step = at(1, sent)
+    step.environment = {"ID": "guid", "new": 1}
+    step.environment["later"] = 2
+    step.recipe_path = [7, 8]
+    step.send_to("extra", "a")
+    assert sent[0].message["environment"] == {"ID": "guid", "new": 1, "later": 2}
+    assert sent[0].message["recipe-path"] == [7, 8, 1]
+    step.recipe_pointer = 3
+    step.send("b")
+    step.recipe = Recipe({"start": [[1, []]], 3: {"output": 1}, 1: {"queue": "else"}})
+    step.send("c")
+    assert sent.summary()[1:] == [("two", "b"), ("else", "c")]
+    with pytest.raises(AttributeError, match="recipe_step cannot be replaced, because"):
+        step.recipe_step = {"output": 2}
+
+
+def test_a_message_may_be_made_by_a_function_that_gives_json_text(sent: Sent) -> None:
+    step = at(1, sent)
+
+    def mangle(body: dict[str, Any]) -> str:
+        return json.dumps({**body, "payload": str(body["payload"])})
+
+    step.send_to("extra", decimal.Decimal("1.50"), mangle_for_sending=mangle)
+    step.send_to("extra", "b", mangle_for_sending=lambda body: mangle(body).encode())
+    assert sent.summary() == [("three", "1.50"), ("three", "b")]
+    assert sent[0].headers == {"workflows-recipe": True}
+    for made, complaint in ((b"\xff", "is not valid JSON"), ({}, "It is a dict.")):
+        with pytest.raises(MessageError) as refused:
+            step.send_to("extra", "x", mangle_for_sending=lambda body, made=made: made)
+        assert str(refused.value).startswith(
+            "The message of mangle_for_sending has to be JSON text"
+        )
+        assert complaint in str(refused.value)
+
+
+def test_text_that_is_ready_is_sent_as_the_message_that_it_holds(sent: Sent) -> None:
+    transport = OutboxTransport(sent.extend)
+    transport.raw_send("queue", '{"a": [1]}', {"h": 1}, delay=2)
+    transport.raw_broadcast("topic", b"[1]")
+    assert sent == [
+        Outgoing("queue", {"a": [1]}, {"h": 1}, delay_s=2.0), Outgoing("topic", [1], topic=True),
+    ]  # fmt: skip
+    with pytest.raises(MessageError, match="The message of raw_send has to be JSON text"):
+        transport.raw_send("queue", "plain words")
+
+
+def test_the_transport_is_always_there_and_says_what_it_cannot(sent: Sent) -> None:
+    transport = OutboxTransport(sent.extend)
+    assert transport.connect()
+    assert transport.is_connected()
+    assert transport.is_reconnectable
+    transport.disconnect()
+    transport.send("queue", "after disconnect")
+    assert len(sent) == 1
+    for name in ("subscribe", "subscribe_broadcast", "subscribe_temporary", "transaction_begin"):
+        assert not hasattr(transport, name)
+        with pytest.raises(AttributeError, match=f"has no '{name}' under zwrap: it sends and"):
+            getattr(transport, name)
+
+
+def test_a_status_message_of_the_wrapper_s_own_is_sent_beside_the_heartbeats(sent: Sent) -> None:
+    status = StatusNotifications(
+        Heartbeat("task", "program", {}),
+        lambda: None,
+        OutboxTransport(sent.extend).broadcast_status,
+    )
+    body = {"host": "h", "workflows": "3", "status": 4, "site": 1}
+    status.send_status(body)
+    assert sent == [Outgoing("transient.status", body, topic=True, expires_s=15.0, replaces="h")]
+    with pytest.raises(ValueError, match="A status message needs status, workflows, too"):
+        status.send_status({"host": "h"})
+    assert status.is_alive()
+    status.shutdown()
+    status.join(1)
+    assert not status.is_alive()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from zwrap.errors import ProgramError
 from zwrap.program import invocation
+from zwrap.program.asked import as_asked
 from zwrap.program.parsers.table import PARSERS, parse
 from zwrap.program.reading import find_program
 
@@ -120,6 +122,72 @@ def test_fast_dp_takes_the_three_parameters_that_it_knows() -> None:
         "fast_dp", "--atom=S", "-j", "0", "-J", "18", "-l", "durin-plugin.so",
         "/a/x_0001.cbf:1:200", "--resolution-high=1.8", "--spacegroup=I23",
     ]  # fmt: skip
+
+
+def test_the_file_for_dials_integrate_is_written_where_the_option_names_it() -> None:
+    given: dict[str, Any] = {"xia2": {"dials.integrate.phil_file": "mem.phil"}}
+    assert arguments("xia2", **given) == ["xia2", "dials.integrate.phil_file=mem.phil"]
+    text = "integration {\n  block {\n    max_memory_usage = %s\n  }\n}\n"
+    assert files("xia2", **given) == {"mem.phil": text % 0.9}
+    block = {"dials.integrate.phil_file": {"max_memory_usage": 0.5}}
+    assert files("xia2", **given, **block) == {"mem.phil": text % 0.5}
+    assert files("xia2", xia2={}, **block) == {}
+
+
+def asked(check: Callable[[str], None] = lambda key: None, **parameters: Any) -> list[str]:
+    """Return the argument list of xia2 with what the step asks for beside its inputs."""
+    defined = find_program("xia2", parameters)
+    assert defined
+    defined = as_asked(defined, parameters, "Node 1", check)
+    return invocation.argv(defined, invocation.values(defined, parameters, None, {}))
+
+
+@pytest.mark.parametrize(
+    "commands", ["module load xia2\nX=${Y:-{z}}", ["module load xia2", "X=${Y:-{z}}"]]
+)
+def test_shell_lines_of_the_step_come_before_xia2(commands: Any) -> None:
+    shell = asked(commands=commands, xia2={"nproc": 2}, z="filled in")
+    assert shell == ["/bin/bash", "-c", "module load xia2\nX=${Y:-{z}}\nexec xia2 nproc=2"]
+    assert asked(commands="", xia2={}) == asked(xia2={}) == ["xia2"]
+
+
+def test_shell_lines_of_the_step_are_refused_where_they_may_not_be() -> None:
+    def check(key: str) -> None:
+        raise ProgramError(f"not {key}")
+
+    with pytest.raises(ProgramError, match="not commands"):
+        asked(check, commands="module load xia2")
+    assert asked(check, xia2={})
+    with pytest.raises(ProgramError, match="Node 1, job_parameters, key 'commands' holds a dict"):
+        asked(commands={"a": 1})
+
+
+def test_what_zwraps_xia2_does_not_do_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert asked(stage=None, singularity_image="", xia2={}) == ["xia2"]
+    assert caplog.records == []
+    with pytest.raises(ProgramError, match="key 'stage': zwrap's xia2 prepares, runs and reports"):
+        asked(stage="setup", xia2={})
+    asked(singularity_image="/x.sif", xia2={})
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "key 'singularity_image' has no effect on program 'xia2'" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ({}, True),
+        ({"store_xtriage_results": 1}, True),
+        ({"store_xtriage_results": False}, False),
+    ],
+)
+def test_xtriage_messages_are_left_out_on_request(given: dict[str, Any], left: bool) -> None:
+    defined = find_program("xia2", given)
+    assert defined
+    known = invocation.values(defined, given, None, {})
+    output = invocation.with_file_names(defined, known).outputs["ispyb"]
+    assert output.beside["log"] == "xia2.txt"
+    assert ("report" in output.beside) == left
 
 
 def test_dials_programs_take_the_options_under_their_name() -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from zwrap.attempt.finals import UNSENT
-from zwrap.cli import security
+from zwrap.cli import beside, security
 from zwrap.cli.common import say, say_file, user_name
 from zwrap.cli.joblist import attempts_of
 from zwrap.cli.recipes import checked, sound_recipe
@@ -66,7 +66,12 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     say(f"transport: {_place(configuration, options.transport)}")
     for line in configuration.check():
         say(line)
-    hints = (_unused_brokers(configuration, options.transport), _unsent(), _keys(configuration))
+    hints = (
+        _unused_brokers(configuration, options.transport),
+        _unsent(),
+        _keys(configuration),
+        beside.lines(configuration.site.program_directory),
+    )
     for line in itertools.chain(*hints):
         say(line)
     if options.broker:

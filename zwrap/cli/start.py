@@ -1,6 +1,7 @@
-"""Start of `zocalo.wrap` and `zocalo.service`, which load quickly.
+"""Start of `zwrap`, `zocalo.wrap` and `zocalo.service`, which load quickly.
 
-What `zocalo.wrap` imports is zwrap's own, whatever PYTHONPATH says.
+What `zocalo.wrap` imports is zwrap's own, whatever PYTHONPATH says. Every command is there by way
+of `zwrap`, too: python-zocalo has commands of the same names, and one environment may hold both.
 """
 
 from __future__ import annotations
@@ -8,6 +9,31 @@ from __future__ import annotations
 import gc
 import os
 import sys
+
+WRAP = "zocalo.wrap"
+"""Name of the command that runs a step; it must not load what PYTHONPATH offers."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `zwrap`, or another command; return its exit status.
+
+    That is the one by whose name the program was called, as a link, or which the first argument
+    names: `zwrap zocalo.go`.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    called = os.path.basename(sys.argv[0])  # pathlib is not used, as below
+    if WRAP in (called, *given[:1]):
+        return wrap(given if called == WRAP else given[1:])
+    from zwrap.plugins import OWN, PROGRAMS, find
+
+    names = {*OWN[PROGRAMS]} - {"zwrap"}
+    if called not in names and not names.intersection(given[:1]):
+        from zwrap.cli import zwrap
+
+        return zwrap.main(given)
+    name = called if called in names else given[0]
+    status: int = find(PROGRAMS, name)(given if name == called else given[1:])
+    return status
 
 
 def wrap(arguments: list[str] | None = None) -> int:

@@ -70,6 +70,10 @@ class _Command(Parser):
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = Parser(prog="zwrap", description=__doc__)
+    parser.epilog = (
+        "Every other command of this installation is there by its name, too, whoever has the file "
+        "of that name: zwrap zocalo.go ..."
+    )
     add_common_options(parser, configuration)
     commands = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Command

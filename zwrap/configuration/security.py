@@ -78,14 +78,18 @@ class SecuritySettings(Settings, frozen=True, kw_only=True, forbid_unknown_field
                 "of those under 'recipes'."
             )
 
-    def check_inline_command(self, where: str) -> None:
+    def check_inline_command(self, where: str, key: str = "command") -> None:
         """Raise ProgramError, which begins with `where`, if steps may bring no commands."""
         if not self.inline_command:
+            instead = (
+                "Name one of those instead of wrapper 'command'."
+                if key == "command"
+                else "Put such lines under 'set_up' of the program's definition instead."
+            )
             raise ProgramError(
-                f"{where}, job_parameters, key 'command' brings a command, and this site runs "
+                f"{where}, job_parameters, key {key!r} brings a command, and this site runs "
                 "only the programs that it has definitions of "
-                f"({SETTING.format(key='inline_command')}). Name one of those instead of wrapper "
-                "'command'."
+                f"({SETTING.format(key='inline_command')}). {instead}"
             )
 
     def check_runner(self) -> None:

@@ -25,6 +25,17 @@ def own_python(*arguments: str) -> list[str]:
     return [sys.executable, "-P", *arguments]
 
 
+def own_directory() -> str:
+    """Return the directory of the console scripts of this Python."""
+    return sys.executable.rpartition(os.sep)[0]
+
+
+def own_script(name: str) -> str | None:
+    """Return the path of a console script: of this Python, else on PATH; None if there is none."""
+    beside = os.path.join(own_directory(), name)
+    return beside if os.path.exists(beside) else found(name, os.environ.get("PATH", os.defpath))
+
+
 def found(program: str, path: str) -> str | None:
     """Return the absolute path of a program; None if there is none that can be run.
 

@@ -23,6 +23,8 @@ class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     default: object = None
     file: bool = False
     """True if the value names a file (or a list of them) that must exist."""
+    block: str | None = None
+    """Block of `job_parameters` that holds the value; None: as `invocation.values` says."""
 
 
 class TextRule(msgspec.Struct, forbid_unknown_fields=True):
@@ -99,6 +101,14 @@ class ParameterFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     argument: str
 
 
+class OptionFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A file that an option names, which is written before the start if the option is given."""
+
+    option: str
+    content: str
+    """Text of the file, in which ``{name}`` stands for an input."""
+
+
 class Output(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A file that is parsed, and the channel on which its content is sent."""
 
@@ -109,6 +119,8 @@ class Output(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Options of the parser."""
     beside: dict[str, str] = {}
     """Option of the parser to a further file; left out if this run did not write the file."""
+    only_if: dict[str, str] = {}
+    """Option in `beside` to the key of `job_parameters` under which a false value leaves it out."""
     unless: str | None = None
     """Key of `job_parameters` under which a true value keeps the output from being sent."""
     required: bool = True
@@ -150,6 +162,12 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     description: str = ""
     set_up: list[str] = []
     """Shell lines that are run before the command in the same shell (module load, ...)."""
+    set_up_key: str | None = None
+    """Key of `job_parameters` with further such lines, as one text or a list; None: none."""
+    refused: dict[str, str] = {}
+    """Key of `job_parameters` with which the program is not run, to the sentence that says why."""
+    ignored: list[str] = []
+    """Keys of `job_parameters` with a meaning elsewhere, and none here: a warning is logged."""
     scratch: Scratch | None = None
     """Treatment of the program's own directory on the node's local disk, ``{scratch}``; None: it
     has none."""
@@ -157,6 +175,7 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Directory below the working directory in which the program runs."""
     options: list[OptionBlock] = []
     parameter_files: list[ParameterFile] = []
+    option_files: list[OptionFile] = []
     inputs: dict[str, Input] = {}
     environment: dict[str, str] = {}
     limits: Limits = msgspec.field(default_factory=Limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -39,7 +40,10 @@ def values(
     blocks = {declared.block: job_parameters.get(declared.block) for declared in definition.options}
     result: dict[str, object] = {**given, **blocks, "payload": payload, "environment": environment}
     for name, declared in definition.inputs.items():
-        value = given.get(name, declared.default)
+        source = given if declared.block is None else job_parameters.get(declared.block)
+        value = declared.default
+        if isinstance(source, Mapping):
+            value = source.get(name, declared.default)
         if isinstance(value, str):
             value = fill(value, result)
         if declared.required and value in (None, "", []):
@@ -114,28 +118,36 @@ def _argument(definition: Definition, part: str, known: Mapping[str, object]) ->
     return [fill(part, known)]
 
 
-Option = tuple[str, str]
-"""Name and printed form of one option."""
+class Option(NamedTuple):
+    """One option."""
+
+    name: str
+    value: str
+    printed: str
+    """Form as an argument."""
 
 
 def option_arguments(definition: Definition, known: Mapping[str, object]) -> list[str]:
     """Return the arguments for the blocks of `job_parameters` that hold options."""
     arguments = []
-    for name, printed in _options(definition, known):
-        file = _parameter_file(definition, name)
-        argument = file.argument if file else printed
+    for option in _options(definition, known):
+        file = _parameter_file(definition, option.name)
+        argument = file.argument if file else option.printed
         if not file or argument not in arguments:
             arguments.append(argument)
     return arguments
 
 
 def parameter_files(definition: Definition, known: Mapping[str, object]) -> dict[str, str]:
-    """Return the content of the parameter files that the program needs, by file name."""
+    """Return the content of the files that the program needs for its options, by file name."""
     contents: dict[str, str] = {}
-    for name, printed in _options(definition, known):
-        file = _parameter_file(definition, name)
+    named = {file.option: file.content for file in definition.option_files}
+    for option in _options(definition, known):
+        file = _parameter_file(definition, option.name)
         if file:
-            contents[file.file] = contents.get(file.file, "") + printed + "\n"
+            contents[file.file] = contents.get(file.file, "") + option.printed + "\n"
+        elif option.name in named:
+            contents[option.value] = fill(named[option.name], known)
     return contents
 
 
@@ -173,7 +185,7 @@ def _option(declared: OptionBlock, key: str, value: object, where: str) -> Itera
                 "expected."
             )
         if entry not in (None, ""):
-            yield name, declared.format.format(name=name, value=entry)
+            yield Option(name, str(entry), declared.format.format(name=name, value=entry))
 
 
 def with_file_names(definition: Definition, known: Mapping[str, object]) -> Definition:
@@ -193,7 +205,11 @@ def with_file_names(definition: Definition, known: Mapping[str, object]) -> Defi
             name: replace(
                 output,
                 file=[fill(file, known) for file in file_names(output)],
-                beside={option: fill(file, known) for option, file in output.beside.items()},
+                beside={
+                    option: fill(file, known)
+                    for option, file in output.beside.items()
+                    if known.get(output.only_if.get(option, ""), True)
+                },
             )
             for name, output in definition.outputs.items()
         },

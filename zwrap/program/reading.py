@@ -18,6 +18,9 @@ from zwrap.units import seconds
 SHIPPED_PROGRAMS = Path(__file__).parent
 """Directory of the definitions that come with zwrap."""
 
+SHIPPED_PREFIX = "zwrap:"
+"""Beginning of a wrapper's name that means what zwrap ships, whatever a site has installed."""
+
 Place = Callable[..., str]
 """Function from keys of a definition, from the outermost, to file and line."""
 
@@ -139,9 +142,11 @@ def find_program(
 ) -> Definition | None:
     """Return the definition of a program; None if there is none of that name.
 
-    The definition of program ``command`` is in `job_parameters` itself. Raises ProgramError if the
-    definition is not usable.
+    The definition of program ``command`` is in `job_parameters` itself. A name that begins with
+    ``zwrap:`` is that of a shipped one. Raises ProgramError if the definition is not usable.
     """
+    if name.startswith(SHIPPED_PREFIX):
+        name, site_directory = name.removeprefix(SHIPPED_PREFIX), None
     if name == INLINE_PROGRAM:
         fields = Definition.__struct_fields__
         data = {key: value for key, value in job_parameters.items() if key in fields}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,15 +12,13 @@ from zwrap.attempt.verdict import QUEUE_VARIABLE, VERDICT_QUEUE
 from zwrap.calls import batchjob
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TemporaryError
-from zwrap.host.programs import found
+from zwrap.host.commands import other_owner
+from zwrap.host.programs import own_directory, own_script
 from zwrap.job import JobRequest
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Cluster, Clusters
 from zwrap.submission.request import PreparedJob, prepare
 from zwrap.submission.template import Templates
-
-PROGRAMS = ("zocalo.wrap", "zwrap")
-"""Console scripts that a job finds on its PATH."""
 
 
 class Renderer:
@@ -75,7 +70,7 @@ class Renderer:
         # Variables about the site and the attempt; none else of the submitting host.
         given = {**self._told, **attempt, **request.environment}
         rendered = replace(request, environment=given)
-        programs = [own_program(name) for name in PROGRAMS] if inlined is None else []
+        programs = own_programs() if inlined is None else []
         files = None
         if inlined is not None:
             files = {path: content.decode() for path, content in inlined.items()}
@@ -90,19 +85,23 @@ class Renderer:
         return self._templates[brought]
 
 
-@functools.cache
-def own_program(name: str) -> Path:
-    """Return the path of a console script of this installation.
+def own_programs() -> list[Path]:
+    """Return the console scripts of this installation that a job finds on its PATH.
 
-    Raises TemporaryError if it does not exist, for example while a new version is being installed.
+    `zocalo.wrap` is left out if another distribution has taken its name, or removed it: the job
+    script then makes a link of that name to `zwrap`.
+
+    Raises TemporaryError if `zwrap` does not exist, for example while a new version is being
+    installed.
     """
-    beside = Path(sys.executable).with_name(name)
-    if beside.exists():
-        return beside
-    elsewhere = found(name, os.environ.get("PATH", os.defpath))
-    if elsewhere:
-        return Path(elsewhere)
-    raise TemporaryError(f"The program {name} of this installation was not found beside {beside}.")
+    script = own_script("zwrap")
+    if script is None:
+        raise TemporaryError(
+            f"The program zwrap of this installation was not found in {own_directory()}."
+        )
+    zwrap = Path(script)
+    wrap = zwrap.with_name("zocalo.wrap")
+    return [wrap, zwrap] if wrap.exists() and not other_owner(wrap) else [zwrap]
 
 
 def seen_from_elsewhere(request: JobRequest) -> JobRequest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zwrap import plugins
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.errors import ConfigurationError, PermanentError, UnknownNameError
 from zwrap.transport.contract import Transport
 from zwrap.transport.options import TransportChoice
 
@@ -45,10 +45,21 @@ def _meant(kinds: dict[str, str]) -> str:
 
 
 def transport_class(name: str) -> type[Transport]:
-    """Return the class of a transport; UnknownNameError if none of that name is installed."""
+    """Return the class of a transport.
+
+    Raises:
+        UnknownNameError: None of that name is installed.
+        PermanentError: It is a transport of another program.
+    """
     found: type[Transport] | None = plugins.find(plugins.TRANSPORTS, name)
     if found is None:
         raise UnknownNameError("transport", name, plugins.names(plugins.TRANSPORTS))
+    if not hasattr(found, "from_configuration"):
+        raise PermanentError(
+            f"Transport {name!r} ({found!r}) is not one of zwrap: a subclass of "
+            "zwrap.transport.contract.Transport is expected. One of python-workflows works in its "
+            "own programs only."
+        )
     return found
 
 

@@ -15,10 +15,10 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from zwrap import plugins
 from zwrap.attempt.directory import JobDirectory, job_directory
 from zwrap.attempt.progress import Progress
 from zwrap.attempt.record import KeptSubmission
@@ -27,12 +27,12 @@ from zwrap.attempt.verdict import QUEUE_VARIABLE, STARTING, Verdict, finals_of, 
 from zwrap.calls.batchjob import batch_job
 from zwrap.configuration.recipe_id import set_process_recipe
 from zwrap.configuration.site import Configuration
-from zwrap.errors import PERMANENT, TEMPORARY, MessageError, UnknownNameError, ZwrapError
+from zwrap.errors import PERMANENT, TEMPORARY, MessageError, ZwrapError
 from zwrap.host.cgroup import oom_kills
-from zwrap.host.ending import become_subreaper, end_leftovers
 from zwrap.job import BatchJob, Interruption, Outcome
 from zwrap.message import Outgoing
-from zwrap.program.reading import program_names
+from zwrap.program.choice import Choice, load
+from zwrap.program.reading import SHIPPED_PREFIX
 from zwrap.recipe.envelope import Envelope
 from zwrap.scheduler import Inside
 from zwrap.transport.contract import Transport
@@ -42,7 +42,7 @@ from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.interruption import OUT_OF_MEMORY, Told, learned, watched, why_stopped
 from zwrap.wrapper.outbox import SEND_WAIT_S, Identities, Outbox
 from zwrap.wrapper.permission import permitted_program
-from zwrap.wrapper.python import BaseWrapper, RecipeWrapper, StatusNotifications
+from zwrap.wrapper.pythonstep import PythonStep
 from zwrap.wrapper.step import ProgramStep
 from zwrap.wrapper.stopping import StoppedError, Stopping
 from zwrap.wrapper.telling import verdict_message
@@ -121,7 +121,8 @@ class Run:
         token: str,
         number: int,
     ) -> None:
-        self._name = name
+        self._wanted = name
+        self._name = name.removeprefix(SHIPPED_PREFIX)
         self._envelope = envelope
         self._directory = directory
         self._job = job
@@ -196,9 +197,15 @@ class Run:
         if self.fault:
             return Ended(failures=[self.fault], returncode=PERMANENT)
         try:
-            definition = permitted_program(self._name, self._envelope, configuration, programs)
-            if definition is None:
-                return self._run_python(heartbeat, outbox, configuration, programs)
+            choice = Choice.of(self._wanted, programs)
+            log.info("The %s", choice)
+            if choice.entry is not None:
+                kind: Any = load(choice.entry)
+                stopping = self._stopping
+                return PythonStep(
+                    kind, self._envelope, configuration, heartbeat, outbox, stopping
+                ).run()
+            definition = permitted_program(self._wanted, self._envelope, configuration, programs)
             self._stopping.checkpoint = definition.checkpoint
             step = ProgramStep(definition, self._envelope, heartbeat, configuration.site.allowed)
             return step.run(self._stopping.running)
@@ -208,37 +215,6 @@ class Run:
         except Exception as error:
             log.exception("The wrapper failed")
             return Ended(failures=[f"{type(error).__name__}: {error}"], returncode=PERMANENT)
-
-    def _run_python(
-        self,
-        heartbeat: Heartbeat,
-        outbox: Outbox,
-        configuration: Configuration,
-        programs: Path | None,
-    ) -> Ended:
-        """Run a wrapper written in Python; end the processes that it leaves behind."""
-        kind = plugins.find(plugins.WRAPPERS, self._name)
-        if kind is None:
-            known = [*plugins.names(plugins.WRAPPERS), *program_names(programs)]
-            raise UnknownNameError("wrapper", self._name, known)
-        instance: BaseWrapper = kind(environment={"config": configuration})
-        instance.status_thread = StatusNotifications(
-            heartbeat, self._stopping.uninterrupted(outbox.beat)
-        )
-        instance.set_recipe_wrapper(
-            RecipeWrapper(self._envelope, self._stopping.uninterrupted(outbox.post))
-        )
-        become_subreaper()
-        try:
-            with self._stopping.raising():
-                succeeded = instance.run()
-        except StoppedError as stopped:
-            return Ended(failures=[str(stopped)], returncode=StoppedError.exit_status)
-        finally:
-            end_leftovers()
-        if succeeded:
-            return Ended(returncode=0)
-        return Ended(failures=["Processing failed"], returncode=1)
 
     # -- its end -----------------------------------------------------------------------------------
 

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ProgramError
+from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.files import write_atomically
+from zwrap.program.asked import as_asked
 from zwrap.program.definition import Definition
-from zwrap.program.reading import INLINE_PROGRAM, find_program
+from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PREFIX, find_program, program_names
 from zwrap.recipe.envelope import Envelope
 
 
 def permitted_program(
     name: str, envelope: Envelope, configuration: Configuration, programs: Path | None
-) -> Definition | None:
-    """Return the definition of a program; None if there is none of that name.
+) -> Definition:
+    """Return the definition of a program.
 
     Raises:
-        ProgramError: The definition is not usable, or the site wants none in a message.
+        ProgramError: The definition is not usable, the site wants none in a message, or the step
+            asks for what the program cannot do.
+        UnknownNameError: There is none of that name.
     """
-    if name == INLINE_PROGRAM:
-        configuration.site.security.check_inline_command(f"Node {envelope.pointer}")
-    return find_program(name, envelope.job_parameters, programs)
+    where, security = f"Node {envelope.pointer}", configuration.site.security
+    if name.removeprefix(SHIPPED_PREFIX) == INLINE_PROGRAM:
+        security.check_inline_command(where)
+    definition = find_program(name, envelope.job_parameters, programs)
+    if definition is None:  # it was removed since the job has looked
+        raise UnknownNameError("program", name, program_names(programs))
+    return as_asked(
+        definition, envelope.job_parameters, where, partial(security.check_inline_command, where)
+    )
 
 
 def write_files(

@@ -7,46 +7,40 @@ import was changed. Payloads and headers are JSON values; values of other types 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, SupportsFloat
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from msgspec.structs import replace
 
 from zwrap.message import RECIPE_HEADER, Outgoing
 from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
 from zwrap.wrapper.heartbeat import Heartbeat, StatusLike
+from zwrap.wrapper.outboxtransport import Header, OutboxTransport, Post, from_text, timed
 
-Post = Callable[[list[Outgoing]], None]
-"""Function that accepts messages to send, which are on disk when it returns."""
+Mangle = Callable[[Any], object]
+"""Function that makes the text of a message from its body."""
 
-Header = Mapping[str, object]
-"""Headers of a message, by name."""
+FINAL_CHANNELS = ("starting", "success", "failure", "completed")
+"""Outputs on which zwrap itself sends."""
 
 
 class RecipeWrapper:
     """The recipe step for a wrapper: its parameters, and methods to send messages.
 
     All messages go through the outbox, so that no outage of a broker delays or loses them. Methods
-    that send have the arguments `header` (further headers), `delay` and `expiration` (seconds);
-    other keyword arguments of python-workflows are accepted without effect. The methods raise
-    MessageError if the recipe is wrong at the output.
+    that send have the arguments `header` (further headers), `delay` and `expiration` (seconds), and
+    `mangle_for_sending`, a function that makes JSON text of the whole message; other keyword
+    arguments of python-workflows are accepted without effect. The methods raise MessageError if the
+    recipe is wrong at the output.
     """
 
     def __init__(self, envelope: Envelope, post: Post) -> None:
         """Describe a step; `post` sends its messages."""
-        self.recipe = envelope.recipe
-        """The whole recipe."""
-        self.recipe_pointer = envelope.pointer
-        """Number of this step's node."""
-        self.recipe_step: dict[str, Any] = envelope.step
-        """The node; its `job_parameters` are those of the program."""
-        self.recipe_path = envelope.path
-        """Numbers of the nodes through which the message came."""
-        self.environment: dict[str, Any] = envelope.environment
-        """Values that every message carries on; later steps can read values added here."""
         self.payload: Any = envelope.payload
         """Payload of the message to the step."""
         self.default_channel: str | None = None
@@ -54,6 +48,57 @@ class RecipeWrapper:
         self.transport = OutboxTransport(post)
         self._envelope = envelope
         self._post = post
+        self._muted: dict[str, object] | None = None
+        """Output to the last payload that was not sent; None: nothing is muted."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The whole recipe, which messages carry."""
+        return self._envelope.recipe
+
+    @recipe.setter
+    def recipe(self, recipe: Recipe) -> None:
+        self._envelope.recipe = recipe
+
+    @property
+    def recipe_pointer(self) -> int:
+        """Number of this step's node."""
+        return self._envelope.pointer
+
+    @recipe_pointer.setter
+    def recipe_pointer(self, number: int) -> None:
+        self._envelope.pointer = number
+
+    @property
+    def recipe_step(self) -> dict[str, Any]:
+        """The node; its `job_parameters` are those of the program."""
+        return self._envelope.step
+
+    @recipe_step.setter
+    def recipe_step(self, node: object) -> None:
+        del node
+        raise AttributeError(
+            "recipe_step cannot be replaced, because messages carry the recipe: change what is in "
+            "it, or set recipe and recipe_pointer."
+        )
+
+    @property
+    def recipe_path(self) -> list[int]:
+        """Numbers of the nodes through which the message came."""
+        return self._envelope.path
+
+    @recipe_path.setter
+    def recipe_path(self, path: list[int]) -> None:
+        self._envelope.path = path
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Values that every message carries on; later steps can read values set here."""
+        return self._envelope.environment
+
+    @environment.setter
+    def environment(self, values: dict[str, Any]) -> None:
+        self._envelope.environment = values
 
     def set_default_channel(self, channel: str) -> None:
         """Let `send` use this channel, and an unnamed output of the step stand for it."""
@@ -63,6 +108,9 @@ class RecipeWrapper:
         self, channel: str, message: object, header: Header | None = None, **how: object
     ) -> None:
         """Send a payload to the nodes behind output `channel`, to none if it is not connected."""
+        if self._muted is not None and channel in FINAL_CHANNELS:
+            self._muted[channel] = message
+            return
         default = channel == self.default_channel
         self._send(self._envelope.send(channel, message, default=default), header, how)
 
@@ -73,69 +121,46 @@ class RecipeWrapper:
         elif self.default_channel:
             self.send_to(self.default_channel, message, header, **how)
 
-    def checkpoint(self, message: object, header: Header | None = None, delay: float = 0) -> None:
+    def checkpoint(
+        self, message: object, header: Header | None = None, delay: float = 0, **how: object
+    ) -> None:
         """Send a payload to this step again, `delay` seconds later."""
-        self._send(self._envelope.checkpoint(message, delay), header, {})
+        self._send(self._envelope.checkpoint(message, delay), header, how)
 
-    def start(self, header: Header | None = None) -> None:
+    def start(self, header: Header | None = None, **how: object) -> None:
         """Raise ValueError, because the recipe of a running step has been started."""
-        del header
+        del header, how
         raise ValueError("This recipe has already been started.")
 
     def apply_parameters(self, parameters: Mapping[str, object]) -> None:
         """Fill in values, by name, in the whole recipe, which further messages carry."""
         limits = self._envelope.limits
         self.recipe = self.recipe.apply_parameters(parameters, limits=limits)
-        self._envelope.recipe = self.recipe
-        self.recipe_step = self._envelope.step
+
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[dict[str, object]]:
+        """Send nothing on the outputs on which zwrap sends; yield what was not sent, by output."""
+        self._muted = {}
+        try:
+            yield self._muted
+        finally:
+            self._muted = None
 
     def _send(
         self, messages: list[Outgoing], header: Header | None, how: Mapping[str, object]
     ) -> None:
         """Send recipe messages with further headers, `delay`, `expiration` and `exchange`."""
         headers = {**(header or {}), RECIPE_HEADER: True}
-        self._post([_sent(replace(message, headers=headers), how) for message in messages])
+        mangle = how.get("mangle_for_sending")
+        if callable(mangle):
+            messages = [_mangled(message, mangle) for message in messages]
+        self._post([timed(replace(message, headers=headers), how) for message in messages])
 
 
-class OutboxTransport:
-    """The transport for a wrapper: send to a queue, broadcast on a topic.
-
-    `headers`, `delay` and `expiration` (seconds), and `exchange`, are those of `RecipeWrapper`.
-    """
-
-    def __init__(self, post: Post) -> None:
-        self._post = post
-
-    def send(
-        self, destination: str, message: object, headers: Header | None = None, **how: object
-    ) -> None:
-        """Send a plain message to the queue `destination`."""
-        self._post([_sent(Outgoing(destination, message, dict(headers or {})), how)])
-
-    def broadcast(
-        self, destination: str, message: object, headers: Header | None = None, **how: object
-    ) -> None:
-        """Send a plain message to all present subscribers of the topic `destination`."""
-        self._post([_sent(Outgoing(destination, message, dict(headers or {}), topic=True), how)])
-
-
-def _sent(message: Outgoing, how: Mapping[str, object]) -> Outgoing:
-    """Return a message with `delay` and `expiration`, in seconds, and `exchange`, if given."""
-    if how.get("exchange") and not message.topic:
-        message = replace(message, exchange=str(how["exchange"]))
-    if how.get("delay") is not None:
-        message = replace(message, delay_s=_seconds(how, "delay"))
-    if how.get("expiration") is not None:
-        message = replace(message, expires_s=_seconds(how, "expiration"))
-    return message
-
-
-def _seconds(how: Mapping[str, object], name: str) -> float:
-    """Return an argument as a number of seconds; TypeError or ValueError if it is not one."""
-    value = how[name]
-    if not isinstance(value, SupportsFloat | str):
-        raise TypeError(f"{name} is {value!r}; a number of seconds is expected.")
-    return float(value)
+def _mangled(message: Outgoing, mangle: Mangle) -> Outgoing:
+    """Return a message with the body whose text a function makes; MessageError if it cannot be."""
+    body = from_text(mangle(message.message), "mangle_for_sending")
+    return replace(message, message=body)
 
 
 class StatusNotifications:
@@ -144,10 +169,20 @@ class StatusNotifications:
     Heartbeats go to topic ``transient.status``, every 3 s and after each change of name or status.
     """
 
-    def __init__(self, heartbeat: Heartbeat, beat: Callable[[], None]) -> None:
-        """Change `heartbeat`; `beat` sends it immediately."""
+    name = "zocalo status notification"
+    daemon = True
+
+    def __init__(
+        self,
+        heartbeat: Heartbeat,
+        beat: Callable[[], None],
+        send: Callable[[Mapping[str, object]], None] | None = None,
+    ) -> None:
+        """Change `heartbeat`; `beat` sends it immediately, `send` any other status message."""
         self._heartbeat = heartbeat
         self._beat = beat
+        self._send = send
+        self._alive = True
 
     @property
     def taskname(self) -> str:
@@ -168,8 +203,21 @@ class StatusNotifications:
         self._heartbeat.status = status
         self._beat()
 
+    def send_status(self, dictionary: Mapping[str, object]) -> None:
+        """Send a status message of the wrapper's own, once; ValueError if fields are missing."""
+        if self._send is not None:
+            self._send(dictionary)
+
     def shutdown(self) -> None:
-        """Do nothing, because heartbeats end when the wrapper does."""
+        """Note that the wrapper wants no more heartbeats; they end when the wrapper does."""
+        self._alive = False
+
+    def is_alive(self) -> bool:
+        """Return True until `shutdown`."""
+        return self._alive
+
+    def join(self, timeout: float | None = None) -> None:
+        """Return at once: heartbeats end when the wrapper does, which need not wait for it."""
 
 
 class BaseWrapper(ABC):

@@ -16,6 +16,8 @@ from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.job import Outcome
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import Outgoing
+from zwrap.program.choice import Choice
+from zwrap.program.definition import Definition
 from zwrap.program.reading import find_program, program_names
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.ended import Ended
@@ -77,16 +79,30 @@ def replay(
             f"Which program ran in {directory} is not recorded; name it: --wrap NAME."
         )
     envelope = _placed(read_envelope(file, limits), directory, attempt)
-    definition = find_program(name, envelope.job_parameters, programs)
-    if definition is None:
-        raise UnknownNameError(
-            "program", name, program_names(programs), "Python wrappers have none"
-        )
+    definition = _definition(name, envelope, programs)
     envelope = _run_directory(envelope, definition.directory)
     step = ProgramStep(definition, envelope, Heartbeat(name, name, {}), allowed)
     result = step.judge(_began(attempt), _status(exit_status, verdict), copy=copy)
     final = _final(envelope, result)
     return Replay(name, file, result.failures, [*result.messages, *final])
+
+
+def _definition(name: str, envelope: Envelope, programs: Path | None) -> Definition:
+    """Return the definition of a program.
+
+    Raises:
+        UnknownNameError: There is none of that name.
+        ProgramError: A class runs under that name, or the definition is not usable.
+    """
+    definition = find_program(name, envelope.job_parameters, programs)
+    if definition is None:
+        raise UnknownNameError(
+            "program", name, program_names(programs), "Python wrappers have none"
+        )
+    choice = Choice.of(name, programs)
+    if choice.entry is not None:
+        raise ProgramError(f"A run of a Python wrapper cannot be replayed: {choice}.")
+    return definition
 
 
 def _existing(directory: Path) -> Path:

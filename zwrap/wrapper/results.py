@@ -22,6 +22,9 @@ def link(
 ) -> None:
     """Create the link that ``create_symlink`` asks for, two levels above `directory`.
 
+    The name of a run in a space group that somebody asked for ends in it, as in Diamond's wrappers,
+    so that it does not take the link of the automatic run.
+
     Raises ProgramError if its name is not usable, or if it cannot be created, and OutsideError if
     its place is not allowed.
     """
@@ -33,6 +36,7 @@ def link(
             f"job_parameters, key 'create_symlink' is {name!r}; the name of a link is expected, "
             "without '/'."
         )
+    name += _space_group(parameters)
     if len(directory.parts) < 3:
         raise ProgramError(f"There is no place two levels above {directory} for the link {name!r}.")
     try:
@@ -42,6 +46,15 @@ def link(
         raise ProgramError(
             f"The link {name!r} to {directory} cannot be made: {error.strerror}."
         ) from None
+
+
+def _space_group(parameters: Mapping[str, object]) -> str:
+    """Return the end of a link's name for the space group in ``ispyb_parameters``, or nothing."""
+    asked = parameters.get("ispyb_parameters")
+    group = asked.get("spacegroup") if isinstance(asked, Mapping) else None
+    if isinstance(group, list):
+        group = group[0] if group else None
+    return f"-{group}" if isinstance(group, str) and group and "/" not in group else ""
 
 
 def copied(
