@@ -124,6 +124,11 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
     ) -> None:
         """Submit messages, and deliveries that are settled when these are confirmed."""
 
+    @property
+    def where(self) -> str:
+        """Name of the server."""
+        return self._connection.where
+
     def _largest(self, kind: str) -> int | None:
         """Return the size above which a message is not decoded; dead letters may have any size."""
         return None if kind == "dead" else self.largest_body

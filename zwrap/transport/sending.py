@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from zwrap.errors import PermanentError, ZwrapError
 from zwrap.host.faults import is_shared
 from zwrap.message import Outgoing, encode
@@ -28,6 +30,8 @@ def place_of(message: Outgoing) -> Place:
 
 def encoded(message: Outgoing, content: object) -> bytes:
     """Return the JSON text of `content`; EncodingError names the destination of `message`."""
+    if isinstance(content, msgspec.Raw):  # of a message that is passed on
+        return bytes(content)
     try:
         return encode(content)
     except Exception as error:

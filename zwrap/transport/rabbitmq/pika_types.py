@@ -62,6 +62,8 @@ class Deliver(Protocol):
 class Properties(Protocol):
     """Properties of a message (``pika.BasicProperties``)."""
 
+    content_type: str | None
+    content_encoding: str | None
     headers: Table | None
     delivery_mode: int | None
     expiration: str | None
