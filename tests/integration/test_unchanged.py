@@ -153,6 +153,38 @@ def test_what_its_sender_calls_a_body_that_cannot_be_read_is_named(
     channel.connection.close()
 
 
+@pytest.mark.parametrize("server", ["rabbit", "active"])
+def test_what_zwrap_cannot_read_is_moved_and_looked_at_all_the_same(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    body = b"\x1f\x8b\x08no JSON\xff\x00"
+    broker = request.getfixturevalue(server)
+    if server == "rabbit":
+        broker.queue("a")
+        broker.queue("b")
+        channel = broker.channel()
+        channel.basic_publish("", "a", body, pika.BasicProperties(content_encoding="gzip"))
+        channel.connection.close()
+    else:
+        broker.recorder().connection.send(f"/queue/{broker.prefix}.a", body)
+    transport = broker.connect()
+    transport.relay()
+    transport.subscribe("a")
+    seen = transport.receive(10)
+    assert seen
+    seen.retry(counted=False)
+    delivery = transport.receive(10)
+    assert delivery
+    forward(delivery, "b", transport)
+    transport.subscribe("b")
+    there = transport.receive(10)
+    assert there
+    assert bytes(there.original.body) == body
+    there.ack()
+    transport.flush()
+    assert transport.inspector().dead_letters() == {}
+
+
 # -- ActiveMQ ----------------------------------------------------------------------------------
 
 

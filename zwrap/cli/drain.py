@@ -44,7 +44,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         left: list[Delivery] = []
         found = received(transport, options.QUEUE, prefetch, dead=options.dead)
         for delivery in found if there else ():
-            if delivery.message.headers.get(UNDECODABLE_HEADER):
+            if options.dead and delivery.message.headers.get(UNDECODABLE_HEADER):
                 left.append(delivery)  # held, because it would come again
                 if len(left) % prefetch == 0:
                     held = len(left) + prefetch

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from zwrap.cli.common import remark, say
 from zwrap.errors import UnknownNameError, ZwrapError
 from zwrap.transport.contract import Delivery, Transport
-from zwrap.transport.spool.transport import SpoolTransport
 
 BATCH = 100
 """Number of messages that a command holds at a time."""
@@ -19,12 +18,6 @@ TELL_S = 2.0
 
 SILENCE_S = 1.0
 """Time without a message after which a queue counts as empty, in seconds."""
-
-
-def relay(transport: Transport) -> None:
-    """Take messages, too, that are too large for services; here they are not handled."""
-    if isinstance(transport, SpoolTransport):
-        transport.relay()
 
 
 def check_exists(transport: Transport, queue: str, *, dead: bool = False) -> bool:
@@ -48,7 +41,7 @@ def received(
     transport: Transport, queue: str, prefetch: int, *, dead: bool = False
 ) -> Iterator[Delivery]:
     """Yield the messages in a queue, or its dead letters, until none comes for `SILENCE_S`."""
-    relay(transport)
+    transport.relay()
     if dead:
         transport.inspector().subscribe_dead_letters(queue, prefetch)
     else:

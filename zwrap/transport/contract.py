@@ -213,6 +213,13 @@ class Transport(ABC):
     def wait_for_room(self, wait_s: float) -> None:  # noqa: B027  (most never wait)
         """Wait from now on up to `wait_s` seconds, in all, for room in full queues; services: 0."""
 
+    def relay(self) -> None:  # noqa: B027  (most take any message)
+        """Hand out from now on what services do not take, because here it is not handled.
+
+        That are messages that are too large for them, and those that cannot be decoded, which have
+        their text as the body, and the header `zwrap-undecodable`.
+        """
+
     def send_each(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         """Send messages that do not depend on each other, those to one queue in order.
 

@@ -15,7 +15,7 @@ import msgspec
 from zwrap.errors import MessageError, PermanentError
 from zwrap.host.files import read_regular
 from zwrap.jsontext import typed
-from zwrap.message import ID_HEADER, Outgoing, decode, encode
+from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Outgoing, decode, encode
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.portions import portions
 from zwrap.transport.source import Record, Source, flaw_of
@@ -166,8 +166,10 @@ def forward(delivery: Delivery, queue: str, transport: Transport) -> None:
 
 
 def own_headers(delivery: Delivery) -> dict[str, object]:
-    """Return the headers of a message with its id."""
-    return {ID_HEADER: delivery.message.id, **delivery.message.headers}
+    """Return the headers of a message with its id, without the mark of one that is only relayed."""
+    headers = {ID_HEADER: delivery.message.id, **delivery.message.headers}
+    headers.pop(UNDECODABLE_HEADER, None)
+    return headers
 
 
 def _stored(claimed: Claimed) -> Outgoing:

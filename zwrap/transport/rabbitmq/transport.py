@@ -183,7 +183,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         except MessageError as error:
             if message.kind == "topic":
                 return None
-            if message.kind == "queue":
+            if message.kind == "queue" and not self._relays:
                 given = message.properties
                 why = why_unreadable(error, given.content_type, given.content_encoding)
                 log.error("A message of queue %r: %s", message.source, why)

@@ -158,7 +158,7 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         except MessageError as error:
             if topic:
                 return None
-            if message.kind == "queue":
+            if message.kind == "queue" and not self._relays:
                 given = message.headers
                 why = why_unreadable(error, given.get("content-type"), given.get(ENCODING))
                 log.error("A message of queue %r: %s", message.source, why)
