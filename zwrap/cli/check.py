@@ -57,7 +57,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if options.declare:
         return _declare(configuration, options)
     chosen: TransportChoice = options.transport
-    faults = Faults()
+    faults = Report()
     where = configuration.file or "no ZOCALO_CONFIG: the embedded default"
     say(f"configuration: {where}")
     if configuration.environments:
@@ -83,7 +83,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     return faults.status
 
 
-class Faults:
+class Report:
     """The faults that were told, each once, whatever meets them.
 
     `known`: error that somebody else tells; None: there is none.
@@ -115,7 +115,7 @@ class Faults:
 
 def tell_faults(configuration: Configuration, first: ZwrapError) -> None:
     """Tell what is wrong with sections, but not the fault for which none of them is in force."""
-    _tell_sections(configuration, Faults(first))
+    _tell_sections(configuration, Report(first))
 
 
 def _each(error: ZwrapError) -> tuple[ZwrapError, ...]:
@@ -123,7 +123,7 @@ def _each(error: ZwrapError) -> tuple[ZwrapError, ...]:
     return error.faults if isinstance(error, FaultsError) else (error,)
 
 
-def _tell_sections(configuration: Configuration, faults: Faults) -> None:
+def _tell_sections(configuration: Configuration, faults: Report) -> None:
     """Read each section, and report what is wrong with it."""
     for name in configuration.sections:
         with faults.told():

@@ -18,7 +18,7 @@ from zwrap.transport import deadletters
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
-_PURGED = re.compile(r"^ +(?!Message .* exported:$)(/.*|(?:.*/)?msg-\d{8}-[^/]*)$")
+_PURGED = re.compile(r"^ ++(?!Message .* exported:$)(/.*|(?:.*/)?msg-\d{8}-[^/]*)$")
 """Line of `dlq_purge` with a file name after two blanks, or after eight since python-zocalo 1.3.
 
 python-zocalo's is relative to where it ran, unless its ``--location`` is absolute."""

@@ -92,10 +92,7 @@ class Serving:
             following, options = _read_again(self._options)
             self._following = Serving(following, options, self._make, self._ends_at, self._clock)
         except (ZwrapError, OSError) as error:
-            logging.getLogger().handlers.clear()
-            if not self._configuration.act_again():
-                logging.getLogger().handlers[:] = handlers
-            _set_up_logging(self._configuration, self._options)
+            self._log_as_before(handlers)
             log.error(
                 "SIGHUP: the site file is not used, and the service goes on with what it had: %s",
                 error,
@@ -103,6 +100,16 @@ class Serving:
             return False
         log.info("SIGHUP: the site file was read again, and the service begins anew with it")
         return True
+
+    def _log_as_before(self, handlers: list[logging.Handler]) -> None:
+        """Set up logging as the present configuration says, else with the former `handlers`."""
+        logging.getLogger().handlers.clear()
+        acted = False
+        with contextlib.suppress(ZwrapError):
+            acted = self._configuration.act_again()
+        if not acted:
+            logging.getLogger().handlers[:] = handlers
+        _set_up_logging(self._configuration, self._options)
 
 
 def _read_again(options: argparse.Namespace) -> tuple[Configuration, argparse.Namespace]:
