@@ -19,10 +19,12 @@ class Faults:
         """Keep the fault with which the work inside the context ends, if it has one."""
         try:
             yield
-        except FaultsError as error:
-            self._found += error.faults
         except PermanentError as error:
-            self._found.append(error)
+            self.add(error)
+
+    def add(self, error: PermanentError) -> None:
+        """Keep a fault, or several."""
+        self._found += error.faults if isinstance(error, FaultsError) else [error]
 
     def check(self) -> None:
         """Raise the fault that was found, or a FaultsError of several."""

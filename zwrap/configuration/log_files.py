@@ -13,7 +13,7 @@ def reopen() -> None:
             try:
                 if handler.stream:
                     handler.stream.close()
-                    handler.stream = None  # type: ignore[assignment]  # as FileHandler itself does
+                    handler.stream = None  # as FileHandler itself does
             finally:
                 handler.release()
 

@@ -148,13 +148,13 @@ def _included(source: Source, faults: Faults) -> list[Path]:
     files = source.data.get("include") or []
     place = source.place("include")
     if isinstance(files, str) or not isinstance(files, list):
-        with faults.collected():
-            raise ConfigurationError(f"{place} must be a list of files.")
+        faults.add(ConfigurationError(f"{place} must be a list of files."))
         return []
     found = []
     for file in files:
-        with faults.collected():
-            if not isinstance(file, str):
-                raise ConfigurationError(f"{place} names {file!r}; a list of files is expected.")
+        if isinstance(file, str):
             found.append((source.base / Path(file).expanduser()).absolute())
+        else:
+            text = f"{place} names {file!r}; a list of files is expected."
+            faults.add(ConfigurationError(text))
     return found

@@ -238,8 +238,9 @@ def _lifetime_s(header: Mapping[str, object]) -> float | None:
 
 def _is_time(given: object) -> TypeGuard[float]:
     """Return True if a lifetime is a number of seconds that a message may have."""
-    number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    return number and 0 < given <= LONGEST_S
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        return False
+    return 0 < given <= LONGEST_S
 
 
 def _destination(header: Mapping[str, object], file: Path, prefix: str) -> tuple[bool, str]:

@@ -111,7 +111,10 @@ def properties_of(message: Outgoing) -> Properties:
     """
     table = written(message)
     if not message.properties:
-        return pika.BasicProperties(headers=table, delivery_mode=2, timestamp=int(time.time()))
+        made: Properties = pika.BasicProperties(
+            headers=table, delivery_mode=2, timestamp=int(time.time())
+        )
+        return made
     given = {name: message.properties[name] for name in PROPERTIES if name in message.properties}
     typed = message.properties.get("headers")
     if isinstance(typed, dict):

@@ -70,6 +70,9 @@ class Properties(Protocol):
     timestamp: int | None
     user_id: str | None
 
+    def encode(self) -> list[bytes]:
+        """Return the properties in the format of the wire."""
+
 
 class PikaConnection(Protocol):
     """A connection (``pika.SelectConnection``)."""
