@@ -82,7 +82,8 @@ class Received(msgspec.Struct):
     def expires_ms(self) -> int | None:
         """Time at which the message expires, in milliseconds since the epoch; None: never.
 
-        The time in the queue is known by the time of sending only, which has whole seconds.
+        The time in the queue is known by the time of sending only, which has whole seconds. It is
+        that of another sending if the message would have expired before it arrived.
         """
         given = whole_number(str(self.headers.get(EXPIRES_HEADER, "")))
         limit_ms = whole_number(str(self.properties.expiration or ""))
@@ -91,7 +92,9 @@ class Received(msgspec.Struct):
         waited_s = time.monotonic() - self.arrived
         stamp = self.properties.timestamp
         if isinstance(stamp, (int, float)):
-            waited_s = max(waited_s, time.time() - stamp - 1)
+            since_s = time.time() - stamp - 1
+            if since_s - waited_s < limit_ms / 1000:
+                waited_s = max(waited_s, since_s)
         return int((time.time() - waited_s) * 1000) + limit_ms
 
     @property
