@@ -40,11 +40,6 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     return parser
 
 
-ORDERS = {"sge": (99, 100)}
-"""Batch system to the exit statuses that are orders to it: Grid Engine runs a job again that ends
-with 99, and one that ends with 100 waits, as ``Eqw``, for a person (submit(1), sge_conf(5))."""
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the step; return the exit status of the program, else 100 or 111.
 
@@ -52,9 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     script.
     """
     status = _main(arguments)
-    if any(status in orders for orders in ORDERS.values()):
-        return 1 if status in ORDERS.get(batch_job()[0].system, ()) else status
-    return status
+    _, inside = batch_job() if status else (None, None)
+    return 1 if status in getattr(inside, "orders", ()) else status
 
 
 @reported

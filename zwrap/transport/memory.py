@@ -252,7 +252,8 @@ class MemoryTransport(Transport):
         with self.broker.changed:
             if letter := self._held_dead.get(delivery):
                 return Original(letter.message.body, letter.properties, letter.lifetime_s)
-            entry = self._held[delivery]
+            if (entry := self._held.get(delivery)) is None:
+                return super().original(delivery)
             left_s = entry.expires - self.broker.clock()
             ends = left_s if entry.lifetime_s is not None else None
             return Original(entry.message.body, entry.properties, ends)
