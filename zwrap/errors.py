@@ -6,7 +6,7 @@ A permanent failure (exit status 100) stays a failure however often it is tried;
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 PERMANENT = 100
 """Exit status of a failure that another try cannot cure."""
@@ -92,6 +92,14 @@ class UnknownNameError(PermanentError):
 
 class ConfigurationError(PermanentError):
     """The site configuration is not usable."""
+
+
+class FaultsError(ConfigurationError):
+    """The site configuration has several faults, each of which is told."""
+
+    def __init__(self, faults: Sequence[PermanentError]) -> None:
+        super().__init__(" ".join(map(str, faults)))
+        self.faults = tuple(faults)
 
 
 class RecipeError(PermanentError):

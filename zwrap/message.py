@@ -128,6 +128,9 @@ class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
     exchange: str = ""
     """Exchange of RabbitMQ whose bindings decide where a message to a queue goes, by the queue's
     name; empty: it goes to that queue. Transports without exchanges send it to the queue."""
+    properties: Mapping[str, object] = {}
+    """Properties that a message which is passed on had on its transport, which gives it those that
+    it knows (`zwrap.transport.delivery.Original`)."""
 
     def with_id(self, identity: str) -> Outgoing:
         """Return the same message under an identity, unless it has one."""
@@ -164,6 +167,14 @@ def child_id(parent: str, position: int | str) -> str:
     The id is derived, so handling the same message again produces the same ids.
     """
     return str(_derived(f"{parent}/{position}"))
+
+
+def recipe_id_of(identity: str) -> str:
+    """Return the ID of the recipe that the Dispatcher starts for a request without parameter guid.
+
+    It is derived from the id of the request, so that a repeat starts the same recipe.
+    """
+    return child_id(identity, "recipe")
 
 
 def identify(body: object, headers: Mapping[str, object], broker_id: str | None = None) -> str:

@@ -18,6 +18,10 @@ OVER_MEMORY = Interruption(
     words="its processes in sum had more memory than the job may have",
 )
 
+orders = (99, 100)
+"""Exit statuses that are orders to Grid Engine: a job that ends with 99 is run again, and one that
+ends with 100 waits, as ``Eqw``, for a person (sge_conf(5), FORBID_RESCHEDULE, FORBID_APPERROR)."""
+
 signals: Signals = {
     **SIGNALS,
     # qsub(1) -notify: USR2 before a kill, USR1 before a suspension.

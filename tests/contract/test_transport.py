@@ -17,10 +17,11 @@ import stomp
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, SettledError, TransportError
 from zwrap.message import ID_HEADER, Outgoing
-from zwrap.transport.contract import Transport, Unit
-from zwrap.transport.deadletters import read, reinjected
+from zwrap.transport.contract import Delivery, Transport, Unit
+from zwrap.transport.deadletters import export, read, reinjected
 from zwrap.transport.inspector import Overdelivered
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
+from zwrap.transport.mover import forward
 from zwrap.transport.rabbitmq.management.api import PermissionSpec, RabbitMQAPI, VHostSpec
 from zwrap.transport.rabbitmq.transport import RabbitMQTransport
 from zwrap.transport.spool.transport import SpoolTransport
@@ -482,6 +483,101 @@ def test_a_delayed_message_waits_and_does_not_hold_up_others(site: Harness) -> N
     assert late is not None
     assert late.message.body == "late"
     assert late.delivery_count == 1
+
+
+HEADERS = {
+    "k": "v", "workflows-recipe": True, "timestamp": "mine", "exchange": "mine", "n": 7,
+    "deep": {"a": ["b", 1]},
+}  # fmt: skip
+
+
+def headers_of(delivery: Delivery, site: Harness) -> dict[str, object]:
+    """Return the headers of a delivery that its sender gave, in a form that is always the same."""
+    own = {key: value for key, value in delivery.message.headers.items() if key in HEADERS}
+    return own if site.typed_headers else {key: str(value) for key, value in own.items()}
+
+
+def test_a_message_that_is_passed_on_is_the_same(site: Harness) -> None:
+    transport = site.connect()
+    sent = {
+        key: value for key, value in HEADERS.items() if site.typed_headers or key != "timestamp"
+    }
+    transport.send("a", BODY, sent, expires_s=60)
+    transport.subscribe("a")
+    transport.subscribe("b")
+    first = transport.receive(5)
+    assert first is not None
+    before = headers_of(first, site)
+    forward(first, "b", transport)
+    second = transport.receive(5)
+    assert second is not None
+    assert (second.source, second.delivery_count, second.message.id) == ("b", 1, first.message.id)
+    assert (second.message.body, headers_of(second, site)) == (BODY, before)
+    assert set(before) == set(sent)
+    left_s = second.original.expires_s
+    assert left_s is not None
+    assert 40 < left_s < 61
+    second.ack()
+
+
+def test_a_message_that_is_passed_on_expires_when_it_would_have(site: Harness) -> None:
+    transport = site.connect()
+    transport.send("a", "short", expires_s=2)
+    transport.subscribe("a")
+    first = transport.receive(5)
+    assert first is not None
+    forward(first, "b", transport)
+    transport.flush()
+    site.pass_s(3.2)  # a server knows whole seconds of the time of sending
+    transport.subscribe("b")
+    assert transport.receive(0.5) is None
+
+
+def test_a_dead_letter_that_is_exported_and_put_back_is_the_same(
+    site: Harness, tmp_path: Path
+) -> None:
+    transport = site.connect()
+    sent = {
+        key: value for key, value in HEADERS.items() if site.typed_headers or key != "timestamp"
+    }
+    transport.send("q", BODY, sent, expires_s=60)
+    transport.subscribe("q")
+    first = transport.receive(5)
+    assert first is not None
+    first.retry()
+    again = transport.receive(5)
+    assert again is not None
+    before = headers_of(again, site)
+    again.dead_letter("because")
+    transport.flush()
+    reader = site.connect()
+    reader.inspector().subscribe_dead_letters("q")
+    dead = reader.receive(5)
+    assert dead is not None
+    file = export(dead, tmp_path, reader.prefix).file
+    dead.ack()
+    reader.flush()
+    message = reinjected(read(file), file, None, reader.prefix)
+    assert (message.destination, message.message) == ("q", BODY)
+    reader.commit([message])
+    back = transport.receive(5)
+    assert back is not None
+    assert (back.message.id, back.message.body) == (first.message.id, BODY)
+    assert headers_of(back, site) == before
+    left_s = back.original.expires_s
+    assert left_s is not None, "its lifetime begins anew"
+    assert 40 < left_s < 61
+    back.ack()
+
+
+def test_a_queue_that_is_not_there_is_not_made_by_asking(site: Harness) -> None:
+    inspector = site.connect().inspector()
+    assert not inspector.exists("mistyped")
+    assert not inspector.exists("mistyped", dead=True)
+    assert "mistyped" not in inspector.queues()
+    transport = site.connect()
+    transport.send("there", 1)
+    assert inspector.exists("there")
 
 
 def test_an_expired_message_is_gone(site: Harness) -> None:

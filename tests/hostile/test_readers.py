@@ -35,8 +35,8 @@ from zwrap.scheduler import Reply
 from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.submission.request import prepare
 from zwrap.transport import deadletters
+from zwrap.transport.rabbitmq.headers import as_table
 from zwrap.transport.rabbitmq.received import Received as FromRabbitMQ
-from zwrap.transport.rabbitmq.received import as_table
 from zwrap.transport.spool.content import read_message
 from zwrap.transport.spool.files import Name
 from zwrap.transport.stomp.received import Received as FromActiveMQ

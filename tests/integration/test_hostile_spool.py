@@ -97,10 +97,10 @@ def test_a_letter_that_cannot_be_exported_stays_and_the_others_go(site: Site) ->
     module.write_text(
         "from zwrap.transport import deadletters\n"
         "true = deadletters.export\n"
-        "def export(delivery, directory):\n"
+        "def export(delivery, directory, prefix):\n"
         "    if delivery.message.body == 'b':\n"
         "        raise ValueError('this one is odd')\n"
-        "    return true(delivery, directory)\n"
+        "    return true(delivery, directory, prefix)\n"
         "deadletters.export = export\n"
     )
     ended = site.run("zocalo.dlq_purge", env={"PYTHONPATH": str(site.directory)})

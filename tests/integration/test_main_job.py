@@ -58,7 +58,9 @@ def test_the_demo_recipe_gives_the_values_of_the_real_program(site: Site) -> Non
         "-s", f"unmerged={unmerged}", "-s", f"merged={DATA / 'cm0001v1_xinsu1_scaled.mtz'}",
     )  # fmt: skip
     printed = "Running recipes ['insulin']\nwithout specified data collection.\n\nSubmitted.\n"
-    assert (sent.returncode, sent.stdout) == (0, printed)
+    said, _, told = sent.stdout.partition("Request ")
+    assert (sent.returncode, said) == (0, printed)
+    assert f"is in queue processing_recipe of spool {site.spool}; the ID of its recipe is" in told
     succeeded = site.take("demo.succeeded", 5, seconds=90)
     assert sorted(body["recipe-path"][-1] for body in succeeded) == [1, 2, 3, 4, 6]
     paths = {tuple(body["recipe-path"]) for body in succeeded}

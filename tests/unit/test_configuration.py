@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from zwrap.cli.zwrap import main as zwrap_main
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.errors import ConfigurationError, FaultsError, UnknownNameError
 from zwrap.transport.connect import default_transport
 
 SITE = """
@@ -220,8 +219,8 @@ def test_an_undefined_environment_is_answered_with_the_known_ones(site: Path) ->
         ("{plugin: smtp, host: h, port: '25'}", "key 'x.port': a whole number is expected, not a"),
         ("{plugin: graylog, protocol: TLS, host: h, port: 1}", "is 'TLS'; UDP or TCP is expected"),
         (
-            "{plugin: stomp, host: h, port: 1, username: u, password: 12345, prefix: p}",
-            "line 2, key 'x.password': a text is expected, not a whole number; put it in quotes",
+            "{plugin: stomp, host: h, port: 1, username: u, password: true, prefix: p}",
+            "line 2, key 'x.password': a text is expected, not true or false; put it in quotes",
         ),
         ("{plugin: pika, host: h, port: 1}", "has no key 'username', which plugin 'pika' needs"),
         (
@@ -336,7 +335,6 @@ def test_without_a_site_file_no_yaml_is_loaded() -> None:
     code = """
 import sys
 from zwrap.attempt.record import Attempt
-from zwrap.cli.zwrap import main as zwrap_main
 from zwrap.configuration.site import Configuration
 from zwrap.transport.connect import default_transport
 configuration = Configuration.from_file().activate()
@@ -405,7 +403,7 @@ def test_a_fault_of_an_included_file_names_that_file(tmp_path: Path) -> None:
 def test_a_referred_file_is_checked_like_a_section(tmp_path: Path) -> None:
     main = files(tmp_path, main="x: secrets.yml\nenvironments: {default: [x]}\n")
     (tmp_path / "secrets.yml").write_text("plugin: stomp\nhost: h\nport: 1\nusername: u\n"
-                                          "password: 4711\nprefix: p\n")  # fmt: skip
+                                          "password: [4711]\nprefix: p\n")  # fmt: skip
     configuration = Configuration.from_file(main).activate()
     with pytest.raises(ConfigurationError) as caught:
         configuration.site.stomp  # noqa: B018
@@ -432,21 +430,57 @@ def test_the_site_file_of_python_zocalo_loads_or_says_what_is_wrong(
         "live": ["stomp-live", "graylog-live"], "test": ["stomp-test"],
         "default": ["stomp-live", "graylog-live"],
     }  # fmt: skip
-    number = r"line 52, key 'stomp-test.password': a text is expected, not a whole number"
-    with pytest.raises(ConfigurationError, match=number):
-        configuration.activate(["test"]).site.stomp  # noqa: B018
     absent = r"key 'stomp-live' refers to a file: /path/secrets.yml cannot be read: No such file"
     with pytest.raises(ConfigurationError, match=absent):
         configuration.activate()
 
-    file.write_text(file.read_text().replace("password: 12345", "password: '12345'"))
     configuration = Configuration.from_file(file).activate(["test"])
     assert configuration.stomp["password"] == "12345"
+    assert configuration.site.stomp
+    assert configuration.site.stomp.password == "12345"
+    assert default_transport(configuration) == "StompTransport"
 
 
 def test_a_file_that_is_no_site_file_is_said_to_be_none(elsewhere: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"rabbitmq-configuration\.yaml is not a site"):
         Configuration.from_file(elsewhere / "siteconfig/rabbitmq-configuration.yaml")
+
+
+@pytest.mark.parametrize("number", ["12345", "0815", "1.50", "1e5", "1_000", "12:30"])
+def test_a_password_that_looks_like_a_number_is_the_text_that_is_written(number: str) -> None:
+    text = f"version: 1\nmq: {{plugin: pika, host: h, port: 1, username: {number}, vhost: /,\n"
+    text += f"     password: {number}}}\nenvironments: {{default: [mq]}}"
+    found = Configuration.from_string(text).activate().site.pika
+    assert found
+    assert (found.username, found.password, found.port) == (number, number, 1)
+
+
+def test_all_faults_of_a_file_are_told_at_once() -> None:
+    text = """
+version: 1
+a: {plugn: storage}
+b: {plugin: storage}
+environments: {default: [b, c], other: [[b]], third: nowhere, fourth: [include]}
+"""
+    with pytest.raises(FaultsError) as caught:
+        Configuration.from_string(text)
+    told = [str(fault) for fault in caught.value.faults]
+    assert len(told) == 5
+    for part in ("key 'a' must be", "section 'c'", "names ['b']", "'nowhere'", "names 'include'"):
+        assert sum(part in each for each in told) == 1, part
+
+
+def test_all_faults_of_a_section_are_told_at_once() -> None:
+    text = "version: 1\nmq: {plugin: pika, host: [h], port: 1, password: p, vhost: 7}"
+    with pytest.raises(FaultsError) as caught:
+        list(Configuration.from_string(text).check())
+    told = [str(fault) for fault in caught.value.faults]
+    assert [each.partition(", ")[2] for each in told] == [
+        "line 2, key 'mq.host': a text is expected, not a list.",
+        told[1].partition(", ")[2],
+        "line 2, key 'mq.vhost': a text is expected, not a whole number; put it in quotes.",
+    ]
+    assert "has no key 'username', which plugin 'pika' needs" in told[1]
 
 
 # -- as printed in the manual, and by others --------------------------------------------------
@@ -501,56 +535,6 @@ def test_plugins_of_others_are_found_checked_and_called(monkeypatch: pytest.Monk
         ConfigurationError, match=r"line 2, key 'o\.host': Missing data for required"
     ):
         Configuration.from_string(text).activate()
-
-
-# -- the transport -----------------------------------------------------------------------------
-
-PIKA = "mq: {plugin: pika, host: h, port: 1, username: u, password: p, vhost: /}\n"
-
-
-@pytest.mark.parametrize("environment", ["default", "alias"])
-def test_a_group_transport_without_a_transport_is_a_fault(environment: str) -> None:
-    text = f"version: 1\nenvironments:\n  default: {{transport: mq}}\n  alias: default\n{PIKA}"
-    configuration = Configuration.from_string(text).activate([environment])
-    with pytest.raises(ConfigurationError) as caught:
-        default_transport(configuration)
-    assert "names 'mq' (plugin pika), which chooses no transport" in str(caught.value)
-    assert "'default: PikaTransport'" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("groups", "chosen"),
-    [
-        ("{transport: chosen, plugins: [mq]}", "PikaTransport"),
-        ("{transport: [mq, chosen]}", "PikaTransport"),
-        ("{transport: mq, plugins: [chosen]}", "PikaTransport"),
-        ("{transport: files, plugins: [mq]}", "SpoolTransport"),
-        ("[mq]", "SpoolTransport"),
-    ],
-)
-def test_a_group_transport_chooses_as_its_sections_say(groups: str, chosen: str) -> None:
-    text = f"version: 1\nenvironments: {{default: {groups}}}\n{PIKA}"
-    text += "chosen: {plugin: transport, default: PikaTransport}\nfiles: {plugin: spool, path: x}\n"
-    assert default_transport(Configuration.from_string(text).activate()) == chosen
-
-
-def test_check_names_the_transport_and_a_broker_that_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def checked(environment: str) -> str:
-        main = tmp_path / "site.yml"
-        text = f"version: 1\nenvironments: {{default: {environment}}}\n{PIKA}"
-        main.write_text(text + "chosen: {plugin: transport, default: PikaTransport}\n")
-        monkeypatch.setenv("ZOCALO_CONFIG", str(main))
-        zwrap_main(["check"])
-        return capsys.readouterr().out
-
-    told = checked("[mq]")
-    assert f"transport: SpoolTransport, {tmp_path}/state/spool\n" in told
-    assert "warning: a section of plugin 'pika' is active, but messages go to the spool" in told
-    told = checked("[mq, chosen]")
-    assert "transport: PikaTransport, h:1\n" in told
-    assert "warning" not in told
 
 
 # -- zwrap config show -------------------------------------------------------------------------

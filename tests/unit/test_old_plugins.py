@@ -277,7 +277,7 @@ def test_a_service_has_its_old_settings_in_the_loop(said: Callable[[], list[str]
         "old_services.Thumbnails attempts delivery_limit",
         "old_services.Thumbnails patience_s poll_s",
         "old_services.Thumbnails together batch_size",
-        "zwrap.transport.contract.Delivery attempt delivery_count",
+        "zwrap.transport.delivery.Delivery attempt delivery_count",
         "zwrap.transport.memory.MemoryTransport waiting inspector().waiting",
     ]
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,3 +89,53 @@ def test_a_child_that_cannot_be_started_is_tried_again(
 
     monkeypatch.setattr(restarting.subprocess, "Popen", starting)
     assert lives(tmp_path, "sys.exit(0)") == (1, 0)
+
+
+HUNG_UP = """
+import signal, sys, time
+from pathlib import Path
+from zwrap.cli.restarting import tell_orderly_end
+tell_orderly_end()
+said = Path({file!r})
+for number, word in ((signal.SIGHUP, "again "), (signal.SIGTERM, "end ")):
+    def handle(number, frame, word=word):
+        with said.open("a") as file:
+            file.write(word)
+        if number == signal.SIGTERM:
+            sys.exit(0)
+    signal.signal(number, handle)
+said.write_text("ready ")
+while True:
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_a_child_that_reads_its_configuration_again_lives_on_after_a_hangup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarting, "has_terminal", lambda: False)
+    file = tmp_path / "said"
+
+    def send() -> None:
+        for word, number in (("ready ", signal.SIGHUP), ("again ", signal.SIGTERM)):
+            deadline = time.monotonic() + 20
+            while not (file.exists() and word in file.read_text()) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    status = restarted([["-c", HUNG_UP.format(file=str(file))]], renewed=True)
+    thread.join()
+    assert (status, file.read_text()) == (0, "ready again end ")

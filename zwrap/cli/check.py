@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 from zwrap.attempt.finals import UNSENT
-from zwrap.cli import beside, security
-from zwrap.cli.common import say, say_file, user_name
+from zwrap.cli import beside, overview, security
+from zwrap.cli.common import complain, say, say_file, user_name
 from zwrap.cli.joblist import attempts_of
-from zwrap.cli.recipes import checked, sound_recipe
+from zwrap.cli.recipes import sound_recipe
 from zwrap.configuration.site import Configuration
-from zwrap.errors import RequestError, ZwrapError
-from zwrap.host.paths import default_spool, state_directory
+from zwrap.errors import FaultsError, RequestError, ZwrapError
+from zwrap.host.paths import state_directory
 from zwrap.message import STATUS_TOPIC
 from zwrap.program.reading import program_directories, read_definition
 from zwrap.service.commands import COMMAND_TOPIC
@@ -27,10 +26,8 @@ from zwrap.submission.request import check_defaults
 from zwrap.submission.template import Templates
 from zwrap.transport.connect import EMBEDDED, connect
 from zwrap.transport.options import TransportChoice
-from zwrap.transport.rabbitmq import settings as rabbitmq
 from zwrap.transport.refused import directory_of_refused
 from zwrap.transport.spool.queue import SpoolQueue
-from zwrap.transport.stomp import settings as stomp
 from zwrap.workers.consumers import settings as consumers
 
 TOPICS = (COMMAND_TOPIC, STATUS_TOPIC, JOB_TOPIC, CLUSTER_TOPIC, STATISTICS_TOPIC)
@@ -56,46 +53,87 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Read all parts of the configuration, and report each part's faults."""
+    """Read all parts of the configuration, and report all faults of each."""
     if options.declare:
         return _declare(configuration, options)
+    chosen: TransportChoice = options.transport
+    faults = Report()
     where = configuration.file or "no ZOCALO_CONFIG: the embedded default"
     say(f"configuration: {where}")
     if configuration.environments:
-        say(f"environments: {', '.join(sorted(configuration.environments))}")
-    say(f"transport: {_place(configuration, options.transport)}")
-    for line in configuration.check():
-        say(line)
-    hints = (
-        _unused_brokers(configuration, options.transport),
+        active = ", ".join(configuration.active_environments) or "none"
+        say(f"environments: {', '.join(sorted(configuration.environments))} (active: {active})")
+    for name, description in overview.parts(configuration, chosen):
+        with faults.told():
+            say(f"{name}: {description()}")
+    _tell_sections(configuration, faults)
+    for hints in (
+        _unused_brokers(configuration, chosen),
         _unsent(),
         _keys(configuration),
         beside.lines(configuration.site.program_directory),
-    )
-    for line in itertools.chain(*hints):
-        say(line)
+    ):
+        faults.tell(hints)
     if options.broker:
-        for sentence in _audit(configuration, options.transport):
-            say(f"warning: {sentence}")
-        say(f"good: {_place(configuration, options.transport)} answers")
+        faults.tell(_audit(configuration, chosen))
     if options.security:
-        for line in security.lines(configuration, options.transport):
-            say(line)
-    return checked(_site_checks(configuration))
+        faults.tell(security.lines(configuration, chosen))
+    count = 0
+    for what, check in _site_checks(configuration):
+        count += 1
+        with faults.told():
+            check()
+            say(f"good: {what}")
+    say(f"{count} checked.")
+    return faults.status
 
 
-def _place(configuration: Configuration, chosen: TransportChoice) -> str:
-    """Return the name of the transport, and its server or directory if that is known."""
-    found: Sequence[tuple[str, int]] = ()
-    if chosen.name == "PikaTransport":
-        found = rabbitmq.server_from(configuration, chosen.broker).addresses
-    elif chosen.name == "StompTransport":
-        found = stomp.server_from(configuration, chosen.broker).addresses
-    elif chosen.name == EMBEDDED:
-        spool = configuration.site.spool
-        return f"{chosen}, {spool.path if spool else default_spool()}"
-    servers = ", ".join(f"{host}:{port}" for host, port in found)
-    return f"{chosen}, {servers}" if servers else str(chosen)
+class Report:
+    """The faults that were told, each once, whatever meets them.
+
+    `known`: error that somebody else tells; None: there is none.
+    """
+
+    def __init__(self, known: ZwrapError | None = None) -> None:
+        self.status = 0
+        """Exit status: 0 without faults, else that of the worst."""
+        self._told = {str(fault) for fault in _each(known)} if known else set()
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Tell the fault with which the work inside the context ends, if it has one."""
+        try:
+            yield
+        except ZwrapError as error:
+            self.status = max(self.status, error.exit_status)
+            for fault in _each(error):
+                if str(fault) not in self._told:
+                    self._told.add(str(fault))
+                    complain(str(fault))
+
+    def tell(self, lines: Iterator[str]) -> None:
+        """Print lines, and tell the fault with which they end, if they do."""
+        with self.told():
+            for line in lines:
+                say(line)
+
+
+def tell_faults(configuration: Configuration, first: ZwrapError) -> None:
+    """Tell what is wrong with sections, but not the fault for which none of them is in force."""
+    _tell_sections(configuration, Report(first))
+
+
+def _each(error: ZwrapError) -> tuple[ZwrapError, ...]:
+    """Return the faults that an error is about."""
+    return error.faults if isinstance(error, FaultsError) else (error,)
+
+
+def _tell_sections(configuration: Configuration, faults: Report) -> None:
+    """Read each section, and report what is wrong with it."""
+    for name in configuration.sections:
+        with faults.told():
+            for line in configuration.check_section(name):
+                say(line)
 
 
 def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]:
@@ -105,8 +143,8 @@ def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> It
     for plugin in [name for name, settings in brokers.items() if settings is not None]:
         if chosen.name == EMBEDDED:
             yield (
-                f"warning: a section of plugin {plugin!r} is active, but messages go to the spool: "
-                "a section of plugin 'transport' chooses the transport (docs/brokers.md)"
+                f"warning: a section of plugin {plugin!r} is active, but messages go to the spool, "
+                "because that is chosen (docs/brokers.md)"
             )
 
 
@@ -138,11 +176,13 @@ def _unsent() -> Iterator[str]:
         )
 
 
-def _audit(configuration: Configuration, chosen: TransportChoice) -> list[str]:
-    """Return warnings about the settings of the message broker."""
+def _audit(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]:
+    """Yield warnings about the settings of the message broker, and that it answers."""
     with connect(configuration, chosen) as transport:
         inspector = transport.inspector()
-        return [*inspector.missing_permissions(TOPICS), *inspector.audit()]
+        for sentence in (*inspector.missing_permissions(TOPICS), *inspector.audit()):
+            yield f"warning: {sentence}"
+    yield f"good: {overview.place(configuration, chosen)} answers"
 
 
 def _declare(configuration: Configuration, options: argparse.Namespace) -> int:
@@ -155,25 +195,61 @@ def _declare(configuration: Configuration, options: argparse.Namespace) -> int:
     return 0
 
 
-def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield the name of each part, and the function that raises ZwrapError for its faults."""
+Checks = Iterator[tuple[str, Callable[[], object]]]
+"""Names of things, each with the function that raises ZwrapError for its faults."""
+
+
+def _site_checks(configuration: Configuration) -> Checks:
+    """Yield the checks of all that the site file refers to; what hides some of it is a fault."""
+    for part in (_recipes, _clusters, _templates, _consumers, _job_checks, _programs):
+        try:
+            yield from part(configuration)
+        except ZwrapError as error:
+            yield part.__name__.strip("_"), partial(_raise, error)
+
+
+def _raise(error: ZwrapError) -> None:
+    """Raise an error."""
+    raise error
+
+
+def _recipes(configuration: Configuration) -> Checks:
+    """Yield the checks of the recipes of the site."""
     site = configuration.site
-    recipes = site.recipe_directory
-    if recipes:
-        for file in _files(recipes, "*.json"):
-            yield f"recipe {file}", partial(sound_recipe, file, site.limits)
-    templates = Templates(site.template_directory)
-    clusters = Clusters(configuration)
+    for file in _files(site.recipe_directory, "*.json") if site.recipe_directory else ():
+        yield f"recipe {file}", partial(sound_recipe, file, site.limits)
+
+
+def _clusters(configuration: Configuration) -> Checks:
+    """Yield the checks of the clusters of the site."""
+    clusters, directory = Clusters(configuration), configuration.site.template_directory
     for name in clusters.described():
-        yield f"cluster {name}", partial(_cluster, clusters, site.template_directory, name)
+        yield f"cluster {name}", partial(_cluster, clusters, directory, name)
+
+
+def _templates(configuration: Configuration) -> Checks:
+    """Yield the checks of the job script templates."""
+    templates = Templates(configuration.site.template_directory)
     for name in templates.names():
         yield f"template {name}", partial(templates.check, name)
-    if site.consumers is not None:
-        settings = consumers.read(site.consumers)
+
+
+def _consumers(configuration: Configuration) -> Checks:
+    """Yield the check of the section of plugin `consumers`."""
+    if configuration.site.consumers is not None:
+        settings = consumers.read(configuration.site.consumers)
         yield "consumers", partial(consumers.checked, settings, "Plugin 'consumers'")
+
+
+def _job_checks(configuration: Configuration) -> Checks:
+    """Yield the checks of the newest job directories."""
     for place in _job_directories(configuration):
         yield f"job directory {place}", partial(_try_to_write, place)
-    for directory in program_directories(site.program_directory):
+
+
+def _programs(configuration: Configuration) -> Checks:
+    """Yield the checks of the program definitions."""
+    for directory in program_directories(configuration.site.program_directory):
         for file in _files(directory, "*.yaml"):
             yield f"program {file.stem} ({file})", partial(read_definition, file)
 

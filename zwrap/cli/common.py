@@ -19,7 +19,7 @@ from zwrap import __version__
 from zwrap.configuration.log_lines import make_logs_printable
 from zwrap.configuration.recipe_id import RecipeIDFormatter, annotate_log_records
 from zwrap.configuration.site import Configuration
-from zwrap.errors import TEMPORARY, ZwrapError
+from zwrap.errors import TEMPORARY, ConfigurationError, FaultsError, ZwrapError
 from zwrap.host.hiding import shown, without_secrets
 from zwrap.host.printable import printable, printable_lines
 from zwrap.jsontext import pretty
@@ -50,7 +50,7 @@ def reported(main: Main) -> Callable[..., int]:
             sys.stdout.flush()
             return status
         except ZwrapError as error:
-            complain(str(error))
+            complain_of(error)
             return error.exit_status
         except KeyboardInterrupt:
             complain("interrupted")
@@ -163,6 +163,12 @@ def complain(text: str) -> None:
     remark(f"{program}: {text}")
 
 
+def complain_of(error: ZwrapError) -> None:
+    """Write an error to standard error, one line for each fault that it is about."""
+    for fault in error.faults if isinstance(error, FaultsError) else (error,):
+        complain(str(fault))
+
+
 def remark(text: str) -> None:
     """Write one line to standard error."""
     sys.stderr.write(f"{shown(text)}\n")
@@ -243,29 +249,47 @@ def parsed(
     arguments: Sequence[str] | None,
     configuration: Configuration,
 ) -> argparse.Namespace:
-    """Parse the command line, and activate the environments that it names.
-
-    In the result `transport` is a `TransportChoice`. Options without effect on that transport are
-    reported on standard error.
-    """
+    """Parse the command line, and settle what it chooses, as `settle` does."""
     options = parser.parse_args(arguments)
+    settle(options, configuration)
+    return options
+
+
+def settle(options: argparse.Namespace, configuration: Configuration) -> None:
+    """Activate the environments that parsed options name, and choose the transport.
+
+    Afterwards `transport` is a `TransportChoice`; one without a name if the site file leaves
+    a doubt about it, which keeps nobody from a command that needs none. Options without effect on
+    that transport are reported on standard error.
+    """
     configuration.activate(options.environment)
-    name = options.transport or default_transport(configuration)
+    if not hasattr(options, "given_transport"):  # else a site file is read again
+        options.given_transport = options.transport
+    name = options.given_transport or _configured(configuration)
     broker = None
     for kind, fields in BROKER_OPTIONS.items():
         values = {option: getattr(options, option[2:].replace("-", "_")) for option in fields}
         given = {option: value for option, value in values.items() if value is not None}
         if name != kind:
-            for option in given:
+            for option in given if name else ():
                 complain(f"{option} has no effect: the transport is {name}.")
         elif given:
             broker = BrokerOptions(**{fields[option]: value for option, value in given.items()})
     options.transport = TransportChoice(name, broker)
-    return options
+
+
+def _configured(configuration: Configuration) -> str:
+    """Return the name of the configured transport; empty if the site file leaves a doubt."""
+    try:
+        return default_transport(configuration)
+    except ConfigurationError:
+        return ""
 
 
 def transport_arguments(chosen: TransportChoice) -> list[str]:
     """Return the arguments with which a child process chooses the same transport."""
+    if not chosen.name:
+        return []
     fields = BROKER_OPTIONS.get(chosen.name, {})
     given = {} if chosen.broker is None else msgspec.structs.asdict(chosen.broker)
     options = [f"{option}={given[field]}" for option, field in fields.items() if given.get(field)]

@@ -70,7 +70,7 @@ def _export_all(
     failed: list[Delivery] = []
     pause_s = first_s
     while delivery := transport.receive(pause_s):
-        if not _export(delivery, location):
+        if not _export(delivery, location, transport.prefix):
             failed.append(delivery)  # held, because it would come again
             held = sum(each.source == delivery.source for each in failed)
             transport.inspector().subscribe_dead_letters(delivery.source, held + 1)
@@ -78,14 +78,14 @@ def _export_all(
     return failed
 
 
-def _export(delivery: Delivery, location: Path) -> bool:
+def _export(delivery: Delivery, location: Path, prefix: str) -> bool:
     """Export one dead letter and remove it; False, and a complaint, if that is not possible.
 
     Raises ConfigurationError if none can be exported.
     """
     identity = delivery.message.id
     try:
-        exported = deadletters.export(delivery, location)
+        exported = deadletters.export(delivery, location, prefix)
         died = time.strftime("%Y-%m-%d %H:%M:%S", exported.died)
         say(f"    Message {identity} ({died}) exported:")
         say(f"  {exported.file}")

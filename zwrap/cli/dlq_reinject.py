@@ -18,8 +18,10 @@ from zwrap.transport import deadletters
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
-_PURGED = re.compile(r"^ +(/.*)$")
-"""Line of `dlq_purge` with a file name after two blanks, or after eight since python-zocalo 1.3."""
+_PURGED = re.compile(r"^ ++(?!Message .* exported:$)(/.*|(?:.*/)?msg-\d{8}-[^/]*)$")
+"""Line of `dlq_purge` with a file name after two blanks, or after eight since python-zocalo 1.3.
+
+python-zocalo's is relative to where it ran, unless its ``--location`` is absolute."""
 
 
 LISTING_BYTES = 64 << 20
@@ -83,7 +85,7 @@ def _reinject(file: Path, transport: Transport, options: argparse.Namespace) -> 
         content = deadletters.read(file)
         if options.verbose:
             say_json(content)
-        message = deadletters.reinjected(content, file, options.destination)
+        message = deadletters.reinjected(content, file, options.destination, transport.prefix)
         transport.commit([message])
         transport.flush()
     except PermanentError as error:

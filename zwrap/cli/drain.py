@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from zwrap.cli.common import complain
-from zwrap.cli.onequeue import BATCH, Progress, received
+from zwrap.cli.onequeue import BATCH, Progress, check_exists, received
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, ConfigurationError
 from zwrap.message import UNDECODABLE_HEADER
@@ -37,12 +37,14 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             if options.dead
             else transport.inspector().waiting
         )
-        progress = Progress("moved", count(options.QUEUE) or 0)
+        there = check_exists(transport, options.QUEUE, dead=options.dead)
+        progress = Progress("moved", (count(options.QUEUE) if there else 0) or 0)
         moved = set()  # a message that could not be moved is delivered again, and counts once
         prefetch = min(BATCH, options.limit or BATCH)
         left: list[Delivery] = []
-        for delivery in received(transport, options.QUEUE, prefetch, dead=options.dead):
-            if delivery.message.headers.get(UNDECODABLE_HEADER):
+        found = received(transport, options.QUEUE, prefetch, dead=options.dead)
+        for delivery in found if there else ():
+            if options.dead and delivery.message.headers.get(UNDECODABLE_HEADER):
                 left.append(delivery)  # held, because it would come again
                 if len(left) % prefetch == 0:
                     held = len(left) + prefetch

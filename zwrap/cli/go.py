@@ -22,10 +22,10 @@ from zwrap.host.files import write_atomically
 from zwrap.host.modes import make_readable
 from zwrap.jsontext import indented
 from zwrap.limits import Limits
-from zwrap.message import ID_HEADER, STATUS_TOPIC, new_id
+from zwrap.message import ID_HEADER, STATUS_TOPIC, new_id, recipe_id_of
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import repeated_remark
-from zwrap.transport.connect import EMBEDDED, connect, transport_class
+from zwrap.transport.connect import EMBEDDED, chosen_class, connect
 from zwrap.transport.contract import Transport
 from zwrap.transport.failures import NoPermissionError
 from zwrap.transport.spool.files import NoPlaceError
@@ -81,7 +81,7 @@ def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
     if options.drop:
         say(f"Not storing message in {drop_directory(configuration)} (running with --dry-run)")
     else:
-        transport_class(options.transport.name)
+        chosen_class(configuration, options.transport)
         say("Not sending message (running with --dry-run)")
     return 0
 
@@ -169,10 +169,24 @@ def _send(
         say(f"Reprocessing task submitted for ID {options.dcid[0]}.")
     else:
         say("Submitted.")
+    _tell_place(transport, headers, message)
     if configuration.is_embedded and options.transport.name == EMBEDDED:
         _tell_about_spool(transport)
     transport.close()
     return 0
+
+
+def _tell_place(
+    transport: Transport, headers: dict[str, object], message: dict[str, object]
+) -> None:
+    """Print where the request is, its id, and the ID of the recipe that the Dispatcher starts."""
+    identity = str(headers[ID_HEADER])
+    parameters = message["parameters"]
+    given = parameters.get("guid") if isinstance(parameters, dict) else None
+    say(
+        f"Request {identity} is in queue {QUEUE} of {transport.where}; the ID of its recipe is "
+        f"{given or recipe_id_of(identity)}."
+    )
 
 
 def _tell_about_spool(transport: Transport) -> None:

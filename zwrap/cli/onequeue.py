@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 from zwrap.cli.common import remark, say
+from zwrap.errors import UnknownNameError, ZwrapError
 from zwrap.transport.contract import Delivery, Transport
-from zwrap.transport.spool.transport import SpoolTransport
 
 BATCH = 100
 """Number of messages that a command holds at a time."""
@@ -20,17 +20,28 @@ SILENCE_S = 1.0
 """Time without a message after which a queue counts as empty, in seconds."""
 
 
-def relay(transport: Transport) -> None:
-    """Take messages, too, that are too large for services; here they are not handled."""
-    if isinstance(transport, SpoolTransport):
-        transport.relay()
+def check_exists(transport: Transport, queue: str, *, dead: bool = False) -> bool:
+    """Return False if a queue has no place for dead letters yet, of which `dead` tells to look.
+
+    Raises UnknownNameError if there is no such queue, where the transport can tell: who reads a
+    mistyped one would make it.
+    """
+    inspector = transport.inspector()
+    if inspector.exists(queue) is not False:
+        return not dead or inspector.exists(queue, dead=True) is not False
+    if dead and inspector.exists(queue, dead=True):  # the queue itself was deleted
+        return True
+    known: dict[str, int] = {}
+    with contextlib.suppress(ZwrapError):  # without the management of a broker none are known
+        known = inspector.queues()
+    raise UnknownNameError("queue", queue, known, transport.where)
 
 
 def received(
     transport: Transport, queue: str, prefetch: int, *, dead: bool = False
 ) -> Iterator[Delivery]:
     """Yield the messages in a queue, or its dead letters, until none comes for `SILENCE_S`."""
-    relay(transport)
+    transport.relay()
     if dead:
         transport.inspector().subscribe_dead_letters(queue, prefetch)
     else:

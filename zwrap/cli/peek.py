@@ -7,7 +7,7 @@ import contextlib
 import time
 
 from zwrap.cli.common import say, say_json
-from zwrap.cli.onequeue import received
+from zwrap.cli.onequeue import check_exists, received
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError
 from zwrap.message import attempt_of
@@ -30,7 +30,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         raise ConfigurationError(f"-n {options.number}: a number from 1 on is expected.")
     with connect(configuration, options.transport) as transport:
         held = []
-        for delivery in received(transport, options.QUEUE, options.number, dead=options.dead):
+        there = check_exists(transport, options.QUEUE, dead=options.dead)
+        found = received(transport, options.QUEUE, options.number, dead=options.dead)
+        for delivery in found if there else ():
             held.append(delivery)
             say_json(_shown(delivery, options.dead))
             if len(held) == options.number:

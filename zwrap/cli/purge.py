@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from zwrap.cli.common import say
-from zwrap.cli.onequeue import BATCH, Progress, received
+from zwrap.cli.onequeue import BATCH, Progress, check_exists, received
 from zwrap.cli.process_queue import declared
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
@@ -37,6 +37,11 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 def _purge(transport: Transport, queue: str, options: argparse.Namespace) -> int:
     """Delete the messages of one queue; return 1 if the user refuses."""
+    if not options.all:  # a queue of a worker may not be there yet
+        check_exists(transport, queue, dead=options.dead)
+    elif transport.inspector().exists(queue) is False:
+        say(f"There is no queue {queue}: nothing to delete.")
+        return 0
     if options.dead:
         count = transport.inspector().dead_letters().get(queue, 0)
         what = f"{count} dead letter(s) of {queue}"

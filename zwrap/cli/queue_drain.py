@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 
 from zwrap.cli.common import program, remark, say
-from zwrap.cli.onequeue import relay
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError
 from zwrap.limits import ANY_SIZE
@@ -40,7 +39,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         automatic = options.DEST == "."
         place = "automatically determined destinations" if automatic else options.DEST
         say(f"Writing messages to {place}")
-        relay(transport)
+        transport.relay()
         transport.subscribe(options.SOURCE)
         return _Drain(transport, options).run()
 

@@ -16,7 +16,7 @@ from zwrap.cli.common import remark
 from zwrap.errors import PERMANENT
 from zwrap.host.backoff import Backoff
 from zwrap.host.programs import own_python
-from zwrap.host.stopping import signals_to_stop
+from zwrap.host.stopping import has_terminal, signals_to_stop
 
 FIRST_S, LAST_S = 0.1, 5.0
 """Shortest and longest pause before another start, in seconds."""
@@ -25,14 +25,15 @@ ORDERLY_END = "ZWRAP_ORDERLY_END"
 """Environment variable with the descriptor on which a child tells of its orderly end."""
 
 
-def restarted(commands: Sequence[Sequence[str]]) -> int:
+def restarted(commands: Sequence[Sequence[str]], *, renewed: bool = False) -> int:
     """Run Python with each list of arguments; replace each process that has no reason to end.
 
     A reason is a stop, the end of a run with ``--once``, or a mistake in the configuration. A
     failure that may pass is none, and neither is a handler that ends its process by `os._exit`.
 
     Returns, when all have ended, the first exit status that is not 0, else 0. SIGTERM, SIGINT and
-    SIGHUP are passed on and end the restarts.
+    SIGHUP are passed on and end the restarts; with `renewed` SIGHUP is passed on only, because the
+    processes read their configuration again, unless the terminal was closed.
     """
     children = [_Restarter(command) for command in commands]
 
@@ -41,8 +42,17 @@ def restarted(commands: Sequence[Sequence[str]]) -> int:
         for child in children:
             child.stop(number)
 
+    terminal = renewed and has_terminal()
+
+    def hung_up(number: int, frame: FrameType | None) -> None:
+        if not renewed or (terminal and not has_terminal()):
+            stop(number, frame)
+        else:
+            for child in children:
+                child.tell(number)
+
     for number in signals_to_stop():
-        signal.signal(number, stop)
+        signal.signal(number, hung_up if number == signal.SIGHUP else stop)
     threads = [threading.Thread(target=child.run) for child in children]
     for thread in threads:
         thread.start()
@@ -120,6 +130,10 @@ class _Restarter:
     def stop(self, number: int) -> None:
         """Pass a signal on to the child, and start nothing more."""
         self._stop.set()
+        self.tell(number)
+
+    def tell(self, number: int) -> None:
+        """Pass a signal on to the child."""
         if self._child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._child.pid, number)

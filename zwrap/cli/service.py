@@ -17,18 +17,14 @@ from zwrap.cli.common import (
     parsed,
     reported,
     say,
-    set_up_logging,
 )
+from zwrap.cli.serving import serve
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError, UnknownNameError
 from zwrap.host.files import open_to_append
-from zwrap.host.garbage import collect_seldom
 from zwrap.host.modes import PRIVATE_FILE, READ_FILE, make_private, make_readable
 from zwrap.host.paths import in_state_directory
 from zwrap.service.contract import Service
-from zwrap.service.liveness import Liveness, answering
-from zwrap.service.loop import Loop
-from zwrap.transport.connect import connect
 
 
 class _Parser(Parser):
@@ -91,30 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
             from zwrap.cli.restarting import restarted  # an ordinary start does not need it
 
             again = sys.argv[1:] if arguments is None else arguments
-            return restarted([["-m", "zwrap.cli.service", *again, "--restarted"]])
+            command = ["-m", "zwrap.cli.service", *again, "--restarted"]
+            return restarted([command], renewed=True)
         return _run(configuration, options, name)
 
 
 def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> int:
     """Run the service in this process until it ends."""
-    set_up_logging(configuration, 2 if options.debug else options.verbose)
-    with connect(configuration, options.transport) as transport:
-        service = load_service(name)(configuration, transport)
-        liveness = Liveness(service)
-        loop = Loop(
-            service,
-            transport,
-            lifetime_s=options.lifetime,
-            once=options.once,
-            tag=options.tag,
-            liveness=liveness,
-        )
-        with contextlib.ExitStack() as stack:
-            if options.liveness:
-                host, port = options.liveness_host, options.liveness_port
-                stack.enter_context(answering(liveness, host, port, options.liveness_timeout))
-            collect_seldom()
-            loop.run()
+    serve(configuration, options, load_service(name))
     return 0
 
 

@@ -20,7 +20,7 @@ from zwrap.cli.common import (
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.recipe.envelope import Envelope
-from zwrap.transport.connect import connect, transport_class
+from zwrap.transport.connect import chosen_class, connect
 from zwrap.wrapper.lifecycle import Wrapper
 from zwrap.wrapper.stepfile import read_with_fault
 
@@ -40,8 +40,19 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     return parser
 
 
-@reported
 def main(arguments: list[str] | None = None) -> int:
+    """Run the step; return the exit status of the program, else 100 or 111.
+
+    One that is an order to the batch system around this process becomes 1, whoever wrote the job
+    script.
+    """
+    status = _main(arguments)
+    _, inside = batch_job() if status else (None, None)
+    return 1 if status in getattr(inside, "orders", ()) else status
+
+
+@reported
+def _main(arguments: list[str] | None = None) -> int:
     """Run the step; return the exit status of the program, else 100 or 111."""
     faulthandler.enable()
     configuration = Configuration.from_file()
@@ -54,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.recipewrapper:
         parser.error("--recipewrapper FILE is needed: the recipe step to run, as JSON.")
     _check_reachable(configuration)
-    transport_class(options.transport.name)
+    chosen_class(configuration, options.transport)
     envelope, fault = _step(Path(options.recipewrapper), configuration)
     wrapper = Wrapper(
         options.wrap,

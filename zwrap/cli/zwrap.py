@@ -11,11 +11,12 @@ from zwrap.cli.common import (
     Module,
     Parser,
     add_common_options,
-    parsed,
     reported,
     set_up_logging,
+    settle,
 )
 from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError
 
 COMMANDS = {
     "recipe": ("recipes", "check or draw recipes"),
@@ -87,9 +88,16 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Carry out one command."""
     configuration = Configuration.from_file()
-    options = parsed(_parser(configuration), arguments, configuration)
+    options = _parser(configuration).parse_args(arguments)
+    module = _module(options.command)
+    try:
+        settle(options, configuration)
+    except ConfigurationError as error:
+        if options.command == "check":  # which tells what is wrong besides
+            module.tell_faults(configuration, error)  # type: ignore[attr-defined]
+        raise
     set_up_logging(configuration, 0)
-    return _module(options.command).run(configuration, options)
+    return module.run(configuration, options)
 
 
 if __name__ == "__main__":

@@ -13,25 +13,34 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
 
     Groups are in alphabetical order, the group ``plugins`` last. A text is an alias, which may name
     another alias.
+
+    Raises:
+        ConfigurationError: An environment is wrong, or anything that `merged` has found before.
+        UnknownNameError: A section or environment is named that does not exist.
+        FaultsError: There are several such faults.
     """
-    data, place = merged.environments, merged.place
-    environments = {
-        name: _flattened(value, place(name))
-        for name, value in data.items()
-        if not isinstance(value, str)
-    }
-    for name, members in environments.items():
-        for member in members:
-            if member in RESERVED:
-                raise ConfigurationError(
-                    f"{place(name)} names {member!r}, which is not a section but reserved."
-                )
-            if member not in merged.sections:
-                raise UnknownNameError("section", member, merged.sections, place(name))
+    data, place, faults = merged.environments, merged.place, merged.faults
     aliases = {name: value for name, value in data.items() if isinstance(value, str)}
+    environments: dict[str, list[str]] = {name: [] for name in data if name not in aliases}
+    for name in environments:
+        with faults.collected():
+            environments[name] = _flattened(data[name], place(name))
+        for member in environments[name]:
+            with faults.collected():
+                _check_member(member, merged, place(name))
     for name in aliases:
-        environments[name] = environments[_target(name, aliases, set(environments), place)]
+        with faults.collected():
+            environments[name] = environments[_target(name, aliases, set(environments), place)]
+    faults.check()
     return environments
+
+
+def _check_member(member: str, merged: Merged, where: str) -> None:
+    """Raise UnknownNameError or ConfigurationError if an environment names no section."""
+    if member in RESERVED:
+        raise ConfigurationError(f"{where} names {member!r}, which is not a section but reserved.")
+    if member not in merged.sections:
+        raise UnknownNameError("section", member, merged.sections, where)
 
 
 def transport_sections(merged: Merged, environment: str) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from zwrap.configuration.faults import Faults
 from zwrap.configuration.reading import Source, read_file
 from zwrap.errors import ConfigurationError
 
@@ -40,6 +41,7 @@ class Section(msgspec.Struct, frozen=True):
 class Merged(msgspec.Struct):
     """Sections by name, and environments by name and group, of all files."""
 
+    faults: Faults
     sections: dict[str, Section] = {}
     environments: dict[str, object] = {}
     """Environment to its alias (text), or to its groups of section names (mapping)."""
@@ -54,10 +56,12 @@ class Merged(msgspec.Struct):
 def merged(source: Source) -> Merged:
     """Return the sections and environments of a site file and its included files.
 
+    What is wrong with one of them is kept in `faults`, and it is as if it were right.
+
     Raises:
-        ConfigurationError: A file cannot be read, or is not a site configuration.
+        ConfigurationError: The file is not a site configuration.
     """
-    result = Merged()
+    result = Merged(Faults())
     _merge(source, result, [])
     return result
 
@@ -70,11 +74,17 @@ def _merge(source: Source, result: Merged, route: list[str]) -> None:
     _check_version(source)
     for name, value in source.data.items():
         if name not in RESERVED:
-            result.sections[str(name)] = _section(source, str(name), value)
-    _merge_environments(source, result)
-    for file in _included(source):
-        included = read_file(file, f"{source.place('include')}: the file")
-        _merge(included, result, [*route, source.label])
+            section = Section(str(name), value, source)
+            result.sections[section.name] = section
+            if not isinstance(value, str):
+                with result.faults.collected():
+                    check_plugin(section)
+    with result.faults.collected():
+        _merge_environments(source, result)
+    for file in _included(source, result.faults):
+        with result.faults.collected():
+            included = read_file(file, f"{source.place('include')}: the file")
+            _merge(included, result, [*route, source.label])
 
 
 def _check_version(source: Source) -> None:
@@ -88,14 +98,6 @@ def _check_version(source: Source) -> None:
         raise ConfigurationError(
             f"{source.place('version')} is {data['version']!r}; the number 1 is expected."
         )
-
-
-def _section(source: Source, name: str, value: object) -> Section:
-    """Return a section; ConfigurationError if it neither names its plugin nor refers to a file."""
-    section = Section(name, value, source)
-    if not isinstance(value, str):
-        check_plugin(section)
-    return section
 
 
 def check_plugin(section: Section) -> None:
@@ -141,14 +143,18 @@ def _joined(before: dict[str, object], after: dict[str, object]) -> dict[str, ob
     return both
 
 
-def _included(source: Source) -> list[Path]:
+def _included(source: Source, faults: Faults) -> list[Path]:
     """Return the files that a file includes; relative paths start from its directory."""
     files = source.data.get("include") or []
+    place = source.place("include")
     if isinstance(files, str) or not isinstance(files, list):
-        raise ConfigurationError(f"{source.place('include')} must be a list of files.")
+        faults.add(ConfigurationError(f"{place} must be a list of files."))
+        return []
+    found = []
     for file in files:
-        if not isinstance(file, str):
-            raise ConfigurationError(
-                f"{source.place('include')} names {file!r}; a list of files is expected."
-            )
-    return [(source.base / Path(file).expanduser()).absolute() for file in files]
+        if isinstance(file, str):
+            found.append((source.base / Path(file).expanduser()).absolute())
+        else:
+            text = f"{place} names {file!r}; a list of files is expected."
+            faults.add(ConfigurationError(text))
+    return found

@@ -17,6 +17,13 @@ Route = tuple[str, ...]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+AS_WRITTEN = ("password", "username")
+"""Keys whose plain numbers are texts as they are written, ``0815`` included: a password or a name
+is no quantity."""
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_TEXT = "tag:yaml.org,2002:str"
+
 _FAULTS = (
     yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, OverflowError,
     RecursionError,
@@ -110,7 +117,10 @@ def _fault_in(root: yaml.Node) -> yaml.Mark | None:
 
 
 def _lines(root: yaml.Node, label: str) -> dict[Route, int]:
-    """Return the line of every key and list entry; ConfigurationError for a repeated key."""
+    """Return the line of every key and list entry; ConfigurationError for a repeated key.
+
+    Numbers under `AS_WRITTEN` become texts.
+    """
     lines: dict[Route, int] = {}
     stack: list[tuple[yaml.Node, Route]] = [(root, ())]
     seen: set[int] = set()
@@ -123,6 +133,8 @@ def _lines(root: yaml.Node, label: str) -> dict[Route, int]:
             here: set[str] = set()
             for key, value in node.value:
                 name = str(key.value)
+                if name in AS_WRITTEN and value.tag in _NUMBERS:
+                    value.tag = _TEXT
                 line = key.start_mark.line + 1
                 if name in here and name != "<<":
                     raise ConfigurationError(

@@ -205,6 +205,10 @@ class Site:
 
     # --------------------------------------------------------------------------------------------
 
+    def places(self, plugin: str) -> list[str]:
+        """Return file, line and key of each active section of a plugin."""
+        return [section.place() for section in self._active.get(plugin, ())]
+
     def _last(self, plugin: str, kind: type[S]) -> S | None:
         """Return the last active section of a plugin; None if there is none."""
         sections = self._active.get(plugin)

@@ -6,12 +6,14 @@ key, and never shows the value, which may be a secret.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from zwrap.configuration.faults import raise_all
 from zwrap.errors import ConfigurationError
 from zwrap.jsontext import typed
 
@@ -54,20 +56,43 @@ def decoded(section: Section, kind: type[S]) -> S:
 
     Raises:
         ConfigurationError: A value is wrong; the text names file, line and key.
+        FaultsError: Several are.
     """
-    for field in msgspec.structs.fields(kind):
-        if field.required and field.encode_name not in section.value:
-            raise ConfigurationError(
-                f"{section.place()} has no key {field.encode_name!r}, which plugin "
-                f"{section.value['plugin']!r} needs. Known keys: {', '.join(keys(kind))}."
-            )
     of_section = issubclass(kind, Settings)
     given = {key: value for key, value in section.value.items() if of_section or key != "plugin"}
     try:
         found = typed(given, kind)
         return found.checked(section) if isinstance(found, Settings) else found
     except msgspec.ValidationError as error:
-        raise ConfigurationError(_sentence(str(error), section, kind)) from None
+        raise_all(list(_faults(section, given, kind)))
+        raise ConfigurationError(_sentence(str(error), section)) from None
+
+
+def _faults(
+    section: Section, given: Mapping[str, object], kind: type[msgspec.Struct]
+) -> Iterator[ConfigurationError]:
+    """Yield the fault of each key of a section that is missing or has a wrong value."""
+    for field in msgspec.structs.fields(kind):
+        key = field.encode_name
+        if key in given:
+            try:
+                typed(given[key], field.type)
+            except msgspec.ValidationError as error:
+                what, _, inside = str(error).partition(" - at `$")
+                route = f"{key}{inside.rstrip('`')}"
+                yield ConfigurationError(_sentence(f"{what} - at `$.{route}`", section))
+        elif field.required:
+            yield ConfigurationError(
+                f"{section.place()} has no key {key!r}, which plugin "
+                f"{section.value['plugin']!r} needs. Known keys: {', '.join(keys(kind))}."
+            )
+    if kind.__struct_config__.forbid_unknown_fields:
+        for key in given:
+            if key not in keys(kind):
+                yield ConfigurationError(
+                    f"{section.place(key)}: no such key is known. Known keys: "
+                    f"{', '.join(keys(kind))}."
+                )
 
 
 def keys(kind: type[msgspec.Struct]) -> tuple[str, ...]:
@@ -82,14 +107,10 @@ def _kind(name: str) -> str:
     return " or ".join(_KINDS.get(kind, kind) for kind in kinds)
 
 
-def _sentence(error: str, section: Section, kind: type[msgspec.Struct]) -> str:
+def _sentence(error: str, section: Section) -> str:
     """Return an error of msgspec as a message with file, line and key."""
     what, _, route = error.partition(" - at `$.")
     key = route.rstrip("`").split(".")[0].split("[")[0]
-    if what.startswith("Object contains unknown field"):
-        unknown = what.split("`")[1]
-        known = ", ".join(keys(kind))
-        return f"{section.place(unknown)}: no such key is known. Known keys: {known}."
     if what.startswith("Expected `"):
         _, expected, bound, *rest = what.split("`")
         if not rest:  # the type is right

@@ -210,16 +210,32 @@ class Configuration:
             ConfigurationError: The first section that is wrong; the text names file, line and key.
         """
         for name in self.sections:
-            section = self.resolved(name)
-            kind = section.value["plugin"]
-            plugin = plugins.find(plugins.CONFIGURATION, kind)
-            if plugin is None:
-                yield f"warning: {section.place()}: plugin {kind!r} is not installed"
-                continue
-            _validate(plugin, section)
-            for key in _unknown_keys(plugin, section):
-                yield f"warning: {section.place(key)} means nothing to plugin {kind!r}"
-            yield f"good: section {name} (plugin {kind})"
+            yield from self.check_section(name)
+
+    def check_section(self, name: str) -> list[str]:
+        """Read one section with its plugin, do not activate it, and return lines on it.
+
+        Raises:
+            ConfigurationError: The section is wrong; the text names file, line and key.
+        """
+        section = self.resolved(name)
+        kind = section.value["plugin"]
+        plugin = plugins.find(plugins.CONFIGURATION, kind)
+        if plugin is None:
+            return [f"warning: {section.place()}: plugin {kind!r} is not installed"]
+        _validate(plugin, section)
+        told = [
+            f"warning: {section.place(key)} means nothing to plugin {kind!r}"
+            for key in _unknown_keys(plugin, section)
+        ]
+        return [*told, f"good: section {name} (plugin {kind})"]
+
+    def act_again(self) -> bool:
+        """Activate once more what acts, such as logging; return whether there is any of it."""
+        acting = [section for kind in ACTING for section in self._in_force.get(kind, ())]
+        for section in acting:
+            self._apply(section)
+        return bool(acting)
 
     def _activate(self, section: Section) -> None:
         """Put a section into force; its plugin is activated now if it acts, else on first use."""

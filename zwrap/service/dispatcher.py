@@ -6,7 +6,6 @@ import logging
 import math
 import re
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
@@ -25,7 +24,7 @@ from zwrap.host.files import write_atomically
 from zwrap.host.modes import make_readable
 from zwrap.jsontext import pretty
 from zwrap.limits import Limits
-from zwrap.message import RECIPE_HEADER, Message, Outgoing, child_id, copied
+from zwrap.message import RECIPE_HEADER, Outgoing, copied, recipe_id_of
 from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -64,7 +63,7 @@ class Dispatcher(Service):
         incoming: object = envelope.payload if envelope else delivery.message.body
         message, parameters = _request(incoming)
         if not parameters.get("guid"):
-            parameters["guid"] = _recipe_id(delivery.message)
+            parameters["guid"] = recipe_id_of(delivery.message.id)
         if not self._is_ready(message, parameters):
             self._put_back(delivery, envelope, message, parameters)
             return
@@ -251,11 +250,6 @@ def _number(parameters: Parameters, name: str, default: float) -> float:
     raise MessageError(
         f"Parameter {name!r} of the request is {short(value)}; a number of seconds is expected."
     ) from None
-
-
-def _recipe_id(message: Message) -> str:
-    """Return a recipe ID derived from the message, so that a repeat starts the same recipe."""
-    return str(uuid.UUID(child_id(message.id, "recipe")))
 
 
 def _recipe_of_filters(message: Request) -> Recipe:

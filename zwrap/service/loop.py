@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from zwrap.errors import OutageError, TransportError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
@@ -48,6 +48,8 @@ class Loop:
         once: True if the loop ends when no message waits.
         tag: Text in status messages.
         liveness: Record of the turns of the loop, for a check from outside.
+        renewed: Function that is called after SIGHUP, between two turns; the loop ends if it
+            returns True. None: SIGHUP is a stop signal.
         clock: Clock for the lifetime and the utilization, in seconds.
     """
 
@@ -60,8 +62,11 @@ class Loop:
         once: bool = False,
         tag: str | None = None,
         liveness: Liveness | None = None,
+        renewed: Callable[[], bool] | None = None,
         clock: Clock = elapsed,
     ) -> None:
+        self._renewed = renewed
+        self._hangup = threading.Event()
         self._liveness = liveness or Liveness(service, clock)
         self._service = service
         self._transport = transport
@@ -85,7 +90,7 @@ class Loop:
         self._intake.subscribe()
         for topic in (COMMAND_TOPIC, *self._service.topics):
             self._transport.subscribe_topic(topic)
-        stop_on_signals(self._stop)
+        stop_on_signals(self._stop, self._hangup if self._renewed else None)
         log.info("%s reads queue %s", self._service.name, self._service.queue or "none")
         grace = self._service.stop_grace_s
         with ending_late_stops(self._stop, self._service.name, grace), self._status:
@@ -94,12 +99,20 @@ class Loop:
                     if not self._turn():
                         self._check_outages()
                         break
+                    self._renew()
             finally:
                 self._status.set(Status.SHUTDOWN)
                 with self._contained(ENDING):
                     self._service.close()
                 self._transport.flush()
         log.info("%s ends", self._service.name)
+
+    def _renew(self) -> None:
+        """Let the loop end after SIGHUP, if another one is ready to follow it."""
+        if self._renewed and self._hangup.is_set():
+            self._hangup.clear()
+            if self._renewed():
+                self._stop.set()
 
     def _turn(self) -> bool:
         """Handle what comes next, or be idle; return False after the last message of a run."""

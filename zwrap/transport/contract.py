@@ -9,20 +9,21 @@ ids. ``tests/contract/test_transport.py`` is the contract in executable form, it
 from __future__ import annotations
 
 import contextlib
-import enum
 import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
-import msgspec
-
 from zwrap.configuration.site import Configuration
 from zwrap.errors import SettledError
-from zwrap.host.printable import printable_reason
-from zwrap.message import Message, Outgoing, new_id
-from zwrap.plugins import Former, Moved, tell
+from zwrap.message import Outgoing, new_id
+from zwrap.plugins import Moved, tell
+from zwrap.transport.delivery import ACK as ACK
+from zwrap.transport.delivery import Delivery as Delivery
+from zwrap.transport.delivery import Original as Original
+from zwrap.transport.delivery import Settlement as Settlement
+from zwrap.transport.delivery import Verb as Verb
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.sending import send_by_place
 from zwrap.transport.unit import Unit as Unit
@@ -32,83 +33,6 @@ if TYPE_CHECKING:  # a job needs no inspector
     from zwrap.transport.signing import Signer
 
 log = logging.getLogger(__name__)
-
-
-class Verb(enum.Enum):
-    """The three ways to settle a delivery."""
-
-    ACK = "ack"
-    RETRY = "retry"
-    DEAD_LETTER = "dead letter"
-
-
-class Settlement(msgspec.Struct, frozen=True):
-    """The way in which a delivery is settled."""
-
-    verb: Verb
-    reason: str = ""
-    """Reason of a dead letter."""
-    delay_s: float = 0.0
-    """Time until a message that is given back may be delivered again, in seconds."""
-    counted: bool = True
-    """False if this delivery of a message that is given back does not count."""
-
-    def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "reason", printable_reason(self.reason))
-
-
-ACK = Settlement(Verb.ACK)
-
-
-class Delivery:
-    """One received message, which must be settled exactly once if it came from a queue.
-
-    Settling it again raises SettledError.
-    """
-
-    def __init__(
-        self,
-        transport: Transport,
-        message: Message,
-        source: str,
-        *,
-        delivery_count: int,
-        topic: bool,
-        reason: str = "",
-        sent_at: float | None = None,
-    ) -> None:
-        self.message = message
-        self.source = source
-        """Name of the queue or topic from which the message came."""
-        self.delivery_count = delivery_count
-        """Number of deliveries of this message so far, this one included."""
-        self.topic = topic
-        """True for a broadcast, which needs no settlement."""
-        self.reason = reason
-        """Reason of a dead letter."""
-        self.sent_at = sent_at
-        """Time of sending, in seconds since the epoch; None where the transport does not know."""
-        self.settled = topic
-        self._transport = transport
-
-    attempt = Former("delivery_count")
-
-    def ack(self) -> None:
-        """Acknowledge the message, which was handled and is removed from its queue."""
-        self._transport.commit([], [self], ACK)
-
-    def retry(self, delay_s: float = 0.0, *, counted: bool = True) -> None:
-        """Give the message back, to be delivered again.
-
-        Args:
-            delay_s: Time until the next delivery at the earliest, in seconds.
-            counted: False if this delivery does not count, because the message was not at fault.
-        """
-        self._transport.commit([], [self], Settlement(Verb.RETRY, delay_s=delay_s, counted=counted))
-
-    def dead_letter(self, reason: str) -> None:
-        """Make the message a dead letter, with the reason, for a person to look at."""
-        self._transport.commit([], [self], Settlement(Verb.DEAD_LETTER, reason))
 
 
 class Transport(ABC):
@@ -214,6 +138,20 @@ class Transport(ABC):
     def _owned(self, delivery: Delivery) -> bool:
         """Tell whether the delivery is still ours; a lease may have lapsed, a connection died."""
 
+    @property
+    def where(self) -> str:
+        """Name of the other side, for people."""
+        return type(self).__name__
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of all names of queues and topics on the other side; a site leaves it out."""
+        return ""
+
+    def original(self, delivery: Delivery) -> Original:
+        """Return a message that is not settled yet as it came, so that it can be passed on."""
+        return Original(delivery.message.body)
+
     def flush(self, timeout_s: float = 30.0) -> None:  # noqa: B027  (nothing to do is a fine default)
         """Wait until all messages and settlements so far are confirmed.
 
@@ -274,6 +212,13 @@ class Transport(ABC):
 
     def wait_for_room(self, wait_s: float) -> None:  # noqa: B027  (most never wait)
         """Wait from now on up to `wait_s` seconds, in all, for room in full queues; services: 0."""
+
+    def relay(self) -> None:  # noqa: B027  (most take any message)
+        """Hand out from now on what services do not take, because here it is not handled.
+
+        That are messages that are too large for them, and those that cannot be decoded, which have
+        their text as the body, and the header `zwrap-undecodable`.
+        """
 
     def send_each(self, messages: Sequence[Outgoing]) -> list[Exception | None]:
         """Send messages that do not depend on each other, those to one queue in order.

@@ -1,7 +1,8 @@
 """Dead letters as files, which a person can look at and put back.
 
-The format is that of ``zocalo.dlq_purge``: ``{"exported": ..., "header": ..., "message": ...}``.
-Files that the tools of python-zocalo wrote, on RabbitMQ or ActiveMQ, can be read, too.
+The format is that of ``zocalo.dlq_purge``: ``{"exported": ..., "header": ..., "message": ...}``,
+and ``"properties"`` for what a message had besides. Files that the tools of python-zocalo wrote, on
+RabbitMQ or ActiveMQ, can be read, too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from zwrap.errors import ConfigurationError, MessageError
 from zwrap.host.files import UnfitFileError, create_once, read_regular
@@ -27,13 +28,34 @@ from zwrap.message import (
     attempt_of,
 )
 from zwrap.transport.contract import Delivery
-from zwrap.transport.copies import EXCHANGE_HEADER, REASON_HEADER
+from zwrap.transport.copies import (
+    EXCHANGE_HEADER,
+    EXPIRES_HEADER,
+    LIFETIME_HEADER,
+    REASON_HEADER,
+)
 from zwrap.transport.diagnosis import reason_of
-from zwrap.transport.mover import TRANSPORT_HEADERS
 from zwrap.transport.spool.directory import RELAYED_BYTES
+from zwrap.transport.typed_values import from_json, in_json
+from zwrap.units import LONGEST_S, whole_number
 
-_OF_DEATH = ("x-death", "x-first-death", "x-delivery-count", "dlqDelivery", REASON_HEADER)
+TRANSPORT_HEADERS = frozenset(
+    {
+        "consumer_tag", "content-length", "delivery_mode", "destination", "exchange", "expires",
+        "message-id", "original-destination", EXCHANGE_HEADER, "originalExpiration",
+        "redelivered", "routing_key", "subscription", "timestamp",
+    }
+)  # fmt: skip
+"""Headers that a transport adds to a delivered message, which are not sent on with it."""
+
+_OF_DEATH = (
+    "x-death", "x-first-death", "x-delivery-count", "dlqDelivery", EXPIRES_HEADER, LIFETIME_HEADER,
+    REASON_HEADER,
+)  # fmt: skip
 """Beginnings of headers that tell how a message died; a message that is put back has none."""
+
+LIFETIME = "lifetime_s"
+"""Key beside the properties of a message: the lifetime that its sender gave, in seconds."""
 
 LATEST_S = 253_402_214_400.0
 """Latest time of sending that is believed, in seconds since the epoch: the end of year 9999."""
@@ -60,9 +82,10 @@ def queue_name(name: str) -> str:
     return _PREFIX.sub("", name)
 
 
-def export(delivery: Delivery, directory: Path) -> Exported:
+def export(delivery: Delivery, directory: Path, prefix: str = "") -> Exported:
     """Write a dead letter to a file below `directory`, durably and never over another one.
 
+    `prefix`: beginning of the names of queues on the other side, where other tools look for them.
     Raises ConfigurationError if that is not possible.
     """
     sent_at = delivery.sent_at
@@ -74,15 +97,17 @@ def export(delivery: Delivery, directory: Path) -> Exported:
         ID_HEADER: delivery.message.id,
         "message-id": delivery.message.id,
         "timestamp": int(sent_at * 1000),
-        "original-destination": f"/queue/{delivery.source}",
-        "destination": f"/queue/DLQ.{delivery.source}",
+        "original-destination": f"/queue/{prefix}{delivery.source}",
+        "destination": f"/queue/DLQ.{prefix}{delivery.source}",
         REASON_HEADER: reason_of(delivery),
     }
-    content = {
+    content: dict[str, object] = {
         "exported": {"date": time.strftime("%Y-%m-%d"), "time": time.strftime("%H:%M:%S")},
         "header": header,
         "message": delivery.message.body,
     }
+    if properties := _properties(delivery):
+        content["properties"] = properties
     data = indented(content, ordered=True) + b"\n"
     stamp = f"{time.strftime('%Y%m%d-%H%M%S', moment)}-{int(sent_at * 1000) % 1000:03d}"
     identity = re.sub(r"[^a-zA-Z0-9._-]+", "_", delivery.message.id)[:ID_CHARACTERS]
@@ -100,6 +125,26 @@ def export(delivery: Delivery, directory: Path) -> Exported:
             "are."
         ) from None
     return Exported(file, moment)
+
+
+def _properties(delivery: Delivery) -> dict[str, object]:
+    """Return what a file holds of a dead letter besides header and body.
+
+    Under ``headers`` are those of the sender that the header of the file cannot hold, because their
+    value is none of JSON's, or their name is one that a transport uses.
+    """
+    original = delivery.original
+    given = original.properties.get("headers")
+    typed = given if isinstance(given, dict) else {}
+    headers = delivery.message.headers
+    own = {key: typed.get(key, headers[key]) for key in headers if key in TRANSPORT_HEADERS}
+    own |= {key: value for key, value in typed.items() if not key.startswith(_OF_DEATH)}
+    found = {key: in_json(each) for key, each in original.properties.items() if key != "headers"}
+    if own:
+        found["headers"] = {key: in_json(value) for key, value in own.items()}
+    if original.expires_s is not None:
+        found[LIFETIME] = original.expires_s
+    return found
 
 
 def read(file: Path) -> dict[str, object]:
@@ -131,11 +176,14 @@ def read(file: Path) -> dict[str, object]:
     return content
 
 
-def reinjected(content: Mapping[str, object], file: Path, destination: str | None) -> Outgoing:
+def reinjected(
+    content: Mapping[str, object], file: Path, destination: str | None, prefix: str = ""
+) -> Outgoing:
     """Return the message of an exported dead letter, to be sent again as a new attempt.
 
-    Its destination is the queue `destination`, else the original one; MessageError if `file` does
-    not name it.
+    Its destination is the queue `destination`, else the original one without the `prefix` that
+    names have on the other side; MessageError if `file` does not name it. Its lifetime, if it had
+    one, begins anew.
     """
     header = content["header"]
     if not isinstance(header, Mapping):
@@ -146,25 +194,66 @@ def reinjected(content: Mapping[str, object], file: Path, destination: str | Non
         if key not in TRANSPORT_HEADERS and not key.startswith(_OF_DEATH)
     }
     identity = header.get(ID_HEADER) or header.get("message-id")
-    topic, name = _destination(header, file)
+    topic, name = _destination(header, file, prefix)
     exchange = header.get(EXCHANGE_HEADER)
+    given = content.get("properties")
+    properties = dict(given) if isinstance(given, dict) else {}
+    lifetime_s = properties.pop(LIFETIME, None) or _lifetime_s(header)
+    headers = properties.pop("headers", None)
+    typed = {
+        key: value
+        for key, value in _untyped(headers if isinstance(headers, dict) else {}, file).items()
+        if key in header or key in TRANSPORT_HEADERS  # a person may have removed one
+    }
+    properties = _untyped(properties, file)
     return Outgoing(
         destination or name,
         content["message"],
         {
             **kept,
+            **{key: value for key, value in typed.items() if key in TRANSPORT_HEADERS},
             **({ID_HEADER: identity} if isinstance(identity, str) else {}),
             ATTEMPT_HEADER: attempt_of(header) + 1,
             REINJECTED_HEADER: "True",
         },
         topic=topic,
         exchange=exchange if isinstance(exchange, str) and not destination else "",
+        expires_s=lifetime_s if _is_time(lifetime_s) else None,
+        properties={**properties, "headers": typed} if typed else properties,
     )
 
 
-def _destination(header: Mapping[str, object], file: Path) -> tuple[bool, str]:
+def _untyped(given: Mapping[str, object], file: Path) -> dict[str, object]:
+    """Return values that `in_json` wrote; MessageError names the file if it did not."""
+    try:
+        return {key: from_json(value) for key, value in given.items()}
+    except MessageError as error:
+        raise MessageError(f"{file}, key 'properties': {error}") from None
+
+
+def _lifetime_s(header: Mapping[str, object]) -> float | None:
+    """Return the lifetime that a broker's own history of a dead letter tells, in seconds."""
+    death = _first_death(header.get("x-death"))
+    given = header.get(LIFETIME_HEADER) or death.get("original-expiration")
+    lifetime_ms = whole_number(str(given or ""))
+    if lifetime_ms is None and REASON_HEADER not in header:
+        end = whole_number(str(header.get("originalExpiration", "")))
+        begin = whole_number(str(header.get("timestamp", "")))
+        lifetime_ms = end - begin if end and begin else None
+    return None if lifetime_ms is None else lifetime_ms / 1000
+
+
+def _is_time(given: object) -> TypeGuard[float]:
+    """Return True if a lifetime is a number of seconds that a message may have."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        return False
+    return 0 < given <= LONGEST_S
+
+
+def _destination(header: Mapping[str, object], file: Path, prefix: str) -> tuple[bool, str]:
     """Return whether a message was broadcast, and the topic or queue to which it was sent."""
-    if queue := _first_death(header.get("x-death")):
+    queue = _first_death(header.get("x-death")).get("queue")
+    if isinstance(queue, str) and queue:
         return False, queue
     given = header.get("original-destination") or header.get("destination")
     match = re.fullmatch(r"/(queue|topic)/(.+)", given) if isinstance(given, str) else None
@@ -173,17 +262,16 @@ def _destination(header: Mapping[str, object], file: Path) -> tuple[bool, str]:
             f"{file} does not say where its message was going: 'original-destination' "
             "(/queue/NAME) or 'x-death' is expected in its header. Name a queue with -d."
         )
-    return match[1] == "topic", queue_name(match[2])
+    return match[1] == "topic", queue_name(match[2]).removeprefix(prefix)
 
 
-def _first_death(deaths: object) -> str | None:
-    """Return the queue in RabbitMQ's x-death header, which some tools have turned into text."""
+def _first_death(deaths: object) -> Mapping[str, object]:
+    """Return the latest of RabbitMQ's x-death header, which some tools have turned into text."""
     if isinstance(deaths, str):
         try:
             deaths = ast.literal_eval(deaths)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
-            return None
+            return {}
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
-        queue = deaths[0].get("queue")
-        return queue if isinstance(queue, str) and queue else None
-    return None
+        return deaths[0]
+    return {}

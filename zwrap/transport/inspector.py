@@ -33,6 +33,14 @@ class Inspector(ABC):
         Raises MessageError if there is no such queue, where the transport can know that.
         """
 
+    def exists(self, queue: str, *, dead: bool = False) -> bool | None:
+        """Return whether a queue, or with `dead` the place of its dead letters, is there.
+
+        It is not made by that, as reading it may do. None: that cannot be told.
+        """
+        del queue, dead
+        return None
+
     @abstractmethod
     def consumers(self, queue: str) -> int:
         """Return the number of receivers of a queue, those of this connection included."""

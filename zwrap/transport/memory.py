@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -13,7 +13,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, TransportError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.message import Message, Outgoing, decode, encode, identify
-from zwrap.transport.contract import Delivery, Settlement, Transport, Verb
+from zwrap.transport.contract import Delivery, Original, Settlement, Transport, Verb
 from zwrap.transport.failures import TooLargeError
 from zwrap.transport.inspector import Inspector, Overdelivered
 from zwrap.transport.options import BrokerOptions
@@ -29,6 +29,8 @@ class _Waiting(NamedTuple):
     expires: float
     delivery_count: int
     message: Message
+    lifetime_s: float | None = None
+    properties: Mapping[str, object] = {}
 
 
 class DeadLetter(NamedTuple):
@@ -36,6 +38,8 @@ class DeadLetter(NamedTuple):
 
     message: Message
     reason: str
+    lifetime_s: float | None = None
+    properties: Mapping[str, object] = {}
 
 
 class MemoryBroker:
@@ -62,12 +66,16 @@ class MemoryBroker:
         delivery_count: int,
         delay_s: float,
         expires_s: float | None,
+        properties: Mapping[str, object] | None = None,
     ) -> None:
         """Add a message to a queue; the caller holds `changed`."""
         now = self.clock()
         self._order += 1
         expires = now + expires_s if expires_s is not None else float("inf")
-        entry = _Waiting(self._order, now + delay_s, expires, delivery_count, message)
+        entry = _Waiting(
+            self._order, now + delay_s, expires, delivery_count, message, expires_s,
+            properties or {},
+        )  # fmt: skip
         self.queues.setdefault(queue, []).append(entry)
         self.changed.notify_all()
 
@@ -233,10 +241,22 @@ class MemoryTransport(Transport):
                         delivery_count=1,
                         delay_s=message.delay_s,
                         expires_s=message.expires_s,
+                        properties=message.properties,
                     )
             for delivery in deliveries:
                 self._settle(delivery, settlement)
             self.broker.changed.notify_all()
+
+    def original(self, delivery: Delivery) -> Original:
+        """Return a message as it was sent."""
+        with self.broker.changed:
+            if letter := self._held_dead.get(delivery):
+                return Original(letter.message.body, letter.properties, letter.lifetime_s)
+            if (entry := self._held.get(delivery)) is None:
+                return super().original(delivery)
+            left_s = entry.expires - self.broker.clock()
+            ends = left_s if entry.lifetime_s is not None else None
+            return Original(entry.message.body, entry.properties, ends)
 
     def _written(self, message: Outgoing) -> bytes:
         """Return a body as JSON text; TooLargeError if the broker does not take it."""
@@ -267,7 +287,10 @@ class MemoryTransport(Transport):
             return
         entry = self._held.pop(delivery)
         if settlement.verb is Verb.DEAD_LETTER:
-            letter = DeadLetter(msgspec.structs.replace(entry.message), settlement.reason)
+            letter = DeadLetter(
+                msgspec.structs.replace(entry.message), settlement.reason, entry.lifetime_s,
+                entry.properties,
+            )  # fmt: skip
             self.broker.dead_letters.setdefault(delivery.source, []).append(letter)
         elif settlement.verb is Verb.RETRY:
             again = entry._replace(
@@ -308,6 +331,10 @@ class MemoryInspector(Inspector, Overdelivered):
         """Begin to receive the dead letters of `queue`, one at a time."""
         del prefetch  # one at a time is within any limit
         self._transport.dead.append(queue)
+
+    def exists(self, queue: str, *, dead: bool = False) -> bool:
+        """Return whether a queue was used, or has dead letters."""
+        return queue in (self._broker.dead_letters if dead else self._broker.queues)
 
     def overdelivered(self, limit: int) -> Iterator[Delivery]:
         """Receive each waiting message that was delivered more than `limit` times."""

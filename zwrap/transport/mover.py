@@ -16,9 +16,8 @@ from zwrap.errors import MessageError, PermanentError
 from zwrap.host.files import read_regular
 from zwrap.host.standing import real_name
 from zwrap.jsontext import typed
-from zwrap.message import ID_HEADER, Outgoing, decode, encode
+from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Outgoing, decode, encode
 from zwrap.transport.contract import Delivery, Transport
-from zwrap.transport.copies import EXCHANGE_HEADER
 from zwrap.transport.portions import portions
 from zwrap.transport.source import Record, Source, flaw_of
 from zwrap.transport.spool.claimed import Claimed
@@ -26,15 +25,6 @@ from zwrap.transport.spool.files import OccupiedError
 from zwrap.transport.spool.queue import SpoolQueue
 
 log = logging.getLogger(__name__)
-
-TRANSPORT_HEADERS = frozenset(
-    {
-        "consumer_tag", "content-length", "delivery_mode", "destination", "exchange", "expires",
-        "message-id", "original-destination", EXCHANGE_HEADER, "originalExpiration", "redelivered",
-        "routing_key", "subscription", "timestamp",
-    }
-)  # fmt: skip
-"""Headers that a transport adds to a delivered message; they are not sent on with it."""
 
 
 def store(queue: SpoolQueue, messages: list[Outgoing]) -> None:
@@ -164,22 +154,26 @@ def pass_on(source: SpoolQueue, claimed: Claimed, target: SpoolQueue) -> bool:
 
 def file_away(delivery: Delivery, queue: SpoolQueue) -> None:
     """Put a received message into a directory, then acknowledge it."""
-    content = {"headers": own_headers(delivery), "message": delivery.message.body}
-    queue.put([encode(content)])
+    queue.put([encode({"headers": own_headers(delivery), "message": delivery.message.body})])
     delivery.ack()
 
 
 def forward(delivery: Delivery, queue: str, transport: Transport) -> None:
-    """Send a received message to `queue` under its id, and acknowledge it, in one unit."""
+    """Send a received message to `queue`, unchanged, and acknowledge it, in one unit."""
+    original = delivery.original
+    same = Outgoing(
+        queue, original.body, own_headers(delivery), expires_s=original.expires_s,
+        properties=original.properties,
+    )  # fmt: skip
     with transport.unit(delivery) as unit:
-        unit.send(Outgoing(queue, delivery.message.body, own_headers(delivery)))
+        unit.send(same)
 
 
 def own_headers(delivery: Delivery) -> dict[str, object]:
-    """Return the headers of a message with its id and without those that a transport added."""
-    message = delivery.message
-    kept = {key: value for key, value in message.headers.items() if key not in TRANSPORT_HEADERS}
-    return {ID_HEADER: message.id, **kept}
+    """Return the headers of a message with its id, without the mark of one that is only relayed."""
+    headers = {ID_HEADER: delivery.message.id, **delivery.message.headers}
+    headers.pop(UNDECODABLE_HEADER, None)
+    return headers
 
 
 def _stored(claimed: Claimed) -> Outgoing:

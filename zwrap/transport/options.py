@@ -32,7 +32,8 @@ class TransportChoice(msgspec.Struct, frozen=True):
     """The choice of a transport on a command line."""
 
     name: str
-    """Name of the transport in its entry point group."""
+    """Name of the transport in its entry point group; empty: the configured one, about which the
+    site file leaves a doubt, so that whoever connects is told."""
     broker: BrokerOptions | None = None
     """Settings of its broker that take precedence over the site configuration."""
 

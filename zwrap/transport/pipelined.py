@@ -104,7 +104,7 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
         """Messages in the order of their arrival; None wakes a receiver after a close."""
         self._held: dict[Delivery, Received] = {}
         self._unfinished: set[PendingWork] = set()
-        self._closed = self._gave_up = False
+        self._closed = self._gave_up = self._relays = False
 
     @abstractmethod
     def _delivery(self, message: Received) -> Delivery | None:
@@ -123,6 +123,15 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
         self, messages: list[Encoded], received: list[Received], settlement: Settlement
     ) -> None:
         """Submit messages, and deliveries that are settled when these are confirmed."""
+
+    @property
+    def where(self) -> str:
+        """Name of the server."""
+        return self._connection.where
+
+    def relay(self) -> None:
+        """Hand out from now on what cannot be decoded, too."""
+        self._relays = True
 
     def _largest(self, kind: str) -> int | None:
         """Return the size above which a message is not decoded; dead letters may have any size."""

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from zwrap.errors import PermanentError, ZwrapError
 from zwrap.host.faults import is_shared
 from zwrap.message import Outgoing, encode
@@ -41,6 +43,8 @@ def tell_without_exchange(where: str, exchange: str, queue: str) -> None:
 
 def encoded(message: Outgoing, content: object) -> bytes:
     """Return the JSON text of `content`; EncodingError names the destination of `message`."""
+    if isinstance(content, msgspec.Raw):  # of a message that is passed on
+        return bytes(content)
     try:
         return encode(content)
     except Exception as error:

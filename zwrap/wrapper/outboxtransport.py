@@ -27,8 +27,8 @@ NEEDED_FIELDS = {"host", "workflows", "status"}
 class OutboxTransport:
     """The transport for a wrapper: send to a queue, broadcast on a topic.
 
-    `headers`, `delay` and `expiration` (seconds), and `exchange`, are those of `RecipeWrapper`. Nothing sent here
-    waits for a connection: the outbox takes it at any time.
+    `headers`, `delay` and `expiration` (seconds), and `exchange`, are those of `RecipeWrapper`.
+    Nothing sent here waits for a connection: the outbox takes it at any time.
     """
 
     is_reconnectable = True

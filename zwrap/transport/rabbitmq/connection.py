@@ -39,9 +39,6 @@ BACKOFF_FIRST_S, BACKOFF_LAST_S = 0.5, 30.0
 CONNECT_S = 30.0
 """Longest time for the first connection, over all hosts, in seconds."""
 
-REPEAT_S = 1.0
-"""Pause before a consumer that the server ended is started again, in seconds."""
-
 
 class Connection:
     """A lasting connection to a server. Public methods may be called from any thread."""
@@ -301,6 +298,7 @@ class Connection:
 
         def started(_: object) -> None:
             consumer.ready.set()
+            consumer.pauses.reset()
             if self._warnings.over(consumer.name):
                 log.warning("%s: %s is read again", self.where, consumer.name)
 
@@ -328,10 +326,10 @@ class Connection:
         self._cut_off(consumer, "the server ended the reading; perhaps it was deleted")
 
     def _cut_off(self, consumer: Consumer, why: object) -> None:
-        """Start a consumer again soon; that it was cut off is told seldom."""
+        """Start a consumer again, with back-off; that it was cut off is told seldom."""
         if self._warnings.due(consumer.name):
             log.warning(
-                "%s: %s cannot be read, which is tried again each %g s: %s",
-                self.where, consumer.name, REPEAT_S, why,
+                "%s: %s cannot be read, which is tried again, less and less often: %s",
+                self.where, consumer.name, why,
             )  # fmt: skip
-        self._ioloop.call_later(REPEAT_S, lambda: self._start(consumer))
+        self._ioloop.call_later(consumer.pauses.next_s(), lambda: self._start(consumer))

@@ -7,9 +7,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from zwrap.errors import ZwrapError
+from zwrap.host.backoff import Backoff
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
     from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer
+
+
+AGAIN_FIRST_S, AGAIN_LAST_S = 1.0, 30.0
+"""First and longest pause before a consumer that the server ended is started again, in seconds."""
 
 
 class Consumer:
@@ -29,6 +34,8 @@ class Consumer:
         self.name = name
         self.channel: Channel | None = None
         self.starting = False
+        self.pauses = Backoff(AGAIN_FIRST_S, AGAIN_LAST_S)
+        """Pauses before it is started again, while its queue is not there."""
         self.ready = threading.Event()
         self.failure: ZwrapError | None = None
 

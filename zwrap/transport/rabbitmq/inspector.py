@@ -60,6 +60,12 @@ class RabbitMQInspector(Inspector):
         self._flush()
         return self._ask(queue, "message_count") + self._delayed.count(queue)
 
+    def exists(self, queue: str, *, dead: bool = False) -> bool:
+        """Return whether the server has a queue, or the dead letter queue of one."""
+        place = topology.dead_letter_queue(queue) if dead else queue
+        answer = self._connection.ask(topology.count(place), ANSWER_WAIT_S)
+        return getattr(answer, "reply_code", None) != topology.NOT_FOUND
+
     def consumers(self, queue: str) -> int:
         """Return the number of consumers; MessageError if there is no such queue."""
         return self._ask(queue, "consumer_count")

@@ -62,11 +62,16 @@ class Deliver(Protocol):
 class Properties(Protocol):
     """Properties of a message (``pika.BasicProperties``)."""
 
+    content_type: str | None
+    content_encoding: str | None
     headers: Table | None
     delivery_mode: int | None
     expiration: str | None
     timestamp: int | None
     user_id: str | None
+
+    def encode(self) -> list[bytes]:
+        """Return the properties in the format of the wire."""
 
 
 class PikaConnection(Protocol):

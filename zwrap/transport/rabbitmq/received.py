@@ -13,25 +13,23 @@ from copy import copy as duplicate
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
-import pika
 
 from zwrap.errors import MessageError
-from zwrap.host.faults import is_shared
 from zwrap.host.printable import well_formed
-from zwrap.message import ID_HEADER, Outgoing, decode, identify, new_id
+from zwrap.message import ID_HEADER, decode, identify, new_id
 from zwrap.transport import refused
 from zwrap.transport.copies import (
     ATTEMPTS_HEADER,
     BY_BROKER,
     EXPIRES_HEADER,
+    LIFETIME_HEADER,
     REASON_HEADER,
     STUB_HEADER,
 )
-from zwrap.transport.failures import EncodingError
 from zwrap.transport.rabbitmq import topology
 from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.delays import Delay
-from zwrap.transport.rabbitmq.faults import unwritable
+from zwrap.transport.rabbitmq.headers import plain
 from zwrap.transport.rabbitmq.publication import Publication
 from zwrap.transport.rabbitmq.topology import Need
 from zwrap.transport.refused import Refused
@@ -43,18 +41,16 @@ if TYPE_CHECKING:  # needed for types only: a job starts sooner without
 Kind = Literal["queue", "topic", "dead"]
 """Kind of subscription: a work queue, a topic, or the dead letters of a queue."""
 
-_OF_DELIVERY = ("x-death", "x-first-death", "x-delivery-count", EXPIRES_HEADER)
+_OF_DELIVERY = (
+    "x-death", "x-first-death", "x-delivery-count", EXPIRES_HEADER, LIFETIME_HEADER,
+)  # fmt: skip
 """Beginnings of headers about earlier deliveries; a copy starts without them."""
+
+HIDDEN = (ATTEMPTS_HEADER, EXPIRES_HEADER, LIFETIME_HEADER)
+"""Headers of zwrap's own that receivers do not see."""
 
 REASON_LENGTH = 20_000
 """Largest number of characters of a reason. One frame, of 128 KiB, holds all headers."""
-
-HEADERS_BYTES = 120_000
-"""Largest size of all headers of a message, in bytes."""
-
-SMALL_BYTES, SOME = 20_000, 200
-"""Size of headers, in bytes, up to which it is only estimated, and the estimate for one that is not
-a text, or for a name."""
 
 STUB_HEADERS, STUB_KEY, STUB_VALUE = 50, 60, 300
 """Largest number of headers of a stub, and of characters of their names and values."""
@@ -86,7 +82,8 @@ class Received(msgspec.Struct):
     def expires_ms(self) -> int | None:
         """Time at which the message expires, in milliseconds since the epoch; None: never.
 
-        The time in the queue is known by the time of sending only, which has whole seconds.
+        The time in the queue is known by the time of sending only, which has whole seconds. It is
+        that of another sending if the message would have expired before it arrived.
         """
         given = whole_number(str(self.headers.get(EXPIRES_HEADER, "")))
         limit_ms = whole_number(str(self.properties.expiration or ""))
@@ -95,8 +92,26 @@ class Received(msgspec.Struct):
         waited_s = time.monotonic() - self.arrived
         stamp = self.properties.timestamp
         if isinstance(stamp, (int, float)):
-            waited_s = max(waited_s, time.time() - stamp - 1)
+            since_s = time.time() - stamp - 1
+            if since_s - waited_s < limit_ms / 1000:
+                waited_s = max(waited_s, since_s)
         return int((time.time() - waited_s) * 1000) + limit_ms
+
+    @property
+    def lifetime_ms(self) -> int | None:
+        """Lifetime that the sender gave, of a dead letter before it died; None: no end."""
+        given = self.headers.get(LIFETIME_HEADER) or self.properties.expiration
+        if self.kind == "dead":  # a message that was delayed has a history, too
+            given = given or self._death.get("original-expiration")
+        return whole_number(str(given or ""))
+
+    @property
+    def left_s(self) -> float | None:
+        """Time until the message expires, of a dead letter the sender's lifetime; None: no end."""
+        if self.kind == "dead":
+            return None if self.lifetime_ms is None else self.lifetime_ms / 1000
+        expires_ms = self.expires_ms
+        return None if expires_ms is None else max(0.001, expires_ms / 1000 - time.time())
 
     @property
     def headers(self) -> Table:
@@ -197,12 +212,12 @@ class Received(msgspec.Struct):
             ATTEMPTS_HEADER: delivery_count,
             **added,
         }
-        properties.delivery_mode = 2
         properties.expiration = delay.expiration if delay else None
         expires_ms = self.expires_ms if place is None else None
         if expires_ms is not None:
-            properties.headers[EXPIRES_HEADER] = expires_ms
             left_ms = max(1, expires_ms - int(time.time() * 1000))
+            properties.headers[EXPIRES_HEADER] = expires_ms
+            properties.headers[LIFETIME_HEADER] = self.lifetime_ms or left_ms
             properties.expiration = properties.expiration or str(left_ms)
         properties.user_id = None  # the server accepts only the user of the connection, or none
         if delay:
@@ -246,13 +261,11 @@ class Received(msgspec.Struct):
     def whole(self) -> Refused:
         """Return the message as one that is to be kept in a file."""
         self.identity()
-        return Refused(
-            self.source, False, self.plain_headers((ATTEMPTS_HEADER, EXPIRES_HEADER)), self.body
-        )
+        return Refused(self.source, False, self.plain_headers(HIDDEN), self.body)
 
     def _died(self, reason: str) -> Table:
         """Return the headers with the history and the reason of a death."""
-        death = {
+        death: Table = {
             "count": 1,
             "reason": "rejected",
             "queue": self.source,
@@ -260,6 +273,8 @@ class Received(msgspec.Struct):
             "exchange": "",
             "routing-keys": [self.source],
         }
+        if self.lifetime_ms is not None:
+            death["original-expiration"] = str(self.lifetime_ms)
         return {
             REASON_HEADER: well_formed(reason, REASON_LENGTH),
             "x-death": [death],
@@ -288,59 +303,3 @@ def whole(publication: Publication) -> Refused:
     own = topic or publication.exchange.startswith(topology.DELAY)
     exchange = "" if own else publication.exchange
     return Refused(publication.place, topic, headers, publication.body, exchange)
-
-
-def written(message: Outgoing) -> Table:
-    """Return the headers of a message; EncodingError if AMQP cannot hold them."""
-    place = message.destination
-    try:
-        table = {well_formed(key): as_table(value) for key, value in message.headers.items()}
-        properties = pika.BasicProperties(headers=table)
-        # All of it in most messages is short, which need not be encoded twice to be measured.
-        size = sum(len(value) if isinstance(value, str) else SOME for value in table.values())
-        if size + SOME * len(table) > SMALL_BYTES:
-            size = sum(map(len, properties.encode()))
-    except Exception as error:
-        if is_shared(error):
-            raise
-        raise unwritable(error) from None
-    if size > HEADERS_BYTES:
-        raise EncodingError(
-            f"A message to {place!r} has headers of {size} bytes; AMQP can hold {HEADERS_BYTES}."
-        )
-    return table
-
-
-def as_table(value: object) -> object:
-    """Return a header in a form that pika can write; pika has no floating point numbers.
-
-    Raises RecursionError if it is too deep.
-    """
-    if isinstance(value, dict):
-        return {well_formed(str(key)): as_table(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_table(entry) for entry in value]
-    if isinstance(value, str):
-        return well_formed(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int) and abs(value) < 2**63:
-        return value
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
-        return int(value)
-    return well_formed(str(value))
-
-
-def plain(value: object) -> object:
-    """Return a header as a JSON value; AMQP has times, decimals and byte strings, too."""
-    if isinstance(value, dict):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [plain(entry) for entry in value]
-    if isinstance(value, dt.datetime):
-        return value.replace(tzinfo=dt.UTC).timestamp()
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "replace")
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    return str(value)

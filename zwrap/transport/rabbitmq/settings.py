@@ -125,6 +125,10 @@ def from_url(url: str) -> dict[str, object]:
         parts = urlsplit(url)
     except ValueError:
         raise ConfigurationError(f"RABBITMQ_URL is not a valid URL. {_EXPECTED}") from None
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":  # the first part of a password
+        raise ConfigurationError(
+            f"RABBITMQ_URL is not a valid URL: percent-encode the password. {_EXPECTED}"
+        )
     tls = parts.scheme == "amqps"
     pairs = [_host_and_port(each) for each in parts.netloc.rpartition("@")[2].split(",")]
     if parts.scheme not in ("amqp", "amqps") or not all(host for host, _ in pairs):

@@ -11,24 +11,26 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-import pika
+import msgspec
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError
 from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Message, Outgoing, decode
-from zwrap.transport.contract import ACK, Delivery, Settlement
-from zwrap.transport.copies import ATTEMPTS_HEADER, EXPIRES_HEADER, has_expired
+from zwrap.transport.contract import ACK, Delivery, Original, Settlement
+from zwrap.transport.copies import has_expired
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PendingWork, PipelinedTransport
 from zwrap.transport.rabbitmq import delays, tables, topology
 from zwrap.transport.rabbitmq.connection import Connection
 from zwrap.transport.rabbitmq.consumer import Consumer
+from zwrap.transport.rabbitmq.headers import kept, properties_of
 from zwrap.transport.rabbitmq.publication import Messages, Publication
-from zwrap.transport.rabbitmq.received import Kind, Received, written
+from zwrap.transport.rabbitmq.received import HIDDEN, Kind, Received
 from zwrap.transport.rabbitmq.settings import Server, server_from
 from zwrap.transport.rabbitmq.settling import Settler
 from zwrap.transport.rabbitmq.topology import Need
 from zwrap.transport.sending import encoded
+from zwrap.transport.unreadable import why_unreadable
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
     from zwrap.transport.inspector import Inspector
@@ -49,7 +51,7 @@ log = logging.getLogger(__name__)
 class RabbitMQTransport(PipelinedTransport[Received, Publication]):
     """A connection to RabbitMQ."""
 
-    hidden: tuple[str, ...] = (ATTEMPTS_HEADER, EXPIRES_HEADER)
+    hidden: tuple[str, ...] = HIDDEN
     """Headers of zwrap's own that receivers do not see."""
     _connection: Connection
 
@@ -181,9 +183,11 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         except MessageError as error:
             if message.kind == "topic":
                 return None
-            if message.kind == "queue":
-                log.error("A message of queue %r: %s", message.source, error)
-                self._settler.put_aside(message, str(error))
+            if message.kind == "queue" and not self._relays:
+                given = message.properties
+                why = why_unreadable(error, given.content_type, given.content_encoding)
+                log.error("A message of queue %r: %s", message.source, why)
+                self._settler.put_aside(message, why)
                 return None
             body = message.body.decode("utf-8", "replace")
             headers[UNDECODABLE_HEADER] = True
@@ -209,6 +213,13 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         held = self._held.get(delivery)
         return held is not None and held.alive
 
+    def original(self, delivery: Delivery) -> Original:
+        """Return a message with its text, its properties and its typed headers."""
+        held = self._held[delivery]
+        return Original(
+            msgspec.Raw(held.body), kept(held.properties, self.hidden), expires_s=held.left_s
+        )
+
     # -- sending and settling --------------------------------------------------------------------
 
     def _encode(self, message: Outgoing) -> Publication:
@@ -216,9 +227,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         place = topology.checked(message.destination, "Topic" if message.topic else "Queue")
         body = encoded(message, message.message)
         identity = str(message.headers[ID_HEADER])
-        properties: Properties = pika.BasicProperties(
-            headers=written(message), delivery_mode=2, timestamp=int(time.time())
-        )
+        properties = properties_of(message)
         if message.expires_s is not None:
             properties.expiration = delays.expiration(message.expires_s)
         if message.topic:

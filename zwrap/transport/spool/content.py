@@ -19,6 +19,10 @@ class _File(msgspec.Struct):
     headers: dict[str, object] = {}
 
 
+class _Lifetime(msgspec.Struct):
+    expires_s: float | None = None
+
+
 LONGEST_S = 1e10
 """Longest delay or expiry of a message, in seconds: 300 years."""
 
@@ -26,6 +30,21 @@ REASON_BYTES = 1 << 20
 """Largest size of a reason that is read, in bytes."""
 
 _decoder = msgspec.json.Decoder(_File)
+
+
+def written(message: Outgoing) -> dict[str, object]:
+    """Return the content of the file of a message, with the lifetime that its sender gives."""
+    content = {"headers": message.headers, "message": message.message}
+    return {**content, "expires_s": message.expires_s} if message.expires_s else content
+
+
+def lifetime_s(content: bytes) -> float | None:
+    """Return the lifetime in a file, in seconds; None if it tells none."""
+    try:
+        found = typed(decode(content), _Lifetime).expires_s
+    except (MessageError, msgspec.ValidationError):
+        return None
+    return found if found is not None and 0 < found <= LONGEST_S else None
 
 
 def read_message(content: bytes, foreign: bool, name: str, largest: int | None = None) -> Message:

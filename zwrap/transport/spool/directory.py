@@ -267,6 +267,10 @@ class SpoolDirectory:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
+    def seconds_until(self, time_ms: int) -> float:
+        """Return the time until one in milliseconds since the epoch, in seconds; at least 1 ms."""
+        return max(0.001, time_ms / 1000 - self._clock.now())
+
     def exists(self) -> bool:
         """Return whether the directory is there; OSError: that cannot be told now."""
         return Path(self._incoming).is_dir()

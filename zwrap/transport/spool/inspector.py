@@ -42,6 +42,11 @@ class SpoolInspector(Inspector, Overdelivered):
         with self._lock:
             return self._transport.queue(queue).waiting()
 
+    def exists(self, queue: str, *, dead: bool = False) -> bool:
+        """Return whether the spool has a queue, with all its directories."""
+        del dead
+        return is_name(queue) and os.path.isdir(self._transport.root / queue / "incoming")
+
     def consumers(self, queue: str) -> int:
         """Return the number of live processes that receive messages of `queue`."""
         with self._lock, self._transport.used():

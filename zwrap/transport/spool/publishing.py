@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from zwrap.message import Outgoing
 from zwrap.transport.refused import kept_whole
 from zwrap.transport.sending import encoded, tell_without_exchange
-from zwrap.transport.spool.content import check_times
+from zwrap.transport.spool.content import check_times, written
 from zwrap.transport.spool.files import named
 from zwrap.transport.spool.parallel import do_all
 from zwrap.transport.spool.queue import SpoolQueue
@@ -59,7 +59,7 @@ class Publishing:
         broadcasts: list[tuple[SpoolTopic, bytes, Outgoing]] = []
         for message in messages:
             with kept_whole(message, unit=unit):
-                content = encoded(message, {"headers": message.headers, "message": message.message})
+                content = encoded(message, written(message))
                 check_times(message)
                 if message.topic:
                     broadcasts.append((self._topic(message.destination), content, message))

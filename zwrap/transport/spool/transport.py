@@ -23,10 +23,10 @@ from zwrap.errors import MessageError, TransportError
 from zwrap.host.backoff import Backoff
 from zwrap.host.paths import default_spool, made_private
 from zwrap.message import Message, Outgoing
-from zwrap.transport.contract import Delivery, Settlement, Transport, Verb
+from zwrap.transport.contract import Delivery, Original, Settlement, Transport, Verb
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.spool.claimed import Claimed
-from zwrap.transport.spool.content import read_message, read_whatever
+from zwrap.transport.spool.content import lifetime_s, read_message, read_whatever
 from zwrap.transport.spool.directory import LARGE_BYTES, MESSAGE_BYTES, RELAYED_BYTES
 from zwrap.transport.spool.files import checked_name, make_root, named, topic_only, usable
 from zwrap.transport.spool.owner import RENEW_S
@@ -271,6 +271,21 @@ class SpoolTransport(Transport):
         )
         self._held[delivery] = (queue, claimed)
         return delivery
+
+    @property
+    def where(self) -> str:
+        """Name of the spool."""
+        return f"spool {self._place}"
+
+    def original(self, delivery: Delivery) -> Original:
+        """Return a message with the time until it expires; a dead letter's begins anew."""
+        queue, claimed = self._held[delivery]
+        expires_s = None
+        if isinstance(queue, DeadLetters):
+            expires_s = lifetime_s(claimed.content)
+        elif claimed.parts.expires_ms:
+            expires_s = queue.seconds_until(claimed.parts.expires_ms)
+        return Original(delivery.message.body, expires_s=expires_s)
 
     def close(self) -> None:
         """Give unsettled deliveries back, which counts, and remove this owner's directories."""

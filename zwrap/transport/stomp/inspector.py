@@ -54,6 +54,13 @@ class StompInspector(Inspector, Overdelivered):
         sizes = self._jolokia.sizes(self._places.name(queue))
         return sum(sizes.values()) + self._transport.delayed(queue)
 
+    def exists(self, queue: str, *, dead: bool = False) -> bool | None:
+        """Return whether the server has a queue; None without plugin `jmx`."""
+        if self._configuration is None or self._configuration.site.jmx is None:
+            return None
+        place = self._places.dead_name(queue) if dead else self._places.name(queue)
+        return bool(self._jolokia.sizes(place))
+
     def consumers(self, queue: str) -> int:
         """Return the number of subscriptions; 0 if there is no such queue."""
         return self._jolokia.consumers(self._places.name(queue))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -19,6 +20,7 @@ from zwrap.transport.copies import (
     ATTEMPTS_HEADER,
     BY_BROKER,
     EXPIRES_HEADER,
+    LIFETIME_HEADER,
     REASON_HEADER,
     STUB_HEADER,
 )
@@ -43,7 +45,13 @@ _HISTORY = ("original-destination", "originalExpiration", "dlqDeliveryFailureCau
 """Headers that tell how a message became a dead letter."""
 
 
-HIDDEN = (ATTEMPTS_HEADER, EXPIRES_HEADER)
+_PROPERTIES = ("priority", "persistent", "content-type")
+"""Headers of the server that are the sender's wish; a copy has the same."""
+
+TEXT = "text"
+"""Property of a message without ``content-length``, which JMS receives as a text."""
+
+HIDDEN = (ATTEMPTS_HEADER, EXPIRES_HEADER, LIFETIME_HEADER)
 """Headers of zwrap's own that receivers do not see."""
 
 STUB_HEADERS, STUB_KEY, STUB_VALUE = 50, 60, 300
@@ -66,6 +74,29 @@ class Received(msgspec.Struct):
     def own_headers(self) -> dict[str, str]:
         """Headers that the sender gave."""
         return {key: value for key, value in self.headers.items() if key not in _SERVERS_OWN}
+
+    @property
+    def properties(self) -> dict[str, object]:
+        """Properties of the message, with which it is passed on and tried again."""
+        kept: dict[str, object] = {"persistent": "false"}
+        kept |= {name: self.headers[name] for name in _PROPERTIES if name in self.headers}
+        return kept if "content-length" in self.headers else {**kept, TEXT: True}
+
+    @property
+    def expires_ms(self) -> int | None:
+        """Time at which the message expires, in milliseconds since the epoch; None: never."""
+        given = self.headers.get(EXPIRES_HEADER) or self.headers.get("expires", "")
+        return whole_number(given) or None
+
+    @property
+    def lifetime_ms(self) -> int | None:
+        """Lifetime that the sender gave, of a dead letter before it died; None: no end."""
+        if given := whole_number(self.headers.get(LIFETIME_HEADER, "")):
+            return given
+        end, sent = self.expires_ms, whole_number(self.headers.get("timestamp", ""))
+        if REASON_HEADER not in self.headers:  # the copies of earlier releases have another time
+            end = whole_number(self.headers.get("originalExpiration", "")) or end
+        return end - sent if end and sent and end > sent else None
 
     @property
     def expired(self) -> bool:
@@ -113,18 +144,21 @@ class Received(msgspec.Struct):
         headers = self.own_headers
         for name in HIDDEN:
             headers.pop(name, None)
-        headers |= {"destination": place, "persistent": "true", ID_HEADER: self.identity}
+        headers |= {"destination": place, ID_HEADER: self.identity}
+        headers |= written(self.properties, self.body)
+        if self.lifetime_ms is not None:
+            headers[LIFETIME_HEADER] = str(self.lifetime_ms)
         if delivery_count is not None:
             headers[ATTEMPTS_HEADER] = str(delivery_count)
-            expires = self.headers.get(EXPIRES_HEADER) or self.headers.get("expires", "0")
-            if expires != "0":
+            if self.expires_ms is not None:
+                expires = str(self.expires_ms)
                 headers |= {"expires": expires, EXPIRES_HEADER: expires}
-        headers["content-length"] = str(len(self.body))
         return frame("SEND", headers, self.body)
 
     def dead_copy(self, place: str, reason: str, original: str) -> Frame:
         """Return a copy for the dead letter queue `place`, with the history of its death."""
         told = {
+            "persistent": "true",
             REASON_HEADER: fitting(reason),
             "original-destination": original,
             "originalExpiration": self.headers.get("expires", "0"),
@@ -158,3 +192,11 @@ class Received(msgspec.Struct):
         copy = self.copy(place)
         copy.headers |= frame("", kept).headers
         return copy
+
+
+def written(properties: Mapping[str, object], body: bytes) -> dict[str, str]:
+    """Return the headers of a frame for the properties of a message that is passed on."""
+    headers = {name: str(properties[name]) for name in _PROPERTIES if name in properties}
+    if TEXT not in properties:
+        headers["content-length"] = str(len(body))
+    return headers

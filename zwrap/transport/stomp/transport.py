@@ -13,25 +13,28 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
 from stomp.utils import Frame
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.message import UNDECODABLE_HEADER, Message, Outgoing, decode, encode
-from zwrap.transport.contract import ACK, Delivery, Settlement, Verb
+from zwrap.transport.contract import ACK, Delivery, Original, Settlement, Verb
 from zwrap.transport.copies import has_expired
 from zwrap.transport.delayed import Delayed
 from zwrap.transport.failures import EncodingError, LostError, NoPermissionError
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PendingWork, PipelinedTransport
 from zwrap.transport.sending import encoded, tell_without_exchange
+from zwrap.transport.stomp.clock import ServerClock
 from zwrap.transport.stomp.connection import Connection, Subscription
 from zwrap.transport.stomp.frames import Frames, checked, frame
 from zwrap.transport.stomp.link import Link
 from zwrap.transport.stomp.places import Places
-from zwrap.transport.stomp.received import HIDDEN, Kind, Received
+from zwrap.transport.stomp.received import HIDDEN, Kind, Received, written
 from zwrap.transport.stomp.refusal import Instead, instead_of, whole
 from zwrap.transport.stomp.settings import Server, server_from
+from zwrap.transport.unreadable import why_unreadable
 
 if TYPE_CHECKING:  # a job needs no inspector
     from zwrap.transport.inspector import Inspector
@@ -43,6 +46,9 @@ LONGEST_S = 10**10
 
 REMEMBERED = 1000
 """Largest number of messages that are remembered because their unit was refused."""
+
+ENCODING = "content-encoding"
+"""Header by which senders tell that a body is compressed."""
 
 TRANSACTIONAL = ("transaction", "receipt")
 """Headers of a frame that a message may not set."""
@@ -60,6 +66,7 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         self._connection = connection
         self._configuration = configuration
         self._places = Places(server.prefix)
+        self.clock = ServerClock(connection, self._places)
         self._delayed = Delayed()
         self._instead: dict[str, Instead] = {}
         """Id of a message whose unit was refused to its settlement, when it is delivered again."""
@@ -137,7 +144,7 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         if self._instead and not topic and (instead := self._instead.pop(message.identity, None)):
             self._submit([], [message], *instead)
             return None
-        if message.kind == "queue" and has_expired(message.headers):
+        if message.kind == "queue" and has_expired(message.headers, self.clock.now_ms):
             self._submit([], [message], ACK)
             return None
         if message.kind == "queue" and message.redelivered:
@@ -151,9 +158,11 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         except MessageError as error:
             if topic:
                 return None
-            if message.kind == "queue":
-                log.error("A message of queue %r: %s", message.source, error)
-                self._submit([], [message], Settlement(Verb.DEAD_LETTER, str(error)))
+            if message.kind == "queue" and not self._relays:
+                given = message.headers
+                why = why_unreadable(error, given.get("content-type"), given.get(ENCODING))
+                log.error("A message of queue %r: %s", message.source, why)
+                self._submit([], [message], Settlement(Verb.DEAD_LETTER, why))
                 return None
             body = message.body.decode("utf-8", "replace")
             headers[UNDECODABLE_HEADER] = "True"
@@ -174,6 +183,20 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         """Tell whether the delivery's link is still the current one."""
         held = self._held.get(delivery)
         return held is not None and not self._closed and held.link is self._connection.link
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of the names of queues and topics on the server."""
+        return self._places.name("")
+
+    def original(self, delivery: Delivery) -> Original:
+        """Return a message with its text and its properties."""
+        held = self._held[delivery]
+        left_ms = held.lifetime_ms if held.kind == "dead" else held.expires_ms
+        if left_ms is not None and held.kind != "dead":
+            left_ms = max(1, left_ms - self.clock.now_ms())
+        left_s = None if left_ms is None else left_ms / 1000
+        return Original(msgspec.Raw(held.body), held.properties, left_s)
 
     # -- sending and settling ----------------------------------------------------------------------
 
@@ -271,17 +294,17 @@ class StompTransport(PipelinedTransport[Received, Frame]):
             raise EncodingError(f"A header {key!r} cannot be written in STOMP: {error}.") from None
         place = self._places.topic if message.topic else self._places.queue
         headers["destination"] = place(name)
-        headers["content-length"] = str(len(body))
         if not message.topic:
             headers["persistent"] = "true"
+        headers |= written(message.properties, body)
         if message.exchange:
             tell_without_exchange("ActiveMQ", message.exchange, name)
             headers["exchange"] = message.exchange  # as python-workflows sends it
         if not name:
             raise EncodingError("A message to '' cannot be sent: the queue has no name.")
         if message.expires_s is not None:
-            expires = time.time() + _seconds(message.expires_s, "expire")
-            headers["expires"] = str(int(expires * 1000))
+            expires_ms = int(_seconds(message.expires_s, "expire") * 1000)
+            headers["expires"] = str(self.clock.now_ms() + expires_ms)
         delay_s = _seconds(message.delay_s, "be delayed")
         made = checked(frame("SEND", headers, body), name)
         if not message.topic:
