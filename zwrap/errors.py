@@ -90,6 +90,13 @@ class ConfigurationError(PermanentError):
     """The site configuration is not usable."""
 
 
+class UnknownEntryError(UnknownNameError, ConfigurationError, ValueError):
+    """The site configuration has no environment, or no section, of that name.
+
+    It is a ValueError, too, because python-zocalo raises that for an unknown environment.
+    """
+
+
 class RecipeError(PermanentError):
     """A recipe is not usable."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from zwrap.configuration.merging import RESERVED, Merged
-from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.errors import ConfigurationError, UnknownEntryError
 
 
 def resolve_environments(merged: Merged) -> dict[str, list[str]]:
@@ -27,7 +27,7 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
                     f"{place(name)} names {member!r}, which is not a section but reserved."
                 )
             if member not in merged.sections:
-                raise UnknownNameError("section", member, merged.sections, place(name))
+                raise UnknownEntryError("section", member, merged.sections, place(name))
     aliases = {name: value for name, value in data.items() if isinstance(value, str)}
     for name in aliases:
         environments[name] = environments[_target(name, aliases, set(environments), place)]
@@ -75,8 +75,9 @@ def _target(
         following = aliases[route[-1]]
         if following in route:
             circle = " -> ".join([*route, following])
-            raise ConfigurationError(f"{place(name)} is an alias of itself: {circle}.")
+            raise ConfigurationError(f"{place(name)} is an alias of itself: {circle} (circular).")
         if following not in aliases and following not in known:
-            raise UnknownNameError("environment", following, {*known, *aliases}, place(route[-1]))
+            where = f"{place(route[-1])}, an alias of something undefined"
+            raise UnknownEntryError("environment", following, {*known, *aliases}, where)
         route.append(following)
     return route[-1]

@@ -15,7 +15,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import Limits
-from zwrap.message import Outgoing
+from zwrap.message import Outgoing, trace_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
@@ -225,7 +225,7 @@ def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list
     payload = {"jobid": int(outcome) if outcome.isdecimal() else outcome, "scheduler": cluster}
     log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
     message = step.work.delivery.message
-    unit = Unit(message.id, signer.after(message))
+    unit = Unit(message.id, signer.after(message), trace_of(message.headers))
     unit.send(*envelope.send("job_submitted", payload, default=True))
     return unit.outgoing
 

@@ -21,7 +21,7 @@ import msgspec
 from zwrap.configuration.site import Configuration
 from zwrap.errors import SettledError
 from zwrap.host.printable import printable_reason
-from zwrap.message import Message, Outgoing, new_id
+from zwrap.message import Message, Outgoing, new_id, trace_of
 from zwrap.plugins import Former, Moved, tell
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.sending import send_by_place
@@ -291,7 +291,8 @@ class Transport(ABC):
         """
         parent = deliveries[0].message if deliveries else None
         sign = self.signer.after(parent) if parent and self.signer else None
-        unit = Unit(parent.id if parent else None, sign)
+        trace = trace_of(parent.headers) if parent else None
+        unit = Unit(parent.id if parent else None, sign, trace)
         yield unit
         end = ACK if dead_letter is None else Settlement(Verb.DEAD_LETTER, dead_letter)
         self.commit(unit.outgoing, deliveries, end)
