@@ -162,7 +162,7 @@ def outcomes(source: Path, library: str, place: Path, chosen: list[str]) -> dict
         "ZWRAP_STATE": str(place / "state"), "ZWRAP_SPOOL": str(place / "spool"),
     }  # fmt: skip
     command = [sys.executable, "-P", "-m", "pytest", "-q", "--import-mode=importlib", "-p",
-               "no:cacheprovider", "-o", "python_files=test*.py", str(tests)]  # fmt: skip
+               "no:cacheprovider", "--continue-on-collection-errors", "-o", "python_files=test*.py", str(tests)]  # fmt: skip
     done = subprocess.run(
         command,
         cwd=place,

@@ -260,5 +260,5 @@ def path(*parts: str | None, end: bool = False) -> str:
 
     The server takes both forms. The slash is where python-zocalo has it, for rules of proxies.
     """
-    given = [quote(part, safe="") for part in parts if part is not None]
+    given = [quote(part, safe="@:") for part in parts if part is not None]
     return "/".join([*given, ""] if end and len(given) > 1 else given)
