@@ -9,7 +9,7 @@ RUNTIME_EXTRAS="gemmi-program>=0.7"
 TEST_TOOLS="psycopg[binary] pytest>=8 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100 aiosmtpd>=1.4"
 TOOLS="$TEST_TOOLS ruff>=0.6 mypy>=1.10 import-linter>=2.0 types-PyYAML types-psutil"
 # For scripts/conformance; the wheel comes last, so that commands of the same name are zwrap's.
-CONFORMANCE_TOOLS="zocalo==1.5.0 workflows>=3.3 pytest>=8 pytest-mock>=3.14 requests-mock>=1.12"
+CONFORMANCE_TOOLS="zocalo==1.5.0 workflows>=3.3 pytest>=8 pytest-mock>=3.14 requests-mock>=1.12 prometheus-client"
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -156,14 +156,15 @@ class Configuration:
     def add_command_line_options(self, parser: Any) -> None:  # noqa: ANN401 - of either library
         """Add the option that selects environments to a parser of argparse or optparse."""
         known = ", ".join(sorted(self.environments)) or "none"
-        add = getattr(parser, "add_argument", None) or parser.add_option
+        new = "add_argument" in dir(parser)
+        add = parser.add_argument if new else parser.add_option
         add(
             *self.environment_cmd_args,
             dest="environment",
             metavar="ENV",
             action="append",
             default=[],
-            **({"type": "choice"} if add.__name__ == "add_option" else {}),
+            **({} if new else {"type": "choice"}),
             choices=sorted(self.environments),
             help=f"activate this environment of the site configuration; known: {known}",
         )
