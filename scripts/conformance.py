@@ -71,7 +71,7 @@ def fetched(place: Path) -> Path:
     if not source.is_dir():
         place.mkdir(exist_ok=True)
         subprocess.run(
-            [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check",
+            [sys.executable, "-P", "-m", "pip", "download", "-q", "--disable-pip-version-check",
              "--no-deps", "--no-binary", "zocalo", "-d", str(place), f"zocalo=={version}"],
             check=True,
         )  # fmt: skip

@@ -82,7 +82,8 @@ def _check_version(source: Source) -> None:
     data = source.data
     if not isinstance(data, dict) or "version" not in data:
         raise ConfigurationError(
-            f"Invalid configuration: 'version: 1' is missing in {source.label}."
+            f"Invalid configuration: {source.label} is not a site configuration: "
+            "'version: 1' is missing."
         )
     if data["version"] != 1 or type(data["version"]) is not int:
         raise ConfigurationError(

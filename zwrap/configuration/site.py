@@ -189,10 +189,12 @@ class Configuration:
         active = f", active: {', '.join(self._active)}" if self._active else ""
         read = {section.name for sections in self._in_force.values() for section in sections}
         files = {name for name, section in self.sections.items() if isinstance(section.value, str)}
-        unread = f" ({len(files - read)} of them in files not read yet)" if files - read else ""
+        unread = (
+            f" ({len(files - read)} of its sections in files not read yet)" if files - read else ""
+        )
         return (
-            f"<Configuration {self.file or 'without a file'}: {len(self.environments)} "
-            f"environments, {len(self.sections)} plugin configurations{unread}{active}>"
+            f"<Configuration {self.file or 'without a file'}{unread}: {len(self.environments)} "
+            f"environments, {len(self.sections)} plugin configurations{active}>"
         )
 
     __repr__ = __str__
