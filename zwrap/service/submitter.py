@@ -224,8 +224,10 @@ def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list
     envelope, cluster = step.envelope, step.cluster.name
     payload = {"jobid": int(outcome) if outcome.isdecimal() else outcome, "scheduler": cluster}
     log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
-    message = step.work.delivery.message
-    unit = Unit(message.id, signer.after(message), trace_of(message.headers))
+    delivery = step.work.delivery
+    message = delivery.message
+    sign = signer.after(message, delivery.source)
+    unit = Unit(message.id, sign, trace_of(message.headers))
     unit.send(*envelope.send("job_submitted", payload, default=True))
     return unit.outgoing
 

@@ -289,10 +289,10 @@ class Transport(ABC):
         An exception inside the context sends nothing and leaves the deliveries unsettled. With
         `dead_letter`, a reason, the deliveries become dead letters instead of being acknowledged.
         """
-        parent = deliveries[0].message if deliveries else None
-        sign = self.signer.after(parent) if parent and self.signer else None
-        trace = trace_of(parent.headers) if parent else None
-        unit = Unit(parent.id if parent else None, sign, trace)
+        first = deliveries[0] if deliveries else None
+        sign = self.signer.after(first.message, first.source) if first and self.signer else None
+        trace = trace_of(first.message.headers) if first else None
+        unit = Unit(first.message.id if first else None, sign, trace)
         yield unit
         end = ACK if dead_letter is None else Settlement(Verb.DEAD_LETTER, dead_letter)
         self.commit(unit.outgoing, deliveries, end)
