@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import optparse
 import re
+import subprocess
 import sys
 import types
 import typing
@@ -142,26 +144,68 @@ def test_the_version_is_that_of_zwrap() -> None:
 # -- the rule of the page ----------------------------------------------------------------------
 
 
-def test_the_rule_for_imports_is_what_sed_does(tmp_path: Path) -> None:
-    import subprocess
+OLD = """\
+from zocalo.util.symlink import symlink_to
+    import zocalo.configuration
+import zocalo.util.rabbitmq as rabbitmq
+import zocalo_dls
+from zocalonet import x
+import zocalo
+"""
+NEW = """\
+from zwrap.compat.zocalo.util.symlink import symlink_to
+    import zwrap.compat.zocalo.configuration; from zwrap.compat import zocalo
+import zwrap.compat.zocalo.util.rabbitmq as rabbitmq
+import zocalo_dls
+from zocalonet import x
+import zwrap.compat.zocalo; from zwrap.compat import zocalo
+"""
 
+
+def test_the_rule_for_imports_is_what_sed_does(tmp_path: Path) -> None:
     command = PAGE.partition("```sh\n")[2].partition("```")[0]
-    file = tmp_path / "FILE.py"
-    file.write_text(
-        "from zocalo.util.symlink import symlink_to\n"
-        "    import zocalo.configuration\n"
-        "import zocalo.util.rabbitmq as rabbitmq\n"
-        "import zocalo_dls\nfrom zocalonet import x\nimport zocalo\n"
-    )
+    (tmp_path / "FILE.py").write_text(OLD)
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
-    assert file.read_text().splitlines() == [
-        "from zwrap.compat.zocalo.util.symlink import symlink_to",
-        "    import zwrap.compat.zocalo.configuration; from zwrap.compat import zocalo",
-        "import zwrap.compat.zocalo.util.rabbitmq as rabbitmq",
-        "import zocalo_dls",
-        "from zocalonet import x",
-        "import zwrap.compat.zocalo; from zwrap.compat import zocalo",
-    ]
+    assert (tmp_path / "FILE.py").read_text() == NEW
+
+
+@pytest.fixture(scope="module")
+def conformance() -> Any:
+    """Return the script that runs the tests of python-zocalo."""
+    file = ROOT / "scripts" / "conformance.py"
+    spec = importlib.util.spec_from_file_location("conformance", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tests_of_upstream_are_changed_by_the_same_rule(conformance: Any) -> None:
+    assert conformance.changed(OLD) == NEW
+    patched = '@mock.patch("zocalo.cli.dlq_check.JMXAPI")'
+    assert conformance.changed(patched) == patched.replace("zocalo", "zwrap.compat.zocalo")
+    text = 'say("zocalo.go")'
+    assert conformance.changed(text) == text
+
+
+def test_each_test_that_does_not_hold_has_a_reason(conformance: Any) -> None:
+    reasons = conformance.reasons()
+    assert len(reasons) > 20
+    assert all(reason.endswith((".", "absent")) for reason in reasons.values())
+    assert {name.partition("/")[0] for name in reasons} == {"zocalo", "workflows"}
+
+
+def test_public_names_are_found_in_the_source(conformance: Any, tmp_path: Path) -> None:
+    package = tmp_path / "src" / "zocalo"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "class A:\n  b = 1\n  def _c(self): ...\n_d: int = 1\ne: int\n"
+    )
+    assert list(conformance.public_names(tmp_path, "zocalo")) == [
+        "zocalo", "zocalo.A", "zocalo.A.b", "zocalo.e"
+    ]  # fmt: skip
+    assert conformance.unknown_names(tmp_path, "zocalo") == ["zocalo.A", "zocalo.A.b", "zocalo.e"]
 
 
 # -- configuration -----------------------------------------------------------------------------
