@@ -8,6 +8,8 @@ VENV=$ROOT/.venv
 RUNTIME_EXTRAS="gemmi-program>=0.7"
 TEST_TOOLS="psycopg[binary] pytest>=8 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100 aiosmtpd>=1.4"
 TOOLS="$TEST_TOOLS ruff>=0.6 mypy>=1.10 import-linter>=2.0 types-PyYAML types-psutil"
+# For scripts/conformance; the wheel comes last, so that commands of the same name are zwrap's.
+CONFORMANCE_TOOLS="zocalo==1.5.0 workflows>=3.3 pytest>=8 pytest-mock>=3.14 requests-mock>=1.12 prometheus-client"
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -79,11 +81,13 @@ LIST
     rm -f "$log"
 }
 
-# prepare runtime|tools|tests: $VENV holds the wheel, and what tests and checks, or tests, need.
+# prepare runtime|tools|tests|conformance: $VENV holds the wheel, and what tests and checks, tests, or
+# the tests of python-zocalo, need.
 prepare() {
     local kind=$1 wanted packages=$RUNTIME_EXTRAS stamp=$VENV/.prepared-$1
     [ "$kind" = tools ] && packages="$packages $TOOLS"
     [ "$kind" = tests ] && packages=$TEST_TOOLS
+    [ "$kind" = conformance ] && packages=$CONFORMANCE_TOOLS
     wanted=$(fingerprint "$packages")
     [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
     [ -x "$VENV/bin/pip" ] || { say "Setting up $VENV (once) ..."; make_venv; }

@@ -102,6 +102,13 @@ class FaultsError(ConfigurationError):
         self.faults = tuple(faults)
 
 
+class UnknownEntryError(UnknownNameError, ConfigurationError, ValueError):
+    """The site configuration has no environment, or no section, of that name.
+
+    It is a ValueError, too, because python-zocalo raises that for an unknown environment.
+    """
+
+
 class RecipeError(PermanentError):
     """A recipe is not usable."""
 

@@ -48,6 +48,10 @@ UNDECODABLE_HEADER = "zwrap-undecodable"
 RECIPE_HEADER = "workflows-recipe"
 """Mark of a recipe message; python-workflows accepts True, "True", "true" and 1."""
 
+TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+"""Context of a trace, which the tracing of python-workflows adds (www.w3.org/TR/trace-context and
+www.w3.org/TR/baggage)."""
+
 STATUS_TOPIC = "transient.status"
 """Topic of the heartbeats of services and wrappers, as in python-workflows."""
 
@@ -142,6 +146,11 @@ class Outgoing(msgspec.Struct, frozen=True, omit_defaults=True):
 def identity_of(message: Outgoing) -> str:
     """Return the id of a message that is to be sent, as text."""
     return str(message.headers.get(ID_HEADER))
+
+
+def trace_of(headers: Mapping[str, object]) -> dict[str, object]:
+    """Return the context of the trace to which a message belongs; empty if it has none."""
+    return {name: headers[name] for name in TRACE_HEADERS if name in headers}
 
 
 def new_id() -> str:

@@ -152,18 +152,22 @@ def foreign(group: str) -> list[Any]:
 
 
 def offer(
-    package: str, names: Mapping[str, str]
+    package: str, names: Mapping[str, str], absent: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package that loads names when they are first used.
 
     Importing the package loads none of them, so that no module waits for its neighbours.
 
     Args:
-        package: Full name of the package.
+        package: Full name of the package, or of a module.
         names: Each offered name to the module in which it lives.
+        absent: Each name of another library's module that this one does not have, to a sentence
+            that says what there is instead; asking for it raises ImportError with that sentence.
     """
 
     def get(name: str) -> object:
+        if absent and name in absent:
+            raise ImportError(f"{package} has no {name}: {absent[name]}", name=package)
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(names[name]), name)

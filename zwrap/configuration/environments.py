@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from zwrap.configuration.merging import RESERVED, Merged
-from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.errors import ConfigurationError, UnknownEntryError
 
 
 def resolve_environments(merged: Merged) -> dict[str, list[str]]:
@@ -16,7 +16,7 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
 
     Raises:
         ConfigurationError: An environment is wrong, or anything that `merged` has found before.
-        UnknownNameError: A section or environment is named that does not exist.
+        UnknownEntryError: A section or environment is named that does not exist.
         FaultsError: There are several such faults.
     """
     data, place, faults = merged.environments, merged.place, merged.faults
@@ -36,11 +36,11 @@ def resolve_environments(merged: Merged) -> dict[str, list[str]]:
 
 
 def _check_member(member: str, merged: Merged, where: str) -> None:
-    """Raise UnknownNameError or ConfigurationError if an environment names no section."""
+    """Raise ConfigurationError if an environment names no section."""
     if member in RESERVED:
         raise ConfigurationError(f"{where} names {member!r}, which is not a section but reserved.")
     if member not in merged.sections:
-        raise UnknownNameError("section", member, merged.sections, where)
+        raise UnknownEntryError("section", member, merged.sections, where)
 
 
 def transport_sections(merged: Merged, environment: str) -> list[str]:
@@ -84,8 +84,9 @@ def _target(
         following = aliases[route[-1]]
         if following in route:
             circle = " -> ".join([*route, following])
-            raise ConfigurationError(f"{place(name)} is an alias of itself: {circle}.")
+            raise ConfigurationError(f"{place(name)} is an alias of itself: {circle} (circular).")
         if following not in aliases and following not in known:
-            raise UnknownNameError("environment", following, {*known, *aliases}, place(route[-1]))
+            where = f"{place(route[-1])}, an alias of something undefined"
+            raise UnknownEntryError("environment", following, {*known, *aliases}, where)
         route.append(following)
     return route[-1]

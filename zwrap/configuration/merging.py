@@ -92,11 +92,13 @@ def _check_version(source: Source) -> None:
     data = source.data
     if not isinstance(data, dict) or "version" not in data:
         raise ConfigurationError(
-            f"{source.label} is not a site configuration: 'version: 1' is missing."
+            f"Invalid configuration: {source.label} is not a site configuration: "
+            "'version: 1' is missing."
         )
     if data["version"] != 1 or type(data["version"]) is not int:
         raise ConfigurationError(
-            f"{source.place('version')} is {data['version']!r}; the number 1 is expected."
+            f"{source.place('version')} is {data['version']!r}; the number 1 is expected, "
+            "because zwrap does not understand other versions."
         )
 
 

@@ -17,11 +17,11 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from zwrap import plugins
 from zwrap.configuration.sections import Site
-from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.errors import ConfigurationError, UnknownEntryError
 from zwrap.host.paths import default_spool
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
@@ -38,9 +38,13 @@ ACTING = ("graylog", "logging")
 class Configuration:
     """A site configuration: the content of the file, and the values of the active environments.
 
-    ``configuration.<plugin>`` is the value that the plugin returned when it was activated, or None.
-    Plugins of zwrap that only hold values are activated when their value is first used.
+    ``configuration.<plugin>`` is the value that the plugin returned when it was activated, None if
+    it was not, and an AttributeError if no plugin of that name is installed. Plugins of zwrap that
+    only hold values are activated when their value is first used.
     """
+
+    environment_cmd_args: tuple[str, ...] = ("-e", "--environment")
+    """Names of the option by which a command line selects environments."""
 
     def __init__(
         self, sections: Mapping[str, Section] | None = None, file: Path | None = None
@@ -67,7 +71,7 @@ class Configuration:
         """The active sections that zwrap uses, typed."""
 
     @classmethod
-    def from_file(cls, path: Path | str | None = None) -> Configuration:
+    def from_file(cls, path: Path | str | None = None) -> Self:
         """Read a site file; without a path the one that ZOCALO_CONFIG names, if any.
 
         Raises:
@@ -82,14 +86,14 @@ class Configuration:
         return cls._from_source(read_file(file, "The site configuration"), file)
 
     @classmethod
-    def from_string(cls, text: str) -> Configuration:
+    def from_string(cls, text: str) -> Self:
         """Read a site configuration from YAML; relative paths start from the current directory."""
         from zwrap.configuration.reading import read_text
 
         return cls._from_source(read_text(text, "the configuration", Path.cwd()), None)
 
     @classmethod
-    def _from_source(cls, source: Source, file: Path | None) -> Configuration:
+    def _from_source(cls, source: Source, file: Path | None) -> Self:
         """Return the configuration in a text, with the files that it includes."""
         from zwrap.configuration.environments import resolve_environments, transport_sections
         from zwrap.configuration.merging import merged
@@ -124,14 +128,14 @@ class Configuration:
         """Activate the plugins of one environment, in order.
 
         Raises:
-            UnknownNameError: There is no such environment.
+            UnknownEntryError: There is no such environment.
             ConfigurationError: A file that the environment refers to cannot be read, or a plugin
                 that acts when it is activated (see `ACTING`, and those of other distributions)
                 refuses its section.
         """
         if name not in self.environment_members:
             where = str(self.file) if self.file else "no site configuration"
-            raise UnknownNameError("environment", name, self.environments, where)
+            raise UnknownEntryError("environment", name, self.environments, where)
         for section in self.environment_members[name]:
             self._activate(self.resolved(section))
         self._active.append(name)
@@ -149,18 +153,47 @@ class Configuration:
             self.activate_environment(name)
         return self
 
+    def add_command_line_options(self, parser: Any) -> None:  # noqa: ANN401 - of either library
+        """Add the option that selects environments to a parser of argparse or optparse."""
+        known = ", ".join(sorted(self.environments)) or "none"
+        new = "add_argument" in dir(parser)
+        add = parser.add_argument if new else parser.add_option
+        add(
+            *self.environment_cmd_args,
+            dest="environment",
+            metavar="ENV",
+            action="append",
+            default=[],
+            **({} if new else {"type": "choice"}),
+            choices=sorted(self.environments),
+            help=f"activate this environment of the site configuration; known: {known}",
+        )
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - the value of a site's plugin
-        if name.startswith("_"):
-            raise AttributeError(name)
+        if name.startswith("_") or not self._has_plugin(name):
+            raise AttributeError(
+                f"{name!r} is neither an attribute of a configuration nor a plugin that is "
+                f"installed here (entry point group {plugins.CONFIGURATION})"
+            )
         for section in self._waiting.get(name, ()):
             self._apply(section)
         self._waiting.pop(name, None)  # a wrong section stays and raises the error each time
         return self._plugins.get(name)
 
+    def _has_plugin(self, name: str) -> bool:
+        """Return whether a plugin is active or installed; zwrap's own are looked up first."""
+        own = plugins.OWN[plugins.CONFIGURATION]
+        return name in self._plugins or name in own or name in plugins.names(plugins.CONFIGURATION)
+
     def __str__(self) -> str:
         active = f", active: {', '.join(self._active)}" if self._active else ""
+        read = {section.name for sections in self._in_force.values() for section in sections}
+        files = {name for name, section in self.sections.items() if isinstance(section.value, str)}
+        unread = (
+            f" ({len(files - read)} of its sections in files not read yet)" if files - read else ""
+        )
         return (
-            f"<Configuration {self.file or 'without a file'}: {len(self.environments)} "
+            f"<Configuration {self.file or 'without a file'}{unread}: {len(self.environments)} "
             f"environments, {len(self.sections)} plugin configurations{active}>"
         )
 
@@ -223,7 +256,7 @@ class Configuration:
         plugin = plugins.find(plugins.CONFIGURATION, kind)
         if plugin is None:
             return [f"warning: {section.place()}: plugin {kind!r} is not installed"]
-        _validate(plugin, section)
+        validate(plugin, section)
         told = [
             f"warning: {section.place(key)} means nothing to plugin {kind!r}"
             for key in _unknown_keys(plugin, section)
@@ -256,7 +289,7 @@ class Configuration:
                 "%s: plugin %r is not installed and does nothing", section.place("plugin"), kind
             )
             return
-        _validate(plugin, section)
+        validate(plugin, section)
         self._plugins[kind] = _activated(plugin, section, self)
 
 
@@ -293,7 +326,7 @@ def _activated(  # a plugin may be any object with such a method
     return plugin.activate(**{name: given[name] for name in takes if name in given})
 
 
-def _validate(plugin: Any, section: Section) -> None:  # noqa: ANN401 - as above
+def validate(plugin: Any, section: Section) -> None:  # noqa: ANN401 - as above
     """Check a section with the plugin's `validate`, or with its marshmallow `Schema`."""
     if hasattr(plugin, "validate"):
         plugin.validate(section)

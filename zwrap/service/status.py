@@ -7,6 +7,7 @@ import threading
 
 from zwrap import __version__
 from zwrap.calls.batchjob import batch_job
+from zwrap.calls.pod import pod_fields
 from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
@@ -111,9 +112,9 @@ class ServiceStatus:
 
 
 def extended_status_dictionary() -> dict[str, str]:
-    """Return further fields of status messages: version, and the batch job if there is one.
+    """Return further fields of status messages: version, batch job and Kubernetes pod.
 
     Name and meaning are those of ``zocalo.util.extended_status_dictionary``.
     """
     job, _ = batch_job()
-    return {"zocalo": __version__, **job.fields}
+    return {"zocalo": __version__, **job.fields, **pod_fields()}

@@ -15,7 +15,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import Limits
-from zwrap.message import Outgoing
+from zwrap.message import Outgoing, trace_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
@@ -225,7 +225,9 @@ def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list
     payload = {"jobid": int(outcome) if outcome.isdecimal() else outcome, "scheduler": cluster}
     log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
     delivery = step.work.delivery
-    unit = Unit(delivery.message.id, signer.after(delivery.message, delivery.source))
+    message = delivery.message
+    sign = signer.after(message, delivery.source)
+    unit = Unit(message.id, sign, trace_of(message.headers))
     unit.send(*envelope.send("job_submitted", payload, default=True))
     return unit.outgoing
 

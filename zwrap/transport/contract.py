@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import SettledError
-from zwrap.message import Outgoing, new_id
+from zwrap.message import Outgoing, new_id, trace_of
 from zwrap.plugins import Moved, tell
 from zwrap.transport.delivery import ACK as ACK
 from zwrap.transport.delivery import Delivery as Delivery
@@ -236,7 +236,8 @@ class Transport(ABC):
         """
         first = deliveries[0] if deliveries else None
         sign = self.signer.after(first.message, first.source) if first and self.signer else None
-        unit = Unit(first.message.id if first else None, sign)
+        trace = trace_of(first.message.headers) if first else None
+        unit = Unit(first.message.id if first else None, sign, trace)
         yield unit
         end = ACK if dead_letter is None else Settlement(Verb.DEAD_LETTER, dead_letter)
         self.commit(unit.outgoing, deliveries, end)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from zwrap.message import ID_HEADER, Outgoing, child_id, new_id
+from msgspec.structs import replace
+
+from zwrap.message import ID_HEADER, Outgoing, child_id, new_id, trace_of
 
 
 class Unit:
@@ -13,14 +15,19 @@ class Unit:
     Args:
         parent: Id of the message whose handling produces them; None: there is none.
         sign: Function that signs a message (`zwrap.transport.signing`); None: they are not signed.
+        trace: Headers of a trace, for messages that have none of their own.
     """
 
     def __init__(
-        self, parent: str | None, sign: Callable[[Outgoing], Outgoing] | None = None
+        self,
+        parent: str | None,
+        sign: Callable[[Outgoing], Outgoing] | None = None,
+        trace: Mapping[str, object] | None = None,
     ) -> None:
         self.outgoing: list[Outgoing] = []
         self._parent = parent or new_id()
         self._sign = sign
+        self._trace = trace or {}
 
     def send(self, *messages: Outgoing) -> None:
         """Add messages; one without an id gets an id derived from the delivery and its position.
@@ -28,7 +35,10 @@ class Unit:
         Only such a message is signed: an id that it had before may be anybody's.
         """
         for message in messages:
-            named = message.with_id(child_id(self._parent, len(self.outgoing)))
+            traced = message
+            if self._trace and not trace_of(message.headers):
+                traced = replace(message, headers={**message.headers, **self._trace})
+            named = traced.with_id(child_id(self._parent, len(self.outgoing)))
             if self._sign and ID_HEADER not in message.headers:
                 named = self._sign(named)
             self.outgoing.append(named)

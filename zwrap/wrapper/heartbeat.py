@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from zwrap import __version__
+from zwrap.calls.pod import pod_fields
 from zwrap.host.beneath import ANYWHERE
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
@@ -22,8 +23,8 @@ TAIL_BYTES = 1000
 """Size of the end of the log that is read, in bytes."""
 
 USAGE_AFTER_S = 2.5
-"""Run time after which CPU time and memory are measured, in seconds; loading the code for it takes
-too long for shorter programs."""
+"""Run time after which CPU time and memory are measured, and Kubernetes is asked for the pod, in
+seconds; loading the code for it takes too long for shorter programs."""
 
 
 class StatusLike(Protocol):
@@ -88,8 +89,10 @@ class Heartbeat:
             "program": self._program,
             "elapsed_s": round(elapsed_s, 1),
         }
-        if self.pid and elapsed_s > USAGE_AFTER_S:
-            body.update(self.usage.measure(self.pid))
+        if elapsed_s > USAGE_AFTER_S:
+            body.update(pod_fields())
+            if self.pid:
+                body.update(self.usage.measure(self.pid))
         if self.log:
             lines = self.allowed.last_lines(self.log, TAIL_LINES, TAIL_BYTES)
             body["tail"] = lines

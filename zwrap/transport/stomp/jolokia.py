@@ -6,6 +6,8 @@ jolokia.org/reference/html/protocol.html.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -56,29 +58,46 @@ class Jolokia(msgspec.Struct, frozen=True, kw_only=True):
 
     def _read(self, bean: str, attributes: str) -> object:
         """Return the attributes of a managed object; an empty object if it does not exist."""
-        place = f"http://{self.host}:{self.port}/{self.base_url.strip('/')}"
-        try:
-            answer = httpx.get(
-                f"{place}/read/{quote(bean, safe=':=,*')}/{attributes}",
-                auth=(self.username, self.password),
-                timeout=10,
+        answer = self.answer(bean, attributes)
+        if answer["status"] == 404:
+            return {}
+        if answer["status"] != 200:
+            raise TransportError(
+                f"ActiveMQ's management at {self._place} refuses: {answer.get('error')}."
             )
-            answer.raise_for_status()
-            content = msgspec.json.decode(answer.content, type=_Answer)
+        return answer.get("value")
+
+    def answer(self, bean: str, attributes: str | None = None) -> dict[str, Any]:
+        """Return the whole answer on a managed object, or on attributes of it.
+
+        Raises TransportError if the management cannot be asked.
+        """
+        parts = [
+            self._place,
+            "read",
+            quote(bean, safe=":=,*"),
+            *([attributes] if attributes else []),
+        ]
+        try:
+            response = httpx.get("/".join(parts), auth=(self.username, self.password), timeout=10)
+            response.raise_for_status()
+            answer: dict[str, Any] = msgspec.json.decode(response.content, type=dict[str, Any])
+            msgspec.convert(answer, _Answer)
         except (httpx.HTTPError, msgspec.MsgspecError) as error:
             reason = str(error) or type(error).__name__
             raise TransportError(
-                f"ActiveMQ's management at {place} cannot be asked: {reason}."
+                f"ActiveMQ's management at {self._place} cannot be asked: {reason}."
             ) from None
-        if content.status == 404:
-            return {}
-        if content.status != 200:
-            raise TransportError(f"ActiveMQ's management at {place} refuses: {content.error}.")
-        return content.value
+        return answer
+
+    @property
+    def _place(self) -> str:
+        """URL of the management."""
+        return f"http://{self.host}:{self.port}/{self.base_url.strip('/')}"
 
 
 class _Answer(msgspec.Struct):
-    """The part of an answer that is read."""
+    """What each answer holds."""
 
     status: int
     value: object = None
@@ -101,6 +120,16 @@ def jolokia_from(configuration: Configuration | None) -> Jolokia:
         password=given.password,
         broker=given.broker,
     )
+
+
+def jolokia_of(jmx: Mapping[str, Any] | None) -> Jolokia:
+    """Return the management in ``zc.jmx``; ConfigurationError if that is None."""
+    if not jmx:
+        raise ConfigurationError(
+            "There are no JMX credentials configured in your environment: a section with "
+            "'plugin: jmx' must be active."
+        )
+    return Jolokia(**{key: jmx[key] for key in Jolokia.__struct_fields__ if key in jmx})
 
 
 def _escaped(name: str) -> str:

@@ -5,22 +5,17 @@ Source: rawcdn.githack.com/rabbitmq/rabbitmq-server/v3.10.x/deps/rabbitmq_manage
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import msgspec
-
 from zwrap.transport.rabbitmq.management.http import (
     Client,
-    check,
     hash_password,
     http_api_request,
     path,
 )
+from zwrap.transport.rabbitmq.management.kinds import DestinationType
 from zwrap.transport.rabbitmq.management.models import (
     BindingInfo,
     BindingSpec,
     ConnectionInfo,
-    DestinationType,
     ExchangeInfo,
     ExchangeSpec,
     NodeInfo,
@@ -68,6 +63,7 @@ class RabbitMQAPI(Client):
             "alarms",
             "local-alarms",
             "certificate-expiration/1/months",
+            f"port-listener/{self.amqp_port}",
             "protocol-listener/amqp",
             "virtual-hosts",
             "node-is-mirror-sync-critical",
@@ -84,7 +80,7 @@ class RabbitMQAPI(Client):
         """Return all queues, those of a vhost, or one queue."""
         if _one(vhost, name):
             return self._read(QueueInfo, "queues", vhost, name)
-        return self._read(list[QueueInfo], "queues", vhost)
+        return self._read_all(QueueInfo, "queues", vhost)
 
     def queue_declare(self, queue: QueueSpec) -> None:
         """Create a queue."""
@@ -95,25 +91,25 @@ class RabbitMQAPI(Client):
     ) -> None:
         """Delete a queue, with conditions only if it has no consumers or no messages."""
         conditions = {"if-unused": if_unused, "if-empty": if_empty}
-        check(self.delete(path("queues", vhost, name), params=_true(conditions)))
+        self._check(self.delete(path("queues", vhost, name), params=_true(conditions)))
 
     def exchanges(
         self, vhost: str | None = None, name: str | None = None
     ) -> list[ExchangeInfo] | ExchangeInfo:
         """Return all exchanges, those of a vhost, or one exchange."""
         if _one(vhost, name):
-            return self._read(ExchangeInfo, "exchanges", vhost, name)
-        return self._read(list[ExchangeInfo], "exchanges", vhost)
+            return self._read(ExchangeInfo, "exchanges", vhost, name, end=True)
+        return self._read_all(ExchangeInfo, "exchanges", vhost, end=True)
 
     def exchange_declare(self, exchange: ExchangeSpec) -> None:
         """Create an exchange."""
         parts = ("exchanges", exchange.vhost, exchange.name)
-        self._write("PUT", exchange, *parts, leave_out=("name", "vhost"))
+        self._write("PUT", exchange, *parts, leave_out=("name", "vhost"), end=True)
 
     def exchange_delete(self, vhost: str, name: str, if_unused: bool = False) -> None:
         """Delete an exchange, with `if_unused` only if it has no bindings."""
         conditions = _true({"if-unused": if_unused})
-        check(self.delete(path("exchanges", vhost, name), params=conditions))
+        self._check(self.delete(path("exchanges", vhost, name), params=conditions))
 
     def bindings(
         self,
@@ -130,15 +126,7 @@ class RabbitMQAPI(Client):
         if None in ends and any(end is not None for end in ends):
             raise ValueError("Give all of source, destination and destination_type, or none.")
         between = ("e", source, destination_type, destination) if destination_type else ()
-        parts = ["bindings", vhost, *between]
-        response = self.get(path(*parts))
-        check(response)
-        short = {"queue": "q", "exchange": "e"}
-        entries = [
-            {**entry, "destination_type": short.get(entry["destination_type"])}
-            for entry in response.json()
-        ]
-        return msgspec.convert(entries, list[BindingInfo])
+        return self._read_all(BindingInfo, "bindings", vhost, *between)
 
     def binding_declare(self, binding: BindingSpec) -> None:
         """Create a binding."""
@@ -166,42 +154,45 @@ class RabbitMQAPI(Client):
         )
         for key in keys:
             parts = ("bindings", vhost, "e", source, destination_type, destination, key)
-            check(self.delete(path(*parts)))
+            self._check(self.delete(path(*parts)))
 
     def policies(self, vhost: str | None = None) -> list[PolicySpec]:
         """Return all policies, or those of a vhost."""
-        return self._read(list[PolicySpec], "policies", vhost)
+        return self._read_all(PolicySpec, "policies", vhost, end=True)
 
     def policy(self, vhost: str, name: str) -> PolicySpec:
         """Return one policy."""
-        return self._read(PolicySpec, "policies", vhost, name)
+        return self._read(PolicySpec, "policies", vhost, name, end=True)
 
     def set_policy(self, policy: PolicySpec) -> None:
         """Create or change a policy."""
         parts = ("policies", policy.vhost, policy.name)
-        self._write("PUT", policy, *parts, leave_out=("name", "vhost"))
+        self._write("PUT", policy, *parts, leave_out=("name", "vhost"), end=True)
 
     def clear_policy(self, vhost: str, name: str) -> None:
         """Delete a policy."""
-        check(self.delete(path("policies", vhost, name)))
+        self._check(self.delete(path("policies", vhost, name, end=True)))
 
     def users(self) -> list[UserSpec]:
         """Return all users."""
-        return [_user(entry) for entry in self._read(list[dict[str, object]], "users")]
+        answer = self._answer("users")
+        users = [_listed(each) for each in answer] if isinstance(answer, list) else answer
+        return self._values(UserSpec, users, ("users",))
 
     def user(self, name: str) -> UserSpec:
         """Return one user."""
-        return _user(self._read(dict[str, object], "users", name))
+        answer = _listed(self._answer("users", name, end=True))
+        [user] = self._values(UserSpec, [answer], ("users", name))
+        return user
 
     def user_put(self, user: UserSpec) -> None:
         """Create or change a user."""
-        body = {**msgspec.to_builtins(user), "tags": ",".join(user.tags)}
-        body.pop("name")
-        check(self.put(path("users", user.name), json=body))
+        body = {**user.content(("name",)), "tags": ",".join(user.tags)}
+        self._check(self.put(path("users", user.name, end=True), json=body))
 
     def user_delete(self, name: str) -> None:
         """Delete a user."""
-        check(self.delete(path("users", name)))
+        self._check(self.delete(path("users", name, end=True)))
 
     def permissions(
         self, vhost: str | None = None, user: str | None = None
@@ -210,47 +201,46 @@ class RabbitMQAPI(Client):
         if (vhost is None) != (user is None):
             raise ValueError("Give both vhost and user, or neither.")
         if vhost is not None:
-            return self._read(PermissionSpec, "permissions", vhost, user)
-        return self._read(list[PermissionSpec], "permissions")
+            return self._read(PermissionSpec, "permissions", vhost, user, end=True)
+        return self._read_all(PermissionSpec, "permissions")
 
     def set_permissions(self, permission: PermissionSpec) -> None:
         """Grant permissions to a user in a vhost."""
         parts = ("permissions", permission.vhost, permission.user)
-        self._write("PUT", permission, *parts, leave_out=("vhost", "user"))
+        self._write("PUT", permission, *parts, leave_out=("vhost", "user"), end=True)
 
     def clear_permissions(self, vhost: str, user: str) -> None:
         """Revoke all permissions of a user in a vhost."""
-        check(self.delete(path("permissions", vhost, user)))
+        self._check(self.delete(path("permissions", vhost, user, end=True)))
 
     def vhosts(self) -> list[VHostSpec]:
         """Return all virtual hosts."""
-        return self._read(list[VHostSpec], "vhosts")
+        return self._read_all(VHostSpec, "vhosts")
 
     def vhost(self, name: str) -> VHostSpec:
         """Return one virtual host."""
-        return self._read(VHostSpec, "vhosts", name)
+        return self._read(VHostSpec, "vhosts", name, end=True)
 
     def add_vhost(self, vhost: VHostSpec) -> None:
         """Create a virtual host."""
-        body = {**msgspec.to_builtins(vhost), "tags": ",".join(vhost.tags)}
-        body.pop("name")
-        check(self.put(path("vhosts", vhost.name), json=body))
+        body = {**vhost.content(("name",)), "tags": ",".join(vhost.tags)}
+        self._check(self.put(path("vhosts", vhost.name, end=True), json=body))
 
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host and everything in it."""
-        check(self.delete(path("vhosts", name)))
+        self._check(self.delete(path("vhosts", name, end=True)))
 
     def connections(self, name: str | None = None) -> list[ConnectionInfo] | ConnectionInfo:
         """Return all connections, or one connection."""
         if name is not None:
-            return self._read(ConnectionInfo, "connections", name)
-        return self._read(list[ConnectionInfo], "connections")
+            return self._read(ConnectionInfo, "connections", name, end=True)
+        return self._read_all(ConnectionInfo, "connections")
 
     def nodes(self, name: str | None = None) -> list[NodeInfo] | NodeInfo:
         """Return all nodes, or one node."""
         if name is not None:
             return self._read(NodeInfo, "nodes", name)
-        return self._read(list[NodeInfo], "nodes")
+        return self._read_all(NodeInfo, "nodes")
 
 
 def _one(vhost: str | None, name: str | None) -> bool:
@@ -265,8 +255,8 @@ def _true(conditions: dict[str, bool]) -> dict[str, str]:
     return {name: "true" for name, holds in conditions.items() if holds}
 
 
-def _user(entry: Mapping[str, object]) -> UserSpec:
-    """Return a user; older servers send the tags as one text."""
-    tags = entry.get("tags") or []
-    listed = [tag for tag in tags.split(",") if tag] if isinstance(tags, str) else tags
-    return msgspec.convert({**entry, "tags": listed}, UserSpec)
+def _listed(user: object) -> object:
+    """Return the answer on a user; older servers send the tags as one text."""
+    if isinstance(user, dict) and isinstance(tags := user.get("tags") or "", str):
+        return {**user, "tags": [tag for tag in tags.split(",") if tag]}
+    return user

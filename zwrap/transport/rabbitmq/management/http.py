@@ -10,39 +10,59 @@ import hashlib
 import logging
 import secrets
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self, TypeVar
 from urllib.parse import quote
 
 import httpx
-import msgspec
 
 from zwrap.configuration.settings import RabbitMQAPISettings
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, MessageError, TransportError
+from zwrap.errors import ConfigurationError, MessageError, TransportError, short
 from zwrap.host.hiding import without_secrets
-from zwrap.transport.rabbitmq.management.models import Spec
+from zwrap.transport.rabbitmq.management.spec import Spec, SpecError
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 30.0
 """Default of the longest wait for an answer, in seconds."""
 
-T = TypeVar("T")
+S = TypeVar("S", bound=Spec)
 
 Parameters = Mapping[str, str | int | float | bool | None]
 """Query parameters of a request."""
 
 
+AMQP_PORT = 5672
+"""Port of AMQP unless the site says another (iana.org/assignments/service-names-port-numbers)."""
+
+
 def credentials_from(configuration: Configuration) -> RabbitMQAPISettings:
-    """Return the settings of plugin `rabbitmqapi`; ConfigurationError if it is not active."""
-    settings = configuration.site.rabbitmqapi
-    if settings is None:
+    """Return the settings of plugin `rabbitmqapi`; ConfigurationError if it is not active.
+
+    They come from ``configuration.rabbitmqapi``, so that a configuration of python-zocalo will do.
+    """
+    given = configuration.rabbitmqapi
+    if not given:
         raise ConfigurationError(
             "There are no RabbitMQ API credentials configured in your environment: a section with "
             "'plugin: rabbitmqapi' must be active."
         )
-    return settings
+    return RabbitMQAPISettings(
+        plugin="rabbitmqapi",
+        base_url=given["base_url"],
+        username=given["username"],
+        password=given["password"],
+        vhost=given.get("vhost", "/"),
+    )
+
+
+def amqp_port(configuration: Configuration) -> int:
+    """Return the first port of plugin `pika`, else AMQP's own."""
+    settings = getattr(configuration, "pika", None)
+    port = settings.get("port") if isinstance(settings, Mapping) else None
+    first = str(port).partition(",")[0].strip()
+    return int(first) if first.isdecimal() else AMQP_PORT
 
 
 def _urls(settings: RabbitMQAPISettings) -> list[str]:
@@ -78,6 +98,9 @@ def hash_password(passwd: str, salt: str | None = None) -> str:
 class Client:
     """A connection to the API. `url` ends in ``/api``."""
 
+    amqp_port: int = AMQP_PORT
+    """Port on which the server should listen for AMQP."""
+
     def __init__(self, url: str, user: str, password: str) -> None:
         self._url = url.rstrip("/")
         self._client = httpx.Client(auth=(user, password), timeout=TIMEOUT_S)
@@ -94,6 +117,7 @@ class Client:
                 log.warning("%s", error)
                 instance.close()
             else:
+                instance.amqp_port = amqp_port(zc)
                 return instance
         places = without_secrets(", ".join(_urls(settings)))
         raise TransportError(f"No RabbitMQ API answers at {places}.")
@@ -159,40 +183,82 @@ class Client:
             )
         except httpx.HTTPError as error:
             sentence = f"The RabbitMQ API at {url} cannot be used: {error}."
-            raise TransportError(without_secrets(sentence)) from None
+            raise self.unreachable(without_secrets(sentence)) from None
 
-    def _read(self, kind: type[T], *parts: str | None) -> T:
-        """Return the typed answer of an endpoint; MessageError if the server refuses."""
-        response = self.get(path(*parts))
-        check(response)
+    def unreachable(self, sentence: str) -> Exception:
+        """Return the error of a server that does not answer."""
+        return TransportError(sentence)
+
+    def refusal(self, sentence: str, response: httpx.Response) -> Exception:
+        """Return the error of a request that the server refused."""
+        del response
+        return MessageError(sentence)
+
+    def _read(self, kind: type[S], *parts: str | None, end: bool = False) -> S:
+        """Return the value at an endpoint; MessageError if the server refuses."""
+        [value] = self._values(kind, [self._answer(*parts, end=end)], parts)
+        return value
+
+    def _read_all(self, kind: type[S], *parts: str | None, end: bool = False) -> list[S]:
+        """Return the values at an endpoint; MessageError if the server refuses."""
+        return self._values(kind, self._answer(*parts, end=end), parts)
+
+    def _answer(self, *parts: str | None, end: bool = False) -> object:
+        """Return the content of an endpoint; MessageError if the server refuses."""
+        response = self.get(path(*parts, end=end))
+        self._check(response)
         try:
-            return msgspec.convert(response.json(), kind, strict=False)
-        except (ValueError, msgspec.ValidationError) as error:
-            sentence = f"{response.url} answered something unexpected: {error}."
-            raise MessageError(without_secrets(sentence)) from None
+            content: object = response.json()
+        except ValueError as error:
+            raise self._unexpected(parts, error) from None
+        return content
 
-    def _write(self, method: str, spec: Spec, *parts: str, leave_out: tuple[str, ...]) -> None:
-        """Send a value to an endpoint, without the fields that its path tells."""
-        body = {k: v for k, v in msgspec.to_builtins(spec).items() if k not in leave_out}
+    def _values(self, kind: type[S], answer: object, parts: Sequence[str | None]) -> list[S]:
+        """Return the values that an answer holds; MessageError if it holds something else."""
+        if not isinstance(answer, list) or not all(isinstance(each, dict) for each in answer):
+            raise self._unexpected(parts, f"{short(answer)} instead of a {kind.__name__}")
+        try:
+            return [kind(**each) for each in answer]
+        except SpecError as error:
+            raise self._unexpected(parts, error) from None
+
+    def _unexpected(self, parts: Sequence[str | None], what: object) -> MessageError:
+        """Return the error of an answer that makes no sense."""
+        sentence = f"{self._url}/{path(*parts)} answered something unexpected: {what}."
+        return MessageError(without_secrets(sentence))
+
+    def _write(
+        self,
+        method: str,
+        spec: Spec,
+        *parts: str,
+        leave_out: tuple[str, ...],
+        end: bool = False,
+    ) -> None:
+        """Send a value to an endpoint, without what its path tells and what the server adds."""
         send = self.put if method == "PUT" else self.post
-        check(send(path(*parts), json=body))
+        self._check(send(path(*parts, end=end), json=spec.content(leave_out, defaults=False)))
+
+    def _check(self, response: httpx.Response) -> None:
+        """Raise MessageError, with the server's reason, if the server refused a request."""
+        if response.is_success:
+            return
+        try:
+            answer = response.json()
+            reason = answer.get("reason") or answer.get("error") or response.reason_phrase
+        except (ValueError, AttributeError):
+            reason = response.reason_phrase
+        sentence = (
+            f"The RabbitMQ API refused {response.request.method} {response.url.path}: "
+            f"{response.status_code} {reason}."
+        )
+        raise self.refusal(sentence, response)
 
 
-def path(*parts: str | None) -> str:
-    """Return the path of an endpoint, each part quoted."""
-    return "/".join(quote(part, safe="") for part in parts if part is not None)
+def path(*parts: str | None, end: bool = False) -> str:
+    """Return the path of an endpoint, each part quoted; `end`: with a slash after the name.
 
-
-def check(response: httpx.Response) -> None:
-    """Raise MessageError, with the server's reason, if the server refused a request."""
-    if response.is_success:
-        return
-    try:
-        answer = response.json()
-        reason = answer.get("reason") or answer.get("error") or response.reason_phrase
-    except (ValueError, AttributeError):
-        reason = response.reason_phrase
-    raise MessageError(
-        f"The RabbitMQ API refused {response.request.method} {response.url.path}: "
-        f"{response.status_code} {reason}."
-    )
+    The server takes both forms. The slash is where python-zocalo has it, for rules of proxies.
+    """
+    given = [quote(part, safe="@:") for part in parts if part is not None]
+    return "/".join([*given, ""] if end and len(given) > 1 else given)

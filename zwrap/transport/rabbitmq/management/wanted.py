@@ -10,21 +10,41 @@ import msgspec
 
 from zwrap.errors import ConfigurationError
 from zwrap.host.given import read_text_given
+from zwrap.transport.rabbitmq.management.kinds import DestinationType
 from zwrap.transport.rabbitmq.management.models import (
     BindingSpec,
-    DestinationType,
     ExchangeSpec,
     PermissionSpec,
     PolicySpec,
     QueueSpec,
     VHostSpec,
 )
+from zwrap.transport.rabbitmq.management.spec import Spec
 
-T = TypeVar("T")
+S = TypeVar("S", bound=Spec)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     """A part of the file; an unknown key is an error."""
+
+
+class _VHost(msgspec.Struct):
+    """An entry of ``vhosts``."""
+
+    name: str
+    description: str = ""
+    tags: list[str] = []
+    tracing: bool = False
+
+
+class _Permission(msgspec.Struct):
+    """An entry of ``permissions``."""
+
+    vhost: str
+    user: str
+    configure: str
+    write: str
+    read: str
 
 
 class _Binding(_File):
@@ -99,8 +119,8 @@ class _Content(_File):
 
     policies: list[_Policy]
     exchanges: list[_Exchange]
-    vhosts: list[VHostSpec] = []
-    permissions: list[PermissionSpec] = []
+    vhosts: list[_VHost] = []
+    permissions: list[_Permission] = []
     bindings: list[_Binding] = []
     groups: list[_Group] = []
 
@@ -140,8 +160,8 @@ def wanted_from(content: object, where: str) -> Wanted:
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"{where}: {error}.") from None
     wanted = Wanted(
-        vhosts=file.vhosts,
-        permissions=file.permissions,
+        vhosts=[_converted(vhost, VHostSpec) for vhost in file.vhosts],
+        permissions=[_converted(each, PermissionSpec) for each in file.permissions],
         policies=[_converted(policy, PolicySpec) for policy in file.policies],
         queues=[],
         exchanges=[_converted(exchange, ExchangeSpec) for exchange in file.exchanges],
@@ -203,9 +223,9 @@ def _add_queues(wanted: Wanted, group: _Group) -> None:
         ]
 
 
-def _converted(part: _File, kind: type[T]) -> T:
+def _converted(part: msgspec.Struct, kind: type[S]) -> S:
     """Return a part of the file as a value of the API."""
-    return msgspec.convert(part, kind, from_attributes=True)
+    return kind(**msgspec.structs.asdict(part))
 
 
 def _key(binding: _Binding) -> str:

@@ -1,0 +1,1 @@
+"""``zocalo.cli``: what code imports of it; the commands themselves are zwrap's."""

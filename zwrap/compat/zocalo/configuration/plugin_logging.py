@@ -1,0 +1,18 @@
+"""``zocalo.configuration.plugin_logging``: handlers and a filter that site files name."""
+
+from __future__ import annotations
+
+from zwrap.configuration.logs import (
+    DowngradeFilter as DowngradeFilter,
+)
+from zwrap.configuration.logs import (
+    GraylogTCPHandler as GraylogTCPHandler,
+)
+from zwrap.configuration.logs import (
+    GraylogUDPHandler as GraylogUDPHandler,
+)
+from zwrap.plugins import offer
+
+_ITSELF = "zwrap registers plugin 'logging' itself, and zc.logging has its verbosity."
+
+__getattr__, _ = offer(__name__, {}, {"Logging": _ITSELF, "LoggingIncrementer": _ITSELF})
