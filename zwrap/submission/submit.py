@@ -103,8 +103,10 @@ def _is_of_another(row: Attempt, wanted: Attempt) -> bool:
 
     A first attempt may have another content than its row: its recipe was edited meanwhile.
     """
-    return wanted.number > 1 and None not in (row.digest, wanted.digest) and (
-        row.digest != wanted.digest
+    return (
+        wanted.number > 1
+        and None not in (row.digest, wanted.digest)
+        and (row.digest != wanted.digest)
     )
 
 
