@@ -538,6 +538,16 @@ def test_the_end_is_told_to_the_class_which_can_still_send(place: Place) -> None
     assert place.bodies("out") == ["bye"]
 
 
+def test_the_class_logs_from_level_info_on_whatever_the_root_does(
+    place: Place, records: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    monkeypatch.setattr(logging.getLogger("site.maker"), "level", logging.NOTSET)
+    logging.getLogger("site.maker").manager._clear_cache()  # type: ignore[attr-defined]
+    place.run(fresh(Maker, in_shutdown=lambda self: self.log.info("bye")))
+    assert [record.getMessage() for record in records if record.name == "site.maker"] == ["bye"]
+
+
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
     kept: list[logging.LogRecord] = []

@@ -96,9 +96,14 @@ class HostedService(Service):
         return self._termination or bool(getattr(self._hosted, "_CommonService__shutdown", False))
 
     def begin(self) -> None:
-        """Let the class subscribe; its own loop is not used, so callbacks are called directly."""
+        """Let the class subscribe; its own loop is not used, so callbacks are called directly.
+
+        Its logger tells as much as under python-workflows: by default level INFO and above.
+        """
         for handler in all_handlers():
             handler.addFilter(self._fields)
+        if self._hosted.log.getEffectiveLevel() > self._hosted.log_verbosity:
+            self._hosted.log.setLevel(self._hosted.log_verbosity)
         self._hosted.start_transport()
         self._bridge.subscription_callback_set_intercept(None)
         self._hosted.initializing()

@@ -15,5 +15,7 @@ def use(configuration: Configuration) -> None:
 def site() -> Configuration:
     """Return the configuration that was given, else the one that ZOCALO_CONFIG names, activated."""
     if not _given:
-        use(Configuration.from_file().activate())
+        configuration = Configuration.from_file()
+        configuration.activate()
+        use(configuration)
     return _given[0]
