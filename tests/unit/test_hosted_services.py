@@ -660,3 +660,18 @@ def test_a_service_of_python_workflows_is_found_by_its_name(
     for name in ("Other", "Base"):
         with pytest.raises(PermanentError, match="one of which is expected"):
             command.load_service(name)
+
+
+@pytest.mark.parametrize("missing", ["workflows.recipe", "zocalo", "numpy"])
+def test_an_import_that_python_workflows_would_satisfy_is_explained(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(group: str, name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr(plugins, "find", find)
+    top = missing.partition(".")[0]
+    explained = missing != "numpy"
+    told = f"import zwrap.compat.{top} in place of {top}" if explained else "No module named"
+    with pytest.raises(PermanentError if explained else ModuleNotFoundError, match=told):
+        command.load_service("Maker")

@@ -123,9 +123,20 @@ def load_service(name: str) -> Callable[[Configuration, Transport], Service]:
     """Return the class of a service, or the function that makes one of python-workflows.
 
     Raises:
-        PermanentError: There is no such service, or its class is no service.
+        PermanentError: There is no such service, its class is no service, or it imports modules of
+            python-workflows or python-zocalo that are not installed.
     """
-    kind = plugins.find(plugins.SERVICES, name)
+    try:
+        kind = plugins.find(plugins.SERVICES, name)
+    except ModuleNotFoundError as error:
+        top = str(error.name).partition(".")[0]
+        if top not in ("workflows", "zocalo"):
+            raise
+        raise PermanentError(
+            f"Service {name!r} imports {error.name!r}, which is not installed here. Install "
+            f"python-{top}, or import zwrap.compat.{top} in place of {top} "
+            f"(docs/compat-{top}.md says what there is)."
+        ) from error
     if isinstance(kind, type) and issubclass(kind, Service):
         return kind
     from zwrap.compat.workflows.hosting import hosted, is_common_service  # the sites' own only

@@ -63,7 +63,7 @@ class SiteTransport(ContractTransport):
         """Declare `options` on a parser of argparse or optparse; what is given is in `config`."""
         for option in cls.options:
             about = {"metavar": option.rpartition("-")[2].upper(), "help": f"option of {cls.name}"}
-            if hasattr(parser, "add_argument"):
+            if "add_argument" in dir(parser):
                 parser.add_argument(option, action=_keeping(cls, option), **about)
             else:
                 parser.add_option(
