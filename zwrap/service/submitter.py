@@ -224,8 +224,8 @@ def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list
     envelope, cluster = step.envelope, step.cluster.name
     payload = {"jobid": int(outcome) if outcome.isdecimal() else outcome, "scheduler": cluster}
     log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
-    message = step.work.delivery.message
-    unit = Unit(message.id, signer.after(message))
+    delivery = step.work.delivery
+    unit = Unit(delivery.message.id, signer.after(delivery.message, delivery.source))
     unit.send(*envelope.send("job_submitted", payload, default=True))
     return unit.outgoing
 
