@@ -57,7 +57,8 @@ class Handling:
     def __init__(self, delivery: Delivery, signer: Signer | None) -> None:
         self.delivery = delivery
         message = delivery.message
-        self._unit = Unit(message.id, signer.after(message) if signer else None)
+        sign = signer.after(message, delivery.source) if signer else None
+        self._unit = Unit(message.id, sign)
 
     def named(self, message: Outgoing) -> Outgoing:
         """Return a message with the id that a repeat of the work gives it, signed."""
@@ -93,8 +94,9 @@ class Transaction:
         """Return the messages; those that no handler sent get an id from the first one acked."""
         if not self.acked:
             return self.messages
-        first = self.acked[0].message
-        unit = Unit(child_id(first.id, "transaction"), signer.after(first) if signer else None)
+        first = self.acked[0]
+        sign = signer.after(first.message, first.source) if signer else None
+        unit = Unit(child_id(first.message.id, "transaction"), sign)
         unit.send(*self.messages)
         return unit.outgoing
 

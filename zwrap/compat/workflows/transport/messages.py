@@ -10,21 +10,13 @@ import msgspec
 
 from zwrap.compat.workflows.basics import Error
 from zwrap.errors import ZwrapError
-from zwrap.message import (
-    ATTEMPT_HEADER,
-    ID_HEADER,
-    ORIGIN_HEADER,
-    SIGNATURE_HEADER,
-    Message,
-    Outgoing,
-    decode,
-)
+from zwrap.message import Message, Outgoing, decode
 
 log = logging.getLogger(__name__)
 
-IDENTITY = (ID_HEADER, ORIGIN_HEADER, SIGNATURE_HEADER, ATTEMPT_HEADER)
-"""Headers that are kept from callbacks, so that code which passes headers on does not give its own
-message the identity of the one that it handles."""
+OWN = "zwrap-"
+"""Begin of the names of headers that are kept from callbacks, so that code which passes headers on
+does not give its own message the identity of the one that it handles."""
 
 RECEIVED = (
     "destination", "message-id", "redelivered", "routing_key", "subscription", "timestamp",
@@ -37,7 +29,7 @@ HINTS = ("exclusive", "priority", "retroactive")
 
 def header_of(message: Message, source: str, number: int) -> dict[str, Any]:
     """Return the header of a received message without its id."""
-    own = {name: value for name, value in message.headers.items() if name not in IDENTITY}
+    own = {name: value for name, value in message.headers.items() if not name.startswith(OWN)}
     return {**own, "destination": source, "routing_key": source, "subscription": number}
 
 
@@ -59,7 +51,7 @@ def message_to_send(
     options.pop("persistent", None)  # every message is
     transaction = options.pop("transaction", None)
     headers: Mapping[str, Any] = options.pop("headers", None) or {}
-    own = {name: value for name, value in headers.items() if name not in (*IDENTITY, *RECEIVED)}
+    own = {name: value for name, value in headers.items() if name not in RECEIVED}
     message = msgspec.structs.replace(message, headers=own)
     delay, expiration = options.pop("delay", None), options.pop("expiration", None)
     if delay:
