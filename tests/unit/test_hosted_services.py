@@ -246,6 +246,27 @@ def test_a_batch_is_one_unit(place: Place, monkeypatch: pytest.MonkeyPatch) -> N
     assert place.bodies("in") == []
 
 
+@pytest.mark.parametrize("requeue", [True, False])
+def test_a_message_that_is_rejected_later_is_settled_then(
+    place: Place, monkeypatch: pytest.MonkeyPatch, requeue: bool
+) -> None:
+    def flush(self: Any) -> None:
+        for header in self.held:
+            self.transport.nack(header, requeue=requeue)
+
+    place.sender.send("in", 1)
+    hosting = place.host(type("Batch", (Batch,), {"flush": flush}))
+    hosting._clock = place.clock
+    monkeypatch.setattr(hosting, "poll_s", lambda: 0.0)
+    turns(place, hosting, 1)
+    assert place.counts("in") == []
+    place.clock.move(11)
+    Loop(hosting, hosting.transport)._turn()
+    assert place.counts("in") == ([2] if requeue else [])
+    assert len(place.reasons("in")) == (0 if requeue else 1)
+    hosting.transport.close()
+
+
 def test_a_batch_that_cannot_be_sent_is_given_back(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
