@@ -112,7 +112,7 @@ PLACES = [
         "test -v {x}; read {x}; declare {x}=1",
         "",
         BASH,
-        tuple(v for v in VALUES if set(v) & set("[(")),
+        tuple(v for v in VALUES if set(v) & set("[(`")),
     ),
     Case("printf %s $${x} ${x}", None, ()),
 ]

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from zwrap.errors import PermanentError, RecipeError, short
+from zwrap.recipe.directives import beginning, could_direct, shell_word, sheltered
 from zwrap.recipe.pieces import Piece, Value
 from zwrap.recipe.refusals import OPEN_QUOTE, SAFE, could_end, why_not
 from zwrap.recipe.shellplaces import Kind, Place, Sense
@@ -58,11 +59,13 @@ def quoted(texts: Sequence[Sequence[Piece]], fault: Fault) -> tuple[list[str], l
     filled = []
     for text in texts:
         done: list[str] = []
+        writer.line = ""
         for piece in text:
             if isinstance(piece, Value):
                 writer.write(done, next(found), piece)
             elif piece:
                 done.append(piece)
+            writer.line = beginning(writer.line, done[-1] if done else "")
         filled.append("".join(done))
     return writer.assignments, filled
 
@@ -77,6 +80,8 @@ class _Writer:
         self._next = max(taken, default=0) + 1
         self.assignments: list[str] = []
         """A line for each variable that holds a value."""
+        self.line = ""
+        """Beginning of the line at hand."""
 
     def write(self, done: list[str], place: Place, value: Value) -> None:
         """Append a value to what is done of the text."""
@@ -99,13 +104,13 @@ class _Writer:
         if SAFE.fullmatch(text) and not could_end(text, place.delimiter):
             assigns = ASSIGNMENT.match(text) or text in GRAMMAR
             return f"'{text}'" if place.first and assigns else text
-        if _is_direct(text, place):
-            return _direct(text, place)
+        if _is_direct(text, place, self.line):
+            return _direct(text, place, self.line)
         return self._by_variable(text, place)
 
     def _check(self, place: Place, value: Value) -> None:
         """Raise the error of a value that can be put at a place in no way."""
-        reason = why_not(place, value.text)
+        reason = why_not(place, value.text, self.line)
         if reason:
             source = value.source[:60]
             raise self._fault(reason.format(source=source, value=short(value.text)))
@@ -116,13 +121,16 @@ class _Writer:
         if name is None:
             name = self._names[text] = f"{VARIABLE}{self._next}"
             self._next += 1
-            self.assignments.append(f"{name}={shlex.quote(text)}")
+            self.assignments.append(f"{name}={shell_word(text)}")
         if place.kind is Kind.SINGLE:
             return f"'\"${name}\"'"
         if place.kind is Kind.ANSI:
             return f"'\"${name}\"$'"
         inside = place.kind in (Kind.DOUBLE, Kind.HERE) or _is_default(place)
-        return f"${{{name}}}" if inside else f'"${name}"'
+        if not inside:
+            return f'"${name}"'
+        joined = "\\\n" if self.line == "#" else ""  # no line begins with "#$"
+        return f"{joined}${{{name}}}"
 
 
 def _is_default(place: Place) -> bool:
@@ -138,9 +146,14 @@ def _commented(text: str, place: Place) -> str:
     return shlex.quote(re.sub(special, "?", text))
 
 
-def _is_direct(text: str, place: Place) -> bool:
+def _is_direct(text: str, place: Place, line: str) -> bool:
     """Return True if quoting makes a value, which is not a safe word, safe at a place."""
     kind = place.kind
+    in_ticks = kind is Kind.DOUBLE and place.backquotes > 0
+    if could_direct(text, line) and (in_ticks or place.braces or kind in (Kind.HERE, Kind.ANSI)):
+        return False  # empty quotes have no place there
+    if in_ticks and "\n" in text:
+        return False
     if place.distrusted or could_end(text, place.delimiter) or (place.in_array and "\n" in text):
         return False
     if kind is Kind.ANSI:
@@ -157,15 +170,16 @@ def _is_direct(text: str, place: Place) -> bool:
     return not place.backquotes or not set(text) & set("`\\$\"'")
 
 
-def _direct(text: str, place: Place) -> str:
+def _direct(text: str, place: Place, line: str) -> str:
     """Return a value as it is quoted at a place."""
     if place.kind in (Kind.HERE, Kind.ANSI):
         return text
     if place.kind is Kind.SINGLE:
-        return text.replace("'", "'\\''")
+        return sheltered(text.replace("'", "'\\''"), line, "''")
     if place.kind is Kind.DOUBLE or place.braces:
-        return re.sub(r'([\\$"`])', r"\\\1", text)
-    return shlex.quote(text)
+        escaped = re.sub(r'([\\$"`])', r"\\\1", text)
+        return escaped if place.braces else sheltered(escaped, line, '""')
+    return shell_word(text)
 
 
 def _unsafe(sentence: str) -> PermanentError:
