@@ -22,9 +22,10 @@ RECIPE = {"1": {"queue": "in", "output": {"made": 2}}, "2": {"queue": "out"}, "s
 
 
 class Maker(CommonService):
-    """Sends what it made and acknowledges the request, in one transaction."""
+    """Sends what it made and acknowledges the request, in one transaction; ends when idle."""
 
     def initializing(self) -> None:
+        self._register_idle(3, self._shutdown)
         wrap_subscribe(self._transport, "in", self.make, acknowledgement=True, prefetch_count=5)
 
     def make(self, rw: Any, header: dict[str, Any], message: Any) -> None:
@@ -49,11 +50,10 @@ def envelope(payload: object) -> dict[str, Any]:
             "payload": payload}  # fmt: skip
 
 
-def run(bus: Site, times: int) -> None:
+def run(bus: Site) -> None:
     configuration = Configuration.from_file(bus.config).activate()
-    for _ in range(times):
-        with connect(configuration) as transport:
-            Loop(hosted(Maker)(configuration, transport), transport, once=True).run()
+    with connect(configuration) as transport:
+        Loop(hosted(Maker)(configuration, transport), transport).run()
 
 
 def taken(bus: Site, queue: str) -> list[Any]:
@@ -75,7 +75,7 @@ def test_transactions_rejections_and_faults_on_every_transport(
     with transport_of(bus) as transport:
         for each in ("one", "bad", "no", "not yet", "two"):
             transport.send("in", envelope(each), {RECIPE_HEADER: True})
-    run(bus, 6)
+    run(bus)
     assert sorted(body["payload"]["of"] for body in taken(bus, "out")) == ["not yet", "one", "two"]
     assert taken(bus, "in") == []
     with transport_of(bus) as transport:
@@ -101,7 +101,7 @@ def test_a_program_talks_to_a_service_on_every_transport(
         own.send("in", envelope("first"), {RECIPE_HEADER: True})
     transport.send("in", envelope("second"), headers={RECIPE_HEADER: True})
     transport.disconnect()
-    run(bus, 1)
+    run(bus)
     assert sorted(body["payload"]["of"] for body in taken(bus, "out")) == ["first", "second"]
 
 
