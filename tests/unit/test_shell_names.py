@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from zwrap.errors import RecipeError
+from zwrap.recipe.graph import Recipe
 
 from .test_shell_contexts import filled, has_run
 
@@ -136,8 +138,49 @@ def test_a_command_that_bash_runs_is_one_word(text: str) -> None:
     ],
 )
 def test_a_good_value_is_not_taken_for_a_name(text: str, tmp_path: Path) -> None:
-    for value in ["image (1)[2].cbf", "a=b (c)", *HOSTILE]:
+    for value in ["image (1)[2].cbf", "a=b (c)", "^[a-z]+$", "[$x]", "$(touch PWNED)"]:
         assert not has_run("bash", filled(text, value), tmp_path)
+
+
+def filled_with(text: str, values: dict[str, str]) -> str:
+    recipe = Recipe({"start": [[1, []]], "1": {"queue": "q", "commands": text}})
+    escaped = recipe.apply_parameters(values, quote_commands=True)[1]["commands"]
+    assert isinstance(escaped, str)
+    return escaped
+
+
+READ_AGAIN = [
+    "set -- {x}; (( $1 ))",
+    "f() { echo $(($1)); }; f {x}",
+    "n=$(echo {x}); (( n ))",
+    "declare -a v; declare v={x}",
+    "declare -i m; read m <<< {x}",
+    "[[ 1 {o} {x} ]]",
+    "test {o} {x}",
+    "printf {o} {x} c",
+    "a[$(echo {x})]=1",
+    "n={x}; echo ${{m@P}}",
+]
+"""Texts in which the shell may read a value once more, on ways that are not followed here."""
+
+
+@pytest.mark.parametrize("text", READ_AGAIN)
+def test_a_text_that_reads_values_again_takes_no_command_in_a_subscript(
+    text: str, tmp_path: Path
+) -> None:
+    for value in ("a[$(touch PWNED)]", "a[`touch PWNED`]", "($(touch PWNED))"):
+        with pytest.raises(RecipeError):
+            filled_with(text, {"x": value, "o": "-v"})
+    for value in ("image (1)[2].cbf", "7"):
+        with contextlib.suppress(RecipeError):  # a number may be expected
+            done = filled_with(text, {"x": value, "o": "-n"})
+            assert not has_run("bash", done, tmp_path)
+
+
+def test_a_command_in_two_values_is_refused_as_in_one() -> None:
+    text = "n={a}{b}; f $n; (( x ))"
+    with pytest.raises(RecipeError, match=r"\{b\} has the value"):
+        filled_with(text, {"a": "a[", "b": "$(touch PWNED)]"})
 
 
 def test_an_assignment_may_be_a_value() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from zwrap.errors import RecipeError
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.submission.request import prepare
@@ -55,14 +56,18 @@ def test_a_published_recipe_stays_as_it_is_with_ordinary_values(commands: list[s
 
 @pytest.mark.parametrize("commands", SCRIPTS, ids=str)
 @pytest.mark.parametrize(
-    "value", ["a b", "it's", "$(touch PWNED)", "x\n#$ -o /evil\n", "a[$(touch PWNED)]", "(1)"]
+    "value", ["a b", "it's", "$(touch PWNED)", "x\n#$ -o /evil\n", "a[`touch PWNED`]", "(1)"]
 )
 def test_in_a_published_recipe_a_value_stays_a_value(
     commands: list[str] | str, value: str, tmp_path: Path
 ) -> None:
     recipe = Recipe({"start": [[1, []]], "1": step(commands)})
     given = {**GOOD, "file": value, "directory": value, "user": value, "dcid": value}
-    filled = recipe.apply_parameters(given, quote_commands=True)
+    try:
+        filled = recipe.apply_parameters(given, quote_commands=True)
+    except RecipeError:  # in a text that could read it again
+        assert value == "a[`touch PWNED`]"
+        return
     request = prepare(Envelope(filled, 1), "tok-1", "local").request
     script = Templates().render("sge.sh.j2", request)
     assert directives(script) == ["#$ -S /bin/bash", "#$ -notify"]

@@ -11,6 +11,7 @@ import re
 import shlex
 
 _MARKED = re.compile(r"\n[ \t]*(?=#)")
+_VARIABLE = re.compile(r"\$(?=\{?RECIPE)")
 _LINES = re.compile(r"\n[ \t]*(?:(?=#)|\Z)")
 
 
@@ -45,6 +46,15 @@ def sheltered(text: str, line: str, quotes: str) -> str:
     return quotes * first + _LINES.sub(lambda match: match[0] + quotes, text)
 
 
+def single_quoted(text: str, line: str) -> str:
+    """Return a value as it stands between single quotes.
+
+    ``$RECIPEWRAP`` and the like, which the Submitter would replace, are parted. `line`: what
+    `beginning` returns for the text before it.
+    """
+    return _VARIABLE.sub("$''", sheltered(text.replace("'", "'\\''"), line, "''"))
+
+
 def shell_word(text: str) -> str:
     """Return a value as one word for the shell, as `shlex.quote` does, and sheltered."""
-    return sheltered(shlex.quote(text), "'", "''")
+    return _VARIABLE.sub("$''", sheltered(shlex.quote(text), "'", "''"))

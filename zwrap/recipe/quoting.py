@@ -7,14 +7,30 @@ there is no way is refused (`zwrap.recipe.refusals`).
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Sequence
 
 from zwrap.errors import PermanentError, RecipeError, short
-from zwrap.recipe.directives import beginning, could_direct, shell_word, sheltered
+from zwrap.recipe.directives import (
+    beginning,
+    could_direct,
+    shell_word,
+    sheltered,
+    single_quoted,
+)
 from zwrap.recipe.pieces import Piece, Value
-from zwrap.recipe.refusals import OPEN_QUOTE, SAFE, could_end, why_not
+from zwrap.recipe.refusals import (
+    OPEN_QUOTE,
+    READ_AGAIN,
+    SAFE,
+    could_end,
+    could_run,
+    may_open,
+    reads_again,
+    why_not,
+)
 from zwrap.recipe.shellplaces import Kind, Place, Sense
 from zwrap.recipe.shelltext import places
 from zwrap.recipe.shelltokens import ASSIGNMENT, GRAMMAR, MARK
@@ -54,14 +70,15 @@ def quoted(texts: Sequence[Sequence[Piece]], fault: Fault) -> tuple[list[str], l
     whole = "\n".join(skeletons)
     if whole.count(MARK) != len(values):
         raise fault("shell text cannot hold a NUL.")
-    writer = _Writer(whole, fault)
+    writer = _Writer(whole, [value.text for value in values], fault)
     found = iter(places(whole))
     filled = []
     for text in texts:
         done: list[str] = []
         writer.line = ""
-        for piece in text:
+        for piece, following in itertools.zip_longest(text, text[1:]):
             if isinstance(piece, Value):
+                writer.redirects = isinstance(following, str) and following[:1] in {"<", ">"}
                 writer.write(done, next(found), piece)
             elif piece:
                 done.append(piece)
@@ -73,8 +90,10 @@ def quoted(texts: Sequence[Sequence[Piece]], fault: Fault) -> tuple[list[str], l
 class _Writer:
     """The writing of values at their places in one text."""
 
-    def __init__(self, skeleton: str, fault: Fault) -> None:
+    def __init__(self, skeleton: str, values: Sequence[str], fault: Fault) -> None:
         self._fault = fault
+        # A substitution in one value, and the bracket before it perhaps in another one.
+        self._is_run = any(map(may_open, values)) and reads_again(skeleton, values)
         self._names: dict[str, str] = {}
         taken = (int(number) for number in _VARIABLES.findall(skeleton))
         self._next = max(taken, default=0) + 1
@@ -82,6 +101,8 @@ class _Writer:
         """A line for each variable that holds a value."""
         self.line = ""
         """Beginning of the line at hand."""
+        self.redirects = False
+        """True if ``<`` or ``>`` follows, before which a number would be that of a descriptor."""
 
     def write(self, done: list[str], place: Place, value: Value) -> None:
         """Append a value to what is done of the text."""
@@ -103,7 +124,8 @@ class _Writer:
             return text
         if SAFE.fullmatch(text) and not could_end(text, place.delimiter):
             assigns = ASSIGNMENT.match(text) or text in GRAMMAR
-            return f"'{text}'" if place.first and assigns else text
+            is_number = kind is Kind.PLAIN and self.redirects and text.isdecimal()
+            return f"'{text}'" if is_number or (place.first and assigns) else text
         if _is_direct(text, place, self.line):
             return _direct(text, place, self.line)
         return self._by_variable(text, place)
@@ -111,6 +133,8 @@ class _Writer:
     def _check(self, place: Place, value: Value) -> None:
         """Raise the error of a value that can be put at a place in no way."""
         reason = why_not(place, value.text, self.line)
+        if not reason and self._is_run and place.kind is not Kind.COMMENT:
+            reason = READ_AGAIN if could_run(value.text) else ""
         if reason:
             source = value.source[:60]
             raise self._fault(reason.format(source=source, value=short(value.text)))
@@ -175,7 +199,7 @@ def _direct(text: str, place: Place, line: str) -> str:
     if place.kind in (Kind.HERE, Kind.ANSI):
         return text
     if place.kind is Kind.SINGLE:
-        return sheltered(text.replace("'", "'\\''"), line, "''")
+        return single_quoted(text, line)
     if place.kind is Kind.DOUBLE or place.braces:
         escaped = re.sub(r'([\\$"`])', r"\\\1", text)
         return escaped if place.braces else sheltered(escaped, line, '""')
@@ -232,7 +256,8 @@ def quoted_words(text: Sequence[Piece], fault: Fault) -> str:
 
     filled = _QUOTES.sub(found, skeleton)
     unsafe = [piece for piece in given if not SAFE.fullmatch(piece.text)]
-    if quote and unsafe:
+    is_open = (len(skeleton) - len(skeleton.rstrip("\\"))) % 2 == 1
+    if (quote or is_open) and unsafe:
         reason = OPEN_QUOTE.format(source=unsafe[0].source[:60], value=short(unsafe[0].text))
         raise fault(reason)
     return filled

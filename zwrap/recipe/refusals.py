@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from zwrap.recipe.directives import could_direct
 from zwrap.recipe.shellplaces import Kind, Place, Sense
@@ -27,6 +28,12 @@ _NO_NAME = (
     "text without '[', '(' and '`' is expected. Write the name itself there, instead of a "
     "placeholder."
 )
+READ_AGAIN = (
+    "the text calculates with values, or names variables by them, and {source} has the value "
+    "{value}, a part of which the shell could run there; a text without '$(', '${{' and '`' is "
+    "expected beside '[' and '('. Give such a value to a program by a text of its own."
+)
+"""Why a value cannot be put into a text that reads values once more, as a format."""
 _COMMAND = (
     "{source} stands where the shell runs its value, {value}, as a command; a word of letters, "
     "digits and @%+=:,./-_ is expected. Write the command itself there, instead of a placeholder."
@@ -55,6 +62,39 @@ OPEN_QUOTE = (
     "one word. Close the quote, or write \\' for an apostrophe."
 )
 """Why a value cannot be put into a command that is split into words, as a format."""
+
+
+_READING = re.compile(
+    r"\(\(|\$\[|\w\[(?![0-9@*]+\])|\$\{!|\$\{\w+:(?![-=?+])|\$\{[^}]{0,100}@"
+    r"|\s-(?:eq|ne|lt|le|gt|ge|v|R)\b|printf\s+['\"]?-"
+    r"|\b(?:let|declare|local|typeset|readonly|export|read|unset|wait|mapfile|readarray|getopts"
+    r"|compgen|coproc|RANDOM|SRANDOM|OPTIND|HISTCMD|SECONDS|PS4|eval)\b"
+)
+"""Text in which the shell may read a value once more: to calculate, or as the name of a variable or
+the content of an array."""
+
+_TESTING = re.compile(r"\b(?:test|printf)\b|(?:^|[\s;&|({!])\[")
+"""Text in which a value could be the operator by which the shell does so."""
+
+_OPERATOR = re.compile(r"-?\w{1,3}")
+"""Value that may be an operator, or a part of it."""
+
+
+def reads_again(text: str, values: Sequence[str]) -> bool:
+    """Return True if the shell may calculate with values of a text, or take them for names."""
+    if _READING.search(text):
+        return True
+    return any(map(_OPERATOR.fullmatch, values)) and _TESTING.search(text) is not None
+
+
+def could_run(text: str) -> bool:
+    """Return True for a value of which a part is a command, if the shell reads it once more."""
+    return "`" in text or any(f"${opening}" in text for opening in "([{")
+
+
+def may_open(text: str) -> bool:
+    """Return True for a value in which a subscript, or the content of an array, could begin."""
+    return "[" in text or text.lstrip()[:1] == "("
 
 
 def could_end(text: str, delimiter: str) -> bool:

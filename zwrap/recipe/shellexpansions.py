@@ -192,7 +192,16 @@ class Expansions:
     def on_close(self, frame: Frame, match: re.Match[str]) -> None:
         """Close the innermost construct."""
         del frame, match
-        self.stack.pop()
+        self.close()
+
+    def close(self) -> None:
+        """Close the innermost construct; commands in parentheses are no part of a word."""
+        if self.stack.pop().grouping:
+            self.end_word(self.stack[-1], self.at)
+
+    def end_word(self, frame: Frame, end: int) -> None:
+        """End the word at hand, if there is one."""
+        raise NotImplementedError
 
     def backquoted(self, frame: Frame) -> None:
         """Read what stands in backquotes, with the escapes that belong to them removed."""
@@ -299,7 +308,7 @@ class Expansions:
             frame.depth -= 1
         elif self.text.startswith(frame.closer, match.start()):
             self.at = match.start() + len(frame.closer)
-            self.stack.pop()
+            self.close()
         else:  # `$((a) ...)`: commands in parentheses within a substitution
             self.found.unsure = True
             self.stack.pop()

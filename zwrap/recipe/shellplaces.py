@@ -86,8 +86,8 @@ class Frame:
     """Name of the parameter of ``${...}``."""
 
     # of commands
-    array = False
-    """True between the parentheses of an array."""
+    array = grouping = False
+    """True between the parentheses of an array; between those of ``(...)`` and ``((...))``."""
     first = True
     """True where the name of a command is expected."""
     command = options = loop = ""

@@ -31,9 +31,15 @@ MOST_DOCUMENTS = 100
 """Number of here-documents that one line may announce."""
 
 
+_UNCLEAR = re.compile(r"\$\\\n|\w\[([\"'])(?=[^\"'\n]*\])[^\"'\n]*+\1")
+"""A dollar sign at the end of a line that goes on, and a subscript with a quoted bracket: neither
+is read here as shells read it."""
+
+
 def places(text: str) -> list[Place]:
     """Return the place of each NUL in shell text, in a time that grows with the text."""
     found = Found()
+    found.unsure = _UNCLEAR.search(text) is not None
     Commands(text, Frame("code"), found).read()
     depth = [0] * (len(found.places) + 1)
     for begin, end in found.tests:
@@ -50,6 +56,9 @@ def places(text: str) -> list[Place]:
 class Commands(Words):
     """The reading of commands: the grammar around words, here-documents."""
 
+    announced = 0
+    """Number of open constructs with here-documents whose bodies follow."""
+
     def read(self) -> None:
         """Read the text to its end."""
         if self.depth > DEEPEST:
@@ -62,6 +71,8 @@ class Commands(Words):
             assert match is not None
             assert match.lastgroup is not None
             self.at = match.end()
+            if "\n" in match[0] and self.announced > bool(frame.pending):
+                self.found.unsure = True  # a here-document of a command around this one begins
             _HANDLERS[frame.kind, match.lastgroup](self, frame, match)
         self.end_word(stack[-1], size)
         for frame in stack:
@@ -108,6 +119,7 @@ class Commands(Words):
             self.found.unsure |= after < 0
             self._document(body, delimiter, frame, quoted=quoted)
             self.at = len(self.text) if after < 0 else after + 1
+        self.announced -= bool(frame.pending)
         frame.pending = ()
 
     def _document(self, body: str, delimiter: str, frame: Frame, *, quoted: bool) -> None:
@@ -132,6 +144,7 @@ class Commands(Words):
             self.found.unsure = True
             return
         text, quoted, self.at = delimiter
+        self.announced += not frame.pending
         frame.pending = (*frame.pending, (text, quoted, match[0] == "<<-"))
         if len(frame.pending) > MOST_DOCUMENTS:
             self.give_up(frame)
@@ -149,10 +162,11 @@ class Commands(Words):
             self.at = match.start() + 1
             return
         if match[0] == "((" and not inside and (frame.first or frame.command == "for"):
-            self.push("arithmetic", frame, "))")
+            self.push("arithmetic", frame, "))").grouping = True
             return
         self.at = match.start() + 1
         inner = self.push("code", frame, ")")
+        inner.grouping = not inside
         inner.assigned = self.assigned(frame) if array else ""
         inner.array = array
         inner.in_array |= array
@@ -173,7 +187,7 @@ class Commands(Words):
             frame.new_command()
         elif frame.closer == ")":
             self.found.unsure |= bool(frame.pending or frame.cases)
-            self.stack.pop()
+            self.close()
         else:
             self.found.unsure = True
 
