@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from zwrap import plugins
@@ -25,6 +25,7 @@ from zwrap.host.files import open_to_append
 from zwrap.host.modes import PRIVATE_FILE, READ_FILE, make_private, make_readable
 from zwrap.host.paths import in_state_directory
 from zwrap.service.contract import Service
+from zwrap.transport.contract import Transport
 
 
 class _Parser(Parser):
@@ -98,19 +99,33 @@ def _run(configuration: Configuration, options: argparse.Namespace, name: str) -
     return 0
 
 
-def load_service(name: str) -> type[Service]:
-    """Return the class of a service.
+def load_service(name: str) -> Callable[[Configuration, Transport], Service]:
+    """Return the class of a service, or the function that makes one of python-workflows.
 
     Raises:
-        PermanentError: There is no such service, or its class is not a service of zwrap.
+        PermanentError: There is no such service, its class is no service, or it imports modules of
+            python-workflows or python-zocalo that are not installed.
     """
-    kind = plugins.find(plugins.SERVICES, name)
+    try:
+        kind = plugins.find(plugins.SERVICES, name)
+    except ModuleNotFoundError as error:
+        top = str(error.name).partition(".")[0]
+        if top not in ("workflows", "zocalo"):
+            raise
+        raise PermanentError(
+            f"Service {name!r} imports {error.name!r}, which is not installed here. Install "
+            f"python-{top}, or import zwrap.compat.{top} in place of {top} "
+            f"(docs/compat-{top}.md says what there is)."
+        ) from error
     if isinstance(kind, type) and issubclass(kind, Service):
         return kind
+    from zwrap.compat.workflows.hosting import hosted, is_common_service  # the sites' own only
+
+    if is_common_service(kind):
+        return hosted(kind)
     raise PermanentError(
-        f"Service {name!r} ({kind!r}) is not a zwrap service: a subclass of "
-        "zwrap.service.Service is expected. Services written for python-workflows run with "
-        "its own zocalo.service beside zwrap."
+        f"Service {name!r} ({kind!r}) is neither a subclass of zwrap.service.Service nor one of "
+        "CommonService of python-workflows (docs/compat-workflows.md), one of which is expected."
     )
 
 

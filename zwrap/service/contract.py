@@ -86,6 +86,19 @@ class Service:
         """Name in status messages and for `zocalo.shutdown -s`."""
         return type(self).__name__
 
+    @property
+    def title(self) -> str:
+        """Name for people in status messages."""
+        return self.name
+
+    @property
+    def ended(self) -> bool:
+        """True if the service wants to end; the loop ends after the messages at hand."""
+        return False
+
+    def begin(self) -> None:
+        """Prepare for the first message; called once, before it. An exception ends the service."""
+
     def poll_s(self) -> float:
         """Return the poll interval: the time without a message before `idle`, in seconds."""
         return 1.0

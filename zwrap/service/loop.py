@@ -95,7 +95,8 @@ class Loop:
         grace = self._service.stop_grace_s
         with ending_late_stops(self._stop, self._service.name, grace), self._status:
             try:
-                while not self._stop.is_set() and self._clock() < self._ends_at:
+                self._service.begin()
+                while not self._is_over():
                     if not self._turn():
                         self._check_outages()
                         break
@@ -113,6 +114,10 @@ class Loop:
             self._hangup.clear()
             if self._renewed():
                 self._stop.set()
+
+    def _is_over(self) -> bool:
+        """Tell whether the loop, or the service, was asked to end, or its lifetime is over."""
+        return self._stop.is_set() or self._service.ended or self._clock() >= self._ends_at
 
     def _turn(self) -> bool:
         """Handle what comes next, or be idle; return False after the last message of a run."""

@@ -88,7 +88,7 @@ class ServiceStatus:
             "host": host_id(),
             "status": status.intval,
             "statustext": status.description,
-            "service": self._service.name,
+            "service": self._service.title,
             "serviceclass": self._service.name,
             "utilization": {
                 str(each.intval): round(spent_s / total, 4) for each, spent_s in spent.items()

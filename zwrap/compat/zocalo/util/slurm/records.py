@@ -20,11 +20,11 @@ class NoFieldError(MessageError, AttributeError):
 class Record:
     """One object of slurmrestd's JSON: its fields are attributes."""
 
-    def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - JSON of any kind
+    def __init__(self, **fields: Any) -> None:
         for name, value in fields.items():
             setattr(self, name, _valued(name, value))
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         known = ", ".join(sorted(vars(self))) or "none"
@@ -140,7 +140,7 @@ LISTS: Mapping[str, tuple[type[Records], type[Record]]] = {
 of its entries."""
 
 
-def _valued(name: str, value: Any) -> Any:  # noqa: ANN401
+def _valued(name: str, value: Any) -> Any:
     """Return the value of a field: objects as records."""
     if name == "job_state" and isinstance(value, list):
         return [JobStateEnum(each) for each in value]

@@ -1,0 +1,26 @@
+"""The names of python-workflows, so that code written for it runs after its imports were changed.
+
+The rule is one: ``from workflows.X import Y`` becomes ``from zwrap.compat.workflows.X import Y``.
+docs/compat-workflows.md lists every name, and which there are not.
+"""
+
+from typing import TYPE_CHECKING
+
+from zwrap.plugins import offer
+
+if TYPE_CHECKING:
+    from zwrap.compat.workflows.basics import Disconnected as Disconnected
+    from zwrap.compat.workflows.basics import Error as Error
+    from zwrap.compat.workflows.basics import version as version
+
+__version__ = "3.5"
+"""Version of python-workflows whose names these are."""
+
+__getattr__, __dir__ = offer(
+    __name__,
+    {
+        "Disconnected": "zwrap.compat.workflows.basics",
+        "Error": "zwrap.compat.workflows.basics",
+        "version": "zwrap.compat.workflows.basics",
+    },
+)

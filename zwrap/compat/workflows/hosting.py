@@ -1,0 +1,207 @@
+"""Services written for python-workflows, run as services of zwrap.
+
+The class may derive from `zwrap.compat.workflows.services.common_service.CommonService`, or, where
+python-workflows is installed, from its own one: only methods that both have are used.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from zwrap.compat.workflows.basics import Disconnected
+from zwrap.compat.workflows.transport.contract_transport import ContractTransport
+from zwrap.configuration.recipe_id import all_handlers
+from zwrap.configuration.site import Configuration
+from zwrap.errors import TransportError
+from zwrap.host.clock import Clock, elapsed
+from zwrap.message import Message
+from zwrap.recipe.envelope import Envelope
+from zwrap.service.contract import Service, Work
+from zwrap.service.settling import settle
+from zwrap.transport.contract import Delivery, Transport
+
+BASE = "services.common_service"
+"""Module of the base class, in python-workflows and here."""
+
+ORIGINAL = f"workflows.{BASE}"
+HOMES = (ORIGINAL, f"zwrap.compat.workflows.{BASE}")
+"""Modules of the base class whose subclasses are run."""
+
+POLL_S = 1.0
+"""Longest time after which an end that the service asks for is noticed, in seconds."""
+
+
+def is_common_service(kind: object) -> bool:
+    """Return True for a class that derives from `CommonService` of either home."""
+    return isinstance(kind, type) and bool(_homes(kind))
+
+
+def _homes(kind: type) -> list[str]:
+    """Return the modules of the base classes of a service, as far as they are in `HOMES`."""
+    named = [each.__module__ for each in kind.__mro__ if each.__qualname__ == "CommonService"]
+    return [module for module in named if module in HOMES]
+
+
+def hosted(kind: type) -> Callable[[Configuration, Transport], HostedService]:
+    """Return the function that makes a service of zwrap of a class."""
+    return functools.partial(HostedService, kind=kind)
+
+
+class HostedService(Service):
+    """A service of zwrap that does its work with an object of such a class."""
+
+    plain_messages = True
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        transport: Transport,
+        kind: type,
+        clock: Clock = elapsed,
+    ) -> None:
+        super().__init__(configuration, transport)
+        self._name = kind.__name__
+        self._clock = clock
+        self._since = clock()
+        self._termination = False
+        self._at_work: Delivery | None = None
+        self._rejected: Exception | None = None
+        """Reason of the rejection of the message at work."""
+        self._bridge = ContractTransport(
+            transport, self._reject, self._went_well, _disconnected(kind)
+        )
+        environment = {"config": configuration, "live": _is_live(configuration)}
+        self._hosted: Any = kind(environment=environment)
+        self._hosted.transport = self._bridge
+        self._hosted.connect(frontend=self)
+        self._fields = LogFields(self._hosted)
+
+    @property
+    def name(self) -> str:
+        """Name of the class."""
+        return self._name
+
+    @property
+    def title(self) -> str:
+        """Name that the class gives itself."""
+        return str(self._hosted.get_name())
+
+    @property
+    def ended(self) -> bool:
+        """True after the class called `_shutdown` or `_request_termination`."""
+        return self._termination or bool(getattr(self._hosted, "_CommonService__shutdown", False))
+
+    def begin(self) -> None:
+        """Let the class subscribe; its own loop is not used, so callbacks are called directly.
+
+        Its logger tells as much as under python-workflows: by default level INFO and above.
+        """
+        for handler in all_handlers():
+            handler.addFilter(self._fields)
+        if self._hosted.log.getEffectiveLevel() > self._hosted.log_verbosity:
+            self._hosted.log.setLevel(self._hosted.log_verbosity)
+        self._hosted.start_transport()
+        self._bridge.subscription_callback_set_intercept(None)
+        self._hosted.initializing()
+        self._since = self._clock()
+
+    def send(self, what: dict[str, object]) -> None:
+        """Hear what the class tells its frontend: that it wants to end, beside what is known."""
+        if what.get("band") == "request_termination":
+            self._termination = True
+
+    def poll_s(self) -> float:
+        """Return the time until the idle callback is due, in seconds."""
+        return max(0.0, min(POLL_S, self._due() - self._clock()))
+
+    def _due(self) -> float:
+        """Return the time at which the idle callback is due; infinity without one."""
+        idle_s: float | None = getattr(self._hosted, "_idle_time", None)
+        return self._since + idle_s if idle_s else float("inf")
+
+    def idle(self) -> None:
+        """Call the idle callback if nothing came for its time."""
+        if self._clock() < self._due():
+            return
+        try:
+            if callback := getattr(self._hosted, "_idle_callback", None):
+                callback()
+        finally:
+            self._since = self._clock()
+
+    def hear(self, topic: str, message: Message) -> None:
+        """Pass a broadcast to the callbacks of its topic."""
+        try:
+            self._bridge.hear(topic, message)
+        finally:
+            self._since = self._clock()
+
+    def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+        """Pass a message to its callback; it stays in hand until the class settles it."""
+        del envelope
+        self._at_work, self._rejected = delivery, None
+        try:
+            self._bridge.deliver(delivery)
+        finally:
+            self._at_work = None
+            self._since = self._clock()
+        if self._rejected:
+            raise self._rejected
+
+    def close(self) -> None:
+        """Let the class release what it holds, and give back what it has in hand."""
+        try:
+            self._hosted.in_shutdown()
+        finally:
+            self._hosted.stop_transport()
+            self._bridge.disconnect()
+            for handler in all_handlers():
+                handler.removeFilter(self._fields)
+
+    def _reject(self, delivery: Delivery, reason: Exception) -> None:
+        """Settle a rejected message; that at work is settled when its callback has returned."""
+        if delivery is self._at_work:
+            self._rejected = reason
+        else:
+            settle(self, [(self._work(delivery), reason)])
+
+    def _went_well(self, delivery: Delivery) -> None:
+        """Take note of a message that was acknowledged later."""
+        settle(self, [(Work(delivery, None), None)])
+
+    def _work(self, delivery: Delivery) -> Work:
+        """Return a message that was opened before, with its envelope."""
+        return Work(delivery, self.open(delivery))
+
+
+class LogFields(logging.Filter):
+    """Filter that gives records of the log the fields of a service's `extend_log`."""
+
+    def __init__(self, service: object) -> None:
+        super().__init__()
+        self._service = service
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields to a record; return True, so that it passes."""
+        fields = getattr(self._service, "_CommonService__log_extensions", [])
+        for field, value in reversed(fields):
+            if not hasattr(record, field):
+                setattr(record, field, value)
+        return True
+
+
+def _is_live(configuration: Configuration) -> bool:
+    """Return what python-zocalo's `zocalo.service` tells services under key ``live``."""
+    return bool({"live", "default"}.intersection(configuration.active_environments))
+
+
+def _disconnected(kind: type) -> Callable[[str], Exception]:
+    """Return the type of the error for a lost connection that the code of a class catches."""
+    if ORIGINAL not in _homes(kind):
+        return Disconnected
+    original: type[Exception] = sys.modules["workflows"].Disconnected
+    return type("Disconnected", (original, TransportError), {})

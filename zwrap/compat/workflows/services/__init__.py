@@ -1,0 +1,17 @@
+"""Services of python-workflows: their base class, and which there are."""
+
+from typing import TYPE_CHECKING
+
+from zwrap.plugins import offer
+
+if TYPE_CHECKING:
+    from zwrap.compat.workflows.services.known import get_known_services as get_known_services
+    from zwrap.compat.workflows.services.known import lookup as lookup
+
+__getattr__, __dir__ = offer(
+    __name__,
+    {
+        "get_known_services": "zwrap.compat.workflows.services.known",
+        "lookup": "zwrap.compat.workflows.services.known",
+    },
+)

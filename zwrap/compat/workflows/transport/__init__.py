@@ -1,0 +1,23 @@
+"""Transports of python-workflows by name; all but `OfflineTransport` are connections of zwrap."""
+
+from typing import TYPE_CHECKING
+
+from zwrap.plugins import offer
+
+if TYPE_CHECKING:
+    from zwrap.compat.workflows.transport.known import (
+        add_command_line_options as add_command_line_options,
+    )
+    from zwrap.compat.workflows.transport.known import default_transport as default_transport
+    from zwrap.compat.workflows.transport.known import get_known_transports as get_known_transports
+    from zwrap.compat.workflows.transport.known import lookup as lookup
+
+__getattr__, __dir__ = offer(
+    __name__,
+    {
+        "add_command_line_options": "zwrap.compat.workflows.transport.known",
+        "default_transport": "zwrap.compat.workflows.transport.known",
+        "get_known_transports": "zwrap.compat.workflows.transport.known",
+        "lookup": "zwrap.compat.workflows.transport.known",
+    },
+)

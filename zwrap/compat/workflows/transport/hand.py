@@ -1,0 +1,106 @@
+"""The messages in hand of a transport, the work on one of them, and open transactions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+
+from zwrap.compat.workflows.basics import Error
+from zwrap.message import Outgoing, child_id, new_id
+from zwrap.transport.contract import Delivery, Unit
+from zwrap.transport.signing import Signer
+
+
+class Hand:
+    """Messages that were delivered, and are neither acknowledged nor rejected, by their ids."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Delivery] = {}
+        self._lock = threading.Lock()
+
+    def take(self, delivery: Delivery) -> str:
+        """Take a message; return its id, a fresh one if that of the message is in use."""
+        with self._lock:
+            known = delivery.message.id in self._held
+            identity = new_id() if known else delivery.message.id
+            self._held[identity] = delivery
+            return identity
+
+    def find(self, identity: object) -> Delivery:
+        """Return the message of an id; Error if it is not in hand."""
+        with self._lock:
+            if delivery := self._held.get(str(identity)):
+                return delivery
+        raise Error(
+            f"Message {identity} is not in hand: it was acknowledged or rejected before, or was "
+            "never delivered to this service."
+        )
+
+    def drop(self, *deliveries: Delivery) -> None:
+        """Forget messages, if they are in hand."""
+        with self._lock:
+            for identity in [name for name, held in self._held.items() if held in deliveries]:
+                del self._held[identity]
+
+    def all(self) -> list[Delivery]:
+        """Return all messages in hand."""
+        with self._lock:
+            return list(self._held.values())
+
+    def __contains__(self, delivery: object) -> bool:
+        return delivery in self.all()
+
+
+class Handling:
+    """The work of one thread on one message, which gives what it sends its identity."""
+
+    def __init__(self, delivery: Delivery, signer: Signer | None) -> None:
+        self.delivery = delivery
+        message = delivery.message
+        sign = signer.after(message, delivery.source) if signer else None
+        self._unit = Unit(message.id, sign)
+
+    def named(self, message: Outgoing) -> Outgoing:
+        """Return a message with the id that a repeat of the work gives it, signed."""
+        self._unit.send(message)
+        return self._unit.outgoing[-1]
+
+
+class Transaction:
+    """What is sent and settled at the end of a transaction."""
+
+    def __init__(self, handling: Handling | None) -> None:
+        self.handling = handling
+        """The work during which it was begun; None: it was begun outside of any."""
+        self.messages: list[Outgoing] = []
+        self.acked: list[Delivery] = []
+        self.rejected: list[tuple[Delivery, Exception]] = []
+
+    def concerns(self, delivery: Delivery) -> bool:
+        """Tell whether a message is settled by the transaction, or its handler began it."""
+        begun = self.handling is not None and self.handling.delivery is delivery
+        return begun or delivery in self.settled()
+
+    def ack(self, delivery: Delivery) -> None:
+        """Let a message be acknowledged."""
+        if delivery not in self.acked:
+            self.acked.append(delivery)
+
+    def settled(self) -> list[Delivery]:
+        """Return the messages that are acknowledged or rejected."""
+        return [*self.acked, *(each for each, _ in self.rejected)]
+
+    def named(self, signer: Signer | None) -> Sequence[Outgoing]:
+        """Return the messages; those that no handler sent get an id from the first one acked."""
+        if not self.acked:
+            return self.messages
+        first = self.acked[0]
+        sign = signer.after(first.message, first.source) if signer else None
+        unit = Unit(child_id(first.message.id, "transaction"), sign)
+        unit.send(*self.messages)
+        return unit.outgoing
+
+
+def concerning(delivery: Delivery, transactions: Iterable[tuple[int, Transaction]]) -> list[int]:
+    """Return the numbers of the transactions that concern a message."""
+    return [number for number, each in transactions if each.concerns(delivery)]

@@ -1,0 +1,23 @@
+"""The transport for RabbitMQ."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from zwrap.compat.workflows.transport.site_transport import SiteTransport
+
+
+class PikaTransport(SiteTransport):
+    """Transport for RabbitMQ, as the site file describes it (plugin ``pika``)."""
+
+    name = "PikaTransport"
+    options: ClassVar[dict[str, str]] = {
+        "--rabbit-host": "host",
+        "--rabbit-port": "port",
+        "--rabbit-user": "username",
+        "--rabbit-pass": "password",
+        "--rabbit-vhost": "vhost",
+        "--rabbit-conf": "conf",
+    }
+    defaults: ClassVar[dict[str, Any]] = {}
+    config: ClassVar[dict[str, Any]] = {}

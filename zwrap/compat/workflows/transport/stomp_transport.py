@@ -1,0 +1,23 @@
+"""The transport for ActiveMQ."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from zwrap.compat.workflows.transport.site_transport import SiteTransport
+
+
+class StompTransport(SiteTransport):
+    """Transport for ActiveMQ, as the site file describes it (plugin ``stomp``)."""
+
+    name = "StompTransport"
+    options: ClassVar[dict[str, str]] = {
+        "--stomp-host": "host",
+        "--stomp-port": "port",
+        "--stomp-user": "username",
+        "--stomp-pass": "password",
+        "--stomp-prfx": "prefix",
+        "--stomp-conf": "conf",
+    }
+    defaults: ClassVar[dict[str, Any]] = {}
+    config: ClassVar[dict[str, Any]] = {}

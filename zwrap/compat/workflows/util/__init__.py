@@ -1,0 +1,14 @@
+"""Tools of python-workflows: the id of a process among all those of a site."""
+
+from typing import TYPE_CHECKING
+
+from zwrap.plugins import offer
+
+if TYPE_CHECKING:
+    from zwrap.compat.workflows.util.hosts import (
+        generate_unique_host_id as generate_unique_host_id,
+    )
+
+__getattr__, __dir__ = offer(
+    __name__, {"generate_unique_host_id": "zwrap.compat.workflows.util.hosts"}
+)
