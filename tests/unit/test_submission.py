@@ -101,9 +101,7 @@ def ledger(tmp_path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) 
     opened.close()
 
 
-def submitted(
-    ledger: Ledger, system: Any, token: str = "t-1", digest: str | None = None
-) -> str:
+def submitted(ledger: Ledger, system: Any, token: str = "t-1", digest: str | None = None) -> str:
     attempt = Attempt(
         token=token, recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d",
         digest=digest,

@@ -15,16 +15,17 @@ from zwrap.cli import security
 from zwrap.cli.common import say, say_file, user_name
 from zwrap.cli.joblist import attempts_of
 from zwrap.cli.recipes import checked
+from zwrap.cli.recipesteps import check_file
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError, ZwrapError
 from zwrap.host.paths import default_spool, state_directory
 from zwrap.message import STATUS_TOPIC
 from zwrap.program.reading import program_directories, read_definition
-from zwrap.recipe.graph import Recipe
 from zwrap.service.commands import COMMAND_TOPIC
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
+from zwrap.submission.block import check_defaults
 from zwrap.submission.clusters import Clusters
-from zwrap.submission.request import check_defaults
+from zwrap.submission.inspection import Inspection
 from zwrap.submission.template import Templates
 from zwrap.transport.connect import EMBEDDED, connect
 from zwrap.transport.options import TransportChoice
@@ -67,7 +68,10 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     say(f"transport: {_place(configuration, options.transport)}")
     for line in configuration.check():
         say(line)
-    hints = (_unused_brokers(configuration, options.transport), _unsent(), _keys(configuration))
+    hints = (
+        _unused_brokers(configuration, options.transport), _default_cluster(configuration),
+        _unsent(), _keys(configuration),
+    )  # fmt: skip
     for line in itertools.chain(*hints):
         say(line)
     if options.broker:
@@ -104,6 +108,17 @@ def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> It
                 f"warning: a section of plugin {plugin!r} is active, but messages go to the spool: "
                 "a section of plugin 'transport' chooses the transport (docs/brokers.md)"
             )
+
+
+def _default_cluster(configuration: Configuration) -> Iterator[str]:
+    """Yield a warning if steps that name no cluster run on the service host."""
+    clusters = Clusters(configuration)
+    if clusters.default_is_open:
+        yield (
+            f"warning: steps that name no cluster run on this machine ({clusters.default}): of the "
+            f"clusters {', '.join(clusters.described())} none is named under storage key "
+            "'scheduler' (docs/site.md)"
+        )
 
 
 def _keys(configuration: Configuration) -> Iterator[str]:
@@ -156,8 +171,9 @@ def _site_checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[
     site = configuration.site
     recipes = site.recipe_directory
     if recipes:
+        inspection = Inspection(configuration)
         for file in _files(recipes, "*.json"):
-            yield f"recipe {file}", partial(Recipe.from_file, file, site.limits)
+            yield f"recipe {file}", partial(check_file, inspection, file, site.limits)
     templates = Templates(site.template_directory)
     clusters = Clusters(configuration)
     for name in clusters.described():
@@ -178,7 +194,7 @@ def _cluster(clusters: Clusters, templates: Templates, name: str) -> None:
     """Raise ZwrapError if a cluster, its template or its defaults are wrong."""
     cluster = clusters.get(name)
     templates.check(cluster.template)
-    check_defaults(cluster.settings.defaults, f"cluster {name!r}, key 'defaults'")
+    check_defaults(cluster.settings, f"cluster {name!r}, key 'defaults'")
 
 
 def _job_directories(configuration: Configuration) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 from zwrap.cli.common import complain, say, say_file
@@ -17,7 +16,7 @@ from zwrap.recipe.graph import Recipe
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    check = actions.add_parser("check", help="validate recipe files")
+    check = actions.add_parser("check", help="validate recipe files, and the jobs of their steps")
     check.add_argument("file", nargs="+", type=Path)
     show = actions.add_parser("show", help="draw a recipe")
     show.add_argument("file", type=Path)
@@ -29,9 +28,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     limits = configuration.site.limits
     if options.action == "show":
         return _show(options, limits)
-    return checked(
-        (f"recipe {file}", partial(Recipe.from_file, file, limits)) for file in options.file
-    )
+    from zwrap.cli.recipesteps import check_files
+
+    return check_files(configuration, options.file)
 
 
 def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:
