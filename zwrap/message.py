@@ -29,6 +29,13 @@ ORIGIN_HEADER = "zwrap-origin"
 """Content from which a message follows: `content-` and its own digest, or `from-` and the digest of
 the origin of the message whose handling produced it. With the id it tells whose attempt it is."""
 
+FOLLOWS_HEADER = "zwrap-follows"
+"""Proof that a message is the next attempt at what a service of the site has submitted."""
+
+RETRIES_HEADER, CONTINUED_HEADER = "zwrap-retries", "zwrap-continued"
+"""Number of retries so far; number of jobs so far that continued the step from what its program had
+saved."""
+
 SIGNATURE_HEADER = "zwrap-signature"
 """Proof that a service of the site gave a message its id and origin (`zwrap.transport.signing`)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -93,10 +93,9 @@ Slurm 20.02."""
 def refuse_parts(script: str) -> None:
     """Raise RequestError, which names the line, for the script of a heterogeneous job.
 
-    Such a job has several ids, of which sbatch tells the first. sbatch reads no directive after the
-    first command.
+    Such a job has several ids, of which sbatch tells the first.
     """
-    for number, line in enumerate(script.split("\n"), 1):
+    for number, line in _head(script):
         if PARTS.match(line):
             raise RequestError(
                 f"Line {number} of the job script is {line.strip()!r}, which makes it a "
@@ -104,14 +103,24 @@ def refuse_parts(script: str) -> None:
                 "options of further parts, from the template; ask for the resources of all parts "
                 "in one job, or make each part a step of its own."
             )
+
+
+def _head(script: str) -> Iterator[tuple[int, str]]:
+    """Yield number and text of the lines before the first command.
+
+    sbatch(1) reads no directive after it; there such a line may be part of a value.
+    """
+    for number, line in enumerate(script.split("\n"), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             return
+        yield number, line
 
 
 def fields(script: str, version: int) -> dict[str, object]:
     """Return the fields of a job for v0.0.<version>; RequestError for an option without a field."""
     found: dict[str, object] = {}
-    for line in re.findall(r"^#SBATCH\s+(.*?)\s*$", script, re.MULTILINE):
+    directives = (re.fullmatch(r"#SBATCH\s+(.*?)\s*", line) for _, line in _head(script))
+    for line in [directive[1] for directive in directives if directive]:
         match = re.fullmatch(r"--([a-z-]+)(?:=(\S+))?", line)
         name, value = match.groups() if match else (None, None)
         if name in FLAGS and value is None:

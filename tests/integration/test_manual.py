@@ -356,6 +356,27 @@ def test_a_killed_purge_loses_no_dead_letter_and_revives_none(manual: Manual) ->
     assert manual.transport().inspector().queues() == {"q": 0}
 
 
+TAKE_ONE_AND_DIE = """
+import os, signal
+from zwrap.configuration.site import Configuration
+from zwrap.transport.connect import connect
+with connect(Configuration.from_file().activate()) as transport:
+    transport.inspector().subscribe_dead_letters("processing_recipe")
+    assert transport.receive(5)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_last_dead_letter_is_known_although_whoever_took_it_was_killed(manual: Manual) -> None:
+    dead(manual, "a")
+    died = manual.start(str(manual.bin / "python"), "-P", "-c", TAKE_ONE_AND_DIE)
+    assert died.wait(30) == -signal.SIGKILL
+    assert "Total of 1 DLQ messages found" in manual.shell("zocalo.dlq_check", status=1)
+    assert "Found 1 DLQ messages" in manual.shell("zocalo.dlq_purge")
+    assert len(list((manual.directory / "DLQ").glob("*/*"))) == 1
+    assert manual.shell("zocalo.dlq_check") == "No DLQ messages found\n"
+
+
 def test_what_was_never_a_message_is_exported_and_not_sent_as_it_is(manual: Manual) -> None:
     queue = manual.transport().queue("q")
     (queue.path / "incoming" / "foreign").write_bytes(b"\xff{")

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import SUBMITTED, Attempt, parse_submission
-from zwrap.attempt.retry import next_attempt
+from zwrap.attempt.retry import continuation, next_attempt
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.host.sitekey import SiteKey
@@ -421,8 +421,8 @@ def signer(tmp_path: Path) -> Signer:
     return Signer(SiteKey(tmp_path / "key"))
 
 
-def signed(signer: Signer, body: Any, parent: Message) -> Message:
-    unit = Unit(parent.id, signer.after(parent))
+def signed(signer: Signer, body: Any, parent: Message, queue: str = QUEUE) -> Message:
+    unit = Unit(parent.id, signer.after(parent, queue))
     unit.send(Outgoing(QUEUE, body, {"workflows-recipe": True}))
     [sent] = unit.outgoing
     return Message(decode(encode(sent.message)), sent.headers, str(sent.headers["zwrap-id"]))
@@ -446,7 +446,8 @@ def test_what_a_service_signs_its_receiver_proves(
     message = signed(signer, body, parent)
     origin = signer.origin(message)
     assert origin.is_proven
-    assert origin.text == origin_after(origin_of_content(digest_of({"a": 1})))
+    content = origin_of_content(digest_of({"a": 1}))
+    assert origin.text == origin_after(f"{content}/{QUEUE}")
     assert signer.origin(replace(message, body=decode(encode(message.body)))) == origin
 
 
@@ -473,7 +474,7 @@ def test_a_signature_holds_for_one_id_one_origin_and_one_content(
 def test_a_message_that_brings_an_id_is_not_signed(signer: Signer) -> None:
     """It may be anybody's: a service passes it on, or a job has named it."""
     parent = Message({}, {}, "parent")
-    unit = Unit(parent.id, signer.after(parent))
+    unit = Unit(parent.id, signer.after(parent, QUEUE))
     unit.send(Outgoing(QUEUE, 1, {"zwrap-id": "victim-id"}), Outgoing("topic", 1, topic=True))
     assert [SIGNATURE_HEADER in each.headers for each in unit.outgoing] == [False, False]
 
@@ -638,14 +639,73 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_next_attempt_by_wrapper_and_by_watcher_is_one_attempt(site: Site) -> None:
     """Each sends it if no verdict can be written, with what it knows of the end."""
-    body = site.message("me")
+    site.send(site.message("me", retry=RETRY), "an-id")
+    site.submit()
+    kept = site.kept(site.jobs[0])
+    by_watcher = next_attempt(kept, Cause.OUT_OF_MEMORY)
+    by_wrapper = continuation(kept, 3, 500.0)
+    assert by_watcher
+    assert by_wrapper
+    assert by_wrapper.message.message["recipe"]["1"]["job_parameters"] == {"timeout": 500}
+    for again in (by_watcher, by_wrapper, by_watcher):
+        site.transport.commit([again.message])
+        site.submit()
+    assert [job.attempt.token[-2:] for job in site.jobs] == ["-1", "-2"]
+
+
+# -- another's next attempt ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [{}, {"memory_per_node": 1, "time_limit": 1, "exclude": "all"}])
+@pytest.mark.parametrize("states", [True, False])
+def test_who_sends_the_next_attempt_of_another_does_not_take_it_away(
+    site: Site, change: dict[str, Any], states: bool
+) -> None:
+    """He knows the message, and so its origin; not the proof, which the job has got."""
+    body = site.message("me", retry=RETRY)
     site.send(body, "an-id")
     site.submit()
-    origin = site.kept(site.jobs[0]).header[ORIGIN_HEADER]
-    for change in ({"memory_per_node": 8000}, {"exclude": "n1", "time_limit": 60}):
-        again = copy.deepcopy(body)
-        again["recipe"]["1"]["parameters"].setdefault("cluster", {}).update(change)
-        site.send(again, "an-id", zwrap_attempt=2, zwrap_origin=origin)
+    kept = site.kept(site.jobs[0])
+    stolen = copy.deepcopy(body)
+    stolen["recipe"]["1"]["parameters"]["cluster"].update(change)
+    origin = {"zwrap_origin": kept.header[ORIGIN_HEADER]} if states else {}
+    site.send(stolen, "an-id", zwrap_attempt=2, zwrap_retries=99, **origin)
+    site.submit()
+    again = next_attempt(kept, Cause.OUT_OF_MEMORY)
+    assert again
+    for _ in range(2):
+        site.transport.commit([again.message])
         site.submit()
-    assert sorted({job.attempt.token[-2:] for job in site.jobs}) == ["-1", "-2"]
-    assert len({job.attempt.token for job in site.jobs}) == 2
+    assert len(site.jobs) == 3, "the owner's second attempt, and once"
+    assert site.jobs[-1].request.resources.memory_mib == 1500
+    assert site.kept(site.jobs[-1]).header["zwrap-retries"] == 1
+
+
+def test_who_sends_another_s_message_before_him_has_no_say_in_its_retries(site: Site) -> None:
+    body = site.message("me", retry=RETRY)
+    site.send(body, "an-id", zwrap_retries=99, zwrap_continued=99)
+    site.send(body, "an-id")
+    site.submit()
+    assert len(site.jobs) == 1
+    assert next_attempt(site.kept(site.jobs[0]), Cause.OUT_OF_MEMORY)
+    assert continuation(site.kept(site.jobs[0]), 1, None)
+
+
+@pytest.mark.parametrize("wrong", ["id", "origin", "number", "proof"])
+def test_the_proof_of_a_next_attempt_holds_for_one_attempt(signer: Signer, wrong: str) -> None:
+    origin = origin_of_content(digest_of("content"))
+    proof = signer.next_attempt("an-id", origin, 2)
+    message = Message(None, {"zwrap-follows": proof}, "an-id")
+    assert signer.is_next_attempt(message, origin, 2)
+    if wrong == "id":
+        message = replace(message, id="another")
+    elif wrong == "proof":
+        message = replace(message, headers={"zwrap-follows": 7})
+    stated = origin_of_content(digest_of("other")) if wrong == "origin" else origin
+    assert not signer.is_next_attempt(message, stated, 3 if wrong == "number" else 2)
+
+
+def test_a_message_that_two_services_get_is_followed_by_messages_of_each(signer: Signer) -> None:
+    parent = Message({"a": 1}, {}, "parent")
+    first, second = (signed(signer, 1, parent, queue) for queue in (QUEUE, "another"))
+    assert first.headers[ORIGIN_HEADER] != second.headers[ORIGIN_HEADER]

@@ -213,6 +213,20 @@ def test_files_of_an_attempt_are_seen_by_the_group_and_by_nobody_else(
     }
 
 
+def test_who_may_only_read_a_job_directory_does_not_choose_its_programs(
+    umask: int, tmp_path: Path
+) -> None:
+    """The job script makes `bin`, from which it takes `zocalo.wrap`."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o755)
+    job = written(tmp_path / "run")
+    request = request_in(tmp_path / "run")
+    script = Templates().render("local.sh.j2", request, None, [Path("/bin/true")])
+    subprocess.run(["/bin/bash", "-c", script], check=True)
+    assert os.readlink(job.path / "bin" / "true") == "/bin/true"
+    assert mode(job.path / "bin") & 0o777 == 0o750 & ~umask
+
+
 def test_who_may_write_in_the_working_directory_may_write_in_the_job_directory(
     umask: int, tmp_path: Path
 ) -> None:

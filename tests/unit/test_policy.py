@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +22,11 @@ from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
     ConfigurationError,
+    MessageError,
     ProgramError,
     RecipeError,
     RequestError,
+    ZwrapError,
 )
 from zwrap.host.beneath import AllowedDirectories, OutsideError
 from zwrap.job import State
@@ -30,6 +34,7 @@ from zwrap.limits import ANY_SIZE, DEFAULTS, of_submitted
 from zwrap.message import encode
 from zwrap.pool import shepherd
 from zwrap.pool.jobs import DONE, LocalBatch, LocalEnd, LocalJob, read_end
+from zwrap.program import judgement
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.destinations import is_closed
 from zwrap.recipe.envelope import Envelope
@@ -42,6 +47,7 @@ from zwrap.service.runner import Runner
 from zwrap.service.submitter import Submitter
 from zwrap.service.watcher.conclusion import InDirectory
 from zwrap.transport.memory import MemoryTransport
+from zwrap.transport.spool.transport import SpoolTransport
 from zwrap.wrapper import step
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.permission import permitted_program
@@ -361,9 +367,9 @@ class Step:
         parameters = {"working_directory": str(site.work / "job"), **given}
         node = {"job_parameters": parameters, "output": {"result-all-files": 2, "o": 2}}
         recipe = Recipe({"start": [[1, 0]], "1": node, "2": {"queue": "told"}})
-        heartbeat = Heartbeat("prog", "prog", {})
+        self.heartbeat = Heartbeat("prog", "prog", {})
         allowed = site.configuration.site.allowed
-        self.step = ProgramStep(definition, Envelope(recipe, 1), heartbeat, allowed)
+        self.step = ProgramStep(definition, Envelope(recipe, 1), self.heartbeat, allowed)
 
     def run(self) -> Any:
         import contextlib
@@ -444,6 +450,38 @@ def test_a_result_that_leads_out_is_none(site: Site) -> None:
     assert ended.failures == []
     assert [each.name for each in (site.work / "results").iterdir()] == ["good"]
     assert not any("kept" in str(message.message) for message in ended.messages)
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_no_output_that_leads_out_is_told(site: Site, status: int) -> None:
+    """The program puts links in the places of its output while it runs."""
+    (site.out / "precious").write_text("kept secret: 7")
+    swap = "; ".join(
+        f"ln -sf {site.out}/precious {name}" for name in ("prog.log", "prog.err", "file.json")
+    )
+    outputs = {"o": {"file": "file.json", "parser": "text", "required": False}}
+    step = Step(site, f"{swap}; exit {status}", outputs=outputs)
+    ended = step.run()
+    assert "kept secret" not in repr((ended, step.heartbeat.body()))
+    assert bool(ended.failures) == bool(status)
+
+
+def test_a_file_that_leads_out_just_before_it_is_parsed_is_not_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = judgement._parsed
+
+    def swapped(output: Any, file: Path, *others: Any) -> object:
+        file.unlink()
+        file.symlink_to(site.out / "precious")
+        return parsed(output, file, *others)
+
+    monkeypatch.setattr(judgement, "_parsed", swapped)
+    ended = Step(
+        site, "echo mine > found", outputs={"o": {"file": "found", "parser": "text"}}
+    ).run()
+    assert "kept" not in repr(ended)
+    assert any("leads by a link" in failure for failure in ended.failures)
 
 
 def test_a_program_works_inside(site: Site) -> None:
@@ -534,6 +572,9 @@ OWN = [
     ("topic", "command"),
     ("topic", "zwrap.x"),
     ("topic", "a,topic://command"),
+    ("topic", "command?x=1"),
+    ("topic", "command\x01"),
+    ("queue", "topic://command\t?consumer.priority=1"),
     ("exchange", "command"),
     ("exchange", "zwrap.delay.5s"),
 ]
@@ -696,6 +737,62 @@ def test_the_watcher_follows_no_job_directory_out(tmp_path: Path) -> None:
     assert conclusion.claim_age_s(attempt) is None
     with pytest.raises(RequestError, match="is a link"):
         conclusion.submission(attempt)
+
+
+TOLD = {"start": [[1, 0]], "1": {"error": [2], "parameters": {}}, "2": {"queue": "told"}}
+
+SWAPPED_JOBS = 2000
+"""Number of jobs that a Watcher concludes meanwhile, at most."""
+
+
+def test_who_swaps_a_job_directory_has_no_watcher_write_outside(site: Site) -> None:
+    """What is outside looks like another's job directory."""
+    body = Envelope(Recipe(TOLD), 1).body()
+    submission = encode({"header": {}, "message": body})
+    tokens = [f"t{number}-1" for number in range(SWAPPED_JOBS)]
+    for token in tokens:
+        for place in (site.work / "work" / ".zwrap" / token, site.out / token):
+            place.mkdir(parents=True)
+            (place / SUBMISSION).write_bytes(submission)
+    transport = MemoryTransport()
+    watcher = InDirectory(transport, allowed=site.configuration.site.allowed)
+    concluded = refused = 0
+    with swapping(site.work, site.out):
+        before = listing(site.out)
+        until = time.monotonic() + SWAPPED_S
+        for token in itertools.takewhile(lambda _: time.monotonic() < until, tokens):
+            directory = site.work / "work" / ".zwrap" / token
+            attempt = Attempt(token=token, recipe_id="r", step=1, cluster="c", job_name="n",
+                              job_directory=str(directory), job_id="7",
+                              seen_state="failed")  # fmt: skip
+            try:
+                concluded += watcher.find(attempt) is not None
+            except (ZwrapError, OSError):
+                refused += 1
+    assert concluded
+    assert refused
+    assert listing(site.out) == before
+    assert len(transport.broker.queues["told"]) == concluded
+
+
+def test_errors_and_logs_of_a_watcher_name_the_directory(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = site.work / "job" / ".zwrap" / "t-1"
+    JobDirectory(own).make()
+    attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n",
+                      job_directory=str(own), job_id="7", seen_state="failed")  # fmt: skip
+    watcher = InDirectory(MemoryTransport(), allowed=site.configuration.site.allowed)
+    with pytest.raises(MessageError, match=f"^{re.escape(str(own))}/submission.json cannot be"):
+        watcher.find(attempt)
+    refused = {"start": [[1, 0]], "1": {"error": [2], "parameters": {}}, "2": {"queue": "x" * 300}}
+    body = Envelope(Recipe(refused), 1).body()
+    (own / SUBMISSION).write_bytes(encode({"header": {}, "message": body}))
+    with SpoolTransport(site.directory / "spool") as transport:
+        allowed = site.configuration.site.allowed
+        assert InDirectory(transport, allowed=allowed).find(attempt)
+    assert f"kept in {own}/outbox/errors/" in caplog.text
+    assert "/proc/" not in caplog.text
 
 
 def test_the_watcher_concludes_jobs_from_before_the_restriction(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_a_step_that_goes_on_has_what_is_left_of_its_time_and_ends_some_day(
     directory.make()
 
     def after(times: int, remaining_s: float | None) -> NextAttempt | None:
-        headers = {"zwrap-continued": times} if times else {}
+        headers = {"zwrap-continued": times, ATTEMPT_HEADER: times + 1} if times else {}
         text = encode_submission(message(**headers), "cluster.submission", ASKED, None)
         (directory.path / SUBMISSION).write_bytes(text)
         return continuation(directory.submission(), 2, remaining_s)
@@ -250,14 +250,16 @@ def test_a_cluster_may_say_that_no_job_is_tried_again() -> None:
 
 @pytest.mark.parametrize("count", ["often", None, [1], 1.0])
 def test_a_damaged_count_of_retries_is_no_retry(tmp_path: Path, count: Any) -> None:
-    again = tried(tmp_path, "lost", {"on": ["lost"]}, **{"zwrap-retries": count})
+    again = tried(tmp_path, "lost", {"on": ["lost"]}, **{"zwrap-retries": count, ATTEMPT_HEADER: 2})
     assert again
     assert again.message.headers["zwrap-retries"] == 1
 
 
 @pytest.mark.parametrize("count", ["often", None, [1]])
 def test_a_damaged_count_of_continuations_is_none(tmp_path: Path, count: Any) -> None:
-    text = encode_submission(message(**{"zwrap-continued": count}), "q", ASKED, None)
+    text = encode_submission(
+        message(**{"zwrap-continued": count, ATTEMPT_HEADER: 2}), "q", ASKED, None
+    )
     directory = JobDirectory(tmp_path / "job")
     directory.make()
     (directory.path / SUBMISSION).write_bytes(text)

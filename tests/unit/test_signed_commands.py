@@ -114,3 +114,19 @@ def test_the_command_line_signs_if_it_can_and_makes_no_key(
     assert ("zwrap-signature" in delivery.message.headers) is has_key
     assert commands.refusal(delivery.message) == ""
     assert (tmp_path / "state" / "site.key").exists() is has_key
+
+
+def test_an_order_that_nobody_would_obey_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZWRAP_SPOOL", str(tmp_path / "spool"))
+    file = tmp_path / "site.yml"
+    file.write_text(
+        "version: 1\np: {plugin: security, signed_commands: true, key_file: gone}\n"
+        "environments: {default: [p]}\n"
+    )
+    monkeypatch.setenv("ZOCALO_CONFIG", str(file))
+    assert shutdown.main(["-s", "Service"]) == 100
+    said = capsys.readouterr()
+    assert "Stopping" not in said.out
+    assert f"The key of the site, {tmp_path}/gone, cannot be read" in said.err

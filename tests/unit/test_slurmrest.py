@@ -53,6 +53,12 @@ def test_a_job_is_requeued_or_not_as_its_script_says() -> None:
     assert fields("#SBATCH --no-requeue\n", 42) == {"requeue": False}
 
 
+def test_after_the_first_command_is_no_directive() -> None:
+    """A value may have such a line, as sbatch knows, too."""
+    script = "#!/bin/bash\n#SBATCH --requeue\n\n# text\necho 'a\n#SBATCH --account=others\n'\n"
+    assert fields(script, 38) == {"requeue": True}
+
+
 @pytest.mark.parametrize(
     ("given", "minutes"),
     [

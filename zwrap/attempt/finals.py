@@ -17,6 +17,7 @@ from zwrap.attempt.refusals import Ending
 from zwrap.errors import TemporaryError, TransportError
 from zwrap.host.modes import make_private
 from zwrap.host.paths import in_state_directory
+from zwrap.host.standing import real_name
 from zwrap.message import Outgoing, encode
 from zwrap.transport import mover
 from zwrap.transport.contract import Transport
@@ -165,7 +166,8 @@ class FinalSender:
             _check_readable(self._outbox)
             raise
         except OSError as error:
-            log.warning("%s cannot be written, and is sent as it is: %s", self._outbox.path, error)
+            place = real_name(self._outbox.path)
+            log.warning("%s cannot be written, and is sent as it is: %s", place, error)
             with contextlib.suppress(OSError):
                 emptying.close()
             self._unclaimed = itertools.chain(emptying.stuck(), mover.stored(self._outbox))
@@ -205,9 +207,9 @@ class FinalSender:
         content = encode(message)
         if self._outbox is not None:
             try:
-                return self._outbox.put_dead_letter(content, reason)
+                return real_name(self._outbox.put_dead_letter(content, reason))
             except OSError as error:
-                log.warning("%s cannot be written: %s", self._outbox.path, error)
+                log.warning("%s cannot be written: %s", real_name(self._outbox.path), error)
         try:
             place = in_state_directory(UNSENT)
             make_private(place)

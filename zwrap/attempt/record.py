@@ -14,8 +14,11 @@ from zwrap.job import JobStatus, Resources
 from zwrap.jsontext import typed
 from zwrap.message import (
     ATTEMPT_HEADER,
+    CONTINUED_HEADER,
+    FOLLOWS_HEADER,
     ID_HEADER,
     ORIGIN_HEADER,
+    RETRIES_HEADER,
     SIGNATURE_HEADER,
     Message,
     attempt_of,
@@ -208,6 +211,7 @@ def encode_submission(
     resources: Resources,
     policy: Policy | None,
     origin: str | None = None,
+    follows: str | None = None,
 ) -> bytes:
     """Return the JSON text of the record of a submission.
 
@@ -217,6 +221,7 @@ def encode_submission(
         resources: The resources of the job.
         policy: The policy of retries; None: there is none.
         origin: Origin of the message, which another attempt states; None: it is not proven.
+        follows: Proof that the next attempt brings along; None: it brings none.
     """
     number = attempt_of(message.headers)
     if origin is None:
@@ -225,6 +230,12 @@ def encode_submission(
     header = {**message.headers, ID_HEADER: message.id, ATTEMPT_HEADER: number}
     header |= {ORIGIN_HEADER: origin, "original-destination": f"/queue/{queue}"}
     header.pop(SIGNATURE_HEADER, None)  # which is that of this content, and no other's
+    header.pop(FOLLOWS_HEADER, None)
+    if follows is not None:
+        header[FOLLOWS_HEADER] = follows
+    if number <= 1:  # whoever sends a first attempt has no say in how often it is tried
+        for counter in (RETRIES_HEADER, CONTINUED_HEADER):
+            header.pop(counter, None)
     asked = AskedResources(
         resources.memory_mib, resources.memory_per_cpu_mib, resources.walltime_s,
         resources.exclude, resources.nodelist,

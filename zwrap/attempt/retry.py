@@ -16,20 +16,21 @@ from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
 from zwrap.job import Cause
-from zwrap.message import ATTEMPT_HEADER, LARGEST_ATTEMPT, Outgoing, copied
+from zwrap.message import (
+    ATTEMPT_HEADER,
+    CONTINUED_HEADER,
+    LARGEST_ATTEMPT,
+    RETRIES_HEADER,
+    Outgoing,
+    copied,
+)
 from zwrap.recipe.destinations import is_closed
 from zwrap.units import LARGEST_MIB, LONGEST_S
-
-RETRIES_HEADER = "zwrap-retries"
-"""Number of retries so far."""
 
 MOST_ATTEMPTS = LARGEST_ATTEMPT - 1
 """Largest number of attempts at a step; what was kept with a submission may hold any number."""
 
 _KEPT_TEXT = r"(?:(\d{1,9})-)?(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9})"
-
-CONTINUED_HEADER = "zwrap-continued"
-"""Number of jobs so far that continued the step from what the program had saved."""
 
 
 class NextAttempt(NamedTuple):

@@ -28,11 +28,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Broadcast one command per host and service."""
+    """Broadcast one command per host and service.
+
+    Raises ConfigurationError if services obey only signed commands, and this user has no key.
+    """
     if not options.hosts and not options.service:
         options.print_help()
         return 1
     key = site_key(configuration, create=False)
+    if configuration.site.security.signed_commands:
+        signed_headers({}, key)
     with connect(configuration, options.transport) as transport:
         for host in options.hosts:
             say(f"Stopping {host}")

@@ -25,14 +25,15 @@ import contextlib
 import errno
 import itertools
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from zwrap.errors import RequestError, ZwrapError
+from zwrap.errors import RequestError
+from zwrap.host import files
 from zwrap.host.modes import READ_FILE, make_alike, make_readable
 from zwrap.host.printable import shown_path
+from zwrap.host.standing import standing_for
 from zwrap.host.walking import Open, descended, entered, found, making, opening
 
 LINKS = 40
@@ -124,7 +125,7 @@ class AllowedDirectories:
             yield path
             return
         enter = making(alike=alike) if make else entered
-        with _standing_for(self._walk(path, where, enter, enter, real=real), path) as place:
+        with standing_for(self._walk(path, where, enter, enter, real=real), path) as place:
             yield place
 
     @contextlib.contextmanager
@@ -137,7 +138,7 @@ class AllowedDirectories:
         if not self.directories or path == NULL:
             yield path
             return
-        with _standing_for(self.opened(path, where, _APPENDED, mode), path) as place:
+        with standing_for(self.opened(path, where, _APPENDED, mode), path) as place:
             yield place
 
     def opened(
@@ -157,6 +158,29 @@ class AllowedDirectories:
             os.close(descriptor)
             raise OutsideError(f"{where} is {shown_path(path)!r}, which is no regular file.")
         return descriptor
+
+    @contextlib.contextmanager
+    def reading(self, path: Path, where: str) -> Iterator[Path]:
+        """Open a file to read for the time of the context; yield a path that stands for it.
+
+        Raises as `file` does.
+        """
+        if not self.directories:
+            yield path
+            return
+        with standing_for(self.opened(path, where, os.O_RDONLY), path) as place:
+            yield place
+
+    def last_lines(self, path: Path, count: int, size: int, *, follow: bool = True) -> list[str]:
+        """Return the last lines of a file as `zwrap.host.files.last_lines` does.
+
+        None if the file may not be read.
+        """
+        try:
+            with self.reading(path, "The file") as place:
+                return files.last_lines(place, count, size, follow=follow or self.is_restricted)
+        except (OutsideError, OSError):
+            return []
 
     # -- the way to a file -------------------------------------------------------------------------
 
@@ -219,28 +243,3 @@ def _absolute(path: Path) -> Path:
 
 ANYWHERE = AllowedDirectories()
 """No restriction: every path is allowed, and links are followed."""
-
-
-@contextlib.contextmanager
-def _standing_for(descriptor: int, path: Path) -> Iterator[Path]:
-    """Yield a path that stands for a descriptor, which is closed in the end.
-
-    Errors inside the context name the real path.
-    """
-    place = f"/proc/self/fd/{descriptor}"
-    pattern = re.compile(rf"{place}(?![0-9])")
-
-    def named(text: object) -> object:
-        return pattern.sub(lambda _: str(path), text) if isinstance(text, str) else text
-
-    try:
-        yield Path(place)
-    except OSError as error:
-        if error.filename is not None:
-            error.filename = named(str(error.filename))
-        raise
-    except ZwrapError as error:
-        error.args = tuple(map(named, error.args))
-        raise
-    finally:
-        os.close(descriptor)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -11,8 +12,8 @@ import msgspec
 
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
-from zwrap.host.files import UnfitFileError, last_lines, open_regular
-from zwrap.program.definition import Definition, TextRule, file_names
+from zwrap.host.files import UnfitFileError, open_regular
+from zwrap.program.definition import Definition, Output, TextRule, file_names
 from zwrap.program.parsers.table import parse
 from zwrap.program.patterns import Pattern
 
@@ -79,6 +80,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         found = (file for file in place.glob(name) if file.is_file())
         return sorted(file for file in found if self._may_read(file))
 
+    def text(self, file: Path) -> str:
+        """Return the text of a file of the run; of a large file, its beginning and its end."""
+        try:
+            with self.allowed.reading(file, "A file of the run") as place:
+                return _text(place)
+        except (FileNotFoundError, OutsideError):  # it has just been removed, or leads out now
+            return ""
+
     def _may_read(self, file: Path) -> bool:
         """Return False if a file is outside of the allowed directories, or a link leads there."""
         try:
@@ -124,13 +133,13 @@ def _exit_failures(definition: Definition, run: Run, *, quote: bool) -> Iterator
         if run.exit_status < 0:
             yield f"it was killed by signal {-run.exit_status}"
         else:
-            reason = _last_error_line(run.stderr) if quote else ""
+            reason = _last_error_line(run) if quote else ""
             yield f"it exited with status {run.exit_status}{reason}"
 
 
-def _last_error_line(stderr: Path) -> str:
+def _last_error_line(run: Run) -> str:
     """Return the last line of the error output, which often tells the reason, as a clause."""
-    lines = last_lines(stderr, 1, 2000)
+    lines = run.allowed.last_lines(run.stderr, 1, 2000)
     return f", its last words: {lines[0].strip()[:QUOTED_CHARACTERS]}" if lines else ""
 
 
@@ -150,7 +159,7 @@ def _file_failures(definition: Definition, run: Run) -> Iterator[str]:
 
 def _search(rule: TextRule, run: Run) -> str | None:
     """Return the first match of a rule's pattern, with the rest of its line; None: no match."""
-    text = "".join(_text(file) for file in run.written(rule.file))
+    text = "".join(run.text(file) for file in run.written(rule.file))
     match = Pattern(rule.pattern, f"success rule for {rule.file}").search(text)
     if match is None:
         return None
@@ -190,13 +199,24 @@ def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, object],
                 complaints.append(f"output {name!r}: it did not write {wanted}")
             continue
         beside = {option: run.written(file) for option, file in output.beside.items()}
-        options = {option: files[0] for option, files in beside.items() if files}
+        with_it = {option: files[0] for option, files in beside.items() if files}
         try:
-            found[name] = parse(output.parser, written[0], {**output.options, **options})
-        except ProgramError as error:
+            found[name] = _parsed(output, written[0], with_it, run)
+        except (ProgramError, OutsideError) as error:
             if output.required:
                 complaints.append(f"output {name!r}: {error}")
     return found, complaints
+
+
+def _parsed(output: Output, file: Path, beside: Mapping[str, Path], run: Run) -> object:
+    """Return what the parser of an output finds in a file, and in those beside it."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(path: Path) -> Path:
+            return stack.enter_context(run.allowed.reading(path, "A file of the run"))
+
+        options = {option: opened(path) for option, path in beside.items()}
+        return parse(output.parser, opened(file), {**output.options, **options})
 
 
 def result_files(definition: Definition, run: Run, *, failed: bool) -> list[ResultRecord]:

@@ -18,6 +18,9 @@ NAMED = ("queue", "topic", "exchange")
 OWN = ("zwrap.*", "dlq.*")
 """Patterns of zwrap's own queues, topics and exchanges."""
 
+BLANKS = "".join(map(chr, range(33)))
+"""Characters around a name that are no part of it."""
+
 COMMAND = "command"
 """Topic on which services hear orders; on RabbitMQ it is an exchange of that name."""
 
@@ -39,11 +42,12 @@ def is_closed(kind: str, name: object, opened: Sequence[str]) -> bool:
 def _parts(kind: str, name: str) -> Iterator[tuple[str, str]]:
     """Yield kind and name of each part of a name.
 
-    ActiveMQ takes several, with commas, each perhaps with its kind (``queue://``). Only the first
-    one gets the prefix of the site, so that another one may bring it, whatever it is.
+    ActiveMQ takes several, with commas, each perhaps with its kind (``queue://``), and with options
+    after ``?``; control characters around a name do not count. Only the first one gets the prefix
+    of the site, so that another one may bring it, whatever it is.
     """
     for number, part in enumerate(name.split(",")):
-        given, _, plain = part.strip().rpartition("://")
+        given, _, plain = part.partition("?")[0].strip(BLANKS).rpartition("://")
         of_kind = given.casefold() or kind
         yield of_kind, plain
         if number or given:

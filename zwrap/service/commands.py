@@ -7,6 +7,7 @@ signature on, and only for services that ran already, so that nobody can use it 
 
 from __future__ import annotations
 
+import math
 import time
 
 from zwrap.configuration.key import site_key
@@ -31,7 +32,7 @@ PURPOSE = "command"
 
 def signed_headers(body: object, key: SiteKey) -> dict[str, object]:
     """Return the headers of a command with a signature; ConfigurationError without a usable key."""
-    at = str(round(time.time() * 1000))
+    at = str(math.ceil(time.time() * 1000))  # not before a service that began just now
     return {SIGNED_AT_HEADER: at, SIGNATURE_HEADER: key.sign(PURPOSE, at, digest_of(body))}
 
 
@@ -45,7 +46,7 @@ class Commands:
         self._restricted = configuration.site.security.signed_commands
         self._key = site_key(configuration)
         self._clock = clock
-        self._since_ms = clock() * 1000
+        self._since_ms = math.floor(clock() * 1000)
 
     def refusal(self, message: Message) -> str:
         """Return why a command is not obeyed, as a clause; empty if it is."""

@@ -102,7 +102,7 @@ class Submitter(Service):
             messages = copies(envelope, delivery.message, delivery.source) if envelope else []
             if not messages:
                 return False
-            unit = Unit(delivery.message.id, self.signer.after(delivery.message))
+            unit = Unit(delivery.message.id, self.signer.after(delivery.message, delivery.source))
             unit.send(*messages)
             self.transport.commit(unit.outgoing, [delivery])
             log.info("The step has %d tasks, each of which is a job", len(messages))
@@ -242,8 +242,8 @@ def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list
     envelope, cluster = step.envelope, step.cluster.name
     payload = {"jobid": int(outcome) if outcome.isdecimal() else outcome, "scheduler": cluster}
     log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
-    message = step.work.delivery.message
-    unit = Unit(message.id, signer.after(message))
+    delivery = step.work.delivery
+    unit = Unit(delivery.message.id, signer.after(delivery.message, delivery.source))
     unit.send(*envelope.send("job_submitted", payload, default=True))
     return unit.outgoing
 

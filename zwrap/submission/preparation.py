@@ -57,7 +57,8 @@ class Preparation:
         request = prepared.request
         where = f"node {envelope.pointer}, parameters"
         policy = policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
-        kept = encode_submission(message, queue, request.resources, policy, whose.origin)
+        asked = request.resources
+        kept = encode_submission(message, queue, asked, policy, whose.origin, whose.follows)
         attempt = _attempt(envelope, request, whose.digest)
         if cluster.settings.shared_filesystem:
             return self._shared_job(prepared, cluster, attempt, kept), cluster

@@ -6,8 +6,9 @@ that use one id have two origins, so that both get their jobs, in whatever order
 * What a service of the site has signed is the same attempt as before, even if a recipe that was
   edited meanwhile gave it another content.
 * Any other first message is the same only with the same content.
-* Another attempt at a step states the origin of the first one, and nobody proves that. It is the
-  same attempt as before only with the same content; with another one it has a token of its own.
+* Another attempt at a step states the origin of the first one. That it follows from what was
+  submitted is proven by what the Submitter gave that job. It is the same attempt as before only
+  with the same proof and content, limits apart; else it has a token of its own.
 
 Rows of the ledger that an earlier release wrote have tokens made of the id alone, and no digest of
 the content; they are the attempt of any message with that id.
@@ -19,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.retry import RETRIED, edited
+from zwrap.attempt.retry import RETRIED, edited, step_in
 from zwrap.errors import MessageError
 from zwrap.message import (
     Message,
@@ -32,6 +33,9 @@ from zwrap.message import (
 )
 from zwrap.transport.signing import Origin, Signer
 
+NEXT = "next attempt"
+"""Mark in the digest of a message that is proven to be the next attempt, which no other has."""
+
 
 class Recognized(NamedTuple):
     """The attempt for which a message asks."""
@@ -41,6 +45,8 @@ class Recognized(NamedTuple):
     """Origin that the next attempt states."""
     digest: str
     """Digest of the content of the message."""
+    follows: str | None
+    """Proof that the next attempt brings along; None: there is no key."""
 
 
 class _Candidates(NamedTuple):
@@ -114,7 +120,8 @@ class Recognition:
             if isinstance(each, _Candidates):
                 token = _token(each, known)
                 known.setdefault(token, each.digest)
-                attempts.append(Recognized(token, each.origin, each.digest))
+                follows = self._signer.next_attempt(each.identity, each.origin, each.number + 1)
+                attempts.append(Recognized(token, each.origin, each.digest, follows))
             else:
                 attempts.append(each)
         return attempts
@@ -129,20 +136,30 @@ class Recognition:
         stated = stated_origin(message.headers)
         by_hand = stated if number > 1 else None
         origin = received.text if received.is_proven else by_hand or received.text
-        digest = received.digest if number <= 1 else digest_of(_as_asked(message.body))
+        digest = received.digest
+        if number > 1 and self._signer.is_next_attempt(message, origin, number):
+            digest = digest_of([NEXT, _as_asked(message.body)])
+        elif number > 1 and not stated:  # perhaps that of a job of an earlier release
+            digest = digest_of(_as_asked(message.body))
         return _Candidates(message.id, number, origin, received, stated, digest)
 
 
 def _as_asked(body: object) -> object:
-    """Return a message without what a policy of retries changes for the next attempt.
+    """Return a message without what wrapper or Watcher change in it for the next attempt.
 
-    If a verdict cannot be written, wrapper and Watcher may both ask for the next attempt, each by
-    what it knows of the end; that is one attempt all the same.
+    If a verdict cannot be written, both may ask for the next attempt, each by what it knows of the
+    end; that is one attempt all the same.
     """
     try:
-        return edited(body, dict.fromkeys(RETRIED, ""))
+        asked = edited(body, dict.fromkeys(RETRIED, ""))
+        step = step_in(asked)
     except MessageError:  # nothing in it can be changed
         return body
+    parameters = step.get("job_parameters", {})
+    if isinstance(parameters, dict):
+        parameters.pop("timeout", None)
+        step["job_parameters"] = parameters
+    return asked
 
 
 def _token(each: _Candidates, known: Mapping[str, str | None]) -> str:

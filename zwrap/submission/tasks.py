@@ -15,6 +15,7 @@ from zwrap.errors import RequestError, short
 from zwrap.job import ArrayTask
 from zwrap.limits import Limits
 from zwrap.message import (
+    FOLLOWS_HEADER,
     ID_HEADER,
     ORIGIN_HEADER,
     SIGNATURE_HEADER,
@@ -36,7 +37,9 @@ RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([1-9][0-9]{0,8}))?)?", re.
 
 TRUTH = {"true": True, "false": False}
 
-NOT_COPIED = {ID_HEADER, ORIGIN_HEADER, SIGNATURE_HEADER, *TRANSPORT_HEADERS}
+NOT_COPIED = {
+    FOLLOWS_HEADER, ID_HEADER, ORIGIN_HEADER, SIGNATURE_HEADER, *TRANSPORT_HEADERS,
+}  # fmt: skip
 """Headers that a message for a task has of its own."""
 
 OF_DEATH = ("x-death", "x-first-death", "x-last-death", "x-delivery-count")

@@ -289,9 +289,9 @@ class Transport(ABC):
         An exception inside the context sends nothing and leaves the deliveries unsettled. With
         `dead_letter`, a reason, the deliveries become dead letters instead of being acknowledged.
         """
-        parent = deliveries[0].message if deliveries else None
-        sign = self.signer.after(parent) if parent and self.signer else None
-        unit = Unit(parent.id if parent else None, sign)
+        first = deliveries[0] if deliveries else None
+        sign = self.signer.after(first.message, first.source) if first and self.signer else None
+        unit = Unit(first.message.id if first else None, sign)
         yield unit
         end = ACK if dead_letter is None else Settlement(Verb.DEAD_LETTER, dead_letter)
         self.commit(unit.outgoing, deliveries, end)

@@ -14,6 +14,7 @@ import msgspec
 
 from zwrap.errors import MessageError, PermanentError
 from zwrap.host.files import read_regular
+from zwrap.host.standing import real_name
 from zwrap.jsontext import typed
 from zwrap.message import ID_HEADER, Outgoing, decode, encode
 from zwrap.transport.contract import Delivery, Transport
@@ -91,7 +92,9 @@ class Emptying(Source[Claimed]):
 
     def _refuse(self, entry: Claimed, reason: str) -> None:
         log.error(
-            "A message can never be sent and is kept in %s/errors: %s", self._queue.path, reason
+            "A message can never be sent and is kept in %s/errors: %s",
+            real_name(self._queue.path),
+            reason,
         )
         self._queue.dead_letter(entry, reason)
 
@@ -129,7 +132,8 @@ def deliver_claimed(
         queue.was_read(claimed)
         transport.commit([message])
     except PermanentError as error:
-        log.error("A message can never be sent and is kept in %s/errors: %s", queue.path, error)
+        place = real_name(queue.path)
+        log.error("A message can never be sent and is kept in %s/errors: %s", place, error)
         queue.dead_letter(claimed, str(error))
         return None
     except BaseException:

@@ -20,6 +20,7 @@ from zwrap.host.seldom import Seldom
 from zwrap.host.sitekey import SiteKey
 from zwrap.message import (
     ATTEMPT_HEADER,
+    FOLLOWS_HEADER,
     ORIGIN_HEADER,
     REINJECTED_HEADER,
     SIGNATURE_HEADER,
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _OF_OTHER_ATTEMPTS = (ATTEMPT_HEADER, REINJECTED_HEADER)
 
-PURPOSE = "message"
+MESSAGE, ATTEMPT = "message", "attempt"
 """First of the texts that are signed, so that a signature is good for nothing else."""
 
 
@@ -67,23 +68,46 @@ class Signer:
         digest = digest_of(message.body)
         stated = stated_origin(message.headers)
         signature = message.headers.get(SIGNATURE_HEADER)
-        if stated and signature and self._holds(signature, message.id, stated, digest):
+        if stated and signature and self._holds(signature, MESSAGE, message.id, stated, digest):
             return Origin(stated, digest, is_proven=True)
         if signature:
             self._tell_unproven(message)
         return Origin(origin_of_content(digest), digest, is_proven=False)
 
-    def after(self, parent: Message) -> Callable[[Outgoing], Outgoing]:
-        """Return the function that signs a message, which has an id derived from its parent's."""
+    def after(self, parent: Message, source: str) -> Callable[[Outgoing], Outgoing]:
+        """Return the function that signs a message, which has an id derived from its parent's.
+
+        `source`: queue from which the parent came. Services of other queues make other messages of
+        it, if it is sent to these, too.
+        """
 
         @functools.cache
         def origin() -> str:
-            return origin_after(self.origin(parent).text)
+            return origin_after(f"{self.origin(parent).text}/{source}")
 
         def signed(message: Outgoing) -> Outgoing:
             return message if message.topic else self._signed(message, origin())
 
         return signed
+
+    def next_attempt(self, identity: str, origin: str, number: int) -> str | None:
+        """Return the proof that the next attempt at a step brings along; None without a usable key.
+
+        Args:
+            identity: Id of the message that asks for the attempt.
+            origin: Its origin.
+            number: Number of the next attempt.
+        """
+        try:
+            return self._key.sign(ATTEMPT, identity, origin, f"{number:d}")
+        except ConfigurationError as error:
+            self._tell_unusable(error)
+            return None
+
+    def is_next_attempt(self, message: Message, origin: str, number: int) -> bool:
+        """Return True if a message brings the proof that `next_attempt` returned."""
+        proof = message.headers.get(FOLLOWS_HEADER)
+        return bool(proof) and self._holds(proof, ATTEMPT, message.id, origin, f"{number:d}")
 
     def _signed(self, message: Outgoing, origin: str) -> Outgoing:
         """Return a message with its origin, signed; without a usable key as it is."""
@@ -92,7 +116,7 @@ class Signer:
         except Exception:  # it cannot be sent, as the transport will tell
             return message
         try:
-            signature = self._key.sign(PURPOSE, identity_of(message), origin, digest)
+            signature = self._key.sign(MESSAGE, identity_of(message), origin, digest)
         except ConfigurationError as error:
             self._tell_unusable(error)
             return message
@@ -102,7 +126,7 @@ class Signer:
     def _holds(self, signature: object, *parts: str) -> bool:
         """Return True if a signature is right; False as well without a usable key."""
         try:
-            return self._key.holds(signature, PURPOSE, *parts)
+            return self._key.holds(signature, *parts)
         except ConfigurationError as error:
             self._tell_unusable(error)
             return False

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from zwrap import __version__
+from zwrap.host.beneath import ANYWHERE
 from zwrap.host.clock import Clock, elapsed
-from zwrap.host.files import last_lines
 from zwrap.host.processes import host_id
 from zwrap.message import Status as Status
 from zwrap.program.definition import Progress
@@ -60,6 +60,8 @@ class Heartbeat:
         """Process id of the program while it runs; usage includes that of its descendants."""
         self.log: Path | None = None
         """File whose end is in the message."""
+        self.allowed = ANYWHERE
+        """Directories below which `log` must be."""
         self.progress: Progress | None = None
         """Rule that finds the progress at the end of `log`."""
         self.usage = Usage()
@@ -89,7 +91,7 @@ class Heartbeat:
         if self.pid and elapsed_s > USAGE_AFTER_S:
             body.update(self.usage.measure(self.pid))
         if self.log:
-            lines = last_lines(self.log, TAIL_LINES, TAIL_BYTES)
+            lines = self.allowed.last_lines(self.log, TAIL_LINES, TAIL_BYTES)
             body["tail"] = lines
             if found := self._found_progress(lines):
                 body["progress"] = found

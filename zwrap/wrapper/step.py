@@ -18,7 +18,7 @@ import msgspec
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
 from zwrap.host.faults import of_named_paths
-from zwrap.host.files import last_lines, open_to_append
+from zwrap.host.files import open_to_append
 from zwrap.host.filetime import touched
 from zwrap.host.modes import READ_FILE
 from zwrap.host.programs import to_run
@@ -98,7 +98,7 @@ class ProgramStep:
             began = self._prepare(place)
             program = self._start(place)
         self._heartbeat.pid = program.pid
-        self._heartbeat.log = self._stdout
+        self._heartbeat.log, self._heartbeat.allowed = self._stdout, self._allowed
         self._heartbeat.progress = self._definition.progress
         with running(program):
             ended = program.wait(self._limit_s)
@@ -108,7 +108,7 @@ class ProgramStep:
             "exit_status": ended.exit_status,
             "elapsed_s": round(ended.elapsed_s, 3),
             "leftover_processes": ended.leftovers,
-            "stderr_tail": last_lines(self._stderr, TAIL_LINES, TAIL_BYTES),
+            "stderr_tail": self._allowed.last_lines(self._stderr, TAIL_LINES, TAIL_BYTES),
         }
         saved = self._has_saved(ended)
         done = self._could_be_done(ended) and not judgement.failures(self._definition, run)

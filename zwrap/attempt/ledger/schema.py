@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 
 from zwrap.attempt.ledger.tables import ATTEMPTS, WORDS
 from zwrap.errors import OutageError
+from zwrap.host.modes import PRIVATE_FILE
 
 Begin = Callable[[], AbstractContextManager[sa.Connection]]
 """Function that returns a connection in a transaction."""
@@ -44,8 +46,19 @@ def add_columns(engine: sa.Engine, begin: Begin) -> None:
                 kind = column.type.compile(engine.dialect)
                 statement = sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
                 another_did = sa.exc.ProgrammingError, OutageError
+                if column is WORDS.c.secret:
+                    _close_to_others(engine.url)
                 with contextlib.suppress(*another_did), begin() as connection:
                     connection.execute(statement)
+
+
+def _close_to_others(url: sa.URL) -> None:
+    """Let nobody but its user read the file of a SQLite ledger, which holds secrets from now on."""
+    if url.drivername != "sqlite" or not url.database:
+        return
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(OSError):  # it is another user's, or is not there
+            os.chmod(url.database + suffix, PRIVATE_FILE)
 
 
 def _indexes() -> list[sa.Index]:

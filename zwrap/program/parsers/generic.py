@@ -68,6 +68,12 @@ def read(path: Path) -> str:
     return content(path).decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def first_character(path: Path) -> str:
+    """Return the first character of a file that is not blank; empty if there is none near."""
+    with _opened(path) as file:
+        return file.read(1024).decode("utf-8-sig", "replace").lstrip()[:1]
+
+
 def option(options: Options, name: str, parser: str) -> str:
     """Return a text option; ProgramError if it is missing or of another type."""
     value = options.get(name)

@@ -11,7 +11,7 @@ from zwrap.errors import ProgramError
 from zwrap.program.ispyb import Scaling, Solution, cell, command_list, refined
 from zwrap.program.parsers import ispyb_xml
 from zwrap.program.parsers.document import Place, read_document
-from zwrap.program.parsers.generic import beside, read
+from zwrap.program.parsers.generic import beside, first_character, read
 from zwrap.program.parsers.geometry import detector_distance_and_beam
 from zwrap.program.parsers.merging import in_ispyb_names, table
 
@@ -22,11 +22,13 @@ def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
     Each crystal has its own solution, each wavelength its own scaling. Option `log` is the
     xia2.txt, option `report` the xia2-report.json, whose xtriage entries become program messages.
     """
-    if path.suffix == ".json":
+    begin = first_character(path)
+    if path.suffix == ".json" or begin == "{":
         found = solutions(path)
     else:
         check_age(beside(options, "log") or path)
-        found = [ispyb_xml.solution(path)] if path.suffix == ".xml" else printed_solutions(path)
+        is_xml = path.suffix == ".xml" or begin == "<"
+        found = [ispyb_xml.solution(path)] if is_xml else printed_solutions(path)
     report = beside(options, "report")
     return command_list(found, xtriage(report) if report else [])
 

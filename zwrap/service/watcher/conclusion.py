@@ -19,7 +19,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from zwrap.attempt.directory import OWN_PARTS, VERDICT_BYTES, JobDirectory
@@ -30,9 +30,9 @@ from zwrap.attempt.verdict import Claim, Verdict
 from zwrap.errors import MessageError, PermanentError, TemporaryError, ZwrapError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.host.clock import Clock
-from zwrap.host.files import last_lines
 from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.processes import ProcessIdentity, is_alive
+from zwrap.host.standing import real_name
 from zwrap.job import Cause, State
 from zwrap.limits import ANY_SIZE, Limits, of_submitted
 from zwrap.message import ID_HEADER, encode
@@ -96,20 +96,22 @@ class InDirectory(Conclusion):
 
     def has_verdict(self, attempt: Attempt) -> bool:
         """Return True if there is a verdict in the job directory, as far as that can be told."""
-        with contextlib.suppress(OSError, ZwrapError):
-            return self._directory(attempt).has_verdict
+        with contextlib.suppress(OSError, ZwrapError), self._directory(attempt) as directory:
+            return directory.has_verdict
         return False
 
     def claim_age_s(self, attempt: Attempt) -> float | None:
         """Return the age of the claim by the clock of its filesystem, as `claim_age_s` does."""
         try:
-            return claim_age_s(self._directory(attempt))
+            with self._directory(attempt) as directory:
+                return claim_age_s(directory)
         except ZwrapError:  # there is no directory that counts
             return None
 
     def submission(self, attempt: Attempt) -> KeptSubmission:
         """Return the submission that the job directory keeps."""
-        return self._directory(attempt).submission()
+        with self._directory(attempt) as directory:
+            return directory.submission()
 
     def settle_s(self, attempt: Attempt) -> float:
         """Return the time until all files of the job are visible here, in seconds."""
@@ -119,15 +121,20 @@ class InDirectory(Conclusion):
     def message_id(self, attempt: Attempt) -> str:
         """Return the id of the message that became the attempt, as its directory keeps it."""
         with contextlib.suppress(Exception):  # for the log only, of a row that is odd anyway
-            submission = self._directory(attempt).submission()
-            return str(submission.header.get(ID_HEADER, ""))
+            return str(self.submission(attempt).header.get(ID_HEADER, ""))
         return ""
 
     def find(self, attempt: Attempt) -> Verdict | None:
         """Do as `Conclusion.find`; the verdict is in the job directory, or is put there."""
         if sending := self._sendings.get(attempt.token):
             return self._sendings.portion(attempt.token, sending)
-        directory = self._directory(attempt)
+        with contextlib.ExitStack() as stack:
+            return self._find(stack, stack.enter_context(self._directory(attempt)), attempt)
+
+    def _find(
+        self, stack: contextlib.ExitStack, directory: JobDirectory, attempt: Attempt
+    ) -> Verdict | None:
+        """Do as `find`; `stack` keeps the directory open, also while its messages are sent."""
         self._put_off_large(directory, attempt)
         claim, flaw = _claim(directory, attempt)
         wrapper = ProcessIdentity.parse(claim.process) if claim else None
@@ -142,21 +149,22 @@ class InDirectory(Conclusion):
         if damage:
             raise damage
         verdict = verdict or self._put(directory, attempt, flaw)
-        return self._send(directory, attempt, verdict, wrapper, doubted=lives)
+        return self._send(stack, directory, attempt, verdict, wrapper, doubted=lives)
 
     def fail(self, attempt: Attempt, why: str) -> Verdict | None:
         """Do as `Conclusion.fail`; what is in the place of the verdict is put aside."""
         self._sendings.close(attempt.token)
-        directory = self._directory(attempt)
-        verdict = failed(attempt, directory.submission(), why, self._limits)
-        if not self._place(directory, attempt, verdict) and not _holds(directory, verdict):
-            try:
-                directory.put_verdict_aside()
-            except OSError as error:
-                log.warning("%s cannot be written: %s", directory.path, error)
-            else:
-                self._place(directory, attempt, verdict)
-        return self._send(directory, attempt, verdict, None, forced=True)
+        with contextlib.ExitStack() as stack:
+            directory = stack.enter_context(self._directory(attempt))
+            verdict = failed(attempt, directory.submission(), why, self._limits)
+            if not self._place(directory, attempt, verdict) and not _holds(directory, verdict):
+                try:
+                    directory.put_verdict_aside()
+                except OSError as error:
+                    log.warning("%s cannot be written: %s", real_name(directory.path), error)
+                else:
+                    self._place(directory, attempt, verdict)
+            return self._send(stack, directory, attempt, verdict, None, forced=True)
 
     def keep(self, tokens: set[str]) -> None:
         """Do as `Conclusion.keep`."""
@@ -174,8 +182,9 @@ class InDirectory(Conclusion):
                 self._put_off.add(attempt.token)
                 raise MoreToSendError
 
-    def _directory(self, attempt: Attempt) -> JobDirectory:
-        """Return the job directory.
+    @contextlib.contextmanager
+    def _directory(self, attempt: Attempt) -> Iterator[JobDirectory]:
+        """Open the job directory for the time of the context.
 
         Raises:
             MessageError: It is gone, or something else is in its place.
@@ -194,9 +203,10 @@ class InDirectory(Conclusion):
             raise MessageError(f"Its directory {path} is a link now, which is not followed.")
         if not stat.S_ISDIR(mode):
             raise MessageError(f"Its directory {path} is something else now.")
-        if self._allowed.holds(path):  # another was taken before the site restricted directories
-            self._allowed.check_opened(path, "Its directory", real=OWN_PARTS)
-        return JobDirectory(path)
+        # A job outside was submitted before the site restricted directories.
+        allowed = self._allowed if self._allowed.holds(path) else ANYWHERE
+        with allowed.directory(path, "Its directory", real=OWN_PARTS) as place:
+            yield JobDirectory(place)
 
     def _put(self, directory: JobDirectory, attempt: Attempt, flaw: str) -> Verdict:
         """Put the batch system's verdict in place; return the verdict that is in place then.
@@ -209,7 +219,7 @@ class InDirectory(Conclusion):
         else:
             submission = directory.submission()
             output = _error_output(directory, Envelope.from_body(submission.message, ANY_SIZE))
-            lines = self._last_lines(output)
+            lines = self._allowed.last_lines(output, TAIL_LINES, TAIL_BYTES, follow=False)
             mine = died(
                 attempt,
                 submission,
@@ -225,14 +235,6 @@ class InDirectory(Conclusion):
             return mine
         return directory.verdict(attempt.token) or mine
 
-    def _last_lines(self, output: Path) -> list[str]:
-        """Return the last lines of the job's error output; none if it may not be read."""
-        try:
-            self._allowed.check_opened(output.parent, "The error output")
-        except (PermanentError, OSError):
-            return []
-        return last_lines(output, TAIL_LINES, TAIL_BYTES, follow=False)
-
     def _place(self, directory: JobDirectory, attempt: Attempt, mine: Verdict) -> bool:
         """Put a verdict in place; False: another one is there. A full disk is no error."""
         try:
@@ -244,6 +246,7 @@ class InDirectory(Conclusion):
 
     def _send(
         self,
+        stack: contextlib.ExitStack,
         directory: JobDirectory,
         attempt: Attempt,
         verdict: Verdict,
@@ -263,6 +266,7 @@ class InDirectory(Conclusion):
         )
         if sending is None:
             return None
+        sending.keep_open(stack.pop_all())
         if directory.is_sent:
             sending.close()
             return verdict

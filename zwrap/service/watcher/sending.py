@@ -21,6 +21,7 @@ from zwrap.errors import MessageError, TemporaryError, TransportError
 from zwrap.host.faults import is_shared
 from zwrap.host.modes import make_alike
 from zwrap.host.processes import ProcessIdentity
+from zwrap.host.standing import naming, real_name
 from zwrap.limits import ANY_SIZE, Limits
 from zwrap.transport.contract import Transport
 from zwrap.transport.spool.queue import SpoolQueue
@@ -135,20 +136,32 @@ class DirectorySending(Sending):
         limits: Limits,
     ) -> None:
         self._directory = directory
+        self._name = real_name(directory.path)
         self._outbox = outbox
         self._forced = forced
+        self._held = contextlib.ExitStack()
+        """What keeps the directory open until the sending is closed."""
         ending = Ending(verdict, Progress(directory.progress), directory, limits=limits)
         super().__init__(ending, FinalSender(outbox))
 
+    def keep_open(self, held: contextlib.ExitStack) -> None:
+        """Close a stack, which keeps the directory open, when the sending is closed."""
+        self._held = held
+
     def portion(self, transport: Transport) -> bool:
         """Do as `Sending.portion`; with `forced`, an outbox that cannot be sent is left alone."""
+        with naming(self._directory.path, self._name):
+            return self._portion(transport)
+
+    def _portion(self, transport: Transport) -> bool:
+        """Do as `portion`; errors may name the path that stands for the directory."""
         try:
             return super().portion(transport)
         except Exception as error:
             passes = isinstance(error, TemporaryError) or is_shared(error)
             if not self._forced or self._outbox is None or passes:
                 raise
-            log.warning("%s cannot be sent, and is left alone: %s", self._outbox.path, error)
+            log.warning("The outbox of %s cannot be sent, and is left alone: %s", self._name, error)
             done = self.sender.done
             self.sender = FinalSender(None, done)
             self.sender.end_with(self.ending)
@@ -166,13 +179,14 @@ class DirectorySending(Sending):
         try:
             self._directory.mark_sent()
         except OSError as error:
-            log.warning("%s cannot be marked as sent: %s", self._directory.path, error)
+            log.warning("%s cannot be marked as sent: %s", self._name, error)
 
     def close(self) -> None:
         """Give back what waits, and the lease on the outbox."""
-        self.sender.rest()
-        if self._outbox is not None:
-            self._outbox.close()
+        with self._held:
+            self.sender.rest()
+            if self._outbox is not None:
+                self._outbox.close()
 
 
 def sole_sending(
@@ -233,7 +247,7 @@ def _is_alone(outbox: SpoolQueue, wrapper: ProcessIdentity | None, *, overdue: b
         return outbox.owners(by_lease=overdue) <= 1
     except OSError as error:
         check_readable(error)
-        log.warning("%s cannot be written: %s", outbox.path, error)
+        log.warning("%s cannot be written: %s", real_name(outbox.path), error)
         return True
 
 

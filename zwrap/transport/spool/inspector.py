@@ -49,7 +49,7 @@ class SpoolInspector(Inspector, Overdelivered):
 
     def dead_letters(self) -> dict[str, int]:
         """Return the number of dead letters of each queue that has any, by the queue's name."""
-        counts = {place.name: len(SpoolQueue.letters_in(place)) for place in self._places()}
+        counts = {place.name: DeadLetters.count_in(place) for place in self._places()}
         return {name: count for name, count in sorted(counts.items()) if count}
 
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:

@@ -26,6 +26,16 @@ class DeadLetters(SpoolQueue):
     places = Places(incoming="errors", pending="errors/.pending", tmp="tmp", errors="errors")
     counts = False
 
+    @classmethod
+    def count_in(cls, path: Path) -> int:
+        """Return the number of dead letters of the queue in a directory; change none.
+
+        Those count that a process has taken and not settled yet: it may be dead, and whoever
+        subscribes to the dead letters gets them back.
+        """
+        taken = sum(1 for _ in path.glob(f"{cls.places.pending}/*/[!.]*"))
+        return len(cls.letters_in(path)) + taken
+
     def _names(self) -> list[str]:
         """Return the names of the dead letters, without those of their reasons."""
         return letters(super()._names())
