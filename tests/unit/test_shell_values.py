@@ -38,6 +38,9 @@ VALUES = [
 ]
 """Values of which each has an end, an expansion or a quote for some place."""
 
+ANYTHING = ""
+"""Mark for what is printed three times."""
+
 ANY, BASH = ("bash", "dash"), ("bash",)
 
 
@@ -112,7 +115,7 @@ PLACES = [
         "test -v {x}; read {x}; declare {x}=1",
         "",
         BASH,
-        tuple(v for v in VALUES if set(v) & set("[(")),
+        tuple(v for v in VALUES if set(v) & set("[(`")),
     ),
     Case("printf %s $${x} ${x}", None, ()),
 ]
@@ -226,7 +229,50 @@ def test_bash_calculates_with_numbers_only(text: str, value: str) -> None:
 def test_a_text_that_calculates_with_others_takes_any_value(
     text: str, value: str, tmp_path: Path
 ) -> None:
-    assert run("bash", filled(text, value), tmp_path) == value
+    if "[$(" in value:
+        with pytest.raises(RecipeError, match="the text calculates with values"):
+            filled(text, value)
+    else:
+        assert run("bash", filled(text, value), tmp_path) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "printed"),
+    [
+        ("printf %s {x}>/dev/stdout", "2", "2"),
+        ("printf %s {x}</dev/null", "0", "0"),
+        ("printf %s {x} '{x}' \"{x}\"", "pay $RECIPEPOINTER ${RECIPEWRAP}", ANYTHING),
+        ("cat <<EOF\n{x}\nEOF", "pay $RECIPEPOINTER", "pay $RECIPEPOINTER\n"),
+    ],
+)
+def test_a_value_is_no_descriptor_and_no_variable_of_the_submitter(
+    text: str, value: str, printed: str, tmp_path: Path
+) -> None:
+    commands = replace_variable(filled(text, value), "RECIPEPOINTER", "1")
+    commands = replace_variable(commands, "RECIPEWRAP", "/w/file")
+    assert run("bash", commands, tmp_path) == (3 * value if printed is ANYTHING else printed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat <<EOF | (\n{x}\nEOF\ncat\n)",
+        "cat <<EOF; y=$(\n{x}\nEOF\ntrue)",
+        "(echo a)# don't\necho {x} # isn't",
+        "((n++))# don't\necho {x} # isn't",
+        "(echo a)#'{x}'",
+        "echo $\\\n'{x}'",
+        'echo "$\\\n(echo {x})"',
+        'a["]"]={x} "b {x}"',
+    ],
+)
+@pytest.mark.parametrize("value", VALUES)
+def test_what_is_read_otherwise_than_it_looks_runs_no_value(
+    text: str, value: str, tmp_path: Path
+) -> None:
+    with contextlib.suppress(RecipeError):
+        run("bash", filled(text, value), tmp_path)
+    assert not (tmp_path / "PWNED").exists()
 
 
 @pytest.mark.parametrize("case", PLACES, ids=[case.text for case in PLACES])

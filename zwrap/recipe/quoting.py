@@ -7,13 +7,30 @@ there is no way is refused (`zwrap.recipe.refusals`).
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Sequence
 
 from zwrap.errors import PermanentError, RecipeError, short
+from zwrap.recipe.directives import (
+    beginning,
+    could_direct,
+    shell_word,
+    sheltered,
+    single_quoted,
+)
 from zwrap.recipe.pieces import Piece, Value
-from zwrap.recipe.refusals import OPEN_QUOTE, SAFE, could_end, why_not
+from zwrap.recipe.refusals import (
+    OPEN_QUOTE,
+    READ_AGAIN,
+    SAFE,
+    could_end,
+    could_run,
+    may_open,
+    reads_again,
+    why_not,
+)
 from zwrap.recipe.shellplaces import Kind, Place, Sense
 from zwrap.recipe.shelltext import places
 from zwrap.recipe.shelltokens import ASSIGNMENT, GRAMMAR, MARK
@@ -53,16 +70,19 @@ def quoted(texts: Sequence[Sequence[Piece]], fault: Fault) -> tuple[list[str], l
     whole = "\n".join(skeletons)
     if whole.count(MARK) != len(values):
         raise fault("shell text cannot hold a NUL.")
-    writer = _Writer(whole, fault)
+    writer = _Writer(whole, [value.text for value in values], fault)
     found = iter(places(whole))
     filled = []
     for text in texts:
         done: list[str] = []
-        for piece in text:
+        writer.line = ""
+        for piece, following in itertools.zip_longest(text, text[1:]):
             if isinstance(piece, Value):
+                writer.redirects = isinstance(following, str) and following[:1] in {"<", ">"}
                 writer.write(done, next(found), piece)
             elif piece:
                 done.append(piece)
+            writer.line = beginning(writer.line, done[-1] if done else "")
         filled.append("".join(done))
     return writer.assignments, filled
 
@@ -70,13 +90,19 @@ def quoted(texts: Sequence[Sequence[Piece]], fault: Fault) -> tuple[list[str], l
 class _Writer:
     """The writing of values at their places in one text."""
 
-    def __init__(self, skeleton: str, fault: Fault) -> None:
+    def __init__(self, skeleton: str, values: Sequence[str], fault: Fault) -> None:
         self._fault = fault
+        # A substitution in one value, and the bracket before it perhaps in another one.
+        self._is_run = any(map(may_open, values)) and reads_again(skeleton, values)
         self._names: dict[str, str] = {}
         taken = (int(number) for number in _VARIABLES.findall(skeleton))
         self._next = max(taken, default=0) + 1
         self.assignments: list[str] = []
         """A line for each variable that holds a value."""
+        self.line = ""
+        """Beginning of the line at hand."""
+        self.redirects = False
+        """True if ``<`` or ``>`` follows, before which a number would be that of a descriptor."""
 
     def write(self, done: list[str], place: Place, value: Value) -> None:
         """Append a value to what is done of the text."""
@@ -98,14 +124,17 @@ class _Writer:
             return text
         if SAFE.fullmatch(text) and not could_end(text, place.delimiter):
             assigns = ASSIGNMENT.match(text) or text in GRAMMAR
-            return f"'{text}'" if place.first and assigns else text
-        if _is_direct(text, place):
-            return _direct(text, place)
+            is_number = kind is Kind.PLAIN and self.redirects and text.isdecimal()
+            return f"'{text}'" if is_number or (place.first and assigns) else text
+        if _is_direct(text, place, self.line):
+            return _direct(text, place, self.line)
         return self._by_variable(text, place)
 
     def _check(self, place: Place, value: Value) -> None:
         """Raise the error of a value that can be put at a place in no way."""
-        reason = why_not(place, value.text)
+        reason = why_not(place, value.text, self.line)
+        if not reason and self._is_run and place.kind is not Kind.COMMENT:
+            reason = READ_AGAIN if could_run(value.text) else ""
         if reason:
             source = value.source[:60]
             raise self._fault(reason.format(source=source, value=short(value.text)))
@@ -116,13 +145,16 @@ class _Writer:
         if name is None:
             name = self._names[text] = f"{VARIABLE}{self._next}"
             self._next += 1
-            self.assignments.append(f"{name}={shlex.quote(text)}")
+            self.assignments.append(f"{name}={shell_word(text)}")
         if place.kind is Kind.SINGLE:
             return f"'\"${name}\"'"
         if place.kind is Kind.ANSI:
             return f"'\"${name}\"$'"
         inside = place.kind in (Kind.DOUBLE, Kind.HERE) or _is_default(place)
-        return f"${{{name}}}" if inside else f'"${name}"'
+        if not inside:
+            return f'"${name}"'
+        joined = "\\\n" if self.line == "#" else ""  # no line begins with "#$"
+        return f"{joined}${{{name}}}"
 
 
 def _is_default(place: Place) -> bool:
@@ -138,9 +170,14 @@ def _commented(text: str, place: Place) -> str:
     return shlex.quote(re.sub(special, "?", text))
 
 
-def _is_direct(text: str, place: Place) -> bool:
+def _is_direct(text: str, place: Place, line: str) -> bool:
     """Return True if quoting makes a value, which is not a safe word, safe at a place."""
     kind = place.kind
+    in_ticks = kind is Kind.DOUBLE and place.backquotes > 0
+    if could_direct(text, line) and (in_ticks or place.braces or kind in (Kind.HERE, Kind.ANSI)):
+        return False  # empty quotes have no place there
+    if in_ticks and "\n" in text:
+        return False
     if place.distrusted or could_end(text, place.delimiter) or (place.in_array and "\n" in text):
         return False
     if kind is Kind.ANSI:
@@ -157,15 +194,16 @@ def _is_direct(text: str, place: Place) -> bool:
     return not place.backquotes or not set(text) & set("`\\$\"'")
 
 
-def _direct(text: str, place: Place) -> str:
+def _direct(text: str, place: Place, line: str) -> str:
     """Return a value as it is quoted at a place."""
     if place.kind in (Kind.HERE, Kind.ANSI):
         return text
     if place.kind is Kind.SINGLE:
-        return text.replace("'", "'\\''")
+        return single_quoted(text, line)
     if place.kind is Kind.DOUBLE or place.braces:
-        return re.sub(r'([\\$"`])', r"\\\1", text)
-    return shlex.quote(text)
+        escaped = re.sub(r'([\\$"`])', r"\\\1", text)
+        return escaped if place.braces else sheltered(escaped, line, '""')
+    return shell_word(text)
 
 
 def _unsafe(sentence: str) -> PermanentError:
@@ -218,7 +256,8 @@ def quoted_words(text: Sequence[Piece], fault: Fault) -> str:
 
     filled = _QUOTES.sub(found, skeleton)
     unsafe = [piece for piece in given if not SAFE.fullmatch(piece.text)]
-    if quote and unsafe:
+    is_open = (len(skeleton) - len(skeleton.rstrip("\\"))) % 2 == 1
+    if (quote or is_open) and unsafe:
         reason = OPEN_QUOTE.format(source=unsafe[0].source[:60], value=short(unsafe[0].text))
         raise fault(reason)
     return filled

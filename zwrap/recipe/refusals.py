@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from zwrap.recipe.directives import could_direct
 from zwrap.recipe.shellplaces import Kind, Place, Sense
 
 SAFE = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
@@ -23,7 +25,18 @@ _NO_NUMBER = (
 )
 _NO_NAME = (
     "{source} stands where the shell expects the name of a variable, and its value is {value}; a "
-    "text without '[' and '(' is expected. Write the name itself there, instead of a placeholder."
+    "text without '[', '(' and '`' is expected. Write the name itself there, instead of a "
+    "placeholder."
+)
+READ_AGAIN = (
+    "the text calculates with values, or names variables by them, and {source} has the value "
+    "{value}, a part of which the shell could run there; a text without '$(', '${{' and '`' is "
+    "expected beside '[' and '('. Give such a value to a program by a text of its own."
+)
+"""Why a value cannot be put into a text that reads values once more, as a format."""
+_COMMAND = (
+    "{source} stands where the shell runs its value, {value}, as a command; a word of letters, "
+    "digits and @%+=:,./-_ is expected. Write the command itself there, instead of a placeholder."
 )
 _UNSURE = (
     "the quotes or parentheses before {source} are not balanced as far as can be told, so that its "
@@ -34,6 +47,11 @@ _VERBATIM = (
     "{source} stands in a here-document whose delimiter is quoted, where its value, {value}, "
     "cannot be put in safely. Leave out the quotes around the delimiter, and the value is put in "
     "as it is."
+)
+_DIRECTIVE = (
+    "{source} stands in a here-document whose delimiter is quoted, and a line of its value, "
+    "{value}, begins with '#', which a batch system takes for its own. Leave out the quotes around "
+    "the delimiter, and the value is put in as it is."
 )
 _ESCAPED = (
     "a backslash before {source} would become a part of its value, {value}. Leave out the "
@@ -46,27 +64,70 @@ OPEN_QUOTE = (
 """Why a value cannot be put into a command that is split into words, as a format."""
 
 
+_READING = re.compile(
+    r"\(\(|\$\[|\w\[(?![0-9@*]+\])|\$\{!|\$\{\w+:(?![-=?+])|\$\{[^}]{0,100}@"
+    r"|\s-(?:eq|ne|lt|le|gt|ge|v|R)\b|printf\s+['\"]?-"
+    r"|\b(?:let|declare|local|typeset|readonly|export|read|unset|wait|mapfile|readarray|getopts"
+    r"|compgen|coproc|RANDOM|SRANDOM|OPTIND|HISTCMD|SECONDS|PS4|eval)\b"
+)
+"""Text in which the shell may read a value once more: to calculate, or as the name of a variable or
+the content of an array."""
+
+_TESTING = re.compile(r"\b(?:test|printf)\b|(?:^|[\s;&|({!])\[")
+"""Text in which a value could be the operator by which the shell does so."""
+
+_OPERATOR = re.compile(r"-?\w{1,3}")
+"""Value that may be an operator, or a part of it."""
+
+
+def reads_again(text: str, values: Sequence[str]) -> bool:
+    """Return True if the shell may calculate with values of a text, or take them for names."""
+    if _READING.search(text):
+        return True
+    return any(map(_OPERATOR.fullmatch, values)) and _TESTING.search(text) is not None
+
+
+def could_run(text: str) -> bool:
+    """Return True for a value of which a part is a command, if the shell reads it once more."""
+    return "`" in text or any(f"${opening}" in text for opening in "([{")
+
+
+def may_open(text: str) -> bool:
+    """Return True for a value in which a subscript, or the content of an array, could begin."""
+    return "[" in text or text.lstrip()[:1] == "("
+
+
 def could_end(text: str, delimiter: str) -> bool:
     """Return True if a value could make a line of a here-document its delimiter."""
     return bool(delimiter) and any(line in delimiter for line in text.split("\n"))
 
 
-def why_not(place: Place, text: str) -> str:
-    """Return why a value can be put at a place in no way, as a format; "": it can."""
+def why_not(place: Place, text: str, line: str) -> str:
+    """Return why a value can be put at a place in no way, as a format; "": it can.
+
+    Args:
+        place: The place.
+        text: The value.
+        line: Beginning of the line before the place.
+    """
     if place.sense is Sense.VARIABLE:
         return "" if _NAME.fullmatch(text) else _AFTER_DOLLAR
     if place.sense is Sense.NUMBER:
         return "" if not text or _NUMBER.fullmatch(text) else _NO_NUMBER
-    if place.sense is Sense.NAME and any(character in text for character in "[(="):
+    if place.sense is Sense.NAME and any(character in text for character in "[(`"):
         return _NO_NAME
     if SAFE.fullmatch(text) and place.kind is not Kind.VERBATIM:
         return ""
+    if place.sense is Sense.COMMAND:
+        return _COMMAND
     if place.kind is Kind.UNSURE:
         return _UNSURE
     if place.kind is Kind.VERBATIM:
         sheltered = not (place.nested or place.backquotes or place.distrusted)
         safe = sheltered or SAFE.fullmatch(text)
-        return "" if safe and not could_end(text, place.delimiter) else _VERBATIM
+        if not safe or could_end(text, place.delimiter):
+            return _VERBATIM
+        return "" if SAFE.fullmatch(text) or not could_direct(text, line) else _DIRECTIVE
     if place.escaped and (place.backquotes or place.braces or place.kind is Kind.ANSI):
         return _ESCAPED
     return ""

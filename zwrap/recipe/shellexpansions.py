@@ -7,6 +7,7 @@ import re
 from zwrap.recipe.shellplaces import Found, Frame, Kind, Place, Sense
 from zwrap.recipe.shelltokens import (
     ASSIGNED,
+    MAPPING,
     MARK,
     NAME_PART,
     NAMES,
@@ -19,7 +20,7 @@ DEEPEST_NESTING = 200
 """Depth to which quotes, substitutions and the like within each other are read."""
 
 _MARKS = re.compile(r"\0")
-_MATTERS = re.compile(r"[\[(]|\$'|let|declare|local|typeset")
+_OPTION = re.compile(r"[$\"'\\]{0,2}-[\"'\\]{0,2}([v\0]?)")
 _ESCAPES = re.compile(r"\\.|\0", re.DOTALL)
 
 
@@ -73,16 +74,24 @@ class Expansions:
 
     def sense(self, frame: Frame) -> Sense:
         """Return the sense of a place in a frame, which quotes take from the command around."""
-        if frame.kind == "code":
-            return frame.argument_sense()
-        return frame.sense
+        if frame.kind != "code":
+            return frame.sense
+        sense = frame.argument_sense()
+        if frame.command != "printf" and frame.command not in MAPPING:
+            return sense
+        option = _OPTION.match(self.text, frame.word) if frame.word >= 0 else None
+        if frame.target or frame.operands or option is None:
+            return sense
+        if frame.command in MAPPING:  # such as `-Ccommand`
+            return Sense.COMMAND
+        return Sense.NAME if option[1] else sense  # `-va[1]`
 
     def add(
         self, kind: Kind, frame: Frame, sense: Sense = Sense.WORD, *, escaped: bool = False
     ) -> None:
         """Note a place of the given kind and sense."""
         found = self.found
-        first = frame.kind == "code" and frame.first and frame.is_name
+        first = frame.kind == "code" and frame.first and frame.is_name and not frame.target
         found.places.append(
             Place(
                 kind=Kind.UNSURE if found.unsure else kind,
@@ -102,14 +111,27 @@ class Expansions:
 
     def assigned(self, frame: Frame) -> str:
         """Return the name of the variable to which the word at hand is assigned; "": to none."""
-        if frame.kind != "code" or not frame.equals:
-            return frame.assigned or frame.loop
+        if frame.loop or frame.array or frame.kind != "code" or not frame.equals:
+            return frame.loop or frame.assigned
         name = ASSIGNED.match(self.text, frame.word)
         return name[1] if name else ""
 
     def calculate(self, text: str) -> None:
         """Note the names of variables in arithmetic."""
         self.found.calculated.update(NAMES.findall(text))
+
+    def use(self, frame: Frame, text: str) -> None:
+        """Note what becomes of the variables that a parameter, or plain text, in a frame names."""
+        names, sense = NAMES.findall(text), self.sense(frame)
+        if sense is Sense.NUMBER:
+            self.found.calculated.update(names)
+        elif sense is Sense.NAME and (text[0] == "$" or frame.bracket):
+            self.found.named.update(names)
+        if names and (variable := self.assigned(frame)):
+            self.found.flows.setdefault(variable, set()).update(names)
+        around = next((each for each in reversed(self.stack) if each.kind == "code"), frame)
+        if around.condition >= 0:
+            around.tested.update(names)
 
     def add_all(self, text: str, kind: Kind, frame: Frame) -> None:
         """Note each place in a piece of the text."""
@@ -170,7 +192,16 @@ class Expansions:
     def on_close(self, frame: Frame, match: re.Match[str]) -> None:
         """Close the innermost construct."""
         del frame, match
-        self.stack.pop()
+        self.close()
+
+    def close(self) -> None:
+        """Close the innermost construct; commands in parentheses are no part of a word."""
+        if self.stack.pop().grouping:
+            self.end_word(self.stack[-1], self.at)
+
+    def end_word(self, frame: Frame, end: int) -> None:
+        """End the word at hand, if there is one."""
+        raise NotImplementedError
 
     def backquoted(self, frame: Frame) -> None:
         """Read what stands in backquotes, with the escapes that belong to them removed."""
@@ -184,7 +215,7 @@ class Expansions:
         if frame.kind == "code":
             self.begin_word(frame, content.start())
             frame.plain = frame.is_name = False
-        if MARK in text or _MATTERS.search(text):
+        if text:
             quotes = 2 if outer else 1
             type(self)(text, Frame("code"), self.found, self.depth + 1, quotes).read()
 
@@ -193,22 +224,16 @@ class Expansions:
         text, outer = match[0], self.stack[-2]
         if "[" in text:
             frame.bracket = outer.bracket = True
-        if outer.kind == "code" and "=" in text:
-            outer.equals = True
-            frame.sense = outer.argument_sense()
-        if frame.sense is Sense.NUMBER:
-            self.calculate(text)
+        if outer.kind == "code":
+            if not outer.equals and "[" in text:  # `declare "a[n]=1"`
+                self.use(frame, text.partition("=")[0] or "=")
+            outer.equals |= "=" in text
+            frame.sense, frame.assigned = self.sense(outer), self.assigned(outer)
+        self.use(frame, text)
 
     def on_quoted_parameter(self, frame: Frame, match: re.Match[str]) -> None:
-        """Read ``"$name"``."""
-        self.test_variable(self.stack[-2], match[0])
-        if frame.sense is Sense.NUMBER:
-            self.calculate(match[0])
-
-    def test_variable(self, frame: Frame, text: str) -> None:
-        """Note a variable between ``[[`` and ``]]``."""
-        if frame.condition >= 0:
-            frame.tested.update(NAMES.findall(text))
+        """Read ``$name`` in quotes, or in ``${...}``."""
+        self.use(frame, match[0])
 
     # -- arithmetic and parameters -----------------------------------------------------------------
 
@@ -221,16 +246,16 @@ class Expansions:
         name = PARAMETER.match(self.text, self.at)
         assert name is not None
         self.at = name.end()
+        inner.parameter = name[0].lstrip("!#")
         if name[0].startswith("!"):  # the variable whose name another one holds
             inner.sense = Sense.NUMBER
-        if inner.sense is Sense.NUMBER:
-            self.calculate(name[0])
+        if not name[0].startswith("#"):  # no length
+            self.use(inner, f"${name[0]}")
 
     def on_operator(self, frame: Frame, match: re.Match[str]) -> None:
         """Read the operator behind the name of a parameter; elsewhere it is plain text."""
         if frame.stage != "name":
-            if frame.sense is Sense.NUMBER:
-                self.calculate(match[0])
+            self.use(frame, match[0])
             return
         if name := NAME_PART.match(match[0]):  # behind a placeholder
             self.at = match.start() + name.end()
@@ -245,6 +270,10 @@ class Expansions:
             return
         self.at = operator.end()
         frame.stage = operator[0]
+        if operator[0].endswith("="):
+            frame.assigned = frame.parameter
+        if operator[0] == "@" and self.text[self.at : self.at + 1] in ("P", MARK, "$", "`"):
+            self.found.named.add(frame.parameter)  # bash runs the commands in its value
         if operator[0] == ":":
             frame.sense = Sense.NUMBER
             self.found.unsure |= self.text.startswith("}", self.at)  # dash reads on
@@ -279,7 +308,7 @@ class Expansions:
             frame.depth -= 1
         elif self.text.startswith(frame.closer, match.start()):
             self.at = match.start() + len(frame.closer)
-            self.stack.pop()
+            self.close()
         else:  # `$((a) ...)`: commands in parentheses within a substitution
             self.found.unsure = True
             self.stack.pop()

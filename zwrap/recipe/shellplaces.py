@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from zwrap.recipe.shelltokens import DECLARING, NAMING
+from zwrap.recipe.shelltokens import CALCULATED, DECLARING, EXPANDED, MAPPING, NAMING
 
 
 class Kind(enum.Enum):
@@ -35,6 +35,8 @@ class Sense(enum.Enum):
     """It takes the value for the name of a variable, with the commands in a subscript."""
     VARIABLE = enum.auto()
     """It expands the variable of that name: ``${x}`` where a recipe means ``${{x}}``."""
+    COMMAND = enum.auto()
+    """It runs the value."""
 
 
 class Place(msgspec.Struct):
@@ -80,24 +82,27 @@ class Frame:
     """Operator of ``${...}``: of one within quotes; of this one, and before it ``name``."""
     assigned = ""
     """Name of the variable to which the word around it is assigned."""
+    parameter = ""
+    """Name of the parameter of ``${...}``."""
 
     # of commands
-    array = False
-    """True between the parentheses of an array."""
+    array = grouping = False
+    """True between the parentheses of an array; between those of ``(...)`` and ``((...))``."""
     first = True
     """True where the name of a command is expected."""
     command = options = loop = ""
     """Name of the command, options that matter, and the variable of ``for``."""
-    variable = False
-    """True behind an option -v that takes the name of a variable."""
+    variable = operands = listing = target = False
+    """True behind an option -v that takes the name of a variable; behind all options; behind
+    ``for name in``; behind ``<`` or ``>``."""
     cases: tuple[str, ...] = ()
     """Stage of each open ``case``: ``subject``, ``pattern``, ``commands``."""
     pending: tuple[tuple[str, bool, bool], ...] = ()
     """Here-documents whose bodies follow: delimiter, whether it is quoted, whether tabs count."""
     condition = -1
     """Number of places before the open ``[[``; -1: there is none."""
-    test = Sense.WORD
-    """Sense of the places in ``[[ ]]``."""
+    compares = False
+    """True if numbers are compared in ``[[ ]]``."""
     tested: set[str]
     """Names of the variables in ``[[ ]]``."""
 
@@ -121,7 +126,8 @@ class Frame:
     def new_command(self) -> None:
         """Begin a command."""
         self.first = not self.array
-        self.command, self.options, self.variable, self.loop = "", "", False, ""
+        self.command = self.options = self.loop = ""
+        self.variable = self.operands = self.listing = self.target = False
 
     def in_pattern(self) -> bool:
         """Return True before the ``)`` of a pattern of ``case``."""
@@ -131,6 +137,10 @@ class Frame:
         """Return what the command does with the word at hand."""
         if self.array:  # values in (...) are not read again, but numbers are
             return self.sense if self.sense is Sense.NUMBER else Sense.WORD
+        if self.target:
+            return Sense.WORD
+        if self.command in MAPPING and "C" in self.options:
+            return Sense.COMMAND
         if self.variable or self.command in NAMING:
             return Sense.NAME
         if self.command == "let" or (self.command in DECLARING and "i" in self.options):
@@ -145,8 +155,27 @@ class Found:
 
     def __init__(self) -> None:
         self.places: list[Place] = []
-        self.tests: list[tuple[int, int, Sense]] = []
-        """Ranges of places between ``[[`` and ``]]``, and their sense."""
+        self.tests: list[tuple[int, int]] = []
+        """Ranges of places between ``[[`` and ``]]`` where numbers are compared."""
         self.unsure = self.distrusted = False
-        self.calculated: set[str] = set()
+        self.calculated = set(CALCULATED)
         """Names of the variables with which the text calculates."""
+        self.named = set(EXPANDED)
+        """Names of the variables that hold names of variables, or text with commands."""
+        self.flows: dict[str, set[str]] = {}
+        """Name of each variable to the names that stand in what is assigned to it."""
+
+    def settle(self) -> None:
+        """See what becomes of each place whose value a variable takes on to another one."""
+        for names in (self.calculated, self.named):
+            waiting = list(names)
+            while waiting:
+                more = self.flows.get(waiting.pop(), set()) - names
+                names.update(more)
+                waiting += more
+        for place in self.places:
+            named = place.sense is Sense.NAME and place.subscript
+            if named or place.variable in self.calculated:
+                place.sense = Sense.NUMBER
+            elif place.sense is Sense.WORD and place.variable in self.named:
+                place.sense = Sense.NAME

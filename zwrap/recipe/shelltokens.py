@@ -75,11 +75,17 @@ OPERATOR = re.compile(r":?[-=+?]|##?|%%?|//?|\^\^?|,,?|@|:")
 ASSIGNMENT = re.compile(r"[A-Za-z0-9_]*\+?=")
 """What follows the beginning of a name in an assignment."""
 
+BRACED_NAME = re.compile(r"\{[A-Za-z0-9_]+")
+"""Beginning of ``{name[1]}>file``, where bash puts the number of a descriptor."""
+
 NAME_PART = re.compile(r"[A-Za-z0-9_]+")
 """Characters of a name."""
 
-ASSIGNED = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,99})\+?=")
-"""Beginning of an assignment to a variable, whose name is the first group."""
+ASSIGNED = re.compile(r"""[$"'\\]*([A-Za-z_][A-Za-z0-9_]{0,99})["'\\]*(?:\[|\+?=)""")
+"""Beginning of an assignment to a variable or an element, with the name as the first group."""
+
+DESCRIPTOR = re.compile(r"[0-9]+|\{[A-Za-z0-9_]+(?:\[[^\]]*\])?\}")
+"""What may stand before ``<`` or ``>`` without a blank, and is no word."""
 
 NAMES = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """Names of variables in arithmetic."""
@@ -97,17 +103,46 @@ GRAMMAR = STILL_FIRST | {
 }  # fmt: skip
 """Words of the grammar."""
 
-DECLARING = frozenset({"declare", "local", "typeset"})
+PREFIXES = frozenset({"builtin", "command"})
+"""Commands behind which the name of a command stands."""
+
+LOOPS = frozenset({"for", "select"})
+"""Words behind which the name of a variable and its values stand."""
+
+COMPOUND = LOOPS | {"", "[[", "}", "done", "esac", "fi"}
+"""First words behind which a word of the grammar may stand in the same command."""
+
+DECLARING = frozenset({"declare", "export", "local", "readonly", "typeset"})
 """Commands that take assignments, and run commands in the subscripts of names."""
 
-NAMING = frozenset({"getopts", "mapfile", "read", "readarray", "unset"})
+MAPPING = frozenset({"mapfile", "readarray"})
+"""Commands that take the name of a variable, and whose option -C takes a command."""
+
+NAMING = MAPPING | {"getopts", "read", "unset", "wait"}
 """Commands that take names of variables, and run commands in their subscripts."""
+
+CALCULATED = frozenset({"HISTCMD", "OPTIND", "RANDOM", "SECONDS", "SRANDOM"})
+"""Variables whose values bash evaluates as arithmetic."""
+
+EXPANDED = frozenset({"BASH_ENV", "ENV", "PS4"})
+"""Variables in whose values shells run the commands."""
 
 TESTING = frozenset({"[", "printf", "test"})
 """Commands whose option -v takes the name of a variable, likewise."""
 
 COMPARISONS = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge"})
 """Operators between ``[[`` and ``]]`` that evaluate both sides as arithmetic."""
+
+_QUOTES = re.compile(r"\\\n|\$(?=['\"])|['\"]|\\(.)", re.DOTALL)
+
+
+def unquoted(text: str) -> str:
+    """Return a word without its quotes; "": the shell expands something in it, or it is none."""
+    if len(text) > 100:  # no name of a command
+        return ""
+    bare = _QUOTES.sub(lambda match: match[1] or "", text)
+    return "" if any(character in bare for character in "$`\0() \t\n") else bare
+
 
 _DELIMITER = re.compile(
     r"""[ \t]*((?:[^ \t\n\\'"$`()<>;&|\0]|\\[^\n\0]|'[^'\n\0]*'|"[^"\\$`\n\0]*")+)"""

@@ -11,7 +11,6 @@ Every printed value is shell-quoted unless a filter tells that it is something e
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import zwrap_templates
 
 from zwrap.errors import TemplateError, UnknownNameError
 from zwrap.job import JobRequest, Resources
+from zwrap.recipe.directives import shell_word
 
 SHIPPED = Path(zwrap_templates.__file__).parent
 
@@ -36,8 +36,8 @@ class _Verbatim(str):
 
 
 def _finalize(value: object) -> str:
-    """Quote a value that a template prints."""
-    return value if isinstance(value, _Verbatim) else shlex.quote(str(value))
+    """Quote a value that a template prints, of which no line may become a directive."""
+    return value if isinstance(value, _Verbatim) else shell_word(str(value))
 
 
 def _shell(value: str) -> _Verbatim:

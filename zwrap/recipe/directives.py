@@ -1,0 +1,60 @@
+"""Lines of a script that a batch system takes for its own, which no value may bring.
+
+`qsub` reads options in each line of a script that begins with ``#$``, also within quotes and in
+here-documents; other batch systems have other words behind ``#``. So no line of a value begins
+with ``#``: quotes that hold no character are put before it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+_MARKED = re.compile(r"\n[ \t]*(?=#)")
+_VARIABLE = re.compile(r"\$(?=\{?RECIPE)")
+_LINES = re.compile(r"\n[ \t]*(?:(?=#)|\Z)")
+
+
+def beginning(line: str, text: str) -> str:
+    """Return what matters of the line at hand, after more text: "", ``#``, or something else."""
+    _, newline, last = text.rpartition("\n")
+    return (last if newline else line + last).lstrip(" \t")[:2]
+
+
+def could_direct(text: str, line: str) -> bool:
+    """Return True if a value could make a line one that begins with ``#`` and its own text.
+
+    Args:
+        text: The value.
+        line: What `beginning` returns for the text before it.
+    """
+    if line == "#" and text:
+        return True
+    marked = line == "" and text.lstrip(" \t").startswith("#")
+    return marked or _MARKED.search(text) is not None
+
+
+def sheltered(text: str, line: str, quotes: str) -> str:
+    """Return quoted text of which no line begins with ``#``: empty quotes stand before it.
+
+    Args:
+        text: A value as it is written within quotes.
+        line: What `beginning` returns for the text before it.
+        quotes: Text that ends the quotes and begins them again.
+    """
+    first = could_direct(text.partition("\n")[0], line)
+    return quotes * first + _LINES.sub(lambda match: match[0] + quotes, text)
+
+
+def single_quoted(text: str, line: str) -> str:
+    """Return a value as it stands between single quotes.
+
+    ``$RECIPEWRAP`` and the like, which the Submitter would replace, are parted. `line`: what
+    `beginning` returns for the text before it.
+    """
+    return _VARIABLE.sub("$''", sheltered(text.replace("'", "'\\''"), line, "''"))
+
+
+def shell_word(text: str) -> str:
+    """Return a value as one word for the shell, as `shlex.quote` does, and sheltered."""
+    return _VARIABLE.sub("$''", sheltered(shlex.quote(text), "'", "''"))
