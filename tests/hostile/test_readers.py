@@ -156,7 +156,7 @@ ALL_KEYS = {
                 "commands": "true", "array": "0-9:3%2", "dependency": [2], "gres": "gpu:a100:2",
                 "licenses": "a:1,b:2", "reservation": "r", "comment": "c", "mail": "a@b.org,c",
                 "mail_on": ["begin", "end"], "signal": "B:USR1@300", "begin": "2026-11-28T20:00Z",
-                "nice": 5, "priority": 7, "nodelist": "n[1-2],m", "exclude": "k", "requeue": "false",
+                "nice": 5, "priority": 7, "nodelist": "n[1-2],m", "exclude": "k", "requeue": "0",
                 "memory_per_node": "4G", "min_memory_per_cpu": "500M", "ntasks_per_node": 2,
                 "exclusive": "user", "max_slots": 9, "options": {"--switches": 1, "x": True},
                 "template": {"a": [1]}, "qsub_submission_parameters": "-pe smp 1-4 -l mfree=1G",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from zwrap_schedulers.local import Local, LocalOptions
 from zwrap_schedulers.sge.sge import GridEngine, SGEOptions
 from zwrap_schedulers.slurm.directives import fields
@@ -120,6 +123,24 @@ def test_a_signal_to_the_script_needs_a_newer_slurmrestd() -> None:
     }  # fmt: skip
     with pytest.raises(RequestError, match=r"no signal to the script of a job before v0\.0\.39"):
         slurmrestd(38, **block)
+
+
+def test_the_status_of_a_job_that_was_warned_is_that_of_its_commands(tmp_path: Path) -> None:
+    """The signal interrupts the shell that waits for them, at any moment of their end."""
+    text = Templates().render(
+        "slurm.sh.j2",
+        replace(
+            request(signal="USR1@60"), working_directory=tmp_path, job_directory=tmp_path,
+            commands="bash -c 'trap \"exit 7\" USR1; echo; while :; do :; done'; exit 3",
+        ),
+    )  # fmt: skip
+    for _ in range(10):
+        job = subprocess.Popen(["bash", "-c", text], stdout=subprocess.PIPE, process_group=0)
+        assert job.stdout
+        assert job.stdout.readline() == b"\n"
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(30) == 3
+        job.stdout.close()
 
 
 def test_what_the_version_of_a_server_cannot_express_is_refused_for_that_job_alone(
