@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from zwrap.errors import RequestError, UnreachableError
-from zwrap.job import JobRequest, JobStatus, Limits
+from zwrap.job import JobRequest, JobStatus, Limits, Resources
 from zwrap.scheduler import (
     Accepted,
     Command,
@@ -26,7 +26,10 @@ from .reading import complaint, output_of, quoted
 
 LOCAL = "The local batch system"
 
-REFUSED = ("gpus", "gpus_per_node", "exclusive", "constraints")
+REFUSED = (
+    "gpus", "gpus_per_node", "gres", "exclusive", "constraints", "licenses", "reservation",
+    "nodelist", "begin", "signal", "mail", "mail_on", "options",
+)  # fmt: skip
 """Keys of resources that cannot be given here, and must not be dropped silently."""
 
 REFUSALS = (
@@ -72,7 +75,7 @@ class Local(Scheduler):
                 *("--output", str(request.standard_output)),
                 *("--error", str(request.standard_error)),
                 *(("--time", str(resources.walltime_s)) if resources.walltime_s else ()),
-                *("--cpus", str((resources.cpus_per_task or 1) * (resources.tasks or 1))),
+                *("--cpus", str(_processors(resources))),
                 *(f"--below={directory}" for directory in request.below),
                 str(script),
             ),
@@ -128,6 +131,12 @@ class Local(Scheduler):
             environment=self.options.surroundings(),
             timeout_s=self.options.timeout_s,
         )
+
+
+def _processors(resources: Resources) -> int:
+    """Return the number of processors that a job takes; it has one node."""
+    tasks = resources.tasks or resources.ntasks_per_node or 1
+    return tasks * (resources.cpus_per_task or 1)
 
 
 def _read_submission(reply: Reply) -> Submission:

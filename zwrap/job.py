@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,6 +13,15 @@ from zwrap.units import LARGEST_MIB
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_MIB)]
 """A whole number above 0; no batch system counts further."""
+
+Amount = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_MIB)]
+"""A whole number that may be 0."""
+
+Niceness = Annotated[int, msgspec.Meta(ge=-2147483645, le=2147483645)]
+"""What is taken from a job's priority (sbatch(1), ``--nice``)."""
+
+Priority = Annotated[int, msgspec.Meta(ge=0, le=4294967294)]
+"""Priority of a job (sbatch(1), ``--priority``)."""
 
 
 class State(enum.Enum):
@@ -87,19 +96,62 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     nodes: Count | None = None
     tasks: Count | None = None
     cpus_per_task: Count | None = None
-    memory_mib: Count | None = None
-    """Memory per node, in MiB."""
+    ntasks_per_node: Count | None = None
+    max_slots: Count | None = None
+    """Largest number of slots (tasks times processors of each) that is of use, for a batch system
+    that can choose; others give the least number."""
+    memory_mib: Amount | None = None
+    """Memory per node, in MiB; 0: all memory of a node."""
     memory_per_cpu_mib: Count | None = None
     """Memory per processor, in MiB."""
     gpus: Count | None = None
     gpus_per_node: Count | None = None
     walltime_s: Count | None = None
     """Time limit, in seconds."""
-    exclusive: bool = False
+    exclusive: bool | Literal["user"] = False
+    """True if no other job runs on the nodes; ``user``: none of another user."""
     constraints: str | None = None
     prefer: str | None = None
     exclude: str | None = None
     """Nodes on which the job must not run, separated by commas."""
+    nodelist: str | None = None
+    """Nodes of which the job gets all, separated by commas."""
+    gres: str | None = None
+    """Generic resources of each node, such as ``gpu:a100:2``, separated by commas."""
+    licenses: str | None = None
+    """Licences, such as ``matlab:2``, separated by commas."""
+    reservation: str | None = None
+    begin: str | None = None
+    """Earliest start: ``+N``, in seconds after the submission; ``@N``, in seconds since the epoch;
+    or a local time of the batch system, ``YYYY-MM-DDTHH:MM:SS``."""
+    nice: Niceness | None = None
+    priority: Priority | None = None
+    requeue: bool | None = None
+    """True if the batch system may run the job again, False if it must not."""
+    signal: str | None = None
+    """Signal that warns the job, and the time before its end, in seconds: ``USR1@300``."""
+    mail: str | None = None
+    """Mail addresses, separated by commas."""
+    mail_on: str | None = None
+    """Events of which a mail tells, separated by commas: begin, end, fail, requeue, time_limit."""
+    comment: str | None = None
+    options: dict[str, str] = {}
+    """Further options of the batch system by name, without dashes; empty: without a value."""
+
+
+class ArrayTask(msgspec.Struct, frozen=True, kw_only=True):
+    """One task of a step that has several; each is a job of its own."""
+
+    number: int
+    """Number of the task, as the step gives it."""
+    count: int
+    """Number of tasks of the step."""
+    first: int
+    last: int
+    rank: int
+    """Number of tasks of the step that come before."""
+    throttle: int | None = None
+    """Largest number of tasks that are submitted and have not ended; None: any."""
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +171,12 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     standard_error: Path
     array: bool = True
     """True if the job may be submitted as a task of an array."""
+    values: dict[str, object] = {}
+    """Values of the step for the site's own job script template."""
+    task: ArrayTask | None = None
+    """Task of the step for which the job is; None: the step is one job."""
+    after: dict[int, int] = {}
+    """Step that must have succeeded before, to the number of its jobs."""
     below: tuple[str, ...] = ()
     """Directories out of which no link may lead when the batch system opens the paths of the job,
     for one that can see to that; empty: anywhere."""

@@ -58,6 +58,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Length of the name of a queue, a topic or a recipe, in bytes."""
     commands_bytes: Size = 4 * MIB
     """Size of shell commands, or of options of qsub, in one step, in bytes."""
+    tasks: Size = 1_000
+    """Number of tasks of one step, each of which is a job and a message of its own."""
     commands: Size = 1_000
     """Number of commands that the Runner runs for one step; each takes some milliseconds."""
     recipients: Size = 2_000

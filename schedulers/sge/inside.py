@@ -33,13 +33,14 @@ signals: Signals = {
 def job(environ: Mapping[str, str]) -> BatchJob | None:
     """Return the job that these environment variables describe; None: there is none.
 
-    JOB_ID alone is no evidence, because other batch systems set it, too.
+    JOB_ID alone is no evidence, because other batch systems set it, too. For a task of a step the
+    job script sets SGE_TASK_ID to the step's number, and keeps Grid Engine's.
     """
     job_id, cell = environ.get("JOB_ID"), environ.get("SGE_CELL")
     if not job_id or not cell:
         return None
-    task = environ.get("SGE_TASK_ID", "undefined")
-    if task != "undefined":
+    task = environ.get("ZWRAP_BATCH_TASK", environ.get("SGE_TASK_ID", ""))
+    if task not in ("", "undefined"):
         job_id = f"{job_id}.{task}"
     restarted = environ.get("RESTARTED", "")
     return BatchJob(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from zwrap.errors import RejectedError, RequestError, UnreachableError
+from zwrap.errors import RejectedError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits, State
 from zwrap.scheduler import (
     ArrayForm,
@@ -29,6 +29,7 @@ from zwrap.scheduler import (
 from ..reading import complaint, output_of, quoted, unreachable
 from ..users import job_environment, user_name
 from .accounting import Wanted, moved_away
+from .expressing import refuse
 from .listing import listed
 from .replies import (
     GRID_ENGINE,
@@ -42,7 +43,7 @@ from .replies import (
     read_submission,
     with_reasons,
 )
-from .tables import DENIED_BY_DRM, IN_USE, NO_QUEUES, REFUSED
+from .tables import DENIED_BY_DRM, IN_USE, NO_QUEUES
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class GridEngine(Scheduler):
         self, request: JobRequest, script: Path, tasks: int | None = None
     ) -> Question[Submission]:
         """Ask DRMAA to take a job; one that no queue can ever run is refused, with the reasons."""
-        self._refuse(request, script)
+        refuse(self.name, self.options.memory, request, script)
 
         def read(reply: Reply) -> Submission | Question[Submission]:
             if reply.status == DENIED_BY_DRM and NO_QUEUES in reply.error:
@@ -126,7 +127,7 @@ class GridEngine(Scheduler):
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
         """Ask whether an empty cluster could run the job."""
-        self._refuse(request, script)
+        refuse(self.name, self.options.memory, request, script)
 
         def read(reply: Reply) -> str:
             said = complaint(reply, NOISE)
@@ -258,37 +259,6 @@ class GridEngine(Scheduler):
             )
 
         return Question(self._command("qconf", "-sconf"), read)
-
-    def _refuse(self, request: JobRequest, script: Path) -> None:
-        """Raise RequestError for what cannot be expressed."""
-        resources = request.resources
-        for key, reason in REFUSED.items():
-            if getattr(resources, key):
-                raise RequestError(
-                    f"Cluster {self.name!r} is Grid Engine, which {reason}: remove the key {key!r}."
-                )
-        if (resources.nodes or 1) > 1:
-            raise RequestError(
-                f"Cluster {self.name!r} is Grid Engine, where a parallel environment and not a "
-                "job decides on how many hosts it runs: remove the key 'nodes'."
-            )
-        if resources.memory_mib and resources.memory_per_cpu_mib:
-            raise RequestError(
-                "Give one of 'memory_per_node' and 'min_memory_per_cpu': Grid Engine counts memory "
-                f"per slot, as {self.options.memory}."
-            )
-        if not re.fullmatch(r"(\w+=[^,=\s]+(,(?!$)|$))*", resources.constraints or ""):
-            raise RequestError(
-                f"'constraints' is {resources.constraints!r}; for Grid Engine resources are "
-                "expected, such as 'arch=lx-amd64,os=debian12'."
-            )
-        used = (script, request.working_directory, request.standard_output, request.standard_error)
-        for path in used:
-            if "$" in str(path) or "\n" in str(path):
-                raise RequestError(
-                    f"Grid Engine replaces what follows '$' in a path and ends a path at a line "
-                    f"break, so {str(path)!r} cannot be used. Choose another 'workingdir'."
-                )
 
     def _command(self, *argv: str) -> Command:
         """Return a call of a program of Grid Engine, with output in English and times in UTC."""

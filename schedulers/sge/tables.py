@@ -104,6 +104,9 @@ can never run the job."""
 REFUSED: Mapping[str, str] = {
     "qos": "has no quality of service",  # qsub(1) has no such option
     "prefer": "has no preferences",  # soft requests (-soft) are of another kind
+    "gres": "has resources of each site's own: name them under 'constraints' (gpu_type=a100)",
+    "signal": "warns each job before its end by itself (-notify, and 'notify' of the queue)",
+    "ntasks_per_node": "leaves to a parallel environment how many tasks a host gets",
 }
 """Keys of resources that cannot be expressed, and why."""
 

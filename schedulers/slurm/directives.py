@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 from zwrap.errors import RequestError
-from zwrap.units import MIB, mib, seconds
+from zwrap.units import MIB, bytes_of, mib, seconds
 
 LIST_OF_FLAGS = 39
 """N of the version v0.0.N from which on several fields have another form."""
@@ -26,7 +28,7 @@ def _text(value: str, where: str) -> str:
 
 def _number(value: str, where: str) -> int:
     """Return a whole number; RequestError, with `where` as its subject, for another value."""
-    if re.fullmatch(r"-?[0-9]{1,9}", value):
+    if re.fullmatch(r"-?[0-9]{1,10}", value):
         return int(value)
     raise RequestError(f"{where} is {value!r}; a whole number is expected.")
 
@@ -37,30 +39,40 @@ def _minutes(value: str, where: str) -> int:
 
 
 def _mib(value: str, where: str) -> int:
-    """Return an amount of memory in mebibytes, the unit of a number without a letter."""
+    """Return an amount of memory in mebibytes, the unit of a number without a letter; 0: all."""
+    if bytes_of(value) == 0:
+        return 0
     return mib(value, where, bare=MIB)
 
 
 OPTIONS: dict[str, tuple[str, Callable[[str, str], str | int]]] = {
     "account": ("account", _text),
+    "begin": ("begin_time", _text),
     "comment": ("comment", _text),
     "constraint": ("constraints", _text),
     "cpus-per-task": ("cpus_per_task", _number),
     "dependency": ("dependency", _text),
     "exclude": ("exclude_nodes", _text),
+    "exclusive": ("exclusive", _text),
     "gpus": ("gpus", _text),
     "gpus-per-node": ("gpus_per_node", _text),
     "gres": ("gres", _text),
     "licenses": ("licenses", _text),
+    "mail-type": ("mail_type", _text),
+    "mail-user": ("mail_user", _text),
     "mem": ("memory_per_node", _mib),
     "mem-per-cpu": ("memory_per_cpu", _mib),
     "nice": ("nice", _number),
+    "nodelist": ("nodelist", _text),
     "nodes": ("nodes", _number),
     "ntasks": ("tasks", _number),
+    "ntasks-per-node": ("tasks_per_node", _number),
     "partition": ("partition", _text),
     "prefer": ("prefer", _text),
+    "priority": ("priority", _number),
     "qos": ("qos", _text),
     "reservation": ("reservation", _text),
+    "signal": ("signal", _text),
     "time": ("time_limit", _minutes),
 }
 """Option of sbatch(1) with one value to its field and the function that reads the value."""
@@ -131,12 +143,76 @@ def _for_version(found: dict[str, object], version: int) -> dict[str, object]:
     if "nodes" in found:  # 22.05 takes the list of its specification, and does not heed it
         found["nodes"] = str(found["nodes"])
     if version < LIST_OF_FLAGS:
+        _refuse_signal(found)
+        if found.get("requeue") is False:  # which 22.05 takes for true
+            found["no_requeue"] = not found.pop("requeue")
         return found
-    if excluded := found.pop("exclude_nodes", None):
-        found["excluded_nodes"] = str(excluded).split(",")
-    if found.pop("exclusive", None):
-        found["shared"] = ["none"]
-    for field, tres in (("gpus", "tres_per_job"), ("gpus_per_node", "tres_per_node")):
+    if exclusive := found.pop("exclusive", None):
+        found["shared"] = ["none" if exclusive == "exclusive" else exclusive]
+    for field, name in LISTS.items():
         if field in found:
-            found[tres] = f"gres/gpu:{found.pop(field)}"
+            found[name] = re.split(r",(?![^[]*\])", str(found.pop(field)))  # not those in n[1,3]
+    if "begin_time" in found:
+        found["begin_time"] = _epoch(str(found["begin_time"]))
+    if warning := found.pop("signal", None):
+        found |= _warning(str(warning))
+    return _with_trackable(found)
+
+
+LISTS = {
+    "exclude_nodes": "excluded_nodes", "mail_type": "mail_type", "nodelist": "required_nodes",
+}  # fmt: skip
+"""Field of a text with commas to the field that is a list from `LIST_OF_FLAGS` on."""
+
+
+def _refuse_signal(found: dict[str, object]) -> None:
+    """Raise RequestError for a signal to the script of the job, which 22.05 does not take.
+
+    Without ``B:`` it is one to steps that the script starts with srun, and not to the script.
+    """
+    if str(found.get("signal", "")).startswith("B:"):
+        raise RequestError(
+            f"slurmrestd takes no signal to the script of a job before v0.0.{LIST_OF_FLAGS}: "
+            "remove the key 'signal', or let the cluster be of kind 'slurm'."
+        )
+
+
+def _with_trackable(found: dict[str, object]) -> dict[str, object]:
+    """Return fields in which GPUs and generic resources are trackable resources."""
+    node = [f"gpu:{found.pop('gpus_per_node')}"] if "gpus_per_node" in found else []
+    node += filter(None, str(found.pop("gres", "")).split(","))
+    if "gpus" in found:
+        found["tres_per_job"] = f"gres/gpu:{found.pop('gpus')}"
+    if node:
+        found["tres_per_node"] = ",".join(f"gres/{each}" for each in node)
     return found
+
+
+def _epoch(begin: str) -> int:
+    """Return the earliest start of a job, as its script has it, in seconds since the epoch.
+
+    Raises RequestError for a form of sbatch(1) that zwrap's template does not write.
+    """
+    match = re.fullmatch(r"(now\+|uts)([0-9]{1,12})", begin)
+    if match:
+        return int(match[2]) + (int(time.time()) if match[1] == "now+" else 0)
+    try:
+        return int(datetime.fromisoformat(begin).timestamp())
+    except ValueError:
+        raise RequestError(
+            f"The value in line '#SBATCH --begin={begin}' of the job script is not understood; "
+            "'now+SECONDS', or a date and time, is expected."
+        ) from None
+
+
+def _warning(signal: str) -> dict[str, object]:
+    """Return the fields of a signal before the end of the job."""
+    match = re.fullmatch(r"(B:)?(\w+)(?:@([0-9]{1,5}))?", signal)
+    if match is None:
+        raise RequestError(
+            f"The value in line '#SBATCH --signal={signal}' of the job script is not understood; "
+            "one such as 'B:USR1@300' is expected."
+        )
+    flags = {"kill_warning_flags": ["BATCH_JOB"]} if match[1] else {}
+    delay = {"kill_warning_delay": int(match[3])} if match[3] else {}
+    return {"kill_warning_signal": match[2], **flags, **delay}

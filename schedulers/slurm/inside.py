@@ -31,12 +31,14 @@ signals: Signals = {
 def job(environ: Mapping[str, str]) -> BatchJob | None:
     """Return the job that these environment variables describe; None: there is none.
 
-    A task of an array has the id that squeue(1) shows.
+    A task of an array has the id that squeue(1) shows. For a task of a step the job script sets
+    SLURM_ARRAY_TASK_ID to the step's number, and keeps Slurm's.
     """
     job_id = environ.get("SLURM_JOB_ID")
     if not job_id:
         return None
-    array, task = environ.get("SLURM_ARRAY_JOB_ID"), environ.get("SLURM_ARRAY_TASK_ID")
+    array = environ.get("SLURM_ARRAY_JOB_ID")
+    task = environ.get("ZWRAP_BATCH_TASK", environ.get("SLURM_ARRAY_TASK_ID"))
     if array and task:
         job_id = f"{array}_{task}"
     return BatchJob(

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import JobRequest, JobStatus, Limits
-from zwrap.scheduler import HttpRequest, Question, Reply, Scheduler, Submission
+from zwrap.scheduler import HttpRequest, Question, Rejected, Reply, Scheduler, Submission
 
 from ..users import job_environment, user_name
 from .directives import LIST_OF_FLAGS, fields, refuse_parts
@@ -96,7 +96,7 @@ class SlurmRest(Scheduler):
         text = _text(script)
         refuse_parts(text)
         if not self._version:
-            fields(text, 38)  # refuses what cannot be expressed; `body` does so with the version
+            fields(text, NEWEST)  # refuses what cannot be expressed in any version
 
         def body(version: int) -> Fields:
             job = self._job(request, text, version)
@@ -105,6 +105,7 @@ class SlurmRest(Scheduler):
         return self._ask(
             "POST", "/slurm/{version}/job/submit", read_submission,
             lambda: self._line.submit(request, script, tasks), body,
+            lambda error: Rejected(str(error).rstrip(".")),
         )  # fmt: skip
 
     def verify(self, request: JobRequest, script: Path) -> Question[str]:
@@ -200,12 +201,14 @@ class SlurmRest(Scheduler):
         read: Callable[[Reply], T | Question[T]],
         instead: Callable[[], Question[T]] | None = None,
         body: Callable[[int], Fields] | None = None,
+        refused: Callable[[RequestError], T] | None = None,
     ) -> Question[T]:
         """Return a request; `instead` is asked if the server is away and the site allows it.
 
-        `body` returns the content of a submission for a version. A submission is made again only
-        if the request did not go out, or the server does not know its path: a server that was
-        upgraded is asked for its versions once more.
+        `body` returns the content of a submission for a version; `refused` the answer where that
+        has no way to express it, which is found out after the server has told its version. A
+        submission is made again only if the request did not go out, or the server does not know
+        its path: a server that was upgraded is asked for its versions once more.
         """
 
         def first(reply: Reply) -> T | Question[T]:
@@ -225,8 +228,8 @@ class SlurmRest(Scheduler):
         def discovered(reply: Reply) -> T | Question[T]:
             if reply.status is None:
                 return first(reply)
-            self._version = _newest(answer(reply))
-            return versioned(self._version, first)
+            version = self._version = _newest(answer(reply))
+            return _unless_refused(lambda: versioned(version, first), refused)
 
         def known_before(reply: Reply) -> T | Question[T]:
             upgraded = reply.status == 404 and path.startswith("/slurm/")  # not: no accounting
@@ -280,6 +283,18 @@ class SlurmRest(Scheduler):
             "open_mode": "append",
             "environment": environment if version < LIST_OF_FLAGS else listed,
         }
+
+
+def _unless_refused(
+    ask: Callable[[], Question[T]], refused: Callable[[RequestError], T] | None
+) -> T | Question[T]:
+    """Return a question, or the answer `refused` to the error that there is none."""
+    try:
+        return ask()
+    except RequestError as error:
+        if refused is None:
+            raise
+        return refused(error)
 
 
 def _number(version: str) -> int:

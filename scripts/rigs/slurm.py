@@ -57,9 +57,11 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 GresTypes=gpu
+Licenses=xds:4
+MailProg=/bin/true
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory=8000 Gres=gpu:2 State=UNKNOWN
+NodeName=DEFAULT CPUs={cpus} Boards=1 SocketsPerBoard=1 CoresPerSocket={cpus} ThreadsPerCore=1 RealMemory=8000 Gres=gpu:a100:2 State=UNKNOWN
 {nodes}
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
@@ -114,7 +116,7 @@ class Slurm(Rig):
             )
         )  # fmt: skip
         (place / "gres.conf").write_text(
-            "Name=gpu File=/dev/null,/dev/zero\n"
+            "Name=gpu Type=a100 File=/dev/null,/dev/zero\n"
         )  # they are counted, not used
         munged = ["munged", "--foreground", "--force", "--num-threads=4"]
         munged += [f"--socket={place}/run/munge.sock", f"--key-file={key}"]

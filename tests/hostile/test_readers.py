@@ -24,9 +24,10 @@ from zwrap_schedulers.slurm import replies as slurm
 from zwrap_schedulers.slurm import restreplies as rest
 
 from zwrap.attempt.directory import JobDirectory
+from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
-from zwrap.message import attempt_of, decode, identify
+from zwrap.message import Message, attempt_of, decode, identify
 from zwrap.program.parsers.table import parse
 from zwrap.program.reading import read_definition
 from zwrap.recipe.envelope import Envelope
@@ -34,6 +35,7 @@ from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import Reply
 from zwrap.service.watcher.heartbeats import Heartbeats
 from zwrap.submission.request import prepare
+from zwrap.submission.tasks import copies
 from zwrap.transport import deadletters
 from zwrap.transport.rabbitmq.headers import as_table
 from zwrap.transport.rabbitmq.received import Received as FromRabbitMQ
@@ -141,6 +143,48 @@ def test_envelope(text: bytes) -> None:
 def test_job_request(text: bytes) -> None:
     with documented():
         prepare(Envelope.from_body(decode(text)), "t-1", "local")
+
+
+ALL_KEYS = {
+    "start": [[1, []], [2, []]],
+    "2": {"queue": "cluster.submission", "parameters": {"cluster": {"commands": "x"}}},
+    "1": {
+        "queue": "cluster.submission",
+        "parameters": {
+            "workingdir": "/w",
+            "cluster": {
+                "commands": "true", "array": "0-9:3%2", "dependency": [2], "gres": "gpu:a100:2",
+                "licenses": "a:1,b:2", "reservation": "r", "comment": "c", "mail": "a@b.org,c",
+                "mail_on": ["begin", "end"], "signal": "B:USR1@300", "begin": "2026-11-28T20:00Z",
+                "nice": 5, "priority": 7, "nodelist": "n[1-2],m", "exclude": "k", "requeue": "0",
+                "memory_per_node": "4G", "min_memory_per_cpu": "500M", "ntasks_per_node": 2,
+                "exclusive": "user", "max_slots": 9, "options": {"--switches": 1, "x": True},
+                "template": {"a": [1]}, "qsub_submission_parameters": "-pe smp 1-4 -l mfree=1G",
+            },
+        },
+    },
+}  # fmt: skip
+"""A recipe whose first step has each key of a cluster block."""
+
+
+def submitted(recipe: Recipe) -> int:
+    """Prepare the job of a task of the first step; return the number of its tasks."""
+    envelope = Envelope(recipe, 1, environment={"ID": "r"})
+    taken_apart = copies(envelope, Message(envelope.body(), {"zwrap-task": "x"}, "i"), "q")
+    settings = ClusterSettings(kind="slurm", allowed_options=("switches", "x"))
+    prepare(envelope, "t-1", "local", lambda _: settings, task=3)
+    return len(taken_apart)
+
+
+def test_the_keys_of_a_cluster_block_are_good_as_they_are() -> None:
+    assert submitted(Recipe(ALL_KEYS)) == 4
+
+
+@fuzzed
+@given(documents(ALL_KEYS))
+def test_every_key_of_a_cluster_block(text: bytes) -> None:
+    with documented():
+        submitted(Recipe.from_json(text))
 
 
 @fuzzed

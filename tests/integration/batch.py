@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
 from zwrap.calls.ask import ask
 from zwrap.configuration.site import Configuration
-from zwrap.job import JobRequest, JobStatus
+from zwrap.job import JobRequest, JobStatus, Resources
 from zwrap.scheduler import Accepted, Scheduler
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.outcomes import Outcome
@@ -55,6 +56,29 @@ class Batch:
     def jobs_named(self, request: JobRequest) -> list[str]:
         """Every job of that name that anybody remembers."""
         return [status.job_id for status in ask(self.scheduler.find(request.full_name))]
+
+
+def daily_keys(node: str) -> Resources:
+    """Return resources of which each key was added for facilities; the job starts in an hour."""
+    return Resources(
+        gres="gpu:a100:1", licenses="xds:2", comment="i03", nice=5, requeue=False, tasks=1,
+        ntasks_per_node=1, mail="nobody@localhost", mail_on="begin,fail", exclusive="user",
+        begin="+3600", nodelist=node, signal="USR1@120", memory_mib=0, walltime_s=600,
+    )  # fmt: skip
+
+
+def shown_by_scontrol(job_id: str) -> str:
+    """Return what Slurm knows of a job, in one line."""
+    argv = ["scontrol", "show", "job", "-o", job_id]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+DAILY = (
+    "TresPerNode=gres:gpu:a100:1", "Licenses=xds:2", "Comment=i03", "Nice=5", "Requeue=0",
+    "NtasksPerN:B:S:C=1:", "MailUser=nobody@localhost", "MailType=BEGIN,FAIL",
+    "OverSubscribe=USER", "MinMemoryNode=0", "Reason=BeginTime",
+)  # fmt: skip
+"""What Slurm says of a job with `daily_keys`."""
 
 
 def emptied(batch: Batch) -> Iterator[Batch]:

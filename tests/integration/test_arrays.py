@@ -44,6 +44,63 @@ def wait_together(site: Site, envelopes: list[Envelope]) -> None:
     transport.close()
 
 
+def test_the_recipe_hears_each_task_of_a_step(on: Site, wait_until: Wait) -> None:
+    """Each has its own ids and its number, and one that fails leaves the others alone."""
+    on.sections["clusters"]["cluster"] |= {"watch_s": 0.5}
+    on.write_config()
+    command = "echo $SLURM_ARRAY_TASK_ID >task-$SGE_TASK_ID; test $SLURM_ARRAY_TASK_ID != 5"
+    wait_together(on, [request(on.directory / "w", command, array="3-9:2", job_name="a")])
+    assert on.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+    told = on.take("told", 4)
+    assert len({str(body["payload"]["jobid"]) for body in told}) == 4
+    good, bad = on.take("good", 3, seconds=90), on.take("bad", seconds=60)
+    assert sorted(body["environment"]["array-task"] for body in good) == [3, 7, 9]
+    assert [body["environment"] for body in bad] == [{"ID": "w", "array-task": 5}]
+    assert {file.name: file.read_text() for file in (on.directory / "w").glob("task-*")} == {
+        f"task-{number}": f"{number}\n" for number in (3, 5, 7, 9)
+    }
+    on.service("Watcher")
+    wait_until(lambda: all(job["outcome"] for job in jobs(on)), seconds=60)
+    [failed] = [job for job in jobs(on) if job["outcome"] == "failure"]
+    assert run(on, "resubmit", failed["job_id"]).returncode == 0
+    assert on.run("zocalo.service", "-s", "Submitter", "--once").returncode == 0
+    [again] = on.take("bad", seconds=60)
+    assert again["environment"]["array-task"] == 5
+
+
+@pytest.mark.slow
+def test_a_step_after_another_waits_for_it(site: Site, wait_until: Wait) -> None:
+    """It looks again after half a minute."""
+    on_cluster(site, kind="local", watch_s=0.5)
+    first = request(site.directory / "w", "until test -e go; do sleep 0.1; done", job_name="first")
+    steps: dict[str, Any] = first.recipe.for_wire()
+    for number, before in ((5, 1), (6, 7)):
+        node = json.loads(json.dumps(steps["1"]))
+        node["parameters"]["cluster"] |= {"dependency": before, "job_name": f"n{number}"}
+        node["job_parameters"] = {"command": ["true"]}
+        node["output"] = {"success": 3}
+        steps[str(number)] = {**node, "error": 4}
+    steps["7"] = {**steps["1"], "job_parameters": {"command": ["false"]}, "output": {}}
+    steps["start"] = [[int(number), []] for number in (5, 6, 7, 1)]
+    wait_together(site, [Envelope(Recipe(steps), 1, environment={"ID": "w"})])
+    site.service("Submitter")
+    site.service("Watcher")
+
+    def shown(name: str) -> dict[str, Any]:
+        found = [job for job in jobs(site) if job["job_name"] == name]
+        return found[0] if found else {"state": None, "cause": None}
+
+    wait_until(lambda: "it waits for step 1, whose job" in str(shown("n5")["cause"]), seconds=60)
+    (site.directory / "w" / "go").touch()
+    [body] = site.take("good", 1, seconds=90)
+    assert body["recipe-path"] == [1], "the first step itself"
+    [body] = site.take("good", 1, seconds=90)
+    assert body["recipe-path"] == [5]
+    told = site.take("bad", seconds=90)
+    assert "step 7, after which it was to run, failed" in json.dumps(told[0]["payload"])
+    assert shown("n6")["state"] == "rejected"
+
+
 def test_requests_that_wait_together(on: Site, wait_until: Wait) -> None:
     """Thirty go in with two calls where there are arrays; each works, speaks and ends by itself."""
     places = [on.directory / f"w{number}" for number in range(30)]

@@ -132,7 +132,9 @@ def test_recipes_are_checked(site: Site, recipe: Path) -> None:
     bad.write_text('{"start": [[1, 0]], "1": {"output": 2}}')
     done = site.run("zwrap", "recipe", "check", str(recipe), str(bad))
     assert done.returncode == 100
-    assert done.stdout == f"good: recipe {recipe}\n2 checked.\n"
+    assert done.stdout == (
+        f"good: recipe {recipe}\n  node 1 on cluster local: runs on this machine\n2 checked.\n"
+    )
     assert done.stderr == (
         f"zwrap: Invalid recipe {bad}: node 1, key 'output': node 2 does not exist.\n"
     )

@@ -81,6 +81,23 @@ def test_commands_without_a_wrapper(on: Site, watched: Start, wait_until: Wait, 
         assert said == {}
 
 
+def test_a_set_up_that_fails(on: Site, watched: Start, wait_until: Wait) -> None:
+    """Until now the job went on without its modules, and could be a success."""
+    kind = on.sections["clusters"]["cluster"]["kind"]
+    templates = on.directory / "templates"
+    templates.mkdir()
+    set_up = "{% block setup %}\nmodule load x\n{% endblock %}\n"
+    (templates / f"{kind}.sh.j2").write_text(f'{{% extends "zwrap/{kind}.sh.j2" %}}\n{set_up}')
+    on.settings["zwrap.template_directory"] = str(templates)
+    watched("w", "true")
+    job = concluded(on, wait_until, "w")
+    assert job["outcome"] == "failure"
+    assert "it failed before its wrapper began (exit status 127" in job["cause"]
+    assert "Its set-up failed at 'module load x': zwrap: there is no 'module' on" in job["cause"]
+    assert told(on)["failure"] == [job["cause"]]
+    assert not claim_of(on, "w")
+
+
 @pytest.mark.parametrize(("command", "outcome"), [("true", "success"), ("exit 3", "failure")])
 def test_a_wrapper_that_spoke_is_believed_and_no_word_is_said_twice(
     on: Site, watched: Start, wait_until: Wait, command: str, outcome: str

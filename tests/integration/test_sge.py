@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -108,6 +109,27 @@ def test_what_a_site_calls_its_resources(sge: dict[str, str], tmp_path: Path) ->
     answer = ask(other.scheduler.submit(request, other.script_of(request)))
     assert isinstance(answer, Rejected)
     assert 'parallel environment "nosuch" does not exist' in answer.reason
+
+
+def test_what_a_step_asks_for_reaches_grid_engine(
+    batch: Batch, sge: dict[str, str], tmp_path: Path
+) -> None:
+    asked = Resources(
+        cpus_per_task=2, max_slots=4, comment="i03", nice=5, requeue=True, mail="nobody@localhost",
+        mail_on="begin,fail", begin="2036-11-28T20:00:00", licenses="gpu:1", options={"js": "7"},
+    )  # fmt: skip
+    job_id = batch.submit(request_in(tmp_path / "w", resources=asked))
+    shown = subprocess.run(
+        ["qstat", "-j", job_id], env={**os.environ, **sge}, capture_output=True, text=True,
+        check=True,
+    ).stdout  # fmt: skip
+    expected = [
+        r"parallel environment:\s+smp range: 2-4", r"context:\s+comment=i03", r"priority:\s+-5",
+        r"restart:\s+y", r"mail_list:\s+nobody@localhost",
+        r"execution_time:\s+\w+ Nov 28 20:00:00 2036",
+        r"hard resource_list:.*gpu=1", r"jobshare:\s+7",
+    ]  # fmt: skip
+    assert [each for each in expected if not re.search(each, shown)] == [], shown
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,17 @@ from zwrap.errors import RejectedError, RequestError, UnknownOutcomeError
 from zwrap.job import Resources, State
 from zwrap.scheduler import Accepted, Rejected
 
-from .batch import Batch, attempt_of, emptied, request_in, run_step, submit_once
+from .batch import (
+    DAILY,
+    Batch,
+    attempt_of,
+    daily_keys,
+    emptied,
+    request_in,
+    run_step,
+    shown_by_scontrol,
+    submit_once,
+)
 from .conftest import Site
 
 pytestmark = pytest.mark.slow
@@ -115,6 +125,58 @@ def test_what_slurm_refuses_is_refused_with_its_words(
     assert isinstance(answer, Rejected), answer
     assert words in answer.reason
     assert "\n" not in answer.reason
+
+
+def a_node() -> str:
+    argv = ["sinfo", "-h", "-N", "-o", "%N"]
+    listed = subprocess.run(argv, capture_output=True, text=True, check=True)
+    return listed.stdout.split()[0]
+
+
+def test_what_a_step_asks_for_reaches_slurm(batch: Batch, tmp_path: Path) -> None:
+    node = a_node()
+    asked = replace(daily_keys(node), options={"spread-job": "", "wckey": "w"})
+    shown = shown_by_scontrol(batch.submit(request_in(tmp_path / "w", resources=asked)))
+    assert [text for text in (*DAILY, f"ReqNodeList={node}") if text not in shown] == [], shown
+
+
+@pytest.mark.parametrize("zone", ["@", ""])
+def test_a_job_does_not_start_before_its_time(batch: Batch, tmp_path: Path, zone: str) -> None:
+    """A time without a zone is that of the cluster, here as in this process."""
+    at = int(time.time()) + 7200
+    local = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))
+    asked = Resources(begin=f"@{at}" if zone else local)
+    shown = shown_by_scontrol(batch.submit(request_in(tmp_path / "w", resources=asked)))
+    assert f"StartTime={local}" in shown
+
+
+def test_a_reservation_is_used(batch: Batch, tmp_path: Path, wait_until: Wait) -> None:
+    made = ["reservation=mine", "user=root", "starttime=now", "duration=5", f"nodes={a_node()}"]
+    subprocess.run(["scontrol", "create", *made], check=True, capture_output=True)
+    try:
+        request = request_in(
+            tmp_path / "w", commands="true", resources=Resources(reservation="mine")
+        )
+        job_id = batch.submit(request)
+        assert "Reservation=mine" in shown_by_scontrol(job_id)
+        wait_until(lambda: batch.recorded(job_id).get(job_id), seconds=60)
+    finally:
+        subprocess.run(["scontrol", "delete", "reservation=mine"], check=True)
+
+
+def test_the_commands_hear_the_signal_before_the_end(
+    batch: Batch, tmp_path: Path, wait_until: Wait
+) -> None:
+    """Slurm tells the shell of the job only."""
+    heard = "trap 'echo heard; exit 7' USR1; touch ready; while :; do sleep 0.1; done"
+    commands = f'bash -c "{heard}"; echo "status $?"; exit 3'
+    asked = Resources(signal="USR1@60", walltime_s=600)
+    job_id = batch.submit(request_in(tmp_path / "w", commands=commands, resources=asked))
+    wait_until((tmp_path / "w" / "ready").exists, seconds=30)
+    subprocess.run(["scancel", "-b", "-s", "USR1", job_id], check=True)
+    status = wait_until(lambda: batch.recorded(job_id).get(job_id), seconds=60)
+    assert (tmp_path / "w" / "out").read_text() == "heard\nstatus 7\n"
+    assert (status.state, status.exit_code) == (State.FAILED, 3)
 
 
 def test_a_job_past_its_time_limit(batch: Batch, tmp_path: Path, wait_until: Wait) -> None:

@@ -20,7 +20,7 @@ from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import Resources, State
 from zwrap.scheduler import Accepted, Rejected
 
-from .batch import Batch, emptied, request_in, run_step
+from .batch import DAILY, Batch, daily_keys, emptied, request_in, run_step, shown_by_scontrol
 from .conftest import Site
 
 pytestmark = pytest.mark.slow
@@ -89,6 +89,21 @@ def test_what_slurm_refuses_is_refused_with_its_words(
     assert isinstance(answer, Rejected), answer
     assert words in answer.reason
     assert batch.jobs_named(request) == []
+
+
+def test_what_a_step_asks_for_reaches_slurm(
+    batch: Batch, slurm: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    node = slurm["nodes"][0]
+    asked = replace(daily_keys(node), signal=None)
+    shown = shown_by_scontrol(batch.submit(request_in(tmp_path / "w", resources=asked)))
+    assert [text for text in (*DAILY, f"ReqNodeList={node}") if text not in shown] == [], shown
+    at = int(time.time()) + 7200
+    local = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))
+    for number, begin in enumerate((f"@{at}", local)):
+        request = request_in(tmp_path / f"b{number}", resources=Resources(begin=begin, priority=9))
+        assert f"StartTime={local}" in shown_by_scontrol(batch.submit(request))
 
 
 def test_what_a_template_adds_is_not_lost(batch: Batch, tmp_path: Path) -> None:

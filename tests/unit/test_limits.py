@@ -456,7 +456,8 @@ def prepared(parameters: dict[str, Any], limits: Limits = DEFAULTS) -> PreparedJ
         ({"cluster": {"commands": "x"}, "standard_output": "a\0b"}, "NUL"),
         *(({"cluster": {"commands": "x", key: value}}, "key 'cluster")
           for key in ("nodes", "cpus_per_task", "memory_per_node", "gpus")
-          for value in (0, -1, True, 1.5, 2**63, 10**400, "9" * 5000, float("nan"), float("inf"))),
+          for value in (0, -1, True, 1.5, 2**63, 10**400, "9" * 5000, float("nan"), float("inf"))
+          if (key, value) != ("memory_per_node", 0)),  # which is all memory of a node
         *(({"cluster": {"commands": "x", "time_limit": value}}, "key 'time_limit'")
           for value in (0, -1, True, 1e308, 10**400, "9" * 5000, float("nan"), "1:" * 50)),
     ],

@@ -124,9 +124,14 @@ def test_arguments_are_filled_in_repeated_and_dropped_but_never_split() -> None:
 
 
 def test_set_up_lines_and_shell_text_run_in_a_shell_with_values_quoted() -> None:
-    defined = definition(set_up=["module load {v}"], inputs={"v": {"default": "a b"}})
+    defined = definition(set_up=["load {v}"], inputs={"v": {"default": "a b"}})
     assert invocation.argv(defined, known(defined)) == [
-        "/bin/bash", "-c", "module load 'a b'\nexec run",
+        "/bin/bash", "-c", "load 'a b'\nexec run",
+    ]  # fmt: skip
+    defined = definition(set_up=["module load {v}"], inputs={"v": {"default": "a b"}})
+    found = invocation.MODULE.read_text().rstrip()  # which finds `module`
+    assert invocation.argv(defined, known(defined)) == [
+        "/bin/bash", "-c", f"{found}\nmodule load 'a b'\nexec run",
     ]  # fmt: skip
     defined = definition(command="x < {f}", inputs={"f": {"default": "; rm"}})
     assert invocation.argv(defined, known(defined)) == ["/bin/bash", "-c", "x < '; rm'"]

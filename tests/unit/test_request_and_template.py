@@ -93,7 +93,7 @@ def test_all_four_tokens_are_replaced_and_their_files_written() -> None:
         ({"commands": 7}, {}, r"\$.commands"),
         ({"nodes": 0}, {}, r"Expected `int` >= 1 - at `\$.nodes`"),
         ({"time_limit": "soon"}, {}, "key 'time_limit' is 'soon'; a duration above 0"),
-        ({"array": "1-3"}, {}, "key 'array' cannot be honoured: one message is one job"),
+        ({"array": "1-3x"}, {}, "key 'array' is '1-3x'; true, false, or numbers of tasks"),
         ({"partitoin": "x"}, {}, "Unknown key 'partitoin'.*Did you mean 'partition'"),
     ],
 )
@@ -246,12 +246,47 @@ def test_steps_of_old_are_understood() -> None:
 
 
 @pytest.mark.parametrize(
+    ("slots", "least", "most"),
+    [
+        ("16", 16, None),
+        ("16-20", 16, 20),
+        ("16-16", 16, None),
+        ("-20", 1, 20),
+        ("4-", 4, 9_999_999),
+    ],
+)
+def test_a_range_of_slots_asks_for_the_least_and_keeps_the_most(
+    slots: str, least: int, most: int | None
+) -> None:
+    options = f"-pe smp {slots} -l mfree=4G"
+    resources = prepared_old(old(cluster_submission_parameters=options)).resources
+    assert (resources.cpus_per_task, resources.max_slots) == (least, most)
+    assert resources.memory_per_cpu_mib == 4096
+    assert resources.constraints is None
+
+
+def test_options_of_qsub_in_a_block_stand_for_keys_and_keys_go_before_them() -> None:
+    block = {
+        "commands": "run", "cpus_per_task": 2, "partition": None,
+        "qsub_submission_parameters": "-pe smp 4 -l h_rt=1:00:00 -q high.q",
+    }  # fmt: skip
+    resources = prepared_old({"cluster": block}).resources
+    assert (resources.cpus_per_task, resources.walltime_s) == (2, 3600)
+    assert resources.partition == "high.q"
+    wrong = {"commands": "run", "qsub_submission_parameters": "-t 1-10"}
+    with pytest.raises(RequestError, match="key 'qsub_submission_parameters': option '-t' cannot"):
+        prepared_old({"cluster": wrong})
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ("-t 1-10", "option '-t' cannot be honoured; known are -N, -P, -S, -cwd, -l"),
         ("-o /tmp/x", "-o cannot be honoured; use 'standard_output' instead"),
         ("-pe smp", "-pe lacks a value"),
-        ("-pe smp 4-8", "'-pe smp 4-8' is not understood"),
+        ("-pe smp 4-8:2", "'-pe smp 4-8:2' is not understood"),
+        ("-pe smp 8-4", "'-pe smp 8-4' is not understood"),
+        ("-pe smp -", "'-pe smp -' is not understood"),
         ("-l h_vmem=lots", "-l h_vmem is 'lots'; a size above 0 is expected"),
         ("-l h_rt=soon", "'cluster_submission_parameters': -l h_rt is 'soon'; a duration above 0"),
         ("-S /bin/tcsh", "'-S /bin/tcsh' is not understood"),

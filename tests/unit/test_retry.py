@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.attempt.record import KeptSubmission, encode_submission, parse_submission
-from zwrap.attempt.retry import NextAttempt, continuation, next_attempt
+from zwrap.attempt.retry import NextAttempt, continuation, edited, next_attempt, step_in
 from zwrap.configuration.clusters import Policy, of_site, policy_of
 from zwrap.errors import ConfigurationError, MessageError, RequestError
 from zwrap.job import Cause, Resources
@@ -55,6 +55,29 @@ def block(again: NextAttempt | None) -> dict[str, Any]:
     assert again
     changed: dict[str, Any] = again.message.message["recipe"]["1"]["parameters"]["cluster"]
     return changed
+
+
+def test_a_step_that_names_its_nodes_stays_on_them() -> None:
+    policy = policy_of({"on": ["node_fail"], "exclude_node": True}, None, "here")
+    kept = encode_submission(message(), "cluster.submission", Resources(nodelist="n1"), policy)
+    known = parse_submission(kept, "here")
+    assert block(next_attempt(known, Cause.NODE_FAIL, "n1")) == {"commands": "true"}
+
+
+def test_there_is_no_more_memory_than_all_of_a_node(tmp_path: Path) -> None:
+    assert tried(tmp_path, "out_of_memory", {"on": EVERYTHING}, Resources(memory_mib=0)) is None
+
+
+def test_an_entry_of_a_mapping_in_a_block_can_be_changed() -> None:
+    body = message().body
+    once = edited(body, {"options.switches": "1", "template.image": "a.sif", "gres": "gpu:2"})
+    twice = edited(once, {"options.switches": "", "gres": ""})
+    given = [step_in(each)["parameters"] for each in (once, twice)]
+    assert given == [
+        {"cluster": {"commands": "true", "gres": "gpu:2", "options": {"switches": "1"},
+                     "template": {"image": "a.sif"}}},
+        {"cluster": {"commands": "true", "options": {}, "template": {"image": "a.sif"}}},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,10 @@ def test_directives_become_fields_of_each_version() -> None:
 
 
 def test_a_job_is_requeued_or_not_as_its_script_says() -> None:
+    """That of 22.05 takes any value of `requeue` for true."""
     assert fields("#SBATCH --requeue\n", 38) == {"requeue": True}
-    assert fields("#SBATCH --no-requeue\n", 38) == {"requeue": False}
+    assert fields("#SBATCH --no-requeue\n", 38) == {"no_requeue": True}
+    assert fields("#SBATCH --no-requeue\n", 42) == {"requeue": False}
 
 
 def test_after_the_first_command_is_no_directive() -> None:

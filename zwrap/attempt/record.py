@@ -104,6 +104,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None = None
     """Digest of the content of its message (`zwrap.message.digest_of`); None: an earlier release
     has written the row."""
+    asked: str | None = None
+    """What its job asked for besides memory and time (`kind_of`); None: an earlier release has
+    written the row."""
 
     @property
     def number(self) -> int:
@@ -145,6 +148,23 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return status if status is not None and status.name == self.full_name else None
 
 
+BESIDES = frozenset({
+    "memory_mib", "memory_per_cpu_mib", "walltime_s",  # what is proposed for the next job
+    "exclude",  # a node failed
+    "account", "begin", "comment", "mail", "mail_on", "nice", "priority", "requeue", "signal",
+})  # fmt: skip
+"""Resources that do not tell jobs of one name apart whose needs differ."""
+
+
+def kind_of(resources: Resources) -> str:
+    """Return what a job asks for, of that by which the needs of jobs of one name may differ."""
+    given = msgspec.to_builtins(resources)
+    kept = {key: value for key, value in given.items() if key not in BESIDES}
+    options = kept.pop("options", {})
+    kept |= {f"options.{name}": value or True for name, value in options.items()}
+    return " ".join(f"{key}={value}" for key, value in sorted(kept.items()))
+
+
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """State of a job when the Watcher saw a change."""
 
@@ -164,13 +184,15 @@ class AskedResources(msgspec.Struct, frozen=True, omit_defaults=True):
     """Resources of the job that a retry may raise, as keys of the `cluster` block."""
 
     memory_per_node: int | None = None
-    """Memory per node, in MiB."""
+    """Memory per node, in MiB; 0: all memory of a node, more than which there is none."""
     min_memory_per_cpu: int | None = None
     """Memory per processor, in MiB."""
     time_limit: int | None = None
     """Time limit, in seconds."""
     exclude: str | None = None
     """Nodes that the job must not use, separated by commas."""
+    nodelist: str | None = None
+    """Nodes on which the job has to run, separated by commas."""
 
 
 class KeptSubmission(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -215,8 +237,9 @@ def encode_submission(
         for counter in (RETRIES_HEADER, CONTINUED_HEADER):
             header.pop(counter, None)
     asked = AskedResources(
-        resources.memory_mib, resources.memory_per_cpu_mib, resources.walltime_s, resources.exclude
-    )
+        resources.memory_mib, resources.memory_per_cpu_mib, resources.walltime_s,
+        resources.exclude, resources.nodelist,
+    )  # fmt: skip
     return encode(KeptSubmission(header=header, message=message.body, asked=asked, retry=policy))
 
 

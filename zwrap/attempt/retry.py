@@ -40,6 +40,9 @@ class NextAttempt(NamedTuple):
     said: str
 
 
+MAPPINGS = ("options", "template")
+"""Keys of the cluster block that hold entries with names of their own."""
+
 RETRIED = ("exclude", "memory_per_node", "min_memory_per_cpu", "time_limit")
 """Keys of the cluster block that a policy changes for the next attempt."""
 
@@ -113,7 +116,8 @@ def step_in(body: object) -> dict[str, object]:
 def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
     """Return a copy of a recipe message with changes in the `cluster` block of its step.
 
-    An empty text removes the key.
+    An empty text removes the key. ``options.NAME`` and ``template.NAME`` stand for an entry of the
+    mapping under `options` or `template`.
 
     Raises:
         MessageError: The body is not a recipe message, or its step has no such block.
@@ -122,13 +126,27 @@ def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
     parameters = step_in(changed).get("parameters")
     block = parameters.get("cluster") if isinstance(parameters, dict) else None
     if isinstance(block, dict):
-        block.update(changes)
-        for key in [key for key, value in changes.items() if value == ""]:
-            del block[key]
+        for key, value in changes.items():
+            _change(block, key, value)
     elif changes:
         raise MessageError("The step has no 'cluster' block that could be changed.")
     assert isinstance(changed, dict)  # or it had no step
     return changed
+
+
+def _change(block: dict[str, object], key: str, value: int | str) -> None:
+    """Change one key of a block, or of a mapping in it; an empty text removes it."""
+    outer, dot, inner = key.partition(".")
+    place, name = block, key
+    if dot and outer in MAPPINGS:
+        given = block.setdefault(outer, {})
+        if not isinstance(given, dict):
+            raise MessageError(f"The key {outer!r} of the step's 'cluster' block is no object.")
+        place, name = given, inner
+    if value == "":
+        place.pop(name, None)
+    else:
+        place[name] = value
 
 
 def _count(known: KeptSubmission, header: str) -> int:
@@ -173,7 +191,7 @@ def _changes(
     asked: AskedResources, policy: Policy, cause: Cause | None, node: str | None
 ) -> dict[str, int | str] | None:
     """Return the changes of the cluster block; None if they would not ask for more resources."""
-    if cause is Cause.NODE_FAIL and policy.exclude_node and node:
+    if cause is Cause.NODE_FAIL and policy.exclude_node and node and not asked.nodelist:
         return {"exclude": ",".join(filter(None, (asked.exclude, node)))}
     ceiling = policy.ceiling
     if cause is Cause.OUT_OF_MEMORY:

@@ -22,6 +22,8 @@ class Advice(NamedTuple):
 
     job_name: str
     cluster: str
+    asked: str
+    """What the jobs asked for besides memory and time."""
     succeeded: int
     other: int
     """Jobs that ended otherwise."""
@@ -35,16 +37,16 @@ class Advice(NamedTuple):
 
 
 def advise(attempts: Iterable[Attempt]) -> list[Advice]:
-    """Return advice for each name and cluster with a job that has ended, sorted by name."""
-    ended: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
+    """Return advice for jobs that have ended, of each name, cluster and kind, sorted by name."""
+    ended: dict[tuple[str, str, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         if attempt.outcome is not None:
-            ended[attempt.job_name, attempt.cluster].append(attempt)
-    return [_advice(name, cluster, alike) for (name, cluster), alike in sorted(ended.items())]
+            ended[attempt.job_name, attempt.cluster, attempt.asked or ""].append(attempt)
+    return [_advice(*kind, alike) for kind, alike in sorted(ended.items())]
 
 
-def _advice(name: str, cluster: str, attempts: Sequence[Attempt]) -> Advice:
-    """Return advice from attempts of one name on one cluster that have ended."""
+def _advice(name: str, cluster: str, asked: str, attempts: Sequence[Attempt]) -> Advice:
+    """Return advice from attempts of one name and kind on one cluster that have ended."""
     good = [each for each in attempts if each.outcome == Outcome.SUCCESS.value]
     times = [each.elapsed_s for each in good if each.elapsed_s]
     peaks = [each.peak_memory_mib for each in attempts if each.peak_memory_mib]
@@ -52,6 +54,7 @@ def _advice(name: str, cluster: str, attempts: Sequence[Attempt]) -> Advice:
     return Advice(
         job_name=name,
         cluster=cluster,
+        asked=asked,
         succeeded=len(good),
         other=len(attempts) - len(good),
         median_s=round(statistics.median(times), 1) if times else None,

@@ -13,7 +13,7 @@ from zwrap.attempt.finals import UNSENT
 from zwrap.cli import beside, overview, security
 from zwrap.cli.common import complain, say, say_file, user_name
 from zwrap.cli.joblist import attempts_of
-from zwrap.cli.recipes import sound_recipe
+from zwrap.cli.recipesteps import check_file
 from zwrap.configuration.site import Configuration
 from zwrap.errors import FaultsError, RequestError, ZwrapError
 from zwrap.host.paths import state_directory
@@ -21,8 +21,9 @@ from zwrap.message import STATUS_TOPIC
 from zwrap.program.reading import program_directories, read_definition
 from zwrap.service.commands import COMMAND_TOPIC
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
+from zwrap.submission.block import check_defaults
 from zwrap.submission.clusters import Clusters
-from zwrap.submission.request import check_defaults
+from zwrap.submission.inspection import Inspection
 from zwrap.submission.template import Templates
 from zwrap.transport.connect import EMBEDDED, connect
 from zwrap.transport.options import TransportChoice
@@ -69,6 +70,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     _tell_sections(configuration, faults)
     for hints in (
         _unused_brokers(configuration, chosen),
+        _default_cluster(configuration),
         _unsent(),
         _keys(configuration),
         beside.lines(configuration.site.program_directory),
@@ -148,6 +150,17 @@ def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> It
             )
 
 
+def _default_cluster(configuration: Configuration) -> Iterator[str]:
+    """Yield a warning if steps that name no cluster run on the service host."""
+    clusters = Clusters(configuration)
+    if clusters.default_is_open:
+        yield (
+            f"warning: steps that name no cluster run on this machine ({clusters.default}): of the "
+            f"clusters {', '.join(clusters.described())} none is named under storage key "
+            "'scheduler' (docs/site.md)"
+        )
+
+
 def _keys(configuration: Configuration) -> Iterator[str]:
     """Yield a warning if several hosts share the ledger, and each has a key of its own."""
     site = configuration.site
@@ -216,8 +229,10 @@ def _raise(error: ZwrapError) -> None:
 def _recipes(configuration: Configuration) -> Checks:
     """Yield the checks of the recipes of the site."""
     site = configuration.site
-    for file in _files(site.recipe_directory, "*.json") if site.recipe_directory else ():
-        yield f"recipe {file}", partial(sound_recipe, file, site.limits)
+    if site.recipe_directory:
+        inspection = Inspection(configuration)
+        for file in _files(site.recipe_directory, "*.json"):
+            yield f"recipe {file}", partial(check_file, inspection, file, site.limits)
 
 
 def _clusters(configuration: Configuration) -> Checks:
@@ -258,7 +273,7 @@ def _cluster(clusters: Clusters, site_directory: Path | None, name: str) -> None
     """Raise ZwrapError if a cluster, its template or its defaults are wrong."""
     cluster = clusters.get(name)
     Templates(site_directory, cluster.scheduler.template_directory).check(cluster.template)
-    check_defaults(cluster.settings.defaults, f"cluster {name!r}, key 'defaults'")
+    check_defaults(cluster.settings, f"cluster {name!r}, key 'defaults'")
 
 
 def _job_directories(configuration: Configuration) -> list[Path]:

@@ -26,8 +26,8 @@ CAUSE_WIDTH = 80
 """Longest cause in a table, in characters."""
 
 ADVICE_COLUMNS = {
-    "job_name": "name", "cluster": "cluster", "succeeded": "succeeded", "other": "other",
-    "median_s": "median s", "longest_s": "longest s", "peak_mib": "peak MiB",
+    "job_name": "name", "cluster": "cluster", "asked": "asks for", "succeeded": "succeeded",
+    "other": "other", "median_s": "median s", "longest_s": "longest s", "peak_mib": "peak MiB",
     "time_limit": "time_limit", "memory_per_node": "memory_per_node",
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from zwrap.units import key_value
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    check = actions.add_parser("check", help="validate recipe files")
+    check = actions.add_parser("check", help="validate recipe files, and the jobs of their steps")
     check.add_argument("file", nargs="+", type=Path)
     check.add_argument(
         "-s",
@@ -40,20 +40,22 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     limits = configuration.site.limits
     if options.action == "show":
         return _show(options, limits)
+    from zwrap.cli.recipesteps import check_files
+
     parameters = dict(key_value(setting, "-s") for setting in options.set)
-    check = partial(
-        _check,
+    read = partial(
+        _read,
         parameters=parameters,
         limits=limits,
         quote_commands=configuration.site.quote_commands,
     )
-    return checked((f"recipe {file}", partial(check, file)) for file in options.file)
+    return check_files(configuration, options.file, read)
 
 
-def _check(
+def _read(
     file: Path, *, parameters: Mapping[str, str], limits: Limits, quote_commands: bool
-) -> None:
-    """Check a recipe file, and tell what is odd about it; with parameters fill it in first."""
+) -> Recipe:
+    """Return the recipe in a file, with parameters filled in, and tell what is odd about it."""
     recipe = sound_recipe(file, limits)
     if parameters:
         known = {"guid": new_id(), **parameters}
@@ -64,6 +66,7 @@ def _check(
         oddities.append(unfilled_remark(recipe.unfilled))
     for oddity in oddities:
         complain(f"Recipe {file}: {oddity}.")
+    return recipe
 
 
 def sound_recipe(file: Path, limits: Limits) -> Recipe:

@@ -151,7 +151,7 @@ def _message(
         Envelope.from_body(body, limits),
         attempt.token,
         clusters.default,
-        lambda name: clusters.get(name).settings.defaults,
+        lambda name: clusters.get(name).settings,
         limits,
     )
     message = reinjected({**content, "message": body}, file, None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec.structs import replace
 
+from zwrap.configuration.joboptions import plain_name, why_not
 from zwrap.errors import ConfigurationError, RequestError
 from zwrap.job import Cause, Count
 from zwrap.jsontext import typed
@@ -83,6 +84,11 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     """True if its nodes see the working directories under the same paths as the submit host."""
     retry: Policy | None = None
     """Retry policy of steps without their own; None: no retries."""
+    setup: Literal["strict", "lenient"] = "strict"
+    """What follows when a line of the template's block `setup` fails: the end of the job, or the
+    next line."""
+    allowed_options: tuple[str, ...] = ()
+    """Names of the batch system's options that steps may give, without dashes."""
     options: dict[str, object] = {}
     """All other keys; the scheduler of its kind decodes them when it is loaded."""
     place: str = ""
@@ -123,7 +129,21 @@ def described(section: Section) -> dict[str, ClusterSettings]:
     """
     given = {str(name): value for name, value in section.value.items() if name != "plugin"}
     base = section.source.base
-    return {name: _cluster(value, section.place(name), base) for name, value in given.items()}
+    return {
+        name: _with_checked_options(_cluster(value, section.place(name), base), section, name)
+        for name, value in given.items()
+    }
+
+
+def _with_checked_options(
+    settings: ClusterSettings, section: Section, name: str
+) -> ClusterSettings:
+    """Return settings with plain names of allowed options; ConfigurationError for a refused one."""
+    for option in settings.allowed_options:
+        if reason := why_not(option, settings.kind):
+            place = section.place(name, "allowed_options")
+            raise ConfigurationError(f"{place}: steps cannot give the option {option!r}: {reason}.")
+    return replace(settings, allowed_options=tuple(map(plain_name, settings.allowed_options)))
 
 
 def _cluster(value: object, place: str, base: Path) -> ClusterSettings:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import zwrap_templates
 from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
@@ -21,6 +22,9 @@ from zwrap.recipe.substitution import Filling, fill, substitute
 
 SHELL = ["/bin/bash", "-c"]
 """Beginning of an argument list that runs shell text."""
+
+MODULE = Path(zwrap_templates.__file__).with_name("module.sh")
+"""Shell text that finds the function `module` when it is first used."""
 
 
 def values(
@@ -102,7 +106,8 @@ def _in_shell(
 
     texts = [*(Filling(known).pieces(line) for line in definition.set_up), command]
     assignments, lines = quoted(texts, fault)
-    return [*SHELL, "\n".join([*assignments, *lines])]
+    before = [MODULE.read_text().rstrip()] if any("module" in line for line in lines) else []
+    return [*SHELL, "\n".join([*before, *assignments, *lines])]
 
 
 def _argument(definition: Definition, part: str, known: Mapping[str, object]) -> list[str]:

@@ -261,11 +261,17 @@ def _renumbered(output: object, numbers: Mapping[int, int]) -> object:
 
 
 def _renumbered_node(node: Node, numbers: Mapping[int, int]) -> Node:
-    """Return a node whose outputs have new node numbers."""
-    return {
+    """Return a node whose outputs, and the step that it waits for, have new node numbers."""
+    changed = {
         key: _renumbered(value, numbers) if key in ("output", "error") else value
         for key, value in node.items()
     }
+    parameters = node.get("parameters")
+    block = parameters.get("cluster") if isinstance(parameters, dict) else None
+    if isinstance(parameters, dict) and isinstance(block, dict) and "dependency" in block:
+        own = {**block, "dependency": _renumbered(block["dependency"], numbers)}
+        changed["parameters"] = {**parameters, "cluster": own}
+    return changed
 
 
 def _listed(value: object) -> object:

@@ -20,6 +20,7 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
 from zwrap.submission.clusters import Cluster
+from zwrap.submission.dependency import Dependencies
 from zwrap.submission.holds import Holds
 from zwrap.submission.outcomes import OnOutcomes, Outcome
 from zwrap.submission.pending import PendingJob
@@ -27,6 +28,7 @@ from zwrap.submission.preparation import Preparation
 from zwrap.submission.quota import Quota
 from zwrap.submission.recognition import Recognition, Recognized
 from zwrap.submission.submit import submit_all
+from zwrap.submission.tasks import copies
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.diagnosis import recipe_id_of
 from zwrap.transport.signing import Signer
@@ -63,6 +65,7 @@ class Submitter(Service):
         self._ledger = Ledger.of(configuration)
         self._recognition = Recognition(self._ledger, self.signer)
         self._preparation = Preparation(configuration, self._ledger)
+        self._dependencies = Dependencies(self._ledger)
         self._clock = clock
         self._quotas: dict[str, Quota] = {}
         self._holds: dict[str, Holds] = {}
@@ -78,17 +81,32 @@ class Submitter(Service):
         """Submit the jobs of a batch of recipe steps."""
         problems: dict[Delivery, Exception] = {}
         steps: dict[str, list[Step]] = defaultdict(list)
+        single = [each for each in work if not self._taken_apart(each, problems)]
         try:
-            attempts = self._recognition.attempts([each.delivery.message for each in work])
+            attempts = self._recognition.attempts([each.delivery.message for each in single])
         except ZwrapError as error:  # the ledger is away
-            return [error for _ in work]
-        for each, whose in zip(work, attempts, strict=True):
+            problems |= {each.delivery: error for each in single}
+            return [problems.get(each.delivery) for each in work]
+        for each, whose in zip(single, attempts, strict=True):
             with _noting(problems, each):
                 step = self._prepared(each, whose)
                 steps[step.cluster.name].append(step)
         for of_one_cluster in steps.values():
             self._submit(of_one_cluster, problems)
         return [problems.get(each.delivery) for each in work]
+
+    def _taken_apart(self, work: Work, problems: dict[Delivery, Exception]) -> bool:
+        """Send a message for each task of an array step; return False for a message of one job."""
+        delivery, envelope = work
+        with _noting(problems, work):
+            messages = copies(envelope, delivery.message, delivery.source) if envelope else []
+            if not messages:
+                return False
+            unit = Unit(delivery.message.id, self.signer.after(delivery.message, delivery.source))
+            unit.send(*messages)
+            self.transport.commit(unit.outgoing, [delivery])
+            log.info("The step has %d tasks, each of which is a job", len(messages))
+        return True
 
     def _prepared(self, work: Work, whose: Recognized | MessageError) -> Step:
         """Return a step with its job; nothing is written yet."""
@@ -153,7 +171,7 @@ class Submitter(Service):
         admit = self._quotas[name].admit
         submit_all(
             self._ledger, scheduler, jobs, on_outcomes, admit, largest, self._clock,
-            self._holds[name],
+            self._holds[name], self._dependencies.answers,
         )  # fmt: skip
 
     def _largest_array(self, cluster: Cluster) -> int | None:

@@ -2,10 +2,13 @@
 
 A name that the site does not describe stands for the batch system of that kind that the environment
 selects: ``local``, ``slurm`` (SLURM_CONF) and ``sge`` (SGE_ROOT) need no description. Plugins
-`slurm` and `iris` of python-zocalo each describe a slurmrestd under their name.
+`slurm` and `iris` of python-zocalo each describe a slurmrestd under their name. A step that names
+no cluster means the site's default, else the only cluster that it describes, else this machine.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import msgspec
 
@@ -20,7 +23,7 @@ from zwrap.limits import DEFAULTS, Limits
 from zwrap.scheduler import Options, Scheduler
 
 DEFAULT = "local"
-"""Name of the cluster if neither step nor site names one."""
+"""Name of the cluster if no step names one, and the site neither names nor describes just one."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -48,8 +51,13 @@ class Clusters:
         site = self._site = configuration.site
         self._described = {**clusters_of_zocalo(site), **site.clusters}
         self._loaded: dict[str, Cluster] = {}
-        self.default = site.scheduler or DEFAULT
+        self.default = site.scheduler or _only(self._described) or DEFAULT
         """Name of the cluster for steps that name none."""
+
+    @property
+    def default_is_open(self) -> bool:
+        """True if several clusters are described, and none is named for steps that name none."""
+        return self.default not in self._described and len(self._described) > 1
 
     def names(self) -> list[str]:
         """Return the names of described clusters, and of those that need no description."""
@@ -88,6 +96,11 @@ class Clusters:
         whole = completed(found, settings.place)
         scheduler = whole(name, _options(whole.options_type, settings))
         return Cluster(name, settings, scheduler, self._site.limits, self._site.allowed)
+
+
+def _only(described: Mapping[str, ClusterSettings]) -> str | None:
+    """Return the name of the only cluster that is described; None: there is not just one."""
+    return next(iter(described)) if len(described) == 1 else None
 
 
 def completed(kind: type, where: str) -> type[Scheduler]:

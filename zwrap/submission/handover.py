@@ -18,7 +18,7 @@ from zwrap.calls.ask import ask
 from zwrap.errors import ClusterFullError, UnknownOutcomeError, UnreachableError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import JobRequest
-from zwrap.scheduler import Busy, Question, Scheduler, Submission, Unknown
+from zwrap.scheduler import Busy, Question, Rejected, Scheduler, Submission, Unknown
 from zwrap.submission.holds import ASK_S, Holds
 from zwrap.submission.lookup import FRESH_S
 from zwrap.submission.outcomes import (
@@ -97,6 +97,19 @@ class Handover:
                 changing.append(job)
         held = [(job, self.holds.reason(job)) for job in self._ours(changing, None)]
         self.conclude([(job, Busy(reason or "")) for job, reason in held])
+
+    def hold(self, answers: Sequence[tuple[PendingJob, Busy | Rejected]]) -> None:
+        """Conclude jobs that are not to be submitted now, or at all, for which nobody is asked."""
+        now = self._ledger.now()
+        changing = {}
+        for job, answer in answers:
+            known = job.attempt.state == WAITING and job.attempt.held and job.attempt.reason
+            if isinstance(answer, Busy) and known == answer.reason:
+                self.note(job.attempt.token, self.holds.conclusion(job, answer, now).outcome)
+            else:
+                changing[job.attempt.token] = (job, answer)
+        held = self._ours([job for job, _ in changing.values()], None)
+        self.conclude([(job, changing[job.attempt.token][1]) for job in held])
 
     def _ours(self, jobs: Sequence[PendingJob], array: JobRequest | None) -> list[PendingJob]:
         """Write the intents of jobs; return those that are ours, and conclude the others."""

@@ -1,11 +1,13 @@
 """Steps written for Grid Engine before 2025: `cluster_commands` and raw options of qsub(1).
 
-Such a step is translated into a `cluster` block. An option without a key in the block is refused:
-it is neither passed on nor ignored.
+Such a step is translated into a `cluster` block, and so are the options that a `cluster` block
+holds under `qsub_submission_parameters`. An option without a key in the block is refused: it is
+neither passed on nor ignored.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 from zwrap.errors import RequestError, short
@@ -20,12 +22,13 @@ KEYS = (
 Block = dict[str, object]
 """Keys of a `cluster` block."""
 
-REFUSED = {
-    "qsub_submission_parameters": "raw options are not passed on; name the resources instead",
-}
-"""Key of a `cluster` block to the reason why it is refused."""
+QSUB = "qsub_submission_parameters"
+"""Key of a `cluster` block that holds raw options; keys beside it go before them."""
 
-MEMORY = ("h_vmem", "mem_free", "m_mem_free", "s_vmem")
+ANY_NUMBER = 9_999_999
+"""Largest number of a range of slots whose end is open, as Grid Engine stores it (sge_pe(5))."""
+
+MEMORY = ("h_vmem", "mem_free", "m_mem_free", "mfree", "s_vmem")
 """Resources that stand for memory per slot."""
 
 IMPLIED = ("-notify", "-cwd")
@@ -39,7 +42,15 @@ ELSEWHERE = {
 }
 
 
-def cluster_block(parameters: Mapping[str, object], where: str) -> object:
+def option_texts(parameters: Mapping[str, object], where: str) -> Iterator[tuple[str, object]]:
+    """Yield the raw options of a step, each with its place; `where`: that of the parameters."""
+    old, block = "cluster_submission_parameters", parameters.get("cluster")
+    yield f"{where}, key {old!r}", parameters.get(old)
+    if isinstance(block, Mapping):
+        yield f"{where}, key 'cluster', key {QSUB!r}", block.get(QSUB)
+
+
+def translated(parameters: Mapping[str, object], where: str) -> object:
     """Return the `cluster` block of a step, made from the old keys if it has any.
 
     Args:
@@ -52,7 +63,7 @@ def cluster_block(parameters: Mapping[str, object], where: str) -> object:
     given = parameters.get("cluster")
     old = [key for key in KEYS if parameters.get(key)]
     if not old:
-        return given
+        return _without_raw_options(given, where)
     if isinstance(given, Mapping):
         raise RequestError(
             f"{where}: {old[0]!r} belongs to the old form, in which 'cluster' is the name of a "
@@ -67,6 +78,14 @@ def cluster_block(parameters: Mapping[str, object], where: str) -> object:
     named = {key: value for key, value in block.items() if value}
     place = f"{where}, key 'cluster_submission_parameters'"
     return {**_options(parameters.get("cluster_submission_parameters") or "", place), **named}
+
+
+def _without_raw_options(block: object, where: str) -> object:
+    """Return a block with the keys that its raw options stand for in their place."""
+    if not isinstance(block, Mapping) or QSUB not in block:
+        return block
+    own = {str(key): value for key, value in block.items() if key != QSUB and value is not None}
+    return {**_options(block[QSUB] or "", f"{where}, key 'cluster', key {QSUB!r}"), **own}
 
 
 def _options(text: object, where: str) -> Block:
@@ -104,9 +123,24 @@ def _option(word: str, further: Iterator[str], block: Block, where: str) -> Bloc
 
 
 def _slots(values: list[str], *_: object) -> Block:
-    """Return the key for slots of a parallel environment."""
-    environment, number = values
-    return {"cpus_per_task" if environment == "smp" else "tasks": int(number)}
+    """Return the keys for slots of a parallel environment: a number, or a range of numbers.
+
+    ValueError for anything else.
+    """
+    environment, given = values
+    match = re.fullmatch(r"([0-9]{0,7})-([0-9]{0,7})|([0-9]{1,7})", given)
+    if match is None or given == "-":
+        raise ValueError
+    least, most = (int(match[3]),) * 2 if match[3] else (int(match[1] or 1), _end(match[2]))
+    if most < least:
+        raise ValueError
+    key = "cpus_per_task" if environment == "smp" else "tasks"
+    return {key: least, **({"max_slots": most} if most > least else {})}
+
+
+def _end(text: str) -> int:
+    """Return the end of a range of slots."""
+    return int(text) if text else ANY_NUMBER
 
 
 def _shell(values: list[str], *_: object) -> Block:

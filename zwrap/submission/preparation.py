@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.ledger.fitting import check_storable
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import Attempt, encode_submission
+from zwrap.attempt.record import Attempt, encode_submission, kind_of
 from zwrap.attempt.secret import SECRET, new_secret
 from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
@@ -28,6 +28,7 @@ from zwrap.submission.pending import PendingJob
 from zwrap.submission.recognition import Recognized
 from zwrap.submission.request import PreparedJob, parameters_of
 from zwrap.submission.script import Renderer, seen_from_elsewhere
+from zwrap.submission.tasks import task_in
 
 
 class Preparation:
@@ -52,7 +53,7 @@ class Preparation:
         Raises:
             PermanentError: The step cannot be a job.
         """
-        prepared, cluster = self._renderer.prepare(envelope, whose.token)
+        prepared, cluster = self._renderer.prepare(envelope, whose.token, task_in(message))
         request = prepared.request
         where = f"node {envelope.pointer}, parameters"
         policy = policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
@@ -133,5 +134,6 @@ def _attempt(envelope: Envelope, request: JobRequest, digest: str) -> Attempt:
             job_name=request.job_name,
             job_directory=str(request.job_directory),
             digest=digest,
+            asked=kind_of(request.resources),
         )
     )

@@ -1,6 +1,7 @@
 """Job requests from recipe steps on queue `cluster.submission`, and the files that steps name.
 
-The keys are those of Diamond's cluster submission service, and `wrapper` of cryoem-services.
+The parameters are those of Diamond's cluster submission service, and `wrapper` of cryoem-services;
+`zwrap.submission.block` reads the `cluster` block among them.
 """
 
 from __future__ import annotations
@@ -12,57 +13,22 @@ from pathlib import Path
 import msgspec
 
 from zwrap.attempt.directory import job_directory
-from zwrap.errors import RequestError, UnknownNameError, short
+from zwrap.configuration.clusters import ClusterSettings
+from zwrap.errors import RequestError, short
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
-from zwrap.job import Count, JobRequest, Resources
-from zwrap.jsontext import typed
+from zwrap.job import ArrayTask, JobRequest
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.quoting import replace_quoted
 from zwrap.recipe.sizes import is_long
-from zwrap.submission import legacy, named
-from zwrap.submission.execution import check_environment, check_nul
-from zwrap.units import seconds
-
-
-class ClusterBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The `cluster` block of a step's parameters. Memory is in MiB, which batch systems call MB."""
-
-    commands: str | list[str]
-    scheduler: str | None = None
-    job_name: str | None = None
-    environment: dict[str, object] | None = None
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    nodes: Count | None = None
-    tasks: Count | None = None
-    cpus_per_task: Count | None = None
-    memory_per_node: Count | None = None
-    min_memory_per_cpu: Count | None = None
-    gpus: Count | None = None
-    gpus_per_node: Count | None = None
-    time_limit: object = None
-    exclusive: bool = False
-    constraints: str | None = None
-    prefer: str | None = None
-    exclude: str | None = None
-    array: bool = True
-    """True if the job may be a task of an array, with other jobs that wait."""
-
-
-REFUSED = {
-    "array": "one message is one job, and zwrap itself joins messages to arrays (false: never)",
-    **legacy.REFUSED,
-}
-"""Key of another submission service to the reason why it cannot be honoured."""
+from zwrap.submission import dependency, legacy, named
+from zwrap.submission.block import cluster_block, environment_of, resources_of
+from zwrap.submission.execution import check_nul
+from zwrap.submission.tasks import tasks_of
 
 RECIPEWRAP_KEYS = ("recipewrapper", "wrapper")
 """Parameters that name the file for ``$RECIPEWRAP``."""
-
-ALIKE = sorted({*Resources.__struct_fields__} & {*ClusterBlock.__struct_fields__})
-"""Keys of the cluster block that have the same name in `Resources`."""
 
 
 class PreparedJob(msgspec.Struct, frozen=True):
@@ -78,9 +44,10 @@ def prepare(
     envelope: Envelope,
     token: str,
     default_cluster: str,
-    defaults: Callable[[str], Mapping[str, object]] = lambda _: {},
+    settings: Callable[[str], ClusterSettings] = lambda name: ClusterSettings(kind=name),
     limits: Limits = DEFAULTS,
     allowed: AllowedDirectories = ANYWHERE,
+    task: int | None = None,
 ) -> PreparedJob:
     """Return the job request of a recipe step, and the files that it names.
 
@@ -88,26 +55,34 @@ def prepare(
         envelope: The message at the step.
         token: The token of the attempt.
         default_cluster: Name of the cluster for a step that names none.
-        defaults: Function from the name of a cluster to defaults of keys of the cluster block.
+        settings: Function from the name of a cluster to its description.
         limits: Limits of sizes.
         allowed: Directories below which the step may name paths.
+        task: Number of the task for which the message is; None: the step's only one, or its first.
 
     Raises:
         RequestError: A key is wrong; the text names the key and what is expected.
     """
     where = f"node {envelope.pointer}, parameters"
     parameters = parameters_of(envelope)
-    options = parameters.get("cluster_submission_parameters")
-    check_commands(options, limits, f"{where}, key 'cluster_submission_parameters'")
-    block = legacy.cluster_block(parameters, where)
+    for place, options in legacy.option_texts(parameters, where):
+        check_commands(options, limits, place)
+    block = legacy.translated(parameters, where)
     scheduler = block.get("scheduler") if isinstance(block, Mapping) else None
     cluster_name = str(scheduler or default_cluster)
-    cluster = _cluster(block, defaults(cluster_name), f"{where}, key 'cluster'")
+    described = settings(cluster_name)
+    place = f"{where}, key 'cluster'"
+    cluster = cluster_block(block, described.defaults, place)
+    resources = resources_of(cluster, place, described.allowed_options)
     working = absolute_path(parameters.get("workingdir"), f"{where}, key 'workingdir'")
     directory = job_directory(working, token)
     text = cluster.commands if isinstance(cluster.commands, str) else "\n".join(cluster.commands)
     check_commands(text, limits, f"{where}, key 'commands'")
-    variables, files = step_files(envelope, parameters, working, directory, text)
+    array = True if cluster.array is None else tasks_of(
+        cluster.array, f"{where}, key 'cluster', key 'array'", limits
+    )  # fmt: skip
+    own = None if isinstance(array, bool) else array.task(task)
+    variables, files = step_files(envelope, parameters, working, directory, text, own)
     for name, value in variables.items():
         text = replace_variable(text, name, value, where)
     request = JobRequest(
@@ -119,9 +94,12 @@ def prepare(
         working_directory=working,
         job_directory=directory,
         commands=text,
-        environment=_environment(cluster, f"{where}, key 'cluster'"),
-        resources=_resources(cluster, where),
-        array=cluster.array,
+        environment=environment_of(cluster, f"{where}, key 'cluster'"),
+        resources=resources,
+        array=bool(array) and not resources.mail_on,  # an array gets one mail
+        values=cluster.template or {},
+        task=own,
+        after=dependency.steps_before(cluster.dependency, envelope, limits),
         standard_output=file_of(working, parameters.get("standard_output"), directory, "job.out"),
         standard_error=file_of(working, parameters.get("standard_error"), directory, "job.err"),
         below=tuple(map(str, allowed.directories)),
@@ -163,11 +141,13 @@ def step_files(
     working: Path,
     directory: Path,
     text: str,
+    task: ArrayTask | None = None,
 ) -> tuple[dict[str, str], dict[Path, bytes]]:
     """Return the values of ``$RECIPEWRAP`` and the like in commands, and the files behind them.
 
     A file is written at the path that the step names, relative to `working`. A file without such a
-    path is written, in `directory`, only if `text`, the commands, mentions its variable.
+    path is written, in `directory`, only if `text`, the commands, mentions its variable. Each task
+    of a step has files of its own, whose names end in its number.
     """
     variables = {"RECIPEPOINTER": str(envelope.pointer)}
     files: dict[Path, bytes] = {}
@@ -175,6 +155,7 @@ def step_files(
         given = next((parameters[key] for key in keys if parameters.get(key)), None)
         if given or re.search(variable_pattern(name), text):
             path = file_of(working, given, directory, default)
+            path = path.with_name(f"{path.name}.{task.number}") if task and given else path
             variables[name] = str(path)
             files[path] = content()
     return variables, files
@@ -186,7 +167,7 @@ def is_handed_over(envelope: Envelope) -> bool:
     if any(parameters.get(key) for key in RECIPEWRAP_KEYS):
         return True
     return (
-        re.search(variable_pattern("RECIPEWRAP"), str(legacy.cluster_block(parameters, "")))
+        re.search(variable_pattern("RECIPEWRAP"), str(legacy.translated(parameters, "")))
         is not None
     )
 
@@ -206,58 +187,11 @@ def _documents(
     ]  # fmt: skip
 
 
-def check_defaults(defaults: Mapping[str, object], where: str) -> None:
-    """Raise RequestError if a site's defaults for cluster blocks are not valid."""
-    _cluster({"commands": "true"}, defaults, where)
-
-
-def _cluster(block: object, defaults: Mapping[str, object], where: str) -> ClusterBlock:
-    """Return a cluster block, with `defaults` for missing keys; RequestError if it is wrong."""
-    if not isinstance(block, Mapping):
-        raise RequestError(f"{where}: an object with at least 'commands' is expected.")
-    refused = dict(REFUSED)
-    if isinstance(block.get("array"), bool):
-        del refused["array"]
-    for key, reason in refused.items():
-        if block.get(key):
-            raise RequestError(f"{where}, key {key!r} cannot be honoured: {reason}.")
-    given = {key: value for key, value in block.items() if key not in refused}
-    merged = {**defaults, **given}
-    for key in merged:
-        if key not in ClusterBlock.__struct_fields__:
-            raise UnknownNameError("key", key, ClusterBlock.__struct_fields__, where)
-    try:
-        cluster = typed(merged, ClusterBlock, strict=False)
-    except (msgspec.ValidationError, OverflowError, ValueError) as error:
-        raise RequestError(f"{where}: {error}.") from None
-    if not cluster.commands:
-        raise RequestError(f"{where}, key 'commands' is empty; shell text is expected.")
-    return cluster
-
-
 def absolute_path(value: object, where: str) -> Path:
     """Return a value as an absolute path; RequestError, which names `where`, if it is not one."""
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
         raise RequestError(f"{where} is {short(value)}; an absolute path is expected.")
     return Path(value)
-
-
-def _resources(cluster: ClusterBlock, where: str) -> Resources:
-    """Return the resources of a cluster block, with units in the names."""
-    limit = cluster.time_limit
-    return Resources(
-        **{name: getattr(cluster, name) for name in ALIKE},
-        memory_mib=cluster.memory_per_node,
-        memory_per_cpu_mib=cluster.min_memory_per_cpu,
-        walltime_s=None if limit is None else seconds(limit, f"{where}, key 'time_limit'"),
-    )
-
-
-def _environment(cluster: ClusterBlock, where: str) -> dict[str, str]:
-    """Return the environment variables of a cluster block as text, which a job can have."""
-    found = {name: str(value) for name, value in (cluster.environment or {}).items()}
-    check_environment(found, f"{where}, environment")
-    return found
 
 
 def _job_name(name: object) -> str:

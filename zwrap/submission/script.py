@@ -20,6 +20,22 @@ from zwrap.submission.clusters import Cluster, Clusters
 from zwrap.submission.request import PreparedJob, prepare
 from zwrap.submission.template import Templates
 
+TASK_VARIABLE = "ZWRAP_ARRAY_TASK"
+"""Environment variable of a job that holds the number of its task of a step."""
+
+NEEDED = (
+    "begin", "comment", "gres", "licenses", "mail", "mail_on", "nice", "nodelist",
+    "ntasks_per_node", "options", "priority", "requeue", "reservation", "signal",
+)  # fmt: skip
+"""Resources for which a template of a batch system with directives must have lines, because no
+batch system of an earlier release refuses them."""
+
+
+def has_directives(cluster: Cluster) -> bool:
+    """Return True if the batch system reads resources in the job script."""
+    form = cluster.scheduler.arrays
+    return form is not None and bool(form.prefix)
+
 
 class Renderer:
     """Preparation of requests and scripts by the templates and clusters of a site."""
@@ -31,10 +47,12 @@ class Renderer:
         self._told = configuration.for_jobs()
         self._limits = configuration.site.limits
         self._allowed = configuration.site.allowed
-        self._clusters = Clusters(configuration)
+        self.clusters = Clusters(configuration)
 
-    def prepare(self, envelope: Envelope, token: str) -> tuple[PreparedJob, Cluster]:
-        """Return the job request of a step, and its cluster.
+    def prepare(
+        self, envelope: Envelope, token: str, task: int | None = None
+    ) -> tuple[PreparedJob, Cluster]:
+        """Return the job request of a step, or of one of its tasks, and its cluster.
 
         Raises:
             RequestError: A key is wrong; the text names it.
@@ -43,12 +61,13 @@ class Renderer:
         prepared = prepare(
             envelope,
             token,
-            self._clusters.default,
-            lambda name: self._clusters.get(name).settings.defaults,
+            self.clusters.default,
+            lambda name: self.clusters.get(name).settings,
             self._limits,
             self._allowed,
+            task,
         )
-        return prepared, self._clusters.get(prepared.request.cluster)
+        return prepared, self.clusters.get(prepared.request.cluster)
 
     def script(
         self,
@@ -65,6 +84,8 @@ class Renderer:
             "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
             batchjob.VARIABLE: cluster.scheduler.inside or cluster.settings.kind,
         }
+        if request.task:
+            attempt[TASK_VARIABLE] = str(request.task.number)
         if inlined is not None:
             attempt[QUEUE_VARIABLE] = VERDICT_QUEUE
         # Variables about the site and the attempt; none else of the submitting host.
@@ -74,9 +95,13 @@ class Renderer:
         files = None
         if inlined is not None:
             files = {path: content.decode() for path, content in inlined.items()}
-        options, private = cluster.scheduler.options, [request.job_directory / SECRET]
         templates = self._templates_with(cluster.scheduler.template_directory)
-        return templates.render(cluster.template, rendered, options, programs, files, private)
+        return templates.render(
+            cluster.template, rendered, cluster.scheduler.options, programs, files,
+            private=[request.job_directory / SECRET],
+            lenient_setup=cluster.settings.setup == "lenient",
+            needed=NEEDED if has_directives(cluster) else (),
+        )  # fmt: skip
 
     def _templates_with(self, brought: Path | None) -> Templates:
         """Return the templates of the site, and those in a directory of a batch system."""

@@ -17,6 +17,7 @@ from zwrap.errors import TemporaryError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.scheduler import Scheduler
 from zwrap.submission.arrays import submit_as_arrays
+from zwrap.submission.dependency import Unmet, nothing_unmet
 from zwrap.submission.handover import Admit, Handover
 from zwrap.submission.holds import Holds
 from zwrap.submission.lookup import Lookup
@@ -38,6 +39,7 @@ def submit_all(
     largest_array: int | None = None,
     clock: Clock = elapsed,
     holds: Holds | None = None,
+    unmet: Unmet = nothing_unmet,
 ) -> None:
     """Submit the jobs that do not exist yet: those of one shape as arrays, the others in parallel.
 
@@ -54,6 +56,7 @@ def submit_all(
         largest_array: Largest number of tasks of an array; None: there are no arrays.
         clock: Clock for the age of intents, in seconds.
         holds: Held lanes of the cluster, from one call to the next; None: there are none yet.
+        unmet: Function that tells which jobs must not be submitted yet, or ever; see `Unmet`.
 
     Raises:
         TemporaryError: The ledger cannot be used.
@@ -64,6 +67,10 @@ def submit_all(
     holds = holds or Holds(jobs[0].request.cluster, math.inf, clock)
     handover = Handover(ledger, scheduler, on_outcomes, admit, holds, clock)
     missing = _missing(jobs, handover, ledger)
+    answers = unmet(missing)
+    handover.hold([(job, answers[job.attempt.token]) for job in missing
+                   if job.attempt.token in answers])  # fmt: skip
+    missing = [job for job in missing if job.attempt.token not in answers]
     handover.report()
     while missing:
         now, missing = holds.split(missing)

@@ -20,7 +20,7 @@ import msgspec
 import zwrap_templates
 
 from zwrap.errors import TemplateError, UnknownNameError
-from zwrap.job import JobRequest
+from zwrap.job import JobRequest, Resources
 from zwrap.recipe.directives import shell_word
 
 SHIPPED = Path(zwrap_templates.__file__).parent
@@ -72,11 +72,27 @@ def _comment(value: object) -> _Verbatim:
     return _Verbatim(re.sub(r"[\x00-\x1f\x7f]", "?", str(value)))
 
 
+class _Asked:
+    """The resources of a job, for a template, with a note of those that it looks at."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self.seen: set[str] = set()
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        self.seen.add(name)
+        return getattr(self._resources, name)
+
+
 class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     """An environment in which a template can only read the values that it is given."""
 
     def getattr(self, obj: object, attribute: str) -> object:
         """Return an attribute, without the slow checks if it is a field of a plain value."""
+        if isinstance(obj, _Asked) and attribute in Resources.__struct_fields__:
+            return getattr(obj, attribute)
         if isinstance(obj, msgspec.Struct) and attribute in obj.__struct_fields__:
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)
@@ -139,6 +155,9 @@ class Templates:
         programs: Sequence[Path] = (),
         files: Mapping[Path, str] | None = None,
         private: Collection[Path] = (),
+        *,
+        lenient_setup: bool = False,
+        needed: Collection[str] = (),
     ) -> str:
         """Return the job script.
 
@@ -151,11 +170,15 @@ class Templates:
                 directories: for nodes that share no filesystem with this host. None: it writes
                 none.
             private: Those of the files that only the user of the job may read.
+            lenient_setup: True if the job goes on after a line of its set-up that failed.
+            needed: Resources for which the template must have lines if the job asks for them.
 
         Raises:
             UnknownNameError: There is no such template.
-            TemplateError: The template cannot be rendered; the text names template and value.
+            TemplateError: The template cannot be rendered, or has no line for a resource; the text
+                names template and value.
         """
+        asked = _Asked(request.resources)
         values = {
             "job_name": request.job_name,
             "full_name": request.full_name,
@@ -166,14 +189,26 @@ class Templates:
             "standard_output": request.standard_output,
             "standard_error": request.standard_error,
             "environment": request.environment,
-            "resources": request.resources,
+            "resources": asked,
+            "template": request.values,
+            "task": request.task,
+            "lenient_setup": lenient_setup,
             "options": options,
             "programs": programs,
             "files": files,
             "private": private,
             "commands": request.commands,
         }
-        return self._rendered(name, values)
+        text = self._rendered(name, values)
+        nothing = Resources()
+        for key in sorted({*needed} - asked.seen):
+            if getattr(request.resources, key) != getattr(nothing, key):
+                raise TemplateError(
+                    f"Template {name} has no line for {key!r}, which the step asks for: extend the "
+                    'template of zwrap ({% extends "zwrap/..." %}), add a line for it, or remove '
+                    "the key."
+                )
+        return text
 
     def render_array(
         self,

@@ -278,6 +278,16 @@ class Ledger:
             rows = connection.execute(sa.select(ATTEMPTS).order_by(ATTEMPTS.c.created)).mappings()
             return [Attempt(**row) for row in rows]
 
+    def of_recipes(self, recipe_ids: Sequence[str]) -> list[Attempt]:
+        """Return the attempts at steps of these runs of recipes, oldest first."""
+        found: list[Attempt] = []
+        with self._transaction() as connection:
+            for some in _portions(recipe_ids):
+                query = sa.select(ATTEMPTS).where(ATTEMPTS.c.recipe_id.in_(some))
+                rows = connection.execute(query.order_by(ATTEMPTS.c.created)).mappings()
+                found += [Attempt(**row) for row in rows]
+        return found
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()

@@ -43,6 +43,8 @@ ATTEMPTS = sa.Table(
     sa.Column("peak_memory_mib", sa.Float),
     # Digest of the content of its message.
     sa.Column("digest", sa.String(64)),
+    # What its job asked for besides memory and time.
+    sa.Column("asked", sa.Text),
 )
 WORDS = sa.Table(
     "words",

@@ -20,6 +20,7 @@ from zwrap.attempt.record import (
     KeptSubmission,
 )
 from zwrap.attempt.verdict import Verdict, final_messages
+from zwrap.errors import short
 from zwrap.job import Cause, Outcome, State
 from zwrap.limits import ANY_SIZE, Limits
 from zwrap.message import Outgoing, child_id
@@ -38,6 +39,10 @@ CAUSES = {
     LOST: "the batch system knows nothing of it any more",
 }
 """Last state of a job to a clause about its end, for people."""
+
+
+PRINTED = 300
+"""Longest part of a line of error output in a sentence, in characters."""
 
 
 def finished(attempt: Attempt) -> Verdict:
@@ -70,7 +75,8 @@ def died(
         limits: Limits of the recipe.
     """
     attempt = _proven(attempt, submission.asked, last_lines, error_patterns)
-    cause = f"{cause_of(attempt, began)} {flaw}".rstrip()
+    set_up = "" if began else _set_up_fault(last_lines)
+    cause = " ".join(filter(None, (cause_of(attempt, began), set_up, flaw)))
     why = _retried_for(attempt)
     if again := retry.next_attempt(submission, why, attempt.node, limits.open_names):
         return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
@@ -134,6 +140,19 @@ def cause_of(attempt: Attempt, began: bool) -> str:
     return f"{job}{node}: {said}{started}{f' ({shown})' if shown else ''}."
 
 
+def _set_up_fault(last_lines: Sequence[str]) -> str:
+    """Return a sentence about the line of the job's set-up that failed; empty: none did.
+
+    The job script (templates/setup.sh) says which; the line before is what that line printed.
+    """
+    for position, line in enumerate(last_lines):
+        if match := re.fullmatch(r"zwrap: set-up failed with exit status \d+: (.*)", line):
+            printed = next((each for each in reversed(last_lines[:position]) if each.strip()), "")
+            told = f": {printed.strip()[:PRINTED]}" if printed else ""
+            return f"Its set-up failed at {short(match[1])}{told}."
+    return ""
+
+
 def _proven(
     attempt: Attempt,
     asked: AskedResources,
@@ -148,7 +167,7 @@ def _proven(
             return replace(attempt, seen_state=cause.value)
     # The error output of a task of an array is discarded; heartbeats are the only evidence.
     limit_mib, peak_mib = asked.memory_per_node, attempt.peak_memory_mib
-    if limit_mib is not None and peak_mib is not None and peak_mib > limit_mib:
+    if limit_mib and peak_mib is not None and peak_mib > limit_mib:  # 0: all of the node
         return replace(attempt, seen_state=State.OUT_OF_MEMORY.value)
     return attempt
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from zwrap import plugins
+from zwrap.compat.workflows.transport import site as transport_site
 from zwrap.compat.zocalo.configuration.argparse import get_specified_environments
 from zwrap.configuration import site
 from zwrap.configuration.merging import Section
@@ -37,6 +38,7 @@ class Configuration(site.Configuration):
             envs = get_specified_environments(arguments=self.environment_cmd_args)
         before = len(self.active_environments)
         super().activate(list(envs), default=default)
+        transport_site.use(self)  # for transports of the other half, which take no configuration
         return self.active_environments[before:]
 
     def resolved(self, name: str) -> Section:

@@ -1,0 +1,213 @@
+"""A step with several tasks: each is a job, and the recipe hears each."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zwrap_schedulers.sge import inside as sge_inside
+from zwrap_schedulers.slurm import inside as slurm_inside
+
+from zwrap.attempt.record import kind_of
+from zwrap.configuration.clusters import ClusterSettings
+from zwrap.configuration.site import Configuration
+from zwrap.errors import RequestError
+from zwrap.limits import Limits
+from zwrap.message import ATTEMPT_HEADER, Message
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.service.loop import Loop
+from zwrap.service.submitter import Submitter
+from zwrap.submission.block import check_defaults
+from zwrap.submission.request import prepare
+from zwrap.submission.script import Renderer
+from zwrap.submission.tasks import TASK_HEADER, Tasks, copies, task_in, tasks_of
+from zwrap.transport.memory import MemoryTransport
+
+
+def step(array: object, **more: Any) -> Envelope:
+    node = {
+        "queue": "cluster.submission", "output": {"job_submitted": 2},
+        "parameters": {
+            "workingdir": "/w", "recipewrapper": "rw.json",
+            "cluster": {"commands": "run $RECIPEWRAP", "array": array, "job_name": "a", **more},
+        },
+    }  # fmt: skip
+    recipe = Recipe({"start": [[1, []]], "1": node, "2": {"queue": "told"}})
+    return Envelope(recipe, 1, environment={"ID": "r"})
+
+
+@pytest.mark.parametrize(
+    ("given", "tasks"),
+    [
+        ("0-3", Tasks((0, 1, 2, 3), None)),
+        ("1,4-10:2,4", Tasks((1, 4, 6, 8, 10), None)),
+        ("0-99%10", Tasks(tuple(range(100)), 10)),
+        (7, Tasks((7,), None)),
+        (True, True),
+        (False, False),
+        ("false", False),
+    ],
+)
+def test_tasks_are_written_as_for_sbatch(given: object, tasks: Tasks | bool) -> None:
+    assert tasks_of(given, "here", Limits()) == tasks
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("3-1", "here is '3-1'; true, false, or numbers of tasks"),
+        ("0-3%0", "here is '0-3%0'; true"),
+        ("0-3%", "here is '0-3%'; true"),
+        ("a", "here is 'a'; true"),
+        ("", "here is ''; true"),
+        (1.5, "here is 1.5; true"),
+        ("-1", "here is '-1'; true"),
+        ("0-9:0", "here is '0-9:0'; true"),
+        ("0-1000", "more than 1000 tasks [(]section limits, key 'tasks'[)]"),
+        ("0-999999999", "more than 1000 tasks"),
+    ],
+)
+def test_what_names_no_tasks_is_refused(given: object, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        tasks_of(given, "here", Limits())
+
+
+def test_each_task_is_a_message_with_its_number() -> None:
+    message = Message(step("0-2").body(), {
+        "workflows-recipe": True, "zwrap-id": "i", "zwrap-origin": "o", "zwrap-signature": "s",
+        "x-death": [], "traceparent": "t", ATTEMPT_HEADER: 2,
+    }, "i")  # fmt: skip
+    sent = copies(step("0-2"), message, "q")
+    assert [each.destination for each in sent] == ["q"] * 3
+    assert [each.headers for each in sent] == [
+        {"workflows-recipe": True, "traceparent": "t", ATTEMPT_HEADER: 2, TASK_HEADER: number}
+        for number in range(3)
+    ]
+    bodies: list[Any] = [each.message for each in sent]
+    assert [body["environment"] for body in bodies] == [
+        {"ID": "r", "array-task": number} for number in range(3)
+    ]
+    assert bodies[0]["recipe"] == step("0-2").recipe.wire
+    for each in sent:
+        own = Message(each.message, each.headers, "x")
+        assert copies(Envelope.from_body(each.message), own, "q") == [], "it is one job"
+
+
+def test_a_step_of_one_job_is_not_taken_apart() -> None:
+    for array in (True, False, None):
+        assert copies(step(array), Message({}, {}, "i"), "q") == []
+
+
+def test_tasks_that_are_counted_need_the_id_of_their_recipe() -> None:
+    nameless = Envelope(step("0-3%2").recipe, 1)
+    with pytest.raises(RequestError, match="no 'ID' in its environment, by which the tasks that"):
+        copies(nameless, Message({}, {}, "i"), "q")
+    assert len(copies(step("0-3%2"), Message({}, {}, "i"), "q")) == 4
+
+
+def test_the_messages_for_tasks_have_a_limit_together() -> None:
+    envelope = step("0-2")
+    small = Envelope(envelope.recipe, 1, limits=Limits(copies_bytes=500))
+    with pytest.raises(RequestError, match="key 'array' is '0-2': the messages for 3 tasks"):
+        copies(small, Message({}, {}, "i"), "q")
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [("1", 1), (1, 1), (0, 0), (True, None), (None, None), ("x", None), ("-1", None),
+     ("9" * 5000, None)],
+)  # fmt: skip
+def test_a_number_of_a_task_in_a_header_is_read_or_left_alone(
+    given: object, number: int | None
+) -> None:
+    assert task_in(Message({}, {TASK_HEADER: given}, "i")) == number
+
+
+def test_a_site_cannot_make_all_its_steps_several_jobs() -> None:
+    settings = ClusterSettings(kind="slurm", defaults={"array": "0-3"})
+    with pytest.raises(RequestError, match="the default of 'array' may be true or false"):
+        check_defaults(settings, "here")
+
+
+# -- the job of a task -----------------------------------------------------------------------------
+
+
+def test_each_task_has_files_of_its_own() -> None:
+    """Their contents differ by the number of the task."""
+    prepared = prepare(step("0-3"), "t-1", "c", task=2)
+    assert prepared.request.commands == "run /w/rw.json.2"
+    assert list(prepared.files) == [Path("/w/rw.json.2")]
+    assert prepare(step(True), "t-1", "c").request.commands == "run /w/rw.json"
+
+
+def site(tmp_path: Path, kind: str = "local", **options: Any) -> Configuration:
+    text = {
+        "version": 1, "environments": {"default": ["c"]},
+        "c": {"plugin": "clusters", "c": {"kind": kind, **options}},
+    }  # fmt: skip
+    return Configuration.from_string(json.dumps(text)).activate()
+
+
+SAID = 'echo "$ZWRAP_ARRAY_TASK $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_COUNT $SGE_TASK_LAST"'
+
+
+def test_a_job_finds_the_number_that_the_step_gives(tmp_path: Path) -> None:
+    """Whatever number its job has in the batch system's own array."""
+    envelope = step("3-9:2", commands=f"{SAID}; echo $ZWRAP_BATCH_TASK")
+    parameters: Any = envelope.step["parameters"]
+    parameters["workingdir"] = str(tmp_path)
+    renderer = Renderer(site(tmp_path))
+    prepared, cluster = renderer.prepare(envelope, "t-1", 5)
+    prepared.request.job_directory.mkdir(parents=True)
+    script = renderer.script(prepared.request, cluster)
+    for given, own in (({}, ""), ({"SLURM_ARRAY_TASK_ID": "2"}, "2"), ({"SGE_TASK_ID": "4"}, "4")):
+        environment = {"PATH": "/usr/bin:/bin", **given}
+        done = subprocess.run(
+            ["bash", "-c", script], env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"5 5 4 9\n{own}\n"
+
+
+def test_the_wrapper_of_a_task_knows_the_id_that_the_batch_system_gave() -> None:
+    slurm = {"SLURM_JOB_ID": "11", "SLURM_ARRAY_TASK_ID": "5"}
+    single = slurm_inside.job({**slurm, "ZWRAP_BATCH_TASK": ""})
+    joined = slurm_inside.job({**slurm, "SLURM_ARRAY_JOB_ID": "9", "ZWRAP_BATCH_TASK": "2"})
+    assert [each and each.job_id for each in (single, joined)] == ["11", "9_2"]
+    sge = {"JOB_ID": "7", "SGE_CELL": "default", "SGE_TASK_ID": "5"}
+    found = [sge_inside.job({**sge, "ZWRAP_BATCH_TASK": own}) for own in ("", "undefined", "2")]
+    assert [each and each.job_id for each in found] == ["7", "7", "7.2"]
+
+
+# -- the Submitter ---------------------------------------------------------------------------------
+
+
+def test_the_recipe_hears_of_the_job_of_each_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    transport, taken = MemoryTransport(), []
+
+    def submit_all(_: Any, __: Any, jobs: Any, on_outcomes: Any, *more: Any) -> None:
+        del more
+        taken.extend(jobs)
+        on_outcomes([(job.attempt.token, str(n)) for n, job in enumerate(jobs, 1)])
+
+    monkeypatch.setattr("zwrap.service.submitter.submit_all", submit_all)
+    envelope = step("4-6")
+    transport.commit(envelope.start())
+    again = transport.broker.queues["cluster.submission"][0]
+    for _ in range(2):  # the second time as if the first had not been settled
+        Loop(Submitter(site(tmp_path), transport), transport, once=True).run()
+        transport.broker.queues["cluster.submission"].append(again)
+    bodies = [entry.message.body for entry in transport.broker.queues["told"]]
+    assert [body["environment"]["array-task"] for body in bodies] == [4, 5, 6] * 2
+    assert [body["payload"]["jobid"] for body in bodies[:3]] == [1, 2, 3]
+    tokens = [job.attempt.token for job in taken]
+    assert len(set(tokens)) == 3, "a repeat is the same tasks"
+    assert [job.request.task.number for job in taken[:3]] == [4, 5, 6]
+    assert {kind_of(job.request.resources) for job in taken} == {""}
+    assert "cluster.submission" not in transport.broker.dead_letters

@@ -1,0 +1,165 @@
+"""What the clusters of a site make of the steps of a recipe; nothing is submitted or asked."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from zwrap.configuration.clusters import policy_of
+from zwrap.configuration.site import Configuration
+from zwrap.errors import TemporaryError, UnknownNameError, ZwrapError
+from zwrap.job import JobRequest
+from zwrap.message import copied
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Node, Recipe
+from zwrap.submission.clusters import Cluster
+from zwrap.submission.dependency import QUEUE
+from zwrap.submission.legacy import KEYS
+from zwrap.submission.named import FILES, OUTPUTS
+from zwrap.submission.request import parameters_of
+from zwrap.submission.script import Renderer, has_directives, seen_from_elsewhere
+
+TOKEN = f"{'0' * 32}-1"
+"""Token of a job that will never be."""
+
+FREE = ("commands", "job_name", "environment", "template")
+"""Keys of a cluster block whose values may hold placeholders without a change of the job's form."""
+
+PLACEHOLDER = re.compile(r"\{[^{}\s]+\}")
+
+
+class Opinion(NamedTuple):
+    """What one cluster makes of one step."""
+
+    node: int
+    cluster: str
+    goes_there: bool
+    """True if the step would be submitted to this cluster."""
+    said: str
+    fault: ZwrapError | None = None
+    """Reason why the cluster, or zwrap, would refuse the job; None: nothing known speaks against
+    it."""
+
+
+class Inspection:
+    """Looks at the steps of recipes as the Submitter will, as far as the values are known."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._renderer = Renderer(configuration)
+        self._site = configuration.site
+        self._is_embedded = configuration.is_embedded
+
+    def opinions(self, recipe: Recipe) -> Iterator[Opinion]:
+        """Yield what the cluster that a step names, or else each of the site, makes of it."""
+        for number, node in sorted(recipe.nodes.items()):
+            if node.get("queue") == QUEUE:
+                yield from self._of_step(recipe, number, node)
+
+    def _of_step(self, recipe: Recipe, number: int, node: Node) -> Iterator[Opinion]:
+        """Yield the opinions on one step."""
+        clusters = self._renderer.clusters
+        left_open = self._fill_in(node)
+        later = f"; known later: {', '.join(left_open)}" if left_open else ""
+        named = _cluster_in(node)
+        others = {*clusters.described(), clusters.default} if named is None else {named}
+        for name in sorted(others):
+            goes_there = name == (named or clusters.default)
+            try:
+                said = self._form(recipe, number, _sent_to(name, node))
+            except UnknownNameError as error:
+                known = named is None or named in clusters.names() or not self._is_embedded
+                fault = error if known else None  # a site file elsewhere may describe it
+                yield Opinion(number, name, goes_there, f"{error}{later}", fault)
+            except TemporaryError as error:
+                yield Opinion(number, name, goes_there, f"cannot be told now: {error}{later}")
+            except ZwrapError as error:
+                yield Opinion(number, name, goes_there, f"refused: {error}{later}", error)
+            else:
+                yield Opinion(number, name, goes_there, f"{said}{later}")
+
+    def _form(self, recipe: Recipe, number: int, node: Node) -> str:
+        """Return what a job of a step asks for on its cluster; ZwrapError if it is refused."""
+        changed = Recipe({**recipe.wire, str(number): node}, recipe.name)
+        envelope = Envelope(changed, number, environment={"ID": TOKEN}, limits=self._site.limits)
+        prepared, cluster = self._renderer.prepare(envelope, TOKEN)
+        where = f"node {number}, parameters"
+        policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
+        request, inlined = prepared.request, None
+        if not cluster.settings.shared_filesystem:
+            request, inlined = seen_from_elsewhere(request), prepared.files
+        script = self._renderer.script(prepared.request, cluster, inlined)
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(script)
+            file.flush()
+            cluster.scheduler.verify(request, Path(file.name))  # refuses what cannot be expressed
+        return _asked(cluster, request, script)
+
+    def _fill_in(self, node: Node) -> list[str]:
+        """Take values out of a node that are known later only; return their keys."""
+        parameters = node.get("parameters")
+        if not isinstance(parameters, dict):
+            return []
+        directories = self._site.allowed.directories
+        if _is_open(parameters.get("workingdir")):
+            parameters["workingdir"] = str(Path(directories[0] if directories else "/", "w"))
+        for key in (*FILES, *OUTPUTS):
+            if _is_open(parameters.get(key)):
+                del parameters[key]
+        outer = ("cluster", *KEYS[1:])
+        left_open = [key for key in outer if _is_open(parameters.get(key), text=True)]
+        for key in left_open:
+            del parameters[key]
+        block = parameters.get("cluster")
+        if isinstance(block, dict):
+            inner = [key for key, value in block.items() if key not in FREE and _is_open(value)]
+            for key in inner:
+                del block[key]
+            left_open += inner
+        return left_open
+
+
+def _is_open(value: object, *, text: bool = False) -> bool:
+    """Return True if a value holds a placeholder; `text`: of texts only."""
+    if isinstance(value, str):
+        return PLACEHOLDER.search(value) is not None
+    if text:
+        return False
+    if isinstance(value, Mapping):
+        return any(map(_is_open, value.values()))
+    return isinstance(value, list) and any(map(_is_open, value))
+
+
+def _cluster_in(node: Node) -> str | None:
+    """Return the name of the cluster that a step names; None: it names none."""
+    parameters = node.get("parameters")
+    given = parameters.get("cluster") if isinstance(parameters, dict) else None
+    name = given.get("scheduler") if isinstance(given, Mapping) else given
+    return name if isinstance(name, str) and name else None
+
+
+def _sent_to(name: str, node: Node) -> Node:
+    """Return a copy of a step that names a cluster."""
+    sent = copied(node)
+    parameters = sent.get("parameters")
+    if isinstance(parameters, dict):
+        block = parameters.get("cluster")
+        if isinstance(block, dict):
+            block["scheduler"] = name
+        elif any(parameters.get(key) for key in KEYS):
+            parameters["cluster"] = name
+    return sent
+
+
+def _asked(cluster: Cluster, request: JobRequest, script: str) -> str:
+    """Return what a job asks its cluster for: the directives of its script, or a clause."""
+    form, most = cluster.scheduler.arrays, request.resources.max_slots
+    if not has_directives(cluster) or form is None:
+        return "runs on this machine" if cluster.settings.kind == "local" else "would be taken"
+    lines = script.split("\n")[1:]
+    found = [line[len(form.prefix) :].strip() for line in lines if line.startswith(form.prefix)]
+    told = " ".join(found) or "asks for the defaults of the batch system"
+    ignored = most is not None and f"-{most}" not in told
+    return f"{told} (the least of up to {most} slots)" if ignored else told
