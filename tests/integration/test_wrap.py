@@ -685,7 +685,7 @@ def test_a_mistake_in_the_site_file_is_told_as_the_failure_of_the_step(
     done = job.run()
     assert done.returncode == 100
     [_, failure, _] = job.payloads(3)
-    assert failure.startswith(f"{site.config}:")
+    assert failure.startswith(f"{site.config}, line ")
     assert key in failure
     assert not (directory / "ran").exists()
 
