@@ -119,7 +119,7 @@ def test_check_shows_where_everything_is_in_one_block(
     ledger = f"ledger: {tmp_path}/state/ledger.sqlite"
     assert block("[mq, batch]") == [
         "transport: PikaTransport, h:1", "login: user 'u'", "queues: vhost 'v'", ledger,
-        "clusters: prod; default: local",
+        "clusters: prod; default: prod",
     ]  # fmt: skip
     assert block("[active]")[:3] == [
         "transport: StompTransport, a:2", "login: user 'w'", "queues: names begin with 'p.'",

@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from zwrap.cli.common import complain, say, say_file
+from zwrap.cli.recipesteps import check_files, sound_recipe
 from zwrap.configuration.site import Configuration
-from zwrap.errors import RecipeError, ZwrapError
+from zwrap.errors import ZwrapError
 from zwrap.limits import Limits
 from zwrap.message import new_id
 from zwrap.recipe.graph import Recipe
-from zwrap.recipe.remarks import lonely_exchanges, repeated_remark, unfilled_remark
+from zwrap.recipe.remarks import lonely_exchanges, unfilled_remark
 from zwrap.units import key_value
 
 
@@ -40,8 +41,6 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     limits = configuration.site.limits
     if options.action == "show":
         return _show(options, limits)
-    from zwrap.cli.recipesteps import check_files
-
     parameters = dict(key_value(setting, "-s") for setting in options.set)
     read = partial(
         _read,
@@ -66,17 +65,6 @@ def _read(
         oddities.append(unfilled_remark(recipe.unfilled))
     for oddity in oddities:
         complain(f"Recipe {file}: {oddity}.")
-    return recipe
-
-
-def sound_recipe(file: Path, limits: Limits) -> Recipe:
-    """Return the recipe in a file; RecipeError if it has a fault, or one key more than once.
-
-    A Dispatcher starts such a recipe all the same, as python-zocalo does, and logs a warning.
-    """
-    recipe = Recipe.from_file(file, limits)
-    if recipe.repeated:
-        raise RecipeError(repeated_remark(recipe.name, recipe.repeated))
     return recipe
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from zwrap.cli.common import complain, say
-from zwrap.cli.recipes import sound_recipe
 from zwrap.configuration.site import Configuration
-from zwrap.errors import RequestError, ZwrapError
+from zwrap.errors import RecipeError, RequestError, ZwrapError
 from zwrap.limits import Limits
 from zwrap.recipe.graph import Recipe
+from zwrap.recipe.remarks import repeated_remark
 from zwrap.submission.inspection import Inspection, Opinion
 
 
@@ -50,6 +50,17 @@ def check_file(inspection: Inspection, file: Path, limits: Limits) -> None:
     if faults := _faults(inspection.opinions(recipe)):
         more = f" ({len(faults) - 1} more: zwrap recipe check)" if len(faults) > 1 else ""
         raise RequestError(f"recipe {file}: {faults[0]}{more}")
+
+
+def sound_recipe(file: Path, limits: Limits) -> Recipe:
+    """Return the recipe in a file; RecipeError if it has a fault, or one key more than once.
+
+    A Dispatcher starts such a recipe all the same, as python-zocalo does, and logs a warning.
+    """
+    recipe = Recipe.from_file(file, limits)
+    if recipe.repeated:
+        raise RecipeError(repeated_remark(recipe.name, recipe.repeated))
+    return recipe
 
 
 def _faults(opinions: Iterable[Opinion]) -> list[ZwrapError]:
