@@ -151,7 +151,7 @@ def _key(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]
     kind = filesystem_of(file.parent)
     if kind in NETWORK_FILESYSTEMS:
         yield (
-            f"warning: key: {file} is on a network filesystem ({kind}), where jobs on the nodes can "
+            f"warning: key: {file} is on a network filesystem ({kind}), where jobs on nodes can "
             "read it. Write key_file: FILE in the section security, on a disk of the hosts of "
             "services"
         )
