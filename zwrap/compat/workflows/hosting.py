@@ -253,7 +253,8 @@ class HostedService(Service):
             self._end()
         finally:
             for delivery in self._isolation.waiting:
-                delivery.retry(counted=False)
+                with contextlib.suppress(TransportError):  # the end of the connection does it
+                    delivery.retry(counted=False)
 
     def _end(self) -> None:
         """End the object of the class."""

@@ -234,7 +234,7 @@ class SettlingTransport(CommonTransport):
                     connection.commit(messages, transaction.acked)
         except Exception as error:
             failure = failure_of(transaction.settled(), error)
-            self._give_back([transaction], failure)
+            self._give_back(transaction.settled(), failure)
             if failure is error:
                 raise
             raise failure from error
@@ -262,26 +262,27 @@ class SettlingTransport(CommonTransport):
             ]
             for number, _ in mine:
                 self.transaction_abort(number)
-            undone = [each for _, each in mine]
-            settled = {id(held): held for each in undone for held in each.settled()}
+            concerned = [held for _, each in mine for held in each.settled()]
+            if mine and delivery is not None:
+                concerned.append(delivery)
             known = as_failure(error)
-            failure = failure_of(list(settled.values()), known)
-            shared = self._give_back(undone, failure)
+            failure = failure_of(concerned, known)
+            shared = self._give_back(concerned, failure)
             if shared and not isinstance(failure, ZwrapError) and not is_outage(failure):
                 failure = RejectedError(f"It failed with others of its batch: {told(known)}")
             if failure is known or delivery is None:
                 raise
             raise failure from error
 
-    def _give_back(self, transactions: Iterable[Transaction], failure: Exception) -> bool:
-        """Reject the messages of failed transactions but the one at work, which its handler is.
+    def _give_back(self, deliveries: Iterable[Delivery], failure: Exception) -> bool:
+        """Reject messages that failed together but the one at work, which its handler is.
 
         Returns True if there are any.
         """
-        settled = {id(held): held for each in transactions for held in each.settled()}
-        if len(settled) > 1 and not is_outage(failure):
-            self._shared(list(settled.values()))
-        given = [held for held in settled.values() if not self._is_at_work_on(held)]
+        together = {id(held): held for held in deliveries}.values()
+        if len(together) > 1 and not is_outage(failure):
+            self._shared(list(together))
+        given = [held for held in together if not self._is_at_work_on(held)]
         self._hand.drop(*given)
         given = [each for each in given if not each.settled]
         if given:
@@ -296,9 +297,9 @@ def failure_of(deliveries: Sequence[Delivery], error: Exception) -> Exception:
 
     A permanent error is hardly that of each of several messages: each is tried again, which counts.
     """
-    if len(deliveries) > 1 and isinstance(error, PermanentError):
+    number = len({id(each) for each in deliveries})
+    if number > 1 and isinstance(error, PermanentError):
         return RejectedError(
-            f"The transaction of this message and {len(deliveries) - 1} others failed: "
-            f"{told(error)}"
+            f"The transaction of this message and {number - 1} others failed: {told(error)}"
         )
     return error
