@@ -472,7 +472,7 @@ def test_what_follows_from_different_batches_is_different(
 def test_messages_that_wait_to_be_alone_are_given_back_at_the_end(
     place: Place, started: Callable[[type], HostedService]
 ) -> None:
-    for each in ("one", "bad", "two"):
+    for each in ("one", "two", "bad"):
         place.sender.send("in", each)
     hosting = started(fresh(Together))
     pass_time(place, hosting, turns=6, step_s=3.5)
