@@ -28,6 +28,7 @@ from zwrap.compat.workflows.transport.pika_transport import PikaTransport
 from zwrap.compat.workflows.transport.site_transport import SiteTransport
 from zwrap.compat.workflows.transport.spool_transport import SpoolTransport
 from zwrap.configuration.site import Configuration
+from zwrap.errors import RecipeError
 from zwrap.message import RECIPE_HEADER
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.options import BrokerOptions
@@ -279,6 +280,46 @@ def test_callbacks_of_a_program_run_and_their_faults_stay_with_their_message(
     assert not transport.is_connected()
     with pytest.raises(workflows.Disconnected, match="connect"):
         transport.send("out", 1)
+
+
+def test_a_program_takes_no_recipe_message_that_a_service_would_refuse(
+    broker: MemoryBroker,
+) -> None:
+    sender, seen = MemoryTransport(broker), []
+    transport = SpoolTransport()
+    transport.connect()
+    wrap_subscribe(transport, "in", lambda *args: seen.append(args), acknowledgement=True)
+    recipe = {
+        "1": {"queue": "in", "output": 2},
+        "2": {"queue": "zwrap.verdict"},
+        "start": [[1, []]],
+    }
+    body = {"recipe": recipe, "recipe-pointer": 1, "recipe-path": [], "environment": {}}
+    sender.send("in", body, {RECIPE_HEADER: True})
+    with broker.changed:
+        assert broker.changed.wait_for(lambda: broker.dead_letters.get("in"), 20)
+    with pytest.raises(RecipeError, match="zwrap's own and no target"):
+        transport.send("dlq.in", {}, headers={RECIPE_HEADER: True})
+    transport.disconnect()
+    assert "node 2, key 'queue' is 'zwrap.verdict'" in broker.dead_letters["in"][0].reason
+    assert seen == []
+
+
+def test_a_connection_whose_code_fails_is_no_longer_connected(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def receive(self: object, timeout_s: float) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr(MemoryTransport, "receive", receive)
+    transport = SpoolTransport()
+    transport.connect()
+    transport.subscribe("in", lambda *_: None)
+    assert transport._receiver
+    transport._receiver.join(20)
+    assert not transport.is_connected()
+    assert "No more messages are received" in caplog.text
+    transport.disconnect()
 
 
 def test_a_program_hears_broadcasts_and_sends_a_status(broker: MemoryBroker) -> None:

@@ -18,8 +18,15 @@ from zwrap.compat.workflows.hosting import HostedService, hosted, is_common_serv
 from zwrap.compat.workflows.recipe import wrap_subscribe, wrap_subscribe_broadcast
 from zwrap.compat.workflows.services.common_service import CommonService
 from zwrap.configuration.site import Configuration
-from zwrap.errors import OutageError, PermanentError, TransportError
-from zwrap.message import ID_HEADER, RECIPE_HEADER, SIGNATURE_HEADER, STATUS_TOPIC, child_id
+from zwrap.errors import OutageError, PermanentError, SettledError, TransportError
+from zwrap.message import (
+    ID_HEADER,
+    ORIGIN_HEADER,
+    RECIPE_HEADER,
+    SIGNATURE_HEADER,
+    STATUS_TOPIC,
+    child_id,
+)
 from zwrap.service import loop
 from zwrap.service.loop import Loop
 from zwrap.service.status import ServiceStatus
@@ -240,7 +247,8 @@ def test_a_batch_is_one_unit(place: Place, monkeypatch: pytest.MonkeyPatch) -> N
     place.clock.move(11)
     Loop(hosting, hosting.transport)._turn()
     assert place.bodies("out") == [3]
-    assert place.ids("out") == [child_id(child_id("message 0", "transaction"), 0)]
+    parents = "message 0,message 1,message 2"
+    assert place.ids("out") == [child_id(child_id(parents, "transaction"), 0)]
     hosting.close()
     hosting.transport.close()
     assert place.bodies("in") == []
@@ -288,6 +296,239 @@ def test_a_batch_that_cannot_be_sent_is_given_back(
     [reason] = place.reasons("in")
     assert "the memory broker takes 500" in reason
     hosting.transport.close()
+
+
+class Together(CommonService):
+    """Settles in one transaction what it holds, which it forgets only after it went well."""
+
+    size = 100
+    starts = 0
+
+    def initializing(self) -> None:
+        type(self).starts += 1
+        self.held: list[tuple[dict[str, Any], Any]] = []
+        self.transport.subscribe("in", self.hold, acknowledgement=True, prefetch_count=3)
+        if self.size == 100:
+            self._register_idle(10, self.flush)
+
+    def hold(self, header: dict[str, Any], message: Any) -> None:
+        self.held.append((header, message))
+        if len(self.held) >= self.size:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.held:
+            return
+        transaction = self.transport.transaction_begin()
+        for header, message in self.held:
+            self.transport.ack(header, transaction=transaction)
+            self.transport.send("out", self.made(message), transaction=transaction)
+        self.transport.transaction_commit(transaction)
+        self.held = []
+
+    def made(self, message: Any) -> Any:
+        if message == "bad":
+            raise ValueError("no such thing")
+        return "x" * 1000 if message == "large" else message
+
+
+@pytest.fixture
+def started(place: Place, monkeypatch: pytest.MonkeyPatch) -> Callable[[type], HostedService]:
+    """Return a function that starts a service whose times are those of the clock."""
+
+    def start(kind: type) -> HostedService:
+        transport = MemoryTransport(place.broker)
+        hosting = HostedService(Configuration(), transport, kind, place.clock)
+        monkeypatch.setattr(hosting, "poll_s", lambda: 0.0)
+        hosting.begin()
+        return hosting
+
+    return start
+
+
+def pass_time(place: Place, hosting: HostedService, turns: int = 80, step_s: float = 6) -> None:
+    """Let the loop turn, and time pass between its turns."""
+    running = Loop(hosting, hosting.transport)
+    for _ in range(turns):
+        running._turn()
+        place.clock.move(step_s)
+
+
+@pytest.mark.parametrize(
+    ("bad", "tries", "why"),
+    [("bad", 5, "ValueError: no such thing"), ("large", 2, "the memory broker takes 500")],
+)
+def test_a_bad_message_of_a_batch_becomes_a_dead_letter_alone(
+    place: Place, started: Callable[[type], HostedService], bad: str, tries: int, why: str
+) -> None:
+    place.broker.largest_bytes = 500
+    for each in ("one", bad, "two", "three", "four"):
+        place.sender.send("in", each)
+    hosting = started(fresh(Together))
+    pass_time(place, hosting)
+    assert sorted(place.bodies("out")) == ["four", "one", "three", "two"]
+    [letter] = place.broker.dead_letters["in"]
+    assert letter.message.body == bad
+    assert why in letter.reason
+    assert f"attempt {tries}," in letter.reason
+    assert place.counts("in") == []
+    assert hosting._bridge.in_hand() == []
+    assert hosting._bridge._open == {}
+
+
+def test_a_callback_that_fails_gives_all_messages_of_its_transaction_back(
+    place: Place, started: Callable[[type], HostedService]
+) -> None:
+    for each in ("one", "bad", "two"):
+        place.sender.send("in", each)
+    kind = fresh(Together, size=3)
+    hosting = started(kind)
+    pass_time(place, hosting, turns=3, step_s=0)
+    assert place.counts("in") == [2, 2, 2]
+    assert hosting._bridge._open == {}
+    assert kind.starts == 2, "the class may remember what it no longer has in hand"
+
+
+def test_a_permanent_error_is_not_that_of_each_message_of_a_batch(
+    place: Place, started: Callable[[type], HostedService]
+) -> None:
+    def made(self: Any, message: Any) -> Any:
+        if message == "bad":
+            raise PermanentError("no such thing")
+
+    for each in ("bad", "one"):
+        place.sender.send("in", each)
+    hosting = started(fresh(Together, size=2, made=made))
+    pass_time(place, hosting, turns=2, step_s=0)
+    assert place.counts("in") == [2, 2]
+    assert place.reasons("in") == []
+
+
+def test_a_class_that_cannot_be_made_anew_ends_its_service(
+    place: Place, started: Callable[[type], HostedService]
+) -> None:
+    class Once(Together):
+        def initializing(self) -> None:
+            if self.starts:
+                raise ValueError("only once")
+            super().initializing()
+
+    for each in ("one", "bad"):
+        place.sender.send("in", each)
+    hosting = started(Once)
+    pass_time(place, hosting, turns=4)
+    assert hosting.ended
+
+
+def test_broadcasts_and_beginnings_that_fail_leave_no_transaction_open(
+    place: Place, started: Callable[[type], HostedService]
+) -> None:
+    class Hearing(CommonService):
+        def initializing(self) -> None:
+            self.transport.subscribe_broadcast("news", self.heard)
+
+        def heard(self, header: Any, message: Any) -> None:
+            self.transport.transaction_begin()
+            raise ValueError(message)
+
+    hosting = started(Hearing)
+    place.sender.broadcast("news", "new")
+    pass_time(place, hosting, turns=2)
+    assert hosting._bridge._open == {}
+
+
+def test_an_idle_callback_that_fails_beside_messages_in_hand_is_told_again_and_again(
+    place: Place, started: Callable[[type], HostedService], caplog: pytest.LogCaptureFixture
+) -> None:
+    def flush(self: Any) -> None:
+        raise ValueError("no such thing")
+
+    place.sender.send("in", "one")
+    hosting = started(fresh(Together, flush=flush))
+    pass_time(place, hosting, turns=100, step_s=11)
+    told = [each for each in caplog.messages if "failed while 1 messages are in hand" in each]
+    assert 4 <= len(told) <= 8, "with back-off"
+
+
+def test_what_follows_from_different_batches_is_different(
+    place: Place, started: Callable[[type], HostedService]
+) -> None:
+    made: list[Any] = []
+    for batch in ("AB", "AC", "AB"):
+        for each in batch:
+            place.sender.send("in", each, {ID_HEADER: each})
+        hosting = started(fresh(Together))
+        pass_time(place, hosting, turns=6)
+        made.append([(each.message.id, each.message.headers[ORIGIN_HEADER])
+                     for each in place.broker.queues.pop("out")])  # fmt: skip
+        hosting.close()
+        hosting.transport.close()
+    first, other, repeat = made
+    assert first == repeat
+    assert not {name for name, _ in first} & {name for name, _ in other}
+    assert not {origin for _, origin in first} & {origin for _, origin in other}
+
+
+def test_messages_that_wait_to_be_alone_are_given_back_at_the_end(
+    place: Place, started: Callable[[type], HostedService]
+) -> None:
+    for each in ("one", "two", "bad"):
+        place.sender.send("in", each)
+    hosting = started(fresh(Together))
+    pass_time(place, hosting, turns=6, step_s=3.5)
+    assert (place.counts("in"), hosting._bridge.in_hand()) == ([2, 2, 2], [])
+    place.clock.move(5)
+    pass_time(place, hosting, turns=3, step_s=0)
+    assert len(hosting._bridge.in_hand()) == 1
+    assert len(hosting._isolation.waiting) == 2
+    hosting.close()
+    assert place.counts("in") == [2, 2, 2]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_trace_goes_on_behind_a_service(
+    place: Place, started: Callable[[type], HostedService], size: int
+) -> None:
+    for each in "AB":
+        place.sender.send("in", each, {"traceparent": "00-abc"})
+    pass_time(place, started(fresh(Together, size=size)), turns=3)
+    traces = [each.message.headers["traceparent"] for each in place.broker.queues["out"]]
+    assert traces == ["00-abc"] * 2
+
+
+def test_a_recipe_message_reaches_no_queue_of_zwraps_own(place: Place) -> None:
+    class Filling(CommonService):
+        def initializing(self) -> None:
+            wrap_subscribe(self.transport, "in", self.fill, acknowledgement=True)
+
+        def fill(self, rw: Any, header: Any, message: Any) -> None:
+            rw.apply_parameters(message)
+            rw.send_to("made", "forged")
+            rw.transport.ack(header)
+
+    for node in ({"queue": "{q}"}, {"topic": "{q}"}, {"queue": "out", "exchange": "{q}"}):
+        body = envelope({"q": "zwrap.verdict" if "queue" in node else "command"})
+        body["recipe"] = {**RECIPE, "2": node}
+        place.sender.send("in", body, {RECIPE_HEADER: True})
+    place.run(Filling)
+    assert len(place.reasons("in")) == 3
+    assert all("is zwrap's own and no target for a recipe" in each for each in place.reasons("in"))
+    assert not place.broker.queues.get("zwrap.verdict")
+
+
+def test_the_end_gives_back_what_is_left_when_another_thread_settles_a_message(
+    place: Place, started: Callable[[type], HostedService], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settled(counted: bool) -> None:
+        raise SettledError("It was settled.")
+
+    for each in ("one", "two"):
+        place.sender.send("in", each)
+    hosting = started(fresh(Together))
+    pass_time(place, hosting, turns=2, step_s=0)
+    monkeypatch.setattr(hosting._bridge.in_hand()[0], "retry", settled)
+    hosting.close()
+    assert place.counts("in") == [1]
 
 
 def test_without_acknowledgement_a_message_is_removed_after_its_callback(place: Place) -> None:

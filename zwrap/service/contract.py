@@ -14,7 +14,7 @@ from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError
 from zwrap.host.forks import ending_children
-from zwrap.limits import is_deeper
+from zwrap.limits import Limits, is_deeper
 from zwrap.message import Message
 from zwrap.plugins import Former, adopt
 from zwrap.recipe.envelope import Envelope
@@ -169,17 +169,28 @@ class Service:
         Raises:
             MessageError: The service does not accept such a message.
         """
-        if is_deeper(delivery.message.body, self.limits.depth):
-            raise MessageError(
-                f"The message is nested more than {self.limits.depth} deep (section limits, key "
-                "'depth'); flatter values are expected."
-            )
-        if delivery.message.is_recipe:
-            envelope = Envelope.from_body(delivery.message.body, self.limits)
-            envelope.recipe.check_destinations(self.limits)
+        envelope = opened(delivery.message, self.limits)
+        if envelope or self.plain_messages:
             return envelope
-        if not self.plain_messages:
-            raise MessageError(
-                f"Service {self.name} takes recipe messages only (header workflows-recipe: true)."
-            )
+        raise MessageError(
+            f"Service {self.name} takes recipe messages only (header workflows-recipe: true)."
+        )
+
+
+def opened(message: Message, limits: Limits) -> Envelope | None:
+    """Return the envelope of a recipe message, None for a plain message.
+
+    Raises:
+        MessageError: The message is nested too deep, or is no recipe message.
+        RecipeError: Its recipe exceeds a limit, or leads to a queue or topic of zwrap's own.
+    """
+    if is_deeper(message.body, limits.depth):
+        raise MessageError(
+            f"The message is nested more than {limits.depth} deep (section limits, key "
+            "'depth'); flatter values are expected."
+        )
+    if not message.is_recipe:
         return None
+    envelope = Envelope.from_body(message.body, limits)
+    envelope.recipe.check_destinations(limits)
+    return envelope

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -80,10 +80,18 @@ class Signer:
         `source`: queue from which the parent came. Services of other queues make other messages of
         it, if it is sent to these, too.
         """
+        return self.after_all([(parent, source)])
+
+    def after_all(self, parents: Sequence[tuple[Message, str]]) -> Callable[[Outgoing], Outgoing]:
+        """Return the function that signs what follows from several messages, each with its queue.
+
+        The origin covers all of them, in their order.
+        """
 
         @functools.cache
         def origin() -> str:
-            return origin_after(f"{self.origin(parent).text}/{source}")
+            texts = (f"{self.origin(parent).text}/{source}" for parent, source in parents)
+            return origin_after(",".join(texts))
 
         def signed(message: Outgoing) -> Outgoing:
             return message if message.topic else self._signed(message, origin())

@@ -6,23 +6,31 @@ python-workflows is installed, from its own one: only methods that both have are
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from zwrap.compat.workflows.basics import Disconnected
+from zwrap.compat.workflows.isolation import Isolation
 from zwrap.compat.workflows.transport.contract_transport import ContractTransport
 from zwrap.configuration.recipe_id import all_handlers
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TransportError
+from zwrap.host.backoff import Backoff
 from zwrap.host.clock import Clock, elapsed
 from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
-from zwrap.service.settling import settle
+from zwrap.service.faults import as_failure, told
+from zwrap.service.outage import is_outage
+from zwrap.service.settling import handle_delivery, settle
 from zwrap.transport.contract import Delivery, Transport
+
+log = logging.getLogger(__name__)
 
 BASE = "services.common_service"
 """Module of the base class, in python-workflows and here."""
@@ -30,6 +38,9 @@ BASE = "services.common_service"
 ORIGINAL = f"workflows.{BASE}"
 HOMES = (ORIGINAL, f"zwrap.compat.workflows.{BASE}")
 """Modules of the base class whose subclasses are run."""
+
+IDLE_TOLD_FIRST_S, IDLE_TOLD_LAST_S = 10.0, 600.0
+"""First and longest time between two reports of a failing idle callback, in seconds."""
 
 POLL_S = 1.0
 """Longest time after which an end that the service asks for is noticed, in seconds."""
@@ -68,14 +79,30 @@ class HostedService(Service):
         self._clock = clock
         self._since = clock()
         self._termination = False
+        self._idle_told_at = clock()
+        self._idle_failures = Backoff(IDLE_TOLD_FIRST_S, IDLE_TOLD_LAST_S)
         self._at_work: Delivery | None = None
         self._rejected: Exception | None = None
         """Reason of the rejection of the message at work."""
+        self._lock = threading.Lock()
+        """Lock of the two before."""
+        self._isolation = Isolation(clock)
+        self._kind = kind
+        self._make(())
+
+    def _make(self, subscribed: Iterable[str]) -> None:
+        """Make an object of the class; `subscribed`: queues that are read already."""
         self._bridge = ContractTransport(
-            transport, self._reject, self._went_well, _disconnected(kind)
+            self.transport,
+            self._reject,
+            self._went_well,
+            _disconnected(self._kind),
+            shared=self._isolation.suspect,
+            subscribed=subscribed,
         )
-        environment = {"config": configuration, "live": _is_live(configuration)}
-        self._hosted: Any = kind(environment=environment)
+        self._bridge.open_names = self.limits.open_names
+        environment = {"config": self.configuration, "live": _is_live(self.configuration)}
+        self._hosted: Any = self._kind(environment=environment)
         self._hosted.transport = self._bridge
         self._hosted.connect(frontend=self)
         self._fields = LogFields(self._hosted)
@@ -116,6 +143,8 @@ class HostedService(Service):
 
     def poll_s(self) -> float:
         """Return the time until the idle callback is due, in seconds."""
+        if self._isolation.waiting and self._is_due(self._isolation.waiting[0]):
+            return 0.0
         return max(0.0, min(POLL_S, self._due() - self._clock()))
 
     def _due(self) -> float:
@@ -124,36 +153,111 @@ class HostedService(Service):
         return self._since + idle_s if idle_s else float("inf")
 
     def idle(self) -> None:
-        """Call the idle callback if nothing came for its time."""
+        """Handle a message that waited to be alone; call the idle callback if it is due."""
+        waiting = self._isolation.waiting
+        if waiting and self._is_due(waiting[0]):
+            handle_delivery(self, waiting[0])
         if self._clock() < self._due():
             return
         try:
             if callback := getattr(self._hosted, "_idle_callback", None):
-                callback()
+                with self._renewing(), self._bridge.undoing():
+                    callback()
+        except Exception as error:
+            self._tell_idle(error)
+            raise
+        else:
+            self._idle_failures.reset()
         finally:
             self._since = self._clock()
+
+    def _tell_idle(self, error: Exception) -> None:
+        """Log that the idle callback failed with messages in hand, more and more seldom."""
+        number = len(self._bridge.in_hand())
+        if number and self._clock() >= self._idle_told_at:
+            self._idle_told_at = self._clock() + self._idle_failures.next_s()
+            log.error(
+                "The idle callback of %s failed while %d messages are in hand, which may wait "
+                "for it: %s", self.name, number, told(error),
+            )  # fmt: skip
 
     def hear(self, topic: str, message: Message) -> None:
         """Pass a broadcast to the callbacks of its topic."""
         try:
-            self._bridge.hear(topic, message)
+            with self._renewing():
+                self._bridge.hear(topic, message)
         finally:
             self._since = self._clock()
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
-        """Pass a message to its callback; it stays in hand until the class settles it."""
+        """Pass a message to its callback; it stays in hand until the class settles it.
+
+        One of a batch that failed waits until none is in hand, and the next until it is settled.
+        """
         del envelope
-        self._at_work, self._rejected = delivery, None
+        if not self._is_due(delivery):
+            self._isolation.waiting.append(delivery)
+            return
+        self._isolation.passed(delivery)
+        with self._lock:
+            self._at_work, self._rejected = delivery, None
         try:
-            self._bridge.deliver(delivery)
+            with self._renewing():
+                self._bridge.deliver(delivery)
         finally:
-            self._at_work = None
+            with self._lock:
+                rejected, self._at_work = self._rejected, None
             self._since = self._clock()
-        if self._rejected:
-            raise self._rejected
+            if delivery.settled:
+                self._isolation.ended(delivery)
+        if rejected:
+            raise rejected
+
+    def _is_due(self, delivery: Delivery) -> bool:
+        """Tell whether a message may be passed to the class now."""
+        idle_s: float = getattr(self._hosted, "_idle_time", None) or 0.0
+        return self._isolation.is_due(delivery, self._bridge.in_hand(), 2 * idle_s + POLL_S)
+
+    @contextlib.contextmanager
+    def _renewing(self) -> Iterator[None]:
+        """Make a new object of the class after a failure that concerned several messages.
+
+        The old one may still wait for those that were given back, as if it had them in hand.
+        Under python-workflows every exception ends the service.
+        """
+        before = self._bridge.undone
+        try:
+            yield
+        except BaseException as error:
+            if self._bridge.undone > before and not is_outage(as_failure(error)):
+                self._renew()
+            raise
+
+    def _renew(self) -> None:
+        """Go on with a new object of the class; end the service if there is none."""
+        log.warning("%s goes on with a new object of its class after a failed batch", self.name)
+        try:
+            self._end()
+        except Exception:
+            log.exception("The former object of %s did not end well", self.name)
+        try:
+            self._make(self._bridge.subscribed)
+            self.begin()
+        except Exception:
+            log.critical("%s ends: no new object can be made", self.name, exc_info=True)
+            self._termination = True
 
     def close(self) -> None:
         """Let the class release what it holds, and give back what it has in hand."""
+        try:
+            self._end()
+        finally:
+            for delivery in self._isolation.waiting:
+                with contextlib.suppress(TransportError):  # the end of the connection does it
+                    delivery.retry(counted=False)
+
+    def _end(self) -> None:
+        """End the object of the class."""
         try:
             self._hosted.in_shutdown()
         finally:
@@ -162,15 +266,20 @@ class HostedService(Service):
             for handler in all_handlers():
                 handler.removeFilter(self._fields)
 
-    def _reject(self, delivery: Delivery, reason: Exception) -> None:
-        """Settle a rejected message; that at work is settled when its callback has returned."""
-        if delivery is self._at_work:
-            self._rejected = reason
-        else:
-            settle(self, [(self._work(delivery), reason)])
+    def _reject(self, deliveries: Sequence[Delivery], reason: Exception) -> None:
+        """Settle rejected messages; that at work is settled when its callback has returned."""
+        others = []
+        for delivery in deliveries:
+            with self._lock:
+                if delivery is self._at_work:
+                    self._rejected = reason
+                    continue
+            others.append(delivery)
+        settle(self, [(self._work(each), reason) for each in others])
 
     def _went_well(self, delivery: Delivery) -> None:
         """Take note of a message that was acknowledged later."""
+        self._isolation.ended(delivery)
         settle(self, [(Work(delivery, None), None)])
 
     def _work(self, delivery: Delivery) -> Work:

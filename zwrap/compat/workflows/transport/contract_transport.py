@@ -1,77 +1,39 @@
-"""A transport in the form of python-workflows on a connection of zwrap.
-
-Messages that a callback sends get the ids which a repeat of the callback gives them again, and are
-signed, as those of zwrap's own services. A transaction is one unit of `zwrap.transport.contract`.
-"""
+"""A transport in the form of python-workflows on a connection of zwrap: what it receives."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
-from zwrap.compat.workflows.basics import Disconnected, Error
-from zwrap.compat.workflows.transport.common_transport import (
-    CommonTransport,
-    MessageCallback,
-    json_serializer,
-)
-from zwrap.compat.workflows.transport.hand import Hand, Handling, Transaction, concerning
-from zwrap.compat.workflows.transport.messages import (
-    check_options,
-    header_of,
-    message_to_send,
-    value_of,
-)
-from zwrap.errors import PermanentError, QueueFullError, TransportError, ZwrapError
-from zwrap.message import STATUS_EXPIRES_S, STATUS_TOPIC, Message, Outgoing, decode, encode
+from zwrap.compat.workflows.basics import Error
+from zwrap.compat.workflows.transport.common_transport import MessageCallback, json_serializer
+from zwrap.compat.workflows.transport.hand import Handling
+from zwrap.compat.workflows.transport.messages import check_options, header_of
+from zwrap.compat.workflows.transport.settling import SettlingTransport
+from zwrap.errors import SettledError, TransportError
+from zwrap.message import Message, decode, encode
 from zwrap.service.commands import COMMAND_TOPIC
-from zwrap.transport.contract import Delivery, Transport
+from zwrap.transport.contract import Delivery
 
 UNLIMITED = 1000
 """Number of unsettled messages for which ``prefetch_count=0`` stands."""
 
 
-class RejectedError(ZwrapError):
-    """The handler of the message rejected it (nack)."""
-
-
-class CondemnedError(PermanentError):
-    """The handler of the message rejected it for good (nack with requeue=False)."""
-
-
-class ContractTransport(CommonTransport):
+class ContractTransport(SettlingTransport):
     """A transport on a connection of zwrap, whose messages somebody passes to `deliver` and `hear`.
 
-    Args:
-        connection: The connection; None: `connect` opens one.
-        reject: Function that settles a message which was rejected, given the reason.
-        went_well: Function that hears of a message which was acknowledged after its callback.
-        disconnected: Type of the error for a connection that is away.
+    `subscribed`: queues that the connection reads already, for a predecessor.
     """
 
-    def __init__(
-        self,
-        connection: Transport | None = None,
-        reject: Callable[[Delivery, Exception], None] | None = None,
-        went_well: Callable[[Delivery], None] = lambda _: None,
-        disconnected: Callable[[str], Exception] = Disconnected,
-        middleware: list[Any] | None = None,
-    ) -> None:
-        super().__init__(middleware)
-        self.connection = connection
-        self._reject = reject or (lambda delivery, _: delivery.retry())
-        self._went_well = went_well
-        self._disconnected = disconnected
-        self._ended = False
-        self._hand = Hand()
+    def __init__(self, *args: Any, subscribed: Iterable[str] = (), **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.subscribed = set(subscribed)
+        """Queues that the connection reads."""
         self._queues: dict[str, tuple[int, bool]] = {}
         """Queue to the number of its subscription, and whether its messages need to be acked."""
         self._topics: dict[str, list[int]] = {}
-        self._open: dict[int, Transaction] = {}
-        self._at_work = threading.local()
 
     def connect(self) -> bool:
         """Return True: there is a connection."""
@@ -88,25 +50,10 @@ class ContractTransport(CommonTransport):
         for delivery in self._hand.all():
             self._hand.drop(delivery)
             if not delivery.settled:
-                with contextlib.suppress(TransportError):  # the end of the connection does it
+                with contextlib.suppress(
+                    TransportError, SettledError
+                ):  # the end of the connection does it
                     delivery.retry(counted=False)
-
-    def _connected(self) -> Transport:
-        """Return the connection; Disconnected without one."""
-        if self.connection is None or self._ended:
-            raise self._disconnected("There is no connection; connect() makes one.")
-        return self.connection
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[Transport]:
-        """Yield the connection; raise Disconnected inside the context if it is away."""
-        connection = self._connected()
-        try:
-            yield connection
-        except QueueFullError:
-            raise  # it is about one queue
-        except TransportError as error:
-            raise self._disconnected(str(error)) from error
 
     # -- receiving ---------------------------------------------------------------------------------
 
@@ -115,7 +62,7 @@ class ContractTransport(CommonTransport):
 
         A message of a subscription without ``acknowledgement`` is acknowledged when the callback
         has returned. Raises what the callback raises; the transactions that it began, or in which
-        it acknowledged the message, are aborted then.
+        it acknowledged the message, are aborted then, and their other messages given back.
         """
         number, needs_ack = self._queues[delivery.source]
         header = header_of(delivery.message, delivery.source, number)
@@ -126,10 +73,9 @@ class ContractTransport(CommonTransport):
         handling = Handling(delivery, self._connected().signer)
         self._at_work.handling = handling
         try:
-            self.subscription_callback(number)(header, encode(delivery.message.body))
+            with self.undoing(delivery):
+                self.subscription_callback(number)(header, encode(delivery.message.body))
         except BaseException:
-            for each in concerning(delivery, list(self._open.items())):
-                self.transaction_abort(each)
             self._hand.drop(delivery)
             raise
         finally:
@@ -143,7 +89,8 @@ class ContractTransport(CommonTransport):
         for number in self._topics.get(topic, []):
             header = header_of(message, topic, number)
             header["message-id"] = message.id
-            self.subscription_callback(number)(header, encode(message.body))
+            with self.undoing():
+                self.subscription_callback(number)(header, encode(message.body))
 
     def _in_transaction(self, delivery: Delivery) -> bool:
         """Tell whether an open transaction settles a message."""
@@ -168,7 +115,9 @@ class ContractTransport(CommonTransport):
             )
         with self._translated() as connection:
             self._queues[channel] = (sub_id, bool(acknowledgement))
-            connection.subscribe(channel, int(prefetch_count) or UNLIMITED)
+            if channel not in self.subscribed:
+                connection.subscribe(channel, int(prefetch_count) or UNLIMITED)
+            self.subscribed.add(channel)
 
     def _subscribe_broadcast(
         self,
@@ -206,135 +155,6 @@ class ContractTransport(CommonTransport):
             "A subscription to a queue ends with the connection (disconnect): zwrap's transports "
             "cannot end it earlier."
         )
-
-    # -- sending -----------------------------------------------------------------------------------
-
-    def _send(self, destination: str, message: Any, **how: Any) -> None:
-        self._post("send", Outgoing(str(destination), value_of(message)), how)
-
-    def _broadcast(self, destination: str, message: Any, **how: Any) -> None:
-        self._post("broadcast", Outgoing(str(destination), value_of(message), topic=True), how)
-
-    def broadcast_status(self, status: dict[str, Any]) -> None:
-        """Broadcast a status message, which expires after 15 s."""
-        content = self._mangle_for_sending(status)
-        self._broadcast(STATUS_TOPIC, content, expiration=STATUS_EXPIRES_S)
-
-    def _post(self, call: str, message: Outgoing, how: dict[str, Any]) -> None:
-        """Send a message with the options of a call, or add it to the transaction among them."""
-        message, transaction = message_to_send(call, message, how)
-        if handling := self._handling():
-            message = handling.named(message)
-        if transaction is None:
-            with self._translated() as connection:
-                connection.commit([message])
-        else:
-            self._transaction(transaction).messages.append(message)
-
-    # -- settling ----------------------------------------------------------------------------------
-
-    def _ack(
-        self,
-        message_id: object,
-        subscription_id: object,
-        *,
-        transaction: int | None = None,
-        multiple: bool = False,
-        **further: object,
-    ) -> None:
-        del subscription_id
-        check_options("ack", {**further, "multiple": multiple})
-        delivery = self._hand.find(message_id)
-        if transaction is not None:
-            self._transaction(transaction).ack(delivery)
-            return
-        with self._translated() as connection:
-            connection.commit([], [delivery])
-        self._done(delivery)
-
-    def _nack(
-        self,
-        message_id: object,
-        subscription_id: object,
-        *,
-        transaction: int | None = None,
-        multiple: bool = False,
-        requeue: bool = True,
-        **further: object,
-    ) -> None:
-        del subscription_id
-        check_options("nack", {**further, "multiple": multiple})
-        delivery = self._hand.find(message_id)
-        reason = RejectedError() if requeue else CondemnedError()
-        if transaction is not None:
-            self._transaction(transaction).rejected.append((delivery, reason))
-            return
-        self._hand.drop(delivery)
-        with self._translated():
-            self._reject(delivery, reason)
-
-    def _done(self, *deliveries: Delivery) -> None:
-        """Forget messages that were acknowledged."""
-        self._hand.drop(*deliveries)
-        for delivery in deliveries:
-            if not self._is_at_work_on(delivery):
-                self._went_well(delivery)
-
-    def _is_at_work_on(self, delivery: Delivery) -> bool:
-        """Tell whether this thread handles a message now."""
-        handling = self._handling()
-        return handling is not None and handling.delivery is delivery
-
-    def _handling(self) -> Handling | None:
-        """Return the work of this thread; None: it handles no message now."""
-        handling: Handling | None = getattr(self._at_work, "handling", None)
-        return handling
-
-    def _transaction(self, number: int) -> Transaction:
-        """Return an open transaction."""
-        if number not in self._open:
-            raise Error(f"There is no transaction {number}, or it was ended before.")
-        return self._open[number]
-
-    def _transaction_begin(
-        self, transaction_id: int, *, subscription_id: object = None, **further: object
-    ) -> None:
-        del subscription_id  # every transaction may hold messages of all subscriptions
-        check_options("transaction_begin", further)
-        self._open[transaction_id] = Transaction(self._handling())
-
-    def _transaction_abort(self, transaction_id: int, **further: object) -> None:
-        check_options("transaction_abort", further)
-        self._open.pop(transaction_id)
-
-    def _transaction_commit(self, transaction_id: int, **further: object) -> None:
-        """Send all messages and acknowledge all deliveries as one unit, then reject.
-
-        If that fails, deliveries that nobody handles now are given back.
-        """
-        check_options("transaction_commit", further)
-        transaction = self._open.pop(transaction_id)
-        try:
-            with self._translated() as connection:
-                messages = transaction.named(connection.signer)
-                if messages or transaction.acked:
-                    connection.commit(messages, transaction.acked)
-        except Exception as error:
-            self._give_back(transaction, error)
-            raise
-        self._done(*transaction.acked)
-        for delivery, reason in transaction.rejected:
-            self._hand.drop(delivery)
-            self._reject(delivery, reason)
-
-    def _give_back(self, transaction: Transaction, error: Exception) -> None:
-        """Reject the messages of a failed transaction but the one at work, which its handler is."""
-        for delivery in transaction.settled():
-            if not self._is_at_work_on(delivery):
-                self._hand.drop(delivery)
-                if not delivery.settled:
-                    with contextlib.suppress(TransportError):  # the end of the connection does it
-                        self._reject(delivery, error)
 
     @staticmethod
     def _mangle_for_sending(message: Any) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from zwrap.compat.workflows.basics import Error
-from zwrap.message import Outgoing, child_id, new_id
+from zwrap.message import Outgoing, child_id, new_id, trace_of
 from zwrap.transport.contract import Delivery, Unit
 from zwrap.transport.signing import Signer
 
@@ -56,9 +56,7 @@ class Handling:
 
     def __init__(self, delivery: Delivery, signer: Signer | None) -> None:
         self.delivery = delivery
-        message = delivery.message
-        sign = signer.after(message, delivery.source) if signer else None
-        self._unit = Unit(message.id, sign)
+        self._unit = unit_after([delivery], delivery.message.id, signer)
 
     def named(self, message: Outgoing) -> Outgoing:
         """Return a message with the id that a repeat of the work gives it, signed."""
@@ -72,7 +70,10 @@ class Transaction:
     def __init__(self, handling: Handling | None) -> None:
         self.handling = handling
         """The work during which it was begun; None: it was begun outside of any."""
-        self.messages: list[Outgoing] = []
+        self.thread = threading.get_ident()
+        """The thread that began it."""
+        self.messages: list[tuple[Outgoing, Handling | None]] = []
+        """Messages to send, and the work during which each was added."""
         self.acked: list[Delivery] = []
         self.rejected: list[tuple[Delivery, Exception]] = []
 
@@ -90,17 +91,31 @@ class Transaction:
         """Return the messages that are acknowledged or rejected."""
         return [*self.acked, *(each for each, _ in self.rejected)]
 
-    def named(self, signer: Signer | None) -> Sequence[Outgoing]:
-        """Return the messages; those that no handler sent get an id from the first one acked."""
-        if not self.acked:
-            return self.messages
-        first = self.acked[0]
-        sign = signer.after(first.message, first.source) if signer else None
-        unit = Unit(child_id(first.message.id, "transaction"), sign)
-        unit.send(*self.messages)
+    def named(self, signer: Signer | None, at_work: Handling | None) -> Sequence[Outgoing]:
+        """Return the messages with the ids that a repeat of the transaction gives them, signed.
+
+        If it acknowledges exactly the message at work, or none, they follow from the work during
+        which each was added. Else they follow from all messages that are acknowledged, in order:
+        what follows from one of them and other companions is something else.
+        """
+        alone = at_work if at_work and self.acked == [at_work.delivery] else None
+        if alone or not self.acked:
+            return [
+                by.named(message) if (by := alone or added) else message
+                for message, added in self.messages
+            ]
+        identities = ",".join(each.message.id for each in self.acked)
+        unit = unit_after(self.acked, child_id(identities, "transaction"), signer)
+        unit.send(*(message for message, _ in self.messages))
         return unit.outgoing
 
 
-def concerning(delivery: Delivery, transactions: Iterable[tuple[int, Transaction]]) -> list[int]:
-    """Return the numbers of the transactions that concern a message."""
-    return [number for number, each in transactions if each.concerns(delivery)]
+def unit_after(deliveries: Sequence[Delivery], parent: str, signer: Signer | None) -> Unit:
+    """Return a unit of what follows from messages, with the first trace among theirs.
+
+    `parent`: id from which those of its messages are derived.
+    """
+    parents = [(each.message, each.source) for each in deliveries]
+    sign = signer.after_all(parents) if signer else None
+    traces = (trace_of(message.headers) for message, _ in parents)
+    return Unit(parent, sign, next(filter(None, traces), None))

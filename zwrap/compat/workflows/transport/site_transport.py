@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import threading
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from zwrap.compat.workflows.transport.common_transport import MessageCallback
@@ -15,6 +16,8 @@ from zwrap.errors import PermanentError, TransportError
 from zwrap.host.backoff import pause_after
 from zwrap.host.forks import ending_children
 from zwrap.host.processes import host_id
+from zwrap.limits import DEFAULTS
+from zwrap.service.contract import opened
 from zwrap.service.faults import as_failure, told
 from zwrap.service.settling import (
     RETRY_FIRST_S,
@@ -57,6 +60,7 @@ class SiteTransport(ContractTransport):
         self._receiver: threading.Thread | None = None
         self._beginning = threading.Lock()
         self._stop = threading.Event()
+        self._limits = DEFAULTS
 
     @classmethod
     def add_command_line_options(cls, parser: Any) -> None:
@@ -85,10 +89,13 @@ class SiteTransport(ContractTransport):
             given = {**self.defaults, **self.config}
             fields = {self.options[key]: str(given[key]) for key in given if key in self.options}
             choice = TransportChoice(self.name, BrokerOptions(**fields) if fields else None)
+            self._limits = site().site.limits
+            self.open_names = self._limits.open_names
             try:
                 self.connection = connect(site(), choice)
             except TransportError as error:
                 raise self._disconnected(str(error)) from error
+            self.connection.largest_body = self._limits.body_bytes
         self._ended = False
         return True
 
@@ -136,6 +143,10 @@ class SiteTransport(ContractTransport):
                 log.warning("Messages cannot be received now: %s", error)
                 self._stop.wait(pause_after(failures, RETRY_FIRST_S, RETRY_LAST_S))
                 continue
+            except Exception:
+                log.critical("No more messages are received: the connection failed", exc_info=True)
+                self._ended = True
+                return
             failures = 0
             if delivery is not None:
                 self._handle(delivery)
@@ -149,6 +160,7 @@ class SiteTransport(ContractTransport):
                         self.hear(delivery.source, delivery.message)
                     else:
                         check_deliveries(delivery, DELIVERY_LIMIT)
+                        opened(delivery.message, self._limits)
                         self.deliver(delivery)
             except BaseException as error:
                 failure = as_failure(error)
@@ -160,12 +172,18 @@ class SiteTransport(ContractTransport):
 def _settled(delivery: Delivery, failure: Exception) -> None:
     """Settle a message that failed; a transport that is away gives it back by itself."""
     try:
-        _reject(delivery, failure)
+        _settle(delivery, failure)
     except TransportError as error:
         log.warning("Message %s cannot be settled now: %s", delivery.message.id, error)
 
 
-def _reject(delivery: Delivery, reason: Exception) -> None:
+def _reject(deliveries: Sequence[Delivery], reason: Exception) -> None:
+    """Settle messages that were rejected."""
+    for delivery in deliveries:
+        _settle(delivery, reason)
+
+
+def _settle(delivery: Delivery, reason: Exception) -> None:
     """Give a message back, later after each failure; past the limit it is a dead letter."""
 
     def give_up(text: str) -> None:
