@@ -18,6 +18,7 @@ from zwrap.limits import DEFAULTS
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import Accepted, Busy, Command, Options, Question, Rejected, Submission
+from zwrap.submission import dependency
 from zwrap.submission.dependency import Dependencies, run_of, steps_before
 from zwrap.submission.holds import Awaited, Holds
 from zwrap.submission.outcomes import Outcome
@@ -239,6 +240,26 @@ def test_of_the_tasks_of_a_step_some_run_at_a_time(
     for answer in waiting.values():
         assert isinstance(answer, Busy)
         assert answer.reason.startswith("2 tasks of its step may run at a time, and ")
+
+
+def test_what_many_wait_for_is_judged_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        row(ledger, f"a{number}-1")
+    judged: list[str] = []
+    has_failed = dependency._has_failed
+
+    def counted(row: Attempt) -> bool:
+        judged.append(row.token)
+        return has_failed(row)
+
+    monkeypatch.setattr(dependency, "_has_failed", counted)
+    jobs = [
+        job(20)._replace(attempt=replace(job().attempt, token=f"b{number}-1"))
+        for number in range(20)
+    ]
+    tasks = [throttled(f"c{number}-1", 3) for number in range(20)]
+    assert len(Dependencies(ledger).answers([*jobs, *tasks])) == 40
+    assert len(judged) <= 40
 
 
 def throttled(token: str, number: int) -> PendingJob:

@@ -9,7 +9,7 @@ id.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.ledger.ledger import Ledger
@@ -158,19 +158,22 @@ class Dependencies:
         if not waiting:
             return {}
         steps = self._steps(waiting)
+        of_steps: dict[object, Awaited | Rejected | None] = {}
         found: dict[str, Busy | Rejected] = {}
         for job in waiting:
-            of_run = steps[str(job.attempt.recipe_id), job.attempt.run]
-            answers = [
-                answer
-                for step, count in job.request.after.items()
-                for answer in _of_step(step, count, of_run.get(step, _Known()))
-            ]
+            run = str(job.attempt.recipe_id), job.attempt.run
+            answers: list[Awaited | Rejected | None] = []
+            for step, count in job.request.after.items():
+                key = run, step, count  # many tasks may wait for one step with many
+                if key not in of_steps:
+                    of_steps[key] = _first(_of_step(step, count, steps[run].get(step, _Known())))
+                answers.append(of_steps[key])
             if job.request.task:
-                own = of_run.get(job.attempt.step or 0, _Known())
+                own = steps[run].get(job.attempt.step or 0, _Known())
                 answers += _of_tasks(job.request.task, own)
-            if answers:
-                found[job.attempt.token] = min(answers, key=_urgency)
+            answer = _first(each for each in answers if each)
+            if answer:
+                found[job.attempt.token] = answer
         return found
 
     def _steps(self, jobs: Sequence[PendingJob]) -> dict[tuple[str, str | None], dict[int, _Known]]:
@@ -215,9 +218,16 @@ def _is_bound(request: JobRequest) -> bool:
     return bool(request.after or (request.task and request.task.throttle))
 
 
-def _urgency(answer: Busy | Rejected) -> int:
-    """Return the place of an answer among several: a refusal, a wait for what is there, a wait."""
-    return 2 - answer.alive if isinstance(answer, Awaited) else 0
+def _first(answers: Iterable[Awaited | Rejected]) -> Awaited | Rejected | None:
+    """Return a refusal, else a wait for what is under way, else another wait; None: there is none.
+
+    Of several the first one counts.
+    """
+
+    def place(answer: Awaited | Rejected) -> int:
+        return 2 - answer.alive if isinstance(answer, Awaited) else 0
+
+    return min(answers, key=place, default=None)
 
 
 def _family(row: Attempt) -> str:
