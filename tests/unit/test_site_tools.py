@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import io
 import json
@@ -23,17 +24,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zwrap.cli import dlq_purge, dlq_reinject, go, wrap
+from zwrap.cli import dlq_purge, dlq_reinject, go, serving, wrap
 from zwrap.cli.zwrap import main
 from zwrap.configuration import log_files
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.host.stopping import stop_on_signals
 from zwrap.message import Message
+from zwrap.service.contract import Service
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.transport.connect import connect
-from zwrap.transport.contract import Original
+from zwrap.transport.contract import Original, Transport
 from zwrap.transport.deadletters import export, read, reinjected
+from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.rabbitmq.connection import Connection
 from zwrap.transport.rabbitmq.consumer import AGAIN_LAST_S, Consumer
 from zwrap.transport.rabbitmq.settings import from_url
@@ -418,3 +421,39 @@ def test_no_exit_status_is_an_order_to_grid_engine_whoever_wrote_the_script(
             monkeypatch.setenv(name, value)
     monkeypatch.setattr(wrap, "_main", lambda arguments: status)
     assert wrap.main([]) == (1 if is_grid_engine and status in (99, 100) else status)
+
+
+class Closing(MemoryTransport):
+    """A connection that knows whether it was closed."""
+
+    is_closed = False
+
+    def close(self) -> None:
+        super().close()
+        self.is_closed = True
+
+
+def test_a_class_that_fails_after_sighup_ends_no_service(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = argparse.Namespace(transport=None)
+    transports = []
+
+    def connected(*_: object) -> Closing:
+        transports.append(Closing())
+        return transports[-1]
+
+    def make(configuration: Configuration, transport: Transport) -> Service:
+        if len(transports) > 1:
+            raise KeyError("colour")
+        return Dispatcher(configuration, transport)
+
+    monkeypatch.setattr(serving, "connect", connected)
+    monkeypatch.setattr(serving, "_read_again", lambda _: (Configuration(), options))
+    monkeypatch.setattr(serving, "_set_up_logging", lambda *_: None)
+    present = serving.Serving(Configuration(), options, make, float("inf"))
+    assert not present.renewed()
+    [record] = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert record.getMessage().endswith("goes on with what it had: KeyError: 'colour'")
+    assert record.exc_info
+    assert [transport.is_closed for transport in transports] == [False, True]
