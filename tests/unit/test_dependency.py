@@ -10,14 +10,17 @@ import pytest
 from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING, Attempt
+from zwrap.attempt.record import CANCELLED, REJECTED, SUBMITTED, WAITING, Attempt
+from zwrap.attempt.retry import edited
 from zwrap.errors import ClusterFullError, RejectedError, RequestError
 from zwrap.job import JobRequest
+from zwrap.limits import DEFAULTS
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import Accepted, Busy, Command, Options, Question, Rejected, Submission
-from zwrap.submission.dependency import Dependencies
-from zwrap.submission.holds import Holds
+from zwrap.submission import dependency
+from zwrap.submission.dependency import Dependencies, run_of, steps_before
+from zwrap.submission.holds import Awaited, Holds
 from zwrap.submission.outcomes import Outcome
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.request import prepare
@@ -70,14 +73,57 @@ def test_a_dependency_that_can_never_be_met_is_refused(blocks: Any, words: str) 
         request(1, **blocks)
 
 
+def steps_in_order(named: Any) -> Recipe:
+    """Return a recipe of as many nodes as there may be, of which each waits for others."""
+    node = {"queue": "cluster.submission"}
+    nodes = {
+        str(number): {**node, "parameters": {"cluster": {"dependency": named(number)}}}
+        for number in range(1, DEFAULTS.nodes + 1)
+    }
+    return Recipe({"start": [[1, []]], **nodes})
+
+
+def test_each_step_before_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a recipe of 5000 steps with many ways through them, and numbers that are repeated."""
+    last = DEFAULTS.nodes
+    chain = steps_in_order(lambda number: [min(number + 1, last)] * 3 if number < last else None)
+    read: list[int] = []
+    node = Recipe.node
+
+    def counted(recipe: Recipe, number: int) -> Any:
+        read.append(number)
+        return node(recipe, number)
+
+    monkeypatch.setattr(Recipe, "node", counted)
+    envelope = Envelope(chain, 1, environment={"ID": "r"})
+    assert steps_before("2," * 2999 + "2", envelope, DEFAULTS) == {2: 1}
+    assert len(read) <= 3 * last
+    assert set(read) == set(range(2, last + 1))
+
+
+def test_steps_that_name_too_many_others_are_refused() -> None:
+    dense = steps_in_order(lambda number: list(range(number + 1, DEFAULTS.nodes + 1)) or None)
+    envelope = Envelope(dense, 1, environment={"ID": "r"})
+    with pytest.raises(RequestError, match="more than 10000 nodes under 'dependency'"):
+        steps_before([2, 3, 4], envelope, DEFAULTS)
+    with pytest.raises(RequestError, match=r"more than 5000 nodes .section limits, key 'nodes'"):
+        steps_before("2," * 5000 + "2", envelope, DEFAULTS)
+
+
+def test_a_loop_of_other_steps_ends() -> None:
+    blocks = {"n1": {"dependency": 2}, "n2": {"dependency": 3}, "n3": {"dependency": 2}}
+    assert request(1, **blocks).after == {2: 1}
+
+
 def test_without_a_recipe_id_no_other_step_is_known() -> None:
     with pytest.raises(RequestError, match="key 'dependency': the recipe has no 'ID'"):
         request(2, None, n1={}, n2={"dependency": 1})
 
 
-def test_in_merged_recipes_a_step_waits_for_the_step_of_its_own() -> None:
+@pytest.mark.parametrize("given", [[1], "1", "1, 1", ["1"], 1])
+def test_in_merged_recipes_a_step_waits_for_the_step_of_its_own(given: object) -> None:
     first = recipe(n1={}, n2={"dependency": 1})
-    merged = first.merged(recipe(n1={}, n2={"dependency": [1]}))
+    merged = first.merged(recipe(n1={}, n2={"dependency": given}))
     blocks: Any = {
         number: node["parameters"]["cluster"].get("dependency")  # type: ignore[call-overload,index]
         for number, node in merged.nodes.items()
@@ -126,10 +172,10 @@ FAILED = {"outcome": "failure", "cause": "it failed."}
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ({}, Busy("it waits for step 1, of which 0 of 1 jobs are known")),
-        ({"a-1": {}}, Busy("it waits for step 1, whose job 7 on cluster c has not ended")),
+        ({}, Awaited("it waits for step 1, of which 0 of 1 jobs are known", alive=False)),
+        ({"a-1": {}}, Awaited("it waits for step 1, whose job 7 on cluster c has not ended")),
         ({"a-1": {"state": WAITING}},
-         Busy("it waits for step 1, whose job for cluster c is not submitted yet")),
+         Awaited("it waits for step 1, whose job for cluster c is not submitted yet")),
         ({"a-1": {"outcome": "success"}}, None),
         ({"a-1": FAILED}, Rejected("step 1, after which it was to run, failed: it failed")),
         ({"a-1": {"state": REJECTED, "reason": "no"}},
@@ -137,7 +183,7 @@ FAILED = {"outcome": "failure", "cause": "it failed."}
         ({"a-1": {"outcome": "unknown"}},
          Rejected("step 1, after which it was to run, failed: its job ended otherwise")),
         ({"a-1": {"outcome": "retried"}},
-         Busy("it waits for step 1, which is about to be tried again")),
+         Awaited("it waits for step 1, which is about to be tried again", alive=False)),
         ({"a-1": {"outcome": "retried"}, "a-2": {"outcome": "success"}}, None),
         ({"a-1": FAILED, "a-2": {"outcome": "success"}}, None),
         ({"a-9": {"outcome": "retried"}, "a-10": FAILED},
@@ -155,7 +201,8 @@ def test_the_last_attempt_at_a_step_decides(
 
 def test_all_tasks_of_a_step_must_have_succeeded(ledger: Ledger) -> None:
     row(ledger, "a-1", outcome="success")
-    assert answer(ledger, count=2) == Busy("it waits for step 1, of which 1 of 2 jobs are known")
+    words = "it waits for step 1, of which 1 of 2 jobs are known"
+    assert answer(ledger, count=2) == Awaited(words, alive=False)
     row(ledger, "b2-1")
     assert isinstance(answer(ledger, count=2), Busy)
     ledger.record({"b2-1": FAILED})
@@ -193,6 +240,82 @@ def test_of_the_tasks_of_a_step_some_run_at_a_time(
     for answer in waiting.values():
         assert isinstance(answer, Busy)
         assert answer.reason.startswith("2 tasks of its step may run at a time, and ")
+
+
+def test_what_many_wait_for_is_judged_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        row(ledger, f"a{number}-1")
+    judged: list[str] = []
+    has_failed = dependency._has_failed
+
+    def counted(row: Attempt) -> bool:
+        judged.append(row.token)
+        return has_failed(row)
+
+    monkeypatch.setattr(dependency, "_has_failed", counted)
+    jobs = [
+        job(20)._replace(attempt=replace(job().attempt, token=f"b{number}-1"))
+        for number in range(20)
+    ]
+    tasks = [throttled(f"c{number}-1", 3) for number in range(20)]
+    assert len(Dependencies(ledger).answers([*jobs, *tasks])) == 40
+    assert len(judged) <= 40
+
+
+def throttled(token: str, number: int) -> PendingJob:
+    task = Tasks((0, 1, 2, 3), 1).task(number)
+    return job()._replace(
+        request=replace(job().request, after={}, task=task),
+        attempt=replace(job().attempt, token=token, step=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "alive"),
+    [
+        ({}, True),
+        ({"state": WAITING, "reason": "it is full"}, True),
+        ({"state": WAITING, "reason": "1 tasks of its step may run at a time, and 0 have ended"},
+         False),
+        ({"outcome": "retried"}, False),
+    ],
+)  # fmt: skip
+def test_a_task_waits_for_others_that_are_under_way(
+    ledger: Ledger, columns: dict[str, Any], alive: bool
+) -> None:
+    row(ledger, "a-1", **columns)
+    words = "1 tasks of its step may run at a time, and 0 have ended"
+    waiting = Dependencies(ledger).answers([throttled("b-1", 2)])
+    assert waiting == {"b-1": Awaited(words, alive=alive)}
+
+
+@pytest.mark.parametrize("outcome", ["success", "failure"])
+def test_a_row_of_another_recipe_with_the_same_id_does_not_count(
+    ledger: Ledger, outcome: str
+) -> None:
+    mine = job()._replace(attempt=replace(job().attempt, run="mine"))
+    row(ledger, "foreign-1", outcome=outcome, run="foreign")
+    [waits] = Dependencies(ledger).answers([mine]).values()
+    assert waits == Awaited("it waits for step 1, of which 0 of 1 jobs are known", alive=False)
+    task = throttled("b-1", 1)
+    task = task._replace(attempt=replace(task.attempt, run="mine"))
+    assert "0 have ended" in Dependencies(ledger).answers([task])["b-1"].reason
+    row(ledger, "own-1", outcome="retried", run="mine")
+    row(ledger, "own-2", outcome="success", run="an edited recipe")
+    assert Dependencies(ledger).answers([mine]) == {}
+    row(ledger, "former-1", outcome="failure", run=None)
+    assert isinstance(Dependencies(ledger).answers([mine])["b-1"], Rejected)
+
+
+def test_a_run_is_known_by_its_recipe_whatever_a_retry_changes() -> None:
+    given = recipe(n1={}, n2={"dependency": 1})
+    message = Envelope(given, 1, environment={"ID": "r"})
+    raised = Envelope.from_body(edited(message.body(), {"memory_per_node": 9, "gres": "gpu:1"}))
+    task = Envelope(given, 2, environment={"ID": "r", "array-task": 3}, payload=7)
+    assert run_of(message) == run_of(raised) == run_of(task)
+    assert run_of(message) != run_of(Envelope(given, 1, environment={"ID": "s"}))
+    assert run_of(message) != run_of(Envelope(recipe(n1={}), 1, environment={"ID": "r"}))
+    assert run_of(Envelope(given, 1)) is None
 
 
 class System:
@@ -245,3 +368,68 @@ def test_a_job_after_a_step_that_failed_is_refused_with_the_cause(
     kept = ledger.get("b-1")
     assert kept
     assert kept.state == REJECTED
+
+
+def wait_over(ledger: Ledger, token: str, seconds: float) -> None:
+    """Let a row wait since some time ago."""
+    kept = ledger.get(token)
+    assert kept
+    assert kept.held
+    ledger.record({token: {"held": kept.held - seconds}})
+
+
+DAY_S = 86_400.0
+
+
+def test_a_wait_for_jobs_that_live_is_not_ended_by_held_s(ledger: Ledger, tmp_path: Path) -> None:
+    row(ledger, "a-1")
+    assert isinstance(submitted(ledger, ManualClock(), tmp_path, held_s=60), ClusterFullError)
+    wait_over(ledger, "b-1", 30 * DAY_S)
+    waits = submitted(ledger, ManualClock(), tmp_path, held_s=60)
+    assert isinstance(waits, ClusterFullError)
+    assert str(waits) == (
+        "The job is not submitted yet: it waits for step 1, whose job 7 on cluster c has not ended."
+    )
+
+
+def test_a_wait_for_jobs_of_which_there_is_no_trace_ends_in_ledger_and_message(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """It begins when the jobs were there for the last time."""
+    row(ledger, "a-1")
+    submitted(ledger, ManualClock(), tmp_path, held_s=60)
+    wait_over(ledger, "b-1", 30 * DAY_S)
+    ledger.record({"a-1": {"outcome": "retried"}})
+    for waited_s in (0, 13 * DAY_S):
+        outcome = submitted(ledger, ManualClock(), tmp_path, held_s=60)
+        assert isinstance(outcome, ClusterFullError), waited_s
+        wait_over(ledger, "b-1", 13 * DAY_S)
+    outcome = submitted(ledger, ManualClock(), tmp_path, held_s=60)
+    assert isinstance(outcome, RejectedError)
+    assert "The job has waited for others of its recipe for 26 days" in str(outcome)
+    kept = ledger.get("b-1")
+    assert kept
+    assert (kept.state, kept.held) == (REJECTED, None)
+
+
+def test_a_full_queue_after_a_wait_for_others_is_waited_for_anew(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    row(ledger, "a-1")
+    submitted(ledger, ManualClock(), tmp_path)
+    wait_over(ledger, "b-1", 30 * DAY_S)
+    kept = ledger.get("b-1")
+    assert kept
+    waits = Holds("c", DAY_S).conclusion(job()._replace(attempt=kept), Busy("full"), ledger.now())
+    assert isinstance(waits.outcome, ClusterFullError)
+    assert waits.columns["held"] == pytest.approx(ledger.now(), abs=60)
+
+
+def test_a_wait_that_was_cancelled_ends_once(ledger: Ledger, tmp_path: Path) -> None:
+    submitted(ledger, ManualClock(), tmp_path)
+    ledger.record({"b-1": {"state": REJECTED, "reason": CANCELLED}})
+    outcome = submitted(ledger, ManualClock(), tmp_path)
+    assert isinstance(outcome, RejectedError)
+    assert str(outcome) == "The job was cancelled by hand while it waited."
+    ledger.record({"b-1": {"reason": str(outcome)}})  # its message is a dead letter, and put back
+    assert isinstance(submitted(ledger, ManualClock(), tmp_path), ClusterFullError)

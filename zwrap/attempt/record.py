@@ -46,6 +46,9 @@ STUCK, NOT_STARTED = "hopeless", "not_started"
 """States of a job that is given up before its start: it waits for what never comes; it has been
 pending for longer than `pending_s`."""
 
+CANCELLED = "cancelled by hand while it waited"
+"""Reason of a rejected attempt whose message is not given up yet."""
+
 NOWHERE = "the batch system has neither a live job nor a record of it"
 """Reason of the states `GONE` and `LOST`."""
 
@@ -107,6 +110,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     asked: str | None = None
     """What its job asked for besides memory and time (`kind_of`); None: an earlier release has
     written the row."""
+    run: str | None = None
+    """Digest by which the steps of one run of a recipe know each other; None: the step is in no
+    run, or an earlier release has written the row."""
 
     @property
     def number(self) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.listing import Listing
-from zwrap.attempt.record import Attempt
+from zwrap.attempt.record import CANCELLED, REJECTED, WAITING, Attempt
 from zwrap.calls.ask import ask
 from zwrap.cli.common import say
 from zwrap.cli.joblist import attempts_of, one_of
@@ -23,13 +24,33 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """End the jobs; all names are resolved before the first job is ended."""
     attempts = attempts_of(configuration)
     chosen = [one_of(attempts, name) for name in options.JOB]
+    waiting = [each for each in chosen if each.state == WAITING]
+    chosen = [each for each in chosen if each.state != WAITING]
     for attempt in chosen:
         if attempt.job_id is None:
             raise MessageError(f"{attempt.token} is not a job: it is {attempt.state}.")
+    if waiting:
+        _end_wait(configuration, waiting)
     clusters = Clusters(configuration)
     for name in {attempt.cluster for attempt in chosen}:
         _cancel(clusters.get(name), [each for each in chosen if each.cluster == name])
     return 0
+
+
+def _end_wait(configuration: Configuration, attempts: list[Attempt]) -> None:
+    """Let the Submitter refuse steps that wait, instead of making them jobs."""
+    ledger = Ledger.of(configuration)
+    try:
+        ours = {row.token for row in ledger.reserve(attempts)}
+        refused = {"state": REJECTED, "reason": CANCELLED, "held": None}
+        ledger.record(dict.fromkeys(ours, refused))
+    finally:
+        ledger.close()
+    for attempt in attempts:
+        if attempt.token in ours:
+            say(f"{attempt.token} waits no longer; the Submitter will make it a dead letter.")
+        else:
+            say(f"{attempt.token} is being submitted now; cancel the job when it has one.")
 
 
 def _cancel(cluster: Cluster, attempts: list[Attempt]) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from zwrap.attempt.finals import UNSENT
+from zwrap.attempt.record import REJECTED
 from zwrap.cli import beside, overview, security
 from zwrap.cli.common import complain, say, say_file, user_name
 from zwrap.cli.joblist import attempts_of
@@ -281,6 +282,8 @@ def _job_directories(configuration: Configuration) -> list[Path]:
     clusters = Clusters(configuration)
     newest: dict[str, Path] = {}
     for attempt in attempts_of(configuration):
+        if attempt.state == REJECTED:
+            continue  # it may have no directory
         with contextlib.suppress(ZwrapError):  # the site does not describe this cluster any more
             if clusters.get(attempt.cluster).settings.shared_filesystem:
                 newest[attempt.cluster] = Path(attempt.job_directory)

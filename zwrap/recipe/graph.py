@@ -17,6 +17,7 @@ from zwrap.host.given import read_given
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import copied, decode, encode
 from zwrap.recipe.destinations import check_destinations
+from zwrap.recipe.references import renumbered
 from zwrap.recipe.remarks import repeated_keys
 from zwrap.recipe.sizes import check_sizes
 from zwrap.recipe.substitution import Filling
@@ -301,7 +302,7 @@ def _renumbered_node(node: Node, numbers: Mapping[int, int]) -> Node:
     parameters = node.get("parameters")
     block = parameters.get("cluster") if isinstance(parameters, dict) else None
     if isinstance(parameters, dict) and isinstance(block, dict) and "dependency" in block:
-        own = {**block, "dependency": _renumbered(block["dependency"], numbers)}
+        own = {**block, "dependency": renumbered(block["dependency"], numbers)}
         changed["parameters"] = {**parameters, "cluster": own}
     return changed
 

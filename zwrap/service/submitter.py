@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import CANCELLED, REJECTED, WAITING
 from zwrap.calls.ask import ask
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import Limits
-from zwrap.message import Outgoing, trace_of
+from zwrap.job import Outcome as JobOutcome
+from zwrap.message import Message, Outgoing, trace_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
@@ -102,11 +104,40 @@ class Submitter(Service):
             messages = copies(envelope, delivery.message, delivery.source) if envelope else []
             if not messages:
                 return False
+            self._forget_refusal(delivery.message)
             unit = Unit(delivery.message.id, self.signer.after(delivery.message, delivery.source))
             unit.send(*messages)
             self.transport.commit(unit.outgoing, [delivery])
             log.info("The step has %d tasks, each of which is a job", len(messages))
         return True
+
+    def _forget_refusal(self, message: Message) -> None:
+        """Note of a step that was refused as a whole before that its tasks are what counts."""
+        [whose] = self._recognition.attempts([message])
+        row = None if isinstance(whose, MessageError) else self._ledger.get(whose.token)
+        if row is not None and row.state == REJECTED:
+            self._ledger.record({row.token: {"outcome": JobOutcome.RETRIED.value}})
+
+    def gave_up(self, delivery: Delivery, reason: str) -> None:
+        """Write down that a step has no job, for the steps and tasks that wait for it."""
+        try:
+            envelope = self.open(delivery)
+        except PermanentError:
+            return
+        [whose] = self._recognition.attempts([delivery.message])
+        if envelope is None or isinstance(whose, MessageError):
+            return
+        row = self._ledger.get(whose.token)
+        if row is None:
+            row = self._preparation.refused_attempt(envelope, whose)
+            if not self._ledger.reserve([row]):
+                return
+        elif row.state not in (WAITING, REJECTED):
+            return  # there is a job, or may be
+        columns: dict[str, str | None] = {"state": REJECTED, "held": None, "outcome": None}
+        if row.state != REJECTED or row.reason == CANCELLED:
+            columns["reason"] = reason.partition("\n")[0]
+        self._ledger.record({row.token: columns})
 
     def _prepared(self, work: Work, whose: Recognized | MessageError) -> Step:
         """Return a step with its job; nothing is written yet."""

@@ -91,7 +91,8 @@ class Handover:
         changing = []
         for job in jobs:
             found = self.holds.conclusion(job, Busy(self.holds.reason(job) or ""), now)
-            if job.attempt.state == WAITING == found.columns["state"] and job.attempt.held:
+            row, columns = job.attempt, found.columns
+            if row.state == WAITING == columns["state"] and row.held == columns["held"]:
                 self.note(job.attempt.token, found.outcome)  # its row says so already
             else:
                 changing.append(job)
@@ -104,8 +105,9 @@ class Handover:
         changing = {}
         for job, answer in answers:
             known = job.attempt.state == WAITING and job.attempt.held and job.attempt.reason
-            if isinstance(answer, Busy) and known == answer.reason:
-                self.note(job.attempt.token, self.holds.conclusion(job, answer, now).outcome)
+            found = self.holds.conclusion(job, answer, now) if isinstance(answer, Busy) else None
+            if found and known == answer.reason and found.columns["state"] == WAITING:
+                self.note(job.attempt.token, found.outcome)  # its row says so already
             else:
                 changing[job.attempt.token] = (job, answer)
         held = self._ours([job for job, _ in changing.values()], None)

@@ -32,8 +32,24 @@ FORGET_S = 3600.0
 MOST_TOLD = 1000
 """Number of reasons of single jobs after which each is told anew."""
 
+UNKNOWN_S = 14 * 86_400.0
+"""Longest time for which a job waits for others of which nothing is known, in seconds."""
+
+THROTTLED = re.compile(r"tasks of its step may run at a time")
+"""Words of a reason why a task waits for others of its step."""
+
+_AWAITING = re.compile(rf"it waits for step |[0-9]+ {THROTTLED.pattern}")
+"""Beginning of a reason that is `Awaited`, in a row of the ledger."""
+
 LONGEST_ASK_S = 600.0
 """Longest such time for a job that waits alone, in seconds; it grows with the wait."""
+
+
+class Awaited(Busy, frozen=True):
+    """A job waits for others of its recipe; its batch system is not asked."""
+
+    alive: bool = True
+    """True if these are under way, so that the wait has an end; False: that is not known."""
 
 
 class Lane(NamedTuple):
@@ -179,16 +195,20 @@ class Holds:
         `now`: seconds since the epoch, by the clock of the ledger.
         """
         since = job.attempt.held or now
-        is_brief = self._longest_s(answer) < self._held_s
-        if is_brief and _form(job.attempt.reason or "") != _form(answer.reason):
+        awaits, before = isinstance(answer, Awaited), job.attempt.reason or ""
+        is_own = self._longest_s(answer) < self._held_s or awaits or _AWAITING.match(before)
+        if is_own and _form(before) != _form(answer.reason):
             since = now  # so far it waited for something else
         waited_s, reason, name = now - since, answer.reason, f"Cluster {self._cluster!r}"
         if since != now and waited_s >= self._longest_s(answer):
             words = f"{name} has not taken the job for {duration(waited_s)}"
+            if awaits:
+                words = f"The job has waited for others of its recipe for {duration(waited_s)}"
             refused = {"state": REJECTED, "reason": reason, "held": None}
             return Conclusion(RejectedError(f"{words}: {reason}"), refused)
-        again_s = self._again_s(job, answer, waited_s)
-        error = ClusterFullError(f"{name} takes no such job now: {reason}.", retry_after_s=again_s)
+        again_s = ASK_S if awaits else self._again_s(job, answer, waited_s)
+        words = "The job is not submitted yet" if awaits else f"{name} takes no such job now"
+        error = ClusterFullError(f"{words}: {reason}.", retry_after_s=again_s)
         return Conclusion(error, {"state": WAITING, "reason": reason, "held": since})
 
     def _again_s(self, job: PendingJob, answer: Busy, waited_s: float) -> float:
@@ -210,4 +230,6 @@ class Holds:
 
     def _longest_s(self, answer: Busy) -> float:
         """Return the longest time for which a job waits after this answer, in seconds."""
+        if isinstance(answer, Awaited):
+            return math.inf if answer.alive else UNKNOWN_S
         return self._held_s if answer.wait_s is None else min(self._held_s, answer.wait_s)

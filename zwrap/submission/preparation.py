@@ -22,10 +22,12 @@ from zwrap.job import JobRequest
 from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Cluster
+from zwrap.submission.dependency import run_of
 from zwrap.submission.execution import check_replaceable
 from zwrap.submission.named import OpenDirectories
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.recognition import Recognized
+from zwrap.submission.refused import refused_attempt
 from zwrap.submission.request import PreparedJob, parameters_of
 from zwrap.submission.script import Renderer, seen_from_elsewhere
 from zwrap.submission.tasks import task_in
@@ -63,6 +65,10 @@ class Preparation:
         if cluster.settings.shared_filesystem:
             return self._shared_job(prepared, cluster, attempt, kept), cluster
         return self._remote_job(prepared, cluster, attempt, kept), cluster
+
+    def refused_attempt(self, envelope: Envelope, whose: Recognized) -> Attempt:
+        """Return the row of a step that cannot be a job."""
+        return refused_attempt(envelope, whose, self._renderer.clusters)
 
     def _shared_job(
         self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
@@ -135,5 +141,6 @@ def _attempt(envelope: Envelope, request: JobRequest, digest: str) -> Attempt:
             job_directory=str(request.job_directory),
             digest=digest,
             asked=kind_of(request.resources),
+            run=run_of(envelope),
         )
     )

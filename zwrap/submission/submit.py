@@ -11,9 +11,9 @@ import math
 from collections.abc import Sequence
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import Attempt
+from zwrap.attempt.record import CANCELLED, REJECTED, Attempt
 from zwrap.calls import acting
-from zwrap.errors import TemporaryError, ZwrapError
+from zwrap.errors import RejectedError, TemporaryError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.scheduler import Scheduler
 from zwrap.submission.arrays import submit_as_arrays
@@ -90,6 +90,9 @@ def _missing(jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger) -> 
         attempt = rows.get(token, job.attempt)
         if _is_of_another(attempt, job.attempt):
             handover.note(token, _just_taken(job.attempt))
+            continue
+        if attempt.state == REJECTED and attempt.reason == CANCELLED:
+            handover.note(token, RejectedError(f"The job was {CANCELLED}."))
             continue
         try:
             job_id = lookup.job_id(attempt)

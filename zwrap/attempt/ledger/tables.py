@@ -45,6 +45,8 @@ ATTEMPTS = sa.Table(
     sa.Column("digest", sa.String(64)),
     # What its job asked for besides memory and time.
     sa.Column("asked", sa.Text),
+    # Digest of the run of the recipe.
+    sa.Column("run", sa.String(64)),
 )
 WORDS = sa.Table(
     "words",

@@ -1,0 +1,122 @@
+"""A step that is refused before it has a job is known as failed to those that wait for it."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import REJECTED, WAITING, Attempt
+from zwrap.cli import cancel
+from zwrap.configuration.site import Configuration
+from zwrap.message import Message
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.service.loop import Loop
+from zwrap.service.submitter import Submitter
+from zwrap.transport.memory import MemoryBroker, MemoryTransport
+
+from .clock import ManualClock
+
+
+class Site:
+    """A site whose jobs run on this host, and the messages of one recipe."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.clock = ManualClock()
+        self.transport = MemoryTransport(MemoryBroker(self.clock))
+
+    def configured(self, **limits: int) -> Configuration:
+        text: dict[str, Any] = {"version": 1, "c": {"plugin": "clusters", "c": {"kind": "local"}}}
+        text |= {"limits": {"plugin": "limits", **limits}} if limits else {}
+        text["environments"] = {"default": [name for name in text if name != "version"]}
+        return Configuration.from_string(json.dumps(text)).activate()
+
+    def node(self, working: str | None = None, **block: Any) -> dict[str, Any]:
+        return {"queue": "cluster.submission", "parameters": {
+            "workingdir": working or str(self.directory / "w"),
+            "cluster": {"commands": "true", **block},
+        }}  # fmt: skip
+
+    def send(self, *nodes: dict[str, Any], first: int = 1) -> None:
+        numbered = {str(number): node for number, node in enumerate(nodes, 1)}
+        starts = [[number, []] for number in range(first, len(nodes) + 1)]
+        recipe = Recipe({"start": starts, **numbered})
+        self.transport.commit(Envelope(recipe, first, environment={"ID": "r"}).start())
+
+    def work(self, **limits: int) -> list[Attempt]:
+        """Let a Submitter work; return the rows of the recipe."""
+        configuration = self.configured(**limits)
+        Loop(Submitter(configuration, self.transport), self.transport, once=True).run()
+        return Ledger.of(configuration).of_recipes(["r"])
+
+    def dead(self) -> list[str]:
+        letters = self.transport.broker.dead_letters.get("cluster.submission", [])
+        return [letter.reason.partition("\n")[0] for letter in letters]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    (tmp_path / "file").touch()
+    return Site(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"gres": "bad!!"}, "key 'gres' is 'bad!!'"),
+        ({"scheduler": "elsewhere"}, "elsewhere"),
+        ({"working": "relative"}, "key 'workingdir' is 'relative'"),
+        ({"working": "/w\0"}, "workingdir"),
+    ],
+)
+def test_a_step_after_one_with_a_mistake_is_refused_at_once(
+    site: Site, wrong: dict[str, Any], words: str
+) -> None:
+    site.send(site.node(**wrong), site.node(dependency=1))
+    rows = {row.step: row for row in site.work()}
+    assert [rows[step].state for step in (1, 2)] == [REJECTED, REJECTED]
+    assert words in (rows[1].reason or "")
+    assert rows[1].run == rows[2].run
+    assert "step 1, after which it was to run, failed: " in site.dead()[1]
+
+
+def test_tasks_that_are_refused_let_the_next_ones_in(site: Site) -> None:
+    site.send(site.node(str(site.directory / "file"), array="0-5%2"))
+    states = []
+    for _ in range(3):
+        states = [row.state for row in site.work()]
+        site.clock.now += 3600
+    assert states.count(REJECTED) == 6
+
+
+def test_a_step_that_is_taken_apart_after_all_has_not_failed(site: Site) -> None:
+    nodes = site.node(array="0-3"), site.node(dependency=1)
+    site.send(*nodes)
+    assert {row.state for row in site.work(tasks=2)} == {REJECTED}
+    assert len(site.dead()) == 2
+    [letter, _] = site.transport.broker.dead_letters["cluster.submission"]
+    again = Message(letter.message.body, dict(letter.message.headers), letter.message.id)
+    service = Submitter(site.configured(), site.transport)
+    service._forget_refusal(again)
+    rows = Ledger.of(site.configured()).of_recipes(["r"])
+    assert [row.outcome for row in rows if row.step == 1] == ["retried"]
+
+
+def test_a_step_that_waits_can_be_cancelled(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.send(site.node(), site.node(dependency=1), first=2)
+    [row] = site.work()
+    assert row.state == WAITING
+    assert cancel.run(site.configured(), Namespace(JOB=[row.token])) == 0
+    assert f"{row.token} waits no longer" in capsys.readouterr().out
+    site.clock.now += 3600
+    [row] = site.work()
+    assert site.dead() == ["The job was cancelled by hand while it waited."]
+    assert (row.state, row.reason) == (REJECTED, site.dead()[0])

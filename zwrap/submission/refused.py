@@ -1,0 +1,46 @@
+"""The row of a step that is refused before it could have one, for those that wait for the step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from zwrap.attempt.directory import job_directory
+from zwrap.attempt.ledger.fitting import UnstorableError, check_storable
+from zwrap.attempt.record import Attempt
+from zwrap.recipe.envelope import Envelope
+from zwrap.submission.clusters import Clusters
+from zwrap.submission.dependency import run_of
+from zwrap.submission.recognition import Recognized
+
+NOWHERE = Path("/")
+"""Working directory of a step whose own one cannot be used."""
+
+
+def refused_attempt(envelope: Envelope, whose: Recognized, clusters: Clusters) -> Attempt:
+    """Return the row of a step that has no job, as far as its parameters can be read."""
+    given = envelope.step.get("parameters")
+    parameters: Mapping[str, object] = given if isinstance(given, Mapping) else {}
+    cluster = parameters.get("cluster")
+    block: Mapping[str, object] = cluster if isinstance(cluster, Mapping) else {}
+    name, named = block.get("job_name"), block.get("scheduler")
+    working = parameters.get("workingdir")
+    row = Attempt(
+        token=whose.token,
+        recipe_id=envelope.recipe_id,
+        step=envelope.pointer,
+        cluster=named if isinstance(named, str) and named in clusters.names() else clusters.default,
+        job_name=str(name or envelope.task or "zwrap")[:64],
+        job_directory=str(job_directory(NOWHERE, whose.token)),
+        digest=whose.digest,
+        run=run_of(envelope),
+    )
+    if not isinstance(working, str) or not working.startswith("/"):
+        return row
+    try:
+        own = str(job_directory(Path(working), whose.token))
+        return check_storable(replace(row, job_directory=own))
+    except (UnstorableError, ValueError):
+        return row
