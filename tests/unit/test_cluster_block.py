@@ -359,6 +359,14 @@ def test_jobs_that_ask_for_other_things_do_not_share_an_array(block: dict[str, A
     assert shapes[0] != shapes[1]
 
 
+def test_only_a_line_feed_ends_a_directive() -> None:
+    """Bash and sbatch take other line ends of Unicode for text."""
+    text = "#!/bin/bash\n#SBATCH --comment=a\u2028b\x85c\n#SBATCH --switches=1\n\nrun\n"
+    shape = shape_of(request(), text, ArrayForm("_", "X", prefix="#SBATCH"))
+    assert shape
+    assert shape.directives == ("#SBATCH --comment=a\u2028b\x85c", "#SBATCH --switches=1")
+
+
 def test_a_job_with_mail_is_not_joined_to_others() -> None:
     """A batch system sends one mail for an array."""
     assert not request(mail="a@b").array

@@ -50,9 +50,7 @@ class PBS(Scheduler):
             if not re.fullmatch(r"[\w./+@=-]+", text, re.ASCII):
                 raise RequestError(f"PBS takes no blanks and no signs of the shell: {text!r}.")
         asked, plain = request.resources, Resources(max_slots=request.resources.max_slots)
-        keys = [
-            key for key in asked.__struct_fields__ if getattr(asked, key) != getattr(plain, key)
-        ]
+        keys = [k for k in asked.__struct_fields__ if getattr(asked, k) != getattr(plain, k)]
         if refused := [key for key in keys if key not in GIVEN or getattr(asked, key) == 0]:
             raise RequestError(f"Cluster {self.name!r} is PBS and cannot give {refused}.")
         user = pwd.getpwuid(os.geteuid())
