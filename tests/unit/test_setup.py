@@ -71,7 +71,7 @@ def run(
 def test_a_line_that_fails_ends_the_job_before_its_commands(
     tmp_path: Path, line: str, status: int
 ) -> None:
-    done = run(tmp_path, f"umask 027\n{line}\necho later")
+    done = run(tmp_path, f"umask 027\ncd {tmp_path}\n{line}\necho later")
     assert (done.returncode, done.stdout) == (status, "")
     said = done.stderr.splitlines()[-1]
     assert said.startswith(f"zwrap: set-up failed with exit status {status}: ")
