@@ -20,6 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "tests" / "data" / "upstream"
+WORKFLOWS_NAMES = ROOT / "tests" / "unit" / "recorded" / "workflows-3.5-names.json"
+"""Public names of python-workflows, by module and class."""
 LIMIT_S = 1200
 """Time for all tests of one library, in seconds."""
 
@@ -110,18 +112,28 @@ def defined(node: ast.stmt) -> Iterator[str]:
                     yield from (f"{name}.{each}" for each in defined(member))
 
 
+def known_names(library: str) -> tuple[set[str], re.Pattern[str]]:
+    """Return the public names in the record of a library, and a pattern of those that do not count.
+
+    Those are loggers, packages without names of their own, and members of classes of which the
+    record has the name only.
+    """
+    if library == "zocalo":
+        known = set((RECORDS / "zocalo-names.txt").read_text().split("\n"))
+        return known, re.compile(r"zocalo\.util\.slurm\.models\.\w+\.")
+    recorded = json.loads(WORKFLOWS_NAMES.read_text())
+    places = {place.replace(":", "."): names.split() for place, names in recorded.items()}
+    named = [f"{place}.{name}" for place, names in places.items() for name in names]
+    whole = "|".join(re.escape(name) for name in named if name not in places)
+    exempt = rf"(?:{whole})\.|.*\.logger$|workflows\.(contrib|util\.zocalo)$"
+    return {*places, *named}, re.compile(exempt)
+
+
 def unknown_names(source: Path, library: str) -> list[str]:
-    """Return the public names that the record lacks; members of generated classes do not count."""
-    record = RECORDS / f"{library}-names.txt"
-    if not record.is_file():
-        return []
-    known = set(record.read_text().split("\n"))
-    generated = re.compile(r"zocalo\.util\.slurm\.models\.\w+\.")
-    return [
-        name
-        for name in dict.fromkeys(public_names(source, library))
-        if name not in known and not generated.match(name)
-    ]
+    """Return the public names that the record lacks."""
+    known, exempt = known_names(library)
+    names = dict.fromkeys(public_names(source, library))
+    return [name for name in names if name not in known and not exempt.match(name)]
 
 
 def reasons() -> dict[str, str]:
@@ -136,12 +148,31 @@ def reasons() -> dict[str, str]:
 
 
 def functions(file: Path) -> list[str]:
-    """Return the names of the tests in a file that cannot be imported."""
+    """Return the names of the tests in a file, read without importing it."""
+    body = ast.parse(file.read_text()).body
+    inner = [each for node in body if isinstance(node, ast.ClassDef) for each in node.body]
     return [
         node.name
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in [*body, *inner]
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test")
     ]
+
+
+def without_result(tests: Path, library: str, found: dict[str, str]) -> list[str]:
+    """Return the tests of which a run says neither that they hold nor that they do not."""
+    told = {(name.partition("::")[0], bare(name)) for name in found}
+    return [
+        f"{file}::{test}"
+        for path in sorted([*tests.rglob("test_*.py"), *tests.rglob("test.py")])
+        for file in [f"{library}/{path.relative_to(tests)}"]
+        for test in functions(path)
+        if (file, test) not in told
+    ]
+
+
+def bare(name: str) -> str:
+    """Return the function of a test, without its file, class and parameters."""
+    return name.partition("[")[0].rpartition("::")[2]
 
 
 def outcomes(source: Path, library: str, place: Path, chosen: list[str]) -> dict[str, str]:
@@ -171,7 +202,7 @@ def outcomes(source: Path, library: str, place: Path, chosen: list[str]) -> dict
             command, cwd=place, env=environment, capture_output=True, text=True, timeout=LIMIT_S,
             check=False,
         )  # fmt: skip
-        if done.returncode not in (0, 1, 2, 5):  # 5: there is no such file
+        if done.returncode not in (0, 1, 5):  # 5: there is no such file
             said = f"{done.stdout}{done.stderr}"
             sys.exit(f"conformance: pytest ended with status {done.returncode}:\n{said}")
     found: dict[str, str] = {}
@@ -183,6 +214,8 @@ def outcomes(source: Path, library: str, place: Path, chosen: list[str]) -> dict
         else:
             file = tests / name.partition("/")[2]
             found |= {f"{name}::{test}": fault for test in functions(file)}
+    if missing := without_result(tests, library, found):
+        sys.exit(f"conformance: the run has no result of {', '.join(missing)}")
     return {
         name: fault for name, fault in found.items() if not chosen or any(c in name for c in chosen)
     }
@@ -212,6 +245,17 @@ def report(found: dict[str, str]) -> list[str]:
     return unlisted
 
 
+def stale(found: dict[str, str], library: str) -> list[str]:
+    """Return a sentence for each listed test of a library, or file, that holds or is gone."""
+    told = []
+    for name in reasons():
+        if name.startswith(f"{library}/"):
+            faults = [fault for test, fault in found.items() if name in (test, test.split("::")[0])]
+            if not any(faults):
+                told.append(f"{name} is listed, and {'holds' if faults else 'is gone'}")
+    return told
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/conformance")
     parser.add_argument("--upstream", type=Path, action="append", default=[], metavar="DIR")
@@ -231,7 +275,10 @@ def main() -> int:
                 )
             bad += unknown
             if is_there(library):
-                bad += report(outcomes(source, library, place, options.tests))
+                found = outcomes(source, library, place, options.tests)
+                bad += report(found)
+                for told in [] if options.tests else stale(found, library):
+                    print(told)
             else:
                 print(f"zwrap.compat.{library} is not there: the tests of {library} are left out")
     return 1 if bad else 0

@@ -46,6 +46,17 @@ class Xia2(Base):
 
 class Step(CommonService):
     "A service of a facility."
+
+    def initializing(self):
+        workflows.recipe.wrap_subscribe(
+            self._transport, "steps", self.step, acknowledgement=True, log_extender=self.extend_log
+        )
+
+    def step(self, rw, header, message):
+        transaction = rw.transport.transaction_begin(subscription_id=header["subscription"])
+        rw.transport.ack(header, transaction=transaction)
+        rw.send_to("made", {"twice": 2 * message["n"]}, transaction=transaction)
+        rw.transport.transaction_commit(transaction)
 """
 
 ENTRY_POINTS = """
@@ -238,6 +249,26 @@ def test_a_class_of_a_facility_runs_unchanged_as_under_python_zocalo(shared: Sha
     done, sent = shared.wrap("zwrap:xia2")
     assert done.returncode == 100
     assert "The program 'xia2' was not found" in payloads(sent)["failure"][0]
+
+
+def test_a_service_of_a_facility_runs_unchanged_on_the_base_of_python_workflows(
+    shared: Shared,
+) -> None:
+    nodes = {"1": {"queue": "steps", "output": {"made": 2}}, "2": {"queue": "made"}}
+    body = {
+        "recipe": {"start": [[1, []]], **nodes}, "recipe-pointer": 1, "recipe-path": [],
+        "environment": {"ID": "guid"}, "payload": {"n": 21},
+    }  # fmt: skip
+    with shared.site.transport() as transport:
+        transport.send("steps", body, {"workflows-recipe": True})
+    done = shared.site.run("zwrap", "zocalo.service", "-s", "Step", "--once")
+    assert done.returncode == 0, done.stderr
+    [made] = shared.site.take("made")
+    assert (made["payload"], made["recipe-path"]) == ({"twice": 42}, [1])
+    with shared.site.transport() as transport:
+        inspector = transport.inspector()
+        assert [inspector.waiting(queue) for queue in ("steps", "made")] == [0, 0]
+    assert shared.site.dead_letters("steps") == []
 
 
 def test_a_job_of_zwrap_has_its_wrapper_whoever_has_the_name(shared: Shared) -> None:

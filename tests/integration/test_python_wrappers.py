@@ -341,6 +341,24 @@ def test_replay_sends_what_the_run_sent(site: Site, tmp_path: Path) -> None:
     assert [record["file_name"] for record in again["result-individual-file"]] == ["a.dat"]
 
 
+def test_the_verdict_keeps_what_ran(site: Site, wrapped: Wrapped, tmp_path: Path) -> None:
+    def kept() -> dict[str, Any]:
+        [file] = site.directory.glob("**/.zwrap/*/verdict.json")
+        verdict: dict[str, Any] = json.loads(file.read_text())
+        file.unlink()
+        return verdict
+
+    wrapped.run("good")
+    verdict = kept()
+    assert verdict["program"] == "good"
+    assert verdict["wrapper_class"].endswith(":Good")
+    finished = Finished(site, tmp_path / "work", "true")
+    assert "wrapper_class" not in kept()
+    command = ["zocalo.wrap", "--wrap", "zwrap:command", "--recipewrapper", str(finished.file)]
+    site.run(*command, cwd=finished.directory)
+    assert kept()["program"] == "zwrap:command"
+
+
 def test_replay_of_a_failed_and_of_a_moved_directory(site: Site, tmp_path: Path) -> None:
     finished = Finished(site, tmp_path / "work", "echo text > a.dat; exit 4")
     finished.sent()

@@ -328,6 +328,38 @@ def test_a_run_of_a_class_is_not_judged_by_the_shipped_definition_of_its_name(
         replay(tmp_path, wrapper="zwrap:gemmi-merge", envelope_file=file, copy=False)
 
 
+def attempt_of(directory: Path, verdict: str) -> None:
+    """Leave what an attempt in a working directory leaves."""
+    attempt = directory / ".zwrap" / "t-1"
+    attempt.mkdir(parents=True)
+    (attempt / "envelope.json").write_text(
+        '{"recipe": {"start": [[1, []]], "1": {}}, "recipe-pointer": 1}'
+    )
+    (attempt / "verdict.json").write_text(
+        '{"token": "t-1", "outcome": "success", "witness": "wrapper", "cause": "", "job_id": "1",'
+        f' "exit_status": 0, {verdict}}}'
+    )
+
+
+@pytest.mark.usefixtures("places")
+def test_a_replay_judges_by_what_ran_and_not_by_what_has_its_name(tmp_path: Path) -> None:
+    site = tmp_path / "definitions"
+    site.mkdir()
+    (site / "gemmi-merge.yaml").write_text("name: gemmi-merge\ncommand: ['true']\n")
+    run = tmp_path / "run"
+    attempt_of(run, '"program": "gemmi-merge"')
+    assert replay(run, programs=site, copy=False).failures == []
+    shipped = tmp_path / "shipped"
+    attempt_of(shipped, '"program": "zwrap:gemmi-merge"')
+    with pytest.raises(ProgramError, match="needs input 'unmerged'"):
+        replay(shipped, programs=site, copy=False)
+    by_class = tmp_path / "class"
+    attempt_of(by_class, '"program": "gemmi-merge", "wrapper_class": "facility:Merge"')
+    with pytest.raises(ProgramError, match="class facility:Merge ran as wrapper 'gemmi-merge'"):
+        replay(by_class, programs=site, copy=False)
+    assert replay(by_class, wrapper="gemmi-merge", programs=site, copy=False).failures == []
+
+
 def test_what_an_odd_name_may_not_reach_is_unknown(places: Path) -> None:
     for name in ("../xia2", "zwrap:../xia2", "zwrap:", ""):
         with pytest.raises(UnknownNameError):

@@ -312,29 +312,25 @@ def test_a_whole_number_may_have_a_decimal_point() -> None:
     assert request(**given).resources == Resources(**wanted)
 
 
-@pytest.mark.parametrize("asked", [{}, {"signal": "USR1@60"}])
 def test_commands_of_a_sites_own_are_warned_like_those_of_zwrap(
-    tmp_path: Path, asked: dict[str, str]
+    tmp_path: Path,
 ) -> None:
     """The shell would end at the signal if the trap were part of the block that they replace."""
     (tmp_path / "own.sh.j2").write_text(
         '{% extends "zwrap/slurm.sh.j2" %}\n{% block commands %}\n'
-        "own() { bash -c \"trap 'echo warned; exit 7' USR1; echo; read -t 20 <> <(:)\"; }; own\n"
+        "own() { bash -c \"trap 'echo warned; exit 7' USR1; echo; while :; do :; done\"; }; own\n"
         "{% endblock %}\n"
     )
+    asked = request(signal="USR1@60")
     text = Templates(tmp_path).render(
-        "own.sh.j2", replace(request(**asked), working_directory=tmp_path, job_directory=tmp_path)
+        "own.sh.j2", replace(asked, working_directory=tmp_path, job_directory=tmp_path)
     )
     job = subprocess.Popen(["bash", "-c", text], stdout=subprocess.PIPE, process_group=0)
     assert job.stdout
     assert job.stdout.readline() == b"\n"
     job.send_signal(signal.SIGUSR1)
-    if asked:
-        assert job.stdout.read() == b"warned\n"
-        assert job.wait(30) == 7
-    else:
-        job.kill()
-        job.wait()
+    assert job.stdout.read() == b"warned\n"
+    assert job.wait(30) == 7
     job.stdout.close()
 
 

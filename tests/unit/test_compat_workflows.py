@@ -8,6 +8,8 @@ import logging
 import optparse
 import pkgutil
 import re
+import runpy
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 
 from zwrap.compat import workflows
 from zwrap.compat.workflows import transport as transports
-from zwrap.compat.workflows.recipe import Recipe, RecipeWrapper
+from zwrap.compat.workflows.recipe import Recipe, RecipeWrapper, wrap_subscribe
 from zwrap.compat.workflows.recipe.validate import main, validate_recipe
 from zwrap.compat.workflows.services.common_service import CommonService
 from zwrap.compat.workflows.transport import site, site_transport
@@ -45,6 +47,21 @@ def named(cell: str) -> set[str]:
 def of_page() -> dict[str, tuple[set[str], set[str]]]:
     """Return, for each module and class of the page, the names that there are, and are not."""
     return {module: (named(there), named(absent)) for module, there, absent in ROWS}
+
+
+def test_the_rule_for_imports_lets_the_most_usual_form_run(tmp_path: Path) -> None:
+    command = PAGE.partition("```sh\n")[2].partition("```")[0]
+    assert command in (Path(__file__).parents[2] / "docs" / "compat-zocalo.md").read_text()
+    (tmp_path / "FILE.py").write_text(
+        "import workflows.recipe\nimport zocalo.util.symlink\n"
+        "from workflows.services.common_service import CommonService\n"
+        "import workflows.recipe.wrapper as w\n"
+        "used = workflows.recipe.wrap_subscribe, zocalo.util.symlink, CommonService, w\n"
+    )
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    found = runpy.run_path(str(tmp_path / "FILE.py"))["used"]
+    assert found[0] is wrap_subscribe
+    assert found[2] is CommonService
 
 
 # -- names ---------------------------------------------------------------------------------------

@@ -196,6 +196,43 @@ def test_each_test_that_does_not_hold_has_a_reason(conformance: Any) -> None:
     assert {name.partition("/")[0] for name in reasons} == {"zocalo", "workflows"}
 
 
+def test_what_a_run_left_out_and_what_is_listed_in_vain_is_told(
+    conformance: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "util").mkdir()
+    (tmp_path / "util" / "test_a.py").write_text(
+        "def test_one():\n    def test_inner(): ...\n\nclass TestIt:\n    def test_two(self): ...\n"
+    )
+    found = {"zocalo/util/test_a.py::test_one[x-::]": "", "zocalo/util/test_b.py::test_c": "no"}
+    missing = ["zocalo/util/test_a.py::test_two"]
+    assert conformance.without_result(tmp_path, "zocalo", found) == missing
+    found["zocalo/util/test_a.py::TestIt::test_two"] = ""
+    assert conformance.without_result(tmp_path, "zocalo", found) == []
+    listed = [
+        "zocalo/util/test_a.py",
+        "zocalo/util/test_b.py",
+        "zocalo/x.py::test_d",
+        "workflows/y",
+    ]
+    monkeypatch.setattr(conformance, "reasons", lambda: dict.fromkeys(listed, "Why."))
+    assert conformance.stale(found, "zocalo") == [
+        "zocalo/util/test_a.py is listed, and holds",
+        "zocalo/x.py::test_d is listed, and is gone",
+    ]
+
+
+def test_a_new_name_of_python_workflows_is_told(conformance: Any, tmp_path: Path) -> None:
+    package = tmp_path / "src" / "workflows"
+    (package / "recipe").mkdir(parents=True)
+    (package / "__init__.py").write_text("class Error(Exception): ...\n")
+    (package / "recipe" / "recipe.py").write_text(
+        "logger = 1\nclass Recipe:\n    def merge(self): ...\n    def split(self): ...\n"
+    )
+    assert conformance.unknown_names(tmp_path, "workflows") == [
+        "workflows.recipe.recipe.Recipe.split"
+    ]
+
+
 def test_public_names_are_found_in_the_source(conformance: Any, tmp_path: Path) -> None:
     package = tmp_path / "src" / "zocalo"
     package.mkdir(parents=True)

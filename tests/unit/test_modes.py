@@ -132,9 +132,12 @@ def a_job_of_the_built_in_batch_system() -> None:
 
 
 def a_mark() -> None:
-    path = acting._directory() / "mark"
-    make_private(path.parent)
-    os.close(acting._locked_new(path))
+    acting._Mark.owner, acting._Mark.descriptor = 0, None
+    acting.begin()
+    descriptor = acting._Mark.descriptor
+    assert descriptor is not None
+    os.close(descriptor)
+    acting._Mark.owner, acting._Mark.descriptor = 0, None
 
 
 STATE: dict[str, Callable[[], object]] = {
@@ -186,12 +189,6 @@ def test_a_runner_s_own_files_are_for_its_user_alone(
     start_runner(tmp_path / "batch")
     for name in ("runner.lock", "runner.log"):
         assert mode(tmp_path / "batch" / name) == 0o600
-
-
-def test_a_script_that_carries_its_files_along_is_for_its_user_alone(umask: int) -> None:
-    file = in_state_directory("scripts", "t-1")
-    make_private(file.parent)
-    assert (mode(state_directory()), mode(file.parent)) == (0o700, 0o700)
 
 
 # -- what lies in a working directory --------------------------------------------------------------

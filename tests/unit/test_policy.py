@@ -18,6 +18,7 @@ from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import SUBMITTED, Attempt
 from zwrap.attempt.verdict import messages_on
+from zwrap.cli import security
 from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
@@ -932,6 +933,18 @@ environments: {{default: [s, p]}}
     (tmp_path / "data").chmod(0o777)
     lines = told(capsys, monkeypatch, tmp_path / "site.yml", text)
     assert any(f"everybody may write in {tmp_path}/data, and put" in line for line in lines)
+
+
+def test_a_key_where_nodes_can_read_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "version: 1\np: {plugin: security, key_file: site.key}\nenvironments: {default: [p]}\n"
+    kinds = iter(["ext4", "nfs4"])
+    monkeypatch.setattr(security, "filesystem_of", lambda _: next(kinds))
+    told_of = "warning: key: "
+    for expected in (0, 1):
+        lines = told(capsys, monkeypatch, tmp_path / "site.yml", text)
+        assert sum(line.startswith(told_of) for line in lines) == expected
 
 
 def test_attempts_without_a_secret_are_counted(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
+from zwrap.errors import PERMANENT, MessageError
 from zwrap.message import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -161,6 +162,27 @@ def test_an_exception_is_a_failure_with_its_text_as_upstream(
     assert calls[-1][1:] == [("failure", error), ("done", "Finished processing")]
     [record] = [each for each in caplog.records if each.levelno == logging.ERROR]
     assert record.exc_info or str(error) in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("no data", "no data"),
+        (3, "The wrapper called sys.exit(3)."),
+        (None, "The wrapper called sys.exit(None)."),
+    ],
+)
+def test_an_exit_is_a_failure_with_its_text(status: str | int | None, reason: str) -> None:
+    class Exits(Told):
+        def run(self) -> bool:
+            sys.exit(status)
+
+        def done(self, payload: object = "") -> None:
+            super().done(payload)
+            sys.exit("at the end")
+
+    assert Tried(Exits).run() == Ended(failures=[reason], returncode=PERMANENT)
+    assert [name for name, _ in calls[-1]] == ["prepare", "failure", "done"]
 
 
 def test_the_text_that_a_wrapper_gives_to_its_failure_is_that_of_the_step() -> None:

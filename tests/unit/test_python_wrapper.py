@@ -183,6 +183,50 @@ def test_what_is_set_anew_in_the_step_travels_on(sent: Sent) -> None:
         step.recipe_step = {"output": 2}
 
 
+class Graph:
+    """A recipe of another library."""
+
+    def __init__(self, recipe: dict[Any, Any]) -> None:
+        self.recipe = recipe
+
+
+OTHER: dict[Any, Any] = {"start": [(1, [])], 1: {"output": {"extra": 2}}, 2: {"queue": "else"}}
+
+
+@pytest.mark.parametrize("recipe", [Graph(OTHER), OTHER, json.loads(json.dumps(OTHER))])
+def test_a_recipe_of_another_library_is_taken(sent: Sent, recipe: object) -> None:
+    step = at(1, sent)
+    step.recipe = recipe
+    step.send_to("extra", "a")
+    assert sent.summary() == [("else", "a")]
+    assert sent[0].message["recipe"]["start"] == [[1, []]]
+    assert step.recipe == OTHER
+
+
+def test_what_is_no_recipe_is_refused_where_it_is_set(sent: Sent) -> None:
+    step = at(1, sent)
+    with pytest.raises(TypeError, match="A recipe is expected, or a mapping that holds one, and"):
+        step.recipe = 7
+    assert step.recipe is RECIPE
+
+
+def test_the_recipe_has_what_that_of_python_workflows_has(sent: Sent) -> None:
+    step = at(1, sent)
+    step.recipe = Recipe(OTHER)
+    step.send_to("extra", "a")
+    assert json.loads(step.recipe.serialize()) == json.loads(step.recipe.pretty())
+    assert step.recipe == step.recipe.serialize()
+    assert "\n" in step.recipe.pretty()
+    both = step.recipe.merge(Graph(OTHER))
+    assert both == step.recipe.merge(step.recipe)
+    assert both.start == [(1, []), (3, [])]
+    step.recipe.recipe[3] = {"queue": "added"}
+    step.recipe.recipe[1]["output"]["more"] = 3
+    step.send_to("more", "b")
+    assert sent.summary() == [("else", "a"), ("added", "b")]
+    assert sent[1].message["recipe"]["3"] == {"queue": "added"}
+
+
 def test_a_message_may_be_made_by_a_function_that_gives_json_text(sent: Sent) -> None:
     step = at(1, sent)
 

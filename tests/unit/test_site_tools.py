@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import io
 import json
@@ -498,3 +499,39 @@ def test_no_exit_status_is_an_order_to_grid_engine_whoever_wrote_the_script(
             monkeypatch.setenv(name, value)
     monkeypatch.setattr(wrap, "_main", lambda arguments: status)
     assert wrap.main([]) == (1 if is_grid_engine and status in (99, 100) else status)
+
+
+class Closing(MemoryTransport):
+    """A connection that knows whether it was closed."""
+
+    is_closed = False
+
+    def close(self) -> None:
+        super().close()
+        self.is_closed = True
+
+
+def test_a_class_that_fails_after_sighup_ends_no_service(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = argparse.Namespace(transport=None)
+    transports = []
+
+    def connected(*_: object) -> Closing:
+        transports.append(Closing())
+        return transports[-1]
+
+    def make(configuration: Configuration, transport: Transport) -> Service:
+        if len(transports) > 1:
+            raise KeyError("colour")
+        return Dispatcher(configuration, transport)
+
+    monkeypatch.setattr(serving, "connect", connected)
+    monkeypatch.setattr(serving, "_read_again", lambda _: (Configuration(), options))
+    monkeypatch.setattr(serving, "_set_up_logging", lambda *_: None)
+    present = serving.Serving(Configuration(), options, make, float("inf"))
+    assert not present.renewed()
+    [record] = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert record.getMessage().endswith("goes on with what it had: KeyError: 'colour'")
+    assert record.exc_info
+    assert [transport.is_closed for transport in transports] == [False, True]

@@ -24,6 +24,7 @@ from zwrap.job import Outcome
 from zwrap.jsontext import typed
 from zwrap.limits import ANY_SIZE, Limits
 from zwrap.message import Outgoing, child_id, decode, identity_of
+from zwrap.program.reading import SHIPPED_PREFIX
 from zwrap.recipe.envelope import Envelope
 from zwrap.transport.spool.directory import MESSAGE_BYTES
 from zwrap.transport.spool.files import REASON_SUFFIX
@@ -193,7 +194,7 @@ class Ending:
 def _failed(verdict: Verdict, envelope: Envelope, cause: str) -> Verdict:
     """Return the failure that a success becomes; its messages have ids that a repeat repeats."""
     facts = {
-        "program": verdict.program,
+        "program": verdict.program.removeprefix(SHIPPED_PREFIX),
         "job_id": verdict.job_id,
         "peak_memory_mib": verdict.peak_memory_mib or None,
         "elapsed_s": verdict.elapsed_s,

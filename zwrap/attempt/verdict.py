@@ -60,7 +60,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Largest resident memory measured for the program and its descendants, in MiB; 0: the program
     ended before the first measurement."""
     program: str = ""
-    """Name of the wrapper or program."""
+    """Name of the wrapper or program, with ``zwrap:`` where it was asked for so."""
+    wrapper_class: str = ""
+    """Class that ran; empty: it was a definition, or an older release ran it."""
     program_exit_status: int | None = None
     final: list[Outgoing] = []
 

@@ -12,6 +12,7 @@ from zwrap.attempt.ledger.ledger import Ledger, default_file
 from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
 from zwrap.host.exposure import others, replaceable_parts
+from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.paths import default_spool, state_directory
 from zwrap.transport.connect import EMBEDDED
 from zwrap.transport.options import TransportChoice
@@ -146,6 +147,14 @@ def _key(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]
         )
     else:
         yield "good: key: services of this user on this host share one key"
+    file = site_key(configuration, create=False).file
+    kind = filesystem_of(file.parent)
+    if kind in NETWORK_FILESYSTEMS:
+        yield (
+            f"warning: key: {file} is on a network filesystem ({kind}), where jobs on nodes can "
+            "read it. Write key_file: FILE in the section security, on a disk of the hosts of "
+            "services"
+        )
 
 
 def _verdicts(configuration: Configuration) -> Iterator[str]:

@@ -93,7 +93,8 @@ class Serving:
     def renewed(self) -> bool:
         """Open log files again and read the site file; return whether the service begins anew.
 
-        What is wrong with the file is told, and the service goes on with what it had.
+        What is wrong with the file, or fails with it, is told, and the service goes on with what it
+        had.
         """
         log_files.reopen()
         handlers = logging.getLogger().handlers[:]
@@ -102,11 +103,13 @@ class Serving:
             self._following = Serving(
                 following, options, self._make, self._ends_at, self._clock, self._stop, self._hangup
             )
-        except (ZwrapError, OSError) as error:
+        except Exception as error:  # also of a class of the site
             self._log_as_before(handlers)
+            known = isinstance(error, (ZwrapError, OSError))
             log.error(
                 "SIGHUP: the site file is not used, and the service goes on with what it had: %s",
-                error,
+                error if known else f"{type(error).__name__}: {error}",
+                exc_info=None if known else error,
             )
             return False
         log.info("SIGHUP: the site file was read again, and the service begins anew with it")

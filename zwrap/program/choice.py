@@ -103,7 +103,7 @@ def load(entry: Entry) -> object:
         sys.path.extend(_further())
     try:
         return entry.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PermanentError(
             f"The {entry} cannot be imported: {type(error).__name__}: {error}. Modules are looked "
             f"for in the environment of zwrap, {sys.prefix}, and in absolute directories of "

@@ -6,6 +6,7 @@ differences: no function changes its input, and every error names node and key.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +87,21 @@ class Recipe:
             ) from None
         return cls.from_json(text, str(path), limits)
 
+    @classmethod
+    def of(cls, recipe: object) -> Recipe:
+        """Return the recipe that a value is, or has as attribute `recipe`; TypeError: it has none.
+
+        Objects of other libraries have the graph there.
+        """
+        if isinstance(recipe, Recipe):
+            return recipe
+        graph = getattr(recipe, "recipe", recipe)
+        if isinstance(graph, Mapping):
+            return cls(graph)
+        raise TypeError(
+            f"A recipe is expected, or a mapping that holds one, and not {type(recipe).__name__}."
+        )
+
     @property
     def start(self) -> list[tuple[int, object]]:
         """Pairs of a first node's number and its payload."""
@@ -151,6 +167,12 @@ class Recipe:
         """Return a copy of the definition, with integers as node keys."""
         return copied(self._definition)
 
+    @property
+    def recipe(self) -> dict[Key, object]:
+        """The definition itself, as python-workflows has it for code that changes a recipe."""
+        self.__dict__.pop("wire", None)  # it lacks what is added now
+        return self._definition
+
     def for_wire(self) -> dict[str, object]:
         """Return a copy of the definition with text keys, its form in messages."""
         return copied(self.wire)
@@ -163,6 +185,12 @@ class Recipe:
     def to_json(self) -> str:
         """Return the recipe as JSON text."""
         return encode(self.wire).decode()
+
+    serialize = to_json
+
+    def pretty(self) -> str:
+        """Return the recipe as JSON text for people."""
+        return json.dumps(self.wire, indent=2)
 
     def validate(self, limits: Limits = DEFAULTS) -> None:
         """Raise RecipeError, which lists the faults of this recipe, if it has any, or a limit."""
@@ -231,6 +259,10 @@ class Recipe:
         if self.error or other.error:
             merged["error"] = [*self.error, *(renumber[node] for node in other.error)]
         return Recipe(merged, f"{self.name}+{other.name}")
+
+    def merge(self, other: object) -> Recipe:
+        """Return a recipe of both, as `merged` does; `other` as for `of`."""
+        return self.merged(Recipe.of(other))
 
     def targets(self, number: int) -> Iterator[tuple[str, int]]:
         """Yield output name and node number of each target of a node, `error` included."""

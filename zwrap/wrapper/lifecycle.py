@@ -123,6 +123,8 @@ class Run:
     ) -> None:
         self._wanted = name
         self._name = name.removeprefix(SHIPPED_PREFIX)
+        self._class = ""
+        """Class that runs; empty: none."""
         self._envelope = envelope
         self._directory = directory
         self._job = job
@@ -201,6 +203,7 @@ class Run:
             log.info("The %s", choice)
             if choice.entry is not None:
                 kind: Any = load(choice.entry)
+                self._class = choice.entry.value
                 stopping = self._stopping
                 return PythonStep(
                     kind, self._envelope, configuration, heartbeat, outbox, stopping
@@ -212,7 +215,7 @@ class Run:
         except ZwrapError as error:
             log.error("%s", error)
             return Ended(failures=[str(error)], returncode=error.exit_status)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.exception("The wrapper failed")
             return Ended(failures=[f"{type(error).__name__}: {error}"], returncode=PERMANENT)
 
@@ -250,7 +253,8 @@ class Run:
             exit_status=ended.wrapper_status,
             elapsed_s=ended.facts.get("elapsed_s", 0.0),
             peak_memory_mib=peak_mib,
-            program=self._name,
+            program=self._wanted,
+            wrapper_class=self._class,
             program_exit_status=ended.facts.get("exit_status"),
         )
         facts = {

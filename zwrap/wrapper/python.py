@@ -57,8 +57,8 @@ class RecipeWrapper:
         return self._envelope.recipe
 
     @recipe.setter
-    def recipe(self, recipe: Recipe) -> None:
-        self._envelope.recipe = recipe
+    def recipe(self, recipe: object) -> None:
+        self._envelope.recipe = Recipe.of(recipe)
 
     @property
     def recipe_pointer(self) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from zwrap.attempt.verdict import COMPLETED, STARTING
 from zwrap.configuration.site import Configuration
-from zwrap.errors import PERMANENT, ZwrapError
+from zwrap.errors import PERMANENT, PermanentError, ZwrapError
 from zwrap.host.ending import become_subreaper, end_leftovers
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.ended import Ended
@@ -77,6 +77,10 @@ class PythonStep:
             if succeeded:
                 self._ended = Ended(returncode=0)
                 self._call("success", COMPLETED)
+        except SystemExit as ended:
+            own = isinstance(ended.code, str)
+            reason = str(ended.code) if own else f"The wrapper called sys.exit({ended.code})."
+            self._fail(PermanentError(reason), reason)
         except Exception as error:
             self._fail(error, str(error) or type(error).__name__)
         else:
@@ -102,7 +106,7 @@ class PythonStep:
         """Call a method as `_call` does; what it raises is logged, and changes nothing."""
         try:
             return self._call(name, payload)
-        except Exception:
+        except (Exception, SystemExit):
             log.exception(
                 "Method %s of the wrapper failed, which changes nothing of the step", name
             )

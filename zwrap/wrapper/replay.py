@@ -60,7 +60,7 @@ def replay(
         allowed: Directories below which the step may name paths.
 
     Raises:
-        ProgramError: The directory, or the program, cannot be determined or used.
+        ProgramError: The directory, or the program, cannot be determined or used, or a class ran.
         UnknownNameError: There is no program of that name.
         MessageError: The recipe wrapper file does not hold a step.
     """
@@ -73,6 +73,12 @@ def replay(
             "wrapper file with --recipewrapper and its program with --wrap."
         )
     verdict = JobDirectory(attempt).verdict() if attempt else None
+    if verdict and verdict.wrapper_class and not wrapper:
+        raise ProgramError(
+            f"A run of a Python wrapper cannot be replayed: in {directory} class "
+            f"{verdict.wrapper_class} ran as wrapper {verdict.program!r}. To judge its files by a "
+            "definition, name one: --wrap NAME."
+        )
     name = wrapper or (verdict.program if verdict else "")
     if not name:
         raise ProgramError(
