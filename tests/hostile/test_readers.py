@@ -180,6 +180,20 @@ def test_the_keys_of_a_cluster_block_are_good_as_they_are() -> None:
     assert submitted(Recipe(ALL_KEYS)) == 4
 
 
+@pytest.mark.parametrize("count", [26, 99, 10_000])
+@pytest.mark.parametrize("end", [",:", ",", ":", "@", "\u2028", ""])
+@pytest.mark.parametrize("item", ["gpu:1", "g", "a@b", "n[1-2]", "B:SIG", "9:9", "-"])
+def test_long_lists_in_a_cluster_block(item: str, end: str, count: int) -> None:
+    """A pattern that can match in two ways must not try all of them."""
+    value = ",".join([item] * count) + end
+    for key in ("gres", "mail", "mail_on", "nodelist", "licenses", "signal", "begin", "array",
+                "time_limit", "memory_per_node", "exclusive"):  # fmt: skip
+        with documented():
+            submitted(Recipe({**ALL_KEYS, "1": {**ALL_KEYS["1"], "parameters": {
+                "workingdir": "/w", "cluster": {"commands": "true", key: value},
+            }}}))  # type: ignore[dict-item]  # fmt: skip
+
+
 @fuzzed
 @given(documents(ALL_KEYS))
 def test_every_key_of_a_cluster_block(text: bytes) -> None:

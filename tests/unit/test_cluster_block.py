@@ -252,7 +252,19 @@ def test_this_machine_gives_each_task_of_its_only_node_its_processors() -> None:
         ({"mail": "a@b,-X"}, "key 'mail' is 'a@b,-X'; mail addresses"),
         ({"mail_on": ["end", "soon"]}, "key 'mail_on' is .*; some of begin, end, fail"),
         ({"signal": "TERM@60"}, "key 'signal' is 'TERM@60'; a signal such as 'USR1@300'"),
+        *(({"signal": f"{name}@60"}, "one of USR1, USR2, is expected")
+          for name in ("HUP", "INT", "QUIT", "XCPU", "2", "99")),
         ({"signal": "USR1@60 --wrap"}, "key 'signal'"),
+        ({"gres": "gpu:1," * 100}, "key 'gres' has 101 items; 100 at most are expected"),
+        ({"mail": "a@b," * 100}, "key 'mail' has 101 items; 100 at most are expected"),
+        ({"gres": "gpu:a:1234567890"}, "key 'gres' is 'gpu:a:1234567890'"),
+        ({"gres": "gpu:1,"}, "key 'gres' is 'gpu:1,'"),
+        *(({"comment": f"a{end}b"}, "key 'comment' is .*; one word is expected")
+          for end in ("\x85", "\u2028", "\u2029")),
+        ({"begin": "1969-12-31T20:00"}, "'1969-12-31T20:00'; a date from 1970 on is expected"),
+        ({"begin": "1970-01-01T00:30+01:00"}, "a date from 1970 on is expected"),
+        ({"memory_per_node": 4000.5}, "key 'memory_per_node' is 4000.5; a number of megabytes"),
+        ({"memory_per_node": float("inf")}, "key 'memory_per_node' is inf"),
         ({"begin": "16:00"}, "key 'begin' is '16:00', which may be a time of day or a duration"),
         ({"begin": "2026-13-01T00:00"}, "key 'begin' is '2026-13-01T00:00', which is no date"),
         ({"begin": "soon"}, "key 'begin' is 'soon'; a duration"),
@@ -276,6 +288,52 @@ def test_a_value_of_no_use_is_refused_with_its_key(block: dict[str, Any], words:
     assert str(caught.value).startswith("node 1, parameters, key 'cluster'")
 
 
+@pytest.mark.parametrize("key", ["gres", "mail"])
+def test_a_list_of_any_length_is_looked_at_in_no_time(key: str) -> None:
+    """A backtracking pattern takes twice the time for each further item."""
+    item = {"gres": "gpu:1", "mail": "a@b"}[key]
+    began = time.process_time()
+    for value in (",".join([item] * 1000) + ",:", ",".join([item] * 50) + ",:", item * 1000 + ":"):
+        with pytest.raises(RequestError, match=f"key '{key}'"):
+            request(**{key: value})
+    assert time.process_time() - began < 2
+
+
+def test_zero_is_a_value_of_an_option_and_false_leaves_it_out() -> None:
+    options = {"switches": 0, "js": 0.0, "spread-job": False}
+    assert request(options=options).resources.options == {"switches": "0", "js": "0.0"}
+    assert request(options={"switches": "0"}).resources.options == {"switches": "0"}
+
+
+def test_a_whole_number_may_have_a_decimal_point() -> None:
+    """Recipes that were filled in by a calculation have such numbers."""
+    given = {"memory_per_node": 4000.0, "min_memory_per_cpu": 500.0, "tasks": 2.0}
+    wanted = {"memory_mib": 4000, "memory_per_cpu_mib": 500, "tasks": 2}
+    assert request(**given).resources == Resources(**wanted)
+
+
+def test_commands_of_a_sites_own_are_warned_like_those_of_zwrap(
+    tmp_path: Path,
+) -> None:
+    """The shell would end at the signal if the trap were part of the block that they replace."""
+    (tmp_path / "own.sh.j2").write_text(
+        '{% extends "zwrap/slurm.sh.j2" %}\n{% block commands %}\n'
+        "own() { bash -c \"trap 'echo warned; exit 7' USR1; echo; while :; do :; done\"; }; own\n"
+        "{% endblock %}\n"
+    )
+    asked = request(signal="USR1@60")
+    text = Templates(tmp_path).render(
+        "own.sh.j2", replace(asked, working_directory=tmp_path, job_directory=tmp_path)
+    )
+    job = subprocess.Popen(["bash", "-c", text], stdout=subprocess.PIPE, process_group=0)
+    assert job.stdout
+    assert job.stdout.readline() == b"\n"
+    job.send_signal(signal.SIGUSR1)
+    assert job.stdout.read() == b"warned\n"
+    assert job.wait(30) == 7
+    job.stdout.close()
+
+
 def test_an_empty_text_is_as_if_the_key_were_not_there() -> None:
     empty = dict.fromkeys(("partition", "gres", "mail", "nodelist", "comment", "begin"), "")
     assert request(**empty).resources == Resources()
@@ -295,6 +353,14 @@ def test_jobs_that_ask_for_other_things_do_not_share_an_array(block: dict[str, A
     ]
     assert None not in shapes
     assert shapes[0] != shapes[1]
+
+
+def test_only_a_line_feed_ends_a_directive() -> None:
+    """Bash and sbatch take other line ends of Unicode for text."""
+    text = "#!/bin/bash\n#SBATCH --comment=a\u2028b\x85c\n#SBATCH --switches=1\n\nrun\n"
+    shape = shape_of(request(), text, ArrayForm("_", "X", prefix="#SBATCH"))
+    assert shape
+    assert shape.directives == ("#SBATCH --comment=a\u2028b\x85c", "#SBATCH --switches=1")
 
 
 def test_a_job_with_mail_is_not_joined_to_others() -> None:

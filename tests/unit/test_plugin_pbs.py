@@ -124,6 +124,11 @@ def test_arrays_are_those_of_torque(pbs: Any, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has no arrays"):
         system(pbs, "PBS").submit(request, Path("/jobs/script"), 3)
     asking = replace(request, resources=Resources(gpus=1, nodes=2))
+    server, zeros = system(pbs), ("requeue", "nice", "priority", "memory_mib")
+    for refused in [{key: False if key == "requeue" else 0} for key in zeros]:
+        with pytest.raises(RequestError, match=rf"cannot give \['{next(iter(refused))}'\]"):
+            server.submit(replace(request, resources=Resources(**refused)), Path("/s"))
+    server.submit(replace(request, resources=Resources(max_slots=20)), Path("/s"))
     with pytest.raises(RequestError, match=r"cannot give \['gpus'\]"):
         system(pbs).submit(asking, Path("/jobs/script"))
     with pytest.raises(RequestError, match="no blanks"):

@@ -23,15 +23,17 @@ from zwrap.submission.script import Renderer
 Done = subprocess.CompletedProcess[str]
 
 
-def run(directory: Path, set_up: str, commands: str = "echo ran", **cluster: Any) -> Done:
+def run(
+    directory: Path, set_up: str, commands: str = "echo ran", *, kind: str = "local", **cluster: Any
+) -> Done:
     """Run the job script of a step at a site whose template has these set-up lines."""
     (directory / "own.sh.j2").write_text(
-        f'{{% extends "zwrap/local.sh.j2" %}}\n{{% block setup %}}\n{set_up}\n{{% endblock %}}\n'
+        f'{{% extends "zwrap/{kind}.sh.j2" %}}\n{{% block setup %}}\n{set_up}\n{{% endblock %}}\n'
     )
     sections = {
         "store": {"plugin": "storage", "zwrap.template_directory": str(directory)},
         "batch": {
-            "plugin": "clusters", "c": {"kind": "local", "template": "own.sh.j2", **cluster},
+            "plugin": "clusters", "c": {"kind": kind, "template": "own.sh.j2", **cluster},
         },
     }  # fmt: skip
     site = {"version": 1, "environments": {"default": ["store", "batch"]}, **sections}
@@ -59,15 +61,42 @@ def run(directory: Path, set_up: str, commands: str = "echo ran", **cluster: Any
         ("cd /nonexistent/directory", 1),
         (". /nonexistent/file", 1),
         ("x=$(exit 4)", 4),
+        ("echo ${nosuch:?}", 1),
+        ("set -u; echo $nosuch", 1),
+        ("printf 'exit 3\\n' >lines; . ./lines", 3),
+        ("printf 'if then\\n' >lines; . ./lines", 2),
+        ("if then", 2),
     ],
 )
 def test_a_line_that_fails_ends_the_job_before_its_commands(
     tmp_path: Path, line: str, status: int
 ) -> None:
-    done = run(tmp_path, f"umask 027\n{line}\necho later")
+    done = run(tmp_path, f"umask 027\ncd {tmp_path}\n{line}\necho later")
     assert (done.returncode, done.stdout) == (status, "")
     said = done.stderr.splitlines()[-1]
     assert said.startswith(f"zwrap: set-up failed with exit status {status}: ")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("printf 'exit 3\\n' >lines\n. ./lines", "3: . ./lines"),
+        ("true\nexit 4", "4: exit 4"),
+        ("umask 027\necho ${nosuch:?}", "1: echo ${nosuch:?}"),
+    ],
+)
+def test_what_ends_the_shell_in_the_set_up_is_named(tmp_path: Path, lines: str, told: str) -> None:
+    """The trap of the script's own, such as that for Grid Engine, has the status all the same."""
+    done = run(tmp_path, f"cd {tmp_path}\n{lines}", kind="sge")
+    assert done.stderr.splitlines()[-1] == f"zwrap: set-up failed with exit status {told}"
+    assert done.returncode == int(told[0])
+
+
+@pytest.mark.parametrize("own", ["", "trap 'echo cleaned' EXIT"])
+def test_after_the_set_up_the_end_of_the_script_is_the_sites_own(tmp_path: Path, own: str) -> None:
+    done = run(tmp_path, f"umask 027\n{own}", "exit 100", kind="sge")
+    assert (done.returncode, done.stderr) == (100 if own else 1, "")
+    assert done.stdout == ("cleaned\n" if own else "")
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,14 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pika
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,16 +31,20 @@ from zwrap.cli.zwrap import main
 from zwrap.configuration import log_files
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
+from zwrap.host.clock import elapsed
 from zwrap.host.stopping import stop_on_signals
-from zwrap.message import Message
+from zwrap.message import Message, Outgoing
+from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.transport.connect import connect
-from zwrap.transport.contract import Original, Transport
+from zwrap.transport.contract import Delivery, Original, Transport
 from zwrap.transport.deadletters import export, read, reinjected
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.rabbitmq.connection import Connection
 from zwrap.transport.rabbitmq.consumer import AGAIN_LAST_S, Consumer
+from zwrap.transport.rabbitmq.headers import kept, properties_of
+from zwrap.transport.rabbitmq.received import HIDDEN, Received
 from zwrap.transport.rabbitmq.settings import from_url
 from zwrap.transport.spool.transport import SpoolTransport
 from zwrap.transport.stomp.clock import AGAIN_S, FAILED_S, ServerClock
@@ -402,6 +408,78 @@ def test_after_sighup_a_service_goes_on_with_the_site_file_as_it_is_then(
     runs("new", "newer")
     dispatcher.send_signal(signal.SIGTERM)
     assert dispatcher.wait(20) == 0
+
+
+@pytest.mark.parametrize("moment", ["the next one is made", "this one ends"])
+def test_a_stop_signal_while_one_service_follows_another_stops_it(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must neither be lost, nor count as the second one, which ends the process at once."""
+    did: list[str] = []
+
+    class Restless(Service):
+        queue = "q"
+
+        def __init__(self, configuration: Configuration, transport: Transport) -> None:
+            super().__init__(configuration, transport)
+            did.append("made")
+            if did.count("made") == 2 and moment == "the next one is made":
+                signal.raise_signal(signal.SIGTERM)
+
+        def poll_s(self) -> float:
+            return 0.01
+
+        def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
+            raise AssertionError(delivery, envelope)
+
+        def idle(self) -> None:
+            did.append("idle")
+            signal.raise_signal(signal.SIGHUP)
+
+        def close(self) -> None:
+            did.append("closed")
+            if did.count("closed") == 1 and moment == "this one ends":
+                signal.raise_signal(signal.SIGTERM)
+
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    monkeypatch.setattr("zwrap.host.stopping.has_terminal", lambda: False)
+    monkeypatch.setattr(serving, "connect", lambda *given: MemoryTransport())
+    monkeypatch.setattr(serving, "_read_again", lambda options: (Configuration(), options))
+    options = Namespace(transport=None, once=False, tag=None, liveness=False, debug=False,
+                        verbose=0)  # fmt: skip
+    following: serving.Serving | None = serving.Serving(
+        Configuration(), options, Restless, elapsed() + 20
+    )
+    try:
+        while following:
+            following = following.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert did == ["made", "idle", "made", "closed", "closed"]
+
+
+@pytest.mark.parametrize("mode", [None, 1, 2])
+def test_a_copy_of_a_message_outlives_a_restart_of_rabbitmq(mode: int | None) -> None:
+    """The message itself, put back, is what its sender made."""
+
+    def received(properties: Any) -> Received:
+        return Received(None, None, None, properties, b"{}", "q", "dead", 0.0)  # type: ignore[arg-type]
+
+    message = received(pika.BasicProperties(headers={"a": "b"}, delivery_mode=mode))
+    copies = [message.copy(2, {}), message.dead_copy("reason", {}), message.stub("reason", "/f")]
+    assert [copy.properties.delivery_mode for copy in copies] == [2, 2, 2]
+    for copy in copies[:2]:
+        again = received(copy.properties).copy(3, {})
+        assert again.properties.delivery_mode == 2
+        for each in (copy, again):
+            assert kept(each.properties, HIDDEN)["delivery_mode"] == (mode or 1)
+            hidden = received(each.properties).plain_headers(HIDDEN)
+            assert not [key for key in hidden if "mode" in key]
+    original = Outgoing("q", {}, properties=kept(copies[1].properties, HIDDEN))
+    assert properties_of(original).delivery_mode == (mode or 1)
 
 
 # -- the exit status in a job of Grid Engine ---------------------------------------------------

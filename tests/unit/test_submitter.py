@@ -92,6 +92,27 @@ def test_each_message_of_a_batch_has_its_own_fate(
     assert "'relative'; an absolute path is expected" in reason
 
 
+def test_other_jobs_of_a_batch_do_not_wait_until_a_step_is_taken_apart(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    taking(monkeypatch, lambda job: order.append(job.request.job_name))
+    real = submitter.copies
+
+    def copies(envelope: Envelope, *more: Any) -> Any:
+        order.append(f"copies of {envelope.environment['ID']}")
+        return real(envelope, *more)
+
+    monkeypatch.setattr(submitter, "copies", copies)
+    for name in "abc":
+        array = {"array": {"b": "0-1"}.get(name, True)}
+        site.send(name, cluster={"commands": "true", "job_name": name, **array})
+    site.work()
+    assert order[:3] == ["a", "c", "copies of b"]
+    assert site.told() == ["a", "b", "b", "c"]
+    assert not site.dead()
+
+
 def test_a_result_that_is_refused_costs_only_the_step_whose_result_it_is(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

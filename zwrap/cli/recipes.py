@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from zwrap.cli.common import complain, say, say_file
+from zwrap.cli.common import complain, say_file
 from zwrap.cli.recipesteps import check_files, sound_recipe
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ZwrapError
 from zwrap.limits import Limits
 from zwrap.message import new_id
 from zwrap.recipe.graph import Recipe
@@ -66,22 +65,6 @@ def _read(
     for oddity in oddities:
         complain(f"Recipe {file}: {oddity}.")
     return recipe
-
-
-def checked(checks: Iterator[tuple[str, Callable[[], object]]]) -> int:
-    """Run checks and report each; return 0 if all hold, else the worst exit status."""
-    status = count = 0
-    for what, check in checks:
-        count += 1
-        try:
-            check()
-        except ZwrapError as error:
-            complain(str(error))
-            status = max(status, error.exit_status)
-        else:
-            say(f"good: {what}")
-    say(f"{count} checked.")
-    return status
 
 
 def _show(options: argparse.Namespace, limits: Limits) -> int:

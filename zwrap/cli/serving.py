@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import threading
 from collections.abc import Callable
 
 from zwrap.cli.common import set_up_logging, settle
@@ -35,6 +36,8 @@ class Serving:
         make: Class of the service.
         ends_at: Time at which the service ends, by `clock`.
         clock: Clock that only goes forward, in seconds.
+        stop: Event that a stop signal sets, shared with what went before; None: a new one.
+        hangup: Event that SIGHUP sets, likewise.
     """
 
     def __init__(
@@ -44,7 +47,11 @@ class Serving:
         make: Make,
         ends_at: float,
         clock: Clock = elapsed,
+        stop: threading.Event | None = None,
+        hangup: threading.Event | None = None,
     ) -> None:
+        self._stop = stop or threading.Event()
+        self._hangup = hangup or threading.Event()
         self._configuration = configuration
         self._options = options
         self._make = make
@@ -72,6 +79,8 @@ class Serving:
                 tag=options.tag,
                 liveness=liveness,
                 renewed=self.renewed,
+                stop=self._stop,
+                hangup=self._hangup,
             )
             with contextlib.ExitStack() as stack:
                 if options.liveness:
@@ -91,7 +100,9 @@ class Serving:
         handlers = logging.getLogger().handlers[:]
         try:
             following, options = _read_again(self._options)
-            self._following = Serving(following, options, self._make, self._ends_at, self._clock)
+            self._following = Serving(
+                following, options, self._make, self._ends_at, self._clock, self._stop, self._hangup
+            )
         except Exception as error:  # also of a class of the site
             self._log_as_before(handlers)
             known = isinstance(error, (ZwrapError, OSError))

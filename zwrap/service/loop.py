@@ -50,6 +50,8 @@ class Loop:
         liveness: Record of the turns of the loop, for a check from outside.
         renewed: Function that is called after SIGHUP, between two turns; the loop ends if it
             returns True. None: SIGHUP is a stop signal.
+        stop: Event that ends the loop, which loops that follow each other share; None: its own.
+        hangup: Event that SIGHUP sets, likewise.
         clock: Clock for the lifetime and the utilization, in seconds.
     """
 
@@ -63,10 +65,13 @@ class Loop:
         tag: str | None = None,
         liveness: Liveness | None = None,
         renewed: Callable[[], bool] | None = None,
+        stop: threading.Event | None = None,
+        hangup: threading.Event | None = None,
         clock: Clock = elapsed,
     ) -> None:
         self._renewed = renewed
-        self._hangup = threading.Event()
+        self._hangup = hangup or threading.Event()
+        self._followed = threading.Event()
         self._liveness = liveness or Liveness(service, clock)
         self._service = service
         self._transport = transport
@@ -77,7 +82,7 @@ class Loop:
         self._intake = Intake(service, transport, self._hear)
         self._commands = Commands(service.configuration)
         self._warnings = Seldom(clock)
-        self._stop = threading.Event()
+        self._stop = stop or threading.Event()
 
     def run(self) -> None:
         """Receive and handle messages until the end; return after a clean end.
@@ -92,8 +97,12 @@ class Loop:
             self._transport.subscribe_topic(topic)
         stop_on_signals(self._stop, self._hangup if self._renewed else None)
         log.info("%s reads queue %s", self._service.name, self._service.queue or "none")
-        grace = self._service.stop_grace_s
-        with ending_late_stops(self._stop, self._service.name, grace), self._status:
+        name, grace = self._service.name, self._service.stop_grace_s
+        with (
+            ending_late_stops(self._stop, name, grace),
+            ending_late_stops(self._followed, name, grace),
+            self._status,
+        ):
             try:
                 self._service.begin()
                 while not self._is_over():
@@ -113,11 +122,15 @@ class Loop:
         if self._renewed and self._hangup.is_set():
             self._hangup.clear()
             if self._renewed():
-                self._stop.set()
+                self._followed.set()
 
     def _is_over(self) -> bool:
-        """Tell whether the loop, or the service, was asked to end, or its lifetime is over."""
-        return self._stop.is_set() or self._service.ended or self._clock() >= self._ends_at
+        """Tell whether the loop, or the service, was asked to end, or its lifetime is over.
+
+        A loop that another one follows is not asked to stop: the next stop signal is the first one.
+        """
+        asked = self._stop.is_set() or self._followed.is_set()
+        return asked or self._service.ended or self._clock() >= self._ends_at
 
     def _turn(self) -> bool:
         """Handle what comes next, or be idle; return False after the last message of a run."""

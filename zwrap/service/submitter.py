@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.ledger.ledger import Ledger
@@ -82,20 +82,33 @@ class Submitter(Service):
     def handle_all(self, work: Sequence[Work]) -> list[Exception | None]:
         """Submit the jobs of a batch of recipe steps."""
         problems: dict[Delivery, Exception] = {}
+        several: list[Work] = []
+        single: list[Work] = []
+        for each in work:
+            with _noting(problems, each):
+                (several if _may_have_tasks(each) else single).append(each)
+        self._submit_single(single, problems)
+        # To take these apart may take its time, which no other job of the batch has to wait for.
+        single = [each for each in several if not self._taken_apart(each, problems)]
+        self._submit_single(single, problems)
+        return [problems.get(each.delivery) for each in work]
+
+    def _submit_single(self, work: Sequence[Work], problems: dict[Delivery, Exception]) -> None:
+        """Submit the jobs of recipe steps that are one job each."""
+        if not work:
+            return
         steps: dict[str, list[Step]] = defaultdict(list)
-        single = [each for each in work if not self._taken_apart(each, problems)]
         try:
-            attempts = self._recognition.attempts([each.delivery.message for each in single])
+            attempts = self._recognition.attempts([each.delivery.message for each in work])
         except ZwrapError as error:  # the ledger is away
-            problems |= {each.delivery: error for each in single}
-            return [problems.get(each.delivery) for each in work]
-        for each, whose in zip(single, attempts, strict=True):
+            problems |= {each.delivery: error for each in work}
+            return
+        for each, whose in zip(work, attempts, strict=True):
             with _noting(problems, each):
                 step = self._prepared(each, whose)
                 steps[step.cluster.name].append(step)
         for of_one_cluster in steps.values():
             self._submit(of_one_cluster, problems)
-        return [problems.get(each.delivery) for each in work]
 
     def _taken_apart(self, work: Work, problems: dict[Delivery, Exception]) -> bool:
         """Send a message for each task of an array step; return False for a message of one job."""
@@ -264,6 +277,14 @@ class Submitter(Service):
     def close(self) -> None:
         """Close the ledger."""
         self._ledger.close()
+
+
+def _may_have_tasks(work: Work) -> bool:
+    """Return whether a step may have several tasks, as far as a glance tells."""
+    parameters = work.envelope.step.get("parameters") if work.envelope else None
+    block = parameters.get("cluster") if isinstance(parameters, Mapping) else None
+    given = block.get("array") if isinstance(block, Mapping) else None
+    return given is not None and not isinstance(given, bool)
 
 
 def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list[Outgoing]:

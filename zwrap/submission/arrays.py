@@ -42,7 +42,7 @@ def shape_of(request: JobRequest, script: str, form: ArrayForm) -> Shape | None:
     script are not known.
     """
     first, _, rest = script.partition("\n")
-    lines = rest.splitlines()
+    lines = rest.split("\n")
     if not request.array or not form.prefix or not first.startswith("#!"):
         return None
     head = next((n for n, line in enumerate(lines) if line and line[0] != "#"), len(lines))

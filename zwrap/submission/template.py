@@ -48,7 +48,7 @@ def _shell(value: str) -> _Verbatim:
 def _directive(value: object) -> _Verbatim:
     """Print one word of a directive line."""
     text = str(value)
-    if not text or re.search(r"[\x00-\x20\x7f'\"\\#]", text):
+    if not text or re.search(r"[\x00-\x20\x7f\x85\u2028\u2029'\"\\#]", text):
         raise TemplateError(
             f"{text!r} cannot be on a directive line: one word is expected, without blanks, "
             "quotes, '#', backslashes and control characters (it could add further directives)."

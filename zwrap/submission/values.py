@@ -17,19 +17,23 @@ from zwrap.configuration.joboptions import plain_name
 from zwrap.errors import RequestError, short
 from zwrap.units import LARGEST_MIB, MIB, bytes_of, mib, seconds
 
-UNFIT = re.compile(r"^-|[\x00-\x20\x7f'\"\\#]")
+UNFIT = re.compile(r"^-|[\x00-\x20\x7f\x85\u2028\u2029'\"\\#]")
 """What a word of a directive line must not hold: it could add further directives or options."""
 
-GRES = r"[A-Za-z_]\w*(?::[\w.-]+)?(?::[0-9]{1,9}[KMGTP]?)?"
-"""One generic resource: name, type and number (sbatch(1), ``--gres``)."""
+GRES = re.compile(r"[A-Za-z_]\w*(?::[\w.-]+(?::[0-9]{1,9}[KMGTP]?)?)?", re.ASCII)
+"""One generic resource: name, and type or number, or both (sbatch(1), ``--gres``)."""
 
-SIGNAL = re.compile(r"(?:B:)?(?:SIG)?([A-Z]+[12]?|[0-9]{1,2})(@[0-9]{1,5})?", re.IGNORECASE)
+SIGNAL = re.compile(r"(?:B:)?(?:SIG)?(USR[12]|[0-9]{1,2})(@[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 """A signal and the time before the end, in seconds (sbatch(1), ``--signal``)."""
 
-WARNING = ("HUP", "INT", "QUIT", "USR1", "USR2", "XCPU")
-"""Signals that may warn a job; Slurm sends TERM itself at the end."""
+WARNING = ("USR1", "USR2")
+"""Signals that warn a job; the wrapper takes others for a request to stop."""
 
-ADDRESS = r"[A-Za-z0-9_][\w.+%@=-]*"
+ADDRESS = re.compile(r"[A-Za-z0-9_][\w.+%@=-]*", re.ASCII)
+"""One mail address, or the name of a user."""
+
+ITEMS = 100
+"""Largest number of items of a list."""
 
 MAIL_ON = ("begin", "end", "fail", "requeue", "time_limit")
 """Events of a job of which a mail can tell."""
@@ -81,9 +85,12 @@ def signal(value: str, where: str) -> str:
     )
 
 
-def _listed(value: str, item: str, where: str, expected: str) -> str:
+def _listed(value: str, item: re.Pattern[str], where: str, expected: str) -> str:
     """Return a list with commas, of which each item matches `item`."""
-    if not re.fullmatch(f"{item}(?:,{item})*", value, re.ASCII):
+    items = value.split(",")
+    if len(items) > ITEMS:
+        raise RequestError(f"{where} has {len(items)} items; {ITEMS} at most are expected.")
+    if not all(item.fullmatch(each) for each in items):
         raise RequestError(f"{where} is {short(value)}; {expected} expected.")
     return value
 
@@ -104,9 +111,11 @@ def options(given: Mapping[str, object], allowed: Sequence[str], where: str) -> 
             )
         if value is True:
             found[name] = ""
-        elif isinstance(value, (str, int, float)) and value not in (False, ""):
+        elif value is None or value is False or value == "":
+            continue
+        elif isinstance(value, (str, int, float)):
             found[name] = word(str(value), f"{where}, option {name!r}")
-        elif value not in (None, False, ""):
+        else:
             raise RequestError(f"{where}, option {name!r} is {short(value)}; one word is expected.")
     return found
 
@@ -120,6 +129,8 @@ def memory_mib(value: object, where: str, *, zero: bool = False) -> int:
         if zero and bytes_of(value) == 0:
             return 0
         return mib(value, where, bare=MIB)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if type(value) is int and (0 if zero else 1) <= value <= LARGEST_MIB:
         return value
     raise RequestError(
@@ -147,6 +158,8 @@ def begin(value: object, where: str) -> str:
             at = datetime.fromisoformat(value.strip())
         except ValueError as error:
             raise RequestError(f"{where} is {short(value)}, which is no date: {error}.") from None
+        if at.year < 1970 or (at.tzinfo and at.timestamp() < 0):
+            raise RequestError(f"{where} is {short(value)}; a date from 1970 on is expected.")
         return f"@{int(at.timestamp())}" if at.tzinfo else at.strftime("%Y-%m-%dT%H:%M:%S")
     if isinstance(value, str) and re.fullmatch(r"\d+:\d+", value.strip()):
         raise RequestError(

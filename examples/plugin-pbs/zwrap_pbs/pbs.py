@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from zwrap import scheduler
 from zwrap.errors import RequestError, UnreachableError
-from zwrap.job import ArrayForm, JobRequest, JobStatus, State
+from zwrap.job import ArrayForm, JobRequest, JobStatus, Resources, State
 from zwrap.scheduler import Command, Options, Question, Reply, Scheduler
 
 T = TypeVar("T")
@@ -49,8 +49,9 @@ class PBS(Scheduler):
         for text in (request.full_name, str(script)):
             if not re.fullmatch(r"[\w./+@=-]+", text, re.ASCII):
                 raise RequestError(f"PBS takes no blanks and no signs of the shell: {text!r}.")
-        asked = [key for key in request.resources.__struct_fields__ if key not in GIVEN]
-        if refused := [key for key in asked if getattr(request.resources, key)]:
+        asked, plain = request.resources, Resources(max_slots=request.resources.max_slots)
+        keys = [k for k in asked.__struct_fields__ if getattr(asked, k) != getattr(plain, k)]
+        if refused := [key for key in keys if key not in GIVEN or getattr(asked, key) == 0]:
             raise RequestError(f"Cluster {self.name!r} is PBS and cannot give {refused}.")
         user = pwd.getpwuid(os.geteuid())
         known = {"PATH": "/usr/bin:/bin", "USER": user.pw_name, "HOME": user.pw_dir}

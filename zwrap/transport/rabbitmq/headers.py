@@ -28,6 +28,12 @@ alone, and ``expiration`` is what is left of it."""
 TRANSIENT = 1
 """Delivery mode of a message without that property."""
 
+PERSISTENT = 2
+"""Delivery mode of a message that outlives a restart of the server."""
+
+MODE_HEADER = "zwrap_delivery_mode"
+"""Delivery mode of the original of a copy that outlives a restart, where the original did not."""
+
 HEADERS_BYTES = 120_000
 """Largest size of all headers of a message, in bytes."""
 
@@ -99,6 +105,8 @@ def kept(properties: Properties, hidden: Collection[str]) -> dict[str, object]:
     """
     found = {name: value for name in PROPERTIES if (value := getattr(properties, name)) is not None}
     found.setdefault("delivery_mode", TRANSIENT)
+    if MODE_HEADER in (properties.headers or {}):
+        found["delivery_mode"] = TRANSIENT
     headers = (properties.headers or {}).items()
     typed = {key: each for key, each in headers if key not in hidden and not _is_plain(each)}
     return {**found, "headers": typed} if typed else found
@@ -112,14 +120,16 @@ def properties_of(message: Outgoing) -> Properties:
     table = written(message)
     if not message.properties:
         made: Properties = pika.BasicProperties(
-            headers=table, delivery_mode=2, timestamp=int(time.time())
+            headers=table, delivery_mode=PERSISTENT, timestamp=int(time.time())
         )
         return made
     given = {name: message.properties[name] for name in PROPERTIES if name in message.properties}
     typed = message.properties.get("headers")
     if isinstance(typed, dict):
         table |= {key: value for key, value in typed.items() if key in table}
-    properties: Properties = pika.BasicProperties(headers=table, **{"delivery_mode": 2, **given})
+    properties: Properties = pika.BasicProperties(
+        headers=table, **{"delivery_mode": PERSISTENT, **given}
+    )
     try:
         properties.encode()
     except Exception as error:  # they come from a file, perhaps

@@ -29,7 +29,7 @@ from zwrap.transport.copies import (
 from zwrap.transport.rabbitmq import topology
 from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.delays import Delay
-from zwrap.transport.rabbitmq.headers import plain
+from zwrap.transport.rabbitmq.headers import MODE_HEADER, PERSISTENT, TRANSIENT, plain
 from zwrap.transport.rabbitmq.publication import Publication
 from zwrap.transport.rabbitmq.topology import Need
 from zwrap.transport.refused import Refused
@@ -46,7 +46,7 @@ _OF_DELIVERY = (
 )  # fmt: skip
 """Beginnings of headers about earlier deliveries; a copy starts without them."""
 
-HIDDEN = (ATTEMPTS_HEADER, EXPIRES_HEADER, LIFETIME_HEADER)
+HIDDEN = (ATTEMPTS_HEADER, EXPIRES_HEADER, LIFETIME_HEADER, MODE_HEADER)
 """Headers of zwrap's own that receivers do not see."""
 
 REASON_LENGTH = 20_000
@@ -198,7 +198,8 @@ class Received(msgspec.Struct):
     ) -> Publication:
         """Return a copy of the message, for its own queue or for queue `place`.
 
-        `added` are further headers.
+        `added` are further headers. The copy outlives a restart of the server, whatever the sender
+        of the message wanted: a retry or a dead letter that is lost helps nobody.
         """
         identity = self.identity()
         properties = duplicate(self.properties)
@@ -212,6 +213,9 @@ class Received(msgspec.Struct):
             ATTEMPTS_HEADER: delivery_count,
             **added,
         }
+        if properties.delivery_mode != PERSISTENT:
+            properties.headers[MODE_HEADER] = TRANSIENT
+            properties.delivery_mode = PERSISTENT
         properties.expiration = delay.expiration if delay else None
         expires_ms = self.expires_ms if place is None else None
         if expires_ms is not None:
