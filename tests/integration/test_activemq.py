@@ -40,8 +40,8 @@ notice the loss only by the missing heart-beats."""
 
 
 KEPT_S = 20.0
-"""Time after which messages of a connection that is gone are ones that the server keeps, in seconds:
-longer than it needs to miss heart-beats."""
+"""Time after which the server keeps the messages of a connection that is gone, in seconds: longer
+than it needs to miss heart-beats."""
 
 
 class KeptError(Exception):
