@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,67 +37,22 @@ AGAIN_S = 90.0
 notice the loss only by the missing heart-beats."""
 
 
-KEPT_S = 20.0
-"""Time after which the server keeps the messages of a connection that is gone, in seconds: longer
-than it needs to miss heart-beats."""
-
-
-class KeptError(Exception):
-    """The server keeps messages as handed out to a connection that it has ended itself.
-
-    ActiveMQ 5.17.2 does so about one time in ten when it meets a frame that it cannot read. Nobody
-    gets these messages before the server is started again, whatever its client does.
-    """
-
-
 def until_dead(transport: StompTransport, queue: str) -> Iterator[Delivery]:
-    """Yield what is received until there is a dead letter of a queue.
-
-    Raises KeptError if nothing comes although the server has handed out messages of the queue.
-    """
+    """Yield what is received until there is a dead letter of a queue, and no other message."""
     deadline = time.monotonic() + AGAIN_S
-    quiet_since = time.monotonic()
-    while not transport.inspector().dead_letters().get(queue):
-        now = time.monotonic()
-        assert now < deadline
+    while not transport.inspector().dead_letters().get(queue) or left(transport, queue):
+        assert time.monotonic() < deadline
         if delivery := transport.receive(0.5):
             yield delivery
-            quiet_since = time.monotonic()
-        elif now - quiet_since > KEPT_S and in_flight(transport, queue):
-            raise KeptError
     transport.flush()
 
 
-def in_flight(transport: StompTransport, queue: str) -> int:
-    """Return how many messages of a queue the server counts as handed out."""
+def left(transport: StompTransport, queue: str) -> int:
+    """Return the number of messages of a queue, those that are handed out included."""
     jolokia = transport.inspector()._jolokia
     found = jolokia._read(jolokia._bean(f"{transport.prefix}{queue}"), "QueueSize,InFlightCount")
     assert isinstance(found, dict)
-    return int(found["InFlightCount"])
-
-
-def unless_kept(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tried: Callable[[pytest.MonkeyPatch], None]
-) -> None:
-    """Carry out a trial, on a new queue again if the server keeps what it has ended."""
-    for _ in range(5):
-        with contextlib.suppress(KeptError), monkeypatch.context() as patched:
-            tried(patched)
-            return
-        server.prefix = f"test-{uuid.uuid4().hex}"
-    raise KeptError
-
-
-def test_a_copy_that_the_server_cannot_read_is_kept_whole_with_a_stub(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    unless_kept(server, monkeypatch, lambda patched: unreadable_copy(server, patched, tmp_path))
-
-
-def test_of_a_unit_of_several_only_the_delivery_at_fault_is_a_dead_letter(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    unless_kept(server, monkeypatch, lambda patched: unreadable_unit(server, patched))
+    return int(found["QueueSize"])
 
 
 # -- on the wire ---------------------------------------------------------------------------------
@@ -301,9 +254,9 @@ def test_a_unit_with_a_frame_that_the_server_cannot_read_is_a_dead_letter(
     assert kept.headers["k"] == "v" * 12_000
 
 
-def unreadable_copy(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for kept in (tmp_path / "state" / "refused").glob("*"):
-        kept.unlink()  # by an earlier trial
+def test_a_copy_that_the_server_cannot_read_is_kept_whole_with_a_stub(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     transport = server.connect()
     transport.subscribe("q")
     transport.send("q", "y" * 9000, {"k": "v"})
@@ -332,7 +285,9 @@ def unreadable_copy(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert body["begins"] == json.dumps("y" * 9000)[:4096]
 
 
-def unreadable_unit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_unit_of_several_only_the_delivery_at_fault_is_a_dead_letter(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("zwrap.transport.stomp.transport.checked", lambda made, place: made)
     transport = server.connect()
     transport.subscribe("q", 3)

@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import stomp
 from stomp.utils import Frame
@@ -165,13 +165,23 @@ class Connection:
 
     # -- inside ------------------------------------------------------------------------------------
 
+    def commit(self, link: Link, work: Frames) -> None:
+        """Commit a transaction of which the server has read all frames."""
+        work.commits = False
+        self._write(link, work, work.frames[-1:])
+
     def _send(self, link: Link, work: Frames) -> None:
-        """Write the frames of some work, the last with a request for a receipt."""
+        """Write the frames of some work, but for its COMMIT."""
+        work.commits = work.frames[-1].cmd == "COMMIT"
+        self._write(link, work, work.frames[:-1] if work.commits else work.frames)
+
+    def _write(self, link: Link, work: Frames, frames: Sequence[Frame]) -> None:
+        """Write frames of some work, the last with a request for a receipt."""
         receipt = f"zwrap-{self.serial()}"
-        work.frames[-1].headers["receipt"] = receipt
+        frames[-1].headers["receipt"] = receipt
         link.receipts[receipt] = work
         try:
-            link.write(work.frames)
+            link.write(frames)
         except (UnicodeError, TypeError, ValueError) as error:  # before anything was written
             link.receipts.pop(receipt, None)
             work.finish(EncodingError(f"it cannot be written in STOMP: {error}"))

@@ -41,9 +41,13 @@ _ESCAPED = re.compile(r"\\[\\nc]")
 
 
 class Frames(PendingWork):
-    """Frames that are sent as one piece of work; the last one asks for a receipt."""
+    """Frames that are sent as one piece of work; the last one asks for a receipt.
 
-    __slots__ = ("frames", "suspect")
+    A COMMIT is sent when the server has read all before it: of a frame that it cannot read it says
+    so, and reads on, so that a transaction would be committed without it.
+    """
+
+    __slots__ = ("commits", "frames", "suspect")
 
     def __init__(
         self,
@@ -54,6 +58,8 @@ class Frames(PendingWork):
     ) -> None:
         super().__init__(valid=valid, after=after)
         self.frames = frames
+        self.commits = False
+        """True if its COMMIT waits until the server has read the other frames."""
         self.suspect = False
         """True if the server may have ended a link because of it; it is then sent while nothing
         else is unconfirmed."""

@@ -14,7 +14,7 @@ from stomp.utils import Frame, convert_frame, pack
 
 from zwrap.errors import ZwrapError
 from zwrap.transport.failures import EncodingError
-from zwrap.transport.stomp.frames import Frames, refusal
+from zwrap.transport.stomp.frames import Frames, frame, refusal
 from zwrap.transport.stomp.incoming import Incoming
 from zwrap.transport.stomp.settings import Server
 
@@ -30,6 +30,9 @@ class Owner(Protocol):
 
     def arrived(self, link: Link, received: Frame) -> None:
         """Handle a message of a subscription."""
+
+    def commit(self, link: Link, work: Frames) -> None:
+        """Commit a transaction of which the server has read all frames."""
 
     def confirmed(self, link: Link) -> None:
         """Note that work was confirmed."""
@@ -95,8 +98,16 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
         self._owner.arrived(self, received)
 
     def on_receipt(self, received: Frame) -> None:
-        """Finish the work for which the server has taken responsibility."""
-        if work := self.receipts.pop(received.headers["receipt-id"], None):
+        """Finish the work for which the server has taken responsibility, or commit it."""
+        receipt = received.headers["receipt-id"]
+        work = self.receipts.pop(receipt, None)
+        if work and work.commits and isinstance(self.complaint, EncodingError):
+            self.receipts[receipt] = work  # one of its frames may be the one that was not read
+            self.cut()
+            return
+        if work and work.commits:
+            self._owner.commit(self, work)
+        elif work:
             work.finish(None)
         self._owner.confirmed(self)
 
@@ -114,7 +125,15 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
         elif self.complaint and isinstance(failure, EncodingError):  # the rest of that frame
             work.finish(EncodingError(f"the server ended the connection: {self.complaint}"))
         else:
+            self._abort(work)
             work.finish(failure)
+
+    def _abort(self, work: Frames) -> None:
+        """End the transaction of work that the server refuses before its COMMIT was sent."""
+        if work.commits:
+            number = {"transaction": work.frames[-1].headers["transaction"]}
+            with contextlib.suppress(Exception):
+                self.write([frame("ABORT", number)])
 
     def on_disconnected(self) -> None:
         """Report that the connection is gone."""
