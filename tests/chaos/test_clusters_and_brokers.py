@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import SUBMITTED
+from zwrap.attempt.record import REJECTED, SUBMITTED
 from zwrap.calls.ask import ask
 from zwrap.errors import ZwrapError
 from zwrap.job import State
@@ -189,7 +189,7 @@ class Chaos(Services):
         open_ = [
             f"{each.state} {each.job_id} ({each.seen_state}: {each.seen_reason}) in "
             f"{each.job_directory}" for each in attempts
-            if each.state != SUBMITTED or each.outcome is None
+            if each.state != REJECTED and (each.state != SUBMITTED or each.outcome is None)
         ]  # fmt: skip
         queues = [f"{count} in {name}" for name, count in waiting.items() if count]
         return ", ".join([*jobs, *queues, *open_])
