@@ -53,18 +53,29 @@ class Warm:
             order = [list(command), environment, str(directory), *files]
             assert self._program.stdin
             assert self._program.stdout
-            self._program.stdin.write(json.dumps(order) + "\n")
-            self._program.stdin.flush()
+            try:
+                self._program.stdin.write(json.dumps(order) + "\n")
+                self._program.stdin.flush()
+            except BrokenPipeError:
+                raise self._died(command) from None
             if not select.select([self._program.stdout], [], [], HANGS_S)[0]:
                 os.killpg(self._program.pid, signal.SIGKILL)
                 warm.cache_clear()
                 raise subprocess.TimeoutExpired(list(command), HANGS_S)
-            status = int(self._program.stdout.readline())
+            if not (answer := self._program.stdout.readline()):
+                raise self._died(command)
+            status = int(answer)
             texts = []
             for file in (output, error):
                 file.seek(0)
                 texts.append(file.read().decode().replace("\r\n", "\n"))
         return subprocess.CompletedProcess(command, status, *texts)
+
+    def _died(self, command: Sequence[str]) -> RuntimeError:
+        """Return what is known of the death of the program; the next command gets another one."""
+        warm.cache_clear()
+        ended = self._program.wait(HANGS_S)
+        return RuntimeError(f"the program that forks ended with {ended} at {list(command)}")
 
     def end(self) -> None:
         """Let it go; commands that run go on."""
