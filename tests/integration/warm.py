@@ -42,7 +42,13 @@ class Warm:
             [sys.executable, __file__], env={**kept, "PATH": "/usr/bin:/bin"}, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
+        self._program.wait(HANGS_S)  # see `detach`
         atexit.register(self.end)
+
+    @property
+    def session(self) -> int:
+        """Session, and process group, of the program and the commands."""
+        return self._program.pid
 
     def run(
         self, command: Sequence[str], environment: dict[str, str], directory: Path
@@ -59,7 +65,7 @@ class Warm:
             except BrokenPipeError:
                 raise self._died(command) from None
             if not select.select([self._program.stdout], [], [], HANGS_S)[0]:
-                os.killpg(self._program.pid, signal.SIGKILL)
+                os.killpg(self.session, signal.SIGKILL)
                 warm.cache_clear()
                 raise subprocess.TimeoutExpired(list(command), HANGS_S)
             if not (answer := self._program.stdout.readline()):
@@ -72,10 +78,9 @@ class Warm:
         return subprocess.CompletedProcess(command, status, *texts)
 
     def _died(self, command: Sequence[str]) -> RuntimeError:
-        """Return what is known of the death of the program; the next command gets another one."""
+        """Return an error that tells of the program's death; the next command gets another one."""
         warm.cache_clear()
-        ended = self._program.wait(HANGS_S)
-        return RuntimeError(f"the program that forks ended with {ended} at {list(command)}")
+        return RuntimeError(f"the program that forks is gone at {list(command)}")
 
     def end(self) -> None:
         """Let it go; commands that run go on."""
@@ -86,6 +91,12 @@ class Warm:
 def warm() -> Warm:
     """Return the one program of this process."""
     return Warm()
+
+
+def detach() -> None:
+    """Go on as no child of the tests: a wrapper in their process would end this one, too."""
+    if os.fork():
+        os._exit(0)
 
 
 def load() -> None:
@@ -127,5 +138,6 @@ def become(
 
 if __name__ == "__main__":
     del sys.path[0]  # the directory of this file
+    detach()
     load()
     serve()
