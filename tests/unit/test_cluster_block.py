@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -28,6 +29,9 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import ArrayForm, Rejected, Reply
 from zwrap.submission.arrays import shape_of
+from zwrap.submission.clusters import Clusters
+from zwrap.submission.recognition import Recognized
+from zwrap.submission.refused import refused_attempt
 from zwrap.submission.request import prepare
 from zwrap.submission.script import NEEDED, Renderer
 from zwrap.submission.template import Templates
@@ -460,7 +464,6 @@ def test_a_template_without_a_line_for_a_key_loses_it_not_silently(tmp_path: Pat
 def test_another_attempt_with_other_keys_is_checked_as_the_first(tmp_path: Path) -> None:
     from zwrap.attempt.record import Attempt
     from zwrap.limits import DEFAULTS
-    from zwrap.submission.clusters import Clusters
 
     site = {
         "version": 1, "environments": {"default": ["c"]},
@@ -496,6 +499,10 @@ TWO = {
         "old": {"kind": "sge"},
     },
 }
+
+SLURM = {
+    "plugin": "slurm", "url": "http://x", "user_token": "t", "user": "u", "api_version": "v0.0.38",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -577,13 +584,13 @@ def test_a_check_of_the_site_looks_at_the_jobs_of_its_recipes(
 ) -> None:
     recipes = tmp_path / "recipes"
     recipes.mkdir()
-    recipe(recipes, {"cluster": {"commands": "run", "mail": "-x"}})
+    recipe(recipes, {"cluster": {"commands": "run", "mail": "-x", "scheduler": "prod"}})
     store = {"plugin": "storage", "zocalo.recipe_directory": str(recipes)}
     site({"store": store, **TWO})
     assert main(["check"]) == 100
     shown = capsys.readouterr()
     assert "node 1, parameters, key 'cluster', key 'mail' is '-x'; mail addresses" in shown.err
-    assert "warning: steps that name no cluster run on this machine (local)" in shown.out
+    assert "warning: steps that name no cluster are refused: of the clusters old, prod" in shown.out
 
 
 def test_without_a_site_file_a_cluster_of_a_site_is_no_fault(
@@ -599,17 +606,51 @@ def test_without_a_site_file_a_cluster_of_a_site_is_no_fault(
     ("sections", "default"),
     [
         ({"c": {"plugin": "clusters", "prod": {"kind": "slurm"}}}, "prod"),
-        (TWO, "local"),
         ({**TWO, "s": {"plugin": "storage", "scheduler": "old"}}, "old"),
-        ({"slurm": {"plugin": "slurm", "url": "http://x", "user_token": "t", "user": "u",
-                    "api_version": "v0.0.38"}}, "slurm"),
+        ({**TWO, "s": {"plugin": "storage", "scheduler": "local"}}, "local"),
+        ({**TWO, "slurm": SLURM}, "slurm"),
+        ({"slurm": SLURM, "iris": {**SLURM, "plugin": "iris"}}, "slurm"),
+        ({"iris": {**SLURM, "plugin": "iris"}}, "iris"),
         ({}, "local"),
     ],
-)  # fmt: skip
-def test_a_site_that_describes_one_cluster_means_that_one(
+)
+def test_the_cluster_for_steps_that_name_none_is_one_that_the_site_describes(
     site: Any, sections: dict[str, Any], default: str
 ) -> None:
     site(sections)
     renderer = Renderer(Configuration.from_file().activate())
     prepared, _ = renderer.prepare(step(), "t-1")
     assert prepared.request.cluster == default
+
+
+def test_of_several_clusters_none_is_taken_by_chance(
+    site: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A step that names no cluster is refused, with the choices; one that names one is not."""
+    site(TWO)
+    configuration = Configuration.from_file().activate()
+    words = (
+        "node 1, parameters, key 'cluster': The step names no cluster, and the site describes "
+        "several: old, prod. Name one in the step (key 'scheduler'), or for all such steps in the "
+        "site file (storage key 'scheduler')."
+    )
+    with pytest.raises(RequestError, match=f"^{re.escape(words)}$"):
+        Renderer(configuration).prepare(step(), "t-1")
+    prepared, _ = Renderer(configuration).prepare(step(scheduler="old"), "t-1")
+    assert prepared.request.cluster == "old"
+
+    file = recipe(tmp_path, {"cluster": {"commands": "run"}})
+    assert main(["recipe", "check", file]) == 100
+    shown = capsys.readouterr()
+    assert shown.err.endswith(f": recipe {file}: {words}\n")
+    assert "node 1 on cluster prod: --partition=p" in shown.out
+
+    assert main(["check"]) == 0
+    assert "clusters: old, prod; default: none\n" in capsys.readouterr().out
+
+
+def test_a_step_that_names_no_cluster_is_a_rejected_row_of_none(site: Any) -> None:
+    site(TWO)
+    whose = Recognized("t-1", "o", "d", None)
+    row = refused_attempt(step(), whose, Clusters(Configuration.from_file().activate()))
+    assert (row.token, row.cluster) == ("t-1", "")

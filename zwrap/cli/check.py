@@ -152,13 +152,13 @@ def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> It
 
 
 def _default_cluster(configuration: Configuration) -> Iterator[str]:
-    """Yield a warning if steps that name no cluster run on the service host."""
+    """Yield a warning if steps that name no cluster are refused."""
     clusters = Clusters(configuration)
-    if clusters.default_is_open:
+    if not clusters.default:
         yield (
-            f"warning: steps that name no cluster run on this machine ({clusters.default}): of the "
-            f"clusters {', '.join(clusters.described())} none is named under storage key "
-            "'scheduler' (docs/site.md)"
+            "warning: steps that name no cluster are refused: of the clusters "
+            f"{', '.join(clusters.described())} none is named under storage key 'scheduler' "
+            "(docs/site.md)"
         )
 
 

@@ -28,7 +28,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Ask each cluster once, and show its answer."""
     clusters = Clusters(configuration)
-    names = options.NAME or sorted({*clusters.described(), clusters.default})
+    names = options.NAME or clusters.shown()
     rows = [_row(clusters.get(name), clusters.default) for name in names]
     show(rows, COLUMNS, as_json=options.json)
     return 0

@@ -73,7 +73,7 @@ def _ledger(configuration: Configuration) -> str:
 def _clusters(configuration: Configuration) -> str:
     """Return the names of the clusters, and that of the default."""
     clusters = Clusters(configuration)
-    return f"{', '.join(clusters.described())}; default: {clusters.default}"
+    return f"{', '.join(clusters.described())}; default: {clusters.default or 'none'}"
 
 
 def _name(configuration: Configuration, chosen: TransportChoice) -> str:

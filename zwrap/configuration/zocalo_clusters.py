@@ -8,6 +8,9 @@ from zwrap.configuration.sections import Site
 KEYS = ("url", "api_version", "user", "user_token")
 """Keys of the plugins that are options of a cluster of zwrap, too."""
 
+USUAL = "slurm"
+"""Name of the cluster for steps that name none, in Diamond's cluster submission service."""
+
 
 def clusters_of_zocalo(site: Site) -> dict[str, ClusterSettings]:
     """Return the described clusters by the name of their plugin."""

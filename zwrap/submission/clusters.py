@@ -3,7 +3,8 @@
 A name that the site does not describe stands for the batch system of that kind that the environment
 selects: ``local``, ``slurm`` (SLURM_CONF) and ``sge`` (SGE_ROOT) need no description. Plugins
 `slurm` and `iris` of python-zocalo each describe a slurmrestd under their name. A step that names
-no cluster means the site's default, else the only cluster that it describes, else this machine.
+no cluster means the site's default, else the only cluster that it describes, or of several the one
+called `slurm`. Only where none is described it means this machine.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import msgspec
 from zwrap import plugins
 from zwrap.configuration.clusters import OWN, ClusterSettings
 from zwrap.configuration.site import Configuration
-from zwrap.configuration.zocalo_clusters import clusters_of_zocalo
-from zwrap.errors import ConfigurationError, UnknownNameError
+from zwrap.configuration.zocalo_clusters import USUAL, clusters_of_zocalo
+from zwrap.errors import ConfigurationError, RequestError, UnknownNameError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.jsontext import typed
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.scheduler import Options, Scheduler
 
-DEFAULT = "local"
-"""Name of the cluster if no step names one, and the site neither names nor describes just one."""
+UNDESCRIBED = "local"
+"""Name of the cluster for steps that name none, where the site describes no cluster."""
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -51,13 +52,9 @@ class Clusters:
         site = self._site = configuration.site
         self._described = {**clusters_of_zocalo(site), **site.clusters}
         self._loaded: dict[str, Cluster] = {}
-        self.default = site.scheduler or _only(self._described) or DEFAULT
-        """Name of the cluster for steps that name none."""
-
-    @property
-    def default_is_open(self) -> bool:
-        """True if several clusters are described, and none is named for steps that name none."""
-        return self.default not in self._described and len(self._described) > 1
+        self.default = site.scheduler or _default_of(self._described)
+        """Name of the cluster for steps that name none; empty: they are refused, because the site
+        describes several clusters and chooses none."""
 
     def names(self) -> list[str]:
         """Return the names of described clusters, and of those that need no description."""
@@ -66,6 +63,10 @@ class Clusters:
     def described(self) -> list[str]:
         """Return the names of the clusters that the site describes, else its default."""
         return sorted(self._described) or [self.default]
+
+    def shown(self) -> list[str]:
+        """Return the names of the described clusters, and of the default if there is one."""
+        return sorted({*self.described(), *filter(None, [self.default])})
 
     @property
     def any_remote(self) -> bool:
@@ -76,9 +77,16 @@ class Clusters:
         """Return the cluster of that name, and load its batch system if it is not loaded yet.
 
         Raises:
+            RequestError: The name is empty, because neither step nor site chooses a cluster.
             UnknownNameError: There is no cluster, or no kind of cluster, of that name.
             ConfigurationError: Its options, or the class of its batch system, are wrong.
         """
+        if not name:
+            raise RequestError(
+                "The step names no cluster, and the site describes several: "
+                f"{', '.join(self.described())}. Name one in the step (key 'scheduler'), or for "
+                "all such steps in the site file (storage key 'scheduler')."
+            )
         if name not in self._loaded:
             self._loaded[name] = self._load(name)
         return self._loaded[name]
@@ -98,9 +106,16 @@ class Clusters:
         return Cluster(name, settings, scheduler, self._site.limits, self._site.allowed)
 
 
-def _only(described: Mapping[str, ClusterSettings]) -> str | None:
-    """Return the name of the only cluster that is described; None: there is not just one."""
-    return next(iter(described)) if len(described) == 1 else None
+def _default_of(described: Mapping[str, ClusterSettings]) -> str:
+    """Return the name of the cluster for steps that name none, if the site does not give it.
+
+    Empty: there are several, and none has the name that steps without one mean elsewhere.
+    """
+    if not described:
+        return UNDESCRIBED
+    if len(described) == 1:
+        return next(iter(described))
+    return USUAL if USUAL in described else ""
 
 
 def completed(kind: type, where: str) -> type[Scheduler]:

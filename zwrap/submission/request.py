@@ -54,7 +54,7 @@ def prepare(
     Args:
         envelope: The message at the step.
         token: The token of the attempt.
-        default_cluster: Name of the cluster for a step that names none.
+        default_cluster: Name of the cluster for a step that names none; empty: there is none.
         settings: Function from the name of a cluster to its description.
         limits: Limits of sizes.
         allowed: Directories below which the step may name paths.
@@ -70,8 +70,8 @@ def prepare(
     block = legacy.translated(parameters, where)
     scheduler = block.get("scheduler") if isinstance(block, Mapping) else None
     cluster_name = str(scheduler or default_cluster)
-    described = settings(cluster_name)
     place = f"{where}, key 'cluster'"
+    described = _settings_of(cluster_name, settings, place)
     cluster = cluster_block(block, described.defaults, place)
     resources = resources_of(cluster, place, described.allowed_options)
     working = absolute_path(parameters.get("workingdir"), f"{where}, key 'workingdir'")
@@ -105,6 +105,16 @@ def prepare(
         below=tuple(map(str, allowed.directories)),
     )
     return PreparedJob(request, files, named.checked(allowed, parameters, working, where))
+
+
+def _settings_of(
+    name: str, settings: Callable[[str], ClusterSettings], where: str
+) -> ClusterSettings:
+    """Return the description of a cluster; RequestError, with the place, if none is chosen."""
+    try:
+        return settings(name)
+    except RequestError as error:
+        raise RequestError(f"{where}: {error}") from None
 
 
 def check_commands(text: object, limits: Limits, where: str) -> None:
