@@ -12,6 +12,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError
 from zwrap.limits import ANY_SIZE
 from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.queues import CLUSTER, is_of_kind
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Delivery, Transport
@@ -104,7 +105,7 @@ class _Drain:
             if given is None and step.get("queue"):
                 given = str(step["queue"])
                 say(f"Target Queue: {given}")
-        if given == "cluster.submission":
+        if is_of_kind(given, CLUSTER):
             _say_cluster(step.get("parameters"))
         return given
 

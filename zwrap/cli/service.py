@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -157,12 +158,14 @@ def matching(wanted: str, known: Iterable[str]) -> str:
 def _locked(file: str | None, service: str) -> Iterator[bool]:
     """Hold a lock on this host and yield True; False: another process holds it.
 
-    `file` None: no lock; empty: the default file of the service.
+    `file` None: no lock; empty: the default file of the service, which has another one if it reads
+    another queue (CUSTOM_QUEUE).
     """
     if file is None:
         yield True
         return
-    path = Path(file) if file else in_state_directory("locks", re.sub(r"\W", "_", service))
+    owner = "_".join(filter(None, (service, os.environ.get("CUSTOM_QUEUE"))))
+    path = Path(file) if file else in_state_directory("locks", re.sub(r"\W", "_", owner))
     (make_readable if file else make_private)(path.parent)
     with open_to_append(path, READ_FILE if file else PRIVATE_FILE) as lock:
         try:

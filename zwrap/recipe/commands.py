@@ -7,18 +7,15 @@ below any other key ``commands``, each by itself. The commands of the Runner are
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from zwrap.errors import RecipeError
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.recipe.pieces import Piece, Value
+from zwrap.recipe.queues import RUNNER, is_of_kind
 from zwrap.recipe.quoting import Fault, quoted, quoted_words
 from zwrap.recipe.sizes import is_long
 from zwrap.recipe.substitution import REPLACE, Filling, Keys
-
-_RUNNER = re.compile(r"runner\.(?:.*\.)?submission", re.DOTALL)
-"""Queues of the service Runner."""
 
 
 class CommandFilling(Filling):
@@ -32,7 +29,7 @@ class CommandFilling(Filling):
     def mapping(self, value: Mapping[object, object], keys: Keys) -> dict[object, object]:
         """Return a copy of an object with its keys and values filled in."""
         if len(keys) == 1:
-            self._runs_words = _RUNNER.fullmatch(str(value.get("queue"))) is not None
+            self._runs_words = is_of_kind(value.get("queue"), RUNNER)
         program: dict[object, object] = {}
         if keys[1:] == ("job_parameters",):
             program.update(self._program(value, keys))

@@ -21,6 +21,7 @@ from zwrap.host.files import last_lines, write_atomically
 from zwrap.limits import Limits
 from zwrap.message import token_of
 from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.queues import RUNNER, queue_of_service
 from zwrap.recipe.quoting import words
 from zwrap.service.contract import STOP_GRACE_S, Service
 from zwrap.submission.execution import check_arguments, check_replaceable
@@ -58,9 +59,8 @@ class Runner(Service):
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
         configuration.site.security.check_runner()
-        custom = os.environ.get("CUSTOM_QUEUE")
         self._longest_s = 0.0
-        self.queue = f"runner.{custom}.submission" if custom else "runner.submission"
+        self.queue = queue_of_service(RUNNER)
 
     def stop_grace_s(self) -> float:
         """Return the time that the commands at hand may take, and some more, in seconds."""

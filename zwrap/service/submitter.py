@@ -19,6 +19,7 @@ from zwrap.job import Limits
 from zwrap.job import Outcome as JobOutcome
 from zwrap.message import Message, Outgoing, trace_of
 from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.queues import CLUSTER, queue_of_service
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
 from zwrap.submission.clusters import Cluster
@@ -54,9 +55,11 @@ class Step(NamedTuple):
 
 
 class Submitter(Service):
-    """Service that submits batch jobs (queue `cluster.submission`)."""
+    """Service that submits batch jobs (queue `cluster.submission`).
 
-    queue = "cluster.submission"
+    With environment variable CUSTOM_QUEUE the queue is `cluster.<CUSTOM_QUEUE>.submission`.
+    """
+
     prefetch = 1000
     batch_size = 1000
 
@@ -64,6 +67,7 @@ class Submitter(Service):
         self, configuration: Configuration, transport: Transport, clock: Clock = elapsed
     ) -> None:
         super().__init__(configuration, transport)
+        self.queue = queue_of_service(CLUSTER)
         self._ledger = Ledger.of(configuration)
         self._recognition = Recognition(self._ledger, self.signer)
         self._preparation = Preparation(configuration, self._ledger)

@@ -20,6 +20,7 @@ from zwrap.limits import Limits
 from zwrap.message import digest_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.recipe.queues import CLUSTER, is_of_kind
 from zwrap.recipe.references import entries_in, numbers_in
 from zwrap.scheduler import Busy, Rejected
 from zwrap.submission.holds import THROTTLED, Awaited
@@ -30,7 +31,7 @@ Unmet = Callable[[Sequence[PendingJob]], Mapping[str, Busy | Rejected]]
 """Function from jobs to the tokens of those that wait, or can never run, and why."""
 
 QUEUE = "cluster.submission"
-"""Queue of the steps that become jobs."""
+"""Queue of the steps that become jobs, if not of a Submitter with a queue of its own."""
 
 
 def nothing_unmet(jobs: Sequence[PendingJob]) -> Mapping[str, Busy | Rejected]:
@@ -43,19 +44,21 @@ def steps_before(given: object, envelope: Envelope, limits: Limits) -> dict[int,
     """Return the steps that key `dependency` of a cluster block names, with their numbers of jobs.
 
     Raises RequestError, which names the key, for anything but steps of the recipe that become jobs,
-    and do not wait for this one.
+    on the queue of this one, and do not wait for it. Nobody knows whether a Submitter of this
+    ledger reads another queue; if it does not, the step would wait without an end.
     """
     if given in (None, "", []):
         return {}
     where = f"node {envelope.pointer}, parameters, key 'cluster', key 'dependency'"
     if envelope.recipe_id is None:
         raise RequestError(f"{where}: the recipe has no 'ID' in its environment, so no other step.")
-    blocks = {number: _block(envelope.recipe, number) for number in _numbers(given, where, limits)}
+    queue, recipe = _queue_of(envelope), envelope.recipe
+    blocks = {number: _block(recipe, number, queue) for number in _numbers(given, where, limits)}
     found: dict[int, int] = {}
     for number, block in blocks.items():
         if block is None or number == envelope.pointer:
             raise RequestError(
-                f"{where} names node {number}; another node on queue {QUEUE!r} is expected."
+                f"{where} names node {number}; another node on queue {queue!r} is expected."
             )
         at = f"node {number}, parameters, key 'cluster', key 'array'"
         array = tasks_of(block["array"], at, limits) if block.get("array") is not None else True
@@ -77,9 +80,15 @@ def _numbers(given: object, where: str, limits: Limits) -> list[int]:
     return numbers
 
 
-def _block(recipe: Recipe, number: int) -> Mapping[str, object] | None:
-    """Return the cluster block of a step that becomes a job; None: there is no such step."""
-    if number not in recipe or recipe.node(number).get("queue") != QUEUE:
+def _queue_of(envelope: Envelope) -> object:
+    """Return the queue that a step names, whatever queue its message came from."""
+    named = envelope.step.get("queue")
+    return named if is_of_kind(named, CLUSTER) else QUEUE
+
+
+def _block(recipe: Recipe, number: int, queue: object) -> Mapping[str, object] | None:
+    """Return the cluster block of a step on a queue of jobs; None: there is no such step."""
+    if number not in recipe or recipe.node(number).get("queue") != queue:
         return None
     parameters = recipe.node(number).get("parameters")
     block = parameters.get("cluster") if isinstance(parameters, Mapping) else None
@@ -97,11 +106,12 @@ def _check_order(
     Each step is read once, so that the work grows with the numbers that are named, not with the
     ways through them; of these there may be as many as of references in outputs.
     """
+    queue = _queue_of(envelope)
     seen, count = set(blocks), len(blocks)
     left = [(number, number) for number in blocks]
     while left:
         number, first = left.pop()
-        block = blocks[number] if number in blocks else _block(envelope.recipe, number)
+        block = blocks[number] if number in blocks else _block(envelope.recipe, number, queue)
         given = (block or {}).get("dependency")
         if given in (None, "", []):
             continue

@@ -15,8 +15,8 @@ from zwrap.job import JobRequest
 from zwrap.message import copied
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Node, Recipe
+from zwrap.recipe.queues import CLUSTER, is_of_kind
 from zwrap.submission.clusters import Cluster
-from zwrap.submission.dependency import QUEUE
 from zwrap.submission.legacy import KEYS
 from zwrap.submission.named import FILES, OUTPUTS
 from zwrap.submission.request import parameters_of
@@ -55,7 +55,7 @@ class Inspection:
     def opinions(self, recipe: Recipe) -> Iterator[Opinion]:
         """Yield what the cluster that a step names, or else each of the site, makes of it."""
         for number, node in sorted(recipe.nodes.items()):
-            if node.get("queue") == QUEUE:
+            if is_of_kind(node.get("queue"), CLUSTER):
                 yield from self._of_step(recipe, number, node)
 
     def _of_step(self, recipe: Recipe, number: int, node: Node) -> Iterator[Opinion]:
