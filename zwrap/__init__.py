@@ -10,7 +10,7 @@ The way of the data, one module per station::
 
 Each module on this way names its station in the first line of its docstring; docs/architecture.md
 lists them in order. The names that programs of a site import are offered here, too, and loaded on
-first use (docs/zocalo.md).
+first use (docs/compat-zocalo.md).
 """
 
 from __future__ import annotations
