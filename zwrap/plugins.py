@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from zwrap.entrypoints import entries, load
+from zwrap.entrypoints import Entry, entries, load
 
 log = logging.getLogger(__name__)
 
@@ -145,10 +145,19 @@ def find_preferred(group: str, name: str) -> Any:  # noqa: ANN401 - as `find`
 
 
 def foreign(group: str) -> list[Any]:
-    """Return the objects that other distributions installed in a group, sorted by name."""
-    own = OWN.get(group, {})
-    found = sorted(entries(group), key=lambda entry: entry.name)
-    return [entry.load() for entry in found if entry.name not in own]
+    """Return the objects that other distributions installed in a group, sorted by name.
+
+    Of several of one name it is the last one, as in python-zocalo, which keeps them by name.
+    """
+    own, found = OWN.get(group, {}), dict[str, Entry]()
+    for entry in entries(group):
+        if before := found.get(entry.name):
+            log.warning(
+                "%r in group %s is installed twice: %s is used, and %s is not",
+                entry.name, group, entry.value, before.value,
+            )  # fmt: skip
+        found[entry.name] = entry
+    return [found[name].load() for name in sorted(found) if name not in own]
 
 
 def offer(

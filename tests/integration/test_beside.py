@@ -57,9 +57,21 @@ class Step(CommonService):
         rw.transport.ack(header, transaction=transaction)
         rw.send_to("made", {"twice": 2 * message["n"]}, transaction=transaction)
         rw.transport.transaction_commit(transaction)
+
+
+def sends_on(message, parameters):
+    "A filter of a facility, which makes the recipe as an object of python-workflows."
+    if "to" in parameters:
+        graph = {"start": [[1, "{to}"]], 1: {"queue": "{to}"}}
+        theirs = workflows.recipe.Recipe(recipe=graph)
+        theirs.apply_parameters(parameters)
+        message["recipe"] = theirs.merge(message["recipe"])
+    return message, parameters
 """
 
 ENTRY_POINTS = """
+[zocalo.services.dispatcher.filters]
+sends_on = facility:sends_on
 [zocalo.wrappers]
 xia2 = facility:Xia2
 [workflows.services]
@@ -269,6 +281,16 @@ def test_a_service_of_a_facility_runs_unchanged_on_the_base_of_python_workflows(
         inspector = transport.inspector()
         assert [inspector.waiting(queue) for queue in ("steps", "made")] == [0, 0]
     assert shared.site.dead_letters("steps") == []
+
+
+def test_a_filter_of_a_facility_may_make_a_recipe_of_python_workflows(shared: Shared) -> None:
+    with shared.site.transport() as transport:
+        transport.send("processing_recipe", {"parameters": {"to": "made"}})
+    done = shared.site.run("zwrap", "zocalo.service", "-s", "Dispatcher", "--once")
+    assert done.returncode == 0, done.stderr
+    [made] = shared.site.take("made")
+    assert (made["payload"], made["recipe"]["1"]["queue"]) == ("made", "made")
+    assert shared.site.dead_letters("processing_recipe") == []
 
 
 def test_a_job_of_zwrap_has_its_wrapper_whoever_has_the_name(shared: Shared) -> None:

@@ -297,6 +297,77 @@ def test_a_filter_may_make_the_recipe(site: Site, plug_in: Any) -> None:
     assert site.messages("first") == [], "it left no names of recipes"
 
 
+THEIRS = f"""
+        class Recipe:  # as in python-workflows
+            def __init__(self, recipe):
+                self.recipe = recipe
+
+        GRAPH = {OTHER}
+        GRAPH = {{1: GRAPH["1"], "start": [tuple(pair) for pair in GRAPH["start"]]}}
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "message['recipe'] = Recipe(GRAPH)",
+        "message['recipe'] = message['recipe'].merge(Recipe(GRAPH))",
+        "message = {**message, 'recipe': message['recipe'].merge(GRAPH)}",
+    ],
+)
+def test_a_filter_may_leave_a_recipe_of_python_workflows(
+    site: Site, plug_in: Any, code: str
+) -> None:
+    function = f"        def makes(message, parameters):\n            {code}\n"
+    plug_in(FILTERS, "makes", f"{THEIRS}\n{function}            return message, parameters\n")
+    site.dispatch({"recipes": ["good"], "parameters": {"x": "X"}})
+    assert site.dead() == []
+    assert len(site.messages("other")) == 1
+    assert site.messages("first")[0].body["payload"] == "X"
+
+
+FILLS = """
+        def fills(message, parameters):
+            recipe = message["recipe"] = message["recipe"].merge(
+                {"start": [[1, "{x}"]], "1": {"queue": "filled", "more": {"commands": "a {x}"}}}
+            )
+            recipe.apply_parameters({"x": "b; c"})
+            return message, parameters
+"""
+
+
+@pytest.mark.parametrize(("quoted", "commands"), [(False, "a b; c"), (True, "a 'b; c'")])
+def test_a_filter_fills_in_the_recipe_itself_as_the_site_wants_it(
+    site: Site, plug_in: Any, quoted: bool, commands: str
+) -> None:
+    """The recipe is changed in place, as in python-workflows; values in shell text stay values."""
+    site.settings["zwrap.quote_commands"] = quoted
+    plug_in(FILTERS, "fills", FILLS)
+    site.dispatch({"recipes": ["good"], "parameters": {"x": "of the request"}})
+    [first] = site.messages("filled")
+    assert first.body["payload"] == "b; c"
+    assert first.body["recipe"]["1"]["more"] == {"commands": commands}
+    assert site.messages("first")[0].body["payload"] == "of the request"
+
+
+@pytest.mark.parametrize("kind", [FILTERS, READY])
+def test_of_two_functions_of_one_name_the_last_one_is_called(
+    kind: str, site: Site, plug_in: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """As in python-zocalo, which keeps them by name; which one is not called is said."""
+    code = "def {}(message, parameters):\n assert {}\n return message, parameters\n"
+    for name, good in (("last", True), ("first", False)):  # each goes before those on the path
+        plug_in(kind, name, code.format(name, good))
+        info = tmp_path / "installed" / name / f"site_{name}-1.0.dist-info"
+        (info / "entry_points.txt").write_text(f"[{kind}]\nsame = site_{name}:{name}\n")
+    site.dispatch({"recipes": ["good"], "parameters": {"x": 1}})
+    assert site.dead() == []
+    assert len(site.messages("first")) == 1
+    said = f"'same' in group {kind} is installed twice: site_last:last is used, and site_first:"
+    assert said in caplog.text
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
@@ -311,6 +382,10 @@ def test_a_filter_may_make_the_recipe(site: Site, plug_in: Any) -> None:
         (
             "def bad(m, p): return {'recipe': 5}, p",
             "left an object of type int under key 'recipe'; a recipe is",
+        ),
+        (
+            "class R: recipe = {}\ndef bad(m, p): R.recipe[1] = R.recipe; return {'recipe': R}, p",
+            "left a recipe with a value that refers to itself",
         ),
     ],
 )

@@ -32,7 +32,7 @@ from zwrap.recipe.remarks import repeated_remark, unfilled_remark
 from zwrap.recipe.sizes import is_long
 from zwrap.service import hooks
 from zwrap.service.contract import Service
-from zwrap.service.hooks import Hook, Parameters, Request
+from zwrap.service.hooks import Hook, Parameters, Request, RequestRecipe
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.portions import portions
 
@@ -157,10 +157,12 @@ class Dispatcher(Service):
         """
         if message.get("custom_recipe"):  # of the request, and not of a filter
             self.configuration.site.security.check_custom_recipe()
-        message = {**_copy(message), "recipe": Recipe()}
+        quotes = self.configuration.site.quote_commands
+        empty = RequestRecipe(quote_commands=quotes, limits=self.limits)
+        message = {**_copy(message), "recipe": empty}
         for hook in self._filters:
             message, parameters = hooks.filtered(hook, message, parameters)
-        recipe = _recipe_of_filters(message)
+        recipe = hooks.recipe_of(message)
         for each in (*_custom_recipe(message, self.limits), *self._named_recipes(message)):
             recipe = recipe.merged(each, self.limits)
             recipe.check_sizes(self.limits)
@@ -168,11 +170,7 @@ class Dispatcher(Service):
             raise MessageError(
                 "The request names no recipe: 'recipes' (names) or 'custom_recipe' is expected."
             )
-        filled = recipe.apply_parameters(
-            parameters,
-            quote_commands=self.configuration.site.quote_commands,
-            limits=self.limits,
-        )
+        filled = recipe.apply_parameters(parameters, quote_commands=quotes, limits=self.limits)
         filled.validate(self.limits)
         return filled, parameters
 
@@ -250,19 +248,6 @@ def _number(parameters: Parameters, name: str, default: float) -> float:
     raise MessageError(
         f"Parameter {name!r} of the request is {short(value)}; a number of seconds is expected."
     ) from None
-
-
-def _recipe_of_filters(message: Request) -> Recipe:
-    """Return the recipe that the filters of the site made; an empty one if they made none."""
-    found = message.get("recipe")
-    if isinstance(found, Recipe):
-        return found
-    if found is None or isinstance(found, Mapping):
-        return Recipe(found, "of a filter")
-    raise MessageError(
-        f"A filter of the site left an object of type {type(found).__name__} under key 'recipe'; "
-        "a recipe is expected."
-    )
 
 
 def _custom_recipe(message: Request, limits: Limits) -> list[Recipe]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from zwrap.errors import MessageError, OutageError, PermanentError, TemporaryError, TransportError
 from zwrap.host.forks import ending_children
-from zwrap.limits import LARGEST_DEPTH, is_deeper
+from zwrap.limits import DEFAULTS, LARGEST_DEPTH, Limits, is_deeper
+from zwrap.recipe.graph import Recipe
 
 Parameters = dict[str, object]
 """The parameters of a request."""
@@ -17,6 +19,69 @@ Request = dict[str, object]
 
 Hook = Callable[[Request, Parameters], object]
 """A site's function, which tells whether a request is ready, or changes a request."""
+
+
+class RequestRecipe(Recipe):
+    """The recipe that the filters of a site make, which they may change."""
+
+    def __init__(
+        self,
+        definition: Mapping[Any, object] | None = None,
+        name: str = "of a filter",
+        *,
+        quote_commands: bool = False,
+        limits: Limits = DEFAULTS,
+    ) -> None:
+        """Take a copy of a definition; the keywords say how parameters are put into it."""
+        super().__init__(definition, name)
+        self._quotes, self._limits = quote_commands, limits
+
+    def apply_parameters(
+        self,
+        parameters: Mapping[str, object],
+        *,
+        quote_commands: bool = False,
+        limits: Limits | None = None,
+    ) -> RequestRecipe:
+        """Fill in values, by name, in this recipe, as python-workflows does; return it."""
+        quotes = quote_commands or self._quotes
+        filled = super().apply_parameters(
+            parameters, quote_commands=quotes, limits=limits or self._limits
+        )
+        self.recipe.clear()
+        self.recipe.update(filled.recipe)
+        self.unfilled = filled.unfilled
+        return self
+
+    def merge(self, other: object) -> RequestRecipe:
+        """Return a recipe of both, which may be changed as well; neither of the two is changed."""
+        both = super().merge(other).recipe
+        return RequestRecipe(both, quote_commands=self._quotes, limits=self._limits)
+
+
+def recipe_of(message: Request) -> Recipe:
+    """Return the recipe that the filters left in a request; an empty one if they left none.
+
+    It may be a mapping, or an object of python-workflows. Raises MessageError for anything else.
+    """
+    found = message.get("recipe")
+    if found is None:
+        return Recipe()
+    if is_deeper(getattr(found, "recipe", found), LARGEST_DEPTH, made_by_code=True):
+        raise MessageError(
+            "A filter of the site left a recipe with a value that refers to itself, or is nested "
+            f"more than {LARGEST_DEPTH} deep; flatter values are expected."
+        )
+    try:
+        recipe = Recipe.of(found)
+    except TypeError:
+        raise MessageError(
+            f"A filter of the site left an object of type {type(found).__name__} under key "
+            "'recipe'; a recipe is expected."
+        ) from None
+    if recipe is not found:
+        recipe.name = "of a filter"
+    return recipe
 
 
 def called(hook: Hook, message: Request, parameters: Parameters) -> object:
