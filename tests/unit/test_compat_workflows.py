@@ -51,8 +51,8 @@ def of_page() -> dict[str, tuple[set[str], set[str]]]:
 
 
 def test_the_rule_for_imports_lets_the_most_usual_form_run(tmp_path: Path) -> None:
-    command = PAGE.partition("```sh\n")[2].partition("```")[0]
-    assert command in (Path(__file__).parents[2] / "docs" / "compat-zocalo.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "compat-zocalo.md").read_text()
+    command, search = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "FILE.py").write_text(
         "import workflows.recipe\nimport zocalo.util.symlink\n"
         "from workflows.services.common_service import CommonService\n"
@@ -63,6 +63,16 @@ def test_the_rule_for_imports_lets_the_most_usual_form_run(tmp_path: Path) -> No
     found = runpy.run_path(str(tmp_path / "FILE.py"))["used"]
     assert found[0] is wrap_subscribe
     assert found[2] is CommonService
+    (tmp_path / "FILE.py").write_text(
+        "import workflows.recipe  # noqa: F401\nimport json, workflows\n\timport zocalo\n"
+    )
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    changed = (tmp_path / "FILE.py").read_text().splitlines()
+    assert changed[0] == (
+        "import zwrap.compat.workflows.recipe; from zwrap.compat import workflows  # noqa: F401"
+    )
+    left = subprocess.run(["bash", "-c", search], cwd=tmp_path, capture_output=True, check=True)
+    assert left.stdout.decode() == "2:import json, workflows\n"
 
 
 # -- names ---------------------------------------------------------------------------------------
