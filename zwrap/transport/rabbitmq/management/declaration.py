@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -24,7 +24,7 @@ HEAD = """\
 #   read:      {read}
 """
 
-POLICY = {
+POLICY: dict[str, Any] = {
     "name": "zwrap.delay",
     "pattern": r"^zwrap\.delay\.[0-9]+s$",
     "definition": {"dead-letter-exchange": ""},
