@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from zwrap.cli import beside, start
+from zwrap.cli import service as service_command
+from zwrap.compat.workflows.services.known import lookup
 from zwrap.errors import PermanentError, ProgramError, TemporaryError, UnknownNameError
 from zwrap.host.commands import other_owner
 from zwrap.job import JobRequest, Resources
@@ -17,6 +19,8 @@ from zwrap.plugins import OWN, PROGRAMS
 from zwrap.program import choice
 from zwrap.program.choice import Choice
 from zwrap.program.reading import SHIPPED_PROGRAMS, find_program
+from zwrap.service.dispatcher import Dispatcher
+from zwrap.service.mailer import Mailer
 from zwrap.submission.script import own_programs
 from zwrap.submission.template import Templates
 from zwrap.transport.connect import transport_class
@@ -364,3 +368,68 @@ def test_what_an_odd_name_may_not_reach_is_unknown(places: Path) -> None:
     for name in ("../xia2", "zwrap:../xia2", "zwrap:", ""):
         with pytest.raises(UnknownNameError):
             Choice.of(name, places / "programs")
+
+
+# -- services and configuration plug-ins --------------------------------------------------------
+
+SERVICE = """
+from zwrap.service.contract import Service
+
+
+class Mailer(Service):
+    pass
+"""
+
+
+def test_a_service_of_a_site_goes_before_that_of_zwrap_and_the_log_says_so(
+    places: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    packages = places / "packages"
+    install(
+        packages, "facility-2.1.dist-info", "[workflows.services]\nMailer = beside_services:Mailer"
+    )
+    (packages / "beside_services.py").write_text(SERVICE)
+    told = (
+        f"'Mailer' is class beside_services:Mailer of distribution facility 2.1 in {packages}; it "
+        "goes before class zwrap.service.mailer:Mailer of distribution zwrap, which "
+        "'-s zwrap:Mailer' names"
+    )
+    with caplog.at_level("INFO"):
+        found = service_command.load_service("Mailer")
+    assert found.__module__ == "beside_services"
+    assert f"The service {told}" in caplog.text
+    assert lookup("Mailer") is found
+    assert service_command.load_service("zwrap:Mailer") is Mailer
+    assert f"service {told}" in list(beside.lines(None))
+
+
+def test_a_service_of_python_zocalo_does_not_go_before_that_of_zwrap(
+    places: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = "[workflows.services]\nDispatcher = zocalo.service.dispatcher:Dispatcher"
+    install(places / "packages", "zocalo-1.5.0.dist-info", named)
+    with caplog.at_level("INFO"):
+        assert service_command.load_service("Dispatcher") is Dispatcher
+    assert lookup("Dispatcher") is Dispatcher
+    assert "'Dispatcher' is class zwrap.service.dispatcher:Dispatcher of" in caplog.text
+
+
+def test_the_service_of_zwrap_is_named_by_its_beginning_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(service_command, "_run", lambda *given: ran.append(given[-1]) or 0)
+    assert service_command.main(["-s", "zwrap:mail"]) == 0
+    assert ran == ["zwrap:Mailer"]
+    assert service_command.main(["-s", "zwrap:Nobody"]) == 100
+    assert "Unknown service 'Nobody'" in capsys.readouterr().err
+
+
+def test_check_names_a_configuration_plugin_that_is_hidden(places: Path) -> None:
+    group = "[zocalo.configuration.plugins]\n"
+    packages = places / "packages"
+    install(packages, "facility-2.1.dist-info", f"{group}limits = f.c:Limits\nmine = f.c:Mine")
+    install(packages, "zocalo-1.5.0.dist-info", f"{group}storage = zocalo.configuration.s:Storage")
+    warnings = [line for line in beside.lines(None) if "configuration plugin" in line]
+    assert len(warnings) == 1
+    assert "configuration plugin 'limits' is zwrap's own; class f.c:Limits of" in warnings[0]
