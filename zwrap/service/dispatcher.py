@@ -11,21 +11,14 @@ from typing import ClassVar
 
 from zwrap import plugins
 from zwrap.configuration.site import Configuration
-from zwrap.errors import (
-    ConfigurationError,
-    MessageError,
-    PermanentError,
-    RecipeError,
-    UnknownNameError,
-    short,
-)
-from zwrap.host.faults import of_named_paths
+from zwrap.errors import ConfigurationError, MessageError, PermanentError, short
 from zwrap.host.files import write_atomically
 from zwrap.host.modes import make_readable
 from zwrap.jsontext import pretty
 from zwrap.limits import Limits
 from zwrap.message import RECIPE_HEADER, Outgoing, copied, recipe_id_of
 from zwrap.recipe.destinations import is_closed, refusal
+from zwrap.recipe.directory import named_recipe
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import repeated_remark, unfilled_remark
@@ -287,20 +280,4 @@ def _recipe_file(name: object, configuration: Configuration) -> Recipe:
             f"Recipe {short(name)} was asked for by name, and no directory of recipes is known: "
             "set 'zocalo.recipe_directory' in a storage section of the site configuration."
         )
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
-        raise MessageError(
-            f"{short(name)} is not a valid recipe name: letters, digits and '_.+-' are expected, "
-            "no '/'."
-        )
-    longest = configuration.site.limits.name_bytes
-    if len(name) > longest:
-        raise MessageError(
-            f"{short(name)} is the name of no recipe: it is longer than {longest} bytes (section "
-            "limits, key 'name_bytes')."
-        )
-    file = directory / f"{name}.json"
-    with of_named_paths(f"Recipe {name[:200]!r} cannot be read", RecipeError):
-        if not file.is_file():
-            known = [path.stem for path in directory.glob("*.json")]
-            raise UnknownNameError("recipe", name, known, f"in {directory}")
-        return Recipe.from_file(file, configuration.site.limits)
+    return named_recipe(name, directory, configuration.site.limits)
