@@ -162,7 +162,10 @@ def choice(group: str, name: str, shipped: str) -> str:
 
     `shipped`: what names zwrap's own, such as ``-s zwrap:NAME``.
     """
-    first, *rest = candidates(group, name)
+    found = candidates(group, name)
+    if not found:
+        return f"{name!r} is not installed"
+    first, *rest = found
     text = f"{name!r} is {first}"
     if rest:
         text += f"; it goes before {' and '.join(map(str, rest))}"
