@@ -61,7 +61,7 @@ class Dispatcher(Service):
             self._put_back(delivery, envelope, message, parameters)
             return
         guid = parameters["guid"]
-        recipe, parameters = self._recipe(message, parameters)
+        recipe, parameters, parsed = self._recipe(message, parameters)
         guid = parameters.get("guid", guid)  # a filter may return others
         if recipe.unfilled:
             log.warning(
@@ -76,7 +76,7 @@ class Dispatcher(Service):
         )
         with self.transport.unit(delivery) as unit:
             unit.send(*outgoing.start())
-            self._write_logbook(delivery, str(guid), incoming, recipe)
+            self._write_logbook(delivery, str(guid), parsed, recipe)
             self._send_ahead(unit)
         log.info(  # a broker has not confirmed it yet
             "Starting recipe %s: %s",
@@ -143,10 +143,12 @@ class Dispatcher(Service):
         with self.transport.unit(delivery) as unit:
             unit.send(again)
 
-    def _recipe(self, message: Request, parameters: Parameters) -> tuple[Recipe, Parameters]:
-        """Return the merged recipes of a request, filled in and validated, and the parameters.
+    def _recipe(
+        self, message: Request, parameters: Parameters
+    ) -> tuple[Recipe, Parameters, Request]:
+        """Return the merged recipes of a request, filled in and validated, and what they are from.
 
-        The filters of the site are applied first, and may change the parameters.
+        That is the parameters and the request as the filters of the site leave them.
         """
         if message.get("custom_recipe"):  # of the request, and not of a filter
             self.configuration.site.security.check_custom_recipe()
@@ -167,7 +169,7 @@ class Dispatcher(Service):
             limits=self.limits,
         )
         filled.validate(self.limits)
-        return filled, parameters
+        return filled, parameters, message
 
     def _named_recipes(self, message: Request) -> Iterator[Recipe]:
         """Yield each recipe named under key `recipes`, from the recipe directory."""
@@ -189,9 +191,12 @@ class Dispatcher(Service):
             yield recipe
 
     def _write_logbook(
-        self, delivery: Delivery, guid: str, incoming: object, recipe: Recipe
+        self, delivery: Delivery, guid: str, parsed: Request, recipe: Recipe
     ) -> None:
-        """Write request and recipe to the logbook, if the site has one; a full disk is no error."""
+        """Write request and recipe to the logbook, if the site has one; a full disk is no error.
+
+        `parsed`: the request as the filters of the site leave it.
+        """
         location = self.configuration.site.logbook_directory
         if location is None:
             return
@@ -200,7 +205,7 @@ class Dispatcher(Service):
         sections = [
             ("Incoming message header", dict(delivery.message.headers)),
             ("Incoming message body", delivery.message.body),
-            ("Parsed message body", incoming),
+            ("Parsed message body", {k: v for k, v in parsed.items() if k != "recipe"}),
             ("Recipe object", recipe.for_wire()),
         ]
         try:
