@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from zwrap.cli import beside, start
+from zwrap.cli import beside, serving, start
 from zwrap.cli import service as service_command
 from zwrap.compat.workflows.services.known import lookup
 from zwrap.errors import PermanentError, ProgramError, TemporaryError, UnknownNameError
@@ -381,9 +382,7 @@ class Mailer(Service):
 """
 
 
-def test_a_service_of_a_site_goes_before_that_of_zwrap_and_the_log_says_so(
-    places: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_service_of_a_site_goes_before_that_of_zwrap_which_is_told(places: Path) -> None:
     packages = places / "packages"
     install(
         packages, "facility-2.1.dist-info", "[workflows.services]\nMailer = beside_services:Mailer"
@@ -394,24 +393,33 @@ def test_a_service_of_a_site_goes_before_that_of_zwrap_and_the_log_says_so(
         "goes before class zwrap.service.mailer:Mailer of distribution zwrap, which "
         "'-s zwrap:Mailer' names"
     )
-    with caplog.at_level("INFO"):
-        found = service_command.load_service("Mailer")
+    found = service_command.load_service("Mailer")
     assert found.__module__ == "beside_services"
-    assert f"The service {told}" in caplog.text
+    assert service_command.described("Mailer") == told
     assert lookup("Mailer") is found
     assert service_command.load_service("zwrap:Mailer") is Mailer
     assert f"service {told}" in list(beside.lines(None))
 
 
-def test_a_service_of_python_zocalo_does_not_go_before_that_of_zwrap(
-    places: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_service_of_python_zocalo_does_not_go_before_that_of_zwrap(places: Path) -> None:
     named = "[workflows.services]\nDispatcher = zocalo.service.dispatcher:Dispatcher"
     install(places / "packages", "zocalo-1.5.0.dist-info", named)
-    with caplog.at_level("INFO"):
-        assert service_command.load_service("Dispatcher") is Dispatcher
+    assert service_command.load_service("Dispatcher") is Dispatcher
     assert lookup("Dispatcher") is Dispatcher
-    assert "'Dispatcher' is class zwrap.service.dispatcher:Dispatcher of" in caplog.text
+    first = "'Dispatcher' is class zwrap.service.dispatcher:Dispatcher of distribution zwrap; it"
+    assert service_command.described("Dispatcher").startswith(first)
+
+
+def test_the_log_of_a_service_begins_with_its_class(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    idle = types.SimpleNamespace(run=lambda: None)
+    monkeypatch.setattr(serving, "_set_up_logging", lambda *_: told.append("logging is set up"))
+    monkeypatch.setattr(serving, "Serving", lambda *_: told.extend(caplog.messages) or idle)
+    with caplog.at_level("INFO"):
+        assert service_command.main(["-s", "zwrap:Mailer"]) == 0
+    assert told == ["logging is set up", "The service 'Mailer' is zwrap's own"]
 
 
 def test_the_service_of_zwrap_is_named_by_its_beginning_too(

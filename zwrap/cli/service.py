@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -28,9 +27,6 @@ from zwrap.host.paths import in_state_directory
 from zwrap.program.reading import SHIPPED_PREFIX
 from zwrap.service.contract import Service
 from zwrap.transport.contract import Transport
-
-
-log = logging.getLogger(__name__)
 
 
 class _Parser(Parser):
@@ -103,24 +99,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> int:
     """Run the service in this process until it ends."""
-    serve(configuration, options, lambda: load_service(name))
+    serve(configuration, options, load_service(name), described(name))
     return 0
+
+
+def described(name: str) -> str:
+    """Return a clause that says which class runs under the name of a service."""
+    bare = name.removeprefix(SHIPPED_PREFIX)
+    if name != bare:
+        return f"{bare!r} is zwrap's own"
+    return plugins.choice(plugins.SERVICES, bare, f"-s {SHIPPED_PREFIX}{bare}")
 
 
 def load_service(name: str) -> Callable[[Configuration, Transport], Service]:
     """Return the class of a service, or the function that makes one of python-workflows.
 
-    A service of the site goes before one of zwrap, which ``zwrap:NAME`` names; one line of the log
-    says which it is.
+    A service of the site goes before one of zwrap, which ``zwrap:NAME`` names.
 
     Raises:
         PermanentError: There is no such service, its class is no service, or it imports modules of
             python-workflows or python-zocalo that are not installed.
     """
     bare = name.removeprefix(SHIPPED_PREFIX)
-    shipped = f"-s {SHIPPED_PREFIX}{bare}"
-    if name == bare:
-        log.info("The service %s", plugins.choice(plugins.SERVICES, bare, shipped))
     try:
         kind = (plugins.find_preferred if name == bare else plugins.find)(plugins.SERVICES, bare)
     except ModuleNotFoundError as error:
