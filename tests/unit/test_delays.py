@@ -127,7 +127,9 @@ class Channel:
             answer = types.SimpleNamespace(queue=queue, message_count=server.waiting[queue])
             callback(types.SimpleNamespace(method=answer))
 
-    def queue_bind(self, queue: str, exchange: str, routing_key: str, *, callback: Callback) -> None:
+    def queue_bind(
+        self, queue: str, exchange: str, routing_key: str, *, callback: Callback
+    ) -> None:
         callback(None)
 
     def basic_consume(

@@ -14,7 +14,12 @@ DIFFERENT = (Path(__file__).parents[2] / "docs" / "zocalo.md").read_text()
 @pytest.mark.parametrize(
     ("module", "words", "status", "said"),
     [
-        ("wrap", ["--wrap", "dummy"], 2, "zocalo.wrap` without `--recipewrapper` ends with status 2"),
+        (
+            "wrap",
+            ["--wrap", "dummy"],
+            2,
+            "zocalo.wrap` without `--recipewrapper` ends with status 2",
+        ),
         ("go", ["-n"], 1, "for a command line of `zocalo.go`\n  that names no recipe or no ID"),
         ("dlq_check", ["-n", "x"], 100, "A command that fails ends with 100"),
         ("dlq_check", ["--rabbit-odd"], 2, "an unknown option ends with 2"),

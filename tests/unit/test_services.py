@@ -299,7 +299,8 @@ def test_the_logbook_holds_the_request_as_the_filters_leave_it(
         import datetime
 
         def notes(message, parameters):
-            return {**message, "added": datetime.date(2026, 11, 28), "recipes": ["good"]}, parameters
+            date = datetime.date(2026, 11, 28)
+            return {**message, "added": date, "recipes": ["good"]}, parameters
         """,
     )
     site.settings["zocalo.dispatcher.logbook_location"] = str(tmp_path / "log")

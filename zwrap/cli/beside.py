@@ -1,4 +1,4 @@
-"""Lines of `zwrap check` on what else is installed under names of zwrap, from commands to plug-ins."""
+"""Lines of `zwrap check` on what else is installed under names of zwrap, commands and parts."""
 
 from __future__ import annotations
 

@@ -305,7 +305,7 @@ def _try_to_write(directory: Path) -> None:
 
 
 def _recipe_files(directory: Path) -> list[Path]:
-    """Return the recipe files of the site: those that a request may name, all others beside them."""
+    """Return the recipe files that a request may name, and all in the directory itself."""
     below = {directory / f"{name}.json" for name in names(directory)}
     return sorted({*_files(directory, "*.json"), *below})
 

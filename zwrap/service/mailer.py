@@ -43,9 +43,9 @@ class Mailer(Service):
     """Service that sends mail (queue `mailnotification`) over the server of plugin `smtp`.
 
     Parameters: `recipients` (address, list, or groups and `select`, and `all`), `from`, `subject`,
-    `content` with ``{payload}``, ``{payload[key]}`` and ``{pprint_payload}``. The message is acknowledged when the mail
-    server has accepted the mail. The Message-ID is derived from the message, so that receivers
-    recognise a mail that is sent again after a crash.
+    `content` with ``{payload}``, ``{payload[key]}`` and ``{pprint_payload}``. The message is
+    acknowledged when the mail server has accepted the mail. The Message-ID is derived from the
+    message, so that receivers recognise a mail that is sent again after a crash.
     """
 
     queue = "mailnotification"

@@ -125,8 +125,8 @@ class HostedService(Service):
     def begin(self) -> None:
         """Let the class subscribe; its own loop is not used, so callbacks are called directly.
 
-        Its logger tells as much as under python-zocalo's `zocalo.service`: level DEBUG and above, of
-        which a handler takes what its own level says.
+        Its logger tells as much as under python-zocalo's `zocalo.service`: level DEBUG and above,
+        of which a handler takes what its own level says.
         """
         for handler in all_handlers():
             handler.addFilter(self._fields)

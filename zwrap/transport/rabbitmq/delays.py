@@ -48,8 +48,8 @@ ARGUMENTS: Table = {
     "x-single-active-consumer": False,
     DEAD_LETTER_EXCHANGE: "",
 }
-"""Arguments of the queues that are made here. Where `zocalo.configure_rabbitmq` makes them, the dead
-letter exchange comes from a policy instead, because python-zocalo's has no key for it."""
+"""Arguments of the queues that are made here. Where `zocalo.configure_rabbitmq` makes them, the
+dead letter exchange comes from a policy instead: python-zocalo's tool has no key for it."""
 
 
 class Delay(NamedTuple):
@@ -104,51 +104,64 @@ def _name(step_s: int) -> str:
 
 @functools.lru_cache(maxsize=REMEMBERED)
 def _step(name: str, target: str) -> Need:
-    """Return the need of a step before exchange `target`, from which messages come back.
+    """Return the need of a step before exchange `target`, from which messages come back."""
+    return Need(_Step(name, target).ask)
 
-    It is created if missing. One that is there may have its dead letter exchange from its
-    arguments or from a policy, and is used only if it has one, as far as that can be known: of the
-    steps before the default exchange by a probe, of others, which a probe would pass on to the
-    site's queues, by a declaration. Where this user may do neither it is used as it is.
+
+class _Step(NamedTuple):
+    """A step of the delays, which is created if it is missing.
+
+    One that is there has its dead letter exchange from its arguments or from a policy, and is used
+    only if it has one, as far as that can be known: of the steps before the default exchange by a
+    probe, of others, which would pass a probe on to the site's queues, by a declaration. Where this
+    user may do neither it is used as it is.
     """
 
-    def look(channel: Channel, answer: OnAnswer) -> None:
-        def there(_: object) -> None:
-            if target:
-                make(channel, answer)
+    name: str
+    target: str
+    """Exchange to which the messages go when they are due; empty: the default exchange."""
+
+    def ask(self, connection: PikaConnection, done: Done) -> None:
+        """Make sure that the step is there, and gives back what expires in it."""
+
+        def told(value: object) -> None:
+            if _code(value) == OTHER_ARGUMENTS and f"'{DEAD_LETTER_EXCHANGE}'" in str(value):
+                done(no_return(self.name, self.target))
             else:
-                prove(channel, name, answer)
+                done(refusal(value) if isinstance(value, BaseException) else None)
 
-        channel.exchange_declare(name, passive=True, callback=there)
+        def looked(value: object) -> None:
+            if _code(value) == NOT_FOUND:
+                on_channel(connection, self.make, told)
+            elif _code(value) == NO_PERMISSION:
+                done(None)
+            else:
+                told(value)
 
-    def make(channel: Channel, answer: OnAnswer) -> None:
+        on_channel(connection, self.look, looked)
+
+    def look(self, channel: Channel, answer: OnAnswer) -> None:
+        """Look at a step that may be there."""
+
+        def there(_: object) -> None:
+            if self.target:
+                self.make(channel, answer)
+            else:
+                prove(channel, self.name, answer)
+
+        channel.exchange_declare(self.name, passive=True, callback=there)
+
+    def make(self, channel: Channel, answer: OnAnswer) -> None:
+        """Declare the step with its dead letter exchange."""
+        name, arguments = self.name, {**ARGUMENTS, DEAD_LETTER_EXCHANGE: self.target}
+
         def bind(_: object) -> None:
             channel.queue_bind(name, name, "", callback=answer)
 
         def exchange(_: object) -> None:
             channel.exchange_declare(name, exchange_type="fanout", durable=True, callback=bind)
 
-        arguments: Table = {**ARGUMENTS, DEAD_LETTER_EXCHANGE: target}
         channel.queue_declare(name, durable=True, arguments=arguments, callback=exchange)
-
-    def ask(connection: PikaConnection, done: Done) -> None:
-        def told(value: object) -> None:
-            if _code(value) == OTHER_ARGUMENTS and f"'{DEAD_LETTER_EXCHANGE}'" in str(value):
-                done(no_return(name, target))
-            else:
-                done(refusal(value) if isinstance(value, BaseException) else None)
-
-        def looked(value: object) -> None:
-            if _code(value) == NOT_FOUND:
-                on_channel(connection, make, told)
-            elif _code(value) == NO_PERMISSION:
-                done(None)
-            else:
-                told(value)
-
-        on_channel(connection, look, looked)
-
-    return Need(ask)
 
 
 def _code(answer: object) -> object:

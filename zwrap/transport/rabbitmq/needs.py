@@ -21,8 +21,8 @@ ANSWER_S = 10.0
 """Longest wait for the answer to a declaration, for which other work waits, in seconds."""
 
 REFUSED_S = 60.0
-"""Time after which a step of the delays that loses messages is looked at again, in seconds: each look
-holds up all messages for some seconds."""
+"""Time after which a step of the delays that loses messages is looked at again, in seconds: each
+look holds up all messages for some seconds."""
 
 
 class Needs:
@@ -88,8 +88,7 @@ class Needs:
                 self._known.add(need)
             else:
                 failures[need] = failure
-            if isinstance(failure, NoDelayError) and need not in self._refused:
-                self._refused[need] = (self._clock() + REFUSED_S, failure)
+                self._note(need, failure)
             if not waiting:
                 self._question = None
                 first = next((each for each in asked if each in failures), None)
@@ -104,12 +103,23 @@ class Needs:
                 told(need, late)
 
         for need in asked:
-            if refused := self._still_refused(need):
-                self._call_later(0.0, functools.partial(told, need, refused))
-            else:
-                need.ask(connection, functools.partial(told, need))
+            self._ask(connection, need, functools.partial(told, need))
         if self._question is question:
             self._call_later(ANSWER_S, overdue)
+
+    def _ask(
+        self, connection: PikaConnection, need: Need, told: Callable[[ZwrapError | None], None]
+    ) -> None:
+        """Make sure that a need is satisfied, unless it was refused a short time ago."""
+        if refused := self._still_refused(need):
+            self._call_later(0.0, functools.partial(told, refused))
+        else:
+            need.ask(connection, told)
+
+    def _note(self, need: Need, failure: ZwrapError) -> None:
+        """Note a failure after which the need is not asked for again soon."""
+        if isinstance(failure, NoDelayError) and need not in self._refused:
+            self._refused[need] = (self._clock() + REFUSED_S, failure)
 
     def _still_refused(self, need: Need) -> ZwrapError | None:
         """Return why a need is not asked for again yet; None if it is to be asked for."""

@@ -1,14 +1,14 @@
 """Proof that what expires in a step of the delays comes back, before a message is put there.
 
-Which dead letter exchange is in force for a queue, by its arguments or by a policy, is not told over
-AMQP. A queue without one throws away what expires in it (www.rabbitmq.com/dlx.html), such as one
+Over AMQP nobody learns which dead letter exchange is in force for a queue, by its arguments or by a
+policy. A queue without one throws away what expires in it (www.rabbitmq.com/dlx.html), such as one
 that another tool made without arguments, and for which no policy was made. So an empty step is
-asked by a probe: a message that expires at once, on its way to a queue of this connection.
+asked by a probe: a message that expires after 1 ms, on its way to a queue of this connection.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pika
 
@@ -46,34 +46,54 @@ def prove(channel: Channel, step: str, answer: OnAnswer) -> None:
     there, or this user may not have a queue for the probe. A step in which messages wait is not
     asked, because a probe would wait behind them: who put them there had the proof.
     """
+    channel.queue_declare(step, passive=True, callback=_Probe(channel, step, answer).counted)
 
-    def counted(frame: Frame[DeclareOk]) -> None:
+
+class _Probe(NamedTuple):
+    """A probe of one step, on a channel of its own; each method is called back by the server."""
+
+    channel: Channel
+    step: str
+    answer: OnAnswer
+
+    def counted(self, frame: Frame[DeclareOk]) -> None:
+        """Ask for a queue for the probe, if nobody's message waits in the step."""
         if frame.method.message_count:
-            answer(None)
+            self.answer(None)
         else:
-            channel.queue_declare("", exclusive=True, auto_delete=True, callback=named)
+            self.channel.queue_declare("", exclusive=True, auto_delete=True, callback=self.named)
 
-    def named(frame: Frame[DeclareOk]) -> None:
+    def named(self, frame: Frame[DeclareOk]) -> None:
+        """Read the queue, and send the probe on its way there."""
         own = frame.method.queue
-        channel.basic_consume(own, arrived, auto_ack=True, callback=lambda _: send(own))
 
-    def send(own: str) -> None:
-        soon = pika.BasicProperties(expiration="1")
-        channel.basic_publish(step, own, b"", soon, mandatory=False)
-        channel.connection.ioloop.call_later(PROBE_S, overdue)
+        def send(_: object) -> None:
+            soon = pika.BasicProperties(expiration="1")
+            self.channel.basic_publish(self.step, own, b"", soon, mandatory=False)
+            self.channel.connection.ioloop.call_later(PROBE_S, self.overdue)
 
-    def arrived(_: Channel, method: Deliver, properties: Properties, body: bytes) -> None:
+        self.channel.basic_consume(own, self.arrived, auto_ack=True, callback=send)
+
+    def arrived(self, _: Channel, method: Deliver, properties: Properties, body: bytes) -> None:
+        """Answer that the step gives back what expires in it."""
         del method, properties, body
-        answer(None)
+        self.answer(None)
 
-    def overdue() -> None:
-        if channel.is_open:
-            channel.queue_declare(step, passive=True, callback=judged)
+    def overdue(self) -> None:
+        """Look where the probe is, if it has not arrived."""
+        if self.channel.is_open:
+            self.channel.queue_declare(self.step, passive=True, callback=self.judged)
 
-    def judged(frame: Frame[DeclareOk]) -> None:
-        if frame.method.message_count:  # the probe is behind a message of another connection
-            answer(None)
-        else:  # it may be on its way, if the server has just begun to read again
-            channel.connection.ioloop.call_later(ARRIVAL_S, lambda: answer(no_return(step, "")))
+    def judged(self, frame: Frame[DeclareOk]) -> None:
+        """Answer at once if the probe waits behind a message of another connection.
 
-    channel.queue_declare(step, passive=True, callback=counted)
+        Else it may still be on its way, if the server has just begun to read again.
+        """
+        if frame.method.message_count:
+            self.answer(None)
+        else:
+            self.channel.connection.ioloop.call_later(ARRIVAL_S, self.missed)
+
+    def missed(self) -> None:
+        """Answer that the step loses what expires in it."""
+        self.answer(no_return(self.step, ""))

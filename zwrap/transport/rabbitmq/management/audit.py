@@ -80,8 +80,8 @@ def _losses(queue: QueueInfo) -> Iterator[str]:
         )
     for key in sorted(HARMFUL & told.keys()):
         yield (
-            f"Queue {queue.name!r} delays messages, and has {key}: {told[key]!r}, by which they are "
-            "lost or go elsewhere. Take it out of the policy that matches this queue."
+            f"Queue {queue.name!r} delays messages, and has {key}: {told[key]!r}, by which they "
+            "are lost or go elsewhere. Take it out of the policy that matches this queue."
         )
 
 

@@ -31,8 +31,8 @@ POLICY: dict[str, Any] = {
     "priority": 100,
     "apply-to": "queues",
 }
-"""Policy by which messages come back from the steps of the delays. Of the policies that match a queue
-only that of the highest priority holds."""
+"""Policy by which messages come back from the steps of the delays. Of the policies that match a
+queue only that of the highest priority holds."""
 
 CONFIGURE = r"^amq\.gen-.*$"
 """Permission for the queues, named by the server, in which broadcasts are received."""
