@@ -267,7 +267,7 @@ PAGES = [
 ]
 FROM = re.compile(r"^\s*from (zwrap[\w.]*) import (?:\(([^)]*)\)|(.+?))\s*(?:#.*)?$", re.MULTILINE)
 MODULE = re.compile(r"^\s*import (zwrap[\w.]*)|\bpython3?(?: -P)? -m (zwrap[\w.]*)", re.MULTILINE)
-TARGET = re.compile(r"(?<!--wrap )\b(zwrap(?:_schedulers)?(?:\.\w+)*:\w+)\b")
+TARGET = re.compile(r"(?<!--wrap )(?<!-s )\b(zwrap(?:_schedulers)?(?:\.\w+)*:\w+)\b")
 
 
 def shown(text: str) -> set[str]:

@@ -288,7 +288,7 @@ def test_an_option_that_is_not_carried_out_raises_as_that_of_a_service_does(
     assert sent == []
 
 
-def test_an_option_that_asks_for_nothing_or_is_only_a_hint_is_taken(
+def test_an_option_that_is_not_set_or_is_only_a_hint_is_taken(
     sent: Sent, caplog: pytest.LogCaptureFixture
 ) -> None:
     step = at(1, sent)
