@@ -110,6 +110,9 @@ OWN: dict[str, dict[str, str]] = {
 PACKAGES = ("zwrap.", "zwrap_schedulers.")
 """Beginnings of entry points of zwrap's own, of this release or of one that is being installed."""
 
+UPSTREAM = ("workflows.", "zocalo.")
+"""Beginnings of entry points of python-workflows and python-zocalo, which are not a site's."""
+
 
 def names(group: str) -> list[str]:
     """Return the names of all objects that are installed in a group, sorted."""
@@ -130,18 +133,45 @@ def find(group: str, name: str) -> Any:  # noqa: ANN401 - each group holds anoth
     return None
 
 
+def candidates(group: str, name: str) -> list[Entry]:
+    """Return what is installed under a name, in order: a site's, zwrap's own, python-zocalo's."""
+    installed = [entry for entry in entries(group) if entry.name == name]
+    own = OWN.get(group, {}).get(name)
+    return [
+        *(entry for entry in installed if not entry.value.startswith((*PACKAGES, *UPSTREAM))),
+        *([Entry(name, own, "zwrap")] if own else []),
+        *(entry for entry in installed if entry.value.startswith(UPSTREAM)),
+    ]
+
+
 def find_preferred(group: str, name: str) -> Any:  # noqa: ANN401 - as `find`
-    """Return what another distribution installed under a name, else what `find` returns.
+    """Return what a site installed under a name, else what `find` returns.
 
     So a site can replace a part of zwrap by its own. Raises whatever the import of a module raises.
     """
-    for entry in entries(group) if name in OWN.get(group, {}) else []:
-        if entry.name == name and not entry.value.startswith(PACKAGES):
-            log.info(
-                "%r in group %s is %s, which goes before zwrap's own", name, group, entry.value
-            )
-            return entry.load()
-    return find(group, name)
+    own = OWN.get(group, {}).get(name)
+    first = candidates(group, name)[0] if own else None
+    if first is None or first.value == own:
+        return find(group, name)
+    log.info("%r in group %s is %s, which goes before zwrap's own", name, group, first.value)
+    return first.load()
+
+
+def choice(group: str, name: str, shipped: str) -> str:
+    """Return a clause that says what is used under a name, and before what it goes.
+
+    `shipped`: what names zwrap's own, such as ``-s zwrap:NAME``.
+    """
+    found = candidates(group, name)
+    if not found:
+        return f"{name!r} is not installed"
+    first, *rest = found
+    text = f"{name!r} is {first}"
+    if rest:
+        text += f"; it goes before {' and '.join(map(str, rest))}"
+    if any(each.distribution == "zwrap" for each in rest):
+        text += f", which {shipped!r} names"
+    return text
 
 
 def foreign(group: str) -> list[Any]:

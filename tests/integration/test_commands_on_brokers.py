@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from zwrap.configuration.site import Configuration
+
 from .conftest import Site, transport_of
 
 
@@ -76,6 +78,12 @@ def test_headers_and_delay_are_published(bus: Site, tmp_path: Path) -> None:
     transport.close()
 
 
+def namespace_of(bus: Site) -> str:
+    """Return the vhost or prefix of a site; empty where there is none."""
+    site = Configuration.from_file(bus.config).activate().site
+    return (site.pika and site.pika.vhost) or (site.stomp and site.stomp.prefix) or ""
+
+
 def test_dead_letters_are_exported_and_put_back_through_a_pipe(bus: Site) -> None:
     publish(bus, "a", 1, 2)
     transport = transport_of(bus)
@@ -87,6 +95,10 @@ def test_dead_letters_are_exported_and_put_back_through_a_pipe(bus: Site) -> Non
     transport.close()
     checked = bus.run("zocalo.dlq_check")
     assert (checked.returncode, "DLQ for a contains 2 entries" in checked.stdout) == (1, True)
+    mine = namespace_of(bus)
+    counted = [bus.run("zocalo.dlq_check", "-n", name) for name in (mine or "mine", "zocola")]
+    assert [each.returncode for each in counted] == ([1, 100] if mine else [100, 100])
+    assert "No DLQ messages" not in "".join(each.stdout for each in counted)
     shown = ok(bus, "zwrap", "peek", "--dead", "-n", "2", "a")
     assert [json.loads(part)["reason"] for part in parts(shown)] == ["because", "because"]
     line = "zocalo.dlq_purge | zocalo.dlq_reinject -r"

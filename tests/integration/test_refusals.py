@@ -20,14 +20,16 @@ from zwrap.transport import deadletters
 from zwrap.transport.contract import Delivery
 from zwrap.transport.failures import (
     EncodingError,
+    NoDelayError,
     NoPermissionError,
     NoRouteError,
     RefusedError,
     TooLargeError,
 )
 from zwrap.transport.rabbitmq import settling
-from zwrap.transport.rabbitmq.management.api import UserSpec
+from zwrap.transport.rabbitmq.management.api import BindingSpec, PolicySpec, QueueSpec, UserSpec
 from zwrap.transport.rabbitmq.management.api import hash_password as hashed
+from zwrap.transport.rabbitmq.management.declaration import POLICY
 
 from .conftest import Site
 from .vhost import Breakable, Server, opened
@@ -445,6 +447,48 @@ def test_what_check_declares_is_all_that_a_user_without_configure_permission_lac
     again = site.run("zocalo.configure_rabbitmq", str(file))
     assert "Everything is as the file wants it" in again.stdout, again.stdout + again.stderr
     server.api.user_delete("poor")
+
+
+def as_upstream_declares(server: Server, step: str) -> None:
+    """Make a step of the delays as python-zocalo's tool does, which knows no further arguments."""
+    arguments = {"x-queue-type": "classic", "x-single-active-consumer": False}
+    queue = QueueSpec(name=step, vhost=server.vhost, durable=True, arguments=arguments)
+    server.api.queue_declare(queue)
+    server.api.exchange_declare(_fanout(server, step))
+    server.api.binding_declare(
+        BindingSpec(source=step, destination=step, destination_type="q", vhost=server.vhost)
+    )
+
+
+def test_a_delay_without_arguments_is_used_when_a_policy_makes_its_messages_come_back(
+    server: Server, site: Site, wait_until: Wait, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.queue("q")
+    as_upstream_declares(server, "zwrap.delay.1s")
+    transport = server.connect()
+    with pytest.raises(NoDelayError, match=r"'zwrap.delay.1s' does not give back what expires"):
+        transport.send("q", "late", delay_s=0.3)
+    transport.send("q", "first")
+    transport.subscribe("q")
+    for count in (1, 2):
+        delivery = transport.receive(10)
+        assert delivery, "what is to be tried again is held, and given back"
+        assert (delivery.message.body, delivery.delivery_count) == ("first", count)
+        delivery.retry(0.3) if count == 1 else delivery.ack()
+    assert "messages cannot be delayed there and are held here" in caplog.text
+    transport.close()
+    keys = ("host", "port", "username", "password", "vhost")
+    on_server(site, server, {"plugin": "pika", **{key: server.given[key] for key in keys}})
+    checked = site.run("zwrap", "check", "--broker").stdout
+    assert "'zwrap.delay.1s' delays messages, and loses each when it is due" in checked
+    server.api.set_policy(PolicySpec(vhost=server.vhost, **POLICY))
+    again = server.connect()
+    again.send("q", "late", delay_s=0.3)
+    again.subscribe("q")
+    delivery = again.receive(10)
+    assert delivery
+    assert delivery.message.body == "late"
+    wait_until(lambda: "'zwrap.delay.1s'" not in site.run("zwrap", "check", "--broker").stdout)
 
 
 def test_messages_in_delay_queues_of_older_versions_still_arrive(server: Server) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from zwrap.cli import beside, start
+from zwrap.cli import beside, serving, start
+from zwrap.cli import service as service_command
+from zwrap.compat.workflows.services.known import lookup
 from zwrap.errors import PermanentError, ProgramError, TemporaryError, UnknownNameError
 from zwrap.host.commands import other_owner
 from zwrap.job import JobRequest, Resources
@@ -17,6 +20,8 @@ from zwrap.plugins import OWN, PROGRAMS
 from zwrap.program import choice
 from zwrap.program.choice import Choice
 from zwrap.program.reading import SHIPPED_PROGRAMS, find_program
+from zwrap.service.dispatcher import Dispatcher
+from zwrap.service.mailer import Mailer
 from zwrap.submission.script import own_programs
 from zwrap.submission.template import Templates
 from zwrap.transport.connect import transport_class
@@ -364,3 +369,75 @@ def test_what_an_odd_name_may_not_reach_is_unknown(places: Path) -> None:
     for name in ("../xia2", "zwrap:../xia2", "zwrap:", ""):
         with pytest.raises(UnknownNameError):
             Choice.of(name, places / "programs")
+
+
+# -- services and configuration plug-ins --------------------------------------------------------
+
+SERVICE = """
+from zwrap.service.contract import Service
+
+
+class Mailer(Service):
+    pass
+"""
+
+
+def test_a_service_of_a_site_goes_before_that_of_zwrap_which_is_told(places: Path) -> None:
+    packages = places / "packages"
+    install(
+        packages, "facility-2.1.dist-info", "[workflows.services]\nMailer = beside_services:Mailer"
+    )
+    (packages / "beside_services.py").write_text(SERVICE)
+    told = (
+        f"'Mailer' is class beside_services:Mailer of distribution facility 2.1 in {packages}; it "
+        "goes before class zwrap.service.mailer:Mailer of distribution zwrap, which "
+        "'-s zwrap:Mailer' names"
+    )
+    found = service_command.load_service("Mailer")
+    assert found.__module__ == "beside_services"
+    assert service_command.described("Mailer") == told
+    assert lookup("Mailer") is found
+    assert service_command.load_service("zwrap:Mailer") is Mailer
+    assert f"service {told}" in list(beside.lines(None))
+
+
+def test_a_service_of_python_zocalo_does_not_go_before_that_of_zwrap(places: Path) -> None:
+    named = "[workflows.services]\nDispatcher = zocalo.service.dispatcher:Dispatcher"
+    install(places / "packages", "zocalo-1.5.0.dist-info", named)
+    assert service_command.load_service("Dispatcher") is Dispatcher
+    assert lookup("Dispatcher") is Dispatcher
+    first = "'Dispatcher' is class zwrap.service.dispatcher:Dispatcher of distribution zwrap; it"
+    assert service_command.described("Dispatcher").startswith(first)
+
+
+def test_the_log_of_a_service_begins_with_its_class(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    idle = types.SimpleNamespace(run=lambda: None)
+    monkeypatch.setattr(serving, "_set_up_logging", lambda *_: told.append("logging is set up"))
+    monkeypatch.setattr(serving, "Serving", lambda *_: told.extend(caplog.messages) or idle)
+    with caplog.at_level("INFO"):
+        assert service_command.main(["-s", "zwrap:Mailer"]) == 0
+    assert told == ["logging is set up", "The service 'Mailer' is zwrap's own"]
+
+
+def test_the_service_of_zwrap_is_named_by_its_beginning_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(service_command, "_run", lambda *given: ran.append(given[-1]) or 0)
+    assert service_command.main(["-s", "zwrap:mail"]) == 0
+    assert ran == ["zwrap:Mailer"]
+    assert service_command.main(["-s", "zwrap:Nobody"]) == 100
+    assert "Unknown service 'Nobody'" in capsys.readouterr().err
+
+
+def test_check_names_a_configuration_plugin_that_is_hidden(places: Path) -> None:
+    group = "[zocalo.configuration.plugins]\n"
+    packages = places / "packages"
+    install(packages, "facility-2.1.dist-info", f"{group}limits = f.c:Limits\nmine = f.c:Mine")
+    install(packages, "zocalo-1.5.0.dist-info", f"{group}storage = zocalo.configuration.s:Storage")
+    warnings = [line for line in beside.lines(None) if "configuration plugin" in line]
+    assert len(warnings) == 1
+    assert "configuration plugin 'limits' is zwrap's own; class f.c:Limits of" in warnings[0]

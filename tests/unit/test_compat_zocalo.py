@@ -397,7 +397,7 @@ environments: {default: [jmx]}
 
 def test_activemq_is_asked_by_names_of_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    answer = {
+    answer: dict[str, Any] = {
         "status": 200,
         "value": {"org.apache.activemq:destinationName=DLQ.zocalo.a,type=Broker": {"QueueSize": 3}},
     }
@@ -419,6 +419,9 @@ def test_activemq_is_asked_by_names_of_objects(monkeypatch: pytest.MonkeyPatch) 
         f"{place}org.apache.activemq:type=Broker,brokerName=b/Uptime",
         f"{place}org.apache.activemq:type=Broker,brokerName=localhost,{queues}/QueueSize",
     ]
+    answer.update(status=403, error="not allowed")
+    with pytest.raises(TransportError, match="does not count dead letters: not allowed"):
+        dlq_check.check_dlq(zc, "zocalo")
     with pytest.raises(ConfigurationError, match="no JMX credentials"):
         JMXAPI(Configuration())
 

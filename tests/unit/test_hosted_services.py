@@ -13,6 +13,7 @@ import pytest
 
 from zwrap import plugins
 from zwrap.cli import service as command
+from zwrap.cli.common import set_up_logging
 from zwrap.compat.workflows import Disconnected, Error
 from zwrap.compat.workflows.hosting import HostedService, hosted, is_common_service
 from zwrap.compat.workflows.recipe import wrap_subscribe, wrap_subscribe_broadcast
@@ -664,6 +665,35 @@ def test_what_is_not_carried_out_is_told(
     place.ask("one")
     place.run(fresh(Maker, make=make), times=5)
     assert told in place.reasons("in")[0]
+
+
+def test_a_class_logs_as_much_as_under_zocalo_service(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There a service is verbose: handlers get level DEBUG, and the console shows INFO."""
+    kept: list[logging.LogRecord] = []
+    graylog = logging.Handler()
+    monkeypatch.setattr(graylog, "emit", kept.append)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(logging.getLogger("site.verbose"), "level", logging.NOTSET)
+    set_up_logging(Configuration(), 0)
+    root.addHandler(graylog)
+
+    def initializing(self: Any) -> None:
+        self.log.debug("in detail")
+        self.log.info("in short")
+
+    kind = type("Verbose", (CommonService,), {
+        "_logger_name": "site.verbose", "initializing": initializing,
+    })  # fmt: skip
+    place.host(kind).begin()
+    told = [record.getMessage() for record in kept if record.name == "site.verbose"]
+    assert told == ["in detail", "in short"]
+    console = capsys.readouterr().err
+    assert "in short" in console
+    assert "in detail" not in console
 
 
 def test_what_is_only_a_hint_is_logged(place: Place, caplog: pytest.LogCaptureFixture) -> None:

@@ -267,7 +267,7 @@ PAGES = [
 ]
 FROM = re.compile(r"^\s*from (zwrap[\w.]*) import (?:\(([^)]*)\)|(.+?))\s*(?:#.*)?$", re.MULTILINE)
 MODULE = re.compile(r"^\s*import (zwrap[\w.]*)|\bpython3?(?: -P)? -m (zwrap[\w.]*)", re.MULTILINE)
-TARGET = re.compile(r"(?<!--wrap )\b(zwrap(?:_schedulers)?(?:\.\w+)*:\w+)\b")
+TARGET = re.compile(r"(?<!--wrap )(?<!-s )\b(zwrap(?:_schedulers)?(?:\.\w+)*:\w+)\b")
 
 
 def shown(text: str) -> set[str]:
@@ -285,6 +285,9 @@ def test_what_pages_and_examples_import_is_there() -> None:
     names = {(page.name, name) for page in PAGES for name in shown(page.read_text())}
     assert len(names) > 15
     for page, name in names:
+        module, _, inside = name.partition(":")
+        if inside:
+            __import__(module, fromlist=[inside])  # which may be a module that nobody has loaded
         assert pkgutil.resolve_name(name) is not None, page
 
 

@@ -271,6 +271,32 @@ def test_the_transport_is_always_there_and_says_what_it_cannot(sent: Sent) -> No
             getattr(transport, name)
 
 
+@pytest.mark.parametrize("option", [{"ignore_namespace": True}, {"transaction": 3}, {"odd": 1}])
+def test_an_option_that_is_not_carried_out_raises_as_that_of_a_service_does(
+    option: dict[str, Any], sent: Sent
+) -> None:
+    step, transport = at(1, sent), OutboxTransport(sent.extend)
+    [name] = option
+    for call in (
+        lambda: step.send_to("extra", 1, **option),
+        lambda: step.checkpoint(1, **option),
+        lambda: transport.send("queue", 1, **option),
+        lambda: transport.raw_broadcast("topic", "1", **option),
+    ):
+        with pytest.raises(MessageError, match=f"do not carry out option '{name}'"):
+            call()
+    assert sent == []
+
+
+def test_an_option_that_is_not_set_or_is_only_a_hint_is_taken(
+    sent: Sent, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = at(1, sent)
+    step.send_to("extra", 1, transaction=None, persistent=False, priority=4)
+    assert sent.summary() == [("three", 1)]
+    assert "'priority' has no effect" in caplog.text
+
+
 def test_a_status_message_of_the_wrapper_s_own_is_sent_beside_the_heartbeats(sent: Sent) -> None:
     status = StatusNotifications(
         Heartbeat("task", "program", {}),

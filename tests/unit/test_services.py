@@ -289,6 +289,32 @@ def test_a_site_s_filters_run_first_and_add_parameters(site: Site, plug_in: Any)
     assert site.messages("first")[0].body["payload"] == "from the filter"
 
 
+def test_the_logbook_holds_the_request_as_the_filters_leave_it(
+    site: Site, plug_in: Any, tmp_path: Path
+) -> None:
+    plug_in(
+        FILTERS,
+        "notes",
+        """
+        import datetime
+
+        def notes(message, parameters):
+            date = datetime.date(2026, 11, 28)
+            return {**message, "added": date, "recipes": ["good"]}, parameters
+        """,
+    )
+    site.settings["zocalo.dispatcher.logbook_location"] = str(tmp_path / "log")
+    site.dispatch({"recipes": ["other"], "parameters": {"guid": "abcdef"}})
+    [entry] = (tmp_path / "log").glob("*/ab/cdef")
+    incoming, _, parsed = entry.read_text().partition("Parsed message body:\n")
+    parsed, _, recipe = parsed.partition("Recipe object:\n")
+    assert '"other"' in incoming
+    assert json.loads(parsed) == {
+        "recipes": ["good"], "parameters": {"guid": "abcdef"}, "added": "2026-11-28",
+    }  # fmt: skip
+    assert '"first"' in recipe
+
+
 def test_a_filter_may_make_the_recipe(site: Site, plug_in: Any) -> None:
     code = f"def makes(message, parameters): return {{'recipe': {OTHER}}}, parameters"
     plug_in(FILTERS, "makes", code)

@@ -1,4 +1,4 @@
-"""Lines of `zwrap check` on what else is installed under names of zwrap: commands and wrappers."""
+"""Lines of `zwrap check` on what else is installed under names of zwrap, commands and parts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from pathlib import Path
 from zwrap import entrypoints
 from zwrap.host.commands import other_owner
 from zwrap.host.programs import own_directory, own_script
-from zwrap.plugins import OWN, PROGRAMS
+from zwrap.plugins import (
+    CONFIGURATION,
+    OWN,
+    PROGRAMS,
+    SERVICES,
+    UPSTREAM,
+    candidates,
+    choice,
+)
+from zwrap.plugins import names as names_in
 from zwrap.program.choice import Choice, names
+from zwrap.program.reading import SHIPPED_PREFIX
 
 BACK = "'pip install --force-reinstall --no-deps zwrap' gives them to zwrap"
 """Clause that says how zwrap gets its commands back."""
@@ -19,6 +29,8 @@ def lines(programs: Path | None) -> Iterator[str]:
     """Yield a line for each clash of names; `programs`: the site's directory of definitions."""
     yield from _commands()
     yield from _wrappers(programs)
+    yield from _services()
+    yield from _configuration_plugins()
 
 
 def _commands() -> Iterator[str]:
@@ -60,3 +72,21 @@ def _wrappers(programs: Path | None) -> Iterator[str]:
         choice = Choice.of(name, programs)
         if len(choice.candidates) > 1:
             yield str(choice)
+
+
+def _services() -> Iterator[str]:
+    """Yield lines on names of services under which several are installed."""
+    for name in names_in(SERVICES):
+        if len(candidates(SERVICES, name)) > 1:
+            yield f"service {choice(SERVICES, name, f'-s {SHIPPED_PREFIX}{name}')}"
+
+
+def _configuration_plugins() -> Iterator[str]:
+    """Yield warnings about plug-ins of a site that are hidden by those of zwrap."""
+    for name in sorted(OWN[CONFIGURATION]):
+        for entry in candidates(CONFIGURATION, name):
+            if entry.distribution != "zwrap" and not entry.value.startswith(UPSTREAM):
+                yield (
+                    f"warning: configuration plugin {name!r} is zwrap's own; {entry} is not used. "
+                    "Register it under another name, and write that in the site file"
+                )

@@ -20,6 +20,7 @@ from zwrap.errors import FaultsError, RequestError, ZwrapError
 from zwrap.host.paths import state_directory
 from zwrap.message import STATUS_TOPIC
 from zwrap.program.reading import program_directories, read_definition
+from zwrap.recipe.directory import names
 from zwrap.service.commands import COMMAND_TOPIC
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
 from zwrap.submission.block import check_defaults
@@ -232,7 +233,7 @@ def _recipes(configuration: Configuration) -> Checks:
     site = configuration.site
     if site.recipe_directory:
         inspection = Inspection(configuration)
-        for file in _files(site.recipe_directory, "*.json"):
+        for file in _recipe_files(site.recipe_directory):
             yield f"recipe {file}", partial(check_file, inspection, file, site.limits)
 
 
@@ -301,6 +302,12 @@ def _try_to_write(directory: Path) -> None:
             "Watcher could not conclude jobs: it has to be in the group of their "
             "directories, and root is nobody on a filesystem that is exported with root_squash."
         ) from None
+
+
+def _recipe_files(directory: Path) -> list[Path]:
+    """Return the recipe files that a request may name, and all in the directory itself."""
+    below = {directory / f"{name}.json" for name in names(directory)}
+    return sorted({*_files(directory, "*.json"), *below})
 
 
 def _files(directory: Path, pattern: str) -> list[Path]:

@@ -304,6 +304,7 @@ def set_up_logging(configuration: Configuration, verbosity: int) -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(RecipeIDFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         level = logging.DEBUG if verbosity > 1 else logging.INFO
+        handler.setLevel(level)  # also of loggers that tell more, such as those of hosted services
         logging.basicConfig(level=level, handlers=[handler])
     annotate_log_records()
     make_logs_printable()

@@ -13,16 +13,20 @@ from zwrap.transport.connect import connect
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument(
-        "-n", "--namespace", default="", metavar="NS", help="look at queues of this namespace only"
+        "-n",
+        "--namespace",
+        default="",
+        metavar="NS",
+        help="vhost (RabbitMQ) or prefix (ActiveMQ) to look at, default that of the connection",
     )
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Count the dead letters of each queue; return 1 if there is any."""
-    prefix = f"{options.namespace}." if options.namespace else ""
     with connect(configuration, options.transport) as transport:
-        found = transport.inspector().dead_letters()
-    counts = {queue: count for queue, count in found.items() if queue.startswith(prefix)}
+        inspector = transport.inspector()
+        namespace = options.namespace
+        counts = inspector.dead_letters_of(namespace) if namespace else inspector.dead_letters()
     for queue, count in counts.items():
         say(f"DLQ for {queue} contains {count} entries")
     if counts:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from zwrap.cli.common import complain
 from zwrap.configuration.sections import Site
 from zwrap.errors import ZwrapError
+from zwrap.recipe.directory import named_recipe
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import unfilled_remark
 
@@ -52,8 +53,6 @@ def _recipes(site: Site, request: Mapping[str, object]) -> Iterator[tuple[str, R
         return
     for name in names:
         try:
-            file = directory / f"{name}.json"
-            if file.is_file():
-                yield name, Recipe.from_file(file, site.limits)
+            yield name, named_recipe(name, directory, site.limits)
         except (ZwrapError, OSError, ValueError):
             continue

@@ -25,6 +25,7 @@ from zwrap.errors import PermanentError, UnknownNameError
 from zwrap.host.files import open_to_append
 from zwrap.host.modes import PRIVATE_FILE, READ_FILE, make_private, make_readable
 from zwrap.host.paths import in_state_directory
+from zwrap.program.reading import SHIPPED_PREFIX
 from zwrap.service.contract import Service
 from zwrap.transport.contract import Transport
 
@@ -41,7 +42,7 @@ def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = _Parser("zocalo.service", __doc__)
     add = parser.add_argument
-    add("-s", "--service", metavar="SVC", help="service to run")
+    add("-s", "--service", metavar="SVC", help="service to run; zwrap:SVC is the one of zwrap")
     add("--restarted", action="store_true", help=argparse.SUPPRESS)
     add("--tag", metavar="TAG", help="text in status messages")
     add("-r", "--restart", action="store_true", help="start again, with back-off, when it fails")
@@ -75,7 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("Please specify a service name with -s.")
     own = plugins.OWN[plugins.SERVICES]
     given = str(options.service)
-    name = given if given in own else matching(given, plugins.names(plugins.SERVICES))
+    if given.startswith(SHIPPED_PREFIX):
+        name = SHIPPED_PREFIX + matching(given.removeprefix(SHIPPED_PREFIX), own)
+    else:
+        name = given if given in own else matching(given, plugins.names(plugins.SERVICES))
     if options.restarted:  # the parent holds the lock and restarts
         from zwrap.cli.restarting import tell_orderly_end
 
@@ -96,19 +100,30 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(configuration: Configuration, options: argparse.Namespace, name: str) -> int:
     """Run the service in this process until it ends."""
-    serve(configuration, options, load_service(name))
+    serve(configuration, options, load_service(name), described(name))
     return 0
+
+
+def described(name: str) -> str:
+    """Return a clause that says which class runs under the name of a service."""
+    bare = name.removeprefix(SHIPPED_PREFIX)
+    if name != bare:
+        return f"{bare!r} is zwrap's own"
+    return plugins.choice(plugins.SERVICES, bare, f"-s {SHIPPED_PREFIX}{bare}")
 
 
 def load_service(name: str) -> Callable[[Configuration, Transport], Service]:
     """Return the class of a service, or the function that makes one of python-workflows.
 
+    A service of the site goes before one of zwrap, which ``zwrap:NAME`` names.
+
     Raises:
         PermanentError: There is no such service, its class is no service, or it imports modules of
             python-workflows or python-zocalo that are not installed.
     """
+    bare = name.removeprefix(SHIPPED_PREFIX)
     try:
-        kind = plugins.find(plugins.SERVICES, name)
+        kind = (plugins.find_preferred if name == bare else plugins.find)(plugins.SERVICES, bare)
     except ModuleNotFoundError as error:
         top = str(error.name).partition(".")[0]
         if top not in ("workflows", "zocalo"):

@@ -150,9 +150,15 @@ def _set_up_logging(configuration: Configuration, options: argparse.Namespace) -
     set_up_logging(configuration, 2 if options.debug else options.verbose)
 
 
-def serve(configuration: Configuration, options: argparse.Namespace, make: Make) -> None:
-    """Run a service until it ends, with the site file that it finds, and finds after SIGHUP."""
+def serve(
+    configuration: Configuration, options: argparse.Namespace, make: Make, described: str
+) -> None:
+    """Run a service until it ends, with the site file that it finds, and finds after SIGHUP.
+
+    `described`: clause that says which class it is, for the log.
+    """
     _set_up_logging(configuration, options)
+    log.info("The service %s", described)
     ends_at = elapsed() + options.lifetime if options.lifetime else float("inf")
     serving: Serving | None = Serving(configuration, options, make, ends_at)
     while serving is not None:

@@ -11,21 +11,14 @@ from typing import ClassVar
 
 from zwrap import plugins
 from zwrap.configuration.site import Configuration
-from zwrap.errors import (
-    ConfigurationError,
-    MessageError,
-    PermanentError,
-    RecipeError,
-    UnknownNameError,
-    short,
-)
-from zwrap.host.faults import of_named_paths
+from zwrap.errors import ConfigurationError, MessageError, PermanentError, short
 from zwrap.host.files import write_atomically
 from zwrap.host.modes import make_readable
 from zwrap.jsontext import pretty
 from zwrap.limits import Limits
 from zwrap.message import RECIPE_HEADER, Outgoing, copied, recipe_id_of
 from zwrap.recipe.destinations import is_closed, refusal
+from zwrap.recipe.directory import named_recipe
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import repeated_remark, unfilled_remark
@@ -68,7 +61,7 @@ class Dispatcher(Service):
             self._put_back(delivery, envelope, message, parameters)
             return
         guid = parameters["guid"]
-        recipe, parameters = self._recipe(message, parameters)
+        recipe, parameters, parsed = self._recipe(message, parameters)
         guid = parameters.get("guid", guid)  # a filter may return others
         if recipe.unfilled:
             log.warning(
@@ -83,7 +76,7 @@ class Dispatcher(Service):
         )
         with self.transport.unit(delivery) as unit:
             unit.send(*outgoing.start())
-            self._write_logbook(delivery, str(guid), incoming, recipe)
+            self._write_logbook(delivery, str(guid), parsed, recipe)
             self._send_ahead(unit)
         log.info(  # a broker has not confirmed it yet
             "Starting recipe %s: %s",
@@ -150,10 +143,12 @@ class Dispatcher(Service):
         with self.transport.unit(delivery) as unit:
             unit.send(again)
 
-    def _recipe(self, message: Request, parameters: Parameters) -> tuple[Recipe, Parameters]:
-        """Return the merged recipes of a request, filled in and validated, and the parameters.
+    def _recipe(
+        self, message: Request, parameters: Parameters
+    ) -> tuple[Recipe, Parameters, Request]:
+        """Return the merged recipes of a request, filled in and validated, and what they are from.
 
-        The filters of the site are applied first, and may change the parameters.
+        That is the parameters and the request as the filters of the site leave them.
         """
         if message.get("custom_recipe"):  # of the request, and not of a filter
             self.configuration.site.security.check_custom_recipe()
@@ -172,7 +167,7 @@ class Dispatcher(Service):
             )
         filled = recipe.apply_parameters(parameters, quote_commands=quotes, limits=self.limits)
         filled.validate(self.limits)
-        return filled, parameters
+        return filled, parameters, message
 
     def _named_recipes(self, message: Request) -> Iterator[Recipe]:
         """Yield each recipe named under key `recipes`, from the recipe directory."""
@@ -194,9 +189,12 @@ class Dispatcher(Service):
             yield recipe
 
     def _write_logbook(
-        self, delivery: Delivery, guid: str, incoming: object, recipe: Recipe
+        self, delivery: Delivery, guid: str, parsed: Request, recipe: Recipe
     ) -> None:
-        """Write request and recipe to the logbook, if the site has one; a full disk is no error."""
+        """Write request and recipe to the logbook, if the site has one; a full disk is no error.
+
+        `parsed`: the request as the filters of the site leave it.
+        """
         location = self.configuration.site.logbook_directory
         if location is None:
             return
@@ -205,7 +203,7 @@ class Dispatcher(Service):
         sections = [
             ("Incoming message header", dict(delivery.message.headers)),
             ("Incoming message body", delivery.message.body),
-            ("Parsed message body", incoming),
+            ("Parsed message body", {k: v for k, v in parsed.items() if k != "recipe"}),
             ("Recipe object", recipe.for_wire()),
         ]
         try:
@@ -272,20 +270,4 @@ def _recipe_file(name: object, configuration: Configuration) -> Recipe:
             f"Recipe {short(name)} was asked for by name, and no directory of recipes is known: "
             "set 'zocalo.recipe_directory' in a storage section of the site configuration."
         )
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", name):
-        raise MessageError(
-            f"{short(name)} is not a valid recipe name: letters, digits and '_.+-' are expected, "
-            "no '/'."
-        )
-    longest = configuration.site.limits.name_bytes
-    if len(name) > longest:
-        raise MessageError(
-            f"{short(name)} is the name of no recipe: it is longer than {longest} bytes (section "
-            "limits, key 'name_bytes')."
-        )
-    file = directory / f"{name}.json"
-    with of_named_paths(f"Recipe {name[:200]!r} cannot be read", RecipeError):
-        if not file.is_file():
-            known = [path.stem for path in directory.glob("*.json")]
-            raise UnknownNameError("recipe", name, known, f"in {directory}")
-        return Recipe.from_file(file, configuration.site.limits)
+    return named_recipe(name, directory, configuration.site.limits)

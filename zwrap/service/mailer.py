@@ -8,15 +8,15 @@ import email.utils
 import errno
 import logging
 import pprint
-import re
 import smtplib
 from collections.abc import Mapping
 from typing import ClassVar
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, OutageError, TemporaryError, short
-from zwrap.limits import DEFAULTS
+from zwrap.limits import DEFAULTS, Limits
 from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.substitution import Filling
 from zwrap.service.contract import Service
 from zwrap.service.faults import told
 from zwrap.transport.contract import Delivery, Transport
@@ -43,9 +43,9 @@ class Mailer(Service):
     """Service that sends mail (queue `mailnotification`) over the server of plugin `smtp`.
 
     Parameters: `recipients` (address, list, or groups and `select`, and `all`), `from`, `subject`,
-    `content` with ``{payload}`` and ``{pprint_payload}``. The message is acknowledged when the mail
-    server has accepted the mail. The Message-ID is derived from the message, so that receivers
-    recognise a mail that is sent again after a crash.
+    `content` with ``{payload}``, ``{payload[key]}`` and ``{pprint_payload}``. The message is
+    acknowledged when the mail server has accepted the mail. The Message-ID is derived from the
+    message, so that receivers recognise a mail that is sent again after a crash.
     """
 
     queue = "mailnotification"
@@ -91,7 +91,7 @@ class Mailer(Service):
         if not mail["To"].addresses:
             raise MessageError(f"The recipients {short(str(mail['To']))} hold no address.")
         try:
-            mail.set_content(filled(content, payload))
+            mail.set_content(filled(content, payload, self.limits))
         except (ValueError, RecursionError) as error:
             raise MessageError(f"The text of the mail cannot be written: {told(error)}.") from None
         return mail
@@ -220,8 +220,11 @@ def _short_enough(what: str, text: str) -> str:
     return text
 
 
-def filled(content: str, payload: object) -> str:
-    """Return a text with ``{payload}`` and ``{pprint_payload}`` filled in; other braces stay."""
+def filled(content: str, payload: object, limits: Limits = DEFAULTS) -> str:
+    """Return a text with the fields of ``{payload}`` and ``{pprint_payload}`` filled in.
+
+    It is what python-zocalo's `str.format_map` makes of it (``{payload[key]}``, ``{payload!r}``,
+    ``{{``), except that no text is an error, and attributes are never looked at. Others stay.
+    """
     shown = "\n".join(map(str, payload)) if isinstance(payload, list) else pprint.pformat(payload)
-    values = {"payload": str(payload), "pprint_payload": shown}
-    return re.sub(r"\{(payload|pprint_payload)\}", lambda match: values[match[1]], content)
+    return Filling({"payload": payload, "pprint_payload": shown}, limits).text(content)

@@ -26,6 +26,10 @@ class NoPermissionError(TemporaryError):
     """The user of the connection lacks a permission, which an administrator can grant."""
 
 
+class NoDelayError(TemporaryError):
+    """What is to be delayed would be lost on the other side, until an administrator mends that."""
+
+
 class RefusedError(QueueFullError):
     """The other side takes no messages of this queue at present; it is full, or has no leader."""
 
@@ -34,5 +38,5 @@ class LostError(TransportError):
     """The connection ended before the other side confirmed."""
 
 
-HELD_UP = (QueueFullError, NoPermissionError)
+HELD_UP = (QueueFullError, NoPermissionError, NoDelayError)
 """Failures of messages to one destination, which pass; messages to others can be sent meanwhile."""

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from zwrap.errors import ConfigurationError
 from zwrap.transport.contract import Delivery
 
 
@@ -48,6 +49,17 @@ class Inspector(ABC):
     @abstractmethod
     def dead_letters(self) -> dict[str, int]:
         """Return the number of dead letters of each queue that has any, by the queue's name."""
+
+    def dead_letters_of(self, namespace: str) -> dict[str, int]:
+        """Return the number of dead letters of each queue of a namespace that has any.
+
+        A namespace is a vhost of RabbitMQ, or a prefix of names on ActiveMQ. Raises MessageError
+        if it cannot be looked at, and ConfigurationError where there are no namespaces.
+        """
+        raise ConfigurationError(
+            f"There is no namespace {namespace!r}: only RabbitMQ (vhosts) and ActiveMQ (prefixes) "
+            "have namespaces, and this site uses neither of them. Leave -n out."
+        )
 
     @abstractmethod
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:

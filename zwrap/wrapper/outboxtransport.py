@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from zwrap.errors import MessageError
 from zwrap.message import STATUS_EXPIRES_S, STATUS_TOPIC, Outgoing, decode
+from zwrap.transport.calloptions import check_options
 
 Post = Callable[[list[Outgoing]], object]
 """Function that accepts messages to send, which are on disk when it returns."""
@@ -27,8 +28,9 @@ NEEDED_FIELDS = {"host", "workflows", "status"}
 class OutboxTransport:
     """The transport for a wrapper: send to a queue, broadcast on a topic.
 
-    `headers`, `delay` and `expiration` (seconds), and `exchange`, are those of `RecipeWrapper`.
-    Nothing sent here waits for a connection: the outbox takes it at any time.
+    `headers`, `delay` and `expiration` (seconds), and `exchange`, are those of `RecipeWrapper`;
+    another option that asks for something, such as `transaction`, is a MessageError. Nothing sent
+    here waits for a connection: the outbox takes it at any time.
     """
 
     is_reconnectable = True
@@ -122,19 +124,26 @@ def _expected(function: str) -> str:
 
 
 def timed(message: Outgoing, how: Mapping[str, object]) -> Outgoing:
-    """Return a message with `delay` and `expiration`, in seconds, and `exchange`, if given."""
-    if how.get("exchange") and not message.topic:
-        message = replace(message, exchange=str(how["exchange"]))
-    if how.get("delay") is not None:
-        message = replace(message, delay_s=_seconds(how, "delay"))
-    if how.get("expiration") is not None:
-        message = replace(message, expires_s=_seconds(how, "expiration"))
+    """Return a message with `delay` and `expiration`, in seconds, and `exchange`, if given.
+
+    Raises MessageError for an option of python-workflows that is not carried out.
+    """
+    options = dict(how)
+    options.pop("persistent", None)  # every message is
+    exchange = options.pop("exchange", None)
+    delay, expiration = options.pop("delay", None), options.pop("expiration", None)
+    check_options("broadcast" if message.topic else "send", options, MessageError)
+    if exchange and not message.topic:
+        message = replace(message, exchange=str(exchange))
+    if delay is not None:
+        message = replace(message, delay_s=_seconds("delay", delay))
+    if expiration is not None:
+        message = replace(message, expires_s=_seconds("expiration", expiration))
     return message
 
 
-def _seconds(how: Mapping[str, object], name: str) -> float:
+def _seconds(name: str, value: object) -> float:
     """Return an argument as a number of seconds; TypeError or ValueError if it is not one."""
-    value = how[name]
     if not isinstance(value, SupportsFloat | str):
         raise TypeError(f"{name} is {value!r}; a number of seconds is expected.")
     return float(value)

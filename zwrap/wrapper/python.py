@@ -33,9 +33,9 @@ class RecipeWrapper:
     """The recipe step for a wrapper: its parameters, and methods to send messages.
 
     All messages go through the outbox, so that no outage of a broker delays or loses them. Methods
-    that send have the arguments `header` (further headers), `delay` and `expiration` (seconds), and
-    `mangle_for_sending`, a function that makes JSON text of the whole message; other keyword
-    arguments of python-workflows are accepted without effect. The methods raise MessageError if the
+    that send have the arguments `header` (further headers), `delay` and `expiration` (seconds),
+    `exchange`, and `mangle_for_sending`, a function that makes JSON text of the whole message. They
+    raise MessageError for another one that asks for something, such as `transaction`, and if the
     recipe is wrong at the output.
     """
 
@@ -151,10 +151,12 @@ class RecipeWrapper:
     ) -> None:
         """Send recipe messages with further headers, `delay`, `expiration` and `exchange`."""
         headers = {**(header or {}), RECIPE_HEADER: True}
-        mangle = how.get("mangle_for_sending")
+        options = dict(how)
+        mangle = options.get("mangle_for_sending")
         if callable(mangle):
+            del options["mangle_for_sending"]
             messages = [_mangled(message, mangle) for message in messages]
-        self._post([timed(replace(message, headers=headers), how) for message in messages])
+        self._post([timed(replace(message, headers=headers), options) for message in messages])
 
 
 def _mangled(message: Outgoing, mangle: Mangle) -> Outgoing:

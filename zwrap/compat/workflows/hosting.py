@@ -125,12 +125,14 @@ class HostedService(Service):
     def begin(self) -> None:
         """Let the class subscribe; its own loop is not used, so callbacks are called directly.
 
-        Its logger tells as much as under python-workflows: by default level INFO and above.
+        Its logger tells as much as under python-zocalo's `zocalo.service`: level DEBUG and above,
+        of which a handler takes what its own level says.
         """
         for handler in all_handlers():
             handler.addFilter(self._fields)
-        if self._hosted.log.getEffectiveLevel() > self._hosted.log_verbosity:
-            self._hosted.log.setLevel(self._hosted.log_verbosity)
+        verbosity = min(self._hosted.log_verbosity, logging.DEBUG)
+        if self._hosted.log.getEffectiveLevel() > verbosity:
+            self._hosted.log.setLevel(verbosity)
         self._hosted.start_transport()
         self._bridge.subscription_callback_set_intercept(None)
         self._hosted.initializing()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, TransportError
 from zwrap.transport.delayed import Delayed
 from zwrap.transport.inspector import Inspector
 from zwrap.transport.pipelined import ANSWER_WAIT_S
@@ -80,6 +80,35 @@ class RabbitMQInspector(Inspector):
         }
         counts = self._counted(list(dead))
         return {dead[place]: count for place, count in counts.items() if count}
+
+    def dead_letters_of(self, namespace: str) -> dict[str, int]:
+        """Return the number of dead letters of each queue of a vhost that has any, by its name.
+
+        Those of another vhost than that of the connection are counted by the management API, and
+        some seconds old. Raises MessageError if it shows no such vhost, TransportError if it does
+        not count yet.
+        """
+        if namespace == self._server.vhost:
+            return self.dead_letters()
+        try:
+            with RabbitMQAPI.from_zocalo_configuration(self._configuration) as api:
+                found = api.queues(namespace)
+        except MessageError as error:
+            raise MessageError(
+                f"The dead letters of vhost {namespace!r} cannot be counted: {error} On RabbitMQ "
+                f"-n takes a vhost; that of this connection is {self._server.vhost!r}."
+            ) from None
+        counts = {}
+        for queue in found if isinstance(found, list) else [found]:
+            name = topology.source_of(queue.name)
+            if name and queue.messages is None:
+                raise TransportError(
+                    f"The management API does not count the messages of {queue.name!r} in vhost "
+                    f"{namespace!r} (yet). Try again."
+                )
+            if name and queue.messages:
+                counts[name] = queue.messages
+        return dict(sorted(counts.items()))
 
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
         """Begin to receive from the dead letter queue of `queue`, which is created if missing."""

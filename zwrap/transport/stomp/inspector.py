@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from zwrap.configuration.site import Configuration
+from zwrap.errors import MessageError
 from zwrap.transport.contract import Delivery
 from zwrap.transport.copies import ATTEMPTS_HEADER
 from zwrap.transport.inspector import Inspector, Overdelivered
@@ -69,11 +70,26 @@ class StompInspector(Inspector, Overdelivered):
         """Return the number of dead letters of each queue that has any, by the queue's name."""
         self._transport.flush()
         begin = self._places.dead_name("")
-        return {
-            name.removeprefix(begin): size
-            for name, size in sorted(self._jolokia.sizes(f"{begin}*").items())
-            if size
-        }
+        return _beginning(self._jolokia.sizes(f"{begin}*"), begin)
+
+    def dead_letters_of(self, namespace: str) -> dict[str, int]:
+        """Return the number of dead letters of each queue with a prefix, by the queue's name.
+
+        Raises MessageError if no queue of the server begins with the prefix, unless that is the
+        prefix of the connection.
+        """
+        places = Places(namespace)
+        begins = (places.name(""), places.dead_name(""))
+        if begins[0] == self._places.name(""):
+            return self.dead_letters()
+        sizes = self._jolokia.sizes()
+        if not any(name.startswith(begins) for name in sizes):
+            raise MessageError(
+                f"No queue of the server begins with {begins[0]!r} or {begins[1]!r}. On ActiveMQ "
+                f"-n takes the prefix of a site's queues; that of this connection is "
+                f"{self._places.name('').removesuffix('.')!r}."
+            )
+        return _beginning(sizes, begins[1])
 
     def subscribe_dead_letters(self, queue: str, prefetch: int = 1) -> None:
         """Begin to receive the messages of the dead letter queue of `queue`."""
@@ -98,3 +114,12 @@ class StompInspector(Inspector, Overdelivered):
         finally:
             for subscription in subscriptions:
                 self._transport.unsubscribe(subscription)
+
+
+def _beginning(sizes: dict[str, int], begin: str) -> dict[str, int]:
+    """Return the sizes, above 0, of the queues with a prefix, by their names without it."""
+    return {
+        name.removeprefix(begin): size
+        for name, size in sorted(sizes.items())
+        if size and name.startswith(begin)
+    }

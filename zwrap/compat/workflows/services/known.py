@@ -12,11 +12,11 @@ from zwrap import plugins
 def get_known_services() -> dict[str, Callable[[], Any]]:
     """Return, for each name, the function that loads the class of the service."""
     return {
-        name: functools.partial(plugins.find, plugins.SERVICES, name)
+        name: functools.partial(plugins.find_preferred, plugins.SERVICES, name)
         for name in plugins.names(plugins.SERVICES)
     }
 
 
 def lookup(service: str) -> Any:
     """Return the class of a service; None if nothing of that name is installed."""
-    return plugins.find(plugins.SERVICES, service)
+    return plugins.find_preferred(plugins.SERVICES, service)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,7 @@ import msgspec
 from zwrap.compat.workflows.basics import Error
 from zwrap.errors import ZwrapError
 from zwrap.message import Message, Outgoing, decode
-
-log = logging.getLogger(__name__)
+from zwrap.transport import calloptions
 
 OWN = "zwrap-"
 """Begin of the names of headers that are kept from callbacks, so that code which passes headers on
@@ -22,9 +20,6 @@ RECEIVED = (
     "destination", "message-id", "redelivered", "routing_key", "subscription", "timestamp",
 )  # fmt: skip
 """Headers of a received message that are no part of a message which is sent."""
-
-HINTS = ("exclusive", "priority", "retroactive")
-"""Options of ActiveMQ that ask for what it may do or not; RabbitMQ has none of them."""
 
 
 def header_of(message: Message, source: str, number: int) -> dict[str, Any]:
@@ -69,8 +64,4 @@ def message_to_send(
 
 def check_options(call: str, further: Mapping[str, object]) -> None:
     """Raise Error for an option that zwrap does not carry out; warn of one that is only a hint."""
-    for name, value in further.items():
-        if name in HINTS and value:
-            log.warning("%s: %r has no effect; zwrap's transports have nothing like it", call, name)
-        elif value and name not in HINTS:
-            raise Error(f"{call}: zwrap's transports do not carry out option {name!r} ({value!r}).")
+    calloptions.check_options(call, further, Error)

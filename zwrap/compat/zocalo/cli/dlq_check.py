@@ -5,6 +5,7 @@ from __future__ import annotations
 from zwrap.compat.zocalo.util.jmxstats import JMXAPI
 from zwrap.compat.zocalo.util.rabbitmq import RabbitMQAPI
 from zwrap.configuration.site import Configuration
+from zwrap.errors import TransportError
 from zwrap.plugins import offer
 
 __getattr__, _ = offer(
@@ -18,6 +19,9 @@ def check_dlq(zc: Configuration, namespace: str | None = None) -> dict[str, int]
     Args:
         zc: The configuration, with plugin `jmx`.
         namespace: Prefix of the site's queues; None: all dead letter queues.
+
+    Raises:
+        TransportError: The server does not tell.
     """
     prefix = f"DLQ.{namespace}." if namespace else "DLQ."
     answer = JMXAPI(zc).org.apache.activemq(
@@ -27,6 +31,8 @@ def check_dlq(zc: Configuration, namespace: str | None = None) -> dict[str, int]
         destinationName=f"{prefix}*",
         attribute="QueueSize",
     )
+    if answer["status"] not in (200, 404):  # 404: there are none
+        raise TransportError(f"ActiveMQ does not count dead letters: {answer.get('error')}.")
     return {
         _queue(name): values["QueueSize"] for name, values in (answer.get("value") or {}).items()
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -16,12 +16,23 @@ from zwrap.transport.rabbitmq.topology import dead_letter_queue, is_internal
 
 HEAD = """\
 # What zwrap needs in vhost {vhost} beside the work queues: dead letter queues of the work queues
-# that are there now, exchanges of topics, and the steps of the delays. Add it to the site's file of
-# zocalo.configure_rabbitmq, which removes what its file does not name. A user of zwrap then needs
+# that are there now, exchanges of topics, and the steps of the delays, each with the policy without
+# which it loses its messages. Add it to the site's file of zocalo.configure_rabbitmq, zwrap's or
+# python-zocalo's, which removes what its file does not name. A user of zwrap then needs
 #   configure: {configure}
 #   write:     {write}
 #   read:      {read}
 """
+
+POLICY: dict[str, Any] = {
+    "name": "zwrap.delay",
+    "pattern": r"^zwrap\.delay\.[0-9]+s$",
+    "definition": {"dead-letter-exchange": ""},
+    "priority": 100,
+    "apply-to": "queues",
+}
+"""Policy by which messages come back from the steps of the delays. Of the policies that match a
+queue only that of the highest priority holds."""
 
 CONFIGURE = r"^amq\.gen-.*$"
 """Permission for the queues, named by the server, in which broadcasts are received."""
@@ -57,9 +68,8 @@ def names(api: RabbitMQAPI, vhost: str, topics: Sequence[str]) -> Names:
 def declaration(found: Names, vhost: str) -> str:
     """Return the list as a part of a file for `zocalo.configure_rabbitmq`."""
     fanout = {"type": "fanout", "vhost": vhost, "durable": True}
-    delayed = {"type": "classic", "arguments": {"x-dead-letter-exchange": ""}}
     groups: list[dict[str, object]] = [
-        {"names": found.steps, "vhost": vhost, "settings": {"queues": delayed}}
+        {"names": found.steps, "vhost": vhost, "settings": {"queues": {"type": "classic"}}}
     ]
     if found.dead:
         dead: dict[str, object] = {
@@ -69,7 +79,7 @@ def declaration(found: Names, vhost: str) -> str:
         }
         groups.insert(0, dead)
     content = {
-        "policies": [],
+        "policies": [{"vhost": vhost, **POLICY}],
         "exchanges": [{"name": name, **fanout} for name in (*found.topics, *found.steps)],
         "groups": groups,
         "bindings": [

@@ -6,6 +6,7 @@ operator asks for more (`Foreign`).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -14,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from zwrap.errors import ConfigurationError, MessageError
+from zwrap.transport.rabbitmq.delays import DEAD_LETTER_EXCHANGE
 from zwrap.transport.rabbitmq.management.api import RabbitMQAPI, hash_password
 from zwrap.transport.rabbitmq.management.models import (
     BindingInfo,
@@ -22,12 +24,14 @@ from zwrap.transport.rabbitmq.management.models import (
     ExchangeSpec,
     PermissionSpec,
     QueueInfo,
+    QueueSpec,
     UserSpec,
 )
 from zwrap.transport.rabbitmq.management.wanted import Wanted
+from zwrap.transport.rabbitmq.topology import DELAY
 
 OWN_PREFIX = "zwrap."
-"""Beginning of the names of queues and exchanges that zwrap creates itself."""
+"""Beginning of the names of queues and exchanges that zwrap creates itself, and of its policy."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -140,7 +144,7 @@ def _policies(api: RabbitMQAPI, wanted: Wanted) -> Iterator[Change]:
             what = f"policy {each.name!r} in vhost {each.vhost!r}"
             yield Change("~" if old else "+", what, partial(api.set_policy, each))
     for vhost, name in sorted(there):
-        if vhost in wanted.owned:
+        if vhost in wanted.owned and not name.startswith(OWN_PREFIX):
             what = f"policy {name!r} in vhost {vhost!r}"
             yield Change("-", what, partial(api.clear_policy, vhost, name))
 
@@ -185,7 +189,7 @@ def _queues(
             continue
         kinds: list[dict[str, object]] = [
             {"durable": bool(it.durable), "arguments": _effective(it.arguments)}
-            for it in (old, each)
+            for it in (_as_wanted(old, each), each)
         ]
         if kinds[0] != kinds[1]:
             raise _unchangeable(what, *kinds)
@@ -194,6 +198,18 @@ def _queues(
             what = f"queue {name!r} in vhost {vhost!r}"
             remove = api.queue_delete if foreign.messages else partial(_delete_empty, api)
             yield Change("-", what, partial(remove, vhost, name))
+
+
+def _as_wanted(old: QueueInfo, wanted: QueueSpec) -> QueueInfo:
+    """Return a queue without the dead letter exchange that zwrap gave it, if it is a delay.
+
+    The file wants it from a policy; there as an argument it holds as well.
+    """
+    if not old.name.startswith(DELAY) or DEAD_LETTER_EXCHANGE in (wanted.arguments or {}):
+        return old
+    found = copy.copy(old)
+    found.arguments = {k: v for k, v in (old.arguments or {}).items() if k != DEAD_LETTER_EXCHANGE}
+    return found
 
 
 def _delete_empty(api: RabbitMQAPI, vhost: str, name: str) -> None:
