@@ -1,8 +1,8 @@
-"""Lines of a script that a batch system takes for its own, which no value may bring.
+"""Protection against values that would add directives for the batch system to a job script.
 
-`qsub` reads options in each line of a script that begins with ``#$``, also within quotes and in
+`qsub` reads options from each line of a script that begins with ``#$``, even within quotes and
 here-documents; other batch systems have other words behind ``#``. So no line of a value begins
-with ``#``: quotes that hold no character are put before it.
+with ``#``: an empty pair of quotes is put before it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Values in shell text, so that each stays one value, and the splitting of text into words.
+"""Quoting of values in shell text, and the splitting of commands into words.
 
 How a value is written depends on the quotes around its place (`zwrap.recipe.shelltext`): quoted
 where that is sure, else as a variable that is set at the beginning of the text. A value for which

@@ -1,4 +1,4 @@
-"""Values that can be put at a place in shell text in no way, and what to write instead."""
+"""Refusal of values that cannot be put safely into shell text, with what to write instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading of shell text: quotes, parameters, arithmetic, substitutions."""
+"""Parser of shell text, lowest part: quotes, parameters, arithmetic, substitutions."""
 
 from __future__ import annotations
 

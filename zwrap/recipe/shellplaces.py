@@ -1,4 +1,4 @@
-"""Places in shell text at which values are put, and the constructs of the shell around them."""
+"""What the parser of shell text keeps: places for values, and the shell constructs around them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a step can have done on a host: what execve(2) passes on, and which files are replaced."""
+"""Checks of what a step asks of a host: sizes for execve(2), and files that it would replace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the clusters of a site make of the steps of a recipe; nothing is submitted or asked."""
+"""Check of the steps of a recipe against the clusters of a site, without asking any of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that are under way for jobs of one batch system, several at a time."""
+"""Concurrent submission calls to one batch system; jobs of a held lane keep their order."""
 
 from __future__ import annotations
 
