@@ -16,13 +16,13 @@ _LINES = re.compile(r"\n[ \t]*(?:(?=#)|\Z)")
 
 
 def beginning(line: str, text: str) -> str:
-    """Return what matters of the line at hand, after more text: "", ``#``, or something else."""
+    """Return the beginning of the current line, after more text: "", ``#``, or something else."""
     _, newline, last = text.rpartition("\n")
     return (last if newline else line + last).lstrip(" \t")[:2]
 
 
 def could_direct(text: str, line: str) -> bool:
-    """Return True if a value could make a line one that begins with ``#`` and its own text.
+    """Return True if a value could make a line begin with ``#`` and text of the value.
 
     Args:
         text: The value.

@@ -46,7 +46,7 @@ def check_nul(text: str, where: str, can: str) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise RequestError if there is something in the place of a new file that must stay.
+    """Raise RequestError if a new file would replace something that must stay.
 
     A file that is put in place by a rename would replace a device, a socket or a FIFO, too.
     """

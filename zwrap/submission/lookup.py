@@ -104,7 +104,7 @@ class Lookup:
         return job_id
 
     def _settled(self, row: Attempt, now: float) -> float:
-        """Return when nobody acts on the last submission any more, in seconds since the epoch."""
+        """Return when the last submission can no longer take effect, in seconds since the epoch."""
         if row.state == NOT_FOUND:
             return row.tried + self._again_s
         over = row.tried
