@@ -1,7 +1,7 @@
 """Array steps: the Submitter sends itself a message for each task, and each is a job of its own.
 
-So the recipe gets the messages of each task, which is cancelled, retried and found lost by itself.
-Tasks that wait together are joined to arrays as all jobs are (`zwrap.submission.arrays`).
+So the recipe hears each task, which is cancelled, tried again and found to be lost by itself. Tasks
+that wait together are joined to arrays as all jobs are (`zwrap.submission.arrays`).
 """
 
 from __future__ import annotations
