@@ -141,6 +141,6 @@ def test_tokens_of_http_are_hidden(text: str) -> None:
 )
 def test_time_is_in_proportion_to_the_length(unit: str) -> None:
     text = unit * (200_000 // len(unit)) + "@"
-    began = time.perf_counter()
+    began = time.process_time()
     printable_lines(without_secrets(text))
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 2.0

@@ -1,4 +1,4 @@
-"""What a request leaves open in its recipes, as far as these can be read where it is made."""
+"""Placeholders to which a request gives no value, in recipes that can be read where it is made."""
 
 from __future__ import annotations
 

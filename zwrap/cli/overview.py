@@ -1,4 +1,4 @@
-"""What a site file comes to: where its messages, its ledger and its jobs are, without secrets."""
+"""Overview of a site: where its messages, its ledger and its jobs are, without secrets."""
 
 from __future__ import annotations
 

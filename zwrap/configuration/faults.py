@@ -1,4 +1,4 @@
-"""Faults of a site configuration, which are collected, so that all of them are told in one go."""
+"""Faults of a site configuration, which are collected, so that all are reported at once."""
 
 from __future__ import annotations
 

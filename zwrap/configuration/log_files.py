@@ -1,4 +1,4 @@
-"""Log files that were moved away, as logrotate does, are opened again under their names."""
+"""Reopening of log files that were moved away, as logrotate does it."""
 
 from __future__ import annotations
 

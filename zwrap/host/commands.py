@@ -1,4 +1,4 @@
-"""Commands of this installation, and whose they are.
+"""Console commands of this installation, and the distribution that each belongs to.
 
 python-zocalo has commands of the same names. Of two distributions in one environment, the one that
 is installed last has the files, and whichever is uninstalled takes them along.

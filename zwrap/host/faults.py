@@ -1,4 +1,4 @@
-"""Faults of this host and its filesystems: those that everybody shares, and those that pass."""
+"""Errors of the operating system: which of them affect all messages, and which are temporary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forks in code of others: a child that comes back into ours ends there."""
+"""Forks in code of a site: a child process that returns into zwrap's own code ends there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person gives to a command: a file, which may be a pipe or a link, or standard input.
+"""Input that a command line names: a file, which may be a pipe or a link, or standard input.
 
 Each is read up to a limit: some devices and pipes have no end.
 """

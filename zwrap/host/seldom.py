@@ -1,11 +1,11 @@
-"""Warnings about things that go on: each is told once, and again only after a while."""
+"""Rate limit of warnings: each is logged once, and again only after a while."""
 
 from __future__ import annotations
 
 from zwrap.host.clock import Clock, elapsed
 
 AGAIN_S = 600.0
-"""Time within which nothing is told again, in seconds."""
+"""Shortest time between two warnings about the same thing, in seconds."""
 
 REMEMBERED = 1000
 """Largest number of things that are remembered."""

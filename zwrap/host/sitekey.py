@@ -1,4 +1,4 @@
-"""The key of a site: a secret of its services, with which they know their own messages again."""
+"""The key of a site: a secret of its services, with which they recognize their own messages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Parameter substitution in recipes of which shells read some texts, so that values stay values.
+"""Parameter substitution in recipes whose shell text keeps each value a value, never a command.
 
-These texts are: ``commands`` of a ``cluster`` block and ``cluster_commands``, each of which is one
+Shell text is: ``commands`` of a ``cluster`` block and ``cluster_commands``, each of which is one
 script; ``set_up`` and ``command`` in ``job_parameters``, which are one script, too; and the texts
 below any other key ``commands``, each by itself. The commands of the Runner are split into words.
 """

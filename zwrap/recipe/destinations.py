@@ -1,8 +1,8 @@
-"""Names of queues and topics that are zwrap's own, and no targets for the nodes of a recipe.
+"""Names of queues and topics that zwrap keeps for itself, so that no node of a recipe may use them.
 
-What services and jobs tell each other goes there, and none of it follows a recipe: verdicts and
-delays (``zwrap.*``), dead letters (``dlq.*``), and orders to services (topic ``command``). A site
-opens names to recipes in its section ``security``, under key ``queues``.
+Services and jobs use them for messages that belong to no recipe: verdicts and delays
+(``zwrap.*``), dead letters (``dlq.*``), and orders to services (topic ``command``). A site opens
+names to recipes in its section ``security``, under key ``queues``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Lines of a script that a batch system takes for its own, which no value may bring.
+"""Protection against values that would add directives for the batch system to a job script.
 
-`qsub` reads options in each line of a script that begins with ``#$``, also within quotes and in
+`qsub` reads options from each line of a script that begins with ``#$``, even within quotes and
 here-documents; other batch systems have other words behind ``#``. So no line of a value begins
-with ``#``: quotes that hold no character are put before it.
+with ``#``: an empty pair of quotes is put before it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _LINES = re.compile(r"\n[ \t]*(?:(?=#)|\Z)")
 
 
 def beginning(line: str, text: str) -> str:
-    """Return what matters of the line at hand, after more text: "", ``#``, or something else."""
+    """Return the beginning of the current line, after more text: "", ``#``, or something else."""
     _, newline, last = text.rpartition("\n")
     return (last if newline else line + last).lstrip(" \t")[:2]
 
 
 def could_direct(text: str, line: str) -> bool:
-    """Return True if a value could make a line one that begins with ``#`` and its own text.
+    """Return True if a value could make a line begin with ``#`` and text of the value.
 
     Args:
         text: The value.

@@ -1,4 +1,4 @@
-"""Station "recipe": the small graph of steps that every message carries.
+"""Station "recipe": the graph of steps, which every message of a recipe carries.
 
 Keys, normalisation and merging follow python-workflows (``workflows.recipe``), with two
 differences: no function changes its input, and every error names node and key.

@@ -1,4 +1,4 @@
-"""Pieces of a text: what stays, and the values that are put in."""
+"""Pieces of a text with placeholders: literal text, and the values that are put in."""
 
 from __future__ import annotations
 

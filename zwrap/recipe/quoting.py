@@ -1,8 +1,8 @@
-"""Values in shell text, so that each stays one value, and the splitting of text into words.
+"""Quoting of values in shell text, and the splitting of commands into words.
 
 How a value is written depends on the quotes around its place (`zwrap.recipe.shelltext`): quoted
-where that is sure, else as a variable that is set at the beginning of the text. A value for which
-there is no way is refused (`zwrap.recipe.refusals`).
+where that is sure, else as a variable that is set at the beginning of the text. A value that is
+safe in neither way is refused (`zwrap.recipe.refusals`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def quoted(texts: Sequence[Sequence[Piece]], fault: Fault) -> tuple[list[str], l
 
     Args:
         texts: Pieces of each text, of which the shell reads one after the other, in lines.
-        fault: Function that returns the error for a value that can be put in in no way.
+        fault: Function that returns the error for a value that cannot be put in safely.
     """
     skeletons = ["".join(MARK if isinstance(p, Value) else p for p in text) for text in texts]
     values = [piece for text in texts for piece in text if isinstance(piece, Value)]
@@ -105,7 +105,7 @@ class _Writer:
         """True if ``<`` or ``>`` follows, before which a number would be that of a descriptor."""
 
     def write(self, done: list[str], place: Place, value: Value) -> None:
-        """Append a value to what is done of the text."""
+        """Append a value, as it is written at a place, to the finished part of the text."""
         text = self._written(place, value)
         if place.escaped and not SAFE.fullmatch(text):
             before = done.pop()  # ends in a backslash, which would quote a part of the value
@@ -131,7 +131,7 @@ class _Writer:
         return self._by_variable(text, place)
 
     def _check(self, place: Place, value: Value) -> None:
-        """Raise the error of a value that can be put at a place in no way."""
+        """Raise the error of a value that cannot be put safely at a place."""
         reason = why_not(place, value.text, self.line)
         if not reason and self._is_run and place.kind is not Kind.COMMENT:
             reason = READ_AGAIN if could_run(value.text) else ""
@@ -158,7 +158,7 @@ class _Writer:
 
 
 def _is_default(place: Place) -> bool:
-    """Return True in the word of ``"${x:-word}"``, which is quoted by the quotes around."""
+    """Return True in the default value of ``"${x:-value}"``, which the quotes around it quote."""
     return place.kind is Kind.PLAIN and place.braces.endswith(("-", "=", "?", "+"))
 
 

@@ -1,4 +1,4 @@
-"""Values that can be put at a place in shell text in no way, and what to write instead."""
+"""Refusal of values that cannot be put safely into shell text, with what to write instead."""
 
 from __future__ import annotations
 
@@ -70,18 +70,18 @@ _READING = re.compile(
     r"|\b(?:let|declare|local|typeset|readonly|export|read|unset|wait|mapfile|readarray|getopts"
     r"|compgen|coproc|RANDOM|SRANDOM|OPTIND|HISTCMD|SECONDS|PS4|eval)\b"
 )
-"""Text in which the shell may read a value once more: to calculate, or as the name of a variable or
-the content of an array."""
+"""Text in which the shell may evaluate a value once more: as arithmetic, as the name of a variable,
+or as the content of an array."""
 
 _TESTING = re.compile(r"\b(?:test|printf)\b|(?:^|[\s;&|({!])\[")
-"""Text in which a value could be the operator by which the shell does so."""
+"""Text in which a value could be the operator that makes the shell do so."""
 
 _OPERATOR = re.compile(r"-?\w{1,3}")
 """Value that may be an operator, or a part of it."""
 
 
 def reads_again(text: str, values: Sequence[str]) -> bool:
-    """Return True if the shell may calculate with values of a text, or take them for names."""
+    """Return True if the shell may evaluate values of a text as arithmetic or as names."""
     if _READING.search(text):
         return True
     return any(map(_OPERATOR.fullmatch, values)) and _TESTING.search(text) is not None
@@ -103,7 +103,7 @@ def could_end(text: str, delimiter: str) -> bool:
 
 
 def why_not(place: Place, text: str, line: str) -> str:
-    """Return why a value can be put at a place in no way, as a format; "": it can.
+    """Return why a value cannot be put safely at a place, as a format; "": it can.
 
     Args:
         place: The place.

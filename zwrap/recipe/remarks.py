@@ -1,4 +1,4 @@
-"""What is odd about a recipe and no fault: keys given twice, placeholders without a value."""
+"""Warnings about recipes that are valid: keys given twice, placeholders without a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading of shell text: quotes, parameters, arithmetic, substitutions."""
+"""Parser of shell text, lowest part: quotes, parameters, arithmetic, substitutions."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class Expansions:
         self.found.calculated.update(NAMES.findall(text))
 
     def use(self, frame: Frame, text: str) -> None:
-        """Note what becomes of the variables that a parameter, or plain text, in a frame names."""
+        """Note how the shell uses the variables that are named in a piece of a frame."""
         names, sense = NAMES.findall(text), self.sense(frame)
         if sense is Sense.NUMBER:
             self.found.calculated.update(names)
@@ -146,12 +146,12 @@ class Expansions:
         """Go on behind text of no further meaning."""
 
     def on_unclear(self, frame: Frame, match: re.Match[str]) -> None:
-        """Note that from here on nobody can be sure about the quotes."""
+        """Note that the quotes around all further places cannot be determined."""
         del frame, match
         self.found.unsure = True
 
     def give_up(self, frame: Frame) -> None:
-        """Read no further in this text, and be sure of nothing that follows."""
+        """Stop reading this text, and treat all places that follow as unsure."""
         self.found.unsure = True
         self.add_all(self.text[self.at :], Kind.UNSURE, frame)
         self.at = len(self.text)

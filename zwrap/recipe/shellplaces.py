@@ -1,4 +1,4 @@
-"""Places in shell text at which values are put, and the constructs of the shell around them."""
+"""What the parser of shell text keeps: places for values, and the shell constructs around them."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ class Found:
         """Name of each variable to the names that stand in what is assigned to it."""
 
     def settle(self) -> None:
-        """See what becomes of each place whose value a variable takes on to another one."""
+        """Set the sense of each place whose value reaches another variable by assignments."""
         for names in (self.calculated, self.named):
             waiting = list(names)
             while waiting:

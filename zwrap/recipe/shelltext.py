@@ -1,4 +1,4 @@
-"""Reading of shell text: what the shell makes of a value that is put at a place.
+"""Parser of shell text: it finds out what the shell does with a value at each place for one.
 
 The text is read once, from left to right, as bash reads it: words, quotes, comments,
 here-documents, expansions, arithmetic. Each place is a NUL in the text, because no shell text can

@@ -1,4 +1,4 @@
-"""Reading of shell text: words, and what a command makes of them."""
+"""Parser of shell text, middle part: words, and what a command does with each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes of a recipe, which are checked before any work that depends on them."""
+"""Limits of sizes of a recipe, checked before any work whose cost depends on them."""
 
 from __future__ import annotations
 

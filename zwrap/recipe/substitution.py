@@ -1,7 +1,7 @@
-"""Parameter substitution in recipes: ``{name}`` as in `str.format`, but without any error.
+"""Parameter substitution in recipes: ``{name}`` as in `str.format`, which here never fails.
 
 Text that `str.format` accepts gives the same result, except that attributes are never accessed
-(``{x.y}`` stays). Whatever cannot be filled in stays verbatim: unknown names, missing keys, ``{}``,
+(``{x.y}`` stays). What cannot be filled in stays as it is: unknown names, missing keys, ``{}``,
 stray braces. ``{$REPLACE:name[key][0]}`` becomes a value, or null. Source: Python's documentation,
 Format String Syntax.
 """

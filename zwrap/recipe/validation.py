@@ -1,4 +1,4 @@
-"""Faults of a recipe, each with node and key."""
+"""Validation of a recipe: each fault is reported with its node and key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outages: what all messages share is away, which is told once, and again when it is over."""
+"""Outages of what all messages need: beginning and end are logged, and nothing in between."""
 
 from __future__ import annotations
 

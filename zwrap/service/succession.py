@@ -1,14 +1,14 @@
-"""The same unforeseen exception of several messages, or rows, in succession: no fault of theirs."""
+"""Detection of one unforeseen exception of several messages, or rows, in succession."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 LIMIT = 5
-"""Number of different messages, or rows, after which the same exception is nobody's own."""
+"""Number of different messages, or rows, after which the same exception counts against none."""
 
 REMEMBERED = 10_000
-"""Largest number of messages that are told apart."""
+"""Largest number of messages that are remembered."""
 
 Origin = tuple[str, str, int]
 """Type of an exception, and file and line in which it was raised."""

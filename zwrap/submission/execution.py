@@ -1,4 +1,4 @@
-"""What a step can have done on a host: what execve(2) passes on, and which files are replaced."""
+"""Checks of what a step asks of a host: sizes for execve(2), and files that it would replace."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_nul(text: str, where: str, can: str) -> None:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise RequestError if there is something in the place of a new file that must stay.
+    """Raise RequestError if a new file would replace something that must stay.
 
     A file that is put in place by a rename would replace a device, a socket or a FIFO, too.
     """

@@ -1,4 +1,4 @@
-"""What the clusters of a site make of the steps of a recipe; nothing is submitted or asked."""
+"""Check of the steps of a recipe against the clusters of a site, without asking any of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLACEHOLDER = re.compile(r"\{[^{}\s]+\}")
 
 
 class Opinion(NamedTuple):
-    """What one cluster makes of one step."""
+    """The result of checking one step for one cluster."""
 
     node: int
     cluster: str
@@ -45,7 +45,7 @@ class Opinion(NamedTuple):
 
 
 class Inspection:
-    """Looks at the steps of recipes as the Submitter will, as far as the values are known."""
+    """Check of the steps of recipes by the Submitter's rules, as far as the values are known."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._renderer = Renderer(configuration)
@@ -53,7 +53,7 @@ class Inspection:
         self._is_embedded = configuration.is_embedded
 
     def opinions(self, recipe: Recipe) -> Iterator[Opinion]:
-        """Yield what the cluster that a step names, or else each of the site, makes of it."""
+        """Yield the result for the cluster that a step names, or else for each of the site."""
         for number, node in sorted(recipe.nodes.items()):
             if is_of_kind(node.get("queue"), CLUSTER):
                 yield from self._of_step(recipe, number, node)

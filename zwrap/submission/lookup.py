@@ -1,12 +1,12 @@
 """Lookup of the jobs that earlier tries left in the batch system.
 
-A job that is not found is submitted again, so it must be certain that nobody acts on the earlier
-submission any more, and that the answer is no older than its end:
+A job that is not found is submitted again. So it must be certain that nothing can act on the
+earlier submission any more, and that the answer was made after that:
 
-* What the Submitter of that time had started is over: it said so, or its leftovers were ended here
+* What the earlier Submitter had started is over: it noted so, or its leftovers were ended here
   (`zwrap.calls.acting`), or the deadlines of its calls have passed.
-* What reached the batch system by then has been acted on after `Scheduler.settle_s`.
-* A batch system that hung may answer a question before it acts on what came earlier. So the job
+* What has reached the batch system by then takes effect within `Scheduler.settle_s`.
+* A batch system that hung may answer a question before it acts on an earlier request. So the job
   must be missing twice.
 """
 
@@ -104,7 +104,7 @@ class Lookup:
         return job_id
 
     def _settled(self, row: Attempt, now: float) -> float:
-        """Return when nobody acts on the last submission any more, in seconds since the epoch."""
+        """Return when the last submission can no longer take effect, in seconds since the epoch."""
         if row.state == NOT_FOUND:
             return row.tried + self._again_s
         over = row.tried

@@ -1,7 +1,7 @@
-"""The paths that a step names, each with its node and key, below the site's allowed directories.
+"""Check that the paths which a step names are below the site's allowed directories.
 
-A refusal by the text of a path names its key before anything is done. When the files are written,
-and when the batch system is about to be told the paths that it opens, links are looked at, too.
+The text of each path is checked first, and a refusal names its node and key. When the files are
+written, and just before the batch system gets the paths that it opens, links are checked, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Outcomes of submissions: what to report, and the state of the attempt."""
+"""Outcomes of submissions: the message that reports each, and the state of the attempt."""
 
 from __future__ import annotations
 

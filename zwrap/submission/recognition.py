@@ -1,7 +1,7 @@
-"""Whose attempt a message asks for: that of an earlier message, or one of its own.
+"""Recognition of messages: does one ask for the attempt of an earlier message, or for a new one?
 
-A message is known again by its id together with its origin (`zwrap.transport.signing`). Two senders
-that use one id have two origins, so that both get their jobs, in whatever order they come:
+A message is recognized by its id together with its origin (`zwrap.transport.signing`). Two senders
+that use one id have two origins, so that both get their jobs, in whatever order they arrive:
 
 * What a service of the site has signed is the same attempt as before, even if a recipe that was
   edited meanwhile gave it another content.

@@ -1,4 +1,4 @@
-"""The row of a step that is refused before it could have one, for those that wait for the step."""
+"""Ledger rows of steps that are refused before they have a job, for steps that wait for them."""
 
 from __future__ import annotations
 

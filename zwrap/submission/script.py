@@ -1,4 +1,4 @@
-"""Job requests and scripts of recipe steps, without a submission."""
+"""Job requests and job scripts of recipe steps; nothing is submitted here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that are under way for jobs of one batch system, several at a time."""
+"""Concurrent submission calls to one batch system; jobs of a held lane keep their order."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Call = Callable[[], Future[Answer | None]]
 
 
 class UnderWay:
-    """Calls that have begun, or will: for jobs of a lane that were held one after the other.
+    """Calls that have begun or wait; for jobs of a held lane one call is made after the other.
 
-    So these keep their order, and take no more than one caller from the others.
+    So these jobs keep their order, and use no more than one of the concurrent calls.
     """
 
     def __init__(self) -> None:

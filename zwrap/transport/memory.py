@@ -71,11 +71,10 @@ class MemoryBroker:
         """Add a message to a queue; the caller holds `changed`."""
         now = self.clock()
         self._order += 1
-        expires = now + expires_s if expires_s is not None else float("inf")
+        until = now + expires_s if expires_s is not None else float("inf")
         entry = _Waiting(
-            self._order, now + delay_s, expires, delivery_count, message, expires_s,
-            properties or {},
-        )  # fmt: skip
+            self._order, now + delay_s, until, delivery_count, message, expires_s, properties or {}
+        )
         self.queues.setdefault(queue, []).append(entry)
         self.changed.notify_all()
 

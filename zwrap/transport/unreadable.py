@@ -1,4 +1,4 @@
-"""What is said of a body that cannot be read."""
+"""Explanation of a message body that cannot be read, by what its sender calls it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of a ledger are made, and brought up to date, when it is first used."""
+"""Creation and upgrade of the tables of a ledger, when it is first used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The names of python-workflows, so that code written for it runs after its imports were changed.
 
 The rule is one: ``from workflows.X import Y`` becomes ``from zwrap.compat.workflows.X import Y``.
-docs/compat-workflows.md lists every name, and which there are not.
+docs/compat-workflows.md lists every name, those that are missing included.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Messages of a failed batch, which come again one by one, so that a bad one fails alone."""
+"""Redelivery of the messages of a failed batch one by one, so that a bad one fails alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services of python-workflows: their base class, and which there are."""
+"""Services of python-workflows: their base class, and those that are installed."""
 
 from typing import TYPE_CHECKING
 

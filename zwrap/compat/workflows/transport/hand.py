@@ -1,4 +1,4 @@
-"""The messages in hand of a transport, the work on one of them, and open transactions."""
+"""Messages that a transport has delivered and not yet settled, and its open transactions."""
 
 from __future__ import annotations
 

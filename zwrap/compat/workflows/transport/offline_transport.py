@@ -1,4 +1,4 @@
-"""A transport for tests, which writes into the log what it would do, and does no more."""
+"""A transport for tests, which only logs what it would send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site configuration of transports that a program makes itself."""
+"""The site configuration of transports that a program constructs itself."""
 
 from __future__ import annotations
 

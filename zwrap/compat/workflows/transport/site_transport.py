@@ -1,4 +1,4 @@
-"""Transports that a program makes itself: they connect as site file and command line say."""
+"""Transports that a program constructs itself; site file and command line say how they connect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tools of python-workflows: the id of a process among all those of a site."""
+"""Tools of python-workflows: an id that no other process of the site has."""
 
 from typing import TYPE_CHECKING
 

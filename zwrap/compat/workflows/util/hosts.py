@@ -1,4 +1,4 @@
-"""The id of a process among all those of a site."""
+"""An id for this process that no other process of the site has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What classes of python-zocalo's services may expect of zwrap's, and what they are told."""
+"""Refusal of subclasses of python-zocalo's services whose methods zwrap would never call."""
 
 from __future__ import annotations
 

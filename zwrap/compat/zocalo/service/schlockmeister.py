@@ -1,4 +1,4 @@
-"""``zocalo.service.schlockmeister``: the service that ends endless deliveries."""
+"""``zocalo.service.schlockmeister``: the service that ends endless redeliveries."""
 
 from __future__ import annotations
 
