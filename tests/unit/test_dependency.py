@@ -144,8 +144,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def row(ledger: Ledger, token: str, **columns: Any) -> None:
-    attempt = Attempt(token=token, recipe_id="r", step=1, cluster="c", job_name="n",
+def row(ledger: Ledger, token: str, recipe_id: str = "r", **columns: Any) -> None:
+    attempt = Attempt(token=token, recipe_id=recipe_id, step=1, cluster="c", job_name="n",
                       job_directory="/d")  # fmt: skip
     ledger.reserve([attempt])
     ledger.record({token: {"state": SUBMITTED, "job_id": "7", **columns}})
@@ -197,6 +197,21 @@ def test_the_last_attempt_at_a_step_decides(
         row(ledger, token, **columns)
     assert answer(ledger) == expected
     assert answer(ledger, recipe_id="another") is not None
+
+
+@pytest.mark.parametrize("recipe_id", ["r" * 81, "/data/visit/" * 100, "a\0b", "\ud800"])
+def test_a_step_finds_the_one_before_whatever_the_id_of_their_recipe(
+    ledger: Ledger, recipe_id: str
+) -> None:
+    """The ledger holds the beginning of a long ID, and others in escapes."""
+    row(ledger, "a-1", recipe_id, outcome="success", run="mine")
+    row(ledger, "c-1", f"{recipe_id}, another", outcome="failure", run="another")
+    mine = job(recipe_id=recipe_id)
+    mine = mine._replace(attempt=replace(mine.attempt, run="mine"))
+    assert Dependencies(ledger).answers([mine]) == {}
+    ledger.reserve([mine.attempt])
+    [read] = ledger.known([mine.attempt.token]).values()
+    assert Dependencies(ledger).answers([mine._replace(attempt=read)]) == {}
 
 
 def test_all_tasks_of_a_step_must_have_succeeded(ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 from sqlalchemy.dialects import postgresql, sqlite
 
-from zwrap.attempt.ledger.fitting import UnstorableError, fitted
+from zwrap.attempt.ledger.fitting import UnstorableError, fitted, fitted_recipe_id
 from zwrap.attempt.ledger.remote import RemoteAttempts
 from zwrap.attempt.ledger.schema import add_columns, create_tables
 from zwrap.attempt.ledger.tables import ATTEMPTS
@@ -278,15 +278,21 @@ class Ledger:
             rows = connection.execute(sa.select(ATTEMPTS).order_by(ATTEMPTS.c.created)).mappings()
             return [Attempt(**row) for row in rows]
 
-    def of_recipes(self, recipe_ids: Sequence[str]) -> list[Attempt]:
-        """Return the attempts at steps of these runs of recipes, oldest first."""
-        found: list[Attempt] = []
+    def of_recipes(self, recipe_ids: Iterable[str]) -> dict[str, list[Attempt]]:
+        """Return the attempts at steps of runs of recipes, by recipe ID, oldest first.
+
+        The column holds the beginning of a long ID only: two IDs that begin alike have the same
+        rows, which are told apart by their `run`.
+        """
+        held = {each: fitted_recipe_id(each) for each in recipe_ids}
+        found: dict[str, list[Attempt]] = {each: [] for each in held.values()}
         with self._transaction() as connection:
-            for some in _portions(recipe_ids):
+            for some in _portions(sorted(found)):
                 query = sa.select(ATTEMPTS).where(ATTEMPTS.c.recipe_id.in_(some))
                 rows = connection.execute(query.order_by(ATTEMPTS.c.created)).mappings()
-                found += [Attempt(**row) for row in rows]
-        return found
+                for row in rows:
+                    found[row["recipe_id"]].append(Attempt(**row))
+        return {each: found[column] for each, column in held.items()}
 
     def close(self) -> None:
         """Close all connections."""
