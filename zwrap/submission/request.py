@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from zwrap.attempt.directory import job_directory
+from zwrap.attempt.directory import ENVELOPE, job_directory
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.errors import RequestError, short
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
@@ -178,7 +178,7 @@ def _documents(
     """Return variable, parameter keys, default file name and content of each file for a job."""
     recipe = envelope.recipe
     return [
-        ("RECIPEWRAP", RECIPEWRAP_KEYS, "envelope.json", envelope.to_json),
+        ("RECIPEWRAP", RECIPEWRAP_KEYS, ENVELOPE, envelope.to_json),
         (
             "RECIPEENV", ("recipeenvironment",), "environment.json",
             lambda: encode(envelope.environment),
