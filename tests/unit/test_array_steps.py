@@ -16,7 +16,7 @@ from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.limits import Limits
-from zwrap.message import ATTEMPT_HEADER, Message
+from zwrap.message import ATTEMPT_HEADER, Message, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.loop import Loop
@@ -24,8 +24,10 @@ from zwrap.service.submitter import Submitter
 from zwrap.submission.block import check_defaults
 from zwrap.submission.request import prepare
 from zwrap.submission.script import Renderer
-from zwrap.submission.tasks import TASK_HEADER, Tasks, copies, task_in, tasks_of
+from zwrap.submission import tasks
+from zwrap.submission.tasks import SENT_HEADER, TASK_HEADER, Tasks, copies, task_in, tasks_of
 from zwrap.transport.memory import MemoryTransport
+from zwrap.transport.portions import PORTION_BYTES
 
 
 def step(array: object, **more: Any) -> Envelope:
@@ -114,6 +116,53 @@ def test_the_messages_for_tasks_have_a_limit_together() -> None:
     small = Envelope(envelope.recipe, 1, limits=Limits(copies_bytes=500))
     with pytest.raises(RequestError, match="key 'array' is '0-2': the messages for 3 tasks"):
         copies(small, Message({}, {}, "i"), "q")
+
+
+def test_of_a_large_step_some_tasks_have_messages_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last message is for the others; whoever handles it goes on in the same way."""
+    envelope = step("0-2000:200,7")
+    monkeypatch.setattr(tasks, "PORTION_BYTES", 4 * len(encode(envelope.body())))
+    numbers: list[list[object]] = []
+    message = Message(envelope.body(), {"workflows-recipe": True, ATTEMPT_HEADER: 2}, "i")
+    while message.headers.get(SENT_HEADER) != "end":
+        sent = copies(Envelope.from_body(message.body), message, "q")
+        numbers.append([each.headers[TASK_HEADER] for each in sent if TASK_HEADER in each.headers])
+        rest = [each for each in sent if TASK_HEADER not in each.headers]
+        assert rest in ([], sent[-1:])
+        own = {key: value for each in sent for key, value in each.headers.items()}
+        assert own["workflows-recipe"] is True
+        assert own[ATTEMPT_HEADER] == 2
+        message = (
+            Message(rest[0].message, rest[0].headers, "i")
+            if rest
+            else Message(None, {SENT_HEADER: "end"}, "")
+        )
+    assert numbers == [[0, 7, 200, 400], [600, 800, 1000, 1200], [1400, 1600, 1800, 2000]]
+
+
+@pytest.mark.parametrize("sent", [3, "3", 999999999])
+def test_a_message_for_no_task_is_refused(sent: object) -> None:
+    message = Message({}, {SENT_HEADER: sent}, "i")
+    with pytest.raises(RequestError, match="names 3 tasks, and the message says that .* of them"):
+        copies(step("0-2"), message, "q")
+
+
+def test_ten_thousand_tasks_with_an_ordinary_recipe_are_sent() -> None:
+    envelope = step("0-9999", environment={"NOTE": "x" * 20_000})
+    large = Envelope(envelope.recipe, 1, environment={"ID": "r"}, limits=Limits(tasks=10_000))
+    size = len(encode(large.body()))
+    message, found = Message(large.body(), {}, "i"), list[object]()
+    while True:
+        sent = copies(large, message, "q")
+        assert sum(len(encode(each.message)) for each in sent[:2]) < 2 * size + 100
+        assert len(sent) * size < PORTION_BYTES + 2 * size
+        found += [each.headers[TASK_HEADER] for each in sent if TASK_HEADER in each.headers]
+        if TASK_HEADER in sent[-1].headers:
+            break
+        message = Message(sent[-1].message, sent[-1].headers, "i")
+    assert found == list(range(10_000))
 
 
 @pytest.mark.parametrize(
@@ -210,4 +259,34 @@ def test_the_recipe_hears_of_the_job_of_each_task(
     assert len(set(tokens)) == 3, "a repeat is the same tasks"
     assert [job.request.task.number for job in taken[:3]] == [4, 5, 6]
     assert {kind_of(job.request.resources) for job in taken} == {""}
+    assert "cluster.submission" not in transport.broker.dead_letters
+
+
+def test_each_task_of_a_large_step_is_one_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its messages are sent some at a time, also if some of them were sent before."""
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    transport, taken, largest = MemoryTransport(), [], [0]
+
+    def submit_all(_: Any, __: Any, jobs: Any, on_outcomes: Any, *more: Any) -> None:
+        del more
+        taken.extend(jobs)
+        waiting = transport.broker.queues["cluster.submission"]
+        largest.append(len(waiting) + len(jobs))
+        on_outcomes([(job.attempt.token, str(n)) for n, job in enumerate(jobs, 1)])
+
+    monkeypatch.setattr("zwrap.service.submitter.submit_all", submit_all)
+    envelope = step("0-39")
+    monkeypatch.setattr(tasks, "PORTION_BYTES", 10 * len(encode(envelope.body())))
+    transport.commit(envelope.start())
+    again = transport.broker.queues["cluster.submission"][0]
+    for _ in range(2):
+        Loop(Submitter(site(tmp_path), transport), transport, once=True).run()
+        transport.broker.queues["cluster.submission"].append(again)
+    bodies = [entry.message.body for entry in transport.broker.queues["told"]]
+    told = [body["environment"]["array-task"] for body in bodies]
+    assert sorted(told) == sorted([*range(40), *range(40)])
+    assert len({job.attempt.token for job in taken}) == 40
+    assert max(largest) <= 11
     assert "cluster.submission" not in transport.broker.dead_letters

@@ -30,7 +30,7 @@ from zwrap.submission.preparation import Preparation
 from zwrap.submission.quota import Quota
 from zwrap.submission.recognition import Recognition, Recognized
 from zwrap.submission.submit import submit_all
-from zwrap.submission.tasks import copies
+from zwrap.submission.tasks import TASK_HEADER, copies
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.diagnosis import recipe_id_of
 from zwrap.transport.signing import Signer
@@ -120,8 +120,12 @@ class Submitter(Service):
             self._forget_refusal(delivery.message)
             unit = Unit(delivery.message.id, self.signer.after(delivery.message, delivery.source))
             unit.send(*messages)
-            self.transport.commit(unit.outgoing, [delivery])
-            log.info("The step has %d tasks, each of which is a job", len(messages))
+            *ahead, last = unit.outgoing
+            if ahead:
+                self.transport.commit(ahead)  # which waits, so that few are held at a time
+            self.transport.commit([last], [delivery])
+            number = sum(TASK_HEADER in message.headers for message in messages)
+            log.info("%d tasks of the step have messages now, each of which is a job", number)
         return True
 
     def _forget_refusal(self, message: Message) -> None:
