@@ -179,7 +179,7 @@ def test_an_empty_reply_of_the_local_batch_system_is_no_answer(local: Jobs) -> N
 
 
 def test_an_author_runs_the_contract_by_options(tmp_path: Path) -> None:
-    """On a cluster of a site file, from anywhere."""
+    """The options name a cluster of a site file; the suite is run from any directory."""
     site = tmp_path / "site.yml"
     site.write_text(json.dumps({
         "version": 1, "environments": {"default": ["c"]},

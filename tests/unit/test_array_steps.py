@@ -205,7 +205,7 @@ SAID = 'echo "$ZWRAP_ARRAY_TASK $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_COUNT $SG
 
 
 def test_a_job_finds_the_number_that_the_step_gives(tmp_path: Path) -> None:
-    """Whatever number its job has in the batch system's own array."""
+    """The number of its job in the batch system's own array does not matter."""
     envelope = step("3-9:2", commands=f"{SAID}; echo $ZWRAP_BATCH_TASK")
     parameters: Any = envelope.step["parameters"]
     parameters["workingdir"] = str(tmp_path)

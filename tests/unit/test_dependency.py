@@ -84,7 +84,7 @@ def steps_in_order(named: Any) -> Recipe:
 
 
 def test_each_step_before_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a recipe of 5000 steps with many ways through them, and numbers that are repeated."""
+    """The recipe has 5000 steps, many paths through them, and repeated numbers."""
     last = DEFAULTS.nodes
     chain = steps_in_order(lambda number: [min(number + 1, last)] * 3 if number < last else None)
     read: list[int] = []

@@ -118,7 +118,7 @@ def test_parameters_filled_in_travel_on(sent: Sent) -> None:
 
 @pytest.mark.parametrize("recipe", [None, Recipe(RECIPE.as_dict()), RECIPE.as_dict()])
 def test_parameters_filled_in_by_the_recipe_itself_travel_on(sent: Sent, recipe: object) -> None:
-    """As with python-workflows, whose recipe is changed in place."""
+    """The recipe is changed in place, as with python-workflows."""
     step = at(1, sent)
     if recipe is not None:
         step.recipe = recipe

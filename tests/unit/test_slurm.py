@@ -251,7 +251,7 @@ REFUSED_JOB = "4|FAILED|1|BadConstraints||2026-11-27T17:58:47|a.t-1|\n"
 
 
 def test_a_job_that_was_refused_does_not_count_as_there(slurm: Slurm) -> None:
-    """Otherwise an attempt would be taken for submitted, and would never run."""
+    """An attempt would count as submitted, and never run, otherwise."""
     question = slurm.find("a.t-1").read(Reply(status=0, output=REFUSED_JOB))
     assert isinstance(question, Question), "the accounting is asked"
     recorded = (

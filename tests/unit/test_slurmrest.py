@@ -246,7 +246,7 @@ def test_an_accounting_that_knows_no_such_job_has_answered(words: str) -> None:
 
 
 def test_of_what_was_refused_the_controller_keeps_a_record_that_is_no_job() -> None:
-    """As on the command line: otherwise an attempt would be taken for submitted."""
+    """An attempt would count as submitted, and never run, otherwise."""
     rest = system(api_version="v0.0.38")
     refused = {**OLD, "state_reason": "BadConstraints"}
     question = rest.find("ex").read(answered({"jobs": [refused]}))
