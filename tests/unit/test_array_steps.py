@@ -16,7 +16,7 @@ from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.limits import Limits
-from zwrap.message import ATTEMPT_HEADER, Message, encode
+from zwrap.message import ATTEMPT_HEADER, Message, Outgoing, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.loop import Loop
@@ -125,21 +125,20 @@ def test_of_a_large_step_some_tasks_have_messages_at_a_time(
     envelope = step("0-2000:200,7")
     monkeypatch.setattr(tasks, "PORTION_BYTES", 4 * len(encode(envelope.body())))
     numbers: list[list[object]] = []
-    message = Message(envelope.body(), {"workflows-recipe": True, ATTEMPT_HEADER: 2}, "i")
-    while message.headers.get(SENT_HEADER) != "end":
+    others: list[dict[str, object]] = []
+    left = [Outgoing("q", envelope.body(), {"workflows-recipe": True, ATTEMPT_HEADER: 2})]
+    while left:
+        message = Message(left[0].message, left[0].headers, f"id {len(numbers)}")
         sent = copies(Envelope.from_body(message.body), message, "q")
-        numbers.append([each.headers[TASK_HEADER] for each in sent if TASK_HEADER in each.headers])
-        rest = [each for each in sent if TASK_HEADER not in each.headers]
-        assert rest in ([], sent[-1:])
-        own = {key: value for each in sent for key, value in each.headers.items()}
-        assert own["workflows-recipe"] is True
-        assert own[ATTEMPT_HEADER] == 2
-        message = (
-            Message(rest[0].message, rest[0].headers, "i")
-            if rest
-            else Message(None, {SENT_HEADER: "end"}, "")
-        )
+        left = [each for each in sent if TASK_HEADER not in each.headers]
+        assert left in ([], sent[-1:])
+        tasks_now = [dict(each.headers) for each in sent if each not in left]
+        numbers.append([headers.pop(TASK_HEADER) for headers in tasks_now])
+        others += tasks_now
     assert numbers == [[0, 7, 200, 400], [600, 800, 1000, 1200], [1400, 1600, 1800, 2000]]
+    assert others == [others[0]] * 12, "by the other headers they are tasks of the same step"
+    assert others[0]["workflows-recipe"] is True
+    assert others[0][ATTEMPT_HEADER] == 2
 
 
 @pytest.mark.parametrize("sent", [3, "3", 999999999])

@@ -54,7 +54,7 @@ class Site:
         """Let a Submitter work; return the rows of the recipe."""
         configuration = self.configured(**limits)
         Loop(Submitter(configuration, self.transport), self.transport, once=True).run()
-        return Ledger.of(configuration).of_recipes(["r"])["r"]
+        return Ledger.of(configuration).of_recipes(["r"])
 
     def dead(self) -> list[str]:
         letters = self.transport.broker.dead_letters.get("cluster.submission", [])
@@ -106,7 +106,7 @@ def test_a_step_that_is_taken_apart_after_all_has_not_failed(site: Site) -> None
     again = Message(letter.message.body, dict(letter.message.headers), letter.message.id)
     service = Submitter(site.configured(), site.transport)
     service._forget_refusal(again)
-    rows = Ledger.of(site.configured()).of_recipes(["r"])["r"]
+    rows = Ledger.of(site.configured()).of_recipes(["r"])
     assert [row.outcome for row in rows if row.step == 1] == ["retried"]
 
 

@@ -178,19 +178,18 @@ class Dependencies:
 
     def _steps(self, jobs: Sequence[PendingJob]) -> dict[tuple[str, str | None], dict[int, _Known]]:
         """Return what is known of the steps of each run, by the recipe id and digest of the run."""
-        rows = _Rows(self._ledger.of_recipes({str(job.attempt.recipe_id) for job in jobs}))
+        rows = _Rows(self._ledger.of_recipes(sorted({str(job.attempt.recipe_id) for job in jobs})))
         runs = {(str(job.attempt.recipe_id), job.attempt.run) for job in jobs}
         return {run: _by_step(rows.of_run(*run)) for run in runs}
 
 
 class _Rows:
-    """Rows of the ledger, given by recipe ID, by the runs to which they belong."""
+    """Rows of the ledger by the runs to which they belong."""
 
-    def __init__(self, of_id: Mapping[str, Sequence[Attempt]]) -> None:
+    def __init__(self, rows: Sequence[Attempt]) -> None:
         families: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
-        for recipe_id, rows in of_id.items():
-            for row in rows:
-                families[recipe_id, _family(row)].append(row)
+        for row in rows:
+            families[str(row.recipe_id), _family(row)].append(row)
         self._of_run: dict[tuple[str, str | None], list[Attempt]] = defaultdict(list)
         self._of_id: dict[str, list[Attempt]] = defaultdict(list)
         for (recipe_id, _), attempts in families.items():

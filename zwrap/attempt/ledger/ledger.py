@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -278,21 +278,23 @@ class Ledger:
             rows = connection.execute(sa.select(ATTEMPTS).order_by(ATTEMPTS.c.created)).mappings()
             return [Attempt(**row) for row in rows]
 
-    def of_recipes(self, recipe_ids: Iterable[str]) -> dict[str, list[Attempt]]:
-        """Return the attempts at steps of runs of recipes, by recipe ID, oldest first.
+    def of_recipes(self, recipe_ids: Sequence[str]) -> list[Attempt]:
+        """Return the attempts at steps of these runs of recipes, oldest first.
 
-        The column holds the beginning of a long ID only: two IDs that begin alike have the same
-        rows, which are told apart by their `run`.
+        Each has the ID that was asked for. The column holds the beginning of a long ID only: two
+        IDs that begin alike have the same rows, which are told apart by their `run`.
         """
-        held = {each: fitted_recipe_id(each) for each in recipe_ids}
-        found: dict[str, list[Attempt]] = {each: [] for each in held.values()}
+        asked: dict[str, list[str]] = defaultdict(list)
+        for recipe_id in recipe_ids:
+            asked[fitted_recipe_id(recipe_id)].append(recipe_id)
+        found: list[Attempt] = []
         with self._transaction() as connection:
-            for some in _portions(sorted(found)):
+            for some in _portions(sorted(asked)):
                 query = sa.select(ATTEMPTS).where(ATTEMPTS.c.recipe_id.in_(some))
-                rows = connection.execute(query.order_by(ATTEMPTS.c.created)).mappings()
-                for row in rows:
-                    found[row["recipe_id"]].append(Attempt(**row))
-        return {each: found[column] for each, column in held.items()}
+                for row in connection.execute(query.order_by(ATTEMPTS.c.created)).mappings():
+                    whole = asked[row["recipe_id"]]
+                    found += [Attempt(**{**row, "recipe_id": recipe_id}) for recipe_id in whole]
+        return found
 
     def close(self) -> None:
         """Close all connections."""
