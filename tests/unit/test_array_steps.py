@@ -21,10 +21,10 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
+from zwrap.submission import tasks
 from zwrap.submission.block import check_defaults
 from zwrap.submission.request import prepare
 from zwrap.submission.script import Renderer
-from zwrap.submission import tasks
 from zwrap.submission.tasks import SENT_HEADER, TASK_HEADER, Tasks, copies, task_in, tasks_of
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.portions import PORTION_BYTES
@@ -144,7 +144,7 @@ def test_of_a_large_step_some_tasks_have_messages_at_a_time(
 @pytest.mark.parametrize("sent", [3, "3", 999999999])
 def test_a_message_for_no_task_is_refused(sent: object) -> None:
     message = Message({}, {SENT_HEADER: sent}, "i")
-    with pytest.raises(RequestError, match="names 3 tasks, and the message says that .* of them"):
+    with pytest.raises(RequestError, match=r"names 3 tasks, and the message says that .* of them"):
         copies(step("0-2"), message, "q")
 
 

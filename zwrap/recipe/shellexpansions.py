@@ -143,7 +143,7 @@ class Expansions(ABC):
             if match[0][-1] == MARK:
                 self.add(kind, frame, sense, escaped=len(match[0]) > 1)
 
-    def on_skip(self, frame: Frame, match: re.Match[str]) -> None:
+    def on_skip(self, frame: Frame, match: re.Match[str]) -> None:  # noqa: B027  (it does nothing)
         """Go on behind text of no further meaning."""
 
     def on_unclear(self, frame: Frame, match: re.Match[str]) -> None:

@@ -30,7 +30,7 @@ from zwrap.submission.preparation import Preparation
 from zwrap.submission.quota import Quota
 from zwrap.submission.recognition import Recognition, Recognized
 from zwrap.submission.submit import submit_all
-from zwrap.submission.tasks import TASK_HEADER, copies
+from zwrap.submission.tasks import TASK_HEADER, copies, task_in
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.diagnosis import recipe_id_of
 from zwrap.transport.signing import Signer
@@ -288,7 +288,8 @@ def _may_have_tasks(work: Work) -> bool:
     parameters = work.envelope.step.get("parameters") if work.envelope else None
     block = parameters.get("cluster") if isinstance(parameters, Mapping) else None
     given = block.get("array") if isinstance(block, Mapping) else None
-    return given is not None and not isinstance(given, bool)
+    several = given is not None and not isinstance(given, bool)
+    return several and task_in(work.delivery.message) is None
 
 
 def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list[Outgoing]:

@@ -158,9 +158,7 @@ def file_away(delivery: Delivery, queue: SpoolQueue) -> None:
     delivery.ack()
 
 
-def forward(
-    delivery: Delivery, queue: str, transport: Transport, exchange: str = ""
-) -> None:
+def forward(delivery: Delivery, queue: str, transport: Transport, exchange: str = "") -> None:
     """Send a received message to `queue`, unchanged, and acknowledge it, in one unit.
 
     `exchange`: exchange to which it is sent, by the name of the queue; empty: none.

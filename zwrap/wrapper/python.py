@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from msgspec.structs import replace
 
+from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import RECIPE_HEADER, Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -32,9 +33,15 @@ FINAL_CHANNELS = ("starting", "success", "failure", "completed")
 class StepRecipe(Recipe):
     """The recipe of a step for a wrapper, which may change it."""
 
-    def apply_parameters(self, parameters: Mapping[str, object], **how: Any) -> Self:
+    def apply_parameters(
+        self,
+        parameters: Mapping[str, object],
+        *,
+        quote_commands: bool = False,
+        limits: Limits = DEFAULTS,
+    ) -> Self:
         """Fill in values, by name, in this recipe, as python-workflows does; return it."""
-        filled = super().apply_parameters(parameters, **how)
+        filled = super().apply_parameters(parameters, quote_commands=quote_commands, limits=limits)
         self.recipe.clear()
         self.recipe.update(filled.recipe)
         self.unfilled = filled.unfilled

@@ -19,7 +19,7 @@ class NoServerError(TransportError, RuntimeError):
     """No configured server answers; python-zocalo raises RuntimeError then."""
 
 
-class RabbitMQAPI(api.RabbitMQAPI):
+class RabbitMQAPI(api.RabbitMQAPI):  # type: ignore[no-redef]  # goes before zwrap's own
     """zwrap's `RabbitMQAPI`, with the errors of package requests where that is loaded."""
 
     @classmethod
