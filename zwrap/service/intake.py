@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from zwrap.service.contract import Service
 from zwrap.transport.contract import Delivery, Transport
 
-BATCH_BYTES = 64 << 20
+BATCH_BYTES = 32 << 20
 """Size of the bodies of a batch from which on no message is added to it, in bytes. Decoded they
 need a multiple of it."""
 
