@@ -21,6 +21,7 @@ from zwrap.message import (
     SIGNATURE_HEADER,
     Message,
     Outgoing,
+    child_id,
     encode,
 )
 from zwrap.recipe.envelope import Envelope
@@ -28,6 +29,9 @@ from zwrap.transport.deadletters import TRANSPORT_HEADERS
 
 TASK_HEADER = "zwrap-task"
 """Number of the task for which a message is, of a step with several."""
+
+TASK_OF_HEADER = "zwrap-task-of"
+"""What the messages for all tasks have in common that one message for the step became."""
 
 TASK_KEY = "array-task"
 """Key of the recipe's environment that holds the number of the task behind a message."""
@@ -53,9 +57,17 @@ class Tasks(NamedTuple):
     throttle: int | None
     """Largest number of tasks that are submitted and have not ended; None: any."""
 
-    def task(self, number: int | None) -> ArrayTask:
-        """Return the task of a number; None: the first one."""
+    def task(self, number: int | None, where: str) -> ArrayTask:
+        """Return the task of a number; None: the first one.
+
+        Raises RequestError, which begins with `where`, if there is no such task.
+        """
         first = self.numbers[0]
+        if number is not None and number not in self.numbers:
+            raise RequestError(
+                f"{where} names no task {number}, for which the message is (header "
+                f"{TASK_HEADER!r})."
+            )
         own = first if number is None else number
         return ArrayTask(
             number=own,
@@ -107,6 +119,16 @@ def task_in(message: Message) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,9}", text, re.ASCII) else None
 
 
+def whole_of(message: Message) -> str | None:
+    """Return what a message for a task has in common with those for the others; None: it is none.
+
+    The number of its attempt makes no difference.
+    """
+    given = message.headers.get(TASK_OF_HEADER)
+    valid = isinstance(given, str) and re.fullmatch("[0-9a-f-]{36}", given)
+    return str(given) if valid and task_in(message) is not None else None
+
+
 def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
     """Return a message for each task of an array step; none: the step, or message, is one job.
 
@@ -148,7 +170,7 @@ def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
         Outgoing(
             queue,
             {**body, "environment": {**envelope.environment, TASK_KEY: number}},
-            {**headers, TASK_HEADER: number},
+            {**headers, TASK_HEADER: number, TASK_OF_HEADER: child_id(message.id, "tasks")},
         )
         for number in tasks.numbers
     ]
