@@ -72,8 +72,8 @@ class TestScheduler(SchedulerContract):
         if kind == "slurm":
             return site_with(kind, environment={"SLURM_CONF": rig["SLURM_CONF"]})
         if kind == "slurmrest":
-            reached = {"url": rig["url"], "user_token": rig["user_token"]}
-            return site_with(kind, api_version="v0.0.38", **reached)
+            reached = {key: rig[key] for key in ("url", "user_token", "api_version")}
+            return site_with(kind, **reached)
         return site_with(kind, environment=rig, accounting_lag_s=3.0)
 
     @pytest.fixture

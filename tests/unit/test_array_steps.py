@@ -16,7 +16,7 @@ from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.limits import Limits
-from zwrap.message import ATTEMPT_HEADER, Message, Outgoing, encode
+from zwrap.message import ATTEMPT_HEADER, Message, Outgoing, child_id, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.loop import Loop
@@ -25,7 +25,16 @@ from zwrap.submission import tasks
 from zwrap.submission.block import check_defaults
 from zwrap.submission.request import prepare
 from zwrap.submission.script import Renderer
-from zwrap.submission.tasks import SENT_HEADER, TASK_HEADER, Tasks, copies, task_in, tasks_of
+from zwrap.submission.tasks import (
+    SENT_HEADER,
+    TASK_HEADER,
+    TASK_OF_HEADER,
+    Tasks,
+    copies,
+    task_in,
+    tasks_of,
+    whole_of,
+)
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.portions import PORTION_BYTES
 
@@ -85,18 +94,19 @@ def test_each_task_is_a_message_with_its_number() -> None:
     }, "i")  # fmt: skip
     sent = copies(step("0-2"), message, "q")
     assert [each.destination for each in sent] == ["q"] * 3
-    assert [each.headers for each in sent] == [
-        {"workflows-recipe": True, "traceparent": "t", ATTEMPT_HEADER: 2, TASK_HEADER: number}
-        for number in range(3)
-    ]
+    own = [{key: each.headers[key] for key in (TASK_HEADER, TASK_OF_HEADER)} for each in sent]
+    assert own == [{TASK_HEADER: n, TASK_OF_HEADER: child_id("i", "tasks")} for n in range(3)]
+    common = {"workflows-recipe": True, "traceparent": "t", ATTEMPT_HEADER: 2}
+    assert [each.headers for each in sent] == [common | each for each in own]
     bodies: list[Any] = [each.message for each in sent]
     assert [body["environment"] for body in bodies] == [
         {"ID": "r", "array-task": number} for number in range(3)
     ]
     assert bodies[0]["recipe"] == step("0-2").recipe.wire
     for each in sent:
-        own = Message(each.message, each.headers, "x")
-        assert copies(Envelope.from_body(each.message), own, "q") == [], "it is one job"
+        message = Message(each.message, each.headers, "x")
+        assert copies(Envelope.from_body(each.message), message, "q") == [], "it is one job"
+        assert whole_of(message) == child_id("i", "tasks")
 
 
 def test_a_step_of_one_job_is_not_taken_apart() -> None:
@@ -173,6 +183,22 @@ def test_a_number_of_a_task_in_a_header_is_read_or_left_alone(
     given: object, number: int | None
 ) -> None:
     assert task_in(Message({}, {TASK_HEADER: given}, "i")) == number
+
+
+def test_a_message_for_a_task_that_the_step_does_not_name_is_refused() -> None:
+    """Someone has edited the message, or `zwrap resubmit -s array=...` has."""
+    words = r"key 'cluster', key 'array' names no task 7, for which the message is .header 'zwrap-t"
+    with pytest.raises(RequestError, match=words):
+        prepare(step("0-3"), "t-1", "c", task=7)
+
+
+@pytest.mark.parametrize("given", [None, 7, "elsewhere", "x" * 36])
+def test_only_a_mark_of_zwrap_s_own_tells_which_tasks_belong_together(given: object) -> None:
+    headers = {TASK_HEADER: 1, TASK_OF_HEADER: given}
+    assert whole_of(Message({}, headers, "i")) is None
+    mark = child_id("i", "tasks")
+    assert whole_of(Message({}, {**headers, TASK_OF_HEADER: mark}, "i")) == mark
+    assert whole_of(Message({}, {TASK_OF_HEADER: mark}, "i")) is None
 
 
 def test_a_site_cannot_make_all_its_steps_several_jobs() -> None:

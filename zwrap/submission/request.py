@@ -78,10 +78,9 @@ def prepare(
     directory = job_directory(working, token)
     text = cluster.commands if isinstance(cluster.commands, str) else "\n".join(cluster.commands)
     check_commands(text, limits, f"{where}, key 'commands'")
-    array = True if cluster.array is None else tasks_of(
-        cluster.array, f"{where}, key 'cluster', key 'array'", limits
-    )  # fmt: skip
-    own = None if isinstance(array, bool) else array.task(task)
+    at = f"{where}, key 'cluster', key 'array'"
+    array = True if cluster.array is None else tasks_of(cluster.array, at, limits)
+    own = None if isinstance(array, bool) else array.task(task, at)
     variables, files = step_files(envelope, parameters, working, directory, text, own)
     for name, value in variables.items():
         text = replace_variable(text, name, value, where)

@@ -25,6 +25,7 @@ from zwrap.message import (
     SIGNATURE_HEADER,
     Message,
     Outgoing,
+    child_id,
     encode,
 )
 from zwrap.recipe.envelope import Envelope
@@ -36,6 +37,9 @@ TASK_HEADER = "zwrap-task"
 
 SENT_HEADER = "zwrap-tasks-sent"
 """Number of tasks of a step, the first ones, for which a message is not: they have their own."""
+
+TASK_OF_HEADER = "zwrap-task-of"
+"""What the messages for all tasks have in common that one message for the step became."""
 
 TASK_KEY = "array-task"
 """Key of the recipe's environment that holds the number of the task behind a message."""
@@ -61,9 +65,17 @@ class Tasks(NamedTuple):
     throttle: int | None
     """Largest number of tasks that are submitted and have not ended; None: any."""
 
-    def task(self, number: int | None) -> ArrayTask:
-        """Return the task of a number; None: the first one."""
+    def task(self, number: int | None, where: str) -> ArrayTask:
+        """Return the task of a number; None: the first one.
+
+        Raises RequestError, which begins with `where`, if there is no such task.
+        """
         first = self.numbers[0]
+        if number is not None and number not in self.numbers:
+            raise RequestError(
+                f"{where} names no task {number}, for which the message is (header "
+                f"{TASK_HEADER!r})."
+            )
         own = first if number is None else number
         return ArrayTask(
             number=own,
@@ -120,6 +132,20 @@ def _number_in(message: Message, name: str) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,9}", text, re.ASCII) else None
 
 
+def whole_of(message: Message) -> str | None:
+    """Return what a message for a task has in common with those for the others; None: it is none.
+
+    The number of its attempt makes no difference.
+    """
+    return _stated_whole(message) if task_in(message) is not None else None
+
+
+def _stated_whole(message: Message) -> str | None:
+    """Return what the header of a message says of its whole; None: it says none."""
+    given = message.headers.get(TASK_OF_HEADER)
+    return given if isinstance(given, str) and re.fullmatch("[0-9a-f-]{36}", given) else None
+
+
 def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
     """Return a message for each task of an array step; none: the step, or message, is one job.
 
@@ -162,6 +188,8 @@ def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
         if key not in NOT_COPIED and not key.startswith(OF_DEATH)
     }
     left = _left(tasks, message, where)
+    others = _stated_whole(message) if SENT_HEADER in message.headers else None
+    headers[TASK_OF_HEADER] = others or child_id(message.id, "tasks")
     now = left[: max(FEW, PORTION_BYTES // size)]
     sent = [
         Outgoing(
