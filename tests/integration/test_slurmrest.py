@@ -99,6 +99,7 @@ def test_what_a_step_asks_for_reaches_slurm(
     node = slurm["nodes"][0]
     asked = replace(daily_keys(node), signal=None)
     shown = shown_by_scontrol(batch.submit(request_in(tmp_path / "w", resources=asked)))
+    shown = shown.replace("TresPerNode=gres/", "TresPerNode=gres:")  # of later versions
     assert [text for text in (*DAILY, f"ReqNodeList={node}") if text not in shown] == [], shown
     at = int(time.time()) + 7200
     local = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))

@@ -308,6 +308,23 @@ def test_jobs_are_cancelled_one_after_the_other_and_those_that_are_gone_are_no_e
         (answered({"job_id": 7, "errors": [{"error_code": 2042, "error": "held"}]}), Accepted),
         (answered({"job_id": {"set": True, "number": 7}}), Accepted),
         (answered({"errors": [{"error": "Invalid partition name specified"}]}, 500), Rejected),
+        (
+            answered(
+                {
+                    "errors": [
+                        {  # of 24.11
+                            "description": "Batch job submission failed",
+                            "error_number": 2000,
+                            "error": "Invalid partition name specified",
+                            "source": "slurm_submit_batch_job()",
+                        }
+                    ]
+                },
+                500,
+            ),
+            Rejected,
+        ),
+        (answered({"errors": [{"description": "Batch job submission failed"}]}, 500), Busy),
         (answered({"errors": [{"error": "Failure during parsing"}]}, 400), Rejected),
         (Reply(status=400, output="Unable to parse query."), Rejected),
         (
