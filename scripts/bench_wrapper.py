@@ -25,6 +25,7 @@ from typing import Any
 
 import psutil
 
+from zwrap.attempt.verdict import CLAIM
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.transport.spool.transport import SpoolTransport
@@ -101,7 +102,7 @@ class Site:
         """Return the wrapper of a job as soon as its program runs."""
         while not list(place.glob("*.log")):
             time.sleep(0.05)
-        [file] = place.glob(".zwrap/*/claim.json")
+        [file] = place.glob(f".zwrap/*/{CLAIM}")
         return psutil.Process(int(json.loads(file.read_text())["process"].split("-")[-2]))
 
     def close(self) -> None:

@@ -60,6 +60,7 @@ prepare_programs() {
         command -v "$program" >/dev/null || missing="$missing $package"
     done <<'LIST'
 dials dials.scale
+tcsh csh
 LIST
     [ -z "$missing" ] && return
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

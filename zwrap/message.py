@@ -77,8 +77,12 @@ def _is_recipe(headers: Mapping[str, object]) -> bool:
 class Status(enum.Enum):
     """Codes and texts of status messages, as in python-workflows (CommonService)."""
 
+    NONE = -1, "no service loaded"
+    TEARDOWN = -2, "shutdown"
+    NEW = 0, "constructing"
     STARTING = 1, "starting"
     IDLE = 2, "idle"
+    TIMER = 3, "timer event"
     PROCESSING = 4, "processing"
     SHUTDOWN = 5, "shutting down"
     END = 6, "shutdown"

@@ -152,6 +152,8 @@ def _for_version(found: dict[str, object], version: int) -> dict[str, object]:
     for field, name in LISTS.items():
         if field in found:
             found[name] = re.split(r",(?![^[]*\])", str(found.pop(field)))  # not those in n[1,3]
+    if "mail_type" in found:
+        found["mail_type"] = _mail_types(found["mail_type"])
     if "begin_time" in found:
         found["begin_time"] = _epoch(str(found["begin_time"]))
     if warning := found.pop("signal", None):
@@ -163,6 +165,31 @@ LISTS = {
     "exclude_nodes": "excluded_nodes", "mail_type": "mail_type", "nodelist": "required_nodes",
 }  # fmt: skip
 """Field of a text with commas to the field that is a list from `LIST_OF_FLAGS` on."""
+
+
+MAIL_TYPES = {
+    "ALL": ["BEGIN", "END", "FAIL", "INVALID_DEPENDENCY", "REQUEUE", "STAGE_OUT"],
+    "ARRAY_TASKS": ["ARRAY_TASKS"], "BEGIN": ["BEGIN"], "END": ["END"], "FAIL": ["FAIL"],
+    "INVALID_DEPEND": ["INVALID_DEPENDENCY"], "NONE": [], "REQUEUE": ["REQUEUE"],
+    "STAGE_OUT": ["STAGE_OUT"], "TIME_LIMIT": ["TIME=100%"], "TIME_LIMIT_50": ["TIME=50%"],
+    "TIME_LIMIT_80": ["TIME=80%"], "TIME_LIMIT_90": ["TIME=90%"],
+}  # fmt: skip
+"""Word of sbatch(1) for ``--mail-type`` to those of slurmrestd from `LIST_OF_FLAGS` on, which takes
+a job with a word that it does not know, and sends no such mail (24.11)."""
+
+
+def _mail_types(words: object) -> list[str]:
+    """Return the occasions of mail in the words of slurmrestd; RequestError for an unknown one."""
+    assert isinstance(words, list)
+    found: list[str] = []
+    for word in words:
+        if word.upper() not in MAIL_TYPES:
+            raise RequestError(
+                f"The value in line '#SBATCH --mail-type={','.join(words)}' of the job script is "
+                f"not understood: {word!r}; known are {', '.join(MAIL_TYPES)}."
+            )
+        found += [each for each in MAIL_TYPES[word.upper()] if each not in found]
+    return found
 
 
 def _refuse_signal(found: dict[str, object]) -> None:

@@ -71,9 +71,8 @@ def read_squeue(reply: Reply) -> dict[str, JobStatus]:
         status = status_of(job_id, name, state_code, reason, nodes)
         if status.state is State.PENDING:
             status = replace(status, starts=_seconds(start))
-        wait_status = whole(code)
-        if status.state.is_final and wait_status is not None:
-            status = replace(status, **ending(wait_status))
+        if status.state.is_final:
+            status = replace(status, **_end(code))
         found[job_id] = status
     return found
 
@@ -137,6 +136,17 @@ def ending(wait_status: int) -> dict[str, int | None]:
     """Return exit code and signal of a wait status (wait(2))."""
     signal = wait_status & 0x7F
     return {"exit_code": None, "signal": signal} if signal else {"exit_code": wait_status >> 8}
+
+
+def _end(code: str) -> dict[str, int | None]:
+    """Return exit code and signal of a wait status, or of ``CODE:SIGNAL`` as in 24.11."""
+    numbers = [whole(part) for part in code.split(":")]
+    match numbers:
+        case [int(wait_status)]:
+            return ending(wait_status)
+        case [int(exit_code), int(signal)]:
+            return {"exit_code": None, "signal": signal} if signal else {"exit_code": exit_code}
+    return {}
 
 
 def _seconds(text: str) -> float | None:

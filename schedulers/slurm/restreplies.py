@@ -118,14 +118,17 @@ def _text(value: object) -> str:
 
 
 def _complaint(reply: Reply, told: object) -> str:
-    """Return the errors in an answer as one line, else the error or status of the request."""
+    """Return the errors in an answer as one line, else the error or status of the request.
+
+    What each submission that fails is described with by later versions, as 24.11, says no more.
+    """
     errors = _object(told).get("errors")
     parts = [
         _text(_object(error).get(key))
         for error in (errors if isinstance(errors, list) else [])
         for key in ("error", "description")
     ]
-    if said := "; ".join(dict.fromkeys(filter(None, parts))):
+    if said := "; ".join(dict.fromkeys(part for part in parts if part not in ("", ASKED))):
         return said
     text = " ".join(reply.output.split())[:200] if told is None else ""
     return reply.error or f"HTTP status {reply.status}: {text or 'no message'}"

@@ -136,6 +136,7 @@ class Slurm(Rig):
             "nodes": names,
             "url": f"http://127.0.0.1:{rest}",
             "user_token": str(place / "token"),
+            "api_version": "v0.0.38",
         }
 
     plugins = "openapi/v0.0.38"

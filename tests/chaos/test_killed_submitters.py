@@ -1,7 +1,9 @@
 """Kill Submitters at any moment, with what they had called late, stopped or hanging.
 
-The next Submitter of each comes at once. At the end each job is there once. ZWRAP_CHAOS_KILLS is
-the number of kills; `scripts/chaos --kills N` gives it.
+The next Submitter of each comes at once. At the end each job is there once. A third of them, which
+come first because their jobs have to end, are those of steps with several tasks and of steps after
+them (`steps`), of which some have another Submitter beside. ZWRAP_CHAOS_KILLS is the number of
+kills; `scripts/chaos --kills N` gives it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import os
 import random
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +27,7 @@ from zwrap.calls.ask import ask
 
 from ..integration.batch import Batch, emptied, request_in
 from ..integration.submitters import given, submitted, submitter
+from . import steps
 from .services import fresh_seed
 
 pytestmark = pytest.mark.slow
@@ -61,6 +65,9 @@ LONGEST_S = {"local": 0.5, "slurm": 0.06, "slurmrest": 0.3, "sge": 0.5}
 SHIMMED_S = 1.5
 """The same with a slow sbatch, in seconds."""
 
+STEPS_S = 4.0
+"""Time after which all jobs of steps are there if nothing is slow, in seconds."""
+
 
 class Kill(NamedTuple):
     """A kill of one Submitter."""
@@ -72,6 +79,10 @@ class Kill(NamedTuple):
     """Time from its beginning, in seconds."""
     stopped_s: float
     """Time for which what it had called is stopped, in seconds."""
+    of_steps: bool = False
+    """True if its jobs are those of a recipe (`steps`)."""
+    beside: bool = False
+    """True if another Submitter is at work beside it."""
 
 
 @pytest.fixture(params=["local", "slurm", "slurmrest", "sge"])
@@ -104,8 +115,14 @@ def kills(kind: str, choice: random.Random) -> list[Kill]:
         longest_s = LONGEST_S[kind] if way == "as ever" else SHIMMED_S
         moment_s = longest_s * (number // len(ways)) / max(1, KILLS // len(ways) - 1)
         tasks = 0 if kind == "local" else choice.choice((0, 3))
-        drawn.append(Kill(way, tasks, moment_s, choice.choice((0.0, choice.uniform(0, 3)))))
-    return drawn
+        stopped_s = choice.choice((0.0, choice.uniform(0, 3)))
+        if (number + number // len(ways)) % 3:
+            drawn.append(Kill(way, tasks, moment_s, stopped_s))
+        else:
+            moment_s = choice.choice((moment_s, choice.uniform(0, STEPS_S)))
+            beside = choice.random() < 1 / 4
+            drawn.append(Kill(way, 0, moment_s, stopped_s, of_steps=True, beside=beside))
+    return sorted(drawn, key=lambda kill: not kill.of_steps)
 
 
 def test_each_job_is_there_once_whenever_its_submitter_is_killed(
@@ -114,23 +131,47 @@ def test_each_job_is_there_once_whenever_its_submitter_is_killed(
     kind, settings = cluster
     all_kills = kills(kind, random.Random(SEED))
 
+    def own_batch(number: int) -> Batch:
+        place = tmp_path / f"w{number}"
+        place.mkdir()
+        own = {**settings, "programs": str(shim(place, all_kills[number].way))}
+        return Batch(kind, **own) if kind == "slurm" else batch
+
     def one(number: int) -> list[str]:
         kill = all_kills[number]
-        request = request_in(tmp_path / f"w{number}", commands="sleep 900")
-        own = {**settings, "programs": str(shim(request.job_directory, kill.way))}
-        place = given(Batch(kind, **own) if kind == "slurm" else batch, request)
-        killed(place, kill)
+        batch = own_batch(number)
+        place = given(batch, request_in(tmp_path / f"w{number}", commands="sleep 900"))
+        with submitter(place, kill.tasks) as process:
+            kill_it(process, kill)
         return submitted(place, kill.tasks)
 
+    def recipe(number: int) -> Path:
+        kill = all_kills[number]
+        place = steps.sent(own_batch(number), tmp_path / f"w{number}")
+        with contextlib.ExitStack() as stack:
+            if kill.beside:
+                stack.callback(ended_by_force, steps.serving(place))
+            with steps.serving(place) as process:
+                kill_it(process, kill)
+            steps.ended(place)
+        return place
+
     before = ask(batch.scheduler.states()).keys()
+    count = sum(kill.of_steps for kill in all_kills)
     with ThreadPoolExecutor(BESIDE) as executor:
-        found = list(executor.map(one, range(KILLS)))
-    for kill, ids in zip(all_kills, found, strict=True):
+        places = list(executor.map(recipe, range(count)))
+        found = list(executor.map(one, range(count, KILLS)))
+    for kill, ids in zip(all_kills[count:], found, strict=True):
         assert len(set(ids)) == (kill.tasks or 1), kill
     time.sleep(LATER_S)
     there = ask(batch.scheduler.states()).keys() - before
     assert there == {job_id for ids in found for job_id in ids}
-    print(f"{kind}: {KILLS} kills, {len(there)} jobs, none doubled (seed {SEED})")
+    for place in places:
+        steps.account(batch, place)
+    print(
+        f"{kind}: {KILLS} kills, {len(there)} jobs, and {len(places) * steps.JOBS} of steps, none "
+        f"doubled, none too early (seed {SEED})"
+    )
 
 
 def shim(place: Path, way: str) -> Path:
@@ -145,22 +186,26 @@ def shim(place: Path, way: str) -> Path:
     return programs
 
 
-def killed(place: Path, kill: Kill) -> None:
-    """Run a Submitter, stop what it has called, and kill it."""
-    with submitter(place, kill.tasks) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(kill.moment_s)
-        stopped = []
-        if kill.stopped_s and process.poll() is None:
-            stopped = psutil.Process(process.pid).children(recursive=True)
-        for child in stopped:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.suspend()
-        process.kill()
-        if stopped:
-            threading.Timer(kill.stopped_s, go_on, [stopped]).start()
-        process.communicate()
+def kill_it(process: subprocess.Popen[str], kill: Kill) -> None:
+    """Let a Submitter work, stop what it has called, and kill it."""
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(kill.moment_s)
+    stopped = []
+    if kill.stopped_s and process.poll() is None:
+        stopped = psutil.Process(process.pid).children(recursive=True)
+    for child in stopped:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.suspend()
+    process.kill()
+    if stopped:
+        threading.Timer(kill.stopped_s, go_on, [stopped]).start()
+    process.communicate()
+
+
+def ended_by_force(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
 
 
 def go_on(stopped: list[psutil.Process]) -> None:

@@ -72,8 +72,8 @@ class TestScheduler(SchedulerContract):
         if kind == "slurm":
             return site_with(kind, environment={"SLURM_CONF": rig["SLURM_CONF"]})
         if kind == "slurmrest":
-            reached = {"url": rig["url"], "user_token": rig["user_token"]}
-            return site_with(kind, api_version="v0.0.38", **reached)
+            reached = {key: rig[key] for key in ("url", "user_token", "api_version")}
+            return site_with(kind, **reached)
         return site_with(kind, environment=rig, accounting_lag_s=3.0)
 
     @pytest.fixture
@@ -179,7 +179,7 @@ def test_an_empty_reply_of_the_local_batch_system_is_no_answer(local: Jobs) -> N
 
 
 def test_an_author_runs_the_contract_by_options(tmp_path: Path) -> None:
-    """On a cluster of a site file, from anywhere."""
+    """The options name a cluster of a site file; the suite is run from any directory."""
     site = tmp_path / "site.yml"
     site.write_text(json.dumps({
         "version": 1, "environments": {"default": ["c"]},

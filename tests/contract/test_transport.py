@@ -497,6 +497,16 @@ def headers_of(delivery: Delivery, site: Harness) -> dict[str, object]:
     return own if site.typed_headers else {key: str(value) for key, value in own.items()}
 
 
+def test_a_delivery_tells_the_size_of_its_body(site: Harness) -> None:
+    transport = site.connect()
+    transport.subscribe("a")
+    transport.send("a", "x" * 1000)
+    delivery = transport.receive(5)
+    assert delivery is not None
+    assert 1000 < delivery.size < 1500  # the spool has headers in the same file
+    delivery.ack()
+
+
 def test_a_message_that_is_passed_on_is_the_same(site: Harness) -> None:
     transport = site.connect()
     sent = {

@@ -68,7 +68,7 @@ def test_processes_that_have_too_much_memory_together(on_sge: Site, wait_until: 
 
 
 def test_commands_that_have_too_much_memory(on_sge: Site, wait_until: Wait) -> None:
-    """Nobody but the accounting can say so."""
+    """Only the accounting can tell the cause."""
     submit(on_sge, "bare", "true", commands=THREE, memory_per_node=700)
     job = concluded(on_sge, wait_until, "bare")
     assert job["outcome"] == "failure"
@@ -84,7 +84,7 @@ def test_a_process_that_is_not_given_memory(on_sge: Site, wait_until: Wait) -> N
 
 
 def test_one_task_of_an_array_is_tried_again(on_sge: Site, wait_until: Wait) -> None:
-    """By itself, with more time; the others have ended well."""
+    """It is tried by itself, with more time; the other tasks have succeeded."""
     names = ["w0", "w1", "w2"]
     command = "if [ $(basename $PWD) = w1 ]; then sleep 9; fi; echo x >>runs"
     retry = {"on": ["timeout"], "walltime_factor": 5}

@@ -78,7 +78,7 @@ def test_out_of_memory(
 def test_a_wrapper_that_is_the_kernel_s_victim(
     site: Site, slurm_cgroup: dict[str, Any], wait_until: Wait
 ) -> None:
-    """Then only the batch system can say so."""
+    """The wrapper is killed, so only the batch system can tell the cause."""
     watched(site, slurm_cgroup)
     victim = "echo -500 >/proc/$$/oom_score_adj; echo 1000 >/proc/$PPID/oom_score_adj"
     submit(site, "w", f"{victim}; {ALLOCATES}", memory_per_node=200)
@@ -91,7 +91,7 @@ def test_a_wrapper_that_is_the_kernel_s_victim(
 def test_one_task_of_an_array_is_tried_again(
     site: Site, slurm_cgroup: dict[str, Any], wait_until: Wait
 ) -> None:
-    """By itself, with more memory; the others have ended well."""
+    """It is tried by itself, with more memory; the other tasks have succeeded."""
     on_slurm = watched(site, slurm_cgroup)
     names = ["w0", "w1", "w2"]
     command = f"if [ $(basename $PWD) = w1 ]; then {ALLOCATES}; fi && echo x >>runs"
@@ -208,7 +208,7 @@ def test_a_node_that_is_taken_down(on_slurm: Site, wait_until: Wait) -> None:
 
 
 def test_the_time_limit(on_slurm: Site, wait_until: Wait) -> None:
-    """Of a job whose wrapper hears of it, and of one without."""
+    """One job has a wrapper that gets the signal, the other has no wrapper."""
     submit(on_slurm, "wrapped", "sleep 300", time_limit="0:01:00")
     submit(on_slurm, "bare", "true", time_limit="0:01:00", commands="sleep 300")
     wrapped = concluded(on_slurm, wait_until, "wrapped", seconds=180)
@@ -232,7 +232,7 @@ def test_what_will_never_come(on_slurm: Site, wait_until: Wait) -> None:
 
 @pytest.mark.parametrize("how", ["requeue", "node", "preempted"])
 def test_a_job_that_is_run_again_has_not_ended(on_slurm: Site, wait_until: Wait, how: str) -> None:
-    """By hand, after its node failed, or for another job's sake: its second run speaks."""
+    """A person, a failed node or preemption requeues it; its second run tells how it ended."""
     runs = on_slurm.directory / "runs"
     command = f"echo $SLURMD_NODENAME >>{runs}; test $(wc -l <{runs}) -gt 1 || sleep 90"
     submit(on_slurm, "w", command, partition="requeued", nodes=1)

@@ -184,7 +184,7 @@ def test_check_tells_of_final_messages_that_no_transport_would_take(site: Site) 
 
 
 def test_check_tries_whether_a_watcher_could_have_the_last_word(site: Site) -> None:
-    """In the directory of the newest job of each cluster, as the user who asks."""
+    """It tries in the directory of the newest job of each cluster, as the user who asks."""
     ledger = Ledger.in_file(site.directory / "state" / "ledger.sqlite")
     for number, place in enumerate(("/gone", "/proc", str(site.directory))):
         ledger.reserve([Attempt(

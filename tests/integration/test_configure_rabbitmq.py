@@ -175,7 +175,7 @@ def test_a_wrong_file_is_one_sentence(server: Server, old: str, new: str, compla
 
 
 def test_diamonds_own_file_is_understood(server: Server, elsewhere: Path) -> None:
-    """But for the delayed-message plug-in, which Debian does not have."""
+    """Only the plug-in for delayed messages is left out, which Debian does not have."""
     text = (elsewhere / "siteconfig" / "rabbitmq-configuration.yaml").read_text()
     text = text.replace("x-delayed-message", "direct").replace("x-delayed-type: direct", "a: b")
     server.file.write_text(text.replace("vhost: zocalo", f"vhost: {server.vhost}"))

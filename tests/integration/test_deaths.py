@@ -82,7 +82,7 @@ def test_commands_without_a_wrapper(on: Site, watched: Start, wait_until: Wait, 
 
 
 def test_a_set_up_that_fails(on: Site, watched: Start, wait_until: Wait) -> None:
-    """Until now the job went on without its modules, and could be a success."""
+    """Earlier releases ran the job without its modules, and it could be a success."""
     kind = on.sections["clusters"]["cluster"]["kind"]
     templates = on.directory / "templates"
     templates.mkdir()
@@ -127,7 +127,7 @@ def test_several_watchers_say_it_once(on: Site, watched: Start, wait_until: Wait
 def test_a_job_that_ran_out_of_time_is_tried_again_with_more(
     on: Site, watched: Start, wait_until: Wait
 ) -> None:
-    """Once, for its policy says so; then it is a failure that tells why."""
+    """Its policy allows one retry; the second end is a failure with the cause."""
     kind = on.sections["clusters"]["cluster"]["kind"]
     limit_s = 60 if kind == "slurm" else 8  # its limits are minutes, looked at twice a minute
     policy = {"on": ["timeout"], "walltime_factor": 2}
@@ -181,7 +181,7 @@ sleep 100 & wait
 def test_a_program_that_saves_what_it_has_goes_on_in_another_job(
     on: Site, watched: Start, wait_until: Wait, how: str
 ) -> None:
-    """Before its job is at the time limit; with what is left of its own."""
+    """It saves before the time limit of its job, and the next attempt continues from that."""
     kind = on.sections["clusters"]["cluster"]["kind"]
     limit_s, before_s = (60, 54) if kind == "slurm" else (8, 4)
     given: dict[str, Any] = {"signal": "USR1", "exit_status": [85]}

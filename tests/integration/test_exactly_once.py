@@ -148,7 +148,7 @@ def once(ledger: Ledger, batch: Batch, request: Any, script: Path) -> str | None
 
 
 def test_a_cluster_that_is_not_there_takes_no_job_and_says_so(batch: Batch, tmp_path: Path) -> None:
-    """Nobody listens: the answer is that nothing is known, and no job is there later."""
+    """No controller listens, so the outcome is unknown, and later there is no job."""
     environment = dict(batch.scheduler.options.environment)
     more = {}
     if batch.kind == "slurmrest":

@@ -123,6 +123,7 @@ def test_the_job_of_another_user_is_not_cancelled(
             ask(batch.scheduler.cancel([own, other, "999999"]))
             listed = ["squeue", "-h", "-o", "%i"]
             wait_until(lambda: says(*listed).split() == [other], seconds=30)
+            assert says(*listed).split() == [other]
         finally:
             says("scancel", other)
 

@@ -46,7 +46,7 @@ def write_recipe(site: Site, name: str, **nodes: Any) -> None:
 
 
 def test_the_demo_recipe_gives_the_values_of_the_real_program(site: Site) -> None:
-    """Compared with what gemmi itself prints, read by other means."""
+    """The values are compared with what gemmi itself prints."""
     gemmi = str(BIN / "gemmi")
     shutil.copy(EXAMPLES / "demo" / "insulin.json", site.recipes / "insulin.json")
     unmerged = DATA / "cm0001v1_xinsu1_scaled_unmerged.mtz"

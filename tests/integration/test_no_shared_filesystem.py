@@ -103,7 +103,7 @@ def test_a_wrapper_that_is_killed(
 
 
 def test_its_script_brings_all_files_along(on: Site, elsewhere: Callable[..., None]) -> None:
-    """With every awkward character; `zwrap render` shows it."""
+    """The files hold all characters that need quotes; `zwrap render` shows the script."""
     del elsewhere
     awkward = 'it\'s $HOME `x` "q" \\ \u00e9\n%s'
     step = {

@@ -61,7 +61,7 @@ def pbs(slurm_torque: dict[str, Any], site: Site, installed: Path) -> Site:
 
 
 def test_the_contract_holds_from_the_wheel(pbs: Site, installed: Path) -> None:
-    """As the author of a plug-in runs it."""
+    """The author of a plug-in runs the suite in this way."""
     done = subprocess.run(
         [
             installed / "python", "-P", "-m", "zwrap.testing", "-p", "no:cacheprovider",

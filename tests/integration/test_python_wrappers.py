@@ -176,7 +176,7 @@ def test_a_wrapper_class_that_fails(wrapped: Wrapped, name: str, status: int, fa
 
 
 def test_a_wrapper_class_in_pythonpath_is_found(wrapped: Wrapped) -> None:
-    """As `module load` of a site's code brings it, and not where the job happens to stand."""
+    """A module file of a site sets PYTHONPATH; the working directory of the job is not searched."""
     (wrapped.packages / "msgspec.py").write_text("raise SystemExit('of PYTHONPATH')\n")
     line = ("zocalo.wrap", "--wrap", "good", "--recipewrapper", str(wrapped.step()))
     done = wrapped.site.run(*line, env={"PYTHONPATH": f":{wrapped.packages}"})

@@ -76,7 +76,7 @@ def test_a_broadcast_is_a_fanout_as_configure_rabbitmq_declares_it(server: Serve
 def test_a_message_for_an_exchange_goes_where_its_bindings_lead(
     server: Server, wait_until: Wait
 ) -> None:
-    """With the name of the queue as routing key, as python-workflows 3 and later send it."""
+    """Its routing key is the name of the queue, as in python-workflows 3 and later."""
     server.queue("xrc.i03")
     channel = server.channel()
     channel.exchange_declare("results", "topic", durable=True)

@@ -47,7 +47,8 @@ def test_the_section_of_zocalo_is_a_cluster(
 ) -> None:
     """A site file of python-zocalo: plugin `slurm`, and steps that say so."""
     site.sections["slurm"] = {
-        "plugin": "slurm", "url": slurm["url"], "api_version": "v0.0.38", "user": "root",
+        "plugin": "slurm", "url": slurm["url"], "api_version": slurm["api_version"],
+        "user": "root",
         "user_token": slurm["user_token"],
     }  # fmt: skip
     site.write_config()
@@ -98,6 +99,7 @@ def test_what_a_step_asks_for_reaches_slurm(
     node = slurm["nodes"][0]
     asked = replace(daily_keys(node), signal=None)
     shown = shown_by_scontrol(batch.submit(request_in(tmp_path / "w", resources=asked)))
+    shown = shown.replace("TresPerNode=gres/", "TresPerNode=gres:")  # of later versions
     assert [text for text in (*DAILY, f"ReqNodeList={node}") if text not in shown] == [], shown
     at = int(time.time()) + 7200
     local = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))
@@ -161,7 +163,8 @@ def test_a_token_that_slurm_does_not_take_is_no_refusal_of_the_job(
     slurm: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    batch = reach(slurm, user_token=token_until(time.time() + 3600), api_version="v0.0.38")
+    token = token_until(time.time() + 3600)
+    batch = reach(slurm, user_token=token, api_version=slurm["api_version"])
     request = request_in(tmp_path / "w")
     answer = ask(batch.scheduler.submit(request, batch.script_of(request)))
     assert not isinstance(answer, (Accepted, Rejected)), answer

@@ -223,7 +223,7 @@ def test_a_timeout_in_the_job_parameters_goes_before_the_definition_s(
 def test_descendants_that_left_hear_of_a_stop_when_the_program_does(
     site: Site, directory: Path, wait_until: Wait
 ) -> None:
-    """Not only when it has ended."""
+    """They do not get the signal only after the program has ended."""
     stray = "trap 'touch heard; exit' TERM; touch ready; while :; do sleep 0.1; done"
     job = Job(
         site,
@@ -445,7 +445,7 @@ def test_a_wrapper_that_comes_second_keeps_its_verdict_and_sends_no_final_messag
 def test_the_last_messages_of_a_verdict_are_sent_by_whoever_comes_next(
     site: Site, directory: Path, wait_until: Wait
 ) -> None:
-    """Killed after the verdict and before its messages were out: the requeued job sends them."""
+    """The first run is killed between verdict and messages; the requeued job sends them."""
     site.spool.write_text("a file where the spool should be")
     job = Job(site, directory, command=["true"])
     process = job.start()

@@ -192,7 +192,7 @@ def test_an_error_file_of_either_age_is_a_failure_whatever_the_exit_status(
 def test_a_run_that_stops_after_integration_is_a_failure_with_partial_results(
     xia2: Xia2, saved_run: Path
 ) -> None:
-    """As when a CCP4 program is missing: xia2.json is there, its scaler is not filled."""
+    """A missing CCP4 program has this effect: xia2.json is there, without scaling results."""
     document = json.loads((saved_run / "xia2.json").read_text())
     document["_crystals"]["xinsu1"]["_scaler"] = None
     (saved_run / "xia2.json").write_text(json.dumps(document))

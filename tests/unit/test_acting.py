@@ -180,7 +180,7 @@ def test_a_submitter_that_ends_in_peace_leaves_no_mark(
 def test_the_end_of_the_dead_is_known_for_a_while(
     submitters: list[subprocess.Popen[str]], tmp_path: Path, state: Path
 ) -> None:
-    """Also if they ended by themselves, for what they asked for may not be done yet."""
+    """Processes that ended by themselves count, too: the batch system may still act for them."""
     process = calling(submitters, "sh", "-c", SLEEPS.format(tmp_path), limit_s=0.5)
     called = number_in(tmp_path / "pid")
     killed(process)
@@ -196,7 +196,7 @@ def test_the_end_of_the_dead_is_known_for_a_while(
 def test_a_mark_that_cannot_be_looked_at_may_be_held(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For want of file descriptors, say."""
+    """A lack of file descriptors is one reason."""
     (state / "submitting").mkdir(parents=True)
     (state / "submitting" / "elsewhere-7-0.0.1").touch()
 

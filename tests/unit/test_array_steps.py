@@ -16,16 +16,27 @@ from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.limits import Limits
-from zwrap.message import ATTEMPT_HEADER, Message
+from zwrap.message import ATTEMPT_HEADER, Message, Outgoing, child_id, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
+from zwrap.submission import tasks
 from zwrap.submission.block import check_defaults
 from zwrap.submission.request import prepare
 from zwrap.submission.script import Renderer
-from zwrap.submission.tasks import TASK_HEADER, Tasks, copies, task_in, tasks_of
+from zwrap.submission.tasks import (
+    SENT_HEADER,
+    TASK_HEADER,
+    TASK_OF_HEADER,
+    Tasks,
+    copies,
+    task_in,
+    tasks_of,
+    whole_of,
+)
 from zwrap.transport.memory import MemoryTransport
+from zwrap.transport.portions import PORTION_BYTES
 
 
 def step(array: object, **more: Any) -> Envelope:
@@ -83,18 +94,19 @@ def test_each_task_is_a_message_with_its_number() -> None:
     }, "i")  # fmt: skip
     sent = copies(step("0-2"), message, "q")
     assert [each.destination for each in sent] == ["q"] * 3
-    assert [each.headers for each in sent] == [
-        {"workflows-recipe": True, "traceparent": "t", ATTEMPT_HEADER: 2, TASK_HEADER: number}
-        for number in range(3)
-    ]
+    own = [{key: each.headers[key] for key in (TASK_HEADER, TASK_OF_HEADER)} for each in sent]
+    assert own == [{TASK_HEADER: n, TASK_OF_HEADER: child_id("i", "tasks")} for n in range(3)]
+    common = {"workflows-recipe": True, "traceparent": "t", ATTEMPT_HEADER: 2}
+    assert [each.headers for each in sent] == [common | each for each in own]
     bodies: list[Any] = [each.message for each in sent]
     assert [body["environment"] for body in bodies] == [
         {"ID": "r", "array-task": number} for number in range(3)
     ]
     assert bodies[0]["recipe"] == step("0-2").recipe.wire
     for each in sent:
-        own = Message(each.message, each.headers, "x")
-        assert copies(Envelope.from_body(each.message), own, "q") == [], "it is one job"
+        message = Message(each.message, each.headers, "x")
+        assert copies(Envelope.from_body(each.message), message, "q") == [], "it is one job"
+        assert whole_of(message) == child_id("i", "tasks")
 
 
 def test_a_step_of_one_job_is_not_taken_apart() -> None:
@@ -116,6 +128,52 @@ def test_the_messages_for_tasks_have_a_limit_together() -> None:
         copies(small, Message({}, {}, "i"), "q")
 
 
+def test_of_a_large_step_some_tasks_have_messages_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last message is for the others; whoever handles it goes on in the same way."""
+    envelope = step("0-2000:200,7")
+    monkeypatch.setattr(tasks, "PORTION_BYTES", 4 * len(encode(envelope.body())))
+    numbers: list[list[object]] = []
+    others: list[dict[str, object]] = []
+    left = [Outgoing("q", envelope.body(), {"workflows-recipe": True, ATTEMPT_HEADER: 2})]
+    while left:
+        message = Message(left[0].message, left[0].headers, f"id {len(numbers)}")
+        sent = copies(Envelope.from_body(message.body), message, "q")
+        left = [each for each in sent if TASK_HEADER not in each.headers]
+        assert left in ([], sent[-1:])
+        tasks_now = [dict(each.headers) for each in sent if each not in left]
+        numbers.append([headers.pop(TASK_HEADER) for headers in tasks_now])
+        others += tasks_now
+    assert numbers == [[0, 7, 200, 400], [600, 800, 1000, 1200], [1400, 1600, 1800, 2000]]
+    assert others == [others[0]] * 12, "by the other headers they are tasks of the same step"
+    assert others[0]["workflows-recipe"] is True
+    assert others[0][ATTEMPT_HEADER] == 2
+
+
+@pytest.mark.parametrize("sent", [3, "3", 999999999])
+def test_a_message_for_no_task_is_refused(sent: object) -> None:
+    message = Message({}, {SENT_HEADER: sent}, "i")
+    with pytest.raises(RequestError, match=r"names 3 tasks, and the message says that .* of them"):
+        copies(step("0-2"), message, "q")
+
+
+def test_ten_thousand_tasks_with_an_ordinary_recipe_are_sent() -> None:
+    envelope = step("0-9999", environment={"NOTE": "x" * 20_000})
+    large = Envelope(envelope.recipe, 1, environment={"ID": "r"}, limits=Limits(tasks=10_000))
+    size = len(encode(large.body()))
+    message, found = Message(large.body(), {}, "i"), list[object]()
+    while True:
+        sent = copies(large, message, "q")
+        assert sum(len(encode(each.message)) for each in sent[:2]) < 2 * size + 100
+        assert len(sent) * size < PORTION_BYTES + 2 * size
+        found += [each.headers[TASK_HEADER] for each in sent if TASK_HEADER in each.headers]
+        if TASK_HEADER in sent[-1].headers:
+            break
+        message = Message(sent[-1].message, sent[-1].headers, "i")
+    assert found == list(range(10_000))
+
+
 @pytest.mark.parametrize(
     ("given", "number"),
     [("1", 1), (1, 1), (0, 0), (True, None), (None, None), ("x", None), ("-1", None),
@@ -125,6 +183,22 @@ def test_a_number_of_a_task_in_a_header_is_read_or_left_alone(
     given: object, number: int | None
 ) -> None:
     assert task_in(Message({}, {TASK_HEADER: given}, "i")) == number
+
+
+def test_a_message_for_a_task_that_the_step_does_not_name_is_refused() -> None:
+    """Someone has edited the message, or `zwrap resubmit -s array=...` has."""
+    words = r"key 'cluster', key 'array' names no task 7, for which the message is .header 'zwrap-t"
+    with pytest.raises(RequestError, match=words):
+        prepare(step("0-3"), "t-1", "c", task=7)
+
+
+@pytest.mark.parametrize("given", [None, 7, "elsewhere", "x" * 36])
+def test_only_a_mark_of_zwrap_s_own_tells_which_tasks_belong_together(given: object) -> None:
+    headers = {TASK_HEADER: 1, TASK_OF_HEADER: given}
+    assert whole_of(Message({}, headers, "i")) is None
+    mark = child_id("i", "tasks")
+    assert whole_of(Message({}, {**headers, TASK_OF_HEADER: mark}, "i")) == mark
+    assert whole_of(Message({}, {TASK_OF_HEADER: mark}, "i")) is None
 
 
 def test_a_site_cannot_make_all_its_steps_several_jobs() -> None:
@@ -156,7 +230,7 @@ SAID = 'echo "$ZWRAP_ARRAY_TASK $SLURM_ARRAY_TASK_ID $SLURM_ARRAY_TASK_COUNT $SG
 
 
 def test_a_job_finds_the_number_that_the_step_gives(tmp_path: Path) -> None:
-    """Whatever number its job has in the batch system's own array."""
+    """The number of its job in the batch system's own array does not matter."""
     envelope = step("3-9:2", commands=f"{SAID}; echo $ZWRAP_BATCH_TASK")
     parameters: Any = envelope.step["parameters"]
     parameters["workingdir"] = str(tmp_path)
@@ -210,4 +284,34 @@ def test_the_recipe_hears_of_the_job_of_each_task(
     assert len(set(tokens)) == 3, "a repeat is the same tasks"
     assert [job.request.task.number for job in taken[:3]] == [4, 5, 6]
     assert {kind_of(job.request.resources) for job in taken} == {""}
+    assert "cluster.submission" not in transport.broker.dead_letters
+
+
+def test_each_task_of_a_large_step_is_one_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its messages are sent some at a time, also if some of them were sent before."""
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    transport, taken, largest = MemoryTransport(), [], [0]
+
+    def submit_all(_: Any, __: Any, jobs: Any, on_outcomes: Any, *more: Any) -> None:
+        del more
+        taken.extend(jobs)
+        waiting = transport.broker.queues["cluster.submission"]
+        largest.append(len(waiting) + len(jobs))
+        on_outcomes([(job.attempt.token, str(n)) for n, job in enumerate(jobs, 1)])
+
+    monkeypatch.setattr("zwrap.service.submitter.submit_all", submit_all)
+    envelope = step("0-39")
+    monkeypatch.setattr(tasks, "PORTION_BYTES", 10 * len(encode(envelope.body())))
+    transport.commit(envelope.start())
+    again = transport.broker.queues["cluster.submission"][0]
+    for _ in range(2):
+        Loop(Submitter(site(tmp_path), transport), transport, once=True).run()
+        transport.broker.queues["cluster.submission"].append(again)
+    bodies = [entry.message.body for entry in transport.broker.queues["told"]]
+    told = [body["environment"]["array-task"] for body in bodies]
+    assert sorted(told) == sorted([*range(40), *range(40)])
+    assert len({job.attempt.token for job in taken}) == 40
+    assert max(largest) <= 11
     assert "cluster.submission" not in transport.broker.dead_letters

@@ -271,7 +271,7 @@ def test_what_python_zocalo_ships_comes_last(places: Path) -> None:
 def test_a_wrapper_in_pythonpath_is_found_after_those_of_the_environment(
     places: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `module load site-code` brings it; nothing there decides what zwrap itself imports."""
+    """A module file of a site sets PYTHONPATH; it does not decide what zwrap itself imports."""
     further = places / "further"
     install(further, "mine-1.dist-info", f"{WRAPPERS}mine = beside_mine:Mine\nboth = beside_mine:M")
     (further / "beside_mine.py").write_text("import beside_helper\nMine = beside_helper.NAME\n")

@@ -88,6 +88,8 @@ LOCAL_EPOCH = int(datetime(2026, 11, 28, 20).timestamp())  # noqa: DTZ001  (loca
          {"mail_user": "a@b.org", "mail_type": ["END", "FAIL"]}),
         ({"mail_on": ["fail", "begin"]}, ["--mail-type=BEGIN,FAIL"], {"mail_type": "BEGIN,FAIL"},
          {"mail_type": ["BEGIN", "FAIL"]}),
+        ({"mail_on": ["end", "time_limit"]}, ["--mail-type=END,TIME_LIMIT"],
+         {"mail_type": "END,TIME_LIMIT"}, {"mail_type": ["END", "TIME=100%"]}),
         (BEGIN, ["--begin=2026-11-28T20:00:00"], {"begin_time": "2026-11-28T20:00:00"},
          {"begin_time": LOCAL_EPOCH}),
         (UTC_BEGIN, [f"--begin=uts{EPOCH}"], {"begin_time": f"uts{EPOCH}"}, {"begin_time": EPOCH}),

@@ -21,6 +21,7 @@ from zwrap.compat import workflows
 from zwrap.compat.workflows import transport as transports
 from zwrap.compat.workflows.recipe import Recipe, RecipeWrapper, wrap_subscribe
 from zwrap.compat.workflows.recipe.validate import main, validate_recipe
+from zwrap.compat.workflows.services import common_service
 from zwrap.compat.workflows.services.common_service import CommonService
 from zwrap.compat.workflows.transport import site, site_transport
 from zwrap.compat.workflows.transport.offline_transport import OfflineTransport
@@ -29,7 +30,7 @@ from zwrap.compat.workflows.transport.site_transport import SiteTransport
 from zwrap.compat.workflows.transport.spool_transport import SpoolTransport
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RecipeError
-from zwrap.message import RECIPE_HEADER
+from zwrap.message import RECIPE_HEADER, Status
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.options import BrokerOptions
 
@@ -73,6 +74,12 @@ def test_the_rule_for_imports_lets_the_most_usual_form_run(tmp_path: Path) -> No
     )
     left = subprocess.run(["bash", "-c", search], cwd=tmp_path, capture_output=True, check=True)
     assert left.stdout.decode() == "2:import json, workflows\n"
+
+
+def test_the_states_of_a_service_are_those_of_zwrap_s_own() -> None:
+    assert common_service.Status is Status
+    assert CommonService.SERVICE_STATUS_NONE == -1
+    assert CommonService.human_readable_state[CommonService.SERVICE_STATUS_TIMER] == "timer event"
 
 
 # -- names ---------------------------------------------------------------------------------------

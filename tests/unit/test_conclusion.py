@@ -254,7 +254,7 @@ def test_of_two_who_conclude_at_the_same_time_one_sends(
 
 
 def test_slurm_says_in_the_output_what_its_state_does_not(place: Place) -> None:
-    """Of a job whose memory it looks at now and then."""
+    """Slurm looks at the memory of a job at intervals only."""
     place.claim()
     (place.path / "job.err").write_text(
         "slurmstepd-n1: error: StepId=6.batch exceeded memory limit (329 > 52), being killed\n"
@@ -266,7 +266,7 @@ def test_slurm_says_in_the_output_what_its_state_does_not(place: Place) -> None:
 
 @pytest.mark.parametrize(("peak", "words"), [(301.0, "it ran out of memory"), (299.0, "it failed")])
 def test_heartbeats_told_that_it_had_too_much_memory(place: Place, peak: float, words: str) -> None:
-    """Of a task of an array what Slurm writes goes nowhere."""
+    """Slurm's own message about a task of an array is written to no file."""
     place.claim()
     kept = json.loads((place.path / SUBMISSION).read_text())
     (place.path / SUBMISSION).write_text(json.dumps({**kept, "asked": {"memory_per_node": 300}}))

@@ -106,7 +106,7 @@ def test_a_result_that_is_refused_after_the_wrapper_told_its_end_is_in_the_ledge
 
 
 def test_whoever_comes_after_a_crash_sends_what_was_said(place: Place) -> None:
-    """Not before the one who was at it must be dead."""
+    """It waits until the process that began to send must be dead."""
 
     class Broken(MemoryTransport):
         def commit(self, *_: Any, **__: Any) -> None:

@@ -333,7 +333,7 @@ def test_what_linux_can_pass_on_is_accepted() -> None:
     largest = {"A": "x" * (LARGEST_BYTES - 3)}
     check_environment(largest, "here")
     check_arguments(["x" * (LARGEST_BYTES - 1)], "here")
-    os.spawnve(os.P_WAIT, "/bin/true", ["true"], {**os.environ, **largest})
+    assert os.spawnve(os.P_WAIT, "/bin/true", ["true"], {**os.environ, **largest}) == 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,16 @@ import pytest
 from msgspec.structs import replace
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import CANCELLED, REJECTED, SUBMITTED, WAITING, Attempt
+from zwrap.attempt.record import (
+    CANCELLED,
+    GIVEN_UP,
+    INTENDED,
+    REJECTED,
+    SUBMITTED,
+    UNANSWERED,
+    WAITING,
+    Attempt,
+)
 from zwrap.attempt.retry import edited
 from zwrap.errors import ClusterFullError, RejectedError, RequestError
 from zwrap.job import JobRequest
@@ -18,14 +27,15 @@ from zwrap.limits import DEFAULTS
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import Accepted, Busy, Command, Options, Question, Rejected, Submission
-from zwrap.submission import dependency
-from zwrap.submission.dependency import Dependencies, run_of, steps_before
+from zwrap.submission import progress, unmet
+from zwrap.submission.dependency import run_of, steps_before
 from zwrap.submission.holds import Awaited, Holds
-from zwrap.submission.outcomes import Outcome
+from zwrap.submission.outcomes import Barred, Outcome
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.request import prepare
 from zwrap.submission.submit import everything, submit_all
 from zwrap.submission.tasks import Tasks
+from zwrap.submission.unmet import PUT_BACK_S, Dependencies
 
 from .clock import ManualClock
 
@@ -84,7 +94,7 @@ def steps_in_order(named: Any) -> Recipe:
 
 
 def test_each_step_before_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a recipe of 5000 steps with many ways through them, and numbers that are repeated."""
+    """The recipe has 5000 steps, many paths through them, and repeated numbers."""
     last = DEFAULTS.nodes
     chain = steps_in_order(lambda number: [min(number + 1, last)] * 3 if number < last else None)
     read: list[int] = []
@@ -108,6 +118,14 @@ def test_steps_that_name_too_many_others_are_refused() -> None:
         steps_before([2, 3, 4], envelope, DEFAULTS)
     with pytest.raises(RequestError, match=r"more than 5000 nodes .section limits, key 'nodes'"):
         steps_before("2," * 5000 + "2", envelope, DEFAULTS)
+
+
+def test_a_step_waits_for_a_limited_number_of_jobs() -> None:
+    blocks: dict[str, Any] = {f"n{number}": {"array": "0-999"} for number in range(20, 32)}
+    named = [int(name[1:]) for name in blocks]
+    with pytest.raises(RequestError, match=r"more than 10000 jobs .section limits, key 'outputs'"):
+        request(2, **blocks, n2={"dependency": named})
+    assert sum(request(2, **blocks, n2={"dependency": named[:10]}).after.values()) == 10_000
 
 
 def test_a_loop_of_other_steps_ends() -> None:
@@ -144,8 +162,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def row(ledger: Ledger, token: str, **columns: Any) -> None:
-    attempt = Attempt(token=token, recipe_id="r", step=1, cluster="c", job_name="n",
+def row(ledger: Ledger, token: str, recipe_id: str = "r", **columns: Any) -> None:
+    attempt = Attempt(token=token, recipe_id=recipe_id, step=1, cluster="c", job_name="n",
                       job_directory="/d")  # fmt: skip
     ledger.reserve([attempt])
     ledger.record({token: {"state": SUBMITTED, "job_id": "7", **columns}})
@@ -177,17 +195,23 @@ FAILED = {"outcome": "failure", "cause": "it failed."}
         ({"a-1": {"state": WAITING}},
          Awaited("it waits for step 1, whose job for cluster c is not submitted yet")),
         ({"a-1": {"outcome": "success"}}, None),
-        ({"a-1": FAILED}, Rejected("step 1, after which it was to run, failed: it failed")),
+        ({"a-1": FAILED}, Barred("step 1, after which it was to run, failed: it failed")),
         ({"a-1": {"state": REJECTED, "reason": "no"}},
-         Rejected("step 1, after which it was to run, failed: no")),
+         Barred("step 1, after which it was to run, failed: no")),
         ({"a-1": {"outcome": "unknown"}},
-         Rejected("step 1, after which it was to run, failed: its job ended otherwise")),
+         Barred("step 1, after which it was to run, failed: its job ended otherwise")),
+        ({"a-1": {"state": INTENDED}},
+         Awaited("it waits for step 1, whose job for cluster c is being submitted", alive=False)),
+        ({"a-1": {"state": UNANSWERED, "reason": GIVEN_UP}},
+         Barred(f"step 1, after which it was to run, failed: {GIVEN_UP}")),
+        ({"a-1": {"state": SUBMITTED, "reason": GIVEN_UP}},
+         Awaited("it waits for step 1, whose job 7 on cluster c has not ended")),
         ({"a-1": {"outcome": "retried"}},
          Awaited("it waits for step 1, which is about to be tried again", alive=False)),
         ({"a-1": {"outcome": "retried"}, "a-2": {"outcome": "success"}}, None),
         ({"a-1": FAILED, "a-2": {"outcome": "success"}}, None),
         ({"a-9": {"outcome": "retried"}, "a-10": FAILED},
-         Rejected("step 1, after which it was to run, failed: it failed")),
+         Barred("step 1, after which it was to run, failed: it failed")),
     ],
 )  # fmt: skip
 def test_the_last_attempt_at_a_step_decides(
@@ -199,6 +223,21 @@ def test_the_last_attempt_at_a_step_decides(
     assert answer(ledger, recipe_id="another") is not None
 
 
+@pytest.mark.parametrize("recipe_id", ["r" * 81, "/data/visit/" * 100, "a\0b", "\ud800"])
+def test_a_step_finds_the_one_before_whatever_the_id_of_their_recipe(
+    ledger: Ledger, recipe_id: str
+) -> None:
+    """The ledger holds the beginning of a long ID, and others in escapes."""
+    row(ledger, "a-1", recipe_id, outcome="success", run="mine")
+    row(ledger, "c-1", f"{recipe_id}, another", outcome="failure", run="another")
+    mine = job(recipe_id=recipe_id)
+    mine = mine._replace(attempt=replace(mine.attempt, run="mine"))
+    assert Dependencies(ledger).answers([mine]) == {}
+    ledger.reserve([mine.attempt])
+    [read] = ledger.known([mine.attempt.token]).values()
+    assert Dependencies(ledger).answers([mine._replace(attempt=read)]) == {}
+
+
 def test_all_tasks_of_a_step_must_have_succeeded(ledger: Ledger) -> None:
     row(ledger, "a-1", outcome="success")
     words = "it waits for step 1, of which 1 of 2 jobs are known"
@@ -208,6 +247,16 @@ def test_all_tasks_of_a_step_must_have_succeeded(ledger: Ledger) -> None:
     ledger.record({"b2-1": FAILED})
     assert isinstance(answer(ledger, count=2), Rejected)
     ledger.record({"b2-1": {"outcome": "success"}})
+    assert answer(ledger, count=2) is None
+
+
+def test_two_messages_for_one_task_are_not_two_tasks(ledger: Ledger) -> None:
+    """Somebody has submitted it again with other keys, twice."""
+    row(ledger, "a-1", outcome="success", task_rank=0)
+    row(ledger, "apart-2", outcome="success", task_rank=0)
+    words = "it waits for step 1, of which 1 of 2 jobs are known"
+    assert answer(ledger, count=2) == Awaited(words, alive=False)
+    row(ledger, "c-1", outcome="success", task_rank=1)
     assert answer(ledger, count=2) is None
 
 
@@ -229,7 +278,7 @@ def test_of_the_tasks_of_a_step_some_run_at_a_time(
     numbers = Tasks((10, 20, 30, 40), 2)
     tasks = [
         job()._replace(
-            request=replace(job().request, after={}, task=numbers.task(number)),
+            request=replace(job().request, after={}, task=numbers.task(number, "here")),
             attempt=replace(job().attempt, token=f"b{number}-1", step=1),
         )
         for number in numbers.numbers
@@ -246,13 +295,14 @@ def test_what_many_wait_for_is_judged_once(ledger: Ledger, monkeypatch: pytest.M
     for number in range(20):
         row(ledger, f"a{number}-1")
     judged: list[str] = []
-    has_failed = dependency._has_failed
+    has_failed = progress.has_failed
 
     def counted(row: Attempt) -> bool:
         judged.append(row.token)
         return has_failed(row)
 
-    monkeypatch.setattr(dependency, "_has_failed", counted)
+    for module in (progress, unmet):
+        monkeypatch.setattr(module, "has_failed", counted)
     jobs = [
         job(20)._replace(attempt=replace(job().attempt, token=f"b{number}-1"))
         for number in range(20)
@@ -262,8 +312,30 @@ def test_what_many_wait_for_is_judged_once(ledger: Ledger, monkeypatch: pytest.M
     assert len(judged) <= 40
 
 
+def test_a_task_that_ends_before_its_turn_lets_in_no_other(ledger: Ledger) -> None:
+    """It was cancelled while it waited."""
+    row(ledger, "a0-1", task_rank=0)
+    row(ledger, "a3-1", task_rank=3, state=REJECTED, reason=CANCELLED, job_id=None)
+    assert list(Dependencies(ledger).answers([throttled("b1-1", 1)])) == ["b1-1"]
+    ledger.record({"a0-1": {"outcome": "failure"}})
+    assert Dependencies(ledger).answers([throttled("b1-1", 1)]) == {}
+    assert list(Dependencies(ledger).answers([throttled("b2-1", 2)])) == ["b2-1"]
+
+
+def test_tasks_of_each_message_at_a_step_are_counted_by_themselves(ledger: Ledger) -> None:
+    """Behind a step with tasks it gets several; rows of the last release have no such mark."""
+    for number in range(3):
+        row(ledger, f"a{number}-1", task_rank=0, task_of=f"m{number}", outcome="success")
+    task = throttled("b-1", 2)
+    own = task._replace(attempt=replace(task.attempt, task_of="m1"))
+    assert list(Dependencies(ledger).answers([own])) == ["b-1"]
+    assert Dependencies(ledger).answers([task]) == {}
+    row(ledger, "former-1", outcome="success")
+    assert Dependencies(ledger).answers([own]) == {}
+
+
 def throttled(token: str, number: int) -> PendingJob:
-    task = Tasks((0, 1, 2, 3), 1).task(number)
+    task = Tasks((0, 1, 2, 3), 1).task(number, "here")
     return job()._replace(
         request=replace(job().request, after={}, task=task),
         attempt=replace(job().attempt, token=token, step=1),
@@ -285,6 +357,7 @@ def test_a_task_waits_for_others_that_are_under_way(
 ) -> None:
     row(ledger, "a-1", **columns)
     words = "1 tasks of its step may run at a time, and 0 have ended"
+    words = words if alive else f"{words}; none is known to be under way"
     waiting = Dependencies(ledger).answers([throttled("b-1", 2)])
     assert waiting == {"b-1": Awaited(words, alive=alive)}
 
@@ -368,6 +441,57 @@ def test_a_job_after_a_step_that_failed_is_refused_with_the_cause(
     kept = ledger.get("b-1")
     assert kept
     assert kept.state == REJECTED
+
+
+def test_a_refusal_for_another_step_is_not_that_of_the_cluster(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    row(ledger, "a-1", **FAILED)
+    assert str(submitted(ledger, ManualClock(), tmp_path)) == (
+        "The job is not submitted: step 1, after which it was to run, failed: it failed."
+    )
+
+
+def test_dead_letters_that_are_put_back_may_come_in_any_order(ledger: Ledger) -> None:
+    """The one of the other step may be handled later."""
+    row(ledger, "a-1", **FAILED)
+    again = job()._replace(attempt=replace(job().attempt, token="b-2"))
+    words = "it waits for step 1, which had failed before this one was put back: it failed"
+    expected = Awaited(words, alive=False, longest_s=PUT_BACK_S)
+    assert Dependencies(ledger).answers([again]) == {"b-2": expected}
+    held = replace(again.attempt, held=1000.0, reason=words)
+    holds, waiting = Holds("c", 1e6), again._replace(attempt=held)
+    assert holds.conclusion(waiting, expected, 1000 + PUT_BACK_S - 1).columns["state"] == WAITING
+    assert holds.conclusion(waiting, expected, 1000 + PUT_BACK_S).columns["state"] == REJECTED
+    row(ledger, "a-2")
+    [answer] = Dependencies(ledger).answers([again]).values()
+    assert answer == Awaited("it waits for step 1, whose job 7 on cluster c has not ended")
+
+
+@pytest.mark.parametrize(
+    ("alive", "then"),
+    [
+        ({"state": WAITING}, {"state": INTENDED}),
+        ({"state": SUBMITTED}, {"outcome": "retried"}),
+    ],
+)
+def test_the_wait_for_what_is_not_under_way_begins_when_that_is_so(
+    ledger: Ledger, tmp_path: Path, alive: dict[str, Any], then: dict[str, Any]
+) -> None:
+    """However long the wait for what was under way took."""
+    row(ledger, "a-1", **alive)
+    holds = Holds("c", 1e6)
+    for waiting in (job(directory=tmp_path), throttled("b-1", 1)):
+        ledger.record({"a-1": alive | {"outcome": None}})
+        [before] = Dependencies(ledger).answers([waiting]).values()
+        ledger.record({"a-1": then})
+        [after] = Dependencies(ledger).answers([waiting]).values()
+        assert isinstance(after, Awaited)
+        assert not after.alive
+        held = replace(waiting.attempt, held=1000.0, reason=before.reason, state=WAITING)
+        found = holds.conclusion(waiting._replace(attempt=held), after, 1000 + 30 * DAY_S)
+        assert found.columns["state"] == WAITING
+        assert found.columns["held"] == 1000 + 30 * DAY_S
 
 
 def wait_over(ledger: Ledger, token: str, seconds: float) -> None:

@@ -188,7 +188,7 @@ def test_a_malformed_message_is_refused_with_what_it_lacks(body: object, complai
 
 
 def test_an_exchange_goes_with_the_message_to_the_queue_only() -> None:
-    """As in python-workflows 3 and later: the name of the queue is the routing key."""
+    """The name of the queue is the routing key, as in python-workflows 3 and later."""
     recipe = Recipe(
         {
             "start": [[1, 0]],

@@ -594,7 +594,7 @@ def test_an_outage_of_periodic_work_is_told_once_and_at_its_end(
 
 
 def test_a_child_that_comes_back_ends_there(tmp_path: Path) -> None:
-    """With the status that it asked for, and without settling its parent's message."""
+    """It ends with the status that it asked for, and does not settle its parent's message."""
     code = f"""
 import os, sys
 sys.path.insert(0, {str(Path(__file__).parents[1])!r})

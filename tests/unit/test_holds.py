@@ -159,7 +159,7 @@ def test_every_held_job_is_seen_as_held_since_the_first_time(site: Site) -> None
 
 
 def test_jobs_of_a_lane_keep_their_order(site: Site) -> None:
-    """Also those that come while the others are still on their way back."""
+    """Jobs that arrive while the first ones are still given back come after them."""
     site.largest, site.concurrency = NO_ARRAYS, 1
     site.says["p"] = DRAINED
     first, second, third, fourth = (site.job(f"t{number}") for number in range(4))
@@ -361,7 +361,7 @@ def test_an_array_is_asked_for_once_if_its_lane_is_closed_for_a_reason_of_its_jo
 def test_a_hold_is_told_once_and_so_is_its_end(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where one job after the other is taken, as at a limit on their number."""
+    """The same holds where a limit on the number of jobs lets one in at a time."""
     caplog.set_level(logging.INFO)
     site.concurrency = 1
     jobs = [site.job(f"t{number}") for number in range(8)]

@@ -801,16 +801,22 @@ def test_the_status_has_both_names(place: Place) -> None:
     assert told.message.body["serviceclass"] == "Maker"
 
 
-def test_a_command_to_shut_down_names_the_class(place: Place) -> None:
+def test_a_command_to_shut_down_names_the_class(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     hosting = place.host(fresh(Maker))
     begin = hosting.begin
 
     def begun() -> None:
         begin()
-        place.sender.broadcast("command", {"command": "shutdown", "service": "Maker"})
+        for name in ("Maker of things", "Maker"):
+            place.sender.broadcast("command", {"command": "shutdown", "service": name})
 
     hosting.begin = begun  # type: ignore[method-assign]
     Loop(hosting, hosting.transport).run()
+    obeyed = [text for text in caplog.messages if text.startswith("Shutdown was asked for")]
+    assert obeyed == ["Shutdown was asked for: {'command': 'shutdown', 'service': 'Maker'}"]
 
 
 def test_an_exception_of_initializing_ends_the_service_before_it_takes_a_message(

@@ -344,7 +344,7 @@ def test_a_file_that_another_process_keeps_for_itself_is_put_aside(tmp_path: Pat
 
 
 def test_a_link_to_a_directory_is_no_owner(tmp_path: Path) -> None:
-    """Else the files of somebody else would become messages."""
+    """Files of another user would become messages otherwise."""
     queue = SpoolQueue(tmp_path / "q").open()
     other = tmp_path / "other"
     other.mkdir()
@@ -673,7 +673,7 @@ def test_a_link_in_place_of_a_job_directory_is_not_followed(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("place", ["", "incoming", "pending", "tmp", "errors"])
 def test_links_in_place_of_an_outbox_are_not_followed(place: str, tmp_path: Path) -> None:
-    """Else the queue of somebody else could be sent away."""
+    """The queue of another user could be sent otherwise."""
     directory = JobDirectory(tmp_path / "t")
     directory.make()
     victim = SpoolQueue(tmp_path / "victim")

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import grimp
@@ -20,6 +20,8 @@ import zwrap_schedulers
 import zwrap_templates
 
 import zwrap
+from zwrap.attempt.directory import ENVELOPE, SUBMISSION
+from zwrap.attempt.verdict import CLAIM, VERDICT
 from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
 from zwrap.plugins import CONFIGURATION, INSIDE, OWN, find
@@ -110,8 +112,12 @@ def loaded_by(graph: grimp.ImportGraph, module: str) -> set[str]:
 
 
 def test_no_imports_go_round_in_a_circle(graph: grimp.ImportGraph) -> None:
-    # CycleError names the modules of the circle.
-    TopologicalSorter({module: loaded_by(graph, module) for module in graph.modules}).prepare()
+    circle: list[str] = []
+    try:
+        TopologicalSorter({module: loaded_by(graph, module) for module in graph.modules}).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+    assert not circle
 
 
 @pytest.mark.parametrize("inside", ["zwrap.wrapper", "zwrap.cli.wrap"])
@@ -135,6 +141,17 @@ def test_no_module_is_longer_than_350_lines() -> None:
         if (lines := len(file.read_text().splitlines())) > 350
     }
     assert not long
+
+
+@pytest.mark.parametrize("name", [CLAIM, VERDICT, ENVELOPE, SUBMISSION])
+def test_the_name_of_a_file_of_a_job_is_spelled_in_one_module(name: str) -> None:
+    spelled = [
+        str(file.relative_to(ROOT))
+        for file in MODULES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and node.value == name
+    ]
+    assert len(spelled) == 1, spelled
 
 
 def is_offer(statement: ast.stmt) -> bool:

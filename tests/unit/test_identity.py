@@ -157,7 +157,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 @pytest.mark.parametrize("forged_first", [True, False])
 @pytest.mark.parametrize("apart", [True, False])
 def test_two_contents_under_one_id_both_run(site: Site, forged_first: bool, apart: bool) -> None:
-    """In whatever order they come, in one batch or in two."""
+    """They come in either order, in one batch or in two."""
     owners = ["thief", "victim"] if forged_first else ["victim", "thief"]
     for owner in owners:
         site.send(site.message(owner), "victim-id")
@@ -440,7 +440,7 @@ KEYS = st.text(max_size=3) | st.integers(0, 20)
 def test_what_a_service_signs_its_receiver_proves(
     tmp_path_factory: pytest.TempPathFactory, body: dict[Any, Any]
 ) -> None:
-    """Whatever the message holds: it is decoded, and may go through other hands."""
+    """Any content keeps its signature when it is decoded, and when it is passed on."""
     signer = Signer(SiteKey(tmp_path_factory.getbasetemp() / "shared.key"))
     parent = Message({"a": 1}, {}, "parent")
     message = signed(signer, body, parent)
@@ -521,7 +521,7 @@ def test_a_site_names_its_key_and_two_hosts_share_it(
 def test_messages_have_one_token_exactly_if_id_content_and_attempt_are_the_same(
     tmp_path_factory: pytest.TempPathFactory, sent: list[tuple[str, int, int]], choice: Any
 ) -> None:
-    """Of senders that are not zwrap; cut into batches in any way, and repeated."""
+    """The senders are not zwrap; messages are repeated, and divided into batches at random."""
     place = tmp_path_factory.mktemp("ledger")
     ledger = Ledger(f"sqlite:///{place}/ledger.sqlite")
     recognition = Recognition(ledger, Signer(SiteKey(place / "key")))
@@ -624,7 +624,7 @@ def test_the_log_names_no_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_ids_of_a_repeat_are_those_of_before(signer: Signer) -> None:
-    """So transports and other programs know a repeat by its id, as ever."""
+    """Transports and other programs recognise a repeat by its id."""
     parent = Message({}, {}, "parent")
     first, second = (signed(signer, {"edited": n}, parent) for n in range(2))
     assert first.id == second.id

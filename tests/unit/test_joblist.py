@@ -84,6 +84,20 @@ def test_a_job_whose_state_cannot_be_told_hides_no_other(
     assert {each["submitted"] for each in told} == {"?"}
 
 
+def test_the_jobs_of_a_recipe_with_a_long_id_are_found(
+    answers: Answers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe_id = "2026-11-28/visit/" * 6
+    with_ledger = Ledger.in_file(default_file())
+    with_ledger.reserve([attempt(1), attempt(2, recipe_id=recipe_id)])
+    with_ledger.close()
+    options = argparse.Namespace(
+        JOB=None, recipe=recipe_id, cluster=None, state=None, number=50, json=True
+    )
+    assert jobs.run(Configuration(), options) == 0
+    assert [json.loads(line)["token"] for line in capsys.readouterr().out.splitlines()] == ["t2-1"]
+
+
 def test_an_unforeseen_fault_is_told_in_the_row(
     answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -211,7 +211,7 @@ def test_final_messages_under_one_id_are_one_message(house: House, counted: Coun
 def test_of_many_final_messages_each_is_sent_though_the_first_portion_is_held_up(
     house: House, counted: Counting
 ) -> None:
-    """Also one whose id is the token, which the file of progress uses as a mark."""
+    """One has the token as its id, which is a mark in the file of progress."""
     counted.refusals["full"] = QueueFullError("it is full")
     (bad,) = house.jobs(1)
     outbox = JobDirectory(bad).outbox()

@@ -105,7 +105,7 @@ def _json(value: object) -> str:
     ],
 )
 def test_what_a_controller_says(text: str, kind: object) -> None:
-    """By sbatch and by slurmrestd: never is only for what is wrong with the job itself."""
+    """The answers are those of sbatch and slurmrestd; only faults of the job itself are final."""
     assert sbatch(f"{FAILED}{text}") == kind
     said = {"errors": [{"error": text}]}
     assert kind_of(read_rest(Reply(status=500, output=_json(said)))) == kind

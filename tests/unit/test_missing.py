@@ -120,7 +120,7 @@ def test_a_job_whose_wrapper_has_reported_the_end_is_not_kept_open(site: Site) -
 
 
 def test_a_job_that_is_listed_under_another_id_lives(site: Site) -> None:
-    """So Slurm lists heterogeneous jobs."""
+    """Slurm lists heterogeneous jobs under such ids."""
     name = "n.t1-1"
     site.system.live = {
         "1+0": status("1+0", State.PENDING, name=name, reason="Resources"),
@@ -265,7 +265,7 @@ def test_a_job_that_came_back_is_looked_up_anew(site: Site) -> None:
 
 
 def test_a_job_on_a_silent_host_is_not_given_up_before_anybody_is_heard(site: Site) -> None:
-    """After a restart of the Watcher, say, or while the broker is away."""
+    """The Watcher was restarted, or the broker is away."""
     stuck = status("1", State.RUNNING, node="n1", reason="host n1 does not answer", stuck=True)
     site.system.live = {"1": stuck}
     assert site.look(heard=True) == ["running"]
@@ -340,7 +340,7 @@ def test_the_number_of_another_job_is_not_cancelled(site: Site) -> None:
 
 
 def test_a_job_that_cannot_be_cancelled_is_not_lost(site: Site) -> None:
-    """Until it must have ended by its time limit."""
+    """It is lost only when its time limit must have ended it."""
     site.submitted(200)
     site.system.can_cancel = False
     assert site.look() == ["gone"]

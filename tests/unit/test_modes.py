@@ -407,7 +407,7 @@ def test_the_setgid_bit_stays_on_directories_of_a_group_that_is_not_ours(tmp_pat
 
 
 def test_users_of_a_group_share_a_spool_whatever_their_umasks_are(tmp_path: Path) -> None:
-    """Until now a message of a user with umask 077 was a dead letter for all others."""
+    """In earlier releases a message of a user with umask 077 was a dead letter for the others."""
     spool = tmp_path / "spool"
     spool.mkdir()
     if os.geteuid() == 0:

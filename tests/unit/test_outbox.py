@@ -226,7 +226,7 @@ def ending(directory: JobDirectory) -> Ending:
 def test_final_messages_wait_for_results_and_tell_a_failure_if_one_is_refused(
     directory: JobDirectory, was_sent: bool
 ) -> None:
-    """Unless the result was held up until they were sent."""
+    """A result that is held up until they are sent does not make the end a failure."""
     broker = MemoryBroker()
     away, full = TransportError("away"), QueueFullError("full")
     refusals: dict[str, Exception] = dict.fromkeys(("q", "large", "success", "failure"), away)

@@ -136,11 +136,16 @@ def test_a_fault_of_a_definition_is_told_with_file_and_line(
 
 @settings(max_examples=200)
 @given(st.text("abc:{}[]!&*<>-? \n'\"#|%@`012.tno", max_size=60))
-def test_no_text_raises_anything_else(tmp_path_factory: Any, text: str) -> None:
+def test_any_text_is_a_definition_or_a_fault_that_names_the_file(
+    tmp_path_factory: Any, text: str
+) -> None:
     file = tmp_path_factory.getbasetemp() / "any.yaml"
     file.write_text(text)
-    with contextlib.suppress(ProgramError):
-        read_definition(file)
+    try:
+        named = read_definition(file).name
+    except ProgramError as error:
+        named = str(error)
+    assert "any" in named
 
 
 # -- NaN -------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ class Wrapper(BaseWrapper):
 
 def test_the_step_is_there_by_the_names_of_python_workflows(sent: Sent) -> None:
     step = at(1, sent)
-    assert step.recipe is RECIPE
+    assert step.recipe == RECIPE
     assert step.recipe_step["job_parameters"] == {"a": "{x}"}
     assert (step.recipe_pointer, step.recipe_path) == (1, [9])
     assert (step.payload, step.environment) == ({"p": 1}, {"ID": "guid"})
@@ -110,6 +110,21 @@ def test_a_checkpoint_returns_to_the_step_and_its_recipe_is_not_started_again(se
 def test_parameters_filled_in_travel_on(sent: Sent) -> None:
     step = at(1, sent)
     step.apply_parameters({"x": "X"})
+    assert step.recipe_step["job_parameters"] == {"a": "X"}
+    step.send_to("extra", "a")
+    assert sent[0].message["recipe"]["1"]["job_parameters"] == {"a": "X"}
+    assert RECIPE.node(1)["job_parameters"] == {"a": "{x}"}
+
+
+@pytest.mark.parametrize("recipe", [None, Recipe(RECIPE.as_dict()), RECIPE.as_dict()])
+def test_parameters_filled_in_by_the_recipe_itself_travel_on(sent: Sent, recipe: object) -> None:
+    """The recipe is changed in place, as with python-workflows."""
+    step = at(1, sent)
+    if recipe is not None:
+        step.recipe = recipe
+    own = step.recipe
+    own.apply_parameters({"x": "X"})
+    assert step.recipe is own
     assert step.recipe_step["job_parameters"] == {"a": "X"}
     step.send_to("extra", "a")
     assert sent[0].message["recipe"]["1"]["job_parameters"] == {"a": "X"}
@@ -205,9 +220,11 @@ def test_a_recipe_of_another_library_is_taken(sent: Sent, recipe: object) -> Non
 
 def test_what_is_no_recipe_is_refused_where_it_is_set(sent: Sent) -> None:
     step = at(1, sent)
+    before = step.recipe
     with pytest.raises(TypeError, match="A recipe is expected, or a mapping that holds one, and"):
         step.recipe = 7
-    assert step.recipe is RECIPE
+    assert step.recipe is before
+    assert before == RECIPE
 
 
 def test_the_recipe_has_what_that_of_python_workflows_has(sent: Sent) -> None:

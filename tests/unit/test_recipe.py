@@ -288,7 +288,7 @@ WORDS = {"x": "a b; $(c) 'd' \"e\" {{f}}\n", "n": 7, "d": {"k": "v w"}}
 def test_in_commands_each_value_stays_one_word_when_the_site_says_so(
     commands: str, words: str
 ) -> None:
-    """Judged by the shell itself."""
+    """The shell itself splits the text into words."""
     definition = {"start": [[1, "{x}"]], "1": {"cluster": {"commands": [commands], "{n}": "{x}"}}}
     recipe = Recipe(definition).apply_parameters(WORDS, quote_commands=True)
     assert recipe.start == [(1, WORDS["x"])]
@@ -321,7 +321,7 @@ def test_replace_inserts_a_copy_of_the_structure() -> None:
     ],
 )
 def test_replace_finds_what_a_plain_placeholder_finds(name: str, value: object) -> None:
-    """As python-workflows 3.5 does; attributes are never looked at."""
+    """The rules are those of python-workflows 3.5, but attributes are never read."""
     parameters = {**PARAMETERS, "odd.name": "whole"}
     assert substitute(f"{{$REPLACE:{name}}}", parameters) == value
 

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import REJECTED, WAITING, Attempt
+from zwrap.attempt.record import GIVEN_UP, INTENDED, REJECTED, SUBMITTED, WAITING, Attempt
 from zwrap.cli import cancel
 from zwrap.configuration.site import Configuration
-from zwrap.message import Message
+from zwrap.errors import OutageError
+from zwrap.message import ATTEMPT_HEADER, Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
+from zwrap.transport.contract import Delivery
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 
 from .clock import ManualClock
@@ -97,17 +99,103 @@ def test_tasks_that_are_refused_let_the_next_ones_in(site: Site) -> None:
     assert states.count(REJECTED) == 6
 
 
-def test_a_step_that_is_taken_apart_after_all_has_not_failed(site: Site) -> None:
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_step_that_is_taken_apart_after_all_has_not_failed(site: Site, attempt: int) -> None:
+    """Whether its dead letter is put back as the next attempt, or moved by a tool of a broker."""
     nodes = site.node(array="0-3"), site.node(dependency=1)
     site.send(*nodes)
     assert {row.state for row in site.work(tasks=2)} == {REJECTED}
     assert len(site.dead()) == 2
     [letter, _] = site.transport.broker.dead_letters["cluster.submission"]
-    again = Message(letter.message.body, dict(letter.message.headers), letter.message.id)
+    headers = {**letter.message.headers, ATTEMPT_HEADER: attempt}
+    again = Message(letter.message.body, headers, letter.message.id)
     service = Submitter(site.configured(), site.transport)
-    service._forget_refusal(again)
+    service._forget_refusals(again, Envelope.from_body(again.body))
     rows = Ledger.of(site.configured()).of_recipes(["r"])
     assert [row.outcome for row in rows if row.step == 1] == ["retried"]
+
+
+def test_the_row_of_a_refused_step_is_there_before_its_dead_letter(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a Submitter that is killed in between refuses the step once more."""
+    unit = MemoryTransport.unit
+    states: list[str] = []
+
+    def looked(transport: MemoryTransport, *deliveries: Delivery, **how: Any) -> Any:
+        if how.get("dead_letter"):
+            states.extend(row.state for row in Ledger.of(site.configured()).of_recipes(["r"]))
+        return unit(transport, *deliveries, **how)
+
+    monkeypatch.setattr(MemoryTransport, "unit", looked)
+    site.send(site.node(gres="bad!!"))
+    site.work()
+    assert states == [REJECTED]
+
+
+def test_a_dead_letter_waits_for_the_ledger(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait for the step would not hear of its end."""
+    site.send(site.node(gres="bad!!"))
+
+    def away(*_: object) -> None:
+        raise OutageError("The ledger cannot be used.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Submitter, "giving_up", away)
+        with pytest.raises(OutageError, match="gave messages back"):
+            site.work()
+    assert site.dead() == []
+    site.clock.now += 3600
+    assert [row.state for row in site.work()] == [REJECTED]
+    assert len(site.dead()) == 1
+
+
+def test_what_else_fails_before_a_dead_letter_does_not_keep_it_from_being_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object) -> None:
+        raise ValueError("wrong")
+
+    monkeypatch.setattr(Submitter, "giving_up", wrong)
+    site.send(site.node(gres="bad!!"))
+    site.work()
+    assert len(site.dead()) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "then", "reason"),
+    [(INTENDED, INTENDED, GIVEN_UP), (SUBMITTED, SUBMITTED, None), (WAITING, REJECTED, "gone")],
+)
+def test_a_dead_letter_of_a_step_that_may_have_a_job(
+    site: Site, state: str, then: str, reason: str | None
+) -> None:
+    """Its Submitters were killed, or it could not be told of; nobody looks the job up any more."""
+    site.send(site.node())
+    service = Submitter(site.configured(), site.transport)
+    site.transport.subscribe("cluster.submission", 1)
+    delivery = site.transport.receive(0.1)
+    assert delivery
+    [whose] = service._recognition.attempts([delivery.message])
+    assert not isinstance(whose, Exception)
+    row = Attempt(token=whose.token, recipe_id="r", step=1, cluster="c", job_name="n",
+                  job_directory="/d")  # fmt: skip
+    ledger = Ledger.of(site.configured())
+    ledger.reserve([row])
+    ledger.record({whose.token: {"state": state}})
+    service.giving_up(delivery, "gone\nmore")
+    kept = ledger.get(whose.token)
+    assert kept
+    assert (kept.state, kept.reason) == (then, reason)
+
+
+def test_the_places_of_tasks_that_are_refused_are_known(site: Site) -> None:
+    site.send(site.node(str(site.directory / "file"), array="3-9:2%2"))
+    site.work()
+    rows = sorted(site.work(), key=lambda row: row.task_rank or 0)
+    assert [row.task_rank for row in rows] == [0, 1, 2, 3]
+    assert {row.state for row in rows[:2]} == {REJECTED}
+    assert len({row.task_of for row in rows}) == 1
+    assert rows[0].task_of
 
 
 def test_a_step_that_waits_can_be_cancelled(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

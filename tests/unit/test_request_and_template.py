@@ -105,7 +105,7 @@ def test_each_fault_names_the_key(cluster: Any, parameters: Any, complaint: str)
 @pytest.mark.parametrize("around", ["%s", '"%s"', "'%s'", 'x"y"%s', "'a'\"b %s\"", '\\"%s'])
 @pytest.mark.parametrize("value", ["/plain/path", NASTY])
 def test_a_path_arrives_whole_whatever_the_quotes_around_its_token(around: str, value: str) -> None:
-    """Judged by the shell itself: the replaced text prints what a real variable would print."""
+    """The shell prints for the replaced text what it prints for a real variable."""
     command = "printf %s " + around.replace("%s", "$RECIPEWRAP")
     text = replace_variable(command, "RECIPEWRAP", value)
     printed = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True)

@@ -69,7 +69,7 @@ def test_final_files_are_copied_to_their_own_place_too(working: Path, tmp_path: 
 def test_a_run_in_a_space_group_that_was_asked_for_has_a_link_of_its_own(
     working: Path, group: object, name: str
 ) -> None:
-    """So that it does not take over the link of the automatic run."""
+    """The link of the automatic run stays as it is."""
     asked = {"create_symlink": "auto", "ispyb_parameters": {"spacegroup": group, "d_min": "2"}}
     results.link(working, asked)
     links = [each.name for each in working.parents[1].iterdir() if each.is_symlink()]

@@ -117,7 +117,7 @@ def test_what_no_parameter_fills_in_is_one_line_of_the_log(
 def test_a_key_that_is_there_twice_is_told_once_and_the_last_value_holds(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As under python-zocalo, where recipes in use have it; `zwrap recipe check` refuses it."""
+    """Recipes in use have such keys, which python-zocalo takes; `zwrap recipe check` does not."""
     text = '{"start": [[1, 0]], "1": {"queue": "a"}, "1": {"queue": "b"}}'
     (site.directory / "twice.json").write_text(text)
     for _ in range(2):

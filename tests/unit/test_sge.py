@@ -128,7 +128,7 @@ def test_while_no_job_runs_nobody_asks_for_hosts(sge: GridEngine) -> None:
 def test_limits_are_told_apart(
     failed: int, exit_status: int, used: str, category: str, state: State
 ) -> None:
-    """As measured; Grid Engine itself says the same of time and memory."""
+    """The values were measured: Grid Engine reports excess of time and memory alike."""
     slots = 2 if "smp 2" in category else 1
     reply = Reply(
         status=0,
@@ -287,7 +287,7 @@ def test_many_jobs_are_cancelled_some_at_a_time(sge: GridEngine) -> None:
 def test_options_that_leave_out_queues_are_answered_by_a_second_list(
     tmp_path: Path, text: str, asked: int
 ) -> None:
-    """With queues qstat leaves out other jobs: those of a project, say."""
+    """Jobs of a project, for instance, are missing in the first list."""
     common = tmp_path / "default" / "common"
     common.mkdir(parents=True)
     (common / "sge_qstat").write_text(text)

@@ -84,7 +84,7 @@ def test_moved_files_are_searched_only_for_a_record_that_is_late(common: Path) -
 
 
 def test_a_file_without_a_record_of_the_user_is_an_answer(common: Path) -> None:
-    """As the accounting is just after it was moved."""
+    """The accounting file is new after each rotation."""
     both = first(sge(common, accounting_files="").accounting({"7": 60.0, "8": 60.0}))
     assert both.read(Reply(status=0, output=SUMS)) == {}
     with pytest.raises(UnreachableError, match="without a valid record"):

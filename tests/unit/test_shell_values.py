@@ -147,8 +147,6 @@ def test_the_trials_are_612() -> None:
 @pytest.mark.parametrize("case", PLACES, ids=[case.text for case in PLACES])
 @pytest.mark.parametrize("shell", ANY)
 def test_each_value_arrives_as_a_value(shell: str, case: Case, tmp_path: Path) -> None:
-    if not shutil.which(shell):
-        pytest.skip(f"there is no {shell} here")
     for value in VALUES:
         if case.printed is None or value in case.refused:
             with pytest.raises(
@@ -185,6 +183,7 @@ def test_where_shells_differ_no_value_becomes_a_command(
 ) -> None:
     with contextlib.suppress(RecipeError):
         run(shell, filled(text, value), tmp_path)
+    assert not (tmp_path / "PWNED").exists()
 
 
 @pytest.mark.parametrize(
@@ -286,19 +285,21 @@ def test_a_number_stands_anywhere_as_it_is(case: Case, value: str) -> None:
     assert text.replace("\\\\", "\\") == plain.replace("\\\\", "\\")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", VALUES)
 def test_csh_takes_a_quoted_value_as_one_word_unless_it_has_lines(
     value: str, tmp_path: Path
 ) -> None:
     """No shell text of zwrap is run by csh, but a program may be a csh script."""
-    if not shutil.which("csh"):
-        pytest.skip("there is no csh here")
+    assert shutil.which("csh"), "The program csh (package tcsh) is needed for this test."
+    work = tmp_path / "work"
+    work.mkdir()
     for text in ("printf %s {x}", "printf %s '{x}'"):
         if "\n" not in value:
-            assert run("csh", filled(text, value), tmp_path) == value
-    script = tmp_path.with_suffix(".csh")
+            assert run("csh", filled(text, value), work) == value
+    script = tmp_path / "program.csh"
     script.write_text("#!/bin/csh -f\nprintf %s $1:q\n")
-    assert run("bash", filled(f"csh -f {script} {{x}}", value), tmp_path) == value
+    assert run("bash", filled(f"csh -f {script} {{x}}", value), work) == value
 
 
 # -- how texts of recipes belong together ----------------------------------------------------------

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zwrap.cli import dlq_purge, dlq_reinject, go, serving, wrap
+from zwrap.cli import dlq_purge, dlq_reinject, go, queue_drain, serving, wrap
 from zwrap.cli.zwrap import main
 from zwrap.configuration import log_files
 from zwrap.configuration.site import Configuration
@@ -535,3 +535,29 @@ def test_a_class_that_fails_after_sighup_ends_no_service(
     assert record.getMessage().endswith("goes on with what it had: KeyError: 'colour'")
     assert record.exc_info
     assert [transport.is_closed for transport in transports] == [False, True]
+
+
+@pytest.mark.parametrize(("dest", "exchange"), [(".", "results"), ("other", "")])
+def test_a_drain_to_where_the_recipe_says_heeds_its_exchange(
+    dest: str, exchange: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A named destination is a queue, whatever the recipe says."""
+    transport = MemoryTransport()
+    node = {"queue": "xrc.i03", "exchange": "results"}
+    body = {"recipe": {"start": [[1, []]], "1": node}, "recipe-pointer": 1, "environment": {}}
+    transport.send("held", body, {"workflows-recipe": True})
+    sent: list[Outgoing] = []
+    commit = transport.commit
+
+    def noted(messages: Any, *more: Any, **others: Any) -> None:
+        sent.extend(messages)
+        commit(messages, *more, **others)
+
+    monkeypatch.setattr(transport, "commit", noted)
+    monkeypatch.setattr(queue_drain, "connect", lambda *_: transport)
+    options = Namespace(SOURCE="held", DEST=dest, wait=0.0, stop=0.01, transport=None)
+    assert queue_drain.run(Configuration(), options) == 0
+    [message] = sent
+    queue = "xrc.i03" if dest == "." else dest
+    assert (message.destination, message.exchange) == (queue, exchange)
+    assert ("Exchange:     results\n" in capsys.readouterr().out) == bool(exchange)

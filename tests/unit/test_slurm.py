@@ -94,6 +94,22 @@ def test_what_squeue_says(slurm: Slurm) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "end"),
+    [("768", (3, None)), ("9", (None, 9)), ("3:0", (3, None)), ("200:0", (200, None)),
+     ("0:9", (None, 9)), ("0:0", (0, None)), ("", (None, None)), ("3:", (None, None)),
+     ("1:2:3", (None, None))],
+)  # fmt: skip
+def test_an_end_is_a_wait_status_or_in_later_versions_code_and_signal(
+    slurm: Slurm, code: str, end: tuple[int | None, int | None]
+) -> None:
+    """The first is what squeue of 22.05 prints, the second that of 24.11."""
+    line = f"13|FAILED|{code}|NonZeroExitCode|n1|2026-11-28T18:39:27|e.t-5|\n"
+    found = slurm.accounting({"13": 0.0}).read(Reply(status=0, output=line))
+    assert not isinstance(found, Question)
+    assert (found["13"].exit_code, found["13"].signal) == end
+
+
+@pytest.mark.parametrize(
     ("reason", "stuck"),
     [("InvalidAccount", True), ("BadConstraints", True), ("Resources", False), ("None", False)],
 )
@@ -251,7 +267,7 @@ REFUSED_JOB = "4|FAILED|1|BadConstraints||2026-11-27T17:58:47|a.t-1|\n"
 
 
 def test_a_job_that_was_refused_does_not_count_as_there(slurm: Slurm) -> None:
-    """Otherwise an attempt would be taken for submitted, and would never run."""
+    """An attempt would count as submitted, and never run, otherwise."""
     question = slurm.find("a.t-1").read(Reply(status=0, output=REFUSED_JOB))
     assert isinstance(question, Question), "the accounting is asked"
     recorded = (

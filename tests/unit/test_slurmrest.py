@@ -246,7 +246,7 @@ def test_an_accounting_that_knows_no_such_job_has_answered(words: str) -> None:
 
 
 def test_of_what_was_refused_the_controller_keeps_a_record_that_is_no_job() -> None:
-    """As on the command line: otherwise an attempt would be taken for submitted."""
+    """An attempt would count as submitted, and never run, otherwise."""
     rest = system(api_version="v0.0.38")
     refused = {**OLD, "state_reason": "BadConstraints"}
     question = rest.find("ex").read(answered({"jobs": [refused]}))
@@ -308,6 +308,23 @@ def test_jobs_are_cancelled_one_after_the_other_and_those_that_are_gone_are_no_e
         (answered({"job_id": 7, "errors": [{"error_code": 2042, "error": "held"}]}), Accepted),
         (answered({"job_id": {"set": True, "number": 7}}), Accepted),
         (answered({"errors": [{"error": "Invalid partition name specified"}]}, 500), Rejected),
+        (
+            answered(
+                {
+                    "errors": [
+                        {  # of 24.11
+                            "description": "Batch job submission failed",
+                            "error_number": 2000,
+                            "error": "Invalid partition name specified",
+                            "source": "slurm_submit_batch_job()",
+                        }
+                    ]
+                },
+                500,
+            ),
+            Rejected,
+        ),
+        (answered({"errors": [{"description": "Batch job submission failed"}]}, 500), Busy),
         (answered({"errors": [{"error": "Failure during parsing"}]}, 400), Rejected),
         (Reply(status=400, output="Unable to parse query."), Rejected),
         (

@@ -269,7 +269,7 @@ def test_a_spool_where_something_else_is_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_loses_no_message_and_shows_none_in_part(tmp_path: Path) -> None:
-    """On a real small filesystem of its own; without root, a user namespace makes it possible."""
+    """The spool is on a small filesystem of its own; without root it is in a user namespace."""
     if shutil.which("unshare") is None:
         pytest.fail("The program unshare (package util-linux) is needed for this test.")
     code = f"""

@@ -132,7 +132,7 @@ def test_commands_and_what_they_start(here: Path, tmp_path: Path, command: list[
 
 
 def test_a_wrapper_that_is_started_in_its_job_s_directory(here: Path, ran: Path) -> None:
-    """As jobs start it: by a link in their directory, which may hold anything."""
+    """Jobs start it by a link in their directory, which may hold any file."""
     (here / "bin").mkdir()
     (here / "bin" / "zocalo.wrap").symlink_to(BIN / "zocalo.wrap")
     for name in MODULES:
@@ -178,7 +178,7 @@ def test_programs_of_a_batch_system_are_not_found_where_one_stands(
 
 
 def test_a_program_runs_where_nobody_else_writes(here: Path, tmp_path: Path) -> None:
-    """So that no relative entry of PATH, PYTHONPATH or LD_LIBRARY_PATH means anything there."""
+    """Relative entries of PATH, PYTHONPATH and LD_LIBRARY_PATH find no file there."""
     (tmp_path / "bin").mkdir()
     script = "#!/bin/sh\npwd\nsite-program\npython3 -c 'import msgspec, sys; print(1)'\n"
     (tmp_path / "bin" / "asks").write_text(script)

@@ -78,7 +78,7 @@ HELD_S = 0.1
 
 @pytest.mark.parametrize("inside", ["set", "broadcast"])
 def test_time_is_counted_by_one_thread_after_the_other(inside: str) -> None:
-    """Else the dictionary of times changes while the status thread reads it, which ends then."""
+    """The status thread would end if another thread changed the dictionary while it reads it."""
     transport = Telling()
     tasks: list[Callable[[], None]] = [
         lambda: status.set(Status.IDLE),

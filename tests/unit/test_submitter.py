@@ -150,7 +150,7 @@ def test_a_message_that_came_twice_is_settled_twice(
 def test_a_fault_in_a_batch_costs_only_the_message_whose_fault_it_is(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After it each is tried alone."""
+    """After a fault of a batch each message is tried alone."""
 
     def act(job: PendingJob) -> None:
         if job.request.job_name == "c":

@@ -155,7 +155,7 @@ def test_the_secret_is_where_only_the_wrapper_reads_it(far: Far) -> None:
 
 
 def test_a_file_that_lies_where_the_secret_comes_is_replaced(far: Far) -> None:
-    """Else whoever opened it before would read the secret."""
+    """A process that has opened the file before would read the secret otherwise."""
     far.send()
     place = far.directory / "work" / ".zwrap" / far.token
     place.mkdir(parents=True)

@@ -150,7 +150,7 @@ def test_a_number_that_was_given_again_is_another_job(
 def test_who_is_gone_and_has_spoken_is_believed_at_once(
     watch: WatchedCluster, system: Told, ledger: Ledger, heard: MemoryTransport, tmp_path: Path
 ) -> None:
-    """Nobody will ever record it."""
+    """The accounting will never have a record of the job."""
     ledger.record({"t1-1": {"job_directory": str(tmp_path)}})
     (tmp_path / "verdict.json").write_text("{}")
     system.live = {"2": status("2", State.RUNNING)}
@@ -383,7 +383,7 @@ def test_a_job_that_runs_and_is_not_heard_of_is_stalled(
     heartbeats: Heartbeats,
     clock: Clock,
 ) -> None:
-    """Until it is heard again. One that never said anything is not, nor one that does not run."""
+    """A heartbeat ends that state. A job that was never heard, or does not run, is not stalled."""
 
     def stalled() -> list[tuple[str, str]]:
         turn(watch, ledger)
@@ -414,7 +414,7 @@ def test_an_odd_status_of_a_live_job_keeps_no_other_from_being_concluded(
     watch: WatchedCluster, system: Told, ledger: Ledger, clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Nor is the batch system asked without a pause."""
+    """The batch system is not asked more often because of it."""
     monkeypatch.setattr(conclusion.InDirectory, "find", lambda *_: VERDICT)
     ledger.record({"t1-1": {"seen_state": "failed", "ended": clock.now}})
     system.live = {"2": status("2", "of another kind")}  # type: ignore[arg-type]

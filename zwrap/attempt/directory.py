@@ -34,7 +34,7 @@ from pathlib import Path
 import msgspec
 
 from zwrap.attempt.record import KeptSubmission, parse_submission
-from zwrap.attempt.verdict import Claim, Verdict, parse_claim, parse_verdict
+from zwrap.attempt.verdict import CLAIM, VERDICT, Claim, Verdict, parse_claim, parse_verdict
 from zwrap.errors import MessageError, TemporaryError, TransportError
 from zwrap.host.faults import is_shared
 from zwrap.host.files import (
@@ -157,7 +157,7 @@ class JobDirectory:
             TemporaryError: The claim of the other job cannot be read.
             MessageError: It is a claim on another attempt.
         """
-        file = self.path / "claim.json"
+        file = self.path / CLAIM
         mine = Claim(token, job_id, str(this_process()))
         if create_once(file, msgspec.json.encode(mine)):
             return None
@@ -183,7 +183,7 @@ class JobDirectory:
         `token`: that of the attempt; a claim on another attempt counts as one that cannot be read.
         """
         with contextlib.suppress(OSError, UnfitFileError, MessageError):
-            claim = parse_claim(read_regular(self.path / "claim.json", CLAIM_BYTES))
+            claim = parse_claim(read_regular(self.path / CLAIM, CLAIM_BYTES))
             return claim if token in (None, claim.token) else None
         return None
 
@@ -195,7 +195,7 @@ class JobDirectory:
             OSError: That cannot be told now.
         """
         try:
-            os.lstat(self.path / "claim.json")
+            os.lstat(self.path / CLAIM)
         except FileNotFoundError:
             return False
         return True
@@ -245,11 +245,11 @@ class JobDirectory:
 
     def replace_verdict(self, verdict: Verdict) -> None:
         """Put a changed verdict in the place of another; OSError: it cannot be written."""
-        write_atomically(self.path / "verdict.json", encode(verdict))
+        write_atomically(self.path / VERDICT, encode(verdict))
 
     def _put_in_place(self, content: bytes) -> bool:
         """Create the verdict file, on a full disk in the reserved space; False: there is one."""
-        place = self.path / "verdict.json"
+        place = self.path / VERDICT
         try:
             return create_once(place, content)
         except OSError as error:
@@ -270,7 +270,7 @@ class JobDirectory:
     @property
     def has_verdict(self) -> bool:
         """True if there is a verdict, readable or not."""
-        return os.path.lexists(self.path / "verdict.json")
+        return os.path.lexists(self.path / VERDICT)
 
     def verdict(self, token: str | None = None) -> Verdict | None:
         """Return the verdict; None if there is none yet.
@@ -281,7 +281,7 @@ class JobDirectory:
             MessageError: The file does not hold a verdict, or not one on the attempt.
             OSError: The file cannot be read now.
         """
-        file = self.path / "verdict.json"
+        file = self.path / VERDICT
         try:
             verdict = parse_verdict(read_regular(file, VERDICT_BYTES), str(file))
         except FileNotFoundError:
@@ -303,7 +303,7 @@ class JobDirectory:
         Raises:
             OSError: The directory cannot be written.
         """
-        self._put_aside("verdict.json")
+        self._put_aside(VERDICT)
         self._put_aside(self.progress.name)
         self.take_back_mark()
 

@@ -42,12 +42,18 @@ GONE, LOST, STALLED = "gone", "lost", "stalled"
 than `lost_s`, so that no record is expected any more; running, without heartbeats of its
 wrapper."""
 
+IN_DOUBT = (INTENDED, UNANSWERED, NOT_FOUND)
+"""States of an attempt of which it is not known whether it has a job."""
+
 STUCK, NOT_STARTED = "hopeless", "not_started"
 """States of a job that is given up before its start: it waits for what never comes; it has been
 pending for longer than `pending_s`."""
 
 CANCELLED = "cancelled by hand while it waited"
 """Reason of a rejected attempt whose message is not given up yet."""
+
+GIVEN_UP = "its message became a dead letter before it was known whether it has a job"
+"""Reason of an attempt in doubt that nobody looks up any more."""
 
 NOWHERE = "the batch system has neither a live job nor a record of it"
 """Reason of the states `GONE` and `LOST`."""
@@ -113,12 +119,22 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     run: str | None = None
     """Digest by which the steps of one run of a recipe know each other; None: the step is in no
     run, or an earlier release has written the row."""
+    task_rank: int | None = None
+    """Number of tasks of its step that come before; None: the step is one job, or an earlier
+    release has written the row."""
+    task_of: str | None = None
+    """What the tasks that one message named have in common; None: as `task_rank`."""
 
     @property
     def number(self) -> int:
         """Number of the attempt at its step, from 1."""
         last = self.token.rpartition("-")[2]
         return int(last) if last.isdecimal() else 1
+
+    @property
+    def family(self) -> str:
+        """What the tokens of all attempts at the job of a message have in common."""
+        return self.token.rpartition("-")[0]
 
     @property
     def full_name(self) -> str:

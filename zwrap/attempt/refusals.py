@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from zwrap.attempt.directory import OUTBOX, JobDirectory
 from zwrap.attempt.progress import Progress
-from zwrap.attempt.verdict import STARTING, Verdict, final_messages, finals_of
+from zwrap.attempt.verdict import STARTING, VERDICT, Verdict, final_messages, finals_of
 from zwrap.errors import PermanentError
 from zwrap.host.files import UnfitFileError, read_regular
 from zwrap.job import Outcome
@@ -217,7 +217,7 @@ def _refused_in(directory: JobDirectory) -> Iterator[tuple[Outgoing, str, bool]]
     """
     since = float("inf")
     with contextlib.suppress(OSError):
-        since = os.lstat(directory.path / "verdict.json").st_mtime_ns
+        since = os.lstat(directory.path / VERDICT).st_mtime_ns
     for file, reason in SpoolQueue.dead_letters_in(directory.path / OUTBOX):
         with contextlib.suppress(PermanentError, msgspec.ValidationError, OSError, UnfitFileError):
             is_new = os.lstat(f"{file}{REASON_SUFFIX}").st_mtime_ns >= since

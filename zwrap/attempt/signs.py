@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 
 from zwrap.attempt.directory import JobDirectory
+from zwrap.attempt.verdict import CLAIM
 from zwrap.host.filetime import touched
-
-CLAIM = "claim.json"
 
 TOUCH_S = 60.0
 """Interval at which a wrapper touches its claim while it cannot send heartbeats, in seconds."""

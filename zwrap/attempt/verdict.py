@@ -32,6 +32,12 @@ STARTING = "Starting processing"
 COMPLETED = "Finished processing"
 """Payload on the outputs `success` and `completed`."""
 
+CLAIM = "claim.json"
+"""Name of the file that holds a claim, in the directory of the attempt."""
+
+VERDICT = "verdict.json"
+"""Name of the file that holds a verdict, in the directory of the attempt."""
+
 
 class Claim(msgspec.Struct, frozen=True):
     """The job that runs an attempt, and the process that runs it in the job."""

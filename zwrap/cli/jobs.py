@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from zwrap.attempt.ledger.fitting import fitted_recipe_id
 from zwrap.attempt.record import Attempt
 from zwrap.cli.advice import advise
 from zwrap.cli.common import say, say_json
@@ -72,8 +73,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
 def _wanted(job: KnownJob, options: argparse.Namespace) -> bool:
     """Return True if a job satisfies the options that select jobs."""
+    recipe = None if options.recipe is None else fitted_recipe_id(options.recipe)
     pairs = [
-        (options.recipe, job.attempt.recipe_id),
+        (recipe, job.attempt.recipe_id),
         (options.cluster, job.attempt.cluster),
         (options.state, job.state),
     ]

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from zwrap.cli.common import program, remark, say
 from zwrap.configuration.site import Configuration
@@ -43,6 +44,14 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         transport.relay()
         transport.subscribe(options.SOURCE)
         return _Drain(transport, options).run()
+
+
+class _Target(NamedTuple):
+    """A place to which a message is sent."""
+
+    queue: str
+    exchange: str = ""
+    """Exchange that gets the message, by the name of the queue; empty: none."""
 
 
 class _Drain:
@@ -83,7 +92,7 @@ class _Drain:
         if target is None:
             delivery.retry(counted=False)
             return False
-        mover.forward(delivery, target, self._transport)
+        mover.forward(delivery, target.queue, self._transport, target.exchange)
         self._count += 1
         elapsed_s = time.monotonic() - self._began
         say(f"{self._count:4d} message(s) drained in {elapsed_s:.1f} seconds")
@@ -91,9 +100,9 @@ class _Drain:
         self._last = time.monotonic()
         return True
 
-    def _target(self, delivery: Delivery) -> str | None:
-        """Return the queue to send a message to, and print what the message is."""
-        given = None if self._options.DEST == "." else str(self._options.DEST)
+    def _target(self, delivery: Delivery) -> _Target | None:
+        """Return where to send a message, and print what the message is."""
+        given = None if self._options.DEST == "." else _Target(str(self._options.DEST))
         step: Mapping[str, object] = {}
         if delivery.message.is_recipe:
             try:
@@ -103,9 +112,11 @@ class _Drain:
             say(f"Recipe ID:    {envelope.recipe_id}")
             step = envelope.step
             if given is None and step.get("queue"):
-                given = str(step["queue"])
-                say(f"Target Queue: {given}")
-        if is_of_kind(given, CLUSTER):
+                given = _Target(str(step["queue"]), str(step.get("exchange") or ""))
+                say(f"Target Queue: {given.queue}")
+                if given.exchange:
+                    say(f"Exchange:     {given.exchange}")
+        if given and is_of_kind(given.queue, CLUSTER):
             _say_cluster(step.get("parameters"))
         return given
 

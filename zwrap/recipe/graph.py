@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 from zwrap.errors import RecipeError, short
 from zwrap.host.files import UnfitFileError
@@ -89,12 +90,12 @@ class Recipe:
         return cls.from_json(text, str(path), limits)
 
     @classmethod
-    def of(cls, recipe: object) -> Recipe:
+    def of(cls, recipe: object) -> Self:
         """Return the recipe that a value is, or has as attribute `recipe`; TypeError: it has none.
 
         Objects of other libraries have the graph there.
         """
-        if isinstance(recipe, Recipe):
+        if isinstance(recipe, cls):
             return recipe
         graph = getattr(recipe, "recipe", recipe)
         if isinstance(graph, Mapping):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 
 from zwrap.recipe.shellplaces import Found, Frame, Kind, Place, Sense
 from zwrap.recipe.shelltokens import (
@@ -24,7 +25,7 @@ _OPTION = re.compile(r"[$\"'\\]{0,2}-[\"'\\]{0,2}([v\0]?)")
 _ESCAPES = re.compile(r"\\.|\0", re.DOTALL)
 
 
-class Expansions:
+class Expansions(ABC):
     """The reading of one text: of commands, or of a here-document."""
 
     def __init__(
@@ -37,9 +38,9 @@ class Expansions:
         self.delimiter = ""
         """Delimiter of the here-document that is read."""
 
+    @abstractmethod
     def read(self) -> None:
         """Read the text to its end."""
-        raise NotImplementedError
 
     def begin_word(self, frame: Frame, at: int) -> None:
         """Begin a word unless there is one."""
@@ -142,7 +143,7 @@ class Expansions:
             if match[0][-1] == MARK:
                 self.add(kind, frame, sense, escaped=len(match[0]) > 1)
 
-    def on_skip(self, frame: Frame, match: re.Match[str]) -> None:
+    def on_skip(self, frame: Frame, match: re.Match[str]) -> None:  # noqa: B027  (it does nothing)
         """Go on behind text of no further meaning."""
 
     def on_unclear(self, frame: Frame, match: re.Match[str]) -> None:
@@ -199,9 +200,9 @@ class Expansions:
         if self.stack.pop().grouping:
             self.end_word(self.stack[-1], self.at)
 
+    @abstractmethod
     def end_word(self, frame: Frame, end: int) -> None:
         """End the word at hand, if there is one."""
-        raise NotImplementedError
 
     def backquoted(self, frame: Frame) -> None:
         """Read what stands in backquotes, with the escapes that belong to them removed."""

@@ -113,6 +113,13 @@ class Service:
     def hear(self, topic: str, message: Message) -> None:
         """Take note of a message that was broadcast on one of the `topics`."""
 
+    def giving_up(self, delivery: Delivery, reason: str) -> None:
+        """Take note of a message that is about to become a dead letter.
+
+        After a crash the message comes again, and this is called once more. What all messages share
+        and is away (OutageError) puts it off.
+        """
+
     def gave_up(self, delivery: Delivery, reason: str) -> None:
         """Take note of a message that became a dead letter."""
 

@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator
 from zwrap.service.contract import Service
 from zwrap.transport.contract import Delivery, Transport
 
+BATCH_BYTES = 32 << 20
+"""Size of the bodies of a batch from which on no message is added to it, in bytes. Decoded they
+need a multiple of it."""
+
 
 class Intake:
     """The queue of a service, read in batches.
@@ -42,8 +46,9 @@ class Intake:
 
     def _gathered(self, first: Delivery) -> list[Delivery]:
         """Return a message and those that wait behind it; pass broadcasts on immediately."""
-        gathered = [first]
-        while len(gathered) < min(self._service.batch_size, self._prefetch):
+        gathered, size = [first], first.size
+        most = min(self._service.batch_size, self._prefetch)
+        while len(gathered) < most and size < BATCH_BYTES:
             further = self._transport.receive(self._transport.batch_wait_s)
             if further is None:
                 break
@@ -51,4 +56,5 @@ class Intake:
                 self._on_broadcast(further)
             else:
                 gathered.append(further)
+                size += further.size
         return gathered

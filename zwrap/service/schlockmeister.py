@@ -9,7 +9,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import TransportError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.service.contract import Service
-from zwrap.service.settling import put_aside
+from zwrap.service.deadletter import put_aside
 from zwrap.transport.contract import Transport
 from zwrap.transport.diagnosis import diagnosis, recipe_id_of
 from zwrap.transport.inspector import Inspector, Overdelivered

@@ -21,10 +21,10 @@ from zwrap.errors import (
 )
 from zwrap.host.backoff import pause_after
 from zwrap.host.forks import ending_children
-from zwrap.host.printable import printable, printable_lines, well_formed
 from zwrap.host.processes import host_id
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
+from zwrap.service.deadletter import dead_letter_reason, put_aside
 from zwrap.service.faults import EndedError, Faults, as_failure, told
 from zwrap.service.outage import holds_up_one_queue, is_outage
 from zwrap.transport.contract import Delivery
@@ -117,7 +117,7 @@ def settle_fault(
     limit: int,
     *,
     again: Callable[[Delivery], None],
-    give_up: Callable[[str], None],
+    give_up: Callable[[str], object],
 ) -> None:
     """Settle a message whose handler failed.
 
@@ -133,29 +133,6 @@ def settle_fault(
     else:
         shown = "".join(traceback.format_exception(problem))
         give_up(f"The message was tried {delivery.delivery_count} times. {told(problem)}\n{shown}")
-
-
-def dead_letter_reason(delivery: Delivery, error: str, handler: str) -> str:
-    """Return the reason of a dead letter: the error, the message, and its handler."""
-    message = printable(f"{delivery.message.id}, queue {delivery.source}")
-    return (
-        f"{printable_lines(error)}\nmessage {message}, attempt {delivery.delivery_count}, {handler}"
-    )
-
-
-def put_aside(delivery: Delivery, reason: str) -> None:
-    """Make a message a dead letter, with its reason in escapes if it cannot be written otherwise.
-
-    Raises:
-        TransportError: The transport failed.
-    """
-    try:
-        delivery.dead_letter(well_formed(reason))
-    except TransportError:
-        raise
-    except Exception:
-        log.exception("The reason of dead letter %s cannot be written", delivery.message.id)
-        delivery.dead_letter(reason.encode("ascii", "backslashreplace").decode()[:1000])
 
 
 def _opened(service: Service, delivery: Delivery) -> tuple[Work, Exception | None]:
@@ -228,8 +205,8 @@ def _settle(service: Service, work: Work, problem: Exception, seen: dict[int, bo
     if delivery.settled:
         log.error("Message %s was settled, and then this happened", message, exc_info=problem)
     elif isinstance(problem, PermanentError):
-        _give_up(service, delivery, envelope, str(problem))
-        faults.ended(message, service.name)
+        if _give_up(service, delivery, envelope, str(problem)):
+            faults.ended(message, service.name)
     elif is_outage(problem):
         counted = faults.outage(message, problem, service.name)
         _again(service, work, problem, counted=counted)
@@ -305,8 +282,11 @@ def uncounted(
     delivery.retry(delay_s, counted=False)
 
 
-def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, error: str) -> None:
-    """Make a message a dead letter, and send the error to the `error` nodes of its recipe."""
+def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, error: str) -> bool:
+    """Make a message a dead letter, and send the error to the `error` nodes of its recipe.
+
+    Returns False if it comes again instead, because that is not possible now.
+    """
     message = delivery.message.id
     route = ""
     if envelope is not None:
@@ -315,6 +295,10 @@ def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, er
     handler = f"service {service.name} {host_id()}{route}"
     reason = dead_letter_reason(delivery, error, handler)
     facts = {"error": error, "service": service.name}
+    if outage := _outage_of_noting(service, delivery, reason):
+        service.faults.outage(message, outage, service.name)
+        uncounted(service.faults, delivery)
+        return False
     try:
         with service.transport.unit(delivery, dead_letter=reason) as unit:
             if envelope is not None:
@@ -323,7 +307,7 @@ def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, er
         if holds_up_one_queue(second):
             service.faults.held_up(message, second, service.name)
             uncounted(service.faults, delivery)
-            return
+            return False
         if not isinstance(second, PermanentError):
             log.warning("The error of message %s cannot be sent", message, exc_info=second)
         reason = f"{reason}\nThe error could not be sent to its error nodes: {told(second)}"
@@ -334,6 +318,22 @@ def _give_up(service: Service, delivery: Delivery, envelope: Envelope | None, er
         service.gave_up(delivery, reason)
     except Exception:
         log.exception("%s failed after message %s became a dead letter", service.name, message)
+    return True
+
+
+def _outage_of_noting(service: Service, delivery: Delivery, reason: str) -> Exception | None:
+    """Let a service note that a message will be a dead letter; return why it cannot do so now.
+
+    Nothing else keeps the message from becoming one.
+    """
+    try:
+        service.giving_up(delivery, reason)
+    except Exception as error:
+        if is_outage(error):
+            return error
+        log.exception("%s failed before message %s becomes a dead letter", service.name,
+                      delivery.message.id)  # fmt: skip
+    return None
 
 
 def directory_of(envelope: Envelope | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import CANCELLED, REJECTED, WAITING
+from zwrap.attempt.record import CANCELLED, GIVEN_UP, IN_DOUBT, REJECTED, WAITING
 from zwrap.calls.ask import ask
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
@@ -17,13 +17,12 @@ from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import Limits
 from zwrap.job import Outcome as JobOutcome
-from zwrap.message import Message, Outgoing, trace_of
+from zwrap.message import Message, Outgoing, attempt_of, trace_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.queues import CLUSTER, queue_of_service
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
 from zwrap.submission.clusters import Cluster
-from zwrap.submission.dependency import Dependencies
 from zwrap.submission.holds import Holds
 from zwrap.submission.outcomes import OnOutcomes, Outcome
 from zwrap.submission.pending import PendingJob
@@ -31,7 +30,8 @@ from zwrap.submission.preparation import Preparation
 from zwrap.submission.quota import Quota
 from zwrap.submission.recognition import Recognition, Recognized
 from zwrap.submission.submit import submit_all
-from zwrap.submission.tasks import copies
+from zwrap.submission.tasks import TASK_HEADER, copies, task_in
+from zwrap.submission.unmet import Dependencies
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.diagnosis import recipe_id_of
 from zwrap.transport.signing import Signer
@@ -40,6 +40,9 @@ log = logging.getLogger(__name__)
 
 PORTION = 32
 """Number of messages that are settled in one unit."""
+
+MOST_REFUSALS = 100
+"""Number of attempts before this one of which it is known that they were refused."""
 
 LIMITS_S = 3600.0
 """Time for which the batch system's answer about the size of arrays is used, in seconds."""
@@ -121,40 +124,70 @@ class Submitter(Service):
             messages = copies(envelope, delivery.message, delivery.source) if envelope else []
             if not messages:
                 return False
-            self._forget_refusal(delivery.message)
+            self._forget_refusals(delivery.message, envelope)
             unit = Unit(delivery.message.id, self.signer.after(delivery.message, delivery.source))
             unit.send(*messages)
-            self.transport.commit(unit.outgoing, [delivery])
-            log.info("The step has %d tasks, each of which is a job", len(messages))
+            *ahead, last = unit.outgoing
+            if ahead:
+                self.transport.commit(ahead)  # which waits, so that few are held at a time
+            self.transport.commit([last], [delivery])
+            number = sum(TASK_HEADER in message.headers for message in messages)
+            log.info("%d tasks of the step have messages now, each of which is a job", number)
         return True
 
-    def _forget_refusal(self, message: Message) -> None:
-        """Note of a step that was refused as a whole before that its tasks are what counts."""
+    def _forget_refusals(self, message: Message, envelope: Envelope | None) -> None:
+        """Note of a step that was refused as a whole before that its tasks are what counts.
+
+        That holds for each attempt: a dead letter that is put back is the next one.
+        """
+        if envelope is None or envelope.recipe_id is None:
+            return  # nobody waits for it
         [whose] = self._recognition.attempts([message])
-        row = None if isinstance(whose, MessageError) else self._ledger.get(whose.token)
-        if row is not None and row.state == REJECTED:
-            self._ledger.record({row.token: {"outcome": JobOutcome.RETRIED.value}})
+        if isinstance(whose, MessageError):
+            raise whose
+        family, last = whose.token.rpartition("-")[0], attempt_of(message.headers)
+        numbers = range(max(1, last - MOST_REFUSALS), last + 1)
+        rows = self._ledger.known([f"{family}-{number}" for number in numbers])
+        retried = {"outcome": JobOutcome.RETRIED.value}
+        refused = {token: retried for token, row in rows.items() if row.state == REJECTED}
+        if refused:
+            self._ledger.record(refused)
+
+    def giving_up(self, delivery: Delivery, reason: str) -> None:
+        """Write down that a step has no job, for the steps and tasks that wait for it."""
+        envelope, whose = self._step_of(delivery)
+        if envelope is None or whose is None:
+            return
+        row, first = self._ledger.get(whose.token), reason.partition("\n")[0]
+        if row is None:
+            row = self._preparation.refused_attempt(envelope, delivery.message, whose)
+        elif row.state in IN_DOUBT:
+            self._ledger.record({row.token: {"reason": GIVEN_UP}})
+            return
+        elif row.state == REJECTED and row.outcome is not None:
+            self._ledger.record({row.token: {"outcome": None}})
+            return
+        elif row.state != WAITING:
+            return  # there is a job, or its row says already that there is none
+        refused: dict[str, str | None] = {"state": REJECTED, "reason": first, "held": None}
+        if self._ledger.reserve([row]):
+            self._ledger.record({row.token: refused})
 
     def gave_up(self, delivery: Delivery, reason: str) -> None:
-        """Write down that a step has no job, for the steps and tasks that wait for it."""
+        """Let the message of a step whose wait was cancelled become a job if it is put back."""
+        whose = self._step_of(delivery)[1] if CANCELLED in reason else None
+        row = self._ledger.get(whose.token) if whose else None
+        if row and row.state == REJECTED and row.reason == CANCELLED:
+            self._ledger.record({row.token: {"reason": reason.partition("\n")[0]}})
+
+    def _step_of(self, delivery: Delivery) -> tuple[Envelope | None, Recognized | None]:
+        """Return the step, and the attempt, of a message that is given up; None: it has none."""
         try:
             envelope = self.open(delivery)
         except PermanentError:
-            return
+            return None, None
         [whose] = self._recognition.attempts([delivery.message])
-        if envelope is None or isinstance(whose, MessageError):
-            return
-        row = self._ledger.get(whose.token)
-        if row is None:
-            row = self._preparation.refused_attempt(envelope, whose)
-            if not self._ledger.reserve([row]):
-                return
-        elif row.state not in (WAITING, REJECTED):
-            return  # there is a job, or may be
-        columns: dict[str, str | None] = {"state": REJECTED, "held": None, "outcome": None}
-        if row.state != REJECTED or row.reason == CANCELLED:
-            columns["reason"] = reason.partition("\n")[0]
-        self._ledger.record({row.token: columns})
+        return envelope, None if isinstance(whose, MessageError) else whose
 
     def _prepared(self, work: Work, whose: Recognized | MessageError) -> Step:
         """Return a step with its job; nothing is written yet."""
@@ -288,7 +321,8 @@ def _may_have_tasks(work: Work) -> bool:
     parameters = work.envelope.step.get("parameters") if work.envelope else None
     block = parameters.get("cluster") if isinstance(parameters, Mapping) else None
     given = block.get("array") if isinstance(block, Mapping) else None
-    return given is not None and not isinstance(given, bool)
+    several = given is not None and not isinstance(given, bool)
+    return several and task_in(work.delivery.message) is None
 
 
 def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list[Outgoing]:

@@ -50,6 +50,8 @@ class Awaited(Busy, frozen=True):
 
     alive: bool = True
     """True if these are under way, so that the wait has an end; False: that is not known."""
+    longest_s: float = UNKNOWN_S
+    """Longest time for which is waited if that is not known, in seconds."""
 
 
 class Lane(NamedTuple):
@@ -231,5 +233,5 @@ class Holds:
     def _longest_s(self, answer: Busy) -> float:
         """Return the longest time for which a job waits after this answer, in seconds."""
         if isinstance(answer, Awaited):
-            return math.inf if answer.alive else UNKNOWN_S
+            return math.inf if answer.alive else answer.longest_s
         return self._held_s if answer.wait_s is None else min(self._held_s, answer.wait_s)

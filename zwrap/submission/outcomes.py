@@ -28,6 +28,10 @@ class Failed(NamedTuple):
     error: Exception
 
 
+class Barred(Rejected, frozen=True):
+    """A job that must not run because of others of its recipe; its batch system is not asked."""
+
+
 Answer = Submission | Failed | Exception
 """Answer of the batch system to a submission, or the reason why there is none."""
 
@@ -54,6 +58,9 @@ def conclusion_of(
             form = scheduler.arrays
             own = form.job_id(job_id, attempt.task) if form and attempt.task else job_id
             return Conclusion(own, {"state": SUBMITTED, "job_id": own, "held": None})
+        case Barred(reason):
+            barred = RejectedError(f"The job is not submitted: {reason}.")
+            return Conclusion(barred, {"state": REJECTED, "reason": reason, "held": None})
         case Rejected(reason):
             error = RejectedError(f"{name} refused the job: {reason}")
             return Conclusion(error, {"state": REJECTED, "reason": reason, "held": None})

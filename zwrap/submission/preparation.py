@@ -30,7 +30,7 @@ from zwrap.submission.recognition import Recognized
 from zwrap.submission.refused import refused_attempt
 from zwrap.submission.request import PreparedJob, parameters_of
 from zwrap.submission.script import Renderer, seen_from_elsewhere
-from zwrap.submission.tasks import task_in
+from zwrap.submission.tasks import task_in, whole_of
 
 
 class Preparation:
@@ -61,14 +61,14 @@ class Preparation:
         policy = policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
         asked = request.resources
         kept = encode_submission(message, queue, asked, policy, whose.origin, whose.follows)
-        attempt = _attempt(envelope, request, whose.digest)
+        attempt = _attempt(envelope, request, whose.digest, whole_of(message))
         if cluster.settings.shared_filesystem:
             return self._shared_job(prepared, cluster, attempt, kept), cluster
         return self._remote_job(prepared, cluster, attempt, kept), cluster
 
-    def refused_attempt(self, envelope: Envelope, whose: Recognized) -> Attempt:
+    def refused_attempt(self, envelope: Envelope, message: Message, whose: Recognized) -> Attempt:
         """Return the row of a step that cannot be a job."""
-        return refused_attempt(envelope, whose, self._renderer.clusters)
+        return refused_attempt(envelope, message, whose, self._renderer.clusters)
 
     def _shared_job(
         self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes
@@ -129,7 +129,7 @@ def _writing() -> AbstractContextManager[None]:
     return of_named_paths("The files of the job cannot be written", RequestError)
 
 
-def _attempt(envelope: Envelope, request: JobRequest, digest: str) -> Attempt:
+def _attempt(envelope: Envelope, request: JobRequest, digest: str, task_of: str | None) -> Attempt:
     """Return the row of a new attempt; PermanentError if the ledger cannot hold it."""
     return check_storable(
         Attempt(
@@ -142,5 +142,7 @@ def _attempt(envelope: Envelope, request: JobRequest, digest: str) -> Attempt:
             digest=digest,
             asked=kind_of(request.resources),
             run=run_of(envelope),
+            task_rank=request.task.rank if request.task else None,
+            task_of=task_of,
         )
     )

@@ -10,16 +10,21 @@ from msgspec.structs import replace
 from zwrap.attempt.directory import job_directory
 from zwrap.attempt.ledger.fitting import UnstorableError, check_storable
 from zwrap.attempt.record import Attempt
+from zwrap.errors import RequestError
+from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.dependency import run_of
 from zwrap.submission.recognition import Recognized
+from zwrap.submission.tasks import task_in, tasks_of, whole_of
 
 NOWHERE = Path("/")
 """Working directory of a step whose own one cannot be used."""
 
 
-def refused_attempt(envelope: Envelope, whose: Recognized, clusters: Clusters) -> Attempt:
+def refused_attempt(
+    envelope: Envelope, message: Message, whose: Recognized, clusters: Clusters
+) -> Attempt:
     """Return the row of a step that has no job, as far as its parameters can be read."""
     given = envelope.step.get("parameters")
     parameters: Mapping[str, object] = given if isinstance(given, Mapping) else {}
@@ -36,6 +41,8 @@ def refused_attempt(envelope: Envelope, whose: Recognized, clusters: Clusters) -
         job_directory=str(job_directory(NOWHERE, whose.token)),
         digest=whose.digest,
         run=run_of(envelope),
+        task_rank=_rank(envelope, message, block),
+        task_of=whole_of(message),
     )
     if not isinstance(working, str) or not working.startswith("/"):
         return row
@@ -44,3 +51,15 @@ def refused_attempt(envelope: Envelope, whose: Recognized, clusters: Clusters) -
         return check_storable(replace(row, job_directory=own))
     except (UnstorableError, ValueError):
         return row
+
+
+def _rank(envelope: Envelope, message: Message, block: Mapping[str, object]) -> int | None:
+    """Return the number of tasks that come before that of a message; None: it is for none."""
+    number = task_in(message)
+    if number is None:
+        return None
+    try:
+        tasks = tasks_of(block.get("array"), "array", envelope.limits)
+        return None if isinstance(tasks, bool) else tasks.task(number, "array").rank
+    except RequestError:
+        return None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from zwrap.attempt.directory import job_directory
+from zwrap.attempt.directory import ENVELOPE, job_directory
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.errors import RequestError, short
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
@@ -78,10 +78,9 @@ def prepare(
     directory = job_directory(working, token)
     text = cluster.commands if isinstance(cluster.commands, str) else "\n".join(cluster.commands)
     check_commands(text, limits, f"{where}, key 'commands'")
-    array = True if cluster.array is None else tasks_of(
-        cluster.array, f"{where}, key 'cluster', key 'array'", limits
-    )  # fmt: skip
-    own = None if isinstance(array, bool) else array.task(task)
+    at = f"{where}, key 'cluster', key 'array'"
+    array = True if cluster.array is None else tasks_of(cluster.array, at, limits)
+    own = None if isinstance(array, bool) else array.task(task, at)
     variables, files = step_files(envelope, parameters, working, directory, text, own)
     for name, value in variables.items():
         text = replace_variable(text, name, value, where)
@@ -188,7 +187,7 @@ def _documents(
     """Return variable, parameter keys, default file name and content of each file for a job."""
     recipe = envelope.recipe
     return [
-        ("RECIPEWRAP", RECIPEWRAP_KEYS, "envelope.json", envelope.to_json),
+        ("RECIPEWRAP", RECIPEWRAP_KEYS, ENVELOPE, envelope.to_json),
         (
             "RECIPEENV", ("recipeenvironment",), "environment.json",
             lambda: encode(envelope.environment),

@@ -17,12 +17,12 @@ from zwrap.errors import RejectedError, TemporaryError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.scheduler import Scheduler
 from zwrap.submission.arrays import submit_as_arrays
-from zwrap.submission.dependency import Unmet, nothing_unmet
 from zwrap.submission.handover import Admit, Handover
 from zwrap.submission.holds import Holds
 from zwrap.submission.lookup import Lookup
 from zwrap.submission.outcomes import OnOutcomes
 from zwrap.submission.pending import PendingJob
+from zwrap.submission.unmet import Unmet, nothing_unmet
 
 
 def everything(count: int) -> int:

@@ -2,6 +2,10 @@
 
 So the recipe hears each task, which is cancelled, tried again and found to be lost by itself. Tasks
 that wait together are joined to arrays as all jobs are (`zwrap.submission.arrays`).
+
+Each of these messages carries the whole recipe. Of a large step few are sent at a time, and behind
+them a message for the other tasks, which is handled when these have become jobs: the copies of one
+message fill neither the queue nor the memory of the Submitter.
 """
 
 from __future__ import annotations
@@ -21,13 +25,21 @@ from zwrap.message import (
     SIGNATURE_HEADER,
     Message,
     Outgoing,
+    child_id,
     encode,
 )
 from zwrap.recipe.envelope import Envelope
 from zwrap.transport.deadletters import TRANSPORT_HEADERS
+from zwrap.transport.portions import FEW, PORTION_BYTES
 
 TASK_HEADER = "zwrap-task"
 """Number of the task for which a message is, of a step with several."""
+
+SENT_HEADER = "zwrap-tasks-sent"
+"""Number of tasks of a step, the first ones, for which a message is not: they have their own."""
+
+TASK_OF_HEADER = "zwrap-task-of"
+"""What the messages for all tasks have in common that one message for the step became."""
 
 TASK_KEY = "array-task"
 """Key of the recipe's environment that holds the number of the task behind a message."""
@@ -38,7 +50,7 @@ RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([1-9][0-9]{0,8}))?)?", re.
 TRUTH = {"true": True, "false": False}
 
 NOT_COPIED = {
-    FOLLOWS_HEADER, ID_HEADER, ORIGIN_HEADER, SIGNATURE_HEADER, *TRANSPORT_HEADERS,
+    FOLLOWS_HEADER, ID_HEADER, ORIGIN_HEADER, SENT_HEADER, SIGNATURE_HEADER, *TRANSPORT_HEADERS,
 }  # fmt: skip
 """Headers that a message for a task has of its own."""
 
@@ -53,9 +65,17 @@ class Tasks(NamedTuple):
     throttle: int | None
     """Largest number of tasks that are submitted and have not ended; None: any."""
 
-    def task(self, number: int | None) -> ArrayTask:
-        """Return the task of a number; None: the first one."""
+    def task(self, number: int | None, where: str) -> ArrayTask:
+        """Return the task of a number; None: the first one.
+
+        Raises RequestError, which begins with `where`, if there is no such task.
+        """
         first = self.numbers[0]
+        if number is not None and number not in self.numbers:
+            raise RequestError(
+                f"{where} names no task {number}, for which the message is (header "
+                f"{TASK_HEADER!r})."
+            )
         own = first if number is None else number
         return ArrayTask(
             number=own,
@@ -102,13 +122,35 @@ def _ranges(text: str) -> Iterator[range | None]:
 
 def task_in(message: Message) -> int | None:
     """Return the number of the task for which a message is; None: it is for a whole step."""
-    given = message.headers.get(TASK_HEADER)
+    return _number_in(message, TASK_HEADER)
+
+
+def _number_in(message: Message, name: str) -> int | None:
+    """Return the number in a header; None if it holds none."""
+    given = message.headers.get(name)
     text = "" if isinstance(given, bool) else str(given)
     return int(text) if re.fullmatch("[0-9]{1,9}", text, re.ASCII) else None
 
 
+def whole_of(message: Message) -> str | None:
+    """Return what a message for a task has in common with those for the others; None: it is none.
+
+    The number of its attempt makes no difference.
+    """
+    return _stated_whole(message) if task_in(message) is not None else None
+
+
+def _stated_whole(message: Message) -> str | None:
+    """Return what the header of a message says of its whole; None: it says none."""
+    given = message.headers.get(TASK_OF_HEADER)
+    return given if isinstance(given, str) and re.fullmatch("[0-9a-f-]{36}", given) else None
+
+
 def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
     """Return a message for each task of an array step; none: the step, or message, is one job.
+
+    Of tasks whose messages would be larger than a portion (`zwrap.transport.portions`) only the
+    first have one, and the last message is for all others.
 
     Args:
         envelope: The message at the step.
@@ -133,7 +175,8 @@ def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
             "tasks that run are counted; remove what begins with '%'."
         )
     body = envelope.body()
-    if len(encode(body)) * len(tasks.numbers) > limits.copies_bytes:
+    size = len(encode(body))
+    if size * len(tasks.numbers) > limits.copies_bytes:
         raise RequestError(
             f"{where} is {short(given)}: the messages for {len(tasks.numbers)} tasks, each with "
             f"its recipe, have more than {limits.copies_bytes} bytes (section limits, key "
@@ -144,11 +187,30 @@ def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
         for key, value in message.headers.items()
         if key not in NOT_COPIED and not key.startswith(OF_DEATH)
     }
-    return [
+    left = _left(tasks, message, where)
+    others = _stated_whole(message) if SENT_HEADER in message.headers else None
+    headers[TASK_OF_HEADER] = others or child_id(message.id, "tasks")
+    now = left[: max(FEW, PORTION_BYTES // size)]
+    sent = [
         Outgoing(
             queue,
             {**body, "environment": {**envelope.environment, TASK_KEY: number}},
             {**headers, TASK_HEADER: number},
         )
-        for number in tasks.numbers
+        for number in now
     ]
+    if len(now) < len(left):
+        done = len(tasks.numbers) - len(left) + len(now)
+        sent.append(Outgoing(queue, body, {**headers, SENT_HEADER: done}))
+    return sent
+
+
+def _left(tasks: Tasks, message: Message, where: str) -> tuple[int, ...]:
+    """Return the numbers of the tasks that a message is for."""
+    before = _number_in(message, SENT_HEADER) or 0
+    if before >= len(tasks.numbers):
+        raise RequestError(
+            f"{where} names {len(tasks.numbers)} tasks, and the message says that {before} of them "
+            f"have messages of their own (header {SENT_HEADER!r}); send the step again without it."
+        )
+    return tasks.numbers[before:]

@@ -58,6 +58,7 @@ class Delivery:
         topic: bool,
         reason: str = "",
         sent_at: float | None = None,
+        size: int = 0,
     ) -> None:
         self.message = message
         self.source = source
@@ -70,6 +71,8 @@ class Delivery:
         """Reason of a dead letter."""
         self.sent_at = sent_at
         """Time of sending, in seconds since the epoch; None where the transport does not know."""
+        self.size = size
+        """Size of the body, in bytes; 0: it is not known, as of a broadcast."""
         self.settled = topic
         self._transport = transport
 

@@ -180,8 +180,9 @@ class MemoryTransport(Transport):
     def hand_out(self, queue: str, entry: _Waiting) -> Delivery:
         """Return an entry taken from the broker as a delivery; the caller holds `changed`."""
         delivery = Delivery(
-            self, entry.message, queue, delivery_count=entry.delivery_count, topic=False
-        )
+            self, entry.message, queue, delivery_count=entry.delivery_count, topic=False,
+            size=len(encode(entry.message.body)),
+        )  # fmt: skip
         self._held[delivery] = entry
         return delivery
 

@@ -158,12 +158,15 @@ def file_away(delivery: Delivery, queue: SpoolQueue) -> None:
     delivery.ack()
 
 
-def forward(delivery: Delivery, queue: str, transport: Transport) -> None:
-    """Send a received message to `queue`, unchanged, and acknowledge it, in one unit."""
+def forward(delivery: Delivery, queue: str, transport: Transport, exchange: str = "") -> None:
+    """Send a received message to `queue`, unchanged, and acknowledge it, in one unit.
+
+    `exchange`: exchange to which it is sent, by the name of the queue; empty: none.
+    """
     original = delivery.original
     same = Outgoing(
         queue, original.body, own_headers(delivery), expires_s=original.expires_s,
-        properties=original.properties,
+        exchange=exchange, properties=original.properties,
     )  # fmt: skip
     with transport.unit(delivery) as unit:
         unit.send(same)

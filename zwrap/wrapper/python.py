@@ -12,10 +12,11 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from msgspec.structs import replace
 
+from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import RECIPE_HEADER, Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -27,6 +28,28 @@ Mangle = Callable[[Any], object]
 
 FINAL_CHANNELS = ("starting", "success", "failure", "completed")
 """Outputs on which zwrap itself sends."""
+
+
+class StepRecipe(Recipe):
+    """The recipe of a step for a wrapper, which may change it."""
+
+    def apply_parameters(
+        self,
+        parameters: Mapping[str, object],
+        *,
+        quote_commands: bool = False,
+        limits: Limits = DEFAULTS,
+    ) -> Self:
+        """Fill in values, by name, in this recipe, as python-workflows does; return it."""
+        filled = super().apply_parameters(parameters, quote_commands=quote_commands, limits=limits)
+        self.recipe.clear()
+        self.recipe.update(filled.recipe)
+        self.unfilled = filled.unfilled
+        return self
+
+    def merge(self, other: object) -> Self:
+        """Return a recipe of both, which may be changed as well; neither of the two is changed."""
+        return self.of(super().merge(other))
 
 
 class RecipeWrapper:
@@ -47,18 +70,19 @@ class RecipeWrapper:
         """Name of the output for `send`, where outputs have names."""
         self.transport = OutboxTransport(post)
         self._envelope = envelope
+        self.recipe = envelope.recipe
         self._post = post
         self._muted: dict[str, object] | None = None
         """Output to the last payload that was not sent; None: nothing is muted."""
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> StepRecipe:
         """The whole recipe, which messages carry."""
-        return self._envelope.recipe
+        return self._recipe
 
     @recipe.setter
     def recipe(self, recipe: object) -> None:
-        self._envelope.recipe = Recipe.of(recipe)
+        self._envelope.recipe = self._recipe = StepRecipe.of(recipe)
 
     @property
     def recipe_pointer(self) -> int:
@@ -134,8 +158,7 @@ class RecipeWrapper:
 
     def apply_parameters(self, parameters: Mapping[str, object]) -> None:
         """Fill in values, by name, in the whole recipe, which further messages carry."""
-        limits = self._envelope.limits
-        self.recipe = self.recipe.apply_parameters(parameters, limits=limits)
+        self.recipe.apply_parameters(parameters, limits=self._envelope.limits)
 
     @contextlib.contextmanager
     def muted(self) -> Iterator[dict[str, object]]:

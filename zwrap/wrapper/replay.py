@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from zwrap.attempt.directory import ENVELOPE, JobDirectory
-from zwrap.attempt.verdict import Verdict, final_messages
+from zwrap.attempt.verdict import CLAIM, Verdict, final_messages
 from zwrap.errors import MessageError, ProgramError, UnknownNameError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.job import Outcome
@@ -168,7 +168,7 @@ def _with_parameters(envelope: Envelope, parameters: Mapping[str, Any]) -> Envel
 
 def _began(attempt: Path | None) -> float:
     """Return the time of the claim, in seconds since the epoch; 0: unknown, every file counts."""
-    claim = attempt / "claim.json" if attempt else None
+    claim = attempt / CLAIM if attempt else None
     return claim.stat().st_mtime if claim and claim.exists() else 0.0
 
 

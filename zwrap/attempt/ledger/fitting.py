@@ -51,6 +51,11 @@ def fitted(values: Mapping[str, object]) -> dict[str, object]:
     return {name: _fitted(name, value) for name, value in values.items()}
 
 
+def fitted_recipe_id(recipe_id: str) -> str:
+    """Return a recipe ID as the ledger holds it, by which its rows are found."""
+    return str(_fitted("recipe_id", recipe_id))
+
+
 def _fitted(name: str, value: object) -> object:
     """Return one value as `fitted` does."""
     kind = _KINDS.get(name)

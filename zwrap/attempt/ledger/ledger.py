@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 from sqlalchemy.dialects import postgresql, sqlite
 
-from zwrap.attempt.ledger.fitting import UnstorableError, fitted
+from zwrap.attempt.ledger.fitting import UnstorableError, fitted, fitted_recipe_id
 from zwrap.attempt.ledger.remote import RemoteAttempts
 from zwrap.attempt.ledger.schema import add_columns, create_tables
 from zwrap.attempt.ledger.tables import ATTEMPTS
@@ -279,13 +279,21 @@ class Ledger:
             return [Attempt(**row) for row in rows]
 
     def of_recipes(self, recipe_ids: Sequence[str]) -> list[Attempt]:
-        """Return the attempts at steps of these runs of recipes, oldest first."""
+        """Return the attempts at steps of these runs of recipes, oldest first.
+
+        Each has the ID that was asked for. The column holds the beginning of a long ID only: two
+        IDs that begin alike have the same rows, which are told apart by their `run`.
+        """
+        asked: dict[str, list[str]] = defaultdict(list)
+        for recipe_id in recipe_ids:
+            asked[fitted_recipe_id(recipe_id)].append(recipe_id)
         found: list[Attempt] = []
         with self._transaction() as connection:
-            for some in _portions(recipe_ids):
+            for some in _portions(sorted(asked)):
                 query = sa.select(ATTEMPTS).where(ATTEMPTS.c.recipe_id.in_(some))
-                rows = connection.execute(query.order_by(ATTEMPTS.c.created)).mappings()
-                found += [Attempt(**row) for row in rows]
+                for row in connection.execute(query.order_by(ATTEMPTS.c.created)).mappings():
+                    whole = asked[row["recipe_id"]]
+                    found += [Attempt(**{**row, "recipe_id": recipe_id}) for recipe_id in whole]
         return found
 
     def close(self) -> None:

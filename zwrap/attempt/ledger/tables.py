@@ -47,6 +47,9 @@ ATTEMPTS = sa.Table(
     sa.Column("asked", sa.Text),
     # Digest of the run of the recipe.
     sa.Column("run", sa.String(64)),
+    # Place of its task among those of the step, and what these have in common.
+    sa.Column("task_rank", sa.Integer),
+    sa.Column("task_of", sa.String(64)),
 )
 WORDS = sa.Table(
     "words",

@@ -26,7 +26,7 @@ from zwrap.attempt.directory import OWN_PARTS, VERDICT_BYTES, JobDirectory
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, KeptSubmission
 from zwrap.attempt.signs import claim_age_s
-from zwrap.attempt.verdict import Claim, Verdict
+from zwrap.attempt.verdict import CLAIM, VERDICT, Claim, Verdict
 from zwrap.errors import MessageError, PermanentError, TemporaryError, ZwrapError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.host.clock import Clock
@@ -177,7 +177,7 @@ class InDirectory(Conclusion):
             self._put_off.remove(attempt.token)
             return
         with contextlib.suppress(FileNotFoundError):
-            size = os.lstat(directory.path / "verdict.json").st_size
+            size = os.lstat(directory.path / VERDICT).st_size
             if LARGE_BYTES < size <= VERDICT_BYTES:  # a larger one is not read at all
                 self._put_off.add(attempt.token)
                 raise MoreToSendError
@@ -289,7 +289,7 @@ def _claim(directory: JobDirectory, attempt: Attempt) -> tuple[Claim | None, str
     if not directory.was_claimed:
         return None, ""
     claim = directory.claimed(attempt.token)
-    return claim, "" if claim else "Its claim.json is damaged, or of another attempt."
+    return claim, "" if claim else f"Its {CLAIM} is damaged, or of another attempt."
 
 
 def _verdict(

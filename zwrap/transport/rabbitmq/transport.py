@@ -199,6 +199,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
             topic=message.kind == "topic",
             reason=message.reason,
             sent_at=message.sent_at,
+            size=len(message.body),
         )
         if not delivery.topic:
             self._held[delivery] = message

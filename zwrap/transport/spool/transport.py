@@ -268,6 +268,7 @@ class SpoolTransport(Transport):
             topic=False,
             reason=reason,
             sent_at=claimed.sent_at,
+            size=len(claimed.content),
         )
         self._held[delivery] = (queue, claimed)
         return delivery

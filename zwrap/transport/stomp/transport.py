@@ -174,6 +174,7 @@ class StompTransport(PipelinedTransport[Received, Frame]):
             topic=topic,
             reason=message.reason,
             sent_at=message.sent_at,
+            size=len(message.body),
         )
         if not topic:
             self._held[delivery] = message

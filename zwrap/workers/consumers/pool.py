@@ -12,12 +12,11 @@ from zwrap.host.backoff import Backoff
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.forks import ending_children
 from zwrap.service.contract import Service
+from zwrap.service.deadletter import dead_letter_reason, put_aside
 from zwrap.service.faults import Faults, as_failure
 from zwrap.service.outage import is_outage
 from zwrap.service.settling import (
     check_deliveries,
-    dead_letter_reason,
-    put_aside,
     settle_fault,
     uncounted,
 )

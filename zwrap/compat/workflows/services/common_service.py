@@ -17,34 +17,10 @@ from typing import Any
 
 from zwrap.compat.workflows.basics import Disconnected, Error
 from zwrap.compat.workflows.logging import CallbackHandler, get_exception_source
+from zwrap.message import Status as Status
 
 POLL_S = 2
 """Time without work after which the loop looks around, in seconds."""
-
-
-class Status(enum.Enum):
-    """States of a service: number and text in status messages."""
-
-    NONE = -1, "no service loaded"
-    TEARDOWN = -2, "shutdown"
-    NEW = 0, "constructing"
-    STARTING = 1, "starting"
-    IDLE = 2, "idle"
-    TIMER = 3, "timer event"
-    PROCESSING = 4, "processing"
-    SHUTDOWN = 5, "shutting down"
-    END = 6, "shutdown"
-    ERROR = 7, "error"
-
-    @property
-    def intval(self) -> int:
-        """Number of the state."""
-        return self.value[0]
-
-    @property
-    def description(self) -> str:
-        """Text of the state."""
-        return self.value[1]
 
 
 class Priority(enum.IntEnum):

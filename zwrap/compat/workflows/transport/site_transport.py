@@ -18,13 +18,12 @@ from zwrap.host.forks import ending_children
 from zwrap.host.processes import host_id
 from zwrap.limits import DEFAULTS
 from zwrap.service.contract import opened
+from zwrap.service.deadletter import dead_letter_reason, put_aside
 from zwrap.service.faults import as_failure, told
 from zwrap.service.settling import (
     RETRY_FIRST_S,
     RETRY_LAST_S,
     check_deliveries,
-    dead_letter_reason,
-    put_aside,
     settle_fault,
 )
 from zwrap.transport.connect import connect

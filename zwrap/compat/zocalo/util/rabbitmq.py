@@ -1,4 +1,4 @@
-"""``zocalo.util.rabbitmq``: RabbitMQ's management API."""
+"""``zocalo.util.rabbitmq``: RabbitMQ's management API, with the names of zwrap's own."""
 
 from __future__ import annotations
 
@@ -10,64 +10,16 @@ from zwrap.compat.zocalo.util import responses
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TransportError
 from zwrap.transport.rabbitmq.management import api
-from zwrap.transport.rabbitmq.management.http import hash_password, http_api_request
-from zwrap.transport.rabbitmq.management.kinds import (
-    ConnectionState,
-    DestinationType,
-    ExchangeType,
-    HashingAlgorithm,
-    NodeType,
-    PolicyApplyTo,
-    QueueState,
-)
-from zwrap.transport.rabbitmq.management.models import (
-    BindingInfo,
-    BindingSpec,
-    ConnectionInfo,
-    ExchangeInfo,
-    ExchangeSpec,
-    MessageStats,
-    NodeInfo,
-    PermissionSpec,
-    PolicySpec,
-    QueueInfo,
-    QueueSpec,
-    UserSpec,
-    VHostSpec,
-)
+from zwrap.transport.rabbitmq.management.api import *  # noqa: F403
 
-__all__ = [
-    "BindingInfo",
-    "BindingSpec",
-    "ConnectionInfo",
-    "ConnectionState",
-    "DestinationType",
-    "ExchangeInfo",
-    "ExchangeSpec",
-    "ExchangeType",
-    "HashingAlgorithm",
-    "MessageStats",
-    "NodeInfo",
-    "NodeType",
-    "PermissionSpec",
-    "PolicyApplyTo",
-    "PolicySpec",
-    "QueueInfo",
-    "QueueSpec",
-    "QueueState",
-    "RabbitMQAPI",
-    "UserSpec",
-    "VHostSpec",
-    "hash_password",
-    "http_api_request",
-]
+__all__ = api.__all__
 
 
 class NoServerError(TransportError, RuntimeError):
     """No configured server answers; python-zocalo raises RuntimeError then."""
 
 
-class RabbitMQAPI(api.RabbitMQAPI):
+class RabbitMQAPI(api.RabbitMQAPI):  # type: ignore[no-redef]  # goes before zwrap's own
     """zwrap's `RabbitMQAPI`, with the errors of package requests where that is loaded."""
 
     @classmethod

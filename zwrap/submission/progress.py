@@ -1,0 +1,107 @@
+"""What the ledger says of each step of a run of a recipe."""
+
+from __future__ import annotations
+
+import bisect
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from zwrap.attempt.record import GIVEN_UP, IN_DOUBT, REJECTED, SUBMITTED, WAITING, Attempt
+from zwrap.job import Outcome
+from zwrap.submission.holds import THROTTLED
+
+Run = tuple[str, str | None]
+"""ID of a recipe, and the digest of its run; None: a run of an earlier release, which goes by the
+ID alone."""
+
+
+class Progress(NamedTuple):
+    """What the ledger says of a step."""
+
+    latest: Sequence[Attempt] = ()
+    """The last attempt of each message at the step."""
+    jobs: int = 0
+    """Number of its jobs that are known; tasks are told apart by their places, if these are."""
+    works: bool = False
+    """True if one has not ended, and waits for none of its own step."""
+    ended: Mapping[str | None, Sequence[int]] = {}
+    """Places of the tasks that have ended among those of their step, in ascending order, by the
+    message that named all tasks; None: rows of an earlier release."""
+
+    def ended_before(self, rank: int, task_of: str | None) -> int:
+        """Return the number of tasks that come before the place `rank` and have ended.
+
+        Those of another message at the step do not count, unless that of the task is not known.
+        """
+        keys = {task_of, None} if task_of else self.ended.keys()
+        return sum(bisect.bisect_left(self.ended.get(key, ()), rank) for key in keys)
+
+
+def of_runs(rows: Sequence[Attempt], runs: Iterable[Run]) -> dict[Run, dict[int, Progress]]:
+    """Return what rows say of each step of runs, by the run and the step."""
+    found = _Rows(rows)
+    return {run: _by_step(found.of_run(*run)) for run in runs}
+
+
+class _Rows:
+    """Rows of the ledger by the runs to which they belong."""
+
+    def __init__(self, rows: Sequence[Attempt]) -> None:
+        families: dict[tuple[str, str], list[Attempt]] = defaultdict(list)
+        for row in rows:
+            families[str(row.recipe_id), row.family].append(row)
+        self._of_run: dict[Run, list[Attempt]] = defaultdict(list)
+        self._of_id: dict[str, list[Attempt]] = defaultdict(list)
+        for (recipe_id, _), attempts in families.items():
+            self._of_id[recipe_id] += attempts
+            runs = {row.run for row in attempts}
+            for run in {None} if None in runs else runs:
+                self._of_run[recipe_id, run] += attempts
+
+    def of_run(self, recipe_id: str, run: str | None) -> list[Attempt]:
+        """Return the rows of a run; rows, and runs, of earlier releases go by the ID alone."""
+        if run is None:
+            return self._of_id[recipe_id]
+        return [*self._of_run[recipe_id, run], *self._of_run[recipe_id, None]]
+
+
+def _by_step(rows: Sequence[Attempt]) -> dict[int, Progress]:
+    """Return what the rows of a run say of each step."""
+    steps: dict[int, list[Attempt]] = defaultdict(list)
+    for row in rows:
+        steps[row.step or 0].append(row)
+    return {step: _progress(attempts) for step, attempts in steps.items()}
+
+
+def _progress(rows: Sequence[Attempt]) -> Progress:
+    """Return what the rows of a step say."""
+    latest: dict[str, Attempt] = {}
+    for row in rows:
+        if row.state == REJECTED and row.outcome == Outcome.RETRIED.value:
+            continue  # a step with tasks that was refused as a whole, before it was taken apart
+        if row.family not in latest or latest[row.family].number < row.number:
+            latest[row.family] = row
+    ended: dict[str | None, list[int]] = defaultdict(list)
+    works = False
+    for row in latest.values():
+        if has_failed(row) or row.outcome == Outcome.SUCCESS.value:
+            ended[row.task_of].append(-1 if row.task_rank is None else row.task_rank)
+        elif is_alive(row) and not THROTTLED.search(row.reason or ""):
+            works = True
+    jobs = {row.family if row.task_rank is None else row.task_rank for row in latest.values()}
+    places = {key: sorted(ranks) for key, ranks in ended.items()}
+    return Progress(list(latest.values()), len(jobs), works, places)
+
+
+def has_failed(row: Attempt) -> bool:
+    """Return True if no further attempt follows by itself on one without success."""
+    if row.state in IN_DOUBT and row.reason == GIVEN_UP:
+        return True
+    ended = (Outcome.FAILURE.value, Outcome.UNKNOWN.value)
+    return row.state == REJECTED or row.outcome in ended
+
+
+def is_alive(row: Attempt) -> bool:
+    """Return True if somebody is at work on an attempt that has not ended."""
+    return row.state in (SUBMITTED, WAITING) and row.outcome is None
