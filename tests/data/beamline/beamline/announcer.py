@@ -1,10 +1,12 @@
-"""A service that uses the transport itself: queues of plain messages, and broadcasts."""
+"""Services that use transports themselves: plain messages, broadcasts, a second connection."""
 
 from __future__ import annotations
 
 import json
 
+import workflows.transport
 from workflows.services.common_service import CommonService
+from workflows.transport.pika_transport import PikaTransport
 
 
 class Announcer(CommonService):
@@ -29,3 +31,25 @@ class Announcer(CommonService):
         self._transport.raw_send("beamline.announced", json.dumps({"text": message}))
         self._transport.send("beamline.announced", message, headers={"beamline": "i99"})
         self._transport.ack(header)
+
+
+class Courier(CommonService):
+    """Carries messages over connections of its own, as bridges between brokers do."""
+
+    _service_name = "Courier"
+    _logger_name = "beamline.services.courier"
+
+    def initializing(self):
+        self._out = [PikaTransport(), workflows.transport.lookup(None)()]
+        for transport in self._out:
+            transport.connect()
+        self._transport.subscribe("beamline.courier", self.carry, acknowledgement=True)
+
+    def carry(self, header, message):
+        for transport in self._out:
+            transport.send("beamline.carried", message, headers={"by": self.get_name()})
+        self._transport.ack(header)
+
+    def in_shutdown(self):
+        for transport in self._out:
+            transport.disconnect()

@@ -1,14 +1,11 @@
 """Services that hand a step over to a program, and that begin recipes."""
 
-from __future__ import annotations
-
 import json
 import pathlib
 import shlex
 import subprocess
 
 import workflows.recipe
-import workflows.recipe.wrapper
 from workflows.services.common_service import CommonService, Status
 
 
@@ -64,7 +61,7 @@ class Starter(CommonService):
             log_extender=self.extend_log,
         )
 
-    def begin(self, rw, header, message):
+    def begin(self, rw: workflows.recipe.wrapper.RecipeWrapper, header: dict, message: dict):
         txn = rw.transport.transaction_begin(subscription_id=header["subscription"])
         rw.transport.ack(header, transaction=txn)
         for number, sample in enumerate(message["samples"]):
