@@ -175,7 +175,7 @@ def report(parts: list[Example], upstream: Way, others: list[Way]) -> int:
                 unlisted += len(new)
                 print(way.words(each.name))
             if not told:
-                print(f"{each.kind[:-1]} {each.name}, {way.name}: the same, {number} messages")
+                print(f"{each.kind[:-1]} {each.name}, {way.name}: the same (messages: {number})")
             seen |= told.keys()
     for where in listed.keys() - seen:
         print(f"{where} is listed, and does not differ")

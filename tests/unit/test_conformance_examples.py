@@ -36,7 +36,7 @@ SAME = {"Follower.every": ["2", "4"], "Follower.last": ["5"]}
 @pytest.mark.parametrize(
     ("seen", "told"),
     [
-        (SAME, "service Follower, ours: the same, 3 messages"),
+        (SAME, "service Follower, ours: the same (messages: 3)"),
         ({**SAME, "Follower.every": ["4", "2"]}, "Follower.every, ours: DIFFERS: expected 2, came"),
         ({**SAME, "Follower.every": ["2"]}, "DIFFERS: expected 2 of them, came 1"),
         ({**SAME, "dead letters of q": ["x"]}, "Follower dead letters of q, ours: DIFFERS"),
