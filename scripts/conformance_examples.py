@@ -98,7 +98,11 @@ def set_up(way: Way, given: dict[str, Any], parts: list[Example]) -> None:
         RABBITMQ.format(vhost=vhost, queues=json.dumps([*queues]), topics=json.dumps([*topics]))
     )
     command = [str(BOTH.with_name("zwrap")), "zocalo.configure_rabbitmq", "rabbitmq.yml"]
-    subprocess.run(command, env=way.environment(), cwd=way.place, check=True, capture_output=True)
+    done = subprocess.run(
+        command, env=way.environment(), cwd=way.place, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"conformance: the queues of the examples cannot be made: {done.stderr.strip()}")
 
 
 def sources(place: Path, *, changed: bool) -> Path:
