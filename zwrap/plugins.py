@@ -17,7 +17,7 @@ import functools
 import importlib
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from zwrap.entrypoints import Entry, entries, load
@@ -191,7 +191,10 @@ def foreign(group: str) -> list[Any]:
 
 
 def offer(
-    package: str, names: Mapping[str, str], absent: Mapping[str, str] | None = None
+    package: str,
+    names: Mapping[str, str],
+    absent: Mapping[str, str] | None = None,
+    modules: Collection[str] = (),
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package that loads names when they are first used.
 
@@ -202,17 +205,21 @@ def offer(
         names: Each offered name to the module in which it lives.
         absent: Each name of another library's module that this one does not have, to a sentence
             that says what there is instead; asking for it raises ImportError with that sentence.
+        modules: Modules of the package that are attributes of it without having been imported,
+            because another library's package of the same names imports its own itself.
     """
 
     def get(name: str) -> object:
         if absent and name in absent:
             raise ImportError(f"{package} has no {name}: {absent[name]}", name=package)
+        if name in modules:
+            return importlib.import_module(f"{package}.{name}")
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(names[name]), name)
 
     def listed() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *names})
+        return sorted({*vars(sys.modules[package]), *names, *modules})
 
     return get, listed
 

@@ -10,6 +10,7 @@ import pkgutil
 import re
 import runpy
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -406,3 +407,19 @@ def test_the_default_transport_is_that_of_the_site_unless_a_program_sets_it(
     assert own.name == "SiteOwn"
     monkeypatch.setattr(transports, "default_transport", "OfflineTransport", raising=False)
     assert transports.lookup(None) is OfflineTransport
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "recipe.recipe", "recipe.validate", "recipe.wrapper", "services.common_service",
+        "transport.common_transport", "transport.middleware", "transport.pika_transport", "util",
+    ],
+)  # fmt: skip
+def test_modules_that_python_workflows_imports_itself_are_attributes(module: str) -> None:
+    """A service that imports `workflows.recipe` alone may name `workflows.recipe.wrapper`."""
+    program = f"from zwrap.compat import workflows; print(workflows.{module}.__name__)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == f"zwrap.compat.workflows.{module}", done.stderr

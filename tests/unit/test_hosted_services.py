@@ -941,6 +941,56 @@ def test_a_lost_connection_is_an_outage_that_the_code_can_catch_by_its_own_name(
     assert place.counts("in") == [1], "it does not count"
 
 
+BROKERS = """
+version: 1
+environments: {default: [rabbit, active, chosen]}
+rabbit: {plugin: pika, host: mq.site, port: 5673, username: u, password: p, vhost: v}
+active: {plugin: stomp, host: amq.site, port: 61613, username: u, password: p, prefix: zocalo}
+chosen: {plugin: transport, default: PikaTransport}
+"""
+
+
+def theirs(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """Stand in for the transports of python-workflows."""
+    package = types.ModuleType("workflows.transport")
+    monkeypatch.setitem(sys.modules, "workflows.transport", package)
+    for name in ("Pika", "Stomp"):
+        module = types.ModuleType(f"workflows.transport.{name.lower()}_transport")
+        kind = type(f"{name}Transport", (), {"defaults": {"--rabbit-vhost": "/"}})
+        setattr(module, kind.__name__, kind)
+        setattr(package, kind.__name__, kind)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    return package
+
+
+def test_transports_that_an_unchanged_class_makes_itself_connect_as_the_site_file_says(
+    place: Place, original: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = theirs(monkeypatch)
+    configuration = Configuration.from_string(BROKERS).activate()
+    hosted(as_original({}))(configuration, MemoryTransport(place.broker))
+    assert package.PikaTransport.defaults == {
+        "--rabbit-host": "mq.site", "--rabbit-port": 5673, "--rabbit-user": "u",
+        "--rabbit-pass": "p", "--rabbit-vhost": "v",
+    }  # fmt: skip
+    assert package.StompTransport.defaults["--stomp-prfx"] == "zocalo"
+    assert package.default_transport == "PikaTransport"
+
+
+def test_a_wrong_section_of_a_broker_ends_no_unchanged_service_that_does_not_use_it(
+    place: Place,
+    original: types.ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    package = theirs(monkeypatch)
+    configuration = Configuration.from_string(BROKERS.replace("host: mq.site, ", "")).activate()
+    hosted(as_original({}))(configuration, MemoryTransport(place.broker))
+    assert "A PikaTransport of python-workflows that the service makes itself" in caplog.text
+    assert package.PikaTransport.defaults == {"--rabbit-vhost": "/"}
+    assert package.StompTransport.defaults["--stomp-host"] == "amq.site"
+
+
 # -- loading -------------------------------------------------------------------------------------
 
 

@@ -23,4 +23,5 @@ __getattr__, __dir__ = offer(
         "Error": "zwrap.compat.workflows.basics",
         "version": "zwrap.compat.workflows.basics",
     },
+    modules=("logging", "recipe", "services", "transport", "util"),
 )

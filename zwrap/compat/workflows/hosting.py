@@ -16,6 +16,7 @@ from typing import Any
 
 from zwrap.compat.workflows.basics import Disconnected
 from zwrap.compat.workflows.isolation import Isolation
+from zwrap.compat.workflows.lending import lend
 from zwrap.compat.workflows.transport.contract_transport import ContractTransport
 from zwrap.configuration.recipe_id import all_handlers
 from zwrap.configuration.site import Configuration
@@ -88,6 +89,8 @@ class HostedService(Service):
         """Lock of the two before."""
         self._isolation = Isolation(clock)
         self._kind = kind
+        if ORIGINAL in _homes(kind):
+            lend(configuration)
         self._make(())
 
     def _make(self, subscribed: Iterable[str]) -> None:

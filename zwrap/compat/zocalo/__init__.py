@@ -9,5 +9,7 @@ if TYPE_CHECKING:
     from zwrap.errors import ConfigurationError as ConfigurationError
 
 __getattr__, __dir__ = offer(
-    __name__, {"ConfigurationError": "zwrap.errors", "__version__": "zwrap"}
+    __name__,
+    {"ConfigurationError": "zwrap.errors", "__version__": "zwrap"},
+    modules=("cli", "configuration", "service", "util", "wrapper"),
 )

@@ -22,4 +22,5 @@ __getattr__, __dir__ = offer(
         "wrap_subscribe": "zwrap.compat.workflows.recipe.subscription",
         "wrap_subscribe_broadcast": "zwrap.compat.workflows.recipe.subscription",
     },
+    modules=("recipe", "validate", "wrapper"),
 )

@@ -14,4 +14,5 @@ __getattr__, __dir__ = offer(
         "get_known_services": "zwrap.compat.workflows.services.known",
         "lookup": "zwrap.compat.workflows.services.known",
     },
+    modules=("common_service",),
 )

@@ -20,4 +20,11 @@ __getattr__, __dir__ = offer(
         "get_known_transports": "zwrap.compat.workflows.transport.known",
         "lookup": "zwrap.compat.workflows.transport.known",
     },
+    modules=(
+        "common_transport",
+        "middleware",
+        "offline_transport",
+        "pika_transport",
+        "stomp_transport",
+    ),
 )

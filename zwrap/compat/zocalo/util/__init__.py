@@ -14,4 +14,5 @@ __getattr__, __dir__ = offer(
         "extended_status_dictionary": "zwrap.service.status",
         "get_kubernetes_pod_information": "zwrap.calls.pod",
     },
+    modules=("jmxstats", "rabbitmq", "slurm", "symlink"),
 )

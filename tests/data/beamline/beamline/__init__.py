@@ -1,0 +1,1 @@
+"""Services, wrappers and tools of a beamline, for python-zocalo and python-workflows."""
