@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from zwrap import units
-from zwrap.cli import common
+from zwrap.cli import common, dlq_check
 from zwrap.cli.zwrap import COMMANDS, main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.transport.connect import connect
+from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.options import BrokerOptions, TransportChoice
+from zwrap.transport.spool.transport import SpoolTransport
 
 RECIPE = {"start": [[1, []]], "1": {"queue": "somewhere", "parameters": {}}}
 
@@ -123,3 +125,36 @@ def test_a_key_and_its_value() -> None:
     for wrong in ("k", "=v", ""):
         with pytest.raises(RequestError, match=r"-s '.*' is not usable; KEY=VALUE is expected"):
             units.key_value(wrong, "-s")
+
+
+@pytest.mark.parametrize("kind", ["PikaTransport", "StompTransport"])
+def test_the_namespace_of_dlq_check_is_a_vhost_or_a_prefix(
+    kind: str, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TransportChoice] = []
+
+    def connected(_: Configuration, chosen: TransportChoice) -> MemoryTransport:
+        asked.append(chosen)
+        return MemoryTransport()
+
+    monkeypatch.setattr(dlq_check, "connect", connected)
+    user = "--rabbit-user" if kind == "PikaTransport" else "--stomp-user"
+    assert dlq_check.main(["-t", kind, user, "u", "-n", "site"]) == 0
+    assert asked == [
+        TransportChoice(kind, BrokerOptions(username="u", vhost="site", prefix="site"))
+    ]
+
+
+def test_the_namespace_of_dlq_check_is_a_beginning_of_names_in_a_spool(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZWRAP_SPOOL", str(tmp_path / "spool"))
+    with SpoolTransport(tmp_path / "spool") as transport:
+        for queue in ("site.a", "siteb"):
+            transport.send(queue, {})
+            transport.subscribe(queue)
+            delivery = transport.receive(0)
+            assert delivery
+            delivery.dead_letter("because")
+    assert dlq_check.main(["-n", "site"]) == 1
+    assert capsys.readouterr().out == "DLQ for site.a contains 1 entries\n"

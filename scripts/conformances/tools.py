@@ -1,0 +1,124 @@
+"""Tools by hand, of either side: drop files, dead letters, moved messages, commands."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from .benches import SIDES, THEIRS, Bench, Field, gathered
+from .frames import Frame
+
+PREFIX = "zocalo.tools"
+"""Prefix of the queues on ActiveMQ; the vhost of RabbitMQ is ``tools``."""
+
+STATISTICS_S = 1.0
+"""Age of the counts that a server tells, in seconds."""
+
+ORDERS = ("-s", "Step", "-s", "none", "org.site.host.1")
+"""Arguments of `zocalo.shutdown`."""
+
+
+class Tools:
+    """The tools over one broker; each of its frames is that of a row."""
+
+    def __init__(self, field: Field, letter: Frame) -> None:
+        """`letter`: a message of a recipe, from which dead letters are made."""
+        self.field = field
+        self.bench: Bench = field.bench("tools", ["a"], ["processing_recipe", "b"])
+        self._letter = letter
+        self.frames: dict[str, dict[str, list[Frame]]] = {}
+        """To each kind of row what came of each combination of sides."""
+
+    def run(self) -> None:
+        self.frames["shutdown"] = {side: self._orders(side) for side in SIDES}
+        self.frames["pickup"] = self._drop_files()
+        self.frames["queue_drain"] = self._moved()
+        self._dead_letters()
+
+    def _orders(self, side: str) -> list[Frame]:
+        """Return the commands that a `zocalo.shutdown` broadcasts."""
+        self.bench.run(side, "zocalo.shutdown", *ORDERS)
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            self.bench.look()
+            if len(got := [f for f in self.bench.heard if f.place == "command"]) == 3:
+                break
+            time.sleep(0.05)
+        self.bench.heard.clear()
+        return got
+
+    def _drop_files(self) -> dict[str, list[Frame]]:
+        """Return the requests that each side sends, of drop files that each side has written."""
+        (self.bench.directory / "drop").mkdir()
+        found = {}
+        for maker, sender in _pairs():
+            guid = str(uuid.uuid4())
+            self.bench.run(
+                maker, "zocalo.go", "-r", "chain", "-s", f"guid={guid}", "--drop", "527"
+            )
+            self.bench.run(sender, "zocalo.pickup", "-w", "0", "-d", "0")
+            found[f"{maker}, sent by {sender}"] = gathered([self.bench], {guid: 1})[guid]
+        return found
+
+    def _put(self) -> str:
+        """Put a message into queue a; return the ID of its recipe."""
+        guid = str(uuid.uuid4())
+        old = str(self._letter.content["environment"]["ID"])
+        body = self._letter.body.replace(old.encode(), guid.encode())
+        self.bench.desk.put(Frame("a", body, self._letter.headers, self._letter.properties))
+        return guid
+
+    def _moved(self) -> dict[str, list[Frame]]:
+        """Return what each side's `zocalo.queue_drain` makes of a message."""
+        found = {}
+        for side in SIDES:
+            guid = self._put()
+            self.bench.run(side, "zocalo.queue_drain", "--wait", "0", "--stop", "1", "a", "b")
+            found[side] = gathered([self.bench], {guid: 1})[guid]
+        return found
+
+    def _dead_letters(self) -> None:
+        """Have dead letters counted, exported and put back by each side."""
+        back, counted = {}, {}
+        for purger in SIDES:
+            guids = {side: self._put() for side in SIDES}
+            for _ in guids:
+                self.bench.desk.take("a", reject=True)
+            time.sleep(STATISTICS_S)
+            if purger == THEIRS:
+                counted = {side: self._counted(side) for side in SIDES}
+            is_full_name = purger == THEIRS and self.field.transport == "activemq"
+            self.bench.run(purger, "zocalo.dlq_purge", f"{PREFIX}.a" if is_full_name else "a")
+            for reinjector, guid in guids.items():
+                file = str(self._exported(guid))
+                self.bench.run(reinjector, "zocalo.dlq_reinject", "-r", file)
+                taken = self.bench.desk.take("a")
+                back[f"exported by {purger}, put back by {reinjector}"] = [taken]
+        self.frames["dlq_check"] = counted
+        self.frames["dlq_reinject"] = back
+
+    def _counted(self, side: str) -> list[Frame]:
+        """Return the lines that `zocalo.dlq_check` prints."""
+        namespace = "tools" if self.field.transport == "rabbitmq" else PREFIX
+        program = self.bench.run(side, "zocalo.dlq_check", "-n", namespace, statuses=(0, 1))
+        lines = {"status": program.status, "lines": program.said.splitlines()}
+        return [Frame("output", json.dumps(lines).encode())]
+
+    def _exported(self, guid: str) -> Path:
+        """Return the file of a dead letter."""
+        [file] = [f for f in (self.bench.directory / "DLQ").rglob("*") if holds(f, guid)]
+        return file
+
+
+def holds(file: Path, word: str) -> bool:
+    """Return True if a file holds a word."""
+    return file.is_file() and word in file.read_text()
+
+
+def _pairs() -> Iterator[tuple[str, str]]:
+    """Yield the combinations of two sides."""
+    return itertools.product(SIDES, SIDES)
