@@ -32,8 +32,9 @@ LOADED = {
                 "go", "wrap", "shutdown", "pickup", "dlq_check", "dlq_purge", "dlq_reinject",
                 "queue_drain",
             )),
-            "zocalo.service.dispatcher", "zocalo.service.jsonlines", "workflows.contrib.start_service",
-            "workflows.transport.pika_transport", "workflows.transport.stomp_transport",
+            "zocalo.service.dispatcher", "zocalo.service.jsonlines",
+            "workflows.contrib.start_service", "workflows.transport.pika_transport",
+            "workflows.transport.stomp_transport",
         ],
     ),
     OURS: (

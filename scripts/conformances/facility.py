@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import workflows.recipe
 import zocalo.wrapper
 from workflows.services.common_service import CommonService
@@ -9,18 +11,18 @@ from workflows.services.common_service import CommonService
 VALUES = {"text": "é \u2028 \U0001f600", "pi": 3.0, "small": 1e-300, "large": 2**53, "none": None}
 
 
-class Step(CommonService):
+class Step(CommonService):  # type: ignore[misc]  # workflows has no types
     """Passes each message on, in one transaction."""
 
     _service_name = "Facility step"
     _logger_name = "facility.step"
 
-    def initializing(self):
+    def initializing(self) -> None:
         workflows.recipe.wrap_subscribe(
             self._transport, "step", self.step, acknowledgement=True, log_extender=self.extend_log
         )
 
-    def step(self, rw, header, message):
+    def step(self, rw: Any, header: Any, message: Any) -> None:  # noqa: ANN401
         transaction = rw.transport.transaction_begin(subscription_id=header["subscription"])
         rw.transport.ack(header, transaction=transaction)
         rw.set_default_channel("next")
@@ -34,12 +36,12 @@ class Step(CommonService):
         rw.transport.transaction_commit(transaction)
 
 
-class Wrapper(zocalo.wrapper.BaseWrapper):
+class Wrapper(zocalo.wrapper.BaseWrapper):  # type: ignore[misc]
     """Sends on each output, and fails as the step says."""
 
     _logger_name = "facility.wrapper"
 
-    def run(self):
+    def run(self) -> bool:
         word = self.recwrap.recipe_step["job_parameters"]["word"]
         self.update("At work")
         self.recwrap.send_to("result", {"word": word, **VALUES})
@@ -49,4 +51,4 @@ class Wrapper(zocalo.wrapper.BaseWrapper):
         )
         if word == "raises":
             raise ValueError("It cannot be done.")
-        return word != "fails"
+        return bool(word != "fails")

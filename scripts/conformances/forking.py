@@ -105,7 +105,7 @@ def serve(distribution: str, modules: Sequence[str]) -> None:
     gc.collect()
     gc.freeze()
     children: dict[int, int] = {}
-    with open(0, "rb", buffering=0, closefd=False) as orders:  # noqa: PTH123 (a descriptor)
+    with open(0, "rb", buffering=0, closefd=False) as orders:
         while True:
             if select.select([orders], [], [], REAP_S)[0]:
                 line = orders.readline()

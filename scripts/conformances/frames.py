@@ -66,7 +66,9 @@ class Comparison:
             return [f"there are messages in {places}, not in {wanted}"]
         found: dict[str, None] = {}
         for one, two in zip(mine, other, strict=True):
-            for what, left, right in zip(("property", "header", "body"), one[1:], two[1:], strict=True):
+            for what, left, right in zip(
+                ("property", "header", "body"), one[1:], two[1:], strict=True
+            ):
                 found |= dict.fromkeys(unequal(left, right, what))
         return list(found)
 

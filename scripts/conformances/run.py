@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -22,7 +21,7 @@ from .tools import Tools
 
 TRANSPORTS = ("rabbitmq", "activemq", "spool")
 REFERENCE = TRANSPORTS[0]
-"""Broker with whose frames those of the spool are compared, over which python-zocalo does not run."""
+"""Broker with whose frames those of the spool are compared, which python-zocalo does not know."""
 
 LEFT_S = 5.0
 """Time after which no process may be left, in seconds."""
@@ -113,7 +112,9 @@ class Transport(threading.Thread):
         return [
             replace(
                 frame.with_content(shape(frame.content)),
-                properties={k: "time" if k == "expires" else v for k, v in frame.properties.items()},
+                properties={
+                    k: "time" if k == "expires" else v for k, v in frame.properties.items()
+                },
             )
             for bench in self.field.benches
             if bench.name == f"{station}-{side}"

@@ -57,9 +57,7 @@ class Tools:
         found = {}
         for maker, sender in _pairs():
             guid = str(uuid.uuid4())
-            self.bench.run(
-                maker, "zocalo.go", "-r", "chain", "-s", f"guid={guid}", "--drop", "527"
-            )
+            self.bench.run(maker, "zocalo.go", "-r", "chain", "-s", f"guid={guid}", "--drop", "527")
             self.bench.run(sender, "zocalo.pickup", "-w", "0", "-d", "0")
             found[f"{maker}, sent by {sender}"] = gathered([self.bench], {guid: 1})[guid]
         return found
