@@ -144,6 +144,8 @@ class Bench:
         self.directory = its.directory(name)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.heard: list[Frame] = []
+        self.surplus: list[Frame] = []
+        """Messages that nobody expected."""
         self.programs: list[Program] = []
         settings = {
             "plugin": "storage",
@@ -211,8 +213,7 @@ def gathered(
             break
         for bench in benches:
             for frame in bench.look():
-                for word in expected:
-                    if word.encode() in frame.body:
-                        found[word].append(frame)
+                word = next((each for each in expected if each.encode() in frame.body), "")
+                found.get(word, bench.surplus).append(frame)
         time.sleep(POLL_S)
     return found

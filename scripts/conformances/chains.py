@@ -286,5 +286,6 @@ class Chains:
             end = "it goes on" if status is None else f"it ended with status {status}"
             fault = "" if status == 0 else f"{end}:\n{service.said[-1000:]}"
             told[f"{station} of {side} by {other}"] = fault
-            bench.look()
+        for bench in self.field.benches:
+            bench.surplus += bench.look()
         return told

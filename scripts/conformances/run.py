@@ -85,12 +85,12 @@ class Transport(threading.Thread):
         for station in STATIONS:
             for side in SIDES:
                 yield from self._status(station, side, reference, comparison)
-        for kind, made in self.tools.frames.items() if self.tools else ():
-            expected = next(iter(made.values()))
-            for sides, frames in made.items():
-                yield f"{kind}::{sides}", comparison.differences(frames, expected)
+        for row, got, expected in self.tools.rows if self.tools else ():
+            yield row, comparison.differences(got, expected)
         for name, fault in self.ended.items():
             yield f"ends::{name}", [fault] if fault else []
+        surplus = [(bench.name, each) for bench in self.field.benches for each in bench.surplus]
+        yield "surplus::all", [f"{each.place} at {name}: {each.body!r}" for name, each in surplus]
 
     def _status(
         self, station: str, side: str, reference: Transport, comparison: Comparison

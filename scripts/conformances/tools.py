@@ -7,9 +7,10 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from .benches import SIDES, THEIRS, Bench, Field, gathered
+from .benches import OURS, SIDES, THEIRS, Bench, Field, gathered
 from .frames import Frame
 
 PREFIX = "zocalo.tools"
@@ -21,6 +22,9 @@ STATISTICS_S = 1.0
 ORDERS = ("-s", "Step", "-s", "none", "org.site.host.1")
 """Arguments of `zocalo.shutdown`."""
 
+ALL_THEIRS = f"stored by {THEIRS}, sent by {THEIRS}"
+"""The drop file with which the others are compared."""
+
 
 class Tools:
     """The tools over one broker; each of its frames is that of a row."""
@@ -30,13 +34,20 @@ class Tools:
         self.field = field
         self.bench: Bench = field.bench("tools", ["a"], ["processing_recipe", "b"])
         self._letter = letter
-        self.frames: dict[str, dict[str, list[Frame]]] = {}
-        """To each kind of row what came of each combination of sides."""
+        self.rows: list[tuple[str, list[Frame], list[Frame]]] = []
+        """Name of each row, what came of it, and what is expected."""
 
     def run(self) -> None:
-        self.frames["shutdown"] = {side: self._orders(side) for side in SIDES}
-        self.frames["pickup"] = self._drop_files()
-        self.frames["queue_drain"] = self._moved()
+        """Do each thing by the commands of either side.
+
+        What moves a message must leave it as it was, which python-zocalo's commands do not, so that
+        there those of zwrap are compared with the message itself.
+        """
+        orders = {side: self._orders(side) for side in SIDES}
+        self.rows.append((f"shutdown::{OURS}", orders[OURS], orders[THEIRS]))
+        sent = self._drop_files()
+        self.rows += [(f"pickup::{name}", got, sent[ALL_THEIRS]) for name, got in sent.items()]
+        self._move()
         self._dead_letters()
 
     def _orders(self, side: str) -> list[Frame]:
@@ -59,7 +70,7 @@ class Tools:
             guid = str(uuid.uuid4())
             self.bench.run(maker, "zocalo.go", "-r", "chain", "-s", f"guid={guid}", "--drop", "527")
             self.bench.run(sender, "zocalo.pickup", "-w", "0", "-d", "0")
-            found[f"{maker}, sent by {sender}"] = gathered([self.bench], {guid: 1})[guid]
+            found[f"stored by {maker}, sent by {sender}"] = gathered([self.bench], {guid: 1})[guid]
         return found
 
     def _put(self) -> str:
@@ -70,18 +81,19 @@ class Tools:
         self.bench.desk.put(Frame("a", body, self._letter.headers, self._letter.properties))
         return guid
 
-    def _moved(self) -> dict[str, list[Frame]]:
-        """Return what each side's `zocalo.queue_drain` makes of a message."""
-        found = {}
-        for side in SIDES:
-            guid = self._put()
-            self.bench.run(side, "zocalo.queue_drain", "--wait", "0", "--stop", "1", "a", "b")
-            found[side] = gathered([self.bench], {guid: 1})[guid]
-        return found
+    def _expected(self, place: str) -> list[Frame]:
+        """Return the message as it was, in another queue."""
+        return [replace(self._letter, place=place)]
+
+    def _move(self) -> None:
+        """Have a message moved by `zocalo.queue_drain`."""
+        guid = self._put()
+        self.bench.run(OURS, "zocalo.queue_drain", "--wait", "0", "--stop", "1", "a", "b")
+        moved = gathered([self.bench], {guid: 1})[guid]
+        self.rows.append((f"queue_drain::{OURS}", moved, self._expected("b")))
 
     def _dead_letters(self) -> None:
         """Have dead letters counted, exported and put back by each side."""
-        back, counted = {}, {}
         for purger in SIDES:
             guids = {side: self._put() for side in SIDES}
             for _ in guids:
@@ -89,21 +101,20 @@ class Tools:
             time.sleep(STATISTICS_S)
             if purger == THEIRS:
                 counted = {side: self._counted(side) for side in SIDES}
+                self.rows.append((f"dlq_check::{OURS}", counted[OURS], counted[THEIRS]))
             is_full_name = purger == THEIRS and self.field.transport == "activemq"
             self.bench.run(purger, "zocalo.dlq_purge", f"{PREFIX}.a" if is_full_name else "a")
-            for reinjector, guid in guids.items():
-                file = str(self._exported(guid))
-                self.bench.run(reinjector, "zocalo.dlq_reinject", "-r", file)
-                taken = self.bench.desk.take("a")
-                back[f"exported by {purger}, put back by {reinjector}"] = [taken]
-        self.frames["dlq_check"] = counted
-        self.frames["dlq_reinject"] = back
+            for side, guid in guids.items():
+                self.bench.run(side, "zocalo.dlq_reinject", "-r", str(self._exported(guid)))
+                taken = [self.bench.desk.take("a")]
+                name = f"exported by {purger}, put back by {side}"
+                self.rows.append((f"dlq_reinject::{name}", taken, self._expected("a")))
 
     def _counted(self, side: str) -> list[Frame]:
         """Return the lines that `zocalo.dlq_check` prints."""
         namespace = "tools" if self.field.transport == "rabbitmq" else PREFIX
         program = self.bench.run(side, "zocalo.dlq_check", "-n", namespace, statuses=(0, 1))
-        lines = {"status": program.status, "lines": program.said.splitlines()}
+        lines = {"status": program.status, "lines": sorted(program.said.splitlines())}
         return [Frame("output", json.dumps(lines).encode())]
 
     def _exported(self, guid: str) -> Path:
