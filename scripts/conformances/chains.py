@@ -252,7 +252,7 @@ class Chains:
         for guid, name in words.items():
             self.frames[name, "wrap"] = found[guid]
         for program in programs:
-            ended(program, (0, 100))
+            ended(program, (0, 1, 100))
 
     def _write_lines(self) -> None:
         """Have the lines of each chain written."""
@@ -277,6 +277,7 @@ class Chains:
         """Have each service ended by the command of the other side; to each row its fault."""
         told = {}
         for (station, side), bench in self.services.items():
+            bench.surplus += bench.look()  # the status of a service that has nothing to do
             (other,) = {*SIDES} - {side}
             bench.start(other, "zocalo.shutdown", "-s", station)
         for (station, side), bench in self.services.items():

@@ -11,7 +11,7 @@ from workflows.services.common_service import CommonService
 VALUES = {"text": "é \u2028 \U0001f600", "pi": 3.0, "small": 1e-300, "large": 2**53, "none": None}
 
 
-class Step(CommonService):  # type: ignore[misc]  # workflows has no types
+class Step(CommonService):
     """Passes each message on, in one transaction."""
 
     _service_name = "Facility step"
@@ -36,7 +36,7 @@ class Step(CommonService):  # type: ignore[misc]  # workflows has no types
         rw.transport.transaction_commit(transaction)
 
 
-class Wrapper(zocalo.wrapper.BaseWrapper):  # type: ignore[misc]
+class Wrapper(zocalo.wrapper.BaseWrapper):
     """Sends on each output, and fails as the step says."""
 
     _logger_name = "facility.wrapper"

@@ -31,18 +31,39 @@ class Frame:
 
 
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+_DEATH = re.compile(r"'time': \d+\.\d+")
+"""Time in a header x-death that became a text."""
 
 LISTED = (
-    (r"header zwrap-[a-z]+ is added", "zwrap's own headers"),
-    (r"property timestamp is added", "time of sending"),
+    ("", r"header zwrap-[a-z]+ is added", "zwrap's own headers"),
+    ("", r"property timestamp is added", "time of sending"),
+    ("put back by ours", r"header dlq-reinjected is added", "mark of what was put back"),
+    (
+        "exported by ours, put back by theirs",
+        r"header (destination|dlq-reason|original-destination|timestamp) is added",
+        "what zwrap's export tells besides",
+    ),
+    (
+        "exported by ours, put back by theirs",
+        r"header subscription is missing",
+        "the delivery to their export",
+    ),
+    (
+        "activemq/dlq_check",
+        r"body\.lines\.0 is 'DLQ for a (.*)', not 'DLQ for zocalo\.tools\.a \1'",
+        "the prefix of the site is left out",
+    ),
 )
-"""Patterns of differences from what python-zocalo sends, and what each is; docs/zocalo.md has them
-under "What is different on purpose"."""
+"""Differences from what python-zocalo sends: part of the name of a row, pattern of the difference,
+and what it is. docs/zocalo.md has them under "What is different on purpose"."""
 
 
-def reason(difference: str) -> str:
+def reason(row: str, difference: str) -> str:
     """Return what a listed difference is; empty for another one."""
-    return next((why for pattern, why in LISTED if re.fullmatch(pattern, difference)), "")
+    return next(
+        (why for part, pattern, why in LISTED if part in row and re.fullmatch(pattern, difference)),
+        "",
+    )
 
 
 class Comparison:
@@ -89,7 +110,7 @@ class Comparison:
         text = json.dumps(value, ensure_ascii=False, default=repr)
         for word, name in self._words.items():
             text = text.replace(word, name)
-        return json.loads(_UUID.sub("UUID", text))
+        return json.loads(_DEATH.sub("'time': TIME", _UUID.sub("UUID", text)))
 
 
 def unequal(left: object, right: object, path: str) -> Iterator[str]:

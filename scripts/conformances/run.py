@@ -185,8 +185,8 @@ def report(rows: dict[str, list[str]]) -> list[str]:
     """Print the table; the rows that differ in what is not listed."""
     bad = []
     for name, found in rows.items():
-        unlisted = [each for each in found if not reason(each)]
-        why = dict.fromkeys(reason(each) for each in found if reason(each))
+        unlisted = [each for each in found if not reason(name, each)]
+        why = dict.fromkeys(filter(None, (reason(name, each) for each in found)))
         verdict = f"equal but for: {', '.join(why)}" if why else "equal"
         if unlisted:
             bad.append(name)
