@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from . import FACILITY
-from .desks import TOPICS, ActiveMQDesk, Desk, RabbitMQDesk, SpoolDesk
+from .desks import HEARD, ActiveMQDesk, Desk, RabbitMQDesk, SpoolDesk
 from .forking import Forks, Program
 from .frames import Frame
 
@@ -179,8 +179,8 @@ class Bench:
     def look(self) -> list[Frame]:
         """Take what has come, and keep what was heard."""
         frames = self.desk.look()
-        self.heard += [each for each in frames if each.place in TOPICS]
-        return [each for each in frames if each.place not in TOPICS]
+        self.heard += [each for each in frames if each.place in HEARD]
+        return [each for each in frames if each.place not in HEARD]
 
 
 class ProgramError(Exception):

@@ -17,7 +17,7 @@ from .frames import Frame
 STATIONS = {
     "go": ("processing_recipe",),
     "Dispatcher": ("step",),
-    "Step": ("cluster.submission", "more", "plain"),
+    "Step": ("cluster.submission", "more", "news", "news", "plain"),
     "Submitter": ("submitted",),
     "wrap": ("jsonlines",) * 6 + ("more", "plain"),
     "JSONLines": ("lines",) * 6,
@@ -88,7 +88,7 @@ def recipe(directory: Path) -> dict[str, object]:
             "parameters": {
                 "word": "{word}", "dcid": "{ispyb_dcid}", "number": "{$REPLACE:ispyb_dcid}"
             },
-            "output": {"next": 2, "more": [4]},
+            "output": {"next": 2, "more": [4], "news": 5},
         },
         "2": {
             "service": "Submitter", "queue": "cluster.submission",
@@ -107,6 +107,7 @@ def recipe(directory: Path) -> dict[str, object]:
             "parameters": {"output_filename": f"{directory}/lines/{{guid}}"},
         },
         "4": {"queue": "more"},
+        "5": {"topic": "news"},
     }  # fmt: skip
 
 
@@ -160,7 +161,9 @@ class Chains:
     def start(self) -> None:
         """Start the services, each at a bench of its own."""
         for station, queue in READS.items():
-            watched = WRAPPED if station == "Submitter" else [*{*STATIONS[station]} - {"lines"}]
+            watched = [*{*STATIONS[station]} - {"lines", "news"}]
+            if station == "Submitter":
+                watched = [*WRAPPED]
             for side in (OURS,) if station == "Submitter" else SIDES:
                 bench = self.field.bench(f"{station}-{side}", [queue], watched)
                 bench.start(side, "zocalo.service", "-s", self._service(station, side))

@@ -22,7 +22,10 @@ from zwrap.rabbitmqapi import PermissionSpec, RabbitMQAPI, VHostSpec
 
 from .frames import Frame
 
-TOPICS = ("transient.status", "command")
+HEARD = ("transient.status", "command")
+"""Topics of services."""
+
+TOPICS = (*HEARD, "news")
 TAKEN_S = 20.0
 """Longest time for the server to hand out a message that is there, in seconds."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import workflows.recipe
@@ -9,6 +10,8 @@ import zocalo.wrapper
 from workflows.services.common_service import CommonService
 
 VALUES = {"text": "é \u2028 \U0001f600", "pi": 3.0, "small": 1e-300, "large": 2**53, "none": None}
+
+NUMBERS = [float("nan"), float("inf"), 0.1, -0.0, 1e400, 10**30, Decimal("1.50")]
 
 
 class Step(CommonService):
@@ -25,6 +28,10 @@ class Step(CommonService):
     def step(self, rw: Any, header: Any, message: Any) -> None:  # noqa: ANN401
         transaction = rw.transport.transaction_begin(subscription_id=header["subscription"])
         rw.transport.ack(header, transaction=transaction)
+        if "again" not in message:
+            rw.checkpoint({**message, "again": NUMBERS}, transaction=transaction)
+            rw.transport.transaction_commit(transaction)
+            return
         rw.set_default_channel("next")
         rw.send({"given": message, "values": VALUES}, transaction=transaction)
         word = rw.recipe_step["parameters"]["word"]
@@ -33,6 +40,8 @@ class Step(CommonService):
             "plain", {"of": rw.environment["ID"], **VALUES}, headers={"facility": "yes"},
             transaction=transaction,
         )  # fmt: skip
+        rw.send_to("news", NUMBERS, transaction=transaction)
+        rw.transport.broadcast("news", {"of": rw.environment["ID"]}, transaction=transaction)
         rw.transport.transaction_commit(transaction)
 
 

@@ -128,7 +128,7 @@ def unequal(left: object, right: object, path: str) -> Iterator[str]:
     elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
         for number, (one, other) in enumerate(zip(left, right, strict=True)):
             yield from unequal(one, other, f"{path}.{number}")
-    elif type(left) is not type(right) or left != right:
+    elif repr(left) != repr(right):  # NaN is equal to itself
         yield f"{path} is {left!r}, not {right!r}"
 
 

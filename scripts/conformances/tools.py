@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,21 @@ PREFIX = "zocalo.tools"
 
 STATISTICS_S = 15.0
 """Largest age of the counts that a server tells, in seconds."""
+
+REQUESTS = (
+    ("-n", "-r", "one", "-r", "two", "-s", "x=a=b"),
+    ("-f", "recipe.json", "527"),
+    ("-r", "one", "-a", "7", "527"),
+    ("-p", "-r", "one", "42"),
+)
+"""Arguments of `zocalo.go`."""
+
+RECIPE = {
+    "1": {"queue": "{x}", "output": {"a": 2, "b": [2]}, "other": [1, 2.0, None]},
+    "2": {"topic": "t"},
+    "start": [[1, {"é": []}]],
+}
+"""Recipe in a file."""
 
 ORDERS = ("-s", "Step", "-s", "none", "org.site.host.1")
 """Arguments of `zocalo.shutdown`."""
@@ -43,12 +58,22 @@ class Tools:
         What moves a message must leave it as it was, which python-zocalo's commands do not, so that
         there those of zwrap are compared with the message itself.
         """
+        for words in REQUESTS:
+            asked = {side: self._request(side, words) for side in SIDES}
+            self.rows.append((f"go::{OURS} {' '.join(words)}", asked[OURS], asked[THEIRS]))
         orders = {side: self._orders(side) for side in SIDES}
         self.rows.append((f"shutdown::{OURS}", orders[OURS], orders[THEIRS]))
         sent = self._drop_files()
         self.rows += [(f"pickup::{name}", got, sent[ALL_THEIRS]) for name, got in sent.items()]
         self._move()
         self._dead_letters()
+
+    def _request(self, side: str, words: Sequence[str]) -> list[Frame]:
+        """Return the request that a `zocalo.go` sends."""
+        guid = str(uuid.uuid4())
+        (self.bench.directory / "recipe.json").write_text(json.dumps(RECIPE))
+        self.bench.run(side, "zocalo.go", "-s", f"guid={guid}", *words)
+        return gathered([self.bench], {guid: 1})[guid]
 
     def _orders(self, side: str) -> list[Frame]:
         """Return the commands that a `zocalo.shutdown` broadcasts."""
