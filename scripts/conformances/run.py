@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -34,7 +35,7 @@ class Transport(threading.Thread):
     """All that is done over one transport, on a thread of its own."""
 
     def __init__(self, ground: Ground, name: str) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, daemon=True)
         self.directory = ground.directory / name
         self.rig = None if name == "spool" else RIGS[name](ground.directory / "rigs" / name)
         self.field = Field(ground, name)
@@ -143,6 +144,7 @@ def chains(changed: str, chosen: Sequence[str]) -> list[str]:
     names = transports(chosen)
     if not names:
         return []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave nothing behind
     with tempfile.TemporaryDirectory(prefix="chains-") as place:
         ground = prepared(Path(place), changed)
         running = [
@@ -150,6 +152,7 @@ def chains(changed: str, chosen: Sequence[str]) -> list[str]:
             for name in TRANSPORTS
             if name in names or (name == REFERENCE and "spool" in names)
         ]
+        ended = {}
         try:
             for each in running:
                 each.start()
@@ -160,8 +163,8 @@ def chains(changed: str, chosen: Sequence[str]) -> list[str]:
                 forks.close()
             for each in running:
                 each.close()
-        rows = dict(_all_rows(running, names))
-        rows["chains/processes::left"] = left(place)
+            ended["chains/processes::left"] = left(place)
+        rows = {**dict(_all_rows(running, names)), **ended}
     return report({
         name: found for name, found in rows.items() if not chosen or any(c in name for c in chosen)
     })  # fmt: skip
