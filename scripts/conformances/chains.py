@@ -277,19 +277,24 @@ class Chains:
             self.services["JSONLines", side].look()
 
     def shut_down(self) -> dict[str, str]:
-        """Have each service ended by the command of the other side; to each row its fault."""
+        """Have each service ended by the command of the other side; to each row its fault.
+
+        Over the spool that is always zwrap's.
+        """
         told = {}
         for (station, side), bench in self.services.items():
             bench.surplus += bench.look()  # the status of a service that has nothing to do
-            (other,) = {*SIDES} - {side}
-            bench.start(other, "zocalo.shutdown", "-s", station)
+            bench.start(self._other(side), "zocalo.shutdown", "-s", station)
         for (station, side), bench in self.services.items():
-            (other,) = {*SIDES} - {side}
             service = bench.programs[0]
             status = service.wait(HANGS_S)
             end = "it goes on" if status is None else f"it ended with status {status}"
             fault = "" if status == 0 else f"{end}:\n{service.said[-1000:]}"
-            told[f"{station} of {side} by {other}"] = fault
+            told[f"{station} of {side} by {self._other(side)}"] = fault
         for bench in self.field.benches:
             bench.surplus += bench.look()
         return told
+
+    def _other(self, side: str) -> str:
+        """Return the side whose command ends a service."""
+        return THEIRS if side == OURS and self.field.transport != "spool" else OURS

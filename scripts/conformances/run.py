@@ -27,8 +27,8 @@ REFERENCE = TRANSPORTS[0]
 LEFT_S = 5.0
 """Time after which no process may be left, in seconds."""
 
-WORKING, WAITING = 4, 2
-"""Status of a wrapper, and of a service, that is told for most of the time."""
+IDLE = 2
+"""Status of a service that waits, which it tells again and again."""
 
 
 class Transport(threading.Thread):
@@ -71,6 +71,7 @@ class Transport(threading.Thread):
     def rows(self, reference: Transport) -> Iterator[tuple[str, list[str]]]:
         """Yield name and differences of each row of the table.
 
+        What is compared with has no row itself, unless it is not all there.
         `reference`: whose frames of python-zocalo are compared with.
         """
         words = {str(each.directory): "SITE" for each in (self, reference)}
@@ -79,15 +80,17 @@ class Transport(threading.Thread):
             word = chain.partition("=")[0]
             base = f"{word}={THEIRS}" if word in FAILING else THEIRS
             expected = reference.chains.frames[base, station]
-            found = comparison.differences(frames, expected)
             places = sorted(each.place for each in expected)
-            whole = places == sorted(STATIONS[station])
-            yield f"{chain}::{station}", found if whole else [f"theirs made only {places}", *found]
+            if places != sorted(STATIONS[station]):
+                yield f"{chain}::{station}", [f"theirs made messages in {places}"]
+            elif frames is not expected:
+                yield f"{chain}::{station}", comparison.differences(frames, expected)
         for station in STATIONS:
             for side in SIDES:
                 yield from self._status(station, side, reference, comparison)
         for row, got, expected in self.tools.rows if self.tools else ():
-            yield row, comparison.differences(got, expected)
+            if got is not expected:
+                yield row, comparison.differences(got, expected)
         for name, fault in self.ended.items():
             yield f"ends::{name}", [fault] if fault else []
         surplus = [(bench.name, each) for bench in self.field.benches for each in bench.surplus]
@@ -103,13 +106,17 @@ class Transport(threading.Thread):
             known = expected[0].content
             content = {key: value for key, value in got[0].content.items() if key in known}
             got = [got[0].with_content(content)]
+            if reference is self and side == THEIRS:
+                return
             yield f"status {side}::{station}", comparison.differences(got, expected)
         elif station not in ("go", "Submitter"):
             yield f"status {side}::{station}", ["no status was heard"]
 
     def heard(self, station: str, side: str) -> list[Frame]:
-        """Return the types in a status of a station; none if none was heard."""
-        wanted = WORKING if station == "wrap" else WAITING
+        """Return the types in a status of a station; none if none was heard.
+
+        That of a service is the one of which it is certain that it has its name.
+        """
         return [
             replace(
                 frame.with_content(shape(frame.content)),
@@ -120,7 +127,8 @@ class Transport(threading.Thread):
             for bench in self.field.benches
             if bench.name == f"{station}-{side}"
             for frame in bench.heard
-            if frame.place == "transient.status" and frame.content.get("status") == wanted
+            if frame.place == "transient.status"
+            and (station == "wrap" or frame.content["status"] == IDLE)
         ][:1]
 
 
