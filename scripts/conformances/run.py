@@ -89,7 +89,9 @@ class Transport(threading.Thread):
             for side in SIDES:
                 yield from self._status(station, side, reference, comparison)
         for row, got, expected in self.tools.rows if self.tools else ():
-            if got is not expected:
+            if not expected:
+                yield row, ["there is no message of theirs to compare with"]
+            elif got is not expected:
                 yield row, comparison.differences(got, expected)
         for name, fault in self.ended.items():
             yield f"ends::{name}", [fault] if fault else []
