@@ -20,12 +20,13 @@ from zwrap.message import RECIPE_HEADER, Outgoing, copied, recipe_id_of
 from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.directory import named_recipe
 from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.changing import ChangingRecipe
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import repeated_remark, unfilled_remark
 from zwrap.recipe.sizes import is_long
 from zwrap.service import hooks
 from zwrap.service.contract import Service
-from zwrap.service.hooks import Hook, Parameters, Request, RequestRecipe
+from zwrap.service.hooks import Hook, Parameters, Request
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.portions import portions
 
@@ -153,7 +154,7 @@ class Dispatcher(Service):
         if message.get("custom_recipe"):  # of the request, and not of a filter
             self.configuration.site.security.check_custom_recipe()
         quotes = self.configuration.site.quote_commands
-        empty = RequestRecipe(quote_commands=quotes, limits=self.limits)
+        empty = ChangingRecipe(name="of a filter", quote_commands=quotes, limits=self.limits)
         message = {**_copy(message), "recipe": empty}
         for hook in self._filters:
             message, parameters = hooks.filtered(hook, message, parameters)

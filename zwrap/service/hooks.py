@@ -21,44 +21,6 @@ Hook = Callable[[Request, Parameters], object]
 """A site's function, which tells whether a request is ready, or changes a request."""
 
 
-class RequestRecipe(Recipe):
-    """The recipe that the filters of a site make, which they may change."""
-
-    def __init__(
-        self,
-        definition: Mapping[Any, object] | None = None,
-        name: str = "of a filter",
-        *,
-        quote_commands: bool = False,
-        limits: Limits = DEFAULTS,
-    ) -> None:
-        """Take a copy of a definition; the keywords say how parameters are put into it."""
-        super().__init__(definition, name)
-        self._quotes, self._limits = quote_commands, limits
-
-    def apply_parameters(
-        self,
-        parameters: Mapping[str, object],
-        *,
-        quote_commands: bool = False,
-        limits: Limits | None = None,
-    ) -> RequestRecipe:
-        """Fill in values, by name, in this recipe, as python-workflows does; return it."""
-        quotes = quote_commands or self._quotes
-        filled = super().apply_parameters(
-            parameters, quote_commands=quotes, limits=limits or self._limits
-        )
-        self.recipe.clear()
-        self.recipe.update(filled.recipe)
-        self.unfilled = filled.unfilled
-        return self
-
-    def merge(self, other: object) -> RequestRecipe:
-        """Return a recipe of both, which may be changed as well; neither of the two is changed."""
-        both = super().merge(other).recipe
-        return RequestRecipe(both, quote_commands=self._quotes, limits=self._limits)
-
-
 def recipe_of(message: Request) -> Recipe:
     """Return the recipe that the filters left in a request; an empty one if they left none.
 

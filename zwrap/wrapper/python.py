@@ -12,14 +12,13 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any
 
 from msgspec.structs import replace
 
-from zwrap.limits import DEFAULTS, Limits
 from zwrap.message import RECIPE_HEADER, Outgoing
 from zwrap.recipe.envelope import Envelope
-from zwrap.recipe.graph import Recipe
+from zwrap.recipe.changing import ChangingRecipe
 from zwrap.wrapper.heartbeat import Heartbeat, StatusLike
 from zwrap.wrapper.outboxtransport import Header, OutboxTransport, Post, from_text, timed
 
@@ -28,28 +27,6 @@ Mangle = Callable[[Any], object]
 
 FINAL_CHANNELS = ("starting", "success", "failure", "completed")
 """Outputs on which zwrap itself sends."""
-
-
-class StepRecipe(Recipe):
-    """The recipe of a step for a wrapper, which may change it."""
-
-    def apply_parameters(
-        self,
-        parameters: Mapping[str, object],
-        *,
-        quote_commands: bool = False,
-        limits: Limits = DEFAULTS,
-    ) -> Self:
-        """Fill in values, by name, in this recipe, as python-workflows does; return it."""
-        filled = super().apply_parameters(parameters, quote_commands=quote_commands, limits=limits)
-        self.recipe.clear()
-        self.recipe.update(filled.recipe)
-        self.unfilled = filled.unfilled
-        return self
-
-    def merge(self, other: object) -> Self:
-        """Return a recipe of both, which may be changed as well; neither of the two is changed."""
-        return self.of(super().merge(other))
 
 
 class RecipeWrapper:
@@ -76,13 +53,13 @@ class RecipeWrapper:
         """Output to the last payload that was not sent; None: nothing is muted."""
 
     @property
-    def recipe(self) -> StepRecipe:
+    def recipe(self) -> ChangingRecipe:
         """The whole recipe, which messages carry."""
         return self._recipe
 
     @recipe.setter
     def recipe(self, recipe: object) -> None:
-        self._envelope.recipe = self._recipe = StepRecipe.of(recipe)
+        self._envelope.recipe = self._recipe = ChangingRecipe.of(recipe)
 
     @property
     def recipe_pointer(self) -> int:
