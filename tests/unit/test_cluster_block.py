@@ -25,6 +25,7 @@ from zwrap.configuration.joboptions import why_not
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, RequestError, TemplateError
 from zwrap.job import JobRequest, Resources
+from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import ArrayForm, Rejected, Reply
@@ -654,5 +655,7 @@ def test_of_several_clusters_none_is_taken_by_chance(
 def test_a_step_that_names_no_cluster_is_a_rejected_row_of_none(site: Any) -> None:
     site(TWO)
     whose = Recognized("t-1", "o", "d", None)
-    row = refused_attempt(step(), whose, Clusters(Configuration.from_file().activate()))
+    row = refused_attempt(
+        step(), Message({}, {}, "m-1"), whose, Clusters(Configuration.from_file().activate())
+    )
     assert (row.token, row.cluster) == ("t-1", "")

@@ -478,7 +478,7 @@ def test_an_inside_half_imports_its_contract_only(name: str) -> None:
 
 
 NAMES = re.compile(r"(?i)slurm|grid.?engine|\bsge\b|sbatch|squeue|qsub|qstat")
-MAY_NAME = ("plugins.py", "configuration/", "submission/legacy.py", "compat/zocalo/util/slurm/")
+MAY_NAME = ("plugins.py", "configuration/", "submission/legacy.py", "compat/zocalo/util/")
 """Files of zwrap that may name a batch system: the table of own parts, and what speaks of
 python-zocalo's plugins, of steps of old, and has python-zocalo's names."""
 

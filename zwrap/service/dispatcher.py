@@ -17,10 +17,10 @@ from zwrap.host.modes import make_readable
 from zwrap.jsontext import pretty
 from zwrap.limits import Limits
 from zwrap.message import RECIPE_HEADER, Outgoing, copied, recipe_id_of
+from zwrap.recipe.changing import ChangingRecipe
 from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.directory import named_recipe
 from zwrap.recipe.envelope import Envelope
-from zwrap.recipe.changing import ChangingRecipe
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import repeated_remark, unfilled_remark
 from zwrap.recipe.sizes import is_long

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from zwrap.errors import MessageError, OutageError, PermanentError, TemporaryError, TransportError
 from zwrap.host.forks import ending_children
-from zwrap.limits import DEFAULTS, LARGEST_DEPTH, Limits, is_deeper
+from zwrap.limits import LARGEST_DEPTH, is_deeper
 from zwrap.recipe.graph import Recipe
 
 Parameters = dict[str, object]

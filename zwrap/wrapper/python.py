@@ -17,8 +17,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from zwrap.message import RECIPE_HEADER, Outgoing
-from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.changing import ChangingRecipe
+from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.heartbeat import Heartbeat, StatusLike
 from zwrap.wrapper.outboxtransport import Header, OutboxTransport, Post, from_text, timed
 
