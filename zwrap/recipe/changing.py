@@ -1,4 +1,4 @@
-"""A recipe that a site's code may change: a filter that of a request, a wrapper that of its step."""
+"""A recipe that code of a site may change: a filter that of a request, a wrapper its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Array steps: the Submitter sends itself a message for each task, and each is a job of its own.
 
-So the recipe hears each task, which is cancelled, tried again and found to be lost by itself. Tasks
-that wait together are joined to arrays as all jobs are (`zwrap.submission.arrays`).
+So the recipe gets the messages of each task, which is cancelled, retried and found lost by itself.
+Tasks that wait together are joined to arrays as all jobs are (`zwrap.submission.arrays`).
 
 Each of these messages carries the whole recipe. Of a large step few are sent at a time, and behind
 them a message for the other tasks, which is handled when these have become jobs: the copies of one
