@@ -27,9 +27,6 @@ REFERENCE = TRANSPORTS[0]
 LEFT_S = 5.0
 """Time after which no process may be left, in seconds."""
 
-IDLE = 2
-"""Status of a service that waits, which it tells again and again."""
-
 
 class Transport(threading.Thread):
     """All that is done over one transport, on a thread of its own."""
@@ -117,7 +114,7 @@ class Transport(threading.Thread):
     def heard(self, station: str, side: str) -> list[Frame]:
         """Return the types in a status of a station; none if none was heard.
 
-        That of a service is the one of which it is certain that it has its name.
+        A service that begins has no name yet.
         """
         return [
             replace(
@@ -130,7 +127,7 @@ class Transport(threading.Thread):
             if bench.name == f"{station}-{side}"
             for frame in bench.heard
             if frame.place == "transient.status"
-            and (station == "wrap" or frame.content["status"] == IDLE)
+            and (station == "wrap" or frame.content.get("service"))
         ][:1]
 
 
