@@ -24,8 +24,6 @@ WORKFLOWS_NAMES = ROOT / "tests" / "unit" / "recorded" / "workflows-3.5-names.js
 """Public names of python-workflows, by module and class."""
 LIMIT_S = 1200
 """Time for all tests of one library, in seconds."""
-PARTS = ("conformance_examples.py",)
-"""Scripts that compare more than tests; each says itself what differs, and ends with status 1."""
 
 # The rule of docs/compat-zocalo.md. Of strings only those are changed that `mock.patch` imports.
 NAMES = r"(?:zocalo|workflows)\b[\w.]*"
@@ -283,9 +281,6 @@ def main() -> int:
                     print(told)
             else:
                 print(f"zwrap.compat.{library} is not there: the tests of {library} are left out")
-    for part in [] if options.tests else PARTS:
-        done = subprocess.run([sys.executable, "-P", ROOT / "scripts" / part], check=False)
-        bad += [part] if done.returncode else []
     return 1 if bad else 0
 
 

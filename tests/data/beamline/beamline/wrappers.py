@@ -48,7 +48,11 @@ class Indexing(Wrapper):
 
         script = f"print('unit cell', {parameters['cell']})"
         done = subprocess.run(
-            [sys.executable, "-c", script], cwd=working, capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-c", script],
+            cwd=working,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             self._counted["failed"] += 1
