@@ -3,15 +3,16 @@
 The examples (tests/data/beamline) are run three ways: under python-zocalo; unchanged under zwrap,
 with zocalo and workflows installed; and with their imports changed by the rule of
 docs/compat-zocalo.md, where neither is installed. Each way has a vhost of a RabbitMQ of its own.
-What they send, their dead letters and their status messages are to be equal. Argument: a directory
-in which everything is kept.
+What they send, their dead letters and their status messages are to be equal.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -187,22 +188,35 @@ def report(parts: list[Example], upstream: Way, others: list[Way]) -> int:
 
 
 def main() -> int:
-    parts = examples()
+    parser = argparse.ArgumentParser(prog="scripts/conformance")
+    parser.add_argument("--upstream", action="append")
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("tests", nargs="*")
+    options, _ = parser.parse_known_args()
+    if options.tests:
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started is ended
     with tempfile.TemporaryDirectory(prefix="examples-") as scratch:
-        place = Path(sys.argv[1] if len(sys.argv) > 1 else scratch).resolve()
-        original = installed(place / "original", changed=False)
-        rewritten = installed(place / "changed", changed=True)
-        ways = [
-            Way("under python-zocalo", BOTH, original, place / "theirs", theirs=True),
-            Way("unchanged", BOTH, original, place / "unchanged"),
-            Way("imports changed", ALONE, rewritten, place / "rewritten"),
-        ]
-        with rabbitmq(place / "rabbitmq") as given, ThreadPoolExecutor(len(ways)) as at_work:
-            for way in ways:
-                set_up(way, given, parts)
-            for done in [at_work.submit(run, way, parts) for way in ways]:
-                done.result()
-        return 1 if report(parts, ways[0], ways[1:]) else 0
+        place = options.keep.resolve() / "examples" if options.keep else Path(scratch)
+        return 1 if compare(place) else 0
+
+
+def compare(place: Path) -> int:
+    """Run and compare the examples in a new directory; the number of differences not listed."""
+    parts = examples()
+    original = installed(place / "original", changed=False)
+    rewritten = installed(place / "changed", changed=True)
+    ways = [
+        Way("under python-zocalo", BOTH, original, place / "theirs", theirs=True),
+        Way("unchanged", BOTH, original, place / "unchanged"),
+        Way("imports changed", ALONE, rewritten, place / "rewritten"),
+    ]
+    with rabbitmq(place / "rabbitmq") as given, ThreadPoolExecutor(len(ways)) as at_work:
+        for way in ways:
+            set_up(way, given, parts)
+        for done in [at_work.submit(run, way, parts) for way in ways]:
+            done.result()
+    return report(parts, ways[0], ways[1:])
 
 
 if __name__ == "__main__":

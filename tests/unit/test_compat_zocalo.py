@@ -449,3 +449,16 @@ def test_dead_letters_of_rabbitmq_are_counted(monkeypatch: pytest.MonkeyPatch) -
 def test_logging_is_left_alone_by_imports() -> None:
     importlib.import_module("zwrap.compat.zocalo.configuration.plugin_logging")
     assert logging.getLogger("zwrap.compat").handlers == []
+
+
+def test_modules_that_python_zocalo_imports_itself_are_attributes() -> None:
+    """A tool that imports `zocalo.util.jmxstats` alone may name `zocalo.configuration.argparse`."""
+    program = (
+        "import zwrap.compat.zocalo.util.jmxstats; from zwrap.compat import zocalo; "
+        "print(zocalo.configuration.argparse.__name__, zocalo.util.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False
+    )
+    expected = "zwrap.compat.zocalo.configuration.argparse zwrap.compat.zocalo.util"
+    assert done.stdout.strip() == expected, done.stderr

@@ -11,5 +11,5 @@ if TYPE_CHECKING:
 __getattr__, __dir__ = offer(
     __name__,
     {"ConfigurationError": "zwrap.errors", "__version__": "zwrap"},
-    modules=("cli", "configuration", "service", "util", "wrapper"),
+    modules=("configuration", "util"),
 )

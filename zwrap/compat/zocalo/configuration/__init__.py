@@ -23,5 +23,5 @@ __getattr__, __dir__ = offer(
     {
         "ConfigSchema": "zwrap checks the site file itself; `zwrap check` reads all of it.",
     },
-    modules=("argparse", "plugin_logging"),
+    modules=("argparse",),
 )

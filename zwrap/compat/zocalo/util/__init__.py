@@ -14,5 +14,4 @@ __getattr__, __dir__ = offer(
         "extended_status_dictionary": "zwrap.service.status",
         "get_kubernetes_pod_information": "zwrap.calls.pod",
     },
-    modules=("jmxstats", "rabbitmq", "slurm", "symlink"),
 )
