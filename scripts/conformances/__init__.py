@@ -1,4 +1,4 @@
-"""Chains of stations, each once python-zocalo's and once zwrap's (see scripts/conformance)."""
+"""What scripts/conformance compares: upstream's tests, examples, and chains of stations."""
 
 from __future__ import annotations
 

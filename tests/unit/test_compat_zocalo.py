@@ -169,16 +169,11 @@ def test_the_rule_for_imports_is_what_sed_does(tmp_path: Path) -> None:
     assert (tmp_path / "FILE.py").read_text() == NEW
 
 
-@pytest.fixture(scope="module")
-def conformance() -> Any:
-    """Return the script that runs the tests of python-zocalo."""
-    file = ROOT / "scripts" / "conformance.py"
-    spec = importlib.util.spec_from_file_location("conformance", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def conformance(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the module that runs the tests of python-zocalo."""
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return importlib.import_module("conformances.upstream")
 
 
 def test_the_tests_of_upstream_are_changed_by_the_same_rule(conformance: Any) -> None:

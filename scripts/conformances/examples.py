@@ -8,7 +8,6 @@ What they send, their dead letters and their status messages are to be equal.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import shutil
@@ -23,11 +22,9 @@ from typing import Any
 
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parent))
+from .ways import STATUS, Example, Seen, Way, run
 
-from conformance_runs import STATUS, Example, Seen, Way, run
-
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "tests" / "data" / "beamline"
 BOTH = ROOT / ".venv-conformance" / "bin" / "python"
 """Python of the environment with zwrap, zocalo and workflows."""
@@ -187,18 +184,14 @@ def report(parts: list[Example], upstream: Way, others: list[Way]) -> int:
     return unlisted
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/conformance")
-    parser.add_argument("--upstream", action="append")
-    parser.add_argument("--keep", type=Path)
-    parser.add_argument("tests", nargs="*")
-    options, _ = parser.parse_known_args()
-    if options.tests:
-        return 0
+def compared(keep: Path | None) -> int:
+    """Run and compare the examples; the number of differences that are not listed.
+
+    `keep`: directory where all that was started with stays; None: it does not.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that all that was started is ended
     with tempfile.TemporaryDirectory(prefix="examples-") as scratch:
-        place = options.keep.resolve() / "examples" if options.keep else Path(scratch)
-        return 1 if compare(place) else 0
+        return compare(keep / "examples" if keep else Path(scratch))
 
 
 def compare(place: Path) -> int:
@@ -217,7 +210,3 @@ def compare(place: Path) -> int:
         for done in [at_work.submit(run, way, parts) for way in ways]:
             done.result()
     return report(parts, ways[0], ways[1:])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

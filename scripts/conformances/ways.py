@@ -1,4 +1,4 @@
-"""Runs of examples for scripts/conformance_examples.py: what is started, given, and collected."""
+"""Runs of examples for the examples: what is started, given, and collected."""
 
 from __future__ import annotations
 
