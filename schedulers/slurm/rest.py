@@ -1,8 +1,8 @@
 """Slurm over slurmrestd, and the command line where that cannot answer.
 
-Source: slurm.schedmd.com/rest.html. Tested with v0.0.38 of Slurm 22.05. From v0.0.39 on fields have
-another form, which was not tested on a server. Resources come from the same job script as those of
-`sbatch`: see `schedulers.slurm.directives`.
+Source: slurm.schedmd.com/rest.html. Tested with v0.0.38 of Slurm 22.05; tried with v0.0.40 to
+v0.0.42 of Slurm 24.11. From v0.0.39 on fields have another form. Resources come from the same job
+script as those of `sbatch`: see `schedulers.slurm.directives`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from .services import fresh_seed
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("ZWRAP_CHAOS_KILLS") or 24)
+KILLS = int(os.environ.get("ZWRAP_CHAOS_KILLS") or 18)
 
 SEED = fresh_seed()
 
