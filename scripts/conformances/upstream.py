@@ -267,7 +267,7 @@ def tests(upstream: Sequence[Path], keep: Path | None, chosen: list[str]) -> lis
     sources.setdefault("zocalo", fetched(ROOT / ".venv-conformance" / "upstream"))
     bad = []
     with tempfile.TemporaryDirectory() as scratch:
-        place = keep if keep else Path(scratch)
+        place = keep or Path(scratch)
         for library, source in sorted(sources.items()):
             unknown = unknown_names(source, library)
             for name in unknown:
