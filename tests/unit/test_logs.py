@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
 import socket
 import string
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -142,6 +146,28 @@ def test_the_old_graylog_plugin(receiver: Receiver, logger: logging.Logger) -> N
     logger.error("words")
     message = receiver.over_connection() if stream else receiver.datagram()
     assert (message["short_message"], message["level"]) == ("words", 3)
+
+
+def test_with_the_old_graylog_plugin_a_command_logs_to_both(tmp_path: Path) -> None:
+    """It adds a handler to the root logger, beside which there was none for standard error."""
+    receiver = Receiver(socket.SOCK_DGRAM)
+    (tmp_path / "site.yml").write_text(
+        f"""
+        version: 1
+        g: {{plugin: graylog, protocol: UDP, host: localhost, port: {receiver.port}}}
+        environments: {{default: [g]}}
+        """
+    )
+    done = subprocess.run(
+        [Path(sys.executable).with_name("zocalo.service"), "-s", "Dispatcher", "--once"],
+        env={"ZOCALO_CONFIG": str(tmp_path / "site.yml"), "ZWRAP_SPOOL": str(tmp_path / "spool"),
+             "ZWRAP_STATE": str(tmp_path / "state"), "PATH": os.environ["PATH"]},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "The service 'Dispatcher' is " in done.stderr
+    assert str(receiver.datagram()["short_message"]).startswith("The service 'Dispatcher' is ")
+    receiver.socket.close()
 
 
 def record(level: int) -> logging.LogRecord:

@@ -297,7 +297,10 @@ def transport_arguments(chosen: TransportChoice) -> list[str]:
 
 
 def set_up_logging(configuration: Configuration, verbosity: int) -> None:
-    """Log as the site configures, else to standard error; each -v raises the verbosity."""
+    """Log as the site configures, else to standard error; each -v raises the verbosity.
+
+    Plugin `graylog` gets the same beside standard error.
+    """
     if configuration.log_settings is not None:
         configuration.log_settings.verbosity = verbosity
     else:
@@ -305,6 +308,9 @@ def set_up_logging(configuration: Configuration, verbosity: int) -> None:
         handler.setFormatter(RecipeIDFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         level = logging.DEBUG if verbosity > 1 else logging.INFO
         handler.setLevel(level)  # also of loggers that tell more, such as those of hosted services
-        logging.basicConfig(level=level, handlers=[handler])
+        root = logging.getLogger()
+        if all(each is configuration.graylog for each in root.handlers):
+            root.addHandler(handler)
+            root.setLevel(level)
     annotate_log_records()
     make_logs_printable()
