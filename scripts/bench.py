@@ -50,7 +50,11 @@ def spool_queue(directory: Path, count: int, *, durable: bool = False) -> tuple[
         while claimed := queue.claim():
             queue.ack(claimed)
 
-    enqueue = rate(count, lambda: [queue.put([content]) for _ in range(count)])
+    def produce() -> None:
+        for _ in range(count):
+            queue.put([content])
+
+    enqueue = rate(count, produce)
     return enqueue, rate(count, consume)
 
 
@@ -61,7 +65,11 @@ def spool_transport(directory: Path, count: int) -> tuple[float, float]:
         while delivery := transport.receive(0):
             delivery.ack()
 
-    enqueue = rate(count, lambda: [transport.send("q", BODY) for _ in range(count)])
+    def produce() -> None:
+        for _ in range(count):
+            transport.send("q", BODY)
+
+    enqueue = rate(count, produce)
     transport.subscribe("q")
     result = enqueue, rate(count, consume)
     transport.close()
@@ -331,7 +339,8 @@ def wrapper(base: Path) -> None:
             "ZWRAP_STATE": str(directory / "state"),
         }
         command = [
-            BIN / "zocalo.wrap", "--wrap", "command", "--recipewrapper", directory / "rw.json",
+            str(BIN / "zocalo.wrap"), "--wrap", "command", "--recipewrapper",
+            str(directory / "rw.json"),
         ]  # fmt: skip
         times: dict[str, list[float]] = {"python": [], "wrap": []}
         for _ in range(3 * ROUNDS):

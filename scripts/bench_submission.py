@@ -215,7 +215,7 @@ class Contestant(NamedTuple):
 
     name: str
     program: str
-    count: int
+    jobs: int
     python: str
     given: Mapping[str, Any]
 
@@ -275,7 +275,7 @@ class System:
         """Seconds and CPU seconds per job."""
         directory = Path(tempfile.mkdtemp(dir=self.directory))
         given = {
-            "count": contestant.count, "directory": str(directory), "system": self.kind,
+            "count": contestant.jobs, "directory": str(directory), "system": self.kind,
             **contestant.given,
         }  # fmt: skip
         if kind := given.pop("site_kind", None):
@@ -291,7 +291,7 @@ class System:
         self.empty()
         shutil.rmtree(directory, ignore_errors=True)
         wall, cpu = json.loads(done.stdout.splitlines()[0])
-        return wall / contestant.count, cpu / contestant.count
+        return wall / contestant.jobs, cpu / contestant.jobs
 
 
 def race(system: System, contestants: list[Contestant], rounds: int) -> None:
@@ -307,7 +307,7 @@ def race(system: System, contestants: list[Contestant], rounds: int) -> None:
         wall = statistics.median(wall for wall, _ in found[each.name])
         cpu = statistics.median(cpu for _, cpu in found[each.name])
         print(
-            f"| {each.name} | {each.count} | {1 / wall:,.0f} | {first / wall:.2f}x "
+            f"| {each.name} | {each.jobs} | {1 / wall:,.0f} | {first / wall:.2f}x "
             f"| {cpu * 1000:.2f} ms |",
             flush=True,
         )

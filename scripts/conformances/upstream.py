@@ -101,8 +101,8 @@ def defined(node: ast.stmt) -> Iterator[str]:
             names = [node.name]
         case ast.Assign():
             names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        case ast.AnnAssign(target=ast.Name()):
-            names = [node.target.id]
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            names = [name]
     for name in names:
         if not name.startswith("_"):
             yield name

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,10 +54,10 @@ class Example:
 
     def collects(self) -> list[str]:
         """Return the queues in which its messages arrive."""
-        outputs = self.case.get("outputs", [])
+        outputs: list[str] = self.case.get("outputs", [])
         if "output" in self.case:
             outputs = [self.case["output"]]
-        return [f"{self.name}.{each}" for each in outputs] + self.case.get("collects", [])
+        return [*(f"{self.name}.{each}" for each in outputs), *self.case.get("collects", [])]
 
     def hears(self) -> list[str]:
         """Return the topics in which its messages arrive."""
@@ -198,8 +198,10 @@ class Collector:
             if not key.startswith(("zwrap-", "x-"))
         }
 
-    def _hear(self, body: Mapping[str, Any]) -> None:
+    def _hear(self, body: object) -> None:
         """Note a status: of a service its names, of a wrapper its task and own fields."""
+        if not isinstance(body, dict):
+            return
         if kind := body.get("serviceclass"):
             self.reports[kind] = {"service": body["service"], "serviceclass": kind}
             if body.get("status") == IDLE:

@@ -108,8 +108,8 @@ class ActiveMQ(Rig):
             check=True, capture_output=True,
         )  # fmt: skip
         text = CONFIGURATION
-        for key, value in values.items():
-            text = text.replace(f"@{key}@", value)
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", value)
         (self.directory / "conf" / "activemq.xml").write_text(text)
         (self.directory / "conf" / "log4j.properties").write_text(LOGGING)
         return {

@@ -82,11 +82,11 @@ rm {place}/token.new
 
 
 class Slurm(Rig):
-    packages = (
+    packages: tuple[str, ...] = (
         "munge", "slurmctld", "slurmd", "slurm-client", "slurm-wlm-basic-plugins", "slurmrestd",
         "slurm-wlm-jwt-plugin",
     )  # fmt: skip
-    needs = (
+    needs: tuple[str, ...] = (
         "/usr/sbin/munged", "/usr/sbin/slurmctld", "/usr/sbin/slurmd", "/usr/bin/sbatch",
         "/usr/lib/x86_64-linux-gnu/slurm-wlm/select_cons_tres.so", "/usr/sbin/slurmrestd",
         "/usr/lib/x86_64-linux-gnu/slurm-wlm/auth_jwt.so",

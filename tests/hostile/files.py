@@ -58,6 +58,13 @@ def _socket(path: str) -> None:
     os.close(here)
 
 
+def _with_a_fifo_as_reason(queue: Path) -> None:
+    """Make a dead letter whose reason is a FIFO."""
+    _write(os.fsencode(queue) + b"/errors/r", b"{}")
+    if not os.path.lexists(queue / "errors/r.reason"):
+        os.mkfifo(queue / "errors/r.reason")
+
+
 def _of_dead_owner(queue: Path) -> None:
     owner = queue / "pending" / f"gone-1-1-{next(_serial)}"
     owner.mkdir()
@@ -100,10 +107,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "link to /dev/zero as a dead letter": _placed(
         lambda path: Path(path).symlink_to("/dev/zero"), "errors"
     ),
-    "FIFO as a reason": lambda queue: (
-        _write(os.fsencode(queue) + b"/errors/r", b"{}"),
-        os.path.lexists(queue / "errors/r.reason") or os.mkfifo(queue / "errors/r.reason"),
-    )[0],
+    "FIFO as a reason": _with_a_fifo_as_reason,
     "FIFO in a topic": lambda queue: _placed(os.mkfifo, "command")(queue.parent / ".topics"),
     "/dev/zero in a topic": lambda queue: _placed(
         lambda path: Path(path).symlink_to("/dev/zero"), "command"

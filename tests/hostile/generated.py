@@ -59,7 +59,7 @@ VALUES = st.one_of(
                  | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=8),
 )  # fmt: skip
 
-PATHS = st.sampled_from([
+PATHS: st.SearchStrategy[str] = st.sampled_from([
     "@WORK@/x", "@WORK@", "@WORK@/", "@WORK@/a/../b", "@WORK@/loop/x", "@WORK@/a\0b",
     "@WORK@/\ud800",
     "@WORK@/a\nb", "@WORK@/é" + "é" * 150, "@WORK@/" + "n" * 300, "@WORK@/" + "d/" * 3000,
@@ -138,10 +138,11 @@ SPOIL: list[Callable[[bytes], bytes]] = [
 def bodies(draw: st.DrawFn, good: Any) -> bytes:
     """Draw the text of a message."""
     text = json.dumps(draw(changed(good))).encode()
-    return draw(st.sampled_from([lambda same: same] * 60 + SPOIL))(text)
+    spoiled: bytes = draw(st.sampled_from([lambda same: same] * 60 + SPOIL))(text)
+    return spoiled
 
 
-HEADERS = st.one_of(
+HEADERS: st.SearchStrategy[dict[str, object]] = st.one_of(
     st.just({}),
     st.just({}),
     st.fixed_dictionaries(

@@ -231,8 +231,8 @@ class Trial:
                 told = shortened(head.rpartition("\n")[2] + text[found.start() :][:3000])
                 bad = self.sent.get(identities[-1])
                 self._note(f"{name} logs a traceback: {told}", [bad] if bad else before)
-        if found := CONTROL.search(text):
-            near = text[max(0, found.start() - 150) : found.end() + 50]
+        if control := CONTROL.search(text):
+            near = text[max(0, control.start() - 150) : control.end() + 50]
             self._note(f"{name} logs a control character: {near!r}", before)
 
     def _note(self, what: str, inputs: list[Bad]) -> None:

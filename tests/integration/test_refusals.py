@@ -20,7 +20,6 @@ from zwrap.transport import deadletters
 from zwrap.transport.contract import Delivery
 from zwrap.transport.failures import (
     EncodingError,
-    NoDelayError,
     NoPermissionError,
     NoRouteError,
     RefusedError,
@@ -460,23 +459,11 @@ def as_upstream_declares(server: Server, step: str) -> None:
     )
 
 
-def test_a_delay_without_arguments_is_used_when_a_policy_makes_its_messages_come_back(
-    server: Server, site: Site, wait_until: Wait, caplog: pytest.LogCaptureFixture
+def test_a_delay_that_another_tool_made_comes_back_by_a_policy_and_without_one_it_is_named(
+    server: Server, site: Site, wait_until: Wait
 ) -> None:
     server.queue("q")
     as_upstream_declares(server, "zwrap.delay.1s")
-    transport = server.connect()
-    with pytest.raises(NoDelayError, match=r"'zwrap.delay.1s' does not give back what expires"):
-        transport.send("q", "late", delay_s=0.3)
-    transport.send("q", "first")
-    transport.subscribe("q")
-    for count in (1, 2):
-        delivery = transport.receive(10)
-        assert delivery, "what is to be tried again is held, and given back"
-        assert (delivery.message.body, delivery.delivery_count) == ("first", count)
-        delivery.retry(0.3) if count == 1 else delivery.ack()
-    assert "messages cannot be delayed there and are held here" in caplog.text
-    transport.close()
     keys = ("host", "port", "username", "password", "vhost")
     on_server(site, server, {"plugin": "pika", **{key: server.given[key] for key in keys}})
     checked = site.run("zwrap", "check", "--broker").stdout

@@ -26,10 +26,6 @@ class NoPermissionError(TemporaryError):
     """The user of the connection lacks a permission, which an administrator can grant."""
 
 
-class NoDelayError(TemporaryError):
-    """What is to be delayed would be lost on the other side, until an administrator mends that."""
-
-
 class RefusedError(QueueFullError):
     """The other side takes no messages of this queue at present; it is full, or has no leader."""
 
@@ -38,5 +34,5 @@ class LostError(TransportError):
     """The connection ended before the other side confirmed."""
 
 
-HELD_UP = (QueueFullError, NoPermissionError, NoDelayError)
+HELD_UP = (QueueFullError, NoPermissionError)
 """Failures of messages to one destination, which pass; messages to others can be sent meanwhile."""

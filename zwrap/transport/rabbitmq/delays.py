@@ -18,22 +18,10 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from zwrap.transport.failures import EncodingError
-from zwrap.transport.rabbitmq.faults import refusal
-from zwrap.transport.rabbitmq.proof import no_return, prove
-from zwrap.transport.rabbitmq.topology import (
-    DELAY,
-    NO_PERMISSION,
-    NOT_FOUND,
-    OTHER_ARGUMENTS,
-    REMEMBERED,
-    Need,
-    checked,
-    on_channel,
-)
+from zwrap.transport.rabbitmq.topology import DELAY, REMEMBERED, Need, checked, made
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
-    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, PikaConnection, Table
-    from zwrap.transport.rabbitmq.topology import Done
+    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, Table
 
 STEPS_S = (
     1, 2, 5, 10, 30, 60, 120, 300, 900, 1800, 3600, 10_800, 43_200, 86_400, 259_200, 864_000,
@@ -104,66 +92,19 @@ def _name(step_s: int) -> str:
 
 @functools.lru_cache(maxsize=REMEMBERED)
 def _step(name: str, target: str) -> Need:
-    """Return the need of a step before exchange `target`, from which messages come back."""
-    return Need(_Step(name, target).ask)
+    """Return the need of a step before exchange `target`; it is created if missing."""
 
+    def look(channel: Channel, answer: OnAnswer) -> None:
+        channel.exchange_declare(name, passive=True, callback=answer)
 
-class _Step(NamedTuple):
-    """A step of the delays, which is created if it is missing.
-
-    One that is there has its dead letter exchange from its arguments or from a policy, and is used
-    only if it has one, as far as that can be known: of the steps before the default exchange by a
-    probe, of others, which would pass a probe on to the site's queues, by a declaration. Where this
-    user may do neither it is used as it is.
-    """
-
-    name: str
-    target: str
-    """Exchange to which the messages go when they are due; empty: the default exchange."""
-
-    def ask(self, connection: PikaConnection, done: Done) -> None:
-        """Make sure that the step is there, and gives back what expires in it."""
-
-        def told(value: object) -> None:
-            if _code(value) == OTHER_ARGUMENTS and f"'{DEAD_LETTER_EXCHANGE}'" in str(value):
-                done(no_return(self.name, self.target))
-            else:
-                done(refusal(value) if isinstance(value, BaseException) else None)
-
-        def looked(value: object) -> None:
-            if _code(value) == NOT_FOUND:
-                on_channel(connection, self.make, told)
-            elif _code(value) == NO_PERMISSION:
-                done(None)
-            else:
-                told(value)
-
-        on_channel(connection, self.look, looked)
-
-    def look(self, channel: Channel, answer: OnAnswer) -> None:
-        """Look at a step that may be there."""
-
-        def there(_: object) -> None:
-            if self.target:
-                self.make(channel, answer)
-            else:
-                prove(channel, self.name, answer)
-
-        channel.exchange_declare(self.name, passive=True, callback=there)
-
-    def make(self, channel: Channel, answer: OnAnswer) -> None:
-        """Declare the step with its dead letter exchange."""
-        name, arguments = self.name, {**ARGUMENTS, DEAD_LETTER_EXCHANGE: self.target}
-
+    def make(channel: Channel, answer: OnAnswer) -> None:
         def bind(_: object) -> None:
             channel.queue_bind(name, name, "", callback=answer)
 
         def exchange(_: object) -> None:
             channel.exchange_declare(name, exchange_type="fanout", durable=True, callback=bind)
 
+        arguments: Table = {**ARGUMENTS, DEAD_LETTER_EXCHANGE: target}
         channel.queue_declare(name, durable=True, arguments=arguments, callback=exchange)
 
-
-def _code(answer: object) -> object:
-    """Return the reply code of the server's refusal; None if it is no refusal."""
-    return getattr(answer, "reply_code", None)
+    return made(look, make)

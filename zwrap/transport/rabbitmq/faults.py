@@ -56,8 +56,6 @@ def explained(error: BaseException, host: str, port: int, server: Server) -> Zwr
 
 def refusal(error: BaseException) -> ZwrapError:
     """Return the error for a declaration that the server refused, or that cannot be written."""
-    if isinstance(error, ZwrapError):
-        return error
     if not isinstance(error, (faults.AMQPConnectionError, faults.AMQPChannelError)):
         return unwritable(error)
     return _BY_CODE.get(getattr(error, "reply_code", 0), TransportError)(str(error))

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from zwrap.errors import TransportError, ZwrapError
-from zwrap.host.clock import Clock, elapsed
-from zwrap.transport.failures import NoDelayError
 from zwrap.transport.rabbitmq.topology import Need
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
@@ -20,10 +18,6 @@ ASKED = 32
 ANSWER_S = 10.0
 """Longest wait for the answer to a declaration, for which other work waits, in seconds."""
 
-REFUSED_S = 60.0
-"""Time after which a step of the delays that loses messages is looked at again, in seconds: each
-look holds up all messages for some seconds."""
-
 
 class Needs:
     """The needs that a connection is known to satisfy, and the present question for others.
@@ -31,21 +25,16 @@ class Needs:
     Args:
         call_later: Function that calls another one on this thread after a number of seconds.
         is_blocked: Function that tells whether the server reads nothing at present.
-        clock: Time in seconds.
     """
 
     def __init__(
         self,
         call_later: Callable[[float, Callable[[], None]], object],
         is_blocked: Callable[[], bool],
-        clock: Clock = elapsed,
     ) -> None:
         self._call_later = call_later
         self._is_blocked = is_blocked
-        self._clock = clock
         self._known: set[Need] = set()
-        self._refused: dict[Need, tuple[float, ZwrapError]] = {}
-        """Need to the time until which it is not asked for again, and the reason."""
         self._question: object | None = None
 
     @property
@@ -58,7 +47,6 @@ class Needs:
         self._known.clear()
         if question:
             self._question = None
-            self._refused.clear()
 
     def missing(self, needs: Iterable[Need]) -> list[Need]:
         """Return those of the needs that are not known to be satisfied."""
@@ -88,7 +76,6 @@ class Needs:
                 self._known.add(need)
             else:
                 failures[need] = failure
-                self._note(need, failure)
             if not waiting:
                 self._question = None
                 first = next((each for each in asked if each in failures), None)
@@ -103,28 +90,6 @@ class Needs:
                 told(need, late)
 
         for need in asked:
-            self._ask(connection, need, functools.partial(told, need))
+            need.ask(connection, functools.partial(told, need))
         if self._question is question:
             self._call_later(ANSWER_S, overdue)
-
-    def _ask(
-        self, connection: PikaConnection, need: Need, told: Callable[[ZwrapError | None], None]
-    ) -> None:
-        """Make sure that a need is satisfied, unless it was refused a short time ago."""
-        if refused := self._still_refused(need):
-            self._call_later(0.0, functools.partial(told, refused))
-        else:
-            need.ask(connection, told)
-
-    def _note(self, need: Need, failure: ZwrapError) -> None:
-        """Note a failure after which the need is not asked for again soon."""
-        if isinstance(failure, NoDelayError) and need not in self._refused:
-            self._refused[need] = (self._clock() + REFUSED_S, failure)
-
-    def _still_refused(self, need: Need) -> ZwrapError | None:
-        """Return why a need is not asked for again yet; None if it is to be asked for."""
-        until, failure = self._refused.get(need, (0.0, None))
-        if failure is not None and self._clock() >= until:
-            del self._refused[need]
-            return None
-        return failure

@@ -74,19 +74,8 @@ class Properties(Protocol):
         """Return the properties in the format of the wire."""
 
 
-class Loop(Protocol):
-    """The loop of a connection's thread."""
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> object:
-        """Call a function after a number of seconds."""
-
-
 class PikaConnection(Protocol):
     """A connection (``pika.SelectConnection``)."""
-
-    @property
-    def ioloop(self) -> Loop:
-        """The loop that serves the connection."""
 
     @property
     def is_open(self) -> bool:

@@ -74,7 +74,7 @@ class Publisher:
         """True while a message of suspect work is published, and no other may be."""
         self._returned: dict[str, ZwrapError] = {}
         self._queue: deque[Messages] = deque()
-        self._needs = Needs(call_later, lambda: bool(self._blocked), clock)
+        self._needs = Needs(call_later, lambda: bool(self._blocked))
         self.refusals = Refusals(where, clock)
         self._blocked = ""
         self._unblocked_at = 0.0

@@ -34,8 +34,7 @@ class Need:
         """Function that makes sure, over a connection, that it exists, and then calls back."""
 
 
-NO_PERMISSION, NOT_FOUND, OTHER_ARGUMENTS = 403, 404, 406
-"""Reply codes of the server to a declaration (www.rabbitmq.com/amqp-0-9-1-reference.html)."""
+NOT_FOUND = 404
 
 _DEAD = "dlq."
 DELAY = "zwrap.delay."
