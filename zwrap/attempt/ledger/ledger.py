@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 ORDER_S = 1e-6
 """Difference of the times of attempts that are made together, by which they keep their order."""
 
+OF_TRY = (
+    "tried", "state", "array_token", "task", "cluster", "job_name", "job_directory", "asked",
+)  # fmt: skip
+"""Columns that a further try at the same attempt may change."""
+
 _UNCONCLUDED = ATTEMPTS.c.state == SUBMITTED, ATTEMPTS.c.outcome.is_(None)
 
 
@@ -304,11 +309,8 @@ class Ledger:
 def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
     """Write `row` if the ledger's row is still as it was read; return whether it was."""
     mine = ATTEMPTS.c.token == row.token, ATTEMPTS.c.tried == read.tried
-    change = (
-        ATTEMPTS.update()
-        .where(*mine)
-        .values(tried=row.tried, state=row.state, array_token=row.array_token, task=row.task)
-    )
+    values = asdict(row)
+    change = ATTEMPTS.update().where(*mine).values(fitted({name: values[name] for name in OF_TRY}))
     return connection.execute(change).rowcount == 1
 
 
