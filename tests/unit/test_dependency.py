@@ -334,6 +334,19 @@ def test_tasks_of_each_message_at_a_step_are_counted_by_themselves(ledger: Ledge
     assert Dependencies(ledger).answers([own]) == {}
 
 
+def test_a_step_that_is_refused_as_a_whole_is_no_task_that_has_ended(ledger: Ledger) -> None:
+    """The message for the tasks that have no messages yet may become a dead letter."""
+    row(ledger, "a-1", task_rank=0, task_of="m")
+    row(ledger, "whole-1", task_of="m", state=REJECTED, job_id=None)
+    task = throttled("b-1", 1)
+    own = task._replace(attempt=replace(task.attempt, task_of="m"))
+    for each in (own, task):
+        assert list(Dependencies(ledger).answers([each])) == ["b-1"]
+    ledger.record({"a-1": {"outcome": "success"}})
+    assert Dependencies(ledger).answers([own]) == {}
+    assert isinstance(answer(ledger, count=2), Barred)
+
+
 def throttled(token: str, number: int) -> PendingJob:
     task = Tasks((0, 1, 2, 3), 1).task(number, "here")
     return job()._replace(

@@ -90,6 +90,25 @@ def test_a_step_after_one_with_a_mistake_is_refused_at_once(
     assert "step 1, after which it was to run, failed: " in site.dead()[1]
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", {"a": 1}, "x" * 5000, ["\0"]])
+def test_whatever_a_refused_step_is_called_the_one_after_it_is_refused(
+    site: Site, name: object
+) -> None:
+    site.send(site.node(gres="bad!!", job_name=name), site.node(dependency=1))
+    assert [row.state for row in site.work()] == [REJECTED, REJECTED]
+
+
+@pytest.mark.parametrize(
+    ("array", "whole"), [("0-3%1", True), ("none", True), (False, False), ("true", False)]
+)
+def test_a_step_with_tasks_that_is_refused_as_a_whole_is_told_from_one_job(
+    site: Site, array: object, whole: bool
+) -> None:
+    site.send(site.node(array=array, gres="bad!!"))
+    [row] = site.work(tasks=2)
+    assert (row.state, row.task_rank, row.task_of is not None) == (REJECTED, None, whole)
+
+
 def test_tasks_that_are_refused_let_the_next_ones_in(site: Site) -> None:
     site.send(site.node(str(site.directory / "file"), array="0-5%2"))
     states = []

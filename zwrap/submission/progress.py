@@ -86,7 +86,10 @@ def _progress(rows: Sequence[Attempt]) -> Progress:
     works = False
     for row in latest.values():
         if has_failed(row) or row.outcome == Outcome.SUCCESS.value:
-            ended[row.task_of].append(-1 if row.task_rank is None else row.task_rank)
+            if row.task_rank is not None:
+                ended[row.task_of].append(row.task_rank)
+            elif row.task_of is None:  # of an earlier release; not a step refused as a whole
+                ended[None].append(-1)
         elif is_alive(row) and not THROTTLED.search(row.reason or ""):
             works = True
     jobs = {row.family if row.task_rank is None else row.task_rank for row in latest.values()}
