@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import GIVEN_UP, INTENDED, REJECTED, SUBMITTED, WAITING, Attempt
+from zwrap.attempt.record import (
+    GIVEN_UP,
+    INTENDED,
+    NOT_FOUND,
+    REJECTED,
+    SUBMITTED,
+    UNANSWERED,
+    WAITING,
+    Attempt,
+)
 from zwrap.cli import cancel
 from zwrap.configuration.site import Configuration
 from zwrap.errors import OutageError
@@ -20,6 +29,7 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
+from zwrap.submission.progress import has_failed
 from zwrap.transport.contract import Delivery
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 
@@ -205,6 +215,35 @@ def test_a_dead_letter_of_a_step_that_may_have_a_job(
     kept = ledger.get(whose.token)
     assert kept
     assert (kept.state, kept.reason) == (then, reason)
+
+
+@pytest.mark.parametrize("state", [INTENDED, UNANSWERED, NOT_FOUND])
+def test_an_attempt_in_doubt_that_is_taken_up_again_is_not_given_up(
+    tmp_path: Path, state: str
+) -> None:
+    """Its dead letter was moved back by a tool of a broker, under the same token."""
+    ledger = Ledger.in_file(tmp_path / "ledger.sqlite")
+    attempt = Attempt(
+        token="f-1", recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d"
+    )
+    for taken_up in (ledger.reserve, ledger.note_not_found):
+        ledger.reserve([ledger.get("f-1") or attempt])
+        ledger.record({"f-1": {"state": state, "reason": GIVEN_UP}})
+        read = ledger.get("f-1")
+        assert read
+        assert has_failed(read)
+        for row in taken_up([read]) or []:
+            assert row.reason is None
+        now = ledger.get("f-1")
+        assert now
+        assert (now.reason, has_failed(now)) == (None, False)
+    ledger.record({"f-1": {"state": WAITING, "reason": "full"}})
+    read = ledger.get("f-1")
+    assert read
+    [row] = ledger.reserve([read])
+    assert row == ledger.get("f-1")
+    assert row.reason == "full"
+    ledger.close()
 
 
 def test_the_places_of_tasks_that_are_refused_are_known(site: Site) -> None:
