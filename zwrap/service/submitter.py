@@ -63,6 +63,7 @@ class Submitter(Service):
     With environment variable CUSTOM_QUEUE the queue is `cluster.<CUSTOM_QUEUE>.submission`.
     """
 
+    queue = "cluster.submission"
     prefetch = 1000
     batch_size = 1000
 
@@ -70,7 +71,7 @@ class Submitter(Service):
         self, configuration: Configuration, transport: Transport, clock: Clock = elapsed
     ) -> None:
         super().__init__(configuration, transport)
-        self.queue = queue_of_service(CLUSTER)
+        self.queue = queue_of_service(CLUSTER, self.queue)
         self._ledger = Ledger.of(configuration)
         self._recognition = Recognition(self._ledger, self.signer)
         self._preparation = Preparation(configuration, self._ledger)
@@ -283,9 +284,8 @@ class Submitter(Service):
         for step, outcome in outcomes:
             with _noting(problems, step.work):
                 if not step.cluster.settings.shared_filesystem:
-                    step.job.script.unlink(
-                        missing_ok=True
-                    )  # the batch system has a copy, or no job
+                    # The batch system has a copy, or no job.
+                    step.job.script.unlink(missing_ok=True)
                 messages = _job_submitted(step, outcome, self.signer)
                 places = tuple(message.destination for message in messages)
                 ready[places].append((step.work, messages))
