@@ -23,7 +23,7 @@ from zwrap.cli.zwrap import main
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.joboptions import why_not
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, RequestError, TemplateError
+from zwrap.errors import ConfigurationError, OutageError, RequestError, TemplateError
 from zwrap.job import JobRequest, Resources
 from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
@@ -650,6 +650,20 @@ def test_of_several_clusters_none_is_taken_by_chance(
 
     assert main(["check"]) == 0
     assert "clusters: old, prod; default: none\n" in capsys.readouterr().out
+
+
+def test_a_check_names_no_cluster_where_none_is_chosen(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(*_: object) -> None:
+        raise OutageError("The disk is away.")
+
+    site(TWO)
+    monkeypatch.setattr(Renderer, "prepare", away)
+    main(["recipe", "check", recipe(tmp_path, {"cluster": {"commands": "run"}})])
+    told = [line for line in capsys.readouterr().out.split("\n") if line.startswith("  node")]
+    places = "  node 1", "  node 1 on cluster old", "  node 1 on cluster prod"
+    assert told == [f"{place}: cannot be told now: The disk is away." for place in places]
 
 
 def test_a_step_that_names_no_cluster_is_a_rejected_row_of_none(site: Any) -> None:

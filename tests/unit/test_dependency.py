@@ -334,6 +334,65 @@ def test_tasks_of_each_message_at_a_step_are_counted_by_themselves(ledger: Ledge
     assert Dependencies(ledger).answers([own]) == {}
 
 
+def test_a_step_that_is_refused_as_a_whole_is_no_task_that_has_ended(ledger: Ledger) -> None:
+    """The message for the tasks that have no messages yet may become a dead letter."""
+    row(ledger, "a-1", task_rank=0, task_of="m")
+    row(ledger, "whole-1", task_of="m", state=REJECTED, job_id=None)
+    task = throttled("b-1", 1)
+    own = task._replace(attempt=replace(task.attempt, task_of="m"))
+    for each in (own, task):
+        assert list(Dependencies(ledger).answers([each])) == ["b-1"]
+    ledger.record({"a-1": {"outcome": "success"}})
+    assert Dependencies(ledger).answers([own]) == {}
+    assert isinstance(answer(ledger, count=2), Barred)
+
+
+@pytest.mark.parametrize("columns", [{}, {"outcome": "retried"}, {"outcome": "success"}])
+@pytest.mark.parametrize("place", [{}, {"task_rank": 0, "task_of": "m"}])
+def test_a_message_that_was_refused_bars_no_step_after_the_job_of_another(
+    ledger: Ledger, columns: dict[str, Any], place: dict[str, Any]
+) -> None:
+    """Anybody who may send messages can send a second one for the same step."""
+    own = {**place, "task_of": None}
+    row(ledger, "forged-1", state=REJECTED, reason="bad", job_id=None, **own)
+    assert isinstance(answer(ledger), Barred)
+    row(ledger, "a-1", **place, **columns)
+    assert not isinstance(answer(ledger), Barred)
+    assert (answer(ledger) is None) == (columns == {"outcome": "success"})
+    ledger.record({"a-1": {"outcome": "failure", "cause": "it failed"}})
+    assert isinstance(answer(ledger), Barred)
+
+
+def test_a_refusal_after_a_job_counts_whatever_else_is_under_way(ledger: Ledger) -> None:
+    row(ledger, "a-1", outcome="retried")
+    row(ledger, "a-2", state=REJECTED, reason="bad", job_id=None)
+    row(ledger, "b-1")
+    assert isinstance(answer(ledger), Barred)
+
+
+def test_a_refused_task_bars_the_step_after_those_of_other_places(ledger: Ledger) -> None:
+    """Rows of the last release have no places."""
+    row(ledger, "former-1")
+    row(ledger, "former2-1", state=REJECTED, reason="bad", job_id=None)
+    assert isinstance(answer(ledger, count=2), Barred)
+    row(ledger, "a-1", task_rank=0, task_of="m")
+    row(ledger, "b-1", task_rank=1, task_of="m", state=REJECTED, reason="bad", job_id=None)
+    assert isinstance(answer(ledger, count=2), Barred)
+
+
+def test_messages_of_others_let_in_no_task_while_its_own_ones_are_under_way(
+    ledger: Ledger,
+) -> None:
+    task = throttled("b-1", 1)
+    own = task._replace(attempt=replace(task.attempt, task_of="m"))
+    row(ledger, "a-1", task_rank=0, task_of="m")
+    row(ledger, "forged-1", task_rank=0, task_of="m", state=REJECTED, job_id=None)
+    row(ledger, "also-1", task_rank=0, outcome="failure")
+    assert list(Dependencies(ledger).answers([own])) == ["b-1"]
+    ledger.record({"a-1": {"outcome": "success"}})
+    assert Dependencies(ledger).answers([own]) == {}
+
+
 def throttled(token: str, number: int) -> PendingJob:
     task = Tasks((0, 1, 2, 3), 1).task(number, "here")
     return job()._replace(

@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.record import GIVEN_UP, INTENDED, REJECTED, SUBMITTED, WAITING, Attempt
+from zwrap.attempt.record import (
+    GIVEN_UP,
+    INTENDED,
+    NOT_FOUND,
+    REJECTED,
+    SUBMITTED,
+    UNANSWERED,
+    WAITING,
+    Attempt,
+)
 from zwrap.cli import cancel
 from zwrap.configuration.site import Configuration
 from zwrap.errors import OutageError
@@ -20,6 +29,7 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
+from zwrap.submission.progress import has_failed
 from zwrap.transport.contract import Delivery
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 
@@ -88,6 +98,25 @@ def test_a_step_after_one_with_a_mistake_is_refused_at_once(
     assert words in (rows[1].reason or "")
     assert rows[1].run == rows[2].run
     assert "step 1, after which it was to run, failed: " in site.dead()[1]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", {"a": 1}, "x" * 5000, ["\0"]])
+def test_whatever_a_refused_step_is_called_the_one_after_it_is_refused(
+    site: Site, name: object
+) -> None:
+    site.send(site.node(gres="bad!!", job_name=name), site.node(dependency=1))
+    assert [row.state for row in site.work()] == [REJECTED, REJECTED]
+
+
+@pytest.mark.parametrize(
+    ("array", "whole"), [("0-3%1", True), ("none", True), (False, False), ("true", False)]
+)
+def test_a_step_with_tasks_that_is_refused_as_a_whole_is_told_from_one_job(
+    site: Site, array: object, whole: bool
+) -> None:
+    site.send(site.node(array=array, gres="bad!!"))
+    [row] = site.work(tasks=2)
+    assert (row.state, row.task_rank, row.task_of is not None) == (REJECTED, None, whole)
 
 
 def test_tasks_that_are_refused_let_the_next_ones_in(site: Site) -> None:
@@ -186,6 +215,35 @@ def test_a_dead_letter_of_a_step_that_may_have_a_job(
     kept = ledger.get(whose.token)
     assert kept
     assert (kept.state, kept.reason) == (then, reason)
+
+
+@pytest.mark.parametrize("state", [INTENDED, UNANSWERED, NOT_FOUND])
+def test_an_attempt_in_doubt_that_is_taken_up_again_is_not_given_up(
+    tmp_path: Path, state: str
+) -> None:
+    """Its dead letter was moved back by a tool of a broker, under the same token."""
+    ledger = Ledger.in_file(tmp_path / "ledger.sqlite")
+    attempt = Attempt(
+        token="f-1", recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d"
+    )
+    for taken_up in (ledger.reserve, ledger.note_not_found):
+        ledger.reserve([ledger.get("f-1") or attempt])
+        ledger.record({"f-1": {"state": state, "reason": GIVEN_UP}})
+        read = ledger.get("f-1")
+        assert read
+        assert has_failed(read)
+        for row in taken_up([read]) or []:
+            assert row.reason is None
+        now = ledger.get("f-1")
+        assert now
+        assert (now.reason, has_failed(now)) == (None, False)
+    ledger.record({"f-1": {"state": WAITING, "reason": "full"}})
+    read = ledger.get("f-1")
+    assert read
+    [row] = ledger.reserve([read])
+    assert row == ledger.get("f-1")
+    assert row.reason == "full"
+    ledger.close()
 
 
 def test_the_places_of_tasks_that_are_refused_are_known(site: Site) -> None:

@@ -85,6 +85,22 @@ def test_a_submitter_takes_the_steps_of_its_own_queue_only(
     assert site.work() == [MOVED, STAYS]
 
 
+@pytest.mark.parametrize("word", ["", "zwrap"])
+def test_a_submitter_of_a_site_reads_the_queue_that_its_class_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    class Own(Submitter):
+        queue = "cluster.gpu"
+
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path))
+    monkeypatch.setenv("CUSTOM_QUEUE", word)
+    own, usual = (kind(Configuration(), MemoryTransport()) for kind in (Own, Submitter))
+    assert (own.queue, usual.queue) == ("cluster.gpu", MOVED if word else STAYS)
+    assert Submitter.queue == STAYS
+    for each in (own, usual):
+        each.close()
+
+
 def test_further_attempts_and_tasks_of_a_step_go_to_the_queue_that_it_came_from(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

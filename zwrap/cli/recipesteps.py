@@ -39,7 +39,8 @@ def check_files(
             say(f"good: recipe {file}")
         for opinion in opinions:
             if opinion.fault not in faults:
-                say(f"  node {opinion.node} on cluster {opinion.cluster}: {opinion.said}")
+                where = f" on cluster {opinion.cluster}" if opinion.cluster else ""
+                say(f"  node {opinion.node}{where}: {opinion.said}")
     say(f"{len(files)} checked.")
     return status
 

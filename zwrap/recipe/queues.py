@@ -21,8 +21,13 @@ _NAMES = {
 }
 
 
-def queue_of_service(kind: str) -> str:
-    """Return the queue of a kind that a service in this process reads."""
+def queue_of_service(kind: str, of_class: str | None = None) -> str:
+    """Return the queue of a kind that a service in this process reads.
+
+    `of_class`: the queue that its class names, which stays if it is not the usual one.
+    """
+    if of_class not in (None, f"{kind}.submission"):
+        return str(of_class)
     word = os.environ.get("CUSTOM_QUEUE")
     return f"{kind}.{word}.submission" if word else f"{kind}.submission"
 

@@ -24,7 +24,7 @@ from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.holds import Holds
-from zwrap.submission.outcomes import OnOutcomes, Outcome
+from zwrap.submission.outcomes import OnOutcomes, Outcome, cluster_of
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.preparation import Preparation
 from zwrap.submission.quota import Quota
@@ -63,6 +63,7 @@ class Submitter(Service):
     With environment variable CUSTOM_QUEUE the queue is `cluster.<CUSTOM_QUEUE>.submission`.
     """
 
+    queue = "cluster.submission"
     prefetch = 1000
     batch_size = 1000
 
@@ -70,7 +71,7 @@ class Submitter(Service):
         self, configuration: Configuration, transport: Transport, clock: Clock = elapsed
     ) -> None:
         super().__init__(configuration, transport)
-        self.queue = queue_of_service(CLUSTER)
+        self.queue = queue_of_service(CLUSTER, self.queue)
         self._ledger = Ledger.of(configuration)
         self._recognition = Recognition(self._ledger, self.signer)
         self._preparation = Preparation(configuration, self._ledger)
@@ -252,7 +253,7 @@ class Submitter(Service):
         admit = self._quotas[name].admit
         submit_all(
             self._ledger, scheduler, jobs, on_outcomes, admit, largest, self._clock,
-            self._holds[name], self._dependencies.answers,
+            self._holds[name], self._dependencies.answers, self._preparation.scheduler_of,
         )  # fmt: skip
 
     def _largest_array(self, cluster: Cluster) -> int | None:
@@ -283,9 +284,8 @@ class Submitter(Service):
         for step, outcome in outcomes:
             with _noting(problems, step.work):
                 if not step.cluster.settings.shared_filesystem:
-                    step.job.script.unlink(
-                        missing_ok=True
-                    )  # the batch system has a copy, or no job
+                    # The batch system has a copy, or no job.
+                    step.job.script.unlink(missing_ok=True)
                 messages = _job_submitted(step, outcome, self.signer)
                 places = tuple(message.destination for message in messages)
                 ready[places].append((step.work, messages))
@@ -329,7 +329,7 @@ def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list
     """Return the messages about a submitted job; a repeat returns the same message ids."""
     if isinstance(outcome, Exception):
         raise outcome
-    envelope, cluster = step.envelope, step.cluster.name
+    envelope, cluster = step.envelope, cluster_of(outcome, step.cluster.name)
     payload = {"jobid": int(outcome) if outcome.isdecimal() else outcome, "scheduler": cluster}
     log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
     delivery = step.work.delivery

@@ -36,6 +36,7 @@ class Opinion(NamedTuple):
 
     node: int
     cluster: str
+    """Name of the cluster; empty: neither step nor site chooses one."""
     goes_there: bool
     """True if the step would be submitted to this cluster."""
     said: str

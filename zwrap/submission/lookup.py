@@ -12,7 +12,7 @@ earlier submission any more, and that the answer was made after that:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import (
@@ -25,8 +25,9 @@ from zwrap.attempt.record import (
 )
 from zwrap.calls import acting
 from zwrap.calls.ask import ask
-from zwrap.errors import UnknownOutcomeError, ZwrapError
+from zwrap.errors import PermanentError, UnknownOutcomeError, ZwrapError
 from zwrap.scheduler import Scheduler
+from zwrap.submission.outcomes import ElsewhereId
 
 FRESH_S = 2.0
 """Largest age of an intent whose job may be submitted, in seconds; an older one is written anew."""
@@ -39,12 +40,30 @@ MARGIN_S = 0.05
 """Time by which another try is later than the clocks say, in seconds."""
 
 
+UNDESCRIBED_S = 60.0
+"""Time after which a cluster that the site does not describe any more is asked for again, in
+seconds."""
+
+SchedulerOf = Callable[[str], Scheduler]
+"""Function from the name of a cluster to its batch system; it raises PermanentError if there is
+none."""
+
+
 def calls_s(scheduler: Scheduler) -> float:
     """Return the time after an intent by which all calls of a submission are over, in seconds.
 
     The last one begins within the time limit of a call, and each ends by itself.
     """
     return FRESH_S + 2 * scheduler.options.timeout_s + acting.LATER_S
+
+
+def is_looked_up(row: Attempt) -> bool:
+    """Return True if an attempt has a job, or may have one.
+
+    A refused attempt (whose dead letter a person put back) has none, and neither has one that
+    waits.
+    """
+    return bool(row.tried) and row.state not in (REJECTED, WAITING)
 
 
 class Lookup:
@@ -67,11 +86,13 @@ class Lookup:
             UnknownOutcomeError: The batch system may still act on the last submission.
             UnreachableError: The batch system could not be asked.
         """
-        # A refused attempt (whose dead letter a person put back) has no job, and neither has one
-        # that waits.
-        if not row.tried or row.state in (REJECTED, WAITING):
+        if not is_looked_up(row):
             return None
         return row.job_id if row.state == SUBMITTED else self._after_unknown_outcome(row)
+
+    def on(self, scheduler: Scheduler) -> Lookup:
+        """Return a lookup on another batch system."""
+        return Lookup(self._ledger, scheduler)
 
     def record(self) -> None:
         """Write what was found to the ledger, in one transaction."""
@@ -143,3 +164,47 @@ class Lookup:
                 raise
             self._found[name] = found[0].job_id if found else None
         return self._found[name]
+
+
+class Lookups:
+    """Jobs of earlier tries, each on the batch system to which it was given.
+
+    A step that names no cluster goes to another one after a change of the site file, and one that
+    names one after a change of its recipe; its earlier job may be on the former all the same.
+    """
+
+    def __init__(self, own: Lookup, cluster: str, scheduler_of: SchedulerOf | None) -> None:
+        self._own = own
+        self._cluster = cluster
+        self._scheduler_of = scheduler_of
+        self._others: dict[str, Lookup] = {}
+
+    def job_id(self, row: Attempt) -> str | None:
+        """Return the job id of an attempt as `Lookup` does; an `ElsewhereId` on another cluster.
+
+        Raises UnknownOutcomeError, too, if the site does not describe that cluster any more.
+        """
+        name = row.cluster
+        if name in ("", self._cluster) or self._scheduler_of is None:
+            return self._own.job_id(row)
+        if row.state == SUBMITTED and row.job_id:
+            return ElsewhereId(row.job_id, name)
+        if not is_looked_up(row):
+            return None
+        if name not in self._others:
+            try:
+                self._others[name] = self._own.on(self._scheduler_of(name))
+            except PermanentError as error:
+                raise UnknownOutcomeError(
+                    f"An earlier submission of {row.token} to cluster {name!r} may have become a "
+                    f"job, which cannot be looked up there: {error} Describe the cluster again "
+                    "until the job is known; nothing is submitted before.",
+                    retry_after_s=UNDESCRIBED_S,
+                ) from None
+        found = self._others[name].job_id(row)
+        return found and ElsewhereId(found, name)
+
+    def record(self) -> None:
+        """Write what was found to the ledger, in a transaction for each batch system."""
+        for lookup in (self._own, *self._others.values()):
+            lookup.record()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from zwrap.attempt.record import REJECTED, SUBMITTED, WAITING, Attempt
 from zwrap.errors import (
@@ -20,6 +20,25 @@ Outcome = str | Exception
 
 OnOutcomes = Callable[[Sequence[tuple[str, Outcome]]], None]
 """Function that gets tokens of attempts and their outcomes as soon as these are known."""
+
+
+class ElsewhereId(str):
+    """The job id of an attempt that an earlier try gave to another cluster."""
+
+    __slots__ = ("cluster",)
+
+    cluster: str
+
+    def __new__(cls, job_id: str, cluster: str) -> Self:
+        """Return the id of a job on a cluster."""
+        made = super().__new__(cls, job_id)
+        made.cluster = cluster
+        return made
+
+
+def cluster_of(job_id: str, asked: str) -> str:
+    """Return the name of the cluster of a job; `asked`: the one that its step asks for now."""
+    return job_id.cluster if isinstance(job_id, ElsewhereId) else asked
 
 
 class Failed(NamedTuple):

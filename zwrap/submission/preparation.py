@@ -21,6 +21,7 @@ from zwrap.host.paths import in_state_directory
 from zwrap.job import JobRequest
 from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
+from zwrap.scheduler import Scheduler
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.dependency import run_of
 from zwrap.submission.execution import check_replaceable
@@ -69,6 +70,10 @@ class Preparation:
     def refused_attempt(self, envelope: Envelope, message: Message, whose: Recognized) -> Attempt:
         """Return the row of a step that cannot be a job."""
         return refused_attempt(envelope, message, whose, self._renderer.clusters)
+
+    def scheduler_of(self, cluster: str) -> Scheduler:
+        """Return the batch system of a cluster; PermanentError if the site describes none."""
+        return self._renderer.clusters.get(cluster).scheduler
 
     def _shared_job(
         self, prepared: PreparedJob, cluster: Cluster, attempt: Attempt, kept: bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.record import GIVEN_UP, IN_DOUBT, REJECTED, SUBMITTED, WAITING, Attempt
@@ -28,14 +28,26 @@ class Progress(NamedTuple):
     ended: Mapping[str | None, Sequence[int]] = {}
     """Places of the tasks that have ended among those of their step, in ascending order, by the
     message that named all tasks; None: rows of an earlier release."""
+    doubles: Collection[str] = ()
+    """Messages that were refused and never had a job, where another has their place; those for
+    tasks whose places are known count for nothing else. Tasks of an earlier release have none."""
+
+    def of_jobs(self, count: int) -> Sequence[Attempt]:
+        """Return the attempts that decide for a step that is so many jobs."""
+        if count > 1:
+            return self.latest
+        return [row for row in self.latest if row.family not in self.doubles]
 
     def ended_before(self, rank: int, task_of: str | None) -> int:
         """Return the number of tasks that come before the place `rank` and have ended.
 
-        Those of another message at the step do not count, unless that of the task is not known.
+        Those of another message at the step do not count, unless that of the task is not known. A
+        task whose place is known, but not its message, is of another one.
         """
-        keys = {task_of, None} if task_of else self.ended.keys()
-        return sum(bisect.bisect_left(self.ended.get(key, ()), rank) for key in keys)
+        if task_of is None:
+            return sum(bisect.bisect_left(ranks, rank) for ranks in self.ended.values())
+        former = bisect.bisect_left(self.ended.get(None, ()), 0)
+        return former + bisect.bisect_left(self.ended.get(task_of, ()), rank)
 
 
 def of_runs(rows: Sequence[Attempt], runs: Iterable[Run]) -> dict[Run, dict[int, Progress]]:
@@ -82,16 +94,42 @@ def _progress(rows: Sequence[Attempt]) -> Progress:
             continue  # a step with tasks that was refused as a whole, before it was taken apart
         if row.family not in latest or latest[row.family].number < row.number:
             latest[row.family] = row
+    failed = {family for family, row in latest.items() if has_failed(row)}
+    doubles = _doubles(rows, latest, failed)
+    latest = {
+        family: row
+        for family, row in latest.items()
+        if family not in doubles or row.task_rank is None
+    }
     ended: dict[str | None, list[int]] = defaultdict(list)
     works = False
-    for row in latest.values():
-        if has_failed(row) or row.outcome == Outcome.SUCCESS.value:
-            ended[row.task_of].append(-1 if row.task_rank is None else row.task_rank)
+    for family, row in latest.items():
+        if family in failed or row.outcome == Outcome.SUCCESS.value:
+            if row.task_rank is not None:
+                ended[row.task_of].append(row.task_rank)
+            elif row.task_of is None:  # of an earlier release; not a step refused as a whole
+                ended[None].append(-1)
         elif is_alive(row) and not THROTTLED.search(row.reason or ""):
             works = True
     jobs = {row.family if row.task_rank is None else row.task_rank for row in latest.values()}
     places = {key: sorted(ranks) for key, ranks in ended.items()}
-    return Progress(list(latest.values()), len(jobs), works, places)
+    return Progress(list(latest.values()), len(jobs), works, places, doubles)
+
+
+def _doubles(
+    rows: Sequence[Attempt], latest: Mapping[str, Attempt], failed: Collection[str]
+) -> set[str]:
+    """Return the messages that were refused and never had a job, where another has their place.
+
+    Whoever may send messages can send such a one for a step of somebody else.
+    """
+    taken = {row.task_rank for family, row in latest.items() if family not in failed}
+    refused = {
+        family
+        for family in failed
+        if latest[family].state == REJECTED and latest[family].task_rank in taken
+    }
+    return refused - {row.family for row in rows if row.job_id}
 
 
 def has_failed(row: Attempt) -> bool:

@@ -11,12 +11,13 @@ from zwrap.attempt.directory import job_directory
 from zwrap.attempt.ledger.fitting import UnstorableError, check_storable
 from zwrap.attempt.record import Attempt
 from zwrap.errors import RequestError
-from zwrap.message import Message
+from zwrap.message import Message, child_id
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.dependency import run_of
 from zwrap.submission.recognition import Recognized
-from zwrap.submission.tasks import task_in, tasks_of, whole_of
+from zwrap.submission.request import safe_job_name
+from zwrap.submission.tasks import TRUTH, task_in, tasks_of, whole_of
 
 NOWHERE = Path("/")
 """Working directory of a step whose own one cannot be used."""
@@ -37,12 +38,12 @@ def refused_attempt(
         recipe_id=envelope.recipe_id,
         step=envelope.pointer,
         cluster=named if isinstance(named, str) and named in clusters.names() else clusters.default,
-        job_name=str(name or envelope.task or "zwrap")[:64],
+        job_name=safe_job_name(name or envelope.task or "zwrap"),
         job_directory=str(job_directory(NOWHERE, whose.token)),
         digest=whose.digest,
         run=run_of(envelope),
         task_rank=_rank(envelope, message, block),
-        task_of=whole_of(message),
+        task_of=_whole(message, block),
     )
     if not isinstance(working, str) or not working.startswith("/"):
         return row
@@ -51,6 +52,18 @@ def refused_attempt(
         return check_storable(replace(row, job_directory=own))
     except (UnstorableError, ValueError):
         return row
+
+
+def _whole(message: Message, block: Mapping[str, object]) -> str | None:
+    """Return what a task has in common with the others, or the tasks of a whole step; None: none.
+
+    A step that is refused as a whole takes the place of none of its tasks, by which it is told from
+    a step that is one job.
+    """
+    given = block.get("array")
+    if task_in(message) is not None or given is None or str(given).strip().lower() in TRUTH:
+        return whole_of(message)
+    return child_id(message.id, "tasks")
 
 
 def _rank(envelope: Envelope, message: Message, block: Mapping[str, object]) -> int | None:

@@ -86,7 +86,7 @@ def prepare(
         text = replace_variable(text, name, value, where)
     request = JobRequest(
         cluster=cluster_name,
-        job_name=_job_name(
+        job_name=safe_job_name(
             cluster.job_name or envelope.task or envelope.step.get("service") or "zwrap"
         ),
         token=token,
@@ -203,7 +203,7 @@ def absolute_path(value: object, where: str) -> Path:
     return Path(value)
 
 
-def _job_name(name: object) -> str:
+def safe_job_name(name: object) -> str:
     """Return a name that every batch system accepts: safe characters, a letter first."""
     safe = re.sub(r"[^A-Za-z0-9_.+-]+", "_", str(name))[:64]
     return safe if safe[:1].isalpha() else f"j{safe}"

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import CANCELLED, REJECTED, Attempt
 from zwrap.calls import acting
@@ -19,7 +21,7 @@ from zwrap.scheduler import Scheduler
 from zwrap.submission.arrays import submit_as_arrays
 from zwrap.submission.handover import Admit, Handover
 from zwrap.submission.holds import Holds
-from zwrap.submission.lookup import Lookup
+from zwrap.submission.lookup import Lookup, Lookups, SchedulerOf
 from zwrap.submission.outcomes import OnOutcomes
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.unmet import Unmet, nothing_unmet
@@ -40,6 +42,7 @@ def submit_all(
     clock: Clock = elapsed,
     holds: Holds | None = None,
     unmet: Unmet = nothing_unmet,
+    scheduler_of: SchedulerOf | None = None,
 ) -> None:
     """Submit the jobs that do not exist yet: those of one shape as arrays, the others in parallel.
 
@@ -57,6 +60,8 @@ def submit_all(
         clock: Clock for the age of intents, in seconds.
         holds: Held lanes of the cluster, from one call to the next; None: there are none yet.
         unmet: Function that tells which jobs must not be submitted yet, or ever; see `Unmet`.
+        scheduler_of: Function from the name of another cluster, to which an earlier try went, to
+            its batch system; None: there is no other one.
 
     Raises:
         TemporaryError: The ledger cannot be used.
@@ -66,7 +71,10 @@ def submit_all(
     acting.begin()
     holds = holds or Holds(jobs[0].request.cluster, math.inf, clock)
     handover = Handover(ledger, scheduler, on_outcomes, admit, holds, clock)
-    missing = _missing(jobs, handover, ledger)
+    own = Lookup(ledger, scheduler)
+    lookups = Lookups(own, jobs[0].request.cluster, scheduler_of)
+    missing = _missing(jobs, handover, ledger, lookups)
+    handover.stopped = own.away
     answers = unmet(missing)
     handover.hold([(job, answers[job.attempt.token]) for job in missing
                    if job.attempt.token in answers])  # fmt: skip
@@ -80,11 +88,12 @@ def submit_all(
         handover.submit_each(submit_as_arrays(handover, now, largest_array or 0))
 
 
-def _missing(jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger) -> list[PendingJob]:
+def _missing(
+    jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger, lookups: Lookups
+) -> list[PendingJob]:
     """Note the outcomes of earlier tries; return the jobs that do not exist yet."""
     by_token = {job.attempt.token: job for job in jobs}
     rows = ledger.known(list(by_token))
-    lookup = Lookup(ledger, handover.scheduler)
     missing = []
     for token, job in by_token.items():
         attempt = rows.get(token, job.attempt)
@@ -95,17 +104,32 @@ def _missing(jobs: Sequence[PendingJob], handover: Handover, ledger: Ledger) -> 
             handover.note(token, RejectedError(f"The job was {CANCELLED}."))
             continue
         try:
-            job_id = lookup.job_id(attempt)
+            job_id = lookups.job_id(attempt)
         except ZwrapError as error:
-            handover.stopped = lookup.away
             handover.note(token, error)
             continue
         if job_id is None:
-            missing.append(job._replace(attempt=attempt))
+            missing.append(job._replace(attempt=_as_asked_now(attempt, job.attempt)))
         else:
             handover.note(token, job_id)
-    lookup.record()
+    lookups.record()
     return missing
+
+
+def _as_asked_now(row: Attempt, wanted: Attempt) -> Attempt:
+    """Return a row without a job with the place, and the needs, of the job that it gets.
+
+    Site file or recipe may have been changed since the earlier try. On another cluster the job has
+    not waited yet.
+    """
+    return replace(
+        row,
+        cluster=wanted.cluster,
+        job_name=wanted.job_name,
+        job_directory=wanted.job_directory,
+        asked=wanted.asked,
+        held=row.held if row.cluster == wanted.cluster else None,
+    )
 
 
 def _is_of_another(row: Attempt, wanted: Attempt) -> bool:

@@ -95,7 +95,7 @@ def _of_step(
     The words about what is under way and about what is not differ, because the time for which a job
     waits for the latter begins with them.
     """
-    for row in known.latest:
+    for row in known.of_jobs(count):
         if row.outcome == Outcome.SUCCESS.value:
             continue
         if not has_failed(row):

@@ -21,7 +21,7 @@ from zwrap.attempt.ledger.fitting import UnstorableError, fitted, fitted_recipe_
 from zwrap.attempt.ledger.remote import RemoteAttempts
 from zwrap.attempt.ledger.schema import add_columns, create_tables
 from zwrap.attempt.ledger.tables import ATTEMPTS
-from zwrap.attempt.record import INTENDED, NOT_FOUND, SUBMITTED, Attempt, Sighting
+from zwrap.attempt.record import GIVEN_UP, INTENDED, NOT_FOUND, SUBMITTED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, OutageError
@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 
 ORDER_S = 1e-6
 """Difference of the times of attempts that are made together, by which they keep their order."""
+
+OF_TRY = (
+    "tried", "state", "array_token", "task", "cluster", "job_name", "job_directory", "asked",
+)  # fmt: skip
+"""Columns that a further try at the same attempt may change."""
+
+_IF_NOT_GIVEN_UP = sa.func.nullif(ATTEMPTS.c.reason, GIVEN_UP)
+"""Reason of an attempt that somebody is at work on again."""
 
 _UNCONCLUDED = ATTEMPTS.c.state == SUBMITTED, ATTEMPTS.c.outcome.is_(None)
 
@@ -175,6 +183,7 @@ class Ledger:
             replace(
                 attempt, state=INTENDED, created=attempt.created or now + number * ORDER_S,
                 tried=now, job_id=None,
+                reason=None if attempt.reason == GIVEN_UP else attempt.reason,
             )
             for number, attempt in enumerate(attempts)
         ]  # fmt: skip
@@ -212,7 +221,7 @@ class Ledger:
 
         The time of the last try is now, so that a process that read the row before leaves it alone.
         """
-        new = {"state": NOT_FOUND, "tried": self.now()}
+        new = {"state": NOT_FOUND, "tried": self.now(), "reason": _IF_NOT_GIVEN_UP}
         with self._transaction() as connection:
             for read in attempts:
                 mine = ATTEMPTS.c.token == read.token, ATTEMPTS.c.tried == read.tried
@@ -304,11 +313,9 @@ class Ledger:
 def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
     """Write `row` if the ledger's row is still as it was read; return whether it was."""
     mine = ATTEMPTS.c.token == row.token, ATTEMPTS.c.tried == read.tried
-    change = (
-        ATTEMPTS.update()
-        .where(*mine)
-        .values(tried=row.tried, state=row.state, array_token=row.array_token, task=row.task)
-    )
+    values = asdict(row)
+    new = fitted({name: values[name] for name in OF_TRY})
+    change = ATTEMPTS.update().where(*mine).values(**new, reason=_IF_NOT_GIVEN_UP)
     return connection.execute(change).rowcount == 1
 
 
