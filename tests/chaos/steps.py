@@ -22,7 +22,7 @@ from zwrap.transport.spool.transport import SpoolTransport
 
 from ..integration.batch import Batch
 
-TASKS = 4
+TASKS = 8
 
 JOBS = TASKS + 1
 """Number of jobs of a recipe: the tasks of the first step, and the step that waits for them."""
@@ -39,9 +39,10 @@ from zwrap.configuration.site import Configuration
 from zwrap.service.settling import handle_deliveries
 from zwrap.service.submitter import Submitter
 from zwrap.service.watcher.watcher import Watcher
-from zwrap.submission import holds
+from zwrap.submission import holds, tasks
 from zwrap.transport.connect import connect
 holds.ASK_S = 0.5  # so a step that waits looks again, in seconds
+tasks.PORTION_BYTES = 1  # so few tasks have messages at a time
 place, jobs = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 site = Configuration.from_file(place / "site.yml").activate()
@@ -65,8 +66,11 @@ ENDED_S = 150.0
 """Time within which all jobs of a recipe have ended, in seconds."""
 
 
-def sent(batch: Batch, place: Path) -> Path:
-    """Make a site, and send its recipe; return its directory."""
+def sent(batch: Batch, place: Path, most: int | None) -> Path:
+    """Make a site, and send its recipe; return its directory.
+
+    `most`: largest number of tasks that run at a time; None: any.
+    """
     spool = {"plugin": "spool", "path": str(place / "spool")}
     cluster = {**batch.section["cluster"], "watch_s": 0.3}
     site = {
@@ -77,11 +81,12 @@ def sent(batch: Batch, place: Path) -> Path:
     (place / "site.yml").write_text(json.dumps(site))
     (place / "w").mkdir()
     with contextlib.closing(SpoolTransport(place / "spool")) as transport:
-        transport.commit(Envelope(_recipe(place / "w"), 1, environment={"ID": place.name}).start())
+        recipe = _recipe(place / "w", f"0-{TASKS - 1}" + (f"%{most}" if most else ""))
+        transport.commit(Envelope(recipe, 1, environment={"ID": place.name}).start())
     return place
 
 
-def _recipe(directory: Path) -> Recipe:
+def _recipe(directory: Path, array: str) -> Recipe:
     """Return a step with tasks, and one that waits for it and comes first."""
 
     def step(**block: str | int) -> dict[str, object]:
@@ -90,7 +95,7 @@ def _recipe(directory: Path) -> Recipe:
 
     return Recipe({
         "start": [[2, []], [1, []]],
-        "1": step(commands=FIRST, array=f"0-{TASKS - 1}"),
+        "1": step(commands=FIRST, array=array),
         "2": step(commands=AFTER, dependency=1),
         "8": {"queue": "refused"},
         "9": {"queue": "told"},

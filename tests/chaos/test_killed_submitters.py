@@ -83,6 +83,8 @@ class Kill(NamedTuple):
     """True if its jobs are those of a recipe (`steps`)."""
     beside: bool = False
     """True if another Submitter is at work beside it."""
+    most: int | None = None
+    """Largest number of tasks of its step that run at a time; None: any."""
 
 
 @pytest.fixture(params=["local", "slurm", "slurmrest", "sge"])
@@ -121,7 +123,8 @@ def kills(kind: str, choice: random.Random) -> list[Kill]:
         else:
             moment_s = choice.choice((moment_s, choice.uniform(0, STEPS_S)))
             beside = choice.random() < 1 / 4
-            drawn.append(Kill(way, 0, moment_s, stopped_s, of_steps=True, beside=beside))
+            most = choice.choice((None, None, 2))
+            drawn.append(Kill(way, 0, moment_s, stopped_s, of_steps=True, beside=beside, most=most))
     return sorted(drawn, key=lambda kill: not kill.of_steps)
 
 
@@ -147,7 +150,7 @@ def test_each_job_is_there_once_whenever_its_submitter_is_killed(
 
     def recipe(number: int) -> Path:
         kill = all_kills[number]
-        place = steps.sent(own_batch(number), tmp_path / f"w{number}")
+        place = steps.sent(own_batch(number), tmp_path / f"w{number}", kill.most)
         with contextlib.ExitStack() as stack:
             if kill.beside:
                 stack.callback(ended_by_force, steps.serving(place))

@@ -18,7 +18,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, SettledError, TransportError
 from zwrap.message import ID_HEADER, Outgoing
 from zwrap.transport.contract import Delivery, Transport, Unit
-from zwrap.transport.deadletters import export, read, reinjected
+from zwrap.transport.deadletters import TRANSPORT_HEADERS, export, read, reinjected
 from zwrap.transport.inspector import Overdelivered
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.mover import forward
@@ -644,6 +644,31 @@ def test_a_unit_sends_and_settles(transport: Transport) -> None:
     transport.flush()
     assert transport.inspector().waiting("out") == 2
     assert delivery.settled
+    transport.close()
+
+
+def test_a_unit_may_send_the_message_that_it_settles_once_more(transport: Transport) -> None:
+    """It comes under the same id, though it is sent while the first one is held."""
+    transport.send("in", {"n": 1})
+    transport.subscribe("in", 10)
+    delivery = transport.receive(5)
+    assert delivery is not None
+    identity = delivery.message.id
+    for number in range(3):
+        given = delivery.message.headers
+        headers = {key: given[key] for key in given if key not in TRANSPORT_HEADERS}
+        headers |= {ID_HEADER: identity, "zwrap-tasks-sent": number}
+        with transport.unit(delivery) as unit:
+            unit.send(Outgoing("out", {}), Outgoing("in", delivery.message.body, headers))
+        delivery = transport.receive(5)
+        assert delivery is not None
+        message = delivery.message
+        assert (message.id, message.body, delivery.delivery_count) == (identity, {"n": 1}, 1)
+        assert str(message.headers["zwrap-tasks-sent"]) == str(number)
+    delivery.ack()
+    transport.flush()
+    assert transport.receive(0.2) is None
+    assert transport.inspector().waiting("out") == 3
     transport.close()
 
 

@@ -13,12 +13,26 @@ from zwrap_schedulers.slurm import inside as slurm_inside
 
 from zwrap.attempt.record import kind_of
 from zwrap.configuration.clusters import ClusterSettings
+from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.limits import Limits
-from zwrap.message import ATTEMPT_HEADER, Message, Outgoing, child_id, encode
+from zwrap.message import (
+    ATTEMPT_HEADER,
+    ID_HEADER,
+    Message,
+    Outgoing,
+    child_id,
+    decode,
+    encode,
+    identify,
+    origin_after,
+    token_of,
+)
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.service.arraysteps import ArraySteps
+from zwrap.service.contract import Work
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
 from zwrap.submission import tasks
@@ -35,8 +49,11 @@ from zwrap.submission.tasks import (
     tasks_of,
     whole_of,
 )
+from zwrap.transport.delivery import Delivery
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.portions import PORTION_BYTES
+from zwrap.transport.signing import Signer
+from zwrap.transport.unit import Unit
 
 
 def step(array: object, **more: Any) -> Envelope:
@@ -138,7 +155,8 @@ def test_of_a_large_step_some_tasks_have_messages_at_a_time(
     others: list[dict[str, object]] = []
     left = [Outgoing("q", envelope.body(), {"workflows-recipe": True, ATTEMPT_HEADER: 2})]
     while left:
-        message = Message(left[0].message, left[0].headers, f"id {len(numbers)}")
+        headers = left[0].headers
+        message = Message(left[0].message, headers, str(headers.get(ID_HEADER, "i")))
         sent = copies(Envelope.from_body(message.body), message, "q")
         left = [each for each in sent if TASK_HEADER not in each.headers]
         assert left in ([], sent[-1:])
@@ -149,6 +167,112 @@ def test_of_a_large_step_some_tasks_have_messages_at_a_time(
     assert others == [others[0]] * 12, "by the other headers they are tasks of the same step"
     assert others[0]["workflows-recipe"] is True
     assert others[0][ATTEMPT_HEADER] == 2
+
+
+SECTIONS = {"version": 1, "environments": {"default": []}}
+
+
+@pytest.fixture
+def signer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Signer:
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    return Signer(site_key(Configuration.from_string(json.dumps(SECTIONS))))
+
+
+def started(envelope: Envelope, signer: Signer | None) -> Message:
+    """Return the message of a step as it came of a request that has not changed.
+
+    Without a signer another program sent it, and the broker gave it an id.
+    """
+    if signer is None:
+        return Message(envelope.body(), {"workflows-recipe": True}, child_id("broker", "x"))
+    request = Message({"recipes": ["r"]}, {}, "request")
+    unit = Unit(request.id, signer.after(request, "processing_recipe"))
+    unit.send(Outgoing("q", envelope.body(), {"workflows-recipe": True}))
+    return received(unit.outgoing[0])
+
+
+def received(message: Outgoing) -> Message:
+    body = decode(encode(message.message))
+    return Message(body, message.headers, identify(body, message.headers))
+
+
+def taken_apart(message: Message, signer: Signer) -> tuple[dict[int | None, Message], int]:
+    """Return the message for each task of a step, and the number of portions."""
+    steps, transport, found, portions = ArraySteps(MemoryTransport(), signer), None, {}, 0
+    left = [message]
+    while left:
+        portions += 1
+        [one] = left
+        delivery: Any = Delivery(transport, one, "q", delivery_count=1, topic=False)  # type: ignore[arg-type]
+        sent = map(received, steps.messages(Work(delivery, Envelope.from_body(one.body))))
+        left = []
+        for each in sent:
+            if (number := task_in(each)) is None:
+                left.append(each)
+            else:
+                assert number not in found
+                found[number] = each
+    return found, portions
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+@pytest.mark.parametrize("most", [1, 4, 5, 7])
+def test_the_identity_of_a_task_does_not_depend_on_the_portion_in_which_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch, signer: Signer, is_signed: bool, most: int
+) -> None:
+    """So a step that is taken apart again, by any release, becomes the same jobs."""
+    envelope = step("0-20:2")
+    message = started(envelope, signer if is_signed else None)
+    whole, portions = taken_apart(message, signer)
+    assert portions == 1
+    monkeypatch.setattr(tasks, "PORTION_BYTES", most * len(encode(envelope.body())))
+    found, portions = taken_apart(message, signer)
+    assert portions > 1
+    assert identities(found, signer) == identities(whole, signer)
+    origin = origin_after(f"{signer.origin(message).text}/q")
+    assert [(each.id, signer.origin(each).text) for each in found.values()] == [
+        (child_id(message.id, rank), origin) for rank in range(11)
+    ], "as releases do that send all at once"
+    assert message.id not in {each.id for each in found.values()}
+
+
+@pytest.mark.parametrize("most", [4, 5])
+def test_a_step_whose_recipe_was_edited_meanwhile_has_the_same_tasks(
+    monkeypatch: pytest.MonkeyPatch, signer: Signer, most: int
+) -> None:
+    """A request is handled again, and a recipe has grown: fewer messages are in a portion."""
+    before, after = step("0-20:2"), step("0-20:2", commands="run $RECIPEWRAP" + " " * 2000)
+    monkeypatch.setattr(tasks, "PORTION_BYTES", most * len(encode(before.body())))
+    found = [taken_apart(started(each, signer), signer) for each in (before, after)]
+    assert found[0][1] < found[1][1], "more portions"
+    assert identities(found[0][0], signer) == identities(found[1][0], signer)
+
+
+def identities(found: dict[int | None, Message], signer: Signer) -> dict[int | None, object]:
+    """Return id, origin, step and token of the message for each task."""
+    return {
+        number: (each.id, (origin := signer.origin(each)).text, origin.is_proven, whole_of(each),
+                 token_of(each, origin.text))
+        for number, each in found.items()
+    }  # fmt: skip
+
+
+def test_the_message_for_further_tasks_is_the_same_one_as_before(
+    monkeypatch: pytest.MonkeyPatch, signer: Signer
+) -> None:
+    """What is noted of the step as a whole, such as its refusal, is found by either."""
+    monkeypatch.setattr(tasks, "PORTION_BYTES", 1)
+    envelope = step("0-3")
+    message = started(envelope, signer)
+    headers = {**message.headers, "x-death": [], ATTEMPT_HEADER: 2}
+    before = Message(message.body, headers, message.id)
+    last = received(copies(envelope, before, "q")[-1])
+    assert dict(last.headers) == {
+        **message.headers, ATTEMPT_HEADER: 2, ID_HEADER: before.id, SENT_HEADER: 3,
+    }  # fmt: skip
+    assert (last.id, last.body) == (before.id, before.body)
+    assert signer.origin(last) == signer.origin(before)
+    assert signer.origin(last).is_proven
 
 
 @pytest.mark.parametrize("sent", [3, "3", 999999999])

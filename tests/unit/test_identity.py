@@ -48,6 +48,7 @@ from zwrap.service.contract import Service
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
+from zwrap.submission import tasks
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.recognition import Recognition
 from zwrap.transport.deadletters import export, read, reinjected
@@ -81,9 +82,11 @@ class Site:
         """Return a step that follows from a job, and is followed by none."""
         return {**self.step("true", owner), "output": {}}
 
-    def edit(self, commands: str) -> None:
+    def edit(self, commands: str, **block: Any) -> None:
         """Write the recipe with these commands."""
-        recipe = {"start": [[1, []]], "1": self.step(commands, "{owner}"), "2": {"queue": "told"}}
+        step = self.step(commands, "{owner}")
+        step["parameters"]["cluster"] |= block
+        recipe = {"start": [[1, []]], "1": step, "2": {"queue": "told"}}
         (self.directory / "r.json").write_text(json.dumps(recipe))
 
     def run(self, kind: type[Service]) -> None:
@@ -245,6 +248,18 @@ def test_a_recipe_that_was_edited_between_two_tries_of_a_request_starts_once(sit
     assert first.body != second.body
     assert site.submit() == ["me"]
     assert len(site.waiting("told")) == 3, "each is told of the one job"
+
+
+def test_the_tasks_of_a_recipe_that_was_edited_between_two_tries_start_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a larger recipe fewer tasks are taken at a time, and the jobs are the same."""
+    for commands, size in (("true", 1), ("true " * 200, 6000), ("true", 10**6)):
+        site.edit(commands, array="0-9")
+        monkeypatch.setattr(tasks, "PORTION_BYTES", size)
+        site.request("victim")
+        assert len(site.submit()) == 10
+    assert sorted(job.request.task.number for job in site.jobs if job.request.task) == [*range(10)]
 
 
 def test_a_request_that_was_put_back_and_is_handled_again_starts_once(

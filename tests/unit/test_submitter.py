@@ -14,14 +14,18 @@ import pytest
 from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.configuration.site import Configuration
-from zwrap.errors import TemporaryError, ZwrapError
+from zwrap.errors import QueueFullError, TemporaryError, TransportError, ZwrapError
+from zwrap.message import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.service import submitter
+from zwrap.service import arraysteps, submitter
+from zwrap.service.contract import Work
 from zwrap.service.loop import Loop
 from zwrap.service.settling import handle_deliveries
 from zwrap.service.submitter import Submitter
+from zwrap.submission import tasks
 from zwrap.submission.pending import PendingJob
+from zwrap.transport.delivery import ACK, Delivery, Settlement
 from zwrap.transport.memory import MemoryTransport
 
 
@@ -97,13 +101,13 @@ def test_other_jobs_of_a_batch_do_not_wait_until_a_step_is_taken_apart(
 ) -> None:
     order: list[str] = []
     taking(monkeypatch, lambda job: order.append(job.request.job_name))
-    real = submitter.copies
+    real = arraysteps.copies
 
     def copies(envelope: Envelope, *more: Any) -> Any:
         order.append(f"copies of {envelope.environment['ID']}")
         return real(envelope, *more)
 
-    monkeypatch.setattr(submitter, "copies", copies)
+    monkeypatch.setattr(arraysteps, "copies", copies)
     for name in "abc":
         array = {"array": {"b": "0-1"}.get(name, True)}
         site.send(name, cluster={"commands": "true", "job_name": name, **array})
@@ -111,6 +115,93 @@ def test_other_jobs_of_a_batch_do_not_wait_until_a_step_is_taken_apart(
     assert order[:3] == ["a", "c", "copies of b"]
     assert site.told() == ["a", "b", "b", "c"]
     assert not site.dead()
+
+
+class Told(MemoryTransport):
+    """A transport that notes what is asked of it, and fails as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[tuple[int, int]] = []
+        """Number of messages, and of deliveries, of what was to be sent."""
+        self.flushes: list[int] = []
+        """Number of messages that were sent before each wait for all confirmations."""
+        self.failures: list[Exception] = []
+        self.confirms = True
+
+    def flush(self, timeout_s: float = 30.0) -> None:
+        self.flushes.append(sum(messages for messages, _ in self.sent))
+        if not self.confirms:
+            raise TransportError(f"not confirmed within {timeout_s:g} s")
+
+    def commit(
+        self,
+        messages: Sequence[Outgoing],
+        deliveries: Sequence[Delivery] = (),
+        settlement: Settlement = ACK,
+    ) -> None:
+        if messages:
+            self.sent.append((len(messages), len(deliveries)))
+            if self.failures:
+                raise self.failures.pop()
+        super().commit(messages, deliveries, settlement)
+
+
+def array_steps(site: Site, number: int) -> tuple[Told, list[Work]]:
+    """Return messages of array steps, and their transport, which notes what is asked of it."""
+    site.transport = transport = Told()
+    for name in range(number):
+        site.send(f"{name}", cluster={"commands": "true", "array": "0-7"})
+    transport.sent.clear()
+    transport.subscribe("cluster.submission", number)
+    found = [transport.receive(0) for _ in range(number)]
+    work = [Work(each, Envelope.from_body(each.message.body)) for each in found if each]
+    return transport, work
+
+
+@pytest.mark.parametrize("portion", [1, tasks.PORTION_BYTES])
+def test_the_messages_for_tasks_are_one_unit_with_the_message_for_their_step(
+    site: Site, monkeypatch: pytest.MonkeyPatch, portion: int
+) -> None:
+    """So all of them are there, or the step comes again; and no message is waited for by itself."""
+    monkeypatch.setattr(tasks, "PORTION_BYTES", portion)
+    transport, work = array_steps(site, 1)
+    assert Submitter(site.configuration, transport).handle_all(work) == [None]
+    assert transport.sent == [(4 if portion == 1 else 8, 1)]
+
+
+def test_while_the_broker_is_away_one_array_step_of_a_batch_is_tried(site: Site) -> None:
+    transport, work = array_steps(site, 20)
+    transport.failures = [TransportError("away")]
+    problems = Submitter(site.configuration, transport).handle_all(work)
+    assert [type(each) for each in problems] == [TransportError] * 20
+    assert len(transport.sent) == 1
+    assert not any(each.delivery.settled for each in work)
+
+
+def test_a_queue_without_room_for_one_array_step_may_have_it_for_another(site: Site) -> None:
+    transport, work = array_steps(site, 3)
+    transport.failures = [QueueFullError("full")]
+    problems = Submitter(site.configuration, transport).handle_all(work)
+    assert [type(each) for each in problems] == [QueueFullError, type(None), type(None)]
+
+
+@pytest.mark.parametrize("confirms", [True, False])
+def test_array_steps_of_a_batch_wait_for_confirmations_after_a_portion(
+    site: Site, monkeypatch: pytest.MonkeyPatch, confirms: bool
+) -> None:
+    """So the copies that a transport holds until a broker has confirmed them are few."""
+    transport, work = array_steps(site, 6)
+    monkeypatch.setattr(arraysteps, "PORTION_BYTES", 16 * work[0].delivery.size)
+    transport.confirms = confirms
+    problems = Submitter(site.configuration, transport).handle_all(work)
+    if confirms:
+        assert problems == [None] * 6
+        assert transport.flushes == [16, 32]
+    else:
+        assert problems[:2] == [None] * 2
+        assert [type(each) for each in problems[2:]] == [TransportError] * 4
+        assert transport.flushes == [16], "no wait follows on one that was in vain"
 
 
 def test_a_result_that_is_refused_costs_only_the_step_whose_result_it_is(

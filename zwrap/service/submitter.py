@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.ledger.ledger import Ledger
@@ -20,8 +20,10 @@ from zwrap.job import Outcome as JobOutcome
 from zwrap.message import Message, Outgoing, attempt_of, trace_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.queues import CLUSTER, queue_of_service
+from zwrap.service.arraysteps import ArraySteps, may_have_tasks
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
+from zwrap.service.outage import is_outage
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.holds import Holds
 from zwrap.submission.outcomes import OnOutcomes, Outcome, cluster_of
@@ -30,7 +32,6 @@ from zwrap.submission.preparation import Preparation
 from zwrap.submission.quota import Quota
 from zwrap.submission.recognition import Recognition, Recognized
 from zwrap.submission.submit import submit_all
-from zwrap.submission.tasks import TASK_HEADER, copies, task_in
 from zwrap.submission.unmet import Dependencies
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.diagnosis import recipe_id_of
@@ -76,6 +77,7 @@ class Submitter(Service):
         self._recognition = Recognition(self._ledger, self.signer)
         self._preparation = Preparation(configuration, self._ledger)
         self._dependencies = Dependencies(self._ledger)
+        self._array_steps = ArraySteps(transport, self.signer)
         self._clock = clock
         self._quotas: dict[str, Quota] = {}
         self._holds: dict[str, Holds] = {}
@@ -94,11 +96,10 @@ class Submitter(Service):
         single: list[Work] = []
         for each in work:
             with _noting(problems, each):
-                (several if _may_have_tasks(each) else single).append(each)
+                (several if may_have_tasks(each) else single).append(each)
         self._submit_single(single, problems)
         # To take these apart may take its time, which no other job of the batch has to wait for.
-        single = [each for each in several if not self._taken_apart(each, problems)]
-        self._submit_single(single, problems)
+        self._submit_single(self._take_apart(several, problems), problems)
         return [problems.get(each.delivery) for each in work]
 
     def _submit_single(self, work: Sequence[Work], problems: dict[Delivery, Exception]) -> None:
@@ -118,23 +119,21 @@ class Submitter(Service):
         for of_one_cluster in steps.values():
             self._submit(of_one_cluster, problems)
 
-    def _taken_apart(self, work: Work, problems: dict[Delivery, Exception]) -> bool:
-        """Send a message for each task of an array step; return False for a message of one job."""
-        delivery, envelope = work
-        with _noting(problems, work):
-            messages = copies(envelope, delivery.message, delivery.source) if envelope else []
-            if not messages:
-                return False
-            self._forget_refusals(delivery.message, envelope)
-            unit = Unit(delivery.message.id, self.signer.after(delivery.message, delivery.source))
-            unit.send(*messages)
-            *ahead, last = unit.outgoing
-            if ahead:
-                self.transport.commit(ahead)  # which waits, so that few are held at a time
-            self.transport.commit([last], [delivery])
-            number = sum(TASK_HEADER in message.headers for message in messages)
-            log.info("%d tasks of the step have messages now, each of which is a job", number)
-        return True
+    def _take_apart(self, work: Sequence[Work], problems: dict[Delivery, Exception]) -> list[Work]:
+        """Send a message for each task of array steps; return the messages that are one job."""
+        single = []
+        for place, each in enumerate(work, 1):
+            with _noting(problems, each):
+                if messages := self._array_steps.messages(each):
+                    self._forget_refusals(each.delivery.message, each.envelope)
+                    self._array_steps.send(messages, each.delivery)
+                else:
+                    single.append(each)
+            problem = problems.get(each.delivery)
+            if problem and is_outage(problem):  # each of the others would wait for it as long
+                problems |= {later.delivery: problem for later in work[place:]}
+                break
+        return single
 
     def _forget_refusals(self, message: Message, envelope: Envelope | None) -> None:
         """Note of a step that was refused as a whole before that its tasks are what counts.
@@ -314,15 +313,6 @@ class Submitter(Service):
     def close(self) -> None:
         """Close the ledger."""
         self._ledger.close()
-
-
-def _may_have_tasks(work: Work) -> bool:
-    """Return whether a step may have several tasks, as far as a glance tells."""
-    parameters = work.envelope.step.get("parameters") if work.envelope else None
-    block = parameters.get("cluster") if isinstance(parameters, Mapping) else None
-    given = block.get("array") if isinstance(block, Mapping) else None
-    several = given is not None and not isinstance(given, bool)
-    return several and task_in(work.delivery.message) is None
 
 
 def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list[Outgoing]:

@@ -3,9 +3,15 @@
 So the recipe gets the messages of each task, which is cancelled, retried and found lost by itself.
 Tasks that wait together are joined to arrays as all jobs are (`zwrap.submission.arrays`).
 
-Each of these messages carries the whole recipe. Of a large step few are sent at a time, and behind
-them a message for the other tasks, which is handled when these have become jobs: the copies of one
-message fill neither the queue nor the memory of the Submitter.
+Each of these messages carries the whole recipe. Of a large step a portion is sent at a time, and
+behind it the message for the step itself once more, which says how many tasks have messages: the
+memory of the Submitter holds few copies. Tasks that become jobs at once have left the queue when it
+is handled. Those that wait, for their turn (``%10``) or because they are held, stay in the queue,
+and the others come to them.
+
+Id and origin of the message for a task depend on those of the message for the step and on the place
+of the task, not on portions. So whoever takes a step apart once more, with a recipe of another size
+or in another release, makes the same messages.
 """
 
 from __future__ import annotations
@@ -49,9 +55,7 @@ RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9})(?::([1-9][0-9]{0,8}))?)?", re.
 
 TRUTH = {"true": True, "false": False}
 
-NOT_COPIED = {
-    FOLLOWS_HEADER, ID_HEADER, ORIGIN_HEADER, SENT_HEADER, SIGNATURE_HEADER, *TRANSPORT_HEADERS,
-}  # fmt: skip
+NOT_COPIED = {FOLLOWS_HEADER, ID_HEADER, ORIGIN_HEADER, SENT_HEADER, SIGNATURE_HEADER}
 """Headers that a message for a task has of its own."""
 
 OF_DEATH = ("x-death", "x-first-death", "x-last-death", "x-delivery-count")
@@ -137,20 +141,23 @@ def whole_of(message: Message) -> str | None:
 
     The number of its attempt makes no difference.
     """
-    return _stated_whole(message) if task_in(message) is not None else None
-
-
-def _stated_whole(message: Message) -> str | None:
-    """Return what the header of a message says of its whole; None: it says none."""
+    if task_in(message) is None:
+        return None
     given = message.headers.get(TASK_OF_HEADER)
     return given if isinstance(given, str) and re.fullmatch("[0-9a-f-]{36}", given) else None
+
+
+def tasks_sent(message: Message) -> int:
+    """Return the number of tasks of a step, the first ones, that have messages of their own."""
+    return _number_in(message, SENT_HEADER) or 0
 
 
 def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
     """Return a message for each task of an array step; none: the step, or message, is one job.
 
     Of tasks whose messages would be larger than a portion (`zwrap.transport.portions`) only the
-    first have one, and the last message is for all others.
+    first have one. Then the last message is the same one as it came, under its own id, for all
+    others; its signature holds, because only a header differs.
 
     Args:
         envelope: The message at the step.
@@ -182,15 +189,15 @@ def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
             f"its recipe, have more than {limits.copies_bytes} bytes (section limits, key "
             "'copies_bytes')."
         )
-    headers = {
+    left = _left(tasks, message, where)
+    now = left[: max(FEW, PORTION_BYTES // size)]
+    own = {
         key: value
         for key, value in message.headers.items()
-        if key not in NOT_COPIED and not key.startswith(OF_DEATH)
+        if key not in TRANSPORT_HEADERS and not key.startswith(OF_DEATH)
     }
-    left = _left(tasks, message, where)
-    others = _stated_whole(message) if SENT_HEADER in message.headers else None
-    headers[TASK_OF_HEADER] = others or child_id(message.id, "tasks")
-    now = left[: max(FEW, PORTION_BYTES // size)]
+    headers = {key: value for key, value in own.items() if key not in NOT_COPIED}
+    headers[TASK_OF_HEADER] = child_id(message.id, "tasks")
     sent = [
         Outgoing(
             queue,
@@ -200,14 +207,15 @@ def copies(envelope: Envelope, message: Message, queue: str) -> list[Outgoing]:
         for number in now
     ]
     if len(now) < len(left):
-        done = len(tasks.numbers) - len(left) + len(now)
-        sent.append(Outgoing(queue, body, {**headers, SENT_HEADER: done}))
+        done = tasks_sent(message) + len(now)
+        again = {**own, ID_HEADER: message.id, SENT_HEADER: done}
+        sent.append(Outgoing(queue, message.body, again))
     return sent
 
 
 def _left(tasks: Tasks, message: Message, where: str) -> tuple[int, ...]:
     """Return the numbers of the tasks that a message is for."""
-    before = _number_in(message, SENT_HEADER) or 0
+    before = tasks_sent(message)
     if before >= len(tasks.numbers):
         raise RequestError(
             f"{where} names {len(tasks.numbers)} tasks, and the message says that {before} of them "

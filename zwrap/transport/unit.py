@@ -16,6 +16,7 @@ class Unit:
         parent: Id of the message whose handling produces them; None: there is none.
         sign: Function that signs a message (`zwrap.transport.signing`); None: they are not signed.
         trace: Headers of a trace, for messages that have none of their own.
+        begin: Position of the first message among all that handling the parent produces.
     """
 
     def __init__(
@@ -23,11 +24,13 @@ class Unit:
         parent: str | None,
         sign: Callable[[Outgoing], Outgoing] | None = None,
         trace: Mapping[str, object] | None = None,
+        begin: int = 0,
     ) -> None:
         self.outgoing: list[Outgoing] = []
         self._parent = parent or new_id()
         self._sign = sign
         self._trace = trace or {}
+        self._begin = begin
 
     def send(self, *messages: Outgoing) -> None:
         """Add messages; one without an id gets an id derived from the delivery and its position.
@@ -38,7 +41,8 @@ class Unit:
             traced = message
             if self._trace and not trace_of(message.headers):
                 traced = replace(message, headers={**message.headers, **self._trace})
-            named = traced.with_id(child_id(self._parent, len(self.outgoing)))
+            position = self._begin + len(self.outgoing)
+            named = traced.with_id(child_id(self._parent, position))
             if self._sign and ID_HEADER not in message.headers:
                 named = self._sign(named)
             self.outgoing.append(named)
