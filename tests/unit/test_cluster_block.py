@@ -652,6 +652,33 @@ def test_of_several_clusters_none_is_taken_by_chance(
     assert "clusters: old, prod; default: none\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"cluster": {"commands": "run", "scheduler": "{where}"}},
+        {"cluster": "{where}", "cluster_commands": "run"},
+    ],
+)
+@pytest.mark.parametrize("store", [{}, {"s": {"plugin": "storage", "scheduler": "old"}}])
+def test_a_step_whose_cluster_is_known_later_may_go_to_each_of_the_site(
+    site: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    parameters: dict[str, Any],
+    store: dict[str, Any],
+) -> None:
+    site({**TWO, **store})
+    assert main(["recipe", "check", recipe(tmp_path, parameters)]) == 0
+    shown = capsys.readouterr()
+    key = "cluster" if "cluster_commands" in parameters else "scheduler"
+    assert shown.out.splitlines()[1:] == [
+        f"  node 1 on cluster old: -S /bin/bash -notify; known later: {key}",
+        f"  node 1 on cluster prod: --partition=p; known later: {key}",
+        "1 checked.",
+    ]
+    assert shown.err == ""
+
+
 def test_a_step_that_names_no_cluster_is_a_rejected_row_of_none(site: Any) -> None:
     site(TWO)
     whose = Recognized("t-1", "o", "d", None)
