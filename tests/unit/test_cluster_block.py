@@ -18,6 +18,7 @@ from zwrap_schedulers.sge.sge import GridEngine, SGEOptions
 from zwrap_schedulers.slurm.directives import fields
 from zwrap_schedulers.slurm.rest import SlurmRest, SlurmRestOptions
 
+from zwrap.attempt.record import Attempt
 from zwrap.cli.resubmit import _message
 from zwrap.cli.zwrap import main
 from zwrap.configuration.clusters import ClusterSettings
@@ -25,6 +26,7 @@ from zwrap.configuration.joboptions import why_not
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, RequestError, TemplateError
 from zwrap.job import JobRequest, Resources
+from zwrap.limits import DEFAULTS
 from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -465,9 +467,6 @@ def test_a_template_without_a_line_for_a_key_loses_it_not_silently(tmp_path: Pat
 
 
 def test_another_attempt_with_other_keys_is_checked_as_the_first(tmp_path: Path) -> None:
-    from zwrap.attempt.record import Attempt
-    from zwrap.limits import DEFAULTS
-
     site = {
         "version": 1, "environments": {"default": ["c"]},
         "c": {"plugin": "clusters", "p": {"kind": "slurm", "allowed_options": ["switches"]}},
@@ -491,6 +490,37 @@ def test_another_attempt_with_other_keys_is_checked_as_the_first(tmp_path: Path)
     for wrong in ({"gres": "a b"}, {"options.wrap": "x"}, {"memory_per_node": "much"}):
         with pytest.raises(RequestError, match="key 'cluster'"):
             again(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("job_id", "changes", "expected"),
+    [
+        ("7", {}, "old"),
+        ("7", {"scheduler": "prod"}, "prod"),
+        (None, {"scheduler": "prod"}, "prod"),
+    ],
+)
+def test_a_step_that_names_no_cluster_is_resubmitted_to_that_of_its_job(
+    tmp_path: Path, job_id: str | None, changes: dict[str, str], expected: str
+) -> None:
+    site = {"version": 1, **TWO, "environments": {"default": ["batch"]}}
+    clusters = Clusters(Configuration.from_string(json.dumps(site)).activate())
+    attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="old", job_name="n",
+                      job_id=job_id, job_directory="/w/.zwrap/t-1")  # fmt: skip
+    header = {"zwrap-id": "i", "original-destination": "/queue/q"}
+    content = {"header": header, "message": step().body()}
+
+    def again(**changes: str) -> str:
+        file = tmp_path / "submission.json"
+        sent = _message(attempt, [attempt], changes, clusters, content, file, DEFAULTS)
+        body: Any = sent.message
+        name: str = body["recipe"]["1"]["parameters"]["cluster"]["scheduler"]
+        return name
+
+    assert again(**changes) == expected
+    if job_id is None:
+        with pytest.raises(RequestError, match="names no cluster"):
+            again()
 
 
 # -- what clusters make of a recipe ----------------------------------------------------------------

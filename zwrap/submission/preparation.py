@@ -59,8 +59,9 @@ class Preparation:
         request = prepared.request
         where = f"node {envelope.pointer}, parameters"
         policy = policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
-        asked = request.resources
-        kept = encode_submission(message, queue, asked, policy, whose.origin, whose.follows)
+        kept = encode_submission(
+            message, queue, request.resources, policy, whose.origin, whose.follows, request.cluster
+        )
         attempt = _attempt(envelope, request, whose.digest, whole_of(message))
         if cluster.settings.shared_filesystem:
             return self._shared_job(prepared, cluster, attempt, kept), cluster
