@@ -665,7 +665,8 @@ def test_of_several_clusters_none_is_taken_by_chance(
     words = (
         "node 1, parameters, key 'cluster': The step names no cluster, and the site describes "
         "several: old, prod. Name one in the step (key 'scheduler'), or for all such steps in the "
-        "site file (storage key 'scheduler')."
+        "site file (storage key 'scheduler'; as 'scheduler: local' they run on the host of the "
+        "service)."
     )
     with pytest.raises(RequestError, match=f"^{re.escape(words)}$"):
         Renderer(configuration).prepare(step(), "t-1")

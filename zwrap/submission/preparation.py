@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from contextlib import AbstractContextManager
 
 from zwrap.attempt.directory import SUBMISSION
@@ -32,6 +33,8 @@ from zwrap.submission.request import PreparedJob, parameters_of
 from zwrap.submission.script import Renderer, seen_from_elsewhere
 from zwrap.submission.tasks import task_in, whole_of
 
+log = logging.getLogger(__name__)
+
 
 class Preparation:
     """Preparation of the jobs of recipe steps, by the clusters and templates of a site."""
@@ -40,6 +43,8 @@ class Preparation:
         self._renderer = Renderer(configuration)
         self._ledger = ledger
         self._allowed = configuration.site.allowed
+        if missing := self._renderer.clusters.missing_default:
+            log.error("%s", missing)  # a fault of the site, of which each such message becomes one
 
     def job_of(
         self, envelope: Envelope, message: Message, queue: str, whose: Recognized
