@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import zwrap_schedulers.local
+import zwrap_schedulers.slurm.slurm  # noqa: F401 - before a test changes the path
 
 from zwrap import plugins
 from zwrap.entrypoints import entries
