@@ -36,6 +36,10 @@ RETRIES_HEADER, CONTINUED_HEADER = "zwrap-retries", "zwrap-continued"
 """Number of retries so far; number of jobs so far that continued the step from what its program had
 saved."""
 
+CLUSTER_HEADER = "zwrap-cluster"
+"""Header of another attempt at a step that names no cluster: the one of the attempt before, which
+zwrap has written into the step."""
+
 SIGNATURE_HEADER = "zwrap-signature"
 """Proof that a service of the site gave a message its id and origin (`zwrap.transport.signing`)."""
 

@@ -145,16 +145,16 @@ def candidates(group: str, name: str) -> list[Entry]:
 
 
 def find_preferred(group: str, name: str) -> Any:  # noqa: ANN401 - as `find`
-    """Return what a site installed under a name, else what `find` returns.
+    """Return the first of the `candidates` for a name; None if nothing of that name is installed.
 
     So a site can replace a part of zwrap by its own. Raises whatever the import of a module raises.
     """
-    own = OWN.get(group, {}).get(name)
-    first = candidates(group, name)[0] if own else None
-    if first is None or first.value == own:
+    own, found = OWN.get(group, {}).get(name), candidates(group, name)
+    if not found or found[0].value == own:
         return find(group, name)
-    log.info("%r in group %s is %s, which goes before zwrap's own", name, group, first.value)
-    return first.load()
+    if own:
+        log.info("%r in group %s is %s, which goes before zwrap's own", name, group, found[0].value)
+    return found[0].load()
 
 
 def choice(group: str, name: str, shipped: str) -> str:

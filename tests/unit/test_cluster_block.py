@@ -18,6 +18,7 @@ from zwrap_schedulers.sge.sge import GridEngine, SGEOptions
 from zwrap_schedulers.slurm.directives import fields
 from zwrap_schedulers.slurm.rest import SlurmRest, SlurmRestOptions
 
+from zwrap.attempt.record import Attempt
 from zwrap.cli.resubmit import _message
 from zwrap.cli.zwrap import main
 from zwrap.configuration.clusters import ClusterSettings
@@ -25,6 +26,7 @@ from zwrap.configuration.joboptions import why_not
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, OutageError, RequestError, TemplateError
 from zwrap.job import JobRequest, Resources
+from zwrap.limits import DEFAULTS
 from zwrap.message import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -465,9 +467,6 @@ def test_a_template_without_a_line_for_a_key_loses_it_not_silently(tmp_path: Pat
 
 
 def test_another_attempt_with_other_keys_is_checked_as_the_first(tmp_path: Path) -> None:
-    from zwrap.attempt.record import Attempt
-    from zwrap.limits import DEFAULTS
-
     site = {
         "version": 1, "environments": {"default": ["c"]},
         "c": {"plugin": "clusters", "p": {"kind": "slurm", "allowed_options": ["switches"]}},
@@ -491,6 +490,37 @@ def test_another_attempt_with_other_keys_is_checked_as_the_first(tmp_path: Path)
     for wrong in ({"gres": "a b"}, {"options.wrap": "x"}, {"memory_per_node": "much"}):
         with pytest.raises(RequestError, match="key 'cluster'"):
             again(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("job_id", "changes", "expected"),
+    [
+        ("7", {}, "old"),
+        ("7", {"scheduler": "prod"}, "prod"),
+        (None, {"scheduler": "prod"}, "prod"),
+    ],
+)
+def test_a_step_that_names_no_cluster_is_resubmitted_to_that_of_its_job(
+    tmp_path: Path, job_id: str | None, changes: dict[str, str], expected: str
+) -> None:
+    site = {"version": 1, **TWO, "environments": {"default": ["batch"]}}
+    clusters = Clusters(Configuration.from_string(json.dumps(site)).activate())
+    attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="old", job_name="n",
+                      job_id=job_id, job_directory="/w/.zwrap/t-1")  # fmt: skip
+    header = {"zwrap-id": "i", "original-destination": "/queue/q"}
+    content = {"header": header, "message": step().body()}
+
+    def again(**changes: str) -> str:
+        file = tmp_path / "submission.json"
+        sent = _message(attempt, [attempt], changes, clusters, content, file, DEFAULTS)
+        body: Any = sent.message
+        name: str = body["recipe"]["1"]["parameters"]["cluster"]["scheduler"]
+        return name
+
+    assert again(**changes) == expected
+    if job_id is None:
+        with pytest.raises(RequestError, match="names no cluster"):
+            again()
 
 
 # -- what clusters make of a recipe ----------------------------------------------------------------
@@ -635,7 +665,8 @@ def test_of_several_clusters_none_is_taken_by_chance(
     words = (
         "node 1, parameters, key 'cluster': The step names no cluster, and the site describes "
         "several: old, prod. Name one in the step (key 'scheduler'), or for all such steps in the "
-        "site file (storage key 'scheduler')."
+        "site file (storage key 'scheduler'; as 'scheduler: local' they run on the host of the "
+        "service)."
     )
     with pytest.raises(RequestError, match=f"^{re.escape(words)}$"):
         Renderer(configuration).prepare(step(), "t-1")
@@ -664,6 +695,33 @@ def test_a_check_names_no_cluster_where_none_is_chosen(
     told = [line for line in capsys.readouterr().out.split("\n") if line.startswith("  node")]
     places = "  node 1", "  node 1 on cluster old", "  node 1 on cluster prod"
     assert told == [f"{place}: cannot be told now: The disk is away." for place in places]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"cluster": {"commands": "run", "scheduler": "{where}"}},
+        {"cluster": "{where}", "cluster_commands": "run"},
+    ],
+)
+@pytest.mark.parametrize("store", [{}, {"s": {"plugin": "storage", "scheduler": "old"}}])
+def test_a_step_whose_cluster_is_known_later_may_go_to_each_of_the_site(
+    site: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    parameters: dict[str, Any],
+    store: dict[str, Any],
+) -> None:
+    site({**TWO, **store})
+    assert main(["recipe", "check", recipe(tmp_path, parameters)]) == 0
+    shown = capsys.readouterr()
+    key = "cluster" if "cluster_commands" in parameters else "scheduler"
+    assert shown.out.splitlines()[1:] == [
+        f"  node 1 on cluster old: -S /bin/bash -notify; known later: {key}",
+        f"  node 1 on cluster prod: --partition=p; known later: {key}",
+        "1 checked.",
+    ]
+    assert shown.err == ""
 
 
 def test_a_step_that_names_no_cluster_is_a_rejected_row_of_none(site: Any) -> None:

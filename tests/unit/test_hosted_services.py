@@ -977,6 +977,38 @@ def test_transports_that_an_unchanged_class_makes_itself_connect_as_the_site_fil
     assert package.default_transport == "PikaTransport"
 
 
+def test_what_a_module_of_a_site_sets_for_its_own_transport_stays(
+    place: Place, original: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is imported before; a bridge would send to the broker from which it takes."""
+    package = theirs(monkeypatch)
+    package.PikaTransport.defaults.update({"--rabbit-host": "archive", "--rabbit-port": 5672})
+    package.StompTransport.defaults["--stomp-prfx"] = "mine"
+    package.__dict__["default_transport"] = "OfflineTransport"
+    for user in ("u", "other"):  # the second time as after SIGHUP
+        text = BROKERS.replace("username: u", f"username: {user}")
+        configuration = Configuration.from_string(text).activate()
+        hosted(as_original({}))(configuration, MemoryTransport(place.broker))
+        assert package.PikaTransport.defaults == {
+            "--rabbit-host": "archive", "--rabbit-port": 5673, "--rabbit-user": user,
+            "--rabbit-pass": "p", "--rabbit-vhost": "v",
+        }  # fmt: skip
+        assert package.StompTransport.defaults["--stomp-prfx"] == "mine"
+        assert package.StompTransport.defaults["--stomp-user"] == user
+    assert package.default_transport == "OfflineTransport"
+
+
+def test_an_old_python_workflows_without_one_of_the_transports_has_the_other(
+    place: Place, original: types.ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = theirs(monkeypatch)
+    monkeypatch.setitem(sys.modules, "workflows.transport.pika_transport", None)
+    configuration = Configuration.from_string(BROKERS).activate()
+    hosted(as_original({}))(configuration, MemoryTransport(place.broker))
+    assert package.PikaTransport.defaults == {"--rabbit-vhost": "/"}
+    assert package.StompTransport.defaults["--stomp-host"] == "amq.site"
+
+
 def test_a_wrong_section_of_a_broker_ends_no_unchanged_service_that_does_not_use_it(
     place: Place,
     original: types.ModuleType,

@@ -23,6 +23,7 @@ from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import SUBMITTED, Attempt, parse_submission
 from zwrap.attempt.retry import continuation, next_attempt
+from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.host.sitekey import SiteKey
@@ -50,7 +51,7 @@ from zwrap.service.loop import Loop
 from zwrap.service.submitter import Submitter
 from zwrap.submission import tasks
 from zwrap.submission.pending import PendingJob
-from zwrap.submission.recognition import Recognition
+from zwrap.submission.recognition import Recognition, Recognized
 from zwrap.transport.deadletters import export, read, reinjected
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.signing import Signer
@@ -666,6 +667,40 @@ def test_the_next_attempt_by_wrapper_and_by_watcher_is_one_attempt(site: Site) -
         site.transport.commit([again.message])
         site.submit()
     assert [job.attempt.token[-2:] for job in site.jobs] == ["-1", "-2"]
+
+
+@pytest.mark.parametrize("old_form", [True, False])
+def test_a_step_that_names_no_cluster_stays_on_that_of_its_first_attempt(
+    site: Site, old_form: bool
+) -> None:
+    """Its wrapper may be of an earlier release, which did not keep the name of the cluster."""
+    body = site.message("me", retry=RETRY)
+    if old_form:
+        parameters = body["recipe"]["1"]["parameters"]
+        del parameters["cluster"]
+        parameters["cluster_commands"] = "true"
+        parameters["retry"] = {"on": ["lost"]}
+    site.send(body, "an-id")
+    site.submit()
+    kept = site.kept(site.jobs[0])
+    assert kept.cluster == "local"
+    several = {"plugin": "clusters", "a": {"kind": "local"}, "b": {"kind": "local"}}
+    text = {"version": 1, "c": several, "environments": {"default": ["c"]}}
+    site.configuration = Configuration.from_string(json.dumps(text)).activate()
+    cause = Cause.LOST if old_form else Cause.OUT_OF_MEMORY
+    by_watcher = next_attempt(kept, cause)
+    by_wrapper = next_attempt(replace(kept, cluster=None), cause)
+    assert by_watcher
+    assert by_wrapper
+    site.transport.commit([by_watcher.message])
+    site.submit()
+    assert [job.request.cluster for job in site.jobs] == ["local", "local"]
+    recognition = Recognition(site.ledger(), Signer(site_key(site.configuration)))
+    for each in (by_watcher.message, by_wrapper.message):
+        message = Message(each.message, each.headers, str(each.headers["zwrap-id"]))
+        [whose] = recognition.attempts([message])
+        assert isinstance(whose, Recognized)
+        assert whose.token == site.jobs[1].attempt.token
 
 
 # -- another's next attempt ------------------------------------------------------------------------

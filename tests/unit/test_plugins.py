@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import zwrap_schedulers.local
+import zwrap_schedulers.slurm.slurm  # noqa: F401 - before a test changes the path
 
 from zwrap import plugins
 from zwrap.entrypoints import entries
@@ -88,6 +90,19 @@ def test_a_site_replaces_a_batch_system_by_its_own(
     assert plugins.find_preferred(plugins.SCHEDULERS, "local").__name__ == "Local"
     assert plugins.find_preferred(plugins.SCHEDULERS, "other") is None
     del sys.modules["their_batch"]
+
+
+@pytest.mark.parametrize("upstream", ["workflows.odd:Odd", "zocalo.odd:Odd"])
+def test_what_is_said_to_be_used_is_used_under_a_name_that_zwrap_does_not_have(
+    path: list[Path], monkeypatch: pytest.MonkeyPatch, upstream: str
+) -> None:
+    install(path[0], "base-1.dist-info", f"[{plugins.SERVICES}]\nOdd = {upstream}")
+    install(path[1], "theirs-1.dist-info", f"[{plugins.SERVICES}]\nOdd = their_odd:Odd")
+    (path[1] / "their_odd.py").write_text("class Odd:\n    pass\n")
+    monkeypatch.delitem(sys.modules, "their_odd", raising=False)
+    assert plugins.choice(plugins.SERVICES, "Odd", "").startswith("'Odd' is class their_odd:Odd")
+    assert plugins.find_preferred(plugins.SERVICES, "Odd").__module__ == "their_odd"
+    del sys.modules["their_odd"]
 
 
 def test_an_entry_says_whose_it_is_and_the_order_is_always_the_same(path: list[Path]) -> None:

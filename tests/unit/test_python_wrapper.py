@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, RecipeError
 from zwrap.message import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -129,6 +129,26 @@ def test_parameters_filled_in_by_the_recipe_itself_travel_on(sent: Sent, recipe:
     step.send_to("extra", "a")
     assert sent[0].message["recipe"]["1"]["job_parameters"] == {"a": "X"}
     assert RECIPE.node(1)["job_parameters"] == {"a": "{x}"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        (None, "of the message"),
+        (Recipe({"2": 5}, "of the message"), "of the message"),
+        (Recipe({"2": 5}), "of the site's code"),
+        ({"2": 5}, "of the site's code"),
+    ],
+)
+def test_a_sentence_about_a_recipe_says_where_it_is_from(
+    sent: Sent, recipe: object, name: str
+) -> None:
+    body = {**Envelope(RECIPE, 1).body(), "recipe": {**RECIPE.wire, "2": 5}}
+    step = RecipeWrapper(Envelope.from_body(body), sent.extend)
+    if recipe is not None:
+        step.recipe = recipe
+    with pytest.raises(RecipeError, match=f"^Recipe {name}, node 2 is a int"):
+        step.recipe.node(2)
 
 
 def test_what_a_wrapper_tells_goes_to_the_output_of_that_name(sent: Sent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from zwrap.cli.openparameters import tell_oddities
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, RecipeError, UnknownNameError
 from zwrap.limits import DEFAULTS
+from zwrap.recipe import directory
 from zwrap.recipe.directory import named_recipe, names
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.loop import handle_delivery
@@ -66,6 +68,32 @@ def test_no_name_leads_out_of_the_directory(
 ) -> None:
     with pytest.raises(kind, match=reason):
         named_recipe(name, recipes, DEFAULTS)
+
+
+def test_a_sentence_about_an_unknown_name_stays_short_among_any_number_of_recipes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nearest is found beside where the recipe would be, without a look at all of them."""
+    for number in range(1200):
+        file = tmp_path / f"beamline-{number // 100}" / f"pipeline-of-the-{number}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    (tmp_path / "mx").mkdir()
+    (tmp_path / "mx" / "xia2.json").touch()
+    looked_at: list[str] = []
+    link = directory._link
+    monkeypatch.setattr(directory, "_link", lambda *of: looked_at.append(of[1]) or link(*of))
+    with pytest.raises(UnknownNameError) as caught:
+        named_recipe("mx/xia3", tmp_path, DEFAULTS)
+    sentence = str(caught.value)
+    assert "Did you mean 'mx/xia2'? Known: beamline-" in sentence
+    assert re.search(r", mx/xia2\. There are 9\d\d others or more\.$", sentence)
+    assert sentence.count(",") == directory.SHOWN - 1
+    assert len(sentence) < 1000
+    assert len(looked_at) == directory.LOOKED_AT + 1
+    monkeypatch.setattr(directory, "LOOKED_AT", 5000)
+    with pytest.raises(UnknownNameError, match=r"There are 1181 others\.$"):
+        named_recipe("mx/xia3", tmp_path, DEFAULTS)
 
 
 def configured(recipes: Path) -> Configuration:

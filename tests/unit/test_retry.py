@@ -282,6 +282,30 @@ def test_less_than_a_second_is_not_worth_another_job(
         assert again.said == "It has saved what it had, and goes on as attempt 2 with 1 s left."
 
 
+@pytest.mark.parametrize(
+    ("parameters", "expected", "names"),
+    [
+        ({"cluster": {"commands": "true"}}, {"commands": "true", "scheduler": "old"}, True),
+        ({"cluster": {"scheduler": "b"}}, {"scheduler": "b"}, False),
+        ({"cluster_commands": "true"}, "old", True),
+        ({"cluster_commands": "true", "cluster": "b"}, "b", False),
+    ],
+)
+def test_another_attempt_goes_to_the_cluster_of_the_last_one(
+    parameters: dict[str, Any], expected: Any, names: bool
+) -> None:
+    """It may have left the state of its program there, and the default may be another by now."""
+    first = message()
+    step_in(first.body)["parameters"] = parameters
+    policy = policy_of({"on": EVERYTHING}, None, "here")
+    text = encode_submission(first, "cluster.submission", ASKED, policy, cluster="old")
+    known = parse_submission(text, "here")
+    for again in (next_attempt(known, Cause.LOST), continuation(known, 3, 100.0)):
+        assert block(again) == expected
+        assert again
+        assert (again.message.headers.get("zwrap-cluster") == "old") == names
+
+
 # -- what was kept by an earlier release, or is damaged --------------------------------------------
 
 

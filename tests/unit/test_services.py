@@ -315,6 +315,34 @@ def test_the_logbook_holds_the_request_as_the_filters_leave_it(
     assert '"first"' in recipe
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("{(1, 2): chr(0xDCFF)}", r"'added': {(1, 2): '\udcff'}"),
+        ("Odd()", "This section holds a value that cannot be written."),
+    ],
+)
+def test_a_filter_that_leaves_what_is_no_json_costs_one_section_of_the_logbook(
+    site: Site, plug_in: Any, tmp_path: Path, value: str, expected: str
+) -> None:
+    code = f"""
+        class Odd:
+            def __repr__(self):
+                raise RuntimeError("as a class of a site may")
+
+        def odd(message, parameters):
+            return {{**message, "added": {value}}}, parameters
+        """
+    plug_in(FILTERS, "odd", code)
+    site.settings["zocalo.dispatcher.logbook_location"] = str(tmp_path / "log")
+    site.dispatch({"recipes": ["other"], "parameters": {"guid": "abcdef"}})
+    assert site.dead() == []
+    [entry] = (tmp_path / "log").glob("*/ab/cdef")
+    text = entry.read_text()
+    assert expected in text.partition("Parsed message body:\n")[2].partition("Recipe object:\n")[0]
+    assert '"other"' in text.partition("Recipe object:\n")[2]
+
+
 def test_a_filter_may_make_the_recipe(site: Site, plug_in: Any) -> None:
     code = f"def makes(message, parameters): return {{'recipe': {OTHER}}}, parameters"
     plug_in(FILTERS, "makes", code)

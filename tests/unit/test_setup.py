@@ -177,3 +177,16 @@ def test_the_recipe_hears_the_last_line_of_the_set_up() -> None:
     silent = died(attempt, submission, began=False, last_lines=lines[3:])
     assert silent.cause.endswith("Its set-up failed at 'nosuch --now'.")
     assert "set-up" not in died(attempt, submission, began=True, last_lines=lines).cause
+
+
+def test_the_watcher_sends_the_next_attempt_to_the_cluster_of_the_one_that_died() -> None:
+    """An earlier release has kept no cluster with a submission; the ledger has it."""
+    step = {"queue": "cluster.submission", "parameters": {"cluster": {"commands": "true"}}}
+    body = Envelope(Recipe({"start": [[1, []]], "1": step}), 1).body()
+    kept = {"header": {"original-destination": "/queue/cluster.submission"}, "message": body,
+            "retry": {"on": ["node_fail"]}}  # fmt: skip
+    attempt = Attempt(token="t-1", recipe_id="r", step=1, cluster="c", job_name="n", job_id="7",
+                      job_directory="/d", seen_state="node_fail")  # fmt: skip
+    [again] = died(attempt, parse_submission(encode(kept), "here"), began=True).final
+    sent: Any = again.message
+    assert sent["recipe"]["1"]["parameters"]["cluster"]["scheduler"] == "c"

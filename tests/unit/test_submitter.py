@@ -415,3 +415,25 @@ def test_without_a_shared_filesystem_the_script_brings_all_files_and_the_ledger_
     assert json.loads(kept[0])["header"]["original-destination"] == "/queue/cluster.submission"
     assert not (tmp_path / "a").exists(), "the job makes its directories where it runs"
     assert list((tmp_path / "state" / "scripts").iterdir()) == [], "the batch system has it"
+
+
+def test_a_site_without_a_default_cluster_is_told_once_and_other_steps_go_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = taking(monkeypatch, lambda _: None)
+    site.work()
+    assert not caplog.records
+    several = Site(site.directory, a={"kind": "local"}, b={"kind": "local"})
+    for number in range(3):
+        several.send(f"x{number}")
+    several.send("good", cluster={"commands": "true", "job_name": "good", "scheduler": "b"})
+    several.work()
+    told = [each for each in caplog.records if each.levelname == "ERROR"]
+    [of_the_site] = [each for each in told if each.name == "zwrap.submission.preparation"]
+    assert of_the_site.getMessage() == (
+        "Steps that name no cluster are refused: of the clusters a, b none is named under storage "
+        "key 'scheduler' (as 'scheduler: local' such steps run on the host of the service, see "
+        "docs/site.md)."
+    )
+    assert batches == [["good"]]
+    assert len(several.dead()) == 3

@@ -225,6 +225,8 @@ class KeptSubmission(msgspec.Struct, frozen=True, omit_defaults=True):
     exported: dict[str, object] = {}
     asked: AskedResources = AskedResources()
     retry: Policy | None = None
+    cluster: str | None = None
+    """Name of the job's cluster; None: an earlier release has kept it."""
 
 
 def encode_submission(
@@ -234,6 +236,7 @@ def encode_submission(
     policy: Policy | None,
     origin: str | None = None,
     follows: str | None = None,
+    cluster: str | None = None,
 ) -> bytes:
     """Return the JSON text of the record of a submission.
 
@@ -244,6 +247,7 @@ def encode_submission(
         policy: The policy of retries; None: there is none.
         origin: Origin of the message, which another attempt states; None: it is not proven.
         follows: Proof that the next attempt brings along; None: it brings none.
+        cluster: Name of the job's cluster, to which another attempt goes, too.
     """
     number = attempt_of(message.headers)
     if origin is None:
@@ -262,7 +266,8 @@ def encode_submission(
         resources.memory_mib, resources.memory_per_cpu_mib, resources.walltime_s,
         resources.exclude, resources.nodelist,
     )  # fmt: skip
-    return encode(KeptSubmission(header=header, message=message.body, asked=asked, retry=policy))
+    kept = KeptSubmission(header, message.body, asked=asked, retry=policy, cluster=cluster)
+    return encode(kept)
 
 
 def parse_submission(content: bytes, where: str) -> KeptSubmission:

@@ -18,6 +18,7 @@ from zwrap.errors import MessageError
 from zwrap.job import Cause
 from zwrap.message import (
     ATTEMPT_HEADER,
+    CLUSTER_HEADER,
     CONTINUED_HEADER,
     LARGEST_ATTEMPT,
     RETRIES_HEADER,
@@ -134,6 +135,40 @@ def edited(body: object, changes: Mapping[str, int | str]) -> dict[str, object]:
     return changed
 
 
+def keep_cluster(body: object, cluster: str | None) -> dict[str, object]:
+    """Let the step of a recipe message name a cluster if it names none; return headers for it.
+
+    The defaults of the site may have changed since the last attempt, which has left its files, and
+    perhaps the state of its program, on that cluster. MessageError: there is no step.
+    """
+    place, key = _naming(body)
+    if not cluster or place is None or place.get(key):
+        return {}
+    place[key] = cluster
+    return {CLUSTER_HEADER: cluster}
+
+
+def without_cluster(body: object, headers: Mapping[str, object]) -> object:
+    """Return a message without the name that `keep_cluster` has written into it.
+
+    MessageError: there is no step.
+    """
+    cluster, changed = headers.get(CLUSTER_HEADER), copied(body)
+    place, key = _naming(changed)
+    if cluster is not None and place is not None and place.get(key) == cluster:
+        del place[key]
+    return changed
+
+
+def _naming(body: object) -> tuple[dict[str, object] | None, str]:
+    """Return the object in which a step names its cluster, and the key; None: there is none."""
+    parameters = step_in(body).get("parameters")
+    if not isinstance(parameters, dict):
+        return None, ""
+    block = parameters.get("cluster")
+    return (block, "scheduler") if isinstance(block, dict) else (parameters, "cluster")
+
+
 def _change(block: dict[str, object], key: str, value: int | str) -> None:
     """Change one key of a block, or of a mapping in it; an empty text removes it."""
     outer, dot, inner = key.partition(".")
@@ -174,6 +209,7 @@ def _again(
     headers = {
         key: value for key, value in known.header.items() if key != "original-destination"
     } | {ATTEMPT_HEADER: number, header: done + 1}
+    headers |= keep_cluster(body, known.cluster)
     return Outgoing(queue, body, headers), number
 
 

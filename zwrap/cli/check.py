@@ -154,13 +154,8 @@ def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> It
 
 def _default_cluster(configuration: Configuration) -> Iterator[str]:
     """Yield a warning if steps that name no cluster are refused."""
-    clusters = Clusters(configuration)
-    if not clusters.default:
-        yield (
-            "warning: steps that name no cluster are refused: of the clusters "
-            f"{', '.join(clusters.described())} none is named under storage key 'scheduler' "
-            "(docs/site.md)"
-        )
+    if missing := Clusters(configuration).missing_default:
+        yield f"warning: {missing[0].lower()}{missing[1:-1]}"
 
 
 def _keys(configuration: Configuration) -> Iterator[str]:

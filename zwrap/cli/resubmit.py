@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.record import Attempt
-from zwrap.attempt.retry import edited
+from zwrap.attempt.retry import edited, keep_cluster
 from zwrap.cli.common import complain, say
 from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, kept_of, one_of
 from zwrap.configuration.site import Configuration
@@ -145,6 +145,8 @@ def _message(
         number += 1
     try:
         body = edited(content["message"], changes)
+        had_job = attempt.job_id is not None and "scheduler" not in changes
+        kept = keep_cluster(body, attempt.cluster if had_job else None)
     except MessageError as error:
         raise MessageError(f"{file}: {error}") from None
     prepare(
@@ -155,4 +157,4 @@ def _message(
         limits,
     )
     message = reinjected({**content, "message": body}, file, None)
-    return replace(message, headers={**message.headers, ATTEMPT_HEADER: number})
+    return replace(message, headers={**message.headers, **kept, ATTEMPT_HEADER: number})

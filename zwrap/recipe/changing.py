@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from zwrap.limits import DEFAULTS, Limits
 from zwrap.recipe.graph import Recipe
+
+UNNAMED = Recipe().name
+"""Name of a recipe whose maker gives it none."""
 
 
 class ChangingRecipe(Recipe):
@@ -23,6 +26,14 @@ class ChangingRecipe(Recipe):
         """Take a copy of a definition; the keywords say how parameters are put into it."""
         super().__init__(definition, name)
         self._quotes, self._limits = quote_commands, limits
+
+    @classmethod
+    def of(cls, recipe: object) -> Self:
+        """Return the recipe that a value is or has, as `Recipe.of`, under the name that it has."""
+        found = super().of(recipe)
+        if isinstance(recipe, Recipe) and recipe.name != UNNAMED:
+            found.name = recipe.name
+        return found
 
     def apply_parameters(
         self,

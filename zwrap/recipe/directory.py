@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from zwrap.errors import MessageError, RecipeError, UnknownNameError, short
@@ -15,19 +17,34 @@ PART = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 """Pattern of one part of a name, which never begins with a dot."""
 
 
+SHOWN = 20
+"""Number of names in the sentence about an unknown one."""
+
+LOOKED_AT = 1000
+"""Number of names among which one is looked for that was meant, for each unknown name."""
+
+
 def names(directory: Path) -> list[str]:
     """Return the names of all recipes below a directory, sorted."""
-    found = []
+    return sorted(_below(directory))
+
+
+def _below(directory: Path) -> Iterator[str]:
+    """Yield the names of all recipes below a directory."""
     for place, below, files in os.walk(directory):
         below[:] = [name for name in below if re.fullmatch(PART, name)]
-        begin = Path(place).relative_to(directory)
-        for file in files:
-            stem = file.removesuffix(".json")
-            if stem != file and re.fullmatch(PART, stem):
-                name = str(begin / stem)
-                if _link(directory, name) is None:
-                    found.append(name)
-    return sorted(found)
+        yield from _names_of(directory, Path(place), files)
+
+
+def _names_of(directory: Path, place: Path, files: list[str]) -> Iterator[str]:
+    """Yield the names of the recipes among files at a place in the directory."""
+    begin = place.relative_to(directory)
+    for file in files:
+        stem = file.removesuffix(".json")
+        if stem != file and re.fullmatch(PART, stem):
+            name = str(begin / stem)
+            if _link(directory, name) is None:
+                yield name
 
 
 def named_recipe(name: object, directory: Path, limits: Limits) -> Recipe:
@@ -56,8 +73,30 @@ def named_recipe(name: object, directory: Path, limits: Limits) -> Recipe:
                 "directories below that of the recipes."
             )
         if not file.is_file():
-            raise UnknownNameError("recipe", name, names(directory), f"in {directory}")
+            raise _unknown(name, directory)
         return Recipe.from_file(file, limits)
+
+
+def _unknown(name: str, directory: Path) -> UnknownNameError:
+    """Return the error about an unknown name, with the nearest name and some that are known.
+
+    A request may be one of many, and there may be any number of recipes, so not all are looked at;
+    those beside which the recipe would be come first.
+    """
+    place = (directory / name).parent
+    beside = _names_of(directory, place, os.listdir(place)) if place.is_dir() else iter(())
+    taken = list(itertools.islice(itertools.chain(beside, _below(directory)), LOOKED_AT))
+    found = sorted(set(taken))
+    where = f"in {directory}"
+    if len(found) <= SHOWN:
+        return UnknownNameError("recipe", name, found, where)
+    import difflib
+
+    near = difflib.get_close_matches(name[:200], found, n=SHOWN)
+    shown = {*near, *found[: SHOWN - len(near)]}
+    others = f"There are {len(found) - len(shown)} others"
+    more = " or more" if len(taken) == LOOKED_AT else ""
+    return UnknownNameError("recipe", name, shown, where, f"{others}{more}.")
 
 
 def _link(directory: Path, name: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import re
@@ -208,11 +209,19 @@ class Dispatcher(Service):
             ("Recipe object", recipe.for_wire()),
         ]
         try:
-            text = "\n\n".join(f"{title}:\n{pretty(content)}" for title, content in sections)
+            text = "\n\n".join(f"{title}:\n{_written(content)}" for title, content in sections)
             make_readable(file.parent)
             write_atomically(file, text + "\n", durable=False)
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             log.warning("The logbook entry %s cannot be written: %s", file, error)
+
+
+def _written(content: object) -> str:
+    """Return a section of the logbook; what a filter has left need not be a JSON value."""
+    for write in (pretty, repr):
+        with contextlib.suppress(Exception):  # classes may be the site's
+            return write(content)
+    return "This section holds a value that cannot be written."
 
 
 def _request(body: object) -> tuple[Request, Parameters]:

@@ -69,6 +69,17 @@ class Clusters:
         return sorted({*self.described(), *filter(None, [self.default])})
 
     @property
+    def missing_default(self) -> str:
+        """A sentence about the want of a default; empty: there is one."""
+        if self.default:
+            return ""
+        return (
+            f"Steps that name no cluster are refused: of the clusters {', '.join(self.described())}"
+            " none is named under storage key 'scheduler' (as 'scheduler: local' such steps run on "
+            "the host of the service, see docs/site.md)."
+        )
+
+    @property
     def any_remote(self) -> bool:
         """True if the nodes of a cluster share no filesystem with this host."""
         return not all(each.shared_filesystem for each in self._described.values())
@@ -85,7 +96,8 @@ class Clusters:
             raise RequestError(
                 "The step names no cluster, and the site describes several: "
                 f"{', '.join(self.described())}. Name one in the step (key 'scheduler'), or for "
-                "all such steps in the site file (storage key 'scheduler')."
+                "all such steps in the site file (storage key 'scheduler'; as 'scheduler: local' "
+                "they run on the host of the service)."
             )
         if name not in self._loaded:
             self._loaded[name] = self._load(name)

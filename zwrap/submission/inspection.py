@@ -28,6 +28,9 @@ TOKEN = f"{'0' * 32}-1"
 FREE = ("commands", "job_name", "environment", "template")
 """Keys of a cluster block whose values may hold placeholders without a change of the job's form."""
 
+NAMING = frozenset(("cluster", "scheduler"))
+"""Keys of the parameters in the old form, and of a cluster block, that name the cluster."""
+
 PLACEHOLDER = re.compile(r"\{[^{}\s]+\}")
 
 
@@ -38,7 +41,7 @@ class Opinion(NamedTuple):
     cluster: str
     """Name of the cluster; empty: neither step nor site chooses one."""
     goes_there: bool
-    """True if the step would be submitted to this cluster."""
+    """True if the step would be submitted to this cluster; False if that is not known."""
     said: str
     fault: ZwrapError | None = None
     """Reason why the cluster, or zwrap, would refuse the job; None: nothing known speaks against
@@ -54,7 +57,10 @@ class Inspection:
         self._is_embedded = configuration.is_embedded
 
     def opinions(self, recipe: Recipe) -> Iterator[Opinion]:
-        """Yield the result for the cluster that a step names, or else for each of the site."""
+        """Yield the result for the cluster that a step names, or else for each of the site.
+
+        If the name is known later only, each of the site is one to which the step may go.
+        """
         for number, node in sorted(recipe.nodes.items()):
             if is_of_kind(node.get("queue"), CLUSTER):
                 yield from self._of_step(recipe, number, node)
@@ -65,9 +71,14 @@ class Inspection:
         left_open = self._fill_in(node)
         later = f"; known later: {', '.join(left_open)}" if left_open else ""
         named = _cluster_in(node)
-        others = {*clusters.described(), clusters.default} if named is None else {named}
+        goes_to: str | None = named or clusters.default
+        others = {*clusters.described(), clusters.default}
+        if named is not None:
+            others = {named}
+        elif not NAMING.isdisjoint(left_open):
+            others, goes_to = set(clusters.described()), None
         for name in sorted(others):
-            goes_there = name == (named or clusters.default)
+            goes_there = name == goes_to
             try:
                 said = self._form(recipe, number, _sent_to(name, node))
             except UnknownNameError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from contextlib import AbstractContextManager
 
 from zwrap.attempt.directory import SUBMISSION
@@ -33,6 +34,8 @@ from zwrap.submission.request import PreparedJob, parameters_of
 from zwrap.submission.script import Renderer, seen_from_elsewhere
 from zwrap.submission.tasks import task_in, whole_of
 
+log = logging.getLogger(__name__)
+
 
 class Preparation:
     """Preparation of the jobs of recipe steps, by the clusters and templates of a site."""
@@ -41,6 +44,8 @@ class Preparation:
         self._renderer = Renderer(configuration)
         self._ledger = ledger
         self._allowed = configuration.site.allowed
+        if missing := self._renderer.clusters.missing_default:
+            log.error("%s", missing)  # a fault of the site, of which each such message becomes one
 
     def job_of(
         self, envelope: Envelope, message: Message, queue: str, whose: Recognized
@@ -60,8 +65,9 @@ class Preparation:
         request = prepared.request
         where = f"node {envelope.pointer}, parameters"
         policy = policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
-        asked = request.resources
-        kept = encode_submission(message, queue, asked, policy, whose.origin, whose.follows)
+        kept = encode_submission(
+            message, queue, request.resources, policy, whose.origin, whose.follows, request.cluster
+        )
         attempt = _attempt(envelope, request, whose.digest, whole_of(message))
         if cluster.settings.shared_filesystem:
             return self._shared_job(prepared, cluster, attempt, kept), cluster

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.retry import RETRIED, edited, step_in
+from zwrap.attempt.retry import RETRIED, edited, step_in, without_cluster
 from zwrap.errors import MessageError
 from zwrap.message import (
     Message,
@@ -138,19 +138,22 @@ class Recognition:
         origin = received.text if received.is_proven else by_hand or received.text
         digest = received.digest
         if number > 1 and self._signer.is_next_attempt(message, origin, number):
-            digest = digest_of([NEXT, _as_asked(message.body)])
+            digest = digest_of([NEXT, _as_asked(message)])
         elif number > 1 and not stated:  # perhaps that of a job of an earlier release
-            digest = digest_of(_as_asked(message.body))
+            digest = digest_of(_as_asked(message))
         return _Candidates(message.id, number, origin, received, stated, digest)
 
 
-def _as_asked(body: object) -> object:
-    """Return a message without what wrapper or Watcher change in it for the next attempt.
+def _as_asked(message: Message) -> object:
+    """Return the content of a message without what wrapper or Watcher change for the next attempt.
 
     If a verdict cannot be written, both may ask for the next attempt, each by what it knows of the
-    end; that is one attempt all the same.
+    end; that is one attempt all the same. A wrapper of an earlier release does not know the
+    cluster.
     """
+    body = message.body
     try:
+        body = without_cluster(body, message.headers)
         asked = edited(body, dict.fromkeys(RETRIED, ""))
         step = step_in(asked)
     except MessageError:  # nothing in it can be changed

@@ -78,7 +78,8 @@ def died(
     set_up = "" if began else _set_up_fault(last_lines)
     cause = " ".join(filter(None, (cause_of(attempt, began), set_up, flaw)))
     why = _retried_for(attempt)
-    if again := retry.next_attempt(submission, why, attempt.node, limits.open_names):
+    known = replace(submission, cluster=attempt.cluster)
+    if again := retry.next_attempt(known, why, attempt.node, limits.open_names):
         return _verdict(attempt, Outcome.RETRIED, f"{cause} {again.said}", [again.message])
     return _failure(attempt, submission, cause, last_lines, limits)
 
