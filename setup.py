@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from zwrap.plugins import OWN, PUBLISHED  # noqa: E402 - imports nothing that is to be installed
+from zwrap.plugins.registry import OWN, PUBLISHED  # noqa: E402 - imports nothing that is to be installed
 
 setup(
     name="zwrap",

@@ -54,7 +54,7 @@ ZWRAP = (
     COMMON
     + """
 from zwrap.configuration import Configuration
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport.connect import connect
 transport = connect(Configuration.from_string(given["site"]).activate(), given["transport"])
 transport.subscribe("in", given["prefetch"])
@@ -194,7 +194,7 @@ class Broker:
     def fill(self, count: int) -> None:
         """Exactly `count` messages wait in queue `in`, and none in `out`."""
         from zwrap.configuration.site import Configuration
-        from zwrap.message import Outgoing
+        from zwrap.message.content import Outgoing
         from zwrap.transport.connect import connect
 
         text = self.site

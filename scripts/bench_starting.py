@@ -32,10 +32,13 @@ from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
 IDLE_S = 40.0
-LOADED = "import argparse, json, logging, pathlib, subprocess, threading, msgspec, zwrap.plugins"
+LOADED = (
+    "import argparse, json, logging, pathlib, subprocess, threading, msgspec, "
+    "zwrap.plugins.registry"
+)
 """What a wrapper has loaded anyway when it looks."""
 LOOKING = {
-    "zwrap": f"{LOADED}; zwrap.plugins.foreign('zocalo.wrappers')",
+    "zwrap": f"{LOADED}; zwrap.plugins.registry.foreign('zocalo.wrappers')",
     "importlib.metadata": f"{LOADED}; from importlib.metadata import entry_points as find; "
     "find(group='zocalo.wrappers')",
     "neither": LOADED,

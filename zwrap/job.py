@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from zwrap.plugins import tell
+from zwrap.plugins.former import tell
 from zwrap.units import LARGEST_MIB
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_MIB)]

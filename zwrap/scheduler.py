@@ -17,9 +17,16 @@ from typing import Annotated, ClassVar, Generic, Protocol, TypeVar
 
 import msgspec
 
-from zwrap.job import ArrayForm as ArrayForm
-from zwrap.job import BatchJob, Cause, Interruption, JobRequest, JobStatus, Limits
-from zwrap.plugins import Former, adopt, adopt_parameter, tell
+from zwrap.job import (
+    ArrayForm as ArrayForm,
+    BatchJob,
+    Cause,
+    Interruption,
+    JobRequest,
+    JobStatus,
+    Limits,
+)
+from zwrap.plugins.former import Former, adopt, adopt_parameter, tell
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zwrap.configuration.site import Configuration
-from zwrap.message import RECIPE_HEADER
+from zwrap.message.content import RECIPE_HEADER
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 from zwrap.transport.delivery import Delivery

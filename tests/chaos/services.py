@@ -29,8 +29,7 @@ from zwrap.submission.clusters import Clusters
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 
-from ..hostile.bad import QUEUES as READ
-from ..hostile.bad import Bad, kept
+from ..hostile.bad import QUEUES as READ, Bad, kept
 
 BIN = Path(sys.executable).parent
 SERVICES = [f"{name}-{n}" for name in ("Dispatcher", "Submitter", "Watcher") for n in (1, 2)]

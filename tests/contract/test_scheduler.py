@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from zwrap import plugins
 from zwrap.calls.ask import ask
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError, UnreachableError
 from zwrap.job import State
+from zwrap.plugins import registry
 from zwrap.scheduler import Accepted, Rejected, Reply, Scheduler
 from zwrap.submission.clusters import Clusters
 from zwrap.testing import SchedulerContract
@@ -165,10 +165,10 @@ def test_what_cannot_be_expressed_is_refused(local: Jobs, block: dict[str, objec
 
 
 def test_the_installed_batch_systems_are_found_by_name() -> None:
-    names = set(plugins.names(plugins.SCHEDULERS))
+    names = set(registry.names(registry.SCHEDULERS))
     assert {"local", "sge", "slurm", "slurmrest"} <= names
     for name in ("local", "sge", "slurm", "slurmrest"):
-        assert issubclass(plugins.find(plugins.SCHEDULERS, name), Scheduler)
+        assert issubclass(registry.find(registry.SCHEDULERS, name), Scheduler)
 
 
 def test_an_empty_reply_of_the_local_batch_system_is_no_answer(local: Jobs) -> None:

@@ -16,7 +16,7 @@ import stomp
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, SettledError, TransportError
-from zwrap.message import ID_HEADER, Outgoing
+from zwrap.message.content import ID_HEADER, Outgoing
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.deadletters import TRANSPORT_HEADERS, export, read, reinjected
 from zwrap.transport.inspector import Overdelivered

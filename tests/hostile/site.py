@@ -21,7 +21,8 @@ from aiosmtpd.controller import Controller
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, ZwrapError
-from zwrap.message import ORIGIN_HEADER, Message, token_of
+from zwrap.message.content import ORIGIN_HEADER, Message
+from zwrap.message.identity import token_of
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 

@@ -17,17 +17,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from zwrap_schedulers.sge.replies import read_qacct, read_qstat, read_silent
-from zwrap_schedulers.slurm import replies as slurm
-from zwrap_schedulers.slurm import restreplies as rest
+from zwrap_schedulers.slurm import replies as slurm, restreplies as rest
 
 from zwrap.attempt.directory import JobDirectory
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
-from zwrap.message import Message, attempt_of, decode, identify
+from zwrap.message.content import Message
+from zwrap.message.identity import attempt_of, identify
+from zwrap.message.jsontext import decode
 from zwrap.program.parsers.table import parse
 from zwrap.program.reading import read_definition
 from zwrap.recipe.envelope import Envelope

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport.contract import Transport
 
 
@@ -82,7 +82,7 @@ class Forwarding:
 FORWARDER = """
 import sys
 from zwrap.configuration.site import Configuration
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport.connect import connect
 transport = connect(Configuration.from_string(sys.argv[1]).activate(), sys.argv[2])
 transport.subscribe("in", 20)

@@ -13,7 +13,7 @@ import pytest
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
-from zwrap.message import ID_HEADER, Outgoing
+from zwrap.message.content import ID_HEADER, Outgoing
 from zwrap.transport import deadletters
 from zwrap.transport.contract import Delivery
 from zwrap.transport.failures import EncodingError

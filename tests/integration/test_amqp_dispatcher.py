@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from zwrap.message import ID_HEADER
+from zwrap.message.content import ID_HEADER
 from zwrap.transport.rabbitmq.management.api import ExchangeSpec
 
 from .conftest import Site

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from zwrap.errors import TransportError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport.contract import Transport
 
 from . import prefix, vhost

@@ -18,7 +18,7 @@ from zwrap.errors import ZwrapError
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.service.watcher.conclusion import InDirectory
 from zwrap.attempt.record import Attempt
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
 from zwrap.recipe.graph import Recipe
 from zwrap.transport.memory import MemoryTransport
 from zwrap.wrapper import lifecycle

@@ -12,7 +12,7 @@ from zwrap.compat.workflows.recipe import wrap_subscribe
 from zwrap.compat.workflows.services.common_service import CommonService
 from zwrap.compat.workflows.transport import lookup, site
 from zwrap.configuration.site import Configuration
-from zwrap.message import RECIPE_HEADER
+from zwrap.message.content import RECIPE_HEADER
 from zwrap.service.loop import Loop
 from zwrap.transport.connect import connect
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from zwrap.configuration.site import Configuration
-from zwrap.message import ID_HEADER, ORIGIN_HEADER, SIGNATURE_HEADER
+from zwrap.message.content import ID_HEADER, ORIGIN_HEADER, SIGNATURE_HEADER
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 from zwrap.transport.rabbitmq.management.api import RabbitMQAPI

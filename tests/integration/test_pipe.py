@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zwrap.message import ID_HEADER
+from zwrap.message.content import ID_HEADER
 from zwrap.transport.spool.queue import SpoolQueue
 from zwrap.transport.spool.views import held
 

@@ -15,11 +15,10 @@ import pytest
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError, ZwrapError
-from zwrap.message import ID_HEADER, Outgoing
+from zwrap.message.content import ID_HEADER, Outgoing
 from zwrap.transport.failures import EncodingError, NoPermissionError, NoRouteError
 from zwrap.transport.options import BrokerOptions
-from zwrap.transport.rabbitmq.management.api import UserSpec
-from zwrap.transport.rabbitmq.management.api import hash_password as hashed
+from zwrap.transport.rabbitmq.management.api import UserSpec, hash_password as hashed
 from zwrap.transport.rabbitmq.settings import server_from
 
 from .conftest import Site

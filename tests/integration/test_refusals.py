@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from zwrap.errors import MessageError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport import deadletters
 from zwrap.transport.contract import Delivery
 from zwrap.transport.failures import (
@@ -26,8 +26,13 @@ from zwrap.transport.failures import (
     TooLargeError,
 )
 from zwrap.transport.rabbitmq import settling
-from zwrap.transport.rabbitmq.management.api import BindingSpec, PolicySpec, QueueSpec, UserSpec
-from zwrap.transport.rabbitmq.management.api import hash_password as hashed
+from zwrap.transport.rabbitmq.management.api import (
+    BindingSpec,
+    PolicySpec,
+    QueueSpec,
+    UserSpec,
+    hash_password as hashed,
+)
 from zwrap.transport.rabbitmq.management.declaration import POLICY
 
 from .conftest import Site

@@ -25,7 +25,8 @@ from zwrap.attempt.refusals import AFTERWARDS, Ending
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.errors import QueueFullError
 from zwrap.job import Outcome
-from zwrap.message import Outgoing, encode
+from zwrap.message.content import Outgoing
+from zwrap.message.jsontext import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.watcher.conclusion import InDirectory

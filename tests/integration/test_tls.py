@@ -13,7 +13,7 @@ import pytest
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 

@@ -12,7 +12,8 @@ from typing import Any
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import SUBMITTED, Attempt
-from zwrap.message import STATUS_TOPIC, encode
+from zwrap.message.content import STATUS_TOPIC
+from zwrap.message.jsontext import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 

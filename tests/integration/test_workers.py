@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from zwrap.errors import ConfigurationError
-from zwrap.message import ID_HEADER
+from zwrap.message.content import ID_HEADER
 from zwrap.workers import functions as workers
 from zwrap.workers.functions import Worker, worker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from zwrap.message import Message, Outgoing
+from zwrap.message.content import Message, Outgoing
 from zwrap.transport.contract import ACK, Delivery, Settlement
 from zwrap.transport.memory import MemoryTransport
 

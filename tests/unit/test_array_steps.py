@@ -16,19 +16,10 @@ from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
-from zwrap.limits import Limits
-from zwrap.message import (
-    ATTEMPT_HEADER,
-    ID_HEADER,
-    Message,
-    Outgoing,
-    child_id,
-    decode,
-    encode,
-    identify,
-    origin_after,
-    token_of,
-)
+from zwrap.message.content import ATTEMPT_HEADER, ID_HEADER, Message, Outgoing
+from zwrap.message.identity import child_id, identify, origin_after, token_of
+from zwrap.message.jsontext import decode, encode
+from zwrap.message.limits import Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.arraysteps import ArraySteps

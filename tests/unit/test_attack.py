@@ -12,7 +12,7 @@ import pytest
 
 from zwrap.errors import MessageError, QueueFullError
 from zwrap.host.processes import ProcessIdentity
-from zwrap.jsontext import MOST, decode
+from zwrap.message.jsontext import MOST, decode
 from zwrap.service.faults import as_failure, told
 from zwrap.service.mailer import HEAD_CHARACTERS, recipients
 from zwrap.transport.rabbitmq.tables import UNREADABLE_HEADER, decode_table

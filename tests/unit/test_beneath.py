@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.errors import MessageError, OutageError, RequestError
 from zwrap.host.beneath import ANYWHERE, LINKS, AllowedDirectories, OutsideError

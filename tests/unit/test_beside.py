@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from zwrap.cli import beside, serving, start
-from zwrap.cli import service as service_command
+from zwrap.cli import beside, service as service_command, serving, start
 from zwrap.compat.workflows.services.known import lookup
 from zwrap.errors import PermanentError, ProgramError, TemporaryError, UnknownNameError
 from zwrap.host.commands import other_owner
 from zwrap.job import JobRequest, Resources
-from zwrap.plugins import OWN, PROGRAMS
+from zwrap.plugins.registry import OWN, PROGRAMS
 from zwrap.program import choice
 from zwrap.program.choice import Choice
 from zwrap.program.reading import SHIPPED_PROGRAMS, find_program

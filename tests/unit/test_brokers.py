@@ -13,7 +13,7 @@ import pytest
 
 from zwrap.cli.common import NOISY, reported
 from zwrap.errors import QueueFullError, TransportError, ZwrapError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport.failures import (
     EncodingError,
     LostError,

@@ -109,7 +109,7 @@ def test_connect_hands_the_options_to_a_transport_only_if_there_are_any(
         def from_configuration(cls, *given: object) -> None:
             seen.append(given)
 
-    monkeypatch.setattr("zwrap.plugins.find", lambda group, name: Theirs)
+    monkeypatch.setattr("zwrap.plugins.registry.find", lambda group, name: Theirs)
     configuration = Configuration()
     connect(configuration, "Theirs")
     connect(configuration, TransportChoice("Theirs"))

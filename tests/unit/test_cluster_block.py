@@ -26,8 +26,8 @@ from zwrap.configuration.joboptions import why_not
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, OutageError, RequestError, TemplateError
 from zwrap.job import JobRequest, Resources
-from zwrap.limits import DEFAULTS
-from zwrap.message import Message
+from zwrap.message.content import Message
+from zwrap.message.limits import DEFAULTS
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import ArrayForm, Rejected, Reply

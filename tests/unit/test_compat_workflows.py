@@ -31,7 +31,7 @@ from zwrap.compat.workflows.transport.site_transport import SiteTransport
 from zwrap.compat.workflows.transport.spool_transport import SpoolTransport
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RecipeError
-from zwrap.message import RECIPE_HEADER, Status
+from zwrap.message.content import RECIPE_HEADER, Status
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.options import BrokerOptions
 

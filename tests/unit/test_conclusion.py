@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from msgspec.structs import replace
 from zwrap_schedulers.slurm.slurm import Slurm
 
@@ -23,7 +22,8 @@ from zwrap.attempt.verdict import STARTING, Verdict, final_messages
 from zwrap.errors import MessageError, QueueFullError, TransportError
 from zwrap.host.processes import this_process
 from zwrap.job import Outcome
-from zwrap.message import ID_HEADER, Outgoing, encode
+from zwrap.message.content import ID_HEADER, Outgoing
+from zwrap.message.jsontext import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.watcher.conclusion import ABSENT_S, AbsentError, InDirectory

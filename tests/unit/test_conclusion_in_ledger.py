@@ -18,7 +18,8 @@ from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, PermanentError, TransportError
 from zwrap.host.paths import state_directory
 from zwrap.job import Outcome
-from zwrap.message import Outgoing, encode
+from zwrap.message.content import Outgoing
+from zwrap.message.jsontext import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.watcher import verdicts

@@ -525,11 +525,11 @@ class Other:
 
 
 def test_plugins_of_others_are_found_checked_and_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    from zwrap import plugins
+    from zwrap.plugins import registry
 
-    found = plugins.find
+    found = registry.find
     monkeypatch.setattr(
-        plugins, "find", lambda group, name: Other if name == "other" else found(group, name)
+        registry, "find", lambda group, name: Other if name == "other" else found(group, name)
     )
     text = "version: 1\ns: {plugin: storage, k: 1}\no: {plugin: other, host: h}\n"
     zc = Configuration.from_string(text + "environments: {default: [s, o]}").activate()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from zwrap.errors import OutageError
-from zwrap.message import Message
+from zwrap.message.content import Message
 from zwrap.transport.contract import Delivery, Settlement, Verb
 from zwrap.transport.failures import NoPermissionError, RefusedError
 from zwrap.workers.consumers.pool import Pool

@@ -23,7 +23,7 @@ from zwrap.attempt.record import (
 from zwrap.attempt.retry import edited
 from zwrap.errors import ClusterFullError, RejectedError, RequestError
 from zwrap.job import JobRequest
-from zwrap.limits import DEFAULTS
+from zwrap.message.limits import DEFAULTS
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import Accepted, Busy, Command, Options, Question, Rejected, Submission

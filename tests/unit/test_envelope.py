@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from zwrap.errors import MessageError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
@@ -27,7 +26,7 @@ from zwrap.errors import (
     UnknownOutcomeError,
     UnreachableError,
 )
-from zwrap.message import Message, Outgoing
+from zwrap.message.content import Message, Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.contract import Service, Work

@@ -15,7 +15,7 @@ import pytest
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import QueueFullError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.service.faults import Faults

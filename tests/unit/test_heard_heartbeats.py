@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.service.watcher import heartbeats as module
 from zwrap.service.watcher.heartbeats import DEAF_S, KEPT_S, Heartbeats

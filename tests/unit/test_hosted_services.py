@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from zwrap import plugins
 from zwrap.cli import service as command
 from zwrap.cli.common import set_up_logging
 from zwrap.compat.workflows import Disconnected, Error
@@ -20,14 +19,15 @@ from zwrap.compat.workflows.recipe import wrap_subscribe, wrap_subscribe_broadca
 from zwrap.compat.workflows.services.common_service import CommonService
 from zwrap.configuration.site import Configuration
 from zwrap.errors import OutageError, PermanentError, SettledError, TransportError
-from zwrap.message import (
+from zwrap.message.content import (
     ID_HEADER,
     ORIGIN_HEADER,
     RECIPE_HEADER,
     SIGNATURE_HEADER,
     STATUS_TOPIC,
-    child_id,
 )
+from zwrap.message.identity import child_id
+from zwrap.plugins import registry
 from zwrap.service import loop
 from zwrap.service.loop import Loop
 from zwrap.service.status import ServiceStatus
@@ -1031,7 +1031,7 @@ def test_a_service_of_python_workflows_is_found_by_its_name(
 ) -> None:
     unchanged = as_original({})
     found = {"Maker": fresh(Maker), "Unchanged": unchanged, "Other": int, "Base": object()}
-    monkeypatch.setattr(plugins, "find", lambda group, name: found[name])
+    monkeypatch.setattr(registry, "find", lambda group, name: found[name])
     for name in ("Maker", "Unchanged"):
         assert is_common_service(found[name])
         service = command.load_service(name)(Configuration(), MemoryTransport())
@@ -1049,7 +1049,7 @@ def test_an_import_that_python_workflows_would_satisfy_is_explained(
     def find(group: str, name: str) -> None:
         raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
 
-    monkeypatch.setattr(plugins, "find", find)
+    monkeypatch.setattr(registry, "find", find)
     top = missing.partition(".")[0]
     explained = missing != "numpy"
     told = f"import zwrap.compat.{top} in place of {top}" if explained else "No module named"

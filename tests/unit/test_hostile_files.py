@@ -14,8 +14,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.attempt.directory import JobDirectory
 from zwrap.attempt.record import Attempt
@@ -33,7 +32,7 @@ from zwrap.host.files import (
 from zwrap.host.modes import make_shared
 from zwrap.host.processes import ProcessIdentity
 from zwrap.job import Outcome
-from zwrap.message import child_id
+from zwrap.message.identity import child_id
 from zwrap.service.schlockmeister import quarantine
 from zwrap.service.watcher.conclusion import InDirectory
 from zwrap.transport import mover

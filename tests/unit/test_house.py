@@ -24,7 +24,7 @@ from zwrap.attempt.directory import ENVELOPE, SUBMISSION
 from zwrap.attempt.verdict import CLAIM, VERDICT
 from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
-from zwrap.plugins import CONFIGURATION, INSIDE, OWN, find
+from zwrap.plugins.registry import CONFIGURATION, INSIDE, OWN, find
 from zwrap.program.reading import parse_definition
 from zwrap.workers.consumers import settings as consumers
 
@@ -162,7 +162,7 @@ def is_offer(statement: ast.stmt) -> bool:
                 "from __future__ import annotations",
                 "from typing import TYPE_CHECKING",
                 "from typing import Any",
-                "from zwrap.plugins import offer",
+                "from zwrap.plugins.offering import offer",
             )
         case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=[]):
             return all(isinstance(inner, ast.ImportFrom) for inner in statement.body)
@@ -196,10 +196,8 @@ STAY = {
     "zwrap.configuration": "Configuration from_file from_string",
     "zwrap.configuration.logs": "DowngradeFilter GraylogTCPHandler GraylogUDPHandler",
     "zwrap.context": "RecipeIDFilter RecipeIDFormatter extended_status_dictionary recipe_context",
-    "zwrap.diagnosis": "diagnosis recipe_id_of",
     "zwrap.envelope": "Envelope",
     "zwrap.errors": "ConfigurationError ZwrapError",
-    "zwrap.jobdirectory": "JobDirectory",
     "zwrap.links": "create_parent_symlink",
     "zwrap.localbatch": "main",
     "zwrap.rabbitmqapi": "BindingSpec ExchangeSpec PermissionSpec PolicySpec QueueSpec "
@@ -217,7 +215,6 @@ STAY = {
     "zwrap.service.schlockmeister": "Schlockmeister",
     "zwrap.service.submitter": "Submitter",
     "zwrap.service.watcher": "Watcher",
-    "zwrap.state": "state_directory",
     "zwrap.transport": "Delivery Transport Unit",
     "zwrap.transport.connect": "connect",
     "zwrap.transport.spool": "SpoolTransport",

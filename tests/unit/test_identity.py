@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from msgspec.structs import replace
 
 from zwrap.attempt.directory import SUBMISSION
@@ -28,20 +27,16 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.host.sitekey import SiteKey
 from zwrap.job import Cause
-from zwrap.message import (
-    ORIGIN_HEADER,
-    SIGNATURE_HEADER,
-    Message,
-    Outgoing,
+from zwrap.message.content import ORIGIN_HEADER, SIGNATURE_HEADER, Message, Outgoing
+from zwrap.message.identity import (
     child_id,
-    decode,
     digest_of,
-    encode,
     former_token,
     origin_after,
     origin_of_content,
     token_of,
 )
+from zwrap.message.jsontext import decode, encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service import submitter

@@ -17,13 +17,13 @@ import pytest
 from msgspec.structs import replace
 
 import zwrap
-from zwrap import plugins
 from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.calls import batchjob
 from zwrap.calls.batchjob import batch_job
 from zwrap.configuration.site import Configuration
 from zwrap.host.cgroup import oom_kills
 from zwrap.job import BatchJob, Cause, Interruption
+from zwrap.plugins import registry
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import (
@@ -44,11 +44,11 @@ BEGAN = 1_000_000.7
 SLURM = {"SLURM_JOB_ID": "7"}
 SGE = {"JOB_ID": "8", "SGE_CELL": "c"}
 LOCAL = {"ZWRAP_LOCAL_JOB_ID": "9"}
-OWN = list(plugins.OWN[plugins.INSIDE])
+OWN = list(registry.OWN[registry.INSIDE])
 
 
 def inside_of(name: str) -> Inside:
-    found: Inside = plugins.find(plugins.INSIDE, name)
+    found: Inside = registry.find(registry.INSIDE, name)
     return found
 
 
@@ -149,10 +149,10 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: site-pbs\nVersion: 1.0\n")
     entries = info / "entry_points.txt"
-    group = plugins.INSIDE
+    group = registry.INSIDE
     entries.write_text(
         f"[{group}]\nbroken = no_such_module:Inside\npbs = site_pbs:PBS_INSIDE\n\n"
-        f"[{plugins.SCHEDULERS}]\npbs = site_pbs:PBSOutside\n"
+        f"[{registry.SCHEDULERS}]\npbs = site_pbs:PBSOutside\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(sys.modules, "site_pbs", sys.modules[__name__])
@@ -178,7 +178,7 @@ def test_a_site_s_own_inside_half_is_found_by_its_name_or_its_variables(
 def test_others_are_looked_for_only_where_no_shipped_one_answers(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins, "entries", lambda group: pytest.fail("the path was searched"))
+    monkeypatch.setattr(registry, "entries", lambda group: pytest.fail("the path was searched"))
     job, _ = batch_job(variables)
     assert job.job_id
 
@@ -375,10 +375,10 @@ def test_a_time_limit_counts_from_the_start_of_the_job_script() -> None:
 MEASURED = """
 import resource, subprocess, sys, time
 import zwrap
-from zwrap import plugins
+from zwrap.plugins import registry
 from zwrap.job import BatchJob
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, -1))
-inside = plugins.find(plugins.INSIDE, "sge")
+inside = registry.find(registry.INSIDE, "sge")
 def told():
     why = inside.why_stopped(BatchJob(), 0.0)
     return why and why.words
@@ -463,7 +463,7 @@ def test_a_job_loads_its_inside_half_and_no_outside_half(
 
 @pytest.mark.parametrize("name", OWN)
 def test_an_inside_half_imports_its_contract_only(name: str) -> None:
-    file = Path(str(importlib.import_module(plugins.OWN[plugins.INSIDE][name]).__file__))
+    file = Path(str(importlib.import_module(registry.OWN[registry.INSIDE][name]).__file__))
     tree = ast.parse(file.read_text())
     modules = {
         str(module)
@@ -478,7 +478,7 @@ def test_an_inside_half_imports_its_contract_only(name: str) -> None:
 
 
 NAMES = re.compile(r"(?i)slurm|grid.?engine|\bsge\b|sbatch|squeue|qsub|qstat")
-MAY_NAME = ("plugins.py", "configuration/", "submission/legacy.py", "compat/zocalo/util/")
+MAY_NAME = ("plugins/registry.py", "configuration/", "submission/legacy.py", "compat/zocalo/util/")
 """Files of zwrap that may name a batch system: the table of own parts, and what speaks of
 python-zocalo's plugins, of steps of old, and has python-zocalo's names."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from zwrap.configuration.site import Configuration
-from zwrap.message import Message
+from zwrap.message.content import Message
 from zwrap.service.contract import Service
 from zwrap.service.intake import BATCH_BYTES, Intake
 from zwrap.transport.contract import Delivery

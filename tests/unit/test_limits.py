@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, PermanentError, RecipeError
-from zwrap.limits import DEFAULTS, Limits
-from zwrap.message import RECIPE_HEADER, Message, encode
+from zwrap.message.content import RECIPE_HEADER, Message
+from zwrap.message.jsontext import encode
+from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.substitution import Filling, fill

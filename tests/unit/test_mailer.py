@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from zwrap.errors import RecipeError
-from zwrap.limits import Limits
+from zwrap.message.limits import Limits
 from zwrap.service.mailer import filled
 
 

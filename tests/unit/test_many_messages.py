@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from zwrap.attempt.directory import JobDirectory
 from zwrap.attempt.finals import FinalSender, OutboxError
@@ -23,7 +22,8 @@ from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError, QueueFullError, TransportError
 from zwrap.host.processes import this_process
 from zwrap.job import Outcome
-from zwrap.message import Outgoing, encode
+from zwrap.message.content import Outgoing
+from zwrap.message.jsontext import encode
 from zwrap.service.watcher.conclusion import LARGE_BYTES
 from zwrap.service.watcher.rows import MORE_S
 from zwrap.transport import mover
@@ -32,8 +32,10 @@ from zwrap.transport.source import PORTION
 from zwrap.transport.spool.queue import SpoolQueue
 from zwrap.transport.spool.transport import SpoolTransport
 
-from .test_watcher_rows import House
-from .test_watcher_rows import house as house  # a fixture
+from .test_watcher_rows import (
+    House,
+    house as house,  # a fixture
+)
 
 COMMIT_S = 0.01
 """Time that a commit takes by the clock of these tests, in seconds."""

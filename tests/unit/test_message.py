@@ -8,21 +8,12 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.errors import MessageError, UnknownNameError
-from zwrap.jsontext import encode_finite, indented, pretty
-from zwrap.message import (
-    LONGEST_ID_BYTES,
-    Message,
-    Outgoing,
-    child_id,
-    decode,
-    encode,
-    identify,
-    token_of,
-)
+from zwrap.message.content import Message, Outgoing
+from zwrap.message.identity import LONGEST_ID_BYTES, child_id, identify, token_of
+from zwrap.message.jsontext import decode, encode, encode_finite, indented, pretty
 
 RECIPE_HEADER = {"workflows-recipe": "True"}
 

@@ -17,7 +17,8 @@ from zwrap.attempt.verdict import Claim
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.errors import UnreachableError
 from zwrap.job import Resources, State
-from zwrap.message import Message, encode
+from zwrap.message.content import Message
+from zwrap.message.jsontext import encode
 from zwrap.service.watcher.cluster import WatchedCluster
 from zwrap.service.watcher.events import JOB_TOPIC, STATISTICS_TOPIC
 from zwrap.service.watcher.heartbeats import Heartbeats

@@ -25,7 +25,7 @@ from zwrap.host.files import append_regular
 from zwrap.host.modes import make_alike, make_private, make_readable
 from zwrap.host.paths import in_state_directory, state_directory
 from zwrap.job import JobRequest, Outcome
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.pool.jobs import LocalBatch, LocalJob
 from zwrap.pool.runner import start_runner
 from zwrap.pool.shepherd import _appending

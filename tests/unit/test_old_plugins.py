@@ -20,13 +20,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from zwrap import plugins
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.cli import process_queue, service
 from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError, UnreachableError
-from zwrap.message import RECIPE_HEADER
+from zwrap.message.content import RECIPE_HEADER
+from zwrap.plugins import former, registry
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import DrmaaCall, Reply, Scheduler
@@ -211,16 +211,16 @@ PROGRAMS = {
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
     """Return a list of which class has used which former name, and what that is now."""
-    plugins.tell.cache_clear()
+    former.tell.cache_clear()
     words = re.compile(r"(.*): '(.*)' is the former name of ['\"](.*)['\"]; please use the new one")
 
     def lines() -> list[str]:
-        own = [each for each in caplog.records if each.name == plugins.__name__]
+        own = [each for each in caplog.records if each.name == former.__name__]
         found = [words.fullmatch(each.getMessage()) for each in own]
         return sorted(" ".join(each.groups()) if each else "?" for each in found)
 
     yield lines
-    plugins.tell.cache_clear()
+    former.tell.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -231,11 +231,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: old-site\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
-        f"[{plugins.SERVICES}]\n"
+        f"[{registry.SERVICES}]\n"
         "Thumbnails = old_services:Thumbnails\nPatient = old_services:Patient\n"
         "Forgotten = old_services:Forgotten\n\n"
-        f"[{plugins.SCHEDULERS}]\nbare = old_bare:PBS\nderived = old_derived:PBS\n\n"
-        f"[{plugins.WRAPPERS}]\nold-merge = old_wrapper:Merge\n"
+        f"[{registry.SCHEDULERS}]\nbare = old_bare:PBS\nderived = old_derived:PBS\n\n"
+        f"[{registry.WRAPPERS}]\nold-merge = old_wrapper:Merge\n"
     )
     texts = {
         "old_services": SERVICES,
@@ -314,10 +314,10 @@ def test_of_two_names_the_nearest_counts() -> None:
 
 
 def test_services_of_zwrap_use_no_former_name(said: Callable[[], list[str]]) -> None:
-    for name in plugins.OWN[plugins.SERVICES]:
+    for name in registry.OWN[registry.SERVICES]:
         service.load_service(name)
-    for name in plugins.OWN[plugins.SCHEDULERS]:
-        plugins.find(plugins.SCHEDULERS, name)
+    for name in registry.OWN[registry.SCHEDULERS]:
+        registry.find(registry.SCHEDULERS, name)
     assert said() == []
 
 

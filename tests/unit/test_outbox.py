@@ -17,7 +17,7 @@ from zwrap.attempt.signs import claim_age_s, touch_claim
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.errors import MessageError, QueueFullError, TransportError
 from zwrap.job import Outcome
-from zwrap.message import STATUS_TOPIC, Outgoing
+from zwrap.message.content import STATUS_TOPIC, Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.transport import mover

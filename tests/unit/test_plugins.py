@@ -10,13 +10,13 @@ import pytest
 import zwrap_schedulers.local
 import zwrap_schedulers.slurm.slurm  # noqa: F401 - before a test changes the path
 
-from zwrap import plugins
-from zwrap.entrypoints import entries
+from zwrap.plugins import registry
+from zwrap.plugins.entrypoints import entries
 from zwrap.wrapper.python import DummyWrapper
 
 from .installed import install
 
-GROUP = plugins.WRAPPERS
+GROUP = registry.WRAPPERS
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def found() -> list[str]:
     """Names in the group, which must be those that Python's own reader finds."""
-    own = plugins.OWN[GROUP]
-    names = [name for name in plugins.names(GROUP) if name not in own]
+    own = registry.OWN[GROUP]
+    names = [name for name in registry.names(GROUP) if name not in own]
     assert names == sorted({entry.name for entry in metadata.entry_points(group=GROUP)})
     return names
 
@@ -67,10 +67,10 @@ def test_a_foreign_part_is_loaded_and_an_own_name_is_not_taken_away(path: list[P
     (path[0] / "theirs").mkdir()
     (path[0] / "theirs" / "parts.py").write_text("class Part:\n    inner = 'found'\n")
     try:
-        assert plugins.find(GROUP, "mine") == "found"
-        assert plugins.foreign(GROUP) == ["found"]
-        assert plugins.find(GROUP, "dummy") is DummyWrapper
-        assert plugins.find(GROUP, "other") is None
+        assert registry.find(GROUP, "mine") == "found"
+        assert registry.foreign(GROUP) == ["found"]
+        assert registry.find(GROUP, "dummy") is DummyWrapper
+        assert registry.find(GROUP, "other") is None
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "theirs"]:
             del sys.modules[name]
@@ -79,16 +79,16 @@ def test_a_foreign_part_is_loaded_and_an_own_name_is_not_taken_away(path: list[P
 def test_a_site_replaces_a_batch_system_by_its_own(
     path: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = plugins.OWN[plugins.SCHEDULERS]
+    own = registry.OWN[registry.SCHEDULERS]
     lines = "\n".join(f"{name} = {value}" for name, value in own.items())
-    install(path[0], "zwrap-1.dist-info", f"[{plugins.SCHEDULERS}]\n{lines}")
-    assert plugins.find_preferred(plugins.SCHEDULERS, "slurm").__name__ == "Slurm"
-    install(path[1], "theirs-1.dist-info", f"[{plugins.SCHEDULERS}]\nslurm = their_batch:Ours")
+    install(path[0], "zwrap-1.dist-info", f"[{registry.SCHEDULERS}]\n{lines}")
+    assert registry.find_preferred(registry.SCHEDULERS, "slurm").__name__ == "Slurm"
+    install(path[1], "theirs-1.dist-info", f"[{registry.SCHEDULERS}]\nslurm = their_batch:Ours")
     (path[1] / "their_batch.py").write_text("class Ours:\n    pass\n")
     monkeypatch.delitem(sys.modules, "their_batch", raising=False)
-    assert plugins.find_preferred(plugins.SCHEDULERS, "slurm").__name__ == "Ours"
-    assert plugins.find_preferred(plugins.SCHEDULERS, "local").__name__ == "Local"
-    assert plugins.find_preferred(plugins.SCHEDULERS, "other") is None
+    assert registry.find_preferred(registry.SCHEDULERS, "slurm").__name__ == "Ours"
+    assert registry.find_preferred(registry.SCHEDULERS, "local").__name__ == "Local"
+    assert registry.find_preferred(registry.SCHEDULERS, "other") is None
     del sys.modules["their_batch"]
 
 
@@ -96,12 +96,12 @@ def test_a_site_replaces_a_batch_system_by_its_own(
 def test_what_is_said_to_be_used_is_used_under_a_name_that_zwrap_does_not_have(
     path: list[Path], monkeypatch: pytest.MonkeyPatch, upstream: str
 ) -> None:
-    install(path[0], "base-1.dist-info", f"[{plugins.SERVICES}]\nOdd = {upstream}")
-    install(path[1], "theirs-1.dist-info", f"[{plugins.SERVICES}]\nOdd = their_odd:Odd")
+    install(path[0], "base-1.dist-info", f"[{registry.SERVICES}]\nOdd = {upstream}")
+    install(path[1], "theirs-1.dist-info", f"[{registry.SERVICES}]\nOdd = their_odd:Odd")
     (path[1] / "their_odd.py").write_text("class Odd:\n    pass\n")
     monkeypatch.delitem(sys.modules, "their_odd", raising=False)
-    assert plugins.choice(plugins.SERVICES, "Odd", "").startswith("'Odd' is class their_odd:Odd")
-    assert plugins.find_preferred(plugins.SERVICES, "Odd").__module__ == "their_odd"
+    assert registry.choice(registry.SERVICES, "Odd", "").startswith("'Odd' is class their_odd:Odd")
+    assert registry.find_preferred(registry.SERVICES, "Odd").__module__ == "their_odd"
     del sys.modules["their_odd"]
 
 
@@ -119,5 +119,5 @@ def test_an_entry_says_whose_it_is_and_the_order_is_always_the_same(path: list[P
 def test_parts_are_not_registered_where_other_programs_make_objects_of_them() -> None:
     """python-workflows makes an object of each transport without arguments, to ask its options."""
     groups = {entry.group for entry in metadata.distribution("zwrap").entry_points}
-    assert groups == {plugins.PROGRAMS, plugins.SCHEDULERS, plugins.INSIDE}
-    assert groups == set(plugins.PUBLISHED)
+    assert groups == {registry.PROGRAMS, registry.SCHEDULERS, registry.INSIDE}
+    assert groups == set(registry.PUBLISHED)

@@ -31,8 +31,8 @@ from zwrap.errors import (
 )
 from zwrap.host.beneath import AllowedDirectories, OutsideError
 from zwrap.job import State
-from zwrap.limits import ANY_SIZE, DEFAULTS, of_submitted
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
+from zwrap.message.limits import ANY_SIZE, DEFAULTS, of_submitted
 from zwrap.pool import shepherd
 from zwrap.pool.jobs import DONE, LocalBatch, LocalEnd, LocalJob, read_end
 from zwrap.program import judgement

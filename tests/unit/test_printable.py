@@ -8,8 +8,7 @@ import unicodedata
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.host.hiding import HIDDEN, is_secret, without_secret_values, without_secrets
 from zwrap.host.printable import INDENT, printable, printable_lines

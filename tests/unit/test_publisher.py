@@ -8,8 +8,7 @@ from typing import Any
 import pika
 import pika.exceptions
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.errors import MessageError, TemporaryError, TransportError, ZwrapError
 from zwrap.transport.failures import (

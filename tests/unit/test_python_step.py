@@ -12,7 +12,7 @@ import pytest
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, MessageError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.scheduler import Meaning

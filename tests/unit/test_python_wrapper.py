@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zwrap.errors import MessageError, RecipeError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.wrapper.heartbeat import Heartbeat, Status

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from zwrap.recipe import quoting
 from zwrap.recipe.quoting import AsIs, replace_quoted

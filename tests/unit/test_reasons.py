@@ -8,14 +8,13 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, OutageError, TransportError
 from zwrap.host.files import create_once
 from zwrap.host.seldom import AGAIN_S, Seldom
-from zwrap.message import Message
+from zwrap.message.content import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.service.faults import told

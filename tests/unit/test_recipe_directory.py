@@ -13,7 +13,7 @@ from zwrap.cli import check
 from zwrap.cli.openparameters import tell_oddities
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, RecipeError, UnknownNameError
-from zwrap.limits import DEFAULTS
+from zwrap.message.limits import DEFAULTS
 from zwrap.recipe import directory
 from zwrap.recipe.directory import named_recipe, names
 from zwrap.service.dispatcher import Dispatcher

@@ -24,7 +24,7 @@ from zwrap.attempt.record import (
 from zwrap.cli import cancel
 from zwrap.configuration.site import Configuration
 from zwrap.errors import OutageError
-from zwrap.message import ATTEMPT_HEADER, Message
+from zwrap.message.content import ATTEMPT_HEADER, Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.loop import Loop

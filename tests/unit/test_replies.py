@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from zwrap_schedulers.local import Local, LocalOptions
 from zwrap_schedulers.sge import replies as sge
 from zwrap_schedulers.sge.sge import GridEngine, SGEOptions
-from zwrap_schedulers.slurm import replies as slurm
-from zwrap_schedulers.slurm import restreplies as rest
+from zwrap_schedulers.slurm import replies as slurm, restreplies as rest
 from zwrap_schedulers.slurm.rest import SlurmRest, SlurmRestOptions
 from zwrap_schedulers.slurm.slurm import Slurm, SlurmOptions
 from zwrap_schedulers.slurm.token import read_token

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.attempt.record import KeptSubmission, encode_submission, parse_submission
@@ -16,15 +15,9 @@ from zwrap.attempt.retry import NextAttempt, continuation, edited, next_attempt,
 from zwrap.configuration.clusters import Policy, of_site, policy_of
 from zwrap.errors import ConfigurationError, MessageError, RequestError
 from zwrap.job import Cause, Resources
-from zwrap.message import (
-    ATTEMPT_HEADER,
-    LARGEST_ATTEMPT,
-    Message,
-    Outgoing,
-    attempt_of,
-    encode,
-    token_of,
-)
+from zwrap.message.content import ATTEMPT_HEADER, Message, Outgoing
+from zwrap.message.identity import LARGEST_ATTEMPT, attempt_of, token_of
+from zwrap.message.jsontext import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.units import LARGEST_MIB, LONGEST_S

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 import zwrap
-from zwrap import plugins
 from zwrap.attempt.record import GONE, SUBMITTED, Attempt
 from zwrap.cli.joblist import Answers, one_of
 from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, RequestError
 from zwrap.job import JobRequest, JobStatus, Limits, Resources, State
+from zwrap.plugins import registry
 from zwrap.scheduler import Command, Options, Question, Reply, Scheduler, Submission, Unknown
 from zwrap.submission.clusters import Clusters
 
@@ -90,9 +90,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], None]:
     """Install a class as the batch system ``own``."""
 
     def installed(kind: type) -> None:
-        find = plugins.find
+        find = registry.find
         monkeypatch.setattr(
-            plugins, "find", lambda group, name: kind if name == "own" else find(group, name)
+            registry, "find", lambda group, name: kind if name == "own" else find(group, name)
         )
 
     return installed

@@ -24,7 +24,7 @@ from zwrap.errors import (
     TransportError,
     UnreachableError,
 )
-from zwrap.message import RECIPE_HEADER, Message, Outgoing, Status
+from zwrap.message.content import RECIPE_HEADER, Message, Outgoing, Status
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service import contract, loop, settling

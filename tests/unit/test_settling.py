@@ -9,11 +9,10 @@ from typing import Any
 
 import pika
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from zwrap.errors import TransportError, ZwrapError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport.contract import Delivery
 from zwrap.transport.failures import (
     EncodingError,

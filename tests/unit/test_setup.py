@@ -12,7 +12,7 @@ import pytest
 from zwrap.attempt.record import Attempt, parse_submission
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
 from zwrap.program import invocation
 from zwrap.program.definition import Definition
 from zwrap.recipe.envelope import Envelope

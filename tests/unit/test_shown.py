@@ -15,8 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from rich.console import Console
 
 import zwrap
@@ -30,7 +29,8 @@ from zwrap.configuration.recipe_id import RecipeIDFormatter
 from zwrap.configuration.site import Configuration
 from zwrap.host.printable import INDENT
 from zwrap.job import Outcome
-from zwrap.message import STATUS_TOPIC, encode
+from zwrap.message.content import STATUS_TOPIC
+from zwrap.message.jsontext import encode
 from zwrap.transport.connect import connect
 
 HOSTILE = (

@@ -12,7 +12,7 @@ from zwrap.cli import shutdown
 from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
 from zwrap.host.sitekey import SiteKey
-from zwrap.message import Message
+from zwrap.message.content import Message
 from zwrap.service.commands import SIGNED_AT_HEADER, VALID_S, Commands, signed_headers
 from zwrap.service.contract import Service
 from zwrap.service.loop import Loop

@@ -23,8 +23,7 @@ from typing import Any
 
 import pika
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.cli import dlq_purge, dlq_reinject, go, queue_drain, serving, wrap
 from zwrap.cli.zwrap import main
@@ -33,7 +32,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, TransportError
 from zwrap.host.clock import elapsed
 from zwrap.host.stopping import stop_on_signals
-from zwrap.message import Message, Outgoing
+from zwrap.message.content import Message, Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.service.dispatcher import Dispatcher

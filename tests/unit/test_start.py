@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from zwrap.plugins import OWN
+from zwrap.plugins.registry import OWN
 
 COMMAND = """
 import sys

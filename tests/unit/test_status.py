@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zwrap.configuration.site import Configuration
-from zwrap.message import Status
+from zwrap.message.content import Status
 from zwrap.service.contract import Service
 from zwrap.service.status import ServiceStatus
 from zwrap.transport.memory import MemoryTransport

@@ -17,7 +17,7 @@ from zwrap.cli.service import _locked
 from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
-from zwrap.limits import DEFAULTS
+from zwrap.message.limits import DEFAULTS
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.queues import CLUSTER, RUNNER, is_of_kind, queue_of_service

@@ -15,7 +15,7 @@ from zwrap.attempt.directory import SUBMISSION
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.configuration.site import Configuration
 from zwrap.errors import QueueFullError, TemporaryError, TransportError, ZwrapError
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service import arraysteps, submitter

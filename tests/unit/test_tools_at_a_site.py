@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from zwrap_schedulers.slurm.token import read_token
 
 from zwrap.attempt.ledger.ledger import Ledger
@@ -21,7 +20,7 @@ from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, PermanentError, UnreachableError
 from zwrap.host.given import read_given
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.loop import Loop
 from zwrap.transport.connect import connect

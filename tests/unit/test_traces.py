@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zwrap.configuration.site import Configuration
-from zwrap.message import Message, Outgoing
+from zwrap.message.content import Message, Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.dispatcher import Dispatcher

@@ -7,8 +7,7 @@ import math
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from zwrap.errors import RequestError
 from zwrap.units import LONGEST_S, bytes_of, duration, mib, seconds, whole_number

@@ -22,7 +22,7 @@ from zwrap.attempt.secret import PROOF_HEADER, SECRET, new_secret, proof_of, pro
 from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
 from zwrap.job import Outcome
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service import submitter

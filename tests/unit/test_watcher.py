@@ -17,8 +17,7 @@ from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import QueueFullError, TemporaryError
 from zwrap.job import Outcome, State
-from zwrap.service.watcher import cluster as watch_module
-from zwrap.service.watcher import conclusion
+from zwrap.service.watcher import cluster as watch_module, conclusion
 from zwrap.service.watcher.cluster import WatchedCluster
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC
 from zwrap.service.watcher.heartbeats import Heartbeats

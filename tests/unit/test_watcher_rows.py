@@ -23,7 +23,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import OutageError, QueueFullError, TemporaryError, TransportError
 from zwrap.host.processes import process_identity
 from zwrap.job import Cause
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.faults import Faults

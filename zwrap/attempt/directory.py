@@ -49,7 +49,7 @@ from zwrap.host.files import (
 from zwrap.host.modes import make_alike, make_readable
 from zwrap.host.processes import ProcessIdentity, is_alive, this_process
 from zwrap.host.scratch import remove_leftovers
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
 from zwrap.transport.spool.own import OwnQueue
 from zwrap.transport.spool.queue import SpoolQueue
 
@@ -61,7 +61,7 @@ FILE_BYTES = 100 << 20
 
 VERDICT_BYTES = 300 << 20
 """Largest size of a verdict that is read, in bytes: more than its messages may have by default
-(`zwrap.limits`)."""
+(`zwrap.message.limits`)."""
 
 CLAIM_BYTES = 64 * 1024
 """Largest size of a claim that is read, in bytes."""

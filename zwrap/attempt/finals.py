@@ -18,7 +18,8 @@ from zwrap.errors import TemporaryError, TransportError
 from zwrap.host.modes import make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.host.standing import real_name
-from zwrap.message import Outgoing, encode
+from zwrap.message.content import Outgoing
+from zwrap.message.jsontext import encode
 from zwrap.transport import mover
 from zwrap.transport.contract import Transport
 from zwrap.transport.mover import Emptying

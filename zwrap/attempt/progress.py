@@ -11,8 +11,7 @@ import msgspec
 
 from zwrap.errors import PermanentError
 from zwrap.host.files import append_regular, read_regular, write_atomically
-from zwrap.jsontext import typed
-from zwrap.message import decode, encode
+from zwrap.message.jsontext import decode, encode, typed
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ import msgspec
 from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
 from zwrap.job import JobStatus, Resources
-from zwrap.jsontext import typed
-from zwrap.message import (
+from zwrap.message.content import (
     ATTEMPT_HEADER,
     CONTINUED_HEADER,
     FOLLOWS_HEADER,
@@ -21,13 +20,9 @@ from zwrap.message import (
     RETRIES_HEADER,
     SIGNATURE_HEADER,
     Message,
-    attempt_of,
-    decode,
-    digest_of,
-    encode,
-    origin_of_content,
-    stated_origin,
 )
+from zwrap.message.identity import attempt_of, digest_of, origin_of_content, stated_origin
+from zwrap.message.jsontext import decode, encode, typed
 
 INTENDED, SUBMITTED, REJECTED, WAITING = "intended", "submitted", "rejected", "waiting"
 """States of an attempt. A rejected attempt, and one that its batch system does not take now, has no
@@ -111,8 +106,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Run time of the program, in seconds; None: its wrapper reported none."""
     peak_memory_mib: float | None = None
     digest: str | None = None
-    """Digest of the content of its message (`zwrap.message.digest_of`); None: an earlier release
-    has written the row."""
+    """Digest of the content of its message (`zwrap.message.identity.digest_of`); None: an earlier
+    release has written the row."""
     asked: str | None = None
     """What its job asked for besides memory and time (`kind_of`); None: an earlier release has
     written the row."""

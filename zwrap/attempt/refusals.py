@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set as AbstractSet
 
 import msgspec
 from msgspec.structs import replace
@@ -21,9 +20,10 @@ from zwrap.attempt.verdict import STARTING, VERDICT, Verdict, final_messages, fi
 from zwrap.errors import PermanentError
 from zwrap.host.files import UnfitFileError, read_regular
 from zwrap.job import Outcome
-from zwrap.jsontext import typed
-from zwrap.limits import ANY_SIZE, Limits
-from zwrap.message import Outgoing, child_id, decode, identity_of
+from zwrap.message.content import Outgoing
+from zwrap.message.identity import child_id, identity_of
+from zwrap.message.jsontext import decode, typed
+from zwrap.message.limits import ANY_SIZE, Limits
 from zwrap.program.reading import SHIPPED_PREFIX
 from zwrap.recipe.envelope import Envelope
 from zwrap.transport.spool.directory import MESSAGE_BYTES

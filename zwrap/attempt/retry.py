@@ -16,15 +16,15 @@ from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.configuration.clusters import Policy
 from zwrap.errors import MessageError
 from zwrap.job import Cause
-from zwrap.message import (
+from zwrap.message.content import (
     ATTEMPT_HEADER,
     CLUSTER_HEADER,
     CONTINUED_HEADER,
-    LARGEST_ATTEMPT,
     RETRIES_HEADER,
     Outgoing,
-    copied,
 )
+from zwrap.message.identity import LARGEST_ATTEMPT
+from zwrap.message.jsontext import copied
 from zwrap.recipe.destinations import is_closed
 from zwrap.units import LARGEST_MIB, LONGEST_S
 
@@ -58,7 +58,7 @@ def next_attempt(
 
     None: the policy does not want one, or the attempt could not ask for more resources than the
     last one. The envelope's environment holds the number of the attempt, under the header's name.
-    `open_names`: as in `zwrap.limits.Limits`.
+    `open_names`: as in `zwrap.message.limits.Limits`.
     """
     policy = known.retry
     done = _count(known, RETRIES_HEADER)
@@ -84,7 +84,7 @@ def continuation(
 
     `remaining_s`: remainder of the program's own time limit, in seconds; None: it has none. The
     result is None after `limit` such jobs, and when less than a second is left. `open_names`: as in
-    `zwrap.limits.Limits`.
+    `zwrap.message.limits.Limits`.
     """
     done = _count(known, CONTINUED_HEADER)
     queue = _queue(known, open_names)

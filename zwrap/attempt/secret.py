@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from zwrap.host.files import UnfitFileError, read_regular
-from zwrap.message import digest_of
+from zwrap.message.identity import digest_of
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,9 @@ import msgspec
 
 from zwrap.errors import MessageError
 from zwrap.job import Outcome
-from zwrap.jsontext import typed
-from zwrap.message import ID_HEADER, Outgoing, child_id, decode
+from zwrap.message.content import ID_HEADER, Outgoing
+from zwrap.message.identity import child_id
+from zwrap.message.jsontext import decode, typed
 from zwrap.recipe.envelope import Envelope
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def parse_claim(content: bytes) -> Claim:
 
 
 def parse_verdict(content: bytes, where: str) -> Verdict:
-    """Return the verdict in a JSON text, which `zwrap.message.encode` wrote.
+    """Return the verdict in a JSON text, which `zwrap.message.jsontext.encode` wrote.
 
     Raises:
         MessageError: The text does not hold a verdict; the error begins with `where`.

@@ -7,8 +7,8 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 
-from zwrap import plugins
 from zwrap.job import BatchJob
+from zwrap.plugins import registry
 from zwrap.scheduler import SIGNALS, Inside, Signals
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def batch_job(environ: Mapping[str, str] = os.environ) -> tuple[BatchJob, Inside
 
 def _candidates(named: str | None) -> Iterator[Inside]:
     """Yield one inside half after the other; each is loaded only when its turn comes."""
-    own = plugins.OWN[plugins.INSIDE]
+    own = registry.OWN[registry.INSIDE]
     if named and (inside := _load(named)):
         yield inside
     for name in own:
@@ -67,7 +67,7 @@ def _candidates(named: str | None) -> Iterator[Inside]:
 def _load(name: str) -> Inside | None:
     """Load an inside half; None, and a warning, if that fails: it must not end the job."""
     try:
-        inside: Inside | None = plugins.find(plugins.INSIDE, name)
+        inside: Inside | None = registry.find(registry.INSIDE, name)
     except Exception as error:
         log.warning("The inside half of batch system %r cannot be loaded: %s", name, error)
         return None
@@ -77,5 +77,5 @@ def _load(name: str) -> Inside | None:
 @functools.cache
 def _foreign() -> list[str]:
     """Return the names of inside halves of other distributions; looking takes a millisecond."""
-    own = plugins.OWN[plugins.INSIDE]
-    return [name for name in plugins.names(plugins.INSIDE) if name not in own]
+    own = registry.OWN[registry.INSIDE]
+    return [name for name in registry.names(registry.INSIDE) if name not in own]

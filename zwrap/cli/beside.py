@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from zwrap import entrypoints
 from zwrap.host.commands import other_owner
 from zwrap.host.programs import own_directory, own_script
-from zwrap.plugins import (
+from zwrap.plugins import entrypoints
+from zwrap.plugins.registry import (
     CONFIGURATION,
     OWN,
     PROGRAMS,
@@ -16,8 +16,8 @@ from zwrap.plugins import (
     UPSTREAM,
     candidates,
     choice,
+    names as names_in,
 )
-from zwrap.plugins import names as names_in
 from zwrap.program.choice import Choice, names
 from zwrap.program.reading import SHIPPED_PREFIX
 

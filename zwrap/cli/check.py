@@ -18,7 +18,7 @@ from zwrap.cli.recipesteps import check_file
 from zwrap.configuration.site import Configuration
 from zwrap.errors import FaultsError, RequestError, ZwrapError
 from zwrap.host.paths import state_directory
-from zwrap.message import STATUS_TOPIC
+from zwrap.message.content import STATUS_TOPIC
 from zwrap.program.reading import program_directories, read_definition
 from zwrap.recipe.directory import names
 from zwrap.service.commands import COMMAND_TOPIC

@@ -22,7 +22,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import TEMPORARY, ConfigurationError, FaultsError, ZwrapError
 from zwrap.host.hiding import shown, without_secrets
 from zwrap.host.printable import printable, printable_lines
-from zwrap.jsontext import pretty
+from zwrap.message.jsontext import pretty
 from zwrap.transport.connect import EMBEDDED, default_transport
 from zwrap.transport.options import BrokerOptions, TransportChoice
 

@@ -8,7 +8,7 @@ from zwrap.cli.common import complain
 from zwrap.cli.onequeue import BATCH, Progress, check_exists, received
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, ConfigurationError
-from zwrap.message import UNDECODABLE_HEADER
+from zwrap.message.content import UNDECODABLE_HEADER
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Delivery

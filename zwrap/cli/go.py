@@ -20,9 +20,10 @@ from zwrap.errors import (
 )
 from zwrap.host.files import write_atomically
 from zwrap.host.modes import make_readable
-from zwrap.jsontext import indented
-from zwrap.limits import Limits
-from zwrap.message import ID_HEADER, STATUS_TOPIC, new_id, recipe_id_of
+from zwrap.message.content import ID_HEADER, STATUS_TOPIC
+from zwrap.message.identity import new_id, recipe_id_of
+from zwrap.message.jsontext import indented
+from zwrap.message.limits import Limits
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import repeated_remark
 from zwrap.transport.connect import EMBEDDED, chosen_class, connect

@@ -15,7 +15,7 @@ from zwrap.cli.common import say, say_json
 from zwrap.cli.joblist import Answers, KnownJob, attempts_of, job_of, kept_of, one_of
 from zwrap.cli.output import show
 from zwrap.configuration.site import Configuration
-from zwrap.message import decode
+from zwrap.message.jsontext import decode
 from zwrap.submission.clusters import Clusters
 from zwrap.transport.spool.views import held
 

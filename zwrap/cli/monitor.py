@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from zwrap.cli.common import program
 from zwrap.cli.output import show_always, show_table, table
 from zwrap.configuration.site import Configuration
-from zwrap.message import LAST_STATUSES, STATUS_TOPIC
+from zwrap.message.content import LAST_STATUSES, STATUS_TOPIC
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 from zwrap.transport.inspector import Inspector

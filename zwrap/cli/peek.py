@@ -10,7 +10,7 @@ from zwrap.cli.common import say, say_json
 from zwrap.cli.onequeue import check_exists, received
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError
-from zwrap.message import attempt_of
+from zwrap.message.identity import attempt_of
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Delivery
 from zwrap.transport.diagnosis import reason_of

@@ -12,7 +12,9 @@ from zwrap.cli.common import program, remark, say, say_json
 from zwrap.cli.go import QUEUE, drop_directory
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, TransportError
-from zwrap.message import ID_HEADER, Outgoing, child_id, decode
+from zwrap.message.content import ID_HEADER, Outgoing
+from zwrap.message.identity import child_id
+from zwrap.message.jsontext import decode
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport

@@ -19,7 +19,7 @@ from zwrap.cli.common import say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.host.backoff import Backoff
-from zwrap.message import ID_HEADER, Outgoing
+from zwrap.message.content import ID_HEADER, Outgoing
 from zwrap.transport import mover
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport

@@ -13,8 +13,9 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, ConfigurationError, PermanentError
 from zwrap.host.files import UnfitFileError
 from zwrap.host.given import read_given, read_stream
-from zwrap.limits import Limits
-from zwrap.message import Outgoing, decode
+from zwrap.message.content import Outgoing
+from zwrap.message.jsontext import decode
+from zwrap.message.limits import Limits
 from zwrap.transport.connect import connect
 from zwrap.units import key_value
 

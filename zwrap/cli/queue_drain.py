@@ -11,7 +11,7 @@ from typing import NamedTuple
 from zwrap.cli.common import program, remark, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError
-from zwrap.limits import ANY_SIZE
+from zwrap.message.limits import ANY_SIZE
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.queues import CLUSTER, is_of_kind
 from zwrap.transport import mover

@@ -10,8 +10,8 @@ from pathlib import Path
 from zwrap.cli.common import complain, say_file
 from zwrap.cli.recipesteps import check_files, sound_recipe
 from zwrap.configuration.site import Configuration
-from zwrap.limits import Limits
-from zwrap.message import new_id
+from zwrap.message.identity import new_id
+from zwrap.message.limits import Limits
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import lonely_exchanges, unfilled_remark
 from zwrap.units import key_value

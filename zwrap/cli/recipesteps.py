@@ -8,7 +8,7 @@ from pathlib import Path
 from zwrap.cli.common import complain, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RecipeError, RequestError, ZwrapError
-from zwrap.limits import Limits
+from zwrap.message.limits import Limits
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import repeated_remark
 from zwrap.submission.inspection import Inspection, Opinion

@@ -10,8 +10,9 @@ from zwrap.cli.common import complain, say_file
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.host.given import read_given
-from zwrap.limits import Limits
-from zwrap.message import decode, new_id
+from zwrap.message.identity import new_id
+from zwrap.message.jsontext import decode
+from zwrap.message.limits import Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import unfilled_remark

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from zwrap.cli.common import complain, say, say_json
 from zwrap.configuration.site import Configuration
-from zwrap.message import RECIPE_HEADER, Outgoing
+from zwrap.message.content import RECIPE_HEADER, Outgoing
 from zwrap.transport.connect import connect
 
 

@@ -24,8 +24,9 @@ from zwrap.errors import (
     ZwrapError,
 )
 from zwrap.job import State
-from zwrap.limits import Limits
-from zwrap.message import ATTEMPT_HEADER, Outgoing, decode
+from zwrap.message.content import ATTEMPT_HEADER, Outgoing
+from zwrap.message.jsontext import decode
+from zwrap.message.limits import Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import prepare

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from zwrap import plugins
 from zwrap.cli.common import (
     Parser,
     add_common_options,
@@ -25,6 +24,7 @@ from zwrap.errors import PermanentError, UnknownNameError
 from zwrap.host.files import open_to_append
 from zwrap.host.modes import PRIVATE_FILE, READ_FILE, make_private, make_readable
 from zwrap.host.paths import in_state_directory
+from zwrap.plugins import registry
 from zwrap.program.reading import SHIPPED_PREFIX
 from zwrap.service.contract import Service
 from zwrap.transport.contract import Transport
@@ -34,7 +34,7 @@ class _Parser(Parser):
     """A parser that searches for services of other distributions only for its help: it is slow."""
 
     def format_help(self) -> str:
-        self.epilog = f"Services: {', '.join(plugins.names(plugins.SERVICES))}"
+        self.epilog = f"Services: {', '.join(registry.names(registry.SERVICES))}"
         return super().format_help()
 
 
@@ -74,12 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parsed(parser, arguments, configuration)
     if not options.service:
         parser.error("Please specify a service name with -s.")
-    own = plugins.OWN[plugins.SERVICES]
+    own = registry.OWN[registry.SERVICES]
     given = str(options.service)
     if given.startswith(SHIPPED_PREFIX):
         name = SHIPPED_PREFIX + matching(given.removeprefix(SHIPPED_PREFIX), own)
     else:
-        name = given if given in own else matching(given, plugins.names(plugins.SERVICES))
+        name = given if given in own else matching(given, registry.names(registry.SERVICES))
     if options.restarted:  # the parent holds the lock and restarts
         from zwrap.cli.restarting import tell_orderly_end
 
@@ -109,7 +109,7 @@ def described(name: str) -> str:
     bare = name.removeprefix(SHIPPED_PREFIX)
     if name != bare:
         return f"{bare!r} is zwrap's own"
-    return plugins.choice(plugins.SERVICES, bare, f"-s {SHIPPED_PREFIX}{bare}")
+    return registry.choice(registry.SERVICES, bare, f"-s {SHIPPED_PREFIX}{bare}")
 
 
 def load_service(name: str) -> Callable[[Configuration, Transport], Service]:
@@ -123,7 +123,7 @@ def load_service(name: str) -> Callable[[Configuration, Transport], Service]:
     """
     bare = name.removeprefix(SHIPPED_PREFIX)
     try:
-        kind = (plugins.find_preferred if name == bare else plugins.find)(plugins.SERVICES, bare)
+        kind = (registry.find_preferred if name == bare else registry.find)(registry.SERVICES, bare)
     except ModuleNotFoundError as error:
         top = str(error.name).partition(".")[0]
         if top not in ("workflows", "zocalo"):

@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     called = os.path.basename(sys.argv[0])  # pathlib is not used, as below
     if WRAP in (called, *given[:1]):
         return wrap(given if called == WRAP else given[1:])
-    from zwrap.plugins import OWN, PROGRAMS, find
+    from zwrap.plugins.registry import OWN, PROGRAMS, find
 
     names = {*OWN[PROGRAMS]} - {"zwrap"}
     if called not in names and not names.intersection(given[:1]):

@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
-    from zwrap.configuration.site import Configuration as Configuration
-    from zwrap.configuration.site import from_file as from_file
-    from zwrap.configuration.site import from_string as from_string
+    from zwrap.configuration.site import (
+        Configuration as Configuration,
+        from_file as from_file,
+        from_string as from_string,
+    )
 
 __getattr__, __dir__ = offer(
     __name__,

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from zwrap.configuration.joboptions import plain_name, why_not
 from zwrap.errors import ConfigurationError, RequestError
 from zwrap.job import Cause, Count
-from zwrap.jsontext import typed
+from zwrap.message.jsontext import typed
 from zwrap.units import seconds
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML

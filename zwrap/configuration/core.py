@@ -10,7 +10,6 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Generic
 
-from zwrap import limits
 from zwrap.configuration.merging import Section
 from zwrap.configuration.security import SecuritySettings
 from zwrap.configuration.settings import (
@@ -29,6 +28,7 @@ from zwrap.configuration.settings import (
     decoded,
     keys,
 )
+from zwrap.message import limits
 
 if TYPE_CHECKING:
     from zwrap.configuration.site import Configuration

@@ -31,7 +31,7 @@ from zwrap.configuration.settings import (
 )
 from zwrap.errors import ConfigurationError
 from zwrap.host.beneath import AllowedDirectories
-from zwrap.limits import Limits, Sizes
+from zwrap.message.limits import Limits, Sizes
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
     from zwrap.configuration.clusters import ClusterSettings

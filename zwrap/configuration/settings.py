@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from zwrap.configuration.faults import raise_all
 from zwrap.errors import ConfigurationError
-from zwrap.jsontext import typed
+from zwrap.message.jsontext import typed
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
     from zwrap.configuration.merging import Section

@@ -19,10 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from zwrap import plugins
 from zwrap.configuration.sections import Site
 from zwrap.errors import ConfigurationError, UnknownEntryError
 from zwrap.host.paths import default_spool
+from zwrap.plugins import registry
 
 if TYPE_CHECKING:  # a short job without configuration loads no YAML
     from zwrap.configuration.logs import LoggingSettings
@@ -173,7 +173,7 @@ class Configuration:
         if name.startswith("_") or not self._has_plugin(name):
             raise AttributeError(
                 f"{name!r} is neither an attribute of a configuration nor a plugin that is "
-                f"installed here (entry point group {plugins.CONFIGURATION})"
+                f"installed here (entry point group {registry.CONFIGURATION})"
             )
         for section in self._waiting.get(name, ()):
             self._apply(section)
@@ -182,8 +182,10 @@ class Configuration:
 
     def _has_plugin(self, name: str) -> bool:
         """Return whether a plugin is active or installed; zwrap's own are looked up first."""
-        own = plugins.OWN[plugins.CONFIGURATION]
-        return name in self._plugins or name in own or name in plugins.names(plugins.CONFIGURATION)
+        own = registry.OWN[registry.CONFIGURATION]
+        return (
+            name in self._plugins or name in own or name in registry.names(registry.CONFIGURATION)
+        )
 
     def __str__(self) -> str:
         active = f", active: {', '.join(self._active)}" if self._active else ""
@@ -253,7 +255,7 @@ class Configuration:
         """
         section = self.resolved(name)
         kind = section.value["plugin"]
-        plugin = plugins.find(plugins.CONFIGURATION, kind)
+        plugin = registry.find(registry.CONFIGURATION, kind)
         if plugin is None:
             return [f"warning: {section.place()}: plugin {kind!r} is not installed"]
         validate(plugin, section)
@@ -275,7 +277,7 @@ class Configuration:
         kind = section.value["plugin"]
         self._in_force.setdefault(kind, []).append(section)
         self.site = Site(self._in_force, self._base)
-        if kind in plugins.OWN[plugins.CONFIGURATION] and kind not in ACTING:
+        if kind in registry.OWN[registry.CONFIGURATION] and kind not in ACTING:
             self._waiting.setdefault(kind, []).append(section)
         else:
             self._apply(section)
@@ -283,7 +285,7 @@ class Configuration:
     def _apply(self, section: Section) -> None:
         """Check and activate a section with its plugin, and keep the value."""
         kind = section.value["plugin"]
-        plugin = plugins.find(plugins.CONFIGURATION, kind)
+        plugin = registry.find(registry.CONFIGURATION, kind)
         if plugin is None:
             log.warning(
                 "%s: plugin %r is not installed and does nothing", section.place("plugin"), kind

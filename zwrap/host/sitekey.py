@@ -9,7 +9,7 @@ from pathlib import Path
 from zwrap.errors import ConfigurationError
 from zwrap.host.files import UnfitFileError, create_once, read_regular
 from zwrap.host.paths import made_private
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
 
 KEY_BYTES = 32
 """Number of random bytes in a key, and length of the shortest text that is taken for one."""

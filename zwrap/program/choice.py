@@ -14,9 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from zwrap import __version__, plugins
-from zwrap.entrypoints import Entry, entries
+from zwrap import __version__
 from zwrap.errors import PermanentError, UnknownNameError
+from zwrap.plugins import registry
+from zwrap.plugins.entrypoints import Entry, entries
 from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PREFIX, SHIPPED_PROGRAMS, program_names
 
 UPSTREAM = ("workflows", "zocalo")
@@ -88,7 +89,7 @@ class Choice(msgspec.Struct, frozen=True):
 def names(site_directory: Path | None = None) -> list[str]:
     """Return the names of all wrappers, sorted."""
     installed = [entry.name for entry in _installed()]
-    return sorted({*program_names(site_directory), *plugins.OWN[plugins.WRAPPERS], *installed})
+    return sorted({*program_names(site_directory), *registry.OWN[registry.WRAPPERS], *installed})
 
 
 def load(entry: Entry) -> object:
@@ -126,7 +127,7 @@ def _shipped(name: str) -> Iterator[Candidate]:
     if name == INLINE_PROGRAM:
         yield Candidate(file=SHIPPED_PROGRAMS / INLINE_PROGRAM)
     yield from _definition(name, SHIPPED_PROGRAMS)
-    if own := plugins.OWN[plugins.WRAPPERS].get(name):
+    if own := registry.OWN[registry.WRAPPERS].get(name):
         yield Candidate(entry=Entry(name, own, "zwrap", __version__))
 
 
@@ -139,7 +140,7 @@ def _definition(name: str, directory: Path) -> Iterator[Candidate]:
 
 def _installed() -> list[Entry]:
     """Return the wrappers of all distributions but zwrap, those in PYTHONPATH last."""
-    found = entries(plugins.WRAPPERS, [*sys.path, *_further()])
+    found = entries(registry.WRAPPERS, [*sys.path, *_further()])
     return [entry for entry in found if entry.distribution != "zwrap"]
 
 
@@ -164,6 +165,6 @@ def _searched() -> str:
         f" Of its entries {skipped} do not count, because they are not absolute." if skipped else ""
     )
     return (
-        f"Entry points {plugins.WRAPPERS!r} were looked for in the environment of zwrap, "
+        f"Entry points {registry.WRAPPERS!r} were looked for in the environment of zwrap, "
         f"{sys.prefix}, and in PYTHONPATH, {given}.{but}"
     )

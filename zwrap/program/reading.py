@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from zwrap.errors import ConfigurationError, ProgramError
-from zwrap.jsontext import typed
+from zwrap.message.jsontext import typed
 from zwrap.program.definition import Definition, check_directory
 from zwrap.program.parsers.table import check_parser
 from zwrap.program.patterns import check_pattern

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from zwrap.limits import DEFAULTS, Limits
+from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.recipe.graph import Recipe
 
 UNNAMED = Recipe().name

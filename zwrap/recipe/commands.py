@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from zwrap.errors import RecipeError
-from zwrap.limits import DEFAULTS, Limits
+from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.recipe.pieces import Piece, Value
 from zwrap.recipe.queues import RUNNER, is_of_kind
 from zwrap.recipe.quoting import Fault, quoted, quoted_words

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zwrap.errors import MessageError, RecipeError, UnknownNameError, short
 from zwrap.host.faults import of_named_paths
-from zwrap.limits import Limits
+from zwrap.message.limits import Limits
 from zwrap.recipe.graph import Recipe
 
 PART = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"

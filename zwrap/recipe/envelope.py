@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from zwrap.errors import MessageError, short
-from zwrap.limits import DEFAULTS, Limits, is_deeper
-from zwrap.message import RECIPE_HEADER, Outgoing, encode
+from zwrap.message.content import RECIPE_HEADER, Outgoing
+from zwrap.message.jsontext import encode
+from zwrap.message.limits import DEFAULTS, Limits, is_deeper
 from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.graph import Node, Recipe
 from zwrap.recipe.validation import is_number

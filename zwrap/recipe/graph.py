@@ -15,8 +15,8 @@ from typing import Self
 from zwrap.errors import RecipeError, short
 from zwrap.host.files import UnfitFileError
 from zwrap.host.given import read_given
-from zwrap.limits import DEFAULTS, Limits
-from zwrap.message import copied, decode, encode
+from zwrap.message.jsontext import copied, decode, encode
+from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.recipe.destinations import check_destinations
 from zwrap.recipe.references import renumbered
 from zwrap.recipe.remarks import repeated_keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from zwrap.errors import RecipeError
-from zwrap.limits import Limits, is_deeper
+from zwrap.message.limits import Limits, is_deeper
 from zwrap.recipe.destinations import NAMED
 
 LONGEST_CHARACTER = 6

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from zwrap.errors import RecipeError
-from zwrap.limits import DEFAULTS, Limits, weight
-from zwrap.message import copied
+from zwrap.message.jsontext import copied
+from zwrap.message.limits import DEFAULTS, Limits, weight
 from zwrap.recipe.pieces import Piece, Value, as_text
 
 REPLACE = re.compile(r"\{\$REPLACE:([^{}]+)\}")

@@ -2,11 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
-    from zwrap.service.contract import Service as Service
-    from zwrap.service.contract import Work as Work
+    from zwrap.service.contract import Service as Service, Work as Work
 
 __getattr__, __dir__ = offer(
     __name__, {"Service": "zwrap.service.contract", "Work": "zwrap.service.contract"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.service.contract import Work
 from zwrap.submission.tasks import TASK_HEADER, copies, task_in, tasks_sent
 from zwrap.transport.contract import Delivery, Transport, Unit

@@ -15,7 +15,8 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.host.clock import Clock, wall
 from zwrap.host.sitekey import SiteKey
-from zwrap.message import SIGNATURE_HEADER, Message, digest_of
+from zwrap.message.content import SIGNATURE_HEADER, Message
+from zwrap.message.identity import digest_of
 from zwrap.units import whole_number
 
 COMMAND_TOPIC = "command"

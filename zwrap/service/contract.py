@@ -14,9 +14,9 @@ from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError
 from zwrap.host.forks import ending_children
-from zwrap.limits import Limits, is_deeper
-from zwrap.message import Message
-from zwrap.plugins import Former, adopt
+from zwrap.message.content import Message
+from zwrap.message.limits import Limits, is_deeper
+from zwrap.plugins.former import Former, adopt
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.faults import Faults, as_failure
 from zwrap.transport.contract import Delivery, Transport

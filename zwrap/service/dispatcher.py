@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from zwrap import plugins
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, PermanentError, short
 from zwrap.host.files import write_atomically
 from zwrap.host.modes import make_readable
-from zwrap.jsontext import pretty
-from zwrap.limits import Limits
-from zwrap.message import RECIPE_HEADER, Outgoing, copied, recipe_id_of
+from zwrap.message.content import RECIPE_HEADER, Outgoing
+from zwrap.message.identity import recipe_id_of
+from zwrap.message.jsontext import copied, pretty
+from zwrap.message.limits import Limits
+from zwrap.plugins import registry
 from zwrap.recipe.changing import ChangingRecipe
 from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.recipe.directory import named_recipe
@@ -48,8 +49,8 @@ class Dispatcher(Service):
 
     def __init__(self, configuration: Configuration, transport: Transport) -> None:
         super().__init__(configuration, transport)
-        self._ready: list[Hook] = plugins.foreign(plugins.DISPATCHER_READY)
-        self._filters: list[Hook] = plugins.foreign(plugins.DISPATCHER_FILTERS)
+        self._ready: list[Hook] = registry.foreign(registry.DISPATCHER_READY)
+        self._filters: list[Hook] = registry.foreign(registry.DISPATCHER_FILTERS)
         self._told: set[str] = set()
         """Files of recipes whose keys that are there twice were told."""
 

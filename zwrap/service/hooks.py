@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from zwrap.errors import MessageError, OutageError, PermanentError, TemporaryError, TransportError
 from zwrap.host.forks import ending_children
-from zwrap.limits import LARGEST_DEPTH, is_deeper
+from zwrap.message.limits import LARGEST_DEPTH, is_deeper
 from zwrap.recipe.graph import Recipe
 
 Parameters = dict[str, object]

@@ -21,7 +21,7 @@ from zwrap.host.faults import is_shared
 from zwrap.host.files import write_all
 from zwrap.host.modes import READ_FILE
 from zwrap.host.printable import shown_path
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
 from zwrap.service.settling import settle

@@ -12,7 +12,7 @@ from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
 from zwrap.host.seldom import Seldom
 from zwrap.host.stopping import stop_on_signals
-from zwrap.message import Message, Status
+from zwrap.message.content import Message, Status
 from zwrap.service.commands import COMMAND_TOPIC, Commands
 from zwrap.service.contract import Service
 from zwrap.service.deadline import ending_late_stops
@@ -20,8 +20,10 @@ from zwrap.service.faults import PERIODIC, RECEIVING, as_failure, told
 from zwrap.service.intake import Intake
 from zwrap.service.liveness import Liveness
 from zwrap.service.outage import holds_up_one_queue, is_outage
-from zwrap.service.settling import handle_deliveries
-from zwrap.service.settling import handle_delivery as handle_delivery  # for foreign loops
+from zwrap.service.settling import (
+    handle_deliveries,
+    handle_delivery as handle_delivery,  # for foreign loops
+)
 from zwrap.service.status import ServiceStatus
 from zwrap.transport.contract import Delivery, Transport
 

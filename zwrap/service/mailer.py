@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, OutageError, TemporaryError, short
-from zwrap.limits import DEFAULTS, Limits
+from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.substitution import Filling
 from zwrap.service.contract import Service

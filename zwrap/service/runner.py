@@ -18,8 +18,8 @@ from zwrap.errors import MessageError, ProgramError, RequestError, short
 from zwrap.host.beneath import NULL, AllowedDirectories
 from zwrap.host.faults import of_named_paths
 from zwrap.host.files import last_lines, write_atomically
-from zwrap.limits import Limits
-from zwrap.message import token_of
+from zwrap.message.identity import token_of
+from zwrap.message.limits import Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.queues import RUNNER, queue_of_service
 from zwrap.recipe.quoting import words

@@ -11,7 +11,7 @@ from zwrap.calls.pod import pod_fields
 from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
-from zwrap.message import STATUS_EXPIRES_S, STATUS_TOPIC, Status
+from zwrap.message.content import STATUS_EXPIRES_S, STATUS_TOPIC, Status
 from zwrap.service.contract import Service
 from zwrap.transport.contract import Transport
 

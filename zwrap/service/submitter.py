@@ -15,9 +15,9 @@ from zwrap.configuration.recipe_id import recipe_context
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
-from zwrap.job import Limits
-from zwrap.job import Outcome as JobOutcome
-from zwrap.message import Message, Outgoing, attempt_of, trace_of
+from zwrap.job import Limits, Outcome as JobOutcome
+from zwrap.message.content import Message, Outgoing, trace_of
+from zwrap.message.identity import attempt_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.queues import CLUSTER, queue_of_service
 from zwrap.service.arraysteps import ArraySteps, may_have_tasks

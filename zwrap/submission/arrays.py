@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from zwrap.host.files import write_atomically
 from zwrap.host.modes import OWN_SCRIPT
 from zwrap.job import JobRequest
-from zwrap.message import new_id
+from zwrap.message.identity import new_id
 from zwrap.scheduler import ArrayForm, Busy, Rejected
 from zwrap.submission.handover import Handover
 from zwrap.submission.lookup import FRESH_S

@@ -14,7 +14,7 @@ import msgspec
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.errors import RequestError, UnknownNameError
 from zwrap.job import Count, Niceness, Priority, Resources
-from zwrap.jsontext import typed
+from zwrap.message.jsontext import typed
 from zwrap.submission import values
 from zwrap.submission.execution import check_environment
 from zwrap.units import seconds

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 
 import msgspec
 
-from zwrap import plugins
 from zwrap.configuration.clusters import OWN, ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.configuration.zocalo_clusters import USUAL, clusters_of_zocalo
 from zwrap.errors import ConfigurationError, RequestError, UnknownNameError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
-from zwrap.jsontext import typed
-from zwrap.limits import DEFAULTS, Limits
+from zwrap.message.jsontext import typed
+from zwrap.message.limits import DEFAULTS, Limits
+from zwrap.plugins import registry
 from zwrap.scheduler import Options, Scheduler
 
 UNDESCRIBED = "local"
@@ -58,7 +58,7 @@ class Clusters:
 
     def names(self) -> list[str]:
         """Return the names of described clusters, and of those that need no description."""
-        return sorted({*self._described, *plugins.names(plugins.SCHEDULERS)})
+        return sorted({*self._described, *registry.names(registry.SCHEDULERS)})
 
     def described(self) -> list[str]:
         """Return the names of the clusters that the site describes, else its default."""
@@ -107,9 +107,9 @@ class Clusters:
         """Load the batch system of a cluster."""
         known = self._described.get(name)
         settings = known or ClusterSettings(kind=name, place=f"Cluster {name!r} is not described")
-        found = plugins.find_preferred(plugins.SCHEDULERS, settings.kind)
+        found = registry.find_preferred(registry.SCHEDULERS, settings.kind)
         if found is None and known:
-            kinds = plugins.names(plugins.SCHEDULERS)
+            kinds = registry.names(registry.SCHEDULERS)
             raise UnknownNameError("kind of cluster", settings.kind, kinds, settings.place)
         if found is None:
             raise UnknownNameError("scheduler", name, self.names())

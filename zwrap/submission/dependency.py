@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from zwrap.errors import RequestError, short
-from zwrap.limits import Limits
-from zwrap.message import digest_of
+from zwrap.message.identity import digest_of
+from zwrap.message.limits import Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.queues import CLUSTER, is_of_kind

@@ -12,7 +12,7 @@ from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TemporaryError, UnknownNameError, ZwrapError
 from zwrap.job import JobRequest
-from zwrap.message import copied
+from zwrap.message.jsontext import copied
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Node, Recipe
 from zwrap.recipe.queues import CLUSTER, is_of_kind

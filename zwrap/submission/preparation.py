@@ -20,7 +20,7 @@ from zwrap.host.files import sync_directory, write_atomically
 from zwrap.host.modes import OWN_SCRIPT, PRIVATE_SCRIPT, make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.job import JobRequest
-from zwrap.message import Message
+from zwrap.message.content import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.scheduler import Scheduler
 from zwrap.submission.clusters import Cluster

@@ -22,8 +22,8 @@ from typing import NamedTuple
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.retry import RETRIED, edited, step_in, without_cluster
 from zwrap.errors import MessageError
-from zwrap.message import (
-    Message,
+from zwrap.message.content import Message
+from zwrap.message.identity import (
     attempt_of,
     digest_of,
     former_token,

@@ -11,7 +11,8 @@ from zwrap.attempt.directory import job_directory
 from zwrap.attempt.ledger.fitting import UnstorableError, check_storable
 from zwrap.attempt.record import Attempt
 from zwrap.errors import RequestError
-from zwrap.message import Message, child_id
+from zwrap.message.content import Message
+from zwrap.message.identity import child_id
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.dependency import run_of

@@ -17,8 +17,8 @@ from zwrap.configuration.clusters import ClusterSettings
 from zwrap.errors import RequestError, short
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.job import ArrayTask, JobRequest
-from zwrap.limits import DEFAULTS, Limits
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
+from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.quoting import replace_quoted
 from zwrap.recipe.sizes import is_long

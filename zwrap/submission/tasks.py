@@ -23,17 +23,17 @@ from typing import NamedTuple
 
 from zwrap.errors import RequestError, short
 from zwrap.job import ArrayTask
-from zwrap.limits import Limits
-from zwrap.message import (
+from zwrap.message.content import (
     FOLLOWS_HEADER,
     ID_HEADER,
     ORIGIN_HEADER,
     SIGNATURE_HEADER,
     Message,
     Outgoing,
-    child_id,
-    encode,
 )
+from zwrap.message.identity import child_id
+from zwrap.message.jsontext import encode
+from zwrap.message.limits import Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.transport.deadletters import TRANSPORT_HEADERS
 from zwrap.transport.portions import FEW, PORTION_BYTES

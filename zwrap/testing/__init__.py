@@ -25,7 +25,7 @@ inside one process that keeps the whole contract of transports.
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
     from zwrap.testing.scheduler_test import SchedulerContract as SchedulerContract

@@ -2,12 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
-    from zwrap.transport.contract import Delivery as Delivery
-    from zwrap.transport.contract import Transport as Transport
-    from zwrap.transport.contract import Unit as Unit
+    from zwrap.transport.contract import Delivery as Delivery, Transport as Transport, Unit as Unit
 
 __getattr__, __dir__ = offer(
     __name__,

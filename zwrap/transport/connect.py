@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from zwrap import plugins
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, PermanentError, UnknownNameError
+from zwrap.plugins import registry
 from zwrap.transport.contract import Transport
 from zwrap.transport.options import TransportChoice
 
@@ -77,9 +77,9 @@ def transport_class(name: str) -> type[Transport]:
         UnknownNameError: None of that name is installed.
         PermanentError: It is a transport of another program.
     """
-    found: type[Transport] | None = plugins.find(plugins.TRANSPORTS, name)
+    found: type[Transport] | None = registry.find(registry.TRANSPORTS, name)
     if found is None:
-        raise UnknownNameError("transport", name, plugins.names(plugins.TRANSPORTS))
+        raise UnknownNameError("transport", name, registry.names(registry.TRANSPORTS))
     if not hasattr(found, "from_configuration"):
         raise PermanentError(
             f"Transport {name!r} ({found!r}) is not one of zwrap: a subclass of "

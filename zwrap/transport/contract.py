@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import SettledError
-from zwrap.message import Outgoing, new_id, trace_of
-from zwrap.plugins import Moved, tell
-from zwrap.transport.delivery import ACK as ACK
-from zwrap.transport.delivery import Delivery as Delivery
-from zwrap.transport.delivery import Original as Original
-from zwrap.transport.delivery import Settlement as Settlement
-from zwrap.transport.delivery import Verb as Verb
+from zwrap.message.content import Outgoing, trace_of
+from zwrap.message.identity import new_id
+from zwrap.plugins.former import Moved, tell
+from zwrap.transport.delivery import (
+    ACK as ACK,
+    Delivery as Delivery,
+    Original as Original,
+    Settlement as Settlement,
+    Verb as Verb,
+)
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.sending import send_by_place
 from zwrap.transport.unit import Unit as Unit

@@ -18,15 +18,15 @@ from typing import NamedTuple, TypeGuard
 from zwrap.errors import ConfigurationError, MessageError
 from zwrap.host.files import UnfitFileError, create_once, read_regular
 from zwrap.host.modes import make_readable
-from zwrap.jsontext import indented
-from zwrap.message import (
+from zwrap.message.content import (
     ATTEMPT_HEADER,
     ID_HEADER,
     REINJECTED_HEADER,
     UNDECODABLE_HEADER,
     Outgoing,
-    attempt_of,
 )
+from zwrap.message.identity import attempt_of
+from zwrap.message.jsontext import indented
 from zwrap.transport.contract import Delivery
 from zwrap.transport.copies import (
     EXCHANGE_HEADER,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from zwrap.host.printable import printable_reason
-from zwrap.message import Message
-from zwrap.plugins import Former
+from zwrap.message.content import Message
+from zwrap.plugins.former import Former
 
 if TYPE_CHECKING:
     from zwrap.transport.contract import Transport

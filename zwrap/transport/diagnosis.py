@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from zwrap.message import Message, encode
+from zwrap.message.content import Message
+from zwrap.message.jsontext import encode
 from zwrap.transport.contract import Delivery
 from zwrap.transport.copies import BY_BROKER
 

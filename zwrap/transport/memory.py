@@ -12,7 +12,9 @@ import msgspec
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, TransportError
 from zwrap.host.clock import Clock, elapsed
-from zwrap.message import Message, Outgoing, decode, encode, identify
+from zwrap.message.content import Message, Outgoing
+from zwrap.message.identity import identify
+from zwrap.message.jsontext import decode, encode
 from zwrap.transport.contract import Delivery, Original, Settlement, Transport, Verb
 from zwrap.transport.failures import TooLargeError
 from zwrap.transport.inspector import Inspector, Overdelivered

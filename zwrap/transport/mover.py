@@ -15,8 +15,8 @@ import msgspec
 from zwrap.errors import MessageError, PermanentError
 from zwrap.host.files import read_regular
 from zwrap.host.standing import real_name
-from zwrap.jsontext import typed
-from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Outgoing, decode, encode
+from zwrap.message.content import ID_HEADER, UNDECODABLE_HEADER, Outgoing
+from zwrap.message.jsontext import decode, encode, typed
 from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.portions import portions
 from zwrap.transport.source import Record, Source, flaw_of

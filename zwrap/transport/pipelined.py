@@ -12,7 +12,8 @@ from typing import Generic, Protocol, TypeVar
 
 from zwrap.errors import TemporaryError, TransportError, ZwrapError
 from zwrap.host.stopping import asked_at
-from zwrap.message import Outgoing, new_id
+from zwrap.message.content import Outgoing
+from zwrap.message.identity import new_id
 from zwrap.transport.contract import Delivery, Settlement, Transport
 from zwrap.transport.refused import kept_whole
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from zwrap.message import Outgoing, encode
+from zwrap.message.content import Outgoing
+from zwrap.message.jsontext import encode
 
 PORTION_BYTES = 32 << 20
 """Size of a portion, in bytes, unless one message is larger."""

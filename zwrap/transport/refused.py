@@ -22,7 +22,9 @@ from zwrap.host.modes import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private
 from zwrap.host.paths import made_private, state_directory
 from zwrap.host.printable import printable_reason, well_formed
 from zwrap.host.processes import host_name
-from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Outgoing, encode, new_id
+from zwrap.message.content import ID_HEADER, UNDECODABLE_HEADER, Outgoing
+from zwrap.message.identity import new_id
+from zwrap.message.jsontext import encode
 from zwrap.transport.copies import EXCHANGE_HEADER, REASON_HEADER, STUB_HEADER
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ import msgspec
 
 from zwrap.errors import PermanentError, ZwrapError
 from zwrap.host.faults import is_shared
-from zwrap.message import Outgoing, encode
+from zwrap.message.content import Outgoing
+from zwrap.message.jsontext import encode
 from zwrap.transport.failures import HELD_UP, EncodingError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from zwrap.errors import ConfigurationError
 from zwrap.host.seldom import Seldom
 from zwrap.host.sitekey import SiteKey
-from zwrap.message import (
+from zwrap.message.content import (
     ATTEMPT_HEADER,
     FOLLOWS_HEADER,
     ORIGIN_HEADER,
@@ -26,14 +26,15 @@ from zwrap.message import (
     SIGNATURE_HEADER,
     Message,
     Outgoing,
-    decode,
+)
+from zwrap.message.identity import (
     digest_of,
-    encode,
     identity_of,
     origin_after,
     origin_of_content,
     stated_origin,
 )
+from zwrap.message.jsontext import decode, encode
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from zwrap.errors import MessageError, PermanentError
-from zwrap.message import Outgoing, encode, identity_of
+from zwrap.message.content import Outgoing
+from zwrap.message.identity import identity_of
+from zwrap.message.jsontext import encode
 from zwrap.transport.contract import Transport
 from zwrap.transport.failures import HELD_UP
 from zwrap.transport.sending import Place, place_of

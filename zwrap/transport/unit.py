@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
-from zwrap.message import ID_HEADER, Outgoing, child_id, new_id, trace_of
+from zwrap.message.content import ID_HEADER, Outgoing, trace_of
+from zwrap.message.identity import child_id, new_id
 
 
 class Unit:

@@ -16,7 +16,7 @@ from zwrap.host.forks import ending_children
 from zwrap.host.modes import PRIVATE_FILE, READ_FILE, make_private, make_readable
 from zwrap.host.paths import in_state_directory
 from zwrap.host.printable import well_formed
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import STOP_GRACE_S, Service, Work
 from zwrap.service.faults import as_failure

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
     from zwrap.wrapper.python import BaseWrapper as BaseWrapper

@@ -2,13 +2,7 @@
 
 from zwrap.wrapper.python import (
     BaseWrapper as BaseWrapper,
-)
-from zwrap.wrapper.python import (
     DummyWrapper as DummyWrapper,
-)
-from zwrap.wrapper.python import (
     RecipeWrapper as RecipeWrapper,
-)
-from zwrap.wrapper.python import (
     StatusNotifications as StatusNotifications,
 )

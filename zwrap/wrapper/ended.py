@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import msgspec
 
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 
 
 class Facts(TypedDict, total=False):

@@ -11,7 +11,7 @@ from zwrap.attempt.record import KeptSubmission
 from zwrap.attempt.refusals import refusals_told
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.job import Cause, Interruption, Outcome
-from zwrap.message import ID_HEADER, Outgoing
+from zwrap.message.content import ID_HEADER, Outgoing
 from zwrap.program.definition import Checkpoint
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.ended import Ended

@@ -11,7 +11,7 @@ from zwrap.calls.pod import pod_fields
 from zwrap.host.beneath import ANYWHERE
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
-from zwrap.message import Status as Status
+from zwrap.message.content import Status as Status
 from zwrap.program.definition import Progress
 from zwrap.wrapper.process import Usage
 from zwrap.wrapper.progress import ProgressReader

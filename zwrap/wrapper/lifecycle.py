@@ -30,7 +30,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import PERMANENT, TEMPORARY, MessageError, ZwrapError
 from zwrap.host.cgroup import oom_kills
 from zwrap.job import BatchJob, Interruption, Outcome
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.program.choice import Choice, load
 from zwrap.program.reading import SHIPPED_PREFIX
 from zwrap.recipe.envelope import Envelope

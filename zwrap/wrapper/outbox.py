@@ -20,7 +20,8 @@ from zwrap.errors import OutageError, ZwrapError
 from zwrap.host.backoff import Backoff
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
-from zwrap.message import STATUS_EXPIRES_S, STATUS_TOPIC, Outgoing, child_id
+from zwrap.message.content import STATUS_EXPIRES_S, STATUS_TOPIC, Outgoing
+from zwrap.message.identity import child_id
 from zwrap.transport import mover
 from zwrap.transport.contract import Transport
 

@@ -12,7 +12,8 @@ from typing import NoReturn, SupportsFloat
 from msgspec.structs import replace
 
 from zwrap.errors import MessageError
-from zwrap.message import STATUS_EXPIRES_S, STATUS_TOPIC, Outgoing, decode
+from zwrap.message.content import STATUS_EXPIRES_S, STATUS_TOPIC, Outgoing
+from zwrap.message.jsontext import decode
 from zwrap.transport.calloptions import check_options
 
 Post = Callable[[list[Outgoing]], object]

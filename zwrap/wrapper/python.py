@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from zwrap.message import RECIPE_HEADER, Outgoing
+from zwrap.message.content import RECIPE_HEADER, Outgoing
 from zwrap.recipe.changing import ChangingRecipe
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.heartbeat import Heartbeat, StatusLike

@@ -14,8 +14,8 @@ from zwrap.attempt.verdict import CLAIM, Verdict, final_messages
 from zwrap.errors import MessageError, ProgramError, UnknownNameError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.job import Outcome
-from zwrap.limits import DEFAULTS, Limits
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
+from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.program.choice import Choice
 from zwrap.program.definition import Definition
 from zwrap.program.reading import find_program, program_names

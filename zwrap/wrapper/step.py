@@ -22,7 +22,7 @@ from zwrap.host.files import open_to_append
 from zwrap.host.filetime import touched
 from zwrap.host.modes import READ_FILE
 from zwrap.host.programs import to_run
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.program import invocation, judgement
 from zwrap.program.definition import Definition
 from zwrap.program.judgement import ResultRecord

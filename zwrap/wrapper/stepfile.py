@@ -7,8 +7,8 @@ from pathlib import Path
 from zwrap.attempt.directory import FILE_BYTES
 from zwrap.errors import MessageError, PermanentError
 from zwrap.host.files import UnfitFileError, read_regular
-from zwrap.limits import ANY_SIZE, DEFAULTS, Limits
-from zwrap.message import decode
+from zwrap.message.jsontext import decode
+from zwrap.message.limits import ANY_SIZE, DEFAULTS, Limits
 from zwrap.recipe.envelope import Envelope
 
 

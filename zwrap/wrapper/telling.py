@@ -8,7 +8,9 @@ from zwrap.attempt.directory import JobDirectory
 from zwrap.attempt.refusals import is_noted
 from zwrap.attempt.secret import PROOF_HEADER, proof_of, read_secret
 from zwrap.attempt.verdict import Verdict
-from zwrap.message import Outgoing, child_id, decode, encode
+from zwrap.message.content import Outgoing
+from zwrap.message.identity import child_id
+from zwrap.message.jsontext import decode, encode
 
 
 def verdict_message(verdict: Verdict, queue: str, parent: str, directory: JobDirectory) -> Outgoing:

@@ -18,7 +18,7 @@ from zwrap.attempt.record import SUBMITTED
 from zwrap.attempt.verdict import Verdict, parse_verdict
 from zwrap.errors import MessageError
 from zwrap.host.clock import Clock
-from zwrap.message import encode
+from zwrap.message.jsontext import encode
 
 LEASE_S = 60.0
 """Time for which a Watcher alone may send the final messages of an attempt, in seconds."""

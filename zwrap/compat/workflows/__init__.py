@@ -6,12 +6,14 @@ docs/compat-workflows.md lists every name, those that are missing included.
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
-    from zwrap.compat.workflows.basics import Disconnected as Disconnected
-    from zwrap.compat.workflows.basics import Error as Error
-    from zwrap.compat.workflows.basics import version as version
+    from zwrap.compat.workflows.basics import (
+        Disconnected as Disconnected,
+        Error as Error,
+        version as version,
+    )
 
 __version__ = "3.5"
 """Version of python-workflows whose names these are."""

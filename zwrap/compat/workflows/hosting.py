@@ -23,7 +23,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import TransportError
 from zwrap.host.backoff import Backoff
 from zwrap.host.clock import Clock, elapsed
-from zwrap.message import Message
+from zwrap.message.content import Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import as_failure, told

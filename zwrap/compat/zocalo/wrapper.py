@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from zwrap.wrapper.python import (
     BaseWrapper as BaseWrapper,
-)
-from zwrap.wrapper.python import (
     DummyWrapper as DummyWrapper,
-)
-from zwrap.wrapper.python import (
     StatusNotifications as StatusNotifications,
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from zwrap.errors import MessageError, ProgramError
-from zwrap.message import decode
+from zwrap.message.jsontext import decode
 
 if TYPE_CHECKING:
     from zwrap.program.patterns import Pattern

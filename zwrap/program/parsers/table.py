@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from zwrap.errors import ProgramError, UnknownNameError
-from zwrap.jsontext import finite
+from zwrap.message.jsontext import finite
 
 Parser = Callable[[Path, Mapping[str, object]], object]
 """Function that reads a file with options; it raises ProgramError, which names file and place."""

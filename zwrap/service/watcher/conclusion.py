@@ -34,8 +34,9 @@ from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.processes import ProcessIdentity, is_alive
 from zwrap.host.standing import real_name
 from zwrap.job import Cause, State
-from zwrap.limits import ANY_SIZE, Limits, of_submitted
-from zwrap.message import ID_HEADER, encode
+from zwrap.message.content import ID_HEADER
+from zwrap.message.jsontext import encode
+from zwrap.message.limits import ANY_SIZE, Limits, of_submitted
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.watcher.claims import doubt, late
 from zwrap.service.watcher.contract import Conclusion

@@ -14,8 +14,8 @@ from zwrap.errors import MessageError, OutageError, PermanentError
 from zwrap.host.modes import make_private
 from zwrap.host.paths import in_state_directory
 from zwrap.job import State
-from zwrap.limits import ANY_SIZE, Limits
-from zwrap.message import ID_HEADER
+from zwrap.message.content import ID_HEADER
+from zwrap.message.limits import ANY_SIZE, Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.watcher.contract import Conclusion
 from zwrap.service.watcher.sending import Sending, Sendings

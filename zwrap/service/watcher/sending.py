@@ -22,7 +22,7 @@ from zwrap.host.faults import is_shared
 from zwrap.host.modes import make_alike
 from zwrap.host.processes import ProcessIdentity
 from zwrap.host.standing import naming, real_name
-from zwrap.limits import ANY_SIZE, Limits
+from zwrap.message.limits import ANY_SIZE, Limits
 from zwrap.transport.contract import Transport
 from zwrap.transport.spool.queue import SpoolQueue
 

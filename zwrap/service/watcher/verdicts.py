@@ -13,8 +13,7 @@ from zwrap.attempt.refusals import is_noted
 from zwrap.attempt.secret import proves
 from zwrap.attempt.verdict import Verdict
 from zwrap.errors import MessageError
-from zwrap.jsontext import typed
-from zwrap.message import encode
+from zwrap.message.jsontext import encode, typed
 from zwrap.service.watcher.remote import LedgerSending
 from zwrap.transport.contract import Transport
 

@@ -20,7 +20,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, OutageError, TemporaryError, TransportError, ZwrapError
 from zwrap.host.backoff import Backoff
 from zwrap.host.clock import elapsed
-from zwrap.message import STATUS_TOPIC, Message
+from zwrap.message.content import STATUS_TOPIC, Message
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.service.watcher import verdicts

@@ -22,8 +22,9 @@ from zwrap.attempt.record import (
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.errors import short
 from zwrap.job import Cause, Outcome, State
-from zwrap.limits import ANY_SIZE, Limits
-from zwrap.message import Outgoing, child_id
+from zwrap.message.content import Outgoing
+from zwrap.message.identity import child_id
+from zwrap.message.limits import ANY_SIZE, Limits
 from zwrap.recipe.envelope import Envelope
 
 CAUSES = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pika
 
 from zwrap.errors import MessageError, SettledError
-from zwrap.message import ID_HEADER
+from zwrap.message.content import ID_HEADER
 from zwrap.transport.contract import Delivery
 from zwrap.transport.pipelined import ANSWER_WAIT_S
 from zwrap.transport.rabbitmq import topology

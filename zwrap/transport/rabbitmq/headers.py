@@ -11,7 +11,7 @@ import pika
 
 from zwrap.host.faults import is_shared
 from zwrap.host.printable import well_formed
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport.failures import EncodingError
 from zwrap.transport.rabbitmq.faults import unwritable
 

@@ -16,7 +16,9 @@ import msgspec
 
 from zwrap.errors import MessageError
 from zwrap.host.printable import well_formed
-from zwrap.message import ID_HEADER, decode, identify, new_id
+from zwrap.message.content import ID_HEADER
+from zwrap.message.identity import identify, new_id
+from zwrap.message.jsontext import decode
 from zwrap.transport import refused
 from zwrap.transport.copies import (
     ATTEMPTS_HEADER,

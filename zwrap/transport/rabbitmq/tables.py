@@ -15,7 +15,7 @@ import types
 import pika.data
 import pika.spec
 
-from zwrap.limits import is_deeper
+from zwrap.message.limits import is_deeper
 
 UNREADABLE_HEADER = "zwrap-unreadable"
 """Header in place of headers that cannot be read; its value is the reason."""

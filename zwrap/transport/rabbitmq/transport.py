@@ -15,7 +15,8 @@ import msgspec
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError
-from zwrap.message import ID_HEADER, UNDECODABLE_HEADER, Message, Outgoing, decode
+from zwrap.message.content import ID_HEADER, UNDECODABLE_HEADER, Message, Outgoing
+from zwrap.message.jsontext import decode
 from zwrap.transport.contract import ACK, Delivery, Original, Settlement
 from zwrap.transport.copies import has_expired
 from zwrap.transport.options import BrokerOptions

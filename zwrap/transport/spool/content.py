@@ -8,8 +8,9 @@ import msgspec
 
 from zwrap.errors import MessageError
 from zwrap.host.files import UnfitFileError, first_bytes
-from zwrap.jsontext import brackets_of, typed
-from zwrap.message import UNDECODABLE_HEADER, Message, Outgoing, decode, identify
+from zwrap.message.content import UNDECODABLE_HEADER, Message, Outgoing
+from zwrap.message.identity import identify
+from zwrap.message.jsontext import brackets_of, decode, typed
 from zwrap.transport.failures import EncodingError
 from zwrap.transport.spool.claimed import Claimed
 

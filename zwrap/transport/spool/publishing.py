@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zwrap.message import Outgoing
+from zwrap.message.content import Outgoing
 from zwrap.transport.refused import kept_whole
 from zwrap.transport.sending import encoded, tell_without_exchange
 from zwrap.transport.spool.content import check_times, written

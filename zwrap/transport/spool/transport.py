@@ -22,7 +22,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, TransportError
 from zwrap.host.backoff import Backoff
 from zwrap.host.paths import default_spool, made_private
-from zwrap.message import Message, Outgoing
+from zwrap.message.content import Message, Outgoing
 from zwrap.transport.contract import Delivery, Original, Settlement, Transport, Verb
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.spool.claimed import Claimed

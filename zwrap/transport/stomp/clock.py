@@ -15,7 +15,7 @@ from stomp.utils import Frame
 
 from zwrap.errors import ZwrapError
 from zwrap.host.clock import Clock, elapsed, wall
-from zwrap.message import new_id
+from zwrap.message.identity import new_id
 from zwrap.transport.stomp.connection import Subscription
 from zwrap.transport.stomp.frames import Frames, frame
 from zwrap.transport.stomp.link import Link

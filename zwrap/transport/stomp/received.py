@@ -14,7 +14,8 @@ import msgspec
 from stomp.utils import Frame
 
 from zwrap.host.printable import well_formed
-from zwrap.message import ID_HEADER, identify
+from zwrap.message.content import ID_HEADER
+from zwrap.message.identity import identify
 from zwrap.transport import refused
 from zwrap.transport.copies import (
     ATTEMPTS_HEADER,

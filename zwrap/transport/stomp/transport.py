@@ -18,7 +18,8 @@ from stomp.utils import Frame
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError, ZwrapError
-from zwrap.message import UNDECODABLE_HEADER, Message, Outgoing, decode, encode
+from zwrap.message.content import UNDECODABLE_HEADER, Message, Outgoing
+from zwrap.message.jsontext import decode, encode
 from zwrap.transport.contract import ACK, Delivery, Original, Settlement, Verb
 from zwrap.transport.copies import has_expired
 from zwrap.transport.delayed import Delayed

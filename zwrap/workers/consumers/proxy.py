@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from zwrap.host.backoff import pause_after
-from zwrap.message import child_id
+from zwrap.message.identity import child_id
 from zwrap.transport.contract import Delivery
 from zwrap.transport.rabbitmq.amqp import AMQPTransport
 

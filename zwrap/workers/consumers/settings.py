@@ -27,7 +27,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from zwrap.errors import ConfigurationError
-from zwrap.jsontext import typed
+from zwrap.message.jsontext import typed
 from zwrap.transport.rabbitmq.topology import QueueDeclaration
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]

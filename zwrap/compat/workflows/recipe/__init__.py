@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
     from zwrap.compat.workflows.recipe.recipe import Recipe as Recipe
-    from zwrap.compat.workflows.recipe.subscription import wrap_subscribe as wrap_subscribe
     from zwrap.compat.workflows.recipe.subscription import (
+        wrap_subscribe as wrap_subscribe,
         wrap_subscribe_broadcast as wrap_subscribe_broadcast,
     )
     from zwrap.compat.workflows.recipe.validate import validate_recipe as validate_recipe

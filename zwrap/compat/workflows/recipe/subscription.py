@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from zwrap.message import RECIPE_HEADER
+from zwrap.message.content import RECIPE_HEADER
 
 log = logging.getLogger("workflows.recipe")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zwrap.compat.workflows.recipe.recipe import Recipe
-from zwrap.message import RECIPE_HEADER
+from zwrap.message.content import RECIPE_HEADER
 from zwrap.recipe.envelope import KEYS
 
 Mangle = Callable[[Any], Any]

@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
-    from zwrap.compat.workflows.services.known import get_known_services as get_known_services
-    from zwrap.compat.workflows.services.known import lookup as lookup
+    from zwrap.compat.workflows.services.known import (
+        get_known_services as get_known_services,
+        lookup as lookup,
+    )
 
 __getattr__, __dir__ = offer(
     __name__,

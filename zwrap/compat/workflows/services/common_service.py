@@ -17,7 +17,7 @@ from typing import Any
 
 from zwrap.compat.workflows.basics import Disconnected, Error
 from zwrap.compat.workflows.logging import CallbackHandler, get_exception_source
-from zwrap.message import Status as Status
+from zwrap.message.content import Status as Status
 
 POLL_S = 2
 """Time without work after which the loop looks around, in seconds."""

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
     from zwrap.compat.workflows.transport.known import (
         add_command_line_options as add_command_line_options,
+        default_transport as default_transport,
+        get_known_transports as get_known_transports,
+        lookup as lookup,
     )
-    from zwrap.compat.workflows.transport.known import default_transport as default_transport
-    from zwrap.compat.workflows.transport.known import get_known_transports as get_known_transports
-    from zwrap.compat.workflows.transport.known import lookup as lookup
 
 __getattr__, __dir__ = offer(
     __name__,

@@ -13,7 +13,8 @@ from zwrap.compat.workflows.transport.hand import Handling
 from zwrap.compat.workflows.transport.messages import check_options, header_of
 from zwrap.compat.workflows.transport.settling import SettlingTransport
 from zwrap.errors import SettledError, TransportError
-from zwrap.message import Message, decode, encode
+from zwrap.message.content import Message
+from zwrap.message.jsontext import decode, encode
 from zwrap.service.commands import COMMAND_TOPIC
 from zwrap.transport.contract import Delivery
 

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 
 from zwrap.compat.workflows.basics import Error
-from zwrap.message import Outgoing, child_id, new_id, trace_of
+from zwrap.message.content import Outgoing, trace_of
+from zwrap.message.identity import child_id, new_id
 from zwrap.transport.contract import Delivery, Unit
 from zwrap.transport.signing import Signer
 

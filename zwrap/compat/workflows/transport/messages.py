@@ -9,7 +9,8 @@ import msgspec
 
 from zwrap.compat.workflows.basics import Error
 from zwrap.errors import ZwrapError
-from zwrap.message import Message, Outgoing, decode
+from zwrap.message.content import Message, Outgoing
+from zwrap.message.jsontext import decode
 from zwrap.transport import calloptions
 
 OWN = "zwrap-"

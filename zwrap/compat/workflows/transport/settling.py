@@ -23,8 +23,8 @@ from zwrap.errors import (
     TransportError,
     ZwrapError,
 )
-from zwrap.limits import DEFAULTS
-from zwrap.message import RECIPE_HEADER, STATUS_EXPIRES_S, STATUS_TOPIC, Outgoing
+from zwrap.message.content import RECIPE_HEADER, STATUS_EXPIRES_S, STATUS_TOPIC, Outgoing
+from zwrap.message.limits import DEFAULTS
 from zwrap.recipe.destinations import is_closed, refusal
 from zwrap.service.faults import as_failure, told
 from zwrap.service.outage import is_outage

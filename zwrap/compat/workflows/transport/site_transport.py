@@ -16,7 +16,7 @@ from zwrap.errors import PermanentError, TransportError
 from zwrap.host.backoff import pause_after
 from zwrap.host.forks import ending_children
 from zwrap.host.processes import host_id
-from zwrap.limits import DEFAULTS
+from zwrap.message.limits import DEFAULTS
 from zwrap.service.contract import opened
 from zwrap.service.deadletter import dead_letter_reason, put_aside
 from zwrap.service.faults import as_failure, told

@@ -6,7 +6,7 @@ from zwrap.compat.zocalo.util.jmxstats import JMXAPI
 from zwrap.compat.zocalo.util.rabbitmq import RabbitMQAPI
 from zwrap.configuration.site import Configuration
 from zwrap.errors import TransportError
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 __getattr__, _ = offer(
     __name__, {}, {"run": "the command is `zocalo.dlq_check` of zwrap, a program of its own."}

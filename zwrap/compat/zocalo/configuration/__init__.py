@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
-    from zwrap.compat.zocalo.configuration.reading import Configuration as Configuration
-    from zwrap.compat.zocalo.configuration.reading import from_file as from_file
-    from zwrap.compat.zocalo.configuration.reading import from_string as from_string
+    from zwrap.compat.zocalo.configuration.reading import (
+        Configuration as Configuration,
+        from_file as from_file,
+        from_string as from_string,
+    )
     from zwrap.compat.zocalo.configuration.schema import PluginSchema as PluginSchema
     from zwrap.errors import ConfigurationError as ConfigurationError
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from zwrap.configuration.logs import (
     DowngradeFilter as DowngradeFilter,
-)
-from zwrap.configuration.logs import (
     GraylogTCPHandler as GraylogTCPHandler,
-)
-from zwrap.configuration.logs import (
     GraylogUDPHandler as GraylogUDPHandler,
 )
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 _ITSELF = "zwrap registers plugin 'logging' itself, and zc.logging has its verbosity."
 

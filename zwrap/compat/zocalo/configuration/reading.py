@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from zwrap import plugins
 from zwrap.compat.workflows.transport import site as transport_site
 from zwrap.compat.zocalo.configuration.argparse import get_specified_environments
 from zwrap.configuration import site
 from zwrap.configuration.merging import Section
 from zwrap.errors import ConfigurationError
+from zwrap.plugins import registry
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Configuration(site.Configuration):
             kind = "" if isinstance(section.value, str) else section.value["plugin"]
             if not kind or kind in CHECKED_WHEN_ACTIVATED:
                 continue
-            plugin = plugins.find(plugins.CONFIGURATION, kind)
+            plugin = registry.find(registry.CONFIGURATION, kind)
             if plugin is None:
                 log.warning("%s: plugin %r is not installed", section.place("plugin"), kind)
             else:

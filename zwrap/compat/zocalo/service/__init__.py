@@ -1,6 +1,6 @@
 """``zocalo.service``: the services, which zwrap's `zocalo.service` runs."""
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 __getattr__, __dir__ = offer(
     __name__,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zwrap.host.links import create_parent_symlink as create_parent_symlink
-from zwrap.host.links import put_link
+from zwrap.host.links import create_parent_symlink as create_parent_symlink, put_link
 
 
 def symlink_to(

@@ -2,20 +2,16 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
     from zwrap.compat.workflows.transport.middleware.chain import (
         BaseTransportMiddleware as BaseTransportMiddleware,
-    )
-    from zwrap.compat.workflows.transport.middleware.chain import (
         get_callback_source as get_callback_source,
+        wrap as wrap,
     )
-    from zwrap.compat.workflows.transport.middleware.chain import wrap as wrap
     from zwrap.compat.workflows.transport.middleware.counting import (
         CounterMiddleware as CounterMiddleware,
-    )
-    from zwrap.compat.workflows.transport.middleware.counting import (
         TimerMiddleware as TimerMiddleware,
     )
 

@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from zwrap.plugins import offer
+from zwrap.plugins.offering import offer
 
 if TYPE_CHECKING:
     from zwrap.compat.zocalo.util.slurm import models as models
-    from zwrap.compat.zocalo.util.slurm.api import SlurmRestApi as SlurmRestApi
-    from zwrap.compat.zocalo.util.slurm.api import validate_is_jwt as validate_is_jwt
+    from zwrap.compat.zocalo.util.slurm.api import (
+        SlurmRestApi as SlurmRestApi,
+        validate_is_jwt as validate_is_jwt,
+    )
 
 __getattr__, __dir__ = offer(
     __name__,

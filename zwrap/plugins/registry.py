@@ -1,26 +1,17 @@
-"""The parts that are found by name, and former names in the contracts of those that sites bring.
-
-zwrap's own parts are in a table, those of others are found by their entry points.
+"""The parts that are found by name: zwrap's own in a table, those of others by their entry points.
 
 zwrap looks into the table first, because reading the entry points of all installed packages takes
 longer than the whole start of `zocalo.wrap`. ``setup.py`` registers of it what `PUBLISHED` names:
 commands, and what nobody else reads. In the groups of python-zocalo and python-workflows, which
 make objects of what they find there, zwrap's parts would stop their programs.
-
-A plug-in that uses a former name of an attribute, a method or a parameter still works; the present
-name is logged once for each class.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import logging
-import sys
-from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from zwrap.entrypoints import Entry, entries, load
+from zwrap.plugins.entrypoints import Entry, entries, load
 
 log = logging.getLogger(__name__)
 
@@ -188,133 +179,3 @@ def foreign(group: str) -> list[Any]:
             )  # fmt: skip
         found[entry.name] = entry
     return [found[name].load() for name in sorted(found) if name not in own]
-
-
-def offer(
-    package: str,
-    names: Mapping[str, str],
-    absent: Mapping[str, str] | None = None,
-    modules: Collection[str] = (),
-) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package that loads names when they are first used.
-
-    Importing the package loads none of them, so that no module waits for its neighbours.
-
-    Args:
-        package: Full name of the package, or of a module.
-        names: Each offered name to the module in which it lives.
-        absent: Each name of another library's module that this one does not have, to a sentence
-            that says what there is instead; asking for it raises ImportError with that sentence.
-        modules: Modules of the package that are attributes of it without having been imported,
-            because another library's package of the same names imports its own itself.
-    """
-
-    def get(name: str) -> object:
-        if absent and name in absent:
-            raise ImportError(f"{package} has no {name}: {absent[name]}", name=package)
-        if name in modules:
-            return importlib.import_module(f"{package}.{name}")
-        if name not in names:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(names[name]), name)
-
-    def listed() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *names, *modules})
-
-    return get, listed
-
-
-@functools.cache
-def tell(kind: str, old: str, new: str) -> None:
-    """Log the present name for a former one, once for each class and name.
-
-    Args:
-        kind: Full name of the class, or of the module, that has or uses the former name.
-        old: The former name.
-        new: The present name.
-    """
-    log.warning("%s: %r is the former name of %r; please use the new one", kind, old, new)
-
-
-class Former:
-    """Former name of an attribute; reads and sets the attribute under its present name."""
-
-    def __init__(self, new: str) -> None:
-        self._new = new
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._old = name
-
-    def __get__(self, instance: object, owner: type) -> object:
-        tell(_named(owner), self._old, self._new)
-        return getattr(owner if instance is None else instance, self._new)
-
-    def __set__(self, instance: object, value: object) -> None:
-        tell(_named(type(instance)), self._old, self._new)
-        setattr(instance, self._new, value)
-
-
-class Moved:
-    """Former method that now belongs to the object which another method returns."""
-
-    def __init__(self, home: str) -> None:
-        self._home = home
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: object, owner: type) -> Callable[..., object]:
-        tell(_named(owner), self._name, f"{self._home}().{self._name}")
-        moved: Callable[..., object] = getattr(getattr(instance, self._home)(), self._name)
-        return moved
-
-
-def adopt(kind: type, names: Mapping[str, str]) -> None:
-    """Copy what a class defines under former names to the present names.
-
-    Names that a base class defines count, too, if it comes before the contract in the order of
-    resolution.
-
-    Args:
-        kind: A class that inherits from a contract, which has all of the names.
-        names: Former name to present name.
-    """
-    for old, new in names.items():
-        if _depth(kind, old) < _depth(kind, new):
-            tell(_named(kind), old, new)
-            value = vars(kind.__mro__[_depth(kind, old)])[old]
-            setattr(kind, new, value)
-            if old in vars(kind) and not callable(value):
-                delattr(kind, old)  # so that setting it on an object goes through `Former`
-
-
-def adopt_parameter(kind: type, method: str, old: str, new: str) -> None:
-    """Wrap a method that was written for a sequence, so that it gets the keys of a mapping.
-
-    Args:
-        kind: The class.
-        method: Name of its method, which takes one argument.
-        old: Former name of the parameter, a sequence; a method without it is left unchanged.
-        new: Present name of the parameter, a mapping.
-    """
-    import inspect  # slow to load, and no job needs it
-
-    former: Callable[..., object] = getattr(kind, method)
-    if old not in inspect.signature(former).parameters:
-        return
-
-    def adopted(self: object, argument: Mapping[str, object]) -> object:
-        return former(self, list(argument))
-
-    tell(_named(kind), f"{method}({old})", f"{method}({new})")
-    setattr(kind, method, adopted)
-
-
-def _depth(kind: type, name: str) -> int:
-    """Return the position of the class that defines a name in the order of resolution."""
-    return next(depth for depth, base in enumerate(kind.__mro__) if name in vars(base))
-
-
-def _named(kind: type) -> str:
-    """Return the full name of a class, for the log."""
-    return f"{kind.__module__}.{kind.__qualname__}"

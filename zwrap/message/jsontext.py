@@ -14,7 +14,7 @@ from typing import TypeVar, overload
 import msgspec
 
 from zwrap.errors import MessageError
-from zwrap.limits import is_deeper
+from zwrap.message.limits import is_deeper
 
 K = TypeVar("K")
 V = TypeVar("V")

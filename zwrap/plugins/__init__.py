@@ -1,0 +1,1 @@
+"""Parts that are found by name, what packages offer, and former names in contracts."""
