@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import OutageError, RequestError
@@ -243,6 +243,10 @@ TEXTS = ADDRESSES | st.sampled_from(
     payload=st.recursive(st.none() | TEXTS, lambda inner: st.lists(inner, max_size=2)),
     select=st.none() | TEXTS | st.lists(TEXTS, max_size=1),
 )
+@example(
+    recipients='00000000\x80\x80\x80\x80\U00010000\U00010000\U00010000[\x80\x80"',
+    sender=None, subject="x", payload=None, select=None,
+)  # fmt: skip
 def test_any_mail_is_sent_or_a_dead_letter_with_a_sentence(
     server: type[Server], recipients: Any, sender: Any, subject: Any, payload: Any, select: Any
 ) -> None:

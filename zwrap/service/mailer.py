@@ -132,7 +132,7 @@ class Mailer(Service):
         except (smtplib.SMTPException, OSError) as error:
             text = f"The mail server {host}:{port} broke off: {error}"
             raise ConnectionResetError(errno.ECONNRESET, text) from None
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, LookupError) as error:  # of what writes the head, too
             raise MessageError(f"The mail cannot be sent: {told(error)}.") from None
 
 
