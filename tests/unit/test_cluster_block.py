@@ -642,6 +642,10 @@ def test_without_a_site_file_a_cluster_of_a_site_is_no_fault(
         ({**TWO, "s": {"plugin": "storage", "scheduler": "old"}}, "old"),
         ({**TWO, "s": {"plugin": "storage", "scheduler": "local"}}, "local"),
         ({**TWO, "slurm": SLURM}, "slurm"),
+        (
+            {"c": {"plugin": "clusters", "far": {"kind": "sge"}, "local": {"kind": "local"}}},
+            "local",
+        ),
         ({"slurm": SLURM, "iris": {**SLURM, "plugin": "iris"}}, "slurm"),
         ({"iris": {**SLURM, "plugin": "iris"}}, "iris"),
         ({}, "local"),

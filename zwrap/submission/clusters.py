@@ -121,13 +121,14 @@ class Clusters:
 def _default_of(described: Mapping[str, ClusterSettings]) -> str:
     """Return the name of the cluster for steps that name none, if the site does not give it.
 
-    Empty: there are several, and none has the name that steps without one mean elsewhere.
+    Empty: there are several, and none has a name that such steps mean elsewhere: under
+    python-zocalo, or in this library, as long as the site itself describes that one.
     """
     if not described:
         return UNDESCRIBED
     if len(described) == 1:
         return next(iter(described))
-    return USUAL if USUAL in described else ""
+    return next((name for name in (USUAL, UNDESCRIBED) if name in described), "")
 
 
 def completed(kind: type, where: str) -> type[Scheduler]:
