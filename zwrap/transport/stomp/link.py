@@ -118,12 +118,15 @@ class Link(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no t
             self.refused = failure
             self.answered.set()
             return
-        work = self.receipts.pop(received.headers.get("receipt-id", ""), None)
+        receipt = received.headers.get("receipt-id", "")
+        work = self.receipts.pop(receipt, None)
         if work is None:
             self.complaint = failure
             log.warning("%s: %s", self._owner.where, failure)
-        elif self.complaint and isinstance(failure, EncodingError):  # the rest of that frame
-            work.finish(EncodingError(f"the server ended the connection: {self.complaint}"))
+        elif self.complaint and isinstance(failure, EncodingError):
+            # The rest of the frame of which it complained; the receipt may be that of another one.
+            self.receipts[receipt] = work
+            self.cut()
         else:
             self._abort(work)
             work.finish(failure)
