@@ -1,4 +1,4 @@
-"""What scripts/conformance compares: upstream's tests, examples, and chains of stations."""
+"""Comparison with python-zocalo: its tests, example classes, and chains of programs of both."""
 
 from __future__ import annotations
 

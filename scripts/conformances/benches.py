@@ -66,7 +66,7 @@ facility-changed = facility_changed:Wrapper
 
 @dataclass
 class Ground:
-    """What all transports share: a directory, the facility's parts, the programs that fork."""
+    """The scratch directory, the example classes and the helper processes that all chains share."""
 
     directory: Path
     forks: Mapping[str, Forks]
@@ -107,7 +107,7 @@ def prepared(directory: Path, changed: str) -> Ground:
 
 @dataclass
 class Field:
-    """One transport."""
+    """A message transport, and the server behind it, over which chains are run."""
 
     ground: Ground
     transport: str

@@ -45,7 +45,7 @@ cp -- "$1" '{submitted}'
 export PYTHONPATH='{parts}'
 exec {command} --wrap {wrapper} --recipewrapper "$1"
 """
-"""What a job runs; python-zocalo has no Submitter, so its wrapper is started by zwrap's, too."""
+"""Command of a job. python-zocalo has no Submitter: zwrap's starts its wrapper as well."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Chains:
         self.field = field
         self.chains = list(chains(field.transport))
         self.frames: dict[tuple[str, str], list[Frame]] = {}
-        """What each station made in each chain, by the names of both."""
+        """Messages that each station sent, by the names of chain and station."""
         self.services: dict[tuple[str, str], Bench] = {}
         self.place = field.directory("files")
         """Directory of what the chains write."""
@@ -211,7 +211,7 @@ class Chains:
         self._keep(station, [self.services[station, side] for side in SIDES])
 
     def _submit(self) -> None:
-        """Have the wrapper run, in a job or by hand, as another submitting service would."""
+        """Run the wrapper of each chain: in a job of the Submitter, or with a step file."""
         benches = {side: self.field.bench(f"wrap-{side}", [], WRAPPED) for side in SIDES}
         programs = []
         for chain in self.chains:
@@ -258,7 +258,7 @@ class Chains:
             ended(program, (0, 1, 100))
 
     def _write_lines(self) -> None:
-        """Have the lines of each chain written."""
+        """Let JSONLines of each chain write its line, and read it."""
         count = len(STATIONS["JSONLines"])
         for chain in self.chains:
             bench = self.services["JSONLines", chain.sides["JSONLines"]]
@@ -277,7 +277,7 @@ class Chains:
             self.services["JSONLines", side].look()
 
     def shut_down(self) -> dict[str, str]:
-        """Have each service ended by the command of the other side; to each row its fault.
+        """End each service by the shutdown command of the other package; return faults by row.
 
         Over the spool that is always zwrap's.
         """

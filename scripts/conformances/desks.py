@@ -270,7 +270,7 @@ class SpoolDesk(Desk):
         return found
 
     def take(self, queue: str, *, reject: bool = False) -> Frame:
-        raise NotImplementedError(f"{queue}: the spool has no server that could refuse, {reject=}")
+        raise ValueError(f"{queue}: the spool has no server that could refuse, {reject=}")
 
     def close(self) -> None:
         """Do nothing: files need no connection."""
