@@ -47,13 +47,15 @@ class Site:
     def write_config(self) -> None:
         names = ["store", "files", *self.sections]
         more = "".join(f"{name}: {json.dumps(text)}\n" for name, text in self.sections.items())
-        self.config.write_text(
+        written = self.config.with_suffix(".new")  # a wrapper that just starts reads it whole
+        written.write_text(
             "version: 1\n"
             f"environments: {{default: [{', '.join(names)}]}}\n"
             f"{more}"
             f"store: {json.dumps({'plugin': 'storage', **self.settings})}\n"
             f"files: {json.dumps({'plugin': 'spool', 'path': str(self.spool)})}\n"
         )
+        written.replace(self.config)
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}

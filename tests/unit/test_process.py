@@ -100,6 +100,32 @@ def test_a_second_stop_cuts_the_grace_period_off_and_the_first_is_named(tmp_path
     assert 0.3 <= ended["elapsed_s"] < 30
 
 
+@pytest.mark.parametrize(
+    ("how", "saved"),
+    [
+        ("", True),
+        ("stop_signal=signal.SIGUSR1", False),
+        ("save=lambda left: 1 / 0", False),
+    ],
+)
+def test_a_program_that_the_batch_system_signalled_first_has_saved(
+    tmp_path: Path, how: str, saved: bool
+) -> None:
+    """As Slurm does, which signals all processes of a job."""
+    ended = run(
+        tmp_path,
+        f"""
+        program = start("trap 'exit 85' TERM; echo >ready; sleep 60 & wait", {how})
+        when_ready()
+        os.kill(program.pid, signal.SIGTERM)
+        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+        program.stop("SIGTERM")
+        show(program.wait(60))
+        """,
+    )
+    assert (ended["status"], ended["stopped_by"], ended["saved"]) == (85, "SIGTERM", saved)
+
+
 def test_it_is_stopped_by_the_signal_on_which_it_saves(tmp_path: Path) -> None:
     ended = run(
         tmp_path,

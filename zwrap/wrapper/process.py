@@ -129,7 +129,7 @@ class Program:
         `limit_s`: time limit of the program, in seconds since its start; None: no limit.
         """
         ending = Ending(limit_s, began=self.began)
-        saved = False
+        asked = saved = False
         ended = os.pidfd_open(self.pid)
         try:
             while not self._has_ended(ended, ending.until_due_s):
@@ -137,7 +137,7 @@ class Program:
                     self._grace_s, wanted=self._stopped_by is not None, no_grace=self._again
                 ):
                     if act is Act.ASK:
-                        saved = self._ask(ending)
+                        asked, saved = True, self._ask(ending)
                     else:
                         self.signal(signal.SIGKILL)
                         saved = saved and self._save is not None
@@ -155,7 +155,7 @@ class Program:
             elapsed_s=elapsed_s,
             timed_out=ending.timed_out,
             stopped_by=self._stopped_by,
-            saved=saved,
+            saved=saved if asked else self._was_asked_by_another(),
             leftovers=leftovers,
         )
 
@@ -165,6 +165,13 @@ class Program:
         if self._wake_read in ready:
             os.read(self._wake_read, 64)
         return descriptor in ready
+
+    def _was_asked_by_another(self) -> bool:
+        """Return True if the signal on which the program saves came from the batch system.
+
+        One that signals all processes of a job may be faster than this process.
+        """
+        return self._save is None and self._stopped_by == self._gently.name
 
     def _ask(self, ending: Ending) -> bool:
         """Let the program save its state if it can, and ask it to end; True: it has saved."""

@@ -197,11 +197,18 @@ class ProgramStep:
         return done.returncode == 0
 
     def _has_saved(self, ended: Ended) -> bool:
-        """Return True if the program has saved its state, by its exit status, too."""
+        """Return True if the program has saved its state.
+
+        Its exit status tells so even if the signal did not come from this process: a batch system
+        that signals all processes of a job may be faster.
+        """
         checkpoint = self._definition.checkpoint
-        if checkpoint is None or not ended.stopped_by or not ended.saved:
+        if checkpoint is None or ended.timed_out:
             return False
-        return not checkpoint.exit_status or ended.exit_status in checkpoint.exit_status
+        if not checkpoint.exit_status:
+            return ended.saved
+        listed = ended.exit_status in checkpoint.exit_status
+        return listed and (ended.saved or bool(checkpoint.signal))
 
     def _could_be_done(self, ended: Ended) -> bool:
         """Return True if the program may have finished its work when it was asked to save.
