@@ -49,7 +49,7 @@ from zwrap.service.submitter import Submitter
 from zwrap.service.watcher.conclusion import InDirectory
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.spool.transport import SpoolTransport
-from zwrap.wrapper import step
+from zwrap.wrapper import command
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.permission import permitted_program
 from zwrap.wrapper.step import ProgramStep
@@ -414,7 +414,7 @@ def test_no_link_is_planted_just_before_a_program_starts(
         (directory / name).symlink_to(site.out / "precious")
         return 0.0
 
-    monkeypatch.setattr(step, "_time_stamp", plant)
+    monkeypatch.setattr(command, "_time_stamp", plant)
     with pytest.raises(OutsideError, match="which leads by a link"):
         Step(site, "echo printed; echo complained >&2").run()
     assert site.is_untouched()

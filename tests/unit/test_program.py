@@ -9,6 +9,7 @@ import pytest
 
 from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.program import invocation
+from zwrap.program.argv import MODULE, argv
 from zwrap.program.definition import Definition
 from zwrap.program.parsers.table import parse
 from zwrap.program.reading import (
@@ -118,23 +119,23 @@ def test_arguments_are_filled_in_repeated_and_dropped_but_never_split() -> None:
         inputs={"a": {}, "images": {}, "none": {}},
     )
     values = known(defined, {"d": 1.5}, a="x y; $(z)", images=["1", "2 3"])
-    assert invocation.argv(defined, values) == [
+    assert argv(defined, values) == [
         "run", "--a=x y; $(z)", "image=1", "image=2 3", "1.5", "{}",
     ]  # fmt: skip
 
 
 def test_set_up_lines_and_shell_text_run_in_a_shell_with_values_quoted() -> None:
     defined = definition(set_up=["load {v}"], inputs={"v": {"default": "a b"}})
-    assert invocation.argv(defined, known(defined)) == [
+    assert argv(defined, known(defined)) == [
         "/bin/bash", "-c", "load 'a b'\nexec run",
     ]  # fmt: skip
     defined = definition(set_up=["module load {v}"], inputs={"v": {"default": "a b"}})
-    found = invocation.MODULE.read_text().rstrip()  # which finds `module`
-    assert invocation.argv(defined, known(defined)) == [
+    found = MODULE.read_text().rstrip()  # which finds `module`
+    assert argv(defined, known(defined)) == [
         "/bin/bash", "-c", f"{found}\nmodule load 'a b'\nexec run",
     ]  # fmt: skip
     defined = definition(command="x < {f}", inputs={"f": {"default": "; rm"}})
-    assert invocation.argv(defined, known(defined)) == ["/bin/bash", "-c", "x < '; rm'"]
+    assert argv(defined, known(defined)) == ["/bin/bash", "-c", "x < '; rm'"]
 
 
 def write(directory: Path, name: str, text: str) -> None:

@@ -13,7 +13,7 @@ from zwrap.attempt.record import Attempt, parse_submission
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
 from zwrap.message.jsontext import encode
-from zwrap.program import invocation
+from zwrap.program.argv import argv
 from zwrap.program.definition import Definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -155,7 +155,7 @@ def test_module_is_found_in_the_set_up_lines_of_a_program(tmp_path: Path) -> Non
     (tmp_path / "init" / "bash").write_text(MODULE)
     definition = Definition(name="p", command=["echo", "ran"], set_up=["module load x"])
     done = subprocess.run(
-        invocation.argv(definition, {}), env={"PATH": "/bin", "MODULESHOME": str(tmp_path)},
+        argv(definition, {}), env={"PATH": "/bin", "MODULESHOME": str(tmp_path)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "module load x\nran\n"

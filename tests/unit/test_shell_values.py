@@ -16,6 +16,7 @@ import pytest
 
 from zwrap.errors import ProgramError, RecipeError, RequestError
 from zwrap.program import invocation
+from zwrap.program.argv import argv
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -467,14 +468,14 @@ def test_values_of_a_definition_arrive_as_values(value: str, tmp_path: Path) -> 
         "inputs": {"x": {}}, "options": [{"block": "more", "format": "{value}"}],
     }, "test.yaml", "prog")  # fmt: skip
     known = invocation.values(defined, {"x": value, "more": {"a": value}}, None, {})
-    shell, option, text = invocation.argv(defined, known)
+    shell, option, text = argv(defined, known)
     assert (shell, option) == ("/bin/bash", "-c")
     assert run("bash", text, tmp_path) == f"{value}.{value}\n{value * 3}"
     defined = parse_definition({"command": "echo $(({x}))"}, "test.yaml", "prog")
     with pytest.raises(
         ProgramError, match=r"test\.yaml, keys 'set_up' and 'command': \{x\} stands"
     ):
-        invocation.argv(defined, invocation.values(defined, {"x": value}, None, {}))
+        argv(defined, invocation.values(defined, {"x": value}, None, {}))
 
 
 @pytest.mark.parametrize("value", VALUES)

@@ -14,7 +14,9 @@ from hypothesis import given, strategies as st
 
 from zwrap.errors import ProgramError
 from zwrap.program import invocation
+from zwrap.program.argv import argv
 from zwrap.program.asked import as_asked
+from zwrap.program.options import parameter_files
 from zwrap.program.parsers.table import PARSERS, parse
 from zwrap.program.reading import find_program
 
@@ -24,13 +26,13 @@ RUN = Path(__file__).parents[1] / "data/xia2/v3.12.0/success_insulin_sad"
 def arguments(name: str, **job_parameters: Any) -> list[str]:
     defined = find_program(name, job_parameters)
     assert defined
-    return invocation.argv(defined, invocation.values(defined, job_parameters, None, {}))
+    return argv(defined, invocation.values(defined, job_parameters, None, {}))
 
 
 def files(name: str, **job_parameters: Any) -> dict[str, str]:
     defined = find_program(name, job_parameters)
     assert defined
-    return invocation.parameter_files(defined, invocation.values(defined, job_parameters, None, {}))
+    return parameter_files(defined, invocation.values(defined, job_parameters, None, {}))
 
 
 def commands(directory: Path, file: str = "xia2.json", **options: Any) -> list[dict[str, Any]]:
@@ -138,7 +140,7 @@ def asked(check: Callable[[str], None] = lambda key: None, **parameters: Any) ->
     defined = find_program("xia2", parameters)
     assert defined
     defined = as_asked(defined, parameters, "Node 1", check)
-    return invocation.argv(defined, invocation.values(defined, parameters, None, {}))
+    return argv(defined, invocation.values(defined, parameters, None, {}))
 
 
 @pytest.mark.parametrize(

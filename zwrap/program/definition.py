@@ -13,6 +13,12 @@ import msgspec
 
 from zwrap.errors import ProgramError
 from zwrap.job import Count
+from zwrap.program.rules import (
+    Limits as Limits,
+    Progress as Progress,
+    Success as Success,
+    TextRule as TextRule,
+)
 
 
 class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -25,36 +31,6 @@ class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """True if the value names a file (or a list of them) that must exist."""
     block: str | None = None
     """Block of `job_parameters` that holds the value; None: as `invocation.values` says."""
-
-
-class TextRule(msgspec.Struct, forbid_unknown_fields=True):
-    """A regular expression and the file in which it is searched, or ``stdout`` or ``stderr``."""
-
-    file: str
-    pattern: str
-    """Regular expression; ``^`` and ``$`` match at the ends of each line."""
-
-
-class Success(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Rules of success; a run is a success if every given rule holds."""
-
-    exit_status: list[int] = msgspec.field(default_factory=lambda: [0])
-    """Accepted exit statuses; empty: any."""
-    files: list[str] = []
-    """Patterns of files that the run must have written; one match of each must not be empty."""
-    no_files: list[str] = []
-    """Patterns of files that the run must not have written."""
-    text: list[TextRule] = []
-    no_text: list[TextRule] = []
-
-
-class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Bounds on a run."""
-
-    time: object = None
-    """Time limit, in seconds or as ``H:MM:SS``; `timeout` in job_parameters replaces it."""
-    grace_s: Count = 10
-    """Time between SIGTERM and SIGKILL, in seconds."""
 
 
 class Checkpoint(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -139,14 +115,6 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     partial: bool = False
     """True if the files are recorded after a failure, too, marked as partial. Files of type `log`
     are always recorded, without the mark."""
-
-
-class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A rule that finds the progress of a running program at the end of its log."""
-
-    pattern: str
-    """Regular expression; the groups of its last match are shown."""
-    file: str = "stdout"
 
 
 Scratch = Literal["remove", "keep", "keep_on_failure"]

@@ -1,0 +1,45 @@
+"""Rules for the run of one command of a definition: success, limits, progress."""
+
+from __future__ import annotations
+
+import msgspec
+
+from zwrap.job import Count
+
+
+class TextRule(msgspec.Struct, forbid_unknown_fields=True):
+    """A regular expression and the file in which it is searched, or ``stdout`` or ``stderr``."""
+
+    file: str
+    pattern: str
+    """Regular expression; ``^`` and ``$`` match at the ends of each line."""
+
+
+class Success(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Rules of success; a run is a success if every given rule holds."""
+
+    exit_status: list[int] = msgspec.field(default_factory=lambda: [0])
+    """Accepted exit statuses; empty: any."""
+    files: list[str] = []
+    """Patterns of files that the run must have written; one match of each must not be empty."""
+    no_files: list[str] = []
+    """Patterns of files that the run must not have written."""
+    text: list[TextRule] = []
+    no_text: list[TextRule] = []
+
+
+class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Bounds on a run."""
+
+    time: object = None
+    """Time limit, in seconds or as ``H:MM:SS``; `timeout` in job_parameters replaces it."""
+    grace_s: Count = 10
+    """Time between SIGTERM and SIGKILL, in seconds."""
+
+
+class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A rule that finds the progress of a running program at the end of its log."""
+
+    pattern: str
+    """Regular expression; the groups of its last match are shown."""
+    file: str = "stdout"
