@@ -19,7 +19,8 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import FaultsError, RequestError, ZwrapError
 from zwrap.host.paths import state_directory
 from zwrap.message.content import STATUS_TOPIC
-from zwrap.program.reading import program_directories, read_definition
+from zwrap.program.checking import check_file as check_program
+from zwrap.program.reading import program_directories
 from zwrap.recipe.directory import names
 from zwrap.service.commands import COMMAND_TOPIC
 from zwrap.service.watcher.events import CLUSTER_TOPIC, JOB_TOPIC, STATISTICS_TOPIC
@@ -263,7 +264,17 @@ def _programs(configuration: Configuration) -> Checks:
     """Yield the checks of the program definitions."""
     for directory in program_directories(configuration.site.program_directory):
         for file in _files(directory, "*.yaml"):
-            yield f"program {file.stem} ({file})", partial(read_definition, file)
+            yield f"program {file.stem} ({file})", partial(check_program, file)
+        for file in _files(directory, "*.yml"):
+            yield f"program {file.stem} ({file})", partial(_unread, file)
+
+
+def _unread(file: Path) -> None:
+    """Raise RequestError: a definition is looked for under another name than this file's."""
+    raise RequestError(
+        f"{file} is never read: the name of a program definition ends in .yaml. Rename it to "
+        f"{file.stem}.yaml."
+    )
 
 
 def _cluster(clusters: Clusters, site_directory: Path | None, name: str) -> None:

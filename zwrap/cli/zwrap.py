@@ -35,6 +35,7 @@ COMMANDS = {
     "purge": ("purge", "delete all messages in a queue"),
     "drain": ("drain", "move all messages from one queue to another"),
     "process_queue": ("process_queue", "run functions that are workers of queues"),
+    "program": ("program", "list, show, run, test or draft definitions of programs"),
     "replay": ("replay", "send the messages that a finished run would have sent"),
 }
 """Command to the module that carries it out, and its purpose."""

@@ -7,12 +7,14 @@ docs/programs.md describes the format. Only parsers of file formats are Python.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from zwrap.errors import ProgramError
 from zwrap.job import Count
+from zwrap.program.expectation import Expectation, Status
+from zwrap.program.marks import FILLED
 from zwrap.program.rules import (
     Limits as Limits,
     Progress as Progress,
@@ -26,7 +28,7 @@ class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     description: str = ""
     required: bool = False
-    default: object = None
+    default: Annotated[object, FILLED] = None
     file: bool = False
     """True if the value names a file (or a list of them) that must exist."""
     block: str | None = None
@@ -81,19 +83,19 @@ class OptionFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A file that an option names, which is written before the start if the option is given."""
 
     option: str
-    content: str
+    content: Annotated[str, FILLED]
     """Text of the file, in which ``{name}`` stands for an input."""
 
 
 class Output(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A file that is parsed, and the channel on which its content is sent."""
 
-    file: str | list[str]
+    file: Annotated[str | list[str], FILLED]
     """Pattern of the file, or several patterns: the first with a file of this run is used."""
     parser: str
     options: dict[str, object] = {}
     """Options of the parser."""
-    beside: dict[str, str] = {}
+    beside: Annotated[dict[str, str], FILLED] = {}
     """Option of the parser to a further file; left out if this run did not write the file."""
     only_if: dict[str, str] = {}
     """Option in `beside` to the key of `job_parameters` under which a false value leaves it out."""
@@ -108,7 +110,7 @@ class Output(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Files that are recorded on `result-individual-file` and `result-all-files`."""
 
-    pattern: str
+    pattern: Annotated[str, FILLED]
     type: str = "result"
     rank: int = 1
     """Importance; 1 is the most important."""
@@ -125,10 +127,10 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One program."""
 
     name: str
-    command: list[str] | str
+    command: Annotated[list[str] | str, FILLED]
     """Argument list, or shell text in which substituted values stay values."""
     description: str = ""
-    set_up: list[str] = []
+    set_up: Annotated[list[str], FILLED] = []
     """Shell lines that are run before the command in the same shell (module load, ...)."""
     set_up_key: str | None = None
     """Key of `job_parameters` with further such lines, as one text or a list; None: none."""
@@ -139,21 +141,26 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     scratch: Scratch | None = None
     """Treatment of the program's own directory on the node's local disk, ``{scratch}``; None: it
     has none."""
-    directory: str = ""
+    directory: Annotated[str, FILLED] = ""
     """Directory below the working directory in which the program runs."""
     options: list[OptionBlock] = []
     parameter_files: list[ParameterFile] = []
     option_files: list[OptionFile] = []
     inputs: dict[str, Input] = {}
-    environment: dict[str, str] = {}
+    environment: Annotated[dict[str, str], FILLED] = {}
     limits: Limits = msgspec.field(default_factory=Limits)
     checkpoint: Checkpoint | None = None
     success: Success = msgspec.field(default_factory=Success)
     outputs: dict[str, Output] = {}
     files: list[ResultFile] = []
     progress: Progress | None = None
-    messages: dict[str, object] = {}
+    messages: Annotated[dict[str, object], FILLED] = {}
     """Channel to the payload of a further message, filled in from inputs and parsed outputs."""
+    tests: list[Expectation] = []
+    """Finished runs beside the definition, and what is expected of each; ``zwrap program test``
+    tells what does not hold."""
+    status: Status = "tried"
+    """``untried`` for a definition that has seen no real output of its program."""
     source: str = ""
     """File of the definition, for messages to people."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,6 +15,9 @@ from zwrap.program.definition import Definition, check_directory
 from zwrap.program.parsers.table import check_parser
 from zwrap.program.patterns import check_pattern
 from zwrap.units import seconds
+
+if TYPE_CHECKING:
+    from zwrap.configuration.reading import Source
 
 SHIPPED_PROGRAMS = Path(__file__).parent
 """Directory of the definitions that come with zwrap."""
@@ -26,6 +30,10 @@ Place = Callable[..., str]
 
 INLINE_PROGRAM = "command"
 """Name of the program whose definition is in the recipe step's own `job_parameters`."""
+
+
+FILE_ONLY = frozenset(("tests", "status"))
+"""Keys of a definition in a file that mean nothing in a step's `job_parameters`."""
 
 
 def parse_definition(
@@ -47,20 +55,23 @@ def parse_definition(
     at = place or (lambda *_: source)
     try:
         definition = typed({**values, "source": source}, Definition)
-    except msgspec.ValidationError as error:
-        known = ", ".join(field for field in Definition.__struct_fields__ if field != "source")
-        where = at(*_route(str(error)))
-        raise ProgramError(f"{where}: {error}. Known keys: {known}.") from None
+    except msgspec.ValidationError:
+        from zwrap.program.faults import faults  # not for jobs whose definitions are right
+
+        first, *others = faults(values, Definition)
+        more = f" ({len(others)} more: zwrap check)" if others else ""
+        raise ProgramError(f"{placed(at, first.route)}: {first.said}{more}") from None
     except (OverflowError, ValueError, RecursionError) as error:
         raise ProgramError(f"{source}: a value is out of range: {error}.") from None
     _check(definition, at)
     return definition
 
 
-def _route(error: str) -> list[str]:
-    """Return the keys, from the outermost, in a complaint of msgspec about a value."""
-    place = re.search(r"at `\$([^`]*)`", error)
-    return re.findall(r"[^.\[\]]+", place[1]) if place else []
+def placed(at: Place, route: Iterable[str]) -> str:
+    """Return the place of a value for people: file, line and key."""
+    keys = list(route)
+    key = f", key {'.'.join(keys)!r}" if keys else ""
+    return f"{at(*keys)}{key}"
 
 
 def _check(definition: Definition, at: Place) -> None:
@@ -105,17 +116,25 @@ def _patterns(definition: Definition) -> Iterator[tuple[tuple[str, ...], str, st
 
 def read_definition(path: Path) -> Definition:
     """Return the checked definition in a file; ProgramError, which names file and key, if wrong."""
+    source = read_source(path)
+    return parse_definition(source.data, str(path), path.stem, source.origin)
+
+
+def read_source(path: Path) -> Source:
+    """Return the keys and values in the file of a definition, each with its line.
+
+    Raises:
+        ProgramError: The file cannot be read, or holds something else.
+    """
     from zwrap.configuration.reading import read_file  # YAML is not needed by wrapper `command`
 
     try:
         source = read_file(path, "Program definition")
     except ConfigurationError as error:
         raise ProgramError(str(error)) from None
-    data = source.data
-    if not isinstance(data, dict):
+    if not isinstance(source.data, dict):
         raise ProgramError(f"Program definition {path} holds no mapping of keys to values.")
-    name = path.stem if "name" not in data else None
-    return parse_definition(data, str(path), name, source.origin)
+    return source
 
 
 def program_directories(site_directory: Path | None = None) -> list[Path]:
@@ -148,7 +167,7 @@ def find_program(
     if name.startswith(SHIPPED_PREFIX):
         name, site_directory = name.removeprefix(SHIPPED_PREFIX), None
     if name == INLINE_PROGRAM:
-        fields = Definition.__struct_fields__
+        fields = {*Definition.__struct_fields__} - FILE_ONLY
         data = {key: value for key, value in job_parameters.items() if key in fields}
         if "command" not in data:
             raise ProgramError(

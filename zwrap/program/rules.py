@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from zwrap.job import Count
+from zwrap.program.marks import FILLED
 
 
 class TextRule(msgspec.Struct, forbid_unknown_fields=True):
     """A regular expression and the file in which it is searched, or ``stdout`` or ``stderr``."""
 
-    file: str
+    file: Annotated[str, FILLED]
     pattern: str
     """Regular expression; ``^`` and ``$`` match at the ends of each line."""
 
@@ -20,9 +23,9 @@ class Success(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     exit_status: list[int] = msgspec.field(default_factory=lambda: [0])
     """Accepted exit statuses; empty: any."""
-    files: list[str] = []
+    files: Annotated[list[str], FILLED] = []
     """Patterns of files that the run must have written; one match of each must not be empty."""
-    no_files: list[str] = []
+    no_files: Annotated[list[str], FILLED] = []
     """Patterns of files that the run must not have written."""
     text: list[TextRule] = []
     no_text: list[TextRule] = []

@@ -69,6 +69,18 @@ class ProgramStep:
         )
         limit = parameters.get("timeout") or definition.limits.time
         self._limit_s = None if limit is None else seconds(limit, "job_parameters, key 'timeout'")
+        self.judged: judgement.Run | None = None
+        """Run that was judged; None: there was none yet."""
+
+    @property
+    def definition(self) -> Definition:
+        """Definition with its file names filled in."""
+        return self._definition
+
+    @property
+    def known(self) -> Mapping[str, object]:
+        """Values of placeholders, by name."""
+        return self._known
 
     def run(self, running: Callable[[Program], AbstractContextManager[None]]) -> Ended:
         """Run the program and judge its run; `running` is entered while it runs.
@@ -141,6 +153,7 @@ class ProgramStep:
         self, ended: Ended, run: judgement.Run, interruptions: list[str], *, copy: bool = True
     ) -> Ended:
         """Return the end with failures and messages; an interruption is the only failure."""
+        self.judged = run
         definition = self._definition
         failures = interruptions or judgement.failures(definition, run)
         parsed: dict[str, object] = {}

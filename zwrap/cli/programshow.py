@@ -1,0 +1,92 @@
+"""`zwrap program show` and `schema`: what a program takes, leaves and sends."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import msgspec
+
+from zwrap.cli.common import say, say_json
+from zwrap.cli.programs import named
+from zwrap.configuration.site import Configuration
+from zwrap.program.definition import Definition, Input, Output, file_names
+
+
+def run(configuration: Configuration, options: argparse.Namespace) -> int:
+    """Show a definition, or the JSON Schema of its job parameters."""
+    definition = named(options.name, configuration.site.program_directory, {"command": ["..."]})
+    if options.json:
+        say_json(msgspec.to_builtins(definition))
+        return 0
+    for line in lines(definition):
+        say(line)
+    return 0
+
+
+def lines(definition: Definition) -> Iterator[str]:
+    """Yield what a definition says to people who use the program."""
+    untried = " (untried: no real output of the program was seen)"
+    yield f"{definition.name}{untried if definition.status == 'untried' else ''}"
+    if definition.description:
+        yield f"  {definition.description}"
+    yield f"  defined in {definition.source}"
+    yield ""
+    yield "command"
+    command = definition.command
+    yield f"  {command if isinstance(command, str) else ' '.join(map(_word, command))}"
+    yield from _section("inputs", [_input(*each) for each in definition.inputs.items()])
+    blocks = [f"{each.block}: each entry is an option" for each in definition.options]
+    yield from _section("blocks of options", blocks)
+    yield from _section("outputs", [_output(*each) for each in definition.outputs.items()])
+    yield from _section("messages", [f"{channel}" for channel in definition.messages])
+    files = [f"{each.pattern}: {each.type}, rank {each.rank}" for each in definition.files]
+    yield from _section("files", files)
+    success = definition.success
+    yield from _section(
+        "success",
+        [
+            f"exit status {' or '.join(map(str, success.exit_status)) or 'any'}",
+            *(f"writes {each}" for each in success.files),
+            *(f"does not leave {each}" for each in success.no_files),
+            *(f"{each.file} holds {each.pattern}" for each in success.text),
+            *(f"{each.file} does not hold {each.pattern}" for each in success.no_text),
+        ],
+    )
+    yield from _section("tests", [each.directory for each in definition.tests])
+
+
+def _section(title: str, entries: list[str]) -> Iterator[str]:
+    """Yield a title and the entries below it; no line if there is none."""
+    if entries:
+        yield ""
+        yield title
+        yield from (f"  {entry}" for entry in entries)
+
+
+def _word(argument: object) -> str:
+    """Return an argument for people; a group stands in brackets."""
+    return f"[{' '.join(map(str, argument))}]" if isinstance(argument, list) else str(argument)
+
+
+def _input(name: str, declared: Input) -> str:
+    """Return a line about an input."""
+    facts = []
+    if declared.file:
+        facts.append("file")
+    if declared.required:
+        facts.append("required")
+    if declared.default is not None:
+        facts.append(f"default {declared.default}")
+    if declared.block:
+        facts.append(f"in block {declared.block}")
+    told = f" ({', '.join(facts)})" if facts else ""
+    return f"{name}{told}{f': {declared.description}' if declared.description else ''}"
+
+
+def _output(name: str, output: Output) -> str:
+    """Return a line about an output."""
+    channel = output.channel or name
+    on = "" if channel == name else f" on channel {channel}"
+    needed = "" if output.required else ", if it is there"
+    return f"{name}: {' or '.join(file_names(output))}, parser {output.parser}{on}{needed}"

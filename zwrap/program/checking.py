@@ -1,0 +1,61 @@
+"""Check of a definition in full: its form, its rules, and what it refers to, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from zwrap.errors import FaultsError, ProgramError
+from zwrap.program.definition import Definition
+from zwrap.program.faults import Fault, faults
+from zwrap.program.reading import Place, parse_definition, placed, read_source
+from zwrap.program.references import complaints
+
+
+def check_file(path: Path, further: Collection[str] = ()) -> Definition:
+    """Return the definition in a file, which refers to things that exist only.
+
+    `further`: names that have values beside the definition's own.
+
+    Raises:
+        ProgramError: The definition has a fault, or the file cannot be read.
+        FaultsError: It has several.
+    """
+    source = read_source(path)
+    return checked(source.data, str(path), path.stem, source.origin, further)
+
+
+def checked(
+    data: Mapping[str, object],
+    source: str,
+    name: str,
+    at: Place | None = None,
+    further: Collection[str] = (),
+) -> Definition:
+    """Return a definition, which refers to things that exist only.
+
+    Args:
+        data: Keys and values of the definition.
+        source: File that holds them, for messages.
+        name: Name of the program if `data` does not hold one.
+        at: Function from keys, from the outermost, to file and line; None: there is no file.
+        further: Names that have values beside the definition's own.
+
+    Raises:
+        ProgramError: The definition has a fault.
+        FaultsError: It has several.
+    """
+    _raise(faults({"name": name, **data}, Definition), source, at)
+    definition = parse_definition(data, source, name, at)
+    _raise(complaints(definition, further), source, at)
+    return definition
+
+
+def _raise(found: Iterable[Fault], source: str, at: Place | None) -> None:
+    """Raise a ProgramError for a fault, or a FaultsError for several; return if there is none."""
+    place = at or (lambda *_: source)
+    errors = [ProgramError(f"{placed(place, fault.route)}: {fault.said}") for fault in found]
+    if len(errors) > 1:
+        raise FaultsError(errors)
+    if errors:
+        raise errors[0]

@@ -1,0 +1,91 @@
+"""What is expected of a definition: finished runs that are kept beside it, and how each is judged.
+
+``zwrap program test NAME`` judges them without running anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+Status = Literal["tried", "untried"]
+"""State of a definition: one that is `untried` has seen no real output of its program."""
+
+
+class Expectation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A finished run, and the judgement that is expected on it; all its files count as new."""
+
+    directory: str
+    """Directory with the files of the run, relative to the file of the definition."""
+    job_parameters: dict[str, object] = {}
+    """Job parameters of the run."""
+    payload: object = None
+    """Message with which the run began."""
+    exit_status: int = 0
+    """Exit status of the program, or minus the number of the signal that ended it."""
+    outcome: Literal["success", "failure"] = "success"
+    """Expected outcome."""
+    cause: str | None = None
+    """Label of the known error that is expected; not given: any, or none."""
+    values: dict[str, object] = {}
+    """Name of an output, and the way to a value in it (``statistics.overall.res_lim_high``,
+    ``ispyb[0].spacegroup``), to the expected value."""
+
+
+class _Absent:
+    """No value."""
+
+    def __repr__(self) -> str:
+        return "no value"
+
+
+ABSENT = _Absent()
+"""What `value_at` returns where there is no value."""
+
+
+def value_at(outputs: Mapping[str, object], way: str) -> object:
+    """Return the value to which a way leads, which begins with the name of an output; or ABSENT."""
+    name = max((each for each in outputs if _leads_into(way, each)), key=len, default=None)
+    if name is None:
+        return ABSENT
+    value: object = outputs[name]
+    for key in re.findall(r"[^.\[\]]+", way[len(name) :]):
+        if isinstance(value, Mapping) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return ABSENT
+    return value
+
+
+def _leads_into(way: str, name: str) -> bool:
+    """Return True if a way begins with a name, behind which there is a key or its end."""
+    return way == name or way.startswith((f"{name}.", f"{name}["))
+
+
+def disappointments(
+    expected: Expectation, *, failed: bool, cause: str, outputs: Mapping[str, object]
+) -> list[str]:
+    """Return a sentence for each expectation that does not hold.
+
+    Args:
+        expected: The expectations.
+        failed: True if the run is judged a failure.
+        cause: Label of the known error; empty: none was found.
+        outputs: Parsed outputs by name.
+    """
+    said = []
+    if failed != (expected.outcome == "failure"):
+        found = "failure" if failed else "success"
+        said.append(f"a {expected.outcome} was expected, and it is a {found}.")
+    if expected.cause is not None and cause != expected.cause:
+        said.append(f"cause {expected.cause!r} was expected, and {cause or 'none'!r} was found.")
+    for way, wanted in expected.values.items():
+        value = value_at(outputs, way)
+        if value != wanted:
+            said.append(f"{way} was expected to be {wanted!r}, and it is {value!r}.")
+    return said

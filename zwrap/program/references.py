@@ -1,0 +1,183 @@
+"""What a definition refers to: each placeholder, group, parser option and file type is known.
+
+A job does not look at these: a definition with such a complaint runs as it always did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, NamedTuple, get_origin
+
+import msgspec
+
+from zwrap.errors import quoted
+from zwrap.program.definition import Definition
+from zwrap.program.faults import Fault, unknown
+from zwrap.program.marks import FILLED, INPUT_NAME
+from zwrap.recipe.substitution import Filling
+
+FILE_TYPES = ("result", "log", "graph", "debug", "input")
+"""Types of result files: those of ISPyB's attachments, in small letters, which makes a log of any
+other."""
+
+PROVIDED = ("payload", "environment", "working_directory")
+"""Names that stand for a value in every definition."""
+
+OPTION_FORM = ("name", "value")
+"""Names in the form of an option."""
+
+
+class Text(NamedTuple):
+    """A text of a definition."""
+
+    route: tuple[str, ...]
+    text: str
+    names: tuple[str, ...]
+    """Names with a value here only, such as that of a loop."""
+
+
+class _Anything:
+    """A value that is known in a job only; every key of it may be there."""
+
+    def __getitem__(self, key: int | str) -> _Anything:
+        return self
+
+    def __format__(self, spec: str) -> str:
+        return "?"
+
+
+_ANYTHING = _Anything()
+
+
+def complaints(definition: Definition, further: Collection[str] = ()) -> Iterator[Fault]:
+    """Yield a complaint for each thing that a definition names and that does not exist.
+
+    Args:
+        definition: The definition, free of faults of form.
+        further: Names that have values beside the definition's own.
+    """
+    own = [*definition.inputs, *(block.block for block in definition.options), *PROVIDED, *further]
+    if definition.scratch:
+        own.append("scratch")
+    yield from _placeholders(definition, own)
+    yield from _input_names(definition, own)
+    yield from _file_types(definition)
+    yield from _outputs(definition)
+    yield from _tests(definition)
+
+
+def marked(
+    value: object, mark: msgspec.Meta, route: tuple[str, ...] = (), names: tuple[str, ...] = ()
+) -> Iterator[Text]:
+    """Yield the texts in a struct, and in those below it, whose fields have a mark."""
+    names = (*names, *_loop(value))
+    for field in msgspec.structs.fields(type(value)) if isinstance(value, msgspec.Struct) else ():
+        has = get_origin(field.type) is Annotated and mark in field.type.__metadata__
+        place = (*route, field.encode_name)
+        yield from _below(getattr(value, field.name), mark, place, names, has=has)
+
+
+def _below(
+    value: object, mark: msgspec.Meta, route: tuple[str, ...], names: tuple[str, ...], *, has: bool
+) -> Iterator[Text]:
+    """Yield the marked texts in the value of a field; `has`: True if the field has the mark."""
+    if isinstance(value, msgspec.Struct):
+        yield from marked(value, mark, route, names)
+    elif isinstance(value, str) and has:
+        yield Text(route, value, names)
+    elif isinstance(value, (Mapping, list)):
+        entries = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, entry in entries:
+            yield from _below(entry, mark, (*route, str(key)), names, has=has)
+
+
+def _loop(value: object) -> Iterator[str]:
+    """Yield the names that stand for the entry, and its number, in the loop of a command."""
+    for name in getattr(value, "for_each", None) or ():
+        yield from (name, f"{name}_number")
+
+
+def _placeholders(definition: Definition, own: list[str]) -> Iterator[Fault]:
+    """Yield a complaint for each placeholder that gets no value."""
+    outputs = [*definition.outputs, "files"]
+    order = list(definition.inputs)
+    for route, text, names in marked(definition, FILLED):
+        known = [*own, *names]
+        match route:
+            case ("messages", *_):
+                known += outputs
+            case ("options", _, "format", *_):
+                known = [*OPTION_FORM]
+            case ("inputs", name, *_):
+                later = order[order.index(name) :]
+                known = [each for each in known if each not in later and each != "scratch"]
+        filling = Filling(dict.fromkeys(known, _ANYTHING))
+        filling.value(text)
+        for placeholder in filling.unfilled:
+            yield Fault(route, _unfilled(placeholder, known, order, outputs))
+
+
+def _unfilled(
+    placeholder: str, known: list[str], inputs: list[str], outputs: list[str]
+) -> str:
+    """Return the sentences about a placeholder that gets no value."""
+    name = placeholder.strip("{}").removeprefix("$REPLACE:")
+    head = re.split(r"[.\[]", name)[0]
+    if head in known:
+        return (
+            f"The placeholder {placeholder} gets no value; a key is taken as in {{{head}[key]}} or "
+            f"{{{head}[0]}}."
+        )
+    if head in inputs:
+        return f"The placeholder {placeholder} names an input that stands only below it."
+    if head in outputs:
+        return (
+            f"The placeholder {placeholder} names a result of the run, which is known in messages "
+            "only."
+        )
+    return (
+        f"{unknown('placeholder', head, known)} If job_parameters may hold it, declare it under "
+        "'inputs'; write {{ and }} for braces."
+    )
+
+
+def _input_names(definition: Definition, own: list[str]) -> Iterator[Fault]:
+    """Yield a complaint for each name of an input that is none."""
+    for route, name, names in marked(definition, INPUT_NAME):
+        if name not in (known := [*own, *names]):
+            yield Fault(route, unknown("input", name, known))
+
+
+def _file_types(definition: Definition) -> Iterator[Fault]:
+    """Yield a complaint for each type of files that ISPyB does not have."""
+    for number, file in enumerate(definition.files):
+        if file.type not in FILE_TYPES:
+            said = unknown("type of files", file.type, list(FILE_TYPES))
+            yield Fault(("files", str(number), "type"), said)
+
+
+def _outputs(definition: Definition) -> Iterator[Fault]:
+    """Yield the complaints about the options of parsers."""
+    for name, output in definition.outputs.items():
+        route = ("outputs", name)
+        for key in output.only_if:
+            if key not in output.beside:
+                yield Fault((*route, "only_if"), unknown("key of 'beside'", key, [*output.beside]))
+        pattern = str(output.options.get("pattern", ""))
+        if output.parser == "regex" and not re.compile(pattern).groupindex:
+            said = (
+                f"Parser 'regex' gives the named groups of its pattern, and {quoted(pattern)} has none; "
+                "write (?P<name>...) around each value."
+            )
+            yield Fault((*route, "options", "pattern"), said)
+
+
+def _tests(definition: Definition) -> Iterator[Fault]:
+    """Yield a complaint for each test whose directory does not exist."""
+    for number, test in enumerate(definition.tests):
+        place = Path(definition.source).parent / test.directory
+        if not place.is_dir():
+            said = f"{place} is not a directory; one with the files of a finished run is expected."
+            yield Fault(("tests", str(number), "directory"), said)

@@ -1,0 +1,179 @@
+"""A report on a run: each success rule and whether it holds, and what each pattern of files takes.
+
+It is for people who write a definition; a job only asks whether all rules hold.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from zwrap.errors import ProgramError
+from zwrap.program import judgement
+from zwrap.program.definition import Definition, Success, TextRule, file_names
+from zwrap.program.judgement import Run
+from zwrap.program.patterns import Pattern
+
+MOST_FILES = 10_000
+"""Largest number of files of a directory that are looked at for those that no pattern takes."""
+
+QUOTED_LINE = 200
+"""Length of the longest line that is quoted, in characters."""
+
+
+class RuleReport(msgspec.Struct, frozen=True):
+    """One success rule."""
+
+    rule: str
+    holds: bool
+    said: str
+    """What was found."""
+
+
+class OutputReport(msgspec.Struct, frozen=True):
+    """One output."""
+
+    name: str
+    file: str
+    """File that was parsed; empty: there is none."""
+    parser: str
+    value: object
+    """What the parser made of it; null: see `said`."""
+    said: str
+    """Why there is no value; empty: there is one."""
+    required: bool
+
+
+class FilesReport(msgspec.Struct, frozen=True):
+    """One pattern of result files."""
+
+    pattern: str
+    type: str
+    rank: int
+    files: list[str]
+
+
+def rules(definition: Definition, run: Run) -> Iterator[RuleReport]:
+    """Yield a report on each success rule."""
+    success = definition.success
+    accepted = " or ".join(map(str, success.exit_status)) or "any"
+    yield _report(
+        f"exit status is {accepted}",
+        definition,
+        run,
+        Success(exit_status=success.exit_status),
+        [f"it is {run.exit_status}"],
+    )
+    for pattern in success.files:
+        found = [_size(file) for file in run.fresh(pattern)]
+        yield _report(f"files {pattern}", definition, run, _only(files=[pattern]), found)
+    for pattern in success.no_files:
+        found = [] if run.fresh(pattern) else ["no such file"]
+        yield _report(f"no files {pattern}", definition, run, _only(no_files=[pattern]), found)
+    for rule in success.text:
+        found = list(matches(rule, run))[:1]
+        yield _report(_named(rule, "text"), definition, run, _only(text=[rule]), found)
+    for rule in success.no_text:
+        found = list(matches(rule, run))[:1] or _searched(rule, run)
+        yield _report(_named(rule, "no text"), definition, run, _only(no_text=[rule]), found)
+
+
+def _only(**rules: object) -> Success:
+    """Return success rules with some of one kind only."""
+    return replace(Success(exit_status=[]), **rules)
+
+
+def _named(rule: TextRule, what: str) -> str:
+    """Return the name of a text rule for people."""
+    return f"{what} '{rule.pattern}' in {rule.file}"
+
+
+def _report(
+    name: str, definition: Definition, run: Run, only: Success, found: list[str]
+) -> RuleReport:
+    """Return the report on one rule; `found`: what was found, in words."""
+    failures = judgement.failures(replace(definition, success=only), run)
+    return RuleReport(name, not failures, ", ".join(found) or "; ".join(failures))
+
+
+def _size(file: Path) -> str:
+    """Return the name of a file, and that it is empty if it is."""
+    return f"{file.name} (empty)" if not file.stat().st_size else file.name
+
+
+def _searched(rule: TextRule, run: Run) -> list[str]:
+    """Return in words where a text was looked for and is not."""
+    files = run.written(rule.file)
+    return [f"not in {file.name}" for file in files] or [f"there is no {rule.file}"]
+
+
+def matches(rule: TextRule, run: Run) -> Iterator[str]:
+    """Yield the first match of a rule's pattern in each of its files: file, line, and the line."""
+    for file in run.written(rule.file):
+        text = run.text(file)
+        try:
+            match = Pattern(rule.pattern, f"rule for {rule.file}").search(text)
+        except ProgramError as error:
+            yield str(error)
+            continue
+        if match:
+            begin = text.rfind("\n", 0, match.start()) + 1
+            end = text.find("\n", match.end())
+            line = text[begin : end if end >= 0 else None].strip()
+            yield f"{file.name}:{text.count(chr(10), 0, match.start()) + 1}: {line[:QUOTED_LINE]}"
+
+
+def outputs(definition: Definition, run: Run) -> Iterator[OutputReport]:
+    """Yield a report on each output."""
+    for name, output in definition.outputs.items():
+        required = replace(output, required=True)
+        alone = replace(definition, outputs={name: required})
+        values, said = judgement.parsed_outputs(alone, run)
+        found = [file for pattern in file_names(output) for file in run.written(pattern)]
+        yield OutputReport(
+            name,
+            _below(found[0], run) if found else "",
+            output.parser,
+            values.get(name),
+            "; ".join(said).removeprefix(f"output {name!r}: "),
+            output.required,
+        )
+
+
+def result_files(definition: Definition, run: Run) -> list[FilesReport]:
+    """Return a report on each pattern of result files."""
+    return [
+        FilesReport(
+            declared.pattern,
+            declared.type,
+            declared.rank,
+            [_below(file, run) for file in run.written(declared.pattern)],
+        )
+        for declared in definition.files
+    ]
+
+
+def untaken(definition: Definition, run: Run) -> list[str]:
+    """Return the files below the directory of the run that no pattern of result files takes."""
+    taken = {file for declared in definition.files for file in run.written(declared.pattern)}
+    return [_below(file, run) for file in files_below(run.directory) if file not in taken]
+
+
+def files_below(directory: Path) -> list[Path]:
+    """Return the files below a directory, sorted, but not those of zwrap itself."""
+    found: list[Path] = []
+    for place, directories, names in os.walk(directory):
+        directories[:] = sorted(name for name in directories if name != ".zwrap")
+        found += [Path(place, name) for name in sorted(names)]
+        if len(found) >= MOST_FILES:
+            break
+    return found[:MOST_FILES]
+
+
+def _below(file: Path, run: Run) -> str:
+    """Return the path of a file, relative to the directory of the run if it is below it."""
+    return str(file.relative_to(run.directory) if file.is_relative_to(run.directory) else file)

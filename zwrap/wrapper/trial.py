@@ -1,0 +1,162 @@
+"""Trial of a definition without broker, site and job: on the files of a finished run, or by a run.
+
+The code is that of a job. Every channel on which the definition sends is connected to a node whose
+queue has the channel's name, so that the messages of a trial show what a recipe would get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from zwrap.attempt.verdict import final_messages
+from zwrap.calls.batchjob import batch_job
+from zwrap.errors import MessageError, ProgramError
+from zwrap.job import Outcome
+from zwrap.message.content import Outgoing
+from zwrap.program import invocation, report
+from zwrap.program.asked import as_asked
+from zwrap.program.definition import Definition
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.wrapper.ended import Ended
+from zwrap.wrapper.heartbeat import Heartbeat
+from zwrap.wrapper.interruption import watched
+from zwrap.wrapper.step import ProgramStep
+from zwrap.wrapper.stopping import Stopping
+
+ALWAYS = ("result-individual-file", "result-all-files", "success", "failure", "completed")
+"""Channels of every step."""
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """The judgement on a run, with all that led to it."""
+
+    program: str
+    source: str
+    """File of the definition."""
+    directory: str
+    """Directory of the run."""
+    exit_status: int
+    failures: list[str]
+    """Reasons why the run failed; empty for a success."""
+    cause: str
+    """Label of the known error; empty: none was found."""
+    rules: list[report.RuleReport]
+    outputs: list[report.OutputReport]
+    files: list[report.FilesReport]
+    untaken: list[str]
+    """Files that no pattern of result files takes."""
+    messages: list[Outgoing]
+
+
+class Trial:
+    """One try of a definition in a directory."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        parameters: Mapping[str, object],
+        payload: object,
+        directory: Path,
+        *,
+        saved: bool = False,
+    ) -> None:
+        """Fill in the definition.
+
+        Args:
+            definition: The definition.
+            parameters: Job parameters.
+            payload: Message for the step.
+            directory: Working directory.
+            saved: True if the directory holds the files of a finished run; it may be the one in
+                which the program ran, or the working directory above that.
+
+        Raises:
+            ProgramError: The job parameters do not fit the definition.
+        """
+        parameters = {**parameters, "working_directory": str(directory)}
+        definition = as_asked(definition, parameters, "The command line", lambda key: None)
+        envelope = _envelope(definition, parameters, payload)
+        heartbeat = Heartbeat(definition.name, definition.name, {})
+        self._step = ProgramStep(definition, envelope, heartbeat)
+        if saved and not (directory / self._step.definition.directory).is_dir():
+            self._step = ProgramStep(replace(definition, directory=""), envelope, heartbeat)
+        self._envelope = envelope
+
+    @property
+    def definition(self) -> Definition:
+        """Definition with its file names filled in."""
+        return self._step.definition
+
+    def judge(self, exit_status: int) -> Judged:
+        """Judge the files in the directory, all of which count as written by the run.
+
+        `exit_status`: that of the program, or minus the number of the signal that ended it.
+        """
+        return self._judged(self._step.judge(0.0, exit_status, copy=False))
+
+    def run(self) -> Judged:
+        """Run the program and judge the run; SIGTERM and SIGINT end it as they end a job's."""
+        _, inside = batch_job()
+        stopping = Stopping(None, lambda: None)
+        with watched(inside.signals, stopping.signalled):
+            return self._judged(self._step.run(stopping.running))
+
+    def _judged(self, ended: Ended) -> Judged:
+        """Return the judgement on a run that has ended."""
+        run, definition = self._step.judged, self._step.definition
+        assert run is not None  # the step has just judged it
+        return Judged(
+            program=definition.name,
+            source=definition.source,
+            directory=str(run.directory),
+            exit_status=run.exit_status,
+            failures=ended.failures,
+            cause="",
+            rules=list(report.rules(definition, run)),
+            outputs=list(report.outputs(definition, run)),
+            files=report.result_files(definition, run),
+            untaken=report.untaken(definition, run),
+            messages=[*ended.messages, *_final(self._envelope, ended)],
+        )
+
+    def preview(self) -> Iterator[tuple[str, object]]:
+        """Yield what a run would do, by name: files that it writes, and what it starts."""
+        definition, known = self._step.definition, self._step.known
+        for name, content in invocation.parameter_files(definition, known).items():
+            yield f"file {name}", content
+        yield "environment", invocation.environment(definition, known)
+        yield "command", invocation.argv(definition, known)
+
+
+def _envelope(
+    definition: Definition, parameters: Mapping[str, object], payload: object
+) -> Envelope:
+    """Return the step of a recipe in which each channel has a node of its name."""
+    channels = dict.fromkeys(
+        (
+            *ALWAYS,
+            *(output.channel or name for name, output in definition.outputs.items()),
+            *definition.messages,
+        )
+    )
+    numbers = {channel: number for number, channel in enumerate(channels, start=2)}
+    nodes = {str(number): {"queue": channel} for channel, number in numbers.items()}
+    step = {"job_parameters": dict(parameters), "output": numbers}
+    recipe = Recipe({"start": [[1, []]], "1": step, **nodes}, f"for {definition.name}")
+    return Envelope(recipe, 1, payload=payload, environment={"ID": "trial"})
+
+
+def _final(envelope: Envelope, ended: Ended) -> list[Outgoing]:
+    """Return the last messages of a run; ProgramError if they cannot be sent."""
+    outcome = Outcome.FAILURE if ended.failures else Outcome.SUCCESS
+    try:
+        return final_messages(
+            envelope, outcome, "; ".join(ended.failures), ended.facts, strict=True
+        )
+    except MessageError as error:
+        raise ProgramError(f"The final messages cannot be sent: {error}") from None
