@@ -9,6 +9,7 @@ from zwrap.cli.common import complain, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RecipeError, RequestError, ZwrapError
 from zwrap.message.limits import Limits
+from zwrap.program.inline import inline_faults
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import repeated_remark
 from zwrap.submission.inspection import Inspection, Opinion
@@ -30,8 +31,9 @@ def check_files(
             complain(str(error))
             status = max(status, error.exit_status)
             continue
+        faults: list[ZwrapError] = [*inline_faults(recipe.nodes)]
         opinions = list(inspection.opinions(recipe))
-        faults = _faults(opinions)
+        faults += _faults(opinions)
         for fault in faults:
             complain(f"recipe {file}: {fault}")
             status = max(status, fault.exit_status)
@@ -48,7 +50,7 @@ def check_files(
 def check_file(inspection: Inspection, file: Path, limits: Limits) -> None:
     """Raise ZwrapError if a recipe file, or a step of it that would become a job, is wrong."""
     recipe = sound_recipe(file, limits)
-    if faults := _faults(inspection.opinions(recipe)):
+    if faults := [*inline_faults(recipe.nodes), *_faults(inspection.opinions(recipe))]:
         more = f" ({len(faults) - 1} more: zwrap recipe check)" if len(faults) > 1 else ""
         raise RequestError(f"recipe {file}: {faults[0]}{more}")
 

@@ -1,4 +1,4 @@
-"""Check of a definition in full: its form, its rules, and what it refers to, each with its place."""
+"""The full check of a definition: form, rules, and what it refers to; each fault has its place."""
 
 from __future__ import annotations
 
@@ -45,10 +45,15 @@ def checked(
         ProgramError: The definition has a fault.
         FaultsError: It has several.
     """
-    _raise(faults({"name": name, **data}, Definition), source, at)
+    check_form(data, source, name, at)
     definition = parse_definition(data, source, name, at)
     _raise(complaints(definition, further), source, at)
     return definition
+
+
+def check_form(data: Mapping[str, object], source: str, name: str, at: Place | None = None) -> None:
+    """Raise ProgramError or FaultsError if keys or types in a definition are wrong."""
+    _raise(faults({"name": name, **data}, Definition), source, at)
 
 
 def _raise(found: Iterable[Fault], source: str, at: Place | None) -> None:

@@ -65,7 +65,7 @@ class OptionBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Key in the block to the name of the option, where they differ."""
     split: list[str] = []
     """Keys whose text is a list, separated by commas."""
-    format: str = "{name}={value}"
+    format: Annotated[str, FILLED] = "{name}={value}"
     """Form of an argument."""
     only_named: bool = False
     """True if keys that are not among `names` are left out."""

@@ -51,7 +51,7 @@ def draft(name: str, directory: Path, files: Sequence[str]) -> str:
             f'command: [{json.dumps(name)}, "{{data}}"]',
             "inputs:",
             '  data: {required: true, description: "what the program works on"}',
-            *_success(kept),
+            *_success([file for file in kept if (directory / file).stat().st_size]),
             *_outputs(directory, kept),
             "files:",
             *(f"  - {{pattern: {json.dumps(each)}, {type_of(each)}}}" for each in patterns(kept)),
@@ -90,7 +90,7 @@ def _kind(file: str) -> str:
 
 
 def _success(files: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of the success rules: results must be there."""
+    """Yield the lines of the success rules: results, which have content, must be there."""
     needed = [each for each in patterns(files) if type_of(each).startswith("type: result")]
     if needed:
         yield "success:"

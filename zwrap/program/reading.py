@@ -156,6 +156,22 @@ def program_names(site_directory: Path | None = None) -> list[str]:
     )
 
 
+def inline_definition(job_parameters: Mapping[str, object], where: str) -> dict[str, object]:
+    """Return the keys of a definition that job parameters hold for wrapper `command`.
+
+    Raises:
+        ProgramError: There is no command; the text names `where`.
+    """
+    fields = {*Definition.__struct_fields__} - FILE_ONLY
+    data = {key: value for key, value in job_parameters.items() if key in fields}
+    if "command" not in data:
+        raise ProgramError(
+            f"Wrapper 'command' runs the command in {where}, which has no key 'command'; a list of "
+            "arguments is expected."
+        )
+    return data
+
+
 def find_program(
     name: str, job_parameters: Mapping[str, object], site_directory: Path | None = None
 ) -> Definition | None:
@@ -167,15 +183,8 @@ def find_program(
     if name.startswith(SHIPPED_PREFIX):
         name, site_directory = name.removeprefix(SHIPPED_PREFIX), None
     if name == INLINE_PROGRAM:
-        fields = {*Definition.__struct_fields__} - FILE_ONLY
-        data = {key: value for key, value in job_parameters.items() if key in fields}
-        if "command" not in data:
-            raise ProgramError(
-                "Wrapper 'command' runs the command in job_parameters, which has no key 'command'; "
-                "a list of arguments is expected."
-            )
         return parse_definition(
-            {**data, "name": data.get("name", INLINE_PROGRAM)}, "job_parameters"
+            inline_definition(job_parameters, "job_parameters"), "job_parameters", INLINE_PROGRAM
         )
     for directory in program_directories(site_directory):
         file = directory / f"{name}.yaml"

@@ -116,12 +116,10 @@ def _placeholders(definition: Definition, own: list[str]) -> Iterator[Fault]:
         filling = Filling(dict.fromkeys(known, _ANYTHING))
         filling.value(text)
         for placeholder in filling.unfilled:
-            yield Fault(route, _unfilled(placeholder, known, order, outputs))
+            yield Fault(route, _unfilled(placeholder, [*dict.fromkeys(known)], order, outputs))
 
 
-def _unfilled(
-    placeholder: str, known: list[str], inputs: list[str], outputs: list[str]
-) -> str:
+def _unfilled(placeholder: str, known: list[str], inputs: list[str], outputs: list[str]) -> str:
     """Return the sentences about a placeholder that gets no value."""
     name = placeholder.strip("{}").removeprefix("$REPLACE:")
     head = re.split(r"[.\[]", name)[0]
@@ -168,8 +166,8 @@ def _outputs(definition: Definition) -> Iterator[Fault]:
         pattern = str(output.options.get("pattern", ""))
         if output.parser == "regex" and not re.compile(pattern).groupindex:
             said = (
-                f"Parser 'regex' gives the named groups of its pattern, and {quoted(pattern)} has none; "
-                "write (?P<name>...) around each value."
+                f"Parser 'regex' gives the named groups of its pattern, and {quoted(pattern)} has "
+                "none; write (?P<name>...) around each value."
             )
             yield Fault((*route, "options", "pattern"), said)
 

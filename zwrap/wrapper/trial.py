@@ -79,7 +79,7 @@ class Trial:
             ProgramError: The job parameters do not fit the definition.
         """
         parameters = {**parameters, "working_directory": str(directory)}
-        definition = as_asked(definition, parameters, "The command line", lambda key: None)
+        definition = as_asked(definition, parameters, "The command line", _permit)
         envelope = _envelope(definition, parameters, payload)
         heartbeat = Heartbeat(definition.name, definition.name, {})
         self._step = ProgramStep(definition, envelope, heartbeat)
@@ -131,6 +131,11 @@ class Trial:
             yield f"file {name}", content
         yield "environment", invocation.environment(definition, known)
         yield "command", invocation.argv(definition, known)
+
+
+def _permit(key: str) -> None:
+    """Permit shell lines under a key: who tries a definition may run them anyway."""
+    del key
 
 
 def _envelope(

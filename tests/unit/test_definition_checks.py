@@ -1,0 +1,325 @@
+"""What `zwrap check`, and `zwrap recipe check`, find wrong in a program definition, and where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.cli.zwrap import main
+from zwrap.errors import FaultsError, PermanentError
+from zwrap.program.checking import check_file, checked
+from zwrap.program.inline import inline_faults
+from zwrap.program.reading import SHIPPED_PROGRAMS, parse_definition
+
+SHIPPED = sorted(SHIPPED_PROGRAMS.glob("*.yaml"))
+
+
+def complaints(data: dict[str, Any], further: tuple[str, ...] = ()) -> list[str]:
+    """Return the sentences of a full check of a definition; none if it is right."""
+    try:
+        checked({"command": ["run"], **data}, "x.yaml", "x", further=further)
+    except FaultsError as error:
+        return [str(fault) for fault in error.faults]
+    except PermanentError as error:
+        return [str(error)]
+    return []
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.stem))
+def test_each_shipped_definition_refers_to_things_that_exist(file: Path) -> None:
+    assert check_file(file).name == file.stem
+
+
+# -- form --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            {"success": {"file": ["a"]}},
+            "x.yaml, key 'success.file': Unknown key 'file'. Did you mean 'files'? Known keys ",
+        ),
+        (
+            {"outputs": {"o": {"file": "f", "parser": "json", "chanel": "c"}}},
+            "x.yaml, key 'outputs.o.chanel': Unknown key 'chanel'. Did you mean 'channel'? ",
+        ),
+        (
+            {"inputs": {"i": {"requird": True}}},
+            "x.yaml, key 'inputs.i.requird': Unknown key 'requird'. Did you mean 'required'? ",
+        ),
+        (
+            {"success": {"text": [{"file": "f"}]}},
+            "x.yaml, key 'success.text.0': Key 'pattern' is missing. Known keys there: file, ",
+        ),
+        ({"limits": {"grace_s": 0}}, "x.yaml, key 'limits.grace_s': It is 0; a whole number >= 1 "),
+        ({"description": 5}, "x.yaml, key 'description': It is a whole number; a text is expected"),
+        ({"scratch": "kep"}, "x.yaml, key 'scratch': Unknown word 'kep'. Did you mean 'keep'? "),
+        ({"files": ["a"]}, "x.yaml, key 'files.0': It is a text; a mapping of keys to values is "),
+    ],
+)
+def test_a_fault_of_form_names_key_and_what_is_known_there(data: Any, said: str) -> None:
+    [sentence] = complaints(data)
+    assert sentence.startswith(said)
+
+
+def test_all_faults_of_form_are_told_at_once() -> None:
+    data = {"comand": 1, "success": {"file": []}, "inputs": {"a": {"fil": True}, "b": 3}}
+    assert len(complaints(data)) == 4
+
+
+def test_a_job_is_told_the_first_fault_and_how_many_there_are() -> None:
+    with pytest.raises(PermanentError, match=r"Unknown key 'fil'.*\(2 more: zwrap check\)"):
+        parse_definition({"command": ["x"], "fil": 1, "fils": 2, "success": 3}, "x.yaml", "x")
+
+
+# -- references ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "key", "said"),
+    [
+        (
+            {"command": ["run", "{imagse}"], "inputs": {"images": {}}},
+            "command.1",
+            "Unknown placeholder 'imagse'. Did you mean 'images'? ",
+        ),
+        ({"command": "run < {imagse}"}, "command", "Unknown placeholder 'imagse'."),
+        ({"set_up": ["cd {plce}"]}, "set_up.0", "Unknown placeholder 'plce'."),
+        ({"environment": {"A": "{b}"}}, "environment.A", "Unknown placeholder 'b'."),
+        ({"directory": "{pipe}"}, "directory", "Unknown placeholder 'pipe'."),
+        ({"files": [{"pattern": "{crystl}.mtz"}]}, "files.0.pattern", "Unknown placeholder "),
+        ({"success": {"files": ["{o}"]}}, "success.files.0", "Unknown placeholder 'o'."),
+        ({"success": {"no_files": ["{o}"]}}, "success.no_files.0", "Unknown placeholder 'o'."),
+        (
+            {"success": {"text": [{"file": "{o}", "pattern": "x"}]}},
+            "success.text.0.file",
+            "Unknown placeholder 'o'.",
+        ),
+        (
+            {"outputs": {"a": {"file": "{o}", "parser": "json"}}},
+            "outputs.a.file",
+            "Unknown placeholder 'o'.",
+        ),
+        (
+            {"option_files": [{"option": "o", "content": "a = {b}"}]},
+            "option_files.0.content",
+            "Unknown placeholder 'b'.",
+        ),
+        (
+            {"messages": {"ispyb": {"a": ["{rfactors[x]}"]}}},
+            "messages.ispyb.a.0",
+            "Unknown placeholder 'rfactors'.",
+        ),
+        (
+            {"messages": {"ispyb": {"a": "{$REPLACE:rfactors}"}}},
+            "messages.ispyb.a",
+            "Unknown placeholder 'rfactors'.",
+        ),
+        (
+            {"options": [{"block": "b", "format": "{nam}={value}"}]},
+            "options.0.format",
+            "Unknown placeholder 'nam'. Did you mean 'name'? Known: name, value.",
+        ),
+        (
+            {"command": ["{o}"], "outputs": {"o": {"file": "f", "parser": "json"}}},
+            "command.0",
+            "The placeholder {o} names a result of the run, which is known in messages only.",
+        ),
+        (
+            {"inputs": {"a": {"default": "{b}"}, "b": {}}},
+            "inputs.a.default",
+            "The placeholder {b} names an input that stands only below it.",
+        ),
+        (
+            {"command": ["{payload.key}"]},
+            "command.0",
+            "The placeholder {payload.key} gets no value; a key is taken as in {payload[key]} ",
+        ),
+        ({"command": ["{scratch}"]}, "command.0", "Unknown placeholder 'scratch'."),
+        (
+            {"outputs": {"o": {"file": "f", "parser": "regex", "options": {"pattern": r"a (\d)"}}}},
+            "outputs.o.options.pattern",
+            r"Parser 'regex' gives the named groups of its pattern, and 'a (\d)' has none; write ",
+        ),
+        (
+            {"files": [{"pattern": "a", "type": "lgo"}]},
+            "files.0.type",
+            "Unknown type of files 'lgo'. Did you mean 'log'? Known: result, log, graph, ",
+        ),
+        (
+            {"outputs": {"o": {"file": "f", "parser": "xia2", "only_if": {"report": "r"}}}},
+            "outputs.o.only_if",
+            "Unknown key of 'beside' 'report'. Known: none.",
+        ),
+        ({"tests": [{"directory": "gone"}]}, "tests.0.directory", "gone is not a directory; "),
+    ],
+)
+def test_what_a_definition_names_must_exist(data: Any, key: str, said: str) -> None:
+    [sentence] = complaints(data)
+    assert sentence.startswith(f"x.yaml, key {key!r}: {said}")
+    parse_definition({"command": ["run"], **data}, "x.yaml", "x")  # a job runs as before
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {
+            "command": [
+                "{a}",
+                "{payload[x][0]}",
+                "{environment[ID]}",
+                "{working_directory}",
+                "{b}",
+            ],
+            "inputs": {"a": {}},
+            "options": [{"block": "b", "format": "--{name}={value}"}],
+        },
+        {"command": "awk '{print $1}' ${HOME} {a,b} {0} {{a}} {}"},
+        {"command": ["{scratch}"], "scratch": "keep"},
+        {"inputs": {"a": {}, "b": {"default": "{a}.mtz"}}},
+        {
+            "outputs": {"o": {"file": "f", "parser": "json"}},
+            "messages": {"m": ["{o[x]}", "{$REPLACE:o[x]}", "{$REPLACE:files}", 5]},
+        },
+        {"success": {"text": [{"file": "stdout", "pattern": "a{2}{x}"}]}},
+    ],
+)
+def test_what_exists_is_no_complaint(data: Any) -> None:
+    assert complaints(data) == []
+
+
+def test_further_job_parameters_may_be_said_to_exist() -> None:
+    assert complaints({"command": ["{more}"]}, further=("more",)) == []
+
+
+# -- zwrap check -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the directory of definitions of a site."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (tmp_path / "site.yml").write_text(
+        "version: 1\nenvironments: {default: [s]}\n"
+        f"s: {{plugin: storage, zwrap.program_directory: {programs}}}\n"
+    )
+    monkeypatch.setenv("ZOCALO_CONFIG", str(tmp_path / "site.yml"))
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    return programs
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    status = main(["check"])
+    shown = capsys.readouterr()
+    return status, shown.out, shown.err
+
+
+def test_zwrap_check_tells_file_and_line_of_each_complaint(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "odd.yaml").write_text(
+        "command: [run, '{imagse}']\ninputs:\n  images: {}\nfiles:\n  - pattern: a\n    type: lgo\n"
+    )
+    status, _, err = told(capsys)
+    assert status == 100
+    assert f"{site}/odd.yaml:1, key 'command.1': Unknown placeholder 'imagse'." in err
+    assert f"{site}/odd.yaml:6, key 'files.0.type': Unknown type of files 'lgo'." in err
+
+
+def test_zwrap_check_tells_the_line_of_a_wrong_key(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "odd.yaml").write_text("command: [run]\nsuccess:\n  files: [a]\n  no_file: [b]\n")
+    status, _, err = told(capsys)
+    assert status == 100
+    assert f"{site}/odd.yaml:4, key 'success.no_file': Unknown key 'no_file'. Did you mean " in err
+
+
+def test_the_same_key_twice_is_a_fault(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (site / "odd.yaml").write_text("command: [a]\nfiles: []\ncommand: [b]\n")
+    status, _, err = told(capsys)
+    assert status == 100
+    assert "odd.yaml, line 3: key 'command' is there twice; the first is in line 1" in err
+
+
+def test_a_file_that_is_never_read_is_a_fault(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "mine.yml").write_text("command: [a]\n")
+    status, _, err = told(capsys)
+    assert status == 100
+    assert "mine.yml is never read" in err
+    assert "Rename it to mine.yaml." in err
+
+
+def test_a_definition_that_hides_a_shipped_one_is_a_remark(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "xia2.yaml").write_text("command: [a]\n")
+    status, out, err = told(capsys)
+    assert (status, err) == (0, "")
+    assert f"wrapper 'xia2' is definition {site}/xia2.yaml; it goes before definition " in out
+
+
+# -- recipes ---------------------------------------------------------------------------------------
+
+WRAPS = {"cluster": {"commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP"}}
+
+
+def in_recipe(job_parameters: dict[str, Any], parameters: Any = WRAPS) -> list[str]:
+    node = {"parameters": parameters, "job_parameters": job_parameters}
+    return [str(fault) for fault in inline_faults({1: node})]
+
+
+def test_a_definition_in_a_recipe_is_checked_as_one_in_a_file() -> None:
+    [fault] = in_recipe({"command": ["run", "{{imagse}}"], "images": 1})
+    assert fault.startswith(
+        "node 1, job_parameters, key 'command.1': Unknown placeholder 'imagse'. Did you mean "
+    )
+    [fault] = in_recipe({"command": ["run"], "success": {"file": []}})
+    assert fault.startswith("node 1, job_parameters, key 'success.file': Unknown key 'file'.")
+    [fault] = in_recipe({"argv": ["run"]})
+    assert "has no key 'command'" in fault
+
+
+def test_what_a_recipe_leaves_open_is_no_fault() -> None:
+    parameters = {
+        "command": ["run", "{image}", "{{images}}", "{{payload[x]}}"],
+        "images": "{images}",
+        "limits": {"time": "{limit}"},
+        "outputs": "{$REPLACE:outputs}",
+    }
+    assert in_recipe(parameters) == []
+
+
+@pytest.mark.parametrize(
+    "commands", ["zocalo.wrap --wrap xia2 -x", "zocalo.wrap --wrap command-line", "run --x command"]
+)
+def test_job_parameters_of_other_wrappers_are_no_definitions(commands: str) -> None:
+    assert in_recipe({"command": 5}, {"cluster": {"commands": commands}}) == []
+
+
+def test_recipe_check_tells_the_faults_of_definitions(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "r.json"
+    recipe = {
+        "start": [[1, []]],
+        "1": {
+            "queue": "cluster.submission",
+            "parameters": {**WRAPS, "workingdir": "{workingdir}"},
+            "job_parameters": {"command": ["run", "{{imagse}}"]},
+        },
+    }
+    file.write_text(json.dumps(recipe))
+    assert main(["recipe", "check", str(file)]) == 100
+    shown = capsys.readouterr()
+    assert f"recipe {file}: node 1, job_parameters, key 'command.1': Unknown placeholder" in (
+        shown.err
+    )
+    assert "good" not in shown.out

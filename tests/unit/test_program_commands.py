@@ -1,0 +1,322 @@
+"""`zwrap program`: definitions are listed, shown, tried on saved files, run, and drafted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.cli.zwrap import main
+from zwrap.program.checking import check_file
+from zwrap.program.expectation import ABSENT, Expectation, disappointments, value_at
+
+COUNT = r"""
+description: Count the words of a text
+command: [wc, -w, "{text}"]
+inputs:
+  text: {required: true, file: true, description: the text}
+  language: {default: en}
+success:
+  files: [done]
+  no_text: [{file: stderr, pattern: '^wc: .*'}]
+  text: [{file: stdout, pattern: '^ *\d+'}]
+outputs:
+  words: {file: stdout, parser: regex, options: {pattern: '(?P<number>\d+)'}, channel: counts}
+files:
+  - {pattern: "*.txt", type: result}
+  - {pattern: stdout, type: log}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the directory of definitions of a site, which has one."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "count.yaml").write_text(COUNT)
+    (tmp_path / "site.yml").write_text(
+        "version: 1\nenvironments: {default: [s]}\n"
+        f"s: {{plugin: storage, zwrap.program_directory: {programs}}}\n"
+    )
+    monkeypatch.setenv("ZOCALO_CONFIG", str(tmp_path / "site.yml"))
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    return programs
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Return a directory as a run of the program leaves it."""
+    place = tmp_path / "saved"
+    place.mkdir()
+    for name, text in {
+        "count.log": "12 a.txt\n", "count.err": "", "a.txt": "a", "done": "x", "extra": "",
+    }.items():  # fmt: skip
+        (place / name).write_text(text)
+    return place
+
+
+def judged(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, dict[str, Any]]:
+    """Run a command with --json; return its exit status, and what it says."""
+    status = main(["program", *map(str, words), "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+# -- list and show -------------------------------------------------------------------------------
+
+
+def test_the_list_tells_source_status_and_what_is_hidden(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "xia2.yaml").write_text("command: [mine]\nstatus: untried\n")
+    (site / "odd.yaml").write_text("comand: [mine]\n")
+    assert main(["program", "list", "--json"]) == 0
+    shown = capsys.readouterr()
+    rows = [json.loads(line) for line in shown.out.splitlines()]
+    named = {row["program"]: row for row in rows}
+    assert {"count", "xia2", "fast_dp"} <= set(named)
+    mine, ours = [row for row in rows if row["program"] == "xia2"]
+    assert (mine["status"], mine["source"]) == ("untried", str(site / "xia2.yaml"))
+    assert "goes before definition" in mine["note"]
+    assert ours["source"] == "zwrap"
+    assert ours["note"].startswith(f"not used: definition {site}/xia2.yaml goes before it")
+    assert "odd.yaml:1, key 'comand'" in shown.err
+
+
+def test_a_program_is_shown_with_what_it_takes_and_leaves(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["program", "show", "count"]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        "  wc -w {text}",
+        f"  defined in {site}/count.yaml",
+        "  text (file, required): the text",
+        "  language (default en)",
+        "  words: stdout, parser regex on channel counts",
+        "  *.txt: result, rank 1",
+        r"  stdout holds ^ *\d+",
+    ):
+        assert line in out.splitlines()
+
+
+def test_an_unknown_program_is_answered_with_the_nearest(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["program", "show", "cuont"]) == 100
+    assert "Did you mean 'count'?" in capsys.readouterr().err
+
+
+# -- test ----------------------------------------------------------------------------------------
+
+
+def test_saved_files_are_judged_rule_by_rule(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = judged(capsys, "test", "count", saved, "text=a.txt")
+    assert (status, said["failures"]) == (0, [])
+    assert [(rule["rule"], rule["holds"], rule["said"]) for rule in said["rules"]] == [
+        ("exit status is 0", True, "it is 0"),
+        ("files done", True, "done"),
+        (r"text '^ *\d+' in stdout", True, "count.log:1: 12 a.txt"),
+        ("no text '^wc: .*' in stderr", True, "not in count.err"),
+    ]
+    [output] = said["outputs"]
+    assert (output["file"], output["value"]) == ("count.log", {"number": 12})
+    assert [files["files"] for files in said["files"]] == [["a.txt"], ["count.log"]]
+    assert said["untaken"] == ["count.err", "done", "extra"]
+    sent = {message["channel"]: message["content"] for message in said["messages"]}
+    assert sent["counts"] == {"number": 12}
+    assert sent["success"]
+    assert sent["result-all-files"] == {
+        "filelist": [str(saved / "a.txt"), str(saved / "count.log")]
+    }
+
+
+def test_a_rule_that_does_not_hold_is_told_with_file_and_line(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (saved / "count.err").write_text("a\nwc: gone: No such file\n")
+    (saved / "done").unlink()
+    assert main(["program", "test", "count", str(saved), "text=a", "--exit-status", "1"]) == 1
+    shown = capsys.readouterr()
+    assert "FAILED  no text '^wc: .*' in stderr: count.err:2: wc: gone: No such file" in shown.out
+    assert "FAILED  exit status is 0: it is 1" in shown.out
+    assert "FAILED  files done: it did not write done" in shown.out
+    assert "failure: " in shown.out
+    assert "stderr says: wc: gone" in shown.err
+
+
+def test_files_of_any_age_count_and_none_is_changed(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {file: file.stat().st_mtime_ns for file in saved.iterdir()}
+    saved.chmod(0o500)
+    assert judged(capsys, "test", "count", saved, "text=a.txt")[0] == 0
+    assert {file: file.stat().st_mtime_ns for file in saved.iterdir()} == before
+
+
+def test_a_directory_of_the_run_may_be_named_itself(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "count.yaml").write_text(COUNT + 'directory: "of-{language}"\n')
+    assert judged(capsys, "test", "count", saved, "text=a")[0] == 0
+    saved.rename(saved.parent / "of-en")
+    status, said = judged(capsys, "test", "count", saved.parent, "text=a")
+    assert (status, said["directory"]) == (0, str(saved.parent / "of-en"))
+
+
+def test_a_file_may_be_named_in_place_of_a_program(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judged(capsys, "test", site / "count.yaml", saved, "text=a")[0] == 0
+
+
+def test_a_fault_of_the_definition_is_permanent(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "count.yaml").write_text(COUNT.replace("{text}", "{txet}"))
+    assert main(["program", "test", "count", str(saved), "text=a"]) == 100
+    assert f"{site}/count.yaml:3, key 'command.2': Unknown placeholder 'txet'. Did you mean " in (
+        capsys.readouterr().err
+    )
+    assert main(["program", "test", "count", "text=a"]) == 100
+    assert main(["program", "test", "zwrap:xia2"]) == 100
+
+
+TESTS = """
+tests:
+  - directory: ../saved
+    job_parameters: {text: a.txt}
+    values: {words.number: 12, words: {number: 12}}
+  - {directory: ../saved, job_parameters: {text: a.txt}, exit_status: 1, outcome: failure}
+"""
+
+
+def test_expectations_beside_the_definition_are_held_against_it(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "count.yaml").write_text(COUNT + TESTS)
+    assert main(["program", "test", "count"]) == 0
+    assert capsys.readouterr().out.count("good: count, test ../saved") == 2
+    (saved / "count.log").write_text("13 a.txt\n")
+    assert main(["program", "test", "count"]) == 1
+    assert "words.number was expected to be 12, and it is 13." in capsys.readouterr().err
+    (saved / "done").unlink()
+    assert main(["program", "test", "count"]) == 1
+    assert "a success was expected, and it is a failure." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("way", "value"),
+    [
+        ("a.b[0].c", 1),
+        ("a.b.0.c", 1),
+        ("x.y.z", 2),
+        ("a", {"b": [{"c": 1}]}),
+        ("a.b[1]", ABSENT),
+        ("a.b.c", ABSENT),
+        ("b", ABSENT),
+        ("ab", ABSENT),
+    ],
+)
+def test_a_way_leads_to_a_value_of_an_output(way: str, value: object) -> None:
+    assert value_at({"a": {"b": [{"c": 1}]}, "x": {}, "x.y": {"z": 2}}, way) == value
+
+
+def test_another_cause_than_expected_is_told() -> None:
+    expected = Expectation(directory="d", outcome="failure", cause="no_spots")
+    said = disappointments(expected, failed=True, cause="", outputs={})
+    assert said == ["cause 'no_spots' was expected, and 'none' was found."]
+    assert disappointments(expected, failed=True, cause="no_spots", outputs={}) == []
+
+
+# -- run -----------------------------------------------------------------------------------------
+
+
+def test_a_program_runs_here_and_is_judged(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "a.txt").write_text("three words here\n")
+    status, said = judged(capsys, "run", "count", "text=a.txt")
+    assert status == 1
+    assert said["failures"] == ["count: it did not write done"]
+    (site / "count.yaml").write_text(COUNT.replace("files: [done]", "exit_status: [0]"))
+    status, said = judged(capsys, "run", "count", "text=a.txt")
+    assert (status, said["outputs"][0]["value"]) == (0, {"number": 3})
+    assert (here / "count.log").exists()
+    assert main(["program", "run", "count", "text=gone"]) == 100
+    assert "Input 'text' of program 'count' is 'gone', which does not exist" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_dry_run_shows_the_command_and_writes_no_file(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "place"
+    words = ["run", "count", "text=a b.txt", "--directory", str(place), "--dry-run"]
+    assert main(["program", *words]) == 0
+    assert "command: wc -w 'a b.txt'" in capsys.readouterr().out
+    assert not place.exists()
+    assert main(["program", "run", "xia2", 'xia2={"spotfinder.x": 1}', "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "file spots.phil:\n  spotfinder.x=1" in out
+
+
+def test_job_parameters_are_json_or_text_and_a_repeated_key_is_a_list(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "say.yaml").write_text(
+        'command: [echo, "{a}", "{b[c]}", "{payload[d]}"]\ninputs: {a: {}, b: {}}\n'
+    )
+    words = ["run", "say", "a=1", "a=x y", 'b={"c": true}', "--payload", '{"d": 5}', "--dry-run"]
+    assert main(["program", *words]) == 0
+    assert "command: echo 1 'x y' True 5" in capsys.readouterr().out
+    assert main(["program", "run", "say", "a", "--dry-run"]) == 100
+    assert main(["program", "run", "say", "--payload", "{", "--dry-run"]) == 100
+
+
+# -- new -----------------------------------------------------------------------------------------
+
+
+def test_a_draft_is_a_sound_definition_by_which_the_run_is_a_success(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"scaled.mtz": "m", "found.json": "{}", "report.html": "h", "count.log": "1\n"}
+    for name, text in {**files, **{f"p{number}.png": "p" for number in range(9)}}.items():
+        (saved / name).write_text(text)
+    assert main(["program", "new", "mine", "--from", str(saved)]) == 0
+    printed = capsys.readouterr().out
+    assert main(["program", "new", "mine", "--from", str(saved), "--write"]) == 0
+    capsys.readouterr()
+    assert (site / "mine.yaml").read_text() == printed
+    defined = check_file(site / "mine.yaml")
+    assert defined.status == "untried"
+    types = {file.pattern: file.type for file in defined.files}
+    assert types["scaled.mtz"] == "result"
+    assert (types["report.html"], types["count.log"], types["*.png"]) == ("log", "log", "graph")
+    assert defined.outputs["found"].parser == "json"
+    assert judged(capsys, "test", "mine", saved, "data=x")[0] == 0
+
+
+def test_a_draft_replaces_no_file(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["program", "new", "count", "--from", str(saved), "--write"]) == 100
+    assert "exists, and is left as it is" in capsys.readouterr().err
+    assert (site / "count.yaml").read_text() == COUNT
+
+
+def test_names_of_files_are_quoted_in_a_draft(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ('a"b.json', "c: d", "{x}.mtz", "[y].mtz", "- z.csv"):
+        (saved / name).write_text("{}")
+    assert main(["program", "new", "mine", "--from", str(saved), "--write"]) == 0
+    capsys.readouterr()
+    assert judged(capsys, "test", "mine", saved, "data=x")[0] == 0
