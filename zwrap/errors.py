@@ -31,15 +31,6 @@ def short(value: object) -> str:
     return shown if len(shown) <= 80 else f"{shown[:80]}..."
 
 
-def quoted(text: str, most: int = 200) -> str:
-    """Return a text in quotes for a sentence, in one line, with backslashes as they are.
-
-    `most`: length above which it is cut, in characters.
-    """
-    shown = repr(text[:most]).replace("\\\\", "\\")
-    return shown if len(text) <= most else f"{shown}..."
-
-
 class ZwrapError(Exception):
     """Something went wrong inside zwrap."""
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from zwrap.cli.zwrap import main
-from zwrap.errors import FaultsError, PermanentError
+from zwrap.errors import FaultsError, PermanentError, UnknownNameError
 from zwrap.program.checking import check_file, checked
+from zwrap.program.choice import Choice
 from zwrap.program.inline import inline_faults
 from zwrap.program.reading import SHIPPED_PROGRAMS, parse_definition
 
@@ -255,6 +256,12 @@ def test_a_file_that_is_never_read_is_a_fault(
     assert status == 100
     assert "mine.yml is never read" in err
     assert "Rename it to mine.yaml." in err
+
+
+def test_a_job_whose_definition_has_the_wrong_end_is_told_so(site: Path) -> None:
+    (site / "mine.yml").write_text("command: [a]\n")
+    with pytest.raises(UnknownNameError, match=r"mine\.yml is never read: its name has to end"):
+        Choice.of("mine", site)
 
 
 def test_a_definition_that_hides_a_shipped_one_is_a_remark(

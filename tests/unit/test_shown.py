@@ -124,6 +124,17 @@ def fill(directory: Path) -> None:
     (directory / "drop" / "one").write_text(
         json.dumps({"headers": {"zocalo.go.host": HOSTILE}, "message": {"recipes": [HOSTILE]}})
     )
+    definition = {
+        "command": ["true", HOSTILE, f"{{{MARKUP}}}"],
+        "description": HOSTILE,
+        "inputs": {HOSTILE + MARKUP: {"description": HOSTILE}},
+        "outputs": {HOSTILE: {"file": "*", "parser": "text", "channel": HOSTILE}},
+        "files": [{"pattern": "*"}, {"pattern": HOSTILE}],
+        "success": {"no_text": [{"file": "*", "pattern": "FORGED"}], "no_files": [HOSTILE]},
+    }
+    (directory / "programs" / "odd.yaml").write_text(json.dumps(definition))
+    (directory / "run").mkdir()
+    (directory / "run" / HOSTILE).write_text(HOSTILE)
     configuration = Configuration.from_file().activate()
     with connect(configuration) as transport:
         status = {"host": "h\x1b", "status": 3, "service": HOSTILE + MARKUP, "statustext": MARKUP}
@@ -189,6 +200,15 @@ CASES = [
     "zwrap drain HOSTILE other",
     "zwrap process_queue --list -m HOSTILE",
     "zwrap replay HOSTILE",
+    "zwrap program list",
+    "zwrap program show ODD",
+    "zwrap program show HOSTILE",
+    "zwrap program test ODD RUN x=HOSTILE",
+    "zwrap program test HOSTILE HOSTILE",
+    "zwrap program run ODD x=HOSTILE --dry-run",
+    "zwrap program run ODD x=HOSTILE --directory RUN",
+    "zwrap program new HOSTILE --from RUN",
+    "zwrap program new odd --from RUN",
     "zocalo.go -n -f BAD",
     "zocalo.go -n -v --dry-run -f RECIPE",
     "zocalo.wrap --wrap HOSTILE --recipewrapper RECIPE",
@@ -227,6 +247,8 @@ def test_no_command_shows_raw_text_from_outside(
         "HOSTILE": HOSTILE,
         "RECIPE": str(site / RECIPE_FILE),
         "BAD": str(site / "recipes/bad\x1b.json"),
+        "ODD": str(site / "programs/odd.yaml"),
+        "RUN": str(site / "run"),
     }
     for stream in (sys.stdout, sys.stderr):
         monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)

@@ -68,7 +68,8 @@ class Choice(msgspec.Struct, frozen=True):
         found = list(_shipped(bare) if name != bare else _candidates(bare, site_directory))
         if not found:
             known = names(site_directory)
-            raise UnknownNameError("wrapper", name, known, further=_searched())
+            further = f"{_misnamed(bare, site_directory)} {_searched()}".strip()
+            raise UnknownNameError("wrapper", name, known, further=further)
         return cls(bare, found)
 
     @property
@@ -153,6 +154,12 @@ def _further() -> list[str]:
         return []
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return [place for place in given if place.startswith(os.sep) and place not in sys.path]
+
+
+def _misnamed(name: str, site_directory: Path | None) -> str:
+    """Return a sentence about a file that would be the definition if its name ended in .yaml."""
+    file = site_directory / f"{name}.yml" if site_directory and "/" not in name else None
+    return f"{file} is never read: its name has to end in .yaml." if file and file.exists() else ""
 
 
 def _searched() -> str:

@@ -45,8 +45,8 @@ def draft(name: str, directory: Path, files: Sequence[str]) -> str:
     kept = [file for file in files if file not in own and not set(_SPECIAL) & set(file)]
     return "\n".join(
         [
-            f"# Draft from the files in {directory}. What only a person knows: the command line,",
-            "# its inputs, and which files and texts tell a success.",
+            f"# Draft from the files in {str(directory)!r}.",
+            "# What a person has to say: the command line, its inputs, and what a success is.",
             f"description: {json.dumps(name)}",
             f'command: [{json.dumps(name)}, "{{data}}"]',
             "inputs:",

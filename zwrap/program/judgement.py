@@ -10,7 +10,7 @@ from typing import NotRequired, TypedDict
 
 import msgspec
 
-from zwrap.errors import ProgramError, quoted
+from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
 from zwrap.host.files import UnfitFileError, open_regular
 from zwrap.program.definition import Definition, Output, TextRule, file_names
@@ -121,7 +121,7 @@ def _missing(rule: TextRule, run: Run) -> Iterator[str]:
     """Yield a sentence if a file does not hold a text that it must hold, or cannot be searched."""
     try:
         if not _search(rule, run):
-            yield f"{rule.file} does not hold the expected {quoted(rule.pattern)}"
+            yield f"{rule.file} does not hold the expected {rule.pattern!r}"
     except ProgramError as error:
         yield str(error)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from zwrap.errors import ProgramError, quoted
+from zwrap.errors import ProgramError, short
 from zwrap.host.clock import Clock, elapsed
 
 SEARCH_S = 30.0
@@ -23,14 +23,14 @@ def check_pattern(pattern: str, where: str) -> None:
     """Raise ProgramError, which begins with `where`, unless a pattern is a regular expression."""
     if len(pattern) > LONGEST_PATTERN:
         raise ProgramError(
-            f"{where}: the pattern {quoted(pattern, 60)} has {len(pattern)} characters; up to "
+            f"{where}: the pattern {short(pattern)} has {len(pattern)} characters; up to "
             f"{LONGEST_PATTERN} are accepted."
         )
     try:
         re.compile(pattern)
     except (re.error, OverflowError, ValueError, RecursionError) as error:
         raise ProgramError(
-            f"{where}: {quoted(pattern)} is not a valid regular expression: {error}."
+            f"{where}: {pattern[:200]!r} is not a valid regular expression: {error}."
         ) from None
 
 
@@ -60,9 +60,9 @@ class Pattern:
             self._compiled = regex.compile(pattern, regex.MULTILINE)
         except (regex.error, ValueError, RecursionError) as error:
             raise ProgramError(
-                f"{where}: {quoted(pattern)} is not a valid regular expression: {error}."
+                f"{where}: {pattern[:200]!r} is not a valid regular expression: {error}."
             ) from None
-        self._said = f"{where}: the search for {quoted(pattern, 60)}"
+        self._said = f"{where}: the search for {short(pattern)}"
         self._limit_s = limit_s
         self._clock = clock
         self._ends_at = clock() + limit_s

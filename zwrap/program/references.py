@@ -12,7 +12,6 @@ from typing import Annotated, NamedTuple, get_origin
 
 import msgspec
 
-from zwrap.errors import quoted
 from zwrap.program.definition import Definition
 from zwrap.program.faults import Fault, unknown
 from zwrap.program.marks import FILLED, INPUT_NAME
@@ -166,7 +165,7 @@ def _outputs(definition: Definition) -> Iterator[Fault]:
         pattern = str(output.options.get("pattern", ""))
         if output.parser == "regex" and not re.compile(pattern).groupindex:
             said = (
-                f"Parser 'regex' gives the named groups of its pattern, and {quoted(pattern)} has "
+                f"Parser 'regex' gives the named groups of its pattern, and '{pattern}' has "
                 "none; write (?P<name>...) around each value."
             )
             yield Fault((*route, "options", "pattern"), said)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from zwrap.errors import MessageError, ProgramError, quoted
+from zwrap.errors import MessageError, ProgramError
 from zwrap.message.jsontext import decode
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def parse_regex(path: Path, options: Options) -> object:
         groups = groups or {}
         groups |= {key: value for key, value in match.groupdict().items() if value}
     if groups is None:
-        raise ProgramError(f"{path} does not match {quoted(pattern)}.")
+        raise ProgramError(f"{path} does not match {pattern!r}.")
     return {key: number(value) for key, value in groups.items()}
 
 
@@ -145,7 +145,7 @@ def parse_table(path: Path, options: Options) -> object:
     for line in lines:
         if header.search(line):
             return table_rows(line.split(), list(lines))
-    raise ProgramError(f"{path} has no table with a header like {quoted(pattern)}.")
+    raise ProgramError(f"{path} has no table with a header like {pattern!r}.")
 
 
 def table_rows(names: list[str], lines: list[str]) -> list[dict[str, Number]]:
