@@ -75,21 +75,29 @@ def rules(definition: Definition, run: Run) -> Iterator[RuleReport]:
         found = [] if run.fresh(pattern) else ["no such file"]
         yield _report(f"no files {pattern}", definition, run, _only(no_files=[pattern]), found)
     for rule in success.text:
-        found = list(matches(rule, run))[:1]
-        yield _report(_named(rule, "text"), definition, run, _only(text=[rule]), found)
+        yield _text_report("text", rule, run, wanted=True)
     for rule in success.no_text:
-        found = list(matches(rule, run))[:1] or _searched(rule, run)
-        yield _report(_named(rule, "no text"), definition, run, _only(no_text=[rule]), found)
+        yield _text_report("no text", rule, run, wanted=False)
+
+
+def _text_report(what: str, rule: TextRule, run: Run, *, wanted: bool) -> RuleReport:
+    """Return the report on a text rule; `wanted`: True if the text must be there.
+
+    The file is searched once, and not by the judgement again: it may be large.
+    """
+    name = f"{what} '{rule.pattern}' in {rule.file}"
+    try:
+        found = next(matches(rule, run), "")
+    except ProgramError as error:
+        return RuleReport(name, holds=False, said=str(error))
+    where = ", ".join(file.name for file in run.written(rule.file))
+    said = found or (f"not in {where}" if where else f"there is no {rule.file}")
+    return RuleReport(name, bool(found) == wanted, said)
 
 
 def _only(**rules: object) -> Success:
     """Return success rules with some of one kind only."""
     return replace(Success(exit_status=[]), **rules)
-
-
-def _named(rule: TextRule, what: str) -> str:
-    """Return the name of a text rule for people."""
-    return f"{what} '{rule.pattern}' in {rule.file}"
 
 
 def _report(
@@ -105,26 +113,21 @@ def _size(file: Path) -> str:
     return f"{file.name} (empty)" if not file.stat().st_size else file.name
 
 
-def _searched(rule: TextRule, run: Run) -> list[str]:
-    """Return in words where a text was looked for and is not."""
-    files = run.written(rule.file)
-    return [f"not in {file.name}" for file in files] or [f"there is no {rule.file}"]
-
-
 def matches(rule: TextRule, run: Run) -> Iterator[str]:
-    """Yield the first match of a rule's pattern in each of its files: file, line, and the line."""
+    """Yield the first match of a rule's pattern in each of its files: file, line, and the line.
+
+    Raises:
+        ProgramError: A file cannot be searched.
+    """
+    pattern = Pattern(rule.pattern, f"rule for {rule.file}")
     for file in run.written(rule.file):
         text = run.text(file)
-        try:
-            match = Pattern(rule.pattern, f"rule for {rule.file}").search(text)
-        except ProgramError as error:
-            yield str(error)
-            continue
-        if match:
+        if match := pattern.search(text):
             begin = text.rfind("\n", 0, match.start()) + 1
             end = text.find("\n", match.end())
             line = text[begin : end if end >= 0 else None].strip()
-            yield f"{file.name}:{text.count(chr(10), 0, match.start()) + 1}: {line[:QUOTED_LINE]}"
+            number = text.count("\n", 0, match.start()) + 1
+            yield f"{file.name}:{number}: {line[:QUOTED_LINE]}"
 
 
 def outputs(definition: Definition, run: Run) -> Iterator[OutputReport]:
