@@ -1,4 +1,4 @@
-"""`zwrap program show` and `schema`: what a program takes, leaves and sends."""
+"""`zwrap program show`: what a program takes, leaves and sends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from zwrap.program.definition import Definition, Input, Output, file_names
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Show a definition, or the JSON Schema of its job parameters."""
+    """Show a definition."""
     definition = named(options.name, configuration.site.program_directory, {"command": ["..."]})
     if options.json:
         say_json(msgspec.to_builtins(definition))
