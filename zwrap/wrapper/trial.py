@@ -18,8 +18,10 @@ from zwrap.errors import MessageError, ProgramError
 from zwrap.job import Outcome
 from zwrap.message.content import Outgoing
 from zwrap.program import invocation, report
+from zwrap.program.argv import argv
 from zwrap.program.asked import as_asked
 from zwrap.program.definition import Definition
+from zwrap.program.options import parameter_files
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.wrapper.ended import Ended
@@ -127,10 +129,10 @@ class Trial:
     def preview(self) -> Iterator[tuple[str, object]]:
         """Yield what a run would do, by name: files that it writes, and what it starts."""
         definition, known = self._step.definition, self._step.known
-        for name, content in invocation.parameter_files(definition, known).items():
+        for name, content in parameter_files(definition, known).items():
             yield f"file {name}", content
         yield "environment", invocation.environment(definition, known)
-        yield "command", invocation.argv(definition, known)
+        yield "command", argv(definition, known)
 
 
 def _permit(key: str) -> None:
