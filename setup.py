@@ -51,6 +51,8 @@ setup(
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.1.4"],
+        # The parsers of MTZ and CIF files.
+        "gemmi": ["gemmi>=0.6.5"],
         # The program behind the demo and the integration tests.
         "demo": ["gemmi-program>=0.7"],
     },

@@ -159,7 +159,10 @@ def test_results_have_null_for_nan_and_infinity(tmp_path: Path) -> None:
     assert parse("regex", file, {"pattern": both}) == {"a": None, "b": None}
     file.write_text("x y\nnan 1\n")
     assert parse("table", file, {"header": "^x"}) == [{"x": None, "y": 1}]
-    file.write_text("High resolution limit      1.0   nan  2.0\n")
+    file.write_text(
+        "High resolution limit      1.0   nan  2.0\nLow resolution limit   9  9  nan\n"
+        "Completeness    nan  99.0   98.0\n"
+    )
     found = parse("merging-statistics", file, {})
     assert isinstance(found, dict)
     assert found["innerShell"]["res_lim_high"] is None

@@ -155,7 +155,8 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     files: list[ResultFile] = []
     progress: Progress | None = None
     messages: Annotated[dict[str, object], FILLED] = {}
-    """Channel to the payload of a further message, filled in from inputs and parsed outputs."""
+    """Channel to the payload of a further message, filled in from inputs and parsed outputs; the
+    payload, and values in it, may be `messages.Part`."""
     tests: list[Expectation] = []
     """Finished runs beside the definition, and what is expected of each; ``zwrap program test``
     tells what does not hold."""

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
 from zwrap.program.definition import Definition, check_directory, file_names
-from zwrap.recipe.substitution import fill, substitute
+from zwrap.recipe.substitution import fill
 
 
 def values(
@@ -94,8 +94,3 @@ def with_file_names(definition: Definition, known: Mapping[str, object]) -> Defi
 def environment(definition: Definition, known: Mapping[str, object]) -> dict[str, str]:
     """Return the environment variables that the definition adds."""
     return {name: fill(str(value), known) for name, value in definition.environment.items()}
-
-
-def messages(definition: Definition, known: Mapping[str, object]) -> dict[str, object]:
-    """Return the payloads of the definition's further messages, by channel."""
-    return {channel: substitute(body, known) for channel, body in definition.messages.items()}

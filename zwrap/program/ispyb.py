@@ -19,6 +19,17 @@ SHELLS = ("overall", "innerShell", "outerShell")
 
 _SEVERITY = {0: "INFO", 1: "WARNING", 2: "ERROR"}
 
+_PROGRAM: dict[str, object] = {"program_id": "$ispyb_autoprocprogram_id"}
+"""Reference to the record of the program run."""
+
+_SUCCEEDED = {
+    "ispyb_command": "update_processing_status",
+    **_PROGRAM,
+    "message": "processing successful",
+    "status": "success",
+}
+"""Command that ends the record of a second program."""
+
 
 class Scaling(msgspec.Struct, frozen=True):
     """Statistics of one scaled data set, and the integrated sweeps behind it."""
@@ -38,7 +49,10 @@ class Solution(msgspec.Struct, frozen=True):
 
 
 def command_list(
-    solutions: Iterable[Solution], messages: Iterable[Values] = ()
+    solutions: Iterable[Solution],
+    messages: Iterable[Values] = (),
+    attachments: Iterable[Values] = (),
+    program: str | None = None,
 ) -> dict[str, list[dict[str, object]]]:
     """Return the payload of output `ispyb`.
 
@@ -48,9 +62,12 @@ def command_list(
     Args:
         solutions: Solution of each crystal.
         messages: Program messages: ``level`` (0 info, 1 warning, 2 error), ``text``, ``summary``.
+        attachments: Files: ``file_name``, ``file_path``, ``file_type`` (log, result, graph).
+        program: Name of a second program, which is registered for these results; None: they are
+            those of the program that was registered before the job.
     """
-    commands: list[dict[str, object]] = []
-    first = True
+    commands: list[dict[str, object]] = [_registered(program)] if program else []
+    first = not program
     for solution in solutions:
         written = {"autoproc_id": None, "store_result": "ispyb_autoproc_id", **solution.refined}
         commands.append({"ispyb_command": "write_autoproc", **written})
@@ -76,14 +93,29 @@ def command_list(
     commands += [
         {
             "ispyb_command": "add_program_message",
-            "program_id": "$ispyb_autoprocprogram_id",
+            **_PROGRAM,
             "message": message.get("text"),
             "description": message.get("summary"),
             "severity": _severity(message.get("level")),
         }
         for message in messages
     ]
-    return {"ispyb_command_list": commands}
+    commands += [
+        {"ispyb_command": "add_program_attachment", **_PROGRAM, **attachment}
+        for attachment in attachments
+    ]
+    return {"ispyb_command_list": [*commands, *([_SUCCEEDED] if program else [])]}
+
+
+def _registered(program: str) -> dict[str, object]:
+    """Return the command that creates the record of a second program, which later ones refer to."""
+    return {
+        "ispyb_command": "register_processing",
+        "program": program,
+        "cmdline": program,
+        "environment": "",
+        "store_result": "ispyb_autoprocprogram_id",
+    }
 
 
 def _severity(level: object) -> str:
@@ -91,7 +123,7 @@ def _severity(level: object) -> str:
     return _SEVERITY.get(level, "INFO") if isinstance(level, int) else "INFO"
 
 
-def refined(spacegroup: str, cell: Sequence[float]) -> dict[str, object]:
+def refined(spacegroup: str, cell: Sequence[float | None]) -> dict[str, object]:
     """Return `Solution.refined` for a space group and six cell parameters (Å, degrees)."""
     names = ("a", "b", "c", "alpha", "beta", "gamma")
     return {
@@ -100,7 +132,7 @@ def refined(spacegroup: str, cell: Sequence[float]) -> dict[str, object]:
     }
 
 
-def cell(values: Sequence[float]) -> dict[str, float]:
+def cell(values: Sequence[float | None]) -> dict[str, float | None]:
     """Return the six cell parameters (Å, degrees) as values of an integration."""
     names = ("a", "b", "c", "alpha", "beta", "gamma")
     return {f"cell_{name}": value for name, value in zip(names, values, strict=True)}

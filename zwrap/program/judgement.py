@@ -16,6 +16,7 @@ from zwrap.host.files import UnfitFileError, open_regular
 from zwrap.program.definition import Definition, Output, TextRule, file_names
 from zwrap.program.parsers.table import parse
 from zwrap.program.patterns import Pattern
+from zwrap.recipe.substitution import fill
 
 SEARCHED_BYTES = 16 * 1024 * 1024
 """Size of the beginning, and of the end, of a file that text rules search, in bytes."""
@@ -219,16 +220,19 @@ def _parsed(output: Output, file: Path, beside: Mapping[str, Path], run: Run) ->
         return parse(output.parser, opened(file), {**output.options, **options})
 
 
-def result_files(definition: Definition, run: Run, *, failed: bool) -> list[ResultRecord]:
+def result_files(
+    definition: Definition, run: Run, *, failed: bool, parsed: Mapping[str, object] | None = None
+) -> list[ResultRecord]:
     """Return a record of each result file, in the order of the definition, each file once.
 
-    For a failed run these are only logs, and files with `ResultFile.partial`, marked so.
+    For a failed run these are only logs, and files with `ResultFile.partial`, marked so. Values of
+    `parsed` outputs are filled in in patterns.
     """
     seen: dict[Path, ResultRecord] = {}
     for declared in definition.files:
         if failed and not declared.partial and declared.type != "log":
             continue
-        for file in run.written(declared.pattern):
+        for file in run.written(fill(declared.pattern, parsed or {})):
             record: ResultRecord = {
                 "file_path": str(file.parent),
                 "file_name": file.name,

@@ -11,6 +11,7 @@ import msgspec
 
 from zwrap.errors import ConfigurationError, ProgramError
 from zwrap.message.jsontext import typed
+from zwrap.program.conditions import check_value_rules
 from zwrap.program.definition import Definition, check_directory
 from zwrap.program.parsers.table import check_parser
 from zwrap.program.patterns import check_pattern
@@ -94,6 +95,11 @@ def _check(definition: Definition, at: Place) -> None:
         check_parser(output.parser, f"{at('outputs', key)}, output {key!r}")
     for route, key, pattern in _patterns(definition):
         check_pattern(pattern, f"{at(*route)}, {key}")
+    if definition.messages:
+        from zwrap.program.messages import check_messages
+
+        check_messages(definition)
+    check_value_rules(definition.success.values, definition.outputs, f"{source}, key 'success'")
     if definition.limits.time is not None:
         seconds(definition.limits.time, f"{source}, key 'limits.time'")
 

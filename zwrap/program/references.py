@@ -15,6 +15,8 @@ import msgspec
 from zwrap.program.definition import Definition
 from zwrap.program.faults import Fault, unknown
 from zwrap.program.marks import FILLED, INPUT_NAME
+from zwrap.program.messages import parts, row_names
+from zwrap.program.parsers.route import steps
 from zwrap.recipe.substitution import Filling
 
 FILE_TYPES = ("result", "log", "graph", "debug", "input")
@@ -64,6 +66,7 @@ def complaints(definition: Definition, further: Collection[str] = ()) -> Iterato
     yield from _input_names(definition, own)
     yield from _file_types(definition)
     yield from _outputs(definition)
+    yield from _parts(definition, own)
     yield from _tests(definition)
 
 
@@ -100,13 +103,15 @@ def _loop(value: object) -> Iterator[str]:
 
 def _placeholders(definition: Definition, own: list[str]) -> Iterator[Fault]:
     """Yield a complaint for each placeholder that gets no value."""
-    outputs = [*definition.outputs, "files"]
+    outputs = [*definition.outputs, "files", "result_files"]
     order = list(definition.inputs)
     for route, text, names in marked(definition, FILLED):
         known = [*own, *names]
         match route:
-            case ("messages", *_):
-                known += outputs
+            case ("messages", name, *_):
+                known += [*outputs, *row_names(definition.messages[name])]
+            case ("files", *_):
+                known += definition.outputs
             case ("options", _, "format", *_):
                 known = [*OPTION_FORM]
             case ("inputs", name, *_):
@@ -169,6 +174,17 @@ def _outputs(definition: Definition) -> Iterator[Fault]:
                 "none; write (?P<name>...) around each value."
             )
             yield Fault((*route, "options", "pattern"), said)
+
+
+def _parts(definition: Definition, own: list[str]) -> Iterator[Fault]:
+    """Yield a complaint for each value on which a part of a message depends, and that is none."""
+    for name, body in definition.messages.items():
+        known = [*own, *definition.outputs, "files", "result_files", *row_names(body)]
+        for part in parts(body):
+            for key, way in part.ways():
+                head = next((step for step, _ in steps(way)), "")
+                if head not in known and way not in known:
+                    yield Fault(("messages", name), unknown(f"value in {key!r}", head, known))
 
 
 def _tests(definition: Definition) -> Iterator[Fault]:

@@ -6,7 +6,7 @@ It is for people who write a definition; a job only asks whether all rules hold.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
 from zwrap.program import judgement
+from zwrap.program.conditions import value_failures
 from zwrap.program.definition import Definition, Success, TextRule, file_names
 from zwrap.program.judgement import Run
 from zwrap.program.patterns import Pattern
@@ -145,6 +146,16 @@ def outputs(definition: Definition, run: Run) -> Iterator[OutputReport]:
             "; ".join(said).removeprefix(f"output {name!r}: "),
             output.required,
         )
+
+
+def value_rules(
+    definition: Definition, found: Iterable[OutputReport]
+) -> Iterator[RuleReport]:
+    """Yield a report on each rule on a value, of the reports on the outputs."""
+    parsed = {each.name: each.value for each in found}
+    for rule in definition.success.values:
+        said = next(value_failures([rule], parsed), "")
+        yield RuleReport(f"value {rule.output}", not said, said or "it is as expected")
 
 
 def result_files(definition: Definition, run: Run) -> list[FilesReport]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from zwrap.job import Count
+from zwrap.program.conditions import ValueRule
 from zwrap.program.marks import FILLED
 
 
@@ -29,6 +30,8 @@ class Success(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Patterns of files that the run must not have written."""
     text: list[TextRule] = []
     no_text: list[TextRule] = []
+    values: list[ValueRule] = []
+    """Rules on values of parsed outputs, tried when all others hold."""
 
 
 class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

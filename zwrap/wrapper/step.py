@@ -12,7 +12,9 @@ import msgspec
 
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
+from zwrap.message.content import Outgoing
 from zwrap.program import invocation, judgement
+from zwrap.program.conditions import value_failures
 from zwrap.program.definition import Definition
 from zwrap.program.options import parameter_files
 from zwrap.recipe.envelope import Envelope
@@ -23,7 +25,7 @@ from zwrap.wrapper.ended import Ended
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.permission import write_files
 from zwrap.wrapper.process import Program
-from zwrap.wrapper.stepmessages import result_messages
+from zwrap.wrapper.stepmessages import parsed_messages, result_messages
 
 if TYPE_CHECKING:
     from zwrap.wrapper.scratch import ScratchDirectory
@@ -159,18 +161,25 @@ class ProgramStep:
         parsed: dict[str, object] = {}
         if not failures:
             parsed, failures = judgement.parsed_outputs(definition, run)
-        records = judgement.result_files(definition, run, failed=bool(failures))
+            failures += value_failures(definition.success.values, parsed)
+        records = judgement.result_files(definition, run, failed=bool(failures), parsed=parsed)
         try:
             if copy:
                 records = results.copied(records, self._working, self._parameters, self._allowed)
         except (ProgramError, OutsideError) as error:
             failures.append(str(error))
+        sent: list[Outgoing] = []
+        try:
+            if not failures:
+                sent = parsed_messages(
+                    self._envelope, definition, self._known, parsed, records
+                )
+        except ProgramError as error:
+            failures.append(str(error))
         return msgspec.structs.replace(
             ended,
             failures=[f"{definition.name}: {'; '.join(failures)}"] if failures else [],
-            messages=result_messages(
-                self._envelope, definition, self._known, parsed, records, failed=bool(failures)
-            ),
+            messages=result_messages(self._envelope, records, sent),
         )
 
     def _interruptions(self, ended: Ended) -> list[str]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from zwrap.message.content import Outgoing
-from zwrap.program import invocation, judgement
+from zwrap.program import judgement
 from zwrap.program.definition import Definition
 from zwrap.program.judgement import ResultRecord
 from zwrap.recipe.envelope import Envelope
 
 
-def result_messages(
+def parsed_messages(
     envelope: Envelope,
     definition: Definition,
     known: Mapping[str, object],
     parsed: Mapping[str, object],
     records: list[ResultRecord],
-    *,
-    failed: bool,
 ) -> list[Outgoing]:
-    """Return the messages with the results, in the order in which they are sent.
+    """Return the messages of a success with what was parsed, and those made of it.
 
     Args:
         envelope: The step.
@@ -28,17 +26,33 @@ def result_messages(
         known: Values of the placeholders, by name.
         parsed: Parsed outputs, by name.
         records: Result files.
-        failed: True if the step failed.
+
+    Raises:
+        ProgramError: A message cannot be made of what was parsed.
+    """
+    from zwrap.program.messages import outgoing  # not for a failure
+
+    values = {**known, "files": judgement.file_list(records), "result_files": records}
+    return [
+        message
+        for each in outgoing(definition, values, parsed)
+        for message in envelope.send(each.channel, each.payload)
+    ]
+
+
+def result_messages(
+    envelope: Envelope, records: list[ResultRecord], parsed: Sequence[Outgoing]
+) -> list[Outgoing]:
+    """Return all messages with results in the order in which they are sent.
+
+    Args:
+        envelope: The step.
+        records: Result files.
+        parsed: The messages with what was parsed; none after a failure.
     """
     send = envelope.send
     messages = [message for record in records for message in send("result-individual-file", record)]
-    if not failed:
-        values = {**known, **parsed, "files": judgement.file_list(records)}
-        for name, output in definition.outputs.items():
-            if name in parsed and not known.get(output.unless or ""):
-                messages += send(output.channel or name, parsed[name])
-        for channel, payload in invocation.messages(definition, values).items():
-            messages += send(channel, payload)
+    messages += parsed
     if records:
         files: dict[str, object] = {"filelist": judgement.file_list(records)}
         if any("partial" in record for record in records):

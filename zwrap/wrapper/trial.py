@@ -112,6 +112,7 @@ class Trial:
         """Return the judgement on a run that has ended."""
         run, definition = self._step.judged, self._step.definition
         assert run is not None  # the step has just judged it
+        outputs = list(report.outputs(definition, run))
         return Judged(
             program=definition.name,
             source=definition.source,
@@ -119,8 +120,8 @@ class Trial:
             exit_status=run.exit_status,
             failures=ended.failures,
             cause="",
-            rules=list(report.rules(definition, run)),
-            outputs=list(report.outputs(definition, run)),
+            rules=[*report.rules(definition, run), *report.value_rules(definition, outputs)],
+            outputs=outputs,
             files=report.result_files(definition, run),
             untaken=report.untaken(definition, run),
             messages=[*ended.messages, *_final(self._envelope, ended)],

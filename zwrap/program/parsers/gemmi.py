@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from zwrap.errors import ProgramError
-from zwrap.program.parsers.generic import Number, number, read, table_rows
+from zwrap.program.parsers.generic import Value, read, value
+from zwrap.program.parsers.printed import table_rows
 
 _SHELL_NAMES = {
     "#obs": "observations",
@@ -41,14 +42,15 @@ def merging_statistics(path: Path, options: Mapping[str, object]) -> object:
         raise ProgramError(f"{path} holds no table of merging statistics per resolution shell.")
     names = [_SHELL_NAMES.get(word, word) for word in header[0].split()]
     shells = table_rows(names, text[header.end() :].lstrip("\n").splitlines())
-    overall: dict[str, Number] = {}
+    if not shells:
+        raise ProgramError(f"{path} holds no rows in its table of merging statistics.")
+    overall: dict[str, Value] = {}
     for name, pattern in _OVERALL.items():
         match = re.search(pattern, text, re.MULTILINE)
         if not match:
             raise ProgramError(f"{path} holds no overall {name}.")
-        overall[name] = number(match[1])
-    if shells:
-        overall.update(d_max=shells[0]["d_max"], d_min=shells[-1]["d_min"])
+        overall[name] = value(match[1])
+    overall.update(d_max=shells[0]["d_max"], d_min=shells[-1]["d_min"])
     return {"overall": overall, "shells": shells}
 
 
@@ -61,11 +63,10 @@ def column_statistics(path: Path, options: Mapping[str, object]) -> object:
     row = r"^(\S+)\s+(\S)\s+@(\d+)\s+(\d+) \(\s*([\d.]+)%\)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s*$"
     for match in re.finditer(row, text, re.MULTILINE):
         keys = ("column", "type", "dataset", "filled", "percent", "min", "max", "mean", "stddev")
-        values = match.groups()
         columns.append(
-            {key: value if key in ("column", "type") else number(value)
-             for key, value in zip(keys, values, strict=True)}
+            {key: found if key in ("column", "type") else value(found)
+             for key, found in zip(keys, match.groups(), strict=True)}
         )  # fmt: skip
     if not limits or not columns:
         raise ProgramError(f"{path} holds no column statistics of an MTZ file.")
-    return {"d_min": number(limits[1]), "d_max": number(limits[2]), "columns": columns}
+    return {"d_min": value(limits[1]), "d_max": value(limits[2]), "columns": columns}

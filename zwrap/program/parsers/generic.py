@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from zwrap.errors import MessageError, ProgramError
+from zwrap.errors import MessageError, ProgramError, short
 from zwrap.message.jsontext import decode
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ Options = Mapping[str, object]
 Number = int | float | str
 """A number, or a text that does not hold a number."""
 
+Value = Number | None
+"""A number, a text that does not hold a number, or a missing value."""
+
+MOST_ROWS = 1_000_000
+"""Largest number of rows that a parser reads."""
+
 LARGEST_FILE = 256 * 1024 * 1024
 """Size of the largest file that parsers read, in bytes."""
 
@@ -29,12 +36,19 @@ TEXT_LIMIT = 64 * 1024
 
 def number(text: str) -> Number:
     """Return the number that a text holds, else the text."""
+    if "_" in text:  # Python's own way to write numbers, and no program's
+        return text
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
     return text
+
+
+def value(text: str) -> Value:
+    """Return what a printed value means: None for ``****``, a number that did not fit its place."""
+    return None if len(text) > 1 and not text.strip("*") else number(text)
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -76,29 +90,66 @@ def first_character(path: Path) -> str:
 
 def option(options: Options, name: str, parser: str) -> str:
     """Return a text option; ProgramError if it is missing or of another type."""
-    value = options.get(name)
-    if not isinstance(value, str):
+    found = options.get(name)
+    if not isinstance(found, str):
         raise ProgramError(f"Parser {parser!r} needs a text under options, key {name!r}.")
-    return value
+    return found
+
+
+def texts(options: Options, name: str) -> list[str]:
+    """Return an option that is a list of texts, empty if it is missing; ProgramError otherwise."""
+    found = options.get(name)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ProgramError(f"Option {name!r} of a parser is {short(found)}; texts are expected.")
+    return found
 
 
 def beside(options: Options, name: str) -> Path | None:
     """Return a further file for the parser; None if the run did not write it."""
-    value = options.get(name)
-    return value if isinstance(value, Path) else None
+    found = options.get(name)
+    return found if isinstance(found, Path) else None
+
+
+Row = TypeVar("Row")
+
+
+def enough(rows: list[Row], options: Options, path: Path, what: str) -> list[Row]:
+    """Return rows; ProgramError if they are fewer than option `rows` says, or one."""
+    least = options.get("rows", 1)
+    if not isinstance(least, int):
+        raise ProgramError(f"Option 'rows' of a parser is {short(least)}; a number is expected.")
+    if len(rows) < least:
+        raise ProgramError(f"{path} holds {len(rows)} {what}; at least {least} are expected.")
+    return rows
+
+
+def limited(rows: Iterable[Row], path: Path) -> list[Row]:
+    """Return rows as a list; ProgramError if they are more than `MOST_ROWS`."""
+    found = list(itertools.islice(rows, MOST_ROWS + 1))
+    if len(found) > MOST_ROWS:
+        raise ProgramError(f"{path} holds more than {MOST_ROWS} rows.")
+    return found
+
+
+def at_key(found: object, options: Options, path: Path) -> object:
+    """Return the value to which option `key` leads, or the whole without one."""
+    key = str(options.get("key") or "")
+    if not key:
+        return found
+    from zwrap.program.parsers.route import follow
+
+    return follow(found, key, str(path))
 
 
 def parse_json(path: Path, options: Options) -> object:
-    """Return the value in a JSON file; with option `key`, the value at that dotted path."""
+    """Return the value in a JSON file, or what option `key` leads to."""
     try:
-        value = decode(content(path), f"file {path}")
+        found = decode(content(path), f"file {path}")
     except MessageError as error:
         raise ProgramError(str(error)) from None
-    for key in filter(None, str(options.get("key", "")).split(".")):
-        if not isinstance(value, dict) or key not in value:
-            raise ProgramError(f"{path} has no key {options['key']!r}.")
-        value = value[key]
-    return value
+    return at_key(found, options, path)
 
 
 def parse_text(path: Path, options: Options) -> object:
@@ -114,46 +165,33 @@ def parse_lines(path: Path, options: Options) -> object:
     lines = [line for line in read(path).splitlines() if line.strip()]
     if not options.get("pattern"):
         return lines
-    pattern = _pattern(str(options["pattern"]), "pattern", path)
+    pattern = compiled(str(options["pattern"]), "pattern", path)
     return [line for line in lines if pattern.search(line)]
 
 
 def parse_regex(path: Path, options: Options) -> object:
-    """Return the named groups of option `pattern`, each from its last match."""
+    """Return the named groups of option `pattern`, each from its last match, or all matches."""
     pattern = option(options, "pattern", "regex")
+    matches = compiled(pattern, "pattern", path).matches(read(path))
+    if options.get("all"):
+        rows = limited(({k: _group(v) for k, v in m.groupdict().items()} for m in matches), path)
+        return enough(rows, options, path, f"matches of {pattern!r}")
     groups: dict[str, str] | None = None
-    for match in _pattern(pattern, "pattern", path).matches(read(path)):
+    for match in matches:
         groups = groups or {}
-        groups |= {key: value for key, value in match.groupdict().items() if value}
+        groups |= {key: found for key, found in match.groupdict().items() if found}
     if groups is None:
         raise ProgramError(f"{path} does not match {pattern!r}.")
-    return {key: number(value) for key, value in groups.items()}
+    return {key: value(found) for key, found in groups.items()}
 
 
-def _pattern(pattern: str, key: str, path: Path) -> Pattern:
+def _group(text: str | None) -> Value:
+    """Return the value of a group, None for one that took no part in the match."""
+    return None if text is None else value(text)
+
+
+def compiled(pattern: str, key: str, path: Path) -> Pattern:
     """Return an option of a parser as a regular expression; ProgramError if it is none."""
     from zwrap.program.patterns import Pattern
 
     return Pattern(pattern, f"{path}, option {key!r}")
-
-
-def parse_table(path: Path, options: Options) -> object:
-    """Return the rows below the line that option `header` matches, whose words name the columns."""
-    pattern = option(options, "header", "table")
-    header = _pattern(pattern, "header", path)
-    lines = iter(read(path).splitlines())
-    for line in lines:
-        if header.search(line):
-            return table_rows(line.split(), list(lines))
-    raise ProgramError(f"{path} has no table with a header like {pattern!r}.")
-
-
-def table_rows(names: list[str], lines: list[str]) -> list[dict[str, Number]]:
-    """Return the rows, up to the first line whose number of words differs from that of names."""
-    rows = []
-    for line in lines:
-        words = line.split()
-        if len(words) != len(names):
-            break
-        rows.append({name: number(word) for name, word in zip(names, words, strict=True)})
-    return rows

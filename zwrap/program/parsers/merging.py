@@ -1,14 +1,15 @@
-"""Merging statistics, by the names that xia2 and DIALS print and by those of ISPyB."""
+"""Merging statistics, by the names that programs print and by those of ISPyB."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zwrap.errors import ProgramError
 from zwrap.program.ispyb import SHELLS
-from zwrap.program.parsers.generic import number, read
+from zwrap.program.parsers.generic import Options, number, read, texts
+from zwrap.program.parsers.printed import cell
 
 ISPYB_NAMES = {
     "High resolution limit": "res_lim_high",
@@ -30,10 +31,52 @@ ISPYB_NAMES = {
     "I/sigma": "mean_i_sig_i",
     "Partial bias": "fract_partial_bias",
 }
-"""Name of a statistic that programs print to its name in ISPyB."""
+"""Name of a statistic that xia2 and DIALS print to its name in ISPyB."""
 
-_GAP = re.compile(r"\s+")
+_FORMS = {
+    # aimless (CCP4) and MRFANA (autoPROC); (I) is over all, (I+/-) within I+ and I-
+    "rmerge(withini+/i-)": "Rmerge(I+/-)",
+    "rmeas(alli+&i-)": "Rmeas(I)",
+    "rmeas(withini+/i-)": "Rmeas(I+/-)",
+    "rpim(alli+&i-)": "Rpim(I)",
+    "rpim(withini+/i-)": "Rpim(I+/-)",
+    "fractionalpartialbias": "Partial bias",
+    "totalnumberofobservations": "Total observations",
+    "totalnumberunique": "Total unique",
+    "mean((i)/sd(i))": "I/sigma",
+    "mean(i)/sd(i)": "I/sigma",
+    "mn(i)half-setcorrelationcc(1/2)": "CC half",
+    "cc(1/2)": "CC half",
+    "completeness(ellipsoidal)": "Completeness",
+    "anomalouscompleteness(ellipsoidal)": "Anomalous completeness",
+    "delanomcorrelationbetweenhalf-sets": "Anomalous correlation",
+    "cc(ano)": "Anomalous correlation",
+    # xia2.multiplex
+    "observations": "Total observations",
+    "uniquereflections": "Total unique",
+    "meani/σ(i)": "I/sigma",  # noqa: RUF001
+    "rmeas": "Rmeas(I)",
+    "rpim": "Rpim(I)",
+    "cc½": "CC half",
+}
+"""Name in other programs, in small letters without blanks, to the name in `ISPYB_NAMES`."""
+
+_WITHOUT_VALUE = frozenset(
+    {*ISPYB_NAMES, "Rmerge(I)", "Wilson B factor", "Anomalous slope", "dF/F", "dI/s(dI)"}
+)
+"""Names that stand alone in a line of a table if there is no value."""
+
+_LEAST = ("res_lim_high", "res_lim_low", "completeness")
+"""Statistics without which a table is not one of merging statistics."""
+
+_MISSING = frozenset({"nan", "-nan", "inf", "-inf", "(error)", "-", "--", "none", "n/a", "na"})
+"""Words in place of a value, in small letters."""
+
+_BARS = re.compile(r"\|\s*\|\s*(?:Suggested|Overall)\b.*\|")
+_GAP, _GAPS = re.compile(r"\s+"), re.compile(r"\t| {2,}")
 _BEGIN_OF_NAME, _BEGIN_OF_VALUE = re.compile(r"[A-Za-z]"), re.compile(r"[-\d.]")
+
+Values = list[float | None]
 
 
 def in_ispyb_names(statistics: Mapping[str, Sequence[object]]) -> dict[str, dict[str, object]]:
@@ -51,19 +94,55 @@ def in_ispyb_names(statistics: Mapping[str, Sequence[object]]) -> dict[str, dict
     }
 
 
-def table(lines: Sequence[str]) -> dict[str, list[float]]:
-    """Return the rows of the table in xia2.txt, xia2-summary.dat and dials.scale.log.
+def table(lines: Iterable[str]) -> dict[str, Values]:
+    """Return the rows of a table of xia2, DIALS, aimless or MRFANA, by names of `ISPYB_NAMES`.
 
-    The table ends at the first line that is not a row. Words that are not numbers are left out.
+    Rows without values, blank lines and rules are passed over; the table ends at any other line
+    that is not a row. A value that is not a number is None.
     """
-    found: dict[str, list[float]] = {}
-    for line in lines:
-        row = _row(line.rstrip())
+    found: dict[str, Values] = {}
+    for line in map(str.strip, lines):
+        if line in _WITHOUT_VALUE or not line.strip("-= "):
+            continue
+        row = _row(line) or _missing(line)
         if row is None:
             break
-        values = [number(word) for word in row[1].split()]
-        found[row[0]] = [v for v in values if not isinstance(v, str)]
+        name, values = _split(*row)
+        if not any(value is not None for value in found.get(name, ())):
+            found[name] = values
     return found
+
+
+def _split(name: str, values: str) -> tuple[str, Values]:
+    """Return the name and the values of a row; words such as ``nan`` may stand before numbers."""
+    parts = _GAPS.split(name)
+    words = values.split()
+    while len(parts) > 1 and _is_missing(parts[-1]):
+        words[:0] = parts.pop().split()
+    return _known(" ".join(filter(None, parts))), [_value(word) for word in words]
+
+
+def _known(name: str) -> str:
+    """Return the name of a statistic in `ISPYB_NAMES`; another one stays."""
+    return _FORMS.get("".join(name.split()).lower().replace("and", "&"), name)
+
+
+def _is_missing(text: str) -> bool:
+    """Return True if a text holds only words in place of values."""
+    return all(not word.strip("*") or word.lower() in _MISSING for word in text.split())
+
+
+def _value(word: str) -> float | None:
+    """Return the number that a word holds, with or without a mark behind it; None: none."""
+    found = number(word) if _BEGIN_OF_VALUE.match(word) else None
+    found = cell(word) if isinstance(found, str) else found
+    return None if isinstance(found, str) else found
+
+
+def _missing(line: str) -> tuple[str, str] | None:
+    """Return the name of a row that has no value at all, but words in place of values."""
+    name, *rest = _GAPS.split(line, maxsplit=1)
+    return (name, rest[0]) if rest and rest[0].strip() and _is_missing(rest[0]) else None
 
 
 def _row(line: str) -> tuple[str, str] | None:
@@ -79,11 +158,53 @@ def _row(line: str) -> tuple[str, str] | None:
     return None
 
 
-def merging_statistics(path: Path, options: Mapping[str, object]) -> object:
-    """Return the last statistics in a log (dials.scale.log), by shell and ISPyB name."""
-    del options
-    lines = read(path).splitlines()
-    starts = [i for i, line in enumerate(lines) if line.startswith("High resolution limit")]
-    if not starts:
-        raise ProgramError(f"{path} holds no summary of merging statistics.")
-    return in_ispyb_names(table(lines[starts[-1] :]))
+def merging_statistics(path: Path, options: Options) -> object:
+    """Return the last summary in a log, by shell and ISPyB name.
+
+    Raises ProgramError unless each shell of option `shells` has the statistics of option `least`.
+    """
+    found = in_ispyb_names(_last_summary(read(path).splitlines(), path))
+    least = texts(options, "least") or _LEAST
+    shells = texts(options, "shells") or SHELLS
+    missing = [
+        f"{name} of {shell}"
+        for shell in shells
+        for name in least
+        if name not in found.get(shell, {})
+    ]
+    if missing:
+        raise ProgramError(
+            f"{path} holds a summary of merging statistics without {', '.join(missing)[:300]}."
+        )
+    return found
+
+
+def _last_summary(lines: Sequence[str], path: Path) -> dict[str, Values]:
+    """Return the rows of the summary that stands last in a log; ProgramError: there is none."""
+    for start in range(len(lines) - 1, -1, -1):
+        line = lines[start]
+        if "|" in line and _BARS.match(line.strip()):
+            return dict(_between_bars(lines[start + 1 :]))
+        if _is_limit(line) and (_row(line.strip()) or _missing(line.strip())):
+            first = start - 1 if start and _is_limit(lines[start - 1]) else start
+            return table(lines[first:])
+    raise ProgramError(f"{path} holds no summary of merging statistics.")
+
+
+def _is_limit(line: str) -> bool:
+    """Return True for one of the two lines with which a summary begins, in either order."""
+    return "resolution limit" in line and line.lstrip().startswith(("High res", "Low res"))
+
+
+def _between_bars(lines: Iterable[str]) -> Iterator[tuple[str, Values]]:
+    """Yield the rows of a summary whose columns stand between ``|``."""
+    for line in map(str.strip, lines):
+        if not line.startswith("|"):
+            return
+        name, *cells = (each.strip() for each in line.strip("|").split("|"))
+        if name.startswith("Resolution"):
+            ends = [each.partition(" - ") for each in cells]
+            yield "Low resolution limit", [_value(low) for low, _, _ in ends]
+            yield "High resolution limit", [_value(high) for _, _, high in ends]
+        elif cells and any(cells):
+            yield _known(name), [_value(each) for each in cells]

@@ -14,13 +14,15 @@ from zwrap.program.parsers.document import Place, read_document
 from zwrap.program.parsers.generic import beside, first_character, read
 from zwrap.program.parsers.geometry import detector_distance_and_beam
 from zwrap.program.parsers.merging import in_ispyb_names, table
+from zwrap.program.parsers.reports import with_resolution, xtriage
 
 
 def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
     """Return commands for ISPyB from xia2.json; for xia2 0.3 from ispyb.xml, else from xia2.txt.
 
     Each crystal has its own solution, each wavelength its own scaling. Option `log` is the
-    xia2.txt, option `report` the xia2-report.json, whose xtriage entries become program messages.
+    xia2.txt, option `report` the xia2-report.json, whose xtriage entries become program messages,
+    without those of option `leave_out`; option `resolution` is as `with_resolution` says.
     """
     begin = first_character(path)
     if path.suffix == ".json" or begin == "{":
@@ -29,8 +31,7 @@ def ispyb_commands(path: Path, options: Mapping[str, object]) -> object:
         check_age(beside(options, "log") or path)
         is_xml = path.suffix == ".xml" or begin == "<"
         found = [ispyb_xml.solution(path)] if is_xml else printed_solutions(path)
-    report = beside(options, "report")
-    return command_list(found, xtriage(report) if report else [])
+    return command_list(with_resolution(found, options), xtriage(options))
 
 
 def solutions(path: Path) -> list[Solution]:
@@ -141,12 +142,6 @@ def _geometry(integrater: Place) -> dict[str, float]:
     return {}
 
 
-def xtriage(report: Path) -> list[dict[str, object]]:
-    """Return the xtriage entries of xia2-report.json: `level`, `text`, `summary`."""
-    entries = read_document(report).get("xtriage")
-    return [] if entries is None else [entry.mapping() for entry in entries.entries()]
-
-
 def check_age(log: Path) -> None:
     """Raise ProgramError for a log of a xia2 newer than 0.3, which must have left a xia2.json."""
     version = re.search(r"^XIA2 (\S+)", read(log), re.MULTILINE)
@@ -160,7 +155,7 @@ def printed_solutions(path: Path) -> list[Solution]:
     text = read(path)
     lines = text.splitlines()
     tables = [
-        table(lines[number + 1 :])
+        table(lines[below] for below in range(number + 1, len(lines)))
         for number, line in enumerate(lines)
         if re.match(r"For \S+/\S+/\S+", line)
     ]
