@@ -213,7 +213,7 @@ def test_a_message_that_is_nested_too_deeply_is_refused() -> None:
 @pytest.mark.parametrize(
     ("messages", "said"),
     [
-        ({"m": {"each": "blobs", "as": "b", "then": "{b[x]} {b_number} {fit[cc]} {payload[y]}"}}, []),
+        ({"m": {"each": "blobs", "as": "b", "then": "{b[x]} {b_number} {fit[cc]}"}}, []),
         ({"m": [{"each": "result_files", "if": "row.partial", "then": "{row[file_name]}"}]}, []),
         ({"m": {"each": "blobz", "then": 1}}, ["Unknown value in 'each' 'blobz'"]),
         ({"m": {"if": {"value": "fot.cc"}, "then": 1}}, ["Unknown value in 'if' 'fot'"]),

@@ -148,9 +148,7 @@ def outputs(definition: Definition, run: Run) -> Iterator[OutputReport]:
         )
 
 
-def value_rules(
-    definition: Definition, found: Iterable[OutputReport]
-) -> Iterator[RuleReport]:
+def value_rules(definition: Definition, found: Iterable[OutputReport]) -> Iterator[RuleReport]:
     """Yield a report on each rule on a value, of the reports on the outputs."""
     parsed = {each.name: each.value for each in found}
     for rule in definition.success.values:

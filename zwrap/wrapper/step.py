@@ -171,9 +171,7 @@ class ProgramStep:
         sent: list[Outgoing] = []
         try:
             if not failures:
-                sent = parsed_messages(
-                    self._envelope, definition, self._known, parsed, records
-                )
+                sent = parsed_messages(self._envelope, definition, self._known, parsed, records)
         except ProgramError as error:
             failures.append(str(error))
         return msgspec.structs.replace(
