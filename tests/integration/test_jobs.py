@@ -37,7 +37,10 @@ def test_jobs_are_listed_with_their_states_and_causes(on: Site, wait_until: Wait
     full = json.loads(run(on, "jobs", bad["token"][:9]).stdout)
     assert full["verdict"]["program_exit_status"] == 3
     assert full["batch_system"]["state"] == "failed"
-    assert json.loads(run(on, "jobs", long["job_id"]).stdout)["batch_system"]["state"] == "running"
+    running = json.loads(run(on, "jobs", long["job_id"]).stdout)
+    assert running["batch_system"]["state"] == "running"
+    assert running["heartbeat"]["token"] == long["token"]
+    assert "heartbeat" not in full
 
 
 def test_a_job_is_cancelled(on: Site, wait_until: Wait) -> None:

@@ -690,6 +690,26 @@ def test_a_mistake_in_the_site_file_is_told_as_the_failure_of_the_step(
     assert not (directory / "ran").exists()
 
 
+def test_progress_is_read_where_the_program_writes_it(site: Site, directory: Path) -> None:
+    listener = site.transport()
+    listener.subscribe_topic("transient.status")
+    job = Job(
+        site,
+        directory,
+        command=script("for i in 1 2 3; do echo STEP $i / 8 >&2; sleep 2; done"),
+        progress={"pattern": r"STEP (?P<done>\d+) / (?P<total>\d+)", "file": "stderr"},
+    )
+    done = job.run()
+    assert done.returncode == 0, done.stderr
+    beats = []
+    while delivery := listener.receive(1):
+        beats.append(delivery.message.body)
+    last = beats[-1]  # of each sender the last one is kept
+    assert (last["progress"], last["progress_done"], last["progress_total"]) == ("3/8", 3, 8)
+    assert 0 < last["progress_per_s"] < 2
+    assert 2 < last["remaining_s"] < 60
+
+
 def test_a_pattern_that_takes_for_ever_delays_no_heartbeat(
     site: Site, directory: Path, wait_until: Wait
 ) -> None:

@@ -17,13 +17,13 @@ def test_the_stage_of_xia2_is_its_progress_until_the_next_begins(tmp_path: Path)
     """Headings such as `---- Scaling xinsu1 ----` leave the tail before the next one comes."""
     assert XIA2
     heartbeat = Heartbeat("t", "xia2", {})
-    heartbeat.progress = XIA2.progress
-    heartbeat.log = tmp_path / "xia2.log"
+    log = tmp_path / "xia2.log"
+    heartbeat.follow(XIA2.progress, log, tmp_path / "xia2.err", tmp_path)
     stages = []
     text = ""
     for line in LOG.read_text().splitlines(keepends=True):
         text += line
-        heartbeat.log.write_text(text)
+        log.write_text(text)
         stages.append(heartbeat.body().get("progress"))
     assert stages[0] is None
     assert stages[-1] == "Unit cell refinement"

@@ -16,11 +16,12 @@ from hypothesis import given, settings, strategies as st
 
 from zwrap.errors import ProgramError
 from zwrap.program import judgement
-from zwrap.program.definition import Progress
 from zwrap.program.parsers import gemmi, ispyb_xml, merging, xia2
 from zwrap.program.parsers.table import parse
 from zwrap.program.patterns import LONGEST_PATTERN, Pattern, check_pattern
+from zwrap.program.progress import Progress
 from zwrap.program.reading import SHIPPED_PROGRAMS, parse_definition, read_definition
+from zwrap.wrapper.output import Output
 from zwrap.wrapper.progress import ProgressReader
 
 SLOW = r"^(a|aa)+$"
@@ -56,18 +57,18 @@ def test_other_threads_run_meanwhile() -> None:
 
 
 def test_progress_is_found_beside_the_heartbeat_and_given_up_if_it_is_slow(
-    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    reader = ProgressReader(Progress(pattern=r"(\d+) of (\d+)"))
-    assert reader.read(["image 1 of 7", "image 2 of 7"]) == "2/7"
-    assert reader.read(["a line without"]) == "2/7"
-    slow = ProgressReader(Progress(pattern=SLOW))
+    log = tmp_path / "log"
+    log.write_text(f"{LINE}\n")
+    slow = ProgressReader(Progress(pattern=SLOW), Output("stdout", tmp_path, {"stdout": log}))
     began = time.monotonic()
-    assert slow.read([LINE]) is None
+    assert slow.fields() == {}
     assert time.monotonic() - began < 0.9  # the search goes on for a second
-    while slow._thread and slow._thread.is_alive():
-        time.sleep(0.01)
-    assert slow.read([LINE]) is None
+    assert slow._thread
+    slow._thread.join()
+    log.write_text("a\n")
+    assert slow.fields() == {}
     assert caplog.text.count("The progress is not shown: key 'progress': the search for") == 1
 
 

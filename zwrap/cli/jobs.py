@@ -12,9 +12,11 @@ from zwrap.attempt.ledger.fitting import fitted_recipe_id
 from zwrap.attempt.record import Attempt
 from zwrap.cli.advice import advise
 from zwrap.cli.common import say, say_json
+from zwrap.cli.heard import heartbeat_of
 from zwrap.cli.joblist import Answers, KnownJob, attempts_of, job_of, kept_of, one_of
 from zwrap.cli.output import show
 from zwrap.configuration.site import Configuration
+from zwrap.job import State
 from zwrap.message.jsontext import decode
 from zwrap.submission.clusters import Clusters
 from zwrap.transport.spool.views import held
@@ -59,6 +61,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         clusters = Answers(Clusters(configuration), [attempt])
         job = job_of(attempt, clusters)
         full = {**_in_full(job, clusters), "attempts": _family(job, attempts)}
+        if job.live and job.live.state is State.RUNNING:
+            full["heartbeat"] = heartbeat_of(attempt.token, configuration)
         if kept := kept_of(job.attempt, configuration):
             full |= {"verdict": msgspec.to_builtins(kept.verdict), "late": _decoded(kept.late)}
         say_json(full)

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from zwrap.cli.common import program
 from zwrap.cli.output import show_always, show_table, table
@@ -15,6 +15,7 @@ from zwrap.message.content import LAST_STATUSES, STATUS_TOPIC
 from zwrap.transport.connect import connect
 from zwrap.transport.contract import Transport
 from zwrap.transport.inspector import Inspector
+from zwrap.units import LONGEST_S, duration
 
 FORGOTTEN_S = 15.0
 """Silence after which a service or wrapper counts as gone, in seconds."""
@@ -30,7 +31,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 Rows = list[tuple[object, ...]]
 QUEUE_TITLES = ("queue", "waiting", "dead letters")
-PARTICIPANT_TITLES = ("host", "service or task", "status", "job", "recipe")
+PARTICIPANT_TITLES = ("host", "service or task", "status", "job", "recipe", "progress")
 
 
 def queue_rows(inspector: Inspector) -> Rows:
@@ -62,8 +63,18 @@ class Participants:
                 continue
             name = body.get("service") or body.get("task")
             facts = (body.get(key) for key in ("statustext", "cluster_JOB_ID", "recipe_ID"))
-            rows.append((host, name, *facts))
+            rows.append((host, name, *facts, _progress(body)))
         return rows
+
+
+def _progress(body: Mapping[str, object]) -> str | None:
+    """Return the progress in a heartbeat, with the time left if it is known; None: it has none."""
+    text, left_s = body.get("progress"), body.get("remaining_s")
+    if not isinstance(text, str):
+        return None
+    if isinstance(left_s, (int, float)) and 0 <= left_s <= LONGEST_S:
+        return f"{text}, {duration(left_s)} left"
+    return text
 
 
 def _displayed(options: argparse.Namespace, titles: Sequence[str], rows: Callable[[], Rows]) -> int:

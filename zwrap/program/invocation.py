@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
 from zwrap.program.definition import Definition, check_directory, file_names
+from zwrap.program.progress import check_file
 from zwrap.recipe.substitution import fill
 
 
@@ -62,9 +63,10 @@ def check_files(definition: Definition, known: Mapping[str, object], directory: 
 
 def with_file_names(definition: Definition, known: Mapping[str, object]) -> Definition:
     """Return the definition with the placeholders in its file names filled in."""
-    success = definition.success
+    success, progress = definition.success, definition.progress
     filled = replace(
         definition,
+        progress=progress and replace(progress, file=fill(progress.file, known)),
         success=replace(
             success,
             files=[fill(name, known) for name in success.files],
@@ -88,6 +90,7 @@ def with_file_names(definition: Definition, known: Mapping[str, object]) -> Defi
         files=[replace(file, pattern=fill(file.pattern, known)) for file in definition.files],
     )
     check_directory(filled)
+    check_file(filled.progress, filled.source)
     return filled
 
 

@@ -15,6 +15,7 @@ from zwrap.program.conditions import check_value_rules
 from zwrap.program.definition import Definition, check_directory
 from zwrap.program.parsers.table import check_parser
 from zwrap.program.patterns import check_pattern
+from zwrap.program.progress import check_file
 from zwrap.units import seconds
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def _check(definition: Definition, at: Place) -> None:
             "expected, because files are named after it."
         )
     check_directory(definition)
+    check_file(definition.progress, at("progress", "file"))
     checkpoint = definition.checkpoint
     if checkpoint and bool(checkpoint.signal) == bool(checkpoint.command):
         raise ProgramError(

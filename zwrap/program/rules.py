@@ -9,6 +9,7 @@ import msgspec
 from zwrap.job import Count
 from zwrap.program.conditions import ValueRule
 from zwrap.program.marks import FILLED
+from zwrap.program.progress import Progress as Progress
 
 
 class TextRule(msgspec.Struct, forbid_unknown_fields=True):
@@ -41,11 +42,3 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Time limit, in seconds or as ``H:MM:SS``; `timeout` in job_parameters replaces it."""
     grace_s: Count = 10
     """Time between SIGTERM and SIGKILL, in seconds."""
-
-
-class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A rule that finds the progress of a running program at the end of its log."""
-
-    pattern: str
-    """Regular expression; the groups of its last match are shown."""
-    file: str = "stdout"

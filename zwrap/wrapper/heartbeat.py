@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from zwrap import __version__
 from zwrap.calls.pod import pod_fields
-from zwrap.host.beneath import ANYWHERE
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
 from zwrap.message.content import Status as Status
-from zwrap.program.definition import Progress
-from zwrap.wrapper.process import Usage
-from zwrap.wrapper.progress import ProgressReader
+from zwrap.program.progress import Progress
+from zwrap.wrapper.usage import Usage
+
+if TYPE_CHECKING:
+    from zwrap.wrapper.progress import ProgressReader
 
 TAIL_LINES = 5
 """Largest number of lines of the log in a heartbeat."""
@@ -63,18 +65,43 @@ class Heartbeat:
         """File whose end is in the message."""
         self.allowed = ANYWHERE
         """Directories below which `log` must be."""
-        self.progress: Progress | None = None
-        """Rule that finds the progress at the end of `log`."""
         self.usage = Usage()
-        self._reader: ProgressReader | None = None
+        self._progress: ProgressReader | None = None
         self._program = program
         self._clock = clock
         self._began = clock()
 
+    def follow(
+        self,
+        progress: Progress | None,
+        stdout: Path,
+        stderr: Path,
+        directory: Path,
+        allowed: AllowedDirectories = ANYWHERE,
+    ) -> None:
+        """Show the end of the log of a program, which begins now, and its progress.
+
+        Args:
+            progress: Rule that finds the progress; None: there is none.
+            stdout: File of standard output, whose end is shown.
+            stderr: File of standard error.
+            directory: Directory of the run.
+            allowed: Directories below which files may be read.
+        """
+        reader = None
+        if progress is not None:
+            from zwrap.wrapper.output import Output  # a program without progress needs neither
+            from zwrap.wrapper.progress import ProgressReader
+
+            streams = {"stdout": stdout, "stderr": stderr}
+            reader = ProgressReader(progress, Output(progress.file, directory, streams, allowed))
+        self.log, self.allowed, self._progress = stdout, allowed, reader
+
     def body(self) -> dict[str, object]:
         """Return the fields of python-zocalo's status message, and those of zwrap.
 
-        `elapsed_s` and `cpu_s` are in seconds, `memory_mib` is the resident memory in MiB.
+        `elapsed_s` and `cpu_s` are in seconds, `memory_mib` is the resident memory in MiB; fields
+        of the progress are those of `zwrap.wrapper.progress.ProgressReader.fields`.
         """
         elapsed_s = self._clock() - self._began
         body: dict[str, object] = {
@@ -94,16 +121,7 @@ class Heartbeat:
             if self.pid:
                 body.update(self.usage.measure(self.pid))
         if self.log:
-            lines = self.allowed.last_lines(self.log, TAIL_LINES, TAIL_BYTES)
-            body["tail"] = lines
-            if found := self._found_progress(lines):
-                body["progress"] = found
+            body["tail"] = self.allowed.last_lines(self.log, TAIL_LINES, TAIL_BYTES)
+        if self._progress:
+            body.update(self._progress.fields())
         return body
-
-    def _found_progress(self, lines: list[str]) -> str | None:
-        """Return the progress that was found last; its line may no longer be in the log's end."""
-        if self.progress is None:
-            return None
-        if self._reader is None or self._reader.progress is not self.progress:
-            self._reader = ProgressReader(self.progress)
-        return self._reader.read(lines)

@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -248,27 +247,3 @@ def _why_not_started(program: str, directory: Path, error: OSError | ValueError)
     if isinstance(error, PermissionError):
         return f"The program {program!r} is not executable: {error.strerror}."
     return f"The program {program!r} cannot be started: {error.strerror}."
-
-
-class Usage:
-    """CPU time and memory of a process and its descendants."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.peak_mib = 0.0
-        """Largest resident memory that was measured, in MiB."""
-
-    def measure(self, pid: int) -> dict[str, float]:
-        """Return `cpu_s` (seconds) and `memory_mib` (resident) of a process and its descendants."""
-        import psutil  # a short job does not need it
-
-        cpu_s = rss = 0.0
-        with contextlib.suppress(psutil.NoSuchProcess), self._lock:
-            root = psutil.Process(pid)
-            for process in [root, *root.children(recursive=True)]:
-                with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                    times = process.cpu_times()
-                    cpu_s += times.user + times.system
-                    rss += process.memory_info().rss
-            self.peak_mib = max(self.peak_mib, rss / 2**20)
-        return {"cpu_s": round(cpu_s, 2), "memory_mib": round(rss / 2**20, 1)}

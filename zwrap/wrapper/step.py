@@ -100,10 +100,13 @@ class ProgramStep:
         """Run and judge the program, its scratch directory being there."""
         with self._opened() as place:
             began = self._prepare(place)
+            progress, streams = (
+                self._definition.progress,
+                (self._command.stdout, self._command.stderr),
+            )
+            self._heartbeat.follow(progress, *streams, self._directory, self._allowed)
             program = self._command.start(place)
         self._heartbeat.pid = program.pid
-        self._heartbeat.log, self._heartbeat.allowed = self._command.stdout, self._allowed
-        self._heartbeat.progress = self._definition.progress
         with running(program):
             ended = program.wait(self._limit_s)
         self._heartbeat.pid = None

@@ -1,0 +1,42 @@
+"""The rule that finds the progress of a running program in what it writes."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Annotated
+
+import msgspec
+
+from zwrap.errors import ProgramError
+from zwrap.program.marks import FILLED
+
+
+class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    r"""A rule that finds the progress of a running program in what it writes.
+
+    The groups of the last match are shown, separated by slashes. Of the named groups, `done` is the
+    number of things that are done, `total` the number of all (numbers, ``1,234`` is one), and
+    `stage` a name: when it changes, counting begins anew. From these come rate and time left.
+    """
+
+    pattern: str
+    """Regular expression; ``^`` and ``$`` match at the ends of each line, and a carriage return
+    ends a line, too, as in progress bars."""
+    file: Annotated[str, FILLED] = "stdout"
+    """File in which it is searched: ``stdout``, ``stderr``, or a pattern of files below the
+    directory of the run, of which the one counts that the program wrote to last."""
+    total: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Number of all things where the program does not print it, such as 100 for per cent; None:
+    group `total` has it, or it is not known."""
+
+
+def check_file(progress: Progress | None, where: str) -> None:
+    """Raise ProgramError, which begins with `where`, unless the file is below the directory."""
+    if progress is None:
+        return
+    path = PurePath(progress.file)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in progress.file:
+        raise ProgramError(
+            f"{where}, key 'progress.file' is {progress.file!r}; 'stdout', 'stderr' or a pattern "
+            "of files below the directory of the run is expected."
+        )
