@@ -147,6 +147,21 @@ def test_a_job_is_told_the_first_fault_and_how_many_there_are() -> None:
             r"Parser 'regex' gives the named groups of its pattern, and 'a (\d)' has none; write ",
         ),
         (
+            {"outputs": {"o": {"file": "f", "parser": "json", "options": {"keys": "a"}}}},
+            "outputs.o.options.keys",
+            "Unknown option of parser 'json' 'keys' (output 'o'). Did you mean 'key'? Known: key.",
+        ),
+        (
+            {"outputs": {"o": {"file": "f", "parser": "xia2", "beside": {"raport": "r.json"}}}},
+            "outputs.o.beside.raport",
+            "Unknown file of parser 'xia2' 'raport' (output 'o'). Did you mean 'report'? ",
+        ),
+        (
+            {"outputs": {"o": {"file": "f", "parser": "table"}}},
+            "outputs.o.options",
+            "output 'o': parser 'table' needs option 'header'",
+        ),
+        (
             {"files": [{"pattern": "a", "type": "lgo"}]},
             "files.0.type",
             "Unknown type of files 'lgo'. Did you mean 'log'? Known: result, log, graph, ",

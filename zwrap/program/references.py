@@ -12,11 +12,13 @@ from typing import Annotated, NamedTuple, get_origin
 
 import msgspec
 
+from zwrap.errors import UnknownNameError
 from zwrap.program.definition import Definition
 from zwrap.program.faults import Fault, unknown
 from zwrap.program.marks import FILLED, INPUT_NAME
 from zwrap.program.messages import parts, row_names
 from zwrap.program.parsers.route import steps
+from zwrap.program.parsers.table import option_faults
 from zwrap.recipe.substitution import Filling
 
 FILE_TYPES = ("result", "log", "graph", "debug", "input")
@@ -167,11 +169,17 @@ def _outputs(definition: Definition) -> Iterator[Fault]:
         for key in output.only_if:
             if key not in output.beside:
                 yield Fault((*route, "only_if"), unknown("key of 'beside'", key, [*output.beside]))
-        pattern = str(output.options.get("pattern", ""))
-        if output.parser == "regex" and not re.compile(pattern).groupindex:
+        for error in option_faults(
+            output.parser, output.options, output.beside, f"output {name!r}"
+        ):
+            key = str(error.name) if isinstance(error, UnknownNameError) else ""
+            place = ("beside" if key in output.beside else "options", key)
+            yield Fault((*route, *filter(None, place)), str(error))
+        pattern = output.options.get("pattern")
+        if output.parser == "regex" and pattern and not re.compile(str(pattern)).groupindex:
             said = (
-                f"Parser 'regex' gives the named groups of its pattern, and '{pattern}' has "
-                "none; write (?P<name>...) around each value."
+                f"Parser 'regex' gives the named groups of its pattern, and '{pattern}' has none; "
+                "write (?P<name>...) around each value."
             )
             yield Fault((*route, "options", "pattern"), said)
 

@@ -18,6 +18,7 @@ from zwrap.program.conditions import value_failures
 from zwrap.program.definition import Definition, Success, TextRule, file_names
 from zwrap.program.judgement import Run
 from zwrap.program.patterns import Pattern
+from zwrap.recipe.substitution import fill
 
 MOST_FILES = 10_000
 """Largest number of files of a directory that are looked at for those that no pattern takes."""
@@ -156,23 +157,23 @@ def value_rules(definition: Definition, found: Iterable[OutputReport]) -> Iterat
         yield RuleReport(f"value {rule.output}", not said, said or "it is as expected")
 
 
-def result_files(definition: Definition, run: Run) -> list[FilesReport]:
-    """Return a report on each pattern of result files."""
-    return [
-        FilesReport(
-            declared.pattern,
-            declared.type,
-            declared.rank,
-            [_below(file, run) for file in run.written(declared.pattern)],
-        )
-        for declared in definition.files
-    ]
+def result_files(
+    definition: Definition, run: Run, found: Iterable[OutputReport]
+) -> tuple[list[FilesReport], list[str]]:
+    """Return a report on each pattern of result files, and the files that no pattern takes.
 
-
-def untaken(definition: Definition, run: Run) -> list[str]:
-    """Return the files below the directory of the run that no pattern of result files takes."""
-    taken = {file for declared in definition.files for file in run.written(declared.pattern)}
-    return [_below(file, run) for file in files_below(run.directory) if file not in taken]
+    `found`: reports on the outputs, whose values patterns may hold.
+    """
+    parsed = {each.name: each.value for each in found if not each.said}
+    reports, taken = [], set()
+    for declared in definition.files:
+        pattern = fill(declared.pattern, parsed)
+        files = run.written(pattern)
+        taken.update(files)
+        names = [_below(file, run) for file in files]
+        reports.append(FilesReport(pattern, declared.type, declared.rank, names))
+    untaken = [_below(file, run) for file in files_below(run.directory) if file not in taken]
+    return reports, untaken
 
 
 def files_below(directory: Path) -> list[Path]:

@@ -21,6 +21,7 @@ from zwrap.program import invocation, report
 from zwrap.program.argv import argv
 from zwrap.program.asked import as_asked
 from zwrap.program.definition import Definition
+from zwrap.program.messages import part_of
 from zwrap.program.options import parameter_files
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -113,6 +114,7 @@ class Trial:
         run, definition = self._step.judged, self._step.definition
         assert run is not None  # the step has just judged it
         outputs = list(report.outputs(definition, run))
+        files, untaken = report.result_files(definition, run, outputs)
         return Judged(
             program=definition.name,
             source=definition.source,
@@ -122,8 +124,8 @@ class Trial:
             cause="",
             rules=[*report.rules(definition, run), *report.value_rules(definition, outputs)],
             outputs=outputs,
-            files=report.result_files(definition, run),
-            untaken=report.untaken(definition, run),
+            files=files,
+            untaken=untaken,
             messages=[*ended.messages, *_final(self._envelope, ended)],
         )
 
@@ -149,7 +151,7 @@ def _envelope(
         (
             *ALWAYS,
             *(output.channel or name for name, output in definition.outputs.items()),
-            *definition.messages,
+            *(_channel(name, body) for name, body in definition.messages.items()),
         )
     )
     numbers = {channel: number for number, channel in enumerate(channels, start=2)}
@@ -157,6 +159,12 @@ def _envelope(
     step = {"job_parameters": dict(parameters), "output": numbers}
     recipe = Recipe({"start": [[1, []]], "1": step, **nodes}, f"for {definition.name}")
     return Envelope(recipe, 1, payload=payload, environment={"ID": "trial"})
+
+
+def _channel(name: str, body: object) -> str:
+    """Return the channel of a further message."""
+    part = part_of(body)
+    return part.channel if part and part.channel else name
 
 
 def _final(envelope: Envelope, ended: Ended) -> list[Outgoing]:
