@@ -70,21 +70,29 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if options.verbose:
         say_json(message)
     if options.dry_run:
-        return _pretend(configuration, options)
+        return _pretend(configuration, options, message)
     if options.drop:
         say(f"Message successfully stored in {_drop(configuration, headers, message)}")
         return 0
     return _send(configuration, options, headers, message)
 
 
-def _pretend(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Report that nothing is done; ConfigurationError or UnknownNameError if nothing could be."""
+def _pretend(
+    configuration: Configuration, options: argparse.Namespace, message: dict[str, object]
+) -> int:
+    """Report that nothing is done, and which inputs of programs are wrong; return the exit status.
+
+    Raises ConfigurationError or UnknownNameError if nothing could be done.
+    """
+    from zwrap.cli.wronginputs import tell_wrong_inputs  # which a request that is sent does without
+
+    status = tell_wrong_inputs(configuration, message)
     if options.drop:
         say(f"Not storing message in {drop_directory(configuration)} (running with --dry-run)")
     else:
         chosen_class(configuration, options.transport)
         say("Not sending message (running with --dry-run)")
-    return 0
+    return status
 
 
 def _complaint(options: argparse.Namespace) -> str | None:

@@ -27,7 +27,7 @@ def tell_oddities(site: Site, request: Mapping[str, object], *, with_ispyb: bool
     """
     parameters = request.get("parameters")
     known = {"guid": "", **(parameters if isinstance(parameters, dict) else {})}
-    for name, recipe in _recipes(site, request):
+    for name, recipe in readable_recipes(site, request):
         try:
             unfilled = recipe.apply_parameters(known, limits=site.limits).unfilled
         except ZwrapError:
@@ -40,7 +40,7 @@ def tell_oddities(site: Site, request: Mapping[str, object], *, with_ispyb: bool
             )
 
 
-def _recipes(site: Site, request: Mapping[str, object]) -> Iterator[tuple[str, Recipe]]:
+def readable_recipes(site: Site, request: Mapping[str, object]) -> Iterator[tuple[str, Recipe]]:
     """Yield name and recipe of each recipe of a request that can be read here."""
     custom, names = request.get("custom_recipe"), request.get("recipes")
     if isinstance(custom, Mapping):

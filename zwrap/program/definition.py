@@ -14,6 +14,7 @@ import msgspec
 from zwrap.errors import ProgramError
 from zwrap.job import Count
 from zwrap.program.expectation import Expectation, Status
+from zwrap.program.inputs import Group, Input
 from zwrap.program.marks import FILLED
 from zwrap.program.rules import (
     Limits as Limits,
@@ -21,18 +22,7 @@ from zwrap.program.rules import (
     Success as Success,
     TextRule as TextRule,
 )
-
-
-class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One value that the command line may use."""
-
-    description: str = ""
-    required: bool = False
-    default: Annotated[object, FILLED] = None
-    file: bool = False
-    """True if the value names a file (or a list of them) that must exist."""
-    block: str | None = None
-    """Block of `job_parameters` that holds the value; None: as `invocation.values` says."""
+from zwrap.program.written import Written
 
 
 class Checkpoint(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -146,7 +136,16 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     options: list[OptionBlock] = []
     parameter_files: list[ParameterFile] = []
     option_files: list[OptionFile] = []
+    write: list[Written] = []
+    """Files that are written before the start."""
+    link: Annotated[dict[str, str], FILLED] = {}
+    """Name below the directory of the run to the file to which it becomes a link before the start;
+    a name that ends in ``/`` is a directory, in which each file of a list keeps its name."""
+    copy: Annotated[dict[str, str], FILLED] = {}
+    """Likewise, of files that are copied."""
     inputs: dict[str, Input] = {}
+    groups: list[Group] = []
+    """Inputs that depend on each other."""
     environment: Annotated[dict[str, str], FILLED] = {}
     limits: Limits = msgspec.field(default_factory=Limits)
     checkpoint: Checkpoint | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
 from zwrap.program.definition import Definition, check_directory, file_names
+from zwrap.program.inputs import check_groups, converted, is_given
 from zwrap.program.progress import check_file
 from zwrap.recipe.substitution import fill
 
@@ -18,32 +19,50 @@ def values(
     job_parameters: Mapping[str, object],
     payload: object,
     environment: Mapping[str, object],
+    later: Container[str] = (),
 ) -> dict[str, object]:
     """Return the values of the definition's placeholders, by name.
 
     The values are the defaults, replaced by `job_parameters`, replaced by its block named after the
-    program, and further `payload` (of the message) and `environment` (of the recipe). Raises
-    ProgramError, which names the input, if a required input is missing.
+    program, and further `payload` (of the message) and `environment` (of the recipe). Inputs are in
+    their types; those of `later` are not known yet, and stay as they are.
+
+    Raises:
+        ProgramError: A required input is missing, or a value does not fit; the text names it.
     """
     block = job_parameters.get(definition.name)
     given = {**job_parameters, **(block if isinstance(block, dict) else {})}
     blocks = {declared.block: job_parameters.get(declared.block) for declared in definition.options}
     result: dict[str, object] = {**given, **blocks, "payload": payload, "environment": environment}
-    for name, declared in definition.inputs.items():
-        source = given if declared.block is None else job_parameters.get(declared.block)
-        value = declared.default
-        if isinstance(source, Mapping):
-            value = source.get(name, declared.default)
-        if isinstance(value, str):
-            value = fill(value, result)
-        if declared.required and value in (None, "", []):
+    for name, stated in given_inputs(definition, job_parameters).items():
+        declared = definition.inputs[name]
+        result[name] = stated
+        if name in later:
+            continue
+        value = fill(stated, result) if isinstance(stated, str) else stated
+        if declared.required and not is_given(value):
             raise ProgramError(
                 f"Program {definition.name!r} needs input {name!r}"
                 f"{f' ({declared.description})' if declared.description else ''}; give it in "
                 f"job_parameters."
             )
-        result[name] = value
+        where = f"Input {name!r} of program {definition.name!r}"
+        result[name] = converted(declared, value, where)
+    check_groups(definition.groups, result, definition.name, later)
     return result
+
+
+def given_inputs(definition: Definition, job_parameters: Mapping[str, object]) -> dict[str, object]:
+    """Return what a step gives as the value of each input, or its default, as it stands there."""
+    block = job_parameters.get(definition.name)
+    given = {**job_parameters, **(block if isinstance(block, dict) else {})}
+    found = {}
+    for name, declared in definition.inputs.items():
+        source = given if declared.block is None else job_parameters.get(declared.block)
+        found[name] = declared.default
+        if isinstance(source, Mapping):
+            found[name] = source.get(name, declared.default)
+    return found
 
 
 def check_files(definition: Definition, known: Mapping[str, object], directory: Path) -> None:
@@ -52,9 +71,11 @@ def check_files(definition: Definition, known: Mapping[str, object], directory: 
     Relative names start from `directory`.
     """
     for name, declared in definition.inputs.items():
+        if not declared.names_file:
+            continue
         value = known[name]
         for entry in value if isinstance(value, list) else [value]:
-            if declared.file and entry not in (None, "") and not (directory / str(entry)).exists():
+            if entry not in (None, "") and not (directory / str(entry)).exists():
                 raise ProgramError(
                     f"Input {name!r} of program {definition.name!r} is {str(entry)!r}, "
                     f"which does not exist (looked in {directory})."

@@ -71,6 +71,13 @@ class Pattern:
         """Return the first match in a text; None: there is none."""
         return next(self.matches(text), None)
 
+    def is_whole(self, text: str) -> bool:
+        """Return True if the whole of a text matches."""
+        try:
+            return self._compiled.fullmatch(text, timeout=self._left_s()) is not None
+        except TimeoutError:
+            raise self._too_slow() from None
+
     def matches(self, text: str) -> Iterator[re.Match[str]]:
         """Yield the matches in a text, in order."""
         try:

@@ -13,9 +13,11 @@ from zwrap.errors import ConfigurationError, ProgramError
 from zwrap.message.jsontext import typed
 from zwrap.program.conditions import check_value_rules
 from zwrap.program.definition import Definition, check_directory
+from zwrap.program.inputs import check_inputs
 from zwrap.program.parsers.table import check_parser
 from zwrap.program.patterns import check_pattern
 from zwrap.program.progress import check_file
+from zwrap.program.written import check_written
 from zwrap.units import seconds
 
 if TYPE_CHECKING:
@@ -93,6 +95,8 @@ def _check(definition: Definition, at: Place) -> None:
         )
     if not definition.command:
         raise ProgramError(f"{source}, key 'command' is empty; a list of arguments is expected.")
+    check_inputs(definition.inputs, definition.groups, at)
+    check_written(definition.write, definition.inputs, source, at)
     for key, output in definition.outputs.items():
         check_parser(output.parser, f"{at('outputs', key)}, output {key!r}")
     for route, key, pattern in _patterns(definition):

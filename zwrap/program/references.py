@@ -65,6 +65,7 @@ def complaints(definition: Definition, further: Collection[str] = ()) -> Iterato
     if definition.scratch:
         own.append("scratch")
     yield from _placeholders(definition, own)
+    yield from _templates(definition, own)
     yield from _input_names(definition, own)
     yield from _file_types(definition)
     yield from _outputs(definition)
@@ -145,6 +146,18 @@ def _unfilled(placeholder: str, known: list[str], inputs: list[str], outputs: li
         f"{unknown('placeholder', head, known)} If job_parameters may hold it, declare it under "
         "'inputs'; write {{ and }} for braces."
     )
+
+
+def _templates(definition: Definition, own: list[str]) -> Iterator[Fault]:
+    """Yield a complaint for each name in the template of a file that gets no value."""
+    for number, written in enumerate(definition.write):
+        if written.format is None:
+            from zwrap.program.templating import names_in  # which few definitions need
+            from zwrap.program.written import template_of
+
+            key = "template" if written.template is not None else "template_file"
+            for name in sorted(names_in(template_of(written, definition.source)) - {*own}):
+                yield Fault(("write", str(number), key), unknown("placeholder", name, own))
 
 
 def _input_names(definition: Definition, own: list[str]) -> Iterator[Fault]:

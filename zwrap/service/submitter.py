@@ -24,6 +24,7 @@ from zwrap.service.arraysteps import ArraySteps, may_have_tasks
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
 from zwrap.service.outage import is_outage
+from zwrap.service.wronginputs import WrongInputs
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.holds import Holds
 from zwrap.submission.outcomes import OnOutcomes, Outcome, cluster_of
@@ -76,6 +77,7 @@ class Submitter(Service):
         self._ledger = Ledger.of(configuration)
         self._recognition = Recognition(self._ledger, self.signer)
         self._preparation = Preparation(configuration, self._ledger)
+        self._wrong_inputs = WrongInputs(configuration, self._ledger, transport, self.signer)
         self._dependencies = Dependencies(self._ledger)
         self._array_steps = ArraySteps(transport, self.signer)
         self._clock = clock
@@ -115,7 +117,11 @@ class Submitter(Service):
         for each, whose in zip(work, attempts, strict=True):
             with _noting(problems, each):
                 step = self._prepared(each, whose)
-                steps[step.cluster.name].append(step)
+                if fault := self._wrong_inputs.of(step.envelope, step.job, step.cluster):
+                    self.giving_up(each.delivery, fault)
+                    self._wrong_inputs.fail(each.delivery, step.envelope, fault)
+                else:
+                    steps[step.cluster.name].append(step)
         for of_one_cluster in steps.values():
             self._submit(of_one_cluster, problems)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from zwrap.recipe.queues import CLUSTER, is_of_kind
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.legacy import KEYS
 from zwrap.submission.named import FILES, OUTPUTS
+from zwrap.submission.programs import Programs, is_open
 from zwrap.submission.request import parameters_of
 from zwrap.submission.script import Renderer, has_directives, seen_from_elsewhere
 
@@ -30,8 +30,6 @@ FREE = ("commands", "job_name", "environment", "template")
 
 NAMING = frozenset(("cluster", "scheduler"))
 """Keys of the parameters in the old form, and of a cluster block, that name the cluster."""
-
-PLACEHOLDER = re.compile(r"\{[^{}\s]+\}")
 
 
 class Opinion(NamedTuple):
@@ -54,6 +52,7 @@ class Inspection:
     def __init__(self, configuration: Configuration) -> None:
         self._renderer = Renderer(configuration)
         self._site = configuration.site
+        self._programs = Programs(configuration.site.program_directory)
         self._is_embedded = configuration.is_embedded
 
     def opinions(self, recipe: Recipe) -> Iterator[Opinion]:
@@ -99,6 +98,9 @@ class Inspection:
         prepared, cluster = self._renderer.prepare(envelope, TOKEN)
         where = f"node {number}, parameters"
         policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
+        inputs = ""
+        if cluster.settings.shared_filesystem:  # else its nodes may have other definitions
+            inputs = self._programs.check(envelope, prepared.request)
         request, inlined = prepared.request, None
         if not cluster.settings.shared_filesystem:
             request, inlined = seen_from_elsewhere(request), prepared.files
@@ -107,7 +109,8 @@ class Inspection:
             file.write(script)
             file.flush()
             cluster.scheduler.verify(request, Path(file.name))  # refuses what cannot be expressed
-        return _asked(cluster, request, script)
+        asked = _asked(cluster, request, script)
+        return f"{asked}; {inputs}" if inputs else asked
 
     def _fill_in(self, node: Node) -> list[str]:
         """Take values out of a node that are known later only; return their keys."""
@@ -115,33 +118,22 @@ class Inspection:
         if not isinstance(parameters, dict):
             return []
         directories = self._site.allowed.directories
-        if _is_open(parameters.get("workingdir")):
+        if is_open(parameters.get("workingdir")):
             parameters["workingdir"] = str(Path(directories[0] if directories else "/", "w"))
         for key in (*FILES, *OUTPUTS):
-            if _is_open(parameters.get(key)):
+            if is_open(parameters.get(key)):
                 del parameters[key]
         outer = ("cluster", *KEYS[1:])
-        left_open = [key for key in outer if _is_open(parameters.get(key), text=True)]
+        left_open = [key for key in outer if is_open(parameters.get(key), text=True)]
         for key in left_open:
             del parameters[key]
         block = parameters.get("cluster")
         if isinstance(block, dict):
-            inner = [key for key, value in block.items() if key not in FREE and _is_open(value)]
+            inner = [key for key, value in block.items() if key not in FREE and is_open(value)]
             for key in inner:
                 del block[key]
             left_open += inner
         return left_open
-
-
-def _is_open(value: object, *, text: bool = False) -> bool:
-    """Return True if a value holds a placeholder; `text`: of texts only."""
-    if isinstance(value, str):
-        return PLACEHOLDER.search(value) is not None
-    if text:
-        return False
-    if isinstance(value, Mapping):
-        return any(map(_is_open, value.values()))
-    return isinstance(value, list) and any(map(_is_open, value))
 
 
 def _cluster_in(node: Node) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,11 @@ from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.files import write_atomically
 from zwrap.program.asked import as_asked
 from zwrap.program.definition import Definition
+from zwrap.program.parameters import remark
 from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PREFIX, find_program, program_names
 from zwrap.recipe.envelope import Envelope
+
+log = logging.getLogger(__name__)
 
 
 def permitted_program(
@@ -32,6 +36,8 @@ def permitted_program(
     definition = find_program(name, envelope.job_parameters, programs)
     if definition is None:  # it was removed since the job has looked
         raise UnknownNameError("program", name, program_names(programs))
+    if unknown := remark(definition, envelope.job_parameters):
+        log.warning("%s, %s", where, unknown)
     return as_asked(
         definition, envelope.job_parameters, where, partial(security.check_inline_command, where)
     )

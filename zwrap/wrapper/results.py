@@ -142,7 +142,7 @@ def _copy(source: Path, target: Path, allowed: AllowedDirectories, key: str) -> 
     with _made(target.parent, allowed, key) as place:
         scratch = place / f".{target.name[:200]}.part"
         try:
-            _copy_into(source, scratch, allowed)
+            copy_into(source, scratch, allowed)
             scratch.replace(place / target.name)
         except OSError as error:
             scratch.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def _copy(source: Path, target: Path, allowed: AllowedDirectories, key: str) -> 
             ) from None
 
 
-def _copy_into(source: Path, scratch: Path, allowed: AllowedDirectories) -> None:
+def copy_into(source: Path, scratch: Path, allowed: AllowedDirectories) -> None:
     """Copy a file, with mode and times, into a new one; neither is opened through a link."""
     import shutil
 

@@ -136,6 +136,12 @@ class ProgramStep:
         invocation.check_files(self._definition, self._known, self._directory)
         contents = parameter_files(self._definition, self._known)
         write_files(self._directory, place, contents, self._allowed)
+        if self._definition.write or self._definition.link or self._definition.copy:
+            from zwrap.wrapper.placing import Directory, put_files  # which few programs need
+
+            put_files(
+                self._definition, self._known, Directory(self._directory, place, self._allowed)
+            )
         return self._command.prepare(place)
 
     def judge(self, began: float, exit_status: int | None, *, copy: bool) -> Ended:

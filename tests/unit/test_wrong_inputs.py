@@ -1,0 +1,230 @@
+"""A wrong input of a program is told before there is a job, where that can be known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.record import REJECTED, SUBMITTED
+from zwrap.cli import go
+from zwrap.cli.zwrap import main
+from zwrap.configuration.site import Configuration
+from zwrap.job import JobRequest
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.service.loop import Loop
+from zwrap.service.submitter import Submitter
+from zwrap.submission.programs import Programs
+from zwrap.transport.memory import MemoryBroker, MemoryTransport
+
+from .clock import ManualClock
+
+DEFINITION = """
+command: [run, "{model}"]
+inputs:
+  model: {type: file, required: true}
+  d_min: {type: number, minimum: 0.3, maximum: 50}
+  count: {type: integer, default: "{payload[count]}"}
+"""
+
+
+class Site:
+    """A site with a definition of its own, whose jobs run on this host."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.programs = directory / "programs"
+        self.programs.mkdir()
+        (self.programs / "own.yaml").write_text(DEFINITION)
+        self.recipes = directory / "recipes"
+        self.recipes.mkdir()
+        self.transport = MemoryTransport(MemoryBroker(ManualClock()))
+        self.cluster: dict[str, Any] = {"kind": "local"}
+
+    def file(self) -> Path:
+        store = {"plugin": "storage", "zwrap.program_directory": str(self.programs),
+                 "zocalo.recipe_directory": str(self.recipes)}  # fmt: skip
+        text = {"version": 1, "environments": {"default": ["c", "s"]}, "s": store,
+                "c": {"plugin": "clusters", "c": self.cluster}}  # fmt: skip
+        file = self.directory / "site.yml"
+        file.write_text(json.dumps(text))
+        return file
+
+    def recipe(self, command: str = "", outputs: Any = None, **parameters: Any) -> Recipe:
+        command = command or "zocalo.wrap --wrap own --recipewrapper $RECIPEWRAP"
+        node = {
+            "queue": "cluster.submission",
+            "parameters": {
+                "workingdir": str(self.directory / "w"),
+                "cluster": {"commands": command, "scheduler": "c"},
+            },
+            "job_parameters": parameters,
+            "output": {"failure": 2, "completed": 3, "success": 2} if outputs is None else outputs,
+        }
+        ends = {"2": {"queue": "failed"}, "3": {"queue": "done"}, "4": {"queue": "errors"}}
+        return Recipe({"start": [[1, {"count": "4"}]], "1": node, "error": 4, **ends})
+
+    def submit(self, recipe: Recipe) -> list[tuple[str, str | None]]:
+        """Let a Submitter work; return state and reason of each row."""
+        self.transport.commit(Envelope(recipe, 1, environment={"ID": "r"}).start())
+        configuration = Configuration.from_file(self.file()).activate()
+        Loop(Submitter(configuration, self.transport), self.transport, once=True).run()
+        return [(row.state, row.reason) for row in Ledger.of(configuration).of_recipes(["r"])]
+
+    def bodies(self, queue: str) -> list[Any]:
+        self.transport.subscribe(queue)
+        found = []
+        while delivery := self.transport.receive(0):
+            body = delivery.message.body
+            assert isinstance(body, dict)
+            found.append(body["payload"])
+            delivery.ack()
+        return found
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "state"))
+    made = Site(tmp_path)
+    monkeypatch.setenv("ZOCALO_CONFIG", str(made.file()))
+    return made
+
+
+WRONG = "Input 'd_min' of program 'own' is 'high'; a number from 0.3 to 50 is expected."
+
+
+def test_a_step_with_a_wrong_input_fails_without_a_job(site: Site) -> None:
+    assert site.submit(site.recipe(model="/gone", d_min="high")) == [(REJECTED, WRONG)]
+    assert site.bodies("failed") == [WRONG]
+    assert site.bodies("done") == ["Finished processing"]
+    [told] = site.bodies("errors")
+    assert (told["error"], told["step"]) == (WRONG, 1)
+    assert site.transport.broker.dead_letters.get("cluster.submission", []) == []
+    assert not (site.directory / "w").exists()
+
+
+def test_a_step_whose_inputs_fit_is_submitted_whether_its_files_exist_or_not(site: Site) -> None:
+    assert site.submit(site.recipe(model="/gone", d_min="2.0")) == [(SUBMITTED, None)]
+
+
+def test_nodes_that_may_have_other_definitions_decide_themselves(site: Site) -> None:
+    site.cluster["shared_filesystem"] = False
+    [(state, _)] = site.submit(site.recipe(d_min="high"))
+    assert state == SUBMITTED
+
+
+def test_a_definition_that_cannot_be_read_here_refuses_no_step(site: Site) -> None:
+    (site.programs / "own.yaml").write_text("comand: [x]")
+    [(state, _)] = site.submit(site.recipe(d_min="high"))
+    assert state == SUBMITTED
+
+
+def test_a_changed_definition_counts_from_the_next_step(site: Site) -> None:
+    programs = Programs(site.programs)
+    envelope = Envelope(site.recipe(model="/m", d_min="60"), 1, payload={"count": 1})
+    asked = request("zocalo.wrap --wrap own --recipewrapper x")
+    assert "from 0.3 to 50" in programs.fault(envelope, asked)
+    (site.programs / "own.yaml").write_text(DEFINITION.replace("50", "100"))
+    assert programs.fault(envelope, asked) == ""
+
+
+def request(commands: str, **environment: str) -> JobRequest:
+    return JobRequest(
+        cluster="c", job_name="j", token="t-1", working_directory=Path("/w"),
+        job_directory=Path("/w/.zwrap/t-1"), commands=commands, environment=environment,
+        standard_output=Path("/w/o"), standard_error=Path("/w/e"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("commands", "name"),
+    [
+        ("zocalo.wrap --wrap own --recipewrapper x", "own"),
+        ("# zocalo.wrap --wrap other\nmodule load y\nzocalo.wrap -v \\\n --wrap='own' -x\n", "own"),
+        ("cd /d && exec zocalo.wrap --recipewrapper x --wrap own >runinfo 2>&1", "own"),
+        ("zocalo.wrap --wrap gemmi-merge --recipewrapper x", "gemmi-merge"),
+        ("zocalo.wrap --wrap own; zocalo.wrap --wrap own", None),
+        ("zocalo.wrap --wrap $NAME", None),
+        ("zocalo.wrap --wrap {name}", None),
+        ("dlstbx.wrap --wrap own", None),
+        ("/opt/zocalo/bin/zocalo.wrap --wrap own", None),
+        ("zocalo.wrap --wrap command", None),
+        ("zocalo.wrap --wrap gone", None),
+        ("true", None),
+    ],
+)
+def test_the_program_of_a_job_is_known_from_its_commands(
+    site: Site, commands: str, name: str | None
+) -> None:
+    run = Programs(site.programs).of(request(commands))
+    assert (run.definition.name if run else None) == name
+
+
+@pytest.mark.parametrize(
+    ("commands", "environment", "certain"),
+    [
+        ("zocalo.wrap --wrap gemmi-merge --recipewrapper x >runinfo", {}, True),
+        ("module load other\nzocalo.wrap --wrap gemmi-merge --recipewrapper x", {}, False),
+        ("cd /d; zocalo.wrap --wrap gemmi-merge --recipewrapper x", {}, False),
+        ("zocalo.wrap --wrap gemmi-merge --recipewrapper x", {"PYTHONPATH": "/d"}, False),
+        ("module load other\nzocalo.wrap --wrap own --recipewrapper x", {}, True),
+    ],
+)
+def test_a_shipped_definition_is_certain_only_where_the_job_sets_nothing_up(
+    site: Site, commands: str, environment: dict[str, str], certain: bool
+) -> None:
+    """Else the job may find a class of that name, which takes other inputs."""
+    run = Programs(site.programs).of(request(commands, **environment))
+    assert run is not None
+    assert run.is_certain == certain
+
+
+def written(site: Site, name: str, recipe: Recipe) -> str:
+    file = site.recipes / f"{name}.json"
+    file.write_text(recipe.to_json())
+    return str(file)
+
+
+Shown = pytest.CaptureFixture[str]
+
+
+def test_a_recipe_with_a_wrong_input_is_not_good(site: Site, capsys: Shown) -> None:
+    assert main(["recipe", "check", written(site, "r", site.recipe(model="m", d_min=99))]) == 100
+    assert (
+        "node 1, job_parameters: Input 'd_min' of program 'own' is 99;" in capsys.readouterr().err
+    )
+    assert main(["recipe", "check", written(site, "r", site.recipe(d_min=2))]) == 100
+    assert "Program 'own' needs input 'model'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"model": "{model}", "d_min": "{d_min}"}, {"own": "{$REPLACE:own}"}, {"model": "m", "{k}": 1},
+     {"{k}": 1}],
+)  # fmt: skip
+def test_what_is_filled_in_later_is_no_fault_of_a_recipe(
+    site: Site, parameters: dict[str, Any]
+) -> None:
+    assert main(["recipe", "check", written(site, "r", site.recipe(**parameters))]) == 0
+
+
+def test_a_check_of_a_recipe_names_unknown_job_parameters(site: Site, capsys: Shown) -> None:
+    file = written(site, "r", site.recipe(model="m", dmin=2))
+    assert main(["recipe", "check", file]) == 0
+    told = capsys.readouterr().out
+    assert "warning: job_parameters: program 'own' knows no key 'dmin' (did you mean 'd_min'?)" in (
+        told
+    )
+
+
+def test_a_request_that_is_tried_tells_of_wrong_inputs(site: Site, capsys: Shown) -> None:
+    written(site, "r", site.recipe(model="{model}", d_min="{d_min}"))
+    assert go.main(["-n", "--dry-run", "-r", "r", "-s", "model=m", "-s", "d_min=99"]) == 100
+    assert "Recipe r: node 1, job_parameters: Input 'd_min'" in capsys.readouterr().err
+    assert go.main(["-n", "--dry-run", "-r", "r", "-s", "model=m", "-s", "d_min=9"]) == 0
+    assert go.main(["-n", "--dry-run", "-r", "r", "-s", "model=m"]) == 0
