@@ -320,3 +320,28 @@ def test_names_of_files_are_quoted_in_a_draft(
     assert main(["program", "new", "mine", "--from", str(saved), "--write"]) == 0
     capsys.readouterr()
     assert judged(capsys, "test", "mine", saved, "data=x")[0] == 0
+
+
+def test_a_dry_run_and_a_listing_show_typed_inputs_and_the_files_before_the_start(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "fit.yaml").write_text(
+        "command: [fit]\n"
+        "inputs: {d_min: {type: number, minimum: 0.3}, a: {}, images: {type: list, items: file}}\n"
+        "groups: [{together: [d_min, a]}]\n"
+        "write: [{file: in.json, format: json, values: {d_min: '{d_min}'}}]\n"
+        "link: {data/: '{images}'}\n"
+    )
+    words = ["program", "run", "fit", "d_min=2", "a=1", "images=/d/1.cbf", "dmim=3", "--dry-run"]
+    assert main(words) == 0
+    shown = capsys.readouterr()
+    assert 'file in.json:\n  {\n    "d_min": 2\n  }\nlink data/1.cbf:\n  /d/1.cbf' in shown.out
+    assert "knows no key 'dmim' (did you mean 'd_min'?)" in shown.err
+    assert main(["program", "show", "fit"]) == 0
+    told = capsys.readouterr().out
+    assert "  d_min (a number of at least 0.3)\n" in told
+    assert "  images (list: the name of a file)\n" in told
+    assert "inputs that depend on each other\n  together: d_min, a\n" in told
+    (site / "fit.yaml").write_text("command: [fit]\nwrite: [{file: a, template: '{{ resol }}'}]\n")
+    assert main(["check"]) == 100
+    assert "Unknown placeholder 'resol'" in capsys.readouterr().err

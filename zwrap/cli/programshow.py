@@ -10,7 +10,8 @@ import msgspec
 from zwrap.cli.common import say, say_json
 from zwrap.cli.programs import named
 from zwrap.configuration.site import Configuration
-from zwrap.program.definition import Definition, Input, Output, file_names
+from zwrap.program.definition import Definition, Output, file_names
+from zwrap.program.inputs import Input, expected
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
@@ -36,6 +37,13 @@ def lines(definition: Definition) -> Iterator[str]:
     command = definition.command
     yield f"  {command if isinstance(command, str) else ' '.join(map(_word, command))}"
     yield from _section("inputs", [_input(*each) for each in definition.inputs.items()])
+    groups = [
+        f"{key.replace('_', ' ')}: {', '.join(names)}"
+        for group in definition.groups
+        for key, names in msgspec.structs.asdict(group).items()
+        if names
+    ]
+    yield from _section("inputs that depend on each other", groups)
     blocks = [f"{each.block}: each entry is an option" for each in definition.options]
     yield from _section("blocks of options", blocks)
     yield from _section("outputs", [_output(*each) for each in definition.outputs.items()])
@@ -72,7 +80,9 @@ def _word(argument: object) -> str:
 def _input(name: str, declared: Input) -> str:
     """Return a line about an input."""
     facts = []
-    if declared.file:
+    if declared.type:
+        facts.append(f"{'list: ' * (declared.type == 'list')}{expected(declared)}")
+    elif declared.file:
         facts.append("file")
     if declared.required:
         facts.append("required")

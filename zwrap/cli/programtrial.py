@@ -25,11 +25,14 @@ VALUE_CHARACTERS = 400
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Run the program, or show what would be run; return 0 for a success, 1 for a failure."""
+    from zwrap.program.parameters import remark
     from zwrap.wrapper.trial import Trial
 
     parameters = job_parameters(options.parameters)
     definition = named(options.name, configuration.site.program_directory, parameters)
     directory = (options.directory or Path.cwd()).absolute()
+    if unknown := remark(definition, parameters):
+        complain(unknown)
     trial = Trial(definition, parameters, payload_of(options.payload), directory)
     if options.dry_run:
         _preview(trial, as_json=options.json)

@@ -17,7 +17,7 @@ from zwrap.calls.batchjob import batch_job
 from zwrap.errors import MessageError, ProgramError
 from zwrap.job import Outcome
 from zwrap.message.content import Outgoing
-from zwrap.program import invocation, report
+from zwrap.program import invocation, report, writing
 from zwrap.program.argv import argv
 from zwrap.program.asked import as_asked
 from zwrap.program.definition import Definition
@@ -134,6 +134,12 @@ class Trial:
         definition, known = self._step.definition, self._step.known
         for name, content in parameter_files(definition, known).items():
             yield f"file {name}", content
+        for before in dict.fromkeys([None, *(each.before for each in definition.write)]):
+            for new in writing.new_files(definition, known, before):
+                yield f"file {new.name}", new.content
+        for key in ("link", "copy"):
+            for placed in writing.placed_files(definition, known, key):
+                yield f"{key} {placed.name}", placed.source
         yield "environment", invocation.environment(definition, known)
         yield "command", argv(definition, known)
 
