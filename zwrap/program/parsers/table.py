@@ -51,6 +51,7 @@ _KEY = Option(
 _ROWS = Option("least number of rows; with fewer the file is refused (1)", "integer")
 _REPORT = Option("xia2-report.json or fast_dp-report.json, whose xtriage entries are sent", "file")
 _LEAVE_OUT = Option("texts of xtriage entries that are not sent", "texts")
+_MTZ = Option("MTZ file of the run, which has cell and space group", "file")
 _RESOLUTION = Option(
     "log or JSON of dials.estimate_resolution, whose Mn(I/sig) becomes `res_i_sig_i_2` of a single "
     "scaling",
@@ -167,6 +168,20 @@ PARSERS = {
             "leave_out": _LEAVE_OUT,
             "resolution": _RESOLUTION,
         },
+    ),
+    "xia2.multiplex": Parser(
+        "multiplex:multiplex_commands",
+        "`ispyb_command_list` from xia2.multiplex.json",
+        {
+            "mtz": _MTZ,
+            "dataset": Option("name of the data set (All data)"),
+            "leave_out": _LEAVE_OUT,
+        },
+    ),
+    "dials.merge": Parser(
+        "multiplex:merge_commands",
+        "`ispyb_command_list` from the JSON file of dials.merge, first wavelength",
+        {"mtz": _MTZ, "leave_out": _LEAVE_OUT},
     ),
     "gemmi-column-statistics": Parser(
         "gemmi:column_statistics", "`d_min`, `d_max`, `columns` of `gemmi mtz -s`"

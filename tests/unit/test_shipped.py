@@ -1,0 +1,66 @@
+"""Shipped definitions: each is sound, says where it comes from, and reads real output."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from zwrap.program.expectation import Expectation, disappointments
+from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PROGRAMS, program_names, read_definition
+from zwrap.program.references import complaints
+from zwrap.wrapper.trial import Trial
+
+SAVED = Path(__file__).parents[1] / "data/programs"
+NAMES = [name for name in program_names() if name != INLINE_PROGRAM]
+EXPECTED: dict[str, list[dict[str, Any]]] = yaml.safe_load(
+    (SAVED / "expectations.yaml").read_text()
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_definition_says_what_it_is_for_and_where_it_comes_from(name: str) -> None:
+    file = SHIPPED_PROGRAMS / f"{name}.yaml"
+    assert read_definition(file).description
+    lines = file.read_text().splitlines()
+    remarks = "\n".join(line for line in lines if line.startswith("#"))
+    assert re.search(r"\bSource: ", remarks), f"{name}.yaml names no source in its remarks"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_definition_names_only_what_there_is(name: str) -> None:
+    definition = read_definition(SHIPPED_PROGRAMS / f"{name}.yaml")
+    assert [fault.said for fault in complaints(definition)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_input_is_described(name: str) -> None:
+    inputs = read_definition(SHIPPED_PROGRAMS / f"{name}.yaml").inputs
+    assert not [key for key, declared in inputs.items() if not declared.description]
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [(name, number) for name in EXPECTED for number in range(len(EXPECTED[name]))]
+)
+def test_saved_output_is_judged_and_read_as_expected(name: str, case: int, tmp_path: Path) -> None:
+    given = dict(EXPECTED[name][case])
+    written = given.pop("written")
+    expected = msgspec.convert({"directory": name, **given}, Expectation)
+    working = tmp_path / name
+    shutil.copytree(SAVED / name, working)
+    for file in written:
+        (working / file).write_text("not looked at\n")
+    definition = read_definition(SHIPPED_PROGRAMS / f"{name}.yaml")
+    for value in definition.inputs.values():
+        value.file = False  # input files are not among what was saved
+    judged = Trial(definition, expected.job_parameters, None, working, saved=True).judge(
+        expected.exit_status
+    )
+    outputs = {each.name: each.value for each in judged.outputs if not each.said}
+    failed = bool(judged.failures)
+    assert not disappointments(expected, failed=failed, cause="", outputs=outputs), judged
