@@ -10,7 +10,7 @@ import pytest
 
 from zwrap.cli.zwrap import main
 from zwrap.program.checking import check_file
-from zwrap.program.expectation import ABSENT, Expectation, disappointments, value_at
+from zwrap.program.expectation import Expectation, disappointments
 
 COUNT = r"""
 description: Count the words of a text
@@ -99,6 +99,15 @@ def test_a_program_is_shown_with_what_it_takes_and_leaves(
         r"  stdout holds ^ *\d+",
     ):
         assert line in out.splitlines()
+
+
+def test_the_schema_of_the_parameters_is_printed(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["program", "schema", "count"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["required"] == ["text"]
+    assert schema["properties"]["text"]["description"] == "the text"
 
 
 def test_an_unknown_program_is_answered_with_the_nearest(
@@ -208,23 +217,6 @@ def test_expectations_beside_the_definition_are_held_against_it(
     assert "a success was expected, and it is a failure." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("way", "value"),
-    [
-        ("a.b[0].c", 1),
-        ("a.b.0.c", 1),
-        ("x.y.z", 2),
-        ("a", {"b": [{"c": 1}]}),
-        ("a.b[1]", ABSENT),
-        ("a.b.c", ABSENT),
-        ("b", ABSENT),
-        ("ab", ABSENT),
-    ],
-)
-def test_a_way_leads_to_a_value_of_an_output(way: str, value: object) -> None:
-    assert value_at({"a": {"b": [{"c": 1}]}, "x": {}, "x.y": {"z": 2}}, way) == value
-
-
 def test_another_cause_than_expected_is_told() -> None:
     expected = Expectation(directory="d", outcome="failure", cause="no_spots")
     said = disappointments(expected, failed=True, cause="", outputs={})
@@ -279,6 +271,19 @@ def test_job_parameters_are_json_or_text_and_a_repeated_key_is_a_list(
     assert "command: echo 1 'x y' True 5" in capsys.readouterr().out
     assert main(["program", "run", "say", "a", "--dry-run"]) == 100
     assert main(["program", "run", "say", "--payload", "{", "--dry-run"]) == 100
+
+
+def test_an_input_that_is_a_text_is_taken_as_it_is_written(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "say.yaml").write_text(
+        'command: [echo, "{a}", "{b}"]\ninputs: {a: {type: text}, b: {type: list, items: text}}\n'
+    )
+    words = ["run", "say", "a=true", "b=1.0", "b=null", "--dry-run"]
+    assert main(["program", *words]) == 0
+    assert "command: echo true 1.0 null" in capsys.readouterr().out
+    assert main(["program", "run", "say", "a=1", 'b=["x", "y z"]', "--dry-run"]) == 0
+    assert "command: echo 1 x 'y z'" in capsys.readouterr().out
 
 
 # -- new -----------------------------------------------------------------------------------------

@@ -203,6 +203,7 @@ CASES = [
     "zwrap program list",
     "zwrap program show ODD",
     "zwrap program show HOSTILE",
+    "zwrap program schema ODD",
     "zwrap program test ODD RUN x=HOSTILE",
     "zwrap program test HOSTILE HOSTILE",
     "zwrap program run ODD x=HOSTILE --dry-run",

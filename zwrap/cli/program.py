@@ -12,6 +12,7 @@ from zwrap.configuration.site import Configuration
 ACTIONS = {
     "list": "programlist",
     "show": "programshow",
+    "schema": "programshow",
     "run": "programtrial",
     "test": "programtest",
     "new": "programdraft",
@@ -27,6 +28,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="show what a program takes, leaves and sends")
     _add_name(show)
     show.add_argument("--json", action="store_true", help="the whole definition")
+    schema = actions.add_parser("schema", help="print the JSON Schema of a program's parameters")
+    _add_name(schema)
     run = actions.add_parser("run", help="run a program here, without broker and site")
     _add_name(run)
     _add_values(run, "parameters", "KEY=VALUE")

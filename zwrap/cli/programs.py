@@ -52,15 +52,20 @@ def checked(name: str, programs: Path | None, parameters: Mapping[str, object]) 
     return check_file(Path(found.source), parameters) if found.source.endswith(SUFFIX) else found
 
 
-def job_parameters(given: Iterable[str]) -> dict[str, object]:
+def job_parameters(given: Iterable[str], definition: Definition | None = None) -> dict[str, object]:
     """Return the job parameters of a command line: JSON or text; a key that is repeated is a list.
 
-    Raises RequestError for an argument without ``=``.
+    An input that `definition` says is a text, or names a file, is taken as it is written. Raises
+    RequestError for an argument without ``=``.
     """
+    inputs = definition.inputs if definition else {}
+    plain = {name for name, each in inputs.items() if each.item in ("text", "file")}
     values: dict[str, list[object]] = {}
     for argument in given:
         key, text = key_value(argument, "a job parameter")
-        values.setdefault(key, []).append(value_of(text))
+        is_list = key in plain and inputs[key].type == "list" and text.startswith("[")
+        value = text if key in plain and not is_list else value_of(text)
+        values.setdefault(key, []).append(value)
     return {key: each if len(each) > 1 else each[0] for key, each in values.items()}
 
 

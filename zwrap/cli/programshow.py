@@ -1,4 +1,4 @@
-"""`zwrap program show`: what a program takes, leaves and sends."""
+"""`zwrap program show` and `schema`: what a program takes, leaves and sends."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from zwrap.program.inputs import Input, expected
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Show a definition."""
+    """Show a definition, or the JSON Schema of its job parameters."""
     definition = named(options.name, configuration.site.program_directory, {"command": ["..."]})
+    if options.action == "schema":
+        from zwrap.program.forms import schema
+
+        say_json(schema(definition))
+        return 0
     if options.json:
         say_json(msgspec.to_builtins(definition))
         return 0

@@ -22,6 +22,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     directory, given = _directory(options.given)
     parameters = job_parameters(given)
     definition = checked(options.name, configuration.site.program_directory, parameters)
+    parameters = job_parameters(given, definition)
     if directory is None:
         if given:
             raise RequestError(

@@ -30,6 +30,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
 
     parameters = job_parameters(options.parameters)
     definition = named(options.name, configuration.site.program_directory, parameters)
+    parameters = job_parameters(options.parameters, definition)
     directory = (options.directory or Path.cwd()).absolute()
     if unknown := remark(definition, parameters):
         complain(unknown)

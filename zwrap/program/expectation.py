@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
+
+from zwrap.program.conditions import found
 
 Status = Literal["tried", "untried"]
 """State of a definition: one that is `untried` has seen no real output of its program."""
@@ -31,40 +32,8 @@ class Expectation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cause: str | None = None
     """Label of the known error that is expected; not given: any, or none."""
     values: dict[str, object] = {}
-    """Name of an output, and the way to a value in it (``statistics.overall.res_lim_high``,
-    ``ispyb[0].spacegroup``), to the expected value."""
-
-
-class _Absent:
-    """No value."""
-
-    def __repr__(self) -> str:
-        return "no value"
-
-
-ABSENT = _Absent()
-"""What `value_at` returns where there is no value."""
-
-
-def value_at(outputs: Mapping[str, object], way: str) -> object:
-    """Return the value to which a way leads, which begins with the name of an output; or ABSENT."""
-    name = max((each for each in outputs if _leads_into(way, each)), key=len, default=None)
-    if name is None:
-        return ABSENT
-    value: object = outputs[name]
-    for key in re.findall(r"[^.\[\]]+", way[len(name) :]):
-        if isinstance(value, Mapping) and key in value:
-            value = value[key]
-        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return ABSENT
-    return value
-
-
-def _leads_into(way: str, name: str) -> bool:
-    """Return True if a way begins with a name, behind which there is a key or its end."""
-    return way == name or way.startswith((f"{name}.", f"{name}["))
+    """Name of an output, and the way to a value in it, with dots (``statistics.overall.cc_half``,
+    ``blobs.0.score``), to the expected value."""
 
 
 def disappointments(
@@ -80,12 +49,12 @@ def disappointments(
     """
     said = []
     if failed != (expected.outcome == "failure"):
-        found = "failure" if failed else "success"
-        said.append(f"a {expected.outcome} was expected, and it is a {found}.")
+        outcome = "failure" if failed else "success"
+        said.append(f"a {expected.outcome} was expected, and it is a {outcome}.")
     if expected.cause is not None and cause != expected.cause:
         said.append(f"cause {expected.cause!r} was expected, and {cause or 'none'!r} was found.")
     for way, wanted in expected.values.items():
-        value = value_at(outputs, way)
+        value = found(outputs, way)
         if value != wanted:
             said.append(f"{way} was expected to be {wanted!r}, and it is {value!r}.")
     return said
