@@ -157,7 +157,7 @@ def test_a_place_for_results_that_cannot_be_written_is_a_failure(
         (
             "fail_environment",
             ["it exited with status 1", "xia2.txt says: Error setting up xia2 environment: CCP4",
-             "it left xia2-error.txt"],
+             "it left xia2-error.txt, which ends with: RuntimeError: CCP4 not defined - is CCP4"],
         ),
         (
             "fail_image_not_found_no_error_file",
@@ -169,7 +169,8 @@ def test_real_failures_say_what_xia2_said(xia2: Xia2, saved: str, words: list[st
     status, _ = xia2.run(SAVED / saved, exit_status=1)
     assert status == 1
     [failure] = xia2.sent("failure")
-    assert failure.startswith("xia2: it exited with status 1; xia2.txt says: Error")
+    assert failure.startswith("xia2: xia2.txt says: Error")
+    assert failure.count(";") <= 3, "the cause, its marks, and one consequence"
     for word in words:
         assert word in failure
     assert xia2.sent("ispyb") == []
@@ -228,6 +229,23 @@ def test_files_of_an_earlier_run_neither_help_nor_harm(xia2: Xia2) -> None:
     }  # fmt: skip
 
     assert xia2.run(SAVED / "success_insulin_sad")[0] == 0, "the old xia2-error.txt is no failure"
+
+
+def test_an_error_file_of_a_failed_attempt_does_not_stand_beside_later_results(
+    xia2: Xia2, tmp_path: Path
+) -> None:
+    """Code of facilities takes a run for failed if that file is there."""
+    results = tmp_path / "processed" / "run" / "17"
+    assert xia2.run(SAVED / "fail_environment", exit_status=1, results_directory=str(results))[0]
+    copied = results / "xia2-dials"
+    assert (copied / "xia2-error.txt").is_file()
+    status, log = xia2.run(SAVED / "success_insulin_sad", results_directory=str(results))
+    assert status == 0, log
+    assert not (copied / "xia2-error.txt").exists()
+    assert f"{copied}/xia2-error.txt was removed: a failed attempt had copied it there." in log
+    assert (xia2.run_directory / "xia2-error.txt").is_file()
+    named = {Path(name) for name in xia2.sent("result-all-files")[-1]["filelist"]}
+    assert {file for file in results.rglob("*") if file.is_file()} == named
 
 
 def test_a_run_that_exits_with_0_and_leaves_no_new_file_is_a_failure(

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from zwrap.program import judgement
+from zwrap.program import judgement, run as run_module
 from zwrap.program.definition import Definition
 from zwrap.program.reading import parse_definition
+from zwrap.program.run import Run
 
 XIA2 = Path(__file__).parents[1] / "data/xia2/v3.12.0/success_insulin_sad"
 BEGAN = 1_000_000.0
@@ -21,10 +22,10 @@ def definition(**values: Any) -> Definition:
     return parse_definition({"command": ["run"], **values}, "test.yaml", "prog")
 
 
-def run_in(directory: Path, exit_status: int = 0) -> judgement.Run:
+def run_in(directory: Path, exit_status: int = 0) -> Run:
     for name in ("out", "err"):
         (directory / name).touch()
-    return judgement.Run(
+    return Run(
         directory=directory,
         stdout=directory / "out",
         stderr=directory / "err",
@@ -69,7 +70,9 @@ def test_an_error_file_of_this_run_is_a_failure_and_a_stale_one_is_not(tmp_path:
     write(tmp_path, "fast_dp.error", stale=True)
     assert judgement.failures(defined, run_in(tmp_path)) == []
     write(tmp_path, "fast_dp.error")
-    assert judgement.failures(defined, run_in(tmp_path)) == ["it left fast_dp.error"]
+    assert judgement.failures(defined, run_in(tmp_path)) == [
+        "it left fast_dp.error, which ends with: x"
+    ]
 
 
 def test_texts_are_searched_line_by_line_and_quoted(tmp_path: Path) -> None:
@@ -86,8 +89,8 @@ def test_texts_are_searched_line_by_line_and_quoted(tmp_path: Path) -> None:
     ]
     write(tmp_path, "out", "fine")
     assert judgement.failures(definition(success={"text": [rule]}), run) == [
-        "stdout does not hold the expected '^Giving up'"
-    ]
+        "stdout does not hold the expected '^Giving up'", "its last words: fine",
+    ]  # fmt: skip
     other = {"file": "not there", "pattern": "x"}
     assert judgement.failures(definition(success={"no_text": [other]}), run) == []
 
@@ -131,13 +134,82 @@ def test_the_last_line_of_stderr_says_why_unless_a_rule_has_said_it(tmp_path: Pa
     ]
     rule = {"file": "stderr", "pattern": "^first"}
     assert judgement.failures(definition(success={"no_text": [rule]}), run) == [
-        "it exited with status 3",
         "stderr says: first",
+        "it exited with status 3",
     ]
     assert judgement.failures(definition(), run_in(tmp_path, -9)) == ["it was killed by signal 9"]
     write(tmp_path, "err", "x" * 400)
     [said] = judgement.failures(definition(), run)
     assert said.endswith(f"its last words: {'x' * 300}")
+
+
+def test_the_first_clause_is_the_cause_and_consequences_are_few(tmp_path: Path) -> None:
+    run = run_in(tmp_path, 1)
+    write(tmp_path, "out", "Error: No spots found\n")
+    write(tmp_path, "error.txt", "Traceback\nRuntimeError: no spots\n\n")
+    write(tmp_path, "a.mtz", stale=True)
+    write(tmp_path, "empty", "")
+    defined = definition(
+        success={
+            "files": ["*.mtz", "Logs/*", "empty"],
+            "no_files": ["error.txt"],
+            "text": [{"file": "stdout", "pattern": "^Normal termination"}],
+            "no_text": [{"file": "stdout", "pattern": "^Error: "},
+                        {"file": "stdout", "pattern": "No spots"}],
+        }
+    )  # fmt: skip
+    assert judgement.failures(defined, run) == [
+        "stdout says: Error: No spots found",
+        "it exited with status 1",
+        "it left error.txt, which ends with: RuntimeError: no spots",
+        "it did not write *.mtz (only one from before this run is there), nor Logs/*",
+        "it left empty empty",
+    ]
+
+
+def test_a_line_that_a_cause_quotes_is_not_quoted_again(tmp_path: Path) -> None:
+    run = run_in(tmp_path, 1)
+    write(tmp_path, "err", "RuntimeError: no spots\n")
+    write(tmp_path, "error.txt", "Traceback\nRuntimeError: no spots\n")
+    assert judgement.failures(definition(success={"no_files": ["error.txt"]}), run) == [
+        "it exited with status 1, its last words: RuntimeError: no spots",
+        "it left error.txt",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", b"\x00\xff\x01core\x02\xfe", b"\xff" * 9])
+def test_an_unwanted_file_that_is_no_text_is_not_quoted(tmp_path: Path, content: bytes) -> None:
+    run = run_in(tmp_path)
+    (tmp_path / "core.1").write_bytes(content)
+    assert judgement.failures(definition(success={"no_files": ["core.*"]}), run) == [
+        "it left core.1"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("err", "out", "words"),
+    [
+        ("", "Usage: program\n\n  -h  help\n", ["its last words: -h  help"]),
+        ("no such file\n", "Usage: program\n", ["its last words: no such file"]),
+        ("", "", []),
+    ],
+)
+def test_the_last_words_of_a_program_that_exits_with_0_say_why(
+    tmp_path: Path, err: str, out: str, words: list[str]
+) -> None:
+    run = run_in(tmp_path)
+    write(tmp_path, "err", err)
+    write(tmp_path, "out", out)
+    text = {"file": "stdout", "pattern": r"^\d+ done\n"}
+    defined = definition(success={"files": ["imported.expt", "b"], "text": [text]})
+    assert judgement.failures(defined, run) == [
+        "it did not write imported.expt", "it did not write b",
+        r"stdout does not hold the expected '^\d+ done\n'", *words,
+    ]  # fmt: skip
+    outputs = {"o": {"file": "o.json", "parser": "json"}, "p": {"file": "stdout", "parser": "text"}}
+    _, complaints = judgement.parsed_outputs(definition(outputs=outputs), run)
+    assert complaints == ["output 'o': it did not write o.json", *words]
+    assert judgement.failures(definition(), run) == []
 
 
 def test_a_file_with_the_very_time_stamp_of_the_beginning_is_of_this_run(tmp_path: Path) -> None:
@@ -199,7 +271,7 @@ def test_a_pattern_may_be_absolute(tmp_path: Path) -> None:
 def test_of_a_large_file_beginning_and_end_are_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, pattern: str, found: bool
 ) -> None:
-    monkeypatch.setattr(judgement, "SEARCHED_BYTES", 100)
+    monkeypatch.setattr(run_module, "SEARCHED_BYTES", 100)
     write(tmp_path, "out", text)
     defined = definition(success={"text": [{"file": "stdout", "pattern": pattern}]})
     assert (judgement.failures(defined, run_in(tmp_path)) == []) is found

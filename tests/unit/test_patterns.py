@@ -18,9 +18,10 @@ from zwrap.errors import ProgramError
 from zwrap.program import judgement
 from zwrap.program.parsers import gemmi, ispyb_xml, merging, xia2
 from zwrap.program.parsers.table import parse
-from zwrap.program.patterns import LONGEST_PATTERN, Pattern, check_pattern
+from zwrap.program.patterns import LONGEST_PATTERN, Pattern, check_pattern, shown_pattern
 from zwrap.program.progress import Progress
 from zwrap.program.reading import SHIPPED_PROGRAMS, parse_definition, read_definition
+from zwrap.program.run import Run
 from zwrap.wrapper.output import Output
 from zwrap.wrapper.progress import ProgressReader
 
@@ -31,6 +32,26 @@ LINE = "a" * 60 + "!"
 def test_a_search_that_takes_too_long_is_given_up_with_a_sentence() -> None:
     with pytest.raises(ProgramError, match=r"here: the search for .* given up after 0\.1 s; "):
         Pattern(SLOW, "here", 0.1).search(LINE)
+
+
+def test_a_sentence_shows_a_pattern_as_it_is_written(tmp_path: Path) -> None:
+    """Whoever reads it can search with it: no backslash is doubled."""
+    log = tmp_path / "log"
+    log.touch()
+    pattern = r"^\|\s+(?P<rows>\d+)"
+    for parser, option in (("regex", "pattern"), ("table", "header")):
+        with pytest.raises(ProgramError, match=re.escape(f"'{pattern}'")):
+            parse(parser, log, {option: pattern})
+    run = Run(directory=tmp_path, stdout=log, stderr=log, began=0.0, exit_status=0)
+    rule = {"success": {"text": [{"file": "stdout", "pattern": pattern}]}}
+    defined = parse_definition({"command": ["true"], **rule}, "here", "prog")
+    assert f"'{pattern}'" in judgement.failures(defined, run)[0]
+    with pytest.raises(ProgramError, match=re.escape(r"here: '\s(' is not a valid")):
+        check_pattern(r"\s(", "here")
+    with pytest.raises(ProgramError, match=re.escape(r"the search for '^(\S|\S\S)+$' was given")):
+        Pattern(r"^(\S|\S\S)+$", "here", 0.1).search(LINE + " ")
+    assert shown_pattern("a\nb\x1b") == r"'a\nb\u001b'"
+    assert len(shown_pattern("x" * 500)) < 210
 
 
 def test_all_searches_of_a_pattern_have_one_limit() -> None:
@@ -93,7 +114,7 @@ def test_a_rule_that_takes_too_long_is_a_failure_that_says_so(
     monkeypatch.setattr(judgement, "Pattern", lambda pattern, where: Pattern(pattern, where, 0.1))
     log = tmp_path / "d.log"
     log.write_text(LINE)
-    run = judgement.Run(directory=tmp_path, stdout=log, stderr=log, began=0.0, exit_status=0)
+    run = Run(directory=tmp_path, stdout=log, stderr=log, began=0.0, exit_status=0)
     for key in ("text", "no_text"):
         rules = {"success": {key: [{"file": "stdout", "pattern": SLOW}]}}
         definition = parse_definition({"command": ["x"], **rules}, "d", "d")

@@ -5,9 +5,9 @@
     <working directory>/.zwrap/<token>/
         envelope.json     the recipe step
         submission.json   the message that was submitted, for retries and `zwrap resubmit`
-        script            the job script
+        script, bin/      the job script, and `zocalo.wrap` of the submitting site that it puts there
         secret            secret of the attempt, where its verdict is sent as a message
-        bin/              `zocalo.wrap` of the submitting site, put there by the script
+        listing.json, copies.json   the files before the run, and what it copied as a failure
         claim.json        the job that runs this attempt; another job finds it and ends
         outbox/           messages on their way out, a spool queue
         outbox/errors/    messages that the transport refused for good, with reasons

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from zwrap.errors import ProgramError, short
+from zwrap.errors import ProgramError
 from zwrap.host.clock import Clock, elapsed
+from zwrap.host.printable import printable
 
 SEARCH_S = 30.0
 """Longest time of all searches for one pattern in the output of a program, in seconds."""
@@ -19,18 +20,26 @@ LONGEST_PATTERN = 10_000
 """Length of the longest pattern, in characters."""
 
 
+def shown_pattern(pattern: str) -> str:
+    """Return a pattern for a sentence, in quotes, as it is written, and cut if it is long.
+
+    `repr` would double each backslash, so that nobody could search with what he reads.
+    """
+    return f"'{printable(pattern if len(pattern) <= 200 else pattern[:200] + '...')}'"
+
+
 def check_pattern(pattern: str, where: str) -> None:
     """Raise ProgramError, which begins with `where`, unless a pattern is a regular expression."""
     if len(pattern) > LONGEST_PATTERN:
         raise ProgramError(
-            f"{where}: the pattern {short(pattern)} has {len(pattern)} characters; up to "
+            f"{where}: the pattern {shown_pattern(pattern)} has {len(pattern)} characters; up to "
             f"{LONGEST_PATTERN} are accepted."
         )
     try:
         re.compile(pattern)
     except (re.error, OverflowError, ValueError, RecursionError) as error:
         raise ProgramError(
-            f"{where}: {pattern[:200]!r} is not a valid regular expression: {error}."
+            f"{where}: {shown_pattern(pattern)} is not a valid regular expression: {error}."
         ) from None
 
 
@@ -60,9 +69,9 @@ class Pattern:
             self._compiled = regex.compile(pattern, regex.MULTILINE)
         except (regex.error, ValueError, RecursionError) as error:
             raise ProgramError(
-                f"{where}: {pattern[:200]!r} is not a valid regular expression: {error}."
+                f"{where}: {shown_pattern(pattern)} is not a valid regular expression: {error}."
             ) from None
-        self._said = f"{where}: the search for {short(pattern)}"
+        self._said = f"{where}: the search for {shown_pattern(pattern)}"
         self._limit_s = limit_s
         self._clock = clock
         self._ends_at = clock() + limit_s

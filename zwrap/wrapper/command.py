@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.faults import of_named_paths
 from zwrap.host.filetime import touched
-from zwrap.program import invocation, judgement
+from zwrap.program import invocation, listing
 from zwrap.program.argv import argv
 from zwrap.program.definition import Definition
+from zwrap.program.listing import NOT_LISTED
+from zwrap.program.run import Run
 from zwrap.wrapper.ended import Ended, Facts
 from zwrap.wrapper.heartbeat import TAIL_BYTES, TAIL_LINES
 from zwrap.wrapper.process import Program
@@ -46,12 +48,18 @@ class CommandRun:
         """File of standard error."""
         self.saving = Saving(definition.checkpoint, directory, self.stderr, where, allowed)
         """The way in which the command saves its state."""
+        self.before = NOT_LISTED
+        """Files that were there before the command began."""
 
-    def prepare(self, place: Path) -> float:
-        """Remove the output of an earlier run; return the begin, by the filesystem's clock."""
+    def prepare(self, place: Path, patterns: Iterable[str]) -> float:
+        """Remove the output of an earlier run, and list the files that match some patterns.
+
+        Return the begin, by the filesystem's clock.
+        """
         for file in (self.stdout, self.stderr):  # output of an earlier run must not be judged
             (place / file.name).unlink(missing_ok=True)
-        return _time_stamp(place)
+        self.before = listing.taken(self._directory, patterns)
+        return listing.begun(self.before, lambda: _time_stamp(place))
 
     def start(self, place: Path) -> Program:
         """Start the command in its directory, which is open as `place`."""
@@ -72,15 +80,16 @@ class CommandRun:
                 save=self.saving.save,
             )
 
-    def finished(self, began: float, exit_status: int) -> judgement.Run:
+    def finished(self, began: float, exit_status: int) -> Run:
         """Return the run to judge."""
-        return judgement.Run(
+        return Run(
             allowed=self._allowed,
             directory=self._directory,
             stdout=self.stdout,
             stderr=self.stderr,
             began=began,
             exit_status=exit_status,
+            before=self.before,
         )
 
     def facts(self, ended: Ended) -> Facts:

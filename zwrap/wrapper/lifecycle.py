@@ -210,7 +210,8 @@ class Run:
                 ).run()
             definition = permitted_program(self._wanted, self._envelope, configuration, programs)
             self._stopping.checkpoint = definition.checkpoint
-            step = ProgramStep(definition, self._envelope, heartbeat, configuration.site.allowed)
+            allowed, kept = configuration.site.allowed, self._directory.path
+            step = ProgramStep(definition, self._envelope, heartbeat, allowed, kept)
             return step.run(self._stopping.running)
         except ZwrapError as error:
             log.error("%s", error)

@@ -87,7 +87,7 @@ def replay(
     envelope = _placed(read_envelope(file, limits), directory, attempt)
     definition = _definition(name, envelope, programs)
     envelope = _run_directory(envelope, definition.directory)
-    step = ProgramStep(definition, envelope, Heartbeat(name, name, {}), allowed)
+    step = ProgramStep(definition, envelope, Heartbeat(name, name, {}), allowed, attempt)
     result = step.judge(_began(attempt), _status(exit_status, verdict), copy=copy)
     final = _final(envelope, result)
     return Replay(name, file, result.failures, [*result.messages, *final])

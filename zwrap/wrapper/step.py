@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,10 +13,11 @@ import msgspec
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
 from zwrap.message.content import Outgoing
-from zwrap.program import invocation, judgement
+from zwrap.program import invocation, judgement, listing
 from zwrap.program.conditions import value_failures
 from zwrap.program.definition import Definition
 from zwrap.program.options import parameter_files
+from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.units import seconds
 from zwrap.wrapper import results
@@ -30,6 +31,9 @@ from zwrap.wrapper.stepmessages import parsed_messages, result_messages
 if TYPE_CHECKING:
     from zwrap.wrapper.scratch import ScratchDirectory
 
+LISTING = "listing.json"
+"""File in the directory of an attempt with the files that were there before its last run."""
+
 
 class ProgramStep:
     """The run of one program definition for one recipe step."""
@@ -40,13 +44,20 @@ class ProgramStep:
         envelope: Envelope,
         heartbeat: Heartbeat,
         allowed: AllowedDirectories = ANYWHERE,
+        attempt: Path | None = None,
     ) -> None:
         """Fill in the definition from the step; ProgramError or RequestError if that fails.
 
-        `allowed`: directories below which the step may name paths.
+        Args:
+            definition: Definition of the program.
+            envelope: The step.
+            heartbeat: Heartbeat of the run.
+            allowed: Directories below which the step may name paths.
+            attempt: Directory of the attempt; None: what is to be known later is not kept.
         """
         self._envelope = envelope
         self._allowed = allowed
+        self._attempt = attempt
         self._heartbeat = heartbeat
         parameters = envelope.job_parameters
         self._known = invocation.values(
@@ -71,7 +82,7 @@ class ProgramStep:
         )
         limit = parameters.get("timeout") or definition.limits.time
         self._limit_s = None if limit is None else seconds(limit, "job_parameters, key 'timeout'")
-        self.judged: judgement.Run | None = None
+        self.judged: Run | None = None
         """Run that was judged; None: there was none yet."""
 
     @property
@@ -142,18 +153,24 @@ class ProgramStep:
             put_files(
                 self._definition, self._known, Directory(self._directory, place, self._allowed)
             )
-        return self._command.prepare(place)
+        began = self._command.prepare(place, judgement.patterns(self._definition))
+        if self._attempt:
+            listing.keep(self._command.before, self._attempt / LISTING)
+        return began
 
     def judge(self, began: float, exit_status: int | None, *, copy: bool) -> Ended:
         """Judge the files of an earlier run, without a run.
 
         Args:
-            began: Time by the filesystem, in seconds since the epoch; older files do not count.
+            began: Time by the filesystem, in seconds since the epoch; where no listing was kept
+                before the run, older files do not count.
             exit_status: Exit status of the program, or minus the number of the signal that killed
                 it; None: not known, and not judged.
             copy: True if results are copied to the places that the step names.
         """
         definition = self._definition
+        if self._attempt:
+            self._command.before = listing.kept(self._attempt / LISTING, self._directory)
         if exit_status is None:
             success = msgspec.structs.replace(definition.success, exit_status=[])
             self._definition = msgspec.structs.replace(definition, success=success)
@@ -161,7 +178,7 @@ class ProgramStep:
         return self._judge(ended, self._command.finished(began, ended.returncode), [], copy=copy)
 
     def _judge(
-        self, ended: Ended, run: judgement.Run, interruptions: list[str], *, copy: bool = True
+        self, ended: Ended, run: Run, interruptions: list[str], *, copy: bool = True
     ) -> Ended:
         """Return the end with failures and messages; an interruption is the only failure."""
         self.judged = run
@@ -172,9 +189,12 @@ class ProgramStep:
             parsed, failures = judgement.parsed_outputs(definition, run)
             failures += value_failures(definition.success.values, parsed)
         records = judgement.result_files(definition, run, failed=bool(failures), parsed=parsed)
+        copies: list[Path] = []
         try:
             if copy:
-                records = results.copied(records, self._working, self._parameters, self._allowed)
+                records = results.copied(
+                    records, self._working, self._parameters, self._allowed, copies.append
+                )
         except (ProgramError, OutsideError) as error:
             failures.append(str(error))
         sent: list[Outgoing] = []
@@ -183,11 +203,26 @@ class ProgramStep:
                 sent = parsed_messages(self._envelope, definition, self._known, parsed, records)
         except ProgramError as error:
             failures.append(str(error))
+        if copy:
+            self._copied(copies, failed=bool(failures))
         return msgspec.structs.replace(
             ended,
             failures=[f"{definition.name}: {'; '.join(failures)}"] if failures else [],
             messages=result_messages(self._envelope, records, sent),
         )
+
+    def _copied(self, copies: Sequence[Path], *, failed: bool) -> None:
+        """Keep what a failure has copied, or remove what earlier failures have copied."""
+        below = results.directories(self._parameters)
+        if self._attempt is None or not below:
+            return
+        from zwrap.wrapper import superseded
+
+        step = superseded.step_of(self._definition.name, self._directory, self._envelope)
+        if failed:
+            superseded.note(self._attempt, step, copies)
+        else:
+            superseded.remove(self._attempt, step, copies, below, self._allowed)
 
     def _interruptions(self, ended: Ended) -> list[str]:
         """Return a sentence if the program was ended from outside."""

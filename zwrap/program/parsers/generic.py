@@ -175,13 +175,13 @@ def parse_regex(path: Path, options: Options) -> object:
     matches = compiled(pattern, "pattern", path).matches(read(path))
     if options.get("all"):
         rows = limited(({k: _group(v) for k, v in m.groupdict().items()} for m in matches), path)
-        return enough(rows, options, path, f"matches of {pattern!r}")
+        return enough(rows, options, path, f"matches of '{pattern}'")
     groups: dict[str, str] | None = None
     for match in matches:
         groups = groups or {}
         groups |= {key: found for key, found in match.groupdict().items() if found}
     if groups is None:
-        raise ProgramError(f"{path} does not match {pattern!r}.")
+        raise ProgramError(f"{path} does not match '{pattern}'.")
     return {key: value(found) for key, found in groups.items()}
 
 

@@ -1,0 +1,116 @@
+"""Run of a program, as it is judged: its files, and which of them it wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+
+from zwrap.errors import ProgramError
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
+from zwrap.host.files import UnfitFileError, open_regular
+from zwrap.program.listing import NOT_LISTED, Listing, matching, name_in
+
+SEARCHED_BYTES = 16 * 1024 * 1024
+"""Size of the beginning, and of the end, of a file that text rules search, in bytes."""
+
+QUOTED_CHARACTERS = 300
+"""Length of the longest quotation from a program, in characters."""
+
+QUOTED_BYTES = 2000
+"""Size of the end of a file in which its last line is sought, in bytes."""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of a program: its directory, its begin and its exit status.
+
+    Patterns are those of `Path.glob`, below `directory` unless they are absolute.
+    """
+
+    directory: Path
+    """Directory in which the program ran."""
+    stdout: Path
+    stderr: Path
+    began: float
+    """Time just before the program began, by the filesystem, in seconds since the epoch."""
+    exit_status: int
+    """Exit status, or minus the number of the signal that killed the program."""
+    allowed: AllowedDirectories = ANYWHERE
+    """Directories out of which no file of the run may lead."""
+    before: Listing = NOT_LISTED
+    """Files that were there before the program began."""
+
+    def fresh(self, pattern: str) -> list[Path]:
+        """Return the files matching a pattern that this run wrote, sorted by name."""
+        return [file for file, wrote in self._matching(pattern) if wrote]
+
+    def written(self, pattern: str) -> list[Path]:
+        """Return files as `fresh` does; ``stdout`` and ``stderr`` stand for the output files."""
+        if pattern in ("stdout", "stderr"):
+            file = self.stdout if pattern == "stdout" else self.stderr
+            return [file] if self._may_read(file) else []
+        return self.fresh(pattern)
+
+    def stale(self, pattern: str) -> list[Path]:
+        """Return the files matching a pattern that this run left as they were, sorted by name."""
+        return [file for file, wrote in self._matching(pattern) if not wrote]
+
+    def _matching(self, pattern: str) -> list[tuple[Path, bool]]:
+        """Return the files matching a pattern, sorted by name, and whether this run wrote each."""
+        found = []
+        for file in matching(self.directory, pattern):
+            with contextlib.suppress(OSError):
+                status = file.stat()
+                if stat.S_ISREG(status.st_mode) and self._may_read(file):
+                    name = name_in(self.directory, file)
+                    found.append((file, self.before.differs(name, pattern, status, self.began)))
+        return sorted(found)
+
+    def text(self, file: Path) -> str:
+        """Return the text of a file of the run; of a large file, its beginning and its end."""
+        try:
+            with self.allowed.reading(file, "A file of the run") as place:
+                return _text(place)
+        except (FileNotFoundError, OutsideError):  # it has just been removed, or leads out now
+            return ""
+
+    def last_line(self, file: Path) -> str:
+        """Return the last line of a file, to be quoted; empty: there is none, or it is no text."""
+        lines = self.allowed.last_lines(file, 1, QUOTED_BYTES)
+        said = lines[0].strip()[:QUOTED_CHARACTERS] if lines else ""
+        unreadable = sum(not each.isprintable() or each == "\ufffd" for each in said)
+        return "" if 4 * unreadable > len(said) else said
+
+    def last_words(self) -> str:
+        """Return the last line of the error output, else of the output, which often tells why."""
+        return self.last_line(self.stderr) or self.last_line(self.stdout)
+
+    def _may_read(self, file: Path) -> bool:
+        """Return False if a file is outside of the allowed directories, or a link leads there."""
+        try:
+            self.allowed.check_opened(file, "A file of the run")
+        except (OutsideError, OSError):
+            return False
+        return True
+
+
+def _text(path: Path) -> str:
+    """Return the text of a regular file; of a large file, its beginning and its end."""
+    try:
+        descriptor, _ = open_regular(path, follow=True)
+        with os.fdopen(descriptor, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            data = file.read(min(size, SEARCHED_BYTES))
+            rest = max(len(data), size - SEARCHED_BYTES)
+            file.seek(rest)
+            gap = b"\n" if rest > len(data) else b""  # texts on its two sides never make a match
+            data += gap + file.read(size - rest)
+    except FileNotFoundError:
+        return ""
+    except UnfitFileError as error:
+        raise ProgramError(str(error)) from None
+    return data.decode("utf-8", "replace")
