@@ -177,8 +177,17 @@ def test_a_line_that_a_cause_quotes_is_not_quoted_again(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("content", [b"", b"\n \n", b"\x00\xff\x01core\x02\xfe", b"\xff" * 9])
-def test_an_unwanted_file_that_is_no_text_is_not_quoted(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n \n",
+        b"Traceback (most recent call last):\n",
+        b"\x00\xff\x01core\x02\xfe",
+        b"\xff" * 9,
+    ],
+)
+def test_an_unwanted_file_that_says_no_reason_is_not_quoted(tmp_path: Path, content: bytes) -> None:
     run = run_in(tmp_path)
     (tmp_path / "core.1").write_bytes(content)
     assert judgement.failures(definition(success={"no_files": ["core.*"]}), run) == [

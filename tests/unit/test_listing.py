@@ -21,7 +21,7 @@ from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.replay import replay
 from zwrap.wrapper.step import LISTING, ProgramStep
 
-OLD = (900_000, 900_000)
+OLD = (500_000_000, 500_000_000)
 """Times of access and change of an old file, in seconds since the epoch."""
 
 
@@ -100,9 +100,9 @@ def test_what_was_there_before_and_is_not_touched_does_not_count(
     "command",
     [
         "printf new > it",
-        "printf new > it; touch -d @900000 it",
+        "printf new > it; touch -d @500000000 it",
         "cp -p it copy; mv copy it",
-        "printf new > new; touch -d @900000 new; mv new it",
+        "printf new > new; touch -d @500000000 new; mv new it",
         "ln -sf other it",
     ],
 )
@@ -250,9 +250,7 @@ def test_a_replay_judges_by_the_listing_of_the_run(working: Path) -> None:
     assert "it left error" in failure
 
 
-def test_a_second_run_of_an_attempt_has_a_listing_of_its_own(
-    working: Path, tmp_path: Path
-) -> None:
+def test_a_second_run_of_an_attempt_has_a_listing_of_its_own(working: Path, tmp_path: Path) -> None:
     """The batch system requeued the job: what the first run left is of no later one."""
     attempt = tmp_path / "t-1"
     attempt.mkdir()

@@ -15,6 +15,7 @@ from zwrap.program.definition import Definition
 from zwrap.program.messages import outgoing
 from zwrap.program.parsers.table import parse
 from zwrap.program.reading import parse_definition
+from zwrap.program.run import Run
 from zwrap.program.references import complaints
 
 DATA = Path(__file__).parents[1] / "data"
@@ -260,7 +261,7 @@ def test_a_result_file_may_be_named_by_a_parsed_value(tmp_path: Path) -> None:
     defined = definition(files=[{"pattern": "{fit[best]}.mtz"}, {"pattern": "gone{fit[x]}"}])
     for name in ("a.mtz", "b.mtz", "out", "err"):
         (tmp_path / name).write_text("x")
-    run = judgement.Run(
+    run = Run(
         directory=tmp_path, stdout=tmp_path / "out", stderr=tmp_path / "err", began=0.0,
         exit_status=0,
     )  # fmt: skip

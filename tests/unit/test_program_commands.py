@@ -236,7 +236,7 @@ def test_a_program_runs_here_and_is_judged(
     (here / "a.txt").write_text("three words here\n")
     status, said = judged(capsys, "run", "count", "text=a.txt")
     assert status == 1
-    assert said["failures"] == ["count: it did not write done"]
+    assert said["failures"] == ["count: it did not write done; its last words: 3 a.txt"]
     (site / "count.yaml").write_text(COUNT.replace("files: [done]", "exit_status: [0]"))
     status, said = judged(capsys, "run", "count", "text=a.txt")
     assert (status, said["outputs"][0]["value"]) == (0, {"number": 3})

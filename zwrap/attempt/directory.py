@@ -5,7 +5,7 @@
     <working directory>/.zwrap/<token>/
         envelope.json     the recipe step
         submission.json   the message that was submitted, for retries and `zwrap resubmit`
-        script, bin/      the job script, and `zocalo.wrap` of the submitting site that it puts there
+        script, bin/      the job script; `zocalo.wrap` of the submitting site, which it puts there
         secret            secret of the attempt, where its verdict is sent as a message
         listing.json, copies.json   the files before the run, and what it copied as a failure
         claim.json        the job that runs this attempt; another job finds it and ends

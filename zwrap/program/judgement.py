@@ -39,23 +39,27 @@ def patterns(definition: Definition) -> list[str]:
     return [each for each in dict.fromkeys(named) if each not in ("stdout", "stderr")]
 
 
-def failures(definition: Definition, run: Run) -> list[str]:
+def failures(definition: Definition, run: Run, *, words: bool = True) -> list[str]:
     """Return a sentence for each success rule that does not hold; none for a success.
 
     The first one is the cause, as far as that is known. Then files that are missing are one
-    sentence, as its consequence, and texts that are missing are not told.
+    sentence, as its consequence, and texts that are missing are not told. Without a cause, and with
+    `words`, the last words of the program are.
     """
     success = definition.success
-    said = [sentence for rule in success.no_text for sentence in _unwanted(rule, run)]
-    causes = [*said, *_exit_failures(definition, run, quote=not said)]
+    causes = [sentence for rule in success.no_text for sentence in _unwanted(rule, run)]
+    causes += _exit_failures(definition, run, quote=not causes)
     causes += _unwanted_files(definition, run, causes)
     unwritten, empty = _missing_files(definition, run)
     if causes:
         consequence = [f"it did not write {', nor '.join(unwritten)}"] if unwritten else []
         return [*dict.fromkeys(causes), *consequence, *empty]
     missing = [f"it did not write {pattern}" for pattern in unwritten] + empty
-    missing += [sentence for rule in success.text for sentence in _missing(rule, run)]
-    return [*missing, *_last_words(run)] if missing else []
+    try:
+        missing += [said for rule in success.text if (said := _missing(rule, run))]
+    except ProgramError as error:
+        return [*missing, str(error)]
+    return [*missing, *_last_words(run)] if missing and words else missing
 
 
 def _unwanted(rule: TextRule, run: Run) -> Iterator[str]:
@@ -67,13 +71,14 @@ def _unwanted(rule: TextRule, run: Run) -> Iterator[str]:
         yield str(error)
 
 
-def _missing(rule: TextRule, run: Run) -> Iterator[str]:
-    """Yield a sentence if a file does not hold a text that it must hold, or cannot be searched."""
-    try:
-        if not _search(rule, run):
-            yield f"{rule.file} does not hold the expected {shown_pattern(rule.pattern)}"
-    except ProgramError as error:
-        yield str(error)
+def _missing(rule: TextRule, run: Run) -> str:
+    """Return a sentence if a file does not hold a text that it must hold, else an empty text.
+
+    Raises ProgramError if it cannot be searched.
+    """
+    if _search(rule, run):
+        return ""
+    return f"{rule.file} does not hold the expected {shown_pattern(rule.pattern)}"
 
 
 def _exit_failures(definition: Definition, run: Run, *, quote: bool) -> Iterator[str]:
@@ -98,8 +103,9 @@ def _unwanted_files(definition: Definition, run: Run, causes: Sequence[str]) -> 
     for pattern in definition.success.no_files:
         for file in run.fresh(pattern):
             said = run.last_line(file)
-            known = not said or any(said in cause for cause in causes)
-            yield f"it left {file.name}" + ("" if known else f", which ends with: {said}")
+            # The head of a traceback without the error tells no more than the file's name does.
+            new = said and not said.startswith("Traceback") and not any(said in c for c in causes)
+            yield f"it left {file.name}" + (f", which ends with: {said}" if new else "")
 
 
 def _missing_files(definition: Definition, run: Run) -> tuple[list[str], list[str]]:
@@ -126,8 +132,13 @@ def _search(rule: TextRule, run: Run) -> str | None:
     return text[begin : end if end >= 0 else None].strip()[:QUOTED_CHARACTERS] or match[0]
 
 
-def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, object], list[str]]:
-    """Return parsed outputs by name, and a sentence for each required output without a value."""
+def parsed_outputs(
+    definition: Definition, run: Run, *, words: bool = True
+) -> tuple[dict[str, object], list[str]]:
+    """Return parsed outputs by name, and a sentence for each required output without a value.
+
+    `words`: True if the program's last words are added where a file is missing.
+    """
     found: dict[str, object] = {}
     complaints, missing = [], False
     for name, output in definition.outputs.items():
@@ -144,7 +155,7 @@ def parsed_outputs(definition: Definition, run: Run) -> tuple[dict[str, object],
         except (ProgramError, OutsideError) as error:
             if output.required:
                 complaints.append(f"output {name!r}: {error}")
-    return found, [*complaints, *(_last_words(run) if missing else ())]
+    return found, [*complaints, *(_last_words(run) if missing and words else ())]
 
 
 def _parsed(output: Output, file: Path, beside: Mapping[str, Path], run: Run) -> object:

@@ -16,8 +16,8 @@ from zwrap.errors import ProgramError
 from zwrap.program import judgement
 from zwrap.program.conditions import value_failures
 from zwrap.program.definition import Definition, Success, TextRule, file_names
-from zwrap.program.judgement import Run
 from zwrap.program.patterns import Pattern
+from zwrap.program.run import Run
 from zwrap.recipe.substitution import fill
 
 MOST_FILES = 10_000
@@ -106,7 +106,7 @@ def _report(
     name: str, definition: Definition, run: Run, only: Success, found: list[str]
 ) -> RuleReport:
     """Return the report on one rule; `found`: what was found, in words."""
-    failures = judgement.failures(replace(definition, success=only), run)
+    failures = judgement.failures(replace(definition, success=only), run, words=False)
     return RuleReport(name, not failures, ", ".join(found) or "; ".join(failures))
 
 
@@ -137,7 +137,7 @@ def outputs(definition: Definition, run: Run) -> Iterator[OutputReport]:
     for name, output in definition.outputs.items():
         required = replace(output, required=True)
         alone = replace(definition, outputs={name: required})
-        values, said = judgement.parsed_outputs(alone, run)
+        values, said = judgement.parsed_outputs(alone, run, words=False)
         found = [file for pattern in file_names(output) for file in run.written(pattern)]
         yield OutputReport(
             name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from zwrap.errors import ProgramError
@@ -62,38 +62,45 @@ def copied(
     working: Path,
     parameters: Mapping[str, object],
     allowed: AllowedDirectories = ANYWHERE,
+    noted: Callable[[Path], None] = lambda _: None,
 ) -> list[ResultRecord]:
     """Copy result files to ``results_directory``, if the step names one; return their new records.
 
     Files below the working directory keep their path relative to it. Files that match
-    ``pipeline-final`` are copied to its path, too. Raises ProgramError if a copy cannot be made,
-    and OutsideError if its place is not allowed.
+    ``pipeline-final`` are copied to its path, too. `noted` is called with each copy. Raises
+    ProgramError if a copy cannot be made, and OutsideError if its place is not allowed.
     """
+
+    def copy(source: Path, target: Path, key: str) -> None:
+        if source != target:
+            _copy(source, target, allowed, key)
+            noted(target)
+
     given = parameters.get("results_directory")
     if records and given:
         directory = _absolute(given, "results_directory")
         with _made(directory, allowed, "results_directory"):
             pass
         link(directory, parameters, allowed)
-        records = [_copied(record, working, directory, allowed) for record in records]
-    _copy_final(records, parameters.get("pipeline-final"), allowed)
+        records = [_copied(record, working, directory, copy) for record in records]
+    _copy_final(records, parameters.get("pipeline-final"), copy)
     return list(records)
 
 
-def _copied(
-    record: ResultRecord, working: Path, directory: Path, allowed: AllowedDirectories
-) -> ResultRecord:
+Copy = Callable[[Path, Path, str], None]
+"""Function that copies a file to a target, which a key of `job_parameters` names."""
+
+
+def _copied(record: ResultRecord, working: Path, directory: Path, copy: Copy) -> ResultRecord:
     """Copy one result file below `directory`; return its new record."""
     source = Path(record["file_path"], record["file_name"])
     inside = source.is_relative_to(working)
     target = directory / (source.relative_to(working) if inside else source.name)
-    _copy(source, target, allowed, "results_directory")
+    copy(source, target, "results_directory")
     return {**record, "file_path": str(target.parent)}
 
 
-def _copy_final(
-    records: Sequence[ResultRecord], final: object, allowed: AllowedDirectories
-) -> None:
+def _copy_final(records: Sequence[ResultRecord], final: object, copy: Copy) -> None:
     """Copy the files that match ``pipeline-final`` to its path."""
     if not final:
         return
@@ -105,7 +112,14 @@ def _copy_final(
     for record in records:
         source = Path(record["file_path"], record["file_name"])
         if any(source.match(str(pattern)) for pattern in final["patterns"]):
-            _copy(source, directory / source.name, allowed, "pipeline-final.path")
+            copy(source, directory / source.name, "pipeline-final.path")
+
+
+def directories(parameters: Mapping[str, object]) -> list[Path]:
+    """Return the directories to which results are copied, as far as their keys are usable."""
+    final = parameters.get("pipeline-final")
+    given = parameters.get("results_directory"), isinstance(final, Mapping) and final.get("path")
+    return [Path(each) for each in given if isinstance(each, str) and each.startswith("/")]
 
 
 def _absolute(value: object, key: str) -> Path:
@@ -137,8 +151,6 @@ def _made(directory: Path, allowed: AllowedDirectories, key: str) -> Iterator[Pa
 
 def _copy(source: Path, target: Path, allowed: AllowedDirectories, key: str) -> None:
     """Copy a file atomically: a reader finds the whole copy or none."""
-    if source == target:
-        return
     with _made(target.parent, allowed, key) as place:
         scratch = place / f".{target.name[:200]}.part"
         try:

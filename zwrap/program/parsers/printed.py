@@ -48,9 +48,9 @@ def parse_table(path: Path, options: Options) -> object:
     found = (number for number, line in enumerate(lines) if header.search(line))
     starts = list(found) if options.get("which") == "last" else list(itertools.islice(found, 1))
     if not starts:
-        raise ProgramError(f"{path} has no table with a header like {wanted!r}.")
+        raise ProgramError(f"{path} has no table with a header like '{wanted}'.")
     rows = limited(_rows(lines, starts[-1], texts(options, "names"), path), path)
-    return enough(rows, options, path, f"rows below a header like {wanted!r}")
+    return enough(rows, options, path, f"rows below a header like '{wanted}'")
 
 
 def _rows(lines: Sequence[str], start: int, names: list[str], path: Path) -> Iterator[Row]:

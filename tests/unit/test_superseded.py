@@ -1,0 +1,213 @@
+"""Rules of copies that a failed attempt made: a later success at the step takes them away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories
+from zwrap.program.reading import parse_definition
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.wrapper.heartbeat import Heartbeat
+from zwrap.wrapper.step import ProgramStep
+from zwrap.wrapper.superseded import COPIES
+
+FAILS = "echo broken > error.txt; echo 1 > run.log; mkdir -p inner; echo 1 > inner/a.log; exit 1"
+SUCCEEDS = "rm -f error.txt; echo 2 > run.log; echo 2 > result.mtz"
+
+
+class Steps:
+    """Attempts at steps in one working directory, with one directory of results."""
+
+    def __init__(self, directory: Path) -> None:
+        self.working = directory / "work"
+        self.results = directory / "results"
+        self.attempts = 0
+        self.allowed = ANYWHERE
+
+    def run(self, command: str, **given: Any) -> bool:
+        """Run an attempt; True if it was a success."""
+        self.attempts += 1
+        attempt = self.working / ".zwrap" / f"m{self.attempts}-1"
+        attempt.mkdir(parents=True)
+        name, payload = given.pop("name", "prog"), given.pop("payload", [])
+        environment = given.pop("environment", {})
+        parameters = {
+            "working_directory": str(self.working),
+            "results_directory": str(self.results),
+            **given,
+        }
+        recipe = Recipe({"start": [[1, 0]], "1": {"job_parameters": parameters}})
+        definition = parse_definition(
+            {
+                "command": ["/bin/sh", "-c", command],
+                "files": [{"pattern": "**/*.log", "type": "log"}, {"pattern": "error.txt",
+                          "type": "log"}, {"pattern": "*.mtz"}],
+            },
+            "here", name,
+        )  # fmt: skip
+        envelope = Envelope(recipe, 1, payload=payload, environment=environment)
+        step = ProgramStep(definition, envelope, Heartbeat(name, name, {}), self.allowed, attempt)
+        return not step.run(lambda _: contextlib.nullcontext()).failures
+
+    def copies(self) -> set[str]:
+        """Return the names of the files in the directory of results."""
+        return {
+            str(file.relative_to(self.results))
+            for file in self.results.rglob("*")
+            if file.is_file()
+        }
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Steps:
+    return Steps(tmp_path)
+
+
+def test_what_a_failed_attempt_copied_does_not_stand_beside_a_success(
+    steps: Steps, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not steps.run(FAILS)
+    assert steps.copies() == {"error.txt", "run.log", "inner/a.log", "prog.log"}
+    (steps.results / "of-a-person").touch()
+    assert steps.run(SUCCEEDS)
+    assert steps.copies() == {"of-a-person", "run.log", "result.mtz", "prog.log"}
+    assert (steps.results / "run.log").read_text() == "2\n"
+    assert f"{steps.results}/error.txt was removed: a failed attempt had copied" in caplog.text
+    assert (steps.working / "inner/a.log").exists(), "the working directory stays as it is"
+    assert not list(steps.working.glob(f".zwrap/*/{COPIES}"))
+
+
+def test_copies_of_several_failed_attempts_are_removed(steps: Steps) -> None:
+    assert not steps.run(FAILS)
+    assert not steps.run("echo 3 > other.log; echo again > error.txt; exit 1")
+    assert steps.run(SUCCEEDS)
+    assert steps.copies() == {"run.log", "result.mtz", "prog.log"}
+
+
+@pytest.mark.parametrize("change", ["content", "hidden", "replaced", "link"])
+def test_a_copy_that_was_changed_since_stays(
+    steps: Steps, change: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not steps.run(FAILS)
+    copy = steps.results / "error.txt"
+    before = copy.stat()
+    if change == "link":
+        copy.unlink()
+        copy.symlink_to(steps.working / "error.txt")
+    elif change == "replaced":
+        other = steps.results / "other"
+        other.write_bytes(copy.read_bytes())
+        os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+        other.replace(copy)
+    else:
+        copy.write_text("mended\n" if change == "content" else "BROKEN\n")
+        if change == "hidden":
+            os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert steps.run(SUCCEEDS)
+    assert os.path.lexists(copy)
+    assert "error.txt stays: it was changed since" in caplog.text
+    assert "inner/a.log" not in steps.copies()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"name": "another"},
+        {"payload": {"image": 2}},
+        {"environment": {"array-task": 2}},
+        {"results_directory": "elsewhere"},
+    ],
+)
+def test_a_success_at_another_step_removes_no_copy(
+    steps: Steps, tmp_path: Path, other: dict[str, Any]
+) -> None:
+    if "results_directory" in other:
+        other = {"results_directory": str(tmp_path / "elsewhere")}
+    assert not steps.run(FAILS)
+    before = steps.copies()
+    assert steps.run(SUCCEEDS, **other)
+    assert steps.copies() >= before
+    assert steps.run(SUCCEEDS)
+    assert "error.txt" not in steps.copies()
+
+
+def test_a_correction_of_job_parameters_makes_no_other_step(steps: Steps) -> None:
+    assert not steps.run(FAILS, d_min=1.5)
+    assert steps.run(SUCCEEDS, d_min=2)
+    assert "error.txt" not in steps.copies()
+
+
+def test_what_a_success_copied_stays(steps: Steps) -> None:
+    assert steps.run("echo 1 > one.mtz")
+    assert not steps.run(FAILS)
+    assert steps.run(SUCCEEDS)
+    assert steps.copies() == {"one.mtz", "run.log", "result.mtz", "prog.log"}
+
+
+def test_final_files_of_a_failed_attempt_are_removed_too(steps: Steps, tmp_path: Path) -> None:
+    final = {"pipeline-final": {"path": str(tmp_path / "final"), "patterns": ["error.*"]}}
+    assert not steps.run(FAILS, **final)
+    assert [file.name for file in (tmp_path / "final").iterdir()] == ["error.txt"]
+    assert steps.run(SUCCEEDS, **final)
+    assert not list((tmp_path / "final").iterdir())
+
+
+def test_a_failure_to_copy_is_a_failure_whose_copies_are_known(steps: Steps) -> None:
+    (steps.results / "result.mtz").mkdir(parents=True)
+    assert not steps.run(f"echo 1 > error.txt; {SUCCEEDS}; echo 1 > error.txt")
+    assert "error.txt" in steps.copies()
+    (steps.results / "result.mtz").rmdir()
+    assert steps.run(SUCCEEDS)
+    assert steps.copies() == {"run.log", "result.mtz", "prog.log"}
+
+
+def planted(steps: Steps, *files: Path) -> Path:
+    """Let the record of a failed attempt name further files; the record."""
+    assert not steps.run(FAILS)
+    [record] = steps.working.glob(f".zwrap/*/{COPIES}")
+    kept = json.loads(record.read_text())
+    for file in files:
+        status = file.lstat()
+        kept["files"][str(file)] = [
+            status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
+        ]  # fmt: skip
+    record.write_text(json.dumps(kept))
+    return record
+
+
+def test_no_record_makes_a_success_remove_a_file_elsewhere(steps: Steps, tmp_path: Path) -> None:
+    """The job may write into its directory what it likes."""
+    precious = tmp_path / "precious"
+    precious.touch()
+    steps.results.mkdir()
+    planted(steps, precious, steps.results / ".." / "precious")
+    assert steps.run(SUCCEEDS)
+    assert precious.exists()
+    assert "error.txt" not in steps.copies()
+
+
+def test_no_copy_behind_a_link_that_leads_out_is_removed(steps: Steps, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious").touch()
+    steps.results.mkdir()
+    (steps.results / "leads").symlink_to(out)
+    steps.allowed = AllowedDirectories([steps.working, steps.results], "the setting")
+    planted(steps, steps.results / "leads" / "precious")
+    assert steps.run(SUCCEEDS)
+    assert (out / "precious").exists()
+    assert "error.txt" not in steps.copies()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"step": 1}', '{"step": "x", "files": {"a": 1}}'])
+def test_a_damaged_record_costs_no_success(steps: Steps, content: str) -> None:
+    planted(steps).write_text(content)
+    assert steps.run(SUCCEEDS)
+    assert "error.txt" in steps.copies()
