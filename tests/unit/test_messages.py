@@ -15,8 +15,8 @@ from zwrap.program.definition import Definition
 from zwrap.program.messages import outgoing
 from zwrap.program.parsers.table import parse
 from zwrap.program.reading import parse_definition
-from zwrap.program.run import Run
 from zwrap.program.references import complaints
+from zwrap.program.run import Run
 
 DATA = Path(__file__).parents[1] / "data"
 FAST_DP = Path(__file__).parents[1] / "data/fast_dp/fast_dp.json"
