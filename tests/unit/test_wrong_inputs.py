@@ -175,7 +175,7 @@ def test_the_program_of_a_job_is_known_from_its_commands(
         ("module load other\nzocalo.wrap --wrap own --recipewrapper x", {}, True),
     ],
 )
-def test_a_shipped_definition_is_certain_only_where_the_job_sets_nothing_up(
+def test_a_shipped_definition_is_certain_only_where_the_job_changes_no_path(
     site: Site, commands: str, environment: dict[str, str], certain: bool
 ) -> None:
     """Else the job may find a class of that name, which takes other inputs."""
