@@ -136,6 +136,8 @@ def test_of_the_parsers_only_those_are_loaded_that_the_definition_names(tmp_path
     programs.mkdir()
     (programs / "mine.yaml").write_text(
         "command: [sh, -c, 'echo 1 > out.json']\noutputs: {found: {file: out.json, parser: json}}\n"
+        "inputs: {d_min: {type: number, default: 2}}\n"
+        "write: [{file: in.json, format: json, values: {d_min: '{d_min}'}}]\n"
     )
     (tmp_path / "site.yml").write_text(
         "version: 1\nenvironments: {default: [s]}\n"

@@ -331,6 +331,14 @@ def test_a_fault_of_a_file_is_found_when_the_definition_is_read(
         definition(written)
 
 
+@pytest.mark.parametrize("key", ["link", "copy"])
+@pytest.mark.parametrize("name", ["../a", "/a", ".zwrap/x", "../", ""])
+def test_a_name_of_a_definition_leads_nowhere_else(key: str, name: str) -> None:
+    with pytest.raises(ProgramError, match=f"key '{key}': the name .* leads out of the directory"):
+        definition(**{key: {name: "/d/a.pdb"}})
+    assert definition(**{key: {"data/": "/d/a.pdb", "{title}": "/d/b.pdb"}})
+
+
 @pytest.mark.parametrize("title", ["../../etc/x", "/etc/x", "..", ".zwrap/t/outbox/x", "a\0b"])
 def test_a_name_that_a_step_gives_leads_nowhere_else(title: str) -> None:
     with pytest.raises(ProgramError, match="leads out of the directory of the run"):

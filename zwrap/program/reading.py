@@ -17,7 +17,7 @@ from zwrap.program.inputs import check_inputs
 from zwrap.program.parsers.table import check_parser
 from zwrap.program.patterns import check_pattern
 from zwrap.program.progress import check_file
-from zwrap.program.written import check_written
+from zwrap.program.written import check_placed, check_written
 from zwrap.units import seconds
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def _check(definition: Definition, at: Place) -> None:
         raise ProgramError(f"{source}, key 'command' is empty; a list of arguments is expected.")
     check_inputs(definition.inputs, definition.groups, at)
     check_written(definition.write, definition.inputs, source, at)
+    check_placed(definition.link, "link", at)
+    check_placed(definition.copy, "copy", at)
     for key, output in definition.outputs.items():
         check_parser(output.parser, f"{at('outputs', key)}, output {key!r}")
     for route, key, pattern in _patterns(definition):

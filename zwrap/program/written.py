@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,6 +65,16 @@ def check_written(
             from zwrap.program.templating import check_template
 
             check_template(template_of(each, source), place)
+
+
+def check_placed(names: Iterable[str], key: str, at: Place) -> None:
+    """Raise ProgramError for a name under `link` or `copy` that leads out of the run's directory.
+
+    `key`: which of the two. A name with a placeholder is looked at when it is filled in.
+    """
+    for name in names:
+        if "{" not in name:
+            check_name(f"{name}x" if name.endswith("/") else name, f"{at(key, name)}, key {key!r}")
 
 
 def check_name(name: str, place: str) -> Path:
