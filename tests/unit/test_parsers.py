@@ -172,6 +172,8 @@ def test_a_summary_between_bars_is_read() -> None:
          "without res_lim_low of overall, completeness of overall, res_lim_low of innerShell"),
         (BEGIN, {"least": ["cc_half"], "shells": ["outerShell"]}, "without cc_half of outerShell"),
         (BEGIN.replace("    54.2    60.0", ""), {}, "without completeness of innerShell"),
+        (BEGIN.replace("60.1    54.2    60.0", " nan   (error)   -"), {},
+         "without completeness of overall, completeness of innerShell, completeness of outerShell"),
         ("High resolution limit of all\n", {}, "holds no summary of merging statistics"),
     ],
 )  # fmt: skip

@@ -154,11 +154,21 @@ def typed(value: object, kind: type[T], *, strict: bool = True) -> T:
 
 
 def finite(value: object) -> object:
+    """Return a JSON value with null in place of NaN and Infinity, a copy if it holds any."""
+    try:
+        if _is_finite(value):
+            return value
+    except (UnicodeEncodeError, TypeError):  # lone surrogates; keys such as None
+        pass
+    return _finite_copy(value)
+
+
+def _finite_copy(value: object) -> object:
     """Return a copy of a JSON value with null in place of NaN and Infinity."""
     if isinstance(value, dict):
-        return {key: finite(each) for key, each in value.items()}
+        return {key: _finite_copy(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(each) for each in value]
+        return [_finite_copy(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

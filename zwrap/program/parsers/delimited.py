@@ -28,6 +28,7 @@ def parse_csv(path: Path, options: Options) -> object:
 
 def _rows(names: list[str], lines: Iterator[list[str]], path: Path) -> Iterator[dict[str, Value]]:
     """Yield the rows; ProgramError for one that has more or fewer values than there are names."""
+    columns = [name.strip() for name in names]
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -36,7 +37,5 @@ def _rows(names: list[str], lines: Iterator[list[str]], path: Path) -> Iterator[
                 f"{path} has {len(line)} values in row {number} below its header; the "
                 f"{len(names)} columns are {', '.join(names)[:200]}."
             )
-        yield {
-            name.strip(): value(text.strip()) if text.strip() else None
-            for name, text in zip(names, line, strict=True)
-        }
+        cells = zip(columns, map(str.strip, line), strict=True)
+        yield {name: value(text) if text else None for name, text in cells}

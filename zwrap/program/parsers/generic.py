@@ -24,6 +24,9 @@ Number = int | float | str
 Value = Number | None
 """A number, a text that does not hold a number, or a missing value."""
 
+_BEGIN_OF_NUMBER = frozenset("0123456789+-.iInN")
+"""First characters of numbers, of ``inf`` and of ``nan``."""
+
 MOST_ROWS = 1_000_000
 """Largest number of rows that a parser reads."""
 
@@ -36,19 +39,19 @@ TEXT_LIMIT = 64 * 1024
 
 def number(text: str) -> Number:
     """Return the number that a text holds, else the text."""
-    if "_" in text:  # Python's own way to write numbers, and no program's
+    bare = text.strip()
+    if bare[:1] not in _BEGIN_OF_NUMBER or "_" in bare:  # `_`: Python's own, and no program's
         return text
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    try:
+        return int(bare) if bare.lstrip("+-").isdecimal() and len(bare) < 4000 else float(bare)
+    except ValueError:
+        return text
 
 
 def value(text: str) -> Value:
     """Return what a printed value means: None for ``****``, a number that did not fit its place."""
-    return None if len(text) > 1 and not text.strip("*") else number(text)
+    is_missing = text[:2] == "**" and not text.strip("*")
+    return None if is_missing else number(text)
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -166,11 +166,12 @@ def merging_statistics(path: Path, options: Options) -> object:
     found = in_ispyb_names(_last_summary(read(path).splitlines(), path))
     least = texts(options, "least") or _LEAST
     shells = texts(options, "shells") or SHELLS
+    without = {name for name in least if all(s.get(name) is None for s in found.values())}
     missing = [
         f"{name} of {shell}"
         for shell in shells
         for name in least
-        if name not in found.get(shell, {})
+        if name in without or name not in found.get(shell, {})
     ]
     if missing:
         raise ProgramError(

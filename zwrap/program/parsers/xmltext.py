@@ -54,14 +54,14 @@ def _content(element: ET.Element, lists: frozenset[str], path: Path, depth: int 
     if depth > DEEPEST:
         raise ProgramError(f"{path} is nested more than {DEEPEST} elements deep.")
     text = (element.text or "").strip()
+    if not len(element) and not element.attrib:
+        return value(text) if text else None
     found: dict[str, object] = {f"@{key}": value(each) for key, each in element.attrib.items()}
     repeated: dict[str, list[object]] = {}
     for child in element:
         repeated.setdefault(_name(child), []).append(_content(child, lists, path, depth + 1))
     for name, entries in repeated.items():
         found[name] = entries if len(entries) > 1 or name in lists else entries[0]
-    if not found:
-        return value(text) if text else None
     if text:
         found["#text"] = value(text)
     return found
