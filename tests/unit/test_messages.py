@@ -17,6 +17,10 @@ from zwrap.program.parsers.table import parse
 from zwrap.program.reading import parse_definition
 from zwrap.program.references import complaints
 from zwrap.program.run import Run
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.wrapper.heartbeat import Heartbeat
+from zwrap.wrapper.step import ProgramStep
 
 DATA = Path(__file__).parents[1] / "data"
 FAST_DP = Path(__file__).parents[1] / "data/fast_dp/fast_dp.json"
@@ -391,3 +395,55 @@ def test_xtriage_entries_by_severity_are_read(elsewhere: Path, tmp_path: Path) -
     found = commands("fast_dp", FAST_DP, report=tmp_path / "report.json")[3:]
     assert len(found) == sum(map(len, entries.values()))
     assert {each["severity"] for each in found} == {"INFO", "WARNING", "ERROR"}
+
+
+# -- the step --------------------------------------------------------------------------------------
+
+
+def judged(directory: Path, found: str, **values: Any) -> tuple[list[str], list[tuple[str, Any]]]:
+    """Return failures and messages of a step whose run left `fit.json`."""
+    (directory / "fit.json").write_text(found)
+    channels = ["fit", "peaks", "result-individual-file", "result-all-files"]
+    nodes = {str(number): {"queue": name} for number, name in enumerate(channels, 2)}
+    output = {name: number for number, name in enumerate(channels, 2)}
+    parameters = {"working_directory": str(directory)}
+    first = {"queue": "q", "job_parameters": parameters, "output": output}
+    recipe = Recipe({"start": [[1, []]], "1": first, **nodes})
+    defined = parse_definition(
+        {"command": ["run"], "outputs": {"fit": {"file": "fit.json", "parser": "json"}},
+         "files": [{"pattern": "fit.json"}], **values}, "test.yaml", "prog",
+    )  # fmt: skip
+    step = ProgramStep(defined, Envelope(recipe, 1), Heartbeat("prog", "prog", {}))
+    ended = step.judge(0.0, 0, copy=False)
+    bodies: list[Any] = [message.message for message in ended.messages]
+    names = [message.destination for message in ended.messages]
+    return ended.failures, [
+        (name, body["payload"]) for name, body in zip(names, bodies, strict=True)
+    ]
+
+
+def test_a_step_sends_files_outputs_and_further_messages_in_this_order(tmp_path: Path) -> None:
+    messages = {"peaks": [{"each": "fit.rows", "then": "{row} of {result_files[0][file_name]}"}]}
+    failures, sent_ = judged(tmp_path, '{"rows": [1, 2]}', messages=messages)
+    assert failures == []
+    assert [name for name, _ in sent_] == [
+        "result-individual-file", "fit", "peaks", "result-all-files",
+    ]  # fmt: skip
+    assert sent_[2][1] == ["1 of fit.json", "2 of fit.json"]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"messages": {"peaks": {"each": "fit.rows", "then": 1}}},
+         "prog: 'fit.rows' is 7; a list is expected for 'each'"),
+        ({"success": {"values": [{"output": "fit.rows", "minimum": 8}]}},
+         "prog: fit.rows is 7; at least 8 is expected"),
+    ],
+)  # fmt: skip
+def test_a_step_fails_if_a_value_is_not_as_it_must_be(
+    tmp_path: Path, values: Any, said: str
+) -> None:
+    failures, sent_ = judged(tmp_path, '{"rows": 7}', **values)
+    assert failures == [said]
+    assert {name for name, _ in sent_} <= {"result-individual-file", "result-all-files"}
