@@ -288,6 +288,16 @@ def test_a_definition_that_hides_a_shipped_one_is_a_remark(
     assert f"wrapper 'xia2' is definition {site}/xia2.yaml; it goes before definition " in out
 
 
+def test_zwrap_check_says_which_definitions_are_untried(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "new.yaml").write_text("command: [a]\nstatus: untried\n")
+    (site / "old.yaml").write_text("command: [a]\n")
+    out = told(capsys)[1].splitlines()
+    assert f"good: program new ({site}/new.yaml): untried" in out
+    assert f"good: program old ({site}/old.yaml)" in out
+
+
 # -- recipes ---------------------------------------------------------------------------------------
 
 WRAPS = {"cluster": {"commands": "zocalo.wrap --wrap command --recipewrapper $RECIPEWRAP"}}

@@ -20,6 +20,7 @@ from zwrap.errors import FaultsError, RequestError, ZwrapError
 from zwrap.host.paths import state_directory
 from zwrap.message.content import STATUS_TOPIC
 from zwrap.program.checking import check_file as check_program
+from zwrap.program.definition import Definition
 from zwrap.program.reading import program_directories
 from zwrap.recipe.directory import names
 from zwrap.service.commands import COMMAND_TOPIC
@@ -87,8 +88,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     for what, check in _site_checks(configuration):
         count += 1
         with faults.told():
-            check()
-            say(f"good: {what}")
+            found = check()
+            untried = isinstance(found, Definition) and found.status == "untried"
+            say(f"good: {what}{': untried' if untried else ''}")
     say(f"{count} checked.")
     return faults.status
 
