@@ -198,7 +198,28 @@ def test_an_unwanted_file_that_says_no_reason_is_not_quoted(tmp_path: Path, cont
 @pytest.mark.parametrize(
     ("err", "out", "words"),
     [
-        ("", "Usage: program\n\n  -h  help\n", ["its last words: -h  help"]),
+        ("", "Usage: program\n\n  -h  help\n", ["its last words: Usage: program"]),
+        (
+            "",
+            "DIALS 3.12\nFile /x not found\nusage: dials.import [options]\n\n  EOF\n",
+            ["its last words: File /x not found, then its help"],
+        ),
+        (
+            "usage: p [-h] file\np: error: no file is given\n",
+            "",
+            ["its last words: p: error: no file is given"],
+        ),
+        (
+            "p: unrecognized option '--x'\nTry 'p --help' for more information.\n",
+            "",
+            ["its last words: p: unrecognized option '--x'"],
+        ),
+        (
+            "Try 'p --help' for more information.\n",
+            "",
+            ["its last words: Try 'p --help' for more information."],
+        ),
+        ("", "1 of 2\n2 of 2\n", ["its last words: 2 of 2"]),
         ("no such file\n", "Usage: program\n", ["its last words: no such file"]),
         ("", "", []),
     ],

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,6 +24,18 @@ QUOTED_CHARACTERS = 300
 
 QUOTED_BYTES = 2000
 """Size of the end of a file in which its last line is sought, in bytes."""
+
+HELP_BYTES = 16 * 1024
+"""Size of the end of a program's output in which a help text is sought, in bytes."""
+
+HELP_LINES = 400
+"""Number of lines in which it is sought."""
+
+_USAGE = re.compile(r"\s*usage:", re.IGNORECASE)
+"""Beginning of a help text."""
+
+_HINT = re.compile(r"\s*(try|see|use|run)\b.*\s['\"`]?(--?help|-h)\b", re.IGNORECASE)
+"""Line that says how to get a help text."""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,13 +94,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def last_line(self, file: Path) -> str:
         """Return the last line of a file, to be quoted; empty: there is none, or it is no text."""
         lines = self.allowed.last_lines(file, 1, QUOTED_BYTES)
-        said = lines[0].strip()[:QUOTED_CHARACTERS] if lines else ""
-        unreadable = sum(not each.isprintable() or each == "\ufffd" for each in said)
-        return "" if 4 * unreadable > len(said) else said
+        return _quoted(lines[0]) if lines else ""
 
     def last_words(self) -> str:
-        """Return the last line of the error output, else of the output, which often tells why."""
-        return self.last_line(self.stderr) or self.last_line(self.stdout)
+        """Return the last line of the error output, else of the output, which often tells why.
+
+        Of a program that has printed its help it is the line before that.
+        """
+        for file in (self.stderr, self.stdout):
+            if said := _telling(self.allowed.last_lines(file, HELP_LINES, HELP_BYTES)):
+                return said
+        return ""
 
     def _may_read(self, file: Path) -> bool:
         """Return False if a file is outside of the allowed directories, or a link leads there."""
@@ -95,6 +113,25 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         except (OutsideError, OSError):
             return False
         return True
+
+
+def _telling(lines: Sequence[str]) -> str:
+    """Return the line that tells most of why a program ended; empty: there is none."""
+    while len(lines) > 1 and _HINT.match(lines[-1]):
+        lines = lines[:-1]
+    if not lines:
+        return ""
+    usage = next((number for number, line in enumerate(lines) if _USAGE.match(line)), None)
+    if usage is None or "error" in lines[-1].lower():  # some tell the error after a short help
+        return _quoted(lines[-1])
+    return f"{_quoted(lines[usage - 1])}, then its help" if usage else _quoted(lines[0])
+
+
+def _quoted(line: str) -> str:
+    """Return a line to be quoted; empty if it is no text."""
+    said = line.strip()[:QUOTED_CHARACTERS]
+    unreadable = sum(not each.isprintable() or each == "\ufffd" for each in said)
+    return "" if 4 * unreadable > len(said) else said
 
 
 def _text(path: Path) -> str:
