@@ -234,6 +234,22 @@ def test_rate_and_time_left_come_from_done_and_total(tmp_path: Path) -> None:
     }
 
 
+def test_what_is_read_at_once_has_no_rate(tmp_path: Path) -> None:
+    """Only the last line of a portion was written shortly before it is read."""
+    program = Following(tmp_path)
+
+    def clock() -> float:
+        program.clock.move(0.001)  # even a search takes some time
+        return program.clock.now
+
+    program.reader = ProgressReader(Progress(pattern=STEP), program.output, clock)
+    program.writes("".join(f"STEP {done} / 60\n" for done in range(1, 10)))
+    assert program.fields() == {"progress": "9/60", **counted(9, 60)}
+    program.clock.move(3)
+    program.writes("".join(f"STEP {done} / 60\n" for done in range(10, 16)))
+    assert program.fields()["progress_per_s"] == pytest.approx(2.0, rel=0.01)
+
+
 def test_without_such_groups_only_the_text_is_shown(tmp_path: Path) -> None:
     program = Following(tmp_path, pattern=r"STEP (\d+) / (\d+)")
     program.writes("STEP 1 / 8\n")
@@ -249,7 +265,7 @@ def notes(*counts: float | None, total: float | None = 100, step_s: float = 1.0)
     for done in counts:
         clock.move(step_s)
         if done is not None:
-            count.note(done, total)
+            count.note(clock(), done, total)
     return count
 
 
@@ -268,14 +284,14 @@ def test_a_new_stage_begins_to_count_anew() -> None:
         assert "progress_per_s" not in found
     clock = ManualClock()
     count = Count(clock)
-    count.note(30, 100)
-    count.note(20, 50)  # of another number of things
+    count.note(clock(), 30, 100)
+    count.note(clock(), 20, 50)  # of another number of things
     assert count.fields() == counted(20, 50)
-    count.note(20, 50, "scaling")
+    count.note(clock(), 20, 50, "scaling")
     clock.move(1)
-    count.note(30, 60, "scaling")  # more things have turned up
+    count.note(clock(), 30, 60, "scaling")  # more things have turned up
     assert count.fields() == counted(30, 60, progress_per_s=10.0, remaining_s=3)
-    count.note(40, 60, "merging")
+    count.note(clock(), 40, 60, "merging")
     assert count.fields() == counted(40, 60)
 
 
@@ -307,7 +323,7 @@ def test_fields_are_numbers_whatever_is_printed(
     clock = ManualClock()
     count = Count(clock)
     for done, total, wait_s in counts:
-        count.note(done, total)
+        count.note(clock(), done, total)
         clock.move(wait_s)
         for value in count.fields().values():
             assert value >= 0

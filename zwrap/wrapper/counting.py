@@ -46,18 +46,25 @@ class Count:
         self._total: float | None = None
         self._stage: str | None = None
 
-    def note(self, done: float, total: float | None, stage: str | None = None) -> None:
-        """Note a count that was read now; `total`: the number of all things, None: not known."""
+    def note(self, at: float, done: float, total: float | None, stage: str | None = None) -> None:
+        """Note a count.
+
+        Args:
+            at: Time at which it was read, by the clock; of counts that were read at once, which the
+                program wrote at times that are not known, the last one counts.
+            done: Number of things that are done.
+            total: Number of all things; None: not known.
+            stage: Name of the stage; None: it has none.
+        """
         with self._lock:
             if self._begins_anew(done, total, stage):
                 self._seen.clear()
             self._total, self._stage = total, stage
-            now = self._clock()
             if self._seen and done <= self._seen[-1].done:
                 return
-            if self._seen and self._seen[-1].at == now:
+            if self._seen and self._seen[-1].at == at:
                 self._seen.pop()
-            self._seen.append(Seen(now, done))
+            self._seen.append(Seen(at, done))
 
     def _begins_anew(self, done: float, total: float | None, stage: str | None) -> bool:
         """Return True if a count is that of a new stage."""

@@ -35,6 +35,7 @@ class ProgressReader:
     def __init__(self, progress: Progress, output: Output, clock: Clock = elapsed) -> None:
         self._progress = progress
         self._output = output
+        self._clock = clock
         self._count = Count(clock)
         self._text: str | None = None
         """Groups of the last match; None: there was none."""
@@ -63,7 +64,7 @@ class ProgressReader:
         portion = self._output.portion()
         if not portion.text:
             return
-        found = False
+        found, now = False, self._clock()
         try:
             pattern = Pattern(self._progress.pattern, "key 'progress'", SEARCH_S)
             for match in pattern.matches(portion.text):
@@ -71,16 +72,17 @@ class ProgressReader:
                     break
                 if match.end() > portion.known:
                     found = True
-                    self._note(match)
+                    self._note(match, now)
         except ProgramError as error:
             self._given_up = True
             log.warning("The progress is not shown: %s", error)
 
-    def _note(self, match: re.Match[str]) -> None:
-        """Keep what one match tells."""
+    def _note(self, match: re.Match[str], now: float) -> None:
+        """Keep what one match tells that was read `now`, by the clock."""
         named = match.groupdict()
         done = number(named.get("done"))
         if done is not None:
             total = self._progress.total or number(named.get("total"))
-            self._count.note(done, total if total and total >= done else None, named.get("stage"))
+            known = total if total and total >= done else None
+            self._count.note(now, done, known, named.get("stage"))
         self._text = ("/".join(filter(None, match.groups())) or match[0])[:LONGEST_TEXT]
