@@ -55,10 +55,14 @@ class OptionBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Key in the block to the name of the option, where they differ."""
     split: list[str] = []
     """Keys whose text is a list, separated by commas."""
+    join: list[str] = []
+    """Keys whose list is one argument, with commas between its entries."""
     format: Annotated[str, FILLED] = "{name}={value}"
     """Form of an argument."""
     only_named: bool = False
     """True if keys that are not among `names` are left out."""
+    without: list[str] = []
+    """Keys that are left out."""
 
 
 class ParameterFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -144,6 +148,9 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     copy: Annotated[dict[str, str], FILLED] = {}
     """Likewise, of files that are copied."""
     inputs: dict[str, Input] = {}
+    blocks: list[str] = []
+    """Blocks of `job_parameters` whose entries may be values of inputs. They go before the block of
+    the program's name and `job_parameters` itself, the first one before all."""
     groups: list[Group] = []
     """Inputs that depend on each other."""
     environment: Annotated[dict[str, str], FILLED] = {}

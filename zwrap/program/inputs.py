@@ -65,8 +65,11 @@ class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """True if the value names a file, or a list of them, that must exist when the job starts; the
     older form of ``type: file`` and of a list with ``items: file``."""
     block: str | None = None
-    """Block of `job_parameters` that holds the value; None: the block of the program's name, else
-    `job_parameters` itself."""
+    """Block of `job_parameters` that holds the value; None: one of the definition's `blocks`, else
+    the block of the program's name, else `job_parameters` itself."""
+    split: str | None = None
+    """Text that separates entries, such as ``;``: the value is the list of what it separates in a
+    text, or in each text of a list. None: a text is one value."""
 
     @property
     def item(self) -> Item | None:
@@ -109,6 +112,8 @@ def converted(declared: Input, value: object, where: str) -> object:
     Raises:
         ProgramError: The value does not fit; the text begins with `where`.
     """
+    if declared.split:
+        value = _parted(value, declared.split)
     if declared.type is None or not is_given(value):
         return value
     if declared.type != "list":
@@ -120,6 +125,17 @@ def converted(declared: Input, value: object, where: str) -> object:
         _fitting(declared, entry, f"{where}, entry {number}")
         for number, entry in enumerate(entries, 1)
     ]
+
+
+def _parted(value: object, separator: str) -> object:
+    """Return a text, or a list with texts, as the list of what separators part in them."""
+    if not isinstance(value, (str, list)):
+        return value
+    found: list[object] = []
+    for entry in value if isinstance(value, list) else [value]:
+        parts = [part.strip() for part in entry.split(separator)] if isinstance(entry, str) else []
+        found += [part for part in parts if part] if isinstance(entry, str) else [entry]
+    return found
 
 
 def check_groups(

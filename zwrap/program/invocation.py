@@ -24,14 +24,14 @@ def values(
     """Return the values of the definition's placeholders, by name.
 
     The values are the defaults, replaced by `job_parameters`, replaced by its block named after the
-    program, and further `payload` (of the message) and `environment` (of the recipe). Inputs are in
-    their types; those of `later` are not known yet, and stay as they are.
+    program and by the definition's `blocks`, and further `payload` (of the message) and
+    `environment` (of the recipe). Inputs are in their types; those of `later` are not known yet,
+    and stay as they are.
 
     Raises:
         ProgramError: A required input is missing, or a value does not fit; the text names it.
     """
-    block = job_parameters.get(definition.name)
-    given = {**job_parameters, **(block if isinstance(block, dict) else {})}
+    given = _given(definition, job_parameters)
     blocks = {declared.block: job_parameters.get(declared.block) for declared in definition.options}
     result: dict[str, object] = {**given, **blocks, "payload": payload, "environment": environment}
     for name, stated in given_inputs(definition, job_parameters).items():
@@ -54,8 +54,7 @@ def values(
 
 def given_inputs(definition: Definition, job_parameters: Mapping[str, object]) -> dict[str, object]:
     """Return what a step gives as the value of each input, or its default, as it stands there."""
-    block = job_parameters.get(definition.name)
-    given = {**job_parameters, **(block if isinstance(block, dict) else {})}
+    given = _given(definition, job_parameters)
     found = {}
     for name, declared in definition.inputs.items():
         source = given if declared.block is None else job_parameters.get(declared.block)
@@ -63,6 +62,17 @@ def given_inputs(definition: Definition, job_parameters: Mapping[str, object]) -
         if isinstance(source, Mapping):
             found[name] = source.get(name, declared.default)
     return found
+
+
+def _given(definition: Definition, job_parameters: Mapping[str, object]) -> dict[str, object]:
+    """Return what a step gives by name; what has no value in a block does not count there."""
+    block = job_parameters.get(definition.name)
+    given = {**job_parameters, **(block if isinstance(block, dict) else {})}
+    for name in reversed(definition.blocks):
+        further = job_parameters.get(name)
+        if isinstance(further, dict):
+            given |= {key: value for key, value in further.items() if is_given(value)}
+    return given
 
 
 def check_files(definition: Definition, known: Mapping[str, object], directory: Path) -> None:

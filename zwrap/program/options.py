@@ -61,7 +61,8 @@ def _options(definition: Definition, known: Mapping[str, object]) -> Iterator[Op
             raise ProgramError(f"{where} holds a {type(block).__name__}; an object is expected.")
         for key, value in block.items():
             consumed = key in definition.inputs and f"{{{key}}}" in used
-            if not consumed and (key in declared.names or not declared.only_named):
+            wanted = key in declared.names or not declared.only_named
+            if wanted and not consumed and key not in declared.without:
                 yield from _option(declared, key, value, f"{where}, key {key!r}")
 
 
@@ -69,6 +70,8 @@ def _option(declared: OptionBlock, key: str, value: object, where: str) -> Itera
     """Yield the option of one entry, several for a list; ProgramError for nested values."""
     if isinstance(value, str) and key in declared.split:
         value = [entry.strip() for entry in value.split(",")]
+    if isinstance(value, list) and key in declared.join:
+        value = ",".join(map(str, value))
     name = declared.names.get(key, key)
     for entry in value if isinstance(value, list) else [value]:
         if isinstance(entry, (Mapping, list)):

@@ -63,6 +63,7 @@ def _used(definition: Definition) -> Iterator[str]:
         yield definition.set_up_key
     yield from definition.refused
     yield from definition.ignored
+    yield from definition.blocks
     yield from (option.block for option in definition.options)
     for declared in definition.inputs.values():
         if declared.block:

@@ -21,7 +21,7 @@ from zwrap.program.parsers.route import steps
 from zwrap.program.parsers.table import option_faults
 from zwrap.recipe.substitution import Filling
 
-FILE_TYPES = ("result", "log", "graph", "debug", "input")
+FILE_TYPES = ("result", "log", "graph", "debug", "input", "recip", "pia", "snapshot", "xy")
 """Types of result files: those of ISPyB's attachments, in small letters, which makes a log of any
 other."""
 

@@ -1,0 +1,74 @@
+"""What a step gives a program: blocks of job parameters, texts that hold lists, options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from zwrap.program import invocation
+from zwrap.program.definition import Definition
+from zwrap.program.options import option_arguments
+from zwrap.program.parameters import unknown_parameters
+from zwrap.program.reading import parse_definition
+
+
+def definition(**values: Any) -> Definition:
+    return parse_definition({"command": ["run"], **values}, "test.yaml", "prog")
+
+
+def known(defined: Definition, **parameters: Any) -> dict[str, Any]:
+    return invocation.values(defined, parameters, None, {})
+
+
+BLOCKS = definition(blocks=["first", "second"], inputs={"a": {}, "b": {"default": 0}})
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ({"a": 1}, 1),
+        ({"a": 1, "prog": {"a": 2}}, 2),
+        ({"a": 1, "prog": {"a": 2}, "second": {"a": 3}}, 3),
+        ({"a": 1, "second": {"a": 3}, "first": {"a": 4}}, 4),
+        ({"a": 1, "second": {"a": ""}, "first": {"a": []}}, 1),
+        ({"a": 1, "first": None, "second": [2]}, 1),
+    ],
+)
+def test_entries_of_blocks_go_before_the_rest_the_first_block_before_all(
+    given: dict[str, Any], value: int
+) -> None:
+    assert known(BLOCKS, **given)["a"] == value
+
+
+def test_a_block_is_no_unknown_parameter() -> None:
+    assert unknown_parameters(BLOCKS, {"first": {"a": 1}}) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("x.expt;x.refl", ["x.expt", "x.refl"]),
+        (["x.expt; x.refl", "y.expt;"], ["x.expt", "x.refl", "y.expt"]),
+        ([1, "x"], [1, "x"]),
+        (5, 5),
+        (None, None),
+    ],
+)
+def test_a_text_with_separators_is_a_list(given: object, value: object) -> None:
+    defined = definition(inputs={"data": {"split": ";"}})
+    assert known(defined, data=given)["data"] == value
+
+
+def options(block: dict[str, Any], **option: Any) -> list[str]:
+    defined = definition(options=[{"block": "block", **option}])
+    return option_arguments(defined, known(defined, block=block))
+
+
+def test_a_list_of_an_option_is_one_argument_if_the_definition_says_so() -> None:
+    block = {"rlims": [1.5, 2], "other": [1, 2]}
+    assert options(block, join=["rlims"]) == ["rlims=1.5,2", "other=1", "other=2"]
+
+
+def test_entries_that_are_no_options_are_left_out() -> None:
+    assert options({"sample_id": 1, "d_min": 2}, without=["sample_id"]) == ["d_min=2"]
