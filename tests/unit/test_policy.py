@@ -414,7 +414,7 @@ def test_no_link_is_planted_just_before_a_program_starts(
         (directory / name).symlink_to(site.out / "precious")
         return 0.0
 
-    monkeypatch.setattr(command, "_time_stamp", plant)
+    monkeypatch.setattr(command, "time_stamp", plant)
     with pytest.raises(OutsideError, match="which leads by a link"):
         Step(site, "echo printed; echo complained >&2").run()
     assert site.is_untouched()

@@ -12,6 +12,7 @@ from zwrap.program import invocation
 from zwrap.program.argv import MODULE, argv
 from zwrap.program.definition import Definition
 from zwrap.program.parsers.table import parse
+from zwrap.program.plan import plan
 from zwrap.program.reading import (
     INLINE_PROGRAM,
     SHIPPED_PROGRAMS,
@@ -125,23 +126,23 @@ def test_arguments_are_filled_in_repeated_and_dropped_but_never_split() -> None:
         inputs={"a": {}, "images": {}, "none": {}},
     )
     values = known(defined, {"d": 1.5}, a="x y; $(z)", images=["1", "2 3"])
-    assert argv(defined, values) == [
+    assert argv(plan(defined, values)[0]) == [
         "run", "--a=x y; $(z)", "image=1", "image=2 3", "1.5", "{}",
     ]  # fmt: skip
 
 
 def test_set_up_lines_and_shell_text_run_in_a_shell_with_values_quoted() -> None:
     defined = definition(set_up=["load {v}"], inputs={"v": {"default": "a b"}})
-    assert argv(defined, known(defined)) == [
+    assert argv(plan(defined, known(defined))[0]) == [
         "/bin/bash", "-c", "load 'a b'\nexec run",
     ]  # fmt: skip
     defined = definition(set_up=["module load {v}"], inputs={"v": {"default": "a b"}})
     found = MODULE.read_text().rstrip()  # which finds `module`
-    assert argv(defined, known(defined)) == [
+    assert argv(plan(defined, known(defined))[0]) == [
         "/bin/bash", "-c", f"{found}\nmodule load 'a b'\nexec run",
     ]  # fmt: skip
     defined = definition(command="x < {f}", inputs={"f": {"default": "; rm"}})
-    assert argv(defined, known(defined)) == ["/bin/bash", "-c", "x < '; rm'"]
+    assert argv(plan(defined, known(defined))[0]) == ["/bin/bash", "-c", "x < '; rm'"]
 
 
 def write(directory: Path, name: str, text: str) -> None:

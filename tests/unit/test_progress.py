@@ -14,7 +14,7 @@ from zwrap.cli.monitor import Participants
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ProgramError, TransportError
 from zwrap.message.content import STATUS_TOPIC
-from zwrap.program import invocation
+from zwrap.program.plan import plan
 from zwrap.program.progress import Progress
 from zwrap.program.reading import parse_definition
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
@@ -178,11 +178,11 @@ def test_no_file_outside_is_read(tmp_path: Path) -> None:
     definition = parse_definition(
         {"command": ["x"], "progress": {"pattern": "x", "file": "{name}.log"}}, "d", "d"
     )
-    filled = invocation.with_file_names(definition, {"name": "run"})
-    assert filled.progress
-    assert filled.progress.file == "run.log"
+    [filled] = plan(definition, {"name": "run"})
+    assert filled.command.progress
+    assert filled.command.progress.file == "run.log"
     with pytest.raises(ProgramError, match=r"'progress\.file' is '/etc/x\.log'"):
-        invocation.with_file_names(definition, {"name": "/etc/x"})
+        plan(definition, {"name": "/etc/x"})
 
 
 def test_what_is_no_file_and_a_file_that_is_removed_are_no_progress(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from zwrap.errors import ConfigurationError
 from zwrap.message.jsontext import encode
 from zwrap.program.argv import argv
 from zwrap.program.definition import Definition
+from zwrap.program.plan import plan
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.watcher.witness import died
@@ -155,7 +156,7 @@ def test_module_is_found_in_the_set_up_lines_of_a_program(tmp_path: Path) -> Non
     (tmp_path / "init" / "bash").write_text(MODULE)
     definition = Definition(name="p", command=["echo", "ran"], set_up=["module load x"])
     done = subprocess.run(
-        argv(definition, {}), env={"PATH": "/bin", "MODULESHOME": str(tmp_path)},
+        argv(plan(definition, {})[0]), env={"PATH": "/bin", "MODULESHOME": str(tmp_path)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "module load x\nran\n"

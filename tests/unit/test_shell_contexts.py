@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from zwrap.errors import RecipeError
-from zwrap.recipe.pieces import Value
+from zwrap.recipe.pieces import Piece, Texts, Value
 from zwrap.recipe.quoting import quoted
+from zwrap.recipe.shellrepeats import repeated
 
 from .shell_contexts import HOSTILE, Contexts
 
@@ -62,3 +63,30 @@ def tried(shell: str, seed: int, directory: Path) -> str | None:
 def test_in_no_context_a_value_becomes_a_command(shell: str, tmp_path: Path) -> None:
     accepted = sum(tried(shell, seed, tmp_path) is not None for seed in range(TEXTS))
     assert accepted > TEXTS // 4  # the texts are not refused as a whole
+
+
+def repeats(text: str, choice: random.Random) -> list[Piece]:
+    """Return a text in which each ``{x}`` is a hostile list, or is missing."""
+    first, *rest = text.split("{x}")
+    pieces: list[Piece] = [first]
+    for part in rest:
+        count = choice.choice((0, 1, 2, 2))
+        pieces += [Value(Texts.of(tuple(choice.choices(HOSTILE, k=count))), "{x}"), part]
+    return pieces
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_in_no_context_an_entry_of_a_list_becomes_a_command(shell: str, tmp_path: Path) -> None:
+    """Words and lines are repeated and left out as well."""
+    accepted = 0
+    for seed in range(TEXTS):
+        choice = random.Random(seed)
+        pieces = repeats(Contexts(seed, posix=shell == "dash").text(), choice)
+        try:
+            assignments, [done] = quoted([repeated(pieces, RecipeError)], RecipeError)
+        except RecipeError:
+            continue
+        accepted += 1
+        ran = has_run(shell, "\n".join([*assignments, done]), tmp_path)
+        assert not ran, f"seed {seed}: {shell} ran an entry in {done!r}"
+    assert accepted > TEXTS // 10

@@ -77,3 +77,29 @@ def test_in_a_published_recipe_a_value_stays_a_value(
         check=False, timeout=20,
     )  # fmt: skip
     assert not (tmp_path / "PWNED").exists()
+
+
+def test_further_commands_in_job_parameters_are_shell_text_as_well(tmp_path: Path) -> None:
+    """So is their set-up; no value adds a line to standard input."""
+    then = [
+        {"command": "printf '%s|' {x} >out", "set_up": ["v={x}"], "stdin": "title {y}\n"},
+        {"command": ["p", "{x}"]},
+    ]
+    parameters = {"command": ["true"], "stdin": "n {y}\n", "then": then}
+    recipe = Recipe({"start": [[1, []]], "1": {"job_parameters": parameters}})
+    value = "a b; touch PWNED; $(touch PWNED)"
+    filled = recipe.apply_parameters({"x": value, "y": value}, quote_commands=True)
+    found = filled.as_dict()[1]["job_parameters"]
+    first, second = found["then"]
+    script = "\n".join([*first["set_up"], first["command"]])
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True)
+    assert (tmp_path / "out").read_text() == f"{value}|"
+    assert not (tmp_path / "PWNED").exists()
+    assert second == {"command": ["p", value]}
+    assert (found["stdin"], first["stdin"]) == (f"n {value}\n", f"title {value}\n")
+    with pytest.raises(RecipeError, match=r"^node 1, job_parameters, key 'stdin': .* several"):
+        recipe.apply_parameters({"x": "a", "y": "a\nend"}, quote_commands=True)
+    as_before = {"job_parameters": {"stdin": "{x}"}}
+    plain = Recipe({"start": [[1, []]], "1": as_before})
+    filled = plain.apply_parameters({"x": "a\nb"}, quote_commands=True)
+    assert filled.as_dict()[1]["job_parameters"] == {"stdin": "a\nb"}

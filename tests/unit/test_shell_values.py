@@ -17,6 +17,7 @@ import pytest
 from zwrap.errors import ProgramError, RecipeError, RequestError
 from zwrap.program import invocation
 from zwrap.program.argv import argv
+from zwrap.program.plan import plan
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -468,14 +469,14 @@ def test_values_of_a_definition_arrive_as_values(value: str, tmp_path: Path) -> 
         "inputs": {"x": {}}, "options": [{"block": "more", "format": "{value}"}],
     }, "test.yaml", "prog")  # fmt: skip
     known = invocation.values(defined, {"x": value, "more": {"a": value}}, None, {})
-    shell, option, text = argv(defined, known)
+    shell, option, text = argv(plan(defined, known)[0])
     assert (shell, option) == ("/bin/bash", "-c")
     assert run("bash", text, tmp_path) == f"{value}.{value}\n{value * 3}"
     defined = parse_definition({"command": "echo $(({x}))"}, "test.yaml", "prog")
     with pytest.raises(
         ProgramError, match=r"test\.yaml, keys 'set_up' and 'command': \{x\} stands"
     ):
-        argv(defined, invocation.values(defined, {"x": value}, None, {}))
+        argv(plan(defined, invocation.values(defined, {"x": value}, None, {}))[0])
 
 
 @pytest.mark.parametrize("value", VALUES)

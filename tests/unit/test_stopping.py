@@ -16,6 +16,8 @@ from zwrap.wrapper.stopping import StoppedError, Stopping
 
 
 class Program:
+    saves = True
+
     def __init__(self) -> None:
         self.stops: list[tuple[str, float | None]] = []
 
@@ -154,3 +156,32 @@ def test_a_warning_lets_the_program_save(timers: list[Timer]) -> None:
     assert [because for because, _ in program.stops] == [NEAR_LIMIT]
     timers[0].function()
     assert len(program.stops) == 1, "once"
+
+
+def test_the_approaching_limit_is_no_order_to_a_program_that_cannot_save(
+    timers: list[Timer],
+) -> None:
+    """Of several commands the first had ended when it was asked to save; the others go on."""
+    step = made()
+    first: Any = Program()
+    with step.running(first):
+        timers[0].function()
+    assert (step.by, step.ordered_by()) == (NEAR_LIMIT, "")
+    further: Any = Program()
+    further.saves = False
+    with step.running(further):
+        step.signalled(signal.SIGUSR1, Meaning.WARN)
+        assert further.stops == []
+        step.signalled(signal.SIGTERM, Meaning.STOP)
+    assert [because for because, _ in further.stops] == ["SIGTERM"]
+
+
+def test_no_timer_runs_for_a_program_that_cannot_save(timers: list[Timer]) -> None:
+    step = made()
+    further: Any = Program()
+    further.saves = False
+    step.started(further)
+    step.signalled(signal.SIGUSR1, Meaning.WARN)
+    assert (timers, step.by, further.stops) == ([], "", [])
+    step.signalled(signal.SIGTERM, Meaning.STOP)
+    assert step.ordered_by() == "SIGTERM"

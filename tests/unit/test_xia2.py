@@ -18,6 +18,7 @@ from zwrap.program.argv import argv
 from zwrap.program.asked import as_asked
 from zwrap.program.options import parameter_files
 from zwrap.program.parsers.table import PARSERS, parse
+from zwrap.program.plan import plan
 from zwrap.program.reading import find_program
 
 RUN = Path(__file__).parents[1] / "data/xia2/v3.12.0/success_insulin_sad"
@@ -26,7 +27,7 @@ RUN = Path(__file__).parents[1] / "data/xia2/v3.12.0/success_insulin_sad"
 def arguments(name: str, **job_parameters: Any) -> list[str]:
     defined = find_program(name, job_parameters)
     assert defined
-    return argv(defined, invocation.values(defined, job_parameters, None, {}))
+    return argv(plan(defined, invocation.values(defined, job_parameters, None, {}))[0])
 
 
 def files(name: str, **job_parameters: Any) -> dict[str, str]:
@@ -140,7 +141,7 @@ def asked(check: Callable[[str], None] = lambda key: None, **parameters: Any) ->
     defined = find_program("xia2", parameters)
     assert defined
     defined = as_asked(defined, parameters, "Node 1", check)
-    return argv(defined, invocation.values(defined, parameters, None, {}))
+    return argv(plan(defined, invocation.values(defined, parameters, None, {}))[0])
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import msgspec
 from zwrap.cli.common import say, say_json
 from zwrap.cli.programs import named
 from zwrap.configuration.site import Configuration
+from zwrap.program.commandline import Command, Part, When
 from zwrap.program.definition import Definition, Output, file_names
 from zwrap.program.inputs import Input, expected
+from zwrap.program.plan import commands
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
@@ -38,9 +40,8 @@ def lines(definition: Definition) -> Iterator[str]:
         yield f"  {definition.description}"
     yield f"  defined in {definition.source}"
     yield ""
-    yield "command"
-    command = definition.command
-    yield f"  {command if isinstance(command, str) else ' '.join(map(_word, command))}"
+    for command in commands(definition):
+        yield from _command(definition, command)
     yield from _section("inputs", [_input(*each) for each in definition.inputs.items()])
     groups = [
         f"{key.replace('_', ' ')}: {', '.join(names)}"
@@ -77,9 +78,22 @@ def _section(title: str, entries: list[str]) -> Iterator[str]:
         yield from (f"  {entry}" for entry in entries)
 
 
-def _word(argument: object) -> str:
-    """Return an argument for people; a group stands in brackets."""
-    return f"[{' '.join(map(str, argument))}]" if isinstance(argument, list) else str(argument)
+def _command(definition: Definition, command: Command) -> Iterator[str]:
+    """Yield what one of the commands does."""
+    facts = [f"for each of {source}" for source in command.for_each.values()]
+    facts += [f"if {command.if_}"] if command.if_ else []
+    facts += [] if command.required else ["may fail"]
+    name = command.name if definition.then else ""
+    yield " ".join(filter(None, ["command", name, f"({', '.join(facts)})" if facts else ""]))
+    line = command.command
+    yield f"  {line if isinstance(line, str) else ' '.join(map(_word, line))}"
+
+
+def _word(part: Part) -> str:
+    """Return a part of a command line for people; a group stands in brackets."""
+    if isinstance(part, When):
+        return f"[{_word(part.then)} {f'if {part.if_}' if part.if_ else f'unless {part.unless}'}]"
+    return f"[{' '.join(part)}]" if isinstance(part, list) else part
 
 
 def _input(name: str, declared: Input) -> str:

@@ -13,9 +13,10 @@ import msgspec
 
 from zwrap.errors import ProgramError
 from zwrap.job import Count
+from zwrap.program.commandline import Command, CommandLine
 from zwrap.program.expectation import Expectation, Status
 from zwrap.program.inputs import Group, Input
-from zwrap.program.marks import FILLED
+from zwrap.program.marks import FILLED, INPUT_NAME
 from zwrap.program.rules import (
     Limits as Limits,
     Progress as Progress,
@@ -57,8 +58,11 @@ class OptionBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Keys whose text is a list, separated by commas."""
     join: list[str] = []
     """Keys whose list is one argument, with commas between its entries."""
-    format: Annotated[str, FILLED] = "{name}={value}"
-    """Form of an argument."""
+    format: Annotated[str | list[str], FILLED] = "{name}={value}"
+    """Form of an argument; a list: of several ones, such as ``["-p", "{name}", "{value}"]``."""
+    flag: Annotated[str | list[str] | None, FILLED] = None
+    """Form of the argument of an entry that is true or false, which is there if it is true, such as
+    ``--{name}``; default: true and false are values as all others."""
     only_named: bool = False
     """True if keys that are not among `names` are left out."""
     without: list[str] = []
@@ -121,8 +125,10 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One program."""
 
     name: str
-    command: Annotated[list[str] | str, FILLED]
-    """Argument list, or shell text in which substituted values stay values."""
+    command: Annotated[CommandLine, FILLED]
+    """Command line: a list of arguments, run without a shell, or shell text, in which substituted
+    values stay values. In a list ``[-M, "{macro}"]`` is a group of arguments, and ``{if: anomalous,
+    then: -ANO}`` or ``{unless: x, then: [...]}`` are arguments under a condition."""
     description: str = ""
     set_up: Annotated[list[str], FILLED] = []
     """Shell lines that are run before the command in the same shell (module load, ...)."""
@@ -137,6 +143,16 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     has none."""
     directory: Annotated[str, FILLED] = ""
     """Directory below the working directory in which the program runs."""
+    stdin: Annotated[str | None, FILLED] = None
+    """Text on standard input, with values as they are: a line whose value is missing is left out,
+    one with a list is repeated; a value of several lines is refused. Default: it is empty."""
+    stdout: Annotated[str | None, FILLED] = None
+    """Name of the file in `directory` that gets standard output; default: NAME.log."""
+    for_each: Annotated[dict[str, str], INPUT_NAME] = {}
+    """Name of a placeholder to an input, a list: the command runs once for each entry. The number
+    of the entry, from 1, is in the placeholder NAME_number."""
+    then: list[Command] = []
+    """Further commands, which run one after the other behind this one, in the same job."""
     options: list[OptionBlock] = []
     parameter_files: list[ParameterFile] = []
     option_files: list[OptionFile] = []
@@ -172,13 +188,13 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """File of the definition, for messages to people."""
 
 
-def check_directory(definition: Definition) -> None:
-    """Raise ProgramError unless the directory of the run is below the working directory."""
-    directory = Path(definition.directory)
+def check_directory(name: str, source: str) -> None:
+    """Raise ProgramError unless the directory of a run is below the working directory."""
+    directory = Path(name)
     if directory.is_absolute() or ".." in directory.parts:
         raise ProgramError(
-            f"{definition.source}, key 'directory' is {definition.directory!r}; a directory below "
-            "the working directory is expected."
+            f"{source}, key 'directory' is {name!r}; a directory below the working directory is "
+            "expected."
         )
 
 

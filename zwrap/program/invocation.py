@@ -8,9 +8,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
-from zwrap.program.definition import Definition, check_directory, file_names
+from zwrap.program.definition import Definition, Output, check_directory, file_names
+from zwrap.program.filling import Values
 from zwrap.program.inputs import check_groups, converted, is_given
-from zwrap.program.progress import check_file
+from zwrap.program.plan import filled_success
 from zwrap.recipe.substitution import fill
 
 
@@ -93,38 +94,48 @@ def check_files(definition: Definition, known: Mapping[str, object], directory: 
 
 
 def with_file_names(definition: Definition, known: Mapping[str, object]) -> Definition:
-    """Return the definition with the placeholders in its file names filled in."""
-    success, progress = definition.success, definition.progress
-    filled = replace(
+    """Return the definition with the placeholders in its file names filled in.
+
+    A name whose value is missing is left out, and one with a list is there for each entry; an
+    output of which no name is left is none.
+    """
+    values = Values(known, definition.inputs, definition.source)
+    return replace(
         definition,
-        progress=progress and replace(progress, file=fill(progress.file, known)),
-        success=replace(
-            success,
-            files=[fill(name, known) for name in success.files],
-            no_files=[fill(name, known) for name in success.no_files],
-            text=[replace(rule, file=fill(rule.file, known)) for rule in success.text],
-            no_text=[replace(rule, file=fill(rule.file, known)) for rule in success.no_text],
-        ),
-        directory=fill(definition.directory, known),
+        success=filled_success(definition.success, values),
+        directory=base_directory(definition, values),
         outputs={
-            name: replace(
-                output,
-                file=[fill(file, known) for file in file_names(output)],
-                beside={
-                    option: fill(file, known)
-                    for option, file in output.beside.items()
-                    if known.get(output.only_if.get(option, ""), True)
-                },
-            )
+            name: replace(output, file=files, beside=_beside(output, values))
             for name, output in definition.outputs.items()
+            if (files := [file for text in file_names(output) for file in values.each(text)])
         },
-        files=[replace(file, pattern=fill(file.pattern, known)) for file in definition.files],
+        files=[
+            replace(file, pattern=pattern)
+            for file in definition.files
+            for pattern in values.each(file.pattern)
+        ],
     )
-    check_directory(filled)
-    check_file(filled.progress, filled.source)
-    return filled
 
 
-def environment(definition: Definition, known: Mapping[str, object]) -> dict[str, str]:
-    """Return the environment variables that the definition adds."""
-    return {name: fill(str(value), known) for name, value in definition.environment.items()}
+def _beside(output: Output, values: Values) -> dict[str, str]:
+    """Return the files beside that of an output which its parser gets, by option."""
+    return {
+        option: values.one(file, f"beside.{option}")
+        for option, file in output.beside.items()
+        if values.known.get(output.only_if.get(option, ""), True) and values.each(file)
+    }
+
+
+def base_directory(definition: Definition, values: Values) -> str:
+    """Return the directory, below the working directory, where patterns of files start.
+
+    It is that of the definition's own command; in a loop over directories, the one above them.
+    """
+    text = definition.directory
+    for name in definition.for_each:
+        parts = Path(text).parts
+        own = (number for number, part in enumerate(parts) if f"{{{name}" in part)
+        text = str(Path(*parts[: next(own, len(parts))])) if text else text
+    directory = values.one(text, "directory")
+    check_directory(directory, definition.source)
+    return directory

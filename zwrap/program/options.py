@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from zwrap.errors import ProgramError
+from zwrap.program.commandline import Command, conditions, texts
 from zwrap.program.definition import Definition, OptionBlock, ParameterFile
 from zwrap.recipe.substitution import fill
 
@@ -15,8 +16,8 @@ class Option(NamedTuple):
 
     name: str
     value: str
-    printed: str
-    """Form as an argument."""
+    printed: list[str]
+    """Form as arguments."""
 
 
 def option_arguments(definition: Definition, known: Mapping[str, object]) -> list[str]:
@@ -24,9 +25,10 @@ def option_arguments(definition: Definition, known: Mapping[str, object]) -> lis
     arguments = []
     for option in _options(definition, known):
         file = _parameter_file(definition, option.name)
-        argument = file.argument if file else option.printed
-        if not file or argument not in arguments:
-            arguments.append(argument)
+        if not file:
+            arguments += option.printed
+        elif file.argument not in arguments:
+            arguments.append(file.argument)
     return arguments
 
 
@@ -37,10 +39,21 @@ def parameter_files(definition: Definition, known: Mapping[str, object]) -> dict
     for option in _options(definition, known):
         file = _parameter_file(definition, option.name)
         if file:
-            contents[file.file] = contents.get(file.file, "") + option.printed + "\n"
+            contents[file.file] = contents.get(file.file, "") + " ".join(option.printed) + "\n"
         elif option.name in named:
             contents[option.value] = fill(named[option.name], known)
     return contents
+
+
+def _used(definition: Definition) -> set[str]:
+    """Return the names of the inputs that the commands of a definition use themselves."""
+    found: set[str] = set()
+    commands: list[Command | Definition] = [definition, *definition.then]
+    for command in commands:
+        words = " ".join([*texts(command.command), command.stdin or "", command.stdout or ""])
+        found.update(name for name in definition.inputs if f"{{{name}}}" in words)
+        found.update(conditions(command.command), command.for_each.values())
+    return found | {each.if_ for each in definition.then if each.if_}
 
 
 def _parameter_file(definition: Definition, name: str) -> ParameterFile | None:
@@ -50,8 +63,7 @@ def _parameter_file(definition: Definition, name: str) -> ParameterFile | None:
 
 def _options(definition: Definition, known: Mapping[str, object]) -> Iterator[Option]:
     """Yield the options of all blocks; ProgramError for a block that is not an object."""
-    command = definition.command
-    used = command if isinstance(command, str) else " ".join(command)
+    used = _used(definition)
     for declared in definition.options:
         block = known.get(declared.block)
         if block is None:
@@ -60,7 +72,7 @@ def _options(definition: Definition, known: Mapping[str, object]) -> Iterator[Op
         if not isinstance(block, Mapping):
             raise ProgramError(f"{where} holds a {type(block).__name__}; an object is expected.")
         for key, value in block.items():
-            consumed = key in definition.inputs and f"{{{key}}}" in used
+            consumed = key in definition.inputs and key in used
             wanted = key in declared.names or not declared.only_named
             if wanted and not consumed and key not in declared.without:
                 yield from _option(declared, key, value, f"{where}, key {key!r}")
@@ -79,5 +91,17 @@ def _option(declared: OptionBlock, key: str, value: object, where: str) -> Itera
                 f"{where} holds a {type(entry).__name__}; a text, a number or a list of them is "
                 "expected."
             )
-        if entry not in (None, ""):
-            yield Option(name, str(entry), declared.format.format(name=name, value=entry))
+        flag = _as_flag(entry) if declared.flag is not None else None
+        if entry in (None, "") or flag is False:
+            continue
+        form = declared.flag if flag and declared.flag is not None else declared.format
+        words = [form] if isinstance(form, str) else form
+        printed = [word.format(name=name, value=entry) for word in words]
+        yield Option(name, str(entry), printed)
+
+
+def _as_flag(value: object) -> bool | None:
+    """Return a value that is true or false, also as a text; None: it is another one."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return value if isinstance(value, bool) else None

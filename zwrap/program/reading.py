@@ -16,9 +16,9 @@ from zwrap.program.definition import Definition, check_directory
 from zwrap.program.inputs import check_inputs
 from zwrap.program.parsers.table import check_parser
 from zwrap.program.patterns import check_pattern
+from zwrap.program.plan import check_commands, commands
 from zwrap.program.progress import check_file
 from zwrap.program.written import check_placed, check_written
-from zwrap.units import seconds
 
 if TYPE_CHECKING:
     from zwrap.configuration.reading import Source
@@ -86,15 +86,15 @@ def _check(definition: Definition, at: Place) -> None:
             f"{source}, key 'name' is {definition.name!r}; letters, digits and '_.+-' are "
             "expected, because files are named after it."
         )
-    check_directory(definition)
-    check_file(definition.progress, at("progress", "file"))
+    check_directory(definition.directory, source)
     checkpoint = definition.checkpoint
     if checkpoint and bool(checkpoint.signal) == bool(checkpoint.command):
         raise ProgramError(
             f"{source}, key 'checkpoint': one of 'signal' and 'command' is expected."
         )
-    if not definition.command:
-        raise ProgramError(f"{source}, key 'command' is empty; a list of arguments is expected.")
+    check_commands(definition)
+    for number, command in enumerate(commands(definition)):
+        check_file(command.progress, at(*_route_of(number), "progress", "file"))
     check_inputs(definition.inputs, definition.groups, at)
     check_written(definition.write, definition.inputs, source, at)
     check_placed(definition.link, "link", at)
@@ -108,24 +108,29 @@ def _check(definition: Definition, at: Place) -> None:
 
         check_messages(definition)
     check_value_rules(definition.success.values, definition.outputs, f"{source}, key 'success'")
-    if definition.limits.time is not None:
-        seconds(definition.limits.time, f"{source}, key 'limits.time'")
+
+
+def _route_of(number: int) -> tuple[str, ...]:
+    """Return the keys that lead to a command; 0: the definition's own."""
+    return ("then", str(number - 1)) if number else ()
 
 
 def _patterns(definition: Definition) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Yield keys, name and text of every regular expression in a definition."""
-    success = definition.success
-    for key, rules in (("text", success.text), ("no_text", success.no_text)):
-        for number, rule in enumerate(rules):
-            route = ("success", key, str(number))
-            yield route, f"success rule for {rule.file}", rule.pattern
+    for position, command in enumerate(commands(definition)):
+        before = _route_of(position)
+        success = command.success
+        for key, rules in (("text", success.text), ("no_text", success.no_text)):
+            for number, rule in enumerate(rules):
+                route = (*before, "success", key, str(number))
+                yield route, f"success rule for {rule.file}", rule.pattern
+        if command.progress:
+            yield (*before, "progress"), "key 'progress'", command.progress.pattern
     for name, output in definition.outputs.items():
         for key in ("pattern", "header"):
             if key in output.options:
                 place = f"output {name!r}, option {key!r}"
                 yield ("outputs", name, "options", key), place, str(output.options[key])
-    if definition.progress:
-        yield ("progress",), "key 'progress'", definition.progress.pattern
 
 
 def read_definition(path: Path) -> Definition:

@@ -115,7 +115,7 @@ def _placeholders(definition: Definition, own: list[str]) -> Iterator[Fault]:
                 known += [*outputs, *row_names(definition.messages[name])]
             case ("files", *_):
                 known += definition.outputs
-            case ("options", _, "format", *_):
+            case ("options", _, "format" | "flag", *_):
                 known = [*OPTION_FORM]
             case ("inputs", name, *_):
                 later = order[order.index(name) :]

@@ -1,17 +1,19 @@
 """Parameter substitution in recipes whose shell text keeps each value a value, never a command.
 
 Shell text is: ``commands`` of a ``cluster`` block and ``cluster_commands``, each of which is one
-script; ``set_up`` and ``command`` in ``job_parameters``, which are one script, too; and the texts
-below any other key ``commands``, each by itself. The commands of the Runner are split into words.
+script; ``set_up`` and ``command`` in ``job_parameters``, and in each entry of ``then`` there, which
+are one script, too; and the texts below any other key ``commands``, each by itself. The commands of
+the Runner are split into words. No value adds a line to ``stdin`` beside a command.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from zwrap.errors import RecipeError
+from zwrap.errors import RecipeError, short
 from zwrap.message.limits import DEFAULTS, Limits
-from zwrap.recipe.pieces import Piece, Value
+from zwrap.recipe.lines import SEVERAL_LINES, is_several_lines
+from zwrap.recipe.pieces import Piece, Value, as_text
 from zwrap.recipe.queues import RUNNER, is_of_kind
 from zwrap.recipe.quoting import Fault, quoted, quoted_words
 from zwrap.recipe.sizes import is_long
@@ -31,7 +33,7 @@ class CommandFilling(Filling):
         if len(keys) == 1:
             self._runs_words = is_of_kind(value.get("queue"), RUNNER)
         program: dict[object, object] = {}
-        if keys[1:] == ("job_parameters",):
+        if keys[1:] in (("job_parameters",), ("job_parameters", "then")):
             program.update(self._program(value, keys))
         filled = {
             self.key(key): program[key]
@@ -88,7 +90,18 @@ class CommandFilling(Filling):
         found = {"command": filled.pop()} if in_shell else {}
         if set_up or (assignments and not lines):
             found["set_up"] = [*assignments, *filled]
+        stdin = parameters.get("stdin")
+        if command and isinstance(stdin, str) and not _replaced(stdin):
+            found["stdin"] = self._input(stdin, _fault((*keys, "stdin")))
         return found
+
+    def _input(self, text: str, fault: Fault) -> str:
+        """Return a text for standard input, filled in; no value adds a line to it."""
+        pieces = self.pieces(text)
+        for piece in pieces:
+            if isinstance(piece, Value) and is_several_lines(piece.text):
+                raise fault(SEVERAL_LINES.format(source=piece.source[:60], value=short(piece.text)))
+        return as_text(pieces)
 
     def _commands(self, entry: object, keys: Keys) -> object:
         """Return a copy of a value in which each text is a command of its own."""

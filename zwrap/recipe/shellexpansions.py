@@ -29,9 +29,15 @@ class Expansions(ABC):
     """The reading of one text: of commands, or of a here-document."""
 
     def __init__(
-        self, text: str, frame: Frame, found: Found, depth: int = 0, backquotes: int = 0
+        self,
+        text: str,
+        frame: Frame,
+        found: Found,
+        depth: int = 0,
+        backquotes: int = 0,
+        base: int | None = 0,
     ) -> None:
-        self.text, self.found = text, found
+        self.text, self.found, self.base = text, found, base
         self.stack = [frame]
         self.depth, self.backquotes = depth, backquotes
         self.at = 0
@@ -93,22 +99,33 @@ class Expansions(ABC):
         """Note a place of the given kind and sense."""
         found = self.found
         first = frame.kind == "code" and frame.first and frame.is_name and not frame.target
-        found.places.append(
-            Place(
-                kind=Kind.UNSURE if found.unsure else kind,
-                sense=sense,
-                escaped=escaped,
-                first=first,
-                nested=frame.nested,
-                in_array=frame.in_array,
-                backquotes=self.backquotes,
-                braces=frame.braces,
-                delimiter=self.delimiter,
-                subscript=frame.bracket,
-                variable=self.assigned(frame),
-                distrusted=found.distrusted,
-            )
+        place = Place(
+            kind=Kind.UNSURE if found.unsure else kind,
+            sense=sense,
+            escaped=escaped,
+            first=first,
+            nested=frame.nested,
+            in_array=frame.in_array,
+            backquotes=self.backquotes,
+            braces=frame.braces,
+            delimiter=self.delimiter,
+            subscript=frame.bracket,
+            variable=self.assigned(frame),
+            distrusted=found.distrusted,
         )
+        found.places.append(place)
+        self._put_in_word(place)
+
+    def _put_in_word(self, place: Place) -> None:
+        """Note a place as one of the word around it, which is in the innermost command."""
+        for frame in reversed(self.stack):
+            if frame.kind == "code":
+                if frame.word >= 0:
+                    frame.inside = frame.inside or []
+                    frame.inside.append(place)
+                return
+            if frame.grouping:  # ((...)) is no word
+                return
 
     def assigned(self, frame: Frame) -> str:
         """Return the name of the variable to which the word at hand is assigned; "": to none."""
@@ -176,7 +193,7 @@ class Expansions(ABC):
 
     def on_open(self, frame: Frame, match: re.Match[str]) -> None:
         """Open a construct that begins alike in words and in quotes."""
-        opening = match[0]
+        opening, begins = match[0], frame.kind == "code" and frame.word < 0
         if opening == "`":
             self.backquoted(frame)
         elif opening == "${":
@@ -189,6 +206,8 @@ class Expansions(ABC):
             self.push("arithmetic", frame, "))")
         else:
             self.push("double", frame)
+        if begins:
+            frame.begin = match.start()
 
     def on_close(self, frame: Frame, match: re.Match[str]) -> None:
         """Close the innermost construct."""
@@ -218,7 +237,8 @@ class Expansions(ABC):
             frame.plain = frame.is_name = False
         if text:
             quotes = 2 if outer else 1
-            type(self)(text, Frame("code"), self.found, self.depth + 1, quotes).read()
+            frame = Frame("code")
+            type(self)(text, frame, self.found, self.depth + 1, quotes, base=None).read()
 
     def on_quoted_chunk(self, frame: Frame, match: re.Match[str]) -> None:
         """Read plain characters in quotes, which may hold the end of a name, or a subscript."""

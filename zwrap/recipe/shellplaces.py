@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from zwrap.recipe.shelltokens import CALCULATED, DECLARING, EXPANDED, MAPPING, NAMING
+from zwrap.recipe.shelltokens import BRACKETS, CALCULATED, DECLARING, EXPANDED, MAPPING, NAMING
 
 
 class Kind(enum.Enum):
@@ -39,6 +39,27 @@ class Sense(enum.Enum):
     """It runs the value."""
 
 
+class Part(enum.Enum):
+    """What a word is in its command."""
+
+    ARGUMENT = enum.auto()
+    NAME = enum.auto()
+    """The name of the command, or a word of the grammar."""
+    ASSIGNMENT = enum.auto()
+    COMPARED = enum.auto()
+    """An operand of ``[ ]`` or ``[[ ]]``, the subject of ``case``, or a pattern of it."""
+    TARGET = enum.auto()
+    """The word behind ``<`` or ``>``."""
+
+
+class Word(msgspec.Struct, frozen=True):
+    """One word in shell text."""
+
+    begin: int
+    end: int
+    part: Part
+
+
 class Place(msgspec.Struct):
     """One place in shell text."""
 
@@ -64,6 +85,8 @@ class Place(msgspec.Struct):
     """Name of the variable to which it is assigned."""
     distrusted: bool = False
     """True if shells differ about the quotes before it."""
+    word: Word | None = None
+    """The word around it; None: there is none, or it is not known where it begins and ends."""
 
 
 class Frame:
@@ -107,21 +130,24 @@ class Frame:
     """Names of the variables in ``[[ ]]``."""
 
     # of the word at hand
-    word = -1
-    """Position of its beginning; -1: there is none."""
+    word = begin = -1
+    """Position of its beginning, behind a quote or the like; -1: there is none. That with it."""
     plain = is_name = True
     """True if it has no quotes or expansions; if it may be the name of a variable."""
     assigns = equals = bracket = False
     """True if it is an assignment; if ``=``, or ``[``, stands in it."""
+    inside: list[Place] | None = None
+    """Places in it; None: there are none."""
 
     def __init__(self, kind: str, closer: str = "", sense: Sense = Sense.WORD) -> None:
         self.kind, self.closer, self.sense = kind, closer, sense
 
     def new_word(self, start: int) -> None:
         """Begin a word at a position; -1: there is none."""
-        self.word = start
+        self.word = self.begin = start
         self.plain = self.is_name = True
         self.assigns = self.equals = self.bracket = False
+        self.inside = None
 
     def new_command(self) -> None:
         """Begin a command."""
@@ -132,6 +158,19 @@ class Frame:
     def in_pattern(self) -> bool:
         """Return True before the ``)`` of a pattern of ``case``."""
         return bool(self.cases) and self.cases[-1] == "pattern"
+
+    def part(self) -> Part:
+        """Return what the word at hand is in its command."""
+        if self.target:
+            return Part.TARGET
+        if self.condition >= 0 or (self.cases and self.cases[-1] != "commands"):
+            return Part.COMPARED
+        if self.first:
+            return Part.ASSIGNMENT if self.assigns else Part.NAME
+        if self.command in BRACKETS:
+            return Part.COMPARED
+        declares = self.assigns and self.command in DECLARING
+        return Part.ASSIGNMENT if declares else Part.ARGUMENT
 
     def argument_sense(self) -> Sense:
         """Return what the command does with the word at hand."""

@@ -126,7 +126,8 @@ class Commands(Words):
         """Read the body of a here-document that was announced in `frame`."""
         root = Frame("here")
         root.nested = frame.nested
-        reader = Commands(body, root, self.found, self.depth + 1, self.backquotes)
+        base = None if self.base is None else self.base + self.at
+        reader = Commands(body, root, self.found, self.depth + 1, self.backquotes, base)
         reader.delimiter = delimiter
         if quoted:
             reader.add_all(body, Kind.VERBATIM, root)

@@ -127,7 +127,10 @@ CALCULATED = frozenset({"HISTCMD", "OPTIND", "RANDOM", "SECONDS", "SRANDOM"})
 EXPANDED = frozenset({"BASH_ENV", "ENV", "PS4"})
 """Variables in whose values shells run the commands."""
 
-TESTING = frozenset({"[", "printf", "test"})
+BRACKETS = frozenset({"[", "test"})
+"""Commands that compare their arguments, which must not be left out therefore."""
+
+TESTING = BRACKETS | {"printf"}
 """Commands whose option -v takes the name of a variable, likewise."""
 
 COMPARISONS = frozenset({"-eq", "-ne", "-lt", "-le", "-gt", "-ge"})

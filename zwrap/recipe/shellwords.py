@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from zwrap.recipe.shellexpansions import DEEPEST_NESTING, Expansions
-from zwrap.recipe.shellplaces import Frame, Kind, Sense
+from zwrap.recipe.shellplaces import Frame, Kind, Sense, Word
 from zwrap.recipe.shelltokens import (
     ASSIGNMENT,
     BRACED_NAME,
@@ -86,8 +86,10 @@ class Words(Expansions):
         naming = frame.first or frame.variable or frame.command in DECLARING | NAMING
         braced = frame.word >= 0 and BRACED_NAME.fullmatch(self.text, frame.word, match.start())
         if (named and naming) or braced or (frame.array and frame.word < 0):
+            begins = frame.word < 0
             self.push("arithmetic", frame, "]")
             frame.is_name = True
+            frame.begin = match.start() if begins else frame.begin
         else:
             self.begin_word(frame, match.start())
             frame.is_name = False
@@ -100,6 +102,10 @@ class Words(Expansions):
         text = self.text[frame.word : end]
         word = text.replace("\\\n", "") if frame.plain else ""
         assigns = frame.assigns
+        if frame.inside and self.base is not None:
+            around = Word(self.base + frame.begin, self.base + end, frame.part())
+            for place in frame.inside:
+                place.word = around
         frame.new_word(-1)
         if frame.target:
             frame.target = False

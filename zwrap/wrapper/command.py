@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.faults import of_named_paths
 from zwrap.host.filetime import touched
-from zwrap.program import invocation, listing
+from zwrap.program import judgement, listing
 from zwrap.program.argv import argv
-from zwrap.program.definition import Definition
-from zwrap.program.listing import NOT_LISTED
+from zwrap.program.definition import Checkpoint, Definition
+from zwrap.program.listing import Listing
+from zwrap.program.plan import Planned, environment
 from zwrap.program.run import Run
 from zwrap.wrapper.ended import Ended, Facts
 from zwrap.wrapper.heartbeat import TAIL_BYTES, TAIL_LINES
@@ -21,75 +26,150 @@ from zwrap.wrapper.process import Program
 from zwrap.wrapper.saving import Saving, program_environment
 
 
+class Filled(NamedTuple):
+    """What a program is given."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    """Variables beside those of the job."""
+    stdin: str | None
+    """Text on standard input; None: it is empty."""
+
+
+class Begin(NamedTuple):
+    """The begin of a run."""
+
+    at: float
+    """Time just before it, by the filesystem, in seconds since the epoch."""
+    directory: Path
+    """Directory of the run."""
+    before: Listing
+    """Files that were there."""
+
+
 class CommandRun:
     """The run of one command.
 
     Args:
-        definition: The definition, its file names filled in.
-        known: Values of the placeholders, by name.
-        directory: Directory in which the command runs.
-        where: Place of the key that names the directory, for sentences.
+        planned: The command.
+        checkpoint: Way in which the program saves its state; None: it cannot.
+        limit_s: Time limit of this command, in seconds; None: it has no limit of its own.
+        working: Working directory of the step.
+        where: Place of the key that names the working directory, for sentences.
         allowed: Directories below which the step may name paths.
     """
 
     def __init__(
         self,
-        definition: Definition,
-        known: Mapping[str, object],
-        directory: Path,
+        planned: Planned,
+        checkpoint: Checkpoint | None,
+        limit_s: int | None,
+        working: Path,
         where: str,
         allowed: AllowedDirectories,
     ) -> None:
-        self._definition, self._known, self._directory = definition, known, directory
+        self.planned, self.limit_s = planned, limit_s
+        self._filled: Filled | None = None
+        self.directory = working / planned.directory
+        """Directory in which the command runs."""
         self._where, self._allowed = where, allowed
-        self.stdout = directory / f"{definition.name}.log"
+        self.stdout = self.directory / planned.stdout
         """File of standard output."""
-        self.stderr = directory / f"{definition.name}.err"
+        self.stderr = self.directory / planned.stderr
         """File of standard error."""
-        self.saving = Saving(definition.checkpoint, directory, self.stderr, where, allowed)
+        self.saving = Saving(checkpoint, self.directory, self.stderr, where, allowed)
         """The way in which the command saves its state."""
-        self.before = NOT_LISTED
-        """Files that were there before the command began."""
 
-    def prepare(self, place: Path, patterns: Iterable[str]) -> float:
-        """Remove the output of an earlier run, and list the files that match some patterns.
+    @property
+    def name(self) -> str:
+        """Which command it is, for people."""
+        return self.planned.label or f"command {self.planned.command.name}"
 
-        Return the begin, by the filesystem's clock.
+    def judged_by(self, definition: Definition, *, exits: bool = True) -> Definition:
+        """Return the definition with the rules of success of this command.
+
+        `exits`: True if its exit status is known.
         """
-        for file in (self.stdout, self.stderr):  # output of an earlier run must not be judged
+        success = self.planned.command.success
+        return replace(
+            definition,
+            success=success if exits else replace(success, exit_status=[]),
+            outputs={},
+            files=[],
+        )
+
+    def patterns(self, definition: Definition) -> list[str]:
+        """Return the patterns of the files by which this command is judged."""
+        return judgement.patterns(self.judged_by(definition))
+
+    def has_output(self) -> bool:
+        """Return True if the output of the command is there, which it writes when it starts."""
+        return self.stdout.exists()
+
+    def clear(self) -> None:
+        """Remove the output of an earlier run: it tells which commands have run."""
+        if self.directory.is_dir():
+            with self.opened() as place:
+                self._remove_output(place)
+
+    def fill(self) -> Filled:
+        """Fill in what the program is given; ProgramError if a value cannot be put in."""
+        if self._filled is None:
+            command, values = self.planned.command, self.planned.values
+            self._filled = Filled(
+                argv(self.planned),
+                environment(self.planned),
+                None if command.stdin is None else values.lines(command.stdin),
+            )
+        return self._filled
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Path]:
+        """Create the directory of the run; yield a path that stands for it while it is open."""
+        with opened(self.directory, self._where, self._allowed) as place:
+            yield place
+
+    def prepare(self, place: Path, definition: Definition) -> Begin:
+        """Remove the output of an earlier run; return the begin."""
+        self._remove_output(place)
+        return begin(self.directory, place, self.patterns(definition))
+
+    def _remove_output(self, place: Path) -> None:
+        """Remove the output of an earlier run, which must not be judged."""
+        for file in (self.stdout, self.stderr):
             (place / file.name).unlink(missing_ok=True)
-        self.before = listing.taken(self._directory, patterns)
-        return listing.begun(self.before, lambda: _time_stamp(place))
 
     def start(self, place: Path) -> Program:
         """Start the command in its directory, which is open as `place`."""
-        environment = invocation.environment(self._definition, self._known)
+        filled = self.fill()
         with (
             of_named_paths("The output of the program cannot be written", ProgramError),
             self._allowed.file(self.stdout, self._where) as stdout,
             self._allowed.file(self.stderr, self._where) as stderr,
         ):
             return Program.start(
-                argv(self._definition, self._known),
+                filled.argv,
                 directory=place,
-                environment={**program_environment(os.environ), **environment},
+                environment={**program_environment(os.environ), **filled.environment},
+                stdin=filled.stdin,
                 stdout=stdout,
                 stderr=stderr,
-                grace_s=self._definition.limits.grace_s,
+                grace_s=self.planned.command.limits.grace_s,
                 stop_signal=self.saving.stop_signal,
                 save=self.saving.save,
+                saves=self.saving.is_possible,
             )
 
-    def finished(self, began: float, exit_status: int) -> Run:
-        """Return the run to judge."""
+    def finished(self, began: Begin, exit_status: int) -> Run:
+        """Return the run to judge; a listing of another directory does not count."""
         return Run(
             allowed=self._allowed,
-            directory=self._directory,
+            directory=self.directory,
             stdout=self.stdout,
             stderr=self.stderr,
-            began=began,
+            began=began.at,
             exit_status=exit_status,
-            before=self.before,
+            before=began.before if began.directory == self.directory else listing.NOT_LISTED,
         )
 
     def facts(self, ended: Ended) -> Facts:
@@ -102,7 +182,34 @@ class CommandRun:
         }
 
 
-def _time_stamp(directory: Path) -> float:
+@contextlib.contextmanager
+def opened(directory: Path, where: str, allowed: AllowedDirectories) -> Iterator[Path]:
+    """Create a directory; yield a path that stands for it while it is open.
+
+    Raises:
+        ProgramError: It cannot be made.
+        OutsideError: It is outside of the allowed directories.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            place = stack.enter_context(allowed.directory(directory, where, make=True))
+        except OSError as error:
+            raise ProgramError(
+                f"The working directory {directory} cannot be made: {error.strerror}."
+            ) from None
+        yield place
+
+
+def begin(directory: Path, place: Path, patterns: Iterable[str]) -> Begin:
+    """Return the begin of a run in a directory, which is open as `place`.
+
+    `patterns`: those of the files by which the run is judged.
+    """
+    before = listing.taken(directory, patterns)
+    return Begin(listing.begun(before, lambda: time_stamp(place)), directory, before)
+
+
+def time_stamp(directory: Path) -> float:
     """Return the present time of a directory's filesystem; later files belong to the run."""
     try:
         return touched(directory).st_mtime

@@ -16,6 +16,8 @@ class Facts(TypedDict, total=False):
     elapsed_s: float
     leftover_processes: int
     stderr_tail: list[str]
+    failed_commands: list[str]
+    """Failures of commands that are not required, as sentences."""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):

@@ -95,7 +95,8 @@ def concluded(
     """
     if not ended.failures:
         final = final_messages(envelope, Outcome.SUCCESS, "finished", {})
-        return replace(draft, outcome=Outcome.SUCCESS, cause="finished", final=final)
+        cause = "; ".join(["finished", *ended.facts.get("failed_commands", [])])
+        return replace(draft, outcome=Outcome.SUCCESS, cause=cause, final=final)
     cause = "; ".join([*ended.failures, *filter(None, [interruption.words])])
     names = envelope.limits.open_names
     if again := _next_attempt(ended, interruption, submission, checkpoint, node, names):

@@ -65,6 +65,8 @@ class Heartbeat:
         """File whose end is in the message."""
         self.allowed = ANYWHERE
         """Directories below which `log` must be."""
+        self.command = ""
+        """Which of several commands runs, for people; empty: there is only one."""
         self.usage = Usage()
         self._progress: ProgressReader | None = None
         self._program = program
@@ -111,7 +113,7 @@ class Heartbeat:
             "zocalo": __version__,
             "zwrap": __version__,
             "status": self.status.intval,
-            "statustext": self.status.description,
+            "statustext": self._status_text(),
             **self.fields,
             "program": self._program,
             "elapsed_s": round(elapsed_s, 1),
@@ -125,3 +127,8 @@ class Heartbeat:
         if self._progress:
             body.update(self._progress.fields())
         return body
+
+    def _status_text(self) -> str:
+        """Return the text of the status, with the command that runs if there are several."""
+        runs = f", {self.command}" if self.pid and self.command else ""
+        return f"{self.status.description}{runs}"

@@ -212,7 +212,7 @@ class Run:
             self._stopping.checkpoint = definition.checkpoint
             allowed, kept = configuration.site.allowed, self._directory.path
             step = ProgramStep(definition, self._envelope, heartbeat, allowed, kept)
-            return step.run(self._stopping.running)
+            return step.run(self._stopping.running, self._stopping.ordered_by)
         except ZwrapError as error:
             log.error("%s", error)
             return Ended(failures=[str(error)], returncode=error.exit_status)

@@ -43,7 +43,10 @@ class Program:
         grace_s: float,
         stop_signal: signal.Signals,
         save: Callable[[float], bool] | None,
+        saves: bool,
     ) -> None:
+        self.saves = saves
+        """True if the program can save its state before its job ends."""
         self._process, self._guard = process, guard
         self._grace_s, self._gently, self._save = grace_s, stop_signal, save
         self.began = began
@@ -59,11 +62,13 @@ class Program:
         *,
         directory: Path,
         environment: Mapping[str, str],
+        stdin: str | None = None,
         stdout: Path | None,
         stderr: Path | None,
         grace_s: float = 10.0,
         stop_signal: signal.Signals = signal.SIGTERM,
         save: Callable[[float], bool] | None = None,
+        saves: bool = False,
     ) -> Program:
         """Start a program and return it.
 
@@ -71,13 +76,15 @@ class Program:
             argv: Program, found on PATH, and its arguments; run without a shell.
             directory: Working directory.
             environment: All variables of the program.
-            stdout: File to which standard output is appended; None: as standard input, that of
-                this process.
+            stdin: Text on standard input; None: it is empty, or that of this process if `stdout`
+                is None.
+            stdout: File to which standard output is appended; None: that of this process.
             stderr: File to which standard error is appended; None: that of this process.
             grace_s: Time between `stop_signal` and SIGKILL, in seconds.
             stop_signal: Signal by which `stop` asks it to end; at the time limit it is SIGTERM.
             save: Function that `wait` calls before `stop_signal`, with the rest of the grace period
                 in seconds; True: the program has saved its state.
+            saves: True if it can save its state, in whatever way.
 
         Raises:
             ProgramError: The program cannot be started; the text tells why.
@@ -86,13 +93,17 @@ class Program:
         guard = _start_guard(grace_s)
         began = time.monotonic()
         try:
-            with _appending(stdout) as output, _appending(stderr) as error:
+            with (
+                _readable(stdin) as text,
+                _appending(stdout) as output,
+                _appending(stderr) as error,
+            ):
                 process = subprocess.Popen(
                     list(argv),
                     executable=to_run(argv[0], environment),
                     cwd=directory,
                     env=dict(environment),
-                    stdin=subprocess.DEVNULL if stdout else None,
+                    stdin=text or (subprocess.DEVNULL if stdout else None),
                     stdout=output,
                     stderr=error,
                     process_group=guard.pid,
@@ -100,7 +111,10 @@ class Program:
         except (OSError, ValueError) as error_:
             guard.end()
             raise ProgramError(_why_not_started(argv[0], directory, error_)) from None
-        return cls(process, guard, began=began, grace_s=grace_s, stop_signal=stop_signal, save=save)
+        return cls(
+            process, guard, began=began, grace_s=grace_s, stop_signal=stop_signal, save=save,
+            saves=saves,
+        )  # fmt: skip
 
     @property
     def pid(self) -> int:
@@ -184,6 +198,18 @@ class Program:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the program's process group, and to its descendants outside of it."""
         signal_descendants(self._guard.pid, number)
+
+
+@contextlib.contextmanager
+def _readable(text: str | None) -> Iterator[BinaryIO | None]:
+    """Yield a file without a name that holds a text; None if there is none."""
+    if text is None:
+        yield None
+        return
+    with os.fdopen(os.memfd_create("stdin"), "w+b") as stream:
+        stream.write(text.encode(errors="surrogateescape"))
+        stream.seek(0)
+        yield stream
 
 
 @contextlib.contextmanager

@@ -42,6 +42,11 @@ class Saving:
         self._where, self._allowed = where, allowed
 
     @property
+    def is_possible(self) -> bool:
+        """True if the program can save its state."""
+        return self._checkpoint is not None
+
+    @property
     def stop_signal(self) -> signal.Signals:
         """Signal that asks the program to end."""
         if self._checkpoint and self._checkpoint.signal:

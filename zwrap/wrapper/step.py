@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
+from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
@@ -17,15 +15,16 @@ from zwrap.program import invocation, judgement, listing
 from zwrap.program.conditions import value_failures
 from zwrap.program.definition import Definition
 from zwrap.program.options import parameter_files
+from zwrap.program.plan import Planned, plan
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.units import seconds
 from zwrap.wrapper import results
-from zwrap.wrapper.command import CommandRun
+from zwrap.wrapper.chain import Chain, ChainEnd, Judged, Running
+from zwrap.wrapper.command import Begin, CommandRun, begin, opened
 from zwrap.wrapper.ended import Ended
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.permission import write_files
-from zwrap.wrapper.process import Program
 from zwrap.wrapper.stepmessages import parsed_messages, result_messages
 
 if TYPE_CHECKING:
@@ -58,7 +57,6 @@ class ProgramStep:
         self._envelope = envelope
         self._allowed = allowed
         self._attempt = attempt
-        self._heartbeat = heartbeat
         parameters = envelope.job_parameters
         self._known = invocation.values(
             definition, parameters, envelope.payload, envelope.environment
@@ -77,11 +75,12 @@ class ProgramStep:
         self._definition = invocation.with_file_names(definition, self._known)
         self._directory = self._working / self._definition.directory
         self._where = f"Node {envelope.pointer}, job_parameters, key 'working_directory'"
-        self._command = CommandRun(
-            self._definition, self._known, self._directory, self._where, allowed
-        )
-        limit = parameters.get("timeout") or definition.limits.time
-        self._limit_s = None if limit is None else seconds(limit, "job_parameters, key 'timeout'")
+        limit = parameters.get("timeout") or None
+        limit_s = None if limit is None else seconds(limit, "job_parameters, key 'timeout'")
+        self._commands = [
+            self._command(definition, each, limit_s) for each in plan(definition, self._known)
+        ]
+        self._chain = Chain(definition, self._commands, limit_s, heartbeat, allowed)
         self.judged: Run | None = None
         """Run that was judged; None: there was none yet."""
 
@@ -95,54 +94,54 @@ class ProgramStep:
         """Values of placeholders, by name."""
         return self._known
 
-    def run(self, running: Callable[[Program], AbstractContextManager[None]]) -> Ended:
-        """Run the program and judge its run; `running` is entered while it runs.
+    @property
+    def judged_commands(self) -> Sequence[Judged]:
+        """Commands that were judged, in order."""
+        return self._chain.judged
 
-        Raises ProgramError if the program cannot be started.
+    @property
+    def commands(self) -> Sequence[CommandRun]:
+        """Commands of the step, in order."""
+        return self._commands
+
+    def _command(self, definition: Definition, planned: Planned, limit_s: int | None) -> CommandRun:
+        """Return a command of the step; `limit_s`: time limit of all commands, in seconds."""
+        own = None if planned.is_first and limit_s else planned.command.limits.time
+        return CommandRun(
+            planned,
+            definition.checkpoint if planned.is_first else None,
+            None if own is None else seconds(own, f"{definition.source}, key 'limits.time'"),
+            self._working,
+            self._where,
+            self._allowed,
+        )
+
+    def run(self, running: Running, stopped_by: Callable[[], str] = str) -> Ended:
+        """Run the commands and judge the run.
+
+        Args:
+            running: Function whose context is entered while a program runs.
+            stopped_by: Function that returns what has stopped the step; "": nothing has.
+
+        Raises:
+            ProgramError: The program cannot be started.
         """
         if self._scratch is None:
-            return self._run(running)
+            return self._run(running, stopped_by)
         with self._scratch.made():
-            result = self._run(running)
+            result = self._run(running, stopped_by)
             self._scratch.failed = bool(result.failures)
             return result
 
-    def _run(self, running: Callable[[Program], AbstractContextManager[None]]) -> Ended:
-        """Run and judge the program, its scratch directory being there."""
-        with self._opened() as place:
+    def _run(self, running: Running, stopped_by: Callable[[], str]) -> Ended:
+        """Run and judge the commands, the scratch directory being there."""
+        with opened(self._directory, self._where, self._allowed) as place:
             began = self._prepare(place)
-            progress, streams = (
-                self._definition.progress,
-                (self._command.stdout, self._command.stderr),
-            )
-            self._heartbeat.follow(progress, *streams, self._directory, self._allowed)
-            program = self._command.start(place)
-        self._heartbeat.pid = program.pid
-        with running(program):
-            ended = program.wait(self._limit_s)
-        self._heartbeat.pid = None
-        run, saving = self._command.finished(began, ended.returncode), self._command.saving
-        facts, saved = self._command.facts(ended), saving.has_saved(ended)
-        done = saving.could_be_done(ended) and not judgement.failures(self._definition, run)
-        remaining_s = self._limit_s - ended.elapsed_s if self._limit_s else None
-        ended = msgspec.structs.replace(ended, facts=facts, saved=saved, remaining_s=remaining_s)
-        return self._judge(ended, run, [] if done else self._interruptions(ended))
+        end = self._chain.run(running, stopped_by, began)
+        return self._judge(end, self._whole(began, end.ended.returncode))
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[Path]:
-        """Create the directory of the run; yield a path that stands for it while it is open."""
-        with contextlib.ExitStack() as stack:
-            directory = self._allowed.directory(self._directory, self._where, make=True)
-            try:
-                place = stack.enter_context(directory)
-            except OSError as error:
-                raise ProgramError(
-                    f"The working directory {self._directory} cannot be made: {error.strerror}."
-                ) from None
-            yield place
-
-    def _prepare(self, place: Path) -> float:
-        """Create the files for the run; return its begin, by the filesystem's clock."""
+    def _prepare(self, place: Path) -> Begin:
+        """Create the files for the run; return its begin."""
         results.link(self._working, self._parameters, self._allowed)
         invocation.check_files(self._definition, self._known, self._directory)
         contents = parameter_files(self._definition, self._known)
@@ -153,10 +152,27 @@ class ProgramStep:
             put_files(
                 self._definition, self._known, Directory(self._directory, place, self._allowed)
             )
-        began = self._command.prepare(place, judgement.patterns(self._definition))
+        for command in self._commands:  # output of an earlier run must not be judged
+            command.clear()
+        began = begin(self._directory, place, self._patterns())
         if self._attempt:
-            listing.keep(self._command.before, self._attempt / LISTING)
+            listing.keep(began.before, self._attempt / LISTING)
         return began
+
+    def _patterns(self) -> list[str]:
+        """Return the patterns of the files by which the step and its commands are judged."""
+        here = (each for each in self._commands if each.directory == self._directory)
+        own = (pattern for each in here for pattern in each.patterns(self._definition))
+        return [*judgement.patterns(self._definition), *own]
+
+    def _whole(self, began: Begin, exit_status: int) -> Run:
+        """Return the run of all commands, for outputs and result files.
+
+        Its output is that of the definition's own command; in a loop, of its last entry.
+        """
+        first = [each for each in self._commands if each.planned.is_first] or self._commands
+        run = first[-1].finished(began, exit_status)
+        return replace(run, directory=self._directory, before=began.before)
 
     def judge(self, began: float, exit_status: int | None, *, copy: bool) -> Ended:
         """Judge the files of an earlier run, without a run.
@@ -165,28 +181,24 @@ class ProgramStep:
             began: Time by the filesystem, in seconds since the epoch; where no listing was kept
                 before the run, older files do not count.
             exit_status: Exit status of the program, or minus the number of the signal that killed
-                it; None: not known, and not judged.
+                it, of several the one that ran last; None: not known, and not judged.
             copy: True if results are copied to the places that the step names.
         """
-        definition = self._definition
+        before = listing.NOT_LISTED
         if self._attempt:
-            self._command.before = listing.kept(self._attempt / LISTING, self._directory)
-        if exit_status is None:
-            success = msgspec.structs.replace(definition.success, exit_status=[])
-            self._definition = msgspec.structs.replace(definition, success=success)
-        ended = Ended(returncode=exit_status or 0)
-        return self._judge(ended, self._command.finished(began, ended.returncode), [], copy=copy)
+            before = listing.kept(self._attempt / LISTING, self._directory)
+        whole = Begin(began, self._directory, before)
+        end = self._chain.judge(whole, exit_status)
+        return self._judge(end, self._whole(whole, end.ended.returncode), copy=copy)
 
-    def _judge(
-        self, ended: Ended, run: Run, interruptions: list[str], *, copy: bool = True
-    ) -> Ended:
-        """Return the end with failures and messages; an interruption is the only failure."""
+    def _judge(self, end: ChainEnd, run: Run, *, copy: bool = True) -> Ended:
+        """Return the end with failures and messages, for the run of all commands."""
         self.judged = run
-        definition = self._definition
-        failures = interruptions or judgement.failures(definition, run)
+        definition, failures, label = self._definition, list(end.failures), end.label
         parsed: dict[str, object] = {}
         if not failures:
             parsed, failures = judgement.parsed_outputs(definition, run)
+            label = ""
             failures += value_failures(definition.success.values, parsed)
         records = judgement.result_files(definition, run, failed=bool(failures), parsed=parsed)
         copies: list[Path] = []
@@ -205,9 +217,10 @@ class ProgramStep:
             failures.append(str(error))
         if copy:
             self._copied(copies, failed=bool(failures))
-        return msgspec.structs.replace(
-            ended,
-            failures=[f"{definition.name}: {'; '.join(failures)}"] if failures else [],
+        name = f"{definition.name}: {label}" if label else definition.name
+        return replace(
+            end.ended,
+            failures=[f"{name}: {'; '.join(failures)}"] if failures else [],
             messages=result_messages(self._envelope, records, sent),
         )
 
@@ -223,11 +236,3 @@ class ProgramStep:
             superseded.note(self._attempt, step, copies)
         else:
             superseded.remove(self._attempt, step, copies, below, self._allowed)
-
-    def _interruptions(self, ended: Ended) -> list[str]:
-        """Return a sentence if the program was ended from outside."""
-        if ended.stopped_by:
-            return [f"it was stopped after {ended.elapsed_s:.0f} s by {ended.stopped_by}"]
-        if ended.timed_out:
-            return [f"it exceeded its time limit of {self._limit_s} s"]
-        return []

@@ -84,6 +84,13 @@ class Stopping:
         """Seconds since the start of the job."""
         return self._clock() - self._began
 
+    def ordered_by(self) -> str:
+        """Return what has ordered the step to end; "": nothing has.
+
+        The approaching time limit of the job is an order only to a program that can save its state.
+        """
+        return "" if self.by == NEAR_LIMIT else self.by
+
     def is_stopped(self) -> bool:
         """Return True if something has stopped the step."""
         return bool(self.by)
@@ -156,9 +163,14 @@ class Stopping:
     def started(self, program: Program) -> None:
         """Note the running program, and let it save its state before the job's time limit."""
         self._program = program
-        if self.by:
+        if self.by and (program.saves or self.by != NEAR_LIMIT):
             program.stop(self.by)
-        elif self.checkpoint and self._limit_s and self._limit_s > self.checkpoint.before_s:
+        elif (
+            self.checkpoint
+            and program.saves
+            and self._limit_s
+            and self._limit_s > self.checkpoint.before_s
+        ):
             due_s = self._limit_s - self.checkpoint.before_s - self.ran_s
             self._timer = threading.Timer(max(due_s, 0.0), self._save)
             self._timer.daemon = True
@@ -173,6 +185,6 @@ class Stopping:
     def _save(self) -> None:
         """Let the program save its state and end, because its job will end soon."""
         program = self._program
-        if program and self.checkpoint and not self.by:
+        if program and program.saves and self.checkpoint and not self.by:
             self.by = NEAR_LIMIT
             program.stop(NEAR_LIMIT, SAVE_SHARE * self.checkpoint.before_s)

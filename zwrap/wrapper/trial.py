@@ -17,8 +17,7 @@ from zwrap.calls.batchjob import batch_job
 from zwrap.errors import MessageError, ProgramError
 from zwrap.job import Outcome
 from zwrap.message.content import Outgoing
-from zwrap.program import invocation, report, writing
-from zwrap.program.argv import argv
+from zwrap.program import report, writing
 from zwrap.program.asked import as_asked
 from zwrap.program.definition import Definition
 from zwrap.program.messages import part_of
@@ -122,7 +121,14 @@ class Trial:
             exit_status=run.exit_status,
             failures=ended.failures,
             cause="",
-            rules=[*report.rules(definition, run), *report.value_rules(definition, outputs)],
+            rules=[
+                *(
+                    replace(rule, rule=f"{each.label}: {rule.rule}" if each.label else rule.rule)
+                    for each in self._step.judged_commands
+                    for rule in report.rules(each.rules, each.run)
+                ),
+                *report.value_rules(definition, outputs),
+            ],
             outputs=outputs,
             files=files,
             untaken=untaken,
@@ -140,8 +146,12 @@ class Trial:
         for key in ("link", "copy"):
             for placed in writing.placed_files(definition, known, key):
                 yield f"{key} {placed.name}", placed.source
-        yield "environment", invocation.environment(definition, known)
-        yield "command", argv(definition, known)
+        for command in self._step.commands:
+            filled, place = command.fill(), f"{command.name}, " * (command.planned.total > 1)
+            yield f"{place}environment", filled.environment
+            if filled.stdin is not None:
+                yield f"{place}standard input", filled.stdin
+            yield f"{place}command", filled.argv
 
 
 def _permit(key: str) -> None:

@@ -1,0 +1,327 @@
+"""Rules of several commands in one step: order, limits, failures, stop signals, and replay."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.errors import ProgramError
+from zwrap.program.reading import parse_definition
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.wrapper.ended import Ended
+from zwrap.wrapper.heartbeat import Heartbeat
+from zwrap.wrapper.process import Program
+from zwrap.wrapper.step import ProgramStep
+
+
+class Chain:
+    """A step of several commands in a directory."""
+
+    def __init__(self, directory: Path, given: dict[str, Any], **parameters: Any) -> None:
+        node = {
+            "job_parameters": {"working_directory": str(directory), **parameters},
+            "output": {"result-individual-file": 2, "numbers": 2},
+        }
+        recipe = Recipe({"start": [[1, 0]], "1": node, "2": {"queue": "told"}})
+        self.heartbeat = Heartbeat("prog", "prog", {})
+        self.started: list[str] = []
+        self.step = ProgramStep(
+            parse_definition(given, "test.yaml", "prog"), Envelope(recipe, 1), self.heartbeat
+        )
+
+    @contextlib.contextmanager
+    def running(self, program: Program) -> Iterator[None]:
+        self.started.append(str(self.heartbeat.body()["statustext"]))
+        yield
+
+    def run(self, stopped_by: Callable[[], str] = str) -> Ended:
+        return self.step.run(self.running, stopped_by)
+
+
+def script(text: str, **keys: Any) -> dict[str, Any]:
+    return {"command": ["/bin/sh", "-c", text], **keys}
+
+
+def test_commands_run_one_after_the_other_and_heartbeats_tell_which(tmp_path: Path) -> None:
+    chain = Chain(
+        tmp_path,
+        {
+            **script("cat >first; echo 1; echo warned >&2", stdin="in {x}\n", stdout="one.txt"),
+            "inputs": {"x": {}},
+            "then": [
+                {"name": "two", **script("pwd; cat first one.txt", directory="sub/dir")},
+                {"name": "three", **script("cat first one.txt; cat")},
+            ],
+        },
+        x="y",
+    )
+    ended = chain.run()
+    assert ended.failures == [
+        (
+            "prog: command 2 of 3 (two): it exited with status 1, its last words: "
+            "cat: one.txt: No such file or directory"
+        )
+    ]
+    assert (tmp_path / "one.txt").read_text() == "1\n"
+    assert (tmp_path / "prog.err").read_text() == "warned\n"
+    assert (tmp_path / "sub/dir/two.log").read_text() == f"{tmp_path}/sub/dir\n"
+    assert chain.started == [
+        "starting, command 1 of 3 (prog)",
+        "starting, command 2 of 3 (two)",
+    ]
+    assert not (tmp_path / "three.log").exists()
+    assert chain.heartbeat.body()["statustext"] == "starting"
+
+
+def test_the_only_command_is_not_numbered(tmp_path: Path) -> None:
+    chain = Chain(tmp_path, script("exit 3"))
+    assert chain.run().failures == ["prog: it exited with status 3"]
+    assert chain.started == ["starting"]
+
+
+def test_each_command_is_judged_by_its_own_rules_before_the_next_starts(tmp_path: Path) -> None:
+    (tmp_path / "b.txt").write_text("old")
+    rules = {"exit_status": [7], "files": ["a.txt"], "text": [{"file": "stdout", "pattern": "A"}]}
+    given = {
+        **script("echo A; echo a >a.txt; exit 7", success=rules),
+        "then": [
+            {
+                "name": "b",
+                **script("echo B", success={"no_text": [{"file": "stdout", "pattern": "A"}]}),
+            },
+            {"name": "c", **script("true", success={"files": ["b.txt"]})},
+            {"name": "d", **script("touch never")},
+        ],
+    }
+    [failure] = Chain(tmp_path, given).run().failures
+    assert failure.startswith("prog: command 3 of 4 (c): it did not write b.txt")
+    assert not (tmp_path / "never").exists()
+    given["then"] = [{"name": "c", **script("true", success={"files": ["a.txt"]})}]
+    [failure] = Chain(tmp_path, given).run().failures
+    assert failure.startswith("prog: command 2 of 2 (c): it did not write a.txt")
+
+
+def test_a_command_that_is_not_required_may_fail(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = {"name": "report", "required": False, **script("exit 3", limits={"time": 60})}
+    given = {
+        **script("echo '{\"n\": 1}' >n.json"),
+        "then": [report, {"command": ["no-such-program"], "required": False}],
+        "outputs": {"numbers": {"file": "n.json", "parser": "json"}},
+        "files": [{"pattern": "*.log", "type": "log"}],
+    }
+    ended = Chain(tmp_path, given).run()
+    assert ended.failures == []
+    assert ended.wrapper_status == 0
+    first, second = ended.facts["failed_commands"]
+    assert first == "command 2 of 3 (report), which is not required: it exited with status 3"
+    assert second.startswith("command 3 of 3 (no-such-program), which is not required: The program")
+    assert first in caplog.text
+    assert len(ended.messages) == 4  # three logs, and what was parsed
+    failing = Chain(tmp_path, {**given, "then": [report, {"name": "x", **script("exit 4")}]}).run()
+    assert failing.failures == ["prog: command 3 of 3 (x): it exited with status 4"]
+    assert failing.facts["failed_commands"] == [first]
+    assert (failing.facts["exit_status"], failing.wrapper_status) == (4, 4)
+
+
+def test_a_further_command_that_cannot_be_started_is_a_failure_with_results(
+    tmp_path: Path,
+) -> None:
+    given = {
+        **script("echo done"),
+        "then": [{"command": ["no-such-program"]}],
+        "files": [{"pattern": "stdout", "type": "log"}],
+    }
+    ended = Chain(tmp_path, given).run()
+    assert ended.failures[0].startswith("prog: command 2 of 2 (no-such-program): The program 'no-")
+    assert ended.wrapper_status == 100
+    assert len(ended.messages) == 1
+    with pytest.raises(ProgramError, match="'no-such-program' was not found"):
+        Chain(tmp_path, {"command": ["no-such-program"], "then": [script("touch never")]}).run()
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_value_that_no_command_can_take_is_told_before_the_first_starts(tmp_path: Path) -> None:
+    given = {
+        **script("touch never"),
+        "inputs": {"x": {}},
+        "then": [{"command": ["cat"], "stdin": "{x}\n", "required": False}],
+    }
+    with pytest.raises(ProgramError, match="several lines"):
+        Chain(tmp_path, given, x="a\nb").run()
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_limit_of_a_command_bounds_that_command_only(tmp_path: Path) -> None:
+    slow = script("sleep 30", limits={"time": 1, "grace_s": 1})
+    given = {**script("true"), "then": [{"name": "slow", **slow}, {"name": "c", **script("true")}]}
+    ended = Chain(tmp_path, given).run()
+    assert ended.failures == ["prog: command 2 of 3 (slow): it exceeded its time limit of 1 s"]
+    given["then"][0]["required"] = False
+    ended = Chain(tmp_path, given).run()
+    assert (ended.failures, ended.timed_out) == ([], False)
+    assert ended.facts["elapsed_s"] > 1
+
+
+def test_the_limit_of_the_attempt_bounds_all_commands_together(tmp_path: Path) -> None:
+    given = {
+        **script("sleep 0.5", limits={"time": 1}),
+        "then": [
+            {"name": "slow", "required": False, **script("sleep 30", limits={"time": 20})},
+            {"name": "c", **script("touch never")},
+        ],
+    }
+    ended = Chain(tmp_path, given, timeout=2).run()
+    assert ended.failures == [
+        "prog: command 2 of 3 (slow): the commands of the step exceeded their time limit of 2 s"
+    ]
+    assert ended.timed_out
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_stop_between_two_commands_starts_no_further_one(tmp_path: Path) -> None:
+    given = {**script("true"), "then": [{"name": "b", "required": False, **script("touch never")}]}
+    ended = Chain(tmp_path, given).run(lambda: "SIGTERM")
+    assert ended.failures == ["prog: command 2 of 2 (b): the step was stopped before it by SIGTERM"]
+    assert ended.stopped_by == "SIGTERM"
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_stop_ends_the_step_though_the_command_is_not_required(tmp_path: Path) -> None:
+    given = {
+        **script("true"),
+        "then": [
+            {"name": "b", "required": False, **script("sleep 30")},
+            {"name": "c", **script("touch never")},
+        ],
+    }
+    chain = Chain(tmp_path, given)
+
+    @contextlib.contextmanager
+    def running(program: Program) -> Iterator[None]:
+        if "(b)" in str(chain.heartbeat.body()["statustext"]):
+            program.stop("SIGUSR1")
+        yield
+
+    ended = chain.step.run(running)
+    assert ended.failures == ["prog: command 2 of 3 (b): it was stopped after 0 s by SIGUSR1"]
+    assert not (tmp_path / "never").exists()
+
+
+def test_only_the_own_command_of_a_definition_saves_its_state(tmp_path: Path) -> None:
+    given = {
+        **script("exit 85"),
+        "checkpoint": {"signal": "USR1", "exit_status": [85]},
+        "success": {"exit_status": []},
+        "then": [{"name": "b", **script("exit 85")}],
+    }
+    saves = []
+
+    @contextlib.contextmanager
+    def running(program: Program) -> Iterator[None]:
+        saves.append(program.saves)
+        if len(saves) == 2:
+            program.stop("SIGTERM")
+        yield
+
+    ended = Chain(tmp_path, given).step.run(running)
+    assert saves == [True, False]
+    assert not ended.saved
+
+
+def test_what_commands_leave_behind_is_counted_in_all(tmp_path: Path) -> None:
+    leaves = "setsid sleep 30 >/dev/null 2>&1 & sleep 0.2"
+    ended = Chain(tmp_path, {**script(leaves), "then": [{"name": "b", **script(leaves)}]}).run()
+    assert ended.leftovers == ended.facts["leftover_processes"] == 2
+
+
+def test_a_loop_runs_a_command_for_each_entry_and_names_the_one_that_failed(tmp_path: Path) -> None:
+    given = {
+        **script('test "$0" != b && echo "$0" >"$1.out"'),
+        "inputs": {"l": {"required": True}},
+        "for_each": {"sweep": "l"},
+        "success": {"files": ["{sweep_number}.out"]},
+        "files": [{"pattern": "stdout", "type": "log"}, {"pattern": "*.out", "partial": True}],
+    }
+    given["command"] = [*given["command"], "{sweep}", "{sweep_number}"]
+    ended = Chain(tmp_path, given, l=["$(a)", "c"]).run()
+    assert ended.failures == []
+    assert (tmp_path / "1.out").read_text() == "$(a)\n"
+    ended = Chain(tmp_path, given, l=["a", "b", "c"]).run()
+    assert ended.failures == [
+        (
+            "prog: command 2 of 3 (prog, sweep 2 of 3): it exited with status 1; it did not write "
+            "2.out (only one from before this run is there)"
+        )
+    ]
+
+
+# -- replay ----------------------------------------------------------------------------------------
+
+
+def judged(directory: Path, given: dict[str, Any], status: int | None, **kwargs: Any) -> list[str]:
+    step = Chain(directory, given, **kwargs).step
+    return step.judge(0.0, status, copy=False).failures
+
+
+def test_replay_judges_each_command_and_the_status_is_that_of_the_last_which_ran(
+    tmp_path: Path,
+) -> None:
+    given = {
+        **script("true", success={"exit_status": [7]}),
+        "then": [
+            {
+                "name": "b",
+                **script("echo done", success={"text": [{"file": "stdout", "pattern": "done"}]}),
+            },
+            {"name": "c", **script("true", success={"exit_status": [5]})},
+        ],
+    }
+    (tmp_path / "prog.log").touch()
+    (tmp_path / "b.log").write_text("other\n")
+    assert judged(tmp_path, given, 0) == [
+        (
+            "prog: command 2 of 3 (b): stdout does not hold the expected 'done'; "
+            "its last words: other"
+        )
+    ]
+    (tmp_path / "b.log").write_text("done\n")
+    assert judged(tmp_path, given, 0) == ["prog: command 3 of 3 (c): it did not run"]
+    (tmp_path / "c.log").touch()
+    assert judged(tmp_path, given, 0) == ["prog: command 3 of 3 (c): it exited with status 0"]
+    assert judged(tmp_path, given, 5) == []
+    assert judged(tmp_path, given, None) == []
+
+
+def test_replay_of_files_without_output_judges_all_commands_by_their_files(tmp_path: Path) -> None:
+    given = {
+        **script("x", success={"files": ["a"]}),
+        "then": [{"name": "b", "required": False, **script("x", success={"files": ["b"]})}],
+    }
+    (tmp_path / "a").write_text("a")
+    assert judged(tmp_path, given, None) == []
+    (tmp_path / "a").unlink()
+    assert judged(tmp_path, given, None) == ["prog: command 1 of 2 (prog): it did not write a"]
+
+
+def test_job_parameters_bring_several_commands(tmp_path: Path) -> None:
+    """The wrapper `command` takes the same keys as a file."""
+    from zwrap.program.reading import find_program
+
+    parameters = json.loads(
+        '{"command": ["cat"], "stdin": "x\\n", "then": [{"command": ["cat", "command.log"]}]}'
+    )
+    defined = find_program("command", parameters)
+    assert defined is not None
+    node = {"job_parameters": {**parameters, "working_directory": str(tmp_path)}}
+    envelope = Envelope(Recipe({"start": [[1, 0]], "1": node}), 1)
+    step = ProgramStep(defined, envelope, Heartbeat("p", "p", {}))
+    assert step.run(lambda _: contextlib.nullcontext()).failures == []
+    assert (tmp_path / "cat.log").read_text() == "x\n"

@@ -1,0 +1,257 @@
+"""The commands of a step, in order, as a definition and the values of its inputs give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
+
+from zwrap.errors import ProgramError, UnknownNameError
+from zwrap.program.commandline import (
+    Command,
+    check_command,
+    check_loop,
+    default_name,
+    is_name,
+    is_true,
+)
+from zwrap.program.definition import Definition, check_directory
+from zwrap.program.filling import Values
+from zwrap.program.options import option_arguments
+from zwrap.program.progress import check_file
+from zwrap.program.rules import Success
+from zwrap.units import seconds
+
+FILE_NAME_BYTES = 255
+"""Length of the longest name of a file, in bytes."""
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a command."""
+
+    command: Command
+    """The command, with its file names filled in."""
+    values: Values
+    """Values of its placeholders."""
+    directory: str
+    """Directory below the working directory."""
+    stdout: str
+    """Name of the file that gets standard output."""
+    stderr: str
+    """Name of the file that gets standard error."""
+    options: list[str] = []
+    """Arguments behind its command line."""
+    is_first: bool
+    """True for the definition's own command."""
+    entry: str = ""
+    """Entry of a loop, as a clause."""
+    number: int = 1
+    """Number of the run, from 1."""
+    total: int = 1
+    """Number of all runs of the step."""
+
+    @property
+    def label(self) -> str:
+        """Which of several commands it is, for people; empty: it is the only one."""
+        place = f"{self.number} of {self.total}"
+        return f"command {place} ({self.command.name}{self.entry})" if self.total > 1 else ""
+
+
+def commands(definition: Definition) -> list[Command]:
+    """Return the commands of a definition, its own first.
+
+    Set-up lines, environment and directory of the definition are those of all commands.
+    """
+    first = Command(
+        name=definition.name,
+        command=definition.command,
+        set_up=definition.set_up,
+        stdin=definition.stdin,
+        stdout=definition.stdout,
+        directory=definition.directory,
+        environment=definition.environment,
+        for_each=definition.for_each,
+        limits=definition.limits,
+        success=definition.success,
+        progress=definition.progress,
+    )
+    further = [
+        replace(
+            each,
+            name=each.name or default_name(each.command),
+            set_up=[*definition.set_up, *each.set_up],
+            environment={**definition.environment, **each.environment},
+            directory=definition.directory if each.directory is None else each.directory,
+        )
+        for each in definition.then
+    ]
+    return [first, *further]
+
+
+def plan(definition: Definition, known: Mapping[str, object]) -> list[Planned]:
+    """Return the runs of the commands of a step, in order.
+
+    Args:
+        definition: The definition, as it was read.
+        known: Values of its placeholders, by name.
+
+    Raises:
+        ProgramError: A name of a file or directory cannot be used, or nothing is to be run.
+    """
+    found = [
+        each
+        for command in commands(definition)
+        if command.if_ is None or is_true(known.get(command.if_))
+        for each in _runs(definition, command, known)
+    ]
+    if not found:
+        raise ProgramError(
+            f"{definition.source}, key 'for_each': the list has no entries, so that there is no "
+            "command to run."
+        )
+    _check_files(found, definition.source)
+    return [
+        replace(each, number=number, total=len(found)) for number, each in enumerate(found, start=1)
+    ]
+
+
+def _runs(
+    definition: Definition, command: Command, known: Mapping[str, object]
+) -> Iterator[Planned]:
+    """Yield the runs of one command: one, or one for each entry of a list."""
+    options = option_arguments(definition, known) if command.name == definition.name else []
+    if not command.for_each:
+        yield _filled(definition, command, known, options, "", "")
+        return
+    [(name, source)] = command.for_each.items()
+    given = known.get(source)
+    entries = given if isinstance(given, list) else [given]
+    entries = [entry for entry in entries if entry not in (None, "")]
+    for number, entry in enumerate(entries, start=1):
+        values = {**known, name: entry, f"{name}_number": number}
+        which = f", {name} {number} of {len(entries)}"
+        yield _filled(definition, command, values, options, f"-{number}", which)
+
+
+def _filled(
+    definition: Definition,
+    command: Command,
+    known: Mapping[str, object],
+    options: list[str],
+    suffix: str,
+    entry: str,
+) -> Planned:
+    """Return a run with its file names filled in; `suffix`: end of the names of its logs."""
+    values = Values(known, definition.inputs, definition.source)
+    directory = values.one(command.directory or "", "directory")
+    check_directory(directory, definition.source)
+    stdout = f"{command.name}{suffix}.log"
+    if command.stdout and (named := values.each(command.stdout)):
+        stdout = values.one(command.stdout, "stdout") if len(named) > 1 else named[0]
+        _check_name(stdout, definition.source)
+    progress = command.progress
+    if progress:
+        progress = replace(progress, file=values.one(progress.file, "progress"))
+        check_file(progress, definition.source)
+    return Planned(
+        command=replace(
+            command, success=filled_success(command.success, values), progress=progress
+        ),
+        values=values,
+        directory=directory,
+        stdout=stdout,
+        stderr=f"{command.name}{suffix}.err",
+        options=options,
+        is_first=command.name == definition.name,
+        entry=entry,
+    )
+
+
+def filled_success(success: Success, values: Values) -> Success:
+    """Return rules of success with the placeholders in file names filled in."""
+    return replace(
+        success,
+        files=[name for text in success.files for name in values.each(text)],
+        no_files=[name for text in success.no_files for name in values.each(text)],
+        text=[replace(rule, file=name) for rule in success.text for name in values.each(rule.file)],
+        no_text=[
+            replace(rule, file=name) for rule in success.no_text for name in values.each(rule.file)
+        ],
+    )
+
+
+def environment(planned: Planned) -> dict[str, str]:
+    """Return the variables that the definition adds; one whose value is missing is left out."""
+    found: dict[str, str] = {}
+    for name, text in planned.command.environment.items():
+        if planned.values.each(text):
+            found[name] = planned.values.one(text, f"environment.{name}")
+    return found
+
+
+def _check_name(name: str, source: str) -> None:
+    """Raise ProgramError unless a text is the name of a file in the directory of a command."""
+    if "/" in name or "\0" in name or name in ("", ".", "..") or len(name) > FILE_NAME_BYTES:
+        raise ProgramError(
+            f"{source}, key 'stdout' is {name[:100]!r}; the name of a file is expected, without "
+            "'/': it is in the directory of the command."
+        )
+
+
+def _check_files(runs: list[Planned], source: str) -> None:
+    """Raise ProgramError if two commands would write their output to the same file."""
+    taken: set[Path] = set()
+    for each in runs:
+        for name in (each.stdout, each.stderr):
+            file = Path(each.directory, name)
+            if file in taken:
+                raise ProgramError(
+                    f"{source}: the output of two commands would go to the file {file}; give the "
+                    "commands different names, and in a loop let 'stdout' hold the number of the "
+                    "entry."
+                )
+            taken.add(file)
+
+
+def check_commands(definition: Definition) -> None:
+    """Raise ProgramError for commands that cannot be run."""
+    source, inputs = definition.source, definition.inputs
+    names: set[str] = set()
+    for number, command in enumerate(commands(definition)):
+        where = source if not number else f"{source}, key 'then', command {number}"
+        check_command(command.command, where)
+        check_loop(command.for_each, inputs, where)
+        if not is_name(command.name):
+            raise ProgramError(
+                f"{where}, key 'name' is {command.name!r}; letters, digits and '_.+-' are "
+                "expected, because files are named after it."
+            )
+        if command.name in names:
+            raise ProgramError(
+                f"{where}: there is a command {command.name!r} before it; give it another 'name'."
+            )
+        names.add(command.name)
+        if number and command.success.values:
+            raise ProgramError(
+                f"{where}, key 'success.values': values are those of the outputs of the step, and "
+                "judged at its end; write the rule under 'success' of the definition."
+            )
+        if command.limits.time is not None:
+            seconds(command.limits.time, f"{where}, key 'limits.time'")
+        if command.if_ is not None and command.if_ not in inputs:
+            raise ProgramError(
+                f"{where}, key 'if' names {command.if_!r}, which is no input; one of these is "
+                f"expected: {', '.join(inputs) or 'none is declared'}."
+            )
+    for written in definition.write:
+        if written.before is not None and written.before not in names - {definition.name}:
+            further = [each for each in names if each != definition.name]
+            where = f"{source}, key 'write', file {written.file!r}, key 'before'"
+            raise UnknownNameError("further command", written.before, further, where)
+    if definition.checkpoint and definition.for_each:
+        raise ProgramError(
+            f"{source}: 'checkpoint' and 'for_each' exclude each other; another job would begin "
+            "with the first entry again."
+        )
