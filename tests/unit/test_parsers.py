@@ -203,6 +203,8 @@ def test_statistics_of_one_of_several_data_sets_are_found_by_key(elsewhere: Path
     assert found["overall"]["n_tot_obs"] == 11870
     assert found["outerShell"]["res_lim_high"] == pytest.approx(0.59, abs=0.005)
     assert found["innerShell"]["res_lim_low"] == pytest.approx(6.75, abs=0.005)
+    options = {"key": "datasets", "below": "merging_stats"}
+    assert parse("merging-statistics-json", file, options) == [{"name": "All data", **found}]
 
 
 # -- documents -------------------------------------------------------------------------------------
@@ -420,6 +422,43 @@ def test_only_what_a_program_prints_as_a_number_is_one(tmp_path: Path) -> None:
     file = written(tmp_path, "a b c d\n1_000 1e3 ** *\n")
     found: Any = parse("table", file, {"header": "^a"})
     assert found[0] == {"a": "1_000", "b": 1000.0, "c": None, "d": "*"}
+
+
+def test_tables_of_xds_are_read_with_names_given(elsewhere: Path) -> None:
+    """Their header has two lines, whose words are not the columns."""
+    names = [
+        "limit",
+        "observed",
+        "unique",
+        "possible",
+        "completeness",
+        "r_observed",
+        "r_expected",
+        "compared",
+        "i_sigma",
+        "r_meas",
+        "cc_half",
+        "anom_corr",
+        "sig_ano",
+        "n_ano",
+    ]
+    options = {"header": "LIMIT +OBSERVED", "names": names, "which": "last"}
+    shells: Any = parse("table", elsewhere / "xds/edna_XSCALE.LP", options)
+    assert shells[0] == dict(
+        zip(names, [4.62, 64888, 10851, 10884, 99.7, 3.4, 3.7, 64883, 43.96, 3.7, 99.8, 16, 0.87,
+                    4902], strict=True)
+    )  # fmt: skip
+    assert shells[-1]["limit"] == "total"
+
+
+def test_key_figures_of_other_programs_are_found_by_pattern(elsewhere: Path) -> None:
+    pattern = r"^ +Completeness \[%\] +(?P<all>[\d.]+) \((?P<outer>[\d.]+)\)|^ +ISa +(?P<isa>\S+)"
+    assert parse("regex", elsewhere / "xdsapp/results_xdsapp3.txt", {"pattern": pattern}) == {
+        "all": 99.8, "outer": 99.5, "isa": 30.04,
+    }  # fmt: skip
+    pattern = r"^Best Solution: +(?:space|point) group (?P<group>.*\S)"
+    found: Any = parse("regex", elsewhere / "pointless/pointless.log", {"pattern": pattern})
+    assert found["group"]
 
 
 # -- crystallographic files ------------------------------------------------------------------------

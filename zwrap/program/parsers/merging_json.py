@@ -32,11 +32,25 @@ LARGEST = 1e9
 def merging_statistics(path: Path, options: Options) -> object:
     """Return the statistics by shell and ISPyB name; the first shell is the inner one.
 
-    Option `key` leads to the object with the statistics. Those that are null are left out.
+    Option `key` leads to the object with the statistics. With option `below` it leads to an object
+    of data sets, and `below` from each of them to its statistics: the result is a list, in which
+    each entry has the `name` of the data set, too. Statistics that are null are left out.
     """
     document = read_document(path)
     key = str(options.get("key") or "")
     top = Place(path, at_key(document.value, options, path), f"/{key}" if key else "")
+    below = options.get("below")
+    if not below:
+        return _by_shell(top)
+    found = {
+        name: Place(path, at_key(each.value, {"key": below}, path), f"{each.route}/{below}")
+        for name, each in top.items()
+    }
+    return [{"name": name, **_by_shell(place)} for name, place in found.items()]
+
+
+def _by_shell(top: Place) -> dict[str, object]:
+    """Return the statistics of one data set by shell and ISPyB name."""
     shells = (top["overall"], *(_shell(top, index) for index in (0, -1)))
     return dict(zip(SHELLS, map(_statistics, shells), strict=True))
 

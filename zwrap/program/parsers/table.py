@@ -157,7 +157,13 @@ PARSERS = {
     "merging-statistics-json": Parser(
         "merging_json:merging_statistics",
         "the same from `merging_stats` in JSON of xia2.multiplex, DIALS and xia2",
-        {"key": _KEY},
+        {
+            "key": _KEY,
+            "below": Option(
+                "way to the statistics of one data set, where `key` leads to an object of several: "
+                "a list, whose entries have the `name` of the data set, too"
+            ),
+        },
     ),
     "xia2": Parser(
         "xia2:ispyb_commands",
