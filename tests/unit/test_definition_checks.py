@@ -171,6 +171,33 @@ def test_a_job_is_told_the_first_fault_and_how_many_there_are() -> None:
             "outputs.o.only_if",
             "Unknown key of 'beside' 'report'. Known: none.",
         ),
+        (
+            {
+                "command": ["run", "{sweep}", "{sweep_number}"],
+                "inputs": {"sweeps": {}},
+                "for_each": {"sweep": "sweeps"},
+                "files": [{"pattern": "{sweep}"}],
+            },
+            "files.0.pattern",
+            "Unknown placeholder 'sweep'. Did you mean 'sweeps'? ",
+        ),
+        (
+            {"then": [{"name": "b", "command": ["b", "{imagse}"]}]},
+            "then.0.command.1",
+            "Unknown placeholder 'imagse'.",
+        ),
+        ({"stdin": "title {titel}\n"}, "stdin", "Unknown placeholder 'titel'."),
+        ({"command": ["run", ["-M", "{macro}"]]}, "command.1.1", "Unknown placeholder 'macro'."),
+        (
+            {"command": ["run", {"if": "anomalus", "then": "-a"}], "inputs": {"anomalous": {}}},
+            "command.1.if",
+            "Unknown input 'anomalus'. Did you mean 'anomalous'? ",
+        ),
+        (
+            {"write": [{"file": "x", "template": "a {{ sgg }}"}], "inputs": {"sg": {}}},
+            "write.0.template",
+            "Unknown placeholder 'sgg'. Did you mean 'sg'? ",
+        ),
         ({"tests": [{"directory": "gone"}]}, "tests.0.directory", "gone is not a directory; "),
     ],
 )

@@ -194,6 +194,24 @@ def test_a_fault_of_the_definition_is_permanent(
     assert main(["program", "test", "zwrap:xia2"]) == 100
 
 
+def test_each_of_several_commands_is_reported(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "two.yaml").write_text(
+        "command: [first]\nsuccess: {files: [done]}\n"
+        "then: [{command: [second], success: {files: [b.txt]}}]\n"
+    )
+    status, said = judged(capsys, "test", "two", saved)
+    assert status == 1
+    rules = {rule["rule"]: rule["holds"] for rule in said["rules"]}
+    assert rules["command 1 of 2 (two): files done"]
+    assert not rules["command 2 of 2 (second): files b.txt"]
+    assert main(["program", "run", "two", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "command 1 of 2 (two), command: first\n" in shown
+    assert "command 2 of 2 (second), command: second\n" in shown
+
+
 TESTS = """
 tests:
   - directory: ../saved

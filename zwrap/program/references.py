@@ -28,6 +28,11 @@ other."""
 PROVIDED = ("payload", "environment", "working_directory")
 """Names that stand for a value in every definition."""
 
+OF_COMMANDS = (
+    "command", "set_up", "stdin", "stdout", "directory", "environment", "success", "progress",
+)  # fmt: skip
+"""Keys of a command in which the entry of its loop has a value; in others of a definition none."""
+
 OPTION_FORM = ("name", "value")
 """Names in the form of an option."""
 
@@ -77,11 +82,12 @@ def marked(
     value: object, mark: msgspec.Meta, route: tuple[str, ...] = (), names: tuple[str, ...] = ()
 ) -> Iterator[Text]:
     """Yield the texts in a struct, and in those below it, whose fields have a mark."""
-    names = (*names, *_loop(value))
+    looped = _loop(value)
     for field in msgspec.structs.fields(type(value)) if isinstance(value, msgspec.Struct) else ():
         has = get_origin(field.type) is Annotated and mark in field.type.__metadata__
         place = (*route, field.encode_name)
-        yield from _below(getattr(value, field.name), mark, place, names, has=has)
+        known = (*names, *looped) if field.name in OF_COMMANDS else names
+        yield from _below(getattr(value, field.name), mark, place, known, has=has)
 
 
 def _below(
@@ -98,10 +104,10 @@ def _below(
             yield from _below(entry, mark, (*route, str(key)), names, has=has)
 
 
-def _loop(value: object) -> Iterator[str]:
-    """Yield the names that stand for the entry, and its number, in the loop of a command."""
-    for name in getattr(value, "for_each", None) or ():
-        yield from (name, f"{name}_number")
+def _loop(value: object) -> list[str]:
+    """Return the names that stand for the entry, and its number, in the loop of a command."""
+    names = getattr(value, "for_each", None) or ()
+    return [each for name in names for each in (name, f"{name}_number")]
 
 
 def _placeholders(definition: Definition, own: list[str]) -> Iterator[Fault]:

@@ -6,7 +6,7 @@ It is for people who write a definition; a job only asks whether all rules hold.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -132,12 +132,15 @@ def matches(rule: TextRule, run: Run) -> Iterator[str]:
             yield f"{file.name}:{number}: {line[:QUOTED_LINE]}"
 
 
-def outputs(definition: Definition, run: Run) -> Iterator[OutputReport]:
-    """Yield a report on each output."""
+def outputs(
+    definition: Definition, run: Run, parsed: Mapping[str, object]
+) -> Iterator[OutputReport]:
+    """Yield a report on each output; those that are `parsed` are not parsed again."""
     for name, output in definition.outputs.items():
-        required = replace(output, required=True)
-        alone = replace(definition, outputs={name: required})
-        values, said = judgement.parsed_outputs(alone, run, words=False)
+        values, said = parsed, list[str]()
+        if name not in parsed:
+            alone = replace(definition, outputs={name: replace(output, required=True)})
+            values, said = judgement.parsed_outputs(alone, run, words=False)
         found = [file for pattern in file_names(output) for file in run.written(pattern)]
         yield OutputReport(
             name,

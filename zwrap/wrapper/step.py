@@ -83,6 +83,8 @@ class ProgramStep:
         self._chain = Chain(definition, self._commands, limit_s, heartbeat, allowed)
         self.judged: Run | None = None
         """Run that was judged; None: there was none yet."""
+        self.parsed: dict[str, object] = {}
+        """Outputs that were parsed for it, by name."""
 
     @property
     def definition(self) -> Definition:
@@ -198,7 +200,7 @@ class ProgramStep:
         parsed: dict[str, object] = {}
         if not failures:
             parsed, failures = judgement.parsed_outputs(definition, run)
-            label = ""
+            label, self.parsed = "", parsed
             failures += value_failures(definition.success.values, parsed)
         records = judgement.result_files(definition, run, failed=bool(failures), parsed=parsed)
         copies: list[Path] = []

@@ -106,13 +106,13 @@ class Trial:
         _, inside = batch_job()
         stopping = Stopping(None, lambda: None)
         with watched(inside.signals, stopping.signalled):
-            return self._judged(self._step.run(stopping.running))
+            return self._judged(self._step.run(stopping.running, stopping.ordered_by))
 
     def _judged(self, ended: Ended) -> Judged:
         """Return the judgement on a run that has ended."""
         run, definition = self._step.judged, self._step.definition
         assert run is not None  # the step has just judged it
-        outputs = list(report.outputs(definition, run))
+        outputs = list(report.outputs(definition, run, self._step.parsed))
         files, untaken = report.result_files(definition, run, outputs)
         return Judged(
             program=definition.name,
