@@ -45,7 +45,7 @@ def content(written: dict[str, Any], payload: object = None, **parameters: Any) 
 
 
 def names(*written: dict[str, Any], before: str | None = None, **parameters: Any) -> list[str]:
-    defined = definition(*written)
+    defined = definition(*written, then=[{"name": "scale", "command": ["scale"]}])
     known = invocation.values(defined, parameters, None, {})
     return [str(file.name) for file in writing.new_files(defined, known, before)]
 
@@ -71,10 +71,11 @@ def test_values_keep_their_types_and_optional_ones_without_a_value_are_left_out(
     }  # fmt: skip
 
 
-def test_two_lists_in_one_text_are_refused() -> None:
-    written = {"file": "a", "format": "json", "values": {"x": "{images}{cell}"}}
-    with pytest.raises(ProgramError, match="holds several lists; one is expected"):
-        content(written, images=["a"], cell=[1])
+def test_lists_in_one_text_go_together() -> None:
+    written = {"file": "a", "format": "json", "values": {"x": "{images}={cell}"}}
+    assert json.loads(content(written, images=["a", "b"], cell=[1, 2])) == {"x": ["a=1", "b=2"]}
+    with pytest.raises(ProgramError, match=r"{images} has 1 entries and {cell} has 2 entries"):
+        content(written, images=["a"], cell=[1, 2])
 
 
 def test_yaml_holds_what_was_given() -> None:

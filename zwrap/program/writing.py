@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from zwrap.errors import ProgramError, short
 from zwrap.program.definition import Definition
+from zwrap.program.filling import Values
 from zwrap.program.inputs import is_given
 from zwrap.program.written import Written, check_name, template_of
 from zwrap.recipe.substitution import REPLACE, Filling
 
-_NAME = re.compile(r"[\w-]+")
+_NAME = re.compile(r"\{([\w-]+)\}")
 
 
 class NewFile(NamedTuple):
@@ -57,7 +57,7 @@ def new_files(
         if written.before != before or not _is_wanted(written, known):
             continue
         where = f"{definition.source}, key 'write', file {written.file!r}"
-        values = Values(definition, known)
+        values = FileValues(definition, known)
         if name := values.one(written.file, where):
             content = _content(written, values, known, definition.source, where)
             files.append(NewFile(check_name(name, where), content, written.overwrite))
@@ -72,11 +72,11 @@ def placed_files(definition: Definition, known: Mapping[str, object], key: str) 
         RecipeError: More is filled in than the limit.
     """
     names = definition.link if key == "link" else definition.copy
-    values = Values(definition, known)
+    values = FileValues(definition, known)
     for given, source in names.items():
         where = f"{definition.source}, key {key!r}, {given!r}"
         name = values.one(given, where)
-        found = [str(each) for each in values.entries(source, where) if is_given(each)]
+        found = [str(each) for each in values.entries(source) if is_given(each)]
         if not name or not found:
             continue
         if len(found) > 1 and not name.endswith("/"):
@@ -98,13 +98,13 @@ def _is_wanted(written: Written, known: Mapping[str, object]) -> bool:
 
 
 def _content(
-    written: Written, values: Values, known: Mapping[str, object], source: str, where: str
+    written: Written, values: FileValues, known: Mapping[str, object], source: str, where: str
 ) -> str:
     """Return the content of a file."""
     if written.format is not None:
         from zwrap.program.dumping import dump
 
-        return dump(written.format, values.value(written.values, where), where)
+        return dump(written.format, values.value(written.values), where)
     from zwrap.program.templating import rendered
 
     return rendered(template_of(written, source), known, where)
@@ -117,12 +117,13 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-class Values:
-    """The filling in of values of a definition, in which numbers and lists stay what they are."""
+class FileValues:
+    """The filling in of values of files, in which numbers and lists stay what they are."""
 
     def __init__(self, definition: Definition, known: Mapping[str, object]) -> None:
         self._inputs = definition.inputs
         self._known = known
+        self._texts = Values(known, definition.inputs, definition.source)
         self._filling = Filling(known)
 
     def one(self, text: str, where: str) -> str:
@@ -130,65 +131,44 @@ class Values:
 
         Raises ProgramError, which begins with `where`, for a list.
         """
-        found = self.entries(text, where)
+        found = self.entries(text)
         if len(found) > 1 or any(isinstance(each, (list, Mapping)) for each in found):
             raise ProgramError(f"{where}: {short(found)} is no name of one file.")
         return str(found[0]) if found else ""
 
-    def value(self, value: object, where: str) -> object:
+    def value(self, value: object) -> object:
         """Return a copy of a value with each text in it filled in, without what has no value."""
-        found = self._filled(value, where)
+        found = self._filled(value)
         return {} if isinstance(found, _Absent) else found
 
-    def entries(self, text: str, where: str) -> list[object]:
-        """Return a text filled in: nothing without the value of its input, several for a list."""
-        found = self._text(text, where)
+    def entries(self, text: str) -> list[object]:
+        """Return a text filled in: none without the value of its input, several for a list."""
+        found = self._text(text)
         if isinstance(found, _Absent):
             return []
         return found if isinstance(found, list) else [found]
 
-    def _filled(self, value: object, where: str) -> object:
+    def _filled(self, value: object) -> object:
         """Return a copy of a value filled in, or `_ABSENT`."""
         if isinstance(value, str):
-            return self._text(value, where)
+            return self._text(value)
         if isinstance(value, Mapping):
-            pairs = [
-                (str(self._filling.key(key)), self._filled(each, where))
-                for key, each in value.items()
-            ]
+            pairs = [(str(self._filling.key(key)), self._filled(value[key])) for key in value]
             return {key: each for key, each in pairs if not isinstance(each, _Absent)}
         if isinstance(value, list):
-            found = [self._filled(each, where) for each in value]
+            found = map(self._filled, value)
             return [each for each in found if not isinstance(each, _Absent)]
         return value
 
-    def _text(self, text: str, where: str) -> object:
+    def _text(self, text: str) -> object:
         """Return what a text stands for, or `_ABSENT` if it asks for an input without a value."""
-        if whole := REPLACE.fullmatch(text):
-            return self._filling.value(text) if self._has_value([whole[1]]) else _ABSENT
-        names = _names(text)
-        if not self._has_value(names):
-            return _ABSENT
-        if [f"{{{name}}}" for name in names] == [text] and names[0] in self._known:
-            return self._filling.value(f"{{$REPLACE:{names[0]}}}")
-        several = [name for name in names if isinstance(self._known.get(name), list)]
-        if not several:
-            return self._filling.text(text)
-        if len(set(several)) > 1:
-            raise ProgramError(f"{where}: {text!r} holds several lists; one is expected.")
-        entries = self._known[several[0]]
-        assert isinstance(entries, list)
-        return [Filling({**self._known, several[0]: each}).text(text) for each in entries]
-
-    def _has_value(self, names: list[str]) -> bool:
-        """Return True unless one of these names is an input without a value."""
-        return all(name not in self._inputs or is_given(self._known[name]) for name in names)
-
-
-def _names(text: str) -> list[str]:
-    """Return the names that a text asks for as a whole, as ``{name}``."""
-    try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(text)]
-    except ValueError:  # stray braces, as in `Filling`
-        fields = re.findall(r"\{([^{}]+)\}", text)
-    return [field for field in fields if field and _NAME.fullmatch(field)]
+        plain, replaced = _NAME.fullmatch(text), REPLACE.fullmatch(text)
+        if plain and plain[1] in self._known:
+            replaced = REPLACE.fullmatch(f"{{$REPLACE:{plain[1]}}}")
+        if replaced:
+            value = self._filling.value(replaced[0])
+            return value if is_given(value) or replaced[1] not in self._inputs else _ABSENT
+        found = self._texts.each(text)
+        if any(isinstance(self._known.get(name), list) for name in _NAME.findall(text)):
+            return found or _ABSENT
+        return found[0] if found else _ABSENT
