@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -27,7 +28,13 @@ def example(site: Site) -> Site:
 def test_the_example_site_is_sound(example: Site) -> None:
     done = example.run("zwrap", "check", env={"HOME": str(example.directory)})
     assert done.returncode == 0, done.stderr
-    for part in ("recipe ", "template local.sh.j2", "program count-words", "plugin logging"):
+    for part in (
+        "recipe ",
+        "template local.sh.j2",
+        "program count-words",
+        "program cwltool",
+        "plugin logging",
+    ):
         assert f"good: {part}" in done.stdout or part in done.stdout
 
 
@@ -76,6 +83,23 @@ def test_the_example_recipe_runs_on_a_closed_site(
     assert "cluster.submission" in told
     done = example.run("zwrap", "check", "--security")
     assert f"good: directories: messages may name paths below {tmp_path}/data" in done.stdout
+
+
+def test_a_tool_of_the_common_workflow_language_is_run_as_it_is(
+    example: Site, tmp_path: Path
+) -> None:
+    programs, tool = EXAMPLES / "site/programs", EXAMPLES / "site/cwl/count-words.cwl"
+    inputs = '{"text": {"class": "File", "path": "/d/a b.txt"}}'
+    done = example.run(
+        "zwrap", "program", "run", "--dry-run", "--json", "--directory", str(tmp_path),
+        str(programs / "cwltool.yaml"), f"tool={tool}", f"cwl={inputs}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["command"] == [
+        "cwltool", "--disable-color", "--outdir", "outputs", str(tool), "inputs.json",
+    ]  # fmt: skip
+    assert json.loads(shown["file inputs.json"]) == json.loads(inputs)
 
 
 def test_a_missing_input_takes_the_failure_route(
