@@ -11,6 +11,7 @@ import pytest
 
 from zwrap.program import judgement, run as run_module
 from zwrap.program.definition import Definition
+from zwrap.program.parsers import table
 from zwrap.program.reading import parse_definition
 from zwrap.program.run import Run
 
@@ -326,7 +327,7 @@ def test_of_several_files_beside_an_output_the_first_by_name_is_read(tmp_path: P
     seen = []
     outputs = {"o": {"file": "out.log", "parser": "json", "beside": {"extra": "*.dat"}}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judgement, "parse", lambda _, file, options: seen.append((file, options)))
+        patch.setattr(table, "parse", lambda _, file, options: seen.append((file, options)))
         judgement.parsed_outputs(definition(outputs=outputs), run_in(tmp_path))
     assert seen == [(tmp_path / "out.log", {"extra": tmp_path / "a.dat"})]
 

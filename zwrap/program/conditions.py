@@ -20,13 +20,6 @@ class Bounds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Greatest number; a value that is no number does not hold."""
 
 
-class Condition(Bounds, forbid_unknown_fields=True, kw_only=True):
-    """A condition on an input, or on a value of a parsed output."""
-
-    value: str
-    """Name of an input or an output, and the way to a value in it, with dots: ``phasing.cc``."""
-
-
 class ValueRule(Bounds, forbid_unknown_fields=True, kw_only=True):
     """A value of a parsed output that decides on success."""
 
@@ -68,13 +61,6 @@ def lies_within(value: object, bounds: Bounds) -> bool:
         (bounds.minimum is not None and value < bounds.minimum)
         or (bounds.maximum is not None and value > bounds.maximum)
     )
-
-
-def holds(condition: str | Condition, known: Mapping[str, object]) -> bool:
-    """Return True if a condition holds; a name alone asks for a value that is something."""
-    if isinstance(condition, str):
-        return bool(found(known, condition))
-    return lies_within(found(known, condition.value), condition)
 
 
 def value_failures(rules: list[ValueRule], parsed: Mapping[str, object]) -> Iterator[str]:

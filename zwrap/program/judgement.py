@@ -11,7 +11,6 @@ from typing import NotRequired, TypedDict
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import OutsideError
 from zwrap.program.definition import Definition, Output, TextRule, file_names
-from zwrap.program.parsers.table import parse
 from zwrap.program.patterns import Pattern, shown_pattern
 from zwrap.program.run import QUOTED_CHARACTERS, Run
 from zwrap.recipe.substitution import fill
@@ -160,13 +159,15 @@ def parsed_outputs(
 
 def _parsed(output: Output, file: Path, beside: Mapping[str, Path], run: Run) -> object:
     """Return what the parser of an output finds in a file, and in those beside it."""
+    from zwrap.program.parsers import table  # not for a step without outputs
+
     with contextlib.ExitStack() as stack:
 
         def opened(path: Path) -> Path:
             return stack.enter_context(run.allowed.reading(path, "A file of the run"))
 
         options = {option: opened(path) for option, path in beside.items()}
-        return parse(output.parser, opened(file), {**output.options, **options})
+        return table.parse(output.parser, opened(file), {**output.options, **options})
 
 
 def result_files(

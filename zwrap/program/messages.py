@@ -13,7 +13,7 @@ import msgspec
 
 from zwrap.errors import ProgramError, UnknownNameError, short
 from zwrap.message.jsontext import copied, typed
-from zwrap.program.conditions import Condition, found, holds
+from zwrap.program.conditions import Bounds, found, lies_within
 from zwrap.program.definition import Definition
 from zwrap.recipe.substitution import Filling
 
@@ -22,6 +22,13 @@ COMMANDS = "ispyb_command_list"
 
 DEEPEST = 50
 """Depth of nesting of the deepest value in a message of a definition."""
+
+
+class Condition(Bounds, forbid_unknown_fields=True, kw_only=True):
+    """A condition on an input, or on a value of a parsed output."""
+
+    value: str
+    """Name of an input or an output, and the way to a value in it, with dots: ``phasing.cc``."""
 
 
 class Part(
@@ -202,9 +209,16 @@ def _rows(part: Part, known: Mapping[str, object]) -> Iterator[Mapping[str, obje
 
 def _applies(part: Part, known: Mapping[str, object]) -> bool:
     """Return True if the conditions of a part hold."""
-    if part.if_ is not None and not holds(part.if_, known):
+    if part.if_ is not None and not _holds(part.if_, known):
         return False
-    return part.unless is None or not holds(part.unless, known)
+    return part.unless is None or not _holds(part.unless, known)
+
+
+def _holds(condition: str | Condition, known: Mapping[str, object]) -> bool:
+    """Return True if a condition holds; a name alone asks for a value that is something."""
+    if isinstance(condition, str):
+        return bool(found(known, condition))
+    return lies_within(found(known, condition.value), condition)
 
 
 def _filled(value: object, known: Mapping[str, object]) -> object:

@@ -14,7 +14,6 @@ from zwrap.message.jsontext import typed
 from zwrap.program.conditions import check_value_rules
 from zwrap.program.definition import Definition, check_directory
 from zwrap.program.inputs import check_inputs
-from zwrap.program.parsers.table import check_parser
 from zwrap.program.patterns import check_pattern
 from zwrap.program.plan import check_commands, commands
 from zwrap.program.progress import check_file
@@ -99,8 +98,11 @@ def _check(definition: Definition, at: Place) -> None:
     check_written(definition.write, definition.inputs, source, at)
     check_placed(definition.link, "link", at)
     check_placed(definition.copy, "copy", at)
-    for key, output in definition.outputs.items():
-        check_parser(output.parser, f"{at('outputs', key)}, output {key!r}")
+    if definition.outputs:
+        from zwrap.program.parsers.table import check_parser
+
+        for key, output in definition.outputs.items():
+            check_parser(output.parser, f"{at('outputs', key)}, output {key!r}")
     for route, key, pattern in _patterns(definition):
         check_pattern(pattern, f"{at(*route)}, {key}")
     if definition.messages:
