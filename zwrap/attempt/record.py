@@ -119,6 +119,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     release has written the row."""
     task_of: str | None = None
     """What the tasks that one message named have in common; None: as `task_rank`."""
+    cause_label: str | None = None
+    """Label of the known error that explains a failure; None: none does, or an earlier release has
+    written the row."""
+    corrected: str | None = None
+    """Corrections that were made for the attempt, as JSON text; None: there were none, or an
+    earlier release has written the row."""
 
     @property
     def number(self) -> int:

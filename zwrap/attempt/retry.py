@@ -61,14 +61,14 @@ def next_attempt(
     `open_names`: as in `zwrap.message.limits.Limits`.
     """
     policy = known.retry
-    done = _count(known, RETRIES_HEADER)
-    queue = _queue(known, open_names)
+    done = count_of(known, RETRIES_HEADER)
+    queue = queue_of(known, open_names)
     if policy is None or cause not in policy.on or done >= policy.limit or not queue:
         return None
     changes = _changes(known.asked, policy, cause, node)
     if changes is None:
         return None
-    message, number = _again(known, queue, changes, RETRIES_HEADER, done)
+    message, number = again(known, queue, changes, RETRIES_HEADER, done)
     with_more = ", ".join(f"{key} {value}" for key, value in changes.items())
     said = f"It is tried again as attempt {number}{f' with {with_more}' if with_more else ''}."
     return NextAttempt(message, said)
@@ -86,11 +86,11 @@ def continuation(
     result is None after `limit` such jobs, and when less than a second is left. `open_names`: as in
     `zwrap.message.limits.Limits`.
     """
-    done = _count(known, CONTINUED_HEADER)
-    queue = _queue(known, open_names)
+    done = count_of(known, CONTINUED_HEADER)
+    queue = queue_of(known, open_names)
     if done >= limit or (remaining_s is not None and remaining_s < 1) or not queue:
         return None
-    message, number = _again(known, queue, {}, CONTINUED_HEADER, done)
+    message, number = again(known, queue, {}, CONTINUED_HEADER, done)
     said = f"It has saved what it had, and goes on as attempt {number}"
     if remaining_s is not None:
         step = step_in(message.message)
@@ -184,13 +184,13 @@ def _change(block: dict[str, object], key: str, value: int | str) -> None:
         place[name] = value
 
 
-def _count(known: KeptSubmission, header: str) -> int:
+def count_of(known: KeptSubmission, header: str) -> int:
     """Return the number under a header, `MOST_ATTEMPTS` at most; 0 if there is none."""
     given = known.header.get(header, 0)
     return max(0, min(given, MOST_ATTEMPTS)) if isinstance(given, int) else 0
 
 
-def _again(
+def again(
     known: KeptSubmission,
     queue: str,
     changes: Mapping[str, int | str],
@@ -198,7 +198,7 @@ def _again(
     done: int,
 ) -> tuple[Outgoing, int]:
     """Return the message of the next attempt, and its number."""
-    number = max(1, _count(known, ATTEMPT_HEADER)) + 1
+    number = max(1, count_of(known, ATTEMPT_HEADER)) + 1
     try:
         body = edited(known.message, changes)
     except MessageError:  # a step in the form used before 2025 has no block to change
@@ -213,7 +213,7 @@ def _again(
     return Outgoing(queue, body, headers), number
 
 
-def _queue(known: KeptSubmission, open_names: Sequence[str]) -> str:
+def queue_of(known: KeptSubmission, open_names: Sequence[str]) -> str:
     """Return the queue that the step came from; empty where that is not known, or zwrap's own.
 
     A job may have changed what was kept of its submission.

@@ -71,7 +71,26 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wrapper_class: str = ""
     """Class that ran; empty: it was a definition, or an older release ran it."""
     program_exit_status: int | None = None
+    cause_label: str = ""
+    """Label of the known error that explains a failure; empty: none does."""
+    remedy: str = ""
+    """What people can do about that error, as sentences; empty: nothing is known."""
+    corrected: list[dict[str, object]] = []
+    """Corrections that were made for this attempt (`zwrap.attempt.correction.corrected`)."""
     final: list[Outgoing] = []
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """Facts about the end, for ledger and monitors; None: not known, or there is none."""
+        return {
+            "outcome": self.outcome.value,
+            "cause": self.cause,
+            "witness": self.witness,
+            "elapsed_s": self.elapsed_s or None,
+            "peak_memory_mib": self.peak_memory_mib or None,
+            "cause_label": self.cause_label or None,
+            "corrected": self.corrected or None,
+        }
 
     def __post_init__(self) -> None:
         for name in ("elapsed_s", "peak_memory_mib"):

@@ -21,6 +21,7 @@ from zwrap.host.paths import state_directory
 from zwrap.message.content import STATUS_TOPIC
 from zwrap.program.checking import check_file as check_program
 from zwrap.program.definition import Definition
+from zwrap.program.errortables import read_table, tables_in
 from zwrap.program.reading import program_directories
 from zwrap.recipe.directory import names
 from zwrap.service.commands import COMMAND_TOPIC
@@ -269,6 +270,8 @@ def _programs(configuration: Configuration) -> Checks:
             yield f"program {file.stem} ({file})", partial(check_program, file)
         for file in _files(directory, "*.yml"):
             yield f"program {file.stem} ({file})", partial(_unread, file)
+        for file in tables_in(directory):
+            yield f"errors {file.stem} ({file})", partial(read_table, file)
 
 
 def _unread(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from zwrap.cli.heard import heartbeat_of
 from zwrap.cli.joblist import Answers, KnownJob, attempts_of, job_of, kept_of, one_of
 from zwrap.cli.output import show
 from zwrap.configuration.site import Configuration
+from zwrap.errors import MessageError
 from zwrap.job import State
 from zwrap.message.jsontext import decode
 from zwrap.submission.clusters import Clusters
@@ -23,7 +25,8 @@ from zwrap.transport.spool.views import held
 
 COLUMNS = {
     "job_id": "job", "job_name": "name", "recipe_id": "recipe", "step": "node",
-    "cluster": "cluster", "state": "state", "submitted": "submitted", "cause": "cause",
+    "cluster": "cluster", "state": "state", "submitted": "submitted", "cause_label": "label",
+    "cause": "cause",
 }  # fmt: skip
 CAUSE_WIDTH = 80
 """Longest cause in a table, in characters."""
@@ -119,6 +122,8 @@ def _facts(job: KnownJob) -> dict[str, object]:
         "cluster": attempt.cluster,
         "state": job.state,
         "cause": job.cause,
+        "cause_label": (job.verdict.cause_label if job.verdict else attempt.cause_label) or None,
+        "corrected": (job.verdict.corrected if job.verdict else _corrected(attempt)) or None,
         "witness": job.verdict.witness if job.verdict else attempt.witness,
         "outcome": attempt.outcome,
         "submitted": _time(attempt.created),
@@ -137,6 +142,13 @@ def _in_full(job: KnownJob, clusters: Answers) -> dict[str, object]:
         **_facts(job), "history": _history(job.attempt), "batch_system": status,
         "verdict": verdict, "unsent": _unsent(job),
     }  # fmt: skip
+
+
+def _corrected(attempt: Attempt) -> object:
+    """Return the corrections that were made for an attempt whose directory is gone."""
+    with contextlib.suppress(MessageError):  # of a row that another program wrote
+        return _decoded(attempt.corrected)
+    return None
 
 
 def _decoded(text: str | None) -> object:
@@ -168,7 +180,7 @@ def _unsent(job: KnownJob) -> int:
 def _family(job: KnownJob, attempts: list[Attempt]) -> list[dict[str, object]]:
     """Return all attempts at the same message."""
     message = job.attempt.token.rpartition("-")[0]
-    keys = ("token", "job_id", "state", "outcome", "cause")
+    keys = ("token", "job_id", "state", "outcome", "cause", "cause_label")
     alike = [each for each in attempts if each.token.rpartition("-")[0] == message]
     return [{key: getattr(each, key) for key in keys} for each in alike]
 

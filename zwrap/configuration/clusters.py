@@ -37,10 +37,13 @@ class Ceiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time_limit: int | float | str | None = None
 
 
-class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Causes of death after which another attempt follows, and its resources."""
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Causes of death after which another attempt follows, and its resources.
 
-    on: list[Cause]
+    It is kept without its defaults: an earlier release refuses keys that it does not know.
+    """
+
+    on: list[Cause] = []
     limit: Count = 1
     """Number of further attempts."""
     memory_factor: Factor = 1.5
@@ -50,6 +53,9 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ceiling: Ceiling = Ceiling()
     exclude_node: bool = False
     """True if the node that failed is not used again."""
+    corrections: bool | list[str] = False
+    """True, or the labels of the known errors, if another attempt may follow an error of a program
+    with the job parameters that its definition names as a correction."""
 
 
 class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,7 +178,7 @@ def _cluster(value: object, place: str, base: Path) -> ClusterSettings:
 
 EXPECTED = (
     "Expected: 'on' (node_fail, preempted, out_of_memory, timeout, lost), 'limit', "
-    "'memory_factor', 'walltime_factor', 'ceiling', 'exclude_node'; or false."
+    "'memory_factor', 'walltime_factor', 'ceiling', 'exclude_node', 'corrections'; or false."
 )
 
 
@@ -206,6 +212,8 @@ def _policy(given: object, where: str) -> Policy:
         given = {"on" if key is True else key: value for key, value in given.items()}
     try:
         policy = typed(given, Policy)
+        if isinstance(given, dict) and "on" not in given and not policy.corrections:
+            raise RequestError(f"{place}: Object missing required field `on` or `corrections`.")
         for key in ("memory_factor", "walltime_factor"):
             if not getattr(policy, key) <= LARGEST_FACTOR:
                 raise RequestError(f"{place}: '{key}' is above {LARGEST_FACTOR:g}.")

@@ -16,6 +16,7 @@ from zwrap.job import Count
 from zwrap.program.commandline import Command, CommandLine
 from zwrap.program.expectation import Expectation, Status
 from zwrap.program.inputs import Group, Input
+from zwrap.program.knownerrors import KnownError
 from zwrap.program.marks import FILLED, INPUT_NAME
 from zwrap.program.rules import (
     Limits as Limits,
@@ -173,6 +174,10 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     limits: Limits = msgspec.field(default_factory=Limits)
     checkpoint: Checkpoint | None = None
     success: Success = msgspec.field(default_factory=Success)
+    errors: list[KnownError] = []
+    """Known errors, which tell the cause of a failure; the first that is found counts."""
+    errors_of: list[str] = []
+    """Names of tables of known errors, which follow the program's own."""
     outputs: dict[str, Output] = {}
     files: list[ResultFile] = []
     progress: Progress | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -18,8 +19,10 @@ from zwrap.host.clock import Clock, elapsed
 from zwrap.program import judgement
 from zwrap.program.definition import Definition
 from zwrap.program.listing import NOT_LISTED
+from zwrap.program.recognition import KnownErrors
 from zwrap.program.run import Run
 from zwrap.wrapper.command import Begin, CommandRun
+from zwrap.wrapper.early import EarlyStop, given_to
 from zwrap.wrapper.ended import Ended, Facts
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.process import Program
@@ -67,6 +70,7 @@ class Chain:
         limit_s: Time limit of all commands together, in seconds; None: no limit.
         heartbeat: Heartbeat, which tells what runs.
         allowed: Directories below which the step may name paths.
+        errors: Known errors of the commands; None: those of the definition.
         clock: Clock for the time limit, in seconds.
     """
 
@@ -78,8 +82,10 @@ class Chain:
         heartbeat: Heartbeat,
         allowed: AllowedDirectories,
         *,
+        errors: KnownErrors | None = None,
         clock: Clock = elapsed,
     ) -> None:
+        self._errors = errors or KnownErrors(definition, {})
         self._definition, self._runs, self._limit_s = definition, runs, limit_s
         self._heartbeat, self._allowed = heartbeat, allowed
         self._clock = clock
@@ -158,8 +164,12 @@ class Chain:
             self._tell(command)
             program = command.start(place)
         self._heartbeat.pid = program.pid
-        with running(program):
+        running_now = command.finished(began, 0)
+        given = functools.partial(given_to, self._definition, command, running_now)
+        early = EarlyStop(self._errors, running_now, given)
+        with running(program), early.watching(program):
             ended = program.wait(limit_s)
+        ended = replace(ended, known=early.found)
         self._heartbeat.pid = None
         run = command.finished(began, ended.returncode)
         rules = command.judged_by(self._definition)
@@ -174,7 +184,8 @@ class Chain:
             label=command.planned.label,
             interrupted=bool(why),
         )
-        stops = ended.stopped_by or (ended.timed_out and is_that_of_all)
+        stopped = ended.stopped_by and not early.found
+        stops = stopped or (ended.timed_out and is_that_of_all)
         return end if stops else self._passed_over(command, end)
 
     def _put_files(self, command: CommandRun, place: Path) -> None:
@@ -238,7 +249,7 @@ class Chain:
         said = f"{command.name}, which is not required: {'; '.join(end.failures)}"
         log.warning("The step goes on behind a failure: %s", said)
         self._passed.append(said)
-        ended = replace(end.ended, timed_out=False, facts=self._facts(end.ended.facts))
+        ended = replace(end.ended, timed_out=False, known=None, facts=self._facts(end.ended.facts))
         return replace(end, failures=[], interrupted=False, ended=ended)
 
     def _not_started(self, command: CommandRun, error: ProgramError) -> ChainEnd:

@@ -7,6 +7,8 @@ from typing import TypedDict
 import msgspec
 
 from zwrap.message.content import Outgoing
+from zwrap.program.corrections import Route
+from zwrap.program.recognition import Recognized
 
 
 class Facts(TypedDict, total=False):
@@ -18,6 +20,9 @@ class Facts(TypedDict, total=False):
     stderr_tail: list[str]
     failed_commands: list[str]
     """Failures of commands that are not required, as sentences."""
+    cause_label: str
+    """Label of the known error that explains the failure."""
+    remedy: str
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +46,10 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     messages: list[Outgoing] = []
     """Messages with the results."""
     facts: Facts = {}
+    known: Recognized | None = None
+    """Known error that explains the failure; None: none does."""
+    changes: dict[Route, object] = {}
+    """Values that correct the known error, by their places below `job_parameters`."""
     remaining_s: float | None = None
     """Remainder of the program's own time limit, in seconds; None: it has no limit."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec.structs import replace
 
 from zwrap.attempt import retry
+from zwrap.attempt.correction import corrected, correction
 from zwrap.attempt.record import KeptSubmission
 from zwrap.attempt.refusals import refusals_told
 from zwrap.attempt.verdict import Verdict, final_messages
@@ -15,6 +16,7 @@ from zwrap.message.content import ID_HEADER, Outgoing
 from zwrap.program.definition import Checkpoint
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.ended import Ended
+from zwrap.wrapper.explanation import with_remedy
 from zwrap.wrapper.outbox import Outbox
 
 NEAR_LIMIT = "the approaching time limit of its job"
@@ -81,7 +83,7 @@ def concluded(
     """Return the verdict on a step that has ended.
 
     A failure may be followed by another attempt, whose message then takes the place of the final
-    messages.
+    messages. What was corrected for this attempt is in the environment of the step.
 
     Args:
         draft: Verdict without outcome, cause and final messages.
@@ -93,15 +95,19 @@ def concluded(
         checkpoint: Way in which the program saves its state; None: it cannot.
         node: Name of the node.
     """
+    draft = replace(draft, corrected=corrected(envelope.environment, envelope.pointer))
     if not ended.failures:
         final = final_messages(envelope, Outcome.SUCCESS, "finished", {})
         cause = "; ".join(["finished", *ended.facts.get("failed_commands", [])])
         return replace(draft, outcome=Outcome.SUCCESS, cause=cause, final=final)
     cause = "; ".join([*ended.failures, *filter(None, [interruption.words])])
+    if known := ended.known:
+        draft = replace(draft, cause_label=known.cause, remedy=known.remedy)
     names = envelope.limits.open_names
     if again := _next_attempt(ended, interruption, submission, checkpoint, node, names):
         cause = f"{cause}. {again.said}"
         return replace(draft, outcome=Outcome.RETRIED, cause=cause, final=[again.message])
+    cause = with_remedy(cause, ended)
     final = final_messages(envelope, Outcome.FAILURE, cause, {**facts, **ended.facts})
     return replace(draft, outcome=Outcome.FAILURE, cause=cause, final=final)
 
@@ -116,7 +122,8 @@ def _next_attempt(
 ) -> retry.NextAttempt | None:
     """Return the next attempt if the program has saved its state, or if the policy wants one.
 
-    A job that a person cancelled has no cause, and no next attempt.
+    A job that a person cancelled has no cause, and no next attempt. A correction follows only what
+    came from the program itself.
     """
     cause = interruption.cause
     if submission is None:
@@ -125,4 +132,9 @@ def _next_attempt(
         again = retry.continuation(submission, checkpoint.limit, ended.remaining_s, open_names)
         if again:
             return again
-    return retry.next_attempt(submission, cause, node, open_names) if cause else None
+    if cause:
+        return retry.next_attempt(submission, cause, node, open_names)
+    if ended.known and not interruption.by:
+        known = ended.known
+        return correction(submission, known.cause, ended.changes, known.limit, open_names)
+    return None

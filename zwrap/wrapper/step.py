@@ -16,6 +16,7 @@ from zwrap.program.conditions import value_failures
 from zwrap.program.definition import Definition
 from zwrap.program.options import parameter_files
 from zwrap.program.plan import Planned, plan
+from zwrap.program.recognition import KnownErrors
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.units import seconds
@@ -23,6 +24,7 @@ from zwrap.wrapper import results
 from zwrap.wrapper.chain import Chain, ChainEnd, Judged, Running
 from zwrap.wrapper.command import Begin, CommandRun, begin, opened
 from zwrap.wrapper.ended import Ended
+from zwrap.wrapper.explanation import explained
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.permission import write_files
 from zwrap.wrapper.stepmessages import parsed_messages, result_messages
@@ -73,6 +75,7 @@ class ProgramStep:
             self._scratch = ScratchDirectory(definition.scratch)
             self._known["scratch"] = str(self._scratch.path)
         self._definition = invocation.with_file_names(definition, self._known)
+        self._errors = KnownErrors(definition, self._known)
         self._directory = self._working / self._definition.directory
         self._where = f"Node {envelope.pointer}, job_parameters, key 'working_directory'"
         limit = parameters.get("timeout") or None
@@ -80,7 +83,9 @@ class ProgramStep:
         self._commands = [
             self._command(definition, each, limit_s) for each in plan(definition, self._known)
         ]
-        self._chain = Chain(definition, self._commands, limit_s, heartbeat, allowed)
+        self._chain = Chain(
+            definition, self._commands, limit_s, heartbeat, allowed, errors=self._errors
+        )
         self.judged: Run | None = None
         """Run that was judged; None: there was none yet."""
         self.parsed: dict[str, object] = {}
@@ -165,7 +170,7 @@ class ProgramStep:
         """Return the patterns of the files by which the step and its commands are judged."""
         here = (each for each in self._commands if each.directory == self._directory)
         own = (pattern for each in here for pattern in each.patterns(self._definition))
-        return [*judgement.patterns(self._definition), *own]
+        return [*judgement.patterns(self._definition), *self._errors.patterns, *own]
 
     def _whole(self, began: Begin, exit_status: int) -> Run:
         """Return the run of all commands, for outputs and result files.
@@ -219,12 +224,13 @@ class ProgramStep:
             failures.append(str(error))
         if copy:
             self._copied(copies, failed=bool(failures))
+        known = end.ended.known
+        if failures and not end.interrupted:
+            known = known or self._errors.recognized(end.run if end.failures else run)
+        messages = result_messages(self._envelope, records, sent)
+        told = replace(end.ended, messages=messages)
         name = f"{definition.name}: {label}" if label else definition.name
-        return replace(
-            end.ended,
-            failures=[f"{name}: {'; '.join(failures)}"] if failures else [],
-            messages=result_messages(self._envelope, records, sent),
-        )
+        return explained(told, name, failures, known, definition, self._parameters)
 
     def _copied(self, copies: Sequence[Path], *, failed: bool) -> None:
         """Keep what a failure has copied, or remove what earlier failures have copied."""

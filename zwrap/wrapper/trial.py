@@ -120,7 +120,7 @@ class Trial:
             directory=str(run.directory),
             exit_status=run.exit_status,
             failures=ended.failures,
-            cause="",
+            cause=ended.known.cause if ended.known else "",
             rules=[
                 *(
                     replace(rule, rule=f"{each.label}: {rule.rule}" if each.label else rule.rule)

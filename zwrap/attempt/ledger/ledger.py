@@ -30,6 +30,7 @@ from zwrap.host.hiding import without_secrets
 from zwrap.host.modes import PRIVATE_FILE, make_private
 from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
 from zwrap.host.paths import in_state_directory, state_directory
+from zwrap.message.jsontext import encode
 
 if TYPE_CHECKING:
     import sqlite3
@@ -248,15 +249,8 @@ class Ledger:
 
     def record_verdict(self, token: str, verdict: Verdict) -> None:
         """Write how an attempt ended, once everything was sent."""
-        ended = {
-            "seen": self.now(),
-            "outcome": verdict.outcome.value,
-            "cause": verdict.cause,
-            "witness": verdict.witness,
-            "elapsed_s": verdict.elapsed_s or None,
-            "peak_memory_mib": verdict.peak_memory_mib or None,
-        }
-        self.record({token: ended})
+        corrected = encode(verdict.corrected).decode() if verdict.corrected else None
+        self.record({token: {**verdict.facts, "seen": self.now(), "corrected": corrected}})
 
     def unconcluded(self, cluster: str) -> list[Attempt]:
         """Return attempts on a cluster that were submitted and not concluded, oldest first.

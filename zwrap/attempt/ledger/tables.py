@@ -50,6 +50,9 @@ ATTEMPTS = sa.Table(
     # Place of its task among those of the step, and what these have in common.
     sa.Column("task_rank", sa.Integer),
     sa.Column("task_of", sa.String(64)),
+    # Label of the known error that explains a failure, and corrections made for the attempt (JSON).
+    sa.Column("cause_label", sa.String(80)),
+    sa.Column("corrected", sa.Text),
 )
 WORDS = sa.Table(
     "words",

@@ -305,14 +305,7 @@ class WatchedCluster:
         if verdict is None:
             return False
         self._ledger.record_verdict(attempt.token, verdict)
-        facts = {
-            "outcome": verdict.outcome.value,
-            "cause": verdict.cause,
-            "witness": verdict.witness,
-            "elapsed_s": verdict.elapsed_s or None,
-            "peak_memory_mib": verdict.peak_memory_mib or None,
-        }
-        self._events.job(attempt, str(attempt.seen_state), facts)
+        self._events.job(attempt, str(attempt.seen_state), verdict.facts)
         log.info(
             "Job %s: %s (%s): %s",
             attempt.job_id, verdict.outcome.value, verdict.witness, verdict.cause,

@@ -1,0 +1,147 @@
+"""Errors with `stop_early`: they end a program while it runs, but never for what it was given."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.program.reading import parse_definition
+from zwrap.program.recognition import KnownErrors
+from zwrap.program.run import Run
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.wrapper import early
+from zwrap.wrapper.early import EarlyStop, with_files
+from zwrap.wrapper.heartbeat import Heartbeat
+from zwrap.wrapper.step import ProgramStep
+
+FATAL = {"pattern": "^FATAL: .*", "cause": "fatal", "stop_early": True}
+
+
+def watch(
+    directory: Path, values: list[Any] | None = None, began: float = 0.0, **error: Any
+) -> EarlyStop:
+    """Return a watch on the output of a program that was given these values."""
+    definition = parse_definition({"command": ["x"], "errors": [{**FATAL, **error}]}, "here", "p")
+    out, err = (directory / name for name in ("p.log", "p.err"))
+    run = Run(directory=directory, stdout=out, stderr=err, began=began, exit_status=0)
+    return EarlyStop(KnownErrors(definition, {}), run, lambda: with_files(values or [], run))
+
+
+def written(file: Path, text: str) -> None:
+    with file.open("a") as stream:
+        stream.write(text)
+
+
+def test_only_what_is_new_is_read_and_only_whole_lines(tmp_path: Path) -> None:
+    looks, log = watch(tmp_path), tmp_path / "p.log"
+    assert looks.look() is None
+    written(log, "all is well\nFATAL")
+    assert looks.look() is None
+    written(log, ": out of luck")
+    assert looks.look() is None
+    written(log, "\n")
+    found = looks.look()
+    assert found
+    assert (found.cause, found.says) == ("fatal", "stdout says: FATAL: out of luck")
+    assert looks.look() is None
+
+
+def test_a_file_that_begins_anew_is_read_from_its_begin(tmp_path: Path) -> None:
+    looks, log = watch(tmp_path, where="*.out"), tmp_path / "a.out"
+    written(log, "a long line before\n")
+    assert looks.look() is None
+    log.write_text("FATAL: x\n")
+    assert looks.look()
+
+
+def test_what_is_not_marked_ends_no_program(tmp_path: Path) -> None:
+    written(tmp_path / "p.log", "FATAL: x\n")
+    assert watch(tmp_path, stop_early=False).look() is None
+    assert watch(tmp_path).look()
+
+
+@pytest.mark.parametrize("values", [
+    [["prog", "title=FATAL: not me"]],
+    [{"title": "fatal:   not me"}],
+    ["keyword 1\ntitle FATAL: not me\n"],
+    [{"deep": [{"title": "FATAL: not me"}]}],
+])  # fmt: skip
+def test_text_that_the_program_was_given_is_an_echo(tmp_path: Path, values: list[Any]) -> None:
+    written(tmp_path / "p.log", "FATAL: not me\n")
+    assert watch(tmp_path, values, pattern="FATAL: not").look() is None
+
+
+def test_an_echo_in_a_longer_line_is_none_and_an_error_about_a_value_is_one(
+    tmp_path: Path,
+) -> None:
+    values = [{"title": "FATAL: a title", "image": "/data/FATAL/a_0001.cbf"}]
+    written(tmp_path / "p.log", "title is FATAL: a title (24 characters)\n/data/FATAL/a_0002.cbf\n")
+    looks = watch(tmp_path, values, pattern="FATAL.*")
+    assert looks.look() is None
+    written(tmp_path / "p.log", "FATAL: /data/FATAL/a_0001.cbf cannot be read\n")
+    assert looks.look()
+
+
+def test_lines_of_an_input_file_are_echoes_and_those_of_its_own_log_are_not(
+    tmp_path: Path,
+) -> None:
+    for name in ("run.inp", "run.out"):
+        (tmp_path / name).write_text(f"title FATAL: in {name}\n")
+    os.utime(tmp_path / "run.inp", (1.0, 1.0))  # before the run
+    for name, is_error in (("run.inp", False), ("run.out", True)):
+        (tmp_path / "p.log").write_text(f"> title FATAL: in {name}\n")
+        looks = watch(tmp_path, ["run.inp", "log=run.out"], began=2.0, pattern="FATAL")
+        assert (looks.look() is not None) is is_error
+
+
+def test_a_pattern_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early, "SEARCH_S", 0.05)
+    looks = watch(tmp_path, pattern="^(a|aa)+$")
+    written(tmp_path / "p.log", "a" * 60 + "b\n")
+    assert looks.look() is None
+    began = time.monotonic()
+    written(tmp_path / "p.log", "a" * 60 + "b\n")
+    assert looks.look() is None
+    assert time.monotonic() - began < 0.05
+
+
+def ran(directory: Path, command: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
+    """Return the end of a shell command that is looked at all the time."""
+    monkeypatch.setattr(early.EarlyStop.__init__, "__defaults__", (0.02,))
+    node = {"job_parameters": {"working_directory": str(directory), **more}}
+    given = {
+        "command": ["/bin/sh", "-c", command], "errors": [FATAL], "limits": {"grace_s": 1},
+        "inputs": {"title": {}},
+    }  # fmt: skip
+    step = ProgramStep(
+        parse_definition(given, "here", "p"),
+        Envelope(Recipe({"start": [[1, []]], "1": node}), 1), Heartbeat("p", "p", {}),
+    )  # fmt: skip
+    return step.run(lambda _: contextlib.nullcontext())
+
+
+def test_a_program_is_ended_as_soon_as_the_error_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = "f=FATAL; echo $f: lost; trap '' TERM; while :; do sleep 0.1; done"
+    ended = ran(tmp_path, command, monkeypatch)
+    assert ended.returncode == -9
+    assert ended.elapsed_s < 30
+    assert ended.failures[0].startswith("p: stdout says: FATAL: lost; it was stopped after ")
+    assert ended.failures[0].endswith("by a known error (fatal)")
+    assert ended.facts["cause_label"] == "fatal"
+
+
+def test_a_program_that_prints_its_command_is_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = ran(tmp_path, "echo 'FATAL: a title'; sleep 0.5", monkeypatch, title="FATAL: a title")
+    assert (ended.failures, ended.known) == ([], None)

@@ -1,0 +1,174 @@
+"""Search for the known errors of a program in what a failed run has left."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+
+import msgspec
+from msgspec.structs import replace
+
+from zwrap.errors import ProgramError
+from zwrap.host.clock import Clock, elapsed
+from zwrap.program.definition import Definition
+from zwrap.program.errortables import known_errors
+from zwrap.program.knownerrors import EXIT_STATUS, FIELD, OUTPUT, KnownError, places
+from zwrap.program.literals import may_match
+from zwrap.program.patterns import Pattern
+from zwrap.program.run import QUOTED_CHARACTERS, Run
+from zwrap.recipe.substitution import fill
+
+log = logging.getLogger(__name__)
+
+SEARCH_S = 30.0
+"""Longest time of the search for all known errors of a program, in seconds."""
+
+
+class Recognized(msgspec.Struct, frozen=True, kw_only=True):
+    """A known error that was found in a run."""
+
+    cause: str
+    """Label."""
+    says: str
+    """Clause for people."""
+    remedy: str = ""
+    """Sentences for people; empty: none is known."""
+    set: dict[str, object] = {}
+    """Job parameters of the correction, filled in; empty: no correction is known."""
+    limit: int = 1
+    """Largest number of attempts with the correction."""
+
+
+class KnownErrors:
+    """The known errors of a definition: its own, then those of its tables, read when needed.
+
+    Args:
+        definition: The definition.
+        known: Values of placeholders in file names, by name.
+    """
+
+    def __init__(self, definition: Definition, known: Mapping[str, object]) -> None:
+        self._definition = definition
+        self._known = known
+
+    def __bool__(self) -> bool:
+        """Return True if the definition names errors, or tables of them."""
+        return bool(self._definition.errors or self._definition.errors_of)
+
+    @cached_property
+    def entries(self) -> list[KnownError]:
+        """All known errors, with placeholders in names of files filled in."""
+        given = self._definition
+        found = known_errors(given.errors, given.errors_of, given.source)
+        return [
+            replace(error, where=[fill(place, self._known) for place in places(error)])
+            for error in found
+        ]
+
+    @property
+    def patterns(self) -> list[str]:
+        """Patterns of the files in which the definition's own errors are looked for."""
+        named = [place for error in self._definition.errors for place in places(error)]
+        filled_in = [fill(name, self._known) for name in named]
+        return [name for name in filled_in if name not in (*OUTPUT, EXIT_STATUS)]
+
+    def recognized(self, run: Run) -> Recognized | None:
+        """Return the first known error that a run shows; None: it shows none."""
+        try:
+            return recognized(self.entries, run) if self else None
+        except ProgramError as error:  # of use for an explanation only
+            log.warning("The cause is not looked for any further: %s", error)
+            return None
+
+
+def recognized(errors: Iterable[KnownError], run: Run, clock: Clock = elapsed) -> Recognized | None:
+    """Return the first of the known errors that a run shows; None: it shows none.
+
+    A pattern that takes too long raises ProgramError.
+    """
+    texts = _Texts(run)
+    ends_at = clock() + SEARCH_S
+    for error in errors:
+        for place in places(error):
+            for name, text in texts.at(place):
+                if not may_match(error.pattern, text):
+                    continue
+                pattern = searched(error, place, max(ends_at - clock(), 0.0), clock)
+                if match := pattern.search(text):
+                    return told(error, match, name, text)
+    return None
+
+
+def searched(error: KnownError, place: str, limit_s: float, clock: Clock = elapsed) -> Pattern:
+    """Return the pattern of an error, for searches that take at most `limit_s` seconds."""
+    pattern = rf"\A(?:{error.pattern})\Z" if place == EXIT_STATUS else error.pattern
+    return Pattern(pattern, f"known error {error.cause!r}", limit_s, clock)
+
+
+def told(error: KnownError, match: re.Match[str], name: str, text: str) -> Recognized:
+    """Return an error that was found in the text of a file, or place, of that name."""
+    groups = {key: quoted(value or "") for key, value in match.groupdict().items()}
+    says = quoted(filled(error.says, groups)).rstrip(" :")
+    says = says or f"{name} says: {quoted(line_of(match, text))}"
+    found = Recognized(cause=error.cause, says=says, remedy=filled(error.remedy, groups))
+    if error.retry is None:
+        return found
+    changes = {key: _with_groups(value, groups) for key, value in error.retry.set.items()}
+    return replace(found, set=changes, limit=error.retry.limit)
+
+
+def line_of(match: re.Match[str], text: str) -> str:
+    """Return a match with the rest of its lines."""
+    begin = text.rfind("\n", 0, match.start()) + 1
+    end = text.find("\n", match.end())
+    return text[begin : end if end >= 0 else None]
+
+
+def quoted(text: str) -> str:
+    """Return a text of a program in one line, `QUOTED_CHARACTERS` at most."""
+    return " ".join(text.split())[:QUOTED_CHARACTERS]
+
+
+def filled(text: str, groups: Mapping[str, str]) -> str:
+    """Return a text with groups of a match filled in; other braces stay."""
+    return FIELD.sub(lambda field: groups.get(field[1], field[0]), text)
+
+
+def _with_groups(value: object, groups: Mapping[str, str]) -> object:
+    """Return a value of a correction with groups filled in; numbers become numbers."""
+    if isinstance(value, dict):
+        return {key: _with_groups(inner, groups) for key, inner in value.items()}
+    if not isinstance(value, str) or not FIELD.search(value):
+        return value
+    text = filled(value, groups)
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+class _Texts:
+    """The texts of a run by place, each read once."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._read: dict[str, list[tuple[str, str]]] = {}
+
+    def at(self, place: str) -> list[tuple[str, str]]:
+        """Return name and text of each file at a place."""
+        if place not in self._read:
+            self._read[place] = list(self._texts(place))
+        return self._read[place]
+
+    def _texts(self, place: str) -> Iterator[tuple[str, str]]:
+        """Yield name and text of each file at a place, the last one first."""
+        if place == EXIT_STATUS:
+            status = self._run.exit_status
+            yield "its exit status", str(128 - status if status < 0 else status)
+            return
+        for file in reversed(self._run.written(place)):
+            yield place if place in OUTPUT else file.name, self._run.text(file)

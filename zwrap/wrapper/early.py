@@ -1,0 +1,200 @@
+"""The end of a program whose output shows, while it runs, that it cannot succeed any more."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from zwrap.errors import ProgramError
+from zwrap.host.beneath import OutsideError
+from zwrap.host.files import UnfitFileError, open_regular
+from zwrap.program.definition import Definition
+from zwrap.program.echoes import Echoes
+from zwrap.program.knownerrors import OUTPUT, KnownError, places
+from zwrap.program.options import parameter_files
+from zwrap.program.recognition import KnownErrors, Recognized, line_of, searched, told
+from zwrap.program.run import Run
+from zwrap.wrapper.command import CommandRun
+from zwrap.wrapper.process import Program
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 5.0
+"""Interval at which the output is looked at, in seconds; a shorter run is never looked at."""
+
+SEARCH_S = 1.0
+"""Longest time of one search, in seconds; a pattern that takes longer is not looked for again."""
+
+PORTION_BYTES = 4 * 1024 * 1024
+"""Largest part of one file that is read at once, in bytes; what is left is read the next time."""
+
+GIVEN_BYTES, MOST_GIVEN = 1024 * 1024, 50
+"""Size of the beginning of a file that the program was given, in bytes, and number of such files,
+whose lines are no errors when the program prints them."""
+
+LINE_BYTES = 64 * 1024
+"""Largest part of an unfinished line that is kept for the next time, in bytes."""
+
+MOST_FILES = 100
+"""Largest number of files of one place that are looked at."""
+
+MOST_ECHOES = 100
+"""Largest number of matches of one pattern in one portion that may be echoes."""
+
+
+class EarlyStop:
+    """The part that looks for errors with `stop_early` while a program runs, and ends it.
+
+    Args:
+        errors: Known errors of the program.
+        run: Its run, whose end is not known yet.
+        echoes: Function that returns what the program was given, called when it is first needed.
+        interval_s: Interval at which the output is looked at, in seconds.
+    """
+
+    def __init__(
+        self,
+        errors: KnownErrors,
+        run: Run,
+        echoes: Callable[[], Echoes],
+        interval_s: float = LOOK_S,
+    ) -> None:
+        self._errors, self._run, self._make_echoes = errors, run, echoes
+        self._interval_s = interval_s
+        self._echoes: Echoes | None = None
+        self._files: dict[Path, _Growing] = {}
+        self._wanted: list[KnownError] | None = None
+        """Errors that are looked for; None: not known yet."""
+        self._over = threading.Event()
+        self.found: Recognized | None = None
+        """The error because of which the program was ended."""
+
+    @contextlib.contextmanager
+    def watching(self, program: Program) -> Iterator[None]:
+        """Look at the output beside the other threads while the context is entered."""
+        if not self._errors:
+            yield
+            return
+        thread = threading.Thread(
+            target=self._watch, args=(program,), name="early stop", daemon=True
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            thread.join(SEARCH_S)
+
+    def _watch(self, program: Program) -> None:
+        """Look at the output until an error is found, or the program has ended."""
+        while not self._over.wait(self._interval_s):
+            try:
+                found = self.look()
+            except Exception:  # the run is judged without it
+                log.exception("The output is not looked at any more while the program runs")
+                return
+            if self._wanted == []:
+                return
+            if found and not self._over.is_set():
+                log.error("The program is ended: %s (%s)", found.says, found.cause)
+                self.found = found
+                program.stop(f"a known error ({found.cause})")
+                return
+
+    def look(self) -> Recognized | None:
+        """Return the error that is in what was written since the last call; None: there is none."""
+        if self._wanted is None:
+            self._wanted = [error for error in self._errors.entries if error.stop_early]
+        for place in sorted({place for error in self._wanted for place in places(error)}):
+            for name, text in self._new(place):
+                for error in [each for each in self._wanted if place in places(each)]:
+                    if found := self._search(error, place, name, text):
+                        return found
+        return None
+
+    def _search(self, error: KnownError, place: str, name: str, text: str) -> Recognized | None:
+        """Return an error if a text shows it that the program was not given itself."""
+        try:
+            matches = searched(error, place, SEARCH_S).matches(text)
+            for match, _ in zip(matches, range(MOST_ECHOES), strict=False):
+                line = self._given().without(line_of(match, text))
+                if searched(error, place, SEARCH_S).search(line):
+                    return told(error, match, name, text)
+        except ProgramError as fault:
+            log.warning("%s It is not looked for any more while the program runs.", fault)
+            self._wanted = [each for each in self._wanted or [] if each is not error]
+        return None
+
+    def _given(self) -> Echoes:
+        """Return what the program was given."""
+        if self._echoes is None:
+            self._echoes = self._make_echoes()
+        return self._echoes
+
+    def _new(self, place: str) -> Iterator[tuple[str, str]]:
+        """Yield the name of each file at a place, and the lines that were added to it."""
+        for file in self._run.written(place)[:MOST_FILES]:
+            growing = self._files.setdefault(file, _Growing())
+            with (
+                contextlib.suppress(OSError, UnfitFileError, OutsideError),
+                self._run.allowed.reading(file, "A file of the run") as at,
+            ):
+                if text := growing.lines(at):
+                    yield place if place in OUTPUT else file.name, text
+
+
+class _Growing:
+    """A file that grows, and how much of it was read."""
+
+    def __init__(self) -> None:
+        self._read = 0
+        self._rest = b""
+
+    def lines(self, path: Path) -> str:
+        """Return the lines that are new in the file, or in the one that took its place."""
+        descriptor, size = open_regular(path, follow=True)
+        with os.fdopen(descriptor, "rb") as file:
+            if size < self._read:
+                self._read, self._rest = 0, b""
+            file.seek(self._read)
+            data = file.read(PORTION_BYTES)
+        self._read += len(data)
+        data = self._rest + data
+        end = data.rfind(b"\n") + 1
+        if not end and len(data) > LINE_BYTES:
+            end = len(data)
+        self._rest = data[end:][-LINE_BYTES:]
+        return data[:end].decode("utf-8", "replace")
+
+
+def given_to(definition: Definition, command: CommandRun, run: Run) -> Echoes:
+    """Return what a command was given: values, arguments, environment, standard input, files."""
+    from zwrap.program.writing import new_files  # which few programs need
+
+    planned, filled = command.planned, command.fill()
+    known, before = planned.values.known, None if planned.is_first else planned.command.name
+    files = [new.content for new in new_files(definition, known, before)]
+    files += parameter_files(definition, known).values()
+    return with_files([known, *filled, dict(os.environ), str(run.directory), files], run)
+
+
+def with_files(values: Iterable[object], run: Run) -> Echoes:
+    """Return values, and the lines of the files that they name, as texts that are no errors.
+
+    Files that the run itself wrote do not count.
+    """
+    echoes = Echoes(values)
+    for name in echoes.names()[:MOST_GIVEN]:
+        path = run.directory / name
+        with contextlib.suppress(OSError, ValueError, UnfitFileError, OutsideError):
+            if path.is_file() and path not in run.fresh(glob.escape(name)):
+                with run.allowed.reading(path, "A file of the run") as at:
+                    descriptor, _ = open_regular(at, follow=True)
+                    with os.fdopen(descriptor, "rb") as file:
+                        echoes.add(file.read(GIVEN_BYTES).decode("utf-8", "replace"))
+    return echoes
