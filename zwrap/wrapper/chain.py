@@ -85,7 +85,7 @@ class Chain:
         errors: KnownErrors | None = None,
         clock: Clock = elapsed,
     ) -> None:
-        self._errors = errors or KnownErrors(definition, {})
+        self._errors = KnownErrors(definition, {}) if errors is None else errors
         self._definition, self._runs, self._limit_s = definition, runs, limit_s
         self._heartbeat, self._allowed = heartbeat, allowed
         self._clock = clock
