@@ -215,9 +215,9 @@ def test_a_job_parameter_that_nobody_reads_is_named_with_the_nearest_one() -> No
     )
 
 
-def test_all_keys_of_a_block_of_options_are_known() -> None:
-    defined = definition(options=[{"block": "prog"}])
-    assert unknown_parameters(defined, {"prog": {"any.option": 1}}) == []
+def test_all_keys_of_a_block_that_is_options_or_an_input_are_known() -> None:
+    for values in ({"options": [{"block": "prog"}]}, {"inputs": {"prog": {"required": True}}}):
+        assert unknown_parameters(definition(**values), {"prog": {"any.option": 1}}) == []
 
 
 def test_the_wrapper_warns_of_unknown_job_parameters(caplog: pytest.LogCaptureFixture) -> None:

@@ -32,7 +32,7 @@ def unknown_parameters(definition: Definition, job_parameters: Mapping[str, obje
         known |= set(_used(definition))
     unknown = [(key, f"key {short(key)}") for key in job_parameters if key not in known]
     block = job_parameters.get(definition.name)
-    if isinstance(block, Mapping) and not _holds_options(definition):
+    if isinstance(block, Mapping) and not _holds_any(definition):
         inside = f"key {definition.name!r}, key "
         unknown += [(key, f"{inside}{short(key)}") for key in block if key not in known]
     return [f"{place}{_nearest(str(key), known)}" for key, place in unknown[:TOLD]]
@@ -49,9 +49,10 @@ def remark(definition: Definition, job_parameters: Mapping[str, object]) -> str:
     )
 
 
-def _holds_options(definition: Definition) -> bool:
-    """Return True if all keys of the block of the program's name are options."""
-    return any(option.block == definition.name for option in definition.options)
+def _holds_any(definition: Definition) -> bool:
+    """Return True if the block of the program's name is an input, or all its keys are options."""
+    name = definition.name
+    return name in definition.inputs or any(option.block == name for option in definition.options)
 
 
 def _used(definition: Definition) -> Iterator[str]:
