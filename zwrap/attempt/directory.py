@@ -7,7 +7,7 @@
         submission.json   the message that was submitted, for retries and `zwrap resubmit`
         script, bin/      the job script; `zocalo.wrap` of the submitting site, which it puts there
         secret            secret of the attempt, where its verdict is sent as a message
-        listing.json, copies.json   the files before the run, and what it copied as a failure
+        listing.json, goes-on.json, copies.json   the files before a run; what a failure copied
         claim.json        the job that runs this attempt; another job finds it and ends
         outbox/           messages on their way out, a spool queue
         outbox/errors/    messages that the transport refused for good, with reasons

@@ -46,9 +46,9 @@ def failures(definition: Definition, run: Run, *, words: bool = True) -> list[st
     `words`, the last words of the program are.
     """
     success = definition.success
-    causes = [sentence for rule in success.no_text for sentence in _unwanted(rule, run)]
+    causes = [sentence for rule in success.no_text for sentence in _unwanted(rule, run.alone)]
     causes += _exit_failures(definition, run, quote=not causes)
-    causes += _unwanted_files(definition, run, causes)
+    causes += _unwanted_files(definition, run.alone, causes)
     unwritten, empty = _missing_files(definition, run)
     if causes:
         consequence = [f"it did not write {', nor '.join(unwritten)}"] if unwritten else []

@@ -56,9 +56,20 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Directories out of which no file of the run may lead."""
     before: Listing = NOT_LISTED
     """Files that were there before the program began."""
+    first: Listing | None = None
+    """Files that were there before the first of the runs from whose saved state this one went on;
+    None: it began anew."""
+
+    @property
+    def alone(self) -> Run:
+        """This run without those that it went on from: their errors are not its own."""
+        return msgspec.structs.replace(self, first=None)
 
     def fresh(self, pattern: str) -> list[Path]:
-        """Return the files matching a pattern that this run wrote, sorted by name."""
+        """Return the files matching a pattern that this run wrote, sorted by name.
+
+        What the runs wrote from whose saved state it went on counts as well.
+        """
         return [file for file, wrote in self._matching(pattern) if wrote]
 
     def written(self, pattern: str) -> list[Path]:
@@ -74,13 +85,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     def _matching(self, pattern: str) -> list[tuple[Path, bool]]:
         """Return the files matching a pattern, sorted by name, and whether this run wrote each."""
-        found = []
+        found, before = [], self.first or self.before
         for file in matching(self.directory, pattern):
             with contextlib.suppress(OSError):
                 status = file.stat()
                 if stat.S_ISREG(status.st_mode) and self._may_read(file):
                     name = name_in(self.directory, file)
-                    found.append((file, self.before.differs(name, pattern, status, self.began)))
+                    found.append((file, before.differs(name, pattern, status, self.began)))
         return sorted(found)
 
     def text(self, file: Path) -> str:

@@ -45,6 +45,9 @@ class Begin(NamedTuple):
     """Directory of the run."""
     before: Listing
     """Files that were there."""
+    first: Listing | None = None
+    """Files that were there before the first run of the work with which it goes on; None: it begins
+    anew."""
 
 
 class CommandRun:
@@ -162,6 +165,7 @@ class CommandRun:
 
     def finished(self, began: Begin, exit_status: int) -> Run:
         """Return the run to judge; a listing of another directory does not count."""
+        here = began.directory == self.directory
         return Run(
             allowed=self._allowed,
             directory=self.directory,
@@ -169,7 +173,8 @@ class CommandRun:
             stderr=self.stderr,
             began=began.at,
             exit_status=exit_status,
-            before=began.before if began.directory == self.directory else listing.NOT_LISTED,
+            before=began.before if here else listing.NOT_LISTED,
+            first=began.first if here else None,
         )
 
     def facts(self, ended: Ended) -> Facts:

@@ -20,7 +20,7 @@ from zwrap.program.recognition import KnownErrors
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.units import seconds
-from zwrap.wrapper import results
+from zwrap.wrapper import continuing, results
 from zwrap.wrapper.chain import Chain, ChainEnd, Judged, Running
 from zwrap.wrapper.command import Begin, CommandRun, begin, opened
 from zwrap.wrapper.ended import Ended
@@ -145,6 +145,8 @@ class ProgramStep:
         with opened(self._directory, self._where, self._allowed) as place:
             began = self._prepare(place)
         end = self._chain.run(running, stopped_by, began)
+        if end.ended.saved and self._attempt:
+            continuing.keep_first(self._attempt, began.first or began.before)
         return self._judge(end, self._whole(began, end.ended.returncode))
 
     def _prepare(self, place: Path) -> Begin:
@@ -164,6 +166,9 @@ class ProgramStep:
         began = begin(self._directory, place, self._patterns())
         if self._attempt:
             listing.keep(began.before, self._attempt / LISTING)
+            if self._definition.checkpoint:
+                first = continuing.first_listing(self._attempt, self._directory)
+                began = began._replace(first=first)
         return began
 
     def _patterns(self) -> list[str]:
@@ -179,7 +184,7 @@ class ProgramStep:
         """
         first = [each for each in self._commands if each.planned.is_first] or self._commands
         run = first[-1].finished(began, exit_status)
-        return replace(run, directory=self._directory, before=began.before)
+        return replace(run, directory=self._directory, before=began.before, first=began.first)
 
     def judge(self, began: float, exit_status: int | None, *, copy: bool) -> Ended:
         """Judge the files of an earlier run, without a run.
@@ -191,10 +196,11 @@ class ProgramStep:
                 it, of several the one that ran last; None: not known, and not judged.
             copy: True if results are copied to the places that the step names.
         """
-        before = listing.NOT_LISTED
+        before, first = listing.NOT_LISTED, None
         if self._attempt:
             before = listing.kept(self._attempt / LISTING, self._directory)
-        whole = Begin(began, self._directory, before)
+            first = continuing.kept_first(self._attempt, self._directory)
+        whole = Begin(began, self._directory, before, first)
         end = self._chain.judge(whole, exit_status)
         return self._judge(end, self._whole(whole, end.ended.returncode), copy=copy)
 
