@@ -263,6 +263,25 @@ def test_a_loop_runs_a_command_for_each_entry_and_names_the_one_that_failed(tmp_
     ]
 
 
+def test_a_file_is_written_just_before_the_command_that_gets_it(tmp_path: Path) -> None:
+    """It lies in that command's directory, and has the entry of its loop."""
+    given = {
+        **script("ls"),
+        "inputs": {"l": {}},
+        "write": [{"file": "run.inp", "template": "{{ sweep }}\n", "before": "b"}],
+        "then": [
+            {
+                "name": "b",
+                **script("cat run.inp", directory="sub/{sweep_number}"),
+                "for_each": {"sweep": "l"},
+            }
+        ],
+    }
+    assert Chain(tmp_path, given, l=["x", "y"]).run().failures == []
+    assert "run.inp" not in (tmp_path / "prog.log").read_text()
+    assert [(tmp_path / f"sub/{n}/b-{n}.log").read_text() for n in (1, 2)] == ["x\n", "y\n"]
+
+
 # -- replay ----------------------------------------------------------------------------------------
 
 

@@ -395,8 +395,11 @@ def test_standard_output_goes_to_a_file_in_the_directory(name: str) -> None:
         ({"then": [{"command": "{x} y"}]}, "key 'then', command 1, key 'name' is ''"),
         ({"then": [{"command": ["prog"]}]}, "command 1: there is a command 'prog' before it"),
         ({"then": [{"command": ["a"], "name": "a/b"}]}, "key 'name' is 'a/b'"),
-        ({"then": [{"command": ["a"], "if": "x"}]}, "key 'if' names 'x', which is no input"),
-        ({"for_each": {"a": "x"}}, "key 'for_each' names 'x', which is no input"),
+        (
+            {"then": [{"command": ["a"], "if": "x"}]},
+            r"Unknown input 'x' \(test.yaml, key 'then', command 1, key 'if'\)",
+        ),
+        ({"for_each": {"a": "x"}}, r"Unknown input 'x' \(test.yaml, key 'for_each'\)"),
         ({"for_each": {"a": "x", "b": "x"}}, "key 'for_each' has 2 keys; one is expected"),
         (
             {"for_each": {"x": "x"}, "inputs": {"x": {}}},

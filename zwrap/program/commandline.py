@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from zwrap.errors import ProgramError
+from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.program.marks import FILLED, INPUT_NAME
 from zwrap.program.rules import Limits, Progress, Success
 
@@ -138,7 +138,4 @@ def check_loop(for_each: Mapping[str, str], inputs: Mapping[str, object], where:
                 "is expected, of letters, digits and '_'."
             )
         if source not in inputs:
-            raise ProgramError(
-                f"{where}, key 'for_each' names {source!r}, which is no input; one of these is "
-                f"expected: {', '.join(inputs) or 'none is declared'}."
-            )
+            raise UnknownNameError("input", source, inputs, f"{where}, key 'for_each'")

@@ -19,6 +19,7 @@ from zwrap.program.commandline import (
 )
 from zwrap.program.definition import Definition, check_directory
 from zwrap.program.filling import Values
+from zwrap.program.inputs import Place
 from zwrap.program.options import option_arguments
 from zwrap.program.progress import check_file
 from zwrap.program.rules import Success
@@ -215,12 +216,20 @@ def _check_files(runs: list[Planned], source: str) -> None:
             taken.add(file)
 
 
-def check_commands(definition: Definition) -> None:
-    """Raise ProgramError for commands that cannot be run."""
+def route_of(number: int) -> tuple[str, ...]:
+    """Return the keys that lead to a command of a definition; 0: its own."""
+    return ("then", str(number - 1)) if number else ()
+
+
+def check_commands(definition: Definition, at: Place) -> None:
+    """Raise ProgramError for commands that cannot be run.
+
+    `at`: function from keys, from the outermost, to file and line.
+    """
     source, inputs = definition.source, definition.inputs
     names: set[str] = set()
     for number, command in enumerate(commands(definition)):
-        where = source if not number else f"{source}, key 'then', command {number}"
+        where = f"{at(*route_of(number))}, key 'then', command {number}" if number else source
         check_command(command.command, where)
         check_loop(command.for_each, inputs, where)
         if not is_name(command.name):
@@ -241,14 +250,11 @@ def check_commands(definition: Definition) -> None:
         if command.limits.time is not None:
             seconds(command.limits.time, f"{where}, key 'limits.time'")
         if command.if_ is not None and command.if_ not in inputs:
-            raise ProgramError(
-                f"{where}, key 'if' names {command.if_!r}, which is no input; one of these is "
-                f"expected: {', '.join(inputs) or 'none is declared'}."
-            )
+            raise UnknownNameError("input", command.if_, inputs, f"{where}, key 'if'")
     for written in definition.write:
         if written.before is not None and written.before not in names - {definition.name}:
             further = [each for each in names if each != definition.name]
-            where = f"{source}, key 'write', file {written.file!r}, key 'before'"
+            where = f"{at('write')}, file {written.file!r}, key 'before'"
             raise UnknownNameError("further command", written.before, further, where)
     if definition.checkpoint and definition.for_each:
         raise ProgramError(

@@ -18,7 +18,7 @@ from zwrap.program.errortables import check_names
 from zwrap.program.inputs import check_inputs
 from zwrap.program.knownerrors import check_errors
 from zwrap.program.patterns import check_pattern
-from zwrap.program.plan import check_commands, commands
+from zwrap.program.plan import check_commands, commands, route_of
 from zwrap.program.progress import check_file
 from zwrap.program.written import check_placed, check_written
 
@@ -94,9 +94,9 @@ def _check(definition: Definition, at: Place) -> None:
         raise ProgramError(
             f"{source}, key 'checkpoint': one of 'signal' and 'command' is expected."
         )
-    check_commands(definition)
+    check_commands(definition, at)
     for number, command in enumerate(commands(definition)):
-        check_file(command.progress, at(*_route_of(number), "progress", "file"))
+        check_file(command.progress, at(*route_of(number), "progress", "file"))
     check_inputs(definition.inputs, definition.groups, at)
     check_written(definition.write, definition.inputs, source, at)
     check_placed(definition.link, "link", at)
@@ -118,15 +118,10 @@ def _check(definition: Definition, at: Place) -> None:
     check_value_rules(definition.success.values, definition.outputs, f"{source}, key 'success'")
 
 
-def _route_of(number: int) -> tuple[str, ...]:
-    """Return the keys that lead to a command; 0: the definition's own."""
-    return ("then", str(number - 1)) if number else ()
-
-
 def _patterns(definition: Definition) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Yield keys, name and text of every regular expression in a definition."""
     for position, command in enumerate(commands(definition)):
-        before = _route_of(position)
+        before = route_of(position)
         success = command.success
         for key, rules in (("text", success.text), ("no_text", success.no_text)):
             for number, rule in enumerate(rules):
