@@ -198,6 +198,19 @@ def test_a_job_is_told_the_first_fault_and_how_many_there_are() -> None:
             "write.0.template",
             "Unknown placeholder 'sgg'. Did you mean 'sg'? ",
         ),
+        (
+            {
+                "errors": [{"pattern": "x", "cause": "no-spots"}],
+                "tests": [{"directory": ".", "cause": "no-spot"}],
+            },
+            "tests.0.cause",
+            "Unknown cause 'no-spot'. Did you mean 'no-spots'? ",
+        ),
+        (
+            {"errors": [{"where": "{log}", "pattern": "x", "cause": "no-spots"}]},
+            "errors.0.where",
+            "Unknown placeholder 'log'.",
+        ),
         ({"tests": [{"directory": "gone"}]}, "tests.0.directory", "gone is not a directory; "),
     ],
 )
@@ -288,6 +301,16 @@ def test_the_same_key_twice_is_a_fault(site: Path, capsys: pytest.CaptureFixture
     status, _, err = told(capsys)
     assert status == 100
     assert "odd.yaml, line 3: key 'command' is there twice; the first is in line 1" in err
+
+
+def test_the_line_of_a_wrong_key_in_a_table_of_errors_is_told(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "errors").mkdir()
+    (site / "errors" / "mine.yaml").write_text("errors:\n  - pattern: x\n    cuase: y\n")
+    status, _, err = told(capsys)
+    assert status == 100
+    assert f"{site}/errors/mine.yaml:3, key 'errors.0.cuase': Unknown key 'cuase'. Did you " in err
 
 
 def test_a_file_that_is_never_read_is_a_fault(

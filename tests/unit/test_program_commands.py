@@ -212,6 +212,29 @@ def test_each_of_several_commands_is_reported(
     assert "command 2 of 2 (second), command: second\n" in shown
 
 
+def test_the_known_error_that_explains_a_failure_is_told(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "count.yaml").write_text(
+        COUNT + "errors:\n"
+        "  - pattern: 'wc: (?P<file>.*): No such file'\n"
+        "    cause: no-text\n"
+        "    says: there is no text {file}\n"
+        "    remedy: Name another text.\n"
+        "    retry: {set: {language: de}}\n"
+    )
+    (saved / "count.err").write_text("wc: gone: No such file\n")
+    assert main(["program", "test", "count", str(saved), "text=a", "--exit-status", "1"]) == 1
+    shown = capsys.readouterr()
+    for line in (
+        "  no-text: there is no text gone",
+        "  remedy: Name another text.",
+        '  correction, where the retry policy allows it: {"language": "de"}',
+    ):
+        assert line in shown.out.splitlines()
+    assert "count: there is no text gone; " in shown.err
+
+
 TESTS = """
 tests:
   - directory: ../saved

@@ -79,7 +79,10 @@ def _tried(definition: Definition, expected: Expectation, *, as_json: bool) -> l
     judged = trial.judge(expected.exit_status)
     outputs = {each.name: each.value for each in judged.outputs if not each.said}
     said = disappointments(
-        expected, failed=bool(judged.failures), cause=judged.cause, outputs=outputs
+        expected,
+        failed=bool(judged.failures),
+        cause=judged.known.cause if judged.known else "",
+        outputs=outputs,
     )
     if said or as_json:
         show(judged, as_json=as_json)

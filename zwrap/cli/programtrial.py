@@ -17,6 +17,7 @@ from zwrap.message.content import RECIPE_HEADER, Outgoing
 from zwrap.message.jsontext import pretty
 
 if TYPE_CHECKING:
+    from zwrap.program.recognition import Recognized
     from zwrap.wrapper.trial import Judged, Trial
 
 VALUE_CHARACTERS = 400
@@ -84,6 +85,8 @@ def _lines(judged: Judged) -> Iterator[str]:
     yield "rules of success"
     for rule in judged.rules:
         yield f"  {'holds ' if rule.holds else 'FAILED'}  {rule.rule}: {rule.said}"
+    if judged.known:
+        yield from _known(judged.known)
     if judged.outputs:
         yield "outputs"
     for output in judged.outputs:
@@ -103,6 +106,16 @@ def _lines(judged: Judged) -> Iterator[str]:
     yield "messages"
     for message in judged.messages:
         yield f"  {message.destination}: {_short(_content(message))}"
+
+
+def _known(error: Recognized) -> Iterator[str]:
+    """Yield what a known error tells."""
+    yield "known error"
+    yield f"  {error.cause}: {error.says}"
+    if error.remedy:
+        yield f"  remedy: {error.remedy}"
+    if error.set:
+        yield f"  correction, where the retry policy allows it: {_short(error.set)}"
 
 
 def _content(message: Outgoing) -> object:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from zwrap.errors import FaultsError, ProgramError
 from zwrap.program.definition import Definition
-from zwrap.program.faults import Fault, faults
-from zwrap.program.reading import Place, parse_definition, placed, read_source
+from zwrap.program.faults import Fault, faults, placed
+from zwrap.program.reading import Place, parse_definition, read_source
 from zwrap.program.references import complaints
 
 

@@ -73,8 +73,11 @@ def read_table(file: Path) -> list[KnownError]:
         raise ProgramError(str(error)) from None
     try:
         table = typed(source.data, Table)
-    except msgspec.ValidationError as error:
-        raise ProgramError(f"{file}: {error}.") from None
+    except msgspec.ValidationError:
+        from zwrap.program.faults import faults, placed  # which right tables do not need
+
+        first = next(faults(source.data, Table))
+        raise ProgramError(f"{placed(source.origin, first.route)}: {first.said}") from None
     check_errors(table.errors, source.origin, "errors")
     return [
         each if each.where else msgspec.structs.replace(each, where=table.where)

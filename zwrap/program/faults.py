@@ -6,7 +6,7 @@ It is loaded only when a definition is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -95,6 +95,18 @@ def _of_struct(
             yield from faults(value[key], field.type, (*route, key))
         elif field.required:
             yield Fault(route, f"Key {key!r} is missing. Known keys there: {', '.join(known)}.")
+
+
+def placed(at: Callable[..., str], route: Iterable[str]) -> str:
+    """Return the place of a value for people: file, line and key.
+
+    Args:
+        at: Function from keys, from the outermost, to file and line.
+        route: Keys of the value.
+    """
+    keys = list(route)
+    key = f", key {'.'.join(keys)!r}" if keys else ""
+    return f"{at(*keys)}{key}"
 
 
 def known_keys(kind: type[msgspec.Struct]) -> list[str]:

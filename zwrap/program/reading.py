@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def parse_definition(
     try:
         definition = typed({**values, "source": source}, Definition)
     except msgspec.ValidationError:
-        from zwrap.program.faults import faults  # not for jobs whose definitions are right
+        from zwrap.program.faults import faults, placed  # not for jobs with a right definition
 
         first, *others = faults(values, Definition)
         more = f" ({len(others)} more: zwrap check)" if others else ""
@@ -71,13 +71,6 @@ def parse_definition(
         raise ProgramError(f"{source}: a value is out of range: {error}.") from None
     _check(definition, at)
     return definition
-
-
-def placed(at: Place, route: Iterable[str]) -> str:
-    """Return the place of a value for people: file, line and key."""
-    keys = list(route)
-    key = f", key {'.'.join(keys)!r}" if keys else ""
-    return f"{at(*keys)}{key}"
 
 
 def _check(definition: Definition, at: Place) -> None:

@@ -215,9 +215,19 @@ def _parts(definition: Definition, own: list[str]) -> Iterator[Fault]:
 
 
 def _tests(definition: Definition) -> Iterator[Fault]:
-    """Yield a complaint for each test whose directory does not exist."""
+    """Yield a complaint for each test whose directory, or cause, does not exist."""
     for number, test in enumerate(definition.tests):
         place = Path(definition.source).parent / test.directory
         if not place.is_dir():
             said = f"{place} is not a directory; one with the files of a finished run is expected."
             yield Fault(("tests", str(number), "directory"), said)
+        if test.cause is not None and test.cause not in (causes := _causes(definition)):
+            yield Fault(("tests", str(number), "cause"), unknown("cause", test.cause, causes))
+
+
+def _causes(definition: Definition) -> list[str]:
+    """Return the labels of the known errors of a definition."""
+    from zwrap.program.errortables import known_errors
+
+    found = known_errors(definition.errors, definition.errors_of, definition.source)
+    return sorted({error.cause for error in found})

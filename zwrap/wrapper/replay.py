@@ -90,8 +90,8 @@ def replay(
     envelope = _run_directory(envelope, definition.directory)
     step = ProgramStep(definition, envelope, Heartbeat(name, name, {}), allowed, attempt)
     result = step.judge(_began(attempt), _status(exit_status, verdict), copy=copy)
-    final = _final(envelope, result)
-    return Replay(name, file, result.failures, [*result.messages, *final])
+    last = final(envelope, result)
+    return Replay(name, file, result.failures, [*result.messages, *last])
 
 
 def _definition(name: str, envelope: Envelope, programs: Path | None) -> Definition:
@@ -121,7 +121,7 @@ def _existing(directory: Path) -> Path:
     )
 
 
-def _final(envelope: Envelope, result: Ended) -> list[Outgoing]:
+def final(envelope: Envelope, result: Ended) -> list[Outgoing]:
     """Return the last messages of a step that ended so; ProgramError if they cannot be sent."""
     outcome = Outcome.FAILURE if result.failures else Outcome.SUCCESS
     cause = with_remedy("; ".join(result.failures), result)

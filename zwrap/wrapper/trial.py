@@ -12,21 +12,20 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from zwrap.attempt.verdict import final_messages
 from zwrap.calls.batchjob import batch_job
-from zwrap.errors import MessageError, ProgramError
-from zwrap.job import Outcome
 from zwrap.message.content import Outgoing
 from zwrap.program import report, writing
 from zwrap.program.asked import as_asked
 from zwrap.program.definition import Definition
 from zwrap.program.messages import part_of
 from zwrap.program.options import parameter_files
+from zwrap.program.recognition import Recognized
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.wrapper.ended import Ended
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.interruption import watched
+from zwrap.wrapper.replay import final
 from zwrap.wrapper.step import ProgramStep
 from zwrap.wrapper.stopping import Stopping
 
@@ -45,8 +44,8 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     exit_status: int
     failures: list[str]
     """Reasons why the run failed; empty for a success."""
-    cause: str
-    """Label of the known error; empty: none was found."""
+    known: Recognized | None
+    """Known error that explains the failure; null: none does."""
     rules: list[report.RuleReport]
     outputs: list[report.OutputReport]
     files: list[report.FilesReport]
@@ -120,7 +119,7 @@ class Trial:
             directory=str(run.directory),
             exit_status=run.exit_status,
             failures=ended.failures,
-            cause=ended.known.cause if ended.known else "",
+            known=ended.known,
             rules=[
                 *(
                     replace(rule, rule=f"{each.label}: {rule.rule}" if each.label else rule.rule)
@@ -132,7 +131,7 @@ class Trial:
             outputs=outputs,
             files=files,
             untaken=untaken,
-            messages=[*ended.messages, *_final(self._envelope, ended)],
+            messages=[*ended.messages, *final(self._envelope, ended)],
         )
 
     def preview(self) -> Iterator[tuple[str, object]]:
@@ -181,14 +180,3 @@ def _channel(name: str, body: object) -> str:
     """Return the channel of a further message."""
     part = part_of(body)
     return part.channel if part and part.channel else name
-
-
-def _final(envelope: Envelope, ended: Ended) -> list[Outgoing]:
-    """Return the last messages of a run; ProgramError if they cannot be sent."""
-    outcome = Outcome.FAILURE if ended.failures else Outcome.SUCCESS
-    try:
-        return final_messages(
-            envelope, outcome, "; ".join(ended.failures), ended.facts, strict=True
-        )
-    except MessageError as error:
-        raise ProgramError(f"The final messages cannot be sent: {error}") from None
