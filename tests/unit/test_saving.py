@@ -99,6 +99,10 @@ def test_an_error_is_one_of_the_last_run_alone(tmp_path: Path) -> None:
     assert attempt(tmp_path, "m-1", FIRST)[0]
     [failure] = attempt(tmp_path, "m-2", f"{SECOND}; echo mine > error.txt")[0]
     assert failure == "prog: it left error.txt, which ends with: mine"
+    known = {"where": "error.txt", "pattern": "interrupted", "cause": "old", "says": "of part 1"}
+    assert attempt(tmp_path, "n-1", FIRST, errors=[known])[0][0].startswith("prog: of part 1; ")
+    [failure] = attempt(tmp_path, "n-2", "exit 1", errors=[known])[0]
+    assert failure.startswith("prog: it exited with status 1")
 
 
 @pytest.mark.parametrize("why", ["no checkpoint", "not saved", "success", "other message"])

@@ -77,7 +77,7 @@ class KnownErrors:
     def recognized(self, run: Run) -> Recognized | None:
         """Return the first known error that a run shows; None: it shows none."""
         try:
-            return recognized(self.entries, run) if self else None
+            return recognized(self.entries, run.alone) if self else None
         except ProgramError as error:  # of use for an explanation only
             log.warning("The cause is not looked for any further: %s", error)
             return None

@@ -64,7 +64,7 @@ class EarlyStop:
         echoes: Callable[[], Echoes],
         interval_s: float = LOOK_S,
     ) -> None:
-        self._errors, self._run, self._make_echoes = errors, run, echoes
+        self._errors, self._run, self._make_echoes = errors, run.alone, echoes
         self._interval_s = interval_s
         self._echoes: Echoes | None = None
         self._files: dict[Path, _Growing] = {}
