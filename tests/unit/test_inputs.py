@@ -197,14 +197,15 @@ KNOWN = {
     "outputs": {"o": {"file": "f", "parser": "text", "unless": "no_output"}},
     "files": [{"pattern": "{crystal}.mtz"}],
     "write": [{"file": "a", "template": "{% if sites %}{{ sites }}{% endif %}"}],
-    "messages": {"m": "{$REPLACE:scaling_id}"},
+    "messages": {"m": "{$REPLACE:scaling_id}", "n": {"if": "with_mail", "then": {"a": 1}}},
 }
 
 
 def test_a_job_parameter_that_nobody_reads_is_named_with_the_nearest_one() -> None:
     defined = definition(**KNOWN)
     used = ["d_min", "limits_of", "ispyb_options", "commands", "s3echo", "no_output", "crystal",
-            "sites", "scaling_id", "prog", "working_directory", "results_directory", "timeout",
+            "sites", "scaling_id", "with_mail", "prog",
+            "working_directory", "results_directory", "timeout",
             "create_symlink", "pipeline-final", "dcid"]  # fmt: skip
     assert unknown_parameters(defined, dict.fromkeys(used)) == []
     found = remark(defined, {"dmin": 2, "prog": {"d_mim": 1, "d_min": 2}, "timeout-minutes": 3})
