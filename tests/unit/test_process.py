@@ -234,3 +234,27 @@ except ProgramError as error:
     said = run(tmp_path, code)
     assert complaint in said["said"]
     assert said["left"] == 0, "nothing is left open"
+
+
+def test_a_program_gets_a_text_of_any_size_on_standard_input(tmp_path: Path) -> None:
+    """It need not read it, and may read it again."""
+    text = """
+    large = "x" * (1 << 20)
+    start("wc -c; wc -c </dev/stdin", stdin=large).wait(60)
+    start("wc -c").wait(60)
+    show(start("exit 3", stdin=large).wait(60))
+    """
+    assert run(tmp_path, text)["code"] == 3
+    assert (tmp_path / "out").read_text().split() == ["1048576", "1048576", "0"]
+
+
+def test_arguments_that_are_too_long_are_told_with_what_to_do(tmp_path: Path) -> None:
+    text = """
+    try:
+        start("true", environment={"LONG": "x" * (1 << 20)})
+    except ProgramError as error:
+        print(json.dumps({"said": str(error)}))
+    """
+    said = run(tmp_path, text)["said"]
+    assert said.startswith("The program '/bin/sh' cannot be started: its arguments and variables")
+    assert said.endswith("Put long lists into a file (write, stdin), or into a list of arguments.")

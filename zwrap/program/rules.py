@@ -39,6 +39,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Bounds on a run."""
 
     time: object = None
-    """Time limit, in seconds or as ``H:MM:SS``; `timeout` in job_parameters replaces it."""
+    """Time limit, in seconds or as ``H:MM:SS``, of this command only. `timeout` in job_parameters
+    replaces that of the definition's own command, and bounds all commands together."""
     grace_s: Count = 10
     """Time between SIGTERM and SIGKILL, in seconds."""

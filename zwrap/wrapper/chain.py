@@ -249,7 +249,13 @@ class Chain:
         said = f"{command.name}, which is not required: {'; '.join(end.failures)}"
         log.warning("The step goes on behind a failure: %s", said)
         self._passed.append(said)
-        ended = replace(end.ended, timed_out=False, known=None, facts=self._facts(end.ended.facts))
+        ended = replace(
+            end.ended,
+            timed_out=False,
+            stopped_by=None,
+            known=None,
+            facts=self._facts(end.ended.facts),
+        )
         return replace(end, failures=[], interrupted=False, ended=ended)
 
     def _not_started(self, command: CommandRun, error: ProgramError) -> ChainEnd:

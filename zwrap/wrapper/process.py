@@ -9,6 +9,7 @@ are ended after the program.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -272,4 +273,10 @@ def _why_not_started(program: str, directory: Path, error: OSError | ValueError)
         )
     if isinstance(error, PermissionError):
         return f"The program {program!r} is not executable: {error.strerror}."
+    if error.errno == errno.E2BIG:
+        return (
+            f"The program {program!r} cannot be started: its arguments and variables are longer "
+            "than the system takes, which is 128 KiB for one argument and for all shell text. Put "
+            "long lists into a file (write, stdin), or into a list of arguments."
+        )
     return f"The program {program!r} cannot be started: {error.strerror}."
