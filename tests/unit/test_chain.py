@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,47 @@ def test_commands_run_one_after_the_other_and_heartbeats_tell_which(tmp_path: Pa
     ]
     assert not (tmp_path / "three.log").exists()
     assert chain.heartbeat.body()["statustext"] == "starting"
+
+
+def test_each_command_has_a_progress_of_its_own(tmp_path: Path) -> None:
+    """It is searched for in the command's own files, below its own directory."""
+    for fifo in ("ready", "go"):
+        os.mkfifo(tmp_path / fifo)
+    held = f"; echo >{tmp_path}/ready; read x <{tmp_path}/go"
+    steps = {"pattern": r"STEP (?P<done>\d+) / (?P<total>\d+)"}
+    chain = Chain(
+        tmp_path,
+        {
+            **script(f"echo STEP 1 / 3 >&2{held}", progress={**steps, "file": "stderr"}),
+            "inputs": {"x": {}},
+            "then": [
+                {
+                    "name": "two",
+                    "directory": "sub",
+                    **script(f"echo STEP 2 / 5 >y.log{held}"),
+                    "progress": {**steps, "file": "{x}.log"},
+                },
+                {"name": "three", **script(f"echo STEP 3 / 7{held}")},
+            ],
+        },
+        x="y",
+    )
+    seen = []
+
+    @contextlib.contextmanager
+    def running(_: Program) -> Iterator[None]:
+        (tmp_path / "ready").read_text()  # until the program has opened, written and closed it
+        body = chain.heartbeat.body()
+        if chain.heartbeat._progress and "progress" not in body:  # the machine was busy
+            assert chain.heartbeat._progress._thread
+            chain.heartbeat._progress._thread.join()
+            body = chain.heartbeat.body()
+        seen.append((body.get("progress"), body.get("progress_total")))
+        (tmp_path / "go").write_text("\n")
+        yield
+
+    assert chain.step.run(running, str).failures == []
+    assert seen == [("1/3", 3), ("2/5", 5), (None, None)]
 
 
 def test_the_only_command_is_not_numbered(tmp_path: Path) -> None:
