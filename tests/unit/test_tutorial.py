@@ -38,6 +38,7 @@ def test_the_commands_of_the_page_succeed_one_after_the_other(tmp_path: Path) ->
         said
     )
     assert "FAILED  no text '^ERROR.*' in stderr: merge-data.err:2: ERROR while reading" in said
+    assert "  cannot-read-data: gemmi cannot read " in said
     assert said.count("good: merge-data, test saved/good") == 2
     assert said.count("verdict: success") == 2
     assert f"good: program merge-data ({work}/programs/merge-data.yaml)" in said

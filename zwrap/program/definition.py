@@ -53,6 +53,7 @@ class OptionBlock(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """
 
     block: str
+    """Key of `job_parameters` that holds the block."""
     names: dict[str, str] = {}
     """Key in the block to the name of the option, where they differ."""
     split: list[str] = []
@@ -74,14 +75,18 @@ class ParameterFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A file for the options that begin with `prefix`; the program gets `argument` instead."""
 
     prefix: str
+    """Beginning of the names of the options that go to the file, a line for each."""
     file: str
+    """Name of the file, in the directory of the run."""
     argument: str
+    """Argument that the program gets once in place of these options."""
 
 
 class OptionFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A file that an option names, which is written before the start if the option is given."""
 
     option: str
+    """Name of the option, whose value is the name of the file."""
     content: Annotated[str, FILLED]
     """Text of the file, in which ``{name}`` stands for an input."""
 
@@ -92,6 +97,7 @@ class Output(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     file: Annotated[str | list[str], FILLED]
     """Pattern of the file, or several patterns: the first with a file of this run is used."""
     parser: str
+    """Name of the parser."""
     options: dict[str, object] = {}
     """Options of the parser."""
     beside: Annotated[dict[str, str], FILLED] = {}
@@ -110,7 +116,10 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Files that are recorded on `result-individual-file` and `result-all-files`."""
 
     pattern: Annotated[str, FILLED]
+    """Pattern of the files, or ``stdout`` or ``stderr``. Values of outputs may be in it, too:
+    ``"{symmetry[best]}.mtz"``."""
     type: str = "result"
+    """Type of the files: result, log, graph, debug or input."""
     rank: int = 1
     """Importance; 1 is the most important."""
     partial: bool = False
@@ -126,11 +135,13 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """One program."""
 
     name: str
+    """Name of the program, after which files are named."""
     command: Annotated[CommandLine, FILLED]
     """Command line: a list of arguments, run without a shell, or shell text, in which substituted
     values stay values. In a list ``[-M, "{macro}"]`` is a group of arguments, and ``{if: anomalous,
     then: -ANO}`` or ``{unless: x, then: [...]}`` are arguments under a condition."""
     description: str = ""
+    """What the program does, in a line, for people."""
     set_up: Annotated[list[str], FILLED] = []
     """Shell lines that are run before the command in the same shell (module load, ...)."""
     set_up_key: str | None = None
@@ -155,8 +166,11 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     then: list[Command] = []
     """Further commands, which run one after the other behind this one, in the same job."""
     options: list[OptionBlock] = []
+    """Blocks of `job_parameters` whose entries become arguments, behind the command line."""
     parameter_files: list[ParameterFile] = []
+    """Files to which some of these options go."""
     option_files: list[OptionFile] = []
+    """Files that some of these options name."""
     write: list[Written] = []
     """Files that are written before the start."""
     link: Annotated[dict[str, str], FILLED] = {}
@@ -165,25 +179,33 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     copy: Annotated[dict[str, str], FILLED] = {}
     """Likewise, of files that are copied."""
     inputs: dict[str, Input] = {}
+    """Values that the program takes from `job_parameters`, by name."""
     blocks: list[str] = []
     """Blocks of `job_parameters` whose entries may be values of inputs. They go before the block of
     the program's name and `job_parameters` itself, the first one before all."""
     groups: list[Group] = []
     """Inputs that depend on each other."""
     environment: Annotated[dict[str, str], FILLED] = {}
+    """Variables of the environment that are added for the program."""
     limits: Limits = msgspec.field(default_factory=Limits)
+    """Bounds on the run of the command."""
     checkpoint: Checkpoint | None = None
+    """How a program that can save its state goes on in another job."""
     success: Success = msgspec.field(default_factory=Success)
+    """Rules of success, all of which must hold."""
     errors: list[KnownError] = []
     """Known errors, which tell the cause of a failure; the first that is found counts."""
     errors_of: list[str] = []
     """Names of tables of known errors, which follow the program's own."""
     outputs: dict[str, Output] = {}
+    """Files of which a parser makes values, by name; each is sent after a success."""
     files: list[ResultFile] = []
+    """Files that are recorded as results."""
     progress: Progress | None = None
+    """What heartbeats show as progress."""
     messages: Annotated[dict[str, object], FILLED] = {}
     """Channel to the payload of a further message, filled in from inputs and parsed outputs; the
-    payload, and values in it, may be `messages.Part`."""
+    payload, and values in it, may be parts, which depend on a condition or are repeated."""
     tests: list[Expectation] = []
     """Finished runs beside the definition, and what is expected of each; ``zwrap program test``
     tells what does not hold."""

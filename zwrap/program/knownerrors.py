@@ -62,6 +62,7 @@ class KnownError(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     remedy: str = ""
     """Advice for people, as sentences; ``{group}`` likewise."""
     retry: Correction | None = None
+    """Change of job parameters with which a further attempt may succeed."""
     stop_early: bool = False
     """True if the error is also looked for while the program runs, which is then ended."""
 

@@ -16,6 +16,7 @@ class TextRule(msgspec.Struct, forbid_unknown_fields=True):
     """A regular expression and the file in which it is searched, or ``stdout`` or ``stderr``."""
 
     file: Annotated[str, FILLED]
+    """Pattern of the files, or ``stdout`` or ``stderr``, for the program's own output."""
     pattern: str
     """Regular expression; ``^`` and ``$`` match at the ends of each line."""
 
@@ -30,7 +31,9 @@ class Success(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     no_files: Annotated[list[str], FILLED] = []
     """Patterns of files that the run must not have written."""
     text: list[TextRule] = []
+    """Texts that must be found, each in its file."""
     no_text: list[TextRule] = []
+    """Texts that must not be found."""
     values: list[ValueRule] = []
     """Rules on values of parsed outputs, tried when all others hold."""
 

@@ -44,10 +44,7 @@ class Parser(msgspec.Struct, frozen=True):
     options: Mapping[str, Option] = {}
 
 
-_KEY = Option(
-    "way to a value in it: names with dots between them, an index (`0`, `-1`) for an entry of a "
-    "list, `*` for all entries, a name in quotes if it holds dots or is a number"
-)
+_KEY = Option("way to a value in it: names, indexes (`0`, `-1`) and `*`, with dots between them")
 _ROWS = Option("least number of rows; with fewer the file is refused (1)", "integer")
 _REPORT = Option("xia2-report.json or fast_dp-report.json, whose xtriage entries are sent", "file")
 _LEAVE_OUT = Option("texts of xtriage entries that are not sent", "texts")
