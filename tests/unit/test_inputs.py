@@ -106,6 +106,13 @@ def test_a_value_that_does_not_fit_is_refused_with_what_is_accepted(
         value(declared, given)
 
 
+@pytest.mark.parametrize("kind", ["integer", "number", "text", "boolean", "file"])
+def test_a_number_of_thousands_of_digits_is_refused(kind: str) -> None:
+    """Python does not write such numbers, which JSON may hold."""
+    with pytest.raises(ProgramError, match="is a number of more digits than can be shown; "):
+        value({"type": kind}, 10**5000)
+
+
 @pytest.mark.parametrize(
     ("group", "given", "complaint"),
     [

@@ -135,6 +135,15 @@ def test_records_behind_a_link_count_for_none(run: Path, tmp_path: Path) -> None
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_what_no_file_can_hold_or_be_called_is_told(run: Path) -> None:
+    with pytest.raises(ProgramError, match=r"run\.inp cannot be written: .*surrogates not allowed"):
+        put(run, x="\ud800")
+    with pytest.raises(ProgramError, match=r"File name too long"):
+        put(run, x=1, name="a" * 300)
+    with pytest.raises(ProgramError, match=r"m cannot be written: embedded null byte"):
+        put(run, keys={"link": {"m": "{model}"}}, model="a\0b")
+
+
 def test_a_file_cannot_replace_a_directory(run: Path) -> None:
     (run / "run.inp").mkdir()
     with pytest.raises(ProgramError, match="is there already"):

@@ -198,6 +198,12 @@ def test_keys_that_a_message_brings_are_checked_too() -> None:
         content(written, {"NX= 1\nLIB": "evil.so"})
 
 
+@pytest.mark.parametrize("form", ["json", "yaml", "phil", "ini", "xds"])
+def test_a_value_that_no_text_can_hold_is_told(form: Any) -> None:
+    with pytest.raises(ProgramError, match="here: the values cannot be written: Exceeds the limit"):
+        dump(form, {"x": 10**5000}, "here")
+
+
 def test_a_file_has_a_largest_size() -> None:
     with pytest.raises(ProgramError, match="more than 33554432 bytes"):
         dump("json", ["x" * 1000] * 40_000, "here")

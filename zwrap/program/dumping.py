@@ -44,7 +44,7 @@ def dump(form: Format, values: object, where: str) -> str:
     try:
         text = _DUMPS[form](values, where)
         size = len(text.encode("utf-8", "surrogateescape"))
-    except (RecursionError, UnicodeEncodeError) as error:
+    except (RecursionError, ValueError) as error:  # lone surrogates, thousands of digits
         raise ProgramError(f"{where}: the values cannot be written: {error}.") from None
     if size > LARGEST_FILE:
         raise ProgramError(f"{where}: the file has more than {LARGEST_FILE} bytes.")

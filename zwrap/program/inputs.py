@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Annotated, Literal
@@ -23,7 +22,7 @@ LONGEST_MATCHED = 10_000
 """Length of the longest value that is compared with a pattern, in characters."""
 
 LONGEST_NUMBER = 100
-"""Length of the longest text that is a number, in characters."""
+"""Largest number of digits, and length of the longest text that is a number, in characters."""
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WORDS = {"true": True, "yes": True, "on": True, "1": True,
@@ -233,7 +232,7 @@ def _as_number(value: object) -> int | float | None:
         value = float(text) if re.search("[.eE]", text) else int(text)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if isinstance(value, int) or math.isfinite(value) else None
+    return value if abs(value) < 10**LONGEST_NUMBER else None  # NaN is not less than anything
 
 
 def _as_integer(value: object) -> int | None:
@@ -246,9 +245,9 @@ def _as_integer(value: object) -> int | None:
 
 def _as_boolean(value: object) -> bool | None:
     """Return true or false, also if a word or number says so; None for any other value."""
-    if isinstance(value, bool):
-        return value
-    return _WORDS.get(str(value).strip().lower()) if isinstance(value, (str, int)) else None
+    if isinstance(value, str):
+        return _WORDS.get(value.strip().lower())
+    return bool(value) if isinstance(value, int) and value in (0, 1) else None
 
 
 def _as_file(value: object) -> str | None:

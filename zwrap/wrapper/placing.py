@@ -65,8 +65,8 @@ def put_files(
         PermanentError: A file cannot be put there; the text says which, and what to do.
     """
     for new in writing.new_files(definition, known, before):
-        data = new.content.encode("utf-8", "surrogateescape")
         with _opened(directory, new.name) as at:
+            data = new.content.encode("utf-8", "surrogateescape")
             _write(at, data, directory, new.name, overwrite=new.overwrite)
     if before is None:
         for file in writing.placed_files(definition, known, "link"):
@@ -211,3 +211,5 @@ def _opened(directory: Directory, name: Path, *, alike: bool = False) -> Iterato
             yield at / name.name
     except OSError as error:
         raise ProgramError(f"The file {path} cannot be written: {error.strerror}.") from None
+    except ValueError as error:  # a NUL in a path, lone surrogates
+        raise ProgramError(f"The file {path} cannot be written: {error}.") from None
