@@ -117,6 +117,19 @@ def test_rows_within_rows_and_rows_deep_in_an_output() -> None:
     assert sent({"m": [{"each": "fit.runs.*.w.*", "then": 0}]}, {}) == [("m", [])]
 
 
+def test_an_object_gives_rows_with_key_and_value() -> None:
+    parsed = {"fit": {"runs": {"all": {"n": 2}, "cluster 1": {"n": 1}}}}
+    part = {"each": "fit.runs", "then": ["{row[key]}", "{$REPLACE:row[value][n]}"]}
+    assert sent({"m": [part]}, parsed)[1:] == [("m", ["all", 2, "cluster 1", 1])]
+
+
+def test_a_placeholder_without_a_value_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert sent({"m": "a {fit[cc]} {$REPLACE:x}"}, {"fit": {}})[1:] == [
+        ("m", "a {fit[cc]} {$REPLACE:x}")
+    ]
+    assert "A message holds {fit[cc]}, which has no value, in 'a {fit[cc]}" in caplog.text
+
+
 def test_rows_that_are_no_list_are_a_failure() -> None:
     with pytest.raises(ProgramError, match=r"'fit.cc' is 0\.5; a list is expected for 'each'"):
         sent({"m": [{"each": "fit.cc", "then": 1}]}, {"fit": {"cc": 0.5}})

@@ -6,6 +6,7 @@ the whole, may depend on a condition or be repeated for each row of an output (`
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from zwrap.message.jsontext import copied, typed
 from zwrap.program.conditions import Bounds, found, lies_within
 from zwrap.program.definition import Definition
 from zwrap.recipe.substitution import Filling
+
+log = logging.getLogger(__name__)
 
 COMMANDS = "ispyb_command_list"
 """Key of a payload that holds the commands for ISPyB, to which others are added."""
@@ -44,7 +47,8 @@ class Part(
     """What is made: any JSON value, in which ``{name}`` and ``{$REPLACE:name[key]}`` are filled in
     and which may hold parts again."""
     each: str | None = None
-    """List over which it is repeated: an output, and the way to the list in it, with dots."""
+    """List over which it is repeated: an output, and the way to the list in it, with dots. An
+    object gives rows with `key` and `value`."""
     as_: str = "row"
     """Name of the entry in `then`; its number, from 1, has ``_number`` behind it."""
     if_: str | Condition | None = None
@@ -201,6 +205,8 @@ def _rows(part: Part, known: Mapping[str, object]) -> Iterator[Mapping[str, obje
         yield known
         return
     rows = found(known, part.each)
+    if isinstance(rows, Mapping):
+        rows = [{"key": key, "value": value} for key, value in rows.items()]
     if rows is not None and not isinstance(rows, list):
         raise ProgramError(f"{part.each!r} is {short(rows)}; a list is expected for 'each'")
     for number, row in enumerate(rows or (), 1):
@@ -230,7 +236,13 @@ def _filled(value: object, known: Mapping[str, object]) -> object:
         }
     if isinstance(value, list):
         return [each for entry in value for each in _entries(entry, known)]
-    return Filling(known).value(value) if isinstance(value, str) else copied(value)
+    if not isinstance(value, str):
+        return copied(value)
+    filling = Filling(known)
+    filled = filling.value(value)
+    for placeholder in filling.unfilled:
+        log.warning("A message holds %s, which has no value, in %s.", placeholder, short(value))
+    return filled
 
 
 def _entry(value: object, known: Mapping[str, object]) -> Iterator[object]:
