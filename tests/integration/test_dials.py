@@ -110,6 +110,16 @@ def test_scaling_without_reflections_prints_help_exits_with_0_and_is_a_failure(
     assert "it did not write scaled.expt; it did not write scaled.refl" in failure
 
 
+def test_an_import_of_images_that_are_not_there_exits_with_0_and_says_why(dials: Dials) -> None:
+    status, sent = dials.run(
+        "command", command=["dials.import", "/no/such/image_0001.cbf"],
+        success={"files": ["imported.expt"]},
+    )  # fmt: skip
+    assert status == 1
+    words = "its last words: File /no/such/image_0001.cbf not found, then its help"
+    assert sent["failure"] == [f"command: it did not write imported.expt; {words}"]
+
+
 def test_a_file_that_is_no_data_is_a_failure_that_says_so(dials: Dials) -> None:
     (dials.working / "no.mtz").write_text("nothing")
     status, sent = dials.run("dials.estimate_resolution", files="no.mtz")

@@ -247,6 +247,8 @@ def test_an_error_file_of_a_failed_attempt_does_not_stand_beside_later_results(
     assert not (copied / "xia2-error.txt").exists()
     assert f"{copied}/xia2-error.txt was removed: a failed attempt had copied it there." in log
     assert (xia2.run_directory / "xia2-error.txt").is_file()
+    kept = sorted(file.name for file in xia2.working.glob(".zwrap/*/*.json"))
+    assert kept == sorted(2 * ["claim.json", "envelope.json", "listing.json", "verdict.json"])
     named = {Path(name) for name in xia2.sent("result-all-files")[-1]["filelist"]}
     assert {file for file in results.rglob("*") if file.is_file()} == named
 

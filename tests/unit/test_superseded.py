@@ -206,6 +206,15 @@ def test_no_copy_behind_a_link_that_leads_out_is_removed(steps: Steps, tmp_path:
     assert "error.txt" not in steps.copies()
 
 
+def test_no_record_behind_a_link_is_read_or_removed(steps: Steps, tmp_path: Path) -> None:
+    record = planted(steps)
+    record.parent.rename(tmp_path / "of-others")
+    record.parent.symlink_to(tmp_path / "of-others")
+    assert steps.run(SUCCEEDS)
+    assert record.exists()
+    assert "error.txt" in steps.copies()
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"step": 1}', '{"step": "x", "files": {"a": 1}}'])
 def test_a_damaged_record_costs_no_success(steps: Steps, content: str) -> None:
     planted(steps).write_text(content)

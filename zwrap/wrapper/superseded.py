@@ -93,7 +93,7 @@ def remove(
     records = [
         (file, found)
         for file in itertools.islice(sorted(attempt.parent.glob(f"*/{COPIES}")), RECORDS)
-        if (found := _read(file)) and found.step == step
+        if not file.parent.is_symlink() and (found := _read(file)) and found.step == step
     ]
     copies = {Path(name) for _, record in records for name in record.files}
     here = {copy for copy in copies if any(_is_below(copy, each) for each in below)}
