@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from zwrap.errors import ProgramError
 from zwrap.program import invocation
 from zwrap.program.definition import Definition
 from zwrap.program.options import option_arguments
 from zwrap.program.parameters import unknown_parameters
+from zwrap.program.parsers.table import parse
 from zwrap.program.reading import parse_definition
 
 
@@ -72,3 +75,21 @@ def test_a_list_of_an_option_is_one_argument_if_the_definition_says_so() -> None
 
 def test_entries_that_are_no_options_are_left_out() -> None:
     assert options({"sample_id": 1, "d_min": 2}, without=["sample_id"]) == ["d_min=2"]
+
+
+# -- columns of JSON -----------------------------------------------------------------------------
+
+
+def test_an_object_of_lists_becomes_rows(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text('{"x": {"a": [1, 2], "b": [NaN, "c"]}}')
+    rows = parse("json", file, {"key": "x", "columns": True})
+    assert rows == [{"a": 1, "b": None}, {"a": 2, "b": "c"}]
+
+
+@pytest.mark.parametrize("text", ["{}", "[[1]]", '{"a": [1], "b": [1, 2]}', '{"a": 1}'])
+def test_what_has_no_columns_of_one_length_is_a_complaint(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_text(text)
+    with pytest.raises(ProgramError, match=r"a\.json holds no object of lists of one length"):
+        parse("json", file, {"columns": True})

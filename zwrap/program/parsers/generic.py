@@ -147,12 +147,24 @@ def at_key(found: object, options: Options, path: Path) -> object:
 
 
 def parse_json(path: Path, options: Options) -> object:
-    """Return the value in a JSON file, or what option `key` leads to."""
+    """Return the value in a JSON file, or what option `key` leads to; with `columns` as rows."""
     try:
         found = decode(content(path), f"file {path}")
     except MessageError as error:
         raise ProgramError(str(error)) from None
-    return at_key(found, options, path)
+    found = at_key(found, options, path)
+    return _rows_of_columns(found, path) if options.get("columns") else found
+
+
+def _rows_of_columns(columns: object, path: Path) -> list[dict[str, object]]:
+    """Return the rows of an object of lists of one length; ProgramError if it is none."""
+    lists = list(columns.values()) if isinstance(columns, dict) else []
+    if not lists or not all(
+        isinstance(each, list) and len(each) == len(lists[0]) for each in lists
+    ):
+        raise ProgramError(f"{path} holds no object of lists of one length.")
+    assert isinstance(columns, dict)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 def parse_text(path: Path, options: Options) -> object:

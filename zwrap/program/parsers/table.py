@@ -56,7 +56,14 @@ _RESOLUTION = Option(
 )
 
 PARSERS = {
-    "json": Parser("generic:parse_json", "the value", {"key": _KEY}),
+    "json": Parser(
+        "generic:parse_json",
+        "the value",
+        {
+            "key": _KEY,
+            "columns": Option("an object of lists becomes the list of its rows", "boolean"),
+        },
+    ),
     "ini": Parser(
         "sections:parse_ini",
         "section → name → value, in names and values what `=` or `:` separates, and the names "
