@@ -126,6 +126,23 @@ def test_fast_dp_is_followed_by_its_report_and_merging_statistics() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "parameters", "blamed"),
+    [
+        ("fast_dp", {"fast_dp": {"filename": "/x_0001.cbf"}}, ""),
+        ("rlv", {"template": "/x.h5", "image_first": 1, "image_last": 2}, "command 1 of 4 (rlv)"),
+    ],
+)
+def test_a_failure_names_its_command_where_several_have_to_succeed(
+    name: str, parameters: dict[str, Any], blamed: str
+) -> None:
+    defined = find_program(name, parameters)
+    assert defined
+    first = plan(defined, invocation.values(defined, parameters, None, {}))[0]
+    assert first.blamed == blamed
+    assert first.label
+
+
+@pytest.mark.parametrize(
     ("template", "argument"),
     [("/x_####.cbf", "template=/x_####.cbf"), ("/x.h5", "/x.h5"), ("/x y.nxs", "/x y.nxs")],
 )

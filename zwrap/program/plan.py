@@ -52,12 +52,19 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """Number of the run, from 1."""
     total: int = 1
     """Number of all runs of the step."""
+    is_only_required: bool = False
+    """True if no other run of the step has to succeed."""
 
     @property
     def label(self) -> str:
         """Which of several commands it is, for people; empty: it is the only one."""
         place = f"{self.number} of {self.total}"
         return f"command {place} ({self.command.name}{self.entry})" if self.total > 1 else ""
+
+    @property
+    def blamed(self) -> str:
+        """Which command a failure of the step is of; empty: it can only be of this one."""
+        return "" if self.is_only_required else self.label
 
 
 def commands(definition: Definition) -> list[Command]:
@@ -113,8 +120,11 @@ def plan(definition: Definition, known: Mapping[str, object]) -> list[Planned]:
             "command to run."
         )
     _check_files(found, definition.source)
+    required = [each for each in found if each.command.required]
+    sole = required[0] if len(required) == 1 else None
     return [
-        replace(each, number=number, total=len(found)) for number, each in enumerate(found, start=1)
+        replace(each, number=number, total=len(found), is_only_required=sole is each)
+        for number, each in enumerate(found, start=1)
     ]
 
 

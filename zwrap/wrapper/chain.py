@@ -118,7 +118,7 @@ class Chain:
             if why := self._stopped(by):
                 ended = replace(end.ended, stopped_by=by or None, timed_out=not by, saved=False)
                 return replace(
-                    end, ended=ended, failures=[why], label=command.planned.label, interrupted=True
+                    end, ended=ended, failures=[why], label=command.planned.blamed, interrupted=True
                 )
             try:
                 end = self._one(command, running)
@@ -142,11 +142,10 @@ class Chain:
             status = exit_status if number == last else None
             rules = command.judged_by(self._definition, exits=status is not None)
             run = command.finished(began, status or 0)
-            label = command.planned.label
-            self.judged.append(Judged(label, rules, run))
+            self.judged.append(Judged(command.planned.label, rules, run))
             failures = judgement.failures(rules, run) if number <= last else ["it did not run"]
             ended = Ended(returncode=status or 0)
-            end = ChainEnd(ended=ended, run=run, failures=failures, label=label)
+            end = ChainEnd(ended=ended, run=run, failures=failures, label=command.planned.blamed)
             if failures and command.planned.command.required:
                 return end
         assert end is not None
@@ -181,7 +180,7 @@ class Chain:
             ended=self._in_all(command, ended),
             run=run,
             failures=[why] if why else failures,
-            label=command.planned.label,
+            label=command.planned.blamed,
             interrupted=bool(why),
         )
         stopped = ended.stopped_by and not early.found
@@ -266,7 +265,7 @@ class Chain:
             ended=ended,
             run=command.finished(Begin(math.inf, command.directory, NOT_LISTED), status),
             failures=[str(error)],
-            label=command.planned.label,
+            label=command.planned.blamed,
         )
         return self._passed_over(command, end)
 
