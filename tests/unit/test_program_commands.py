@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -391,3 +394,38 @@ def test_a_dry_run_and_a_listing_show_typed_inputs_and_the_files_before_the_star
     (site / "fit.yaml").write_text("command: [fit]\nwrite: [{file: a, template: '{{ resol }}'}]\n")
     assert main(["check"]) == 100
     assert "Unknown placeholder 'resol'" in capsys.readouterr().err
+
+
+BASH = """
+. <("$ZWRAP" program complete)
+zwrap() { "$ZWRAP" "$@"; }
+COMP_LINE="$1" COMP_POINT=${#1}
+_zwrap_program
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("zwrap program run fit ", ["mode=", "model="]),
+        ("zwrap program run fit mode=fast --dry-run mo", ["model="]),
+        ("zwrap program test fit mode=s", ["slow"]),
+        ("zwrap program run fi", ["fit"]),
+        ("zwrap program run fit model=/d", [""]),
+        ("zwrap program run gone x", [""]),
+        ("zwrap jobs fi", [""]),
+    ],
+)
+def test_bash_completes_programs_inputs_and_choices(
+    site: Path, line: str, expected: list[str]
+) -> None:
+    (site / "fit.yaml").write_text(
+        "command: [fit]\ninputs: {mode: {type: text, choices: [fast, slow]}, model: {type: file}}\n"
+    )
+    done = subprocess.run(
+        ["bash", "-c", BASH, "bash", line], capture_output=True, text=True, check=True, timeout=60,
+        env={**os.environ, "ZWRAP": str(Path(sys.executable).with_name("zwrap"))},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == expected
+    assert done.stderr == ""

@@ -210,6 +210,8 @@ CASES = [
     "zwrap program run ODD x=HOSTILE --directory RUN",
     "zwrap program new HOSTILE --from RUN",
     "zwrap program new odd --from RUN",
+    "zwrap program complete -- ODD x=HOSTILE",
+    "zwrap program complete HOSTILE HOSTILE",
     "zocalo.go -n -f BAD",
     "zocalo.go -n -v --dry-run -f RECIPE",
     "zocalo.wrap --wrap HOSTILE --recipewrapper RECIPE",

@@ -16,6 +16,7 @@ ACTIONS = {
     "run": "programtrial",
     "test": "programtest",
     "new": "programdraft",
+    "complete": "programcomplete",
 }
 """Action to the module that carries it out."""
 
@@ -60,6 +61,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--write", action="store_true",
         help="write NAME.yaml into the site's program directory, else into this one",
     )  # fmt: skip
+
+    complete = actions.add_parser(
+        "complete", help="complete the last word; without words: print what makes bash do so"
+    )
+    complete.add_argument(
+        "words", nargs="*", metavar="WORD", help="words from the program's name on"
+    )
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
