@@ -122,6 +122,15 @@ STDERR = {
             "wrong-parameter-value",
         "Sorry: File integrated.refl does not exist": "file-not-found",
         "Sorry: \n    More than 1 sequence was found. Two things": "several-sweeps",
+        "RuntimeError: Please report this error to dials-support@lists.sourceforge.net: cctbx "
+        "Error: Space group symbol not recognized: Pxyz": "wrong-parameter-value",
+        "Sorry: Unknown command line parameter definition: parameter = 3": "unknown-parameter",
+        "The supplied reflection table does not have the required data column: xyzobs.mm.value":
+            "wrong-input-file",
+        "dials.algorithms.scaling.scaling_utilities.BadDatasetForScalingException: Please report "
+        "this error to dials-support@lists.sourceforge.net: Unable to use": "no-reflections-left",
+        "Sorry: Unable to handle the following arguments:\n  \"absent.refl\" failed during "
+        "ExperimentList processing:\n    File absent.refl does not exist": "file-not-found",
         "No suitable lattice could be found.": "indexing-failed",
         "Sorry: Indexing failed: fft3d peak search failed to find sufficient number of peaks.":
             "indexing-failed",

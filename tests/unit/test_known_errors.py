@@ -102,6 +102,15 @@ def test_an_error_is_looked_for_where_its_entry_says(tmp_path: Path) -> None:
     assert found(run, {"pattern": "log", "cause": "c"}) is None
 
 
+def test_the_last_match_is_told_since_a_traceback_shows_its_source_first(tmp_path: Path) -> None:
+    text = 'raise ValueError(f"no spots in {sweep}")\nValueError: no spots in S2\n'
+    run = left(tmp_path, stderr=text)
+    error = KnownError(pattern=r"no spots in (?P<s>[^\s\"]+)", cause="c", says="{s} has none")
+    known = recognized([error], run)
+    assert known
+    assert known.says == "S2 has none"
+
+
 @pytest.mark.parametrize(("status", "pattern", "matches"), [
     (127, "127", True), (127, "12", False), (-9, "137", True), (3, "[12]", False),
 ])  # fmt: skip
@@ -164,6 +173,15 @@ def test_placeholders_in_names_of_files_are_filled_in(tmp_path: Path) -> None:
     ended = ran(tmp_path, given, crystal="x")
     assert ended.known
     assert ended.known.cause == "c"
+
+
+def test_the_command_that_failed_is_explained_by_its_own_output(tmp_path: Path) -> None:
+    given = {
+        "command": shell("Error: no spots in FIRST", 0), "errors": [NO_SPOTS],
+        "then": [{"name": "two", "command": shell("Error: no spots in SECOND")}],
+    }  # fmt: skip
+    (failure,) = ran(tmp_path, given).failures
+    assert failure.startswith("prog: command 2 of 2 (two): sweep SECOND has no spots; ")
 
 
 # -- entries that are refused ----------------------------------------------------------------

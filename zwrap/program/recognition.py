@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
@@ -96,9 +97,16 @@ def recognized(errors: Iterable[KnownError], run: Run, clock: Clock = elapsed) -
                 if not may_match(error.pattern, text):
                     continue
                 pattern = searched(error, place, max(ends_at - clock(), 0.0), clock)
-                if match := pattern.search(text):
+                # a traceback shows the line that raises before the message itself
+                if match := _last(pattern.matches(text)):
                     return told(error, match, name, text)
     return None
+
+
+def _last(matches: Iterator[re.Match[str]]) -> re.Match[str] | None:
+    """Return the last match; None: there is none."""
+    last = deque(matches, maxlen=1)
+    return last[0] if last else None
 
 
 def searched(error: KnownError, place: str, limit_s: float, clock: Clock = elapsed) -> Pattern:
