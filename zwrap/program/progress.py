@@ -26,8 +26,8 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """File in which it is searched: ``stdout``, ``stderr``, or a pattern of files below the
     directory of the run, of which the one counts that the program wrote to last."""
     total: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """Number of all things where the program does not print it, such as 100 for per cent; None:
-    group `total` has it, or it is not known."""
+    """Number of all things where the program does not print it, such as 100 for per cent; it goes
+    before group `total`."""
 
 
 def check_file(progress: Progress | None, where: str) -> None:
