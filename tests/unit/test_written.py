@@ -19,6 +19,8 @@ from zwrap.program.dumping import dump
 from zwrap.program.reading import parse_definition, read_definition
 from zwrap.program.templating import rendered
 
+DOCS = Path(__file__).parents[2] / "docs" / "programs.md"
+
 INPUTS = {
     "d_min": {"type": "number"},
     "images": {"type": "list", "items": "file"},
@@ -263,6 +265,13 @@ def test_a_text_of_several_lines_is_printed_where_the_template_says_so() -> None
     )
 
 
+def test_a_template_quotes_values_as_its_format_wants_them() -> None:
+    text = "{{ x|phil }} {{ y|phil }} {{ x|tojson }}"
+    assert rendered(text, {"x": "$HOME }", "y": 1.5}, "here") == "'$HOME }' 1.5 \"$HOME }\""
+    with pytest.raises(ProgramError, match=r"line 1 of the template: it is .*: a line break"):
+        rendered(text, {"x": "a\nb", "y": None}, "here")
+
+
 def test_the_process_s_environment_is_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "hidden")
     defined = definition({"file": "a", "template": "{{ environment }}"})
@@ -367,3 +376,12 @@ def test_files_of_a_list_go_into_a_directory_under_their_names() -> None:
     defined = definition(copy={"one": "{images}"})
     with pytest.raises(ProgramError, match="2 files cannot have one name"):
         list(writing.placed_files(defined, known, "copy"))
+
+
+@pytest.mark.parametrize("heading", ["Inputs", "Files before the start"])
+def test_the_example_of_each_section_is_a_definition(heading: str) -> None:
+    section = DOCS.read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    example = yaml.safe_load(section.partition("```yaml\n")[2].partition("```")[0])
+    names = ("cell", "space_group", "images", "d_min", "model")
+    values = {"command": ["run"], "inputs": {name: {} for name in names}, **example}
+    assert parse_definition(values, "docs", "prog").name == "prog"

@@ -89,10 +89,10 @@ def _scope(values: Mapping[str, object], where: str, depth: int) -> Iterator[str
                 yield f"{margin}}}"
             continue
         for words in _lines(value):
-            yield f"{margin}{key} = {' '.join(_phil_word(word, place) for word in words)}"
+            yield f"{margin}{key} = {' '.join(phil_word(word, place) for word in words)}"
 
 
-def _phil_word(value: object, where: str) -> str:
+def phil_word(value: object, where: str) -> str:
     """Return a value as a word of phil, in single quotes unless it is plain.
 
     In those no variable is filled in, as ``$HOME`` from the program's environment.

@@ -18,6 +18,7 @@ import jinja2.sandbox
 from jinja2.runtime import Context
 
 from zwrap.errors import ProgramError, short
+from zwrap.program.dumping import phil_word
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -160,7 +161,7 @@ def _environment() -> _Sandbox:
     )
     filters = environment.filters
     environment.filters = {name: filters[name] for name in _FILTERS}
-    environment.filters.update(format=_formatted, lines=_lines)
+    environment.filters.update(format=_formatted, lines=_lines, phil=_phil)
     for name in ("lipsum", "namespace", "cycler", "joiner"):
         environment.globals.pop(name, None)
     return environment
@@ -201,6 +202,14 @@ def _formatted(form: str, *values: object) -> str:
             f"{short(form)} asks for a width of more than {LARGEST_WIDTH} characters"
         )
     return form % values
+
+
+def _phil(value: object) -> str:
+    """Return a value as a word of phil, in quotes if it needs them; `filter`."""
+    try:
+        return phil_word(value, "it")
+    except ProgramError as error:
+        raise jinja2.TemplateRuntimeError(str(error)) from None
 
 
 class _Steps:
