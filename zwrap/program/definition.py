@@ -119,7 +119,7 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Pattern of the files, or ``stdout`` or ``stderr``. Values of outputs may be in it, too:
     ``"{symmetry[best]}.mtz"``."""
     type: str = "result"
-    """Type of the files: result, log, graph, debug or input."""
+    """Type of the files: result, log, graph, or another of ISPyB's (debug, input, recip, ...)."""
     rank: int = 1
     """Importance; 1 is the most important."""
     partial: bool = False

@@ -9,7 +9,7 @@ import msgspec
 
 from zwrap.errors import short
 from zwrap.program.definition import Definition
-from zwrap.program.marks import INPUT_NAME
+from zwrap.program.marks import INPUT_NAME, marked
 from zwrap.program.reading import INLINE_PROGRAM
 
 COMMON = frozenset((
@@ -58,9 +58,6 @@ def _holds_any(definition: Definition) -> bool:
 
 def _used(definition: Definition) -> Iterator[str]:
     """Yield the names of job parameters that a definition uses beside its inputs."""
-    from zwrap.program.messages import parts  # which a job without other keys does not need
-    from zwrap.program.references import marked
-
     yield definition.name
     if definition.name == INLINE_PROGRAM or definition.source == "job_parameters":
         yield from Definition.__struct_fields__
@@ -78,8 +75,11 @@ def _used(definition: Definition) -> Iterator[str]:
         if output.unless:
             yield output.unless
     yield from (each.text for each in marked(definition, INPUT_NAME))
-    for payload in definition.messages.values():
-        yield from (way.split(".")[0] for part in parts(payload) for _, way in part.ways())
+    if definition.messages:
+        from zwrap.program.messages import parts  # which few definitions need
+
+        for payload in definition.messages.values():
+            yield from (way.split(".")[0] for part in parts(payload) for _, way in part.ways())
     yield from _NAMES.findall(msgspec.json.encode(definition).decode())
     yield from _asked_by_templates(definition)
 

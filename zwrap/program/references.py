@@ -6,16 +6,13 @@ A job does not look at these: a definition with such a complaint runs as it alwa
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple, get_origin
-
-import msgspec
 
 from zwrap.errors import UnknownNameError
 from zwrap.program.definition import Definition
 from zwrap.program.faults import Fault, unknown
-from zwrap.program.marks import FILLED, INPUT_NAME
+from zwrap.program.marks import FILLED, INPUT_NAME, marked
 from zwrap.program.messages import parts, row_names
 from zwrap.program.parsers.route import steps
 from zwrap.program.parsers.table import option_faults
@@ -28,22 +25,8 @@ other."""
 PROVIDED = ("payload", "environment", "working_directory")
 """Names that stand for a value in every definition."""
 
-OF_COMMANDS = (
-    "command", "set_up", "stdin", "stdout", "directory", "environment", "success", "progress",
-)  # fmt: skip
-"""Keys of a command in which the entry of its loop has a value; in others of a definition none."""
-
 OPTION_FORM = ("name", "value")
 """Names in the form of an option."""
-
-
-class Text(NamedTuple):
-    """A text of a definition."""
-
-    route: tuple[str, ...]
-    text: str
-    names: tuple[str, ...]
-    """Names with a value here only, such as that of a loop."""
 
 
 class _Anything:
@@ -76,38 +59,6 @@ def complaints(definition: Definition, further: Collection[str] = ()) -> Iterato
     yield from _outputs(definition)
     yield from _parts(definition, own)
     yield from _tests(definition)
-
-
-def marked(
-    value: object, mark: msgspec.Meta, route: tuple[str, ...] = (), names: tuple[str, ...] = ()
-) -> Iterator[Text]:
-    """Yield the texts in a struct, and in those below it, whose fields have a mark."""
-    looped = _loop(value)
-    for field in msgspec.structs.fields(type(value)) if isinstance(value, msgspec.Struct) else ():
-        has = get_origin(field.type) is Annotated and mark in field.type.__metadata__
-        place = (*route, field.encode_name)
-        known = (*names, *looped) if field.name in OF_COMMANDS else names
-        yield from _below(getattr(value, field.name), mark, place, known, has=has)
-
-
-def _below(
-    value: object, mark: msgspec.Meta, route: tuple[str, ...], names: tuple[str, ...], *, has: bool
-) -> Iterator[Text]:
-    """Yield the marked texts in the value of a field; `has`: True if the field has the mark."""
-    if isinstance(value, msgspec.Struct):
-        yield from marked(value, mark, route, names)
-    elif isinstance(value, str) and has:
-        yield Text(route, value, names)
-    elif isinstance(value, (Mapping, list)):
-        entries = value.items() if isinstance(value, Mapping) else enumerate(value)
-        for key, entry in entries:
-            yield from _below(entry, mark, (*route, str(key)), names, has=has)
-
-
-def _loop(value: object) -> list[str]:
-    """Return the names that stand for the entry, and its number, in the loop of a command."""
-    names = getattr(value, "for_each", None) or ()
-    return [each for name in names for each in (name, f"{name}_number")]
 
 
 def _placeholders(definition: Definition, own: list[str]) -> Iterator[Fault]:
