@@ -14,6 +14,7 @@ from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.wrapper import results
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.step import ProgramStep
 from zwrap.wrapper.superseded import COPIES
@@ -172,13 +173,12 @@ def planted(steps: Steps, *files: Path) -> Path:
     """Let the record of a failed attempt name further files; the record."""
     assert not steps.run(FAILS)
     [record] = steps.working.glob(f".zwrap/*/{COPIES}")
-    kept = json.loads(record.read_text())
-    for file in files:
-        status = file.lstat()
-        kept["files"][str(file)] = [
-            status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
-        ]  # fmt: skip
-    record.write_text(json.dumps(kept))
+    kept = json.loads(record.read_text().splitlines()[0])
+    with record.open("a") as stream:
+        for file in files:
+            status = file.lstat()
+            now = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            stream.write(json.dumps({**kept, "path": str(file), "status": now}) + "\n")
     return record
 
 
@@ -215,7 +215,31 @@ def test_no_record_behind_a_link_is_read_or_removed(steps: Steps, tmp_path: Path
     assert "error.txt" in steps.copies()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"step": 1}', '{"step": "x", "files": {"a": 1}}'])
+def test_what_a_process_copied_that_was_killed_meanwhile_is_known(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = results._copy
+
+    def killed(source: Path, target: Path, *others: Any) -> None:
+        if target.name == "a.log":
+            raise KeyboardInterrupt
+        copy(source, target, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "_copy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            steps.run(f"{FAILS.removesuffix('; exit 1')}; mv error.txt 0.log; exit 1")
+    assert steps.copies() == {"0.log"}
+    [record] = steps.working.glob(f".zwrap/*/{COPIES}")
+    with record.open("a") as stream:
+        stream.write('{"step": "torn')
+    assert steps.run(SUCCEEDS + "; rm 0.log")
+    assert steps.copies() == {"run.log", "result.mtz", "prog.log"}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"step": 1}', '{"step": "x", "path": "a", "status": [1]}']
+)
 def test_a_damaged_record_costs_no_success(steps: Steps, content: str) -> None:
     planted(steps).write_text(content)
     assert steps.run(SUCCEEDS)

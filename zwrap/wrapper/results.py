@@ -62,7 +62,7 @@ def copied(
     working: Path,
     parameters: Mapping[str, object],
     allowed: AllowedDirectories = ANYWHERE,
-    noted: Callable[[Path], None] = lambda _: None,
+    noted: Callable[[Path], None] | None = None,
 ) -> list[ResultRecord]:
     """Copy result files to ``results_directory``, if the step names one; return their new records.
 
@@ -74,7 +74,8 @@ def copied(
     def copy(source: Path, target: Path, key: str) -> None:
         if source != target:
             _copy(source, target, allowed, key)
-            noted(target)
+            if noted:
+                noted(target)
 
     given = parameters.get("results_directory")
     if records and given:

@@ -31,6 +31,7 @@ from zwrap.wrapper.stepmessages import parsed_messages, result_messages
 
 if TYPE_CHECKING:
     from zwrap.wrapper.scratch import ScratchDirectory
+    from zwrap.wrapper.superseded import Copying
 
 LISTING = "listing.json"
 """File in the directory of an attempt with the files that were there before its last run."""
@@ -214,11 +215,12 @@ class ProgramStep:
             label, self.parsed = "", parsed
             failures += value_failures(definition.success.values, parsed)
         records = judgement.result_files(definition, run, failed=bool(failures), parsed=parsed)
-        copies: list[Path] = []
+        copying = self._copying(failed=bool(failures)) if copy else None
         try:
             if copy:
+                noted = copying.made if copying else None
                 records = results.copied(
-                    records, self._working, self._parameters, self._allowed, copies.append
+                    records, self._working, self._parameters, self._allowed, noted
                 )
         except (ProgramError, OutsideError) as error:
             failures.append(str(error))
@@ -228,8 +230,8 @@ class ProgramStep:
                 sent = parsed_messages(self._envelope, definition, self._known, parsed, records)
         except ProgramError as error:
             failures.append(str(error))
-        if copy:
-            self._copied(copies, failed=bool(failures))
+        if copying:
+            copying.conclude(failed=bool(failures))
         known = end.ended.known
         if failures and not end.interrupted:
             known = known or self._errors.recognized(end.run if end.failures else run)
@@ -238,15 +240,15 @@ class ProgramStep:
         name = f"{definition.name}: {label}" if label else definition.name
         return explained(told, name, failures, known, definition, self._parameters)
 
-    def _copied(self, copies: Sequence[Path], *, failed: bool) -> None:
-        """Keep what a failure has copied, or remove what earlier failures have copied."""
+    def _copying(self, *, failed: bool) -> Copying | None:
+        """Return what knows the copies of results; None: there are none, or no attempt.
+
+        `failed`: True if the step is a failure already.
+        """
         below = results.directories(self._parameters)
         if self._attempt is None or not below:
-            return
-        from zwrap.wrapper import superseded
+            return None
+        from zwrap.wrapper.superseded import Copying, step_of
 
-        step = superseded.step_of(self._definition.name, self._directory, self._envelope)
-        if failed:
-            superseded.note(self._attempt, step, copies)
-        else:
-            superseded.remove(self._attempt, step, copies, below, self._allowed)
+        step = step_of(self._definition.name, self._directory, self._envelope)
+        return Copying(self._attempt, step, below, self._allowed, failed=failed)

@@ -5,8 +5,7 @@ results of the attempt that succeeded, and people and programs would take that f
 attempt that fails keeps in its job directory what it has copied, and the next success of the same
 step removes what of it is there unchanged, and was not written again.
 
-What a process copied that was killed meanwhile, or whose job directory is on another node's own
-disk, is not known, and stays.
+Copies of an attempt whose job directory is on another node's own disk are not known, and stay.
 """
 
 from __future__ import annotations
@@ -14,14 +13,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
 from zwrap.errors import MessageError
 from zwrap.host.beneath import AllowedDirectories, OutsideError
-from zwrap.host.files import UnfitFileError, read_regular, write_atomically
+from zwrap.host.files import UnfitFileError, append_regular, read_regular
 from zwrap.message.identity import digest_of
 from zwrap.message.jsontext import decode, encode, typed
 from zwrap.program.listing import Status, status_of
@@ -35,17 +35,18 @@ COPIES = "copies.json"
 RECORDS = 1000
 """Largest number of failed attempts, in one working directory, whose copies are looked at."""
 
-COPIES_BYTES = 16 << 20
+COPIES_BYTES = 64 << 20
 """Largest size of such a file that is read, in bytes."""
 
 
-class Copies(msgspec.Struct, frozen=True):
-    """The copies that a failed attempt made."""
+class Copy(msgspec.Struct, frozen=True):
+    """A copy that a failed attempt made, as a line of JSON."""
 
     step: str
     """Digest of what makes attempts those at one step."""
-    files: dict[str, Status]
-    """Path of each copy to its status when it had been made."""
+    path: str
+    status: Status
+    """Status when it had been made."""
 
 
 def step_of(program: str, directory: Path, envelope: Envelope) -> str:
@@ -60,57 +61,76 @@ def step_of(program: str, directory: Path, envelope: Envelope) -> str:
     return digest_of([program, str(directory), envelope.pointer, task, envelope.payload])
 
 
-def note(attempt: Path, step: str, copies: Iterable[Path]) -> None:
-    """Keep the copies that an attempt has made, which has failed; a full disk is no error."""
-    files: dict[str, Status] = {}
-    for copy in copies:
-        with contextlib.suppress(OSError):
-            files[str(copy)] = status_of(copy.lstat())
-    before = _read(attempt / COPIES)
-    if before and before.step == step:  # of an earlier run of this attempt
-        files = {**before.files, **files}
-    if files:
-        with contextlib.suppress(OSError):
-            write_atomically(attempt / COPIES, encode(Copies(step, files)), durable=False)
-
-
-def remove(
-    attempt: Path,
-    step: str,
-    written: Collection[Path],
-    below: Sequence[Path],
-    allowed: AllowedDirectories,
-) -> None:
-    """Remove what failed attempts at a step have copied, after a success; each is logged.
+class Copying:
+    """The copies that an attempt makes.
 
     Args:
-        attempt: Directory of the attempt that has succeeded.
+        attempt: Directory of the attempt.
         step: Digest of the step.
-        written: Copies that the success has made: they have taken the place of earlier ones.
-        below: Directories to which it copies; what lies elsewhere stays.
+        below: Directories to which it copies; what lies elsewhere is never removed.
         allowed: Directories below which the step may name paths.
+        failed: True if it is a failure already; each copy is then kept at once, because a process
+            that copies may be killed.
     """
-    records = [
-        (file, found)
-        for file in itertools.islice(sorted(attempt.parent.glob(f"*/{COPIES}")), RECORDS)
-        if not file.parent.is_symlink() and (found := _read(file)) and found.step == step
-    ]
-    copies = {Path(name) for _, record in records for name in record.files}
-    here = {copy for copy in copies if any(_is_below(copy, each) for each in below)}
-    for copy in sorted(here - set(written)):
-        _remove(copy, {record.files.get(str(copy)) for _, record in records}, allowed)
-    for file, record in records:
-        if here.issuperset(map(Path, record.files)):
-            with contextlib.suppress(OSError):
-                file.unlink()
+
+    def __init__(
+        self,
+        attempt: Path,
+        step: str,
+        below: Sequence[Path],
+        allowed: AllowedDirectories,
+        *,
+        failed: bool,
+    ) -> None:
+        self._attempt, self._step = attempt, step
+        self._below, self._allowed = below, allowed
+        self._failed = failed
+        self._made: list[Path] = []
+
+    def made(self, copy: Path) -> None:
+        """Note a copy that has just been made."""
+        self._made.append(copy)
+        if self._failed:
+            self._keep(copy)
+
+    def conclude(self, *, failed: bool) -> None:
+        """Keep what a failure has copied; after a success remove what earlier failures have."""
+        if not failed:
+            self._remove_earlier()
+        elif not self._failed:
+            for copy in self._made:
+                self._keep(copy)
+
+    def _keep(self, copy: Path) -> None:
+        """Append a copy to those that the attempt has made; a full disk is no error."""
+        with contextlib.suppress(OSError, UnfitFileError):
+            line = encode(Copy(self._step, str(copy), status_of(copy.lstat())))
+            append_regular(self._attempt / COPIES, line + b"\n")
+
+    def _remove_earlier(self) -> None:
+        """Remove what failed attempts at the step have copied; each file is logged."""
+        found = self._attempt.parent.glob(f"*/{COPIES}")
+        files = [file for file in sorted(found) if not file.parent.is_symlink()][:RECORDS]
+        records = {file: _read(file) for file in files}
+        known: dict[Path, set[Status]] = defaultdict(set)
+        for copy in itertools.chain.from_iterable(records.values()):
+            if self._concerns(copy):
+                known[Path(copy.path)].add(copy.status)
+        for path in sorted(known.keys() - set(self._made)):
+            _remove(path, known[path], self._allowed)
+        for file, copies in records.items():
+            if copies and all(map(self._concerns, copies)):
+                with contextlib.suppress(OSError):
+                    file.unlink()
+
+    def _concerns(self, copy: Copy) -> bool:
+        """Return True if a copy is one of the step, in a directory to which the step copies."""
+        path = Path(copy.path)
+        here = any(path.is_relative_to(each) for each in self._below)
+        return copy.step == self._step and here and ".." not in path.parts
 
 
-def _is_below(path: Path, directory: Path) -> bool:
-    """Return True if a path is below a directory by its text."""
-    return path.is_relative_to(directory) and ".." not in path.parts
-
-
-def _remove(copy: Path, known: Collection[Status | None], allowed: AllowedDirectories) -> None:
+def _remove(copy: Path, known: Collection[Status], allowed: AllowedDirectories) -> None:
     """Remove a copy, if its status is one of those that are known."""
     try:
         with allowed.directory(copy.parent, "A copy of a failed attempt") as place:
@@ -126,9 +146,12 @@ def _remove(copy: Path, known: Collection[Status | None], allowed: AllowedDirect
         log.warning("%s, which a failed attempt copied there, stays: %s", copy, error)
 
 
-def _read(file: Path) -> Copies | None:
-    """Return the copies that were kept in a file; None: there are none that can be read."""
-    try:
-        return typed(decode(read_regular(file, COPIES_BYTES), str(file)), Copies)
-    except (OSError, UnfitFileError, MessageError, msgspec.ValidationError):
-        return None
+def _read(file: Path) -> list[Copy]:
+    """Return the copies that were kept in a file, as far as they can be read."""
+    copies = []
+    with contextlib.suppress(OSError, UnfitFileError):
+        for line in read_regular(file, COPIES_BYTES).splitlines():
+            # The last line may be a part of one.
+            with contextlib.suppress(MessageError, msgspec.ValidationError):
+                copies.append(typed(decode(line, str(file)), Copy))
+    return copies
