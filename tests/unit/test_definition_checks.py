@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import typing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from zwrap.cli.zwrap import main
 from zwrap.errors import FaultsError, PermanentError, UnknownNameError
 from zwrap.program.checking import check_file, checked
 from zwrap.program.choice import Choice
+from zwrap.program.definition import Definition
 from zwrap.program.inline import inline_faults
+from zwrap.program.marks import FILLED, INPUT_NAME
 from zwrap.program.reading import SHIPPED_PROGRAMS, parse_definition
 
 SHIPPED = sorted(SHIPPED_PROGRAMS.glob("*.yaml"))
@@ -250,6 +255,50 @@ def test_what_exists_is_no_complaint(data: Any) -> None:
 
 def test_further_job_parameters_may_be_said_to_exist() -> None:
     assert complaints({"command": ["{more}"]}, further=("more",)) == []
+
+
+PLAIN = """
+Definition.name description set_up_key refused ignored blocks errors_of source
+Command.name  Input.description choices pattern block split  OptionBlock.block names split join
+OptionBlock.without  ParameterFile.prefix file argument  OptionFile.option
+Written.template template_file before  Limits.time  Checkpoint.command  TextRule.pattern
+ValueRule.equals output  KnownError.pattern cause says remedy  Correction.set
+Output.parser options only_if unless channel  ResultFile.type  Progress.pattern
+Expectation.directory job_parameters payload cause values
+"""
+"""Fields of the types of a definition whose texts are neither filled in nor names of inputs."""
+
+
+def texts_without_mark(kind: Any) -> set[str]:
+    """Return the fields of a struct, and of those in it, that hold texts and have no mark."""
+    found = set()
+    for field in msgspec.structs.fields(kind):
+        marks = getattr(field.type, "__metadata__", ())
+        inner = structs_in(field.type)
+        found |= {each for struct in inner for each in texts_without_mark(struct)}
+        plain = re.search(r"\bstr\b|\bobject\b", str(field.type))
+        if (
+            plain
+            and not inner
+            and not {FILLED.extra["texts"], INPUT_NAME.extra["texts"]}
+            & {(mark.extra or {}).get("texts") for mark in marks}
+        ):
+            found.add(f"{kind.__name__}.{field.name}")
+    return found
+
+
+def structs_in(kind: Any) -> list[Any]:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [kind]
+    return [each for given in typing.get_args(kind) for each in structs_in(given)]
+
+
+def test_each_text_of_a_definition_is_marked_or_known_to_be_plain() -> None:
+    plain, kind = set(), ""
+    for word in PLAIN.split():
+        kind, _, name = word.rpartition(".") if "." in word else (kind, "", word)
+        plain.add(f"{kind}.{name}")
+    assert texts_without_mark(Definition) == plain
 
 
 # -- zwrap check -----------------------------------------------------------------------------------

@@ -160,6 +160,19 @@ def test_a_rule_that_does_not_hold_is_told_with_file_and_line(
     assert "stderr says: wc: gone" in shown.err
 
 
+def test_of_many_files_the_first_are_shown(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(100):
+        (saved / f"b{number:03}.txt").touch()
+        (saved / f"x{number:03}").touch()
+    assert main(["program", "test", "count", str(saved), "text=a"]) == 0
+    out = capsys.readouterr().out
+    assert "b028.txt, and 71 more\n" in out
+    assert "  and 73 more\n" in out
+    assert "x099" not in out
+
+
 def test_files_of_any_age_count_and_none_is_changed(
     site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

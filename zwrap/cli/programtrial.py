@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from zwrap.program.recognition import Recognized
     from zwrap.wrapper.trial import Judged, Trial
 
+MOST_NAMES = 30
+"""Largest number of files that are shown for one pattern."""
+
 VALUE_CHARACTERS = 400
 """Length of the longest value of an output, or content of a message, that is shown."""
 
@@ -98,14 +101,20 @@ def _lines(judged: Judged) -> Iterator[str]:
     if judged.files:
         yield "files"
     for pattern in judged.files:
-        found = ", ".join(pattern.files) or "no file"
+        found = ", ".join(_some(pattern.files)) or "no file"
         yield f"  {pattern.type} {pattern.rank}  {pattern.pattern}: {found}"
     if judged.untaken:
         yield "files that no pattern takes"
-        yield from (f"  {name}" for name in judged.untaken)
+        yield from (f"  {name}" for name in _some(judged.untaken))
     yield "messages"
     for message in judged.messages:
         yield f"  {message.destination}: {_short(_content(message))}"
+
+
+def _some(names: list[str]) -> list[str]:
+    """Return the first of some names, and how many others there are."""
+    more = len(names) - MOST_NAMES
+    return [*names[:MOST_NAMES], f"and {more} more"] if more > 0 else names
 
 
 def _known(error: Recognized) -> Iterator[str]:

@@ -30,6 +30,8 @@ def parsed_messages(
     Raises:
         ProgramError: A message cannot be made of what was parsed.
     """
+    if not definition.outputs and not definition.messages:
+        return []
     from zwrap.program.messages import outgoing  # not for a failure
 
     values = {**known, "files": judgement.file_list(records), "result_files": records}
