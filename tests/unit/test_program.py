@@ -100,6 +100,15 @@ def test_the_command_program_stands_in_the_job_parameters() -> None:
         find_program("command", {})
 
 
+def test_parameters_of_the_command_program_may_be_called_like_keys_of_another_kind() -> None:
+    """Recipes had them before a definition had these keys."""
+    parameters = {"command": ["cp", "{link}", "{copy}"], "link": "a", "copy": 5, "groups": True}
+    found = find_program("command", parameters)
+    assert found
+    values = invocation.values(found, parameters, None, {})
+    assert argv(plan(found, values)[0]) == ["cp", "a", "5"]
+
+
 def test_values_come_from_defaults_then_parameters_then_the_program_s_block() -> None:
     defined = definition(inputs={name: {"default": "default"} for name in "abc"})
     values = known(defined, b="top", c="top", prog={"c": "block"})

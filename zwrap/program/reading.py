@@ -42,6 +42,14 @@ FILE_ONLY = frozenset(("tests", "status"))
 """Keys of a definition in a file that mean nothing in a step's `job_parameters`."""
 
 
+NESTED: Mapping[str, type] = {
+    **dict.fromkeys(("write", "then", "groups", "blocks", "errors", "errors_of"), list),
+    **dict.fromkeys(("link", "copy", "for_each"), dict),
+}
+"""Keys of a definition to the type of their values. In `job_parameters` any other value under them
+is a parameter of the step, as in recipes that are older than these keys."""
+
+
 def parse_definition(
     data: Mapping[str, object], source: str, name: str | None = None, place: Place | None = None
 ) -> Definition:
@@ -178,7 +186,11 @@ def inline_definition(job_parameters: Mapping[str, object], where: str) -> dict[
         ProgramError: There is no command; the text names `where`.
     """
     fields = {*Definition.__struct_fields__} - FILE_ONLY
-    data = {key: value for key, value in job_parameters.items() if key in fields}
+    data = {
+        key: value
+        for key, value in job_parameters.items()
+        if key in fields and isinstance(value, NESTED.get(key, object))
+    }
     if "command" not in data:
         raise ProgramError(
             f"Wrapper 'command' runs the command in {where}, which has no key 'command'; a list of "
