@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.wrapper import results
+from zwrap.wrapper import results, superseded
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.step import ProgramStep
 from zwrap.wrapper.superseded import COPIES
@@ -204,6 +205,19 @@ def test_no_copy_behind_a_link_that_leads_out_is_removed(steps: Steps, tmp_path:
     assert steps.run(SUCCEEDS)
     assert (out / "precious").exists()
     assert "error.txt" not in steps.copies()
+
+
+def test_a_filesystem_that_fails_costs_no_success(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    planted(steps)
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(superseded, "_read", failing)
+    assert steps.run(SUCCEEDS)
+    assert "are not looked for any further: [Errno 116]" in caplog.text
 
 
 def test_no_record_behind_a_link_is_read_or_removed(steps: Steps, tmp_path: Path) -> None:

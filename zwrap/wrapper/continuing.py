@@ -7,6 +7,7 @@ error is still one of the last run alone.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def _places(attempt: Path) -> Iterator[Path]:
     family, _, number = attempt.name.rpartition("-")
     if family and number.isascii() and number.isdecimal() and len(number) < 10:
         last = attempt.with_name(f"{family}-{int(number) - 1}")
-        if (last / GOES_ON).exists() and not _was_success(last):
+        if os.path.lexists(last / GOES_ON) and not _was_success(last):
             yield last
 
 

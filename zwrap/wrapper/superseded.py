@@ -96,7 +96,10 @@ class Copying:
     def conclude(self, *, failed: bool) -> None:
         """Keep what a failure has copied; after a success remove what earlier failures have."""
         if not failed:
-            self._remove_earlier()
+            try:
+                self._remove_earlier()
+            except OSError as error:  # no reason to call the success a failure
+                log.warning("Copies of earlier failures are not looked for any further: %s", error)
         elif not self._failed:
             for copy in self._made:
                 self._keep(copy)
