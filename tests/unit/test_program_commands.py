@@ -104,6 +104,21 @@ def test_a_program_is_shown_with_what_it_takes_and_leaves(
         assert line in out.splitlines()
 
 
+def test_known_errors_rules_and_files_of_a_program_are_shown(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "two.yaml").write_text(
+        "command: [a]\nthen: [{command: [b], success: {files: [x]}}]\n"
+        "errors: [{pattern: No text, cause: no-text, says: there is no text, remedy: Name one.}]\n"
+        "write: [{file: run.inp, template: x}]\nlink: {a.pdb: model}\n"
+    )
+    assert main(["program", "show", "two"]) == 0
+    out = capsys.readouterr().out
+    assert "known errors\n  no-text: there is no text. Name one.\n" in out
+    assert "success of b\n  exit status 0\n  writes x\n" in out
+    assert "files before the start\n  run.inp: from a template\n  a.pdb: link to model\n" in out
+
+
 def test_the_schema_of_the_parameters_is_printed(
     site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

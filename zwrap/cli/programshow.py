@@ -12,8 +12,10 @@ from zwrap.cli.programs import named
 from zwrap.configuration.site import Configuration
 from zwrap.program.commandline import Command, Part, When
 from zwrap.program.definition import Definition, Output, file_names
+from zwrap.program.errortables import known_errors
 from zwrap.program.inputs import Input, expected
 from zwrap.program.plan import commands
+from zwrap.program.rules import Success
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
@@ -40,34 +42,63 @@ def lines(definition: Definition) -> Iterator[str]:
         yield f"  {definition.description}"
     yield f"  defined in {definition.source}"
     yield ""
-    for command in commands(definition):
+    every = commands(definition)
+    for command in every:
         yield from _command(definition, command)
     yield from _section("inputs", [_input(*each) for each in definition.inputs.items()])
-    groups = [
+    yield from _section("inputs that depend on each other", _groups(definition))
+    blocks = [f"{each.block}: each entry is an option" for each in definition.options]
+    yield from _section("blocks of options", blocks)
+    yield from _section("files before the start", _files_before(definition))
+    yield from _section("outputs", [_output(*each) for each in definition.outputs.items()])
+    yield from _section("messages", [f"{channel}" for channel in definition.messages])
+    files = [f"{each.pattern}: {each.type}, rank {each.rank}" for each in definition.files]
+    yield from _section("files", files)
+    for command in every:
+        of = f" of {command.name}" if len(every) > 1 else ""
+        yield from _section(f"success{of}", _rules(command.success))
+    yield from _section("known errors", _errors(definition))
+    yield from _section("tests", [each.directory for each in definition.tests])
+
+
+def _groups(definition: Definition) -> list[str]:
+    """Return lines about inputs that depend on each other."""
+    return [
         f"{key.replace('_', ' ')}: {', '.join(names)}"
         for group in definition.groups
         for key, names in msgspec.structs.asdict(group).items()
         if names
     ]
-    yield from _section("inputs that depend on each other", groups)
-    blocks = [f"{each.block}: each entry is an option" for each in definition.options]
-    yield from _section("blocks of options", blocks)
-    yield from _section("outputs", [_output(*each) for each in definition.outputs.items()])
-    yield from _section("messages", [f"{channel}" for channel in definition.messages])
-    files = [f"{each.pattern}: {each.type}, rank {each.rank}" for each in definition.files]
-    yield from _section("files", files)
-    success = definition.success
-    yield from _section(
-        "success",
-        [
-            f"exit status {' or '.join(map(str, success.exit_status)) or 'any'}",
-            *(f"writes {each}" for each in success.files),
-            *(f"does not leave {each}" for each in success.no_files),
-            *(f"{each.file} holds {each.pattern}" for each in success.text),
-            *(f"{each.file} does not hold {each.pattern}" for each in success.no_text),
-        ],
-    )
-    yield from _section("tests", [each.directory for each in definition.tests])
+
+
+def _files_before(definition: Definition) -> list[str]:
+    """Return lines about the files that the program finds when it starts."""
+    return [
+        *(f"{each.file}: {each.format or 'from a template'}" for each in definition.write),
+        *(f"{name}: link to {source}" for name, source in definition.link.items()),
+        *(f"{name}: copy of {source}" for name, source in definition.copy.items()),
+    ]
+
+
+def _rules(success: Success) -> list[str]:
+    """Return lines about what makes a success."""
+    return [
+        f"exit status {' or '.join(map(str, success.exit_status)) or 'any'}",
+        *(f"writes {each}" for each in success.files),
+        *(f"does not leave {each}" for each in success.no_files),
+        *(f"{each.file} holds {each.pattern}" for each in success.text),
+        *(f"{each.file} does not hold {each.pattern}" for each in success.no_text),
+        *(f"{each.output} is as it must be" for each in success.values),
+    ]
+
+
+def _errors(definition: Definition) -> list[str]:
+    """Return lines about the known errors, those in tables included."""
+    found = known_errors(definition.errors, definition.errors_of, definition.source)
+    return [
+        f"{each.cause}: {each.says or each.pattern}{f'. {each.remedy}' if each.remedy else ''}"
+        for each in found
+    ]
 
 
 def _section(title: str, entries: list[str]) -> Iterator[str]:
