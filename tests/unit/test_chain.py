@@ -324,6 +324,29 @@ def test_a_file_is_written_just_before_the_command_that_gets_it(tmp_path: Path) 
     assert [(tmp_path / f"sub/{n}/b-{n}.log").read_text() for n in (1, 2)] == ["x\n", "y\n"]
 
 
+def test_output_of_an_earlier_run_stays_until_the_command_that_replaces_it(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("old\n")
+    (tmp_path / "never.log").write_text("old\n")
+    (tmp_path / "never.err").write_text("old\n")
+    given = {
+        **script("cat model"),
+        "then": [
+            {"name": "b", **script("echo new", stdout="model")},
+            {"name": "c", **script("exit 1")},
+            {"name": "never", **script("true")},
+        ],
+    }
+    assert Chain(tmp_path, given).run().failures
+    assert (tmp_path / "prog.log").read_text() == "old\n"
+    assert (tmp_path / "model").read_text() == "new\n"
+    assert judged(tmp_path, given, 0) == ["prog: command 4 of 4 (never): it did not run"]
+    (tmp_path / "model").unlink()
+    (tmp_path / "model").mkdir()
+    given["command"] = ["true"]
+    [failure] = Chain(tmp_path, given).run().failures
+    assert failure.startswith("prog: command 2 of 4 (b): The output of the program cannot be")
+
+
 # -- replay ----------------------------------------------------------------------------------------
 
 
@@ -345,7 +368,8 @@ def test_replay_judges_each_command_and_the_status_is_that_of_the_last_which_ran
             {"name": "c", **script("true", success={"exit_status": [5]})},
         ],
     }
-    (tmp_path / "prog.log").touch()
+    for name in ("prog.log", "prog.err", "b.err"):
+        (tmp_path / name).touch()
     (tmp_path / "b.log").write_text("other\n")
     assert judged(tmp_path, given, 0) == [
         (
@@ -355,7 +379,7 @@ def test_replay_judges_each_command_and_the_status_is_that_of_the_last_which_ran
     ]
     (tmp_path / "b.log").write_text("done\n")
     assert judged(tmp_path, given, 0) == ["prog: command 3 of 3 (c): it did not run"]
-    (tmp_path / "c.log").touch()
+    (tmp_path / "c.err").touch()
     assert judged(tmp_path, given, 0) == ["prog: command 3 of 3 (c): it exited with status 0"]
     assert judged(tmp_path, given, 5) == []
     assert judged(tmp_path, given, None) == []

@@ -365,6 +365,8 @@ def test_a_command_runs_for_each_entry_of_a_list() -> None:
     assert argv(planned(given, l="single")[0]) == ["index", "single", "1"]
     with pytest.raises(ProgramError, match="key 'for_each': the list has no entries"):
         planned(given)
+    with pytest.raises(ProgramError, match="'l' has 10001 entries; up to 10000 are accepted"):
+        planned(given, l=list(range(1, 10_002)))
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc", "a/../../x"])

@@ -25,6 +25,9 @@ from zwrap.program.progress import check_file
 from zwrap.program.rules import Success
 from zwrap.units import seconds
 
+MOST_ENTRIES = 10_000
+"""Largest number of runs of one command."""
+
 FILE_NAME_BYTES = 255
 """Length of the longest name of a file, in bytes."""
 
@@ -140,6 +143,11 @@ def _runs(
     given = known.get(source)
     entries = given if isinstance(given, list) else [given]
     entries = [entry for entry in entries if entry not in (None, "")]
+    if len(entries) > MOST_ENTRIES:
+        raise ProgramError(
+            f"{definition.source}, key 'for_each': {source!r} has {len(entries)} entries; up to "
+            f"{MOST_ENTRIES} are accepted, because the command runs once for each."
+        )
     for number, entry in enumerate(entries, start=1):
         values = {**known, name: entry, f"{name}_number": number}
         which = f", {name} {number} of {len(entries)}"

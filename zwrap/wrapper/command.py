@@ -106,14 +106,17 @@ class CommandRun:
         return judgement.patterns(self.judged_by(definition))
 
     def has_output(self) -> bool:
-        """Return True if the output of the command is there, which it writes when it starts."""
-        return self.stdout.exists()
+        """Return True if the error output of the command is there, which its start makes."""
+        return self.stderr.exists()
 
     def clear(self) -> None:
-        """Remove the output of an earlier run: it tells which commands have run."""
+        """Remove the error output of an earlier run: it tells which commands have run.
+
+        Its standard output may be a file that a command before it reads.
+        """
         if self.directory.is_dir():
             with self.opened() as place:
-                self._remove_output(place)
+                _remove(place / self.stderr.name)
 
     def fill(self) -> Filled:
         """Fill in what the program is given; ProgramError if a value cannot be put in."""
@@ -134,13 +137,13 @@ class CommandRun:
 
     def prepare(self, place: Path, definition: Definition) -> Begin:
         """Remove the output of an earlier run; return the begin."""
-        self._remove_output(place)
+        self.remove_output(place)
         return begin(self.directory, place, self.patterns(definition))
 
-    def _remove_output(self, place: Path) -> None:
+    def remove_output(self, place: Path) -> None:
         """Remove the output of an earlier run, which must not be judged."""
         for file in (self.stdout, self.stderr):
-            (place / file.name).unlink(missing_ok=True)
+            _remove(place / file.name)
 
     def start(self, place: Path) -> Program:
         """Start the command in its directory, which is open as `place`."""
@@ -185,6 +188,14 @@ class CommandRun:
             "leftover_processes": ended.leftovers,
             "stderr_tail": self._allowed.last_lines(self.stderr, TAIL_LINES, TAIL_BYTES),
         }
+
+
+def _remove(file: Path) -> None:
+    """Remove a file, if it is there."""
+    with of_named_paths(
+        f"The output of the program cannot be written to {file.name}", ProgramError
+    ):
+        file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -162,8 +162,11 @@ class ProgramStep:
             put_files(
                 self._definition, self._known, Directory(self._directory, place, self._allowed)
             )
-        for command in self._commands:  # output of an earlier run must not be judged
+        own, *further = self._commands
+        for command in further:
             command.clear()
+        if own.directory == self._directory:
+            own.remove_output(place)
         began = begin(self._directory, place, self._patterns())
         if self._attempt:
             listing.keep(began.before, self._attempt / LISTING)
