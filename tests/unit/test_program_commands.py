@@ -381,6 +381,19 @@ def test_a_draft_is_a_sound_definition_by_which_the_run_is_a_success(
     assert judged(capsys, "test", "mine", saved, "data=x")[0] == 0
 
 
+def test_merging_statistics_in_a_log_are_an_output_of_a_draft(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Path(__file__).parents[1] / "data" / "dials" / "quartz.scale.log"
+    (saved / "dials.scale.log").write_bytes(log.read_bytes())
+    assert main(["program", "new", "mine", "--from", str(saved), "--write"]) == 0
+    capsys.readouterr()
+    _, said = judged(capsys, "test", "mine", saved, "data=x")
+    [output] = said["outputs"]
+    assert (output["name"], output["parser"]) == ("dials_scale", "merging-statistics")
+    assert output["value"]["overall"]["completeness"]
+
+
 def test_a_draft_replaces_no_file(
     site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

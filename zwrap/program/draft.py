@@ -6,14 +6,17 @@ It is a beginning: the command line is a guess, and what a success needs is for 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
-from zwrap.program.parsers.table import PARSERS
+from zwrap.errors import ProgramError
+from zwrap.program.parsers.table import PARSERS, parse
 
 LOGS = (
-    ".log", ".out", ".err", ".txt", ".lp", ".html", ".pdf", ".summary", ".md", ".cmd", ".bib",
+    ".log", ".out", ".err", ".stdout", ".stderr", ".txt", ".lp", ".html", ".pdf", ".summary",
+    ".md", ".cmd", ".bib",
 )  # fmt: skip
 """Suffixes of files for people."""
 
@@ -25,6 +28,12 @@ READ = {".json": "json", ".xml": "xml", ".csv": "csv", ".ini": "ini"}
 
 FEW = 3
 """Largest number of files of one suffix in one directory that are named one by one."""
+
+STATISTICS = "merging-statistics"
+"""Parser that is tried on logs."""
+
+LARGEST_LOG = 16 << 20
+"""Size of the largest log on which a parser is tried, in bytes."""
 
 SOUGHT_BYTES = 4096
 """Size of the beginning of an XML file that is looked at, in bytes."""
@@ -105,14 +114,24 @@ def _outputs(directory: Path, files: Sequence[str]) -> Iterator[str]:
         parser = READ.get(suffix, "")
         if suffix == ".xml" and _is_of_ispyb(directory / file):
             parser = "ispyb-xml"
+        elif suffix in (".log", ".txt") and _has_statistics(directory / file):
+            parser = STATISTICS
         if parser in PARSERS and "/" not in file:
-            name = PurePath(file).stem
+            name = re.sub(r"\W+", "_", PurePath(file).stem)  # a placeholder may name it
             names[f"{name}{suffix.replace('.', '-')}" if name in names else name] = (file, parser)
     if names:
         yield "outputs:"
     for name, (file, parser) in names.items():
-        rest = "" if parser == "ispyb-xml" else ", required: false"
+        rest = "" if parser in ("ispyb-xml", STATISTICS) else ", required: false"
         yield f"  {json.dumps(name)}: {{file: {json.dumps(file)}, parser: {parser}{rest}}}"
+
+
+def _has_statistics(file: Path) -> bool:
+    """Return True if a log holds merging statistics."""
+    try:
+        return file.stat().st_size <= LARGEST_LOG and bool(parse(STATISTICS, file, {}))
+    except (OSError, ProgramError):
+        return False
 
 
 def _is_of_ispyb(file: Path) -> bool:
