@@ -63,6 +63,41 @@ def test_a_text_with_separators_is_a_list(given: object, value: object) -> None:
     assert known(defined, data=given)["data"] == value
 
 
+@pytest.mark.parametrize(
+    ("given", "value"),
+    [
+        ("/d/x_0001.cbf:1:180", "x_####.cbf /d 1-180 x0x"),
+        ("/d/1/a2_00042.cbf.gz:3:9", "a2_#####.cbf.gz /d/1 3-9 x0a2"),
+        ("/d/a.0001:1:2", "a.#### /d 1-2 x0a."),
+        ("/y_1_master.h5:1:50", "y_1_master.h5 / 1-50 x0y1"),
+        ("only.cbf:1:1", "only.cbf . 1-1 x0only.cbf"),
+    ],
+)
+def test_a_sweep_of_images_is_given_in_the_form_that_a_program_takes(
+    given: str, value: str
+) -> None:
+    form = "{template} {directory} {first}-{last} {id}"
+    defined = definition(inputs={"images": {"sweep": form}})
+    assert known(defined, images=given)["images"] == [value]
+    assert known(defined)["images"] is None
+
+
+@pytest.mark.parametrize("given", ["/d/x_0001.cbf", "/d/x:1", 5, "", ["/d/x_0001.cbf:1:2", "/d"]])
+def test_what_is_no_sweep_is_said(given: object) -> None:
+    defined = definition(inputs={"images": {"sweep": "{path}"}})
+    if given == "":
+        assert known(defined, images=given)["images"] == ""
+        return
+    with pytest.raises(ProgramError, match=r"Input 'images' of program 'prog' is .*0001.cbf:1:180"):
+        known(defined, images=given)
+
+
+@pytest.mark.parametrize("form", ["{paths}", "{path", "{}", "{path.x}", "{path[0]}", "{0}"])
+def test_a_form_of_sweeps_with_another_placeholder_is_a_fault(form: str) -> None:
+    with pytest.raises(ProgramError, match=r"input 'images': 'sweep' is .*\{path\}, \{directory\}"):
+        definition(inputs={"images": {"sweep": form}})
+
+
 def options(block: dict[str, Any], **option: Any) -> list[str]:
     defined = definition(options=[{"block": "block", **option}])
     return option_arguments(defined, known(defined, block=block))

@@ -32,7 +32,7 @@ ALIGN = {"ispyb_parameters": {"experiment_file": ["/a.expt"]}}
 AUTOPROC = {
     "autoproc": {"pname": "p", "xname": "x", "nproc": 8},
     "ispyb_parameters": {"d_min": 1.5, "spacegroup": "P 6", "unit_cell": "1 2 3 90 90 90"},
-    "sweeps": ["x0,/d,x_####.cbf,1,180", "x1,/d,y_####.cbf,1,180"],
+    "images": "/d/a-x_0001.cbf:1:180,/d/y_master.h5:1:90",
     "macro": "DiamondI23",
 }
 FAST_EP = {
@@ -107,7 +107,7 @@ def test_autoproc_gets_pairs_of_words_for_each_sweep_and_none_without_a_value() 
     assert first[:4] == ["process", "-M", "ReportingInlined", 'AutoProcSmallFootprint="yes"']
     assert first[first.index("-nthreads") :] == [
         "-nthreads", "8", "pname=p", "xname=x", "-M", "DiamondI23",
-        "-Id", "x0,/d,x_####.cbf,1,180", "-Id", "x1,/d,y_####.cbf,1,180",
+        "-Id", "x0ax,/d,a-x_####.cbf,1,180", "-Id", "x1y,/d,y_master.h5,1,90",
         "-R", "1000", "1.5", "symm=P 6", 'cell="1 2 3 90 90 90"',
     ]  # fmt: skip
     assert others[0] == ["dials.estimate_resolution", "aimless_alldata_unmerged.mtz", "misigma=2"]

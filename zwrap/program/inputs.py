@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from zwrap.errors import ProgramError, UnknownNameError, short
+from zwrap.program import sweeps
 from zwrap.program.marks import FILLED, INPUT_NAME
 from zwrap.program.patterns import Pattern, check_pattern
 
@@ -69,6 +70,11 @@ class Input(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     split: str | None = None
     """Text that separates entries, such as ``;``: the value is the list of what it separates in a
     text, or in each text of a list. None: a text is one value."""
+    sweep: str | None = None
+    """Form of each entry, which is a sweep of images as recipes name it (``/d/x_0001.cbf:1:180``):
+    a text with ``{path}``, ``{directory}``, ``{name}``, ``{template}`` (the name with ``#`` for its
+    digits), ``{first}``, ``{last}``, ``{number}`` (of the sweep, from 0) and ``{id}`` (a word of
+    these). None: a sweep is a text as others."""
 
     @property
     def item(self) -> Item | None:
@@ -112,7 +118,9 @@ def converted(declared: Input, value: object, where: str) -> object:
         ProgramError: The value does not fit; the text begins with `where`.
     """
     if declared.split:
-        value = _parted(value, declared.split)
+        value = sweeps.parted(value, declared.split)
+    if declared.sweep and is_given(value):
+        value = sweeps.formatted(value, declared.sweep, where)
     if declared.type is None or not is_given(value):
         return value
     if declared.type != "list":
@@ -124,17 +132,6 @@ def converted(declared: Input, value: object, where: str) -> object:
         _fitting(declared, entry, f"{where}, entry {number}")
         for number, entry in enumerate(entries, 1)
     ]
-
-
-def _parted(value: object, separator: str) -> object:
-    """Return a text, or a list with texts, as the list of what separators part in them."""
-    if not isinstance(value, (str, list)):
-        return value
-    found: list[object] = []
-    for entry in value if isinstance(value, list) else [value]:
-        parts = [part.strip() for part in entry.split(separator)] if isinstance(entry, str) else []
-        found += [part for part in parts if part] if isinstance(entry, str) else [entry]
-    return found
 
 
 def check_groups(
@@ -281,6 +278,7 @@ def check_inputs(inputs: Mapping[str, Input], groups: list[Group], at: Place) ->
 def _faults(declared: Input, place: str) -> Iterator[str]:
     """Yield a clause for each fault of one input."""
     item = declared.item
+    yield from sweeps.faults(declared.sweep or "")
     if declared.items and declared.type != "list":
         yield "'items' is the type of the entries of a list; 'type: list' is expected beside it"
     if declared.file and declared.type not in (None, "file"):
