@@ -64,3 +64,41 @@ def test_saved_output_is_judged_and_read_as_expected(name: str, case: int, tmp_p
     outputs = {each.name: each.value for each in judged.outputs if not each.said}
     failed = bool(judged.failures)
     assert not disappointments(expected, failed=failed, cause="", outputs=outputs), judged
+
+
+def test_the_log_of_a_real_dimple_becomes_a_record_for_ispyb(
+    elsewhere: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(elsewhere / "dimple/dimple_blobs.log", tmp_path / "dimple.log")
+    shutil.copyfile(SAVED / "dimple/08-find-blobs.log", tmp_path / "08-find-blobs.log")
+    for file in ("final.mtz", "final.pdb", "blob1v1.png"):
+        (tmp_path / file).write_text("not looked at\n")
+    definition = read_definition(SHIPPED_PROGRAMS / "dimple.yaml")
+    definition.inputs["data"].file = False
+    parameters = {"dimple": {"data": ["a.mtz"], "pdb": ["a.pdb"], "scaling_id": [7]}}
+    judged = Trial(definition, parameters, None, tmp_path, saved=True).judge(0)
+    assert judged.failures == []
+    [record] = [each.message["payload"] for each in judged.messages if each.destination == "ispyb"]
+    assert record["mxmrrun"] == {
+        "auto_proc_scaling_id": 7,
+        "auto_proc_program_id": None,
+        "rfree_start": 0.4452,
+        "rfree_end": 0.4407,
+        "rwork_start": 0.4528,
+        "rwork_end": 0.4457,
+    }
+    assert len(record["blobs"]) == 4
+    assert record["blobs"][1] == {
+        "xyz": [-9.39, 36.17, 11.3],
+        "height": 87.42,
+        "map_type": "difference",
+    }
+    assert record["auto_proc_program"]["start_time"] == "2021-10-08 14:36:30"
+    assert record["auto_proc_program"]["end_time"] > "2021-10-08 14:39"
+    assert {each["file_name"]: each["importance_rank"] for each in record["attachments"]} == {
+        "final.mtz": 1,
+        "final.pdb": 1,
+        "dimple.log": 2,
+        "08-find-blobs.log": 2,
+        "blob1v1.png": 2,
+    }
