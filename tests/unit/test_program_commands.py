@@ -299,6 +299,18 @@ def test_another_cause_than_expected_is_told() -> None:
 # -- run -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["count text=a --directory W --dry-run", "count --directory W --dry-run text=a",
+     "--dry-run --directory W count text=a", "--dry-run count text=a --directory W"],
+)  # fmt: skip
+def test_values_stand_before_and_behind_options(
+    site: Path, saved: Path, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["program", "run", *words.replace("W", str(saved)).split()]) == 0
+    assert "command: wc -w a\n" in capsys.readouterr().out
+
+
 def test_a_program_runs_here_and_is_judged(
     site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

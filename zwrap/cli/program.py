@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from zwrap.cli.common import Module
+from zwrap.cli.common import Module, Parser
 from zwrap.configuration.site import Configuration
 
 ACTIONS = {
@@ -21,9 +22,28 @@ ACTIONS = {
 """Action to the module that carries it out."""
 
 
+class _Action(Parser):
+    """The parser of one action."""
+
+    mixes = False
+    """True if arguments may also stand behind options; False while they are told from each other,
+    for which the method is called again."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse arguments and options."""
+        mixes, self.mixes = self.mixes, False
+        if mixes:
+            return self.parse_known_intermixed_args(args, namespace)
+        return super().parse_known_args(args, namespace)
+
+
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=_Action
+    )
     listing = actions.add_parser("list", help="list all programs with a definition")
     listing.add_argument("--json", action="store_true", help="one object a line")
     show = actions.add_parser("show", help="show what a program takes, leaves and sends")
@@ -75,10 +95,9 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the program, or file (x.yaml)")
 
 
-def _add_values(
-    parser: argparse.ArgumentParser, name: str, metavar: str, purpose: str = "job parameters"
-) -> None:
+def _add_values(parser: _Action, name: str, metavar: str, purpose: str = "job parameters") -> None:
     """Declare job parameters, and what goes with them."""
+    parser.mixes = True
     parser.add_argument(
         name, nargs="*", metavar=metavar,
         help=f"{purpose}; a value is JSON (5, true, [1, 2]) or text, and a key given twice is a "
