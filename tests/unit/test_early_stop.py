@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from zwrap.program.errorlist import KnownErrors
 from zwrap.program.reading import parse_definition
-from zwrap.program.recognition import KnownErrors
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe

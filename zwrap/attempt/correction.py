@@ -16,11 +16,8 @@ from zwrap.attempt.record import KeptSubmission
 from zwrap.attempt.retry import NextAttempt, again, count_of, queue_of, step_in
 from zwrap.configuration.clusters import Policy
 from zwrap.errors import short
-from zwrap.message.content import RETRIES_HEADER
+from zwrap.message.content import CORRECTED, RETRIES_HEADER
 from zwrap.message.jsontext import typed
-
-CORRECTED = "zwrap-corrected"
-"""Key of the corrections in the environment of an envelope, which all later messages carry."""
 
 
 class Corrected(msgspec.Struct, frozen=True):

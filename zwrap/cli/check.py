@@ -21,7 +21,8 @@ from zwrap.host.paths import state_directory
 from zwrap.message.content import STATUS_TOPIC
 from zwrap.program.checking import check_file as check_program
 from zwrap.program.definition import Definition
-from zwrap.program.errortables import read_table, tables_in
+from zwrap.program.errorlist import tables_in
+from zwrap.program.errortables import read_table
 from zwrap.program.reading import program_directories
 from zwrap.recipe.directory import names
 from zwrap.service.commands import COMMAND_TOPIC

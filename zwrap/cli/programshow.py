@@ -12,7 +12,7 @@ from zwrap.cli.programs import named
 from zwrap.configuration.site import Configuration
 from zwrap.program.commandline import Command, Part, When
 from zwrap.program.definition import Definition, Output, file_names
-from zwrap.program.errortables import known_errors
+from zwrap.program.errorlist import known_errors
 from zwrap.program.inputs import Input, expected
 from zwrap.program.plan import commands
 from zwrap.program.rules import Success

@@ -16,6 +16,9 @@ ID_HEADER = "zwrap-id"
 ATTEMPT_HEADER = "zwrap-attempt"
 """Number of the attempt at a step: 1, raised by a retry, `resubmit` and `dlq_reinject`."""
 
+CORRECTED = "zwrap-corrected"
+"""Key of corrections in the environment of an envelope, which all messages after them carry."""
+
 ORIGIN_HEADER = "zwrap-origin"
 """Content from which a message follows: `content-` and its own digest, or `from-` and the digest of
 the origin of the message whose handling produced it. With the id it tells whose attempt it is."""

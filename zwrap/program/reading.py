@@ -12,9 +12,8 @@ import msgspec
 from zwrap.errors import ConfigurationError, ProgramError
 from zwrap.message.jsontext import typed
 from zwrap.program.conditions import check_value_rules
-from zwrap.program.corrections import check_corrections
 from zwrap.program.definition import Definition, check_directory
-from zwrap.program.errortables import check_names
+from zwrap.program.errorlist import check_names
 from zwrap.program.inputs import check_inputs
 from zwrap.program.knownerrors import check_errors
 from zwrap.program.patterns import check_pattern
@@ -107,8 +106,11 @@ def _check(definition: Definition, at: Place) -> None:
 
         for key, output in definition.outputs.items():
             check_parser(output.parser, f"{at('outputs', key)}, output {key!r}")
-    check_errors(definition.errors, at, "errors")
-    check_corrections(definition)
+    if definition.errors:
+        from zwrap.program.corrections import check_corrections
+
+        check_errors(definition.errors, at, "errors")
+        check_corrections(definition)
     check_names(definition.errors_of, source, f"{at('errors_of')}, key 'errors_of'")
     for route, key, pattern in _patterns(definition):
         check_pattern(pattern, f"{at(*route)}, {key}")

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 
 import msgspec
 from msgspec.structs import replace
 
-from zwrap.errors import ProgramError
 from zwrap.host.clock import Clock, elapsed
-from zwrap.program.definition import Definition
-from zwrap.program.errortables import known_errors
 from zwrap.program.knownerrors import EXIT_STATUS, FIELD, OUTPUT, KnownError, places
 from zwrap.program.literals import may_match
 from zwrap.program.patterns import Pattern
 from zwrap.program.run import QUOTED_CHARACTERS, Run
-from zwrap.recipe.substitution import fill
-
-log = logging.getLogger(__name__)
 
 SEARCH_S = 30.0
 """Longest time of the search for all known errors of a program, in seconds."""
@@ -40,48 +32,6 @@ class Recognized(msgspec.Struct, frozen=True, kw_only=True):
     """Job parameters of the correction, filled in; empty: no correction is known."""
     limit: int = 1
     """Largest number of attempts with the correction."""
-
-
-class KnownErrors:
-    """The known errors of a definition: its own, then those of its tables, read when needed.
-
-    Args:
-        definition: The definition.
-        known: Values of placeholders in file names, by name.
-    """
-
-    def __init__(self, definition: Definition, known: Mapping[str, object]) -> None:
-        self._definition = definition
-        self._known = known
-
-    def __bool__(self) -> bool:
-        """Return True if the definition names errors, or tables of them."""
-        return bool(self._definition.errors or self._definition.errors_of)
-
-    @cached_property
-    def entries(self) -> list[KnownError]:
-        """All known errors, with placeholders in names of files filled in."""
-        given = self._definition
-        found = known_errors(given.errors, given.errors_of, given.source)
-        return [
-            replace(error, where=[fill(place, self._known) for place in places(error)])
-            for error in found
-        ]
-
-    @property
-    def patterns(self) -> list[str]:
-        """Patterns of the files in which the definition's own errors are looked for."""
-        named = [place for error in self._definition.errors for place in places(error)]
-        filled_in = [fill(name, self._known) for name in named]
-        return [name for name in filled_in if name not in (*OUTPUT, EXIT_STATUS)]
-
-    def recognized(self, run: Run) -> Recognized | None:
-        """Return the first known error that a run shows; None: it shows none."""
-        try:
-            return recognized(self.entries, run.alone) if self else None
-        except ProgramError as error:  # of use for an explanation only
-            log.warning("The cause is not looked for any further: %s", error)
-            return None
 
 
 def recognized(errors: Iterable[KnownError], run: Run, clock: Clock = elapsed) -> Recognized | None:

@@ -178,7 +178,7 @@ def _tests(definition: Definition) -> Iterator[Fault]:
 
 def _causes(definition: Definition) -> list[str]:
     """Return the labels of the known errors of a definition."""
-    from zwrap.program.errortables import known_errors
+    from zwrap.program.errorlist import known_errors
 
     found = known_errors(definition.errors, definition.errors_of, definition.source)
     return sorted({error.cause for error in found})

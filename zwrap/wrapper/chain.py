@@ -18,11 +18,10 @@ from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.clock import Clock, elapsed
 from zwrap.program import judgement
 from zwrap.program.definition import Definition
+from zwrap.program.errorlist import KnownErrors
 from zwrap.program.listing import NOT_LISTED
-from zwrap.program.recognition import KnownErrors
 from zwrap.program.run import Run
 from zwrap.wrapper.command import Begin, CommandRun
-from zwrap.wrapper.early import EarlyStop, given_to
 from zwrap.wrapper.ended import Ended, Facts
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.process import Program
@@ -163,6 +162,8 @@ class Chain:
             self._tell(command)
             program = command.start(place)
         self._heartbeat.pid = program.pid
+        from zwrap.wrapper.early import EarlyStop, given_to  # while the program runs already
+
         running_now = command.finished(began, 0)
         given = functools.partial(given_to, self._definition, command, running_now)
         early = EarlyStop(self._errors, running_now, given)

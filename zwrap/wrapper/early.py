@@ -15,9 +15,10 @@ from zwrap.host.beneath import OutsideError
 from zwrap.host.files import UnfitFileError, open_regular
 from zwrap.program.definition import Definition
 from zwrap.program.echoes import Echoes
+from zwrap.program.errorlist import KnownErrors
 from zwrap.program.knownerrors import OUTPUT, KnownError, places
 from zwrap.program.options import parameter_files
-from zwrap.program.recognition import KnownErrors, Recognized, line_of, searched, told
+from zwrap.program.recognition import Recognized, line_of, searched, told
 from zwrap.program.run import Run
 from zwrap.wrapper.command import CommandRun
 from zwrap.wrapper.process import Program

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
 from zwrap.message.content import Outgoing
-from zwrap.program.corrections import Route
-from zwrap.program.recognition import Recognized
+
+if TYPE_CHECKING:  # what few runs have
+    from zwrap.program.corrections import Route
+    from zwrap.program.recognition import Recognized
 
 
 class Facts(TypedDict, total=False):
@@ -52,6 +54,11 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """Values that correct the known error, by their places below `job_parameters`."""
     remaining_s: float | None = None
     """Remainder of the program's own time limit, in seconds; None: it has no limit."""
+
+    def with_remedy(self, cause: str) -> str:
+        """Return a cause with the remedy of the known error, if there is one, at its end."""
+        remedy = self.known.remedy if self.known else ""
+        return f"{cause.rstrip('.')}. {remedy}" if remedy else cause
 
     @property
     def exit_status(self) -> int:

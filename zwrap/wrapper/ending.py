@@ -7,16 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec.structs import replace
 
 from zwrap.attempt import retry
-from zwrap.attempt.correction import corrected, correction
 from zwrap.attempt.record import KeptSubmission
 from zwrap.attempt.refusals import refusals_told
 from zwrap.attempt.verdict import Verdict, final_messages
 from zwrap.job import Cause, Interruption, Outcome
-from zwrap.message.content import ID_HEADER, Outgoing
+from zwrap.message.content import CORRECTED, ID_HEADER, Outgoing
 from zwrap.program.definition import Checkpoint
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.ended import Ended
-from zwrap.wrapper.explanation import with_remedy
 from zwrap.wrapper.outbox import Outbox
 
 NEAR_LIMIT = "the approaching time limit of its job"
@@ -95,7 +93,10 @@ def concluded(
         checkpoint: Way in which the program saves its state; None: it cannot.
         node: Name of the node.
     """
-    draft = replace(draft, corrected=corrected(envelope.environment, envelope.pointer))
+    if CORRECTED in envelope.environment:
+        from zwrap.attempt.correction import corrected  # few attempts are corrected
+
+        draft = replace(draft, corrected=corrected(envelope.environment, envelope.pointer))
     if not ended.failures:
         final = final_messages(envelope, Outcome.SUCCESS, "finished", {})
         cause = "; ".join(["finished", *ended.facts.get("failed_commands", [])])
@@ -107,7 +108,7 @@ def concluded(
     if again := _next_attempt(ended, interruption, submission, checkpoint, node, names):
         cause = f"{cause}. {again.said}"
         return replace(draft, outcome=Outcome.RETRIED, cause=cause, final=[again.message])
-    cause = with_remedy(cause, ended)
+    cause = ended.with_remedy(cause)
     final = final_messages(envelope, Outcome.FAILURE, cause, {**facts, **ended.facts})
     return replace(draft, outcome=Outcome.FAILURE, cause=cause, final=final)
 
@@ -135,6 +136,8 @@ def _next_attempt(
     if cause:
         return retry.next_attempt(submission, cause, node, open_names)
     if ended.known and not interruption.by:
+        from zwrap.attempt.correction import correction
+
         known = ended.known
         return correction(submission, known.cause, ended.changes, known.limit, open_names)
     return None

@@ -51,12 +51,6 @@ def explained(
     )
 
 
-def with_remedy(cause: str, ended: Ended) -> str:
-    """Return a cause with the remedy of a known error, if one is known, as its last sentences."""
-    remedy = ended.known.remedy if ended.known else ""
-    return f"{cause.rstrip('.')}. {remedy}" if remedy else cause
-
-
 def _changes(
     known: Recognized, definition: Definition, job_parameters: Mapping[str, object]
 ) -> dict[Route, object]:

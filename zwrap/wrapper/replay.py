@@ -21,7 +21,6 @@ from zwrap.program.definition import Definition
 from zwrap.program.reading import find_program, program_names
 from zwrap.recipe.envelope import Envelope
 from zwrap.wrapper.ended import Ended
-from zwrap.wrapper.explanation import with_remedy
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.step import ProgramStep
 from zwrap.wrapper.stepfile import read_envelope
@@ -124,7 +123,7 @@ def _existing(directory: Path) -> Path:
 def final(envelope: Envelope, result: Ended) -> list[Outgoing]:
     """Return the last messages of a step that ended so; ProgramError if they cannot be sent."""
     outcome = Outcome.FAILURE if result.failures else Outcome.SUCCESS
-    cause = with_remedy("; ".join(result.failures), result)
+    cause = result.with_remedy("; ".join(result.failures))
     try:
         return final_messages(envelope, outcome, cause, result.facts, strict=True)
     except MessageError as error:

@@ -14,9 +14,9 @@ from zwrap.message.content import Outgoing
 from zwrap.program import invocation, judgement, listing
 from zwrap.program.conditions import value_failures
 from zwrap.program.definition import Definition
+from zwrap.program.errorlist import KnownErrors
 from zwrap.program.options import parameter_files
 from zwrap.program.plan import Planned, plan
-from zwrap.program.recognition import KnownErrors
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.units import seconds
@@ -24,7 +24,6 @@ from zwrap.wrapper import continuing, results
 from zwrap.wrapper.chain import Chain, ChainEnd, Judged, Running
 from zwrap.wrapper.command import Begin, CommandRun, begin, opened
 from zwrap.wrapper.ended import Ended
-from zwrap.wrapper.explanation import explained
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.permission import write_files
 from zwrap.wrapper.stepmessages import parsed_messages, result_messages
@@ -241,6 +240,10 @@ class ProgramStep:
         messages = result_messages(self._envelope, records, sent)
         told = replace(end.ended, messages=messages)
         name = f"{definition.name}: {label}" if label else definition.name
+        if not failures:
+            return told
+        from zwrap.wrapper.explanation import explained  # few runs fail
+
         return explained(told, name, failures, known, definition, self._parameters)
 
     def _copying(self, *, failed: bool) -> Copying | None:
