@@ -21,7 +21,8 @@ from zwrap.wrapper.usage import Usage
 
 here = Path.cwd()
 os.mkfifo("ready")
-burn = shlex.join([sys.executable, "-c", "import time\\nwhile time.process_time() < 0.5: pass"])
+code = "import time\\nwhile time.process_time() < 0.5: pass"
+burn = shlex.join([sys.executable, "-P", "-c", code])
 
 def start(text):
     return Program.start(["/bin/sh", "-c", text], directory=here, environment=os.environ,
