@@ -13,6 +13,7 @@ from zwrap.cli import heard
 from zwrap.cli.monitor import Participants
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ProgramError, TransportError
+from zwrap.host.beneath import AllowedDirectories
 from zwrap.message.content import STATUS_TOPIC
 from zwrap.program.plan import plan
 from zwrap.program.progress import Progress
@@ -183,6 +184,23 @@ def test_no_file_outside_is_read(tmp_path: Path) -> None:
     assert filled.command.progress.file == "run.log"
     with pytest.raises(ProgramError, match=r"'progress\.file' is '/etc/x\.log'"):
         plan(definition, {"name": "/etc/x"})
+
+
+def test_no_link_leads_out_of_the_allowed_directories(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    for directory in (inside, outside):
+        directory.mkdir()
+    (outside / "secret").write_text("STEP 1 / 2\n")
+    allowed = AllowedDirectories([inside])
+    streams = {"stdout": inside / "p.log"}
+    read = {name: Output(name, inside, streams, allowed) for name in ("stdout", "*.txt")}
+    for name in ("p.log", "a.txt"):
+        (inside / name).symlink_to(outside / "secret")
+    assert [each.portion().text for each in read.values()] == ["", ""]
+    for name in ("p.log", "a.txt"):
+        (inside / name).unlink()
+        (inside / name).write_text("STEP 3 / 4\n")
+    assert [each.portion().text for each in read.values()] == ["STEP 3 / 4\n"] * 2
 
 
 def test_what_is_no_file_and_a_file_that_is_removed_are_no_progress(tmp_path: Path) -> None:
