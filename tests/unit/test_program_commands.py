@@ -331,6 +331,27 @@ def test_a_program_runs_here_and_is_judged(
     )
 
 
+def test_a_signal_ends_the_program_and_not_the_judgement(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "slow.yaml").write_text("command: [sh, -c, 'kill -TERM $PPID; exec sleep 60']\n")
+    status, said = judged(capsys, "run", "slow", "--directory", tmp_path)
+    assert status == 1
+    assert said["failures"] == ["slow: it was stopped after 0 s by SIGTERM"]
+
+
+def test_tables_of_errors_beside_a_file_are_found(
+    site: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "errors").mkdir()
+    (site / "errors" / "mine.yaml").write_text("errors: [{pattern: 'wc: .*', cause: no-text}]\n")
+    (site / "count.yaml").write_text(COUNT + "errors_of: [mine]\n")
+    (saved / "count.err").write_text("wc: gone\n")
+    monkeypatch.chdir(site)
+    status, said = judged(capsys, "test", "./count.yaml", saved, "text=a", "--exit-status", "1")
+    assert (status, said["known"]["cause"]) == (1, "no-text")
+
+
 def test_a_dry_run_shows_the_command_and_writes_no_file(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,7 +30,7 @@ def named(
         UnknownNameError: There is none of that name.
     """
     if name.endswith(SUFFIX):
-        return read_definition(Path(name))
+        return read_definition(Path(name).absolute())  # tables of errors lie beside it
     if (found := find_program(name, parameters or {}, programs)) is None:
         raise UnknownNameError(
             "program", name, program_names(programs), "Python wrappers have none"
