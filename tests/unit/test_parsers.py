@@ -427,21 +427,9 @@ def test_only_what_a_program_prints_as_a_number_is_one(tmp_path: Path) -> None:
 def test_tables_of_xds_are_read_with_names_given(elsewhere: Path) -> None:
     """Their header has two lines, whose words are not the columns."""
     names = [
-        "limit",
-        "observed",
-        "unique",
-        "possible",
-        "completeness",
-        "r_observed",
-        "r_expected",
-        "compared",
-        "i_sigma",
-        "r_meas",
-        "cc_half",
-        "anom_corr",
-        "sig_ano",
-        "n_ano",
-    ]
+        "limit", "observed", "unique", "possible", "completeness", "r_observed", "r_expected",
+        "compared", "i_sigma", "r_meas", "cc_half", "anom_corr", "sig_ano", "n_ano",
+    ]  # fmt: skip
     options = {"header": "LIMIT +OBSERVED", "names": names, "which": "last"}
     shells: Any = parse("table", elsewhere / "xds/edna_XSCALE.LP", options)
     assert shells[0] == dict(
@@ -459,6 +447,13 @@ def test_key_figures_of_other_programs_are_found_by_pattern(elsewhere: Path) -> 
     pattern = r"^Best Solution: +(?:space|point) group (?P<group>.*\S)"
     found: Any = parse("regex", elsewhere / "pointless/pointless.log", {"pattern": pattern})
     assert found["group"]
+
+
+def test_an_empty_first_cell_keeps_its_place(tmp_path: Path) -> None:
+    file = written(tmp_path, "|a|b|c|\n|-----|\n||2||\n|1||3|\n")
+    assert parse("table", file, {"header": "^.a"}) == [
+        {"a": None, "b": 2, "c": None}, {"a": 1, "b": None, "c": 3},
+    ]  # fmt: skip
 
 
 # -- crystallographic files ------------------------------------------------------------------------

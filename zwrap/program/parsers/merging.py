@@ -9,7 +9,7 @@ from pathlib import Path
 from zwrap.errors import ProgramError
 from zwrap.program.ispyb import SHELLS
 from zwrap.program.parsers.generic import Options, number, read, texts
-from zwrap.program.parsers.printed import cell
+from zwrap.program.parsers.printed import cell, cells_of
 
 ISPYB_NAMES = {
     "High resolution limit": "res_lim_high",
@@ -202,7 +202,7 @@ def _between_bars(lines: Iterable[str]) -> Iterator[tuple[str, Values]]:
     for line in map(str.strip, lines):
         if not line.startswith("|"):
             return
-        name, *cells = (each.strip() for each in line.strip("|").split("|"))
+        name, *cells = cells_of(line)
         if name.startswith("Resolution"):
             ends = [each.partition(" - ") for each in cells]
             yield "Low resolution limit", [_value(low) for low, _, _ in ends]

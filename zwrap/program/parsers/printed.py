@@ -88,7 +88,7 @@ def _between_bars(lines: Sequence[str], start: int, names: list[str], path: Path
             if heads:
                 break
         elif line.startswith("|"):
-            heads.append(_cells(line))
+            heads.append(cells_of(line))
         else:
             break
     width = max(map(len, heads))
@@ -97,7 +97,7 @@ def _between_bars(lines: Sequence[str], start: int, names: list[str], path: Path
         if not line.startswith(("|", "+")):
             return
         if not _is_rule(line) and not line.startswith("+"):
-            yield _row(columns, _cells(line))
+            yield _row(columns, cells_of(line))
 
 
 def _columns(rows: list[list[str]], width: int) -> Iterator[tuple[str, ...]]:
@@ -105,9 +105,9 @@ def _columns(rows: list[list[str]], width: int) -> Iterator[tuple[str, ...]]:
     return zip(*(row + [""] * (width - len(row)) for row in rows), strict=True)
 
 
-def _cells(line: str) -> list[str]:
+def cells_of(line: str) -> list[str]:
     """Return the cells of a line with ``|``."""
-    return [each.strip() for each in line.strip("|").split("|")]
+    return [each.strip() for each in line.removeprefix("|").removesuffix("|").split("|")]
 
 
 def _below_groups(lines: Sequence[str], start: int, names: list[str], path: Path) -> Iterator[Row]:
