@@ -15,6 +15,7 @@ from zwrap.program.commandline import is_true
 from zwrap.program.definition import Definition
 from zwrap.program.plan import Planned, environment, plan
 from zwrap.program.reading import parse_definition
+from zwrap.program.references import complaints
 
 HOSTILE = [
     "two\nlines",
@@ -151,6 +152,19 @@ def test_the_name_of_the_program_is_never_another_word_of_its_command_line() -> 
         arguments({"command": "{a} {b}", "inputs": OPTIONAL}, b="rm")
 
 
+def test_the_check_names_an_option_that_would_be_left_alone() -> None:
+    """It would take the next word for its value."""
+    given = {
+        "command": ["p", "-M", "{a}", ["-M", "{a}"], "-v", ["{a}"], "-n", "{n}", "-", "{a}"],
+        "inputs": {"a": {}, "n": {"default": 1}, "r": {"required": True}},
+        "then": [{"command": ["q", "--run", "{r}", "--title", "{a}"]}],
+    }
+    defined = parse_definition(given, "test.yaml", "prog")
+    first, second = complaints(defined)
+    assert (first.route, second.route) == (("command", "1"), ("then", "0", "command", "3"))
+    assert first.said.startswith('-M is left alone where {a} has no value. Write [-M, "{a}"]')
+
+
 # -- shell text ------------------------------------------------------------------------------------
 
 SHELL: dict[str, Any] = {"l": {}, "no": {}, "one": {}, "x": {}}
@@ -168,6 +182,7 @@ SHELL: dict[str, Any] = {"l": {}, "no": {}, "one": {}, "x": {}}
         ("v=({l} {no} {x}); printf '%s|' \"${{v[@]}}\" ${{#v[@]}}", "a b|c|x|3|"),
         ("v={no}; printf '%s|' \"[$v]\"", "[]|"),
         ("v={one}; printf '%s|' \"[$v]\"", "[1]|"),
+        ('k={x}; m={no}; printf \'%s|\' ${{k:+-k "$k"}} ${{m:+-m "$m"}} end', "-k|x|end|"),
         ('if [ -n "{no}" ]; then echo given; else echo not; fi', "not\n"),
         ("[[ -z {no} ]] && echo not", "not\n"),
         ("case {no} in '') echo not;; esac", "not\n"),

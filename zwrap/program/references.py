@@ -5,6 +5,7 @@ A job does not look at these: a definition with such a complaint runs as it alwa
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from zwrap.program.marks import FILLED, INPUT_NAME, marked
 from zwrap.program.messages import parts, row_names
 from zwrap.program.parsers.route import steps
 from zwrap.program.parsers.table import option_faults
+from zwrap.program.plan import commands, route_of
 from zwrap.recipe.substitution import Filling
 
 FILE_TYPES = ("result", "log", "graph", "debug", "input", "recip", "pia", "snapshot", "xy")
@@ -24,6 +26,9 @@ other."""
 
 PROVIDED = ("payload", "environment", "working_directory")
 """Names that stand for a value in every definition."""
+
+_OPTION = re.compile(r"--?[A-Za-z][\w-]*")
+"""Word that may be an option whose value is the next word."""
 
 OPTION_FORM = ("name", "value")
 """Names in the form of an option."""
@@ -55,6 +60,7 @@ def complaints(definition: Definition, further: Collection[str] = ()) -> Iterato
     yield from _placeholders(definition, own)
     yield from _templates(definition, own)
     yield from _input_names(definition, own)
+    yield from _lonely_options(definition)
     yield from _file_types(definition)
     yield from _outputs(definition)
     yield from _parts(definition, own)
@@ -122,6 +128,28 @@ def _input_names(definition: Definition, own: list[str]) -> Iterator[Fault]:
     for route, name, names in marked(definition, INPUT_NAME):
         if name not in (known := [*own, *names]):
             yield Fault(route, unknown("input", name, known))
+
+
+def _lonely_options(definition: Definition) -> Iterator[Fault]:
+    """Yield a complaint for each option that stays when the optional input behind it is missing."""
+    optional = {
+        f"{{{name}}}"
+        for name, declared in definition.inputs.items()
+        if not declared.required and declared.default in (None, "", [])
+    }
+    for number, command in enumerate(commands(definition)):
+        line = command.command
+        pairs = itertools.pairwise(line) if isinstance(line, list) else ()
+        for place, (option, value) in enumerate(pairs):
+            if not isinstance(option, str) or not isinstance(value, str):
+                continue
+            if _OPTION.fullmatch(option) and value in optional:
+                said = (
+                    f"{option} is left alone where {value} has no value. Write [{option}, "
+                    f'"{value}"] for a pair that is left out together, or ["{value}"] if they do '
+                    "not belong together."
+                )
+                yield Fault((*route_of(number), "command", str(place)), said)
 
 
 def _file_types(definition: Definition) -> Iterator[Fault]:
