@@ -117,6 +117,14 @@ def test_rows_within_rows_and_rows_deep_in_an_output() -> None:
     assert sent({"m": [{"each": "fit.runs.*.w.*", "then": 0}]}, {}) == [("m", [])]
 
 
+def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zwrap.program.messages.MOST_MADE", 12)
+    inner = {"each": "blobs", "as": "other", "then": 1}
+    assert sent({"m": [{"each": "blobs", "then": [inner, inner]}]}, {"blobs": BLOBS})
+    with pytest.raises(ProgramError, match="rows of 'blobs' make more than 12 entries"):
+        sent({"m": [{"each": "blobs", "then": [inner, inner, inner]}]}, {"blobs": BLOBS})
+
+
 def test_an_object_gives_rows_with_key_and_value() -> None:
     parsed = {"fit": {"runs": {"all": {"n": 2}, "cluster 1": {"n": 1}}}}
     part = {"each": "fit.runs", "then": ["{row[key]}", "{$REPLACE:row[value][n]}"]}

@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 COMMANDS = "ispyb_command_list"
 """Key of a payload that holds the commands for ISPyB, to which others are added."""
 
+MOST_MADE = 100_000
+"""Largest number of rows for which the messages of one run have entries."""
+
 DEEPEST = 50
 """Depth of nesting of the deepest value in a message of a definition."""
 
@@ -156,61 +159,35 @@ def outgoing(
         for name, output in definition.outputs.items()
         if name in parsed and not known.get(output.unless or "")
     ]
-    added: list[tuple[str, str, object]] = []
+    making = _Making()
+    added: dict[tuple[str, str], list[object]] = {}
     for name, body in definition.messages.items():
         part = part_of(body)
-        made = list(_made(body, everything))
+        made = list(making.made(body, everything))
         if part and part.append_to:
-            added += [(part.append_to, name, each) for each in made]
+            added[part.append_to, name] = made
         else:
             channel = part.channel if part and part.channel else name
             sent += [Outgoing(name, channel, each) for each in made]
-    for target, name, further in added:
-        sent = [
-            each._replace(payload=_appended(each, further, name)) if each.name == target else each
-            for each in sent
-        ]
+    for (target, name), further in added.items():
+        sent = [_with(each, further, name) if each.name == target else each for each in sent]
     return sent
 
 
-def _appended(message: Outgoing, further: object, name: str) -> object:
-    """Return the payload of a message with further commands at its end."""
-    payload, commands = message.payload, further
-    if isinstance(further, Mapping) and isinstance(further.get(COMMANDS), list):
-        commands = further[COMMANDS]
-    more = commands if isinstance(commands, list) else [commands]
+def _with(message: Outgoing, further: Iterable[object], name: str) -> Outgoing:
+    """Return a message with further commands, those of message `name`, at its end."""
+    more: list[object] = []
+    for each in further:
+        commands = each.get(COMMANDS) if isinstance(each, Mapping) else each
+        more += commands if isinstance(commands, list) else [each]
+    payload = message.payload
     if isinstance(payload, list):
-        return [*payload, *more]
+        return message._replace(payload=[*payload, *more])
     if isinstance(payload, Mapping) and isinstance(payload.get(COMMANDS), list):
-        return {**payload, COMMANDS: [*payload[COMMANDS], *more]}
+        return message._replace(payload={**payload, COMMANDS: [*payload[COMMANDS], *more]})
     raise ProgramError(
         f"message {name!r} cannot be added to {message.name!r}, which has no list {COMMANDS!r}"
     )
-
-
-def _made(value: object, known: Mapping[str, object]) -> Iterator[object]:
-    """Yield what a value makes: one value, or of a part none or several."""
-    part = part_of(value)
-    if part is None:
-        yield _filled(value, known)
-        return
-    for row in _rows(part, known):
-        if _applies(part, row):
-            yield from _made(part.then, row)
-
-
-def _rows(part: Part, known: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """Yield the known values for each row of a part; ProgramError if its rows are no list."""
-    if part.each is None:
-        yield known
-        return
-    rows = found(known, part.each)
-    if isinstance(rows, Mapping):
-        rows = [{"key": key, "value": value} for key, value in rows.items()]
-    if rows is not None and not isinstance(rows, list):
-        raise ProgramError(f"{part.each!r} is {short(rows)}; a list is expected for 'each'")
-    for number, row in enumerate(rows or (), 1):
-        yield {**known, part.as_: row, f"{part.as_}_number": number}
 
 
 def _applies(part: Part, known: Mapping[str, object]) -> bool:
@@ -227,37 +204,70 @@ def _holds(condition: str | Condition, known: Mapping[str, object]) -> bool:
     return lies_within(found(known, condition.value), condition)
 
 
-def _filled(value: object, known: Mapping[str, object]) -> object:
-    """Return a copy of a value that is no part, filled in, with the parts in it made."""
-    if isinstance(value, Mapping):
-        keys = Filling(known)
-        return {
-            keys.key(key): made for key, entry in value.items() for made in _entry(entry, known)
-        }
-    if isinstance(value, list):
-        return [each for entry in value for each in _entries(entry, known)]
-    if not isinstance(value, str):
-        return copied(value)
-    filling = Filling(known)
-    filled = filling.value(value)
-    for placeholder in filling.unfilled:
-        log.warning("A message holds %s, which has no value, in %s.", placeholder, short(value))
-    return filled
+class _Making:
+    """The making of the messages of one definition, of which no more is made than `MOST_MADE`."""
 
+    def __init__(self) -> None:
+        self._left = MOST_MADE
 
-def _entry(value: object, known: Mapping[str, object]) -> Iterator[object]:
-    """Yield the value of a key: none for a condition that does not hold, a list for `each`."""
-    part = part_of(value)
-    if part is not None and part.each is not None:
-        yield list(_entries(value, known))
-    else:
-        yield from _made(value, known)
+    def made(self, value: object, known: Mapping[str, object]) -> Iterator[object]:
+        """Yield what a value makes: one value, or of a part none or several."""
+        part = part_of(value)
+        if part is None:
+            yield self._filled(value, known)
+            return
+        for row in self._rows(part, known):
+            if _applies(part, row):
+                yield from self.made(part.then, row)
 
+    def _rows(self, part: Part, known: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+        """Yield the known values for each row of a part; ProgramError if its rows are no list."""
+        if part.each is None:
+            yield known
+            return
+        rows = found(known, part.each)
+        if isinstance(rows, Mapping):
+            rows = [{"key": key, "value": value} for key, value in rows.items()]
+        if rows is not None and not isinstance(rows, list):
+            raise ProgramError(f"{part.each!r} is {short(rows)}; a list is expected for 'each'")
+        for number, row in enumerate(rows or (), 1):
+            self._left -= 1
+            if self._left < 0:
+                raise ProgramError(f"the rows of {part.each!r} make more than {MOST_MADE} entries")
+            yield {**known, part.as_: row, f"{part.as_}_number": number}
 
-def _entries(value: object, known: Mapping[str, object]) -> Iterator[object]:
-    """Yield the entries of a list that a value makes; a part whose `then` is a list makes its."""
-    for made in _made(value, known):
-        if isinstance(made, list) and part_of(value) is not None:
-            yield from made
+    def _filled(self, value: object, known: Mapping[str, object]) -> object:
+        """Return a copy of a value that is no part, filled in, with the parts in it made."""
+        if isinstance(value, Mapping):
+            keys = Filling(known)
+            return {
+                keys.key(key): made
+                for key, entry in value.items()
+                for made in self._entry(entry, known)
+            }
+        if isinstance(value, list):
+            return [each for entry in value for each in self._entries(entry, known)]
+        if not isinstance(value, str):
+            return copied(value)
+        filling = Filling(known)
+        filled = filling.value(value)
+        for placeholder in filling.unfilled:
+            log.warning("A message holds %s, which has no value, in %s.", placeholder, short(value))
+        return filled
+
+    def _entry(self, value: object, known: Mapping[str, object]) -> Iterator[object]:
+        """Yield the value of a key: none on a condition that does not hold, a list for `each`."""
+        part = part_of(value)
+        if part is not None and part.each is not None:
+            yield list(self._entries(value, known))
         else:
-            yield made
+            yield from self.made(value, known)
+
+    def _entries(self, value: object, known: Mapping[str, object]) -> Iterator[object]:
+        """Yield the entries of a list that a value makes; a part whose `then` is a list its."""
+        is_part = part_of(value) is not None
+        for made in self.made(value, known):
+            if isinstance(made, list) and is_part:
+                yield from made
+            else:
+                yield made
