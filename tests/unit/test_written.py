@@ -16,7 +16,8 @@ from zwrap.errors import PermanentError, ProgramError
 from zwrap.program import invocation, writing
 from zwrap.program.definition import Definition
 from zwrap.program.dumping import dump
-from zwrap.program.reading import parse_definition, read_definition
+from zwrap.program.options import parameter_files
+from zwrap.program.reading import SHIPPED_PROGRAMS, parse_definition, read_definition
 from zwrap.program.templating import rendered
 
 DOCS = Path(__file__).parents[2] / "docs" / "programs.md"
@@ -204,6 +205,23 @@ def test_keys_that_a_message_brings_are_checked_too() -> None:
 def test_a_value_that_no_text_can_hold_is_told(form: Any) -> None:
     with pytest.raises(ProgramError, match="here: the values cannot be written: Exceeds the limit"):
         dump(form, {"x": 10**5000}, "here")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"xia2": {"spotfinder.threshold": "3\nspotfinder.mask = x"}},
+        {
+            "xia2": {"dials.integrate.phil_file": "memory.phil"},
+            "dials.integrate.phil_file": {"max_memory_usage": "0.9\n}\nextra = 1"},
+        },
+    ],
+)
+def test_no_value_adds_a_line_to_the_file_of_an_option(parameters: dict[str, Any]) -> None:
+    defined = read_definition(SHIPPED_PROGRAMS / "xia2.yaml")
+    known = invocation.values(defined, parameters, None, {})
+    with pytest.raises(ProgramError, match=r"file for option .* has several lines; one"):
+        parameter_files(defined, known)
 
 
 def test_a_file_has_a_largest_size() -> None:

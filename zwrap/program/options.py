@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from zwrap.errors import ProgramError
+from zwrap.errors import ProgramError, short
 from zwrap.program.commandline import Command, conditions, texts
 from zwrap.program.definition import Definition, OptionBlock, ParameterFile
-from zwrap.recipe.substitution import fill
+from zwrap.recipe.lines import is_several_lines
+from zwrap.recipe.pieces import Value, as_text
+from zwrap.recipe.substitution import Filling
 
 
 class Option(NamedTuple):
@@ -39,10 +41,25 @@ def parameter_files(definition: Definition, known: Mapping[str, object]) -> dict
     for option in _options(definition, known):
         file = _parameter_file(definition, option.name)
         if file:
-            contents[file.file] = contents.get(file.file, "") + " ".join(option.printed) + "\n"
+            line = _one_line(" ".join(option.printed), option.name)
+            contents[file.file] = f"{contents.get(file.file, '')}{line}\n"
         elif option.name in named:
-            contents[option.value] = fill(named[option.name], known)
+            pieces = Filling(known).pieces(named[option.name])
+            for piece in pieces:
+                if isinstance(piece, Value):
+                    _one_line(piece.text, option.name)
+            contents[option.value] = as_text(pieces)
     return contents
+
+
+def _one_line(text: str, option: str) -> str:
+    """Return a text that is a part of one line of a file for an option; else raise ProgramError."""
+    if is_several_lines(text):
+        raise ProgramError(
+            f"job_parameters, file for option {option!r}: {short(text)} has several lines; one "
+            "line is expected, because further ones would be options of their own."
+        )
+    return text
 
 
 def _used(definition: Definition) -> set[str]:
