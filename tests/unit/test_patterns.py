@@ -274,6 +274,23 @@ def test_shipped_definitions_have_linear_patterns(pattern: str) -> None:
     is_linear(lambda line: list(compiled.finditer(line)), BEGINS, pattern)
 
 
+def table_patterns(table: Path) -> list[str]:
+    """Return the patterns of a shipped table of known errors."""
+    entries = yaml.safe_load(table.read_text())["errors"]
+    return [each["pattern"] for each in entries if each.get("where") != "exit_status"]
+
+
+TABLES = sorted(SHIPPED_PROGRAMS.glob("errors/*.yaml"))
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.stem)
+def test_shipped_tables_of_errors_have_linear_patterns(table: Path) -> None:
+    for pattern in table_patterns(table):
+        compiled = re.compile(pattern, re.MULTILINE)
+        begins = ["", " ".join(re.findall(r"[A-Za-z]{2,}", pattern)[:2])]
+        is_linear(lambda line: list(compiled.finditer(line)), begins, pattern)  # noqa: B023
+
+
 @pytest.mark.parametrize("module", [gemmi, merging, xia2, ispyb_xml], ids=lambda m: m.__name__)
 def test_shipped_parsers_are_linear(
     module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
