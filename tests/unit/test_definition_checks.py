@@ -259,8 +259,8 @@ def test_further_job_parameters_may_be_said_to_exist() -> None:
 
 PLAIN = """
 Definition.name description set_up_key refused ignored blocks errors_of source
-Command.name  Input.description choices pattern block split  OptionBlock.block names split join
-OptionBlock.without  ParameterFile.prefix file argument  OptionFile.option
+Command.name  Input.description choices pattern block split sweep  OptionBlock.block names split
+OptionBlock.join without  ParameterFile.prefix file argument  OptionFile.option
 Written.template template_file before  Limits.time  Checkpoint.command  TextRule.pattern
 ValueRule.equals output  KnownError.pattern cause says remedy  Correction.set
 Output.parser options only_if unless channel  ResultFile.type  Progress.pattern
