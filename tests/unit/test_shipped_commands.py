@@ -116,6 +116,26 @@ def test_autoproc_gets_pairs_of_words_for_each_sweep_and_none_without_a_value() 
     assert "-R" not in bare
 
 
+def test_mrbump_reads_its_keywords_on_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "mrbump").write_text('#!/bin/sh\nprintf "%s\\n" "$@"; cat\n')
+    (tmp_path / "mrbump").chmod(0o755)
+    (tmp_path / "keywords.txt").write_text("END\n")
+    parameters = {
+        "ispyb_parameters": {"hklin": ["/a b.mtz"]},
+        "protein_info": {"sequence": "MKV"},
+        "mrbump": {"arguments": ["root", "x"]},
+    }
+    [words] = lines("mrbump", parameters)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    found = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.splitlines() == [
+        "hklin", "/a b.mtz", "hklout", "mrbump.mtz", "xyzout", "mrbump.pdb", "root", "x",
+        "seqin", "sequence.fasta", "END",
+    ]  # fmt: skip
+
+
 def test_fast_dp_is_followed_by_its_report_and_merging_statistics() -> None:
     _, report, statistics = lines("fast_dp", {"fast_dp": {"filename": "/x_0001.cbf"}})
     assert report == [
