@@ -67,6 +67,10 @@ def cause(directory: Path, program: str, name: str, text: str, status: int = 1) 
 
 
 XIA2 = {
+    'Status: error "Required file /w/scale/AUTOMATIC_DEFAULT_scaled.sca not found"': (
+        "scaling-failed"
+    ),
+    'Aimless failed, see log file for more details:\n/w/27_aimless.log': "scaling-failed",
     "Error setting up xia2 environment: CCP4 not defined - is CCP4 set up?": "ccp4-not-set-up",
     "Error: Could not find /d/absent_1_0001.cbf in /w/xia2-dials": "images-not-found",
     "Error: No image directory found in command line arguments. Run": "images-not-given",
@@ -113,6 +117,8 @@ XIA2 = {
 }  # fmt: skip
 STDERR = {
     "dials": {
+        "nexus_ext.cc(122): DXTBX_ASSERT(status2 >= 0) failure.": "hdf5-unreadable",
+        "TypeError: Unsupported integer dtype int64": "hdf5-unreadable",
         "Sorry: No experiments found matching template ['/d/x_####.cbf']": "images-not-found",
         "ValueError: Missing images 3, 4 from imageset (1-10)": "images-missing",
         "ValueError: Image file /d/x_0001.cbf format is unknown": "images-unreadable",
@@ -212,6 +218,15 @@ def test_last_words_have_the_right_cause(
     tmp_path: Path, program: str, text: str, label: str
 ) -> None:
     assert cause(tmp_path, program, "stderr", f"before\n{text}\n") == label
+
+
+@pytest.mark.parametrize(("text", "label"), [
+    (" ERROR : atom :P    3TD  1915  a    is absent in the library", "unknown-ligand"),
+    ("Refmac:  No reflections in resolution bin", "no-reflections-left"),
+])  # fmt: skip
+def test_what_refmac_says_goes_before_its_failure(tmp_path: Path, text: str, label: str) -> None:
+    (tmp_path / "stderr").write_text("Error: refmac5 jelly failed (exit status 1).\n")
+    assert cause(tmp_path, "dimple", "08-refmac5_jelly.log", f"{text}\n") == label
 
 
 @pytest.mark.parametrize(("directory", "label"), [
