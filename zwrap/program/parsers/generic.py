@@ -50,6 +50,11 @@ def number(text: str) -> Number:
 
 def value(text: str) -> Value:
     """Return what a printed value means: None for ``****``, a number that did not fit its place."""
+    if "." in text and "_" not in text:  # most values: tables have a million of them
+        try:
+            return float(text)
+        except ValueError:
+            pass
     is_missing = text[:2] == "**" and not text.strip("*")
     return None if is_missing else number(text)
 
