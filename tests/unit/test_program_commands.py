@@ -374,6 +374,8 @@ def test_job_parameters_are_json_or_text_and_a_repeated_key_is_a_list(
     words = ["run", "say", "a=1", "a=x y", 'b={"c": true}', "--payload", '{"d": 5}', "--dry-run"]
     assert main(["program", *words]) == 0
     assert "command: echo 1 'x y' True 5" in capsys.readouterr().out
+    assert main(["program", "run", "say", "a=Infinity", "a=NaN", "--dry-run"]) == 0
+    assert "command: echo Infinity NaN" in capsys.readouterr().out
     assert main(["program", "run", "say", "a", "--dry-run"]) == 100
     assert main(["program", "run", "say", "--payload", "{", "--dry-run"]) == 100
 

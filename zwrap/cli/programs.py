@@ -70,11 +70,16 @@ def job_parameters(given: Iterable[str], definition: Definition | None = None) -
 
 
 def value_of(text: str) -> object:
-    """Return the value of a text that is JSON, else the text."""
+    """Return the value of a text that is JSON, else the text; ``NaN`` is a text, as in JSON."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return text
+
+
+def _refuse(constant: str) -> None:
+    """Raise ValueError for a number that JSON lacks."""
+    raise ValueError(constant)
 
 
 def payload_of(text: str | None) -> object:
