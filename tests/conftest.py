@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, settings
 
 from zwrap.host import stopping
 
+from .ordering import in_stretches
+
 WHOLE = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 settings.register_profile("whole", WHOLE)
 settings.register_profile("fast", WHOLE, max_examples=20)
@@ -62,11 +64,12 @@ SELECTED_BY = pytest.StashKey[set[str]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark them; keep what they are selected by, before some are left out."""
+    """Mark and order them; keep what they are selected by, before some are left out."""
     config.stash[SELECTED_BY] = {str(word).lower() for item in items for word in item.keywords}
     for item in items:
         if str(item.path.relative_to(TESTS)).startswith(ALONE):
             item.add_marker(pytest.mark.alone)
+    items[:] = in_stretches(items)
 
 
 @pytest.fixture(autouse=True)
