@@ -29,7 +29,7 @@ setup(
     package_dir={"zwrap_schedulers": "schedulers", "zwrap_templates": "templates"},
     package_data={
         "zwrap": ["py.typed"],
-        "zwrap.program": ["*.yaml", "errors/*.yaml"],
+        "zwrap.program": ["shipped/*.yaml", "shipped/errors/*.yaml"],
         "zwrap_templates": ["py.typed", "*.j2", "*.sh"],
         "zwrap_schedulers": ["py.typed"],
     },

@@ -19,8 +19,8 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 import msgspec
 
 from zwrap.program.definition import Definition
-from zwrap.program.marks import FILLED, INPUT_NAME
-from zwrap.program.messages import Part
+from zwrap.program.keys.marks import FILLED, INPUT_NAME
+from zwrap.program.keys.messages import Part
 from zwrap.program.parsers.table import PARSERS, Option
 
 PAGE = Path(__file__).parents[1] / "docs" / "programs.md"

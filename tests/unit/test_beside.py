@@ -18,7 +18,8 @@ from zwrap.job import JobRequest, Resources
 from zwrap.plugins.registry import OWN, PROGRAMS
 from zwrap.program import choice
 from zwrap.program.choice import Choice
-from zwrap.program.reading import SHIPPED_PROGRAMS, find_program
+from zwrap.program.definition import SHIPPED_PROGRAMS
+from zwrap.program.reading import find_program
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.mailer import Mailer
 from zwrap.submission.script import own_programs

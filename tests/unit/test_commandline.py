@@ -11,11 +11,11 @@ import pytest
 from zwrap.errors import ProgramError
 from zwrap.program import invocation
 from zwrap.program.argv import argv
-from zwrap.program.commandline import is_true
+from zwrap.program.checks.references import complaints
 from zwrap.program.definition import Definition
+from zwrap.program.keys.commandline import is_true
 from zwrap.program.plan import Planned, environment, plan
 from zwrap.program.reading import parse_definition
-from zwrap.program.references import complaints
 
 HOSTILE = [
     "two\nlines",

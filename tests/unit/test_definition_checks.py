@@ -13,12 +13,12 @@ import pytest
 
 from zwrap.cli.zwrap import main
 from zwrap.errors import FaultsError, PermanentError, UnknownNameError
-from zwrap.program.checking import check_file, checked
+from zwrap.program.checks.checking import check_file, checked
+from zwrap.program.checks.inline import inline_faults
 from zwrap.program.choice import Choice
-from zwrap.program.definition import Definition
-from zwrap.program.inline import inline_faults
-from zwrap.program.marks import FILLED, INPUT_NAME
-from zwrap.program.reading import SHIPPED_PROGRAMS, parse_definition
+from zwrap.program.definition import SHIPPED_PROGRAMS, Definition
+from zwrap.program.keys.marks import FILLED, INPUT_NAME
+from zwrap.program.reading import parse_definition
 
 SHIPPED = sorted(SHIPPED_PROGRAMS.glob("*.yaml"))
 

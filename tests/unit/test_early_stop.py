@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from zwrap.program.errorlist import KnownErrors
+from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.reading import parse_definition
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from zwrap.program.errorlist import SHIPPED, KnownErrors
-from zwrap.program.errortables import read_table
-from zwrap.program.knownerrors import EXIT_STATUS, KnownError, places
+from zwrap.program.causes.errorlist import SHIPPED, KnownErrors
+from zwrap.program.causes.errortables import read_table
+from zwrap.program.causes.knownerrors import EXIT_STATUS, KnownError, places
+from zwrap.program.causes.recognition import recognized, searched
 from zwrap.program.reading import find_program, program_names
-from zwrap.program.recognition import recognized, searched
 from zwrap.program.run import Run
 
 NAMES = sorted(file.stem for file in SHIPPED.glob("*.yaml"))

@@ -9,9 +9,9 @@ import pytest
 
 from zwrap.errors import ProgramError
 from zwrap.program import invocation
+from zwrap.program.checks.parameters import unknown_parameters
 from zwrap.program.definition import Definition
-from zwrap.program.options import option_arguments
-from zwrap.program.parameters import unknown_parameters
+from zwrap.program.keys.options import option_arguments
 from zwrap.program.parsers.table import parse
 from zwrap.program.reading import parse_definition
 

@@ -11,9 +11,9 @@ import pytest
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.program import invocation
+from zwrap.program.checks.forms import completions, schema
+from zwrap.program.checks.parameters import remark, unknown_parameters
 from zwrap.program.definition import Definition
-from zwrap.program.forms import completions, schema
-from zwrap.program.parameters import remark, unknown_parameters
 from zwrap.program.reading import (
     INLINE_PROGRAM,
     SHIPPED_PROGRAMS,

@@ -16,11 +16,11 @@ from zwrap.configuration.clusters import policy_of
 from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.job import Interruption, Outcome, Resources
 from zwrap.message.content import Message
-from zwrap.program.errorlist import KnownErrors
-from zwrap.program.knownerrors import KnownError
-from zwrap.program.literals import literals, may_match
+from zwrap.program.causes.errorlist import KnownErrors
+from zwrap.program.causes.knownerrors import KnownError
+from zwrap.program.causes.literals import literals, may_match
+from zwrap.program.causes.recognition import recognized
 from zwrap.program.reading import parse_definition, read_definition
-from zwrap.program.recognition import recognized
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe

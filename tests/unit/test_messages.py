@@ -10,12 +10,12 @@ import pytest
 
 from zwrap.errors import PermanentError, ProgramError
 from zwrap.program import judgement
-from zwrap.program.conditions import value_failures
+from zwrap.program.checks.references import complaints
 from zwrap.program.definition import Definition
-from zwrap.program.messages import outgoing
+from zwrap.program.keys.conditions import value_failures
+from zwrap.program.keys.messages import outgoing
 from zwrap.program.parsers.table import parse
 from zwrap.program.reading import parse_definition
-from zwrap.program.references import complaints
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -118,7 +118,7 @@ def test_rows_within_rows_and_rows_deep_in_an_output() -> None:
 
 
 def test_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zwrap.program.messages.MOST_MADE", 12)
+    monkeypatch.setattr("zwrap.program.keys.messages.MOST_MADE", 12)
     inner = {"each": "blobs", "as": "other", "then": 1}
     assert sent({"m": [{"each": "blobs", "then": [inner, inner]}]}, {"blobs": BLOBS})
     with pytest.raises(ProgramError, match="rows of 'blobs' make more than 12 entries"):

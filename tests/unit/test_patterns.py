@@ -16,11 +16,12 @@ from hypothesis import given, settings, strategies as st
 
 from zwrap.errors import ProgramError
 from zwrap.program import judgement
+from zwrap.program.definition import SHIPPED_PROGRAMS
+from zwrap.program.keys.progress import Progress
 from zwrap.program.parsers import gemmi, ispyb_xml, merging, xia2
 from zwrap.program.parsers.table import parse
 from zwrap.program.patterns import LONGEST_PATTERN, Pattern, check_pattern, shown_pattern
-from zwrap.program.progress import Progress
-from zwrap.program.reading import SHIPPED_PROGRAMS, parse_definition, read_definition
+from zwrap.program.reading import parse_definition, read_definition
 from zwrap.program.run import Run
 from zwrap.wrapper.output import Output
 from zwrap.wrapper.progress import ProgressReader

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from zwrap.cli.zwrap import main
-from zwrap.program.checking import check_file
-from zwrap.program.expectation import Expectation, disappointments
+from zwrap.program.checks.checking import check_file
+from zwrap.program.keys.expectation import Expectation, disappointments
 
 COUNT = r"""
 description: Count the words of a text

@@ -15,8 +15,8 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ProgramError, TransportError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.message.content import STATUS_TOPIC
+from zwrap.program.keys.progress import Progress
 from zwrap.program.plan import plan
-from zwrap.program.progress import Progress
 from zwrap.program.reading import parse_definition
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.wrapper import output

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 import yaml
 
-from zwrap.program.expectation import Expectation, disappointments
-from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PROGRAMS, program_names, read_definition
-from zwrap.program.references import complaints
+from zwrap.program.checks.references import complaints
+from zwrap.program.definition import SHIPPED_PROGRAMS
+from zwrap.program.keys.expectation import Expectation, disappointments
+from zwrap.program.reading import INLINE_PROGRAM, program_names, read_definition
 from zwrap.wrapper.trial import Trial
 
 SAVED = Path(__file__).parents[1] / "data/programs"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PROGRAMS, program_names, read_definition
+from zwrap.program.definition import SHIPPED_PROGRAMS
+from zwrap.program.reading import INLINE_PROGRAM, program_names, read_definition
 
 PAGE = Path(__file__).parents[2] / "docs/shipped.md"
 SHIPPED = {

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from zwrap.errors import PermanentError, ProgramError
-from zwrap.program import invocation, writing
-from zwrap.program.definition import Definition
-from zwrap.program.dumping import dump
-from zwrap.program.options import parameter_files
-from zwrap.program.reading import SHIPPED_PROGRAMS, parse_definition, read_definition
-from zwrap.program.templating import rendered
+from zwrap.program import invocation
+from zwrap.program.definition import SHIPPED_PROGRAMS, Definition
+from zwrap.program.files import writing
+from zwrap.program.files.dumping import dump
+from zwrap.program.files.templating import rendered
+from zwrap.program.keys.options import parameter_files
+from zwrap.program.reading import parse_definition, read_definition
 
 DOCS = Path(__file__).parents[2] / "docs" / "programs.md"
 

@@ -16,7 +16,7 @@ from zwrap.errors import ProgramError
 from zwrap.program import invocation
 from zwrap.program.argv import argv
 from zwrap.program.asked import as_asked
-from zwrap.program.options import parameter_files
+from zwrap.program.keys.options import parameter_files
 from zwrap.program.parsers.table import PARSERS, parse
 from zwrap.program.plan import plan
 from zwrap.program.reading import find_program

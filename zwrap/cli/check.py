@@ -19,10 +19,10 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import FaultsError, RequestError, ZwrapError
 from zwrap.host.paths import state_directory
 from zwrap.message.content import STATUS_TOPIC
-from zwrap.program.checking import check_file as check_program
+from zwrap.program.causes.errorlist import tables_in
+from zwrap.program.causes.errortables import read_table
+from zwrap.program.checks.checking import check_file as check_program
 from zwrap.program.definition import Definition
-from zwrap.program.errorlist import tables_in
-from zwrap.program.errortables import read_table
 from zwrap.program.reading import program_directories
 from zwrap.recipe.directory import names
 from zwrap.service.commands import COMMAND_TOPIC

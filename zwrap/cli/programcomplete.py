@@ -12,7 +12,7 @@ from zwrap.cli.common import say, say_file
 from zwrap.cli.programs import named
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError
-from zwrap.program.forms import completions
+from zwrap.program.checks.forms import completions
 from zwrap.program.reading import program_names
 
 SCRIPT = Path(zwrap_templates.__file__).with_name("complete.sh")

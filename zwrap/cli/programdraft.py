@@ -8,9 +8,9 @@ from pathlib import Path
 from zwrap.cli.common import say, say_file
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
-from zwrap.program.draft import draft
+from zwrap.program.checks.draft import draft
+from zwrap.program.checks.report import files_below
 from zwrap.program.reading import parse_definition, read_definition
-from zwrap.program.report import files_below
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ from zwrap.cli.common import complain
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ZwrapError
 from zwrap.program.choice import Choice
-from zwrap.program.reading import SHIPPED_PROGRAMS, program_directories, read_definition
+from zwrap.program.definition import SHIPPED_PROGRAMS
+from zwrap.program.reading import program_directories, read_definition
 
 COLUMNS = {
     "program": "program",

@@ -46,7 +46,7 @@ def checked(name: str, programs: Path | None, parameters: Mapping[str, object]) 
         FaultsError: It has several faults.
         UnknownNameError: There is none of that name.
     """
-    from zwrap.program.checking import check_file
+    from zwrap.program.checks.checking import check_file
 
     found = named(name, programs, parameters)
     return check_file(Path(found.source), parameters) if found.source.endswith(SUFFIX) else found

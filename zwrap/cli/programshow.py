@@ -10,19 +10,19 @@ import msgspec
 from zwrap.cli.common import say, say_json
 from zwrap.cli.programs import named
 from zwrap.configuration.site import Configuration
-from zwrap.program.commandline import Command, Part, When
+from zwrap.program.causes.errorlist import known_errors
 from zwrap.program.definition import Definition, Output, file_names
-from zwrap.program.errorlist import known_errors
-from zwrap.program.inputs import Input, expected
+from zwrap.program.keys.commandline import Command, Part, When
+from zwrap.program.keys.inputs import Input, expected
+from zwrap.program.keys.rules import Success
 from zwrap.program.plan import commands
-from zwrap.program.rules import Success
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Show a definition, or the JSON Schema of its job parameters."""
     definition = named(options.name, configuration.site.program_directory, {"command": ["..."]})
     if options.action == "schema":
-        from zwrap.program.forms import schema
+        from zwrap.program.checks.forms import schema
 
         say_json(schema(definition))
         return 0

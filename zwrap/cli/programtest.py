@@ -11,7 +11,7 @@ from zwrap.cli.programtrial import show
 from zwrap.configuration.site import Configuration
 from zwrap.errors import PermanentError, ProgramError, RequestError
 from zwrap.program.definition import Definition
-from zwrap.program.expectation import Expectation, disappointments
+from zwrap.program.keys.expectation import Expectation, disappointments
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from zwrap.message.content import RECIPE_HEADER, Outgoing
 from zwrap.message.jsontext import pretty
 
 if TYPE_CHECKING:
-    from zwrap.program.recognition import Recognized
+    from zwrap.program.causes.recognition import Recognized
     from zwrap.wrapper.trial import Judged, Trial
 
 MOST_NAMES = 30
@@ -29,7 +29,7 @@ VALUE_CHARACTERS = 400
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Run the program, or show what would be run; return 0 for a success, 1 for a failure."""
-    from zwrap.program.parameters import remark
+    from zwrap.program.checks.parameters import remark
     from zwrap.wrapper.trial import Trial
 
     parameters = job_parameters(options.parameters)

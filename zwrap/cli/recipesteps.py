@@ -9,7 +9,7 @@ from zwrap.cli.common import complain, say
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RecipeError, RequestError, ZwrapError
 from zwrap.message.limits import Limits
-from zwrap.program.inline import inline_faults
+from zwrap.program.checks.inline import inline_faults
 from zwrap.recipe.graph import Recipe
 from zwrap.recipe.remarks import repeated_remark
 from zwrap.submission.inspection import Inspection, Opinion

@@ -8,8 +8,8 @@ from pathlib import Path
 import zwrap_templates
 
 from zwrap.errors import ProgramError
-from zwrap.program.commandline import Part, When, is_true
 from zwrap.program.filling import Values
+from zwrap.program.keys.commandline import Part, When, is_true
 from zwrap.program.plan import Planned
 from zwrap.recipe.pieces import Piece, Value
 

@@ -18,7 +18,8 @@ from zwrap import __version__
 from zwrap.errors import PermanentError, UnknownNameError
 from zwrap.plugins import registry
 from zwrap.plugins.entrypoints import Entry, entries
-from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PREFIX, SHIPPED_PROGRAMS, program_names
+from zwrap.program.definition import SHIPPED_PROGRAMS
+from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PREFIX, program_names
 
 UPSTREAM = ("workflows", "zocalo")
 """Distributions of python-zocalo, normalised; what they ship is not a site's."""

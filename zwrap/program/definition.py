@@ -13,18 +13,18 @@ import msgspec
 
 from zwrap.errors import ProgramError
 from zwrap.job import Count
-from zwrap.program.commandline import Command, CommandLine
-from zwrap.program.expectation import Expectation, Status
-from zwrap.program.inputs import Group, Input
-from zwrap.program.knownerrors import KnownError
-from zwrap.program.marks import FILLED, INPUT_NAME
-from zwrap.program.rules import (
+from zwrap.program.causes.knownerrors import KnownError
+from zwrap.program.keys.commandline import Command, CommandLine
+from zwrap.program.keys.expectation import Expectation, Status
+from zwrap.program.keys.inputs import Group, Input
+from zwrap.program.keys.marks import FILLED, INPUT_NAME
+from zwrap.program.keys.rules import (
     Limits as Limits,
     Progress as Progress,
     Success as Success,
     TextRule as TextRule,
 )
-from zwrap.program.written import Written
+from zwrap.program.keys.written import Written
 
 
 class Checkpoint(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -129,6 +129,9 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 Scratch = Literal["remove", "keep", "keep_on_failure"]
 """Treatment of the program's own directory on the node's local disk after the run."""
+
+SHIPPED_PROGRAMS = Path(__file__).with_name("shipped")
+"""Directory of the definitions that come with zwrap."""
 
 
 class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

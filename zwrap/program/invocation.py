@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from zwrap.errors import ProgramError
 from zwrap.program.definition import Definition, Output, check_directory, file_names
 from zwrap.program.filling import Values
-from zwrap.program.inputs import check_groups, converted, is_given
+from zwrap.program.keys.inputs import check_groups, converted, is_given
 from zwrap.program.plan import filled_success
 from zwrap.recipe.substitution import fill
 

@@ -9,7 +9,9 @@ import msgspec
 from msgspec.structs import replace
 
 from zwrap.errors import ProgramError, UnknownNameError
-from zwrap.program.commandline import (
+from zwrap.program.definition import Definition, check_directory
+from zwrap.program.filling import Values
+from zwrap.program.keys.commandline import (
     Command,
     check_command,
     check_loop,
@@ -17,12 +19,10 @@ from zwrap.program.commandline import (
     is_name,
     is_true,
 )
-from zwrap.program.definition import Definition, check_directory
-from zwrap.program.filling import Values
-from zwrap.program.inputs import Place
-from zwrap.program.options import option_arguments
-from zwrap.program.progress import check_file
-from zwrap.program.rules import Success
+from zwrap.program.keys.inputs import Place
+from zwrap.program.keys.options import option_arguments
+from zwrap.program.keys.progress import check_file
+from zwrap.program.keys.rules import Success
 from zwrap.units import seconds
 
 MOST_ENTRIES = 10_000

@@ -11,21 +11,18 @@ import msgspec
 
 from zwrap.errors import ConfigurationError, ProgramError
 from zwrap.message.jsontext import typed
-from zwrap.program.conditions import check_value_rules
-from zwrap.program.definition import Definition, check_directory
-from zwrap.program.errorlist import check_names
-from zwrap.program.inputs import check_inputs
-from zwrap.program.knownerrors import check_errors
+from zwrap.program.causes.errorlist import check_names
+from zwrap.program.causes.knownerrors import check_errors
+from zwrap.program.definition import SHIPPED_PROGRAMS, Definition, check_directory
+from zwrap.program.keys.conditions import check_value_rules
+from zwrap.program.keys.inputs import check_inputs
+from zwrap.program.keys.progress import check_file
+from zwrap.program.keys.written import check_placed, check_written
 from zwrap.program.patterns import check_pattern
 from zwrap.program.plan import check_commands, commands, route_of
-from zwrap.program.progress import check_file
-from zwrap.program.written import check_placed, check_written
 
 if TYPE_CHECKING:
     from zwrap.configuration.reading import Source
-
-SHIPPED_PROGRAMS = Path(__file__).parent
-"""Directory of the definitions that come with zwrap."""
 
 SHIPPED_PREFIX = "zwrap:"
 """Beginning of a wrapper's name that means what zwrap ships, whatever a site has installed."""
@@ -69,7 +66,10 @@ def parse_definition(
     try:
         definition = typed({**values, "source": source}, Definition)
     except msgspec.ValidationError:
-        from zwrap.program.faults import faults, placed  # not for jobs with a right definition
+        from zwrap.program.checks.faults import (
+            faults,
+            placed,
+        )  # not for jobs with a right definition
 
         first, *others = faults(values, Definition)
         more = f" ({len(others)} more: zwrap check)" if others else ""
@@ -107,7 +107,7 @@ def _check(definition: Definition, at: Place) -> None:
         for key, output in definition.outputs.items():
             check_parser(output.parser, f"{at('outputs', key)}, output {key!r}")
     if definition.errors:
-        from zwrap.program.corrections import check_corrections
+        from zwrap.program.causes.corrections import check_corrections
 
         check_errors(definition.errors, at, "errors")
         check_corrections(definition)
@@ -115,7 +115,7 @@ def _check(definition: Definition, at: Place) -> None:
     for route, key, pattern in _patterns(definition):
         check_pattern(pattern, f"{at(*route)}, {key}")
     if definition.messages:
-        from zwrap.program.messages import check_messages
+        from zwrap.program.keys.messages import check_messages
 
         check_messages(definition)
     check_value_rules(definition.success.values, definition.outputs, f"{source}, key 'success'")

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from zwrap.errors import PermanentError, ProgramError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import JobRequest
+from zwrap.program.checks.parameters import remark
 from zwrap.program.choice import Choice
 from zwrap.program.definition import Definition
 from zwrap.program.invocation import given_inputs, values
-from zwrap.program.parameters import remark
 from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PREFIX, find_program
 from zwrap.recipe.envelope import Envelope
 

@@ -17,8 +17,8 @@ from zwrap.errors import ProgramError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.clock import Clock, elapsed
 from zwrap.program import judgement
+from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.definition import Definition
-from zwrap.program.errorlist import KnownErrors
 from zwrap.program.listing import NOT_LISTED
 from zwrap.program.run import Run
 from zwrap.wrapper.command import Begin, CommandRun

@@ -13,12 +13,12 @@ from pathlib import Path
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import OutsideError
 from zwrap.host.files import UnfitFileError, open_regular
+from zwrap.program.causes.echoes import Echoes
+from zwrap.program.causes.errorlist import KnownErrors
+from zwrap.program.causes.knownerrors import OUTPUT, KnownError, places
+from zwrap.program.causes.recognition import Recognized, line_of, searched, told
 from zwrap.program.definition import Definition
-from zwrap.program.echoes import Echoes
-from zwrap.program.errorlist import KnownErrors
-from zwrap.program.knownerrors import OUTPUT, KnownError, places
-from zwrap.program.options import parameter_files
-from zwrap.program.recognition import Recognized, line_of, searched, told
+from zwrap.program.keys.options import parameter_files
 from zwrap.program.run import Run
 from zwrap.wrapper.command import CommandRun
 from zwrap.wrapper.process import Program
@@ -175,7 +175,7 @@ class _Growing:
 
 def given_to(definition: Definition, command: CommandRun, run: Run) -> Echoes:
     """Return what a command was given: values, arguments, environment, standard input, files."""
-    from zwrap.program.writing import new_files  # which few programs need
+    from zwrap.program.files.writing import new_files  # which few programs need
 
     planned, filled = command.planned, command.fill()
     known, before = planned.values.known, None if planned.is_first else planned.command.name

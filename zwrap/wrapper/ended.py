@@ -9,8 +9,8 @@ import msgspec
 from zwrap.message.content import Outgoing
 
 if TYPE_CHECKING:  # what few runs have
-    from zwrap.program.corrections import Route
-    from zwrap.program.recognition import Recognized
+    from zwrap.program.causes.corrections import Route
+    from zwrap.program.causes.recognition import Recognized
 
 
 class Facts(TypedDict, total=False):

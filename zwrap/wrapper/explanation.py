@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
-from zwrap.program.corrections import Route, corrected
+from zwrap.program.causes.corrections import Route, corrected
+from zwrap.program.causes.recognition import Recognized
 from zwrap.program.definition import Definition
-from zwrap.program.recognition import Recognized
 from zwrap.wrapper.ended import Ended, Facts
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.host.clock import Clock, elapsed
 from zwrap.host.processes import host_id
 from zwrap.message.content import Status as Status
-from zwrap.program.progress import Progress
+from zwrap.program.keys.progress import Progress
 from zwrap.wrapper.usage import Usage
 
 if TYPE_CHECKING:

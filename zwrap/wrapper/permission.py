@@ -12,8 +12,8 @@ from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.files import write_atomically
 from zwrap.program.asked import as_asked
+from zwrap.program.checks.parameters import remark
 from zwrap.program.definition import Definition
-from zwrap.program.parameters import remark
 from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PREFIX, find_program, program_names
 from zwrap.recipe.envelope import Envelope
 

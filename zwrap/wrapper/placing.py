@@ -21,8 +21,8 @@ from zwrap.host.modes import READ_FILE
 from zwrap.host.scratch import scratch_beside
 from zwrap.host.standing import standing_for
 from zwrap.host.walking import descended, making
-from zwrap.program import writing
 from zwrap.program.definition import Definition
+from zwrap.program.files import writing
 from zwrap.wrapper.results import copy_into
 
 RECORDS = (".zwrap", "written")

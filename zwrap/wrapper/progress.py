@@ -8,8 +8,8 @@ import threading
 
 from zwrap.errors import ProgramError
 from zwrap.host.clock import Clock, elapsed
+from zwrap.program.keys.progress import Progress
 from zwrap.program.patterns import Pattern
-from zwrap.program.progress import Progress
 from zwrap.wrapper.counting import Count, number
 from zwrap.wrapper.output import Output
 

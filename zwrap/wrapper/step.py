@@ -12,10 +12,10 @@ from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
 from zwrap.message.content import Outgoing
 from zwrap.program import invocation, judgement, listing
-from zwrap.program.conditions import value_failures
+from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.definition import Definition
-from zwrap.program.errorlist import KnownErrors
-from zwrap.program.options import parameter_files
+from zwrap.program.keys.conditions import value_failures
+from zwrap.program.keys.options import parameter_files
 from zwrap.program.plan import Planned, plan
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope

@@ -32,7 +32,7 @@ def parsed_messages(
     """
     if not definition.outputs and not definition.messages:
         return []
-    from zwrap.program.messages import outgoing  # not for a failure
+    from zwrap.program.keys.messages import outgoing  # not for a failure
 
     values = {**known, "files": judgement.file_list(records), "result_files": records}
     return [

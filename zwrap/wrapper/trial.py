@@ -14,12 +14,13 @@ from msgspec.structs import replace
 
 from zwrap.calls.batchjob import batch_job
 from zwrap.message.content import Outgoing
-from zwrap.program import report, writing
 from zwrap.program.asked import as_asked
+from zwrap.program.causes.recognition import Recognized
+from zwrap.program.checks import report
 from zwrap.program.definition import Definition
-from zwrap.program.messages import part_of
-from zwrap.program.options import parameter_files
-from zwrap.program.recognition import Recognized
+from zwrap.program.files import writing
+from zwrap.program.keys.messages import part_of
+from zwrap.program.keys.options import parameter_files
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.wrapper.ended import Ended

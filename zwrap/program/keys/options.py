@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from zwrap.errors import ProgramError, short
-from zwrap.program.commandline import Command, conditions, texts
 from zwrap.program.definition import Definition, OptionBlock, ParameterFile
+from zwrap.program.keys.commandline import Command, conditions, texts
 from zwrap.recipe.lines import is_several_lines
 from zwrap.recipe.pieces import Value, as_text
 from zwrap.recipe.substitution import Filling

@@ -10,8 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from zwrap.host.clock import Clock, elapsed
-from zwrap.program.knownerrors import EXIT_STATUS, FIELD, OUTPUT, KnownError, places
-from zwrap.program.literals import may_match
+from zwrap.program.causes.knownerrors import EXIT_STATUS, FIELD, OUTPUT, KnownError, places
+from zwrap.program.causes.literals import may_match
 from zwrap.program.patterns import Pattern
 from zwrap.program.run import QUOTED_CHARACTERS, Run
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from zwrap.errors import FaultsError, PermanentError
-from zwrap.program.checking import check_form, checked
+from zwrap.program.checks.checking import check_form, checked
 from zwrap.program.reading import INLINE_PROGRAM, inline_definition
 from zwrap.recipe.substitution import Filling
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 
 from zwrap.errors import ProgramError
-from zwrap.program.marks import FILLED
+from zwrap.program.keys.marks import FILLED
 
 
 class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

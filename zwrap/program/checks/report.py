@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
 from zwrap.program import judgement
-from zwrap.program.conditions import value_failures
 from zwrap.program.definition import Definition, Success, TextRule, file_names
+from zwrap.program.keys.conditions import value_failures
 from zwrap.program.patterns import Pattern
 from zwrap.program.run import Run
 from zwrap.recipe.substitution import fill

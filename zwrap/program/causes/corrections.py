@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from zwrap.errors import ProgramError, short
+from zwrap.program.causes.knownerrors import FIELD
 from zwrap.program.definition import Definition
-from zwrap.program.inputs import converted
-from zwrap.program.knownerrors import FIELD
+from zwrap.program.keys.inputs import converted
 
 Route = tuple[str, ...]
 """Keys of a value below `job_parameters`, from the outermost."""

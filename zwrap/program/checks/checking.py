@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from zwrap.errors import FaultsError, ProgramError
+from zwrap.program.checks.faults import Fault, faults, placed
+from zwrap.program.checks.references import complaints
 from zwrap.program.definition import Definition
-from zwrap.program.faults import Fault, faults, placed
 from zwrap.program.reading import Place, parse_definition, read_source
-from zwrap.program.references import complaints
 
 
 def check_file(path: Path, further: Collection[str] = ()) -> Definition:

@@ -9,8 +9,8 @@ from typing import Annotated
 import msgspec
 
 from zwrap.errors import ProgramError, UnknownNameError
-from zwrap.program.marks import FILLED, INPUT_NAME
-from zwrap.program.rules import Limits, Progress, Success
+from zwrap.program.keys.marks import FILLED, INPUT_NAME
+from zwrap.program.keys.rules import Limits, Progress, Success
 
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 """Texts that are false."""

@@ -7,9 +7,9 @@ from typing import Annotated
 import msgspec
 
 from zwrap.job import Count
-from zwrap.program.conditions import ValueRule
-from zwrap.program.marks import FILLED
-from zwrap.program.progress import Progress as Progress
+from zwrap.program.keys.conditions import ValueRule
+from zwrap.program.keys.marks import FILLED
+from zwrap.program.keys.progress import Progress as Progress
 
 
 class TextRule(msgspec.Struct, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ import jinja2.sandbox
 from jinja2.runtime import Context
 
 from zwrap.errors import ProgramError, short
-from zwrap.program.dumping import phil_word
+from zwrap.program.files.dumping import phil_word
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction

@@ -10,7 +10,7 @@ import msgspec
 
 from zwrap.errors import ProgramError, UnknownNameError, short
 from zwrap.program import sweeps
-from zwrap.program.marks import FILLED, INPUT_NAME
+from zwrap.program.keys.marks import FILLED, INPUT_NAME
 from zwrap.program.patterns import Pattern, check_pattern
 
 Item = Literal["text", "integer", "number", "boolean", "file"]

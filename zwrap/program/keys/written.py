@@ -10,7 +10,7 @@ import msgspec
 
 from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.host.files import UnfitFileError, read_regular
-from zwrap.program.marks import FILLED, INPUT_NAME
+from zwrap.program.keys.marks import FILLED, INPUT_NAME
 
 LARGEST_TEMPLATE = 1 << 20
 """Size of the largest template, in bytes."""
@@ -62,7 +62,7 @@ def check_written(
         if each.only_if is not None and each.only_if not in inputs:
             raise UnknownNameError("input", each.only_if, inputs, f"{place}, key 'only_if'")
         if each.format is None:
-            from zwrap.program.templating import check_template
+            from zwrap.program.files.templating import check_template
 
             check_template(template_of(each, source), place)
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from zwrap.errors import ProgramError, short
 from zwrap.program.definition import Definition
 from zwrap.program.filling import Values
-from zwrap.program.inputs import is_given
-from zwrap.program.written import Written, check_name, template_of
+from zwrap.program.keys.inputs import is_given
+from zwrap.program.keys.written import Written, check_name, template_of
 from zwrap.recipe.substitution import REPLACE, Filling
 
 _NAME = re.compile(r"\{([\w-]+)\}")
@@ -102,10 +102,10 @@ def _content(
 ) -> str:
     """Return the content of a file."""
     if written.format is not None:
-        from zwrap.program.dumping import dump
+        from zwrap.program.files.dumping import dump
 
         return dump(written.format, values.value(written.values), where)
-    from zwrap.program.templating import rendered
+    from zwrap.program.files.templating import rendered
 
     return rendered(template_of(written, source), known, where)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from zwrap.program.definition import Definition
-from zwrap.program.inputs import Group, Input
+from zwrap.program.keys.inputs import Group, Input
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 """Version of JSON Schema."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from zwrap.program.conditions import found
+from zwrap.program.keys.conditions import found
 
 Status = Literal["tried", "untried"]
 """State of a definition: one that is `untried` has seen no real output of its program."""

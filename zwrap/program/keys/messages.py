@@ -14,8 +14,8 @@ import msgspec
 
 from zwrap.errors import ProgramError, UnknownNameError, short
 from zwrap.message.jsontext import copied, typed
-from zwrap.program.conditions import Bounds, found, lies_within
 from zwrap.program.definition import Definition
+from zwrap.program.keys.conditions import Bounds, found, lies_within
 from zwrap.recipe.substitution import Filling
 
 log = logging.getLogger(__name__)

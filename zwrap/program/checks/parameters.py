@@ -9,7 +9,7 @@ import msgspec
 
 from zwrap.errors import short
 from zwrap.program.definition import Definition
-from zwrap.program.marks import INPUT_NAME, marked
+from zwrap.program.keys.marks import INPUT_NAME, marked
 from zwrap.program.reading import INLINE_PROGRAM
 
 COMMON = frozenset((
@@ -76,7 +76,7 @@ def _used(definition: Definition) -> Iterator[str]:
             yield output.unless
     yield from (each.text for each in marked(definition, INPUT_NAME))
     if definition.messages:
-        from zwrap.program.messages import parts  # which few definitions need
+        from zwrap.program.keys.messages import parts  # which few definitions need
 
         for payload in definition.messages.values():
             yield from (way.split(".")[0] for part in parts(payload) for _, way in part.ways())
@@ -88,8 +88,8 @@ def _asked_by_templates(definition: Definition) -> Iterator[str]:
     """Yield the names of values for which the templates of a definition ask."""
     for written in definition.write:
         if written.format is None:
-            from zwrap.program.templating import names_in
-            from zwrap.program.written import template_of
+            from zwrap.program.files.templating import names_in
+            from zwrap.program.keys.written import template_of
 
             yield from names_in(template_of(written, definition.source))
 

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from zwrap.errors import UnknownNameError
+from zwrap.program.checks.faults import Fault, unknown
 from zwrap.program.definition import Definition
-from zwrap.program.faults import Fault, unknown
-from zwrap.program.marks import FILLED, INPUT_NAME, marked
-from zwrap.program.messages import parts, row_names
+from zwrap.program.keys.marks import FILLED, INPUT_NAME, marked
+from zwrap.program.keys.messages import parts, row_names
 from zwrap.program.parsers.route import steps
 from zwrap.program.parsers.table import option_faults
 from zwrap.program.plan import commands, route_of
@@ -115,8 +115,8 @@ def _templates(definition: Definition, own: list[str]) -> Iterator[Fault]:
     """Yield a complaint for each name in the template of a file that gets no value."""
     for number, written in enumerate(definition.write):
         if written.format is None:
-            from zwrap.program.templating import names_in  # which few definitions need
-            from zwrap.program.written import template_of
+            from zwrap.program.files.templating import names_in  # which few definitions need
+            from zwrap.program.keys.written import template_of
 
             key = "template" if written.template is not None else "template_file"
             for name in sorted(names_in(template_of(written, definition.source)) - {*own}):
@@ -206,7 +206,7 @@ def _tests(definition: Definition) -> Iterator[Fault]:
 
 def _causes(definition: Definition) -> list[str]:
     """Return the labels of the known errors of a definition."""
-    from zwrap.program.errorlist import known_errors
+    from zwrap.program.causes.errorlist import known_errors
 
     found = known_errors(definition.errors, definition.errors_of, definition.source)
     return sorted({error.cause for error in found})

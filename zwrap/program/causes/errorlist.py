@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from zwrap.errors import ProgramError, UnknownNameError
-from zwrap.program.definition import Definition
-from zwrap.program.knownerrors import EXIT_STATUS, OUTPUT, KnownError, places
+from zwrap.program.causes.knownerrors import EXIT_STATUS, OUTPUT, KnownError, places
+from zwrap.program.definition import SHIPPED_PROGRAMS, Definition
 from zwrap.recipe.substitution import fill
 
 if TYPE_CHECKING:
-    from zwrap.program.recognition import Recognized
+    from zwrap.program.causes.recognition import Recognized
     from zwrap.program.run import Run
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 DIRECTORY = "errors"
 """Name of the directory of tables, in a directory of definitions."""
 
-SHIPPED = Path(__file__).with_name(DIRECTORY)
+SHIPPED = SHIPPED_PROGRAMS / DIRECTORY
 """Directory of the tables that come with zwrap."""
 
 
@@ -63,7 +63,7 @@ class KnownErrors:
 
     def recognized(self, run: Run) -> Recognized | None:
         """Return the first known error that a run shows; None: it shows none."""
-        from zwrap.program.recognition import recognized  # few runs fail
+        from zwrap.program.causes.recognition import recognized  # few runs fail
 
         try:
             return recognized(self.entries, run.alone) if self else None
@@ -87,7 +87,7 @@ def known_errors(own: Iterable[KnownError], names: Iterable[str], source: str) -
         names: Names of its tables.
         source: File of the definition.
     """
-    from zwrap.program.errortables import read_table  # while the program runs, or after it
+    from zwrap.program.causes.errortables import read_table  # while the program runs, or after it
 
     found = list(own)
     for name in names:

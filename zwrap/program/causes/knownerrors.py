@@ -14,7 +14,7 @@ import msgspec
 
 from zwrap.errors import ProgramError, short
 from zwrap.job import Count
-from zwrap.program.marks import FILLED
+from zwrap.program.keys.marks import FILLED
 from zwrap.program.patterns import check_pattern
 
 EXIT_STATUS = "exit_status"

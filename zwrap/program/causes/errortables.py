@@ -8,7 +8,7 @@ import msgspec
 
 from zwrap.errors import ConfigurationError, ProgramError
 from zwrap.message.jsontext import typed
-from zwrap.program.knownerrors import KnownError, check_errors
+from zwrap.program.causes.knownerrors import KnownError, check_errors
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -31,7 +31,7 @@ def read_table(file: Path) -> list[KnownError]:
     try:
         table = typed(source.data, Table)
     except msgspec.ValidationError:
-        from zwrap.program.faults import faults, placed  # which right tables do not need
+        from zwrap.program.checks.faults import faults, placed  # which right tables do not need
 
         first = next(faults(source.data, Table))
         raise ProgramError(f"{placed(source.origin, first.route)}: {first.said}") from None

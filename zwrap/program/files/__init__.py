@@ -1,0 +1,1 @@
+"""Files that a program gets before it starts: names, contents, and templates."""
