@@ -258,3 +258,88 @@ def test_a_damaged_record_costs_no_success(steps: Steps, content: str) -> None:
     planted(steps).write_text(content)
     assert steps.run(SUCCEEDS)
     assert "error.txt" in steps.copies()
+
+
+def forged(steps: Steps, victim: Path, directory: str = "anything-1") -> Path:
+    """Write what an attempt would have kept if it had copied a file; the record."""
+    record = planted(steps, victim)
+    lines = record.read_text().splitlines()
+    record.unlink()
+    place = steps.working / ".zwrap" / directory
+    place.mkdir()
+    new = place / COPIES
+    new.write_text(lines[-1] + "\n")
+    new.chmod(0o600)
+    return new
+
+
+def result_of_another(steps: Steps) -> Path:
+    victim = steps.results / "other_visit" / "final.mtz"
+    victim.parent.mkdir(parents=True)
+    victim.write_text("result of another experiment")
+    return victim
+
+
+def test_a_record_with_all_marks_of_an_own_one_counts(steps: Steps) -> None:
+    """So that the tests below refuse for their own reasons."""
+    victim = result_of_another(steps)
+    forged(steps, victim)
+    assert steps.run(SUCCEEDS)
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o620])
+def test_a_record_that_others_may_read_or_write_does_not_count(steps: Steps, mode: int) -> None:
+    """Copies and logs that a message asks for are files of this user, too, with such modes."""
+    victim = result_of_another(steps)
+    forged(steps, victim).chmod(mode)
+    assert steps.run(SUCCEEDS)
+    assert victim.exists()
+
+
+def test_a_record_under_two_names_does_not_count(steps: Steps, tmp_path: Path) -> None:
+    victim = result_of_another(steps)
+    (tmp_path / "other").hardlink_to(forged(steps, victim))
+    assert steps.run(SUCCEEDS)
+    assert victim.exists()
+
+
+@pytest.mark.parametrize("directory", ["anything", ".hidden-1", "written", "a b-1"])
+def test_a_record_beside_the_attempts_does_not_count(steps: Steps, directory: str) -> None:
+    victim = result_of_another(steps)
+    forged(steps, victim, directory)
+    assert steps.run(SUCCEEDS)
+    assert victim.exists()
+
+
+@pytest.mark.parametrize("whose", ["record", "directory"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_a_record_of_another_user_does_not_count(steps: Steps, whose: str) -> None:
+    victim = result_of_another(steps)
+    record = forged(steps, victim)
+    os.chown(record if whose == "record" else record.parent, 12345, -1)
+    assert steps.run(SUCCEEDS)
+    assert victim.exists()
+
+
+def test_a_record_is_for_its_user_alone(steps: Steps) -> None:
+    assert not steps.run(FAILS)
+    [record] = steps.working.glob(f".zwrap/*/{COPIES}")
+    assert record.stat().st_mode & 0o777 == 0o600
+
+
+def test_of_many_and_long_records_a_bounded_part_is_read(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not steps.run(FAILS)
+    assert not steps.run("echo 3 > other.log; exit 1")
+    first = steps.working / ".zwrap" / "m1-1" / COPIES
+    os.utime(first, (1, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(superseded, "RECORDS", 1)
+        assert steps.run(SUCCEEDS)
+    assert "other.log" not in steps.copies()
+    assert "error.txt" in steps.copies(), "the record of the attempt that failed first is left"
+    monkeypatch.setattr(superseded, "COPIES_BYTES", 20)
+    assert steps.run(SUCCEEDS)
+    assert "error.txt" in steps.copies()

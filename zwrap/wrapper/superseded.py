@@ -5,23 +5,31 @@ results of the attempt that succeeded, and people and programs would take that f
 attempt that fails keeps in its job directory what it has copied, and the next success of the same
 step removes what of it is there unchanged, and was not written again.
 
+Others may write beside the directories of attempts. So only a record counts that is a file of this
+user, which nobody else may read or write, under one name and in an attempt's directory of this
+user: no file that zwrap writes or copies for a message has all that.
+
 Copies of an attempt whose job directory is on another node's own disk are not known, and stay.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import heapq
 import logging
+import os
+import re
+import stat
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from zwrap.errors import MessageError
 from zwrap.host.beneath import AllowedDirectories, OutsideError
-from zwrap.host.files import UnfitFileError, append_regular, read_regular
+from zwrap.host.files import UnfitFileError, append_regular, open_regular
+from zwrap.host.modes import PRIVATE_FILE
 from zwrap.message.identity import digest_of
 from zwrap.message.jsontext import decode, encode, typed
 from zwrap.program.listing import Status, status_of
@@ -32,11 +40,15 @@ log = logging.getLogger(__name__)
 COPIES = "copies.json"
 """File in the directory of a failed attempt with the copies that it made."""
 
-RECORDS = 1000
-"""Largest number of failed attempts, in one working directory, whose copies are looked at."""
+RECORDS = 100
+"""Largest number of failed attempts, in one working directory, whose copies are looked at: those
+that failed last."""
 
-COPIES_BYTES = 64 << 20
-"""Largest size of such a file that is read, in bytes."""
+COPIES_BYTES = 1 << 20
+"""Size of the beginning of such a file that is read, in bytes: some thousand copies."""
+
+_TOKEN = re.compile(r"\w[\w.+-]*-[0-9]+", re.ASCII)
+"""Name of the directory of an attempt."""
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -108,20 +120,17 @@ class Copying:
         """Append a copy to those that the attempt has made; a full disk is no error."""
         with contextlib.suppress(OSError, UnfitFileError):
             line = encode(Copy(self._step, str(copy), status_of(copy.lstat())))
-            append_regular(self._attempt / COPIES, line + b"\n")
+            append_regular(self._attempt / COPIES, line + b"\n", mode=PRIVATE_FILE)
 
     def _remove_earlier(self) -> None:
         """Remove what failed attempts at the step have copied; each file is logged."""
-        found = self._attempt.parent.glob(f"*/{COPIES}")
-        files = [file for file in sorted(found) if not file.parent.is_symlink()][:RECORDS]
-        records = {file: _read(file) for file in files}
-        known: dict[Path, set[Status]] = defaultdict(set)
-        for copy in itertools.chain.from_iterable(records.values()):
-            if self._concerns(copy):
+        for file in _records(self._attempt.parent):
+            copies = _read(file)
+            known: dict[Path, set[Status]] = defaultdict(set)
+            for copy in filter(self._concerns, copies):
                 known[Path(copy.path)].add(copy.status)
-        for path in sorted(known.keys() - set(self._made)):
-            _remove(path, known[path], self._allowed)
-        for file, copies in records.items():
+            for path in sorted(known.keys() - set(self._made)):
+                _remove(path, known[path], self._allowed)
             if copies and all(map(self._concerns, copies)):
                 with contextlib.suppress(OSError):
                     file.unlink()
@@ -149,12 +158,44 @@ def _remove(copy: Path, known: Collection[Status], allowed: AllowedDirectories) 
         log.warning("%s, which a failed attempt copied there, stays: %s", copy, error)
 
 
+def _records(attempts: Path) -> list[Path]:
+    """Return the records of the attempts that failed last, beginning with the last one."""
+
+    def found() -> Iterator[tuple[int, Path]]:
+        with os.scandir(attempts) as entries:
+            for entry in entries:
+                file = Path(entry.path, COPIES)
+                with contextlib.suppress(OSError):
+                    if _TOKEN.fullmatch(entry.name) and _is_ours(file.lstat()):
+                        yield file.lstat().st_mtime_ns, file
+
+    return [file for _, file in heapq.nlargest(RECORDS, found())]
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """Return True for the status of a file that only this user can have written as a record."""
+    private = stat.S_ISREG(status.st_mode) and not status.st_mode & 0o077
+    return private and status.st_nlink == 1 and status.st_uid == os.geteuid()
+
+
 def _read(file: Path) -> list[Copy]:
-    """Return the copies that were kept in a file, as far as they can be read."""
+    """Return the copies in a record, as far as they can be read; none if it is not ours."""
     copies = []
-    with contextlib.suppress(OSError, UnfitFileError):
-        for line in read_regular(file, COPIES_BYTES).splitlines():
-            # The last line may be a part of one.
-            with contextlib.suppress(MessageError, msgspec.ValidationError):
-                copies.append(typed(decode(line, str(file)), Copy))
+    for line in _content(file).splitlines():
+        # The last line may be a part of one.
+        with contextlib.suppress(MessageError, msgspec.ValidationError):
+            copies.append(typed(decode(line, str(file)), Copy))
     return copies
+
+
+def _content(file: Path) -> bytes:
+    """Return the content of a record; empty if it, or its directory, is not this user's."""
+    with contextlib.ExitStack() as stack, contextlib.suppress(OSError, UnfitFileError):
+        directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        stack.callback(os.close, directory)
+        descriptor, _ = open_regular(f"/proc/self/fd/{directory}/{file.name}")
+        stack.callback(os.close, descriptor)
+        owned = os.fstat(directory).st_uid == os.geteuid()
+        if owned and _is_ours(os.fstat(descriptor)):
+            return os.read(descriptor, COPIES_BYTES)
+    return b""
