@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from zwrap.errors import ProgramError
+from zwrap.errors import ProgramError, RecipeError
+from zwrap.message.limits import Limits
 from zwrap.program import invocation
 from zwrap.program.checks.parameters import unknown_parameters
 from zwrap.program.definition import Definition
@@ -90,6 +92,35 @@ def test_what_is_no_sweep_is_said(given: object) -> None:
         return
     with pytest.raises(ProgramError, match=r"Input 'images' of program 'prog' is .*0001.cbf:1:180"):
         known(defined, images=given)
+
+
+def test_sweeps_of_any_names_are_read_in_a_moment() -> None:
+    defined = definition(inputs={"images": {"sweep": "{template}"}})
+    name = "1" * 4000 + "!"
+    began = time.process_time()
+    assert known(defined, images=[f"/d/{name}:1:2"] * 250)["images"] == [name] * 250
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [("/d/" + "a" * 4096 + ":1:2", "at most 4096 characters"),
+     (["/d/" + "a" * 4000 + ":1:2"] * 300, "more than 1048576 characters")],
+)  # fmt: skip
+def test_sweeps_have_a_largest_size(given: object, why: str) -> None:
+    with pytest.raises(ProgramError, match=f"Input 'images' of program 'prog' .*{why}"):
+        known(definition(inputs={"images": {"sweep": "{path}"}}), images=given)
+
+
+def test_all_inputs_of_a_step_share_one_bound_on_what_is_filled_in() -> None:
+    inputs = {name: {} for name in "abcd"}
+    parameters = dict.fromkeys(inputs, "{large}") | {"large": "x" * 300}
+    limits = Limits(filled_bytes=1000)
+    defined = definition(inputs=inputs)
+    with pytest.raises(RecipeError, match="more than 1000 bytes"):
+        invocation.values(defined, parameters, None, {}, limits=limits)
+    parameters["d"] = "small"
+    assert invocation.values(defined, parameters, None, {}, limits=Limits(filled_bytes=1200))
 
 
 @pytest.mark.parametrize("form", ["{paths}", "{path", "{}", "{path.x}", "{path[0]}", "{0}"])

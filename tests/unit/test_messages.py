@@ -138,6 +138,14 @@ def test_a_placeholder_without_a_value_is_told(caplog: pytest.LogCaptureFixture)
     assert "A message holds {fit[cc]}, which has no value, in 'a {fit[cc]}" in caplog.text
 
 
+def test_a_job_parameter_does_not_stand_for_an_output_that_was_not_parsed() -> None:
+    messages = {"out": {"fit": "{$REPLACE:fit[cc]}", "all": "{$REPLACE:blobs}"}}
+    found = sent(messages, {"blobs": [1]}, fit={"cc": "forged"}, blobs="forged")
+    assert found[-1] == ("out", {"fit": None, "all": [1]})
+    rows = {"out": {"each": "fit.rows", "then": "{row}"}}
+    assert sent(rows, fit={"rows": ["forged"]}) == []
+
+
 def test_rows_that_are_no_list_are_a_failure() -> None:
     with pytest.raises(ProgramError, match=r"'fit.cc' is 0\.5; a list is expected for 'each'"):
         sent({"m": [{"each": "fit.cc", "then": 1}]}, {"fit": {"cc": 0.5}})
@@ -427,7 +435,7 @@ def judged(directory: Path, found: str, **values: Any) -> tuple[list[str], list[
     channels = ["fit", "peaks", "result-individual-file", "result-all-files"]
     nodes = {str(number): {"queue": name} for number, name in enumerate(channels, 2)}
     output = {name: number for number, name in enumerate(channels, 2)}
-    parameters = {"working_directory": str(directory)}
+    parameters = {"working_directory": str(directory), **values.pop("parameters", {})}
     first = {"queue": "q", "job_parameters": parameters, "output": output}
     recipe = Recipe({"start": [[1, []]], "1": first, **nodes})
     defined = parse_definition(
@@ -451,6 +459,17 @@ def test_a_step_sends_files_outputs_and_further_messages_in_this_order(tmp_path:
         "result-individual-file", "fit", "peaks", "result-all-files",
     ]  # fmt: skip
     assert sent_[2][1] == ["1 of fit.json", "2 of fit.json"]
+
+
+def test_a_job_parameter_does_not_stand_for_an_output_without_a_file(tmp_path: Path) -> None:
+    outputs = {"fit": {"file": "fit.json", "parser": "json"},
+               "other": {"file": "{model}", "parser": "json"}}  # fmt: skip
+    failures, sent_ = judged(
+        tmp_path, "{}", inputs={"model": {}}, outputs=outputs, parameters={"other": "forged"},
+        messages={"peaks": "{$REPLACE:other}"},
+    )  # fmt: skip
+    assert failures == []
+    assert dict(sent_)["peaks"] is None
 
 
 @pytest.mark.parametrize(

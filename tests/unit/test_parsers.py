@@ -11,6 +11,7 @@ import pytest
 
 from zwrap.errors import PermanentError, ProgramError
 from zwrap.program.ispyb import SHELLS
+from zwrap.program.parsers.gemmi import merging_statistics
 from zwrap.program.parsers.table import PARSERS, option_faults, parse
 
 DATA = Path(__file__).parents[1] / "data"
@@ -492,6 +493,14 @@ def test_values_and_loops_of_a_cif_are_found_by_name(tmp_path: Path) -> None:
         parse("cif", file, {"values": ["_cell.length_b"], "loops": ["_none"]})
     with pytest.raises(ProgramError, match=r"has no data block 'three'. Known: one, two"):
         parse("cif", file, {"block": "three"})
+
+
+def test_a_file_of_blank_lines_is_read_in_a_moment(tmp_path: Path) -> None:
+    (tmp_path / "merge.log").write_text("\n" * 300_000)
+    began = time.process_time()
+    with pytest.raises(ProgramError, match="no table of merging statistics"):
+        merging_statistics(tmp_path / "merge.log", {})
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("parser", ["cif", "mtz"])

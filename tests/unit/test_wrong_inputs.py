@@ -133,6 +133,31 @@ def test_a_changed_definition_counts_from_the_next_step(site: Site) -> None:
     assert programs.fault(envelope, asked) == ""
 
 
+def test_a_step_whose_inputs_are_very_large_is_left_to_its_job(site: Site) -> None:
+    """What they fill in takes memory of a service that many steps share."""
+    programs = Programs(site.programs)
+    large = {"large": "x" * 500_000, "d_min": "{large}{large}{large}"}
+    asked = request("zocalo.wrap --wrap own --recipewrapper x")
+    envelope = Envelope(site.recipe(model="/m", **large), 1, payload={"count": 1})
+    assert programs.fault(envelope, asked) == ""
+    large["d_min"] = "{large}"
+    envelope = Envelope(site.recipe(model="/m", **large), 1, payload={"count": 1})
+    assert "from 0.3 to 50" in programs.fault(envelope, asked)
+
+
+def test_names_of_programs_are_not_remembered_without_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_for = []
+    monkeypatch.setattr("zwrap.submission.programs._shipped", looked_for.append)
+    programs = Programs(site.programs)
+    for number in [*range(1001), 1000, 0]:
+        assert programs.of(request(f"zocalo.wrap --wrap other{number} --recipewrapper x")) is None
+    assert len(looked_for) == 1002  # the last but one was known, the first one not any more
+    programs.of(request(f"zocalo.wrap --wrap {'x' * 251} --recipewrapper x"))
+    assert len(looked_for) == 1002
+
+
 def request(commands: str, **environment: str) -> JobRequest:
     return JobRequest(
         cluster="c", job_name="j", token="t-1", working_directory=Path("/w"),

@@ -8,11 +8,12 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
+from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.program.definition import Definition, Output, check_directory, file_names
 from zwrap.program.filling import Values
 from zwrap.program.keys.inputs import check_groups, converted, is_given
 from zwrap.program.plan import filled_success
-from zwrap.recipe.substitution import fill
+from zwrap.recipe.substitution import Filling
 
 
 def values(
@@ -21,26 +22,29 @@ def values(
     payload: object,
     environment: Mapping[str, object],
     later: Container[str] = (),
+    limits: Limits = DEFAULTS,
 ) -> dict[str, object]:
     """Return the values of the definition's placeholders, by name.
 
     The values are the defaults, replaced by `job_parameters`, replaced by its block named after the
     program and by the definition's `blocks`, and further `payload` (of the message) and
     `environment` (of the recipe). Inputs are in their types; those of `later` are not known yet,
-    and stay as they are.
+    and stay as they are. `limits` bounds what is filled into all of them together.
 
     Raises:
         ProgramError: A required input is missing, or a value does not fit; the text names it.
+        RecipeError: More is filled in than the limit.
     """
     given = _given(definition, job_parameters)
     blocks = {declared.block: job_parameters.get(declared.block) for declared in definition.options}
     result: dict[str, object] = {**given, **blocks, "payload": payload, "environment": environment}
+    filling = Filling(result, limits)
     for name, stated in given_inputs(definition, job_parameters).items():
         declared = definition.inputs[name]
         result[name] = stated
         if name in later:
             continue
-        value = fill(stated, result) if isinstance(stated, str) else stated
+        value = filling.text(stated) if isinstance(stated, str) else stated
         if declared.required and not is_given(value):
             raise ProgramError(
                 f"Program {definition.name!r} needs input {name!r}"

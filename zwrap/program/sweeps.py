@@ -13,8 +13,16 @@ FIELDS = ("path", "directory", "name", "template", "id", "first", "last", "numbe
 the image number; letters and digits before those, behind x and the number of the sweep; first and
 last image; number of the sweep, from 0."""
 
+LONGEST_SWEEP = 4096
+"""Length of the longest sweep, in characters: that of the longest path."""
+
+LARGEST_SWEEPS = 1 << 20
+"""Largest number of characters in all sweeps of one input."""
+
 _SWEEP = re.compile(r"(?P<path>.+):(?P<first>\d+):(?P<last>\d+)", re.DOTALL)
-_NUMBERED = re.compile(r"(?P<before>.*?)(?P<digits>\d+)(?P<end>(?:\.[A-Za-z]\w*(?:\.\w+)?)?)")
+_NUMBERED = re.compile(
+    r"(?P<before>.*?)(?<!\d)(?P<digits>\d++)(?P<end>(?:\.[A-Za-z]\w*(?:\.\w+)?)?)"
+)
 _ALL_IN_ONE = (".h5", ".nxs")
 """Ends of the names of files that hold all images of a sweep."""
 
@@ -35,16 +43,19 @@ def parted(value: object, separator: str) -> object:
 def formatted(value: object, form: str, where: str) -> object:
     """Return image sweeps in another form; ProgramError, which begins with `where`, for others."""
     entries = value if isinstance(value, list) else [value]
+    if sum(len(entry) for entry in entries if isinstance(entry, str)) > LARGEST_SWEEPS:
+        raise ProgramError(f"{where} has more than {LARGEST_SWEEPS} characters.")
     return [_formatted(entry, number, form, where) for number, entry in enumerate(entries)]
 
 
 def _formatted(entry: object, number: int, form: str, where: str) -> str:
     """Return one image sweep in another form."""
-    match = _SWEEP.fullmatch(entry) if isinstance(entry, str) else None
+    fits = isinstance(entry, str) and len(entry) <= LONGEST_SWEEP
+    match = _SWEEP.fullmatch(str(entry)) if fits else None
     if match is None:
         raise ProgramError(
             f"{where} is {short(entry)}; an image with the numbers of the first and the last one, "
-            "such as '/data/x_0001.cbf:1:180', is expected."
+            f"such as '/data/x_0001.cbf:1:180', of at most {LONGEST_SWEEP} characters is expected."
         )
     directory, _, name = match["path"].rpartition("/")
     template = before = name

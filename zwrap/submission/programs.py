@@ -14,6 +14,7 @@ from typing import NamedTuple
 from zwrap.errors import PermanentError, ProgramError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import JobRequest
+from zwrap.message.limits import Limits
 from zwrap.program.checks.parameters import remark
 from zwrap.program.choice import Choice
 from zwrap.program.definition import Definition
@@ -39,6 +40,15 @@ _ALONE = re.compile(r"(?:exec\s+)?zocalo\.wrap\s[^;&|]*")
 
 LONGEST_LINE = 4000
 """Length of the longest line in which a program is looked for, in characters."""
+
+LONGEST_NAME = 250
+"""Length of the longest name of a program, in characters: that of a file."""
+
+MOST_KEPT = 1000
+"""Number of names, other than those of the site's definitions, of which it is known what runs."""
+
+LIMITS = Limits(filled_bytes=1 << 20)
+"""Bound on what is filled into the inputs of one step here; the job tells what is wrong beyond."""
 
 
 class Run(NamedTuple):
@@ -75,7 +85,7 @@ class Programs:
             return None
         call = _WRAP.search(calls[0])
         name = call["name"] if call else ""
-        if name.removeprefix(SHIPPED_PREFIX) in ("", INLINE_PROGRAM):
+        if name.removeprefix(SHIPPED_PREFIX) in ("", INLINE_PROGRAM) or len(name) > LONGEST_NAME:
             return None
         own = self._own(name)
         if own is not None:
@@ -92,7 +102,8 @@ class Programs:
             return ""
         try:
             parameters = envelope.job_parameters
-            values(run.definition, parameters, envelope.payload, envelope.environment)
+            payload, environment = envelope.payload, envelope.environment
+            values(run.definition, parameters, payload, environment, limits=LIMITS)
         except ProgramError as error:
             return str(error)
         except ZwrapError:  # of another kind, which the job tells
@@ -138,7 +149,10 @@ class Programs:
         """Return the shipped definition of a name; None: there is none, or a class runs."""
         known = self._others.get(name)
         if known is None or self._clock() - known[0] > KEPT_S:
+            self._others.pop(name, None)
             self._others[name] = known = self._clock(), _shipped(name)
+            if len(self._others) > MOST_KEPT:  # the one that was looked for longest ago
+                del self._others[next(iter(self._others))]
         return known[1]
 
 

@@ -75,6 +75,7 @@ class ProgramStep:
             self._scratch = ScratchDirectory(definition.scratch)
             self._known["scratch"] = str(self._scratch.path)
         self._definition = invocation.with_file_names(definition, self._known)
+        self._unnamed = definition.outputs.keys() - self._definition.outputs.keys()
         self._errors = KnownErrors(definition, self._known)
         self._directory = self._working / self._definition.directory
         self._where = f"Node {envelope.pointer}, job_parameters, key 'working_directory'"
@@ -229,14 +230,16 @@ class ProgramStep:
         sent: list[Outgoing] = []
         try:
             if not failures:
-                sent = parsed_messages(self._envelope, definition, self._known, parsed, records)
+                # What has the name of an output without a file does not stand for that.
+                known = {key: self._known[key] for key in self._known.keys() - self._unnamed}
+                sent = parsed_messages(self._envelope, definition, known, parsed, records)
         except ProgramError as error:
             failures.append(str(error))
         if copying:
             copying.conclude(failed=bool(failures))
-        known = end.ended.known
+        cause = end.ended.known
         if failures and not end.interrupted:
-            known = known or self._errors.recognized(end.run if end.failures else run)
+            cause = cause or self._errors.recognized(end.run if end.failures else run)
         messages = result_messages(self._envelope, records, sent)
         told = replace(end.ended, messages=messages)
         name = f"{definition.name}: {label}" if label else definition.name
@@ -244,7 +247,7 @@ class ProgramStep:
             return told
         from zwrap.wrapper.explanation import explained  # few runs fail
 
-        return explained(told, name, failures, known, definition, self._parameters)
+        return explained(told, name, failures, cause, definition, self._parameters)
 
     def _copying(self, *, failed: bool) -> Copying | None:
         """Return what knows the copies of results; None: there are none, or no attempt.

@@ -153,7 +153,9 @@ def outgoing(
     Raises:
         ProgramError: A message cannot be made of what was parsed.
     """
-    everything = {**known, **parsed}
+    # Neither a job parameter nor an input stands for an output that was not parsed.
+    everything = {key: value for key, value in known.items() if key not in definition.outputs}
+    everything |= parsed
     sent = [
         Outgoing(name, output.channel or name, parsed[name])
         for name, output in definition.outputs.items()

@@ -37,7 +37,7 @@ def merging_statistics(path: Path, options: Mapping[str, object]) -> object:
     """
     del options
     text = read(path)
-    header = re.search(r"^\s*d_max\s+d_min .*$", text, re.MULTILINE)
+    header = re.search(r"^[ \t]*d_max[ \t]+d_min .*$", text, re.MULTILINE)
     if not header:
         raise ProgramError(f"{path} holds no table of merging statistics per resolution shell.")
     names = [_SHELL_NAMES.get(word, word) for word in header[0].split()]
