@@ -202,6 +202,22 @@ def test_a_step_cannot_have_a_file_copied_that_it_may_not_name(run: Path, tmp_pa
     assert (run / "k").read_text() == "secret"
 
 
+@pytest.mark.parametrize("source", ["ref.mtz", "{model}", "./{model}", "{run}/ref.mtz"])
+def test_a_link_in_the_working_directory_leads_no_copy_out(
+    run: Path, tmp_path: Path, source: str
+) -> None:
+    """Others put links there; only an absolute path of the definition's own is its word alone."""
+    secret = tmp_path / "site.key"
+    secret.write_text("secret")
+    for name in ("ref.mtz", "{model}"):
+        (run / name).symlink_to(secret)
+    allowed = AllowedDirectories([run.parent], "section security, key 'directories'")
+    keys = {"copy": {"k": source}, "inputs": {**INPUTS, "run": {}}}
+    with pytest.raises(OutsideError, match="not below the directories that messages may name"):
+        put(run, allowed, keys, model="{model}", run=str(run))
+    assert not (run / "k").exists()
+
+
 # -- a whole step ----------------------------------------------------------------------------------
 
 
@@ -238,3 +254,31 @@ def test_a_program_finds_its_files_when_it_starts(run: Path) -> None:
         assert json.loads(seen.removesuffix("atoms")) == {"d_min": float(d_min)}
     with pytest.raises(PermanentError, match="Input 'd_min' of program 'prog' is 'high'; a number"):
         step(run, definition, d_min="high", model=str(model))
+
+
+OWN_FILES = {
+    "directory": {"directory": "{x}"},
+    "directory of a further command": {"then": [{"command": ["true"], "directory": "{x}"}]},
+    "stdout": {"stdout": "{x}"},
+    "option file": {
+        "options": [{"block": "o"}], "option_files": [{"option": "f", "content": "text"}],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [".zwrap/other-1", "a/../.zwrap", "./.zwrap/x", ".zwrap"])
+@pytest.mark.parametrize("key", OWN_FILES)
+def test_no_name_out_of_a_message_leads_to_files_of_zwraps_own(
+    run: Path, key: str, name: str
+) -> None:
+    definition = {"command": ["echo", "forged"], "inputs": {"x": {}}, **OWN_FILES[key]}
+    with pytest.raises(ProgramError, match=r"\.zwrap"):
+        step(run, definition, x=name, o={"f": name}).run(_Running)
+    assert list(run.iterdir()) == []
+
+
+def test_a_parameter_file_is_none_of_zwraps_own(run: Path) -> None:
+    keys = {"prefix": "a", "file": ".zwrap/x", "argument": "x"}
+    definition = {"command": ["echo"], "options": [{"block": "o"}], "parameter_files": [keys]}
+    with pytest.raises(ProgramError, match=r"'\.zwrap/x' would be among zwrap's own"):
+        step(run, definition, o={"a": 1}).run(_Running)

@@ -24,7 +24,7 @@ from zwrap.program.keys.rules import (
     Success as Success,
     TextRule as TextRule,
 )
-from zwrap.program.keys.written import Written
+from zwrap.program.keys.written import OWN, Written
 
 
 class Checkpoint(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -219,12 +219,15 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 def check_directory(name: str, source: str) -> None:
-    """Raise ProgramError unless the directory of a run is below the working directory."""
+    """Raise ProgramError unless the directory of a run is below the working directory.
+
+    The directories of zwrap's own there are not for programs.
+    """
     directory = Path(name)
-    if directory.is_absolute() or ".." in directory.parts:
+    if directory.is_absolute() or {"..", OWN} & {*directory.parts}:
         raise ProgramError(
             f"{source}, key 'directory' is {name!r}; a directory below the working directory is "
-            "expected."
+            f"expected, without '..' and {OWN!r}."
         )
 
 

@@ -23,6 +23,7 @@ from zwrap.program.keys.inputs import Place
 from zwrap.program.keys.options import option_arguments
 from zwrap.program.keys.progress import check_file
 from zwrap.program.keys.rules import Success
+from zwrap.program.keys.written import OWN
 from zwrap.units import seconds
 
 MOST_ENTRIES = 10_000
@@ -212,7 +213,8 @@ def environment(planned: Planned) -> dict[str, str]:
 
 def _check_name(name: str, source: str) -> None:
     """Raise ProgramError unless a text is the name of a file in the directory of a command."""
-    if "/" in name or "\0" in name or name in ("", ".", "..") or len(name) > FILE_NAME_BYTES:
+    taken = name in ("", ".", "..", OWN)
+    if "/" in name or "\0" in name or taken or len(name) > FILE_NAME_BYTES:
         raise ProgramError(
             f"{source}, key 'stdout' is {name[:100]!r}; the name of a file is expected, without "
             "'/': it is in the directory of the command."

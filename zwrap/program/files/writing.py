@@ -35,7 +35,8 @@ class Placed(NamedTuple):
     source: str
     """The file; a relative name starts from the directory of the run."""
     given: bool
-    """True if a value of the step is part of the source's name, False if it is the definition's."""
+    """False if the definition alone says which file it is; True if a value of the step is part of
+    its name, or it is in the directory of the run, where others may put a link."""
 
 
 def new_files(
@@ -87,8 +88,9 @@ def placed_files(definition: Definition, known: Mapping[str, object], key: str) 
         new = [f"{name}{PurePath(each).name}" if name.endswith("/") else name for each in found]
         if len(set(new)) < len(new):
             raise ProgramError(f"{where}: several of the files have the same name in {name!r}.")
+        chosen = "{" in source or not PurePath(source).is_absolute()
         for path, each in zip(new, found, strict=True):
-            yield Placed(check_name(path, where), each, each != source)
+            yield Placed(check_name(path, where), each, chosen)
 
 
 def _is_wanted(written: Written, known: Mapping[str, object]) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from zwrap.errors import ProgramError, short
 from zwrap.program.definition import Definition, OptionBlock, ParameterFile
 from zwrap.program.keys.commandline import Command, conditions, texts
+from zwrap.program.keys.written import OWN
 from zwrap.recipe.lines import is_several_lines
 from zwrap.recipe.pieces import Value, as_text
 from zwrap.recipe.substitution import Filling
@@ -42,14 +44,25 @@ def parameter_files(definition: Definition, known: Mapping[str, object]) -> dict
         file = _parameter_file(definition, option.name)
         if file:
             line = _one_line(" ".join(option.printed), option.name)
+            _check_not_own(file.file, definition.source)
             contents[file.file] = f"{contents.get(file.file, '')}{line}\n"
         elif option.name in named:
             pieces = Filling(known).pieces(named[option.name])
             for piece in pieces:
                 if isinstance(piece, Value):
                     _one_line(piece.text, option.name)
+            _check_not_own(option.value, f"job_parameters, option {option.name!r}")
             contents[option.value] = as_text(pieces)
     return contents
+
+
+def _check_not_own(name: str, where: str) -> None:
+    """Raise ProgramError for the name of a file that leads to zwrap's own."""
+    if OWN in Path(name).parts:
+        raise ProgramError(
+            f"{where}: the file {name!r} would be among zwrap's own; a path without {OWN!r} is "
+            "expected."
+        )
 
 
 def _one_line(text: str, option: str) -> str:

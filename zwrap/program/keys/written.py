@@ -12,6 +12,10 @@ from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.host.files import UnfitFileError, read_regular
 from zwrap.program.keys.marks import FILLED, INPUT_NAME
 
+OWN = ".zwrap"
+"""Directory in working directories, with attempts and what zwrap knows of files: no file or
+directory that a definition names is in one."""
+
 LARGEST_TEMPLATE = 1 << 20
 """Size of the largest template, in bytes."""
 
@@ -90,7 +94,7 @@ def check_name(name: str, place: str) -> Path:
 
 def _is_below(path: Path) -> bool:
     """Return True for a path below the directory of the run, and not to files of zwrap's own."""
-    return bool(path.name) and not path.is_absolute() and not {"..", ".zwrap"} & {*path.parts}
+    return bool(path.name) and not path.is_absolute() and not {"..", OWN} & {*path.parts}
 
 
 def template_of(written: Written, source: str) -> str:
