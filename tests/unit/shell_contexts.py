@@ -7,6 +7,7 @@ and arithmetic or names with a value that came on a detour, such as the output o
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 HOSTILE = [
@@ -25,6 +26,24 @@ HOSTILE = [
     "} ) )) ]] ; touch PWNED & ${U:-`touch PWNED`} esac",
 ]
 """Values of which each runs a command at some place."""
+
+ENDINGS = [
+    ending.replace("E", delimiter)
+    for delimiter in ("E", "F")
+    for ending in (
+        "\nE\ntouch PWNED\ncat <<E\n",
+        "a\nE\ntouch PWNED\n#",
+        "zz\n\t\tE\ntouch PWNED\n: <<E\nzz",
+        "E\ntouch PWNED\n: <<E",
+        "qq\nE\n`touch PWNED`\n",
+        "qq\nE\n)touch PWNED\n",
+        "qq\nE\n\\`touch PWNED\\`\n",
+        "\\\nE\ntouch PWNED\n:",
+        "E",
+        "\tE",
+    )
+]
+"""Values of which each ends a here-document with the delimiter E or F."""
 
 NAMES = ("n", "m", "k")
 PREFIXES = ("command ", "builtin ", ">/dev/null ", "2>/dev/null ", "time ", "! ", "v=1 ", "\\")
@@ -46,6 +65,10 @@ class Contexts:
     def text(self) -> str:
         """Return a text."""
         return "\n".join(self._command() for _ in range(self._choice.randint(1, 4))) + "\n"
+
+    def documents(self) -> str:
+        """Return here-documents with substitutions and further here-documents in them."""
+        return self._document() + "\n"
 
     def _one_of(self, *makers: Callable[[], str]) -> str:
         """Return what one of the makers makes."""
@@ -137,14 +160,33 @@ class Contexts:
         )
 
     def _document(self) -> str:
-        body = self._choice.choice(
-            ["{x}", "it's {x}\n#{x}", '"{x}" \\{x}', "$(({x}))", '$(echo "{x}")', "a\n\t{x}"]
-        )
+        first, second = self._choice.choice("EF"), self._choice.choice("EF")
+        body = self._body
         return self._one_of(
-            lambda: f"cat <<E\n{body}\nE",
-            lambda: f"cat <<'E'\n{body}\nE",
-            lambda: f"cat <<-E | cat\n{body}\n\tE",
+            lambda: f"cat <<{first}\n{body()}\n{first}",
+            lambda: f"cat <<'{first}'\n{body()}\n{first}",
+            lambda: f"cat <<-{first} | cat\n\t{body()}\n\t{first}",
+            lambda: f"cat <<-'{first}'\n\t{body()}\n\t{first}",
+            lambda: f"cat <<{first}; cat <<{second}\n{body()}\n{first}\n{body()}\n{second}",
+            lambda: f"cat <<{first} {self._value()}\n{body()}\n{first}",
         )
+
+    def _body(self) -> str:
+        """Return lines of a here-document."""
+        forms = ["{x}", "it's {x}\n#{x}", '"{x}" \\{x}', "$(({x}))", '$(echo "{x}")', "a\n\t{x}"]
+        if self._depth > 3 or self._choice.random() < 0.3:
+            return self._choice.choice([*forms, "${U:-{x}}", "E{x}", "`echo '\n{x}\n'`"])
+        self._depth += 1
+        inner = self._one_of(
+            self._document, self._document, lambda: f"echo {self._word()}", self._command
+        )
+        ticked = re.sub(r"[\\`]", r"\\\g<0>", inner)
+        made = self._choice.choice([
+            f"$({inner}\n)", f'"$({inner}\n)"', f"`{ticked}\n`", f'"`\n{ticked}\n`"',
+            f"${{U:-$({inner}\n)}}", f"$((1 + $({inner}\n)))",
+        ])  # fmt: skip
+        self._depth -= 1
+        return made
 
     def _builtin(self) -> str:
         """Return a command of bash that calculates, or takes names."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from zwrap.recipe.pieces import Piece, Texts, Value
 from zwrap.recipe.quoting import quoted
 from zwrap.recipe.shellrepeats import repeated
 
-from .shell_contexts import HOSTILE, Contexts
+from .shell_contexts import ENDINGS, HOSTILE, Contexts
 
 TEXTS = 150
 """Number of texts for each shell."""
@@ -38,16 +39,17 @@ def has_run(shell: str, text: str, directory: Path) -> bool:
     return (directory / "PWNED").exists()
 
 
-def tried(shell: str, seed: int, directory: Path) -> str | None:
+def tried(shell: str, seed: int, directory: Path, hostile: Sequence[str] = HOSTILE) -> str | None:
     """Return the text of a seed as it was run with a hostile value; None: that was refused.
 
     Raises:
         AssertionError: The value became a command, or one without special characters is changed.
     """
-    text = Contexts(seed, posix=shell == "dash").text()
+    contexts = Contexts(seed, posix=shell == "dash")
+    text = contexts.documents() if hostile is ENDINGS else contexts.text()
     assert filled(text, "12") == text.replace("{x}", "12")
     choice = random.Random(seed)
-    value, places = choice.choice(HOSTILE), text.count("{x}")
+    value, places = choice.choice(hostile), text.count("{x}")
     only = choice.randrange(places) if places and seed % 3 else None
     try:
         done = filled(text, value, only)
@@ -63,6 +65,13 @@ def tried(shell: str, seed: int, directory: Path) -> str | None:
 def test_in_no_context_a_value_becomes_a_command(shell: str, tmp_path: Path) -> None:
     accepted = sum(tried(shell, seed, tmp_path) is not None for seed in range(TEXTS))
     assert accepted > TEXTS // 4  # the texts are not refused as a whole
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_in_no_nesting_a_value_ends_a_here_document(shell: str, tmp_path: Path) -> None:
+    """Substitutions and backquotes in a here-document, with further documents in them."""
+    tries = [tried(shell, seed, tmp_path, ENDINGS) for seed in range(4 * TEXTS)]
+    assert sum(each is not None for each in tries) > TEXTS
 
 
 def repeats(text: str, choice: random.Random) -> list[Piece]:

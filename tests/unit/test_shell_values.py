@@ -401,6 +401,45 @@ def test_a_name_that_the_text_uses_is_not_taken_for_a_value() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cat <<EOF\n`printf %s. '{x}'`\nEOF",
+        "cat <<EOF\n$(printf %s. \"`printf %s '{x}'`\")\nEOF",
+        "cat <<EOF\n`printf %s. \"$(printf %s '{x}')\"`\nEOF",
+        "cat <<-EOF\n\t$(printf %s. '{x}')\n\tEOF",
+        "cat <<EOF\n$(cat <<F\n{x}.\nF\n)\nEOF",
+    ],
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        "EOF",
+        "\tEOF",
+        "\nEOF\ntouch PWNED\n: <<EOF\nx",
+        "a\n\tEOF\ntouch PWNED\n: <<EOF\n#",
+        "a\n\tb",
+    ],
+)
+@pytest.mark.parametrize("shell", ANY)
+def test_a_value_does_not_end_a_document_around_it(
+    shell: str, text: str, value: str, tmp_path: Path
+) -> None:
+    """Neither in a substitution of it, nor in backquotes, nor in a document within it."""
+    printed = run(shell, filled(text, value), tmp_path)
+    assert printed == f"{value}.\n"
+
+
+def test_a_document_of_which_tabs_are_skipped_refuses_its_delimiter_behind_tabs() -> None:
+    with pytest.raises(RecipeError, match="put in safely"):
+        filled("cat <<-'EOF'\n\t{x}\n\tEOF", "a\n\tEOF\ntouch PWNED\n#")
+
+
+def test_a_number_does_not_end_a_document() -> None:
+    with pytest.raises(RecipeError, match="another delimiter"):
+        filled("cat <<12\n$((\n{x}\n))\n12", "12")
+
+
 def test_two_values_cannot_end_a_document_between_them(tmp_path: Path) -> None:
     text = filled("cat <<EOF\n{x}\n{y}\nE{z}OF\nEOF", "EOF", y="touch PWNED", z="")
     assert run("bash", text, tmp_path) == "EOF\ntouch PWNED\nEOF\n"

@@ -122,7 +122,7 @@ class _Writer:
             return _commented(text, place)
         if kind in (Kind.VERBATIM, Kind.UNSURE):
             return text
-        if SAFE.fullmatch(text) and not could_end(text, place.delimiter):
+        if SAFE.fullmatch(text) and not could_end(text, place.delimiters):
             assigns = ASSIGNMENT.match(text) or text in GRAMMAR
             is_number = kind is Kind.PLAIN and self.redirects and text.isdecimal()
             return f"'{text}'" if is_number or (place.first and assigns) else text
@@ -178,16 +178,18 @@ def _is_direct(text: str, place: Place, line: str) -> bool:
         return False  # empty quotes have no place there
     if in_ticks and "\n" in text:
         return False
-    if place.distrusted or could_end(text, place.delimiter) or (place.in_array and "\n" in text):
+    if place.distrusted or could_end(text, place.delimiters) or (place.in_array and "\n" in text):
+        return False
+    if place.delimiters and set(text) & set("\n\t"):  # `<<-` takes the tabs away
         return False
     if kind is Kind.ANSI:
         return not place.backquotes and not set(text) & set("'\\")
     if kind is Kind.HERE:
-        special = "$`\\\n\t'\"()#" if place.nested else "$`\\\n\t"
+        special = "$`\\'\"()#" if place.nested else "$`\\"
         return not place.backquotes and not place.escaped and not set(text) & set(special)
     if place.braces:
         return _is_default(place) and not (
-            place.backquotes or place.delimiter or set(text) & set("}'\\")
+            place.backquotes or place.delimiters or set(text) & set("}'\\")
         )
     if place.backquotes == 1 and not place.nested:
         return not set(text) & set('`\\$"' if kind is Kind.DOUBLE else "`\\")

@@ -48,6 +48,10 @@ _VERBATIM = (
     "cannot be put in safely. Leave out the quotes around the delimiter, and the value is put in "
     "as it is."
 )
+_ENDS = (
+    "{source} stands in a here-document, whose delimiter its value, {value}, could be. Write "
+    "another delimiter, of letters that no value has."
+)
 _DIRECTIVE = (
     "{source} stands in a here-document whose delimiter is quoted, and a line of its value, "
     "{value}, begins with '#', which a batch system takes for its own. Leave out the quotes around "
@@ -97,9 +101,15 @@ def may_open(text: str) -> bool:
     return "[" in text or text.lstrip()[:1] == "("
 
 
-def could_end(text: str, delimiter: str) -> bool:
-    """Return True if a value could make a line of a here-document its delimiter."""
-    return bool(delimiter) and any(line in delimiter for line in text.split("\n"))
+def could_end(text: str, delimiters: Sequence[str]) -> bool:
+    """Return True if a value could make a line of a here-document a delimiter.
+
+    Tabs before it count for nothing: ``<<-`` skips them.
+    """
+    if not delimiters:
+        return False
+    lines = {line.lstrip("\t") for line in text.split("\n")}
+    return any(line in delimiter for delimiter in delimiters for line in lines)
 
 
 def why_not(place: Place, text: str, line: str) -> str:
@@ -110,6 +120,9 @@ def why_not(place: Place, text: str, line: str) -> str:
         text: The value.
         line: Beginning of the line before the place.
     """
+    as_it_is = place.kind is Kind.UNSURE or place.sense in (Sense.NUMBER, Sense.VARIABLE)
+    if as_it_is and text and could_end(text, place.delimiters):
+        return _ENDS
     if place.sense is Sense.VARIABLE:
         return "" if _NAME.fullmatch(text) else _AFTER_DOLLAR
     if place.sense is Sense.NUMBER:
@@ -123,11 +136,16 @@ def why_not(place: Place, text: str, line: str) -> str:
     if place.kind is Kind.UNSURE:
         return _UNSURE
     if place.kind is Kind.VERBATIM:
-        sheltered = not (place.nested or place.backquotes or place.distrusted)
-        safe = sheltered or SAFE.fullmatch(text)
-        if not safe or could_end(text, place.delimiter):
-            return _VERBATIM
-        return "" if SAFE.fullmatch(text) or not could_direct(text, line) else _DIRECTIVE
+        return _why_not_verbatim(place, text, line)
     if place.escaped and (place.backquotes or place.braces or place.kind is Kind.ANSI):
         return _ESCAPED
     return ""
+
+
+def _why_not_verbatim(place: Place, text: str, line: str) -> str:
+    """Return why a value cannot be put safely into a document with a quoted delimiter."""
+    sheltered = not (place.nested or place.backquotes or place.distrusted)
+    safe = sheltered or SAFE.fullmatch(text)
+    if not safe or could_end(text, place.delimiters):
+        return _VERBATIM
+    return "" if SAFE.fullmatch(text) or not could_direct(text, line) else _DIRECTIVE

@@ -41,8 +41,8 @@ class Expansions(ABC):
         self.stack = [frame]
         self.depth, self.backquotes = depth, backquotes
         self.at = 0
-        self.delimiter = ""
-        """Delimiter of the here-document that is read."""
+        self.delimiters: tuple[str, ...] = ()
+        """Delimiters of the here-documents around the text, from outside to inside."""
 
     @abstractmethod
     def read(self) -> None:
@@ -108,7 +108,7 @@ class Expansions(ABC):
             in_array=frame.in_array,
             backquotes=self.backquotes,
             braces=frame.braces,
-            delimiter=self.delimiter,
+            delimiters=self.delimiters,
             subscript=frame.bracket,
             variable=self.assigned(frame),
             distrusted=found.distrusted,
@@ -238,7 +238,9 @@ class Expansions(ABC):
         if text:
             quotes = 2 if outer else 1
             frame = Frame("code")
-            type(self)(text, frame, self.found, self.depth + 1, quotes, base=None).read()
+            inner = type(self)(text, frame, self.found, self.depth + 1, quotes, base=None)
+            inner.delimiters = self.delimiters
+            inner.read()
 
     def on_quoted_chunk(self, frame: Frame, match: re.Match[str]) -> None:
         """Read plain characters in quotes, which may hold the end of a name, or a subscript."""

@@ -77,8 +77,8 @@ class Place(msgspec.Struct):
     """1 inside plain backquotes; 2 if there are further quotes or substitutions around them."""
     braces: str = ""
     """Operator of the ``${...}`` within double quotes, or within a here-document, around it."""
-    delimiter: str = ""
-    """Delimiter of the here-document."""
+    delimiters: tuple[str, ...] = ()
+    """Delimiters of the here-documents around it, from outside to inside."""
     subscript: bool = False
     """True if ``[`` stands before it in its word."""
     variable: str = ""

@@ -134,7 +134,7 @@ def _unit(place: Place, mark: int, skeleton: str, value: Value, fault: Fault) ->
     if place.kind is not Kind.UNSURE and place.word:
         return _Unit(place.word.begin, place.word.end, part=place.word.part)
     begin, end = skeleton.rfind("\n", 0, mark) + 1, skeleton.find("\n", mark) + 1
-    is_line = place.kind in (Kind.HERE, Kind.VERBATIM) and place.delimiter and not place.backquotes
+    is_line = place.kind in (Kind.HERE, Kind.VERBATIM) and place.delimiters and not place.backquotes
     goes_on = "\\\n" in (skeleton[max(begin - 2, 0) : begin], skeleton[end - 2 : end])
     if is_line and end and not goes_on:
         return _Unit(begin, end, between="")

@@ -128,7 +128,7 @@ class Commands(Words):
         root.nested = frame.nested
         base = None if self.base is None else self.base + self.at
         reader = Commands(body, root, self.found, self.depth + 1, self.backquotes, base)
-        reader.delimiter = delimiter
+        reader.delimiters = (*self.delimiters, delimiter)
         if quoted:
             reader.add_all(body, Kind.VERBATIM, root)
         else:
