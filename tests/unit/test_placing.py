@@ -282,3 +282,64 @@ def test_a_parameter_file_is_none_of_zwraps_own(run: Path) -> None:
     definition = {"command": ["echo"], "options": [{"block": "o"}], "parameter_files": [keys]}
     with pytest.raises(ProgramError, match=r"'\.zwrap/x' would be among zwrap's own"):
         step(run, definition, o={"a": 1}).run(_Running)
+
+
+# -- standard output whose name a value chooses ----------------------------------------------------
+
+PRINTS = {"command": ["echo", "printed"], "inputs": {"x": {}}, "stdout": "{x}"}
+
+
+def test_output_under_a_name_out_of_a_message_replaces_no_file(run: Path) -> None:
+    file = run / "data.mtz"
+    file.write_text("measured")
+    with pytest.raises(
+        ProgramError, match=r"data\.mtz, which is to get the standard output, is th"
+    ):
+        step(run, PRINTS, x="data.mtz").run(_Running)
+    assert file.read_text() == "measured"
+    file.rename(run / "other")
+    file.symlink_to("other")
+    with pytest.raises(ProgramError, match="is there already, and zwrap has not written it"):
+        step(run, PRINTS, x="data.mtz").run(_Running)
+    assert file.is_symlink()
+
+
+def test_output_of_an_earlier_run_is_replaced_until_somebody_changes_it(run: Path) -> None:
+    file = run / "best.log"
+    for word in ("one", "two", ""):
+        printing = {**PRINTS, "command": ["printf", "%s", word]}
+        assert step(run, printing, x=file.name).run(_Running).failures == []
+        assert file.read_text() == word
+        assert stat.S_IMODE(file.stat().st_mode) == 0o664 & ~_umask()
+    file.write_text("a note")
+    with pytest.raises(ProgramError, match="or somebody has changed it since"):
+        step(run, PRINTS, x=file.name).run(_Running)
+    assert file.read_text() == "a note"
+
+
+def test_output_of_a_run_that_was_killed_is_replaced(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(placing, "note_output", lambda *_: None)  # as if it was not reached
+        step(run, PRINTS, x="best.log").run(_Running)
+    assert step(run, PRINTS, x="best.log").run(_Running).failures == []
+    assert (run / "best.log").read_text() == "printed\n"
+
+
+def test_a_further_command_replaces_no_file_with_its_output_either(run: Path) -> None:
+    (run / "data.mtz").write_text("measured")
+    definition = {
+        "command": ["true"], "inputs": {"x": {}},
+        "then": [{"name": "b", "command": ["echo"], "stdout": "{x}"}],
+    }  # fmt: skip
+    [failure] = step(run, definition, x="data.mtz").run(_Running).failures
+    assert "data.mtz, which is to get the standard output, is there already" in failure
+    assert (run / "data.mtz").read_text() == "measured"
+
+
+def test_output_whose_name_the_definition_gives_is_replaced_as_ever(run: Path) -> None:
+    (run / "seen.txt").write_text("before")
+    definition = {**PRINTS, "stdout": "seen.txt"}
+    assert step(run, definition).run(_Running).failures == []
+    assert (run / "seen.txt").read_text() == "printed\n"

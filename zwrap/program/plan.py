@@ -44,6 +44,8 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
     """Directory below the working directory."""
     stdout: str
     """Name of the file that gets standard output."""
+    is_stdout_chosen: bool = False
+    """True if a value is part of that name."""
     stderr: str
     """Name of the file that gets standard error."""
     options: list[str] = []
@@ -167,10 +169,11 @@ def _filled(
     values = Values(known, definition.inputs, definition.source)
     directory = values.one(command.directory or "", "directory")
     check_directory(directory, definition.source)
-    stdout = f"{command.name}{suffix}.log"
+    stdout, is_chosen = f"{command.name}{suffix}.log", False
     if command.stdout and (named := values.each(command.stdout)):
         stdout = values.one(command.stdout, "stdout") if len(named) > 1 else named[0]
         _check_name(stdout, definition.source)
+        is_chosen = "{" in command.stdout
     progress = command.progress
     if progress:
         progress = replace(progress, file=values.one(progress.file, "progress"))
@@ -182,6 +185,7 @@ def _filled(
         values=values,
         directory=directory,
         stdout=stdout,
+        is_stdout_chosen=is_chosen,
         stderr=f"{command.name}{suffix}.err",
         options=options,
         is_first=command.name == definition.name,

@@ -170,6 +170,7 @@ class Chain:
         with running(program), early.watching(program):
             ended = program.wait(limit_s)
         ended = replace(ended, known=early.found)
+        command.keep_output()
         self._heartbeat.pid = None
         run = command.finished(began, ended.returncode)
         rules = command.judged_by(self._definition)

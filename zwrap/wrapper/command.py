@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from zwrap.errors import ProgramError
+from zwrap.errors import PermanentError, ProgramError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.faults import of_named_paths
 from zwrap.host.filetime import touched
@@ -141,13 +141,25 @@ class CommandRun:
         return begin(self.directory, place, self.patterns(definition))
 
     def remove_output(self, place: Path) -> None:
-        """Remove the output of an earlier run, which must not be judged."""
+        """Remove the output of an earlier run, which must not be judged.
+
+        Raises:
+            ProgramError: A value chooses the name of a file that is no output of an earlier run.
+        """
+        if self.planned.is_stdout_chosen:
+            from zwrap.wrapper.placing import Directory, check_output  # which few programs need
+
+            check_output(Directory(self.directory, place, self._allowed), Path(self.stdout.name))
         for file in (self.stdout, self.stderr):
             _remove(place / file.name)
 
     def start(self, place: Path) -> Program:
         """Start the command in its directory, which is open as `place`."""
         filled = self.fill()
+        if self.planned.is_stdout_chosen:
+            from zwrap.wrapper.placing import Directory, make_output
+
+            make_output(Directory(self.directory, place, self._allowed), Path(self.stdout.name))
         with (
             of_named_paths("The output of the program cannot be written", ProgramError),
             self._allowed.file(self.stdout, self._where) as stdout,
@@ -165,6 +177,15 @@ class CommandRun:
                 save=self.saving.save,
                 saves=self.saving.is_possible,
             )
+
+    def keep_output(self) -> None:
+        """Note the output as it is at the end, so that a further run may replace it."""
+        if self.planned.is_stdout_chosen and self.directory.is_dir():
+            from zwrap.wrapper.placing import Directory, note_output
+
+            # What was noted at the start counts else.
+            with contextlib.suppress(OSError, PermanentError), self.opened() as place:
+                note_output(Directory(self.directory, place, self._allowed), Path(self.stdout.name))
 
     def finished(self, began: Begin, exit_status: int) -> Run:
         """Return the run to judge; a listing of another directory does not count."""

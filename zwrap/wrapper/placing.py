@@ -2,7 +2,8 @@
 
 They lie below that directory, and no link leads there. A file that is there already is replaced
 only if zwrap has put it there, in this run or an earlier one, and nobody has changed it since: a
-digest of each is kept in ``.zwrap/written`` of the directory.
+digest of each is kept in ``.zwrap/written`` of the directory. The same holds for standard output
+whose name a value chooses.
 """
 
 from __future__ import annotations
@@ -126,6 +127,46 @@ def _replace(at: Path, make: Callable[[Path], None]) -> None:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(scratch)
+
+
+# -- output ----------------------------------------------------------------------------------------
+
+
+def check_output(directory: Directory, name: Path) -> None:
+    """Raise ProgramError if a file is there that is not the output of an earlier run."""
+    with _opened(directory, name) as at:
+        there = _fingerprint(at)
+        if not there or there in (recorded := _recorded(directory, name)):
+            return
+        if _inode(at) not in recorded:
+            raise ProgramError(
+                f"The file {directory.path / name}, which is to get the standard output, is there "
+                "already, and zwrap has not written it, or somebody has changed it since. Remove "
+                "or rename it, or let the job parameters give another name."
+            )
+
+
+def make_output(directory: Directory, name: Path) -> None:
+    """Make an empty file for output. Its inode is noted, for this process may be killed."""
+
+    def make(scratch: Path) -> None:
+        os.close(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, READ_FILE))
+        _record(directory, name, "", _inode(scratch))
+
+    with _opened(directory, name) as at:
+        _replace(at, make)
+
+
+def note_output(directory: Directory, name: Path) -> None:
+    """Note what the output has become: a file that takes its place has its inode at times."""
+    with _opened(directory, name) as at:
+        _record(directory, name, "", _fingerprint(at))
+
+
+def _inode(path: Path) -> str:
+    """Return what tells the file that was made for output from another one, whatever is in it."""
+    status = os.lstat(path)
+    return f"output {status.st_ino}" if stat.S_ISREG(status.st_mode) else "something else"
 
 
 # -- what was put there before ---------------------------------------------------------------------
