@@ -161,6 +161,34 @@ def test_where_there_are_too_many_files_time_stamps_decide(
     ), "later, everybody had time to change it"
 
 
+@pytest.mark.parametrize("pattern", ["**/*.mtz", "*/*/*.mtz"])
+@pytest.mark.parametrize("limit", ["number", "time"])
+def test_a_search_that_finds_few_files_is_bounded_too(
+    working: Path, pattern: str, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        (working / f"{number}/in").mkdir(parents=True)
+        old(working / f"{number}/in/a.cbf")
+    times: Iterator[float] = iter([0.0, *[1.0] * 5, *[100.0] * 99])
+    clock = (lambda: 0.0) if limit == "number" else (lambda: next(times))
+    monkeypatch.setattr(listing, "MOST_VISITED", 30 if limit == "number" else 99)
+    assert taken(working, [pattern, "3/in/a.cbf"], clock).patterns == (
+        {"3/in/a.cbf"} if limit == "number" else set()
+    )
+    monkeypatch.setattr(listing, "MOST_VISITED", 60)
+    assert taken(working, [pattern]).patterns == {pattern}
+
+
+def test_directories_below_those_of_a_pattern_are_not_searched(
+    working: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        (working / f"a/{number}").mkdir(parents=True)
+        old(working / f"a/{number}/x.cbf")
+    monkeypatch.setattr(listing, "MOST_VISITED", 25)
+    assert taken(working, ["*/*", "*/*/*", "**/x"]).patterns == {"*/*"}
+
+
 def test_a_pattern_that_cannot_be_listed_keeps_no_program_from_its_start(working: Path) -> None:
     assert taken(working, ["", "a"]).patterns == {"a"}
 

@@ -17,7 +17,7 @@ from zwrap.program import invocation
 from zwrap.program.definition import SHIPPED_PROGRAMS, Definition
 from zwrap.program.files import writing
 from zwrap.program.files.dumping import dump
-from zwrap.program.files.templating import rendered
+from zwrap.program.files.templating import check_template, rendered
 from zwrap.program.keys.options import parameter_files
 from zwrap.program.reading import parse_definition, read_definition
 
@@ -90,6 +90,32 @@ def test_yaml_holds_what_was_given() -> None:
         "kept": {"dcid": 7}, "fixed": {"on": True, "off": None, "n": 1.5},
     }  # fmt: skip
     assert [*yaml.safe_load(text)][:2] == ["d_min", "title"]
+
+
+@pytest.mark.parametrize("text", ["a\x85b", "\u2028", "a\u2029\n", "a\r\nb", "\x85#", "a\nb"])
+def test_yaml_is_read_as_it_was_written_whatever_ends_its_lines(text: str) -> None:
+    values = {"x": text, text: [text]}
+    assert yaml.safe_load(dump("yaml", values, "here")) == values
+
+
+@pytest.mark.parametrize("form", ["phil", "ini", "xds"])
+@pytest.mark.parametrize("given", [{"evil": 1}, [{"evil": 1}], [["a"], ["b"]], [[]]])
+def test_a_value_adds_keys_and_lines_only_where_the_definition_asks_for_them(
+    form: str, given: Any
+) -> None:
+    with pytest.raises(ProgramError, match=r"key 'write': 'any' is .*\{\$REPLACE:any\} asks for"):
+        content({"file": "a", "format": form, "values": {"x": "{any}"}}, any=given)
+    with pytest.raises(ProgramError, match="key 'write': 'any' is "):
+        content({"file": "a", "format": form, "values": "{any}"}, any=given)
+
+
+def test_a_definition_may_ask_for_keys_and_lines() -> None:
+    written = {"file": "a", "format": "phil", "values": {"x": "{$REPLACE:any}"}}
+    assert content(written, any={"y": 1}) == "x {\n  y = 1\n}\n"
+    written["format"] = "xds"
+    assert content(written, any=[[1, 2], [3, 4]]) == "x= 1 2\nx= 3 4\n"
+    written = {"file": "a", "format": "json", "values": {"x": "{any}"}}
+    assert json.loads(content(written, any=[{"y": 1}])) == {"x": [{"y": 1}]}
 
 
 def test_phil_has_scopes_and_quotes_what_it_would_read_as_more() -> None:
@@ -266,6 +292,12 @@ def test_a_template_sees_the_values_of_the_step() -> None:
         ("{{ title|center(999999999) }}", "No filter named 'center'"),
         ("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
          "given up after 1000000 steps"),
+        ("{{ long|join(long) }}", "'replace' and 'join' make more than 33554432 characters"),
+        ("{{ long|replace('', long) }}", "'replace' and 'join' make more than"),
+        ("{{ range(9999)|map('replace', '1', long)|list|length }}", "'replace' and 'join' make"),
+        ("{{ [gone]|join }}", "'gone' is undefined"),
+        ("{{ [1]|batch(999999999)|list }}", "No filter named 'batch'"),
+        ("{{ [1]|slice(999999999)|list }}", "No filter named 'slice'"),
         ("{% for a in range(100001) %}{% endfor %}", "Range too big"),
         ("{% for a in range(90000) %}{{ long }}{% endfor %}", "more than 33554432 characters"),
     ],
@@ -276,6 +308,21 @@ def test_a_template_that_asks_for_more_is_refused(text: str, complaint: str) -> 
     }  # fmt: skip
     with pytest.raises(ProgramError, match=complaint):
         rendered(text, values, "here")
+
+
+def test_filters_that_join_and_replace_do_it_as_those_of_jinja() -> None:
+    rows = [{"n": 1}, {"n": None}]
+    text = "{{ rows|join(', ', attribute='n') }} {{ [1, 'b']|join }} {{ 'aaa'|replace('a', x, 2) }}"
+    assert rendered(text, {"rows": rows, "x": 5}, "here") == "1, None 1b 55a"
+    assert rendered("{{ 'abab'|replace('b', '') }}{{ ''|join(x) }}", {"x": "y"}, "here") == "aa"
+
+
+def test_a_template_that_is_only_checked_does_not_run() -> None:
+    """Else a definition of a message would take a checking service's time and memory."""
+    for text in ("{{ 'x'|float(5 // 0) }}", "{% if ([1]|sum) / 0 %}{% endif %}", "{{ 1 / 0 }}"):
+        check_template(text, "here")
+        with pytest.raises(ProgramError, match="ZeroDivisionError"):
+            rendered(text, {}, "here")
 
 
 def test_a_text_of_several_lines_is_printed_where_the_template_says_so() -> None:

@@ -7,12 +7,13 @@ of its original, and ``mv`` leaves them as they are.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import msgspec
 
@@ -28,6 +29,9 @@ LISTED_FILES = 50_000
 
 LISTING_S = 20.0
 """Longest time that a listing takes on a slow filesystem, in seconds."""
+
+MOST_VISITED = 500_000
+"""Largest number of entries of directories that are looked at for the files of a pattern."""
 
 LISTING_BYTES = 64 << 20
 """Largest size of a listing that is read, in bytes."""
@@ -108,17 +112,56 @@ def taken(directory: Path, patterns: Iterable[str], clock: Clock = elapsed) -> L
     files: dict[str, Status] = {}
     whole = set()
     ends_at = clock() + LISTING_S
+
+    def in_time() -> bool:
+        return clock() < ends_at
+
+    @functools.cache
+    def is_small(base: Path, depth: int | None) -> bool:
+        return _is_small(base, depth, in_time)
+
     for pattern in dict.fromkeys(patterns):
-        if _add(files, directory, pattern, lambda: clock() < ends_at):
+        walk = _walk(directory, pattern)
+        if (not walk or is_small(*walk)) and _add(files, directory, pattern, in_time):
             whole.add(pattern)
         else:
             log.warning(
-                "Not all files that match %r are listed before the start (%d files and %g s at "
-                "most): whether the run wrote one of them is told by its time stamps.",
-                pattern, LISTED_FILES, LISTING_S,
+                "Not all files that match %r are listed before the start (%d files among %d "
+                "entries of directories, and %g s, at most): whether the run wrote one of them is "
+                "told by its time stamps.",
+                pattern, LISTED_FILES, MOST_VISITED, LISTING_S,
             )  # fmt: skip
     inode = directory.stat().st_ino
     return Listing(directory=inode, patterns=frozenset(whole), files=files, present=True)
+
+
+def _walk(directory: Path, pattern: str) -> tuple[Path, int | None] | None:
+    """Return from where, and how deep, directories are searched for a pattern.
+
+    The depth is that below the first directory; None: any. None alone: all of the files are in one
+    directory, or have one name.
+    """
+    parts = PurePath(pattern).parts
+    first = next((at for at, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    further = len(parts) - first - 1
+    if "**" in parts:
+        return directory.joinpath(*parts[:first]), None
+    return (directory.joinpath(*parts[:first]), further) if further > 0 else None
+
+
+def _is_small(base: Path, depth: int | None, in_time: Callable[[], bool]) -> bool:
+    """Return False if a directory is too large to be searched, or takes too long.
+
+    The search itself tells of matches only, of which there may be none for hours.
+    """
+    left = MOST_VISITED
+    for place, below, names in os.walk(base):
+        left -= len(below) + len(names)
+        if left < 0 or not in_time():
+            return False
+        if depth is not None and len(PurePath(place).parts) - len(base.parts) >= depth:
+            below.clear()
+    return True
 
 
 def _add(

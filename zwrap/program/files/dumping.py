@@ -22,6 +22,9 @@ LARGEST_FILE = 32 << 20
 _BREAKS = re.compile("[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
 """Characters that end a line for some reader, and others that no text file holds."""
 
+_OTHER_BREAKS = re.compile("[\r\x85\u2028\u2029]")
+"""Line breaks other than that of Unix, for which a reader of YAML may put that one."""
+
 _PLAIN = re.compile(r"[A-Za-z0-9_.+:/,@%~-]+")
 """Words that phil takes as they are."""
 
@@ -67,6 +70,12 @@ def _yaml(values: object, _where: str) -> str:
             """Return True: a value that is there twice is written twice."""
             return True
 
+    def text_node(dumper: Dumper, value: str) -> yaml.ScalarNode:
+        """Return a text; one with line breaks of Unicode in quotes, where they are escaped."""
+        style = '"' if _OTHER_BREAKS.search(value) else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text_node)
     text: str = yaml.dump(values, Dumper=Dumper, sort_keys=False, allow_unicode=True)
     return text
 

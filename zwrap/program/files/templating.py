@@ -2,17 +2,20 @@
 
 A template sees the values of the step and no other: neither files nor the process's environment. A
 value is printed as a single text of one line, so that it cannot add lines of its own to the file.
+Filters make no more of values than the largest text, and no part of a template runs when it is only
+checked.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 import jinja2
+import jinja2.filters
 import jinja2.meta
 import jinja2.sandbox
 from jinja2.runtime import Context
@@ -38,12 +41,13 @@ _FILE = "<zwrap template>"
 _BREAKS = re.compile("[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
 
 _FILTERS = (
-    "abs", "batch", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby",
-    "int", "items", "join", "last", "length", "list", "lower", "map", "max", "min", "reject",
-    "rejectattr", "replace", "reverse", "round", "select", "selectattr", "slice", "sort", "string",
+    "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby",
+    "int", "items", "last", "length", "list", "lower", "map", "max", "min", "reject",
+    "rejectattr", "reverse", "round", "select", "selectattr", "sort", "string",
     "sum", "title", "tojson", "trim", "truncate", "unique", "upper", "wordcount",
 )  # fmt: skip
-"""Filters of Jinja2 whose result is not much larger than what they are given."""
+"""Filters of Jinja2 whose result is not much larger than what they are given; besides, there are
+`replace` and `join`, whose results together have a largest size."""
 
 _METHODS = (
     "endswith", "get", "items", "keys", "lower", "lstrip", "removeprefix", "removesuffix", "rstrip",
@@ -66,6 +70,17 @@ class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     """An environment in which a template can only read the values that it is given."""
 
     intercepted_binops = frozenset(["*", "**", "%"])
+
+    left = LARGEST_TEXT
+    """Number of characters that filters may still make."""
+
+    def charge(self, size: int) -> None:
+        """Count what a filter makes before it does; TemplateRuntimeError if it is too much."""
+        self.left -= size
+        if self.left < 0:
+            raise jinja2.TemplateRuntimeError(
+                f"'replace' and 'join' make more than {LARGEST_TEXT} characters"
+            )
 
     def is_safe_attribute(self, obj: object, attr: str, value: object) -> bool:
         """Return True for the few methods of texts, lists and objects, and for a loop's values."""
@@ -143,7 +158,7 @@ def _compiled(text: str, where: str) -> jinja2.Template:
     except jinja2.TemplateSyntaxError as error:
         why = (error.message or "").rstrip(".")
         raise ProgramError(f"{where}, line {error.lineno} of the template: {why}.") from None
-    except Exception as error:  # a constant expression of the template failed as Python does
+    except Exception as error:  # nested more deeply than Python's compiler goes, say
         why = f"{error}".rstrip(".")
         raise ProgramError(f"{where}: the template cannot be read: {why}.") from None
     return jinja2.Template.from_code(environment, code, environment.make_globals(None))
@@ -158,16 +173,19 @@ def _environment() -> _Sandbox:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,
+        optimized=False,  # else filters of constants run when a template is only checked
     )
     filters = environment.filters
     environment.filters = {name: filters[name] for name in _FILTERS}
     environment.filters.update(format=_formatted, lines=_lines, phil=_phil)
+    environment.filters.update(join=_joined, replace=_replaced)
     for name in ("lipsum", "namespace", "cycler", "joiner"):
         environment.globals.pop(name, None)
     return environment
 
 
-def _printed(value: object) -> object:
+@jinja2.pass_context  # else what is constant would be printed when a template is only checked
+def _printed(_context: Context, value: object) -> object:
     """Return a value as a template prints it: a single line, unless filter ``lines`` allows more.
 
     Raises TemplateRuntimeError for a value that would add to the file what the template has not.
@@ -202,6 +220,32 @@ def _formatted(form: str, *values: object) -> str:
             f"{short(form)} asks for a width of more than {LARGEST_WIDTH} characters"
         )
     return form % values
+
+
+@jinja2.pass_environment
+def _joined(
+    environment: _Sandbox, values: Iterable[object], separator: str = "", attribute: object = None
+) -> str:
+    """Return values as one text; `filter`."""
+    read = None
+    if attribute is not None:
+        read = jinja2.filters.make_attrgetter(environment, str(attribute))
+    texts = []
+    for value in values:
+        texts.append(str(read(value) if read else value))
+        environment.charge(len(texts[-1]) + len(separator))
+    return str(separator).join(texts)
+
+
+@jinja2.pass_environment
+def _replaced(
+    environment: _Sandbox, value: object, old: str, new: str, count: int | None = None
+) -> str:
+    """Return a text with another one in place of a part; `filter`."""
+    text, old, new = str(value), str(old), str(new)
+    times = text.count(old) if count is None or count < 0 else min(text.count(old), count)
+    environment.charge(len(text) + times * (len(new) - len(old)))
+    return text.replace(old, new, -1 if count is None else count)
 
 
 def _phil(value: object) -> str:

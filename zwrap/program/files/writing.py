@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -13,6 +13,9 @@ from zwrap.program.filling import Values
 from zwrap.program.keys.inputs import is_given
 from zwrap.program.keys.written import Written, check_name, template_of
 from zwrap.recipe.substitution import REPLACE, Filling
+
+_OF_LINES = ("phil", "ini", "xds")
+"""Formats in which an object makes keys, and a list of lists makes lines."""
 
 _NAME = re.compile(r"\{([\w-]+)\}")
 
@@ -58,7 +61,7 @@ def new_files(
         if written.before != before or not _is_wanted(written, known):
             continue
         where = f"{definition.source}, key 'write', file {written.file!r}"
-        values = FileValues(definition, known)
+        values = FileValues(definition, known, is_flat=written.format in _OF_LINES)
         if name := values.one(written.file, where):
             content = _content(written, values, known, definition.source, where)
             files.append(NewFile(check_name(name, where), content, written.overwrite))
@@ -120,9 +123,20 @@ _ABSENT = _Absent()
 
 
 class FileValues:
-    """The filling in of values of files, in which numbers and lists stay what they are."""
+    """The filling in of values of files, in which numbers and lists stay what they are.
 
-    def __init__(self, definition: Definition, known: Mapping[str, object]) -> None:
+    Args:
+        definition: The definition.
+        known: Values by name.
+        is_flat: True if ``{name}`` stands for a single value or a list of them, and neither for an
+            object nor for lists in a list, which only ``{$REPLACE:name}`` asks for.
+    """
+
+    def __init__(
+        self, definition: Definition, known: Mapping[str, object], *, is_flat: bool = False
+    ) -> None:
+        self._is_flat = is_flat
+        self._source = definition.source
         self._inputs = definition.inputs
         self._known = known
         self._texts = Values(known, definition.inputs, definition.source)
@@ -166,11 +180,32 @@ class FileValues:
         """Return what a text stands for, or `_ABSENT` if it asks for an input without a value."""
         plain, replaced = _NAME.fullmatch(text), REPLACE.fullmatch(text)
         if plain and plain[1] in self._known:
+            if self._is_flat:
+                self._check_flat(plain[1])
             replaced = REPLACE.fullmatch(f"{{$REPLACE:{plain[1]}}}")
         if replaced:
             value = self._filling.value(replaced[0])
             return value if is_given(value) or replaced[1] not in self._inputs else _ABSENT
+        return self._several(text)
+
+    def _several(self, text: str) -> object:
+        """Return a text with values in it, a list of it for a list, or `_ABSENT`."""
         found = self._texts.each(text)
         if any(isinstance(self._known.get(name), list) for name in _NAME.findall(text)):
             return found or _ABSENT
         return found[0] if found else _ABSENT
+
+    def _check_flat(self, name: str) -> None:
+        """Raise ProgramError for a value that would make keys, or lines, of its own."""
+        value = self._known[name]
+        if any(isinstance(each, (list, Mapping)) for each in _entries(value)):
+            raise ProgramError(
+                f"{self._source}, key 'write': {name!r} is {short(value)}; a single value, or a "
+                f"list of them, is expected for {{{name}}}, because another one would make keys "
+                f"or lines of its own ({{$REPLACE:{name}}} asks for any value)."
+            )
+
+
+def _entries(value: object) -> Iterable[object]:
+    """Return the entries of a list; of another value itself."""
+    return value if isinstance(value, list) else [value]

@@ -38,7 +38,8 @@ class Written(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     values: Annotated[dict[str, object] | list[object] | str, FILLED] = {}
     """Values by key. ``{name}`` stands for an input; alone, it and ``{$REPLACE:name}`` keep a
     number a number. A key whose optional input has no value is left out. In phil and XDS.INP a list
-    is a line of several words, and a list of lists is a line for each."""
+    is a line of several words, and a list of lists is a line for each; there, and in INI, only
+    ``{$REPLACE:name}`` stands for an object or a list of lists."""
     template: str | None = None
     """Template of the file (Jinja2, in a sandbox), with the inputs, `payload` and `environment` (of
     the recipe) as values. A value that is null, a list or an object cannot be printed, and neither
