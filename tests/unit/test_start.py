@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from zwrap.plugins.registry import OWN
+from zwrap.program.definition import Definition
 
 COMMAND = """
 import sys
@@ -191,3 +193,23 @@ def test_zocalo_go_and_a_dispatcher_load_no_ledger(tmp_path: Path) -> None:
         modules = loaded(tmp_path, name, *arguments, environment=site)
         assert among(modules, *OUTSIDE, *LEDGER, *FAR, *SUBMITS, *SHOWS) == []
         assert name == "go" or among(modules, "pkgutil", "shutil") == []
+
+
+def test_what_few_definitions_need_is_loaded_with_those_only(tmp_path: Path, step: Path) -> None:
+    modules = loaded(tmp_path, "wrap", "--wrap", "command", "--recipewrapper", str(step))
+    seldom = ("zwrap.wrapper.early", "zwrap.program.causes.recognition", "zwrap.program.sweeps")
+    assert among(modules, *seldom, "zwrap.program.files", "zwrap.program.keys.messages") == []
+
+
+def test_no_annotation_of_a_definition_is_a_text() -> None:
+    """Python would compile each when the first definition is read, which takes 3 ms of a job."""
+    pending: list[Any] = [Definition]
+    found = set()
+    while pending:
+        each = pending.pop()
+        pending += get_args(each)
+        if isinstance(each, type) and issubclass(each, msgspec.Struct) and each not in found:
+            found.add(each)
+            assert not [text for text in each.__annotations__.values() if isinstance(text, str)]
+            pending += [*each.__annotations__.values(), *each.__bases__]
+    assert len(found) > 15

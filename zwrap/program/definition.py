@@ -4,8 +4,7 @@ A definition holds command, inputs, limits, success rules, outputs with their pa
 docs/programs.md describes the format. Only parsers of file formats are Python.
 """
 
-from __future__ import annotations
-
+# Annotations are not postponed: msgspec would compile each when a job starts.
 from pathlib import Path
 from typing import Annotated, Literal
 

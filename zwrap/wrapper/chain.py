@@ -162,14 +162,7 @@ class Chain:
             self._tell(command)
             program = command.start(place)
         self._heartbeat.pid = program.pid
-        from zwrap.wrapper.early import EarlyStop, given_to  # while the program runs already
-
-        running_now = command.finished(began, 0)
-        given = functools.partial(given_to, self._definition, command, running_now)
-        early = EarlyStop(self._errors, running_now, given)
-        with running(program), early.watching(program):
-            ended = program.wait(limit_s)
-        ended = replace(ended, known=early.found)
+        ended = self._waited_for(program, command, began, running, limit_s)
         command.keep_output()
         self._heartbeat.pid = None
         run = command.finished(began, ended.returncode)
@@ -185,9 +178,30 @@ class Chain:
             label=command.planned.blamed,
             interrupted=bool(why),
         )
-        stopped = ended.stopped_by and not early.found
+        stopped = ended.stopped_by and not ended.known
         stops = stopped or (ended.timed_out and is_that_of_all)
         return end if stops else self._passed_over(command, end)
+
+    def _waited_for(
+        self,
+        program: Program,
+        command: CommandRun,
+        began: Begin,
+        running: Running,
+        limit_s: int | None,
+    ) -> Ended:
+        """Return the end of a program that runs, which a known error may bring about."""
+        if not self._errors:
+            with running(program):
+                return program.wait(limit_s)
+        from zwrap.wrapper.early import EarlyStop, given_to  # while the program runs already
+
+        run = command.finished(began, 0)
+        given = functools.partial(given_to, self._definition, command, run)
+        early = EarlyStop(self._errors, run, given)
+        with running(program), early.watching(program):
+            ended = program.wait(limit_s)
+        return replace(ended, known=early.found)
 
     def _put_files(self, command: CommandRun, place: Path) -> None:
         """Write the files that a further command gets."""

@@ -4,8 +4,7 @@ An entry explains a failure and does not make one: success rules do that. The fi
 found, in the order of the definition and then of its tables, names the cause.
 """
 
-from __future__ import annotations
-
+# Annotations are not postponed: msgspec would compile each when a job starts.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated

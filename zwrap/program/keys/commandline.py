@@ -1,7 +1,6 @@
 """Command lines of a definition: words, groups, conditions, and the commands after the first."""
 
-from __future__ import annotations
-
+# Annotations are not postponed: msgspec would compile each when a job starts.
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated

@@ -1,7 +1,6 @@
 """Conditions on parsed values: what makes a run a success, and whether a message is sent."""
 
-from __future__ import annotations
-
+# Annotations are not postponed: msgspec would compile each when a job starts.
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec

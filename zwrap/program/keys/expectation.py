@@ -3,8 +3,7 @@
 ``zwrap program test NAME`` judges them without running anything.
 """
 
-from __future__ import annotations
-
+# Annotations are not postponed: msgspec would compile each when a job starts.
 from collections.abc import Mapping
 from typing import Literal
 

@@ -1,7 +1,6 @@
 """Inputs of a program: their types, and the checks of the values that a step gives them."""
 
-from __future__ import annotations
-
+# Annotations are not postponed: msgspec would compile each when a job starts.
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Annotated, Literal
@@ -9,7 +8,6 @@ from typing import Annotated, Literal
 import msgspec
 
 from zwrap.errors import ProgramError, UnknownNameError, short
-from zwrap.program import sweeps
 from zwrap.program.keys.marks import FILLED, INPUT_NAME
 from zwrap.program.patterns import Pattern, check_pattern
 
@@ -117,10 +115,12 @@ def converted(declared: Input, value: object, where: str) -> object:
     Raises:
         ProgramError: The value does not fit; the text begins with `where`.
     """
-    if declared.split:
-        value = sweeps.parted(value, declared.split)
-    if declared.sweep and is_given(value):
-        value = sweeps.formatted(value, declared.sweep, where)
+    if declared.split or declared.sweep:
+        from zwrap.program import sweeps  # which few inputs need
+
+        value = sweeps.parted(value, declared.split) if declared.split else value
+        if declared.sweep and is_given(value):
+            value = sweeps.formatted(value, declared.sweep, where)
     if declared.type is None or not is_given(value):
         return value
     if declared.type != "list":
@@ -278,7 +278,10 @@ def check_inputs(inputs: Mapping[str, Input], groups: list[Group], at: Place) ->
 def _faults(declared: Input, place: str) -> Iterator[str]:
     """Yield a clause for each fault of one input."""
     item = declared.item
-    yield from sweeps.faults(declared.sweep or "")
+    if declared.sweep:
+        from zwrap.program import sweeps
+
+        yield from sweeps.faults(declared.sweep)
     if declared.items and declared.type != "list":
         yield "'items' is the type of the entries of a list; 'type: list' is expected beside it"
     if declared.file and declared.type not in (None, "file"):

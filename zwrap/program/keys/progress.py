@@ -1,7 +1,6 @@
 """The rule that finds the progress of a running program in what it writes."""
 
-from __future__ import annotations
-
+# Annotations are not postponed: msgspec would compile each when a job starts.
 from pathlib import PurePath
 from typing import Annotated
 

@@ -1,7 +1,6 @@
 """Rules for the run of one command of a definition: success, limits, progress."""
 
-from __future__ import annotations
-
+# Annotations are not postponed: msgspec would compile each when a job starts.
 from typing import Annotated
 
 import msgspec

@@ -1,7 +1,6 @@
 """Files that are written before the start of a program: the keys of `write`, and their checks."""
 
-from __future__ import annotations
-
+# Annotations are not postponed: msgspec would compile each when a job starts.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
