@@ -15,7 +15,7 @@ from zwrap.program.checks.references import complaints
 from zwrap.program.definition import Definition
 from zwrap.program.keys.commandline import is_true
 from zwrap.program.plan import Planned, environment, plan
-from zwrap.program.reading import parse_definition
+from zwrap.program.reading import inline_definition, parse_definition
 
 HOSTILE = [
     "two\nlines",
@@ -315,7 +315,7 @@ def test_names_of_files_are_dropped_and_repeated() -> None:
     given = {
         "command": ["run"],
         "inputs": SHELL,
-        "success": {"files": ["{l}.mtz", "{no}"], "no_text": [{"file": "{no}", "pattern": "x"}]},
+        "success": {"files": ["{l}.mtz"], "no_text": [{"file": "{no}", "pattern": "x"}]},
         "outputs": {
             "o": {"file": ["{no}.json", "{x}.json"], "parser": "json"},
             "none": {"file": "{no}.json", "parser": "json"},
@@ -331,6 +331,38 @@ def test_names_of_files_are_dropped_and_repeated() -> None:
     assert [file.pattern for file in named.files] == ["a.log", "b.log"]
     with pytest.raises(ProgramError, match=r"key 'directory', 'd\{no\}', has no value"):
         planned({"directory": "d{no}", "inputs": SHELL})
+
+
+@pytest.mark.parametrize(
+    ("key", "rules"), [("files", ["{no}.mtz"]), ("text", [{"file": "{no}", "pattern": "x"}])]
+)
+def test_what_must_be_there_is_not_dropped_for_want_of_a_name(key: str, rules: list[Any]) -> None:
+    with pytest.raises(ProgramError, match=rf"key 'success.{key}', '\{{no\}}.*', has no value"):
+        planned({"success": {key: rules}, "inputs": SHELL})
+
+
+def test_an_empty_text_is_a_text_in_names_of_files_variables_and_directory() -> None:
+    rule = {"file": "{e}a.log", "pattern": "x"}
+    given = {
+        "command": ["run"],
+        "inputs": {"e": {"default": ""}},
+        "directory": "{e}",
+        "environment": {"A": "{e}:/opt/lib", "B": "{e}"},
+        "success": {"files": ["{e}a.mtz"], "no_files": ["{e}no"], "text": [rule],
+                    "no_text": [rule]},
+        "outputs": {"o": {"file": "{e}a.json", "parser": "json"}},
+        "files": [{"pattern": "{e}a.mtz"}, {"pattern": "{e}"}],
+    }  # fmt: skip
+    defined = parse_definition(given, "test.yaml", "prog")
+    named = invocation.with_file_names(defined, invocation.values(defined, {}, None, {}))
+    [first] = planned(given)
+    assert (named.directory, first.directory) == ("", "")
+    assert environment(first) == {"A": ":/opt/lib", "B": ""}
+    for success in (named.success, first.command.success):
+        assert (success.files, success.no_files) == (["a.mtz"], ["no"])
+        assert [each.file for each in (*success.text, *success.no_text)] == ["a.log", "a.log"]
+    assert named.outputs["o"].file == ["a.json"]
+    assert [file.pattern for file in named.files] == ["a.mtz"]
 
 
 # -- several commands ------------------------------------------------------------------------------
@@ -470,3 +502,52 @@ def test_an_input_that_a_further_command_uses_is_no_option_of_the_first() -> Non
     }
     block = {"x": 1, "y": 2, "z": 3, "u": 4}
     assert arguments(given, prog=block) == ["-y", "u=4"]
+
+
+# -- job parameters of wrapper `command` -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("stdout", "/data/x.log"),
+        ("stdout", "sub/out.txt"),
+        ("stdin", 5),
+        ("groups", ["mx", "i03"]),
+        ("errors", ["none"]),
+        ("errors_of", [1]),
+        ("blocks", [1, 2]),
+        ("write", ["a", {"file": "b"}]),
+        ("then", [4, 5]),
+        ("link", {"a": 1}),
+        ("copy", {"from": "/a", "to": "/b"}),
+        ("for_each", {"a": ["b"]}),
+    ],
+)
+def test_a_parameter_with_the_name_of_a_newer_key_stays_a_parameter(key: str, value: Any) -> None:
+    parameters = {"command": ["echo", f"{{{key}}}"], key: value}
+    assert inline_definition(parameters, "job_parameters") == {"command": parameters["command"]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("stdout", "x.log"),
+        ("stdin", "end"),
+        ("groups", [{"one_of": ["a"]}]),
+        ("errors_of", ["xia2"]),
+        ("blocks", ["a"]),
+        ("copy", {"from": "/a", "b": "/b"}),
+        ("for_each", {"a": "b"}),
+    ],
+)
+def test_wrapper_command_takes_keys_whose_value_fits(key: str, value: Any) -> None:
+    parameters = {"command": ["echo"], key: value}
+    assert inline_definition(parameters, "job_parameters") == parameters
+
+
+def test_only_names_of_further_commands_are_bounded() -> None:
+    name = "a" * 150
+    assert parse_definition({"command": ["a"], "name": name}, "test.yaml").name == name
+    with pytest.raises(ProgramError, match=r"'_\.\+-' are expected, 100 at most"):
+        planned({"then": [{"command": ["a"], "name": name}]})

@@ -41,6 +41,20 @@ class Values:
         found = copies([self.filling.pieces(text) for text in texts], self.fault)
         return [[as_text(pieces) for pieces in group] for group in found]
 
+    def names(self, text: str) -> list[str]:
+        """Return the names of files that a text gives, without empty ones."""
+        return [name for name in self.each(text) if name]
+
+    def needed_names(self, text: str, key: str) -> list[str]:
+        """Return the names of files that a text gives; if none, raise ProgramError with the key."""
+        found = self.names(text)
+        if not found:
+            raise self.fault(
+                f"an input in key {key!r}, {text!r}, has no value, so that the rule would not be "
+                "judged; give the input a value or a default."
+            )
+        return found
+
     def one(self, text: str, key: str) -> str:
         """Return a text that must be there once; if it is not, raise ProgramError with the key."""
         found = self.each(text)

@@ -101,9 +101,9 @@ def with_file_names(definition: Definition, known: Mapping[str, object]) -> Defi
     """Return the definition with the placeholders in its file names filled in.
 
     A name whose value is missing is left out, and one with a list is there for each entry; an
-    output of which no name is left is none.
+    output of which no name is left is none. In a name an empty text is a text.
     """
-    values = Values(known, definition.inputs, definition.source)
+    values = Values(known, (), definition.source)
     return replace(
         definition,
         success=filled_success(definition.success, values),
@@ -111,12 +111,12 @@ def with_file_names(definition: Definition, known: Mapping[str, object]) -> Defi
         outputs={
             name: replace(output, file=files, beside=_beside(output, values))
             for name, output in definition.outputs.items()
-            if (files := [file for text in file_names(output) for file in values.each(text)])
+            if (files := [file for text in file_names(output) for file in values.names(text)])
         },
         files=[
             replace(file, pattern=pattern)
             for file in definition.files
-            for pattern in values.each(file.pattern)
+            for pattern in values.names(file.pattern)
         ],
     )
 
@@ -126,7 +126,7 @@ def _beside(output: Output, values: Values) -> dict[str, str]:
     return {
         option: values.one(file, f"beside.{option}")
         for option, file in output.beside.items()
-        if values.known.get(output.only_if.get(option, ""), True) and values.each(file)
+        if values.known.get(output.only_if.get(option, ""), True) and values.names(file)
     }
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from zwrap.errors import ProgramError, UnknownNameError
+from zwrap.errors import ProgramError, UnknownNameError, short
 from zwrap.program.definition import Definition, check_directory
 from zwrap.program.filling import Values
 from zwrap.program.keys.commandline import (
+    NAME_CHARACTERS,
     Command,
     check_command,
     check_loop,
@@ -167,7 +168,8 @@ def _filled(
 ) -> Planned:
     """Return a run with its file names filled in; `suffix`: end of the names of its logs."""
     values = Values(known, definition.inputs, definition.source)
-    directory = values.one(command.directory or "", "directory")
+    names = Values(known, (), definition.source)
+    directory = names.one(command.directory or "", "directory")
     check_directory(directory, definition.source)
     stdout, is_chosen = f"{command.name}{suffix}.log", False
     if command.stdout and (named := values.each(command.stdout)):
@@ -176,12 +178,10 @@ def _filled(
         is_chosen = "{" in command.stdout
     progress = command.progress
     if progress:
-        progress = replace(progress, file=values.one(progress.file, "progress"))
+        progress = replace(progress, file=names.one(progress.file, "progress"))
         check_file(progress, definition.source)
     return Planned(
-        command=replace(
-            command, success=filled_success(command.success, values), progress=progress
-        ),
+        command=replace(command, success=filled_success(command.success, names), progress=progress),
         values=values,
         directory=directory,
         stdout=stdout,
@@ -194,25 +194,36 @@ def _filled(
 
 
 def filled_success(success: Success, values: Values) -> Success:
-    """Return rules of success with the placeholders in file names filled in."""
+    """Return rules of success with the placeholders in file names filled in.
+
+    What must be there must have a name: ProgramError if the input has no value. A rule for what
+    must not be there holds without a name.
+    """
     return replace(
         success,
-        files=[name for text in success.files for name in values.each(text)],
-        no_files=[name for text in success.no_files for name in values.each(text)],
-        text=[replace(rule, file=name) for rule in success.text for name in values.each(rule.file)],
+        files=[
+            name for text in success.files for name in values.needed_names(text, "success.files")
+        ],
+        no_files=[name for text in success.no_files for name in values.names(text)],
+        text=[
+            replace(rule, file=name)
+            for rule in success.text
+            for name in values.needed_names(rule.file, "success.text")
+        ],
         no_text=[
-            replace(rule, file=name) for rule in success.no_text for name in values.each(rule.file)
+            replace(rule, file=name) for rule in success.no_text for name in values.names(rule.file)
         ],
     )
 
 
 def environment(planned: Planned) -> dict[str, str]:
     """Return the variables that the definition adds; one whose value is missing is left out."""
-    found: dict[str, str] = {}
-    for name, text in planned.command.environment.items():
-        if planned.values.each(text):
-            found[name] = planned.values.one(text, f"environment.{name}")
-    return found
+    values = Values(planned.values.known, (), planned.values.source)
+    return {
+        name: values.one(text, f"environment.{name}")
+        for name, text in planned.command.environment.items()
+        if values.each(text)
+    }
 
 
 def _check_name(name: str, source: str) -> None:
@@ -256,10 +267,10 @@ def check_commands(definition: Definition, at: Place) -> None:
         where = f"{at(*route_of(number))}, key 'then', command {number}" if number else source
         check_command(command.command, where)
         check_loop(command.for_each, inputs, where)
-        if not is_name(command.name):
+        if number and not is_name(command.name):
             raise ProgramError(
-                f"{where}, key 'name' is {command.name!r}; letters, digits and '_.+-' are "
-                "expected, because files are named after it."
+                f"{where}, key 'name' is {short(command.name)}; letters, digits and '_.+-' are "
+                f"expected, {NAME_CHARACTERS} at most, because files are named after it."
             )
         if command.name in names:
             raise ProgramError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -38,11 +38,49 @@ FILE_ONLY = frozenset(("tests", "status"))
 """Keys of a definition in a file that mean nothing in a step's `job_parameters`."""
 
 
-NESTED: Mapping[str, type] = {
-    **dict.fromkeys(("write", "then", "groups", "blocks", "errors", "errors_of"), list),
-    **dict.fromkeys(("link", "copy", "for_each"), dict),
+COPY_OF_A_PARAMETER = frozenset(("from", "to"))
+"""Keys of a value under `link` or `copy` that is a parameter of the step, and names no files."""
+
+
+def _is_rows(value: object) -> bool:
+    """Return True for a list of mappings."""
+    return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
+
+
+def _is_texts(value: object) -> bool:
+    """Return True for a list of texts."""
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_table(value: object) -> bool:
+    """Return True for a mapping of texts to texts."""
+    return isinstance(value, Mapping) and all(isinstance(each, str) for each in value.values())
+
+
+def _is_placed(value: object) -> bool:
+    """Return True for a mapping of names of files to files."""
+    return _is_table(value) and set(cast("Mapping[str, str]", value)) != COPY_OF_A_PARAMETER
+
+
+def _is_text(value: object) -> bool:
+    """Return True for a text."""
+    return isinstance(value, str)
+
+
+def _is_file_name(value: object) -> bool:
+    """Return True for a text that can be the name of a file."""
+    return isinstance(value, str) and "/" not in value
+
+
+NEW_KEYS: Mapping[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("write", "then", "groups", "errors"), _is_rows),
+    **dict.fromkeys(("blocks", "errors_of"), _is_texts),
+    **dict.fromkeys(("link", "copy"), _is_placed),
+    "for_each": _is_table,
+    "stdin": _is_text,
+    "stdout": _is_file_name,
 }
-"""Keys of a definition to the type of their values. In `job_parameters` any other value under them
+"""Keys of a definition to the rule for their values. In `job_parameters` any other value under them
 is a parameter of the step, as in recipes that are older than these keys."""
 
 
@@ -191,7 +229,7 @@ def inline_definition(job_parameters: Mapping[str, object], where: str) -> dict[
     data = {
         key: value
         for key, value in job_parameters.items()
-        if key in fields and isinstance(value, NESTED.get(key, object))
+        if key in fields and (key not in NEW_KEYS or NEW_KEYS[key](value))
     }
     if "command" not in data:
         raise ProgramError(
