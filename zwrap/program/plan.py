@@ -21,7 +21,6 @@ from zwrap.program.keys.commandline import (
     is_true,
 )
 from zwrap.program.keys.inputs import Place
-from zwrap.program.keys.options import option_arguments
 from zwrap.program.keys.progress import check_file
 from zwrap.program.keys.rules import Success
 from zwrap.program.keys.written import OWN
@@ -139,7 +138,11 @@ def _runs(
     definition: Definition, command: Command, known: Mapping[str, object]
 ) -> Iterator[Planned]:
     """Yield the runs of one command: one, or one for each entry of a list."""
-    options = option_arguments(definition, known) if command.name == definition.name else []
+    options: list[str] = []
+    if definition.options and command.name == definition.name:
+        from zwrap.program.keys.options import option_arguments  # which few programs need
+
+        options = option_arguments(definition, known)
     if not command.for_each:
         yield _filled(definition, command, known, options, "", "")
         return

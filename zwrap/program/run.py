@@ -31,10 +31,10 @@ HELP_BYTES = 16 * 1024
 HELP_LINES = 400
 """Number of lines in which it is sought."""
 
-_USAGE = re.compile(r"\s*usage:", re.IGNORECASE)
+_USAGE = r"\s*usage:"
 """Beginning of a help text."""
 
-_HINT = re.compile(r"\s*(try|see|use|run)\b.*\s['\"`]?(--?help|-h)\b", re.IGNORECASE)
+_HINT = r"\s*(try|see|use|run)\b.*\s['\"`]?(--?help|-h)\b"
 """Line that says how to get a help text."""
 
 
@@ -128,11 +128,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 def _telling(lines: Sequence[str]) -> str:
     """Return the line that tells most of why a program ended; empty: there is none."""
-    while len(lines) > 1 and _HINT.match(lines[-1]):
+    while len(lines) > 1 and re.match(_HINT, lines[-1], re.IGNORECASE):
         lines = lines[:-1]
     if not lines:
         return ""
-    usage = next((number for number, line in enumerate(lines) if _USAGE.match(line)), None)
+    usage = next(
+        (at for at, line in enumerate(lines) if re.match(_USAGE, line, re.IGNORECASE)), None
+    )
     if usage is None or "error" in lines[-1].lower():  # some tell the error after a short help
         return _quoted(lines[-1])
     return f"{_quoted(lines[usage - 1])}, then its help" if usage else _quoted(lines[0])

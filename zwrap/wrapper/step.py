@@ -15,7 +15,6 @@ from zwrap.program import invocation, judgement, listing
 from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.definition import Definition
 from zwrap.program.keys.conditions import value_failures
-from zwrap.program.keys.options import parameter_files
 from zwrap.program.plan import Planned, plan
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
@@ -154,8 +153,11 @@ class ProgramStep:
         """Create the files for the run; return its begin."""
         results.link(self._working, self._parameters, self._allowed)
         invocation.check_files(self._definition, self._known, self._directory)
-        contents = parameter_files(self._definition, self._known)
-        write_files(self._directory, place, contents, self._allowed)
+        if self._definition.options:
+            from zwrap.program.keys.options import parameter_files  # which few programs need
+
+            contents = parameter_files(self._definition, self._known)
+            write_files(self._directory, place, contents, self._allowed)
         if self._definition.write or self._definition.link or self._definition.copy:
             from zwrap.wrapper.placing import Directory, put_files  # which few programs need
 

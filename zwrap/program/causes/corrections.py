@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from zwrap.errors import ProgramError, short
@@ -47,7 +48,7 @@ def _fitting(definition: Definition, route: Route, value: object) -> object:
     """Return a value in the type of its input; ProgramError if it does not fit."""
     name = ".".join(route)
     declared = definition.inputs.get(name)
-    if declared is None or (isinstance(value, str) and FIELD.search(value)):  # filled in later
+    if declared is None or (isinstance(value, str) and re.search(FIELD, value)):  # filled in later
         return value
     return converted(declared, value, f"input {name!r}")
 

@@ -25,8 +25,8 @@ OUTPUT = ("stderr", "stdout")
 LONGEST_LABEL = 60
 """Length of the longest label, in characters."""
 
-_LABEL = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-FIELD = re.compile(r"\{([A-Za-z_]\w*)\}")
+_LABEL = r"[a-z0-9]+(-[a-z0-9]+)*"
+FIELD = r"\{([A-Za-z_]\w*)\}"
 """Form of a placeholder for a named group."""
 
 
@@ -86,7 +86,7 @@ def check_errors(errors: Sequence[KnownError], at: Callable[..., str], *route: s
 
 def _check(error: KnownError, where: str) -> None:
     """Raise ProgramError, which begins with `where`, for a fault of one entry."""
-    if len(error.cause) > LONGEST_LABEL or not _LABEL.fullmatch(error.cause):
+    if len(error.cause) > LONGEST_LABEL or not re.fullmatch(_LABEL, error.cause):
         raise ProgramError(
             f"{where}: the cause is no label; small letters and digits with hyphens between words "
             f"are expected, such as 'no-spots-found', up to {LONGEST_LABEL} characters."
@@ -94,7 +94,7 @@ def _check(error: KnownError, where: str) -> None:
     check_pattern(error.pattern, where)
     groups = re.compile(error.pattern).groupindex
     texts = [error.says, error.remedy, *_texts_in(error.retry.set if error.retry else {})]
-    for name in (name for text in texts for name in FIELD.findall(text)):
+    for name in (name for text in texts for name in re.findall(FIELD, text)):
         if name not in groups:
             raise ProgramError(
                 f"{where}: '{{{name}}}' is no named group of the pattern {short(error.pattern)}; "

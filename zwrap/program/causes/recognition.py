@@ -91,14 +91,14 @@ def quoted(text: str) -> str:
 
 def filled(text: str, groups: Mapping[str, str]) -> str:
     """Return a text with groups of a match filled in; other braces stay."""
-    return FIELD.sub(lambda field: groups.get(field[1], field[0]), text)
+    return re.sub(FIELD, lambda field: groups.get(field[1], field[0]), text)
 
 
 def _with_groups(value: object, groups: Mapping[str, str]) -> object:
     """Return a value of a correction with groups filled in; numbers become numbers."""
     if isinstance(value, dict):
         return {key: _with_groups(inner, groups) for key, inner in value.items()}
-    if not isinstance(value, str) or not FIELD.search(value):
+    if not isinstance(value, str) or not re.search(FIELD, value):
         return value
     text = filled(value, groups)
     for kind in (int, float):

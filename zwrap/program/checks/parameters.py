@@ -23,12 +23,14 @@ data they are, as Diamond's recipes give them to all wrappers."""
 TOLD = 20
 """Number of unknown job parameters that are told."""
 
-_NAMES = re.compile(r"\{(?:\$REPLACE:)?([\w-]+)")
+_NAMES = r"\{(?:\$REPLACE:)?([\w-]+)"
 
 
 def unknown_parameters(definition: Definition, job_parameters: Mapping[str, object]) -> list[str]:
     """Return a clause for each job parameter with which the definition does nothing."""
     known = {*COMMON, *definition.inputs}
+    if definition.name == INLINE_PROGRAM or definition.source == "job_parameters":
+        known |= {*Definition.__struct_fields__}
     if any(key not in known for key in job_parameters):
         known |= set(_used(definition))
     unknown = [(key, f"key {short(key)}") for key in job_parameters if key not in known]
@@ -59,8 +61,6 @@ def _holds_any(definition: Definition) -> bool:
 def _used(definition: Definition) -> Iterator[str]:
     """Yield the names of job parameters that a definition uses beside its inputs."""
     yield definition.name
-    if definition.name == INLINE_PROGRAM or definition.source == "job_parameters":
-        yield from Definition.__struct_fields__
     if definition.set_up_key:
         yield definition.set_up_key
     yield from definition.refused
@@ -80,7 +80,7 @@ def _used(definition: Definition) -> Iterator[str]:
 
         for payload in definition.messages.values():
             yield from (way.split(".")[0] for part in parts(payload) for _, way in part.ways())
-    yield from _NAMES.findall(msgspec.json.encode(definition).decode())
+    yield from re.findall(_NAMES, msgspec.json.encode(definition).decode())
     yield from _asked_by_templates(definition)
 
 

@@ -14,8 +14,8 @@ from zwrap.program.keys.rules import Limits, Progress, Success
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 """Texts that are false."""
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_LOOP_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+_LOOP_NAME = r"[A-Za-z_]\w*"
 
 NAME_CHARACTERS = 100
 """Length of the longest name of a command, in characters: files are named after it."""
@@ -104,7 +104,7 @@ def default_name(command: CommandLine) -> str:
 
 def is_name(name: str) -> bool:
     """Return True for a name that may be a part of the names of files."""
-    return len(name) <= NAME_CHARACTERS and _NAME.fullmatch(name) is not None
+    return len(name) <= NAME_CHARACTERS and re.fullmatch(_NAME, name) is not None
 
 
 def check_command(command: CommandLine, where: str) -> None:
@@ -130,7 +130,7 @@ def check_loop(for_each: Mapping[str, str], inputs: Mapping[str, object], where:
         )
     for name, source in for_each.items():
         taken = next((each for each in (name, f"{name}_number") if each in inputs), None)
-        if taken or not _LOOP_NAME.fullmatch(name):
+        if taken or not re.fullmatch(_LOOP_NAME, name, re.ASCII):
             raise ProgramError(
                 f"{where}, key 'for_each': {taken or name!r} is "
                 f"{'the name of an input' if taken else 'no name'}; the name of a new placeholder "

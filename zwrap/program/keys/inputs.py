@@ -23,7 +23,7 @@ LONGEST_MATCHED = 10_000
 LONGEST_NUMBER = 100
 """Largest number of digits, and length of the longest text that is a number, in characters."""
 
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 _WORDS = {"true": True, "yes": True, "on": True, "1": True,
           "false": False, "no": False, "off": False, "0": False}  # fmt: skip
 """Text to the value of a boolean, as recipes with placeholders give it."""
@@ -224,7 +224,7 @@ def _as_number(value: object) -> int | float | None:
     """Return a finite number, also one that is given as text; None for any other value."""
     if isinstance(value, str):
         text = value.strip()
-        if len(text) > LONGEST_NUMBER or not _NUMBER.fullmatch(text):
+        if len(text) > LONGEST_NUMBER or not re.fullmatch(_NUMBER, text, re.ASCII):
             return None
         value = float(text) if re.search("[.eE]", text) else int(text)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
