@@ -33,6 +33,9 @@ inputs:
 """
 
 
+Shown = pytest.CaptureFixture[str]
+
+
 class Site:
     """A site with a definition of its own, whose jobs run on this host."""
 
@@ -43,11 +46,14 @@ class Site:
         (self.programs / "own.yaml").write_text(DEFINITION)
         self.recipes = directory / "recipes"
         self.recipes.mkdir()
+        self.templates = directory / "templates"
+        self.templates.mkdir()
         self.transport = MemoryTransport(MemoryBroker(ManualClock()))
         self.cluster: dict[str, Any] = {"kind": "local"}
 
     def file(self) -> Path:
         store = {"plugin": "storage", "zwrap.program_directory": str(self.programs),
+                 "zwrap.template_directory": str(self.templates),
                  "zocalo.recipe_directory": str(self.recipes)}  # fmt: skip
         text = {"version": 1, "environments": {"default": ["c", "s"]}, "s": store,
                 "c": {"plugin": "clusters", "c": self.cluster}}  # fmt: skip
@@ -197,25 +203,51 @@ def test_the_program_of_a_job_is_known_from_its_commands(
         ("module load other\nzocalo.wrap --wrap gemmi-merge --recipewrapper x", {}, False),
         ("cd /d; zocalo.wrap --wrap gemmi-merge --recipewrapper x", {}, False),
         ("zocalo.wrap --wrap gemmi-merge --recipewrapper x", {"PYTHONPATH": "/d"}, False),
-        ("module load other\nzocalo.wrap --wrap own --recipewrapper x", {}, True),
+        ("zocalo.wrap --wrap own --recipewrapper $RECIPEWRAP -v >>o 2>&1", {}, True),
+        ("exec zocalo.wrap --recipewrapper=\"${RECIPEWRAP}\" --wrap='own'", {}, True),
+        ("module load other\nzocalo.wrap --wrap own --recipewrapper x", {}, False),
+        ("zocalo.wrap -e test --wrap own --recipewrapper x", {}, False),
+        ("zocalo.wrap --env=test --wrap own --recipewrapper x", {}, False),
+        ("zocalo.wrap $OPTIONS --wrap own --recipewrapper x", {}, False),
+        ("zocalo.wrap --wrap own --recipewrapper $(source y)", {}, False),
+        ("export ZOCALO_CONFIG=/o\nzocalo.wrap --wrap own --recipewrapper x", {}, False),
+        ("ssh other zocalo.wrap --wrap own --recipewrapper x", {}, False),
+        ("if true; then zocalo.wrap --wrap own; fi", {}, False),
+        ("zocalo.wrap --wrap own --recipewrapper x", {"ZOCALO_CONFIG": "/o"}, False),
+        ("zocalo.wrap --wrap own --recipewrapper x", {"OTHER": "/o"}, True),
     ],
 )
-def test_a_shipped_definition_is_certain_only_where_the_job_changes_no_path(
+def test_a_definition_is_certain_only_where_the_commands_choose_no_other(
     site: Site, commands: str, environment: dict[str, str], certain: bool
 ) -> None:
-    """Else the job may find a class of that name, which takes other inputs."""
+    """Else the job may find a class of that name, or another site's, which takes other inputs."""
     run = Programs(site.programs).of(request(commands, **environment))
     assert run is not None
     assert run.is_certain == certain
+
+
+SETUP = "{% extends 'zwrap/local.sh.j2' %}{% block setup %}\nmodule load y\n{% endblock %}"
+COMMENT = "{% extends 'zwrap/local.sh.j2' %}{% block directives %}\n#OTHER -x\n{% endblock %}"
+
+
+@pytest.mark.parametrize(("template", "state"), [(SETUP, SUBMITTED), (COMMENT, REJECTED)])
+def test_a_job_that_a_template_sets_up_tells_itself_of_a_wrong_input(
+    site: Site, template: str, state: str, capsys: Shown
+) -> None:
+    """It may load another program, or class, of that name."""
+    (site.templates / "local.sh.j2").write_text(template)
+    recipe = site.recipe(model="/m", d_min="high")
+    assert [row[0] for row in site.submit(recipe)] == [state]
+    status = main(["recipe", "check", written(site, "r", recipe)])
+    assert status == (0 if state == SUBMITTED else 100)
+    told = capsys.readouterr()
+    assert "Input 'd_min' of program 'own' is 'high'" in told.out + told.err
 
 
 def written(site: Site, name: str, recipe: Recipe) -> str:
     file = site.recipes / f"{name}.json"
     file.write_text(recipe.to_json())
     return str(file)
-
-
-Shown = pytest.CaptureFixture[str]
 
 
 def test_a_recipe_with_a_wrong_input_is_not_good(site: Site, capsys: Shown) -> None:

@@ -77,7 +77,9 @@ class Submitter(Service):
         self._ledger = Ledger.of(configuration)
         self._recognition = Recognition(self._ledger, self.signer)
         self._preparation = Preparation(configuration, self._ledger)
-        self._wrong_inputs = WrongInputs(configuration, self._ledger, transport, self.signer)
+        self._wrong_inputs = WrongInputs(
+            configuration, self._ledger, transport, self.signer, self._preparation.is_plain
+        )
         self._dependencies = Dependencies(self._ledger)
         self._array_steps = ArraySteps(transport, self.signer)
         self._clock = clock

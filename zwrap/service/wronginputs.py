@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import REJECTED, WAITING
@@ -24,23 +25,31 @@ class WrongInputs:
     """The check of steps before they are submitted, and the end of those that would fail."""
 
     def __init__(
-        self, configuration: Configuration, ledger: Ledger, transport: Transport, signer: Signer
+        self,
+        configuration: Configuration,
+        ledger: Ledger,
+        transport: Transport,
+        signer: Signer,
+        is_plain: Callable[[PendingJob, Cluster], bool],
     ) -> None:
         self._programs = Programs(configuration.site.program_directory)
         self._ledger = ledger
         self._transport = transport
         self._signer = signer
+        self._is_plain = is_plain
 
     def of(self, envelope: Envelope, job: PendingJob, cluster: Cluster) -> str:
         """Return the sentence about a wrong input of a step; empty: none is known to be wrong.
 
-        A step whose nodes may have other definitions is left to its job, and so is one that may
-        have a job already.
+        A step whose nodes may have other definitions is left to its job, and so are one whose job
+        sets something up, and one that may have a job already.
         """
         if not cluster.settings.shared_filesystem:
             return ""
         fault = self._programs.fault(envelope, job.request)
-        row = self._ledger.get(job.attempt.token) if fault else None
+        if not fault or not self._is_plain(job, cluster):
+            return ""
+        row = self._ledger.get(job.attempt.token)
         return "" if row and row.state not in (WAITING, REJECTED) else fault
 
     def fail(self, delivery: Delivery, envelope: Envelope, cause: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,13 +99,14 @@ class Inspection:
         prepared, cluster = self._renderer.prepare(envelope, TOKEN)
         where = f"node {number}, parameters"
         policy_of(parameters_of(envelope).get("retry"), cluster.settings.retry, where)
-        inputs = ""
-        if cluster.settings.shared_filesystem:  # else its nodes may have other definitions
-            inputs = self._programs.check(envelope, prepared.request)
         request, inlined = prepared.request, None
         if not cluster.settings.shared_filesystem:
             request, inlined = seen_from_elsewhere(request), prepared.files
         script = self._renderer.script(prepared.request, cluster, inlined)
+        inputs = ""
+        if cluster.settings.shared_filesystem:  # else its nodes may have other definitions
+            is_plain = partial(self._renderer.is_plain, prepared.request, cluster, script)
+            inputs = self._programs.check(envelope, prepared.request, is_plain)
         with tempfile.NamedTemporaryFile("w") as file:
             file.write(script)
             file.flush()

@@ -77,6 +77,10 @@ class Preparation:
         """Return the row of a step that cannot be a job."""
         return refused_attempt(envelope, message, whose, self._renderer.clusters)
 
+    def is_plain(self, job: PendingJob, cluster: Cluster) -> bool:
+        """Return True if the script of a job does no more than the one that zwrap ships."""
+        return job.text is not None and self._renderer.is_plain(job.request, cluster, job.text)
+
     def scheduler_of(self, cluster: str) -> Scheduler:
         """Return the batch system of a cluster; PermanentError if the site describes none."""
         return self._renderer.clusters.get(cluster).scheduler

@@ -7,7 +7,7 @@ only, and so is everything where nodes may have other definitions than this host
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,9 +34,17 @@ _WRAP = re.compile(
 )
 """A call of zwrap's wrapper, by its name and not by a path to that of another installation."""
 
-_ALONE = re.compile(r"(?:exec\s+)?zocalo\.wrap\s[^;&|]*")
-"""Shell text before which no other program is called, or found."""
+_WORD = r"(?:\"\$\{?\w+\}?\"|\$\{?\w+\}?|'[^'$`\\]*'|\"[^\"$`\\]*\"|[^\s;&|<>()$`'\"\\]+)"
+"""A word of shell text that is there as it is, or one variable."""
 
+_ALONE = re.compile(
+    rf"(?:exec\s+)?zocalo\.wrap(?:\s+(?:--(?:wrap|recipewrapper)(?:\s+|=){_WORD}"
+    rf"|--compat-exit|-v+|--verbose|\d?>>?\s*(?:&\d|{_WORD})))+"
+)
+"""Shell text before which no other program is called, or found, and that chooses no other site."""
+
+_CHANGING = re.compile(r"PATH|BASH_ENV|(?:PYTHON|LD_|ZOCALO|ZWRAP).*")
+"""Environment variables that may change what runs under a name."""
 
 LONGEST_LINE = 4000
 """Length of the longest line in which a program is looked for, in characters."""
@@ -56,7 +64,7 @@ class Run(NamedTuple):
 
     definition: Definition
     is_certain: bool
-    """True if no class can run in its place: it is one of the site, or the job sets nothing up."""
+    """True if the commands do no more than call it, so that no other can run in its place."""
 
 
 class Programs:
@@ -87,16 +95,16 @@ class Programs:
         name = call["name"] if call else ""
         if name.removeprefix(SHIPPED_PREFIX) in ("", INLINE_PROGRAM) or len(name) > LONGEST_NAME:
             return None
-        own = self._own(name)
-        if own is not None:
-            return Run(own, is_certain=True)
-        other = self._other(name)
+        found = self._own(name) or self._other(name)
         alone = len(lines) == 1 and _ALONE.fullmatch(lines[0]) is not None
-        changes = {"PATH", "PYTHONPATH"} & {*request.environment}
-        return Run(other, alone and not changes) if other is not None else None
+        changes = any(map(_CHANGING.fullmatch, request.environment))
+        return Run(found, alone and not changes) if found is not None else None
 
     def fault(self, envelope: Envelope, request: JobRequest) -> str:
-        """Return the sentence about a wrong input of a step; empty: none is known to be wrong."""
+        """Return the sentence about a wrong input of a step; empty: none is known to be wrong.
+
+        It holds if the script of the job sets nothing up (`Renderer.is_plain`).
+        """
         run = self.of(request)
         if run is None or not run.is_certain:
             return ""
@@ -110,10 +118,11 @@ class Programs:
             return ""
         return ""
 
-    def check(self, envelope: Envelope, request: JobRequest) -> str:
+    def check(self, envelope: Envelope, request: JobRequest, is_plain: Callable[[], bool]) -> str:
         """Return a clause about the inputs of a step of a recipe; empty: they are good.
 
-        A value with a placeholder is known later only, and counts as good.
+        A value with a placeholder is known later only, and counts as good. `is_plain`: function
+        that returns True if the script of the job sets nothing up.
 
         Raises:
             ProgramError: An input is wrong, so that no job would be submitted.
@@ -127,7 +136,7 @@ class Programs:
         try:
             values(run.definition, parameters, {}, {}, later)
         except PermanentError as error:
-            if run.is_certain:
+            if run.is_certain and is_plain():
                 raise ProgramError(f"node {envelope.pointer}, job_parameters: {error}") from None
             said.append(f"warning: {error}")
         return "; ".join(said)

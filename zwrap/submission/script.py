@@ -11,7 +11,7 @@ from zwrap.attempt.secret import SECRET
 from zwrap.attempt.verdict import QUEUE_VARIABLE, VERDICT_QUEUE
 from zwrap.calls import batchjob
 from zwrap.configuration.site import Configuration
-from zwrap.errors import TemporaryError
+from zwrap.errors import TemporaryError, ZwrapError
 from zwrap.host.commands import other_owner
 from zwrap.host.programs import own_directory, own_script
 from zwrap.job import JobRequest
@@ -79,6 +79,33 @@ class Renderer:
 
         Raises TemplateError, which names the template and the value at fault.
         """
+        templates = self._templates_with(cluster.scheduler.template_directory)
+        return self._rendered(templates, cluster.template, request, cluster, inlined)
+
+    def is_plain(self, request: JobRequest, cluster: Cluster, script: str) -> bool:
+        """Return True if a job script does no more than the one that zwrap ships.
+
+        Comments and directives do not count. What else a site's template does, such as a line of
+        its block `setup`, may change which program a job finds.
+        """
+        if cluster.scheduler.template_directory is not None:
+            return False  # that of a plug-in
+        name = cluster.scheduler.template
+        try:
+            shipped = self._rendered(Templates(), name, request, cluster, None)
+        except ZwrapError:
+            return False
+        return _doing(script) == _doing(shipped)
+
+    def _rendered(
+        self,
+        templates: Templates,
+        name: str,
+        request: JobRequest,
+        cluster: Cluster,
+        inlined: Mapping[Path, bytes] | None,
+    ) -> str:
+        """Return the job script that a template makes."""
         attempt = {
             "ZWRAP_TOKEN": request.token,
             "ZWRAP_JOB_DIRECTORY": str(request.job_directory),
@@ -95,9 +122,8 @@ class Renderer:
         files = None
         if inlined is not None:
             files = {path: content.decode() for path, content in inlined.items()}
-        templates = self._templates_with(cluster.scheduler.template_directory)
         return templates.render(
-            cluster.template, rendered, cluster.scheduler.options, programs, files,
+            name, rendered, cluster.scheduler.options, programs, files,
             private=[request.job_directory / SECRET],
             lenient_setup=cluster.settings.setup == "lenient",
             needed=NEEDED if has_directives(cluster) else (),
@@ -108,6 +134,12 @@ class Renderer:
         if brought not in self._templates:
             self._templates[brought] = Templates(self._directory, brought)
         return self._templates[brought]
+
+
+def _doing(script: str) -> list[str]:
+    """Return the lines of a script that are neither empty nor comments."""
+    lines = map(str.strip, script.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def own_programs() -> list[Path]:
