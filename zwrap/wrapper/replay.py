@@ -84,9 +84,17 @@ def replay(
         raise ProgramError(
             f"Which program ran in {directory} is not recorded; name it: --wrap NAME."
         )
-    envelope = _placed(read_envelope(file, limits), directory, attempt)
+    envelope = read_envelope(file, limits)
+    working = _working(envelope, attempt) if attempt else directory
+    if attempt and not _is_of(directory, attempt, working):
+        raise ProgramError(
+            f"{directory} is no directory of the attempt {attempt}, whose program ran in "
+            f"{working}; name that one, or a recipe wrapper file with --recipewrapper."
+        )
+    envelope = _with_parameters(envelope, {"working_directory": str(working)})
     definition = _definition(name, envelope, programs)
-    envelope = _run_directory(envelope, definition.directory)
+    if attempt is None:
+        envelope = _run_directory(envelope, definition.directory)
     step = ProgramStep(definition, envelope, Heartbeat(name, name, {}), allowed, attempt)
     result = step.judge(_began(attempt), _status(exit_status, verdict), copy=copy)
     last = final(envelope, result)
@@ -131,21 +139,57 @@ def final(envelope: Envelope, result: Ended) -> list[Outgoing]:
 
 
 def _attempt(directory: Path) -> Path | None:
-    """Return the directory of the only attempt; None: there is none; ProgramError: several."""
+    """Return the directory of the only attempt there, or in the next directory above that has any.
+
+    None: there is none. Raises ProgramError if there are several.
+    """
     if (directory / ENVELOPE).is_file():
         return directory
-    found = sorted(file.parent for file in directory.glob(f".zwrap/*/{ENVELOPE}"))
-    if len(found) > 1:
-        listing = ", ".join(str(place) for place in found)
-        raise ProgramError(f"{directory} holds several attempts; name one of them: {listing}.")
-    return found[0] if found else None
+    for place in (directory, *directory.parents):
+        found = sorted(file.parent for file in place.glob(f".zwrap/*/{ENVELOPE}"))
+        if len(found) > 1:
+            listing = ", ".join(map(str, found))
+            raise ProgramError(f"{place} holds several attempts; name one of them: {listing}.")
+        if found:
+            return found[0]
+    return None
 
 
-def _placed(envelope: Envelope, directory: Path, attempt: Path | None) -> Envelope:
-    """Return the envelope with the present working directory, which may have been moved."""
-    return _with_parameters(
-        envelope, {"working_directory": str(attempt.parents[1] if attempt else directory)}
+def _working(envelope: Envelope, attempt: Path) -> Path:
+    """Return the working directory of the program, which may have been moved with its attempt.
+
+    Raises ProgramError if it is not there.
+    """
+    here, parameters = attempt.parents[1], envelope.step.get("parameters")
+    outer = parameters.get("workingdir") if isinstance(parameters, Mapping) else None
+    recorded = Path(str(envelope.job_parameters.get("working_directory") or here))
+    base = Path(str(outer)) if outer else recorded if recorded.is_absolute() else here
+    working = base / recorded
+    carried = here / working.relative_to(base) if working.is_relative_to(base) else working
+    earlier = base / attempt.relative_to(here)
+    stays = _is_same(base, here) if outer else _is_same(earlier, attempt) or not earlier.exists()
+    for place in (working, carried) if stays else (carried, working):
+        if place.is_dir():
+            return place
+    raise ProgramError(
+        f"The working directory of the program, {working}, is not there, nor is {carried}; give "
+        "the directory in which the files are now, with --recipewrapper and --wrap."
     )
+
+
+def _is_of(directory: Path, attempt: Path, working: Path) -> bool:
+    """Return True if a directory is that of an attempt, its job's, or one that its program had."""
+    return directory in (attempt, attempt.parents[1]) or (
+        directory.resolve().is_relative_to(working.resolve())
+    )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Return True if two paths are of one directory that is there."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _run_directory(envelope: Envelope, name: str) -> Envelope:
