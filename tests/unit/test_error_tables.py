@@ -21,9 +21,10 @@ from zwrap.program.run import Run
 NAMES = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
 
 OF = {
-    "xia2": ["xia2", "dials", "common", "xia2-stages"],
-    "dials": ["dials", "common"],
-    "fast_dp": ["fast_dp", "xds", "ccp4", "common"],
+    "xia2": ["xia2", "dials", "common", "xia2-stages", "python"],
+    "dials": ["dials", "common", "python"],
+    "fast_dp": ["fast_dp", "xds", "ccp4", "common", "python"],
+    "xds": ["xds", "common"],
     "dimple": ["dimple", "ccp4", "common"],
     "aimless": ["ccp4", "common"],
     "autoPROC": ["autoPROC", "xds", "ccp4", "common"],
@@ -218,6 +219,97 @@ def test_last_words_have_the_right_cause(
     tmp_path: Path, program: str, text: str, label: str
 ) -> None:
     assert cause(tmp_path, program, "stderr", f"before\n{text}\n") == label
+
+
+REPORTED = [
+    ("xia2#50", "xia2", "xia2.txt",
+        'Status: error "no Integrater implementations assigned for scaling"', "no-sweeps-found"),
+    ("dials#2631", "xia2", "xia2.txt",
+        ("Warning: Ambiguous parameter definition: space_group = P43212\n"
+        "Error: dials.export subprocess failed with exitcode 1: see /w/1_dials.export.log"),
+        "export-failed"),
+    ("xia2#193", "xia2", "xia2.txt",
+        'Status: error "[XDS] invalid minimum pixel value < 0"', "wrong-parameter-value"),
+    ("xia2#738", "xia2", "stderr",
+        "AttributeError: 'NoneType' object has no attribute 'get_image_range'",
+        "stills-not-supported"),
+    ("xia2#703", "xia2", "stderr",
+        "KeyError: 'Intensity column labels not found in MTZ file'", "internal-error"),
+    ("xia2 Modules/SSX", "xia2", "stderr",
+        "ValueError: No images successfully indexed", "indexing-failed"),
+    ("xia2 Modules/SSX", "xia2", "stderr",
+        "ValueError: No crystals remain after filtering", "no-reflections-left"),
+    ("dials#1021", "dials", "stderr",
+        "ValueError: min() arg is an empty sequence", "internal-error"),
+    ("dials#1142", "dials", "stderr",
+        "ValueError: max() arg is an empty sequence", "internal-error"),
+    ("dials#1494", "dials", "stdout",
+        "Resolution fit against cc_half failed: No reflections left for fitting",
+        "no-reflections-left"),
+    ("dials#2127", "dials", "stdout",
+        "Error integrating e_00100 dials Internal Error: /p/a.cc(242): DIALS_ASSERT(b) failure.",
+        "internal-error"),
+    ("dials#2189", "dials", "stderr", "Error: ", "internal-error"),
+    ("dials#2974", "dials", "stdout",
+        ("Performing a round of scaling with an LBFGS minimizer. \n\nlbfgs error: Line search "
+        "failed: Number of function evaluations has reached maxfev()."), "scaling-failed"),
+    ("dials command_line/integrate.py", "dials", "stderr",
+        "Sorry: Found negative variances (prf). Are bad pixels properly masked out?",
+        "bad-pixels"),
+    ("xia2#813", "xds", "stdout",
+        "  !!! ERROR !!! ILLEGAL (OBSOLETE ?) KEYWORD OR PARAMETER VALUE", "unknown-parameter"),
+    ("AutoXDS", "xds", "stdout", " !!! ERROR !!! MISPLACED PARAMETER", "unknown-parameter"),
+    ("mxproc/AutoProcess", "xds", "stdout",
+        " !!! ERROR IN REFINE !!! RETURN CODE IS IER=           0", "indexing-failed"),
+    ("XChemExplorer#21", "dimple", "stdout",
+        "Error: At least one of the atoms from the restraints could not be found:",
+        "unknown-ligand"),
+    ("ld.so", "dials", "stderr",
+        "ImportError: libGL.so.1: cannot open shared object file: No such file or directory",
+        "library-missing"),
+    ("ld.so", "dimple", "stderr",
+        "/lib64/libm.so.6: version `GLIBC_2.29' not found (required by x)", "library-missing"),
+    ("CPython", "dials", "stderr", "RuntimeError: can't start new thread", "too-many-processes"),
+    ("bash", "xds", "stderr", "bash: fork: Resource temporarily unavailable",
+        "too-many-processes"),
+    ("strerror", "xds", "stderr", "ls: x: Transport endpoint is not connected",
+        "input-output-error"),
+    ("slurmstepd", "xds", "stderr",
+        ("slurmstepd: error: *** JOB 12 ON node1 CANCELLED AT 2026-11-28T10:00:00 DUE TO TIME "
+        "LIMIT ***"), "time-limit"),
+]  # fmt: skip
+"""Source, program, file, text that was not known, or as another error, and its label."""
+
+UNHARMED = [
+    ("dials", "stdout", "Warning: Ambiguous parameter definition: space_group = P43212"),
+    ("dials", "stdout", "WARN: No reflections left for fitting"),
+    ("dials", "stdout", "ValueError: of a step that was done again"),
+    ("dials", "stdout", "Error encountered during merging statistics calculation:\nfew"),
+    ("dials", "stdout", "Performing a round of scaling\nlbfgs error: x\nPerforming another"),
+    ("xds", "stderr", "bash: fork: retry: Resource temporarily unavailable"),
+]
+"""Program, file, and text that stands in good runs, too."""
+
+
+@pytest.mark.parametrize(("source", "program", "name", "text", "label"), REPORTED)
+def test_reported_texts_have_the_right_cause(
+    tmp_path: Path, source: str, program: str, name: str, text: str, label: str
+) -> None:
+    assert cause(tmp_path, program, name, f"before\n{text}\n") == label, source
+
+
+@pytest.mark.parametrize(("program", "name", "text"), UNHARMED)
+def test_what_a_good_run_may_say_is_no_cause(
+    tmp_path: Path, program: str, name: str, text: str
+) -> None:
+    assert cause(tmp_path, program, name, f"before\n{text}\nafter\n") is None
+
+
+def test_what_takes_each_exception_is_the_last_table_of_all() -> None:
+    for name in program_names():
+        definition = find_program(f"zwrap:{name}", {}) if name != "command" else None
+        if definition and "python" in definition.errors_of:
+            assert definition.errors_of[-1] == "python", name
 
 
 @pytest.mark.parametrize(("text", "label"), [
