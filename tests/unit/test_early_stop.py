@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.reading import parse_definition
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.wrapper import early
-from zwrap.wrapper.early import EarlyStop, with_files
+from zwrap.wrapper import early, given
+from zwrap.wrapper.early import EarlyStop
+from zwrap.wrapper.given import with_files
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.step import ProgramStep
 
@@ -24,12 +26,18 @@ FATAL = {"pattern": "^FATAL: .*", "cause": "fatal", "stop_early": True}
 
 
 def watch(
-    directory: Path, values: list[Any] | None = None, began: float = 0.0, **error: Any
+    directory: Path,
+    values: list[Any] | None = None,
+    began: float = 0.0,
+    allowed: AllowedDirectories = ANYWHERE,
+    **error: Any,
 ) -> EarlyStop:
     """Return a watch on the output of a program that was given these values."""
     definition = parse_definition({"command": ["x"], "errors": [{**FATAL, **error}]}, "here", "p")
     out, err = (directory / name for name in ("p.log", "p.err"))
-    run = Run(directory=directory, stdout=out, stderr=err, began=began, exit_status=0)
+    run = Run(
+        directory=directory, stdout=out, stderr=err, began=began, exit_status=0, allowed=allowed
+    )
     return EarlyStop(KnownErrors(definition, {}), run, lambda: with_files(values or [], run))
 
 
@@ -98,6 +106,84 @@ def test_lines_of_an_input_file_are_echoes_and_those_of_its_own_log_are_not(
         (tmp_path / "p.log").write_text(f"> title FATAL: in {name}\n")
         looks = watch(tmp_path, ["run.inp", "log=run.out"], began=2.0, pattern="FATAL")
         assert (looks.look() is not None) is is_error
+
+
+NOT_ME = "title FATAL: not me\n"
+
+
+def looked(directory: Path, values: list[Any], began: float = 2.0, said: str = NOT_ME) -> Any:
+    """Return what is found when a program prints a line, given files from before the run."""
+    for path in directory.rglob("*"):
+        if began == 2.0:
+            os.utime(path, (1.0, 1.0))
+    (directory / "p.log").write_text(said)
+    return watch(directory, values, began=began, pattern="FATAL").look()
+
+
+def test_the_whole_of_a_long_input_file_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("x\n" * given.KEPT_BYTES + NOT_ME + "y\n" * given.PORTION_BYTES)
+    assert looked(tmp_path, ["in"]) is None
+    assert looked(tmp_path, ["in"], said="FATAL: lost\n")
+
+
+def test_what_a_binary_input_holds_is_an_echo(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"MTZ \0\1" + b"VERS MTZ:V1.1 TITLE FATAL: not me  NCOL 9")
+    assert looked(tmp_path, ["in"]) is None
+    (tmp_path / "in").write_bytes(b"\x7fELF\0 FATAL: %s")  # a program holds its own messages
+    assert looked(tmp_path, ["in"])
+
+
+def test_files_of_an_input_directory_are_searched(tmp_path: Path) -> None:
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / "d" / "e" / "a").write_text(NOT_ME)
+    assert looked(tmp_path, ["d"]) is None
+    assert looked(tmp_path, ["d"], said="FATAL: lost\n")
+
+
+@pytest.mark.parametrize("are", ["named", "in a directory"])
+def test_a_program_that_was_given_more_files_than_are_searched_is_not_ended(
+    tmp_path: Path, are: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "d").mkdir()
+    names = [f"d/{number:02}" for number in range(given.MOST_FILES + 1)]
+    for name in names:
+        (tmp_path / name).touch()
+    values: list[Any] = names if are == "named" else ["d"]
+    assert looked(tmp_path, values, said="FATAL: lost\n") is None
+    assert "of that not all can be searched. It is judged at its end." in caplog.text
+    (tmp_path / names[0]).unlink()
+    assert looked(tmp_path, values[-given.MOST_FILES :], said="FATAL: lost\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SEARCHED_BYTES", given.KEPT_BYTES), ("MOST_NAMES", 0),
+                        ("MOST_LOOKED_AT", 0)],
+)  # fmt: skip
+def test_a_program_whose_input_is_too_much_to_be_searched_is_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: int
+) -> None:
+    (tmp_path / "in").write_text("x\n" * given.KEPT_BYTES)
+    assert looked(tmp_path, ["in"], said="FATAL: lost\n")
+    monkeypatch.setattr(given, name, value)
+    assert looked(tmp_path, ["in"], said="FATAL: lost\n") is None
+
+
+def test_a_program_with_an_input_that_may_not_be_read_here_is_not_ended(tmp_path: Path) -> None:
+    run_in, outside = tmp_path / "run", tmp_path / "key"
+    run_in.mkdir()
+    outside.write_text("x\n")
+    os.utime(outside, (1.0, 1.0))
+    (run_in / "p.log").write_text("FATAL: lost\n")
+    for allowed, found in ((tmp_path, True), (run_in, False)):
+        looks = watch(run_in, [str(outside)], 2.0, AllowedDirectories([allowed], "x"))
+        assert (looks.look() is not None) is found
+
+
+def test_a_file_of_the_clock_tick_in_which_the_run_began_is_input(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text(NOT_ME)
+    os.utime(tmp_path / "in", (100.0, 100.0))
+    assert looked(tmp_path, ["in"], began=100.0) is None
+    assert looked(tmp_path, ["in"], began=90.0)
 
 
 def test_a_pattern_that_takes_too_long_is_given_up(

@@ -194,7 +194,8 @@ class Chain:
         if not self._errors:
             with running(program):
                 return program.wait(limit_s)
-        from zwrap.wrapper.early import EarlyStop, given_to  # while the program runs already
+        from zwrap.wrapper.early import EarlyStop  # while the program runs already
+        from zwrap.wrapper.given import given_to
 
         run = command.finished(began, 0)
         given = functools.partial(given_to, self._definition, command, run)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import glob
+import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import OutsideError
 from zwrap.host.files import UnfitFileError, open_regular
-from zwrap.program.causes.echoes import Echoes
 from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.causes.knownerrors import OUTPUT, KnownError, places
 from zwrap.program.causes.recognition import Recognized, line_of, searched, told
-from zwrap.program.definition import Definition
-from zwrap.program.keys.options import parameter_files
 from zwrap.program.run import Run
-from zwrap.wrapper.command import CommandRun
+from zwrap.wrapper.given import Given
 from zwrap.wrapper.process import Program
 
 log = logging.getLogger(__name__)
@@ -33,10 +30,6 @@ SEARCH_S = 1.0
 
 PORTION_BYTES = 4 * 1024 * 1024
 """Largest part of one file that is read at once, in bytes; what is left is read the next time."""
-
-GIVEN_BYTES, MOST_GIVEN = 1024 * 1024, 50
-"""Size of the beginning of a file that the program was given, in bytes, and number of such files,
-whose lines are no errors when the program prints them."""
 
 LINE_BYTES = 64 * 1024
 """Largest part of an unfinished line that is kept for the next time, in bytes."""
@@ -54,7 +47,7 @@ class EarlyStop:
     Args:
         errors: Known errors of the program.
         run: Its run, whose end is not known yet.
-        echoes: Function that returns what the program was given, called when it is first needed.
+        given: Function that returns what the program was given, called when it is first needed.
         interval_s: Interval at which the output is looked at, in seconds.
     """
 
@@ -62,12 +55,12 @@ class EarlyStop:
         self,
         errors: KnownErrors,
         run: Run,
-        echoes: Callable[[], Echoes],
+        given: Callable[[], Given],
         interval_s: float = LOOK_S,
     ) -> None:
-        self._errors, self._run, self._make_echoes = errors, run.alone, echoes
+        self._errors, self._run, self._make_given = errors, run.alone, given
         self._interval_s = interval_s
-        self._echoes: Echoes | None = None
+        self._given: Given | None = None
         self._files: dict[Path, _Growing] = {}
         self._wanted: list[KnownError] | None = None
         """Errors that are looked for; None: not known yet."""
@@ -120,22 +113,34 @@ class EarlyStop:
 
     def _search(self, error: KnownError, place: str, name: str, text: str) -> Recognized | None:
         """Return an error if a text shows it that the program was not given itself."""
+
+        def is_match(line: str) -> object:
+            return searched(error, place, SEARCH_S).search(line)
+
         try:
             matches = searched(error, place, SEARCH_S).matches(text)
-            for match, _ in zip(matches, range(MOST_ECHOES), strict=False):
-                line = self._given().without(line_of(match, text))
-                if searched(error, place, SEARCH_S).search(line):
+            for match in list(itertools.islice(matches, MOST_ECHOES)):
+                if self._given is None:
+                    self._given = self._make_given()
+                is_error = self._given.is_error(line_of(match, text), match[0], is_match)
+                if is_error:
                     return told(error, match, name, text)
+                if is_error is None:
+                    log.warning(
+                        "%s shows a known error (%s), unless the program prints what it was given: "
+                        "of that not all can be searched. It is judged at its end.",
+                        name, error.cause,
+                    )  # fmt: skip
+                    self._give_up(error)
+                    return None
         except ProgramError as fault:
             log.warning("%s It is not looked for any more while the program runs.", fault)
-            self._wanted = [each for each in self._wanted or [] if each is not error]
+            self._give_up(error)
         return None
 
-    def _given(self) -> Echoes:
-        """Return what the program was given."""
-        if self._echoes is None:
-            self._echoes = self._make_echoes()
-        return self._echoes
+    def _give_up(self, error: KnownError) -> None:
+        """Look for an error no more."""
+        self._wanted = [each for each in self._wanted or [] if each is not error]
 
     def _new(self, place: str) -> Iterator[tuple[str, str]]:
         """Yield the name of each file at a place, and the lines that were added to it."""
@@ -171,31 +176,3 @@ class _Growing:
             end = len(data)
         self._rest = data[end:][-LINE_BYTES:]
         return data[:end].decode("utf-8", "replace")
-
-
-def given_to(definition: Definition, command: CommandRun, run: Run) -> Echoes:
-    """Return what a command was given: values, arguments, environment, standard input, files."""
-    from zwrap.program.files.writing import new_files  # which few programs need
-
-    planned, filled = command.planned, command.fill()
-    known, before = planned.values.known, None if planned.is_first else planned.command.name
-    files = [new.content for new in new_files(definition, known, before)]
-    files += parameter_files(definition, known).values()
-    return with_files([known, *filled, dict(os.environ), str(run.directory), files], run)
-
-
-def with_files(values: Iterable[object], run: Run) -> Echoes:
-    """Return values, and the lines of the files that they name, as texts that are no errors.
-
-    Files that the run itself wrote do not count.
-    """
-    echoes = Echoes(values)
-    for name in echoes.names()[:MOST_GIVEN]:
-        path = run.directory / name
-        with contextlib.suppress(OSError, ValueError, UnfitFileError, OutsideError):
-            if path.is_file() and path not in run.fresh(glob.escape(name)):
-                with run.allowed.reading(path, "A file of the run") as at:
-                    descriptor, _ = open_regular(at, follow=True)
-                    with os.fdopen(descriptor, "rb") as file:
-                        echoes.add(file.read(GIVEN_BYTES).decode("utf-8", "replace"))
-    return echoes

@@ -35,9 +35,14 @@ class Echoes:
             if 0 < len(text) <= LONGEST_NAME:
                 self._names |= {text, text.partition("=")[2] or text}
             for line in text.splitlines():
-                if len(self._texts) >= MOST:
+                if self.is_full:
                     return
-                self._texts |= {plain for part in _parts(line) if (plain := _plain(part))}
+                self._texts |= {text for part in _parts(line) if (text := plain(part))}
+
+    @property
+    def is_full(self) -> bool:
+        """True if no more texts are kept."""
+        return len(self._texts) >= MOST
 
     def names(self) -> list[str]:
         """Return the texts that may be names of files, as they were given, sorted."""
@@ -45,17 +50,17 @@ class Echoes:
 
     def without(self, line: str) -> str:
         """Return a line of output with blanks in place of the texts that the program was given."""
-        plain = _plain(line)
-        if plain in self._texts:
+        whole = plain(line)
+        if whole in self._texts:
             return ""
-        found = [text for text in self._texts if len(text) >= SHORTEST and text in plain]
+        found = [text for text in self._texts if len(text) >= SHORTEST and text in whole]
         for text in sorted(found, key=len, reverse=True):
             pattern = r"\s+".join(map(re.escape, text.split(" ")))
             line = re.sub(pattern, lambda match: " " * len(match[0]), line, flags=re.IGNORECASE)
         return line
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a text in small letters, with one blank between words."""
     return " ".join(text.split()).lower()
 
