@@ -440,6 +440,72 @@ def test_a_number_does_not_end_a_document() -> None:
         filled("cat <<12\n$((\n{x}\n))\n12", "12")
 
 
+SUBSCRIPT = "a[$(touch PWNED >&2)]"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"command": "echo $((n + 1))", "environment": {"n": "{x}"}},
+        {"command": ["a"], "set_up": ["echo $((n + 1))"], "environment": {"n": "{x}"}},
+        {"command": "a", "set_up": ["n={x}"], "then": [{"command": "echo $((n + 1))"}]},
+        {"command": ["a"], "environment": {"n": "{x}"}, "then": [{"command": "echo $((n + 1))"}]},
+        {
+            "command": "a",
+            "set_up": ["echo $((n + 1))"],
+            "then": [{"command": ["b"], "environment": {"n": "{x}"}}],
+        },
+    ],
+)
+def test_a_command_calculates_with_no_value_of_environment_or_set_up_lines(
+    parameters: dict[str, Any],
+) -> None:
+    """They are those of further commands, too; here in a recipe, and in a definition."""
+    recipe = Recipe({"start": [[1, []]], "1": {"queue": "q", "job_parameters": parameters}})
+    recipe.apply_parameters({"x": "12"}, quote_commands=True)
+    with pytest.raises(RecipeError, match="number is expected"):
+        recipe.apply_parameters({"x": SUBSCRIPT}, quote_commands=True)
+    definition = parse_definition({**parameters, "inputs": {"x": {}}}, "site", "prog")
+    runs = plan(definition, invocation.values(definition, {"x": SUBSCRIPT}, {}, {}))
+    with pytest.raises(ProgramError, match="number is expected"):
+        [argv(each) for each in runs]
+
+
+def test_a_further_command_sets_no_variable_of_the_set_up_lines_to_another_value() -> None:
+    parameters = {
+        "command": "a",
+        "set_up": ["f() {{ cat <<E\n{x}\nE\n}}"],
+        "then": [{"command": "f; cat <<E\n{y}\nE"}],
+    }
+    recipe = Recipe({"start": [[1, []]], "1": {"queue": "q", "job_parameters": parameters}})
+    filled = recipe.apply_parameters({"x": "$x", "y": "$y"}, quote_commands=True)
+    [further] = filled[1]["job_parameters"]["then"]
+    assert filled[1]["job_parameters"]["set_up"][0] == "ZWRAP_VALUE_1='$x'"
+    assert further["set_up"] == ["ZWRAP_VALUE_2='$y'"]
+
+
+def with_options(command: str) -> list[str]:
+    """Return the argument list of shell text with the option ``touch PWNED``."""
+    options = [{"block": "b", "format": ["{name}", "{value}"]}]
+    definition = parse_definition({"command": command, "options": options}, "site", "prog")
+    known = invocation.values(definition, {"b": {"touch": "PWNED"}}, {}, {})
+    return argv(plan(definition, known)[0])
+
+
+@pytest.mark.parametrize("command", ["echo a\n", "echo a\n\n", "echo \\\na \\\n", "echo a"])
+def test_options_are_arguments_of_the_last_command_whatever_ends_its_line(
+    command: str, tmp_path: Path
+) -> None:
+    shell, _, text = with_options(command)
+    assert run(shell, text, tmp_path) == "a touch PWNED\n"
+
+
+@pytest.mark.parametrize("command", ["echo a;", "echo a # why", "cat <<E\na\nE\n", "echo a &\n"])
+def test_options_are_no_command(command: str) -> None:
+    with pytest.raises(ProgramError, match="takes no arguments"):
+        with_options(command)
+
+
 def test_two_values_cannot_end_a_document_between_them(tmp_path: Path) -> None:
     text = filled("cat <<EOF\n{x}\n{y}\nE{z}OF\nEOF", "EOF", y="touch PWNED", z="")
     assert run("bash", text, tmp_path) == "EOF\ntouch PWNED\nEOF\n"

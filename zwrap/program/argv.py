@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import zwrap_templates
 from zwrap.errors import ProgramError
 from zwrap.program.filling import Values
 from zwrap.program.keys.commandline import Part, When, is_true
-from zwrap.program.plan import Planned
+from zwrap.program.plan import Planned, environment
 from zwrap.recipe.pieces import Piece, Value
 
 SHELL = ["/bin/bash", "-c"]
@@ -18,6 +19,8 @@ SHELL = ["/bin/bash", "-c"]
 
 MODULE = Path(zwrap_templates.__file__).with_name("module.sh")
 """Shell text that finds the function `module` when it is first used."""
+
+_LAST_NEWLINES = re.compile(r"(?<!\\)\n\s*\Z")
 
 
 def argv(planned: Planned) -> list[str]:
@@ -28,8 +31,7 @@ def argv(planned: Planned) -> list[str]:
     """
     command, values = planned.command, planned.values
     if isinstance(command.command, str):
-        words = _words(planned.options, "an option")
-        return _in_shell(planned, [*values.filling.pieces(command.command), *words])
+        return _in_shell(planned, values.filling.pieces(command.command), planned.options)
     arguments = [*_arguments(command.command, values), *planned.options]
     if not arguments:
         raise values.fault("no word of key 'command' is left; the name of a program is expected.")
@@ -43,10 +45,25 @@ def _words(texts: Sequence[str], source: str) -> list[Piece]:
     return [piece for text in texts for piece in (" ", Value(text, source))]
 
 
-def _in_shell(planned: Planned, command: Sequence[Piece]) -> list[str]:
-    """Return the argument list of a shell for the set-up lines and a command."""
+def _variables(planned: Planned) -> list[Piece]:
+    """Return assignments of the variables that the shell finds in its environment.
+
+    They show where the shell text calculates with a value, and are no part of it.
+    """
+    texts = planned.command.environment
+    return [
+        piece
+        for name, value in environment(planned).items()
+        if value != texts[name] and name.isidentifier()
+        for piece in (f"{name}=", Value(value, f"variable {name} of key 'environment'"), "\n")
+    ]
+
+
+def _in_shell(planned: Planned, command: Sequence[Piece], options: Sequence[str] = ()) -> list[str]:
+    """Return the argument list of a shell for the set-up lines and a command with its options."""
     from zwrap.recipe.quoting import quoted  # a program without shell text does not need it
     from zwrap.recipe.shellrepeats import repeated
+    from zwrap.recipe.shelltext import takes_arguments
 
     def fault(sentence: str) -> ProgramError:
         where = f"{planned.values.source}, keys 'set_up' and 'command'"
@@ -55,7 +72,17 @@ def _in_shell(planned: Planned, command: Sequence[Piece]) -> list[str]:
     text: list[Piece] = []
     for line in planned.command.set_up:
         text += [*planned.values.filling.pieces(line), "\n"]
-    assignments, [filled] = quoted([repeated([*text, *command], fault)], fault)
+    text = repeated([*text, *command], fault)
+    if options:
+        if isinstance(text[-1], str):
+            text[-1] = _LAST_NEWLINES.sub("", text[-1])
+        text += _words(options, "an option")
+        if not takes_arguments(text, len(options)):
+            raise fault(
+                "the options of the command stand at the end of its text, where the shell takes "
+                "no arguments. End the text with the command that gets them."
+            )
+    assignments, [_, filled] = quoted([_variables(planned), text], fault)
     before = [MODULE.read_text().rstrip()] if "module" in filled else []
     return [*SHELL, "\n".join([*before, *assignments, filled])]
 

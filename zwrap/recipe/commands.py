@@ -27,6 +27,12 @@ class CommandFilling(Filling):
         """Fill in `parameters`, by name; a placeholder without a value stays."""
         super().__init__(parameters, limits)
         self._runs_words = False
+        self._set_up: list[list[Piece]] = []
+        """Set-up lines of the job parameters, which the shells of `then` read as well."""
+        self._variables: list[list[Piece]] = []
+        """Assignments of the variables of their key `environment`."""
+        self._assigned: list[str] = []
+        """Assignments of values in their set-up lines."""
 
     def mapping(self, value: Mapping[object, object], keys: Keys) -> dict[object, object]:
         """Return a copy of an object with its keys and values filled in."""
@@ -62,11 +68,18 @@ class CommandFilling(Filling):
         return [*assignments, *filled]
 
     def _lines(
-        self, entries: Sequence[object], keys: Keys, fault: Fault
+        self,
+        entries: Sequence[object],
+        keys: Keys,
+        fault: Fault,
+        before: Sequence[list[Piece]] = (),
     ) -> tuple[list[str], list[object]]:
-        """Return assignments, and the texts that one shell reads after them; others as they are."""
+        """Return assignments, and the texts that one shell reads after them; others as they are.
+
+        `before`: what it has read before them, which is no part of the result.
+        """
         kept: dict[int, object] = {}
-        texts: list[list[Piece]] = []
+        texts: list[list[Piece]] = [*before]
         for index, each in enumerate(entries):
             if isinstance(each, str) and not _replaced(each):
                 texts.append(self.pieces(each))
@@ -74,7 +87,19 @@ class CommandFilling(Filling):
             kept[index] = self.value(each, keys)
             texts.append([str(kept[index])])
         assignments, filled = self._quoted(texts, fault)
-        return assignments, [kept.get(index, text) for index, text in enumerate(filled)]
+        return assignments, [
+            kept.get(index, text) for index, text in enumerate(filled[len(before) :])
+        ]
+
+    def _environment(self, parameters: Mapping[object, object], keys: Keys) -> list[list[Piece]]:
+        """Return assignments of the variables with values that a shell finds in its environment."""
+        variables = parameters.get("environment")
+        found: list[list[Piece]] = []
+        for name, text in variables.items() if isinstance(variables, Mapping) else ():
+            value = self.value(text, keys) if isinstance(text, str) else text
+            if value != text and str(name).isidentifier():
+                found.append([f"{name}=", Value(str(value), str(text))])
+        return found
 
     def _program(self, parameters: Mapping[object, object], keys: Keys) -> dict[str, object]:
         """Return `set_up` and `command` of job parameters, as far as a shell reads them."""
@@ -86,7 +111,20 @@ class CommandFilling(Filling):
             fault = _fault(keys, "keys 'set_up' and 'command'")
         else:
             fault = _fault((*keys, "command" if in_shell else "set_up"))
-        assignments, filled = self._lines(entries, keys, fault)
+        is_first = keys[1:] == ("job_parameters",)
+        if is_first:
+            self._variables, self._set_up, self._assigned = [], [], []
+        variables = self._environment(parameters, keys)
+        has_shell = entries or self._set_up
+        before = [*self._variables, *variables, *self._set_up] if has_shell else []
+        assignments, filled = self._lines(entries, keys, fault, before)
+        assignments = [line for line in assignments if line not in self._assigned]
+        if is_first:
+            self._variables, self._assigned = variables, assignments
+            self._set_up = [
+                [str(self.value(each, keys))] if _replaced(each) else self.pieces(str(each))
+                for each in set_up
+            ]
         found = {"command": filled.pop()} if in_shell else {}
         if set_up or (assignments and not lines):
             found["set_up"] = [*assignments, *filled]

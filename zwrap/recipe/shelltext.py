@@ -8,9 +8,10 @@ hold one. Source: POSIX.1, Shell Command Language; bash(1).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from zwrap.recipe.shellplaces import Found, Frame, Kind, Place, Sense
+from zwrap.recipe.pieces import Piece, Value
+from zwrap.recipe.shellplaces import Found, Frame, Kind, Part, Place, Sense
 from zwrap.recipe.shelltokens import (
     ARITHMETIC,
     BRACES,
@@ -18,6 +19,7 @@ from zwrap.recipe.shelltokens import (
     DOUBLE,
     HERE,
     LOOPS,
+    MARK,
     STILL_FIRST,
     delimiter_at,
     end_of_document,
@@ -51,6 +53,15 @@ def places(text: str) -> list[Place]:
         place.sense = Sense.NUMBER if within else place.sense
     found.settle()
     return found.places
+
+
+def takes_arguments(text: Sequence[Piece], count: int) -> bool:
+    """Return True if the last values of a text, `count` of them, are arguments of a command."""
+    found = places("".join(MARK if isinstance(piece, Value) else piece for piece in text))
+    return all(
+        place.kind is Kind.PLAIN and place.word and place.word.part is Part.ARGUMENT
+        for place in found[-count:]
+    )
 
 
 class Commands(Words):
