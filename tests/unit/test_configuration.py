@@ -146,6 +146,15 @@ def test_logging_is_set_up_and_its_verbosity_only_rises(
             "version: 1\nx:\n\ty: 1",
             "line 3, is not valid YAML: .*a tab, say: YAML is indented with blanks only",
         ),
+        ("version: 1\nx: %y", "line 2, is not .*a text that begins with '%' needs quotes"),
+        (
+            'version: 1\nx: "\\d"',
+            r"line 2, is not .*a backslash in \"...\" begins an escape; put patterns in '...'",
+        ),
+        ("version: 1\nx: a: b", 'line 2, is not .*a text with ": " in it needs quotes'),
+        ("version: 1\nx: *.csv", "line 2, is not .*a text that begins with .* needs quotes"),
+        ("version: 1\nx: {a}/b", "is not .*behind a closing quote or brace"),
+        ("version: 1\nx: 'a\ny: 1", "is not .*the quote in line 2 is not closed"),
         (
             "version: 1\nx: {y",
             "the configuration, line 3, is not valid YAML: did not find expected ',' or '}'",

@@ -72,6 +72,24 @@ def test_a_fault_of_form_names_key_and_what_is_known_there(data: Any, said: str)
     assert sentence.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ({"command": ["run", {"images": None}]}, "command.1"),
+        ({"command": ["run", ["-i", {"images": None}]]}, "command.1.1"),
+        ({"directory": {"images": None}}, "directory"),
+        ({"success": {"files": [{"images": None}]}}, "success.files.0"),
+        ({"outputs": {"o": {"file": {"images": None}, "parser": "json"}}}, "outputs.o.file"),
+    ],
+)
+def test_a_placeholder_without_quotes_is_told_to_need_them(data: Any, key: str) -> None:
+    [sentence] = complaints({"inputs": {"images": {}}, **data})
+    assert sentence == (
+        f"x.yaml, key {key!r}: It is a mapping of keys to values; a text is expected. A "
+        'placeholder needs quotes: "{images}".'
+    )
+
+
 def test_all_faults_of_form_are_told_at_once() -> None:
     data = {"comand": 1, "success": {"file": []}, "inputs": {"a": {"fil": True}, "b": 3}}
     assert len(complaints(data)) == 4
@@ -217,6 +235,93 @@ def test_a_job_is_told_the_first_fault_and_how_many_there_are() -> None:
             "Unknown placeholder 'log'.",
         ),
         ({"tests": [{"directory": "gone"}]}, "tests.0.directory", "gone is not a directory; "),
+        (
+            {
+                "tests": [{"directory": ".", "job_parameters": {"imags": 1}}],
+                "inputs": {"images": {}},
+            },
+            "tests.0.job_parameters",
+            "The program knows no key 'imags' (did you mean 'images'?).",
+        ),
+        (
+            {"tests": [{"directory": ".", "values": {"spotz.n": 1}}]},
+            "tests.0.values",
+            "Unknown output 'spotz'.",
+        ),
+        (
+            {"errors": [{"where": "stder", "pattern": "x", "cause": "no-spots"}]},
+            "errors.0.where",
+            "'stder' would be the name of a file. Did you mean 'stderr'?",
+        ),
+        (
+            {"errors": [{"where": ["stderr", "exitstatus"], "pattern": "1", "cause": "x"}]},
+            "errors.0.where.1",
+            "'exitstatus' would be the name of a file. Did you mean 'exit_status'?",
+        ),
+        (
+            {
+                "then": [
+                    {"command": ["b"], "success": {"text": [{"file": "STDOUT", "pattern": "x"}]}}
+                ]
+            },
+            "then.0.success.text.0.file",
+            "'STDOUT' would be the name of a file. Did you mean 'stdout'?",
+        ),
+        ({"files": [{"pattern": "stdot"}]}, "files.0.pattern", "'stdot' would be the name of a "),
+        (
+            {"outputs": {"o": {"file": ["a.json", "sdterr"], "parser": "json"}}},
+            "outputs.o.file.1",
+            "'sdterr' would be the name of a file. Did you mean 'stderr'?",
+        ),
+        (
+            {"progress": {"pattern": "x", "file": "stderrr"}},
+            "progress.file",
+            "'stderrr' would be the name of a file. Did you mean 'stderr'?",
+        ),
+        (
+            {"command": ["run", "-Id {sweeps}"], "inputs": {"sweeps": {}}},
+            "command.1",
+            "'-Id {sweeps}' is one argument, blank included; write [-Id, \"{sweeps}\"].",
+        ),
+        (
+            {"then": [{"command": ["b", ["-x", "|"]]}]},
+            "then.0.command.1.1",
+            "'|' is an argument of the program: no shell runs a list. Write the command as a text.",
+        ),
+        (
+            {"command": ["run", ">", "a"]},
+            "command.1",
+            "'>' is an argument of the program: no shell ",
+        ),
+        ({"stdout": "/tmp/a"}, "stdout", "It is '/tmp/a'; the name of a file is expected, "),
+        (
+            {"then": [{"command": ["b"], "directory": "../w"}]},
+            "then.0.directory",
+            "It is '../w'; a directory below the working directory is expected, ",
+        ),
+        (
+            {"stdout": "a", "then": [{"command": ["b"], "stdout": "a"}]},
+            "then.0.stdout",
+            "The output of two commands would go to the file a; ",
+        ),
+        (
+            {"for_each": {"word": "words"}, "inputs": {"words": {"type": "text"}}},
+            "for_each.word",
+            "Input 'words' is of type text; one of type list is expected.",
+        ),
+        (
+            {"command": ["run", "--n={n"], "inputs": {"n": {}}},
+            "command.1",
+            "The brace of the placeholder '{n' is not closed.",
+        ),
+        (
+            {
+                "messages": {"m": {"each": "o", "thne": 1}},
+                "outputs": {"o": {"file": "f", "parser": "json"}},
+            },
+            "messages.m",
+            "Key 'then' is missing: with 'each' it holds what the message is made of.",
+        ),
     ],
 )
 def test_what_a_definition_names_must_exist(data: Any, key: str, said: str) -> None:
@@ -247,6 +352,13 @@ def test_what_a_definition_names_must_exist(data: Any, key: str, said: str) -> N
             "messages": {"m": ["{o[x]}", "{$REPLACE:o[x]}", "{$REPLACE:files}", 5]},
         },
         {"success": {"text": [{"file": "stdout", "pattern": "a{2}{x}"}]}},
+        {"files": [{"pattern": "stdout"}, {"pattern": "out"}, {"pattern": "stdout.txt"}]},
+        {
+            "stdout": "a",
+            "inputs": {"b": {}},
+            "then": [{"command": ["b"], "stdout": "a", "directory": "{b}"}],
+        },
+        {"command": ["awk", "{n += NF} END {print n}", "a > b", "-e a b"], "inputs": {"n": {}}},
     ],
 )
 def test_what_exists_is_no_complaint(data: Any) -> None:

@@ -93,10 +93,35 @@ def read_text(text: str, label: str, base: Path) -> Source:
         mark = mark or (_fault_in(node) if node is not None else None)
         where = f"{label}, line {mark.line + 1}," if mark else label
         problem = " ".join((getattr(error, "problem", None) or str(error)).split())
-        if "cannot start any token" in problem:
-            problem += " (a tab, say: YAML is indented with blanks only)"
+        if clause := _clause(problem, error, text):
+            problem += f" ({clause})"
         raise ConfigurationError(f"{where} is not valid YAML: {problem}.") from None
     return Source(label, base, data, lines)
+
+
+_CLAUSES = {
+    "unknown escape character": "a backslash in \"...\" begins an escape; put patterns in '...'",
+    "mapping values are not allowed": 'a text with ": " in it needs quotes',
+    "alphabetic or numeric character": "a text that begins with '*' or '&' needs quotes",
+    "did not find expected key": "the line is indented otherwise than those around it, or has more "
+    "behind a closing quote or brace: a text that begins with '{' or a quote needs quotes around "
+    "the whole",
+}
+"""Words in a complaint of PyYAML to what a person can do about it."""
+
+
+def _clause(problem: str, error: Exception, text: str) -> str:
+    """Return what a person can do about a fault of YAML; "": the problem says it."""
+    if "cannot start any token" in problem:
+        mark = getattr(error, "problem_mark", None)
+        character = text[mark.index : mark.index + 1] if mark else ""
+        if character in ("", "\t"):
+            return "a tab, say: YAML is indented with blanks only"
+        return f"a text that begins with {character!r} needs quotes"
+    begin = getattr(error, "context_mark", None)
+    if begin and "quoted scalar" in str(getattr(error, "context", "")) and "end of" in problem:
+        return f"the quote in line {begin.line + 1} is not closed"
+    return next((clause for words, clause in _CLAUSES.items() if words in problem), "")
 
 
 def _fault_in(root: yaml.Node) -> yaml.Mark | None:

@@ -222,12 +222,19 @@ def check_directory(name: str, source: str) -> None:
 
     The directories of zwrap's own there are not for programs.
     """
+    if fault := directory_fault(name):
+        raise ProgramError(f"{source}, key 'directory' {fault}")
+
+
+def directory_fault(name: str) -> str:
+    """Return the clause about a directory in which no program runs; "": one may."""
     directory = Path(name)
     if directory.is_absolute() or {"..", OWN} & {*directory.parts}:
-        raise ProgramError(
-            f"{source}, key 'directory' is {name!r}; a directory below the working directory is "
-            f"expected, without '..' and {OWN!r}."
+        return (
+            f"is {name!r}; a directory below the working directory is expected, without '..' and "
+            f"{OWN!r}."
         )
+    return ""
 
 
 def file_names(output: Output) -> list[str]:

@@ -177,7 +177,8 @@ def _filled(
     stdout, is_chosen = f"{command.name}{suffix}.log", False
     if command.stdout and (named := values.each(command.stdout)):
         stdout = values.one(command.stdout, "stdout") if len(named) > 1 else named[0]
-        _check_name(stdout, definition.source)
+        if fault := stdout_fault(stdout):
+            raise ProgramError(f"{definition.source}, key 'stdout' {fault}")
         is_chosen = "{" in command.stdout
     progress = command.progress
     if progress:
@@ -229,14 +230,18 @@ def environment(planned: Planned) -> dict[str, str]:
     }
 
 
-def _check_name(name: str, source: str) -> None:
-    """Raise ProgramError unless a text is the name of a file in the directory of a command."""
+def stdout_fault(name: str) -> str:
+    """Return the clause about a text that cannot be the file of standard output; "": it can.
+
+    The file is in the directory of its command.
+    """
     taken = name in ("", ".", "..", OWN)
     if "/" in name or "\0" in name or taken or len(name) > FILE_NAME_BYTES:
-        raise ProgramError(
-            f"{source}, key 'stdout' is {name[:100]!r}; the name of a file is expected, without "
-            "'/': it is in the directory of the command."
+        return (
+            f"is {name[:100]!r}; the name of a file is expected, without '/': it is in the "
+            "directory of the command."
         )
+    return ""
 
 
 def _check_files(runs: list[Planned], source: str) -> None:
@@ -246,12 +251,16 @@ def _check_files(runs: list[Planned], source: str) -> None:
         for name in (each.stdout, each.stderr):
             file = Path(each.directory, name)
             if file in taken:
-                raise ProgramError(
-                    f"{source}: the output of two commands would go to the file {file}; give the "
-                    "commands different names, and in a loop let 'stdout' hold the number of the "
-                    "entry."
-                )
+                raise ProgramError(f"{source}: {same_file(file)}")
             taken.add(file)
+
+
+def same_file(file: Path) -> str:
+    """Return the sentence about a file that would get the output of two commands."""
+    return (
+        f"the output of two commands would go to the file {file}; give the commands different "
+        "names, and in a loop let 'stdout' hold the number of the entry."
+    )
 
 
 def route_of(number: int) -> tuple[str, ...]:

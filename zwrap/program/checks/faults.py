@@ -43,8 +43,25 @@ def faults(value: object, kind: Any, route: tuple[str, ...] = ()) -> Iterator[Fa
     try:
         typed(value, kind)
     except msgspec.ValidationError as error:
-        inner = list(_inner(value, kind, route))
-        yield from inner or [Fault(route, _sentence(str(error), value, _words(kind)))]
+        hint = _quotes_needed(value, kind)
+        inner = [] if hint else list(_inner(value, kind, route))
+        if hint:
+            yield Fault(route, hint)
+        yield from (
+            inner if inner or hint else [Fault(route, _sentence(str(error), value, _words(kind)))]
+        )
+
+
+def _quotes_needed(value: object, kind: Any) -> str:  # noqa: ANN401
+    """Return the sentences about a placeholder that YAML reads as a mapping; "": it is none."""
+    if isinstance(value, Mapping) and len(value) == 1 and str in _alternatives(kind):
+        [(name, inner)] = value.items()
+        if inner is None:
+            return (
+                "It is a mapping of keys to values; a text is expected. A placeholder needs "
+                f'quotes: "{{{name}}}".'
+            )
+    return ""
 
 
 def _inner(value: object, kind: Any, route: tuple[str, ...]) -> Iterator[Fault]:  # noqa: ANN401

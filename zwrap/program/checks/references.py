@@ -12,6 +12,8 @@ from pathlib import Path
 
 from zwrap.errors import UnknownNameError
 from zwrap.program.checks.faults import Fault, unknown
+from zwrap.program.checks.parameters import unknown_parameters
+from zwrap.program.checks.slips import slips
 from zwrap.program.definition import Definition
 from zwrap.program.keys.marks import FILLED, INPUT_NAME, marked
 from zwrap.program.keys.messages import parts, row_names
@@ -65,6 +67,7 @@ def complaints(definition: Definition, further: Collection[str] = ()) -> Iterato
     yield from _outputs(definition)
     yield from _parts(definition, own)
     yield from _tests(definition)
+    yield from slips(definition, own)
 
 
 def _placeholders(definition: Definition, own: list[str]) -> Iterator[Fault]:
@@ -194,7 +197,7 @@ def _parts(definition: Definition, own: list[str]) -> Iterator[Fault]:
 
 
 def _tests(definition: Definition) -> Iterator[Fault]:
-    """Yield a complaint for each test whose directory, or cause, does not exist."""
+    """Yield a complaint for each thing of a test that does not exist."""
     for number, test in enumerate(definition.tests):
         place = Path(definition.source).parent / test.directory
         if not place.is_dir():
@@ -202,6 +205,15 @@ def _tests(definition: Definition) -> Iterator[Fault]:
             yield Fault(("tests", str(number), "directory"), said)
         if test.cause is not None and test.cause not in (causes := _causes(definition)):
             yield Fault(("tests", str(number), "cause"), unknown("cause", test.cause, causes))
+        for clause in unknown_parameters(definition, test.job_parameters):
+            said = f"The program knows no {clause}."
+            yield Fault(("tests", str(number), "job_parameters"), said)
+        outputs = [*definition.outputs]
+        for way in test.values:
+            name = next((step for step, _ in steps(way)), "")
+            if name not in outputs and way not in outputs:
+                said = unknown("output", name, outputs)
+                yield Fault(("tests", str(number), "values"), said)
 
 
 def _causes(definition: Definition) -> list[str]:
