@@ -145,6 +145,13 @@ def test_fast_dp_is_followed_by_its_report_and_merging_statistics() -> None:
     assert statistics[0] == "iotbx.merging_statistics"
 
 
+def test_fast_dp_records_its_json() -> None:
+    defined = find_program("fast_dp", {})
+    assert defined
+    last = defined.files[-1]
+    assert (last.pattern, last.type, last.rank) == ("fast_dp.json", "log", 2)
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "blamed"),
     [
