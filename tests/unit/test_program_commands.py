@@ -437,6 +437,47 @@ def test_a_draft_replaces_no_file(
     assert (site / "count.yaml").read_text() == COUNT
 
 
+@pytest.mark.parametrize("name", ["xia2", "command"])
+def test_a_draft_hides_no_program_that_is_installed(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["program", "new", name, "--from", str(saved), "--write"]) == 100
+    assert f"would run in place of what is installed under that name: wrapper {name!r} is" in (
+        capsys.readouterr().err
+    )
+    assert not (site / f"{name}.yaml").exists()
+
+
+def test_a_draft_says_where_it_is_and_that_jobs_run_it(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["program", "new", "mine", "--from", str(saved), "--write"]) == 0
+    told = capsys.readouterr().out
+    assert f"{site / 'mine.yaml'} written; jobs of the site run it as --wrap mine" in told
+
+
+def test_a_directory_among_definitions_is_none(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x.yaml", "x.yml", "errors/x.yaml"):
+        (site / name).mkdir(parents=True)
+    assert main(["program", "list"]) == 0
+    assert main(["check"]) == 0
+    told = capsys.readouterr()
+    assert (told.err, "program x " in told.out) == ("", False)
+
+
+def test_a_file_in_place_of_the_definitions_is_named(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.rename(site.with_name("other"))
+    site.touch()
+    assert main(["check"]) == 100
+    assert f"The directory {site} of the site configuration is not a directory." in (
+        capsys.readouterr().err
+    )
+
+
 def test_names_of_files_are_quoted_in_a_draft(
     site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -323,7 +323,8 @@ def _recipe_files(directory: Path) -> list[Path]:
 
 
 def _files(directory: Path, pattern: str) -> list[Path]:
-    """Return the matching files of a directory; RequestError if the directory does not exist."""
+    """Return the matching files of a directory; RequestError if there is no such directory."""
     if not directory.is_dir():
-        raise RequestError(f"The directory {directory} of the site configuration does not exist.")
-    return sorted(directory.glob(pattern))
+        fault = "is not a directory" if directory.exists() else "does not exist"
+        raise RequestError(f"The directory {directory} of the site configuration {fault}.")
+    return sorted(file for file in directory.glob(pattern) if not file.is_dir())

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from zwrap.cli.common import say, say_file
 from zwrap.configuration.site import Configuration
-from zwrap.errors import RequestError
+from zwrap.errors import RequestError, UnknownNameError
 from zwrap.program.checks.draft import draft
 from zwrap.program.checks.report import files_below
+from zwrap.program.choice import Choice
 from zwrap.program.reading import parse_definition, read_definition
 
 
@@ -25,7 +26,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     if not options.write:
         say_file(text.rstrip("\n"))
         return 0
-    place = configuration.site.program_directory or Path.cwd()
+    _check_hidden(options.name)
+    site = configuration.site.program_directory
+    place = site or Path.cwd()
     file = place / f"{options.name}.yaml"
     try:
         with file.open("x", encoding="utf-8") as stream:
@@ -35,5 +38,18 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     except OSError as error:
         raise RequestError(f"{file} cannot be written: {error.strerror}.") from None
     read_definition(file)
-    say(f"{file} written. Next: zwrap program test {file} {directory}")
+    live = f"; jobs of the site run it as --wrap {options.name} from now on" if site else ""
+    say(f"{file} written{live}. Next: zwrap program test {file} {directory}")
     return 0
+
+
+def _check_hidden(name: str) -> None:
+    """Raise RequestError if a definition of that name would run in place of another part."""
+    try:
+        choice = Choice.of(name)
+    except UnknownNameError:
+        return
+    raise RequestError(
+        f"A definition {name!r} would run in place of what is installed under that name: {choice}. "
+        "Give another name."
+    )

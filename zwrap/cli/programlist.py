@@ -37,6 +37,7 @@ def _programs(site: Path | None) -> Iterator[Mapping[str, object]]:
         (file.stem, order, file)
         for order, directory in enumerate(program_directories(site))
         for file in directory.glob("*.yaml")
+        if not file.is_dir()
     ]
     for name, _, file in sorted(files):
         try:

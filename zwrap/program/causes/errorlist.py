@@ -74,7 +74,8 @@ class KnownErrors:
 
 def tables_in(directory: Path) -> list[Path]:
     """Return the files of the tables in a directory of definitions, sorted by name."""
-    return sorted((directory / DIRECTORY).glob("*.yaml"))
+    found = (directory / DIRECTORY).glob("*.yaml")
+    return sorted(file for file in found if not file.is_dir())
 
 
 def known_errors(own: Iterable[KnownError], names: Iterable[str], source: str) -> list[KnownError]:
