@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ProgramError, TransportError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.message.content import STATUS_TOPIC
+from zwrap.program.checks.checking import checked
 from zwrap.program.keys.progress import Progress
 from zwrap.program.plan import plan
 from zwrap.program.reading import parse_definition
@@ -170,20 +172,47 @@ def test_the_first_line_of_a_portion_is_not_half_of_one(tmp_path: Path) -> None:
     assert program.fields() == {}
 
 
-def test_no_file_outside_is_read(tmp_path: Path) -> None:
-    """Neither what the definition names, nor what an input puts into the name."""
-    for file in ("/var/log/x", "../x.log", "a/../../x", "", ".", "x\0"):
-        data = {"command": ["x"], "progress": {"pattern": "x", "file": file}}
-        with pytest.raises(ProgramError, match=r"^d, key 'progress\.file' is .* is expected\.$"):
-            parse_definition(data, "d", "d")
+WRONG = ("/var/log/x", "../x.log", "a/../../x", "", ".", "x\0", "**.log", "{scratch}/x",
+         "{working_directory}/x")  # fmt: skip
+
+
+@pytest.mark.parametrize("file", WRONG)
+def test_a_file_that_is_none_of_the_run_costs_the_progress_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str
+) -> None:
+    """Neither what the definition names is read, nor what an input puts into the name."""
+    data = {"command": ["x"], "scratch": "keep", "progress": {"pattern": "x", "file": file}}
+    known = {"scratch": "/s", "working_directory": str(tmp_path)}
+    [planned] = plan(parse_definition(data, "d", "d"), known)
+    assert planned.command.progress is None
+    assert "No progress is shown: d, key 'progress.file': It is" in caplog.text
+    with pytest.raises(ProgramError, match=r"^d, key 'progress\.file': It is .* is expected\.$"):
+        checked(data, "d", "d")
+
+
+def test_a_value_may_name_the_file(caplog: pytest.LogCaptureFixture) -> None:
     definition = parse_definition(
         {"command": ["x"], "progress": {"pattern": "x", "file": "{name}.log"}}, "d", "d"
     )
     [filled] = plan(definition, {"name": "run"})
     assert filled.command.progress
     assert filled.command.progress.file == "run.log"
-    with pytest.raises(ProgramError, match=r"'progress\.file' is '/etc/x\.log'"):
-        plan(definition, {"name": "/etc/x"})
+    assert caplog.text == ""
+    for values in ({"name": "/etc/x"}, {"name": ["a", "b"]}):
+        [filled] = plan(definition, values)
+        assert filled.command.progress is None
+    assert "'/etc/x.log'" in caplog.text
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ESTALE, "stale"), ValueError("x")])
+def test_a_search_for_files_that_fails_costs_the_progress_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def glob(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert Output("*.log", tmp_path, {}).portion().text == ""
 
 
 def test_no_link_leads_out_of_the_allowed_directories(tmp_path: Path) -> None:

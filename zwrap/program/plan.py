@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-from zwrap.errors import ProgramError, UnknownNameError, short
+from zwrap.errors import PermanentError, ProgramError, UnknownNameError, short
 from zwrap.program.definition import Definition, check_directory
 from zwrap.program.filling import Values
 from zwrap.program.keys.commandline import (
@@ -21,10 +22,12 @@ from zwrap.program.keys.commandline import (
     is_true,
 )
 from zwrap.program.keys.inputs import Place
-from zwrap.program.keys.progress import check_file
+from zwrap.program.keys.progress import Progress, file_fault
 from zwrap.program.keys.rules import Success
 from zwrap.program.keys.written import OWN
 from zwrap.units import seconds
+
+log = logging.getLogger(__name__)
 
 MOST_ENTRIES = 10_000
 """Largest number of runs of one command."""
@@ -180,10 +183,7 @@ def _filled(
         if fault := stdout_fault(stdout):
             raise ProgramError(f"{definition.source}, key 'stdout' {fault}")
         is_chosen = "{" in command.stdout
-    progress = command.progress
-    if progress:
-        progress = replace(progress, file=names.one(progress.file, "progress"))
-        check_file(progress, definition.source)
+    progress = _progress(command.progress, names, definition.source)
     return Planned(
         command=replace(command, success=filled_success(command.success, names), progress=progress),
         values=values,
@@ -195,6 +195,24 @@ def _filled(
         is_first=command.name == definition.name,
         entry=entry,
     )
+
+
+def _progress(progress: Progress | None, names: Values, source: str) -> Progress | None:
+    """Return a rule with its file filled in; None, with a warning: that is none of the run.
+
+    No program fails for it.
+    """
+    if progress is None:
+        return None
+    try:
+        filled = replace(progress, file=names.one(progress.file, "progress"))
+        fault = file_fault(filled.file)
+    except PermanentError as error:
+        fault = str(error)
+    if not fault:
+        return filled
+    log.warning("No progress is shown: %s, key 'progress.file': %s", source, fault)
+    return None
 
 
 def filled_success(success: Success, values: Values) -> Success:

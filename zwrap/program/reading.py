@@ -16,7 +16,6 @@ from zwrap.program.causes.knownerrors import check_errors
 from zwrap.program.definition import SHIPPED_PROGRAMS, Definition, check_directory
 from zwrap.program.keys.conditions import check_value_rules
 from zwrap.program.keys.inputs import check_inputs
-from zwrap.program.keys.progress import check_file
 from zwrap.program.keys.written import check_placed, check_written
 from zwrap.program.patterns import check_pattern
 from zwrap.program.plan import check_commands, commands, route_of
@@ -133,8 +132,6 @@ def _check(definition: Definition, at: Place) -> None:
             f"{source}, key 'checkpoint': one of 'signal' and 'command' is expected."
         )
     check_commands(definition, at)
-    for number, command in enumerate(commands(definition)):
-        check_file(command.progress, at(*route_of(number), "progress", "file"))
     check_inputs(definition.inputs, definition.groups, at)
     check_written(definition.write, definition.inputs, source, at)
     check_placed(definition.link, "link", at)
@@ -214,6 +211,7 @@ def program_names(site_directory: Path | None = None) -> list[str]:
                 file.stem
                 for place in program_directories(site_directory)
                 for file in place.glob("*.yaml")
+                if not file.is_dir()
             ),
         }
     )

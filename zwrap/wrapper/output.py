@@ -106,12 +106,13 @@ class Output:
         return max(written)[1] if written else None
 
     def _matching(self) -> Iterator[tuple[Path, Mark]]:
-        """Yield the files that match the pattern."""
-        for file in itertools.islice(self._directory.glob(self._wanted), MOST_FILES):
-            with contextlib.suppress(OSError):
-                status = file.stat()
-                if stat.S_ISREG(status.st_mode):
-                    yield file, _mark(status)
+        """Yield the files that match the pattern; an error of the file server ends the search."""
+        with contextlib.suppress(OSError, ValueError, NotImplementedError):
+            for file in itertools.islice(self._directory.glob(self._wanted), MOST_FILES):
+                with contextlib.suppress(OSError):
+                    status = file.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        yield file, _mark(status)
 
     def _portion(self, file: Path, place: Path) -> Portion:
         """Return the end of a file, which `place` stands for."""

@@ -17,6 +17,7 @@ from zwrap.program.checks.slips import slips
 from zwrap.program.definition import Definition
 from zwrap.program.keys.marks import FILLED, INPUT_NAME, marked
 from zwrap.program.keys.messages import parts, row_names
+from zwrap.program.keys.progress import file_fault
 from zwrap.program.parsers.route import steps
 from zwrap.program.parsers.table import option_faults
 from zwrap.program.plan import commands, route_of
@@ -64,6 +65,7 @@ def complaints(definition: Definition, further: Collection[str] = ()) -> Iterato
     yield from _input_names(definition, own)
     yield from _lonely_options(definition)
     yield from _file_types(definition)
+    yield from _progress_files(definition)
     yield from _outputs(definition)
     yield from _parts(definition, own)
     yield from _tests(definition)
@@ -161,6 +163,13 @@ def _file_types(definition: Definition) -> Iterator[Fault]:
         if file.type not in FILE_TYPES:
             said = unknown("type of files", file.type, list(FILE_TYPES))
             yield Fault(("files", str(number), "type"), said)
+
+
+def _progress_files(definition: Definition) -> Iterator[Fault]:
+    """Yield a complaint for each file of progress that is none of the run."""
+    for number, command in enumerate(commands(definition)):
+        if command.progress and (said := file_fault(command.progress.file)):
+            yield Fault((*route_of(number), "progress", "file"), said)
 
 
 def _outputs(definition: Definition) -> Iterator[Fault]:

@@ -6,8 +6,11 @@ from typing import Annotated
 
 import msgspec
 
-from zwrap.errors import ProgramError
+from zwrap.errors import short
 from zwrap.program.keys.marks import FILLED
+
+ABSOLUTE = (("{working_directory}",), ("{scratch}",))
+"""First parts of a path that stand for an absolute one."""
 
 
 class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -29,13 +32,18 @@ class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     before group `total`."""
 
 
-def check_file(progress: Progress | None, where: str) -> None:
-    """Raise ProgramError, which begins with `where`, unless the file is below the directory."""
-    if progress is None:
-        return
-    path = PurePath(progress.file)
-    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in progress.file:
-        raise ProgramError(
-            f"{where}, key 'progress.file' is {progress.file!r}; 'stdout', 'stderr' or a pattern "
-            "of files below the directory of the run is expected."
-        )
+def file_fault(file: str) -> str:
+    """Return a sentence about a file that is not below the directory; empty: it is right."""
+    path = PurePath(file)
+    outside = path.is_absolute() or path.parts[:1] in ABSOLUTE or ".." in path.parts
+    if path.parts and not outside and "\0" not in file and not any(map(_is_odd, path.parts)):
+        return ""
+    return (
+        f"It is {short(file)}; 'stdout', 'stderr' or a pattern of files below the directory of the "
+        "run is expected."
+    )
+
+
+def _is_odd(part: str) -> bool:
+    """Return True if a part of a pattern is none that all releases of Python know."""
+    return "**" in part and part != "**"
