@@ -260,6 +260,16 @@ def test_a_damaged_record_costs_no_success(steps: Steps, content: str) -> None:
     assert "error.txt" in steps.copies()
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\0/b", "\ud800", "\ud800/b", "x" * 10_000])
+def test_a_path_in_a_record_that_is_none_costs_no_success(steps: Steps, name: str) -> None:
+    record = planted(steps)
+    kept = json.loads(record.read_text().splitlines()[0])
+    with record.open("a") as stream:
+        stream.write(json.dumps({**kept, "path": f"{steps.results}/{name}"}) + "\n")
+    assert steps.run(SUCCEEDS)
+    assert "error.txt" not in steps.copies()
+
+
 def forged(steps: Steps, victim: Path, directory: str = "anything-1") -> Path:
     """Write what an attempt would have kept if it had copied a file; the record."""
     record = planted(steps, victim)

@@ -154,7 +154,7 @@ def _remove(copy: Path, known: Collection[Status], allowed: AllowedDirectories) 
                 log.warning("%s stays: it was changed since a failed attempt copied it.", copy)
     except (FileNotFoundError, NotADirectoryError):
         return
-    except (OSError, OutsideError) as error:
+    except (OSError, OutsideError, ValueError) as error:  # ValueError: the path cannot be one
         log.warning("%s, which a failed attempt copied there, stays: %s", copy, error)
 
 
