@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
+from zwrap.program import listing
 from zwrap.program.causes.errorlist import KnownErrors
+from zwrap.program.listing import NOT_LISTED, Listing
 from zwrap.program.reading import parse_definition
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
@@ -23,6 +25,7 @@ from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.step import ProgramStep
 
 FATAL = {"pattern": "^FATAL: .*", "cause": "fatal", "stop_early": True}
+APPENDS = "echo all is well >> a.out; sleep 0.5"
 
 
 def watch(
@@ -30,13 +33,20 @@ def watch(
     values: list[Any] | None = None,
     began: float = 0.0,
     allowed: AllowedDirectories = ANYWHERE,
+    before: Listing = NOT_LISTED,
     **error: Any,
 ) -> EarlyStop:
     """Return a watch on the output of a program that was given these values."""
     definition = parse_definition({"command": ["x"], "errors": [{**FATAL, **error}]}, "here", "p")
     out, err = (directory / name for name in ("p.log", "p.err"))
     run = Run(
-        directory=directory, stdout=out, stderr=err, began=began, exit_status=0, allowed=allowed
+        directory=directory,
+        stdout=out,
+        stderr=err,
+        began=began,
+        exit_status=0,
+        allowed=allowed,
+        before=before,
     )
     return EarlyStop(KnownErrors(definition, {}), run, lambda: with_files(values or [], run))
 
@@ -66,6 +76,33 @@ def test_a_file_that_begins_anew_is_read_from_its_begin(tmp_path: Path) -> None:
     assert looks.look() is None
     log.write_text("FATAL: x\n")
     assert looks.look()
+
+
+def test_a_line_of_an_earlier_attempt_in_a_log_that_grows_ends_no_program(tmp_path: Path) -> None:
+    log = tmp_path / "a.out"
+    log.write_text("FATAL: of an earlier attempt\n")
+    before = listing.taken(tmp_path, ["*.out"])
+    looks = watch(tmp_path, before=before, where="*.out")
+    assert looks.look() is None
+    written(log, "all is well\n")
+    assert looks.look() is None
+    written(log, "FATAL: of this one\n")
+    assert looks.look()
+
+    replaced = watch(tmp_path, before=before, where="*.out")
+    (tmp_path / "new").write_text("FATAL: in another file of this name\n" + "well\n" * 20)
+    (tmp_path / "new").replace(log)
+    assert replaced.look()
+
+
+def test_a_good_run_goes_on_though_its_log_tells_of_an_earlier_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.out").write_text("FATAL: of an earlier attempt\n")
+    error = {**FATAL, "where": "*.out"}
+    for further in ([], [{"name": "more", "command": ["/bin/sh", "-c", APPENDS]}]):
+        ended = ran(tmp_path, APPENDS, monkeypatch, errors=[error], then=further)
+        assert (ended.failures, ended.known) == ([], None)
 
 
 def test_what_is_not_marked_ends_no_program(tmp_path: Path) -> None:
@@ -199,13 +236,20 @@ def test_a_pattern_that_takes_too_long_is_given_up(
     assert time.monotonic() - began < 0.05
 
 
-def ran(directory: Path, command: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
+def ran(
+    directory: Path,
+    command: str,
+    monkeypatch: pytest.MonkeyPatch,
+    errors: list[Any] | None = None,
+    then: list[Any] | None = None,
+    **more: Any,
+) -> Any:
     """Return the end of a shell command that is looked at all the time."""
     monkeypatch.setattr(early.EarlyStop.__init__, "__defaults__", (0.02,))
     node = {"job_parameters": {"working_directory": str(directory), **more}}
     given = {
-        "command": ["/bin/sh", "-c", command], "errors": [FATAL], "limits": {"grace_s": 1},
-        "inputs": {"title": {}},
+        "command": ["/bin/sh", "-c", command], "errors": errors or [FATAL],
+        "limits": {"grace_s": 1}, "inputs": {"title": {}}, "then": then or [],
     }  # fmt: skip
     step = ProgramStep(
         parse_definition(given, "here", "p"),

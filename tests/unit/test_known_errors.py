@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from zwrap.configuration.clusters import policy_of
 from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.job import Interruption, Outcome, Resources
 from zwrap.message.content import Message
+from zwrap.program.causes import recognition
 from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.causes.knownerrors import KnownError
 from zwrap.program.causes.literals import literals, may_match
@@ -101,6 +103,37 @@ def test_an_error_is_looked_for_where_its_entry_says(tmp_path: Path) -> None:
     assert found(run, {**everywhere, "where": "stdout", "pattern": "err"}) is None
     assert found(run, {**everywhere, "where": ["*.txt", "stderr"], "pattern": "err"}) == "c"
     assert found(run, {"pattern": "log", "cause": "c"}) is None
+
+
+def test_of_many_files_the_newest_are_searched_as_far_as_number_size_and_time_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{name}.log" for name in "dcba"]  # the newest one is first by name
+    run = left(tmp_path, stdout="x" * 50, **{name: f"FAULT {name}\n" for name in names})
+    for at, name in enumerate(names):
+        os.utime(tmp_path / name, (at, at))
+    read: list[str] = []
+    text = Run.text
+    monkeypatch.setattr(Run, "text", lambda run, file: read.append(file.name) or text(run, file))
+    errors = [KnownError(pattern=each, cause="c", where=["*.log"]) for each in ("none", "FAULT .*")]
+    known = recognized(errors, run)
+    assert known
+    assert known.says == "a.log says: FAULT a.log"
+    assert read == [*reversed(names)]
+
+    for bound, value in (("MOST_FILES", 2), ("MOST_CHARACTERS", 20)):
+        read.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(recognition, bound, value)
+            absent = KnownError(pattern="none", cause="c", where=["*.log", "stdout"])
+            assert recognized([absent, absent], run) is None
+        assert read == ["a.log", "b.log", "stdout"], bound
+
+    read.clear()
+    times = iter([0.0, 0.0, *[31.0] * 9])
+    with pytest.raises(ProgramError, match="was given up"):
+        recognized(errors, run, lambda: next(times))
+    assert read == ["a.log"]
 
 
 def test_the_last_match_is_told_since_a_traceback_shows_its_source_first(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ class Chain:
         with command.opened() as place:
             self._put_files(command, place)
             if step is None or step.directory != command.directory:
-                began = command.prepare(place, self._definition)
+                began = command.prepare(place, self._definition, self._errors.patterns)
             else:
                 began = step
             self._tell(command)

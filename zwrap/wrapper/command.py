@@ -107,7 +107,7 @@ class CommandRun:
 
     def has_output(self) -> bool:
         """Return True if the error output of the command is there, which its start makes."""
-        return self.stderr.exists()
+        return (self.directory / self.planned.stderr).exists()
 
     def clear(self) -> None:
         """Remove the error output of an earlier run: it tells which commands have run.
@@ -135,10 +135,13 @@ class CommandRun:
         with opened(self.directory, self._where, self._allowed) as place:
             yield place
 
-    def prepare(self, place: Path, definition: Definition) -> Begin:
-        """Remove the output of an earlier run; return the begin."""
+    def prepare(self, place: Path, definition: Definition, searched: Iterable[str] = ()) -> Begin:
+        """Remove the output of an earlier run; return the begin.
+
+        `searched`: patterns of the files in which known errors are looked for.
+        """
         self.remove_output(place)
-        return begin(self.directory, place, self.patterns(definition))
+        return begin(self.directory, place, [*self.patterns(definition), *searched])
 
     def remove_output(self, place: Path) -> None:
         """Remove the output of an earlier run, which must not be judged.

@@ -16,6 +16,7 @@ from zwrap.host.files import UnfitFileError, open_regular
 from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.causes.knownerrors import OUTPUT, KnownError, places
 from zwrap.program.causes.recognition import Recognized, line_of, searched, told
+from zwrap.program.listing import Status, name_in
 from zwrap.program.run import Run
 from zwrap.wrapper.given import Given
 from zwrap.wrapper.process import Program
@@ -145,7 +146,10 @@ class EarlyStop:
     def _new(self, place: str) -> Iterator[tuple[str, str]]:
         """Yield the name of each file at a place, and the lines that were added to it."""
         for file in self._run.written(place)[:MOST_FILES]:
-            growing = self._files.setdefault(file, _Growing())
+            if file not in self._files:
+                before = self._run.before.files.get(name_in(self._run.directory, file))
+                self._files[file] = _Growing(before)
+            growing = self._files[file]
             with (
                 contextlib.suppress(OSError, UnfitFileError, OutsideError),
                 self._run.allowed.reading(file, "A file of the run") as at,
@@ -155,18 +159,25 @@ class EarlyStop:
 
 
 class _Growing:
-    """A file that grows, and how much of it was read."""
+    """A file that grows, and how much of it was read, or was there before the run.
 
-    def __init__(self) -> None:
-        self._read = 0
+    Args:
+        before: Status of the file before the run; None: it was not there.
+    """
+
+    def __init__(self, before: Status | None) -> None:
+        self._inode: int | None = before[0] if before else None
+        self._read = before[1] if before else 0
         self._rest = b""
 
     def lines(self, path: Path) -> str:
         """Return the lines that are new in the file, or in the one that took its place."""
         descriptor, size = open_regular(path, follow=True)
         with os.fdopen(descriptor, "rb") as file:
-            if size < self._read:
+            inode = os.fstat(descriptor).st_ino
+            if size < self._read or self._inode not in (None, inode):
                 self._read, self._rest = 0, b""
+            self._inode = inode
             file.seek(self._read)
             data = file.read(PORTION_BYTES)
         self._read += len(data)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import nlargest
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
@@ -17,6 +19,12 @@ from zwrap.program.run import QUOTED_CHARACTERS, Run
 
 SEARCH_S = 30.0
 """Longest time of the search for all known errors of a program, in seconds."""
+
+MOST_FILES = 200
+"""Largest number of files that match one pattern and are searched, the newest ones."""
+
+MOST_CHARACTERS = 64 * 1024 * 1024
+"""Length of the texts of a run after which no further file is read, except for its output."""
 
 
 class Recognized(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +47,8 @@ def recognized(errors: Iterable[KnownError], run: Run, clock: Clock = elapsed) -
 
     A pattern that takes too long raises ProgramError.
     """
-    texts = _Texts(run)
     ends_at = clock() + SEARCH_S
+    texts = _Texts(run, ends_at, clock)
     for error in errors:
         for place in places(error):
             for name, text in texts.at(place):
@@ -110,23 +118,40 @@ def _with_groups(value: object, groups: Mapping[str, str]) -> object:
 
 
 class _Texts:
-    """The texts of a run by place, each read once."""
+    """The texts of a run by place, each read once, as many as fit in the time and in memory."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._read: dict[str, list[tuple[str, str]]] = {}
+    def __init__(self, run: Run, ends_at: float, clock: Clock) -> None:
+        self._run, self._ends_at, self._clock = run, ends_at, clock
+        self._files: dict[str, list[Path]] = {}
+        self._read: dict[Path, str] = {}
+        self._left = MOST_CHARACTERS
 
-    def at(self, place: str) -> list[tuple[str, str]]:
-        """Return name and text of each file at a place."""
-        if place not in self._read:
-            self._read[place] = list(self._texts(place))
-        return self._read[place]
-
-    def _texts(self, place: str) -> Iterator[tuple[str, str]]:
-        """Yield name and text of each file at a place, the last one first."""
+    def at(self, place: str) -> Iterator[tuple[str, str]]:
+        """Yield name and text of each file at a place, the newest one first."""
         if place == EXIT_STATUS:
             status = self._run.exit_status
             yield "its exit status", str(128 - status if status < 0 else status)
             return
-        for file in reversed(self._run.written(place)):
-            yield place if place in OUTPUT else file.name, self._run.text(file)
+        if place not in self._files:
+            self._files[place] = nlargest(MOST_FILES, self._run.written(place), key=_written_at)
+        for file in self._files[place]:
+            if text := self._text(file, is_output=place in OUTPUT):
+                yield place if place in OUTPUT else file.name, text
+
+    def _text(self, file: Path, *, is_output: bool) -> str:
+        """Return the text of a file; empty if it is one too many, or the time is over."""
+        if file in self._read:
+            return self._read[file]
+        if self._clock() >= self._ends_at or (self._left <= 0 and not is_output):
+            return ""
+        text = self._read[file] = self._run.text(file)
+        self._left -= len(text)
+        return text
+
+
+def _written_at(file: Path) -> tuple[int, str]:
+    """Return what sorts files by their last change."""
+    try:
+        return file.stat().st_mtime_ns, str(file)
+    except OSError:  # it has just been removed
+        return 0, str(file)
