@@ -175,6 +175,24 @@ def test_a_rule_that_does_not_hold_is_told_with_file_and_line(
     assert "stderr says: wc: gone" in shown.err
 
 
+@pytest.mark.parametrize(("out", "err"), [
+    ("stdout", "stderr"), ("count.stdout", "count.stderr"), ("count.out", "count.error"),
+    ("count.log", "count-error.log"),
+])  # fmt: skip
+def test_output_that_others_have_kept_is_found_by_its_usual_names(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str], out: str, err: str
+) -> None:
+    (saved / "count.log").rename(saved / out)
+    (saved / "count.err").unlink()
+    (saved / err).write_text("wc: gone: No such file\n")
+    assert main(["program", "test", "count", str(saved), "text=a"]) == 1
+    shown = capsys.readouterr().out
+    assert f"in stderr: {err}:1: wc: gone: No such file" in shown
+    assert f"{out}:1:" in shown
+    (saved / "count.err").touch()  # zwrap's own goes first
+    assert main(["program", "test", "count", str(saved), "text=a"]) == 0
+
+
 def test_of_many_files_the_first_are_shown(
     site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ from zwrap.program.keys.messages import part_of
 from zwrap.program.keys.options import parameter_files
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.wrapper.command import CommandRun
 from zwrap.wrapper.ended import Ended
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.interruption import watched
@@ -32,6 +33,9 @@ from zwrap.wrapper.stopping import Stopping
 
 ALWAYS = ("result-individual-file", "result-all-files", "success", "failure", "completed")
 """Channels of every step."""
+
+STDOUT, STDERR = (".stdout", ".out"), (".stderr", ".error", "-error.log", ".errors")
+"""Ends of names, behind the program's, under which others keep its output."""
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +91,8 @@ class Trial:
         self._step = ProgramStep(definition, envelope, heartbeat)
         if saved and not (directory / self._step.definition.directory).is_dir():
             self._step = ProgramStep(replace(definition, directory=""), envelope, heartbeat)
+        for command in self._step.commands if saved else ():
+            _take_output(command)
         self._envelope = envelope
 
     @property
@@ -152,6 +158,18 @@ class Trial:
             if filled.stdin is not None:
                 yield f"{place}standard input", filled.stdin
             yield f"{place}command", filled.argv
+
+
+def _take_output(command: CommandRun) -> None:
+    """Take output that others have kept under another name, where there is none of zwrap's own."""
+    name, is_first = command.planned.command.name, command.planned.is_first
+    for end, others in (("stdout", STDOUT), ("stderr", STDERR)):
+        if getattr(command, end).exists() or (end == "stdout" and command.planned.command.stdout):
+            continue
+        for other in (*(f"{name}{each}" for each in others), *([end] if is_first else [])):
+            if (file := command.directory / other).is_file():
+                setattr(command, end, file)
+                break
 
 
 def _permit(key: str) -> None:
