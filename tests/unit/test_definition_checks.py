@@ -15,6 +15,7 @@ from zwrap.cli.zwrap import main
 from zwrap.errors import FaultsError, PermanentError, UnknownNameError
 from zwrap.program.checks.checking import check_file, checked
 from zwrap.program.checks.inline import inline_faults
+from zwrap.program.checks.remarks import remarks
 from zwrap.program.choice import Choice
 from zwrap.program.definition import SHIPPED_PROGRAMS, Definition
 from zwrap.program.keys.marks import FILLED, INPUT_NAME
@@ -365,6 +366,40 @@ def test_what_exists_is_no_complaint(data: Any) -> None:
     assert complaints(data) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("limits:\n  time: ten minutes\n", 3),
+        ("then:\n  - command: [b]\n    limits:\n      time: soon\n", 5),
+        ("success:\n  values:\n    - {output: fit.cc}\n", 3),
+        ("errors:\n  - pattern: x\n    cause: y\n    retry:\n      set: {n: 1}\n", 6),
+        ("write:\n  - file: x\n    template_file: gone.j2\n", 4),
+        ("messages:\n  m:\n    then: 1\n    append_to: gone\n", 5),
+        ("name: a b\n", 2),
+    ],
+)
+def test_a_fault_of_a_value_names_its_line(text: str, line: int, tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(f"command: [run]\n{text}")
+    with pytest.raises(PermanentError, match=f"{re.escape(str(file))}:{line}, "):
+        check_file(file)
+
+
+def test_an_input_without_use_is_a_remark() -> None:
+    data = {"command": "run {a} {{b}}", "inputs": {"a": {}, "b": {}, "c": {"default": "{a}"}}}
+    [unused, doubled] = remarks(checked(data, "x.yaml", "x"))
+    assert unused == "x.yaml: input 'c' is used nowhere."
+    assert doubled == (
+        "x.yaml, key 'command': '{{b}}' is the text '{b}'; the value of input 'b' is "
+        "'{b}', in single braces."
+    )
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.stem))
+def test_each_shipped_definition_uses_its_inputs(file: Path) -> None:
+    assert [*remarks(check_file(file))] == []
+
+
 def test_further_job_parameters_may_be_said_to_exist() -> None:
     assert complaints({"command": ["{more}"]}, further=("more",)) == []
 
@@ -507,6 +542,15 @@ def test_zwrap_check_says_which_definitions_are_untried(
     out = told(capsys)[1].splitlines()
     assert f"good: program new ({site}/new.yaml): untried" in out
     assert f"good: program old ({site}/old.yaml)" in out
+
+
+def test_zwrap_check_shows_remarks_which_are_no_faults(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "new.yaml").write_text("command: [a]\ninputs: {b: {}}\n")
+    status, out, _ = told(capsys)
+    assert f"remark: {site}/new.yaml: input 'b' is used nowhere." in out
+    assert status == 0
 
 
 # -- recipes ---------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from zwrap.message.content import STATUS_TOPIC
 from zwrap.program.causes.errorlist import tables_in
 from zwrap.program.causes.errortables import read_table
 from zwrap.program.checks.checking import check_file as check_program
+from zwrap.program.checks.remarks import remarks
 from zwrap.program.definition import Definition
 from zwrap.program.reading import program_directories
 from zwrap.recipe.directory import names
@@ -93,6 +94,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             found = check()
             untried = isinstance(found, Definition) and found.status == "untried"
             say(f"good: {what}{': untried' if untried else ''}")
+            if isinstance(found, Definition):
+                for remark in remarks(found):
+                    say(f"remark: {remark}")
     say(f"{count} checked.")
     return faults.status
 

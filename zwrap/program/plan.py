@@ -294,7 +294,8 @@ def check_commands(definition: Definition, at: Place) -> None:
     source, inputs = definition.source, definition.inputs
     names: set[str] = set()
     for number, command in enumerate(commands(definition)):
-        where = f"{at(*route_of(number))}, key 'then', command {number}" if number else source
+        which = f", key 'then', command {number}" if number else ""
+        where = f"{at(*route_of(number))}{which}"
         check_command(command.command, where)
         check_loop(command.for_each, inputs, where)
         if number and not is_name(command.name):
@@ -313,7 +314,8 @@ def check_commands(definition: Definition, at: Place) -> None:
                 "judged at its end; write the rule under 'success' of the definition."
             )
         if command.limits.time is not None:
-            seconds(command.limits.time, f"{where}, key 'limits.time'")
+            place = at(*route_of(number), "limits", "time")
+            seconds(command.limits.time, f"{place}{which}, key 'limits.time'")
         if command.if_ is not None and command.if_ not in inputs:
             raise UnknownNameError("input", command.if_, inputs, f"{where}, key 'if'")
     for written in definition.write:

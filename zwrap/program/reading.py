@@ -122,7 +122,7 @@ def _check(definition: Definition, at: Place) -> None:
     source = definition.source
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", definition.name):
         raise ProgramError(
-            f"{source}, key 'name' is {definition.name!r}; letters, digits and '_.+-' are "
+            f"{at('name')}, key 'name' is {definition.name!r}; letters, digits and '_.+-' are "
             "expected, because files are named after it."
         )
     check_directory(definition.directory, source)
@@ -145,15 +145,16 @@ def _check(definition: Definition, at: Place) -> None:
         from zwrap.program.causes.corrections import check_corrections
 
         check_errors(definition.errors, at, "errors")
-        check_corrections(definition)
+        check_corrections(definition, at)
     check_names(definition.errors_of, source, f"{at('errors_of')}, key 'errors_of'")
     for route, key, pattern in _patterns(definition):
         check_pattern(pattern, f"{at(*route)}, {key}")
     if definition.messages:
         from zwrap.program.keys.messages import check_messages
 
-        check_messages(definition)
-    check_value_rules(definition.success.values, definition.outputs, f"{source}, key 'success'")
+        check_messages(definition, at)
+    place = f"{at('success', 'values')}, key 'success'"
+    check_value_rules(definition.success.values, definition.outputs, place)
 
 
 def _patterns(definition: Definition) -> Iterator[tuple[tuple[str, ...], str, str]]:

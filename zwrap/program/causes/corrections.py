@@ -8,24 +8,26 @@ from collections.abc import Iterator, Mapping
 from zwrap.errors import ProgramError, short
 from zwrap.program.causes.knownerrors import FIELD
 from zwrap.program.definition import Definition
-from zwrap.program.keys.inputs import converted
+from zwrap.program.keys.inputs import Place, converted
 
 Route = tuple[str, ...]
 """Keys of a value below `job_parameters`, from the outermost."""
 
 
-def check_corrections(definition: Definition) -> None:
+def check_corrections(definition: Definition, at: Place) -> None:
     """Raise ProgramError for a correction of what the program does not know.
 
     Only errors of the definition itself are checked: a table may be that of several programs.
+    `at`: function from keys, from the outermost, to file and line.
     """
-    for error in definition.errors:
+    for number, error in enumerate(definition.errors):
         if error.retry is not None:
             try:
                 corrected(definition, error.retry.set, {})
             except ProgramError as wrong:
+                place = at("errors", str(number), "retry", "set")
                 raise ProgramError(
-                    f"{definition.source}, known error {error.cause!r}, key 'retry.set': {wrong}"
+                    f"{place}, known error {error.cause!r}, key 'retry.set': {wrong}"
                 ) from None
 
 

@@ -32,7 +32,7 @@ def unknown_parameters(definition: Definition, job_parameters: Mapping[str, obje
     if definition.name == INLINE_PROGRAM or definition.source == "job_parameters":
         known |= {*Definition.__struct_fields__}
     if any(key not in known for key in job_parameters):
-        known |= set(_used(definition))
+        known |= set(used_names(definition))
     unknown = [(key, f"key {short(key)}") for key in job_parameters if key not in known]
     block = job_parameters.get(definition.name)
     if isinstance(block, Mapping) and not _holds_any(definition):
@@ -58,7 +58,7 @@ def _holds_any(definition: Definition) -> bool:
     return name in definition.inputs or any(option.block == name for option in definition.options)
 
 
-def _used(definition: Definition) -> Iterator[str]:
+def used_names(definition: Definition) -> Iterator[str]:
     """Yield the names of job parameters that a definition uses beside its inputs."""
     yield definition.name
     if definition.set_up_key:

@@ -55,5 +55,10 @@ def disappointments(
     for way, wanted in expected.values.items():
         value = found(outputs, way)
         if value != wanted:
-            said.append(f"{way} was expected to be {wanted!r}, and it is {value!r}.")
+            said.append(f"{way} was expected to be {_shown(wanted)}, and it is {_shown(value)}.")
     return said
+
+
+def _shown(value: object) -> str:
+    """Return a value as a definition may hold it."""
+    return "null" if value is None else repr(value)

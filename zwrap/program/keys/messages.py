@@ -16,6 +16,7 @@ from zwrap.errors import ProgramError, UnknownNameError, short
 from zwrap.message.jsontext import copied, typed
 from zwrap.program.definition import Definition
 from zwrap.program.keys.conditions import Bounds, found, lies_within
+from zwrap.program.keys.inputs import Place
 from zwrap.recipe.substitution import Filling
 
 log = logging.getLogger(__name__)
@@ -113,11 +114,14 @@ def row_names(value: object) -> list[str]:
     return [each for name in names for each in (name, f"{name}_number")]
 
 
-def check_messages(definition: Definition) -> None:
-    """Raise ProgramError, or UnknownNameError, for a message that could not be made."""
+def check_messages(definition: Definition, at: Place) -> None:
+    """Raise ProgramError, or UnknownNameError, for a message that could not be made.
+
+    `at`: function from keys, from the outermost, to file and line.
+    """
     names = [*definition.outputs, *definition.messages]
     for name, body in definition.messages.items():
-        where = f"{definition.source}, key 'messages', message {name!r}"
+        where = f"{at('messages', name)}, key 'messages', message {name!r}"
         try:
             _check_parts(body)
         except ProgramError as error:
@@ -125,7 +129,8 @@ def check_messages(definition: Definition) -> None:
         part = part_of(body)
         target = part.append_to if part else None
         if target is not None and (target not in names or target == name):
-            raise UnknownNameError("output or message", target, names, f"{where}, key 'append_to'")
+            where = f"{at('messages', name, 'append_to')}, message {name!r}, key 'append_to'"
+            raise UnknownNameError("output or message", target, names, where)
 
 
 def _check_parts(value: object, depth: int = 0) -> None:

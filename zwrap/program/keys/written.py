@@ -68,7 +68,8 @@ def check_written(
         if each.format is None:
             from zwrap.program.files.templating import check_template
 
-            check_template(template_of(each, source), place)
+            where = at("write", str(number), "template_file")
+            check_template(template_of(each, source, where), place)
 
 
 def check_placed(names: Iterable[str], key: str, at: Place) -> None:
@@ -97,23 +98,25 @@ def _is_below(path: Path) -> bool:
     return bool(path.name) and not path.is_absolute() and not {"..", OWN} & {*path.parts}
 
 
-def template_of(written: Written, source: str) -> str:
+def template_of(written: Written, source: str, where: str = "") -> str:
     """Return the text of a template.
 
     Args:
         written: The file for which it is.
         source: File of the definition, beside which the template lies.
+        where: Place of the template's name, with which messages begin; empty: that file.
 
     Raises:
         ProgramError: The template cannot be read.
     """
     if written.template is not None:
         return written.template
+    where = f"{where or source}, file {written.file!r}"
     name = Path(written.template_file or "")
     definition = Path(source)
     if name.is_absolute() or ".." in name.parts or not definition.is_file():
         raise ProgramError(
-            f"{source}, file {written.file!r}: the template {str(name)!r} is not beside the "
+            f"{where}: the template {str(name)!r} is not beside the "
             "definition; a relative path without '..' is expected, and a definition in a file."
         )
     path = definition.parent / name
@@ -121,11 +124,10 @@ def template_of(written: Written, source: str) -> str:
         return read_regular(path, LARGEST_TEMPLATE, follow=True).decode()
     except OSError as error:
         raise ProgramError(
-            f"{source}, file {written.file!r}: the template {path} cannot be read: "
-            f"{error.strerror}."
+            f"{where}: the template {path} cannot be read: {error.strerror}."
         ) from None
     except (UnfitFileError, UnicodeDecodeError) as error:
-        raise ProgramError(f"{source}, file {written.file!r}: template {path}: {error}.") from None
+        raise ProgramError(f"{where}: template {path}: {error}.") from None
 
 
 def _faults(written: Written) -> Iterator[str]:
