@@ -31,6 +31,8 @@ class CommandFilling(Filling):
         """Set-up lines of the job parameters, which the shells of `then` read as well."""
         self._variables: list[list[Piece]] = []
         """Assignments of the variables of their key `environment`."""
+        self._exported: list[list[Piece]] = []
+        """Those of the `cluster` block at hand."""
         self._assigned: list[str] = []
         """Assignments of values in their set-up lines."""
 
@@ -38,6 +40,8 @@ class CommandFilling(Filling):
         """Return a copy of an object with its keys and values filled in."""
         if len(keys) == 1:
             self._runs_words = is_of_kind(value.get("queue"), RUNNER)
+        if keys[-1:] == ("cluster",):
+            self._exported = self._environment(value, keys)
         program: dict[object, object] = {}
         if keys[1:] in (("job_parameters",), ("job_parameters", "then")):
             program.update(self._program(value, keys))
@@ -52,17 +56,17 @@ class CommandFilling(Filling):
     def _entry(self, key: object, entry: object, keys: Keys) -> object:
         """Return a copy of the value under a key."""
         if key == "cluster_commands" or (key == "commands" and keys[-2:-1] == ("cluster",)):
-            return self._script(entry, keys)
+            return self._script(entry, keys, self._exported if key == "commands" else [])
         if key == "commands":
             return self._commands(entry, keys)
         return self.value(entry, keys)
 
-    def _script(self, entry: object, keys: Keys) -> object:
-        """Return a text, or a list of texts, that one shell reads."""
+    def _script(self, entry: object, keys: Keys, before: Sequence[list[Piece]]) -> object:
+        """Return a text, or a list of texts, that one shell reads; `before`: as in `_lines`."""
         if not isinstance(entry, (str, list, tuple)) or _replaced(entry):
             return self.value(entry, keys)
         entries = [entry] if isinstance(entry, str) else entry
-        assignments, filled = self._lines(entries, keys, _fault(keys))
+        assignments, filled = self._lines(entries, keys, _fault(keys), before)
         if isinstance(entry, str):
             return "\n".join(map(str, [*assignments, *filled]))
         return [*assignments, *filled]

@@ -56,10 +56,11 @@ def places(text: str) -> list[Place]:
 
 
 def takes_arguments(text: Sequence[Piece], count: int) -> bool:
-    """Return True if the last values of a text, `count` of them, are arguments of a command."""
+    """Return True if the last values of a text, `count` of them, are arguments, or a comment."""
     found = places("".join(MARK if isinstance(piece, Value) else piece for piece in text))
     return all(
-        place.kind is Kind.PLAIN and place.word and place.word.part is Part.ARGUMENT
+        place.kind is Kind.COMMENT
+        or (place.kind is Kind.PLAIN and place.word and place.word.part is Part.ARGUMENT)
         for place in found[-count:]
     )
 
