@@ -9,6 +9,7 @@ import contextlib
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import pytest
 
 from zwrap.errors import ProgramError, RecipeError, RequestError
 from zwrap.program import invocation
-from zwrap.program.argv import argv
+from zwrap.program.argv import _without_last_lines, argv
 from zwrap.program.plan import plan
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.envelope import Envelope
@@ -606,3 +607,29 @@ def test_a_path_of_the_message_arrives_as_a_value(value: str, tmp_path: Path) ->
     recipe = Recipe({"start": [[1, []]], "1": {"queue": "x", "parameters": parameters}})
     with pytest.raises(RequestError, match=r"node 1, parameters, commands: \$RECIPEWRAP stands"):
         prepare(Envelope(recipe, 1), "tok-1", "local")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "a\n",
+        "a \n\n ",
+        "a\\\n",
+        "a\\\n\n",
+        "a\\\n \n b\n",
+        "\n\n",
+        "\\\n",
+        "a\\ \n",
+        "a  ",
+    ],
+)
+def test_blank_lines_at_the_end_of_a_text_are_left_out(text: str) -> None:
+    assert _without_last_lines(text) == re.sub(r"(?<!\\)\n\s*\Z", "", text)
+
+
+def test_any_number_of_blank_lines_is_left_out_in_a_moment() -> None:
+    began = time.process_time()
+    assert _without_last_lines("\n" * 200_000 + "a\n").endswith("\na")
+    assert time.process_time() - began < 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,8 +18,6 @@ SHELL = ["/bin/bash", "-c"]
 
 MODULE = Path(zwrap_templates.__file__).with_name("module.sh")
 """Shell text that finds the function `module` when it is first used."""
-
-_LAST_NEWLINES = re.compile(r"(?<!\\)\n\s*\Z")
 
 
 def argv(planned: Planned) -> list[str]:
@@ -59,6 +56,16 @@ def _variables(planned: Planned) -> list[Piece]:
     ]
 
 
+def _without_last_lines(text: str) -> str:
+    """Return shell text without the blank lines at its end, up to one that a backslash continues.
+
+    A pattern that looks for them from each line break on takes the square of their number.
+    """
+    kept = len(text.rstrip())
+    at = text.find("\n", kept + text.startswith("\\\n", max(0, kept - 1)))
+    return text if at < 0 else text[:at]
+
+
 def _in_shell(planned: Planned, command: Sequence[Piece], options: Sequence[str] = ()) -> list[str]:
     """Return the argument list of a shell for the set-up lines and a command with its options."""
     from zwrap.recipe.quoting import quoted  # a program without shell text does not need it
@@ -75,7 +82,7 @@ def _in_shell(planned: Planned, command: Sequence[Piece], options: Sequence[str]
     text = repeated([*text, *command], fault)
     if options:
         if isinstance(text[-1], str):
-            text[-1] = _LAST_NEWLINES.sub("", text[-1])
+            text[-1] = _without_last_lines(text[-1])
         text += _words(options, "an option")
         if not takes_arguments(text, len(options)):
             raise fault(
