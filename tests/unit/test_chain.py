@@ -11,11 +11,18 @@ from typing import Any
 
 import pytest
 
+from zwrap.attempt.verdict import Verdict, parse_verdict
 from zwrap.errors import ProgramError
+from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
+from zwrap.job import Interruption, Outcome
+from zwrap.message.jsontext import encode
+from zwrap.program import listing
+from zwrap.program.asked import as_asked
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.wrapper.ended import Ended
+from zwrap.wrapper.ending import concluded
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.process import Program
 from zwrap.wrapper.step import ProgramStep
@@ -24,7 +31,13 @@ from zwrap.wrapper.step import ProgramStep
 class Chain:
     """A step of several commands in a directory."""
 
-    def __init__(self, directory: Path, given: dict[str, Any], **parameters: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        given: dict[str, Any],
+        allowed: AllowedDirectories = ANYWHERE,
+        **parameters: Any,
+    ) -> None:
         node = {
             "job_parameters": {"working_directory": str(directory), **parameters},
             "output": {"result-individual-file": 2, "numbers": 2},
@@ -33,7 +46,10 @@ class Chain:
         self.heartbeat = Heartbeat("prog", "prog", {})
         self.started: list[str] = []
         self.step = ProgramStep(
-            parse_definition(given, "test.yaml", "prog"), Envelope(recipe, 1), self.heartbeat
+            parse_definition(given, "test.yaml", "prog"),
+            Envelope(recipe, 1),
+            self.heartbeat,
+            allowed,
         )
 
     @contextlib.contextmanager
@@ -229,11 +245,168 @@ def test_the_limit_of_the_attempt_bounds_all_commands_together(tmp_path: Path) -
 
 
 def test_a_stop_between_two_commands_starts_no_further_one(tmp_path: Path) -> None:
-    given = {**script("true"), "then": [{"name": "b", "required": False, **script("touch never")}]}
+    given = {
+        **script("true"),
+        "then": [
+            {"name": "b", "required": False, **script("touch never")},
+            {"name": "c", **script("touch never")},
+        ],
+    }
     ended = Chain(tmp_path, given).run(lambda: "SIGTERM")
-    assert ended.failures == ["prog: command 2 of 2 (b): the step was stopped before it by SIGTERM"]
+    assert ended.failures == ["prog: command 2 of 3 (b): the step was stopped before it by SIGTERM"]
     assert ended.stopped_by == "SIGTERM"
     assert not (tmp_path / "never").exists()
+    given["then"] = [{"name": "c", **script("touch never")}]
+    ended = Chain(tmp_path, given).run(lambda: "SIGTERM")
+    assert ended.failures == ["prog: command 2 of 2 (c): the step was stopped before it by SIGTERM"]
+    assert not (tmp_path / "never").exists()
+
+
+def finished_work(*reports: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **script("echo done >r.mtz; echo own >&2"),
+        "success": {"files": ["r.mtz"]},
+        "files": [{"pattern": "r.mtz"}],
+        "then": [{"required": False, **each} for each in reports],
+    }
+
+
+def test_what_stops_commands_that_are_not_required_costs_no_finished_work(tmp_path: Path) -> None:
+    slow = {"name": "slow", **script("sleep 30")}
+    never = {"name": "never", **script("touch never")}
+    given = finished_work(slow, never)
+    ended = Chain(tmp_path, given, timeout=2).run()
+    assert (ended.failures, ended.timed_out, ended.wrapper_status) == ([], False, 0)
+    assert len(ended.messages) == 1
+    assert ended.facts["failed_commands"] == [
+        (
+            "command 2 of 3 (slow), which is not required: the commands of the step exceeded their "
+            "time limit of 2 s"
+        )
+    ]
+    assert ended.elapsed_s > 1.5
+    chain = Chain(tmp_path, given)
+
+    @contextlib.contextmanager
+    def running(program: Program) -> Iterator[None]:
+        if "(slow)" in str(chain.heartbeat.body()["statustext"]):
+            program.stop("SIGTERM")
+        yield
+
+    ended = chain.step.run(running)
+    assert (ended.failures, ended.stopped_by) == ([], None)
+    [said] = ended.facts["failed_commands"]
+    assert said.endswith("it was stopped after 0 s by SIGTERM")
+    ended = Chain(tmp_path, given).run(lambda: "SIGTERM")
+    assert ended.failures == []
+    [said] = ended.facts["failed_commands"]
+    assert said.endswith("which is not required: the step was stopped before it by SIGTERM")
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize("last", ["echo lost >&2; exit 127", "kill -9 $$", "no-such-program"])
+def test_status_and_error_output_are_those_of_the_required_command(
+    tmp_path: Path, last: str
+) -> None:
+    report = {"name": "b", "command": ["no-such-program"]} if last == "no-such-program" else {
+        "name": "b", **script(last)
+    }  # fmt: skip
+    given = finished_work(report)
+    given["command"] = ["/bin/sh", "-c", "sleep 0.2; echo own >&2; echo done >r.mtz"]
+    given["errors"] = [{"where": "exit_status", "pattern": "127|137", "cause": "of-another"}]
+    ended = Chain(tmp_path, given).run()
+    assert (ended.failures, ended.returncode, ended.facts["exit_status"]) == ([], 0, 0)
+    assert ended.facts["stderr_tail"] == ["own"]
+    assert ended.facts["elapsed_s"] >= 0.2
+    given["outputs"] = {"o": {"file": "r.mtz", "parser": "json"}}
+    ended = Chain(tmp_path, given).run()
+    assert ended.failures
+    assert ended.known is None
+    assert (ended.facts["exit_status"], ended.wrapper_status) == (0, 1)
+
+
+def test_the_cause_of_a_success_does_not_depend_on_what_is_not_required(tmp_path: Path) -> None:
+    ended = Chain(tmp_path, finished_work({"name": "b", **script("exit 3")})).run()
+    draft = Verdict(
+        token="t", outcome=Outcome.SUCCESS, witness="wrapper", cause="", job_id="1", exit_status=0,
+        failed_commands=ended.facts["failed_commands"],
+    )  # fmt: skip
+    envelope = Envelope(Recipe({"start": [[1, 0]], "1": {}}), 1)
+    verdict = concluded(draft, ended, Interruption(), envelope, {}, None, None, None)
+    assert verdict.cause == "finished"
+    assert parse_verdict(encode(verdict), "here").failed_commands == [
+        "command 2 of 2 (b), which is not required: it exited with status 3"
+    ]
+
+
+def test_times_are_told_where_the_last_command_cannot_be_started(tmp_path: Path) -> None:
+    given = {**script("sleep 0.2"), "then": [{"name": "b", "command": ["no-such-program"]}]}
+    ended = Chain(tmp_path, given).run()
+    assert ended.elapsed_s >= 0.2
+    assert ended.facts["elapsed_s"] >= 0.2
+    assert ended.facts["leftover_processes"] == 0
+
+
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("fault", ["file", "link", "late link"])
+def test_a_further_command_without_a_directory_is_the_failure_of_that_command(
+    tmp_path: Path, fault: str, required: bool
+) -> None:
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    for each in (work, elsewhere):
+        each.mkdir()
+    late = f"; ln -s {elsewhere} sub" if fault == "late link" else ""
+    given = {
+        **script(f"echo done >r.mtz{late}"),
+        "files": [{"pattern": "r.mtz", "type": "log"}],
+        "then": [
+            {"name": "b", "directory": "sub", "required": required, **script("true")},
+            {"name": "c", **script("touch third")},
+        ],
+    }
+    if fault == "file":
+        (work / "sub").touch()
+    elif fault == "link":
+        (work / "sub").symlink_to(elsewhere)
+    step = Chain(work, given, AllowedDirectories([work])).step
+    if fault == "link" and required:  # told before the work is done
+        with pytest.raises(OutsideError):
+            step.run(lambda _: contextlib.nullcontext())
+        return
+    ended = step.run(lambda _: contextlib.nullcontext())
+    assert len(ended.messages) == 1
+    assert (work / "third").exists() is not required
+    assert ("command 2 of 3 (b)" in " ".join(ended.failures)) is required
+    assert ("failed_commands" in ended.facts) is not required
+
+
+def test_a_loop_keeps_no_listings_and_shares_the_time_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        **script("true"),
+        "inputs": {"l": {"type": "list"}},
+        "success": {"files": []},
+        "then": [
+            {"name": "b", **script("true"), "for_each": {"e": "l"}, "success": {"no_files": ["x"]}}
+        ],
+    }
+    asked = []
+    taken = listing.taken
+
+    def noted(*args: Any, longest_s: float = listing.LISTING_S) -> listing.Listing:
+        asked.append(longest_s)
+        return taken(*args, longest_s=longest_s)
+
+    monkeypatch.setattr(listing, "taken", noted)
+    chain = Chain(tmp_path, given, l=["1", "2", "3"])
+    times = iter(range(0, 1000, 7))
+    chain.step._chain._clock = lambda: float(next(times))
+    assert chain.run().failures == []
+    assert asked == [20.0, 20.0, 13.0, 6.0]
+    assert list(chain.step.judged_commands) == []
+    (tmp_path / "x").touch()
+    assert listing.taken(tmp_path, ["x"], longest_s=0.0).patterns == frozenset()
 
 
 def test_a_stop_ends_the_step_though_the_command_is_not_required(tmp_path: Path) -> None:
@@ -394,6 +567,30 @@ def test_replay_of_files_without_output_judges_all_commands_by_their_files(tmp_p
     assert judged(tmp_path, given, None) == []
     (tmp_path / "a").unlink()
     assert judged(tmp_path, given, None) == ["prog: it did not write a"]
+
+
+def test_replay_gives_the_status_to_the_required_command(tmp_path: Path) -> None:
+    given = {**script("true"), "then": [{"name": "b", "required": False, **script("exit 3")}]}
+    assert Chain(tmp_path, given).run().failures == []
+    assert judged(tmp_path, given, 0) == []
+    assert judged(tmp_path, given, 4) == ["prog: it exited with status 4"]
+
+
+def test_set_up_lines_of_a_step_are_run_once(tmp_path: Path) -> None:
+    """They may change files; those of the definition are run for each command."""
+    given = {
+        **script("true"),
+        "set_up": ["echo each >>ran"],
+        "set_up_key": "commands",
+        "then": [{"name": "b", **script("true")}],
+    }
+    brought = {"commands": ["echo '{once}' >>ran"]}
+    defined = as_asked(parse_definition(given, "t.yaml", "prog"), brought, "here", lambda _: None)
+    node = {"job_parameters": {**brought, "working_directory": str(tmp_path)}}
+    envelope = Envelope(Recipe({"start": [[1, 0]], "1": node}), 1)
+    step = ProgramStep(defined, envelope, Heartbeat("p", "p", {}))
+    assert step.run(lambda _: contextlib.nullcontext()).failures == []
+    assert (tmp_path / "ran").read_text() == "each\n{once}\neach\n"
 
 
 def test_job_parameters_bring_several_commands(tmp_path: Path) -> None:

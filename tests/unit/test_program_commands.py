@@ -349,6 +349,18 @@ def test_a_program_runs_here_and_is_judged(
     )
 
 
+def test_a_failure_of_what_is_not_required_is_told_as_such(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "two.yaml").write_text(
+        "command: ['true']\nthen: [{name: b, command: ['false'], required: false}]\n"
+    )
+    assert main(["program", "run", "two", "--directory", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "  FAILED (not required)  command 2 of 2 (b): exit status is 0: it is 1\n" in shown
+    assert "  holds   command 1 of 2 (two): exit status is 0: it is 0\n" in shown
+
+
 def test_a_signal_ends_the_program_and_not_the_judgement(
     site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     program_exit_status: int | None = None
     cause_label: str = ""
     """Label of the known error that explains a failure; empty: none does."""
+    failed_commands: list[str] = []
+    """Failures of commands that are not required, as sentences: the first 20."""
     remedy: str = ""
     """What people can do about that error, as sentences; empty: nothing is known."""
     corrected: list[dict[str, object]] = []

@@ -87,7 +87,8 @@ def _lines(judged: Judged) -> Iterator[str]:
     yield f"in {judged.directory}"
     yield "rules of success"
     for rule in judged.rules:
-        yield f"  {'holds ' if rule.holds else 'FAILED'}  {rule.rule}: {rule.said}"
+        failed = "FAILED" if rule.required else "FAILED (not required)"
+        yield f"  {'holds ' if rule.holds else failed}  {rule.rule}: {rule.said}"
     if judged.known:
         yield from _known(judged.known)
     if judged.outputs:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
 from zwrap.program.definition import Definition
+from zwrap.program.keys.commandline import AskedLine
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +52,9 @@ def as_asked(
             "expected, as a text or a list of texts."
         )
     check_commands(key)
-    return replace(definition, set_up=[*definition.set_up, *map(_literal, lines)])
+    return replace(definition, set_up=[*definition.set_up, *map(_asked, lines)])
 
 
-def _literal(line: str) -> str:
+def _asked(line: str) -> AskedLine:
     """Return a shell line in which braces are no placeholders: a Dispatcher has filled them in."""
-    return line.replace("{", "{{").replace("}", "}}")
+    return AskedLine(line.replace("{", "{{").replace("}", "}}"))

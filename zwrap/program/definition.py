@@ -147,7 +147,8 @@ class Definition(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     set_up: Annotated[list[str], FILLED] = []
     """Shell lines that are run before the command in the same shell (module load, ...)."""
     set_up_key: str | None = None
-    """Key of `job_parameters` with further such lines, as one text or a list; None: none."""
+    """Key of `job_parameters` with further such lines, as one text or a list, which are run before
+    the first command only; None: none."""
     refused: dict[str, str] = {}
     """Key of `job_parameters` with which the program is not run, to the sentence that says why."""
     ignored: list[str] = []

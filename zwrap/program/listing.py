@@ -103,15 +103,22 @@ def name_in(directory: Path, file: Path) -> str:
     return str(file).removeprefix(f"{directory}/")
 
 
-def taken(directory: Path, patterns: Iterable[str], clock: Clock = elapsed) -> Listing:
+def taken(
+    directory: Path,
+    patterns: Iterable[str],
+    clock: Clock = elapsed,
+    longest_s: float = LISTING_S,
+) -> Listing:
     """Return the listing of those files in a directory that match one of the patterns.
 
     A pattern of which all files would be too many, or would take too long, is left out, with a
-    warning. A link to a file counts as that file.
+    warning; without time, all are. A link to a file counts as that file.
+
+    `longest_s`: longest time that this takes, in seconds.
     """
     files: dict[str, Status] = {}
     whole = set()
-    ends_at = clock() + LISTING_S
+    ends_at = clock() + longest_s
 
     def in_time() -> bool:
         return clock() < ends_at
@@ -120,7 +127,7 @@ def taken(directory: Path, patterns: Iterable[str], clock: Clock = elapsed) -> L
     def is_small(base: Path, depth: int | None) -> bool:
         return _is_small(base, depth, in_time)
 
-    for pattern in dict.fromkeys(patterns):
+    for pattern in dict.fromkeys(patterns if longest_s > 0 else ()):
         walk = _walk(directory, pattern)
         if (not walk or is_small(*walk)) and _add(files, directory, pattern, in_time):
             whole.add(pattern)
@@ -129,7 +136,7 @@ def taken(directory: Path, patterns: Iterable[str], clock: Clock = elapsed) -> L
                 "Not all files that match %r are listed before the start (%d files among %d "
                 "entries of directories, and %g s, at most): whether the run wrote one of them is "
                 "told by its time stamps.",
-                pattern, LISTED_FILES, MOST_VISITED, LISTING_S,
+                pattern, LISTED_FILES, MOST_VISITED, longest_s,
             )  # fmt: skip
     inode = directory.stat().st_ino
     return Listing(directory=inode, patterns=frozenset(whole), files=files, present=True)

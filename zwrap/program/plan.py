@@ -14,6 +14,7 @@ from zwrap.program.definition import Definition, check_directory
 from zwrap.program.filling import Values
 from zwrap.program.keys.commandline import (
     NAME_CHARACTERS,
+    AskedLine,
     Command,
     check_command,
     check_loop,
@@ -79,8 +80,10 @@ class Planned(msgspec.Struct, frozen=True, kw_only=True):
 def commands(definition: Definition) -> list[Command]:
     """Return the commands of a definition, its own first.
 
-    Set-up lines, environment and directory of the definition are those of all commands.
+    Set-up lines, environment and directory of the definition are those of all commands. The set-up
+    lines of a step are run once, for the first one: they may change files.
     """
+    shared = [line for line in definition.set_up if not isinstance(line, AskedLine)]
     first = Command(
         name=definition.name,
         command=definition.command,
@@ -98,7 +101,7 @@ def commands(definition: Definition) -> list[Command]:
         replace(
             each,
             name=each.name or default_name(each.command),
-            set_up=[*definition.set_up, *each.set_up],
+            set_up=[*shared, *each.set_up],
             environment={**definition.environment, **each.environment},
             directory=definition.directory if each.directory is None else each.directory,
         )

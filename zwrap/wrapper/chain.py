@@ -8,19 +8,18 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
-from zwrap.errors import ProgramError
+from zwrap.errors import PERMANENT, PermanentError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.clock import Clock, elapsed
 from zwrap.program import judgement
 from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.definition import Definition
-from zwrap.program.listing import NOT_LISTED
+from zwrap.program.listing import LISTING_S, NOT_LISTED
 from zwrap.program.run import Run
+from zwrap.wrapper.chainend import ChainEnd, Judged
 from zwrap.wrapper.command import Begin, CommandRun
 from zwrap.wrapper.ended import Ended, Facts
 from zwrap.wrapper.heartbeat import Heartbeat
@@ -33,31 +32,6 @@ Running = Callable[[Program], AbstractContextManager[None]]
 
 TOLD_FAILURES = 20
 """Largest number of failures of commands that are not required in the facts about a run."""
-
-
-class Judged(NamedTuple):
-    """The judgement on one command."""
-
-    label: str
-    """The command, if there are several."""
-    rules: Definition
-    """Definition with its rules of success."""
-    run: Run
-
-
-class ChainEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of the commands of a step."""
-
-    ended: Ended
-    """End of the command that ran last, with the times of all."""
-    run: Run
-    """Run of that command."""
-    failures: list[str] = []
-    """Reasons why a required command failed; empty: none did."""
-    label: str = ""
-    """That command, if there are several."""
-    interrupted: bool = False
-    """True if one of them is a signal, or a time limit."""
 
 
 class Chain:
@@ -90,9 +64,13 @@ class Chain:
         self._clock = clock
         self._began = clock()
         self._passed: list[str] = []
-        self.judged: list[Judged] = []
-        """Commands that were judged, in order."""
+        self.judged: list[Judged] | None = None
+        """Commands that were judged, in order, for who sets a list; each holds a listing."""
+        self.own_status = 0
+        """Exit status of the definition's own command; in a loop, of its last entry."""
         self._elapsed_s, self._leftovers = 0.0, 0
+        self._listing_s = LISTING_S
+        """Rest of the time for listings of all further commands together, in seconds."""
 
     def run(self, running: Running, stopped_by: Callable[[], str], began: Begin) -> ChainEnd:
         """Run the commands until a required one fails, or something stops the step.
@@ -109,21 +87,60 @@ class Chain:
         for command in self._runs:
             command.fill()
         self._began = self._clock()
-        end = self._one(self._runs[0], running, began)
-        for command in self._runs[1:]:
+        own, *further = self._runs
+        end = self._one(own, running, *self._started(own, began))
+        for command in further:
             if end.failures:
                 break
-            by = stopped_by()
-            if why := self._stopped(by):
-                ended = replace(end.ended, stopped_by=by or None, timed_out=not by, saved=False)
-                return replace(
-                    end, ended=ended, failures=[why], label=command.planned.blamed, interrupted=True
-                )
-            try:
-                end = self._one(command, running)
-            except ProgramError as error:
-                end = self._not_started(command, error)
+            one = self._unwanted(command, end, stopped_by()) or self._further(command, end, running)
+            end = self._counted(command, one, end)
+            if one.stops:
+                break
         return end
+
+    def _unwanted(self, command: CommandRun, before: ChainEnd, by: str) -> ChainEnd | None:
+        """Return the end of a command that does not start; None: it starts.
+
+        `before`: end of the commands before it; `by`: what has stopped the step.
+        """
+        why = self._stopped(by)
+        if not why:
+            return None
+        ended = replace(before.ended, stopped_by=by or None, timed_out=not by, saved=False)
+        return replace(
+            before, ended=ended, failures=[why], label=command.planned.blamed, interrupted=True,
+            stops=True,
+        )  # fmt: skip
+
+    def _further(self, command: CommandRun, before: ChainEnd, running: Running) -> ChainEnd:
+        """Run a further command, and judge it; `before`: end of the commands before it."""
+        try:
+            started = self._started(command)
+        except (PermanentError, OSError) as error:
+            return self._not_started(command, before, error)
+        return self._one(command, running, *started)
+
+    def _counted(self, command: CommandRun, one: ChainEnd, before: ChainEnd) -> ChainEnd:
+        """Return the end of the commands until this one.
+
+        Of one that is not required only times and failures are told. It can make the step a failure
+        only where what stopped it keeps a required one from its start.
+
+        Args:
+            command: The command.
+            one: Its end.
+            before: End of the commands before it.
+        """
+        if command.planned.command.required:
+            return one
+        if one.failures:
+            after = self._runs[command.planned.number :]
+            if one.stops and any(each.planned.command.required for each in after):
+                return one
+            said = f"{command.name}, which is not required: {'; '.join(one.failures)}"
+            log.warning("The step goes on behind a failure: %s", said)
+            self._passed.append(said)
+        return replace(before, ended=self._with_times(before.ended))
 
     def judge(self, began: Begin, exit_status: int | None) -> ChainEnd:
         """Judge the files of an earlier run of the commands.
@@ -132,55 +149,88 @@ class Chain:
 
         Args:
             began: Begin of the step.
-            exit_status: Exit status of the command that ran last; None: not known.
+            exit_status: Exit status of the required command that ran last; None: not known.
         """
+        required = [each.planned.command.required for each in self._runs]
         ran = [command.has_output() for command in self._runs]
         last = max((number for number, has in enumerate(ran) if has), default=len(ran) - 1)
+        counted = max((number for number in range(last + 1) if required[number]), default=last)
         end: ChainEnd | None = None
         for number, command in enumerate(self._runs):
-            status = exit_status if number == last else None
+            status = exit_status if number == counted else None
             rules = command.judged_by(self._definition, exits=status is not None)
             run = command.finished(began, status or 0)
-            self.judged.append(Judged(command.planned.label, rules, run))
+            if command.planned.is_first:
+                self.own_status = status or 0
+            self._note(command, rules, run)
             failures = judgement.failures(rules, run) if number <= last else ["it did not run"]
             ended = Ended(returncode=status or 0)
+            if end and not required[number]:
+                continue
             end = ChainEnd(ended=ended, run=run, failures=failures, label=command.planned.blamed)
-            if failures and command.planned.command.required:
+            if failures and required[number]:
                 return end
         assert end is not None
         return replace(end, failures=[])
 
-    def _one(self, command: CommandRun, running: Running, step: Begin | None = None) -> ChainEnd:
-        """Run one command, and judge it; `step`: begin of the step if it is the first one."""
+    def _started(
+        self, command: CommandRun, step: Begin | None = None
+    ) -> tuple[Begin, Program, int | None, bool]:
+        """Start one command; `step`: begin of the step if it is the first one.
+
+        Returns:
+            Its begin, the program, its time limit in seconds, and if that is the limit of all.
+        """
         limit_s, is_that_of_all = self._limit_of(command)
         with command.opened() as place:
             self._put_files(command, place)
             if step is None or step.directory != command.directory:
-                began = command.prepare(place, self._definition, self._errors.patterns)
+                asked, searched = self._clock(), self._errors.patterns
+                left_s = max(0.0, self._listing_s)
+                began = command.prepare(place, self._definition, searched, left_s)
+                self._listing_s -= self._clock() - asked
             else:
                 began = step
             self._tell(command)
-            program = command.start(place)
+            return began, command.start(place), limit_s, is_that_of_all
+
+    def _one(
+        self,
+        command: CommandRun,
+        running: Running,
+        began: Begin,
+        program: Program,
+        limit_s: int | None,
+        is_that_of_all: bool,
+    ) -> ChainEnd:
+        """Wait for the end of one command, and judge it; the arguments are those of `_started`."""
         self._heartbeat.pid = program.pid
         ended = self._waited_for(program, command, began, running, limit_s)
         command.keep_output()
         self._heartbeat.pid = None
+        if command.planned.is_first:
+            self.own_status = ended.returncode
         run = command.finished(began, ended.returncode)
         rules = command.judged_by(self._definition)
-        self.judged.append(Judged(command.planned.label, rules, run))
+        self._note(command, rules, run)
         failures = judgement.failures(rules, run)
         done = command.saving.could_be_done(ended) and not failures
         why = "" if done else self._interruption(ended, limit_s, is_that_of_all)
-        end = ChainEnd(
+        stopped = ended.stopped_by and not ended.known
+        return ChainEnd(
             ended=self._in_all(command, ended),
             run=run,
             failures=[why] if why else failures,
             label=command.planned.blamed,
             interrupted=bool(why),
+            stops=bool(why and (stopped or (ended.timed_out and is_that_of_all))),
         )
-        stopped = ended.stopped_by and not ended.known
-        stops = stopped or (ended.timed_out and is_that_of_all)
-        return end if stops else self._passed_over(command, end)
+
+    def _note(self, command: CommandRun, rules: Definition, run: Run) -> None:
+        """Note a command that is judged, for who wants to know."""
+        if self.judged is not None:
+            required = command.planned.command.required
+            self.judged.append(Judged(command.planned.label, rules, run, required))
 
     def _waited_for(
         self,
@@ -258,46 +308,44 @@ class Chain:
             return f"the commands of the step exceeded their time limit of {self._limit_s} s"
         return f"it exceeded its time limit of {limit_s} s"
 
-    def _passed_over(self, command: CommandRun, end: ChainEnd) -> ChainEnd:
-        """Return the end of a command, without its failure if it is not required."""
-        if command.planned.command.required or not end.failures:
-            return end
-        said = f"{command.name}, which is not required: {'; '.join(end.failures)}"
-        log.warning("The step goes on behind a failure: %s", said)
-        self._passed.append(said)
-        ended = replace(
-            end.ended,
-            timed_out=False,
-            stopped_by=None,
-            known=None,
-            facts=self._facts(end.ended.facts),
-        )
-        return replace(end, failures=[], interrupted=False, ended=ended)
-
-    def _not_started(self, command: CommandRun, error: ProgramError) -> ChainEnd:
+    def _not_started(
+        self, command: CommandRun, before: ChainEnd, error: PermanentError | OSError
+    ) -> ChainEnd:
         """Return the end of a further command that cannot be started."""
-        status = error.exit_status
-        ended = Ended(returncode=status, facts=self._facts({"exit_status": status}))
-        end = ChainEnd(
-            ended=ended,
+        status = error.exit_status if isinstance(error, PermanentError) else PERMANENT
+        ended = self._with_times(before.ended)
+        facts: Facts = {**ended.facts, "exit_status": status, "stderr_tail": []}
+        return ChainEnd(
+            ended=replace(ended, returncode=status, facts=facts),
             run=command.finished(Begin(math.inf, command.directory, NOT_LISTED), status),
             failures=[str(error)],
             label=command.planned.blamed,
         )
-        return self._passed_over(command, end)
 
     def _in_all(self, command: CommandRun, ended: Ended) -> Ended:
         """Return the end of a command with the times of all, and the facts."""
         self._elapsed_s += ended.elapsed_s
         self._leftovers += ended.leftovers
         limit_s = self._limit_s if len(self._runs) > 1 else _least(self._limit_s, command.limit_s)
-        in_all = replace(ended, elapsed_s=self._elapsed_s, leftovers=self._leftovers)
-        return replace(
-            in_all,
-            facts=self._facts(command.facts(in_all)),
+        in_all = replace(
+            ended,
+            elapsed_s=self._elapsed_s,
             saved=command.saving.has_saved(ended),
             remaining_s=None if limit_s is None else limit_s - self._elapsed_s,
         )
+        return self._with_times(replace(in_all, facts=command.facts(in_all)))
+
+    def _with_times(self, ended: Ended) -> Ended:
+        """Return an end with the times of all commands, and with the failures passed over."""
+        in_all = replace(ended, elapsed_s=self._elapsed_s, leftovers=self._leftovers)
+        facts: Facts = {
+            **ended.facts,
+            "elapsed_s": round(self._elapsed_s, 3),
+            "leftover_processes": self._leftovers,
+        }
+        if self._limit_s is not None:
+            in_all = replace(in_all, remaining_s=self._limit_s - self._elapsed_s)
+        return replace(in_all, facts=self._facts(facts))
 
     def _facts(self, facts: Facts) -> Facts:
         """Return facts with the failures that the step has passed over."""

@@ -112,11 +112,17 @@ class CommandRun:
     def clear(self) -> None:
         """Remove the error output of an earlier run: it tells which commands have run.
 
-        Its standard output may be a file that a command before it reads.
+        Its standard output may be a file that a command before it reads. Where that of a command
+        that is not required cannot be removed, the command fails when its turn comes.
         """
-        if self.directory.is_dir():
+        if not self.directory.is_dir():
+            return
+        try:
             with self.opened() as place:
                 _remove(place / self.stderr.name)
+        except (PermanentError, OSError):
+            if self.planned.command.required:
+                raise
 
     def fill(self) -> Filled:
         """Fill in what the program is given; ProgramError if a value cannot be put in."""
@@ -135,13 +141,19 @@ class CommandRun:
         with opened(self.directory, self._where, self._allowed) as place:
             yield place
 
-    def prepare(self, place: Path, definition: Definition, searched: Iterable[str] = ()) -> Begin:
+    def prepare(
+        self, place: Path, definition: Definition, searched: Iterable[str], longest_s: float
+    ) -> Begin:
         """Remove the output of an earlier run; return the begin.
 
-        `searched`: patterns of the files in which known errors are looked for.
+        Args:
+            place: Path that stands for the directory.
+            definition: The definition.
+            searched: Patterns of the files in which known errors are looked for.
+            longest_s: Longest time that the listing of files takes, in seconds.
         """
         self.remove_output(place)
-        return begin(self.directory, place, [*self.patterns(definition), *searched])
+        return begin(self.directory, place, [*self.patterns(definition), *searched], longest_s)
 
     def remove_output(self, place: Path) -> None:
         """Remove the output of an earlier run, which must not be judged.
@@ -240,12 +252,21 @@ def opened(directory: Path, where: str, allowed: AllowedDirectories) -> Iterator
         yield place
 
 
-def begin(directory: Path, place: Path, patterns: Iterable[str]) -> Begin:
+def begin(
+    directory: Path,
+    place: Path,
+    patterns: Iterable[str],
+    longest_s: float = listing.LISTING_S,
+) -> Begin:
     """Return the begin of a run in a directory, which is open as `place`.
 
-    `patterns`: those of the files by which the run is judged.
+    Args:
+        directory: The directory.
+        place: Path that stands for it.
+        patterns: Patterns of the files by which the run is judged.
+        longest_s: Longest time that the listing of these files takes, in seconds.
     """
-    before = listing.taken(directory, patterns)
+    before = listing.taken(directory, patterns, longest_s=longest_s)
     return Begin(listing.begun(before, lambda: time_stamp(place)), directory, before)
 
 

@@ -99,8 +99,7 @@ def concluded(
         draft = replace(draft, corrected=corrected(envelope.environment, envelope.pointer))
     if not ended.failures:
         final = final_messages(envelope, Outcome.SUCCESS, "finished", {})
-        cause = "; ".join(["finished", *ended.facts.get("failed_commands", [])])
-        return replace(draft, outcome=Outcome.SUCCESS, cause=cause, final=final)
+        return replace(draft, outcome=Outcome.SUCCESS, cause="finished", final=final)
     cause = "; ".join([*ended.failures, *filter(None, [interruption.words])])
     if known := ended.known:
         draft = replace(draft, cause_label=known.cause, remedy=known.remedy)

@@ -257,6 +257,7 @@ class Run:
             program=self._wanted,
             wrapper_class=self._class,
             program_exit_status=ended.facts.get("exit_status"),
+            failed_commands=ended.facts.get("failed_commands", []),
         )
         facts = {
             "program": self._name,

@@ -20,7 +20,8 @@ from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.units import seconds
 from zwrap.wrapper import continuing, results
-from zwrap.wrapper.chain import Chain, ChainEnd, Judged, Running
+from zwrap.wrapper.chain import Chain, Running
+from zwrap.wrapper.chainend import ChainEnd, Judged
 from zwrap.wrapper.command import Begin, CommandRun, begin, opened
 from zwrap.wrapper.ended import Ended
 from zwrap.wrapper.heartbeat import Heartbeat
@@ -103,8 +104,12 @@ class ProgramStep:
 
     @property
     def judged_commands(self) -> Sequence[Judged]:
-        """Commands that were judged, in order."""
-        return self._chain.judged
+        """Commands that were judged, in order, if they are kept."""
+        return self._chain.judged or []
+
+    def keep_judged(self) -> None:
+        """Keep the commands that are judged from now on; each holds a listing of files."""
+        self._chain.judged = []
 
     @property
     def commands(self) -> Sequence[CommandRun]:
@@ -147,7 +152,7 @@ class ProgramStep:
         end = self._chain.run(running, stopped_by, began)
         if end.ended.saved and self._attempt:
             continuing.keep_first(self._attempt, began.first or began.before)
-        return self._judge(end, self._whole(began, end.ended.returncode))
+        return self._judge(end, self._whole(began, self._chain.own_status))
 
     def _prepare(self, place: Path) -> Begin:
         """Create the files for the run; return its begin."""
@@ -186,7 +191,8 @@ class ProgramStep:
     def _whole(self, began: Begin, exit_status: int) -> Run:
         """Return the run of all commands, for outputs and result files.
 
-        Its output is that of the definition's own command; in a loop, of its last entry.
+        Output and exit status are those of the definition's own command; in a loop, of its last
+        entry.
         """
         first = [each for each in self._commands if each.planned.is_first] or self._commands
         run = first[-1].finished(began, exit_status)
@@ -199,7 +205,7 @@ class ProgramStep:
             began: Time by the filesystem, in seconds since the epoch; where no listing was kept
                 before the run, older files do not count.
             exit_status: Exit status of the program, or minus the number of the signal that killed
-                it, of several the one that ran last; None: not known, and not judged.
+                it, of several the required one that ran last; None: not known, and not judged.
             copy: True if results are copied to the places that the step names.
         """
         before, first = listing.NOT_LISTED, None
@@ -208,7 +214,7 @@ class ProgramStep:
             first = continuing.kept_first(self._attempt, self._directory)
         whole = Begin(began, self._directory, before, first)
         end = self._chain.judge(whole, exit_status)
-        return self._judge(end, self._whole(whole, end.ended.returncode), copy=copy)
+        return self._judge(end, self._whole(whole, self._chain.own_status), copy=copy)
 
     def _judge(self, end: ChainEnd, run: Run, *, copy: bool = True) -> Ended:
         """Return the end with failures and messages, for the run of all commands."""

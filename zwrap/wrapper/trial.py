@@ -93,6 +93,7 @@ class Trial:
             self._step = ProgramStep(replace(definition, directory=""), envelope, heartbeat)
         for command in self._step.commands if saved else ():
             _take_output(command)
+        self._step.keep_judged()
         self._envelope = envelope
 
     @property
@@ -124,12 +125,16 @@ class Trial:
             program=definition.name,
             source=definition.source,
             directory=str(run.directory),
-            exit_status=run.exit_status,
+            exit_status=ended.returncode,
             failures=ended.failures,
             known=ended.known,
             rules=[
                 *(
-                    replace(rule, rule=f"{each.label}: {rule.rule}" if each.label else rule.rule)
+                    replace(
+                        rule,
+                        rule=f"{each.label}: {rule.rule}" if each.label else rule.rule,
+                        required=each.required,
+                    )
                     for each in self._step.judged_commands
                     for rule in report.rules(each.rules, each.run)
                 ),

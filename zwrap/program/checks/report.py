@@ -34,6 +34,8 @@ class RuleReport(msgspec.Struct, frozen=True):
     holds: bool
     said: str
     """What was found."""
+    required: bool = True
+    """False if the run can be a success though the rule does not hold."""
 
 
 class OutputReport(msgspec.Struct, frozen=True):

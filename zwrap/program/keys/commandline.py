@@ -75,6 +75,12 @@ class Command(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """False: if the command fails this is logged, and the step goes on and can be a success."""
 
 
+class AskedLine(str):
+    """A set-up line that a step brought: it runs before the definition's own command only."""
+
+    __slots__ = ()
+
+
 def is_true(value: object) -> bool:
     """Return True if a value is true for `When`, and for `Command.if_`."""
     return value.strip().lower() not in _FALSE if isinstance(value, str) else bool(value)
