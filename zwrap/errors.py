@@ -86,6 +86,7 @@ class UnknownNameError(PermanentError):
         hint = f" Did you mean {close[0]!r}?" if close else ""
         listing = ", ".join(self.known) or "none"
         place = f" ({where})" if where else ""
+        self.where = where
         text = f"Unknown {kind} {short(name)}{place}.{hint} Known: {listing}."
         super().__init__(f"{text} {further}".rstrip())
 

@@ -385,6 +385,21 @@ def test_a_fault_of_a_value_names_its_line(text: str, line: int, tmp_path: Path)
         check_file(file)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"groups": [{"together": ["a", "b"]}]},
+        {"outputs": {"o": {"file": "f", "parser": "cvs"}}},
+        {"errors_of": ["dails"]},
+        {"for_each": {"x": "xs"}},
+        {"messages": {"m": {"then": 1, "append_to": "n"}}},
+    ],
+)
+def test_the_place_of_an_unknown_name_stands_first(data: Any) -> None:
+    [sentence] = complaints(data)
+    assert re.match(r"x\.yaml, [^:]+: Unknown [^(]+$", sentence)
+
+
 def test_an_input_without_use_is_a_remark() -> None:
     data = {"command": "run {a} {{b}}", "inputs": {"a": {}, "b": {}, "c": {"default": "{a}"}}}
     [unused, doubled] = remarks(checked(data, "x.yaml", "x"))

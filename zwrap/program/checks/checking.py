@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from zwrap.errors import FaultsError, ProgramError
+from zwrap.errors import FaultsError, ProgramError, UnknownNameError
 from zwrap.program.checks.faults import Fault, faults, placed
 from zwrap.program.checks.references import complaints
 from zwrap.program.definition import Definition
@@ -46,7 +46,13 @@ def checked(
         FaultsError: It has several.
     """
     check_form(data, source, name, at)
-    definition = parse_definition(data, source, name, at)
+    try:
+        definition = parse_definition(data, source, name, at)
+    except UnknownNameError as error:
+        if not error.where:
+            raise
+        said = str(error).replace(f" ({error.where})", "", 1)  # the place goes before, as in others
+        raise ProgramError(f"{error.where}: {said}") from None
     _raise(complaints(definition, further), source, at)
     return definition
 
