@@ -495,6 +495,27 @@ def test_values_and_loops_of_a_cif_are_found_by_name(tmp_path: Path) -> None:
         parse("cif", file, {"block": "three"})
 
 
+def test_a_log_with_a_table_of_shells_alone_has_merging_statistics(tmp_path: Path) -> None:
+    """DIALS 2 printed no other; xia2 keeps the JSON of the same statistics beside it."""
+    log = XIA2 / "LogFiles/cm0001v1_xinsu1_SAD_merging-statistics.txt"
+    printed: Any = parse("merging-statistics", log, {})
+    exact: Any = parse("merging-statistics-json", log.with_suffix(".json"), {})
+    shells = {"overall": (31.80, 1.89, 0.038), "innerShell": (31.81, 5.12, 0.013),
+              "outerShell": (1.92, 1.89, 0.311)}  # fmt: skip
+    names = ("res_lim_low", "res_lim_high", "r_merge")
+    assert {key: tuple(printed[key][name] for name in names) for key in printed} == shells
+    rounded = {"mean_i_sig_i": 0.05, **dict.fromkeys(
+        ("res_lim_low", "res_lim_high", "multiplicity", "completeness"), 0.005)}  # fmt: skip
+    for shell in shells:
+        for name in printed[shell].keys() & exact[shell].keys():
+            half = rounded.get(name, 0.0005)  # of the last digit that is printed
+            assert printed[shell][name] == pytest.approx(exact[shell][name], abs=half), name
+
+    cut = log.read_text().splitlines()[:-1]
+    with pytest.raises(ProgramError, match="holds no summary"):
+        parse("merging-statistics", written(tmp_path, "\n".join(cut)), {})
+
+
 def test_a_file_of_blank_lines_is_read_in_a_moment(tmp_path: Path) -> None:
     (tmp_path / "merge.log").write_text("\n" * 300_000)
     began = time.process_time()

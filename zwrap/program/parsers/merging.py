@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,23 @@ _LEAST = ("res_lim_high", "res_lim_low", "completeness")
 _MISSING = frozenset({"nan", "-nan", "inf", "-inf", "(error)", "-", "--", "none", "n/a", "na"})
 """Words in place of a value, in small letters."""
 
+_OF_BINS = {
+    "d_max": "Low resolution limit",
+    "d_min": "High resolution limit",
+    "#obs": "Total observations",
+    "#uniq": "Total unique",
+    "mult.": "Multiplicity",
+    "%comp": "Completeness",
+    "<I/sI>": "I/sigma",
+    "r_mrg": "Rmerge",
+    "r_meas": "Rmeas(I)",
+    "r_pim": "Rpim(I)",
+    "cc1/2": "CC half",
+    "cc_ano": "Anomalous correlation",
+}
+"""Column of a table of shells of cctbx, to the name in `ISPYB_NAMES`."""
+
+_BINS = re.compile(r"\s*d_max +d_min +#obs ")
 _BARS = re.compile(r"\|\s*\|\s*(?:Suggested|Overall)\b.*\|")
 _GAP, _GAPS = re.compile(r"\s+"), re.compile(r"\t| {2,}")
 _BEGIN_OF_NAME, _BEGIN_OF_VALUE = re.compile(r"[A-Za-z]"), re.compile(r"[-\d.]")
@@ -189,7 +207,30 @@ def _last_summary(lines: Sequence[str], path: Path) -> dict[str, Values]:
         if _is_limit(line) and (_row(line.strip()) or _missing(line.strip())):
             first = start - 1 if start and _is_limit(lines[start - 1]) else start
             return table(lines[first:])
+    if found := _of_bins(lines):
+        return found
     raise ProgramError(f"{path} holds no summary of merging statistics.")
+
+
+def _of_bins(lines: Sequence[str]) -> dict[str, Values]:
+    """Return the rows of a summary by the last table of shells; DIALS 1 and 2 print no other.
+
+    It has a line for each shell, and one for all behind them. Empty: there is no such table.
+    """
+    behind = (number + 1 for number in range(len(lines) - 1, -1, -1) if _BINS.match(lines[number]))
+    start = next(behind, 0)
+    if not start:
+        return {}
+    names = lines[start - 1].split()
+    words = (line.split() for line in lines[start:])
+    table_rows = itertools.takewhile(lambda row: len(row) == len(names), words)
+    rows = [dict(zip(names, map(_value, row), strict=True)) for row in table_rows]
+    if len(rows) < 2 or rows[-1]["d_min"] != rows[-2]["d_min"]:
+        return {}
+    shells = (rows[-1], rows[0], rows[-2])
+    return {
+        known: [row[name] for row in shells] for name, known in _OF_BINS.items() if name in names
+    }
 
 
 def _is_limit(line: str) -> bool:
