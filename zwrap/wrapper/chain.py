@@ -326,14 +326,11 @@ class Chain:
         """Return the end of a command with the times of all, and the facts."""
         self._elapsed_s += ended.elapsed_s
         self._leftovers += ended.leftovers
-        limit_s = self._limit_s if len(self._runs) > 1 else _least(self._limit_s, command.limit_s)
-        in_all = replace(
-            ended,
-            elapsed_s=self._elapsed_s,
-            saved=command.saving.has_saved(ended),
-            remaining_s=None if limit_s is None else limit_s - self._elapsed_s,
-        )
-        return self._with_times(replace(in_all, facts=command.facts(in_all)))
+        limit_s = command.limit_s if len(self._runs) == 1 else None
+        saved = command.saving.has_saved(ended)
+        left_s = None if limit_s is None else limit_s - self._elapsed_s
+        facts = command.facts(ended)
+        return self._with_times(replace(ended, saved=saved, remaining_s=left_s, facts=facts))
 
     def _with_times(self, ended: Ended) -> Ended:
         """Return an end with the times of all commands, and with the failures passed over."""
@@ -351,8 +348,3 @@ class Chain:
         """Return facts with the failures that the step has passed over."""
         passed = self._passed[:TOLD_FAILURES]
         return {**facts, "failed_commands": passed} if passed else facts
-
-
-def _least(*limits_s: int | None) -> int | None:
-    """Return the least of some time limits, in seconds; None: there is none."""
-    return min((each for each in limits_s if each is not None), default=None)
