@@ -67,7 +67,7 @@ def test_without_leave_the_label_is_told_and_no_attempt_follows(
 
 def test_with_leave_a_further_attempt_is_corrected(finder: Site, wait_until: Wait) -> None:
     start(finder, 2, {"retry": {"corrections": True}})
-    first = concluded(finder, wait_until, "find")
+    first = concluded(finder, wait_until, "find", attempt=1)
     assert (first["outcome"], first["cause_label"]) == ("retried", "too-shallow")
     later = second_attempt(finder, wait_until)
     assert later["corrected"] == [{"step": 1, "cause": "too-shallow", "set": {"depth": 2}}]
@@ -78,7 +78,7 @@ def test_with_leave_a_further_attempt_is_corrected(finder: Site, wait_until: Wai
 
 def test_a_correction_that_did_not_help_is_not_made_again(finder: Site, wait_until: Wait) -> None:
     start(finder, 3, {"retry": {"corrections": ["too-shallow"], "limit": 5}})
-    concluded(finder, wait_until, "find")
+    concluded(finder, wait_until, "find", attempt=1)
     later = second_attempt(finder, wait_until, "failure")
     assert later["cause_label"] == "too-shallow"
     assert "no solution was found at depth 2" in later["cause"]
