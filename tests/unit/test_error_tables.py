@@ -239,6 +239,9 @@ REPORTED = [
         "ValueError: No images successfully indexed", "indexing-failed"),
     ("xia2 Modules/SSX", "xia2", "stderr",
         "ValueError: No crystals remain after filtering", "no-reflections-left"),
+    ("dials#93", "dials", "stderr",
+        ("IOError: Unable to open file (Unable to open file: name = 'l.h5', errno = 24, error "
+        "message = 'too many open files', flags = 0)"), "too-many-open-files"),
     ("dials#1021", "dials", "stderr",
         "ValueError: min() arg is an empty sequence", "internal-error"),
     ("dials#1142", "dials", "stderr",
