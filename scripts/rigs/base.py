@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,6 +15,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+LOWEST_PORT = 15000
+"""Lowest port of a server; those below are used by well-known ones."""
 
 
 class RigError(Exception):
@@ -193,11 +197,20 @@ def certificate(directory: Path) -> tuple[Path, Path]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody uses now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports of the loopback address that nobody uses now.
+
+    They are none of those that the kernel gives to clients, one of which could have it before the
+    server listens.
+    """
+    first, _ = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    offered = range(LOWEST_PORT, first) if first - LOWEST_PORT > 1000 else [0] * 1000
+    ports: list[int] = []
+    with contextlib.ExitStack() as stack:
+        for port in random.sample(offered, len(offered)):
+            each = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", port))
+                ports.append(each.getsockname()[1])
+            if len(ports) == count:
+                return ports
+    raise RigError(f"{count} free ports are needed on 127.0.0.1.")
