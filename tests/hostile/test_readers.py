@@ -28,6 +28,7 @@ from zwrap.errors import ZwrapError
 from zwrap.message.content import Message
 from zwrap.message.identity import attempt_of, identify
 from zwrap.message.jsontext import decode
+from zwrap.program.definition import SHIPPED_PROGRAMS
 from zwrap.program.parsers.table import parse
 from zwrap.program.reading import read_definition
 from zwrap.recipe.envelope import Envelope
@@ -338,7 +339,7 @@ def test_site_file(text: bytes) -> None:
                 getattr(site, name)
 
 
-DEFINITIONS = sorted((TESTS.parent / "zwrap" / "program").glob("*.yaml"))
+DEFINITIONS = sorted(SHIPPED_PROGRAMS.glob("*.yaml"))
 
 
 @fuzzed
