@@ -280,6 +280,51 @@ REPORTED = [
     ("slurmstepd", "xds", "stderr",
         ("slurmstepd: error: *** JOB 12 ON node1 CANCELLED AT 2026-11-28T10:00:00 DUE TO TIME "
         "LIMIT ***"), "time-limit"),
+    ("dials#434", "dials", "stderr",
+        ("Boost.Python.ArgumentError: Please report this error to "
+        "dials-support@lists.sourceforge.net: Python argument types in"), "internal-error"),
+    ("dials#446", "dials", "stderr",
+        "ImportError: numpy.core.multiarray failed to import", "python-module-missing"),
+    ("dials#902", "dials", "stderr",
+        ("RuntimeError: dials Error: /m/flex_reflection_table.cc(597): Experiment identifiers do "
+        "not match"), "files-do-not-match"),
+    ("dials#1125", "dials", "stderr",
+        "Sorry: Not enough solutions: found 1, need at least 3", "indexing-failed"),
+    ("dials#2069", "dials", "stderr",
+        ("RuntimeError: Please report this error to dials-support@lists.sourceforge.net: dxtbx "
+        "Internal Error: /m/experiment_list.h(190): DXTBX_ASSERT(index < 0) failure."),
+        "files-do-not-match"),
+    ("dials#2069", "dials", "stderr",
+        ("Unable to combine experiments. Are experiment IDs unique? You may need to run "
+        "dials.assign_experiment_identifiers first to reset IDs."), "files-do-not-match"),
+    ("dials#2173", "dials", "stderr",
+        ("Sorry: zero-size array to reduction operation minimum which has no identity"),
+        "internal-error"),
+    ("dials#2228", "dials", "stdout",
+        ("dxtbx Internal Error: /m/dxtbx/model/scan.h(350): DXTBX_ASSERT(image_range_[1] + 1 == "
+        "rhs.image_range_[0]) failure."), "images-missing"),
+    ("dials#2332", "xia2", "xia2-error.txt",
+        ("cctbx.uctbx.reduction_base.iteration_limit_exceeded: Krivy-Gruber iteration limit "
+        "exceeded."), "internal-error"),
+    ("dials#2527", "dials", "stderr",
+        ("RuntimeError: Please report this error to dials-support@lists.sourceforge.net: No XDS "
+        "file found"), "input-missing"),
+    ("dials#2699", "dials", "stderr",
+        ("Error: dials Internal Error: /m/find_overlapping.h(178): DIALS_ASSERT(panel.size() > 0) "
+        "failure."), "internal-error"),
+    ("dxtbx model/scan.h", "dials", "stderr",
+        ("RuntimeError: Please report this error to dials-support@lists.sourceforge.net: dxtbx "
+        "Internal Error: /m/dxtbx/model/scan.h(358): DXTBX_ASSERT(x) failure."), "images-missing"),
+    ("xia2#155", "aimless", "stdout",
+        " REBATCH:  *** Invalid orientation data ***", "wrong-input-file"),
+    ("xia2#654", "xia2", "stderr", "ValueError: Invalid cluster method: unit_cell",
+        "wrong-parameter-value"),
+    ("servalcat#14", "dimple", "09-refmacat_restr.log",
+        "Error: Provide restraint cif file(s) for PYR", "unknown-ligand"),
+    ("XChem", "dimple", "09-refmacat_restr.log",
+        " Refmac:  New ligand has been encountered. Stopping now", "unknown-ligand"),
+    ("CrystalPilot", "xds", "stdout",
+        " !!! ERROR !!! CANNOT OPEN OR READ FILE ../x/XDS_ASCII.HKL", "file-not-found"),
 ]  # fmt: skip
 """Source, program, file, text that was not known, or as another error, and its label."""
 
@@ -290,7 +335,19 @@ UNHARMED = [
     ("dials", "stdout", "Error encountered during merging statistics calculation:\nfew"),
     ("dials", "stdout", "Performing a round of scaling\nlbfgs error: x\nPerforming another"),
     ("xds", "stderr", "bash: fork: retry: Resource temporarily unavailable"),
-]
+    ("dials", "stdout",
+        "dxtbx Internal Error: /m/dxtbx/model/scan.h(358): DXTBX_ASSERT(x) failure." + "\n-" * 12),
+    ("xia2", "xia2.txt",
+        "dxtbx Internal Error: /m/dxtbx/model/scan.h(358): DXTBX_ASSERT(x) failure." + "\n-" * 12),
+    ("dials", "stdout",
+        ("Too few reflections to parameterise Crystal8Phi1, Crystal8g_param_0.\nTry modifying "
+        "refinement.parameterisation.auto_reduction options")),
+    ("dials", "stdout", "Krivy-Gruber iteration limit exceeded error for unit cell (1, 2, 3):"),
+    ("dials", "stdout", "Not enough solutions: found 1 for sweep 3"),
+    ("dials", "stdout",
+        "CC½ resolution filter failed with the following error:\nNo reflections left for fitting"),
+    ("aimless", "stdout", " REBATCH:  Normal termination"),
+]  # fmt: skip
 """Program, file, and text that stands in good runs, too."""
 
 
