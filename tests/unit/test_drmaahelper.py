@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from zwrap.calls import drmaa
 from zwrap.scheduler import DrmaaCall, Reply
 
 LIBRARY = '''
@@ -139,3 +140,12 @@ def test_a_call_whose_time_is_over_submits_no_job(
     assert helper.wait(30) == 1
     (tmp_path / "may-open").touch()
     assert not (tmp_path / "submitted").exists()
+
+
+def test_a_helper_that_has_died_leaves_no_pipe_open() -> None:
+    dead = drmaa._Helper({})
+    dead._process.kill()
+    dead._process.wait()
+    assert drmaa._living([dead]) is None
+    assert dead._input.closed
+    assert dead._output.closed

@@ -33,12 +33,21 @@ def submit(call: DrmaaCall) -> Reply:
     """
     key = (call.only, *sorted(call.environment.items()))
     with _lock:
-        _idle[key] = [helper for helper in _idle[key] if helper.lives()]
-        helper = _idle[key].pop() if _idle[key] else _Helper(call.environment)
+        helper = _living(_idle[key]) or _Helper(call.environment)
     reply = helper.submit(call)
     with _lock:
         _idle[key].append(helper)
     return reply
+
+
+def _living(helpers: list[_Helper]) -> _Helper | None:
+    """Take a helper that runs from a list; those that have died before it are dropped for good."""
+    while helpers:
+        helper = helpers.pop()
+        if helper.lives():
+            return helper
+        helper.end()
+    return None
 
 
 class _Helper:
@@ -73,12 +82,12 @@ class _Helper:
             pass  # the process died; an answer that it gave before counts
         line = self._line(call.timeout_s)
         if line is None:
-            self._end()
+            self.end()
             return Reply(status=None, error=f"no answer from DRMAA within {call.timeout_s:g} s")
         try:
             return msgspec.json.decode(line, type=Reply)
         except msgspec.DecodeError:
-            self._end()
+            self.end()
             return Reply(status=None, error="the process that loads DRMAA died")
 
     def _line(self, timeout_s: float) -> bytes | None:
@@ -86,8 +95,8 @@ class _Helper:
         ready, _, _ = select.select([self._output], [], [], timeout_s)
         return self._output.readline() if ready else None
 
-    def _end(self) -> None:
-        """Kill the process."""
+    def end(self) -> None:
+        """Kill the process if it runs, and close what leads to it."""
         self._process.kill()
         for stream in (self._input, self._output):
             with contextlib.suppress(OSError):
