@@ -60,7 +60,9 @@ prepare_programs() {
         command -v "$program" >/dev/null || missing="$missing $package"
     done <<'LIST'
 dials dials.scale
+rsync rsync
 tcsh csh
+unzip unzip
 LIST
     [ -z "$missing" ] && return
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

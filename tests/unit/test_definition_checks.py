@@ -1,4 +1,4 @@
-"""What `zwrap check`, and `zwrap recipe check`, find wrong in a program definition, and where."""
+"""Faults of program definitions that `zwrap check` and `zwrap recipe check` tell, with places."""
 
 from __future__ import annotations
 

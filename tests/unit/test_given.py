@@ -1,4 +1,4 @@
-"""What a step gives a program: blocks of job parameters, texts that hold lists, options."""
+"""Rules for values of a step: blocks of job parameters, texts that hold lists, options."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_a_second_stop_cuts_the_grace_period_off_and_the_first_is_named(tmp_path
 def test_a_program_that_the_batch_system_signalled_first_has_saved(
     tmp_path: Path, how: str, saved: bool
 ) -> None:
-    """As Slurm does, which signals all processes of a job."""
+    """Slurm signals all processes of a job, so the program may end before its wrapper asks it."""
     ended = run(
         tmp_path,
         f"""

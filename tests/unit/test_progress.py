@@ -414,7 +414,7 @@ def test_the_heartbeat_of_one_job_is_heard(
     broker, clock = MemoryBroker(), ManualClock()
 
     class Listening(MemoryTransport):
-        """One to whom three wrappers send when he begins to listen."""
+        """A transport on which three wrappers send as soon as somebody subscribes."""
 
         def subscribe_topic(self, topic: str) -> None:
             super().subscribe_topic(topic)

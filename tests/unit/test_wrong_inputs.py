@@ -140,7 +140,7 @@ def test_a_changed_definition_counts_from_the_next_step(site: Site) -> None:
 
 
 def test_a_step_whose_inputs_are_very_large_is_left_to_its_job(site: Site) -> None:
-    """What they fill in takes memory of a service that many steps share."""
+    """Filling in very large values would take memory of a service that all steps share."""
     programs = Programs(site.programs)
     large = {"large": "x" * 500_000, "d_min": "{large}{large}{large}"}
     asked = request("zocalo.wrap --wrap own --recipewrapper x")

@@ -76,7 +76,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     failed_commands: list[str] = []
     """Failures of commands that are not required, as sentences: the first 20."""
     remedy: str = ""
-    """What people can do about that error, as sentences; empty: nothing is known."""
+    """Remedy for that error, as sentences for people; empty: none is known."""
     corrected: list[dict[str, object]] = []
     """Corrections that were made for this attempt (`zwrap.attempt.correction.corrected`)."""
     final: list[Outgoing] = []

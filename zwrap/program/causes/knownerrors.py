@@ -45,7 +45,7 @@ class Correction(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class KnownError(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One known error of a program."""
+    """A text or exit status by which a program's failure is known, with its cause and remedy."""
 
     where: Annotated[str | list[str], FILLED] = []
     """``stderr``, ``stdout``, ``exit_status``, or the pattern of a file that this run wrote, or a

@@ -30,7 +30,7 @@ _EXPECTED = re.compile(r"Expected `([^`]+)`( [<>=!]+ [^`]+?)?(?:, got `([^`]+)`)
 
 
 class Fault(NamedTuple):
-    """One fault."""
+    """A fault of form in a definition."""
 
     route: tuple[str, ...]
     """Keys to the value that is wrong, from the outermost."""
