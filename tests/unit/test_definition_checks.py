@@ -225,7 +225,7 @@ def test_a_job_is_told_the_first_fault_and_how_many_there_are() -> None:
         (
             {
                 "errors": [{"pattern": "x", "cause": "no-spots"}],
-                "tests": [{"directory": ".", "cause": "no-spot"}],
+                "tests": [{"directory": ".", "cause": "no-spot", "outcome": "failure"}],
             },
             "tests.0.cause",
             "Unknown cause 'no-spot'. Did you mean 'no-spots'? ",
@@ -403,10 +403,10 @@ def test_the_place_of_an_unknown_name_stands_first(data: Any) -> None:
 def test_an_input_without_use_is_a_remark() -> None:
     data = {"command": "run {a} {{b}}", "inputs": {"a": {}, "b": {}, "c": {"default": "{a}"}}}
     [unused, doubled] = remarks(checked(data, "x.yaml", "x"))
-    assert unused == "x.yaml: input 'c' is used nowhere."
+    assert unused == (("inputs", "c"), "input 'c' is used nowhere.")
     assert doubled == (
-        "x.yaml, key 'command': '{{b}}' is the text '{b}'; the value of input 'b' is "
-        "'{b}', in single braces."
+        ("command",),
+        "'{{b}}' is the text '{b}'; the value of input 'b' is '{b}', in single braces.",
     )
 
 
@@ -564,7 +564,7 @@ def test_zwrap_check_shows_remarks_which_are_no_faults(
 ) -> None:
     (site / "new.yaml").write_text("command: [a]\ninputs: {b: {}}\n")
     status, out, _ = told(capsys)
-    assert f"remark: {site}/new.yaml: input 'b' is used nowhere." in out
+    assert f"remark: {site}/new.yaml:2, key 'inputs.b': input 'b' is used nowhere." in out
     assert status == 0
 
 

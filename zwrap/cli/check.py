@@ -20,9 +20,7 @@ from zwrap.errors import FaultsError, RequestError, ZwrapError
 from zwrap.host.paths import state_directory
 from zwrap.message.content import STATUS_TOPIC
 from zwrap.program.causes.errorlist import tables_in
-from zwrap.program.causes.errortables import read_table
-from zwrap.program.checks.checking import check_file as check_program
-from zwrap.program.checks.remarks import remarks
+from zwrap.program.checks.checking import check_file as check_program, check_table, remarked
 from zwrap.program.definition import Definition
 from zwrap.program.reading import program_directories
 from zwrap.recipe.directory import names
@@ -95,7 +93,7 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             untried = isinstance(found, Definition) and found.status == "untried"
             say(f"good: {what}{': untried' if untried else ''}")
             if isinstance(found, Definition):
-                for remark in remarks(found):
+                for remark in remarked(found):
                     say(f"remark: {remark}")
     say(f"{count} checked.")
     return faults.status
@@ -276,7 +274,7 @@ def _programs(configuration: Configuration) -> Checks:
         for file in _files(directory, "*.yml"):
             yield f"program {file.stem} ({file})", partial(_unread, file)
         for file in tables_in(directory):
-            yield f"errors {file.stem} ({file})", partial(read_table, file)
+            yield f"errors {file.stem} ({file})", partial(check_table, file)
 
 
 def _unread(file: Path) -> None:

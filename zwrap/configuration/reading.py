@@ -52,6 +52,12 @@ class Source(msgspec.Struct, frozen=True):
         around = self._around(route)
         return f"{self.label}:{self.lines[around]}" if around else self.label
 
+    def begin(self, *route: str) -> str:
+        """Return what `origin` does; without keys, the file and the line of its first key."""
+        if route or not self.lines:
+            return self.origin(*route)
+        return f"{self.label}:{min(self.lines.values())}"
+
     def _around(self, route: Route) -> Route:
         """Return the route of the value, or of the innermost value around it with a known line."""
         while route and route not in self.lines:

@@ -135,11 +135,16 @@ def base_directory(definition: Definition, values: Values) -> str:
 
     It is that of the definition's own command; in a loop over directories, the one above them.
     """
+    directory = values.one(base_of(definition), "directory")
+    check_directory(directory, definition.source)
+    return directory
+
+
+def base_of(definition: Definition) -> str:
+    """Return that directory as the definition has it, its placeholders not filled in."""
     text = definition.directory
     for name in definition.for_each:
         parts = Path(text).parts
         own = (number for number, part in enumerate(parts) if f"{{{name}" in part)
         text = str(Path(*parts[: next(own, len(parts))])) if text else text
-    directory = values.one(text, "directory")
-    check_directory(directory, definition.source)
-    return directory
+    return text

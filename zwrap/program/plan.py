@@ -294,13 +294,13 @@ def check_commands(definition: Definition, at: Place) -> None:
 
     `at`: function from keys, from the outermost, to file and line.
     """
-    source, inputs = definition.source, definition.inputs
+    inputs = definition.inputs
     names: set[str] = set()
     for number, command in enumerate(commands(definition)):
-        which = f", key 'then', command {number}" if number else ""
-        where = f"{at(*route_of(number))}{which}"
-        check_command(command.command, where)
-        check_loop(command.for_each, inputs, where)
+        route, which = route_of(number), f", key 'then', command {number}" if number else ""
+        where = f"{at(*route)}{which}"
+        check_command(command.command, f"{at(*route, 'command')}{which}")
+        check_loop(command.for_each, inputs, f"{at(*route, 'for_each')}{which}")
         if number and not is_name(command.name):
             raise ProgramError(
                 f"{where}, key 'name' is {short(command.name)}; letters, digits and '_.+-' are "
@@ -317,8 +317,8 @@ def check_commands(definition: Definition, at: Place) -> None:
                 "judged at its end; write the rule under 'success' of the definition."
             )
         if command.limits.time is not None:
-            place = at(*route_of(number), "limits", "time")
-            seconds(command.limits.time, f"{place}{which}, key 'limits.time'")
+            place = f"{at(*route, 'limits', 'time')}{which}, key 'limits.time'"
+            seconds(command.limits.time, place)
         if command.if_ is not None and command.if_ not in inputs:
             raise UnknownNameError("input", command.if_, inputs, f"{where}, key 'if'")
     for written in definition.write:
@@ -328,6 +328,6 @@ def check_commands(definition: Definition, at: Place) -> None:
             raise UnknownNameError("further command", written.before, further, where)
     if definition.checkpoint and definition.for_each:
         raise ProgramError(
-            f"{source}: 'checkpoint' and 'for_each' exclude each other; another job would begin "
-            "with the first entry again."
+            f"{at('checkpoint')}: 'checkpoint' and 'for_each' exclude each other; another job "
+            "would begin with the first entry again."
         )

@@ -125,11 +125,11 @@ def _check(definition: Definition, at: Place) -> None:
             f"{at('name')}, key 'name' is {definition.name!r}; letters, digits and '_.+-' are "
             "expected, because files are named after it."
         )
-    check_directory(definition.directory, source)
+    check_directory(definition.directory, at("directory"))
     checkpoint = definition.checkpoint
     if checkpoint and bool(checkpoint.signal) == bool(checkpoint.command):
         raise ProgramError(
-            f"{source}, key 'checkpoint': one of 'signal' and 'command' is expected."
+            f"{at('checkpoint')}, key 'checkpoint': one of 'signal' and 'command' is expected."
         )
     check_commands(definition, at)
     check_inputs(definition.inputs, definition.groups, at)
@@ -178,7 +178,7 @@ def _patterns(definition: Definition) -> Iterator[tuple[tuple[str, ...], str, st
 def read_definition(path: Path) -> Definition:
     """Return the checked definition in a file; ProgramError, which names file and key, if wrong."""
     source = read_source(path)
-    return parse_definition(source.data, str(path), path.stem, source.origin)
+    return parse_definition(source.data, str(path), path.stem, source.begin)
 
 
 def read_source(path: Path) -> Source:

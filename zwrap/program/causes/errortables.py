@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from zwrap.errors import ConfigurationError, ProgramError
 from zwrap.message.jsontext import typed
 from zwrap.program.causes.knownerrors import KnownError, check_errors
+
+if TYPE_CHECKING:
+    from zwrap.configuration.reading import Source
 
 
 class Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -22,21 +26,26 @@ class Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 def read_table(file: Path) -> list[KnownError]:
     """Return the checked errors in a table; ProgramError, which names file and key, if wrong."""
-    from zwrap.configuration.reading import read_file  # YAML is not needed by most jobs
-
-    try:
-        source = read_file(file, "Table of errors")
-    except ConfigurationError as error:
-        raise ProgramError(str(error)) from None
+    source = source_of_table(file)
     try:
         table = typed(source.data, Table)
     except msgspec.ValidationError:
         from zwrap.program.checks.faults import faults, placed  # which right tables do not need
 
         first = next(faults(source.data, Table))
-        raise ProgramError(f"{placed(source.origin, first.route)}: {first.said}") from None
-    check_errors(table.errors, source.origin, "errors")
+        raise ProgramError(f"{placed(source.begin, first.route)}: {first.said}") from None
+    check_errors(table.errors, source.begin, "errors")
     return [
         each if each.where else msgspec.structs.replace(each, where=table.where)
         for each in table.errors
     ]
+
+
+def source_of_table(file: Path) -> Source:
+    """Return the keys and values in a table, each with its line; ProgramError if unreadable."""
+    from zwrap.configuration.reading import read_file  # YAML is not needed by most jobs
+
+    try:
+        return read_file(file, "Table of errors")
+    except ConfigurationError as error:
+        raise ProgramError(str(error)) from None

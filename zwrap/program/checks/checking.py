@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from zwrap.errors import FaultsError, ProgramError, UnknownNameError
+from zwrap.program.causes.errortables import read_table, source_of_table
 from zwrap.program.checks.faults import Fault, faults, placed
 from zwrap.program.checks.references import complaints
+from zwrap.program.checks.remarks import remarks
+from zwrap.program.checks.searches import error_faults
 from zwrap.program.definition import Definition
 from zwrap.program.reading import Place, parse_definition, read_source
 
@@ -22,7 +25,7 @@ def check_file(path: Path, further: Collection[str] = ()) -> Definition:
         FaultsError: It has several.
     """
     source = read_source(path)
-    return checked(source.data, str(path), path.stem, source.origin, further)
+    return checked(source.data, str(path), path.stem, source.begin, further)
 
 
 def checked(
@@ -55,6 +58,21 @@ def checked(
         raise ProgramError(f"{error.where}: {said}") from None
     _raise(complaints(definition, further), source, at)
     return definition
+
+
+def check_table(path: Path) -> None:
+    """Raise ProgramError, or FaultsError for several, for the faults of a table of errors."""
+    errors = read_table(path)
+    found = list(error_faults(errors))
+    if found:
+        _raise(found, str(path), source_of_table(path).begin)
+
+
+def remarked(definition: Definition) -> Iterator[str]:
+    """Yield each remark on the definition in a file, behind its place."""
+    found = list(remarks(definition))
+    at = read_source(Path(definition.source)).begin if found else None
+    yield from (f"{placed(at, each.route)}: {each.said}" for each in found if at)
 
 
 def check_form(data: Mapping[str, object], source: str, name: str, at: Place | None = None) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from zwrap.errors import UnknownNameError
+from zwrap.program.checks.expectations import expectation_faults
 from zwrap.program.checks.faults import Fault, unknown
-from zwrap.program.checks.parameters import unknown_parameters
 from zwrap.program.checks.slips import slips
 from zwrap.program.definition import Definition
 from zwrap.program.keys.marks import FILLED, INPUT_NAME, marked
@@ -68,7 +67,7 @@ def complaints(definition: Definition, further: Collection[str] = ()) -> Iterato
     yield from _progress_files(definition)
     yield from _outputs(definition)
     yield from _parts(definition, own)
-    yield from _tests(definition)
+    yield from expectation_faults(definition)
     yield from slips(definition, own)
 
 
@@ -203,31 +202,3 @@ def _parts(definition: Definition, own: list[str]) -> Iterator[Fault]:
                 head = next((step for step, _ in steps(way)), "")
                 if head not in known and way not in known:
                     yield Fault(("messages", name), unknown(f"value in {key!r}", head, known))
-
-
-def _tests(definition: Definition) -> Iterator[Fault]:
-    """Yield a complaint for each thing of a test that does not exist."""
-    for number, test in enumerate(definition.tests):
-        place = Path(definition.source).parent / test.directory
-        if not place.is_dir():
-            said = f"{place} is not a directory; one with the files of a finished run is expected."
-            yield Fault(("tests", str(number), "directory"), said)
-        if test.cause is not None and test.cause not in (causes := _causes(definition)):
-            yield Fault(("tests", str(number), "cause"), unknown("cause", test.cause, causes))
-        for clause in unknown_parameters(definition, test.job_parameters):
-            said = f"The program knows no {clause}."
-            yield Fault(("tests", str(number), "job_parameters"), said)
-        outputs = [*definition.outputs]
-        for way in test.values:
-            name = next((step for step, _ in steps(way)), "")
-            if name not in outputs and way not in outputs:
-                said = unknown("output", name, outputs)
-                yield Fault(("tests", str(number), "values"), said)
-
-
-def _causes(definition: Definition) -> list[str]:
-    """Return the labels of the known errors of a definition."""
-    from zwrap.program.causes.errorlist import known_errors
-
-    found = known_errors(definition.errors, definition.errors_of, definition.source)
-    return sorted({error.cause for error in found})

@@ -9,106 +9,51 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from zwrap.program.causes.knownerrors import EXIT_STATUS, OUTPUT
 from zwrap.program.checks.faults import Fault
+from zwrap.program.checks.filenames import file_name_faults
+from zwrap.program.checks.searches import search_faults
+from zwrap.program.checks.words import word_faults
 from zwrap.program.definition import Definition, directory_fault
-from zwrap.program.keys.commandline import Command, When
 from zwrap.program.keys.inputs import Input
 from zwrap.program.keys.marks import FILLED, marked
 from zwrap.program.plan import commands, route_of, same_file, stdout_fault
 
-NEAR = 0.7
-"""Least likeness of a name to one of the words of zwrap for which it counts as misspelt."""
-
-_OPTION_WITH_VALUE = re.compile(r"(--?[A-Za-z][\w-]*)\s+(\S+|\S*\{.*)", re.DOTALL)
 _OPEN = re.compile(r"(?<!\{)\{([A-Za-z_]\w*)[^{}]*\Z")
-
-_OF_SHELL = ("|", "||", "&&", "<", ">", ">>", "2>", "2>&1", "&>")
-"""Words that mean something in a shell only."""
 
 _MESSAGE_KEYS = frozenset(("each", "append_to"))
 """Keys that an object has beside `then` only."""
 
-Route = tuple[str, ...]
+FILLED_IN = {
+    "payload": "the message of the step",
+    "environment": "that of the recipe",
+    "working_directory": "the directory of the step",
+    "scratch": "the directory on the node's disk",
+    "files": "the result files, in messages",
+    "result_files": "the result files, in messages",
+}
+"""Names that zwrap fills in, each with what it stands for."""
 
 
 def slips(definition: Definition, own: list[str]) -> Iterator[Fault]:
     """Yield a complaint for each slip; `own`: names that have values in the definition."""
-    yield from _misspelt_streams(definition)
-    yield from _words_of_lists(definition)
+    yield from file_name_faults(definition)
+    yield from word_faults(definition)
+    yield from search_faults(definition)
+    yield from _reserved_names(definition)
     yield from _names_of_output(definition)
     yield from _loops(definition)
     yield from _open_braces(definition, own)
     yield from _messages(definition)
 
 
-def _misspelt_streams(definition: Definition) -> Iterator[Fault]:
-    """Yield a complaint for each name of a file that is nearly the name of an output."""
-    import difflib
-
-    for route, name in _file_names(definition):
-        known = [*OUTPUT, EXIT_STATUS] if route[0] == "errors" else [*OUTPUT]
-        if name in known or set(name) & set("./*?[{"):
-            continue
-        if near := difflib.get_close_matches(name.lower()[:50], known, n=1, cutoff=NEAR):
-            said = f"{name!r} would be the name of a file. Did you mean {near[0]!r}?"
-            yield Fault(route, said)
-
-
-def _file_names(definition: Definition) -> Iterator[tuple[Route, str]]:
-    """Yield the names of files for which ``stdout`` and ``stderr`` may stand, with their keys."""
-    for number, command in enumerate(commands(definition)):
-        route, success = route_of(number), command.success
-        for key, rules in (("text", success.text), ("no_text", success.no_text)):
-            for place, rule in enumerate(rules):
-                yield (*route, "success", key, str(place), "file"), rule.file
-        if command.progress:
-            yield (*route, "progress", "file"), command.progress.file
-    for place, error in enumerate(definition.errors):
-        yield from _each(("errors", str(place), "where"), error.where)
-    for name, output in definition.outputs.items():
-        yield from _each(("outputs", name, "file"), output.file)
-    for place, file in enumerate(definition.files):
-        yield ("files", str(place), "pattern"), file.pattern
-
-
-def _each(route: Route, given: str | list[str]) -> Iterator[tuple[Route, str]]:
-    """Yield the texts of a key that has one, or a list of them."""
-    if isinstance(given, str):
-        yield route, given
-    else:
-        yield from (((*route, str(place)), text) for place, text in enumerate(given))
-
-
-def _words_of_lists(definition: Definition) -> Iterator[Fault]:
-    """Yield a complaint for each argument that is meant for a shell, or as two arguments."""
-    for number, command in enumerate(commands(definition)):
-        for route, word in _words(command, (*route_of(number), "command")):
-            if word in _OF_SHELL:
-                instead = ", or use 'stdout' for a file that gets the output" if ">" in word else ""
-                said = (
-                    f"{word!r} is an argument of the program: no shell runs a list. Write the "
-                    f"command as a text{instead}."
-                )
-                yield Fault(route, said)
-            elif found := _OPTION_WITH_VALUE.fullmatch(word):
-                option, value = found.groups()
-                said = (
-                    f"'{word[:100]}' is one argument, blank included; write "
-                    f'[{option}, "{value[:100]}"].'
-                )
-                yield Fault(route, said)
-
-
-def _words(command: Command, route: Route) -> Iterator[tuple[Route, str]]:
-    """Yield the words of a command line that is a list, behind its first, with their keys."""
-    parts = command.command if isinstance(command.command, list) else []
-    for place, part in list(enumerate(parts))[1:]:
-        here = (*route, str(place))
-        if isinstance(part, When):
-            yield from _each((*here, "then"), part.then)
-        else:
-            yield from _each(here, part)
+def _reserved_names(definition: Definition) -> Iterator[Fault]:
+    """Yield a complaint for each input with a name that zwrap fills in."""
+    free = set() if definition.scratch else {"scratch"}
+    free |= set() if definition.messages else {"files", "result_files"}
+    for name in definition.inputs:
+        if (meaning := FILLED_IN.get(name)) and name not in free:
+            said = f"zwrap fills in '{{{name}}}' ({meaning}); give the input another name."
+            yield Fault(("inputs", name), said)
 
 
 def _names_of_output(definition: Definition) -> Iterator[Fault]:
