@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ class Call:
         connection: Connection to the database, in a transaction.
         allowed: Directories in which files that a message names may be.
         reinjected: True if a person sent the message again from the dead letters.
+        first_s: Time at which the service was first given the message, in seconds since 1970; None:
+            now.
     """
 
     def __init__(
@@ -42,12 +45,14 @@ class Call:
         *,
         allowed: AllowedDirectories = ANYWHERE,
         reinjected: bool = False,
+        first_s: float | None = None,
     ) -> None:
         self.command = command
         self.environment = environment
         self.connection = connection
         self.allowed = allowed
         self.reinjected = reinjected
+        self.first_s = time.time() if first_s is None else first_s
         self.sent: list[Sent] = []
         self._sources = sources
 
@@ -79,6 +84,23 @@ class Call:
         """Send a message to an output of the recipe step, in the unit of the answer."""
         self.sent.append(Sent(output, payload))
 
+    def inner(self, command: str, parameters: Mapping[str, Value]) -> Call:
+        """Return the call of a command inside this one, with parameters that come before its own.
+
+        What it sends is sent by this one.
+        """
+        call = Call(
+            command,
+            [parameters, *self._sources],
+            self.environment,
+            self.connection,
+            allowed=self.allowed,
+            reinjected=self.reinjected,
+            first_s=self.first_s,
+        )
+        call.sent = self.sent
+        return call
+
 
 Function = Callable[[Call], Value]
 """Function that carries out a command and returns its value.
@@ -90,13 +112,26 @@ Raises:
 """
 
 
+class Field(NamedTuple):
+    """A parameter that a command reads."""
+
+    column: str
+    """Where its value goes: ``table.column``; empty: it has no column of its own."""
+    meaning: str
+    """What it means, for people, with its unit."""
+    required: bool = False
+    """True if the command cannot be carried out without it."""
+    literal: bool = False
+    """True if ``$name`` stays as it is: names of files may have a dollar sign."""
+
+
 class Command(NamedTuple):
     """One entry of the table of commands."""
 
     name: str
     """Value of parameter ``ispyb_command``."""
     function: Function
-    fields: Mapping[str, str]
-    """Parameter that the command reads to what it means, for the table in the documentation."""
-    writes: str
-    """Tables that it writes or reads, for the documentation."""
+    fields: Mapping[str, Field]
+    """Parameters that it reads by name; those in a mapping have a dot: ``mxmrrun.rwork_end``."""
+    meaning: str
+    """What it does, for people."""
