@@ -51,6 +51,8 @@ setup(
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.1.4"],
+        # The tables of ISPyB as types, with the database driver of their authors.
+        "ispyb": ["ispyb>=12.1"],
         # The parsers of MTZ and CIF files.
         "gemmi": ["gemmi>=0.6.5"],
         # The program behind the demo and the integration tests.

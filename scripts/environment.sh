@@ -6,7 +6,7 @@
 ROOT=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 RUNTIME_EXTRAS="gemmi-program>=0.7"
-TEST_TOOLS="psycopg[binary] gemmi>=0.6.5 pytest>=8 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100 aiosmtpd>=1.4"
+TEST_TOOLS="psycopg[binary] ispyb>=12.1 gemmi>=0.6.5 pytest>=8 pytest-timeout>=2.3 pytest-xdist>=3.6 hypothesis>=6.100 aiosmtpd>=1.4"
 TOOLS="$TEST_TOOLS ruff>=0.6 mypy>=1.10 import-linter>=2.0 types-PyYAML types-psutil"
 # For scripts/conformance; the wheel comes last, so that commands of the same name are zwrap's.
 CONFORMANCE_TOOLS="zocalo==1.5.0 workflows>=3.3 pytest>=8 pytest-mock>=3.14 requests-mock>=1.12 prometheus-client"
@@ -60,6 +60,8 @@ prepare_programs() {
         command -v "$program" >/dev/null || missing="$missing $package"
     done <<'LIST'
 dials dials.scale
+mariadb-client-core mariadb
+mariadb-server-core /usr/sbin/mariadbd
 rsync rsync
 tcsh csh
 unzip unzip
@@ -129,7 +131,7 @@ from importlib.metadata import requires
 from packaging.requirements import Requirement
 
 for each in map(Requirement, requires("zwrap") or []):
-    extras = ("postgresql", "gemmi")
+    extras = ("postgresql", "ispyb", "gemmi")
     if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras):
         [lowest] = [bound.version for bound in each.specifier if bound.operator == ">="]
         print(f"{each.name}=={lowest}")

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from zwrap.host import stopping
 
+from .database import Collected, Database
 from .ordering import in_stretches
 
 WHOLE = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -126,6 +127,7 @@ def _fixture(name: str) -> Any:
 
 
 activemq = _fixture("activemq")
+mariadb = _fixture("mariadb")
 postgresql = _fixture("postgresql")
 rabbitmq = _fixture("rabbitmq")
 sge = _fixture("sge")
@@ -134,3 +136,23 @@ slurm_cgroup = _fixture("slurm-cgroup")
 slurm_torque = _fixture("slurm-torque")
 slurm_accounting = _fixture("slurm-accounting")
 """With accounting, and a controller that soon forgets."""
+
+
+@pytest.fixture(scope="session")
+def ispyb_tables(mariadb: dict[str, Any]) -> Database:
+    database = Database(mariadb)
+    database.create()
+    return database
+
+
+@pytest.fixture
+def ispyb(ispyb_tables: Database) -> Database:
+    """Return an ISPyB database in a real MariaDB, all of whose tables are empty."""
+    ispyb_tables.empty()
+    return ispyb_tables
+
+
+@pytest.fixture
+def collected(ispyb: Database) -> Collected:
+    """Return the ids of a data collection of a visit, in an ISPyB database without more."""
+    return ispyb.collect()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 
 SERVERS = (
-    "activemq", "postgresql", "rabbitmq", "sge", "slurm", "slurm_accounting", "slurm_cgroup",
-    "slurm_torque",
+    "activemq", "mariadb", "postgresql", "rabbitmq", "sge", "slurm", "slurm_accounting",
+    "slurm_cgroup", "slurm_torque",
 )  # fmt: skip
 """Fixtures that start a real server."""
 

@@ -2,6 +2,7 @@
 
 from .activemq import ActiveMQ
 from .base import Rig, RigError
+from .mariadb import MariaDB
 from .postgresql import PostgreSQL
 from .rabbitmq import RabbitMQ
 from .sge import GridEngine
@@ -10,6 +11,7 @@ from .torque import SlurmTorque
 
 RIGS: dict[str, type[Rig]] = {
     "activemq": ActiveMQ,
+    "mariadb": MariaDB,
     "postgresql": PostgreSQL,
     "rabbitmq": RabbitMQ,
     "sge": GridEngine,

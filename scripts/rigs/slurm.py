@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .base import Rig, RigError, end_processes, free_ports
+from .mariadb import MariaDB
 from .together import write
 
 NODES = 2
@@ -263,8 +264,8 @@ class SlurmAccounting(Slurm):
     """
 
     plugins = "openapi/v0.0.38,openapi/dbv0.0.38"
-    packages = (*Slurm.packages, "slurmdbd", "slurm-wlm-mysql-plugin", "mariadb-server")
-    needs = (*Slurm.needs, "/usr/sbin/slurmdbd", "/usr/sbin/mariadbd")
+    packages = (*Slurm.packages, "slurmdbd", "slurm-wlm-mysql-plugin", *MariaDB.packages)
+    needs = (*Slurm.needs, "/usr/sbin/slurmdbd", *MariaDB.needs)
 
     def accounting(self, user: str) -> list[Any]:
         place = self.directory
