@@ -41,6 +41,7 @@ from zwrap.recipe.destinations import is_closed
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service import runner, submitter
+from zwrap.service.contract import Service
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.jsonlines import JSONLines
 from zwrap.service.loop import handle_delivery
@@ -507,6 +508,66 @@ def test_a_program_works_inside(site: Site) -> None:
     assert message.message["payload"]["filelist"] == [  # type: ignore[index]
         str(site.work / "results" / "deep" / "er" / "inner" / "result")
     ]
+
+
+# -- paths: files of zwrap itself ------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_another(site: Site) -> Path:
+    """Return the directory of another's attempt, to which a link leads from ``work/job/own``."""
+    directory = site.work / "other" / ".zwrap" / "t-1"
+    JobDirectory(directory).make()
+    (directory / "script").write_text("kept")
+    (site.work / "job" / "own").symlink_to(directory)
+    return directory
+
+
+@pytest.mark.parametrize("restricted", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        (Submitter, "recipewrapper"), (Submitter, "recipefile"), (Submitter, "recipeenvironment"),
+        (Submitter, "standard_output"), (Submitter, "workingdir"), (Runner, "recipefile"),
+        (Runner, "output_file"), (Runner, "workingdir"), (JSONLines, "output_filename"),
+    ],
+)  # fmt: skip
+def test_no_message_names_a_file_of_zwraps_own(
+    site: Site, of_another: Path, kind: type[Service], key: str, restricted: bool
+) -> None:
+    """It would be the verdict, or the script, of another's job."""
+    site.without_batch_system()
+    if not restricted:
+        site.configuration = configured()
+    names = ["script", "verdict.json"] if key != "workingdir" else ["", "new"]
+    for place in (of_another, site.work / "job" / "own") if restricted else (of_another,):
+        for name in names:
+            working = str(site.work / "job")
+            given = {"cluster": {"commands": "true"}, "workingdir": working, "commands": ["true"]}
+            given[key] = str(place / name)
+            [reason] = site.handle(kind, {"parameters": given})
+            assert f"ode 1, parameters, key '{key}' is '" in reason
+            assert "among zwrap's own files; a path without '.zwrap' is expected." in reason
+    assert site.submitted == []
+    assert [each.name for each in of_another.iterdir()] == ["script"]
+    assert (of_another / "script").read_text() == "kept"
+
+
+@pytest.mark.parametrize("key", ["working_directory", "results_directory", "pipeline-final"])
+def test_no_file_of_a_program_is_among_zwraps_own(site: Site, of_another: Path, key: str) -> None:
+    for place in (of_another, of_another / "new", site.work / "job" / "own"):
+        path: Any = str(place)
+        given = {key: {"path": path, "patterns": ["*"]} if key == "pipeline-final" else path}
+        step = Step(site, "echo 1 > script", files=[{"pattern": "script"}], **given)
+        if key == "working_directory":
+            with pytest.raises(OutsideError, match=r"key 'working_directory' is .* zwrap's own"):
+                step.run()
+            continue
+        [failure] = step.run().failures
+        assert f"job_parameters, key '{key}" in failure
+        assert "among zwrap's own files" in failure
+    assert (of_another / "script").read_text() == "kept"
+    assert [each.name for each in of_another.iterdir()] == ["script"]
 
 
 # -- what may be run -------------------------------------------------------------------------------

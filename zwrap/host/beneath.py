@@ -17,6 +17,9 @@ The contract, for all that opens, makes or writes what a message names:
 The allowed directories themselves, and all above them, are trusted: only those who own the site may
 write there. Links are good that stay below the allowed directories. Without allowed directories
 (`ANYWHERE`) each method does what `Path` does, and any link is followed.
+
+No message names a path among zwrap's own files, whose directory is called `OWN`: `check` refuses
+it always, and the walk every link that leads there.
 """
 
 from __future__ import annotations
@@ -41,6 +44,12 @@ LINKS = 40
 
 NULL = Path(os.devnull)
 """The one device to which output may go: it keeps none."""
+
+OWN = ".zwrap"
+"""Name of the directory of zwrap's own files in a working directory: claims, verdicts, scripts."""
+
+_OF_OWN = f"among zwrap's own files; a path without {OWN!r} is expected."
+"""Rest of the sentence about a path to files of zwrap's own."""
 
 _APPENDED = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY
 """Flags of open(2) for a file to which is appended."""
@@ -77,6 +86,12 @@ class AllowedDirectories:
 
     def check(self, path: Path, where: str) -> None:
         """Raise OutsideError, which begins with `where`, for a path that is refused by its text."""
+        if OWN in path.parts:
+            raise OutsideError(f"{where} is {shown_path(path)!r}, {_OF_OWN}")
+        self._check_below(path, where)
+
+    def _check_below(self, path: Path, where: str) -> None:
+        """Raise OutsideError, which begins with `where`, for a path that is not allowed."""
         if not self.holds(path):
             raise OutsideError(f"{where} is {shown_path(path)!r}, {self._not_allowed(path)}")
 
@@ -192,7 +207,7 @@ class AllowedDirectories:
         `enter` opens the directories on the way. Each link sends the walk back to an allowed
         directory, from which it goes by the way that is known by then.
         """
-        self.check(path, where)
+        self._check_below(path, where)
         way = _absolute(path)
         for _ in range(LINKS + 1):
             root = self._root(way)
@@ -214,6 +229,11 @@ class AllowedDirectories:
                 raise OutsideError(
                     f"{where} is {shown_path(path)!r}, in which {parts[opened.passed]!r} is a "
                     "link; a directory is expected there."
+                )
+            if OWN in Path(opened.target).parts:
+                raise OutsideError(
+                    f"{where} is {shown_path(path)!r}, in which {parts[opened.passed]!r} is a link "
+                    f"to {shown_path(Path(opened.target))!r}, {_OF_OWN}"
                 )
             way = _absolute(opened.way(root, parts))
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))

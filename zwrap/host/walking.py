@@ -38,13 +38,13 @@ class Detour:
 
     def __init__(self, passed: int, target: str) -> None:
         self.passed = passed
-        self._target = target
+        self.target = target
 
     def way(self, root: Path, parts: Sequence[str]) -> Path:
         """Return the absolute path to walk instead of `parts` below `root`."""
         before, rest = parts[: self.passed], parts[self.passed + 1 :]
-        if self._target != "..":
-            return root.joinpath(*before, self._target, *rest)
+        if self.target != "..":
+            return root.joinpath(*before, self.target, *rest)
         if before:
             return root.joinpath(*before[:-1], *rest)
         return Path(os.path.realpath(root)).parent.joinpath(*rest)

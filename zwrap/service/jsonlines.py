@@ -72,8 +72,8 @@ class JSONLines(Service):
         if envelope is None:
             raise MessageError("A line is written for a recipe message only.")
         file, value = _line(envelope)
-        if self._allowed.is_restricted:
-            self._allowed.check(file.absolute(), _place(envelope))
+        path = file.absolute() if self._allowed.is_restricted else file
+        self._allowed.check(path, _place(envelope))
         if not self._kept:
             self._oldest = self._clock()
         self._kept.setdefault(file, []).append(_Kept(Work(delivery, envelope), _encoded(value)))

@@ -242,6 +242,7 @@ def opened(directory: Path, where: str, allowed: AllowedDirectories) -> Iterator
         ProgramError: It cannot be made.
         OutsideError: It is outside of the allowed directories.
     """
+    allowed.check(directory, where)
     with contextlib.ExitStack() as stack:
         try:
             place = stack.enter_context(allowed.directory(directory, where, make=True))

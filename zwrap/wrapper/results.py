@@ -140,6 +140,7 @@ def _key(key: str) -> str:
 @contextlib.contextmanager
 def _made(directory: Path, allowed: AllowedDirectories, key: str) -> Iterator[Path]:
     """Create a directory, and open it; ProgramError if that is not possible."""
+    allowed.check(directory, _key(key))
     with contextlib.ExitStack() as stack:
         try:
             place = stack.enter_context(allowed.directory(directory, _key(key), make=True))
