@@ -929,6 +929,7 @@ def told(
     file.write_text(text)
     file.chmod(0o644)
     monkeypatch.setenv("ZOCALO_CONFIG", str(file))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert main(["check", "--security"]) == 0
     return capsys.readouterr().out.splitlines()
 
@@ -967,6 +968,7 @@ environments: {{default: [s, p]}}
         assert any(line.startswith(begin) for line in lines), begin
     assert f"Write: chmod 0700 {state}" in "\n".join(lines)
     assert f"Write: chmod 0755 {tmp_path}/recipes" in "\n".join(lines)
+    assert "good: PATH of this environment" in lines
     assert all(
         "Write" in line or "Remove" in line or line.startswith(ROOT_WARNING) or "no active" in line
         for line in lines
@@ -994,6 +996,64 @@ environments: {{default: [s, p]}}
     (tmp_path / "data").chmod(0o777)
     lines = told(capsys, monkeypatch, tmp_path / "site.yml", text)
     assert any(f"everybody may write in {tmp_path}/data, and put" in line for line in lines)
+
+
+def test_what_lies_in_a_closed_state_directory_is_open_to_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    (state / "spool").mkdir(parents=True)
+    (state / "spool").chmod(0o2770)
+    text = "version: 1\nenvironments: {default: []}\n"
+    for mode, word in ((0o700, "good"), (0o710, "warning")):
+        state.chmod(mode)
+        lines = told(capsys, monkeypatch, tmp_path / "site.yml", text)
+        of_spool = [line for line in lines if f"the spool {state}/spool" in line]
+        assert [line.partition(":")[0] for line in of_spool] == [word]
+        can_end = "good: only this user can end services (topic 'command')" in lines
+        assert can_end is (word == "good")
+
+
+def test_places_to_which_messages_may_have_files_written_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("recipes", "data", "home", "state"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    base = f"""
+version: 1
+s: {{plugin: storage, zocalo.recipe_directory: {tmp_path}/recipes}}
+environments: {{default: [s, p]}}
+p: {{plugin: security, directories: """
+
+    def found(directory: str) -> list[str]:
+        lines = told(capsys, monkeypatch, tmp_path / "site.yml", f"{base}[{directory}]}}")
+        below = f"is below {tmp_path}, so that messages may have files written there"
+        return [line.split()[2] for line in lines if below in line]
+
+    assert found(f"{tmp_path}/data") == []
+    whole = [f"{tmp_path}/{name}" for name in ("home", "state", "site.yml", "recipes")]
+    assert found(f"{tmp_path}/link") == whole
+
+
+def test_what_makes_programs_and_options_open_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin").chmod(0o777)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/bin:")
+    text = (
+        "version: 1\nc: {plugin: clusters, big: {kind: slurm, allowed_options: [--hint]}}\n"
+        "environments: {default: [c]}\n"
+    )
+    lines = told(capsys, monkeypatch, tmp_path / "site.yml", text)
+    for begin in (
+        f"warning: PYTHONPATH: in {tmp_path}/bin everybody may write, and modules of Python are",
+        "warning: PYTHONPATH: entry '' is where one happens to stand, and modules of Python are",
+        "warning: allowed_options: whoever may send a step may give these to cluster big: hint. ",
+    ):
+        assert any(line.startswith(begin) for line in lines), begin
 
 
 def test_a_key_where_nodes_can_read_it_is_told(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterator
-from pathlib import Path
 
 from zwrap.attempt.ledger.ledger import Ledger, default_file
+from zwrap.cli.exposed import environment, named_by_messages, places, spool, who_else
 from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
-from zwrap.host.exposure import others, replaceable_parts
+from zwrap.host.exposure import replaceable_parts
 from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
-from zwrap.host.paths import default_spool, state_directory
 from zwrap.transport.connect import EMBEDDED
 from zwrap.transport.options import TransportChoice
 
@@ -30,7 +28,10 @@ def lines(configuration: Configuration, chosen: TransportChoice) -> Iterator[str
     yield from _orders(configuration, chosen)
     yield from _key(configuration, chosen)
     yield from _verdicts(configuration)
-    yield from _places(configuration, chosen)
+    yield from _options(configuration)
+    yield from places(configuration, chosen)
+    yield from named_by_messages(configuration, chosen)
+    yield from environment()
     if os.geteuid() == 0:
         yield "warning: this is root: services that root runs submit jobs of root"
     else:
@@ -124,9 +125,9 @@ def _orders(configuration: Configuration, chosen: TransportChoice) -> Iterator[s
             "section security"
         )
         return
-    topic = _spool(configuration) / ".topics" / "command"
+    topic = spool(configuration) / ".topics" / "command"
     place = next((each for each in (topic, *topic.parents) if each.exists()), topic)
-    if who := others(place, 0o755):
+    if who := who_else(place, 0o755):
         yield (
             f"warning: {place}: {who}, and whoever may write there can end services (topic "
             f"'command'). Write: chmod go-w {place}, unless that is for operators"
@@ -157,6 +158,17 @@ def _key(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]
         )
 
 
+def _options(configuration: Configuration) -> Iterator[str]:
+    """Yield which options of batch systems messages may give."""
+    for name, cluster in configuration.site.clusters.items():
+        if cluster.allowed_options:
+            options = ", ".join(sorted(cluster.allowed_options))
+            yield (
+                f"warning: allowed_options: whoever may send a step may give these to cluster "
+                f"{name}: {options}. Remove those that no recipe of this site needs"
+            )
+
+
 def _verdicts(configuration: Configuration) -> Iterator[str]:
     """Yield how many attempts have verdicts that are believed without a secret."""
     number = believed_without_secret(configuration)
@@ -175,33 +187,3 @@ def believed_without_secret(configuration: Configuration) -> int:
         return 0
     with contextlib.closing(Ledger.of(configuration)) as ledger:
         return ledger.remote.trusting()
-
-
-def _spool(configuration: Configuration) -> Path:
-    """Return the directory of the spool."""
-    spool = configuration.site.spool
-    return Path(spool.path) if spool else default_spool()
-
-
-def _places(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]:
-    """Yield a line for each place that others may read or write."""
-    site = configuration.site
-    wanted: list[tuple[Path | None, int, str]] = [
-        (state_directory(), 0o700, "the state directory"),
-        (default_file(), 0o600, "the ledger"),
-        (configuration.file, 0o644, "the site file"),
-        (site.recipe_directory, 0o755, "the recipes"),
-        (site.program_directory, 0o755, "the program definitions"),
-        (site.template_directory, 0o755, "the job script templates"),
-    ]
-    if chosen.name == EMBEDDED:
-        wanted.append((_spool(configuration), 0o711, "the spool"))
-    wanted.append((site_key(configuration, create=False).file, 0o600, "the key of the site"))
-    for place, mode, what in wanted:
-        if place is None or not place.exists():
-            continue
-        if who := others(place, mode):
-            kept = stat.S_IMODE(os.stat(place).st_mode) & mode
-            yield f"warning: {what} {place}: {who}. Write: chmod {kept:04o} {place}"
-        else:
-            yield f"good: {what} {place}"

@@ -29,6 +29,14 @@ def others(path: Path, wanted: int) -> str:
     return ", ".join(found) + (" (sticky)" if found and status.st_mode & stat.S_ISVTX else "")
 
 
+def is_closed(directory: Path) -> bool:
+    """Return True if nobody else may enter a directory, and so reach what lies in it."""
+    try:
+        return not os.stat(directory).st_mode & (stat.S_IXGRP | stat.S_IXOTH)
+    except OSError:
+        return False
+
+
 def replaceable_parts(path: Path) -> list[Path]:
     """Return the directories above a path in which others may put something in its place.
 
