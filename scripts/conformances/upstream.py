@@ -23,6 +23,11 @@ WORKFLOWS_NAMES = ROOT / "tests" / "unit" / "recorded" / "workflows-3.5-names.js
 """Public names of python-workflows, by module and class."""
 LIMIT_S = 1200
 """Time for all tests of one library, in seconds."""
+HOLDS = "holds"
+"""What the recorded table has of a test that holds."""
+HOLD, EXPLAINED = "hold", "do not hold, for a listed reason"
+BROKEN, UNLISTED = "DO NOT HOLD and are listed as those that do", "ARE NOT LISTED"
+"""Kinds of results."""
 
 # The rule of docs/compat-zocalo.md. Of strings only those are changed that `mock.patch` imports.
 NAMES = r"(?:zocalo|workflows)\b[\w.]*"
@@ -135,14 +140,14 @@ def unknown_names(source: Path, library: str) -> list[str]:
     return [name for name in names if name not in known and not exempt.match(name)]
 
 
-def reasons() -> dict[str, str]:
-    """Return the reason of each listed test, or test file: lines after a line ``== reason``."""
-    found, reason = {}, ""
+def recorded() -> dict[str, str]:
+    """Return what the table has of each test: `HOLDS`, or the reason why it does not hold."""
+    found, verdict = {}, ""
     for line in (RECORDS / "conformance.txt").read_text().split("\n"):
         if line.startswith("== "):
-            reason = line[3:]
+            verdict = line[3:]
         elif line and not line.startswith("#"):
-            found[line] = reason
+            found[line] = verdict
     return found
 
 
@@ -220,43 +225,40 @@ def outcomes(source: Path, library: str, place: Path, chosen: list[str]) -> dict
     }
 
 
+def judged(fault: str, known: str | None) -> tuple[str, str]:
+    """Return which kind of result that of a test is, and a line on it.
+
+    Args:
+        fault: What went wrong; empty: the test holds.
+        known: What the recorded table has of the test; None: it is not there.
+    """
+    if known is None:
+        return UNLISTED, f"IS NOT LISTED, and {'does not hold: ' + fault if fault else HOLDS}"
+    if not fault:
+        return HOLD, HOLDS if known == HOLDS else f"{HOLDS}, and is listed as one that does not"
+    if known == HOLDS:
+        return BROKEN, f"DOES NOT HOLD, and is listed as one that does: {fault}"
+    return EXPLAINED, f"does not: {known}"
+
+
 def report(found: dict[str, str]) -> list[str]:
-    """Print the table; the tests that do not hold and are not listed."""
-    listed = reasons()
-    counts: Counter[str] = Counter()
-    unlisted = []
-    for name, fault in found.items():
-        why = listed.get(name) or listed.get(name.partition("::")[0])
-        if not fault:
-            counts["hold"] += 1
-            verdict = "holds" + (", and is listed" if name in listed else "")
-        elif why:
-            counts["do not hold, for a listed reason"] += 1
-            verdict = f"does not: {why}"
-        else:
-            counts["DO NOT HOLD and are not listed"] += 1
-            unlisted.append(name)
-            verdict = f"DOES NOT, and is not listed: {fault}"
-        print(f"{name}  {verdict}")
-    print(
-        f"{len(found)} tests: " + ", ".join(f"{number} {what}" for what, number in counts.items())
-    )
-    return unlisted
+    """Print the table; return the tests that are not in the recorded one, or hold only there."""
+    table = recorded()
+    results = {name: judged(fault, table.get(name)) for name, fault in found.items()}
+    for name, (_, line) in results.items():
+        print(f"{name}  {line}")
+    counts = Counter(kind for kind, _ in results.values())
+    print(f"{len(found)} tests: " + ", ".join(f"{counts[kind]} {kind}" for kind in counts))
+    return [name for name, (kind, _) in results.items() if kind in (UNLISTED, BROKEN)]
 
 
-def stale(found: dict[str, str], library: str) -> list[str]:
-    """Return a sentence for each listed test of a library, or file, that holds or is gone."""
-    told = []
-    for name in reasons():
-        if name.startswith(f"{library}/"):
-            faults = [fault for test, fault in found.items() if name in (test, test.split("::")[0])]
-            if not any(faults):
-                told.append(f"{name} is listed, and {'holds' if faults else 'is gone'}")
-    return told
+def gone(found: dict[str, str], library: str) -> list[str]:
+    """Return the tests of a library that are in the recorded table, and of which nothing came."""
+    return [name for name in recorded() if name.startswith(f"{library}/") and name not in found]
 
 
 def tests(upstream: Sequence[Path], keep: Path | None, chosen: list[str]) -> list[str]:
-    """Run upstream's tests; return those that are not listed, and names that are not recorded.
+    """Run upstream's tests; return those that differ from the record, and names that it lacks.
 
     Args:
         upstream: Checkouts.
@@ -278,8 +280,8 @@ def tests(upstream: Sequence[Path], keep: Path | None, chosen: list[str]) -> lis
             if is_there(library):
                 found = outcomes(source, library, place, chosen)
                 bad += report(found)
-                for told in [] if chosen else stale(found, library):
-                    print(told)
+                for name in [] if chosen else gone(found, library):
+                    print(f"{name} is listed, and is gone")
             else:
                 print(f"zwrap.compat.{library} is not there: the tests of {library} are left out")
     return bad
