@@ -50,7 +50,7 @@ from zwrap.service.submitter import Submitter
 from zwrap.service.watcher.conclusion import InDirectory
 from zwrap.transport.memory import MemoryTransport
 from zwrap.transport.spool.transport import SpoolTransport
-from zwrap.wrapper import command
+from zwrap.wrapper import command, results
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.permission import permitted_program
 from zwrap.wrapper.step import ProgramStep
@@ -431,6 +431,31 @@ def test_no_result_is_copied_outside(site: Site, key: str, path: str) -> None:
     assert f"job_parameters, key '{key}" in failure
     assert KEY in failure
     assert site.is_untouched()
+
+
+def test_who_swaps_the_directory_of_results_has_no_copy_outside(site: Site) -> None:
+    """What he can read there is not copied for him either."""
+    (site.out / "result").write_text("kept")
+    (site.work / "job" / "good").write_text("1")
+    (site.work / "work" / ".zwrap").mkdir(parents=True)
+    (site.work / "work" / "result").write_text("1")
+    allowed, done, refused = site.configuration.site.allowed, 0, 0
+    with swapping(site.work, site.out):
+        before = listing(site.out)
+        until = time.monotonic() + SWAPPED_S
+        while time.monotonic() < until:
+            for source, target in (("job/good", "work"), ("work/result", "copies")):
+                path, given = site.work / source, {"results_directory": str(site.work / target)}
+                record = {"file_path": str(path.parent), "file_name": path.name}
+                try:
+                    results.copied([record], path.parent, given, allowed)  # type: ignore[list-item]
+                    done += 1
+                except (ZwrapError, OSError):
+                    refused += 1
+    assert done
+    assert refused
+    assert listing(site.out) == before
+    assert {each.read_text() for each in (site.work / "copies").glob("result")} <= {"1"}
 
 
 def test_no_link_is_made_outside(site: Site) -> None:

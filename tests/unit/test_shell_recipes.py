@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,22 @@ def test_in_a_published_recipe_a_value_stays_a_value(
         check=False, timeout=20,
     )  # fmt: skip
     assert not (tmp_path / "PWNED").exists()
+
+
+def test_a_public_recipe_stays_as_it_is_with_ordinary_values(elsewhere: Path) -> None:
+    """Those that facilities have published as files, and the examples of python-zocalo."""
+    count = 0
+    for file in sorted((elsewhere / "recipes").rglob("*.json")):
+        text = file.read_text()
+        if '"start"' not in text:
+            continue
+        recipe, names = Recipe.from_json(text), re.findall(r"\{([A-Za-z_]\w*)", text)
+        for value in ("/dls/i03/data/2026/cm1-1/a_b-1.cbf", 7):
+            given: dict[str, Any] = dict.fromkeys(names, value)
+            quoted = recipe.apply_parameters(given, quote_commands=True)
+            assert quoted.as_dict() == recipe.apply_parameters(given).as_dict(), file
+        count += 1
+    assert count > 20
 
 
 def test_further_commands_in_job_parameters_are_shell_text_as_well(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -20,6 +21,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import SUBMITTED
 from zwrap.attempt.secret import PROOF_HEADER, SECRET, new_secret, proof_of, proves
 from zwrap.attempt.verdict import Verdict
+from zwrap.cli import zwrap
 from zwrap.configuration.site import Configuration
 from zwrap.job import Outcome
 from zwrap.message.content import Outgoing
@@ -138,7 +140,10 @@ def test_a_forged_verdict_is_refused_and_the_real_one_counts(far: Far) -> None:
     assert far.said() == ["finished"]
 
 
-def test_the_secret_is_where_only_the_wrapper_reads_it(far: Far) -> None:
+def test_the_secret_is_where_only_the_wrapper_reads_it(
+    far: Far, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
     far.send()
     secret = secret_in(far.scripts[0])
     directory = far.ran(far.scripts[0])
@@ -152,6 +157,11 @@ def test_the_secret_is_where_only_the_wrapper_reads_it(far: Far) -> None:
     assert secret not in str(message)
     assert secret not in str(far.ledger.all())
     assert not list((far.directory / "state" / "scripts").iterdir())
+    far.tell(far.verdict("forged"), "0" * 64)
+    for arguments in (["jobs", "--json"], ["jobs", far.token]):
+        zwrap.main(arguments)
+    assert far.token[:8] in (shown := capsys.readouterr().out)
+    assert secret not in shown + caplog.text + str(far.refused())
 
 
 def test_a_file_that_lies_where_the_secret_comes_is_replaced(far: Far) -> None:
