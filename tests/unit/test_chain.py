@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -296,7 +297,7 @@ def test_what_stops_commands_that_are_not_required_costs_no_finished_work(tmp_pa
     ended = chain.step.run(running)
     assert (ended.failures, ended.stopped_by) == ([], None)
     [said] = ended.facts["failed_commands"]
-    assert said.endswith("it was stopped after 0 s by SIGTERM")
+    assert re.search(r"it was stopped after \d s by SIGTERM$", said)
     ended = Chain(tmp_path, given).run(lambda: "SIGTERM")
     assert ended.failures == []
     [said] = ended.facts["failed_commands"]
@@ -426,7 +427,8 @@ def test_a_stop_ends_the_step_though_the_command_is_not_required(tmp_path: Path)
         yield
 
     ended = chain.step.run(running)
-    assert ended.failures == ["prog: command 2 of 3 (b): it was stopped after 0 s by SIGUSR1"]
+    [said] = ended.failures
+    assert re.fullmatch(r"prog: command 2 of 3 \(b\): it was stopped after \d s by SIGUSR1", said)
     assert not (tmp_path / "never").exists()
 
 
