@@ -88,7 +88,7 @@ def _warn(where: str, text: str, first: str, second: str) -> None:
     )  # fmt: skip
 
 
-_SIZE = re.compile(rf"({_N})([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = rf"({_N})([KMGT]?)(?:i?B)?"
 
 
 def duration(given_s: float) -> str:
@@ -111,7 +111,7 @@ def bytes_of(text: str, *, bare: int = 1) -> int | None:
         text: The text that was given or recorded.
         bare: Unit of a number without a letter, in bytes.
     """
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip(), re.IGNORECASE)
     if match is None:
         return None
     factor = 1024 ** " KMGT".index(match[2].upper()) if match[2] else bare

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from zwrap.host.ending import Act, Ending, end_session
 from zwrap.host.files import (
@@ -111,7 +112,7 @@ def test_the_walk_of_proc_knows_parent_group_and_session() -> None:
         [found] = [process for process in processes() if process.pid == child.pid]
         asked = process_status(child.pid)
         assert asked
-        assert found._replace(state="S") == asked._replace(state="S"), "it may just begin"
+        assert replace(found, state="S") == replace(asked, state="S"), "it may just begin"
         assert (found.parent, found.group, found.session) == (
             os.getpid(), child.pid, os.getsid(0),
         )  # fmt: skip

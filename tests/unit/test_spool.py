@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from zwrap.errors import ConfigurationError, MessageError, QueueFullError, TransportError
 from zwrap.host.processes import ProcessIdentity, is_alive, process_identity, this_process
@@ -326,9 +327,9 @@ def test_identities_tell_processes_apart() -> None:
     me = this_process()
     assert ProcessIdentity.parse(str(me)) == me
     assert is_alive(me) is True
-    assert is_alive(me._replace(start=f"{me.start}1")) is False
-    assert is_alive(me._replace(host="elsewhere")) is None
-    assert is_alive(me._replace(start="otherboot.1.1")) is None
+    assert is_alive(replace(me, start=f"{me.start}1")) is False
+    assert is_alive(replace(me, host="elsewhere")) is None
+    assert is_alive(replace(me, start="otherboot.1.1")) is None
     assert ProcessIdentity.parse("no identity") is None
 
 

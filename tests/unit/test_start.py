@@ -20,6 +20,7 @@ import sys
 from zwrap.cli import {name}
 status = {name}.main(sys.argv[1:])
 places = {{module: str(getattr(sys.modules[module], "__file__", None)) for module in sys.modules}}
+places["uses json"] = str("json" in sys.modules)
 print(chr(10), __import__("json").dumps([status, places]))
 """
 
@@ -197,8 +198,13 @@ def test_zocalo_go_and_a_dispatcher_load_no_ledger(tmp_path: Path) -> None:
 
 def test_what_few_definitions_need_is_loaded_with_those_only(tmp_path: Path, step: Path) -> None:
     modules = loaded(tmp_path, "wrap", "--wrap", "command", "--recipewrapper", str(step))
-    seldom = ("zwrap.wrapper.early", "zwrap.program.causes.recognition", "zwrap.program.sweeps")
+    seldom = ("zwrap.wrapper.early", "zwrap.program.causes.recognition", "zwrap.program.sweeps",
+              "zwrap.program.causes.errorlist", "zwrap.program.checks", "zwrap.wrapper.continuing",
+              "zwrap.recipe.lines", "zwrap.wrapper.progress")  # fmt: skip
     assert among(modules, *seldom, "zwrap.program.files", "zwrap.program.keys.messages") == []
+    assert among(modules, "zwrap.wrapper.python", "zwrap.wrapper.pythonstep") == []
+    assert among(modules, "random") == []
+    assert modules["uses json"] == "False"
 
 
 def test_no_annotation_of_a_definition_is_a_text() -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 from zwrap.attempt.record import AskedResources, KeptSubmission
 from zwrap.configuration.clusters import Policy
@@ -34,7 +35,7 @@ MOST_ATTEMPTS = LARGEST_ATTEMPT - 1
 _KEPT_TEXT = r"(?:(\d{1,9})-)?(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d{1,9})"
 
 
-class NextAttempt(NamedTuple):
+class NextAttempt(msgspec.Struct, frozen=True):
     """The message of another attempt, and a sentence about it."""
 
     message: Outgoing

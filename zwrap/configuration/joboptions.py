@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,60}")
-"""Name of an option without the dashes before it."""
+NAME = r"[A-Za-z][A-Za-z0-9_-]{0,60}"
+"""Pattern of the name of an option without the dashes before it."""
 
 OF_SBATCH: Mapping[str, str] = {
     **dict.fromkeys(
@@ -62,7 +62,7 @@ def why_not(option: str, kind: str) -> str | None:
     name = plain_name(option)
     if kind == "local":
         return "the built-in batch system has no options"
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         return "it is no name of an option"
     if kind.startswith("slurm") and len(name) == 1:
         return "the long name is expected"

@@ -8,7 +8,8 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 
 def host_name() -> str:
@@ -24,7 +25,7 @@ def host_id() -> str:
     return ".".join([*reversed(os.uname().nodename.split(".")), str(os.getpid())])
 
 
-class ProcessStatus(NamedTuple):
+class ProcessStatus(msgspec.Struct, frozen=True):
     """Status of one process, as the kernel reports it (proc(5), ``/proc/PID/stat``)."""
 
     pid: int
@@ -70,7 +71,7 @@ def processes() -> Iterator[ProcessStatus]:
             yield status
 
 
-class ProcessIdentity(NamedTuple):
+class ProcessIdentity(msgspec.Struct, frozen=True):
     """A process that cannot be mistaken for a later one with the same number."""
 
     host: str

@@ -10,8 +10,29 @@ from msgspec.structs import replace
 from zwrap.errors import ProgramError
 from zwrap.program.definition import Definition
 from zwrap.program.keys.commandline import AskedLine
+from zwrap.program.reading import INLINE_PROGRAM
 
 log = logging.getLogger(__name__)
+
+
+COMMON = frozenset((
+    "working_directory", "timeout", "results_directory", "create_symlink", "pipeline-final",
+    "ispyb_parameters", "do_not_write_to_ispyb",
+    "dcid", "rpid", "ispyb_process", "beamline", "visit", "dc_end_time",
+))  # fmt: skip
+"""Job parameters that every program may get: those that zwrap itself uses, and those that say whose
+data they are, as Diamond's recipes give them to all wrappers."""
+
+
+def keys_of(definition: Definition) -> set[str]:
+    """Return the inputs of a definition and, if it is in job parameters itself, its keys there."""
+    is_inline = definition.name == INLINE_PROGRAM or definition.source == "job_parameters"
+    return {*definition.inputs, *(Definition.__struct_fields__ if is_inline else ())}
+
+
+def is_all_known(definition: Definition, job_parameters: Mapping[str, object]) -> bool:
+    """Return True if all job parameters are inputs, or are known for any program."""
+    return COMMON.union(keys_of(definition)).issuperset(job_parameters)
 
 
 def as_asked(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from zwrap.errors import ProgramError
-from zwrap.recipe.lines import filled_lines
 from zwrap.recipe.pieces import Several, as_text, copies
 from zwrap.recipe.substitution import Filling
 
@@ -65,6 +64,8 @@ class Values:
 
     def lines(self, text: str) -> str:
         """Return a text for standard input."""
+        from zwrap.recipe.lines import filled_lines  # which few programs need
+
         return filled_lines(text, self.filling, self.fault)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -14,6 +15,9 @@ from zwrap.program.filling import Values
 from zwrap.program.keys.inputs import check_groups, converted, is_given
 from zwrap.program.plan import filled_success
 from zwrap.recipe.substitution import Filling
+
+if TYPE_CHECKING:
+    from zwrap.program.causes.errorlist import KnownErrors
 
 
 def values(
@@ -78,6 +82,18 @@ def _given(definition: Definition, job_parameters: Mapping[str, object]) -> dict
         if isinstance(further, dict):
             given |= {key: value for key, value in further.items() if is_given(value)}
     return given
+
+
+def errors_of(definition: Definition, known: Mapping[str, object]) -> KnownErrors | None:
+    """Return the known errors of a definition; None: it names none.
+
+    `known`: values of placeholders in file names, by name.
+    """
+    if not definition.errors and not definition.errors_of:
+        return None
+    from zwrap.program.causes.errorlist import KnownErrors  # not for the wrapper `command`
+
+    return KnownErrors(definition, known)
 
 
 def check_files(definition: Definition, known: Mapping[str, object], directory: Path) -> None:

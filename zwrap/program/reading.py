@@ -11,7 +11,6 @@ import msgspec
 
 from zwrap.errors import ConfigurationError, ProgramError
 from zwrap.message.jsontext import typed
-from zwrap.program.causes.errorlist import check_names
 from zwrap.program.causes.knownerrors import check_errors
 from zwrap.program.definition import SHIPPED_PROGRAMS, Definition, check_directory
 from zwrap.program.keys.conditions import check_value_rules
@@ -146,7 +145,10 @@ def _check(definition: Definition, at: Place) -> None:
 
         check_errors(definition.errors, at, "errors")
         check_corrections(definition, at)
-    check_names(definition.errors_of, source, f"{at('errors_of')}, key 'errors_of'")
+    if definition.errors_of:
+        from zwrap.program.causes.errorlist import check_names
+
+        check_names(definition.errors_of, source, f"{at('errors_of')}, key 'errors_of'")
     for route, key, pattern in _patterns(definition):
         check_pattern(pattern, f"{at(*route)}, {key}")
     if definition.messages:

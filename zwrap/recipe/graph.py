@@ -6,7 +6,6 @@ differences: no function changes its input, and every error names node and key.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Self
 from zwrap.errors import RecipeError, short
 from zwrap.host.files import UnfitFileError
 from zwrap.host.given import read_given
-from zwrap.message.jsontext import copied, decode, encode
+from zwrap.message.jsontext import copied, decode, encode, indented
 from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.recipe.destinations import check_destinations
 from zwrap.recipe.references import renumbered
@@ -192,7 +191,7 @@ class Recipe:
 
     def pretty(self) -> str:
         """Return the recipe as JSON text for people."""
-        return json.dumps(self.wire, indent=2)
+        return indented(self.wire).decode()
 
     def validate(self, limits: Limits = DEFAULTS) -> None:
         """Raise RecipeError, which lists the faults of this recipe, if it has any, or a limit."""

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -36,7 +35,7 @@ BEGINNING_BYTES = 4096
 """Size of the beginning of the body in a stub, in bytes."""
 
 
-class Refused(NamedTuple):
+class Refused(msgspec.Struct, frozen=True):
     """A message that was refused."""
 
     destination: str
@@ -52,7 +51,7 @@ def directory_of_refused() -> Path:
     return state_directory() / REFUSED
 
 
-class Kept(NamedTuple):
+class Kept(msgspec.Struct, frozen=True):
     """The outcome of keeping a message."""
 
     in_file: bool

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -15,7 +16,6 @@ from zwrap.errors import PERMANENT, PermanentError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.clock import Clock, elapsed
 from zwrap.program import judgement
-from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.definition import Definition
 from zwrap.program.listing import LISTING_S, NOT_LISTED
 from zwrap.program.run import Run
@@ -24,6 +24,9 @@ from zwrap.wrapper.command import Begin, CommandRun
 from zwrap.wrapper.ended import Ended, Facts
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.process import Program
+
+if TYPE_CHECKING:
+    from zwrap.program.causes.errorlist import KnownErrors
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,7 @@ class Chain:
         limit_s: Time limit of all commands together, in seconds; None: no limit.
         heartbeat: Heartbeat, which tells what runs.
         allowed: Directories below which the step may name paths.
-        errors: Known errors of the commands; None: those of the definition.
+        errors: Known errors of the commands; None: there are none.
         clock: Clock for the time limit, in seconds.
     """
 
@@ -55,10 +58,10 @@ class Chain:
         heartbeat: Heartbeat,
         allowed: AllowedDirectories,
         *,
-        errors: KnownErrors | None = None,
+        errors: KnownErrors | None,
         clock: Clock = elapsed,
     ) -> None:
-        self._errors = KnownErrors(definition, {}) if errors is None else errors
+        self._errors = errors
         self._definition, self._runs, self._limit_s = definition, runs, limit_s
         self._heartbeat, self._allowed = heartbeat, allowed
         self._clock = clock
@@ -185,7 +188,7 @@ class Chain:
         with command.opened() as place:
             self._put_files(command, place)
             if step is None or step.directory != command.directory:
-                asked, searched = self._clock(), self._errors.patterns
+                asked, searched = self._clock(), self._errors.patterns if self._errors else []
                 left_s = max(0.0, self._listing_s)
                 began = command.prepare(place, self._definition, searched, left_s)
                 self._listing_s -= self._clock() - asked
@@ -268,12 +271,9 @@ class Chain:
         planned = command.planned
         self._heartbeat.command = planned.label
         self._heartbeat.follow(
-            planned.command.progress,
-            command.stdout,
-            command.stderr,
-            command.directory,
+            planned.command.progress, command.stdout, command.stderr, command.directory,
             self._allowed,
-        )
+        )  # fmt: skip
 
     def _limit_of(self, command: CommandRun) -> tuple[int | None, bool]:
         """Return the time limit of a command that starts now, in seconds, and if all have it."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import msgspec
 
 from zwrap.program.definition import Definition
@@ -11,7 +9,7 @@ from zwrap.program.run import Run
 from zwrap.wrapper.ended import Ended
 
 
-class Judged(NamedTuple):
+class Judged(msgspec.Struct, frozen=True):
     """The judgement on one command."""
 
     label: str

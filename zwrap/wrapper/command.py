@@ -6,8 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+import msgspec
 from msgspec.structs import replace
 
 from zwrap.errors import PermanentError, ProgramError
@@ -26,7 +26,7 @@ from zwrap.wrapper.process import Program
 from zwrap.wrapper.saving import Saving, program_environment
 
 
-class Filled(NamedTuple):
+class Filled(msgspec.Struct, frozen=True):
     """What a program is given."""
 
     argv: list[str]
@@ -36,7 +36,7 @@ class Filled(NamedTuple):
     """Text on standard input; None: it is empty."""
 
 
-class Begin(NamedTuple):
+class Begin(msgspec.Struct, frozen=True):
     """The begin of a run."""
 
     at: float

@@ -42,7 +42,6 @@ from zwrap.wrapper.heartbeat import Heartbeat, Status
 from zwrap.wrapper.interruption import OUT_OF_MEMORY, Told, learned, watched, why_stopped
 from zwrap.wrapper.outbox import SEND_WAIT_S, Identities, Outbox
 from zwrap.wrapper.permission import permitted_program
-from zwrap.wrapper.pythonstep import PythonStep
 from zwrap.wrapper.step import ProgramStep
 from zwrap.wrapper.stopping import StoppedError, Stopping
 from zwrap.wrapper.telling import verdict_message
@@ -202,6 +201,8 @@ class Run:
             choice = Choice.of(self._wanted, programs)
             log.info("The %s", choice)
             if choice.entry is not None:
+                from zwrap.wrapper.pythonstep import PythonStep  # not for definitions
+
                 kind: Any = load(choice.entry)
                 self._class = choice.entry.value
                 stopping = self._stopping

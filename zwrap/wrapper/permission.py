@@ -11,8 +11,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ProgramError, UnknownNameError
 from zwrap.host.beneath import AllowedDirectories
 from zwrap.host.files import write_atomically
-from zwrap.program.asked import as_asked
-from zwrap.program.checks.parameters import remark
+from zwrap.program.asked import as_asked, is_all_known
 from zwrap.program.definition import Definition
 from zwrap.program.reading import INLINE_PROGRAM, SHIPPED_PREFIX, find_program, program_names
 from zwrap.recipe.envelope import Envelope
@@ -36,8 +35,11 @@ def permitted_program(
     definition = find_program(name, envelope.job_parameters, programs)
     if definition is None:  # it was removed since the job has looked
         raise UnknownNameError("program", name, program_names(programs))
-    if unknown := remark(definition, envelope.job_parameters):
-        log.warning("%s, %s", where, unknown)
+    if not is_all_known(definition, envelope.job_parameters):
+        from zwrap.program.checks.parameters import remark  # which few steps need
+
+        if unknown := remark(definition, envelope.job_parameters):
+            log.warning("%s, %s", where, unknown)
     return as_asked(
         definition, envelope.job_parameters, where, partial(security.check_inline_command, where)
     )

@@ -17,8 +17,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
+import msgspec
 import zwrap_templates
 
 from zwrap.errors import ProgramError
@@ -223,7 +224,7 @@ def _appending(file: Path | None) -> Iterator[BinaryIO | None]:
         yield stream
 
 
-class _Guard(NamedTuple):
+class _Guard(msgspec.Struct, frozen=True):
     """The guard of a program."""
 
     process: subprocess.Popen[bytes]

@@ -12,14 +12,13 @@ from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
 from zwrap.message.content import Outgoing
 from zwrap.program import invocation, judgement, listing
-from zwrap.program.causes.errorlist import KnownErrors
 from zwrap.program.definition import Definition
 from zwrap.program.keys.conditions import value_failures
 from zwrap.program.plan import Planned, plan
 from zwrap.program.run import Run
 from zwrap.recipe.envelope import Envelope
 from zwrap.units import seconds
-from zwrap.wrapper import continuing, results
+from zwrap.wrapper import results
 from zwrap.wrapper.chain import Chain, Running
 from zwrap.wrapper.chainend import ChainEnd, Judged
 from zwrap.wrapper.command import Begin, CommandRun, begin, opened
@@ -76,7 +75,7 @@ class ProgramStep:
             self._known["scratch"] = str(self._scratch.path)
         self._definition = invocation.with_file_names(definition, self._known)
         self._unnamed = definition.outputs.keys() - self._definition.outputs.keys()
-        self._errors = KnownErrors(definition, self._known)
+        self._errors = invocation.errors_of(definition, self._known)
         self._directory = self._working / self._definition.directory
         self._where = f"Node {envelope.pointer}, job_parameters, key 'working_directory'"
         limit = parameters.get("timeout") or None
@@ -151,6 +150,10 @@ class ProgramStep:
             began = self._prepare(place)
         end = self._chain.run(running, stopped_by, began)
         if end.ended.saved and self._attempt:
+            from zwrap.wrapper import (
+                continuing,
+            )  # which few programs need, and loaded before it ran
+
             continuing.keep_first(self._attempt, began.first or began.before)
         return self._judge(end, self._whole(began, self._chain.own_status))
 
@@ -178,15 +181,18 @@ class ProgramStep:
         if self._attempt:
             listing.keep(began.before, self._attempt / LISTING)
             if self._definition.checkpoint:
+                from zwrap.wrapper import continuing
+
                 first = continuing.first_listing(self._attempt, self._directory)
-                began = began._replace(first=first)
+                began = replace(began, first=first)
         return began
 
     def _patterns(self) -> list[str]:
         """Return the patterns of the files by which the step and its commands are judged."""
         here = (each for each in self._commands if each.directory == self._directory)
         own = (pattern for each in here for pattern in each.patterns(self._definition))
-        return [*judgement.patterns(self._definition), *self._errors.patterns, *own]
+        searched = self._errors.patterns if self._errors else []
+        return [*judgement.patterns(self._definition), *searched, *own]
 
     def _whole(self, began: Begin, exit_status: int) -> Run:
         """Return the run of all commands, for outputs and result files.
@@ -210,6 +216,8 @@ class ProgramStep:
         """
         before, first = listing.NOT_LISTED, None
         if self._attempt:
+            from zwrap.wrapper import continuing
+
             before = listing.kept(self._attempt / LISTING, self._directory)
             first = continuing.kept_first(self._attempt, self._directory)
         whole = Begin(began, self._directory, before, first)
@@ -246,7 +254,7 @@ class ProgramStep:
         if copying:
             copying.conclude(failed=bool(failures))
         cause = end.ended.known
-        if failures and not end.interrupted:
+        if failures and self._errors and not end.interrupted:
             cause = cause or self._errors.recognized(end.run if end.failures else run)
         messages = result_messages(self._envelope, records, sent)
         told = replace(end.ended, messages=messages)

@@ -8,17 +8,9 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from zwrap.errors import short
+from zwrap.program.asked import COMMON, keys_of
 from zwrap.program.definition import Definition
 from zwrap.program.keys.marks import INPUT_NAME, marked
-from zwrap.program.reading import INLINE_PROGRAM
-
-COMMON = frozenset((
-    "working_directory", "timeout", "results_directory", "create_symlink", "pipeline-final",
-    "ispyb_parameters", "do_not_write_to_ispyb",
-    "dcid", "rpid", "ispyb_process", "beamline", "visit", "dc_end_time",
-))  # fmt: skip
-"""Job parameters that every program may get: those that zwrap itself uses, and those that say whose
-data they are, as Diamond's recipes give them to all wrappers."""
 
 TOLD = 20
 """Number of unknown job parameters that are told."""
@@ -28,9 +20,7 @@ _NAMES = r"\{(?:\$REPLACE:)?([\w-]+)"
 
 def unknown_parameters(definition: Definition, job_parameters: Mapping[str, object]) -> list[str]:
     """Return a clause for each job parameter with which the definition does nothing."""
-    known = {*COMMON, *definition.inputs}
-    if definition.name == INLINE_PROGRAM or definition.source == "job_parameters":
-        known |= {*Definition.__struct_fields__}
+    known = {*COMMON, *keys_of(definition)}
     if any(key not in known for key in job_parameters):
         known |= set(used_names(definition))
     unknown = [(key, f"key {short(key)}") for key in job_parameters if key not in known]
@@ -74,7 +64,7 @@ def used_names(definition: Definition) -> Iterator[str]:
         yield from output.only_if.values()
         if output.unless:
             yield output.unless
-    yield from (each.text for each in marked(definition, INPUT_NAME))
+    yield from (text for _, text, _ in marked(definition, INPUT_NAME))
     if definition.messages:
         from zwrap.program.keys.messages import parts  # which few definitions need
 

@@ -7,7 +7,7 @@ all texts below the field, but not for those in structs, whose fields have marks
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, NamedTuple, get_origin
+from typing import Annotated, get_origin
 
 import msgspec
 
@@ -23,13 +23,9 @@ OF_COMMANDS = (
 """Keys of a command in which the entry of its loop has a value; in others of a definition none."""
 
 
-class Text(NamedTuple):
-    """A text of a definition."""
-
-    route: tuple[str, ...]
-    text: str
-    names: tuple[str, ...]
-    """Names with a value here only, such as that of a loop."""
+Text = tuple[tuple[str, ...], str, tuple[str, ...]]
+"""Keys of a text of a definition, the text, and names with a value there only, such as that of a
+loop."""
 
 
 def marked(
@@ -51,7 +47,7 @@ def _below(
     if isinstance(value, msgspec.Struct):
         yield from marked(value, mark, route, names)
     elif isinstance(value, str) and has:
-        yield Text(route, value, names)
+        yield route, value, names
     elif isinstance(value, (Mapping, list)):
         entries = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, entry in entries:

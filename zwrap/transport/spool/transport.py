@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import random
 import threading
 import time
 from collections.abc import Sequence
@@ -216,6 +215,8 @@ class SpoolTransport(Transport):
             queue = subscription.queue
             if len(self._held) >= subscription.prefetch and self._is_full(subscription):
                 continue
+            import random  # 1 ms of the start of a job, which only sends
+
             recovered = queue.recover(RECOVER_EVERY_S * random.uniform(0.8, 1.2))
             if recovered:
                 log.warning("%s taken back from dead owners of %s", recovered, queue.path)
