@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -19,6 +20,7 @@ from zwrap.errors import MessageError, SettledError, TransportError
 from zwrap.message.content import ID_HEADER, Outgoing
 from zwrap.transport.contract import Delivery, Transport, Unit
 from zwrap.transport.deadletters import TRANSPORT_HEADERS, export, read, reinjected
+from zwrap.transport.failures import ReadElsewhereError
 from zwrap.transport.inspector import Overdelivered
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 from zwrap.transport.mover import forward
@@ -925,6 +927,135 @@ def test_another_thread_may_send_while_one_receives(transport: Transport) -> Non
         assert delivery is not None
         delivery.ack()
     thread.join()
+
+
+# -- one reader at a time --------------------------------------------------------------------
+
+
+def fetched(transport: Transport, number: int) -> list[Delivery]:
+    """Receive that many messages, and settle none."""
+    received = [transport.receive(10) for _ in range(number)]
+    return [each for each in received if each]
+
+
+def bodies_of(deliveries: list[Delivery]) -> list[object]:
+    return [each.message.body for each in deliveries]
+
+
+def waits(reader: Transport, prefetch: int = 4) -> bool:
+    """Return whether a connection that wants the queue alone gets none of its messages."""
+    try:
+        reader.subscribe("q", prefetch, exclusive=True)
+    except ReadElsewhereError:
+        return True
+    return reader.receive(0.3) is None
+
+
+def takes_over(reader: Transport, prefetch: int = 4, within_s: float = 20.0) -> None:
+    """Subscribe as soon as the reader before has ended."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ReadElsewhereError):
+            reader.subscribe("q", prefetch, exclusive=True)
+            return
+        time.sleep(0.05)
+    pytest.fail("The reader before has ended, and the queue cannot be read.")
+
+
+@pytest.mark.parametrize("how", ["unsubscribes", "closes"])
+def test_a_second_exclusive_reader_waits_and_takes_over_in_order(site: Harness, how: str) -> None:
+    first, second = site.connect(), site.connect()
+    for number in range(8):
+        first.send("q", number)
+    first.subscribe("q", 4, exclusive=True)
+    first.subscribe("q", 4, exclusive=True)  # which changes nothing
+    held = fetched(first, 4)
+    assert bodies_of(held) == [0, 1, 2, 3]
+    assert {each.delivery_count for each in held} == {1}
+    assert waits(second)
+    held[0].ack()
+    first.flush()
+    if how == "unsubscribes":
+        first.unsubscribe("q")
+    else:
+        first.close()
+    takes_over(second)
+    again = fetched(second, 4)
+    assert bodies_of(again) == [1, 2, 3, 4]
+    assert {each.message.id for each in again} >= {each.message.id for each in held[1:]}
+    if how == "closes":
+        assert all(each.delivery_count > 1 for each in again[:3]), "they were handed out before"
+    for each in again:
+        each.ack()
+    assert bodies_of(fetched(second, 3)) == [5, 6, 7]
+
+
+def test_what_is_given_back_is_lost_to_who_held_it(site: Harness) -> None:
+    transport = site.connect()
+    for number in range(3):
+        transport.send("q", number)
+    transport.subscribe("q", 3, exclusive=True)
+    held = fetched(transport, 2)
+    transport.unsubscribe("q")
+    with transport.unit(*held) as unit:
+        unit.send(Outgoing("out", 1))
+    held_then = transport.receive(0.3)
+    assert held_then is None, "no more come"
+    assert transport.inspector().waiting("out") == 0
+    takes_over(transport, 3)
+    assert bodies_of(fetched(transport, 3)) == [0, 1, 2]
+
+
+def test_a_reader_that_leaves_and_comes_back_loses_and_doubles_none(site: Harness) -> None:
+    """However often that is: what is given back never becomes a dead letter by it."""
+    transport = site.connect()
+    for number in range(60):
+        transport.send("q", number)
+    handled: list[object] = []
+    for _ in range(30):
+        takes_over(transport, 5)
+        first, *others = fetched(transport, 3)
+        assert bodies_of([first, *others]) == [len(handled) + n for n in range(3)]
+        handled.append(first.message.body)
+        first.ack()
+        transport.unsubscribe("q")
+    other = site.connect()
+    takes_over(other, 5)
+    while delivery := other.receive(1):
+        handled.append(delivery.message.body)
+        delivery.ack()
+    assert handled == list(range(60))
+    assert site.dead_letter_reasons("q") == []
+
+
+def test_a_plain_reader_can_leave_and_come_back(site: Harness) -> None:
+    transport = site.connect()
+    transport.send("q", 1)
+    transport.subscribe("q")
+    assert len(fetched(transport, 1)) == 1
+    transport.unsubscribe("q")
+    transport.unsubscribe("q")  # which it has done
+    assert transport.receive(0.3) is None
+    transport.subscribe("q")
+    (again,) = fetched(transport, 1)
+    again.ack()
+    transport.flush()
+    assert transport.inspector().waiting("q") == 0
+
+
+def test_who_has_a_queue_alone_shares_the_others(site: Harness) -> None:
+    first, second = site.connect(), site.connect()
+    first.subscribe("q", 1, exclusive=True)
+    for transport in (first, second):
+        transport.subscribe("shared", 1)
+        transport.subscribe_topic("t")
+    first.unsubscribe("q")
+    first.send("shared", 1)
+    first.send("shared", 2)
+    first.broadcast("t", "heard")
+    assert sorted(str(each) for each in bodies_of(fetched(first, 2))) in (
+        ["1", "heard"], ["2", "heard"],
+    )  # fmt: skip
 
 
 # -- dead letters ----------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Channel:
         self.connection = self
         self.settled: list[str] = []
 
-    def basic_consume(self, place: str, received: Any, callback: Any) -> None:
+    def basic_consume(self, place: str, received: Any, *, exclusive: bool, callback: Any) -> None:
         self.received = received
 
     def basic_ack(self, tag: int) -> None:

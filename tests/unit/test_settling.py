@@ -37,7 +37,7 @@ class Channel:
         self.connection = self
         self.acknowledged: list[int] = []
 
-    def basic_consume(self, place: str, received: Any, callback: Any) -> None:
+    def basic_consume(self, place: str, received: Any, *, exclusive: bool, callback: Any) -> None:
         self.received = received
 
     def basic_ack(self, tag: int) -> None:

@@ -40,8 +40,8 @@ from zwrap.transport.connect import connect
 from zwrap.transport.contract import Delivery, Original, Transport
 from zwrap.transport.deadletters import export, read, reinjected
 from zwrap.transport.memory import MemoryTransport
-from zwrap.transport.rabbitmq.connection import Connection
 from zwrap.transport.rabbitmq.consumer import AGAIN_LAST_S, Consumer
+from zwrap.transport.rabbitmq.consumers import Consumers
 from zwrap.transport.rabbitmq.headers import kept, properties_of
 from zwrap.transport.rabbitmq.received import HIDDEN, Received
 from zwrap.transport.rabbitmq.settings import from_url
@@ -236,16 +236,16 @@ def test_a_password_that_ends_the_host_is_to_be_encoded(url: str) -> None:
 
 def test_a_queue_that_is_gone_is_asked_for_less_and_less_often() -> None:
     pauses: list[float] = []
-    connection: Any = Connection.__new__(Connection)
-    connection._warnings = SimpleNamespace(due=lambda _: False, over=lambda _: False)
-    connection._ioloop = SimpleNamespace(call_later=lambda pause_s, _: pauses.append(pause_s))
+    consumers = Consumers(
+        "RabbitMQ", lambda _: TransportError("gone"), lambda pause_s, _: pauses.append(pause_s)
+    )
     consumer = Consumer(lambda *_: None, 1, "queue 'q'")
     for _ in range(8):
-        connection._cut_off(consumer, "it was deleted")
+        consumers._cut_off(consumer, "it was deleted")
     assert pauses[:5] == [1, 2, 4, 8, 16]
     assert max(pauses) == AGAIN_LAST_S
-    connection._started(consumer)(None)
-    connection._cut_off(consumer, "it was deleted once more")
+    consumers._started(consumer)(None)
+    consumers._cut_off(consumer, "it was deleted once more")
     assert pauses[-1] == 1
 
 

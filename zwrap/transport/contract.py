@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import SettledError
+from zwrap.errors import ConfigurationError, SettledError
 from zwrap.message.content import Outgoing, trace_of
 from zwrap.message.identity import new_id
 from zwrap.plugins.former import Moved, tell
@@ -49,6 +49,9 @@ class Transport(ABC):
     batch_wait_s: ClassVar[float] = 0.0
     """Longest pause between deliveries of messages that already wait, in seconds."""
 
+    gives_alone: ClassVar[bool] = False
+    """True if `subscribe` has `exclusive`, and `unsubscribe` works, which a plug-in need not."""
+
     largest_body: int | None = None
     """Size above which messages are refused undecoded, in bytes; None, as for relays: no limit."""
 
@@ -75,14 +78,41 @@ class Transport(ABC):
         """
 
     @abstractmethod
-    def subscribe(self, queue: str, prefetch: int = 1) -> None:
+    def subscribe(self, queue: str, prefetch: int = 1, *, exclusive: bool = False) -> None:
         """Begin to receive messages of a queue.
+
+        An exclusive reader gets all messages, in the order of the queue. What one held that ended,
+        unsettled, comes to the next one first and in the old order, with a delivery count above 1:
+        it keeps its place. Where the other side makes exclusive readers wait silently (ActiveMQ),
+        nothing is raised, and messages come when the one before has ended.
 
         Args:
             queue: Name of the queue.
             prefetch: Largest number of messages that are delivered and not settled. After further
                 subscriptions to the same queue the sum of their numbers may be the limit.
+            exclusive: True if no other exclusive reader may have the queue meanwhile. A further
+                exclusive subscription of the same connection changes nothing.
+
+        Raises:
+            ReadElsewhereError: Another connection has the queue; subscribe again later.
         """
+
+    def unsubscribe(self, queue: str) -> None:
+        """Give the unsettled deliveries of a queue back to their places, and receive no more of it.
+
+        What is submitted already is settled first. To settle one of those that were given back does
+        nothing. Where the other side marks messages that it delivered before, they come again with
+        a delivery count above 1, which one such subscription after the other does not raise; but a
+        quorum queue of RabbitMQ counts each.
+
+        Raises:
+            ConfigurationError: This transport, of somebody else, cannot do that.
+            TransportError: The other side did not answer.
+        """
+        raise ConfigurationError(
+            f"{self.where} cannot stop to read queue {queue!r}: the transport "
+            f"{type(self).__name__} has no method 'unsubscribe'."
+        )
 
     @abstractmethod
     def subscribe_topic(self, topic: str) -> None:
@@ -94,6 +124,10 @@ class Transport(ABC):
 
         Args:
             timeout_s: Longest wait, in seconds; None is returned after it.
+
+        Raises:
+            ReadElsewhereError: Another connection has taken over a queue that this one had alone,
+                which is over with this; subscribe again to wait for it.
         """
 
     @abstractmethod

@@ -30,6 +30,16 @@ class RefusedError(QueueFullError):
     """The other side takes no messages of this queue at present; it is full, or has no leader."""
 
 
+class ReadElsewhereError(TemporaryError):
+    """Another connection reads the queue, which one reader has at a time."""
+
+    def __init__(self, queue: str, where: str) -> None:
+        super().__init__(
+            f"Queue {queue!r} of {where} is read by another connection, which has it alone; it "
+            "can be read when that one ends."
+        )
+
+
 class LostError(TransportError):
     """The connection ended before the other side confirmed."""
 

@@ -2,105 +2,30 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import msgspec
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, TransportError
-from zwrap.host.clock import Clock, elapsed
 from zwrap.message.content import Message, Outgoing
 from zwrap.message.identity import identify
 from zwrap.message.jsontext import decode, encode
 from zwrap.transport.contract import Delivery, Original, Settlement, Transport, Verb
-from zwrap.transport.failures import TooLargeError
+from zwrap.transport.failures import ReadElsewhereError, TooLargeError
 from zwrap.transport.inspector import Inspector, Overdelivered
+from zwrap.transport.memorybroker import DeadLetter, MemoryBroker as MemoryBroker, Waiting
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.refused import kept_whole
 from zwrap.transport.sending import encoded
 
 
-class _Waiting(NamedTuple):
-    """A message that waits in a queue; times are those of the broker's clock."""
-
-    order: int
-    not_before: float
-    expires: float
-    delivery_count: int
-    message: Message
-    lifetime_s: float | None = None
-    properties: Mapping[str, object] = {}
-
-
-class DeadLetter(NamedTuple):
-    """A message that was put aside."""
-
-    message: Message
-    reason: str
-    lifetime_s: float | None = None
-    properties: Mapping[str, object] = {}
-
-
-class MemoryBroker:
-    """Queues, topics and dead letters that the connections of one process share.
-
-    Delays and expiry go by `clock`; how long `receive` waits does not.
-    """
-
-    def __init__(self, clock: Clock = elapsed) -> None:
-        self.clock = clock
-        self.changed = threading.Condition()
-        self.queues: dict[str, list[_Waiting]] = {}
-        self.dead_letters: dict[str, list[DeadLetter]] = {}
-        self.listeners: list[MemoryTransport] = []
-        self.largest_bytes: int | None = None
-        """Size above which the body of a message is refused, in bytes; None: no limit."""
-        self._order = 0
-
-    def put(
-        self,
-        queue: str,
-        message: Message,
-        *,
-        delivery_count: int,
-        delay_s: float,
-        expires_s: float | None,
-        properties: Mapping[str, object] | None = None,
-    ) -> None:
-        """Add a message to a queue; the caller holds `changed`."""
-        now = self.clock()
-        self._order += 1
-        until = now + expires_s if expires_s is not None else float("inf")
-        entry = _Waiting(
-            self._order, now + delay_s, until, delivery_count, message, expires_s, properties or {}
-        )
-        self.queues.setdefault(queue, []).append(entry)
-        self.changed.notify_all()
-
-    def take(self, queue: str) -> _Waiting | None:
-        """Remove and return the first message that is due; the caller holds `changed`."""
-        now = self.clock()
-        waiting = self.queues.get(queue, [])
-        waiting[:] = [entry for entry in waiting if entry.expires > now]
-        due = min((entry for entry in waiting if entry.not_before <= now), default=None)
-        if due:
-            waiting.remove(due)
-        return due
-
-    def take_overdelivered(self, queue: str, limit: int) -> _Waiting | None:
-        """Remove and return a message delivered more than `limit` times; `changed` is held."""
-        waiting = self.queues[queue]
-        found = next((entry for entry in waiting if entry.delivery_count > limit), None)
-        if found:
-            waiting.remove(found)
-        return found
-
-
 class MemoryTransport(Transport):
     """One connection to a `MemoryBroker`."""
+
+    gives_alone: ClassVar[bool] = True
 
     def __init__(self, broker: MemoryBroker | None = None) -> None:
         super().__init__()
@@ -110,7 +35,7 @@ class MemoryTransport(Transport):
         self.dead: list[str] = []
         """Queues to whose dead letters this connection subscribed."""
         self.topics: dict[str, list[tuple[float, Message]]] = {}
-        self._held: dict[Delivery, _Waiting] = {}
+        self._held: dict[Delivery, Waiting] = {}
         self._held_dead: dict[Delivery, DeadLetter] = {}
         self._open = True
         with self.broker.changed:
@@ -124,9 +49,26 @@ class MemoryTransport(Transport):
         del configuration, options
         return cls()
 
-    def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        """Begin to receive messages of `queue`."""
-        self.prefetch[queue] = prefetch
+    def subscribe(self, queue: str, prefetch: int = 1, *, exclusive: bool = False) -> None:
+        """Begin to receive messages of `queue`, alone if it is to be exclusive."""
+        with self.broker.changed:
+            if exclusive and self.broker.readers.setdefault(queue, self) is not self:
+                raise ReadElsewhereError(queue, self.where)
+            self.prefetch[queue] = prefetch
+
+    def unsubscribe(self, queue: str) -> None:
+        """Give the unsettled deliveries of `queue` back, which does not count, and receive none."""
+        with self.broker.changed:
+            self.prefetch.pop(queue, None)
+            for delivery in [each for each in self._held if each.source == queue]:
+                self.broker.put_back(queue, self._held.pop(delivery))
+            self._leave(queue)
+
+    def _leave(self, queue: str) -> None:
+        """Let others have a queue that this connection has alone."""
+        if self.broker.readers.get(queue) is self:
+            del self.broker.readers[queue]
+        self.broker.changed.notify_all()
 
     def subscribe_topic(self, topic: str) -> None:
         """Begin to receive messages that are broadcast on `topic` from now on."""
@@ -166,7 +108,7 @@ class MemoryTransport(Transport):
                 return self.hand_out(queue, entry)
         return None
 
-    def _small(self, queue: str) -> _Waiting | None:
+    def _small(self, queue: str) -> Waiting | None:
         """Return the next due entry of a queue; those that are too large become dead letters."""
         while entry := self.broker.take(queue):
             try:
@@ -179,7 +121,7 @@ class MemoryTransport(Transport):
                 return entry
         return None
 
-    def hand_out(self, queue: str, entry: _Waiting) -> Delivery:
+    def hand_out(self, queue: str, entry: Waiting) -> Delivery:
         """Return an entry taken from the broker as a delivery; the caller holds `changed`."""
         delivery = Delivery(
             self, entry.message, queue, delivery_count=entry.delivery_count, topic=False,
@@ -215,7 +157,9 @@ class MemoryTransport(Transport):
                 self.broker.dead_letters[delivery.source].append(letter)
             for delivery, entry in self._held.items():
                 again = entry._replace(delivery_count=entry.delivery_count + 1)
-                self.broker.queues.setdefault(delivery.source, []).append(again)
+                self.broker.put_back(delivery.source, again)
+            for queue in list(self.prefetch):
+                self._leave(queue)
             self._held.clear()
             self._held_dead.clear()
             self.broker.changed.notify_all()
@@ -299,7 +243,7 @@ class MemoryTransport(Transport):
                 delivery_count=entry.delivery_count + settlement.counted,
                 not_before=self.broker.clock() + settlement.delay_s,
             )
-            self.broker.queues.setdefault(delivery.source, []).append(again)
+            self.broker.put_back(delivery.source, again)
 
 
 class MemoryInspector(Inspector, Overdelivered):

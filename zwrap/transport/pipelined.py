@@ -101,8 +101,9 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._arrived: queues.SimpleQueue[Received | None] = queues.SimpleQueue()
-        """Messages in the order of their arrival; None wakes a receiver after a close."""
+        self._arrived: queues.SimpleQueue[Received | ZwrapError | None] = queues.SimpleQueue()
+        """Messages in the order of their arrival; None wakes a receiver after a close, an error
+        tells it that a subscription is over."""
         self._held: dict[Delivery, Received] = {}
         self._unfinished: set[PendingWork] = set()
         self._closed = self._gave_up = self._relays = False
@@ -149,6 +150,8 @@ class PipelinedTransport(Transport, Generic[Received, Encoded]):
                 message = self._arrived.get(left_s > 0, max(0.0, left_s))
             except queues.Empty:
                 return None
+            if isinstance(message, ZwrapError):
+                raise message
             if message is not None and (delivery := self._delivery(message)):
                 return delivery
 

@@ -19,8 +19,8 @@ from pika.adapters.select_connection import IOLoop
 
 from zwrap.errors import ConfigurationError, TransportError, ZwrapError
 from zwrap.host.backoff import Backoff
-from zwrap.host.seldom import Seldom
 from zwrap.transport.rabbitmq.consumer import Consumer
+from zwrap.transport.rabbitmq.consumers import Consumers
 from zwrap.transport.rabbitmq.faults import explained
 from zwrap.transport.rabbitmq.publication import Messages
 from zwrap.transport.rabbitmq.publisher import Publisher
@@ -28,7 +28,7 @@ from zwrap.transport.rabbitmq.settings import Server
 from zwrap.transport.rabbitmq.topology import Need, on_channel
 
 if TYPE_CHECKING:  # needed for types only: a job starts sooner without
-    from zwrap.transport.rabbitmq.pika_types import Channel, OnAnswer, PikaConnection
+    from zwrap.transport.rabbitmq.pika_types import PikaConnection
     from zwrap.transport.rabbitmq.topology import Question
 
 log = logging.getLogger(__name__)
@@ -55,11 +55,14 @@ class Connection:
         self._backoff = Backoff(BACKOFF_FIRST_S, BACKOFF_LAST_S, jitter=True)
         self._inbox: deque[Callable[[], None]] = deque()
         self._woken = False
-        self._consumers: list[Consumer] = []
+        self._consumers = Consumers(
+            self.where,
+            lambda error: explained(error, *self._server.addresses[0], self._server),
+            self._ioloop.call_later,
+        )
         self._closing = False
         self._down = False
         self._complained = ""
-        self._warnings = Seldom()
         self._first = threading.Event()
         self._failure: ZwrapError | None = None
         self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
@@ -102,11 +105,23 @@ class Connection:
 
     def consume(self, consumer: Consumer) -> None:
         """Begin to consume; ZwrapError if that is not possible."""
-        self.call(lambda: self._add(consumer))
+        self.call(lambda: self._consumers.add(consumer))
         if not consumer.ready.wait(CONNECT_S):
+            self.call(lambda: self._consumers.end(consumer, lambda: None))
             raise TransportError(f"{self.where}: {consumer.name} cannot be read: {self.state}.")
         if consumer.failure:
             raise consumer.failure
+
+    def end(self, consumer: Consumer, queue: str, wait_s: float) -> None:
+        """End a consumer, whose unsettled messages go back to their queue.
+
+        `queue`: the queue that it has alone; empty: there is none. Raises TransportError if the
+        server does not answer within `wait_s` seconds.
+        """
+        ended = threading.Event()
+        self.call(lambda: self._consumers.end(consumer, ended.set, queue))
+        if not ended.wait(wait_s):
+            raise TransportError(f"{self.where} did not answer within {wait_s:g} s: {self.state}.")
 
     def ask(self, question: Question, wait_s: float) -> object:
         """Ask on a separate channel and return the answer.
@@ -243,16 +258,14 @@ class Connection:
         self._tried = 0
         self._backoff.reset()
         self._first.set()
-        for consumer in self._consumers:
-            self._start(consumer)
+        if self._connection is not None and not self._closing:
+            self._consumers.connected(self._connection)
 
     def _lost(self, connection: object, error: BaseException) -> None:
         """Reconnect after the connection was lost, unless it was closed."""
         del connection
         self._connection = None
-        for consumer in self._consumers:
-            consumer.channel = None
-            consumer.starting = False
+        self._consumers.lost()
         self.publisher.lost(error)
         if self._closing:
             self._ioloop.stop()
@@ -261,75 +274,3 @@ class Connection:
             log.warning("%s: the connection was lost (%s)", self.where, error)
         self._down = True
         self._ioloop.call_later(random.uniform(0.05, 0.5), self._connect)
-
-    # -- consumers -------------------------------------------------------------------------------
-
-    def _add(self, consumer: Consumer) -> None:
-        """Add a consumer, and start it if there is a connection."""
-        self._consumers.append(consumer)
-        if self.publisher.is_ready:
-            self._start(consumer)
-
-    def _start(self, consumer: Consumer) -> None:
-        """Open a channel for a consumer that has none, and let it consume."""
-        if self._connection is None or not self._connection.is_open or self._closing:
-            return
-        if consumer.starting or consumer.channel is not None:
-            return  # a second channel would hold messages that nobody receives
-        consumer.starting = True
-
-        def opened(channel: Channel) -> None:
-            consumer.starting = False
-            consumer.channel = channel
-            channel.add_on_close_callback(functools.partial(self._consumer_closed, consumer))
-            channel.add_on_cancel_callback(lambda _: self._consumer_cancelled(consumer))
-            if consumer.prefetch:
-                channel.basic_qos(
-                    prefetch_count=consumer.prefetch,
-                    callback=lambda _: consumer.start(channel, self._started(consumer)),
-                )
-            else:
-                consumer.start(channel, self._started(consumer))
-
-        self._connection.channel(on_open_callback=opened)
-
-    def _started(self, consumer: Consumer) -> OnAnswer:
-        """Return the callback for the server's agreement."""
-
-        def started(_: object) -> None:
-            consumer.ready.set()
-            consumer.pauses.reset()
-            if self._warnings.over(consumer.name):
-                log.warning("%s: %s is read again", self.where, consumer.name)
-
-        return started
-
-    def _consumer_closed(self, consumer: Consumer, channel: Channel, error: BaseException) -> None:
-        """Start a consumer again whose channel was closed; one that could not start has failed."""
-        if consumer.channel is not channel:
-            return
-        consumer.channel = None
-        if self._closing or self._connection is None or not self._connection.is_open:
-            return
-        if not consumer.ready.is_set():
-            self._consumers.remove(consumer)
-            consumer.failure = explained(error, *self._server.addresses[0], self._server)
-            consumer.ready.set()
-            return
-        self._cut_off(consumer, error)
-
-    def _consumer_cancelled(self, consumer: Consumer) -> None:
-        """Start a consumer again later: the queue was deleted, or its leader is gone."""
-        channel, consumer.channel = consumer.channel, None
-        if channel is not None and channel.is_open:
-            channel.close()
-        self._cut_off(consumer, "the server ended the reading; perhaps it was deleted")
-
-    def _cut_off(self, consumer: Consumer, why: object) -> None:
-        """Start a consumer again, with back-off; that it was cut off is told seldom."""
-        if self._warnings.due(consumer.name):
-            log.warning(
-                "%s: %s cannot be read, which is tried again, less and less often: %s",
-                self.where, consumer.name, why,
-            )  # fmt: skip
-        self._ioloop.call_later(consumer.pauses.next_s(), lambda: self._start(consumer))

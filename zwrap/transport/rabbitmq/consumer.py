@@ -25,6 +25,7 @@ class Consumer:
         start: Callable[[Channel, OnAnswer], None],
         prefetch: int,
         name: str,
+        taken: Callable[[BaseException], ZwrapError | None] | None = None,
     ) -> None:
         self.start = start
         """Function that begins to consume on a fresh channel, and calls back after the server's
@@ -32,12 +33,24 @@ class Consumer:
         self.prefetch = prefetch
         """Largest number of messages that are delivered and not settled; 0: no limit."""
         self.name = name
+        self.unsettled = 0
+        """Number of messages that the present channel delivered and that are not settled."""
+        self.taken = taken
+        """Function that returns an error if what closed the channel says that another connection
+        has the queue; None: many read it."""
+        self.on_taken: Callable[[ZwrapError], None] = lambda _: None
+        """Function that is called with that error if the consumer is over because of it."""
         self.channel: Channel | None = None
         self.starting = False
         self.pauses = Backoff(AGAIN_FIRST_S, AGAIN_LAST_S)
         """Pauses before it is started again, while its queue is not there."""
         self.ready = threading.Event()
         self.failure: ZwrapError | None = None
+
+    @property
+    def exclusive(self) -> bool:
+        """True if no other connection reads the queue meanwhile."""
+        return self.taken is not None
 
     def reset(self) -> None:
         """Clear the outcome of the last start."""

@@ -114,7 +114,7 @@ class Channel(Protocol):
     def connection(self) -> PikaConnection:
         """The connection of the channel."""
 
-    def close(self) -> None:
+    def close(self, reply_code: int = ..., reply_text: str = ...) -> None:
         """Close the channel."""
 
     def add_on_close_callback(self, callback: Callable[[Channel, BaseException], None]) -> None:
@@ -151,7 +151,13 @@ class Channel(Protocol):
         """Limit the number of messages that are delivered and not settled."""
 
     def basic_consume(
-        self, queue: str, on_message: OnMessage, auto_ack: bool = ..., *, callback: OnAnswer
+        self,
+        queue: str,
+        on_message: OnMessage,
+        auto_ack: bool = ...,
+        exclusive: bool = ...,
+        *,
+        callback: OnAnswer,
     ) -> object:
         """Begin to consume a queue."""
 
@@ -167,6 +173,9 @@ class Channel(Protocol):
         callback: OnDeclared,
     ) -> None:
         """Declare a queue, or check that it exists (`passive`)."""
+
+    def queue_delete(self, queue: str, *, callback: OnAnswer) -> None:
+        """Delete a queue."""
 
     def queue_bind(
         self, queue: str, exchange: str, routing_key: str, *, callback: OnAnswer

@@ -132,13 +132,27 @@ class Received(msgspec.Struct):
             return False
         return bool(self.channel.is_open and self.channel.connection.is_open)
 
+    def acknowledge(self) -> None:
+        """Tell the server that the message is settled; for the connection's thread."""
+        self.consumer.unsettled -= 1
+        self.channel.basic_ack(self.method.delivery_tag)
+
+    @property
+    def is_uncounted(self) -> bool:
+        """True for another delivery of a classic queue, which does not count them."""
+        return bool(self.method.redelivered) and "x-delivery-count" not in self.headers
+
     @property
     def delivery_count(self) -> int:
-        """Number of deliveries: the number in a copy's header plus the quorum queue's count."""
+        """Number of deliveries: the number in a copy's header plus the quorum queue's count.
+
+        An exclusive reader gets messages a second time at their place, and not as a copy.
+        """
         copies = self.headers.get(ATTEMPTS_HEADER)
         counted = self.headers.get("x-delivery-count")
+        again = self.consumer.exclusive and self.is_uncounted
         return (copies if isinstance(copies, int) else 1) + (
-            counted if isinstance(counted, int) else 0
+            counted if isinstance(counted, int) else int(again)
         )
 
     @property

@@ -202,7 +202,7 @@ class Settler:
 
     def _acknowledge(self, message: Received) -> None:
         """Acknowledge a message whose successors are confirmed."""
-        message.channel.basic_ack(message.method.delivery_tag)
+        message.acknowledge()
         self._hand_out_copies(message)
 
     def _after(

@@ -39,6 +39,8 @@ NOT_FOUND = 404
 _DEAD = "dlq."
 DELAY = "zwrap.delay."
 """Beginning of the names of everything in which delayed messages wait."""
+READER = "zwrap.reader."
+"""Beginning of the names of locks of queues that one connection reads alone."""
 _SERVERS_OWN = "amq."
 """Beginning of names that only the server may give."""
 
@@ -79,7 +81,7 @@ def source_of(name: str) -> str | None:
 
 def is_internal(name: str) -> bool:
     """Tell whether a queue is not a work queue."""
-    return name.startswith((_DEAD, DELAY, _SERVERS_OWN))
+    return name.startswith((_DEAD, DELAY, READER, _SERVERS_OWN))
 
 
 def on_channel(connection: PikaConnection, question: Question, answer: OnAnswer) -> None:

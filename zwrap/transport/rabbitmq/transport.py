@@ -7,21 +7,24 @@ with its reason, is a copy of the message, which is confirmed before the origina
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, MessageError
+from zwrap.errors import ConfigurationError, MessageError, TransportError, ZwrapError
 from zwrap.message.content import ID_HEADER, UNDECODABLE_HEADER, Message, Outgoing
 from zwrap.message.jsontext import decode
 from zwrap.transport.contract import ACK, Delivery, Original, Settlement
 from zwrap.transport.copies import has_expired
+from zwrap.transport.failures import ReadElsewhereError
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PendingWork, PipelinedTransport
 from zwrap.transport.rabbitmq import delays, tables, topology
+from zwrap.transport.rabbitmq.alone import is_taken, released, when_alone
 from zwrap.transport.rabbitmq.connection import Connection
 from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.headers import kept, properties_of
@@ -54,6 +57,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
 
     hidden: tuple[str, ...] = HIDDEN
     """Headers of zwrap's own that receivers do not see."""
+    gives_alone: ClassVar[bool] = True
     _connection: Connection
 
     def __init__(
@@ -64,6 +68,10 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
         self._connection = connection
         tables.install()
         self._configuration = configuration or Configuration()
+        self._readers: dict[str, list[Consumer]] = {}
+        """Queue to its consumers."""
+        self._locked: set[str] = set()
+        """Queues whose locks this connection may have (`zwrap.transport.rabbitmq.alone`)."""
         self._settler = Settler(
             connection, self._arrived.put, self._added_headers, self._unfinished
         )
@@ -97,25 +105,71 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
 
     # -- receiving -------------------------------------------------------------------------------
 
-    def subscribe(self, queue: str, prefetch: int = 1) -> None:
+    def subscribe(self, queue: str, prefetch: int = 1, *, exclusive: bool = False) -> None:
         """Begin to receive messages of `queue`; ConfigurationError if it does not exist.
 
         If the site asks for it (key `declare`), a missing queue is created.
         """
+        there = self._readers.get(queue, ())
+        if exclusive and any(each.exclusive and each.failure is None for each in there):
+            return
         topology.checked(queue, "Queue")
         if self._server.declare:
             need = topology.queue_exists(queue, self._server.declare)
             self._connection.ensure(need, ANSWER_WAIT_S)
-        self._consume(queue, queue, "queue", prefetch)
+        self._consume(queue, queue, "queue", prefetch, exclusive=exclusive)
 
-    def _consume(self, place: str, source: str, kind: Kind, prefetch: int) -> None:
+    def unsubscribe(self, queue: str) -> None:
+        """Give the unsettled deliveries of `queue` back, and receive none of it from now on."""
+        with contextlib.suppress(TransportError):  # what is not settled in time comes again
+            self.flush(ANSWER_WAIT_S)
+        with self._lock:
+            for delivery, held in list(self._held.items()):
+                if held.kind == "queue" and held.source == queue:
+                    del self._held[delivery]
+        for consumer in self._readers.pop(queue, []):
+            self._connection.end(consumer, queue if consumer.exclusive else "", ANSWER_WAIT_S)
+        if queue in self._locked:
+            self._locked.discard(queue)
+            with contextlib.suppress(TransportError):  # it has ended with its connection
+                self._connection.ask(released(queue), ANSWER_WAIT_S)
+
+    def close(self) -> None:
+        """Give unsettled deliveries back and end the connection."""
+        for queue in [] if self._closed else list(self._locked):
+            with contextlib.suppress(TransportError):
+                self.unsubscribe(queue)  # in order, for the next reader
+        super().close()
+
+    def _consume(
+        self, place: str, source: str, kind: Kind, prefetch: int, *, exclusive: bool = False
+    ) -> None:
         """Begin to consume the server's queue `place`, as messages of `source`."""
 
         def start(channel: Channel, started: OnAnswer) -> None:
-            channel.basic_consume(place, self._received(consumer, source, kind), callback=started)
+            def consume() -> None:
+                received = self._received(consumer, source, kind)
+                channel.basic_consume(place, received, exclusive=exclusive, callback=started)
 
-        consumer = Consumer(start, prefetch, f"queue {place!r}")
+            if exclusive:
+                when_alone(channel, place, consume)
+            else:
+                consume()
+
+        def taken(error: BaseException) -> ZwrapError | None:
+            return ReadElsewhereError(source, self.where) if is_taken(error) else None
+
+        def over(error: ZwrapError) -> None:
+            self._readers.pop(source, None)
+            self._arrived.put(error)
+
+        consumer = Consumer(start, prefetch, f"queue {place!r}", taken if exclusive else None)
+        consumer.on_taken = over
+        if exclusive:
+            self._locked.add(source)
         self._connection.consume(consumer)
+        if kind == "queue":
+            self._readers.setdefault(source, []).append(consumer)
 
     def subscribe_topic(self, topic: str) -> None:
         """Begin to receive broadcasts on `topic`, whose exchange is created if it is missing."""
@@ -154,8 +208,9 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
             message = Received(
                 consumer, channel, method, properties, body, source, kind, time.monotonic()
             )
-            if kind == "queue" and method.redelivered and "x-delivery-count" not in message.headers:
-                self._settler.count(message)  # a classic queue, which does not count deliveries
+            consumer.unsettled += 1
+            if kind == "queue" and message.is_uncounted and not consumer.exclusive:
+                self._settler.count(message)
             elif not self._settler.is_early(message):
                 self._arrived.put(message)
 

@@ -35,7 +35,7 @@ class Owner:
 
     def __init__(self, pending: Path, clock: FilesystemClock, *, shared: bool = True) -> None:
         self._pending = pending
-        self._make = make_shared if shared else make_alike
+        self.make = make_shared if shared else make_alike
         self._clock = clock
         self._leased_at = float("-inf")
         self._move()
@@ -45,6 +45,11 @@ class Owner:
         self._directory = self._pending / f"{this_process()},{next(_serial)}"
         self.prefix = f"{self._directory}/"
         """Path of the owner's directory, with a slash at its end."""
+
+    @property
+    def name(self) -> str:
+        """Name of the directory of this owner."""
+        return self._directory.name
 
     def keep_lease(self) -> None:
         """Renew the lease of this owner, unless that was done lately."""
@@ -63,7 +68,7 @@ class Owner:
 
     def _take(self) -> None:
         """Make the directory of this owner, and renew its lease."""
-        self._make(self._directory)
+        self.make(self._directory)
         if self._directory.is_symlink():
             raise NotADirectoryError(errno.ENOTDIR, "a link is there", str(self._directory))
         touch(self._directory / LEASE)
@@ -119,14 +124,23 @@ class Owner:
         `dead`: a process that is known to be dead.
         """
         for directory in self._owners():
-            owner = ProcessIdentity.parse(directory.name.partition(",")[0])
-            if owner is None or directory == self._directory:
-                continue
-            alive = False if owner == dead else is_alive(owner)
-            lease = directory / LEASE
-            age_s = self._clock.age_s(lease if os.path.lexists(lease) else directory)
-            if alive is False or (alive is None and age_s > LEASE_S):
+            if directory != self._directory and self._is_dead(directory, dead):
                 yield directory
+
+    def _is_dead(self, directory: Path, dead: ProcessIdentity | None = None) -> bool:
+        """Return whether the owner of a directory is dead, or elsewhere with a lapsed lease."""
+        owner = ProcessIdentity.parse(directory.name.partition(",")[0])
+        if owner is None:
+            return False
+        alive = False if owner == dead else is_alive(owner)
+        lease = directory / LEASE
+        age_s = self._clock.age_s(lease if os.path.lexists(lease) else directory)
+        return alive is False or (alive is None and age_s > LEASE_S)
+
+    def is_live(self, name: str) -> bool:
+        """Return whether the owner of that name lives and has a lease that it renews."""
+        directory = self._pending / name
+        return os.path.lexists(directory / LEASE) and not self._is_dead(directory)
 
 
 def _give_back(directory: Path, incoming: Path, counted: bool) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import logging
 import os
 import time
@@ -15,12 +14,13 @@ from typing import ClassVar
 
 from zwrap.host.faults import is_shared
 from zwrap.host.files import UnfitFileError, read_regular
-from zwrap.host.printable import printable_reason
 from zwrap.host.processes import ProcessIdentity
+from zwrap.transport.spool.alone import Alone
+from zwrap.transport.spool.aside import SpoolAside
 from zwrap.transport.spool.claimed import Claimed
-from zwrap.transport.spool.content import LONGEST_S, read_reason
-from zwrap.transport.spool.directory import MESSAGE_BYTES, SpoolDirectory
-from zwrap.transport.spool.files import REASON_SUFFIX, Name, letters
+from zwrap.transport.spool.content import LONGEST_S
+from zwrap.transport.spool.directory import MESSAGE_BYTES
+from zwrap.transport.spool.files import Name
 from zwrap.transport.spool.owner import Owner
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ OFTEN = 5
 reading that kills its receivers."""
 
 
-class SpoolQueue(SpoolDirectory):
+class SpoolQueue(SpoolAside):
     """One queue directory, as seen by one process. Not thread-safe; its users hold a lock."""
 
     counts: ClassVar[bool] = True
@@ -68,6 +68,11 @@ class SpoolQueue(SpoolDirectory):
     def _owner(self) -> Owner:
         """This process as an owner of claimed messages."""
         return Owner(self.path / self.places.pending, self._clock, shared=self.is_shared)
+
+    @functools.cached_property
+    def alone(self) -> Alone:
+        """The mark by which this process has the queue alone, if it has."""
+        return Alone(self, self._owner)
 
     def claim(self, within_s: float = float("inf")) -> Claimed | None:
         """Claim the first message that is due; it is ours until it is settled or the lease lapses.
@@ -218,53 +223,10 @@ class SpoolQueue(SpoolDirectory):
         except (IsADirectoryError, NotADirectoryError) as error:
             self.unfit(claimed, f"It cannot be given back as {name}: {error.strerror}.")
 
-    def dead_letter(self, claimed: Claimed, reason: str) -> None:
-        """Move a claimed message to ``errors``, after its reason; never over an older one.
-
-        Its name loses delivery count and delay, so that a message that is put back starts anew.
-        """
-        target = self._free_name(claimed.base)
-        try:
-            self._write_reason(target, reason)
-        except OSError:  # a full disk must not keep a bad message in the way
-            log.error("The reason of dead letter %s could not be written: %s", target, reason)
-            if target.endswith(REASON_SUFFIX):  # it is known as a letter by its reason only
-                target += "~"
-        try:
-            os.rename(claimed.path, target)
-        except FileNotFoundError:
-            if os.path.lexists(claimed.path):  # it is still ours, but `errors` was removed
-                self._make(self._errors)
-                os.rename(claimed.path, target)
-
-    def put_dead_letter(self, content: bytes, reason: str) -> Path:
-        """Add a message that was never in the queue to ``errors``; return its file.
-
-        Raises:
-            OSError: The message cannot be written.
-        """
-        name = self._new_name(0, 0)
-        target = self._free_name(name)
-        self._write(self._tmp + name, content)
-        self._write_reason(target, reason)
-        os.rename(self._tmp + name, target)
-        return Path(target)
-
-    def _free_name(self, base: str) -> str:
-        """Return a path in ``errors`` that no file has yet, and that is nobody's reason."""
-        target = f"{self._errors}/{base}"
-        for number in itertools.count(2):
-            taken = (target, target + REASON_SUFFIX, target.removesuffix(REASON_SUFFIX))
-            if not any(map(os.path.lexists, taken)):
-                break
-            target = f"{self._errors}/{number}-{base}"
-        return target
-
-    def _write_reason(self, target: str, reason: str) -> None:
-        """Write the reason of a dead letter beside it."""
-        scratch = self._scratch()
-        self._write(scratch, printable_reason(reason.rstrip()).encode() + b"\n")
-        os.rename(scratch, target + REASON_SUFFIX)
+    def give_back(self, claimed: Claimed) -> None:
+        """Give a claimed message back to its place, which does not count."""
+        self.release(claimed, counted=False)
+        self._listing.clear()
 
     def recover(self, every_s: float = 0.0, dead: ProcessIdentity | None = None) -> int:
         """Give back the messages of dead owners; return the number of messages.
@@ -277,7 +239,9 @@ class SpoolQueue(SpoolDirectory):
             return 0
         self._recovered_at = now
         self._sweep()
-        return self._owner.recover(Path(self._incoming), dead, counted=self.counts)
+        if count := self._owner.recover(Path(self._incoming), dead, counted=self.counts):
+            self._listing.clear()  # they come before later messages
+        return count
 
     def _sweep(self) -> None:
         """Remove what dead writers left in ``tmp``; what cannot be removed stays."""
@@ -292,7 +256,8 @@ class SpoolQueue(SpoolDirectory):
         self._owner.keep_lease()
 
     def close(self) -> None:
-        """Remove the directory of this owner, unless it holds messages."""
+        """Remove mark and directory of this owner; one that holds messages stays."""
+        self.alone.leave()
         self._owner.close()
 
     # -- looking -----------------------------------------------------------------------------
@@ -311,17 +276,6 @@ class SpoolQueue(SpoolDirectory):
         """
         return self._owner.count(by_lease=by_lease)
 
-    def dead_letters(self) -> Iterator[tuple[Path, str]]:
-        """Yield the file and the reason of each dead letter, oldest first."""
-        return self.dead_letters_in(self.path)
-
-    @classmethod
-    def dead_letters_in(cls, path: Path) -> Iterator[tuple[Path, str]]:
-        """Yield the same as `dead_letters` for the directory of any queue, without changing it."""
-        for file in cls.letters_in(path):
-            reason = read_reason(file.with_name(file.name + REASON_SUFFIX))
-            yield file, reason or "no reason was given\n"
-
     @classmethod
     def waiting_in(cls, path: Path) -> int:
         """Return the number of messages that wait in the directory of any queue, unchanged."""
@@ -331,14 +285,3 @@ class SpoolQueue(SpoolDirectory):
             log.warning("%s cannot be read: %s", path, error.strerror)
             return 0
         return sum(not name.startswith(".") for name in names)
-
-    @classmethod
-    def letters_in(cls, path: Path) -> list[Path]:
-        """Return the files of the dead letters of any queue; none of one that cannot be read."""
-        place = path / cls.places.errors
-        try:
-            return [place / name for name in letters(os.listdir(place))]
-        except OSError as error:
-            if not isinstance(error, FileNotFoundError):
-                log.warning("%s cannot be read: %s", place, error.strerror)
-            return []

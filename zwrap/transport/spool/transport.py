@@ -13,9 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
-
-import msgspec
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, TransportError
@@ -28,9 +26,9 @@ from zwrap.transport.spool.claimed import Claimed
 from zwrap.transport.spool.content import lifetime_s, read_message, read_whatever
 from zwrap.transport.spool.directory import LARGE_BYTES, MESSAGE_BYTES, RELAYED_BYTES
 from zwrap.transport.spool.files import checked_name, make_root, named, topic_only, usable
-from zwrap.transport.spool.owner import RENEW_S
 from zwrap.transport.spool.publishing import Publishing
 from zwrap.transport.spool.queue import ASIDE_S, SpoolQueue
+from zwrap.transport.spool.subscriptions import Subscription, Subscriptions
 from zwrap.transport.spool.topic import SpoolTopic
 from zwrap.transport.spool.views import DeadLetters
 
@@ -52,6 +50,8 @@ class SpoolTransport(Transport):
     The directory is created at the first use, or by `open`.
     """
 
+    gives_alone: ClassVar[bool] = True
+
     def __init__(
         self,
         root: Path | str,
@@ -68,7 +68,7 @@ class SpoolTransport(Transport):
         self._message_bytes = message_bytes
         self._queues: dict[str, SpoolQueue] = {}
         self._topics: dict[str, SpoolTopic] = {}
-        self._subscriptions: dict[str, _Subscription] = {}
+        self._subscriptions = Subscriptions(self._lock, self.where)
         self._listening: list[str] = []
         self._broadcasts: list[Delivery] = []
         """Broadcasts that were read and not delivered yet."""
@@ -76,7 +76,6 @@ class SpoolTransport(Transport):
         self._poll = Backoff(POLL_FIRST_S, POLL_LAST_S, factor=1.5)
         """Poll intervals, which grow while nothing comes, across calls of `receive`, too."""
         self._closed = threading.Event()
-        self._renewer: threading.Thread | None = None
 
     def open(self) -> Self:
         """Create and check the directory now, as `make_root` does; return the transport."""
@@ -143,32 +142,26 @@ class SpoolTransport(Transport):
 
         return SpoolInspector(self, self._lock)
 
-    def subscribe(self, queue: str, prefetch: int = 1) -> None:
+    def subscribe(self, queue: str, prefetch: int = 1, *, exclusive: bool = False) -> None:
         """Begin to receive messages of `queue`, which is created if it is missing."""
-        self.read(queue, self.queue(queue), prefetch)
+        self.read(queue, self.queue(queue), prefetch, exclusive=exclusive)
 
-    def read(self, name: str, queue: SpoolQueue, prefetch: int) -> None:
+    def read(self, name: str, queue: SpoolQueue, prefetch: int, *, exclusive: bool = False) -> None:
         """Begin to receive messages of a directory; used by the inspector, too.
 
         `name`: source of the deliveries.
         """
-        with self._lock:
-            key = f"{name}/{isinstance(queue, DeadLetters)}"
-            new = _Subscription(name, queue, prefetch)
-            self._subscriptions.setdefault(key, new).prefetch = prefetch
-            if self._renewer is None:
-                self._renewer = threading.Thread(
-                    target=self._renew_leases, name="spool leases", daemon=True
-                )
-                self._renewer.start()
+        with self._lock, self.used():
+            self._subscriptions.add(Subscription(name, queue, prefetch, exclusive))
 
-    def _renew_leases(self) -> None:
-        """Renew the leases of all subscriptions until the connection is closed."""
-        while not self._closed.wait(RENEW_S):
-            with self._lock:
-                for subscription in self._subscriptions.values():
-                    with contextlib.suppress(OSError, TransportError):
-                        subscription.queue.keep_lease()
+    def unsubscribe(self, queue: str) -> None:
+        """Give the unsettled deliveries of `queue` back, which does not count, and receive none."""
+        with self._lock, self.used():
+            for delivery, (held, claimed) in list(self._held.items()):
+                if delivery.source == queue and not isinstance(held, DeadLetters):
+                    del self._held[delivery]
+                    held.give_back(claimed)
+            self._subscriptions.end(queue)  # now others may have it
 
     def subscribe_topic(self, topic: str) -> None:
         """Begin to receive broadcasts on `topic`, if there can be any, and each sender's status."""
@@ -211,7 +204,7 @@ class SpoolTransport(Transport):
 
     def _next_message(self) -> Delivery | None:
         """Return the next message of a subscription with room for another unsettled one."""
-        for key, subscription in self._subscriptions.items():
+        for subscription in self._subscriptions.in_turn():
             queue = subscription.queue
             if len(self._held) >= subscription.prefetch and self._is_full(subscription):
                 continue
@@ -221,17 +214,17 @@ class SpoolTransport(Transport):
             if recovered:
                 log.warning("%s taken back from dead owners of %s", recovered, queue.path)
             delivery = self._claim(subscription)
-            if delivery:  # other subscriptions come first next time
-                self._subscriptions[key] = self._subscriptions.pop(key)
+            if delivery:
+                self._subscriptions.had_its_turn(subscription)
                 return delivery
         return None
 
-    def _is_full(self, subscription: _Subscription) -> bool:
+    def _is_full(self, subscription: Subscription) -> bool:
         """Return True if a subscription has as many unsettled messages as it may have."""
         held = sum(queue is subscription.queue for queue, _ in self._held.values())
         return held >= subscription.prefetch
 
-    def _claim(self, subscription: _Subscription) -> Delivery | None:
+    def _claim(self, subscription: Subscription) -> Delivery | None:
         """Claim the next readable message; others become dead letters."""
         queue, name = subscription.queue, subscription.name
         until = time.monotonic() + ASIDE_S
@@ -297,8 +290,7 @@ class SpoolTransport(Transport):
                 with contextlib.suppress(OSError):  # it comes back when this process has ended
                     held.release(claimed)
             self._held.clear()
-            queues = [subscription.queue for subscription in self._subscriptions.values()]
-            for queue in {*queues, *self._queues.values()}:
+            for queue in {*self._subscriptions.close(), *self._queues.values()}:
                 queue.close()
 
     def _carry_out(
@@ -330,11 +322,3 @@ class SpoolTransport(Transport):
         else:
             queue.dead_letter(claimed, settlement.reason)
         del self._held[delivery]
-
-
-class _Subscription(msgspec.Struct):
-    """A subscription to a queue, or to its dead letters."""
-
-    name: str
-    queue: SpoolQueue
-    prefetch: int

@@ -60,7 +60,7 @@ class Comparing(Protocol):
     def subscribe(self, subscription: Subscription, wait_s: float) -> None:
         """Subscribe; TransportError if that is not possible within `wait_s` seconds."""
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: Subscription) -> object:
         """End a subscription."""
 
 

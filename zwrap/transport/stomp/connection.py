@@ -16,7 +16,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import stomp
 from stomp.utils import Frame
@@ -121,14 +121,19 @@ class Connection:
             del self._subscriptions[identity]
         raise TransportError(f"{self.where}: {place} cannot be read: {work.failure or self.state}.")
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription."""
+    def unsubscribe(self, subscription: Subscription) -> Frames:
+        """End a subscription; return the work, which ends when its messages are given back."""
         identity = subscription.headers["id"]
         with self._lock:
             self._subscriptions.pop(identity, None)
         link = self.link  # the next connection will not know of it
         work = Frames([frame("UNSUBSCRIBE", {"id": identity})], valid=lambda: self.link is link)
         self.submit(work)
+        return work
+
+    def reads(self, headers: Mapping[str, str]) -> bool:
+        """Return whether the subscription of a message, by its headers, has not ended."""
+        return headers.get("subscription", "") in self._subscriptions
 
     def close(self) -> None:
         """End the connection; unsettled messages are delivered again."""

@@ -113,7 +113,7 @@ class StompInspector(Inspector, Overdelivered):
                 yield delivery
         finally:
             for subscription in subscriptions:
-                self._transport.unsubscribe(subscription)
+                self._transport.end(subscription)
 
 
 def _beginning(sizes: dict[str, int], begin: str) -> dict[str, int]:

@@ -70,6 +70,8 @@ class Received(msgspec.Struct):
     kind: Kind
     arrived: float
     """Time of arrival, by the monotonic clock."""
+    in_order: bool = False
+    """True if the message was delivered to an exclusive reader, and is to keep its place."""
 
     @property
     def own_headers(self) -> dict[str, str]:
@@ -114,8 +116,9 @@ class Received(msgspec.Struct):
 
     @property
     def delivery_count(self) -> int:
-        """Number of deliveries, by the header of copies."""
-        return whole_number(self.headers.get(ATTEMPTS_HEADER, "")) or 1
+        """Number of deliveries, by the header of copies; one that keeps its place has no other."""
+        copies = whole_number(self.headers.get(ATTEMPTS_HEADER, "")) or 1
+        return copies + (self.in_order and self.redelivered)
 
     @property
     def identity(self) -> str:

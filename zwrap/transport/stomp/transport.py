@@ -8,31 +8,32 @@ original.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 from stomp.utils import Frame
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError, PermanentError, ZwrapError
+from zwrap.errors import MessageError, PermanentError, TransportError, ZwrapError
 from zwrap.message.content import UNDECODABLE_HEADER, Message, Outgoing
-from zwrap.message.jsontext import decode, encode
+from zwrap.message.jsontext import decode
 from zwrap.transport.contract import ACK, Delivery, Original, Settlement, Verb
 from zwrap.transport.copies import has_expired
 from zwrap.transport.delayed import Delayed
-from zwrap.transport.failures import EncodingError, LostError, NoPermissionError
+from zwrap.transport.failures import LostError, NoPermissionError
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PendingWork, PipelinedTransport
-from zwrap.transport.sending import encoded, tell_without_exchange
 from zwrap.transport.stomp.clock import ServerClock
 from zwrap.transport.stomp.connection import Connection, Subscription
-from zwrap.transport.stomp.frames import Frames, checked, frame
+from zwrap.transport.stomp.encoding import bounded, sent
+from zwrap.transport.stomp.frames import Frames, frame
 from zwrap.transport.stomp.link import Link
 from zwrap.transport.stomp.places import Places
-from zwrap.transport.stomp.received import HIDDEN, Kind, Received, written
+from zwrap.transport.stomp.received import HIDDEN, Kind, Received
 from zwrap.transport.stomp.refusal import Instead, instead_of, whole
 from zwrap.transport.stomp.settings import Server, server_from
 from zwrap.transport.unreadable import why_unreadable
@@ -42,8 +43,8 @@ if TYPE_CHECKING:  # a job needs no inspector
 
 log = logging.getLogger(__name__)
 
-LONGEST_S = 10**10
-"""Longest delay and expiration, in seconds."""
+EXCLUSIVE = "activemq.exclusive"
+"""Header of a subscription to which the server gives all messages while it lasts."""
 
 REMEMBERED = 1000
 """Largest number of messages that are remembered because their unit was refused."""
@@ -51,13 +52,11 @@ REMEMBERED = 1000
 ENCODING = "content-encoding"
 """Header by which senders tell that a body is compressed."""
 
-TRANSACTIONAL = ("transaction", "receipt")
-"""Headers of a frame that a message may not set."""
-
 
 class StompTransport(PipelinedTransport[Received, Frame]):
     """A connection to ActiveMQ."""
 
+    gives_alone: ClassVar[bool] = True
     _connection: Connection
 
     def __init__(
@@ -69,6 +68,8 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         self._places = Places(server.prefix)
         self.clock = ServerClock(connection, self._places)
         self._delayed = Delayed()
+        self._readers: dict[str, list[Subscription]] = {}
+        """Queue to its subscriptions."""
         self._instead: dict[str, Instead] = {}
         """Id of a message whose unit was refused to its settlement, when it is delivered again."""
 
@@ -88,9 +89,29 @@ class StompTransport(PipelinedTransport[Received, Frame]):
 
     # -- receiving ---------------------------------------------------------------------------------
 
-    def subscribe(self, queue: str, prefetch: int = 1) -> None:
-        """Begin to receive messages of `queue`, which the server creates if it is missing."""
-        self.read(self._places.queue(queue), queue, "queue", prefetch)
+    def subscribe(self, queue: str, prefetch: int = 1, *, exclusive: bool = False) -> None:
+        """Begin to receive messages of `queue`, which the server creates if it is missing.
+
+        The server gives an exclusive reader nothing while another one is there.
+        """
+        readers = self._readers.setdefault(queue, [])
+        if exclusive and any(EXCLUSIVE in each.headers for each in readers):
+            return
+        place = self._places.queue(queue)
+        readers.append(self.read(place, queue, "queue", prefetch, exclusive=exclusive))
+
+    def unsubscribe(self, queue: str) -> None:
+        """Give the unsettled deliveries of `queue` back, and receive none of it from now on."""
+        with contextlib.suppress(TransportError):  # what is not settled in time comes again
+            self.flush(ANSWER_WAIT_S)
+        ended = self._readers.pop(queue, [])
+        numbers = {each.headers["id"] for each in ended}
+        with self._lock:
+            for delivery, held in list(self._held.items()):
+                if held.headers.get("subscription") in numbers:
+                    del self._held[delivery]
+        for subscription in ended:
+            self._connection.unsubscribe(subscription).wait(ANSWER_WAIT_S)
 
     def subscribe_topic(self, topic: str) -> None:
         """Begin to receive messages that are broadcast on `topic` from now on."""
@@ -103,6 +124,8 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         kind: Kind,
         prefetch: int | None = None,
         selector: str | None = None,
+        *,
+        exclusive: bool = False,
     ) -> Subscription:
         """Begin to receive messages of a destination; used by the inspector, too.
 
@@ -112,27 +135,30 @@ class StompTransport(PipelinedTransport[Received, Frame]):
             kind: Kind of subscription.
             prefetch: Largest number of unsettled messages; None: the server's default.
             selector: Condition on the messages (JMS message selector); None: all messages.
+            exclusive: True if all messages are for one reader.
         """
         headers = {"destination": place, "ack": "auto" if kind == "topic" else "client-individual"}
         if prefetch is not None:
             headers["activemq.prefetchSize"] = str(prefetch)
         if selector is not None:
             headers["selector"] = selector
-        received = self._received(source, kind)
+        if exclusive:
+            headers[EXCLUSIVE] = "true"
+        received = self._received(source, kind, exclusive)
         subscription = Subscription(self._connection.serial(), headers, received)
         self._connection.subscribe(subscription, ANSWER_WAIT_S)
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def end(self, subscription: Subscription) -> None:
         """End a subscription that `read` began."""
         self._connection.unsubscribe(subscription)
 
-    def _received(self, source: str, kind: Kind) -> Callable[[Link, Frame], None]:
+    def _received(self, source: str, kind: Kind, exclusive: bool) -> Callable[[Link, Frame], None]:
         """Return the function that is called on stomp.py's thread with each message."""
 
         def received(link: Link, came: Frame) -> None:
             body = came.body if isinstance(came.body, bytes) else str(came.body or "").encode()
-            message = Received(link, came.headers, body, source, kind, time.monotonic())
+            message = Received(link, came.headers, body, source, kind, time.monotonic(), exclusive)
             self._arrived.put(message)
 
         return received
@@ -140,15 +166,15 @@ class StompTransport(PipelinedTransport[Received, Frame]):
     def _delivery(self, message: Received) -> Delivery | None:
         """Return the delivery of a message; None if it is expired, lost, sent back or put aside."""
         topic = message.kind == "topic"
-        if message.expired if topic else message.link is not self._connection.link:
-            return None  # expired; or its connection is gone, and the server delivers it again
+        if message.expired if topic else not self._is_ours(message):
+            return None  # expired; or the server delivers it again
         if self._instead and not topic and (instead := self._instead.pop(message.identity, None)):
             self._submit([], [message], *instead)
             return None
         if message.kind == "queue" and has_expired(message.headers, self.clock.now_ms):
             self._submit([], [message], ACK)
             return None
-        if message.kind == "queue" and message.redelivered:
+        if message.kind == "queue" and message.redelivered and not message.in_order:
             place = self._places.queue(message.source)
             copy = message.copy(place, message.delivery_count + 1)
             self._submit([copy], [message], ACK)  # the copy counts this delivery
@@ -180,6 +206,10 @@ class StompTransport(PipelinedTransport[Received, Frame]):
         if not topic:
             self._held[delivery] = message
         return delivery
+
+    def _is_ours(self, message: Received) -> bool:
+        """Tell whether the link of a message, and its subscription, are still there."""
+        return message.link is self._connection.link and self._connection.reads(message.headers)
 
     def _owned(self, delivery: Delivery) -> bool:
         """Tell whether the delivery's link is still the current one."""
@@ -279,38 +309,15 @@ class StompTransport(PipelinedTransport[Received, Frame]):
                 copy = message.dead_copy(dead_place, settlement.reason, place)
             else:
                 copy = message.copy(place, message.delivery_count + settlement.counted)
-                self._delay(copy, message.source, _bounded(settlement.delay_s))
+                self._delay(copy, message.source, bounded(settlement.delay_s))
             copies.append(copy)
         return copies
 
     def _encode(self, message: Outgoing) -> Frame:
         """Return a message as a SEND frame."""
-        body = encoded(message, message.message)
-        name = message.destination
-        headers: dict[str, str] = {}
-        try:
-            for key, value in message.headers.items():
-                if value is not None and key not in TRANSACTIONAL:
-                    headers[key] = _text(value)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise EncodingError(f"A header {key!r} cannot be written in STOMP: {error}.") from None
-        place = self._places.topic if message.topic else self._places.queue
-        headers["destination"] = place(name)
+        made = sent(message, self._places, self.clock.now_ms)
         if not message.topic:
-            headers["persistent"] = "true"
-        headers |= written(message.properties, body)
-        if message.exchange:
-            tell_without_exchange("ActiveMQ", message.exchange, name)
-            headers["exchange"] = message.exchange  # as python-workflows sends it
-        if not name:
-            raise EncodingError("A message to '' cannot be sent: the queue has no name.")
-        if message.expires_s is not None:
-            expires_ms = int(_seconds(message.expires_s, "expire") * 1000)
-            headers["expires"] = str(self.clock.now_ms() + expires_ms)
-        delay_s = _seconds(message.delay_s, "be delayed")
-        made = checked(frame("SEND", headers, body), name)
-        if not message.topic:
-            self._delay(made, name, delay_s)
+            self._delay(made, message.destination, message.delay_s)
         return made
 
     def _delay(self, made: Frame, queue: str, delay_s: float) -> None:
@@ -322,25 +329,3 @@ class StompTransport(PipelinedTransport[Received, Frame]):
     def delayed(self, queue: str) -> int:
         """Return the number of messages that this connection sent to `queue` and are not due."""
         return self._delayed.count(queue)
-
-
-def _seconds(given: float, what: str) -> float:
-    """Return a time in seconds; EncodingError if it is not one that ActiveMQ can hold."""
-    if not 0 <= given <= LONGEST_S:
-        raise EncodingError(
-            f"A message cannot {what} in {given:g} s on ActiveMQ: a number from 0 to {LONGEST_S} "
-            "is expected."
-        )
-    return given
-
-
-def _bounded(delay_s: float) -> float:
-    """Return a delay that ActiveMQ can hold: the longest for one that is longer, or no number."""
-    return max(0.0, delay_s) if delay_s <= LONGEST_S else float(LONGEST_S)
-
-
-def _text(value: object) -> str:
-    """Return the value of a header as text; STOMP has only text. `True` is as python-workflows."""
-    if isinstance(value, (dict, list)):
-        return encode(value).decode()
-    return str(value)
