@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from zwrap.host import stopping
 
+from .commanding import Commands
 from .database import Collected, Database
 from .ordering import in_stretches
 
@@ -156,3 +157,9 @@ def ispyb(ispyb_tables: Database) -> Database:
 def collected(ispyb: Database) -> Collected:
     """Return the ids of a data collection of a visit, in an ISPyB database without more."""
     return ispyb.collect()
+
+
+@pytest.fixture
+def commands(ispyb: Database, collected: Collected) -> Commands:
+    """Return what carries out commands of the ISPyB service, after a data collection."""
+    return Commands(ispyb, collected)

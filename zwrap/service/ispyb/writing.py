@@ -1,0 +1,227 @@
+"""Rows of ISPyB's tables: values are checked, written, and named in sentences about a refusal."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import sqlalchemy as sa
+
+from zwrap.errors import MessageError, short
+from zwrap.service.ispyb.contract import Call, Field
+from zwrap.service.ispyb.values import FREE_TEXT, Column, checked
+
+NOW = sa.func.now()
+"""Time of the database, by its clock."""
+
+_FOREIGN_KEY = 1452
+_WRONG_CHARACTER = 1366
+_OF_VALUES: Mapping[int, str] = {
+    1048: "is null, and a value is expected",
+    1062: "is {value}, which another row has already",
+    1264: "is {value}, which is out of the range of the column",
+    1265: "is {value}, which the column does not take",
+    1292: "is {value}, which the column does not take",
+    _WRONG_CHARACTER: "is {value}, with characters that the column cannot hold",
+    1406: "is {value}, which is too long for the column",
+    _FOREIGN_KEY: "is {value}, and there is no such row in {parent}",
+}
+"""Error number of the database about a value to what is said of the value."""
+
+_NAMED = re.compile(r"column [`'](?:[^`']+`\.`)*([^`'.]+)[`']", re.IGNORECASE)
+_KEY = re.compile(r"FOREIGN KEY \(`([^`]+)`\) REFERENCES `([^`]+)` \(`([^`]+)`\)")
+
+
+def _without_null(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@functools.cache
+def table(name: str) -> sa.Table:
+    """Return a table of ISPyB by its name in the database."""
+    from ispyb.sqlalchemy import Base  # half a second, and only with the extra
+
+    found: sa.Table = Base.metadata.tables[name]
+    return found
+
+
+def column_of(name: str) -> Column:
+    """Return a column by ``table.column``."""
+    of, _, column = name.partition(".")
+    return table(of).columns[column]
+
+
+def value_of(call: Call, field: str, spec: Field, given: object) -> object:
+    """Return the value of a parameter as its column takes it.
+
+    Raises:
+        MessageError: It is missing, though required, or the column does not take it.
+    """
+    where = f"Command {call.command!r}: {field}"
+    if given is None and spec.required:
+        column = f" ({spec.column})" if spec.column else ""
+        raise MessageError(f"{where}{column} is missing: {spec.meaning}.")
+    return checked(column_of(spec.column), given, where)
+
+
+def parameter(call: Call, field: str, fields: Mapping[str, Field]) -> object:
+    """Return the value of a parameter of a call; raises as `value_of` does."""
+    spec = fields[field]
+    given = call.raw(field) if spec.literal else call.get(field)
+    return value_of(call, field, spec, given)
+
+
+class Row:
+    """One row of one table, inside the transaction of a call.
+
+    Args:
+        call: The command that it is of.
+        name: Name of the table.
+        stamp: Column with the time at which a row was made; empty: the database fills it, or none.
+    """
+
+    def __init__(self, call: Call, name: str, *, stamp: str = "") -> None:
+        self.table = table(name)
+        self.values: dict[str, object] = {}
+        self._call = call
+        self._stamp = stamp
+        self._fields: dict[str, str] = {}
+
+    def take(
+        self, fields: Mapping[str, Field], source: Mapping[str, object] | None = None, at: str = ""
+    ) -> Self:
+        """Set the columns of this table that fields name.
+
+        Args:
+            fields: Fields of a command; those of other tables are left out.
+            source: Mapping in which their values are; None: they are parameters of the call.
+            at: What stands before their names in sentences, such as ``mxmrrun.``.
+
+        Raises:
+            MessageError: A value is missing, though required, or its column does not take it.
+        """
+        for field, spec in fields.items():
+            name, _, column = spec.column.partition(".")
+            if name != self.table.name:
+                continue
+            if source is None:
+                value = parameter(self._call, field, fields)
+            else:
+                value = value_of(self._call, f"{at}{field}", spec, source.get(field))
+            self._set(column, value, f"{at}{field}")
+        return self
+
+    def put(self, column: str, value: object, field: str = "") -> Self:
+        """Set one column; `field` is the parameter that it came from. Raises as `take` does."""
+        if not isinstance(value, sa.ClauseElement):
+            where = f"Command {self._call.command!r}: {field or column}"
+            value = checked(self.table.columns[column], value, where)
+        self._set(column, value, field or column)
+        return self
+
+    def insert(self, number: int | None = None) -> int:
+        """Write a new row, and return its number; `number` is the one that it is to have."""
+        for name, value in self.values.items():
+            if value is None and not self.table.columns[name].nullable:
+                raise MessageError(f"{self._about(name)} is missing, and a value is expected.")
+        further: dict[str, object] = {self._stamp: NOW} if self._stamp else {}
+        if number is not None:
+            further[self._key.name] = number
+        done = self._run(lambda: sa.insert(self.table).values({**self.values, **further}))
+        return int(done.inserted_primary_key[0]) if done.inserted_primary_key else 0
+
+    def update(self, number: int) -> None:
+        """Change the row of a number: what is null stays as it is."""
+        self.update_where(self._key == number)
+
+    def update_where(self, condition: sa.ColumnElement[bool]) -> None:
+        """Change the rows for which a condition holds: what is null stays as it is."""
+        if any(value is not None for value in self.values.values()):
+            changed = sa.update(self.table).where(condition)
+            self._run(lambda: changed.values(_without_null(self.values)))
+
+    def upsert(self, number: int | None) -> int:
+        """Change the row of a number, or write it; without a number write a new one.
+
+        Returns its number.
+        """
+        if number is None or not self.locked(number):
+            return self.insert(number)
+        self.update(number)
+        return number
+
+    def locked(self, number: int, *columns: str) -> Mapping[str, object] | None:
+        """Return columns of the row of a number, which others cannot change meanwhile, or None."""
+        wanted = [self.table.columns[each] for each in columns] or [self._key]
+        query = sa.select(*wanted).where(self._key == number).with_for_update()
+        found = self._call.connection.execute(query).mappings().one_or_none()
+        return None if found is None else dict(found)
+
+    def unknown(self, field: str, number: object) -> MessageError:
+        """Return the error about a parameter that names a row which is not there."""
+        return MessageError(
+            f"Command {self._call.command!r}: {field} ({self.table.name}.{self._key.name}) is "
+            f"{number}, and there is no such row."
+        )
+
+    # -- what is sent ------------------------------------------------------------------------------
+
+    @property
+    def _key(self) -> Column:
+        """The column with the number of a row."""
+        return next(iter(self.table.primary_key))
+
+    def _set(self, column: str, value: object, field: str) -> None:
+        self.values[column] = value
+        self._fields[column] = field
+
+    def _run(self, statement: Callable[[], sa.Insert | sa.Update]) -> sa.CursorResult[object]:
+        """Carry out a statement; MessageError if the database refuses one of its values."""
+        connection = self._call.connection
+        try:
+            return connection.execute(statement())
+        except sa.exc.DBAPIError as error:
+            number: int | None = getattr(error.orig, "errno", None)
+            if number == _WRONG_CHARACTER and self._without_strange_characters():
+                return connection.execute(statement())
+            if number is not None and number in _OF_VALUES:
+                raise MessageError(self._told(number, str(error.orig))) from None
+            error.add_note(f"Command {self._call.command!r}")
+            raise
+
+    def _without_strange_characters(self) -> bool:
+        """Put ``?`` for characters that MySQL's latin1 lacks in texts for people.
+
+        Most tables of a real ISPyB have that character set. Returns False if that changes none.
+        """
+        changed = False
+        for name, value in self.values.items():
+            if f"{self.table.name}.{name}" in FREE_TEXT and isinstance(value, str):
+                plain = value.encode("cp1252", errors="replace").decode("cp1252")
+                changed |= plain != value
+                self.values[name] = plain
+        return changed
+
+    def _told(self, number: int, text: str) -> str:
+        """Return the sentence about a value that the database refused."""
+        parent = "another table"
+        if key := _KEY.search(text):
+            column, *of = key.groups()
+            parent = ".".join(of)
+        else:
+            found = _NAMED.search(text)
+            column = found[1] if found else ""
+        name = next((each for each in self.values if each.lower() == column.lower()), "")
+        if not name:
+            about = f"Command {self._call.command!r}: a value for {self.table.name} is refused"
+            return f"{about}: {text[:300]}."
+        said = _OF_VALUES[number].format(value=short(self.values[name]), parent=parent)
+        return f"{self._about(name)} {said}."
+
+    def _about(self, column: str) -> str:
+        """Return the begin of a sentence about a column."""
+        field = self._fields[column]
+        return f"Command {self._call.command!r}: {field} ({self.table.name}.{column})"
