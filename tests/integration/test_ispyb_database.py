@@ -1,16 +1,70 @@
-"""ISPyB's database in a real MariaDB."""
+"""ISPyB's database in a real MariaDB: transactions, what is away, and what is written once."""
 
 from __future__ import annotations
 
-import pytest
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from ..database import Collected, Database
+import pytest
+import sqlalchemy as sa
+
+from zwrap.errors import ConfigurationError, MessageError, OutageError
+from zwrap.service.ispyb import database as module
+from zwrap.service.ispyb.database import ANSWER_S, LOCK_S, STATEMENT_S, Database
+from zwrap.service.ispyb.numbers import NUMBERS, TRIED, Fault
+from zwrap.service.ispyb.once import NAME, SLICE, Key, Once, begin, ddl, finish
+
+from ..database import Collected, Database as Tables
+from ..proxy import proxied
 
 pytestmark = pytest.mark.slow
 
 
+def opened(tables: Tables, **other: Any) -> Database:
+    return Database(tables.url.set(**other))
+
+
+@pytest.fixture
+def database(ispyb: Tables) -> Iterator[Database]:
+    found = opened(ispyb)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def once(ispyb: Tables, database: Database) -> Once:
+    make_table(ispyb)
+    return Once(database)
+
+
+def make_table(tables: Tables) -> None:
+    with tables.engine.connect() as connection:
+        for statement in ddl().removesuffix(";").split("; "):
+            connection.exec_driver_sql(statement)
+
+
+def run(database: Database, *statements: str) -> None:
+    with database.transaction() as connection:
+        for each in statements:
+            connection.exec_driver_sql(each)
+
+
+def add_program(connection: sa.Connection, tables: Tables, name: str = "xia2") -> None:
+    connection.execute(tables.table("AutoProcProgram").insert().values(processingPrograms=name))
+
+
+def programs(tables: Tables) -> list[str]:
+    return [row["processingPrograms"] for row in tables.rows("AutoProcProgram")]
+
+
+# -- the rig -------------------------------------------------------------------------------------
+
+
 def test_a_database_begins_with_a_data_collection_and_no_other_rows(
-    ispyb: Database, collected: Collected
+    ispyb: Tables, collected: Collected
 ) -> None:
     assert ispyb.row("DataCollection")["dataCollectionId"] == collected.collection
     with ispyb.engine.connect() as connection:
@@ -20,3 +74,446 @@ def test_a_database_begins_with_a_data_collection_and_no_other_rows(
     with ispyb.engine.connect() as connection:
         [names] = zip(*connection.exec_driver_sql("SHOW TABLES").all(), strict=True)
     assert sorted(names) == sorted(ispyb.metadata.tables)
+
+
+# -- sessions ------------------------------------------------------------------------------------
+
+
+def test_a_session_cuts_no_value_and_waits_for_no_lock_for_long(database: Database) -> None:
+    asked = (
+        "SELECT @@sql_mode, @@tx_isolation, @@innodb_lock_wait_timeout, @@lock_wait_timeout, "
+        "@@max_statement_time, @@wsrep_sync_wait"
+    )
+    with database.transaction() as connection:
+        mode, *others = connection.exec_driver_sql(asked).one()
+    assert "STRICT_ALL_TABLES" in mode.split(",")
+    # This server is no node of Galera.
+    assert others == ["READ-COMMITTED", LOCK_S, LOCK_S, STATEMENT_S, 0]
+    assert STATEMENT_S < ANSWER_S
+
+
+def test_every_character_of_a_text_is_kept(ispyb: Tables, database: Database) -> None:
+    text = "\N{GREEK SMALL LETTER ALPHA}-helix \N{SNOWMAN} \N{DNA DOUBLE HELIX} ' \" \\ %s \n"
+    with database.transaction() as connection:
+        add_program(connection, ispyb, text)
+    assert programs(ispyb) == [text]
+
+
+# -- numbers -------------------------------------------------------------------------------------
+
+STATEMENTS: dict[int, tuple[str, ...]] = {
+    1048: ("INSERT INTO AutoProcProgram (autoProcProgramId) VALUES (1)",
+           "INSERT INTO AutoProcProgramAttachment (autoProcProgramId) VALUES (NULL)"),
+    1054: ("INSERT INTO AutoProc (nowhere) VALUES (1)",),
+    1062: ("INSERT INTO AutoProc (autoProcId) VALUES (1)",
+           "INSERT INTO AutoProc (autoProcId) VALUES (1)"),
+    1146: ("SELECT * FROM Nowhere",),
+    1264: ("INSERT INTO AutoProc (refinedCell_a) VALUES (1e200)",),
+    1265: ("INSERT INTO DataCollectionGroup (experimentType, sessionId) SELECT 'x', 1",),
+    1292: ("INSERT INTO AutoProcProgram (recordTimeStamp) VALUES ('2026-13-45')",),
+    1364: ("INSERT INTO DataCollectionGroup (experimentType) VALUES ('SAD')",),
+    1366: ("INSERT INTO AutoProc (autoProcProgramId) VALUES ('x')",),
+    1406: (f"INSERT INTO AutoProc (spaceGroup) VALUES ('{'x' * 300}')",),
+    1451: ("INSERT INTO AutoProcProgram (autoProcProgramId) VALUES (1)",
+           "INSERT INTO AutoProcProgram (parentAutoProcProgramId) VALUES (1)",
+           "DELETE FROM AutoProcProgram WHERE autoProcProgramId = 1"),
+    1452: ("INSERT INTO AutoProcIntegration (dataCollectionId) VALUES (2147483647)",),
+    1644: ("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'No.'",),
+    1792: ("COMMIT", "START TRANSACTION READ ONLY", "DELETE FROM AutoProc"),
+    1969: ("SELECT BENCHMARK(1e9, MD5('x'))",),
+    1317: ("KILL QUERY CONNECTION_ID()",),
+    1927: ("KILL CONNECTION_ID()",),
+    4025: ("CREATE TABLE of_a_test (a INT CHECK (a > 0))", "INSERT INTO of_a_test VALUES (0)"),
+}  # fmt: skip
+"""Error number to the statements after which the server tells it."""
+
+OTHERS: dict[int, dict[str, Any]] = {
+    1044: {"database": "mysql", "username": "weak"},
+    1045: {"password": "wrong"},
+    1049: {"database": "nowhere"},
+    1142: {"username": "weak"},
+    1290: {"username": "weak"},
+    2003: {"port": 1},
+}
+"""Error number to what another URL has, so that it is told at the first DELETE."""
+
+ELSEWHERE = {1040, 1205, 1213, 2013, 2055, 3024}
+"""Error numbers of the tests further below."""
+
+
+def test_every_number_that_was_seen_is_seen_here() -> None:
+    seen = {each.number for each in NUMBERS if each.source == TRIED}
+    assert seen == {*STATEMENTS, *OTHERS, *ELSEWHERE}
+
+
+def is_told(number: int, database: Database, *texts: str) -> None:
+    """Check that statements end as the table says, in the right type and words."""
+    [entry] = [each for each in NUMBERS if each.number == number]
+    kind = MessageError if entry.fault is Fault.MESSAGE else OutageError
+    with pytest.raises(kind, match=rf"error {number}, ") as caught:
+        run(database, *texts)
+    assert entry.remark in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", STATEMENTS)
+def test_a_statement_ends_as_the_table_of_numbers_says(
+    number: int, collected: Collected, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if number == 1969:
+        monkeypatch.setitem(module._SOME, "max_statement_time", "SET max_statement_time = 0.2")
+    is_told(number, database, *STATEMENTS[number])
+    run(database, "DELETE FROM AutoProc")  # goes on, on another connection if need be
+
+
+@pytest.mark.parametrize("number", OTHERS)
+def test_a_connection_ends_as_the_table_of_numbers_says(
+    number: int, ispyb: Tables, database: Database
+) -> None:
+    user = "weak@'127.0.0.1'"
+    run(database, f"CREATE USER {user} IDENTIFIED BY 'rig'", f"GRANT SELECT ON ispyb.* TO {user}")
+    if number == 1290:
+        run(database, f"GRANT DELETE ON ispyb.* TO {user}", "SET GLOBAL read_only = 1")
+    other = opened(ispyb, **OTHERS[number])
+    try:
+        is_told(number, other, "DELETE FROM AutoProc")
+    finally:
+        run(database, "SET GLOBAL read_only = 0", f"DROP USER {user}")
+        other.close()
+
+
+def test_too_many_connections_are_told(ispyb: Tables, database: Database) -> None:
+    user = "many@'127.0.0.1'"
+    run(database, f"CREATE USER {user} IDENTIFIED BY 'rig'")
+    with database.transaction() as connection:
+        [most] = connection.exec_driver_sql("SELECT @@max_connections").one()
+        connection.exec_driver_sql("SET GLOBAL max_connections = 10")
+    engine = sa.create_engine(ispyb.url, pool_size=12, connect_args=module._CONNECT)
+    held: list[object] = []
+
+    def hold() -> None:
+        while True:
+            held.append(engine.connect())
+
+    try:
+        with pytest.raises(sa.exc.DBAPIError):
+            hold()
+        other = opened(ispyb, username="many", database="information_schema")
+        is_told(1040, other, "SELECT 1")
+    finally:
+        run(database, f"SET GLOBAL max_connections = {most}", f"DROP USER {user}")
+        engine.dispose()
+
+
+def test_a_collation_that_the_server_does_not_know_is_told(
+    ispyb: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module._CONNECT, "collation", "utf8mb4_0900_ai_ci")
+    with pytest.raises(OutageError, match="cannot be used: Collation 'utf8mb4_0900_ai_ci' unknown"):
+        opened(ispyb).transact(lambda connection: None)
+
+
+def test_a_refused_statement_names_table_column_and_value(
+    ispyb: Tables, database: Database
+) -> None:
+    long = {"spaceGroup": "x" * 300, "refinedCell_a": 1.0}
+    with pytest.raises(MessageError) as caught, database.transaction() as connection:
+        connection.execute(ispyb.table("AutoProc").insert().values(long))
+    text = str(caught.value)
+    assert text.startswith("The message: the database refuses AutoProc.spaceGroup = 'xxxx")
+    assert len(text) < 300
+
+    def work(connection: sa.Connection) -> None:
+        strange = {"dataCollectionId": 2**31 - 1}
+        try:
+            connection.execute(ispyb.table("AutoProcIntegration").insert().values(strange))
+        except sa.exc.DBAPIError as error:
+            error.add_note("Command 'upsert_integration'")
+            raise
+
+    with pytest.raises(MessageError) as caught:
+        database.transact(work)
+    assert str(caught.value).startswith(
+        "Command 'upsert_integration': the database refuses AutoProcIntegration.dataCollectionId = "
+        "2147483647: "
+    )
+
+
+# -- transactions --------------------------------------------------------------------------------
+
+
+def test_what_was_done_before_an_error_is_taken_back(ispyb: Tables, database: Database) -> None:
+    def work(connection: sa.Connection) -> None:
+        add_program(connection, ispyb)
+        raise MessageError("No.")
+
+    with pytest.raises(MessageError, match=r"No\."):
+        database.transact(work)
+    assert programs(ispyb) == []
+
+
+def test_a_deadlock_is_done_again(ispyb: Tables, database: Database) -> None:
+    rows = [ispyb.insert("AutoProcProgram", processingPrograms="") for _ in range(2)]
+    table, both = ispyb.table("AutoProcProgram"), threading.Barrier(2)
+    tries: list[int] = []
+
+    def change(mine: int) -> None:
+        def work(connection: sa.Connection) -> None:
+            tries.append(mine)
+            for number in (rows[mine], rows[1 - mine]):
+                of_row = table.update().where(table.c.autoProcProgramId == number)
+                text = table.c.processingPrograms + str(mine)
+                connection.execute(of_row.values(processingPrograms=text))
+                if tries.count(mine) == 1 and number == rows[mine]:
+                    both.wait(20)
+
+        database.transact(work)
+
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(change, range(2)))
+    assert sorted("".join(sorted(each)) for each in programs(ispyb)) == ["01", "01"]
+    assert len(tries) == 3
+
+
+def test_a_row_that_another_transaction_holds_for_long_is_an_outage(
+    ispyb: Tables, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REPEATS", 1)
+    ispyb.insert("AutoProcProgram", processingPrograms="a")
+    tries: list[float] = []
+
+    def work(connection: sa.Connection) -> None:
+        tries.append(time.monotonic())
+        connection.exec_driver_sql("SET SESSION innodb_lock_wait_timeout = 1")
+        connection.exec_driver_sql("UPDATE AutoProcProgram SET processingPrograms = 'b'")
+
+    with database.transaction() as holding:
+        holding.exec_driver_sql("UPDATE AutoProcProgram SET processingPrograms = 'c'")
+        with pytest.raises(OutageError, match="error 1205, another transaction holds a row"):
+            database.transact(work)
+    assert len(tries) == 2
+    assert programs(ispyb) == ["c"]
+
+
+def test_a_connection_that_was_dropped_meanwhile_is_not_noticed(
+    ispyb: Tables, database: Database
+) -> None:
+    database.transact(lambda connection: add_program(connection, ispyb, "first"))
+    with ispyb.engine.connect() as connection:
+        asked = "SELECT id FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID()"
+        for [number] in connection.exec_driver_sql(asked).all():
+            connection.exec_driver_sql(f"KILL {number}")
+    with database.transaction() as connection:  # is not done again
+        add_program(connection, ispyb, "second")
+    assert programs(ispyb) == ["first", "second"]
+
+
+def test_a_server_that_is_silent_is_an_outage_in_time(
+    ispyb: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(module._CONNECT, "read_timeout", 1)
+    monkeypatch.setitem(module._CONNECT, "connection_timeout", 1)
+    with proxied(ispyb.credentials["port"]) as proxy:
+        database = opened(ispyb, port=proxy.port)
+        began = time.monotonic()
+
+        def work(connection: sa.Connection) -> None:
+            add_program(connection, ispyb)
+            proxy.silence()
+            add_program(connection, ispyb)
+
+        with pytest.raises(OutageError, match="error 3024, the server did not answer in time"):
+            database.transact(work)
+        assert time.monotonic() - began < 5
+        with pytest.raises(OutageError, match="cannot be used"):  # nor is there a new connection
+            database.transact(lambda connection: add_program(connection, ispyb))
+        assert time.monotonic() - began < 10
+    assert programs(ispyb) == []
+
+
+# -- once ----------------------------------------------------------------------------------------
+
+
+def write(database: Database, tables: Tables, key: Key, name: str = "xia2") -> dict[str, object]:
+    """Write a row for a message as the service does; return its answer."""
+
+    def work(connection: sa.Connection) -> dict[str, object]:
+        known = begin(connection, key)
+        if known is not None:
+            return known
+        add_program(connection, tables, name)
+        finish(connection, key, {"wrote": name})
+        return {"wrote": name}
+
+    return database.transact(work)
+
+
+@pytest.mark.parametrize("when", ["unsent", "answered"])
+@pytest.mark.parametrize("key", [Key("a"), Key("a", "first")])
+def test_a_connection_lost_during_commit_is_cleared_up(
+    when: str, key: Key, ispyb: Tables, once: Once
+) -> None:
+    with proxied(ispyb.credentials["port"]) as proxy:
+        database = opened(ispyb, port=proxy.port)
+        once_there = Once(database)
+        once_there.available()
+        proxy.cut_at("COMMIT", when)
+        assert write(database, ispyb, key) == {"wrote": "xia2"}
+        assert proxy.cut == 1
+        database.close()
+    assert programs(ispyb) == ["xia2"]
+    assert write(Database(ispyb.url), ispyb, Key("a"), "again") == {"wrote": "xia2"}
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO `AutoProcProgram`", "UPDATE zwrap_messages"])
+def test_a_connection_lost_before_commit_is_cleared_up(
+    statement: str, ispyb: Tables, once: Once
+) -> None:
+    with proxied(ispyb.credentials["port"]) as proxy:
+        database = opened(ispyb, port=proxy.port)
+        database.transact(lambda connection: None)
+        proxy.cut_at(statement)
+        assert write(database, ispyb, Key("a")) == {"wrote": "xia2"}
+        assert proxy.cut == 1
+        database.close()
+    assert programs(ispyb) == ["xia2"]
+
+
+def test_two_transactions_at_once_write_a_message_once(ispyb: Tables, once: Once) -> None:
+    databases = [Database(ispyb.url) for _ in range(4)]
+    together = threading.Barrier(len(databases))
+
+    def work(database: Database) -> list[dict[str, object]]:
+        answers = []
+        for number in range(20):
+            together.wait(20)
+            answers.append(write(database, ispyb, Key(str(number)), str(number)))
+        return answers
+
+    with ThreadPoolExecutor() as threads:
+        answers = list(threads.map(work, databases))
+    assert answers == [[{"wrote": str(number)} for number in range(20)]] * len(databases)
+    assert sorted(programs(ispyb), key=int) == [str(number) for number in range(20)]
+
+
+def test_a_message_that_fails_leaves_no_trace(
+    ispyb: Tables, once: Once, database: Database
+) -> None:
+    def work(connection: sa.Connection) -> None:
+        assert begin(connection, Key("a")) is None
+        add_program(connection, ispyb)
+        raise MessageError("No.")
+
+    with pytest.raises(MessageError):
+        database.transact(work)
+    assert write(database, ispyb, Key("a"), "again") == {"wrote": "again"}
+    assert programs(ispyb) == ["again"]
+
+
+def test_redeliveries_are_counted_although_the_work_is_taken_back(
+    ispyb: Tables, once: Once, database: Database
+) -> None:
+    def fail(connection: sa.Connection) -> None:
+        assert begin(connection, Key("a")) is None
+        raise MessageError("No.")
+
+    for number in (1, 2, 3):
+        assert once.count("a") == number
+        with pytest.raises(MessageError):
+            database.transact(fail)
+    assert once.count("other") == 1
+    once.forget_count("a")
+    assert once.count("a") == 1
+    assert write(database, ispyb, Key("a")) == {"wrote": "xia2"}
+    assert write(database, ispyb, Key("a"), "again") == {"wrote": "xia2"}
+
+
+def test_ids_that_differ_in_case_blanks_or_length_are_different_messages(
+    ispyb: Tables, once: Once, database: Database
+) -> None:
+    ids = ["a", "A", "a ", "é", "e", "x" * 200, "x" * 201, "x" * 202, "", " "]
+    for number, each in enumerate(ids):
+        assert write(database, ispyb, Key(each), str(number)) == {"wrote": str(number)}
+    for number, each in enumerate(ids):
+        assert write(database, ispyb, Key(each)) == {"wrote": str(number)}
+
+
+def test_old_messages_are_forgotten_in_slices(
+    ispyb: Tables, once: Once, database: Database
+) -> None:
+    rows = ", ".join(f"('{number}', NOW() - INTERVAL 61 DAY)" for number in range(SLICE + 5))
+    run(database, f"INSERT INTO {NAME} (id, seen) VALUES {rows}")
+    write(database, ispyb, Key("new"))
+    assert once.count("1") == 1  # does not make it younger
+    assert [once.forget(60) for _ in range(3)] == [SLICE, 5, 0]
+    assert write(database, ispyb, Key("new"), "again") == {"wrote": "xia2"}
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def test_a_missing_table_is_told_with_what_makes_it(ispyb: Tables, database: Database) -> None:
+    with pytest.raises(ConfigurationError, match="Table zwrap_messages is missing") as caught:
+        Once(database).check()
+    statements = str(caught.value).partition("Create it: ")[2].removesuffix(";").split("; ")
+    run(database, *statements)
+    Once(database).check()
+    Once(database).available()
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (f"ALTER TABLE {NAME} ENGINE=MyISAM", "of engine MyISAM, which has no transactions"),
+        (f"ALTER TABLE {NAME} DROP COLUMN mark", "lacks mark"),
+    ],
+)
+def test_a_table_that_is_not_fit_is_told(
+    statement: str, told: str, once: Once, database: Database
+) -> None:
+    once.check()
+    run(database, statement)
+    with pytest.raises(ConfigurationError, match=told):
+        once.check()
+
+
+def test_a_table_that_may_not_be_written_is_told(ispyb: Tables, once: Once) -> None:
+    user = "weak@'127.0.0.1'"
+    with ispyb.engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE USER {user} IDENTIFIED BY 'rig'")
+        connection.exec_driver_sql(f"GRANT SELECT, INSERT ON ispyb.* TO {user}")
+    other = opened(ispyb, username="weak")
+    try:
+        with pytest.raises(ConfigurationError, match="cannot be written") as caught:
+            Once(other).check()
+    finally:
+        with ispyb.engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP USER {user}")
+    assert "Needed are SELECT, INSERT, UPDATE and DELETE on it." in str(caught.value)
+
+
+def test_a_table_that_goes_away_is_the_fault_of_no_message(
+    ispyb: Tables, once: Once, database: Database
+) -> None:
+    run(database, f"DROP TABLE {NAME}")
+    with pytest.raises(OutageError, match=f"Table {NAME} cannot be used"):
+        write(database, ispyb, Key("a"))
+    with pytest.raises(OutageError, match=f"Table {NAME} cannot be used"):
+        once.available()
+    assert programs(ispyb) == []
+
+
+def test_a_server_that_only_reads_is_not_available(
+    ispyb: Tables, once: Once, database: Database
+) -> None:
+    user = "writer@'127.0.0.1'"
+    run(database, f"CREATE USER {user} IDENTIFIED BY 'rig'", f"GRANT ALL ON ispyb.* TO {user}")
+    there = Once(opened(ispyb, username="writer"))
+    there.available()
+    run(database, "SET GLOBAL read_only = 1")
+    try:
+        with pytest.raises(OutageError, match="error 1290, the server only reads"):
+            there.available()
+    finally:
+        run(database, "SET GLOBAL read_only = 0", f"DROP USER {user}")
+    there.available()

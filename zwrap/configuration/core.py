@@ -14,6 +14,7 @@ from zwrap.configuration.merging import Section
 from zwrap.configuration.security import SecuritySettings
 from zwrap.configuration.settings import (
     ConsumersSettings,
+    ISPyBSettings,
     JMXSettings,
     LedgerSettings,
     PikaSettings,
@@ -74,6 +75,7 @@ Consumers = Plugin(
     ConsumersSettings,
     lambda _, given: {key: value for key, value in given.items() if key != "plugin"},
 )
+ISPyB = Plugin(ISPyBSettings)
 JMX = Plugin(JMXSettings)
 Ledger = Plugin(LedgerSettings)
 Limits = Plugin(limits.Sizes)

@@ -16,6 +16,7 @@ from msgspec.structs import asdict
 from zwrap.configuration.security import OPEN, SecuritySettings
 from zwrap.configuration.settings import (
     ConsumersSettings,
+    ISPyBSettings,
     JMXSettings,
     LedgerSettings,
     PikaSettings,
@@ -182,6 +183,13 @@ class Site:
     def allowed(self) -> AllowedDirectories:
         """Directories below which messages may name paths."""
         return self.security.allowed()
+
+    # -- databases -------------------------------------------------------------------------------
+
+    @cached_property
+    def ispyb(self) -> ISPyBSettings | None:
+        """The facility's database."""
+        return self._last("ispyb", ISPyBSettings)
 
     # -- services --------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The sections that hold plain settings, as types: transports, servers, workers and the ledger.
+"""The sections that hold plain settings, as types: transports, servers, workers and databases.
 
 Fields are those of python-zocalo and python-workflows. A message about a fault names file, line and
 key, and never shows the value, which may be a secret.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -30,6 +30,8 @@ _KINDS = {
     "object": "a mapping",
     "int | str": "a port number, or a text with several of them",
 }
+
+_ISPYB_URLS = ("mysql://", "mariadb://", "mysql+mysqlconnector://", "mariadb+mysqlconnector://")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +244,34 @@ class WorkersSettings(Settings, frozen=True, kw_only=True):
         if not self.errors:
             return replace(self, errors=None)
         return replace(self, errors=str(section.source.base / Path(self.errors).expanduser()))
+
+
+class ISPyBSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Keys of plugin `ispyb`: the facility's database."""
+
+    credentials: str | None = None
+    """File with the credentials in the form of ``ispyb.sqlalchemy``, relative to the file that
+    holds the section; None and no `url`: that of environment variable ``ISPYB_CREDENTIALS``."""
+    url: str | None = None
+    """Database URL in place of such a file: ``mysql://user:password@host:3306/database``."""
+    remembered_days: Annotated[int, msgspec.Meta(ge=1)] = 60
+    """Time for which it is remembered that a message was written, in days."""
+
+    def checked(self, section: Section) -> Self:
+        """Return the settings with an absolute path; ConfigurationError for a wrong URL."""
+        if self.credentials and self.url:
+            raise ConfigurationError(
+                f"{section.place('url')}: 'url' and 'credentials' are both given; one is expected."
+            )
+        if self.url and not self.url.startswith(_ISPYB_URLS):
+            raise ConfigurationError(
+                f"{section.place('url')}: a URL such as mysql://user:password@host:3306/ispyb is "
+                "expected."
+            )
+        if not self.credentials:
+            return self
+        file = section.source.base / Path(self.credentials).expanduser()
+        return replace(self, credentials=str(file))
 
 
 class LedgerSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=True):

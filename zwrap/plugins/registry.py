@@ -77,6 +77,7 @@ OWN: dict[str, dict[str, str]] = {
         "consumers": "zwrap.configuration.core:Consumers",
         "graylog": "zwrap.configuration.logs:Graylog",
         "iris": "zwrap.configuration.core:Slurm",
+        "ispyb": "zwrap.configuration.core:ISPyB",
         "jmx": "zwrap.configuration.core:JMX",
         "ledger": "zwrap.configuration.core:Ledger",
         "limits": "zwrap.configuration.core:Limits",

@@ -1,0 +1,182 @@
+"""ISPyB's database: connections whose sessions are strict, transactions, and what is away.
+
+Statements are bounded, so that a host that has died never holds up a service: by the session's lock
+and statement limits, which the server keeps, and by the time-outs of the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError, OutageError
+from zwrap.host.backoff import Backoff
+from zwrap.service.ispyb.credentials import DRIVER, PORT, credentials_of
+from zwrap.service.ispyb.numbers import LOST, Fault, fault_of, number_of, remark_of
+from zwrap.service.ispyb.refusal import refusal, words_of
+
+T = TypeVar("T")
+
+CONNECT_S = 10
+"""Longest time for a connection, login included, in seconds."""
+
+ANSWER_S = 30
+"""Longest wait for an answer of the server, in seconds."""
+
+STATEMENT_S = 20
+"""Longest time that a statement may take on MariaDB, in seconds; less than `ANSWER_S`, so that the
+server ends it before the client gives up and does not know what came of it."""
+
+LOCK_S = 5
+"""Longest wait for a row that another transaction holds, in seconds."""
+
+REPEATS = 5
+"""Number of times that a transaction is done again after an error that passes."""
+
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 2.0
+"""First and longest pause before that, in seconds."""
+
+_SESSION = (
+    "SET SESSION sql_mode = "
+    "'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
+    f"innodb_lock_wait_timeout = {LOCK_S}, lock_wait_timeout = {LOCK_S}"
+)
+"""Settings of each session: nothing is cut or rounded in silence, no lock is waited for long."""
+
+_KNOWN = "SHOW VARIABLES WHERE Variable_name IN ('max_statement_time', 'wsrep_on')"
+_SOME = {
+    "max_statement_time": f"SET SESSION max_statement_time = {STATEMENT_S}",
+    "wsrep_on": "SET SESSION wsrep_sync_wait = 7",
+}
+"""Setting that some servers have to the statement for it: a limit of MariaDB, and on Galera that a
+transaction sees what was committed on any node, as after a connection lost during COMMIT."""
+
+_CONNECT: dict[str, Any] = {
+    # As fast as the C driver in what is done here, and its time-outs cover the login, too.
+    "use_pure": True,
+    "connection_timeout": CONNECT_S,
+    "read_timeout": ANSWER_S,
+    "write_timeout": ANSWER_S,
+    # The driver's own default is a collation that MariaDB lacks.
+    "charset": "utf8mb4",
+    "collation": "utf8mb4_general_ci",
+}
+
+
+class Database:
+    """The facility's database.
+
+    Args:
+        url: Database URL of SQLAlchemy.
+
+    Raises:
+        ConfigurationError: The driver is not installed.
+    """
+
+    def __init__(self, url: sa.URL) -> None:
+        self.name = f"{url.host}:{url.port or PORT}/{url.database}"
+        """Host, port and name of the database."""
+        options: dict[str, Any] = {}
+        if url.drivername == DRIVER:
+            options = {
+                "connect_args": _CONNECT,
+                "isolation_level": "READ COMMITTED",
+                "pool_pre_ping": True,
+            }
+        try:
+            self._engine = sa.create_engine(url, **options)
+        except ImportError:
+            raise ConfigurationError(
+                "The database of ISPyB needs the package ispyb: pip install 'zwrap[ispyb]'."
+            ) from None
+        if url.drivername == DRIVER:
+            sa.event.listen(self._engine, "connect", _set_session)
+        sa.event.listen(self._engine, "handle_error", _let_go)
+
+    @classmethod
+    def of(cls, configuration: Configuration) -> Database:
+        """Return the database that a site file, else the environment, describes.
+
+        Raises:
+            ConfigurationError: None is described, or its driver is not installed.
+        """
+        return cls(credentials_of(configuration).url)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """Yield a connection in a transaction, which is committed at the end, or rolled back.
+
+        Raises:
+            OutageError: The database cannot be used now, or the transaction is to be done again.
+            MessageError: It refuses a statement.
+        """
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except (sa.exc.DBAPIError, sa.exc.PendingRollbackError, sa.exc.TimeoutError) as error:
+            raise self._failure(error) from None
+
+    def transact(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do work in a transaction, again if what hinders it passes; return what the work returns.
+
+        The work may be done several times: whenever the connection is lost, even during COMMIT,
+        when nobody knows what came of it. It begins by looking for what it may have written
+        (`once.begin`).
+
+        Raises:
+            OutageError: The database cannot be used now.
+            MessageError: It refuses a statement.
+        """
+        pauses = Backoff(FIRST_PAUSE_S, LAST_PAUSE_S, jitter=True)
+        for _ in range(REPEATS):
+            try:
+                with self._engine.begin() as connection:
+                    return work(connection)
+            except (sa.exc.DBAPIError, sa.exc.PendingRollbackError) as error:
+                if _fault(error) is not Fault.PASSING:
+                    raise self._failure(error) from None
+            time.sleep(pauses.next_s())
+        with self.transaction() as connection:
+            return work(connection)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _failure(self, error: sa.exc.SQLAlchemyError) -> Exception:
+        """Return the error of zwrap that says what an error of the database means."""
+        if not isinstance(error, sa.exc.DBAPIError):
+            return OutageError(f"The database {self.name} cannot be used: {words_of(error)}.")
+        if fault_of(error) is Fault.MESSAGE:
+            return refusal(error)
+        number = number_of(error)
+        why = f" (error {number}, {remark_of(error)})" if number else ""
+        return OutageError(f"The database {self.name} cannot be used: {words_of(error)}{why}.")
+
+
+def _fault(error: sa.exc.SQLAlchemyError) -> Fault:
+    """Return what an error is about; one of a connection that was lost before passes."""
+    return fault_of(error) if isinstance(error, sa.exc.DBAPIError) else Fault.PASSING
+
+
+def _let_go(context: sa.engine.ExceptionContext) -> None:
+    """Have a connection that is of no use taken from the pool, and not rolled back."""
+    error = context.sqlalchemy_exception
+    if isinstance(error, sa.exc.DBAPIError) and number_of(error) in LOST:
+        context.is_disconnect = True
+
+
+def _set_session(connection: Any, record: object) -> None:  # noqa: ANN401 - of the driver
+    """Set what holds for all transactions of a new connection."""
+    del record
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute(_SESSION)
+        cursor.execute(_KNOWN)
+        for name, value in cursor.fetchall():
+            if str(value) != "OFF":
+                cursor.execute(_SOME[str(name)])
