@@ -1081,6 +1081,21 @@ def test_what_makes_programs_and_options_open_is_told(
         assert any(line.startswith(begin) for line in lines), begin
 
 
+def test_a_fault_of_one_part_ends_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site.yml").write_text(
+        "version: 1\nl: {plugin: ledger, url: 'postgresql://127.0.0.1:1/x'}\n"
+        "c: {plugin: clusters, big: {kind: slurm, key: 1}}\nenvironments: {default: [l, c]}\n"
+    )
+    monkeypatch.setenv("ZOCALO_CONFIG", str(tmp_path / "site.yml"))
+    assert main(["check", "--security"]) in (100, 111)
+    shown = capsys.readouterr()
+    assert shown.err.count("The ledger postgresql") == shown.err.count("'c.big'") == 1
+    for begin in ("warning: key: each host", "good: the site file", "good: PATH of this"):
+        assert begin in shown.out, begin
+
+
 def test_a_key_where_nodes_can_read_it_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

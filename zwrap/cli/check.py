@@ -73,18 +73,19 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         with faults.told():
             say(f"{name}: {description()}")
     _tell_sections(configuration, faults)
-    for hints in (
+    hints = [
         _unused_brokers(configuration, chosen),
         _default_cluster(configuration),
         _unsent(),
         _keys(configuration),
         beside.lines(configuration.site.program_directory),
-    ):
-        faults.tell(hints)
+    ]
     if options.broker:
-        faults.tell(_audit(configuration, chosen))
+        hints.append(_audit(configuration, chosen))
     if options.security:
-        faults.tell(security.lines(configuration, chosen))
+        hints += security.parts(configuration, chosen)
+    for lines in hints:
+        faults.tell(lines)
     count = 0
     for what, check in _site_checks(configuration):
         count += 1

@@ -19,19 +19,27 @@ PLUGIN = "security"
 """Name of the plugin whose section holds the settings."""
 
 
-def lines(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]:
-    """Yield a line for each setting and place: a warning with what to write, or that it is good."""
-    yield from _sections(configuration)
-    yield from _directories(configuration)
-    yield from _settings(configuration)
-    yield from _names(configuration)
-    yield from _orders(configuration, chosen)
-    yield from _key(configuration, chosen)
-    yield from _verdicts(configuration)
-    yield from _options(configuration)
-    yield from places(configuration, chosen)
-    yield from named_by_messages(configuration, chosen)
-    yield from environment()
+def parts(configuration: Configuration, chosen: TransportChoice) -> Iterator[Iterator[str]]:
+    """Yield the parts of the report, so that a fault of one ends no other.
+
+    Each yields a line for each setting or place: a warning with what to write, or that it is good.
+    """
+    yield _sections(configuration)
+    yield _directories(configuration)
+    yield _settings(configuration)
+    yield _names(configuration)
+    yield _orders(configuration, chosen)
+    yield _key(configuration, chosen)
+    yield _verdicts(configuration)
+    yield _options(configuration)
+    yield places(configuration, chosen)
+    yield named_by_messages(configuration, chosen)
+    yield environment()
+    yield _user()
+
+
+def _user() -> Iterator[str]:
+    """Yield whether this user is root."""
     if os.geteuid() == 0:
         yield "warning: this is root: services that root runs submit jobs of root"
     else:
