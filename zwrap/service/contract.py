@@ -49,6 +49,10 @@ class Service:
     """Name of the queue that the service reads; None: it reads none."""
     prefetch: int = 1
     """Largest number of messages that the service holds unsettled."""
+    exclusive: ClassVar[bool] = False
+    """True if one instance reads the queue at a time, alone and in its order; others stand by. What
+    all messages need is asked for by `available` before, and in an outage all messages that the
+    service holds go back to their places in the queue."""
     topics: ClassVar[tuple[str, ...]] = ()
     """Topics whose messages are passed to `hear`."""
     batch_size: ClassVar[int] = 1
@@ -99,6 +103,17 @@ class Service:
     def begin(self) -> None:
         """Prepare for the first message; called once, before it. An exception ends the service."""
 
+    def available(self) -> None:
+        """Return if what every message needs is there; of an exclusive service only.
+
+        It is called before the service reads its queue, and with back-off until it can, so it must
+        not take longer than some seconds. `idle` is called only while the queue is read.
+
+        Raises:
+            OutageError: It is away at present.
+            PermanentError: It will never be there; the service ends.
+        """
+
     def poll_s(self) -> float:
         """Return the poll interval: the time without a message before `idle`, in seconds."""
         return 1.0
@@ -139,7 +154,8 @@ class Service:
 
         Raises:
             PermanentError: The message becomes a dead letter.
-            OutageError: What all messages share is away; the service pauses, with back-off.
+            OutageError: What all messages share is away; the service pauses, with back-off. An
+                exclusive one gives back all that it holds.
             TemporaryError: The message comes again later; this delivery does not count.
             Exception: A fault of the service; the message comes again until `delivery_limit`.
         """

@@ -26,6 +26,7 @@ from zwrap.service.settling import (
 )
 from zwrap.service.status import ServiceStatus
 from zwrap.transport.contract import Delivery, Transport
+from zwrap.transport.failures import ReadElsewhereError
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,12 @@ class Loop:
         self._clock = clock
         self._ends_at = clock() + lifetime_s if lifetime_s else float("inf")
         self._once = once
-        self._status = ServiceStatus(service, transport, tag, clock)
-        self._intake = Intake(service, transport, self._hear)
+        self._intake = Intake(service, transport, self._hear, clock)
+        alone = self._intake.alone
+        remark = (lambda: alone.remark) if alone else str
+        self._status = ServiceStatus(service, transport, tag, clock, remark)
+        if alone:
+            alone.changed = self._status.tell
         self._commands = Commands(service.configuration)
         self._warnings = Seldom(clock)
         self._stop = stop or threading.Event()
@@ -94,11 +99,12 @@ class Loop:
         OutageError if a run with ``--once`` ends without messages that it gave back in an outage.
         """
         self._service.check_handler()
-        self._intake.subscribe()
+        self._intake.begin()
         for topic in (COMMAND_TOPIC, *self._service.topics):
             self._transport.subscribe_topic(topic)
         stop_on_signals(self._stop, self._hangup if self._renewed else None)
-        log.info("%s reads queue %s", self._service.name, self._service.queue or "none")
+        if not self._intake.alone or self._intake.alone.reads:
+            log.info("%s reads queue %s", self._service.name, self._service.queue or "none")
         name, grace = self._service.name, self._service.stop_grace_s
         with (
             ending_late_stops(self._stop, name, grace),
@@ -137,15 +143,21 @@ class Loop:
     def _turn(self) -> bool:
         """Handle what comes next, or be idle; return False after the last message of a run."""
         self._liveness.turn()
-        going_on = True
+        going_on, reads = True, self._reads()
         delivery: Delivery | None = None
+        if self._once and not reads:
+            return False
         with self._contained(RECEIVING):
-            delivery = self._transport.receive(self._wait_s())
-        if delivery is None:
+            delivery = self._intake.receive(self._wait_s())
+        if delivery is None and not reads:
+            self._status.set(Status.IDLE)
+        elif delivery is None:
             with self._contained(PERIODIC):
                 self._status.set(Status.IDLE)
                 self._service.idle()
                 self._service.faults.periodic_work_went_well(self._service.name)
+                if self._intake.alone:
+                    self._intake.alone.went_well()
                 going_on = not self._once
         if delivery is not None and delivery.topic:
             self._hear(delivery)
@@ -154,6 +166,21 @@ class Loop:
                 self._handle(batch)
         self._pause(self._service.faults.pause_s())
         return going_on
+
+    def _reads(self) -> bool:
+        """Return True if the queue is read; an exclusive service begins to, if it can.
+
+        Raises OutageError for a run with ``--once`` if something is away.
+        """
+        alone = self._intake.alone
+        if alone is None:
+            return True
+        alone.look()
+        if self._once and alone.obstacle:
+            if not isinstance(alone.obstacle, ReadElsewhereError):
+                raise alone.obstacle
+            log.info("%s ends: what waits is handled by another instance", self._service.name)
+        return alone.reads
 
     @contextlib.contextmanager
     def _contained(self, what: str) -> Iterator[None]:
@@ -238,12 +265,18 @@ class Loop:
         """
         self._status.set(Status.PROCESSING)
         pauses: list[float] = []
+        alone = self._intake.alone
         try:
             with self._liveness.at_work():
                 handle_deliveries(self._service, batch, pauses.append)
-        except TransportError:
-            if self._once or not all(delivery.settled for delivery in batch):
+            if alone:
+                alone.went_well()
+        except OutageError as error:
+            if alone and not self._once:
+                alone.withdraw(error)
+            elif self._once or not all(delivery.settled for delivery in batch):
                 raise  # the end of this process gives back what it holds
-            pauses.append(self._service.faults.pause_s())
+            else:
+                pauses.append(self._service.faults.pause_s())
         self._status.set(Status.IDLE)
         self._pause(sum(pauses))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.errors import (
     ClusterFullError,
+    OutageError,
     PermanentError,
     TemporaryError,
     TransportError,
@@ -61,6 +62,8 @@ def handle_deliveries(
     Raises:
         TransportError: The transport failed, without which the service cannot go on; the messages
             have been given back.
+        OutageError: What all messages of an exclusive service need is away; those that are not
+            settled are to keep their places.
     """
     with ending_children():
         outcomes: list[Outcome] = []
@@ -85,15 +88,19 @@ def settle(service: Service, outcomes: Sequence[Outcome]) -> None:
 
     Raises:
         TransportError: The transport failed; all messages have been given back.
+        OutageError: As of `handle_deliveries`.
     """
     faults = service.faults
-    lost: TransportError | None = None
+    lost: OutageError | None = None
     faults.failed.update(work.delivery for work, problem in outcomes if problem)
     handled = [work.delivery for work, problem in outcomes if not problem]
     well = [each for each in handled if each.settled and each not in faults.failed]
     seen: dict[int, bool] = {}
     for work, problem in outcomes:
         if problem is None:
+            continue
+        if service.exclusive and is_outage(problem) and not work.delivery.settled:
+            lost = problem if isinstance(problem, OutageError) else OutageError(told(problem))
             continue
         with recipe_context(recipe_id_of(work.delivery.message)):
             lost = _settled(service, work, problem, seen) or lost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from zwrap import __version__
 from zwrap.calls.batchjob import batch_job
@@ -28,8 +29,23 @@ class ServiceStatus:
     """Status of a service, which a thread broadcasts every few seconds and on change."""
 
     def __init__(
-        self, service: Service, transport: Transport, tag: str | None, clock: Clock = elapsed
+        self,
+        service: Service,
+        transport: Transport,
+        tag: str | None,
+        clock: Clock = elapsed,
+        remark: Callable[[], str] = str,
     ) -> None:
+        """Prepare to broadcast.
+
+        Args:
+            service: The service.
+            transport: Its connection.
+            tag: Text for the messages.
+            clock: Clock for the utilization, in seconds.
+            remark: Function that returns what the service waits for; empty: for messages.
+        """
+        self._remark = remark
         self._service = service
         self._transport = transport
         self._tag = tag
@@ -59,6 +75,10 @@ class ServiceStatus:
             self._status = status
         if status not in (Status.IDLE, Status.PROCESSING):
             self._changed.set()
+
+    def tell(self) -> None:
+        """Broadcast the status now, because the remark has changed."""
+        self._changed.set()
 
     def _run(self) -> None:
         """Broadcast the status until the end; a message that fails does not end the thread."""
@@ -98,6 +118,10 @@ class ServiceStatus:
             "unforeseen": self._service.faults.unforeseen,
             **extended_status_dictionary(),
         }
+        if status is Status.IDLE and (remark := self._remark()):
+            body["statustext"] = remark
+        if self._service.exclusive:
+            body["reads"] = status in (Status.IDLE, Status.PROCESSING) and not self._remark()
         if self._tag:
             body["tag"] = self._tag
         self._transport.broadcast(
