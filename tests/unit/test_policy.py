@@ -18,7 +18,7 @@ from zwrap.attempt.directory import SUBMISSION, JobDirectory
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import SUBMITTED, Attempt
 from zwrap.attempt.verdict import messages_on
-from zwrap.cli import security
+from zwrap.cli import exposed, security
 from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
@@ -955,6 +955,8 @@ def told(
     file.chmod(0o644)
     monkeypatch.setenv("ZOCALO_CONFIG", str(file))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    if not exposed.HARD_LINKS.is_relative_to(file.parent):  # what this host does says little
+        monkeypatch.setattr(exposed, "HARD_LINKS", file.parent / "no such file")
     assert main(["check", "--security"]) == 0
     return capsys.readouterr().out.splitlines()
 
@@ -1060,6 +1062,21 @@ p: {{plugin: security, directories: """
     assert found(f"{tmp_path}/data") == []
     whole = [f"{tmp_path}/{name}" for name in ("home", "state", "site.yml", "recipes")]
     assert found(f"{tmp_path}/link") == whole
+
+
+@pytest.mark.parametrize(("content", "word"), [("0\n", "warning"), ("1\n", "good"), (None, "")])
+def test_whether_users_make_hard_links_to_files_of_others_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    content: str | None, word: str,
+) -> None:  # fmt: skip
+    """No descriptor tells by which of its names a file was meant."""
+    monkeypatch.setattr(exposed, "HARD_LINKS", tmp_path / "protected_hardlinks")
+    if content is not None:
+        (tmp_path / "protected_hardlinks").write_text(content)
+    text = "version: 1\nenvironments: {default: []}\n"
+    lines = told(capsys, monkeypatch, tmp_path / "site.yml", text)
+    found = [line.partition(": ")[0] for line in lines if ": fs.protected_hardlinks: " in line]
+    assert found == ([word] if word else [])
 
 
 def test_what_makes_programs_and_options_open_is_told(

@@ -18,6 +18,9 @@ from zwrap.transport.options import TransportChoice
 WRITABLE = 0o775
 """Mode beyond which everybody may write."""
 
+HARD_LINKS = Path("/proc/sys/fs/protected_hardlinks")
+"""File with 1 if users may make hard links only to files that they may write (proc(5))."""
+
 
 def who_else(place: Path, mode: int) -> str:
     """Return who else may read or write a place beyond a mode, as a clause; empty: nobody.
@@ -84,6 +87,22 @@ def environment() -> Iterator[str]:
             yield f"warning: {name}: {where}, and {what} are found there. {repair}"
         if is_good:
             yield f"good: {name} of this environment"
+
+
+def hard_links() -> Iterator[str]:
+    """Yield whether users may give files of others a further name; no line: it cannot be told."""
+    try:
+        is_open = HARD_LINKS.read_text().strip() == "0"
+    except OSError:
+        return
+    if is_open:
+        yield (
+            "warning: fs.protected_hardlinks: users of this host may give a file of this user a "
+            "name below an allowed directory, where messages may have output appended to it. "
+            "Write: sysctl -w fs.protected_hardlinks=1, here and on nodes"
+        )
+    else:
+        yield "good: fs.protected_hardlinks: nobody here makes hard links to files of others"
 
 
 def _places(

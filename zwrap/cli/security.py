@@ -7,7 +7,14 @@ import os
 from collections.abc import Iterator
 
 from zwrap.attempt.ledger.ledger import Ledger, default_file
-from zwrap.cli.exposed import environment, named_by_messages, places, spool, who_else
+from zwrap.cli.exposed import (
+    environment,
+    hard_links,
+    named_by_messages,
+    places,
+    spool,
+    who_else,
+)
 from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
 from zwrap.host.exposure import replaceable_parts
@@ -35,6 +42,7 @@ def parts(configuration: Configuration, chosen: TransportChoice) -> Iterator[Ite
     yield places(configuration, chosen)
     yield named_by_messages(configuration, chosen)
     yield environment()
+    yield hard_links()
     yield _user()
 
 
