@@ -21,11 +21,11 @@ from zwrap.program.run import Run
 NAMES = sorted(file.stem for file in SHIPPED.glob("*.yaml"))
 
 OF = {
-    "xia2": ["xia2", "dials", "common", "xia2-stages", "python"],
-    "dials": ["dials", "common", "python"],
-    "fast_dp": ["fast_dp", "xds", "ccp4", "common", "python"],
+    "xia2": ["xia2", "dials", "wording", "common", "xia2-stages", "python"],
+    "dials": ["dials", "wording", "common", "python"],
+    "fast_dp": ["fast_dp", "xds", "ccp4", "wording", "common", "python"],
     "xds": ["xds", "common"],
-    "dimple": ["dimple", "ccp4", "common"],
+    "dimple": ["dimple", "ccp4", "wording", "common", "python"],
     "aimless": ["ccp4", "common"],
     "autoPROC": ["autoPROC", "xds", "ccp4", "common"],
 }

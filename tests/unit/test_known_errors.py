@@ -19,6 +19,7 @@ from zwrap.job import Interruption, Outcome, Resources
 from zwrap.message.content import Message
 from zwrap.program.causes import recognition
 from zwrap.program.causes.errorlist import KnownErrors
+from zwrap.program.causes.errortables import read_table
 from zwrap.program.causes.knownerrors import KnownError
 from zwrap.program.causes.literals import literals, may_match
 from zwrap.program.causes.recognition import recognized
@@ -262,6 +263,18 @@ def test_a_table_of_the_site_goes_before_the_shipped_one(tmp_path: Path) -> None
     assert [(each.cause, each.where) for each in entries] == [
         ("own", ["stderr", "stdout"]), ("mine", ["mine.log"]),
     ]  # fmt: skip
+
+
+def test_a_table_says_once_what_stands_before_each_pattern(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text(
+        "begins: '^(?:Sorry|Error): '\n"
+        "errors: [{pattern: 'a|b', cause: x}, {pattern: c, cause: y}]\n"
+    )
+    patterns = [each.pattern for each in read_table(tmp_path / "t.yaml")]
+    assert patterns == ["^(?:Sorry|Error): (?:a|b)", "^(?:Sorry|Error): (?:c)"]
+    (tmp_path / "t.yaml").write_text("begins: '('\nerrors: [{pattern: a, cause: x}]\n")
+    with pytest.raises(ProgramError, match="pattern"):
+        read_table(tmp_path / "t.yaml")
 
 
 def test_a_table_that_cannot_be_read_only_leaves_the_cause_out(tmp_path: Path) -> None:

@@ -194,6 +194,17 @@ def test_output_that_others_have_kept_is_found_by_its_usual_names(
     assert main(["program", "test", "count", str(saved), "text=a"]) == 0
 
 
+def test_a_log_without_an_error_output_is_the_programs_own(
+    site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (saved / "count.log").rename(saved / "stdout")
+    (saved / "count.log").write_text("as DIALS writes dials.index.log\n")
+    assert main(["program", "test", "count", str(saved), "text=a"]) == 1
+    (saved / "count.err").unlink()
+    assert main(["program", "test", "count", str(saved), "text=a"]) == 0
+    assert "stdout:1:" in capsys.readouterr().out
+
+
 def test_of_many_files_the_first_are_shown(
     site: Path, saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -168,8 +168,12 @@ class Trial:
 def _take_output(command: CommandRun) -> None:
     """Take output that others have kept under another name, where there is none of zwrap's own."""
     name, is_first = command.planned.command.name, command.planned.is_first
+    # a NAME.log without zwrap's NAME.err is the program's own, as DIALS writes dials.index.log
+    is_own = {"stdout": command.stderr.exists(), "stderr": True}
     for end, others in (("stdout", STDOUT), ("stderr", STDERR)):
-        if getattr(command, end).exists() or (end == "stdout" and command.planned.command.stdout):
+        if end == "stdout" and command.planned.command.stdout:
+            continue
+        if is_own[end] and getattr(command, end).exists():
             continue
         for other in (*(f"{name}{each}" for each in others), *([end] if is_first else [])):
             if (file := command.directory / other).is_file():

@@ -22,6 +22,8 @@ class Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     description: str = ""
     where: list[str] = []
     """Places of errors whose entries name none."""
+    begins: str = ""
+    """Regular expression of what stands in front of the pattern of each entry."""
 
 
 def read_table(file: Path) -> list[KnownError]:
@@ -34,11 +36,18 @@ def read_table(file: Path) -> list[KnownError]:
 
         first = next(faults(source.data, Table))
         raise ProgramError(f"{placed(source.begin, first.route)}: {first.said}") from None
-    check_errors(table.errors, source.begin, "errors")
-    return [
-        each if each.where else msgspec.structs.replace(each, where=table.where)
-        for each in table.errors
-    ]
+    errors = [_completed(each, table) for each in table.errors]
+    check_errors(errors, source.begin, "errors")
+    return errors
+
+
+def _completed(error: KnownError, table: Table) -> KnownError:
+    """Return an entry with what it has from its table."""
+    return msgspec.structs.replace(
+        error,
+        where=error.where or table.where,
+        pattern=f"{table.begins}(?:{error.pattern})" if table.begins else error.pattern,
+    )
 
 
 def source_of_table(file: Path) -> Source:
