@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from zwrap.cli.zwrap import main
 from zwrap.errors import ConfigurationError, MessageError, OutageError
 from zwrap.service.ispyb import database as module
 from zwrap.service.ispyb.database import ANSWER_S, LOCK_S, STATEMENT_S, Database
@@ -120,7 +122,7 @@ STATEMENTS: dict[int, tuple[str, ...]] = {
     1452: ("INSERT INTO AutoProcIntegration (dataCollectionId) VALUES (2147483647)",),
     1644: ("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'No.'",),
     1792: ("COMMIT", "START TRANSACTION READ ONLY", "DELETE FROM AutoProc"),
-    1969: ("SELECT BENCHMARK(1e9, MD5('x'))",),
+    1969: ("SELECT SUM(seq % 3) FROM seq_1_to_100000000000",),
     1317: ("KILL QUERY CONNECTION_ID()",),
     1927: ("KILL CONNECTION_ID()",),
     4025: ("CREATE TABLE of_a_test (a INT CHECK (a > 0))", "INSERT INTO of_a_test VALUES (0)"),
@@ -517,3 +519,40 @@ def test_a_server_that_only_reads_is_not_available(
     finally:
         run(database, "SET GLOBAL read_only = 0", f"DROP USER {user}")
     there.available()
+
+
+def checked(
+    site: str, directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str]:
+    """Return exit status and all that `zwrap check --security` says of a site file."""
+    file = directory / "site.yml"
+    file.write_text(f"version: 1\nenvironments: {{default: [db]}}\ndb: {{plugin: ispyb, {site}}}\n")
+    file.chmod(0o644)
+    monkeypatch.setenv("ZOCALO_CONFIG", str(file))
+    status = main(["check", "--security"])
+    return status, "".join(capsys.readouterr())
+
+
+def test_a_check_of_the_site_looks_at_the_table_and_at_who_reads_the_password(
+    ispyb: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    file = ispyb.credentials_file(tmp_path)
+    status, text = checked(f"credentials: {file.name}", tmp_path, monkeypatch, capsys)
+    assert (status, "Create it: CREATE TABLE zwrap_messages (" in text) == (100, True)
+    make_table(ispyb)
+    status, text = checked(f"credentials: {file.name}", tmp_path, monkeypatch, capsys)
+    name = f"127.0.0.1:{ispyb.credentials['port']}/ispyb"
+    assert (status, f"good: ispyb {name}\n" in text) == (0, True)
+    assert f"good: the credentials of ISPyB {file}\n" in text
+    assert f"good: the site file {tmp_path}/site.yml\n" in text
+    file.chmod(0o644)
+    _, text = checked(f"credentials: {file.name}", tmp_path, monkeypatch, capsys)
+    told = "everybody may read. Write: chmod 0640"
+    assert f"warning: the credentials of ISPyB {file}: {told} {file}\n" in text
+    url = ispyb.url.render_as_string(hide_password=False)
+    status, text = checked(f"url: {url!r}", tmp_path, monkeypatch, capsys)
+    warned = f"warning: the site file {tmp_path}/site.yml: {told} {tmp_path}/site.yml\n"
+    assert (status, warned in text) == (0, True)
+    other = url.replace(f":{ispyb.credentials['port']}", ":1")
+    status, text = checked(f"url: {other!r}", tmp_path, monkeypatch, capsys)
+    assert (status, "127.0.0.1:1/ispyb cannot be used: 2003" in text) == (111, True)

@@ -219,7 +219,7 @@ Checks = Iterator[tuple[str, Callable[[], object]]]
 
 def _site_checks(configuration: Configuration) -> Checks:
     """Yield the checks of all that the site file refers to; what hides some of it is a fault."""
-    for part in (_recipes, _clusters, _templates, _consumers, _job_checks, _programs):
+    for part in (_recipes, _clusters, _templates, _consumers, _ispyb, _job_checks, _programs):
         try:
             yield from part(configuration)
         except ZwrapError as error:
@@ -259,6 +259,16 @@ def _consumers(configuration: Configuration) -> Checks:
     if configuration.site.consumers is not None:
         settings = consumers.read(configuration.site.consumers)
         yield "consumers", partial(consumers.checked, settings, "Plugin 'consumers'")
+
+
+def _ispyb(configuration: Configuration) -> Checks:
+    """Yield the check of the facility's database, if a section of plugin `ispyb` is active."""
+    if configuration.site.ispyb is not None:
+        from zwrap.service.ispyb.database import Database  # loads the driver, which few sites have
+        from zwrap.service.ispyb.once import Once
+
+        database = Database.of(configuration)
+        yield f"ispyb {database.name}", Once(database).check
 
 
 def _job_checks(configuration: Configuration) -> Checks:

@@ -110,10 +110,14 @@ def _places(
 ) -> Iterator[tuple[Path, int, str]]:
     """Yield the places of zwrap and of the site, each with its widest mode and its name."""
     site = configuration.site
+    database = site.ispyb
+    credentials = database and (database.credentials or os.environ.get("ISPYB_CREDENTIALS"))
+    holds_password = database is not None and database.url is not None
     wanted: list[tuple[Path | None, int, str]] = [
         (state_directory(), 0o700, "the state directory"),
         (default_file(), 0o600, "the ledger"),
-        (configuration.file, 0o644, "the site file"),
+        (configuration.file, 0o640 if holds_password else 0o644, "the site file"),
+        (Path(credentials) if credentials else None, 0o640, "the credentials of ISPyB"),
         (site.recipe_directory, 0o755, "the recipes"),
         (site.program_directory, 0o755, "the program definitions"),
         (site.template_directory, 0o755, "the job script templates"),
