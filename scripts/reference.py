@@ -1,6 +1,7 @@
-"""The reference of the keys of a program definition, made from the types that read them.
+"""References in docs, made from what reads them: keys of a program definition, commands of ISPyB.
 
-`scripts/reference` writes it between the two marks in docs/programs.md; a test compares.
+`scripts/reference` writes them between the marks in docs/programs.md and docs/ispyb-commands.md; a
+test compares.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
@@ -22,9 +23,11 @@ from zwrap.program.definition import Definition
 from zwrap.program.keys.marks import FILLED, INPUT_NAME
 from zwrap.program.keys.messages import Part
 from zwrap.program.parsers.table import PARSERS, Option
+from zwrap.service.ispyb.commands.processing import PIPELINES
+from zwrap.service.ispyb.commands.table import COMMANDS
 
-PAGE = Path(__file__).parents[1] / "docs" / "programs.md"
-BEGIN = "<!-- {}: made by scripts/reference from the types in zwrap/program; do not edit -->"
+DOCS = Path(__file__).parents[1] / "docs"
+BEGIN = "<!-- {}: made by scripts/reference; do not edit -->"
 END = "<!-- end of {} -->"
 """Marks in the page around each of the blocks."""
 
@@ -49,18 +52,45 @@ PART = "messages.PART"
 
 
 def main() -> None:
-    """Write the reference into the page."""
-    PAGE.write_text(replaced(PAGE.read_text()))
+    """Write the references into their pages."""
+    for name in BLOCKS:
+        page = DOCS / name
+        page.write_text(replaced(page.read_text(), name))
 
 
-def replaced(page: str) -> str:
-    """Return a page with the reference between the marks in it."""
-    for name, lines in (("keys", _keys()), ("parsers", _parsers())):
-        begin, end = BEGIN.format(name), END.format(name)
+def replaced(page: str, name: str) -> str:
+    """Return the text of a page of a name with the references between the marks in it."""
+    for block, lines in BLOCKS[name].items():
+        begin, end = BEGIN.format(block), END.format(block)
         before, _, rest = page.partition(begin)
         _, _, after = rest.partition(end)
-        page = "\n".join([f"{before}{begin}", "", *lines, f"{end}{after}"])
+        page = "\n".join([f"{before}{begin}", "", *lines(), f"{end}{after}"])
     return page
+
+
+def _commands() -> Iterator[str]:
+    """Yield the lines of the tables of all commands of the ISPyB service."""
+    told: dict[int, str] = {}
+    for command in COMMANDS.values():
+        yield from (f"### `{command.name}`", "", f"{_cell(command.meaning)}.", "")
+        same = told.setdefault(id(command.fields), command.name)
+        if same != command.name:
+            yield from (f"Takes the parameters of `{same}`.", "")
+            continue
+        yield from ("| parameter | meaning | column |", "|---|---|---|")
+        for name, field in command.fields.items():
+            required = " (required)" if field.required else ""
+            column = f"`{field.column}`" if field.column else ""
+            yield f"| `{name}` | {_cell(field.meaning)}{required} | {column} |"
+        yield ""
+
+
+def _pipelines() -> Iterator[str]:
+    """Yield the lines of the table of pipelines."""
+    yield from ("| `program`, or `program/upstream_source` | `processingPipelineId` |", "|---|---|")
+    for name, number in PIPELINES.items():
+        yield f"| `{name}` | {number} |"
+    yield ""
 
 
 def _keys() -> Iterator[str]:
@@ -217,6 +247,12 @@ def _plain(text: str) -> str:
     """Return a docstring as Markdown, in one line."""
     return " ".join(re.sub(r"``([^`]+)``", r"`\1`", text).split())
 
+
+BLOCKS: Mapping[str, Mapping[str, Callable[[], Iterator[str]]]] = {
+    "programs.md": {"keys": _keys, "parsers": _parsers},
+    "ispyb-commands.md": {"pipelines": _pipelines, "commands": _commands},
+}
+"""Page to the references in it."""
 
 if __name__ == "__main__":
     main()

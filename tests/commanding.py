@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,6 +33,18 @@ class Commands:
             result = command(name).function(call)
         self.sent = call.sent
         return result
+
+    def carry_out(
+        self, command_list: Sequence[Mapping[str, Any]], step: Mapping[str, object]
+    ) -> None:
+        """Carry out a command list, whose parameters are also those of a recipe step, in order."""
+        with self._engine.begin() as connection:
+            for each in command_list:
+                name = each["ispyb_command"]
+                call = Call(name, [each, step], self.environment, connection)
+                result = command(name).function(call)
+                if "store_result" in each:
+                    self.environment[each["store_result"]] = result
 
     def refused(self, name: str, parameters: Mapping[str, object], **options: Any) -> str:
         """Return the sentence with which a command is refused, which changes no row."""

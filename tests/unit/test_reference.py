@@ -1,4 +1,4 @@
-"""The reference of the keys of a definition: docs/programs.md holds what the types say."""
+"""The references of keys and commands: the pages hold what the types and tables say."""
 
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ def reference(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_the_page_holds_what_the_types_say(reference: ModuleType) -> None:
-    page = (ROOT / "docs" / "programs.md").read_text()
-    for name in ("keys", "parsers"):
-        marks = reference.BEGIN.format(name), reference.END.format(name)
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("programs.md", ("keys", "parsers")), ("ispyb-commands.md", ("pipelines", "commands"))],
+)
+def test_the_page_holds_what_the_types_say(
+    reference: ModuleType, name: str, blocks: tuple[str, ...]
+) -> None:
+    page = (ROOT / "docs" / name).read_text()
+    for block in blocks:
+        marks = reference.BEGIN.format(block), reference.END.format(block)
         assert [page.count(mark) for mark in marks] == [1, 1]
-    assert reference.replaced(page) == page, "run scripts/reference"
+    assert reference.replaced(page, name) == page, "run scripts/reference"
 
 
 def test_each_key_of_a_definition_has_a_meaning(reference: ModuleType) -> None:

@@ -47,7 +47,7 @@ _REGISTERED = {
             ),
             "rpid": Field("processingJobId", "number of the processing job"),
             "upstream_source": Field(
-                "processingPipelineId", "with `program`: which pipeline it is (below)"
+                "processingPipelineId", "with `program`: which of the [pipelines](#pipelines) it is"
             ),
         },
     ),
