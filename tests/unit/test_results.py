@@ -112,7 +112,7 @@ def test_the_link_is_two_levels_above_and_follows_the_last_run(working: Path) ->
     assert place.readlink() == Path("run/18")
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".", 17])
+@pytest.mark.parametrize("name", ["a/b", "..", ".zwrap", ".", 17])
 def test_a_link_of_another_form_is_refused(working: Path, name: object) -> None:
     with pytest.raises(ProgramError, match="the name of a link is expected"):
         results.link(working, {"create_symlink": name})

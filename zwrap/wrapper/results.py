@@ -15,6 +15,7 @@ from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 from zwrap.host.links import put_link
 from zwrap.program.judgement import ResultRecord
+from zwrap.program.keys.written import OWN
 
 
 def link(
@@ -31,10 +32,10 @@ def link(
     name = parameters.get("create_symlink")
     if not name:
         return
-    if not isinstance(name, str) or "/" in name or name in (".", ".."):
+    if not isinstance(name, str) or "/" in name or name in (".", "..", OWN):
         raise ProgramError(
             f"job_parameters, key 'create_symlink' is {name!r}; the name of a link is expected, "
-            "without '/'."
+            f"without '/', and not {OWN!r}, which is zwrap's own."
         )
     name += _space_group(parameters)
     if len(directory.parts) < 3:
