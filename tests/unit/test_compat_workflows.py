@@ -29,6 +29,7 @@ from zwrap.compat.workflows.transport.offline_transport import OfflineTransport
 from zwrap.compat.workflows.transport.pika_transport import PikaTransport
 from zwrap.compat.workflows.transport.site_transport import SiteTransport
 from zwrap.compat.workflows.transport.spool_transport import SpoolTransport
+from zwrap.compat.workflows.transport.stomp_transport import StompTransport
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RecipeError
 from zwrap.message.content import RECIPE_HEADER, Status
@@ -206,6 +207,17 @@ def test_a_step_sends_to_queue_and_topic_of_its_output() -> None:
         ("send", "out", expected, {**how, "exchange": "results"}),
         ("broadcast", "told", expected, how),
     ]
+
+
+def test_a_tool_may_put_a_step_in_again_as_it_was() -> None:
+    """By a name that python-workflows keeps to itself, and public tools use all the same."""
+    transport = Noted()
+    message = {"recipe": GRAPH, "recipe-pointer": 2, "recipe-path": [1], "payload": "p"}
+    step = RecipeWrapper(message=message, transport=transport)
+    step._send_to_destination(step.recipe_pointer, None, step.payload, {"delay": 1}, False)
+    (call, to, sent, how), *_ = transport.calls
+    assert (call, to, sent["payload"], sent["recipe-path"]) == ("send", "out", "p", [1])
+    assert (how["delay"], how["headers"]) == (1, {RECIPE_HEADER: True})
 
 
 def test_a_recipe_is_started_once_and_has_no_step_before() -> None:
@@ -391,6 +403,34 @@ def test_options_of_a_command_line_reach_the_connection(
     assert choice.name == "PikaTransport"
     assert choice.broker == BrokerOptions(host="rabbit.site.org", username="me", port="5")
     assert kind().parse_args([]) is not None
+
+
+def test_a_program_may_read_the_settings_of_its_broker_from_a_file(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[Any] = []
+
+    def connected(configuration: Configuration, choice: Any) -> MemoryTransport:
+        given.append(choice.broker)
+        return MemoryTransport(broker)
+
+    monkeypatch.setattr(site_transport, "connect", connected)
+    monkeypatch.setattr(StompTransport, "defaults", {})
+    file = tmp_path / "credentials"
+    file.write_text("[rabbit]\nhost = mq.site.org\npassword = p%s#1\n")
+    PikaTransport.defaults["--rabbit-host"] = "other"
+    PikaTransport.defaults["--rabbit-vhost"] = "site"
+    transport = PikaTransport()
+    transport.load_configuration_file(file)
+    transport.connect()
+    assert given == [BrokerOptions(host="mq.site.org", password="p%s#1", vhost="site")]
+    with pytest.raises(workflows.Error, match=rf"{file} has no section \[stomp\]"):
+        StompTransport.load_configuration_file(str(file))
+    with pytest.raises(workflows.Error, match="gone cannot be read"):
+        StompTransport.load_configuration_file(tmp_path / "gone")
+    file.write_text("[stomp]\nprefix: zocalo\nport: 61613\n")
+    StompTransport.load_configuration_file(file)
+    assert StompTransport.defaults == {"--stomp-prfx": "zocalo", "--stomp-port": "61613"}
 
 
 def test_the_default_transport_is_that_of_the_site_unless_a_program_sets_it(

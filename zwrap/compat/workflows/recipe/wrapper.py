@@ -100,7 +100,7 @@ class RecipeWrapper:
         if self.recipe_step:
             raise ValueError("This recipe has already been started.")
         for node, payload in self.recipe["start"]:
-            self._send_one(node, payload, header, kwargs)
+            self._send_to_destination(node, header, payload, kwargs)
 
     def checkpoint(
         self,
@@ -111,8 +111,8 @@ class RecipeWrapper:
     ) -> None:
         """Send a payload to this node again, `delay` seconds later."""
         self._step()
-        self._send_one(
-            self.recipe_pointer, message, header, {**kwargs, "delay": delay}, passed=False
+        self._send_to_destination(
+            self.recipe_pointer, header, message, {**kwargs, "delay": delay}, add_path_step=False
         )
 
     def apply_parameters(self, parameters: Mapping[str, Any]) -> None:
@@ -144,44 +144,50 @@ class RecipeWrapper:
         """Send a payload to several nodes, to one, or for None to none."""
         listed = nodes if isinstance(nodes, list) else [] if nodes is None else [nodes]
         for node in listed:
-            self._send_one(node, message, header, kwargs, mangle=mangle_for_sending)
+            self._send_to_destination(
+                node, header, message, kwargs, mangle_for_sending=mangle_for_sending
+            )
 
-    def _send_one(
+    def _send_to_destination(
         self,
-        node: Any,
-        payload: Any,
+        destination: Any,
         header: Header | None,
-        how: Mapping[str, Any],
-        *,
-        mangle: Mangle | None = None,
-        passed: bool = True,
+        payload: Any,
+        transport_kwargs: Mapping[str, Any],
+        add_path_step: bool = True,
+        mangle_for_sending: Mangle | None = None,
     ) -> None:
-        """Send a payload to queue and topic of a node; `passed`: this node is on its path."""
-        step = self.recipe[node]
-        options = dict(how)
+        """Send a payload to queue and topic of a node.
+
+        Tools of facilities call it by this name, to put a step in again, say.
+
+        Args:
+            destination: Number of the node.
+            header: Headers besides those of a recipe message.
+            payload: The payload.
+            transport_kwargs: Arguments of the transport's `send`.
+            add_path_step: Whether the present node is on the path of the message.
+            mangle_for_sending: Function that makes the content.
+        """
+        step = self.recipe[destination]
+        options = dict(transport_kwargs)
         if "transport-delay" in step:
             options.setdefault("delay", step["transport-delay"])
         headers = {**(header or {}), RECIPE_HEADER: True}
+        raw = mangle_for_sending is not None
         if step.get("queue"):
             exchange = {"exchange": step["exchange"]} if "exchange" in step else {}
-            send = self.transport.raw_send if mangle else self.transport.send
-            content = self._content(node, payload, mangle, passed=passed)
+            send = self.transport.raw_send if raw else self.transport.send
+            content = self._content(destination, payload, mangle_for_sending, add_path_step)
             send(step["queue"], content, headers=dict(headers), **{**exchange, **options})
         if step.get("topic"):
-            send = self.transport.raw_broadcast if mangle else self.transport.broadcast
-            content = self._content(node, payload, mangle, passed=passed)
+            send = self.transport.raw_broadcast if raw else self.transport.broadcast
+            content = self._content(destination, payload, mangle_for_sending, add_path_step)
             send(step["topic"], content, headers=dict(headers), **options)
 
-    def _content(
-        self,
-        node: int,
-        payload: Any,
-        mangle: Mangle | None,
-        *,
-        passed: bool,
-    ) -> Any:
+    def _content(self, node: int, payload: Any, mangle: Mangle | None, add_path_step: bool) -> Any:
         """Return the recipe message for a node."""
-        own = [self.recipe_pointer] if passed and self.recipe_pointer else []
+        own = [self.recipe_pointer] if add_path_step and self.recipe_pointer else []
         message = {
             **self._foreign,
             "environment": self.environment,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from zwrap.compat.workflows.transport.site_transport import SiteTransport
+from zwrap.compat.workflows.transport.broker_transport import BrokerTransport
 
 
-class PikaTransport(SiteTransport):
+class PikaTransport(BrokerTransport):
     """Transport for RabbitMQ, as the site file describes it (plugin ``pika``)."""
 
     name = "PikaTransport"
+    sections = ("rabbit", "rabbitmq")
     options: ClassVar[dict[str, str]] = {
         "--rabbit-host": "host",
         "--rabbit-port": "port",

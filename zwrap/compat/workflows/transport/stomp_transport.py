@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from zwrap.compat.workflows.transport.site_transport import SiteTransport
+from zwrap.compat.workflows.transport.broker_transport import BrokerTransport
 
 
-class StompTransport(SiteTransport):
+class StompTransport(BrokerTransport):
     """Transport for ActiveMQ, as the site file describes it (plugin ``stomp``)."""
 
     name = "StompTransport"
+    sections = ("stomp",)
     options: ClassVar[dict[str, str]] = {
         "--stomp-host": "host",
         "--stomp-port": "port",
