@@ -12,6 +12,7 @@ from zwrap.message.content import (
     ATTEMPT_HEADER,
     ID_HEADER,
     ORIGIN_HEADER,
+    RECIPE_HEADER,
     REINJECTED_HEADER,
     Message,
     Outgoing,
@@ -25,6 +26,9 @@ NAMESPACE = uuid.UUID("6f2b44a4-5d0c-5a58-9d5a-2c1d3f0e8a77")
 
 LONGEST_ID_BYTES = 255
 """Length of the longest id that is taken over from a header, in bytes."""
+
+DERIVED = 5
+"""Version of the UUIDs that are derived from something; fresh ones are random (RFC 9562)."""
 
 LARGEST_ATTEMPT = 10**6
 """Largest number of an attempt that is taken from a header."""
@@ -84,6 +88,21 @@ def identify(body: object, headers: Mapping[str, object], broker_id: str | None 
     if marks_recipe(headers):
         return str(_derived(encode_as(body, ordered=True).decode()))
     return new_id()
+
+
+def is_own_id(message: Message) -> bool:
+    """Return True if no other message has the id of a received one, and each delivery of it has.
+
+    False: its sender and its broker gave none, so that it is derived from the content, or fresh.
+    """
+    if isinstance(message.headers.get(ID_HEADER), str) and message.headers[ID_HEADER]:
+        return True
+    if message.is_recipe:
+        return message.id != identify(message.body, {RECIPE_HEADER: True})
+    try:
+        return uuid.UUID(message.id).version == DERIVED
+    except ValueError:
+        return True
 
 
 def attempt_of(headers: Mapping[str, object]) -> int:

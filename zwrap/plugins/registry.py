@@ -64,6 +64,7 @@ OWN: dict[str, dict[str, str]] = {
     },
     SERVICES: {
         "Dispatcher": "zwrap.service.dispatcher:Dispatcher",
+        "ISPyB": "zwrap.service.ispyb.service:ISPyB",
         "JSONLines": "zwrap.service.jsonlines:JSONLines",
         "Mailer": "zwrap.service.mailer:Mailer",
         "Runner": "zwrap.service.runner:Runner",

@@ -71,6 +71,11 @@ class Received(msgspec.Struct):
     kind: Kind
     arrived: float
     """Time of arrival, by the monotonic clock."""
+    is_named: bool = False
+    """True if the sender gave an id; `identity` adds one to the headers."""
+
+    def __post_init__(self) -> None:
+        self.is_named = ID_HEADER in self.headers
 
     @property
     def expired(self) -> bool:
@@ -200,8 +205,9 @@ class Received(msgspec.Struct):
         return identity
 
     def plain_headers(self, hidden: tuple[str, ...]) -> dict[str, object]:
-        """Return the headers as JSON values, without those in `hidden`."""
-        return {key: plain(value) for key, value in self.headers.items() if key not in hidden}
+        """Return the headers that came as JSON values, without those in `hidden`."""
+        left_out = hidden if self.is_named else (*hidden, ID_HEADER)
+        return {key: plain(value) for key, value in self.headers.items() if key not in left_out}
 
     def copy(
         self,
@@ -280,8 +286,8 @@ class Received(msgspec.Struct):
 
     def whole(self) -> Refused:
         """Return the message as one that is to be kept in a file."""
-        self.identity()
-        return Refused(self.source, False, self.plain_headers(HIDDEN), self.body)
+        headers = {**self.plain_headers(HIDDEN), ID_HEADER: self.identity()}
+        return Refused(self.source, False, headers, self.body)
 
     def _died(self, reason: str) -> Table:
         """Return the headers with the history and the reason of a death."""
