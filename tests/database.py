@@ -71,7 +71,7 @@ class Database:
                 for [name] in connection.exec_driver_sql(asked).all():
                     connection.exec_driver_sql(f"DELETE FROM `{name}`")
 
-    def insert(self, name: str, **values: Any) -> int:
+    def insert(self, name: str, /, **values: Any) -> int:
         """Insert a row and return its id; columns that are not named have their defaults."""
         with self.engine.connect() as connection:
             done = connection.execute(self.table(name).insert().values(**values))

@@ -150,8 +150,12 @@ class UnreachableError(OutageError):
     """The batch system could not be asked; nothing is known about its jobs."""
 
 
-class ClusterFullError(TemporaryError):
-    """The batch system does not take such a job now; whoever raises this tells it once."""
+class WaitingError(TemporaryError):
+    """Something that some messages need is not there now; whoever raises this tells it once."""
+
+
+class ClusterFullError(WaitingError):
+    """The batch system does not take such a job now."""
 
 
 class UnknownOutcomeError(TemporaryError):

@@ -256,6 +256,10 @@ class ISPyBSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Database URL in place of such a file: ``mysql://user:password@host:3306/database``."""
     remembered_days: Annotated[int, msgspec.Meta(ge=1)] = 60
     """Time for which it is remembered that a message was written, in days."""
+    look_up: bool = False
+    """True if the Dispatcher fills in what the database knows about the data of a request."""
+    parameters: dict[str, str] = {}
+    """Further parameters that it fills in, by name: templates, in order."""
 
     def checked(self, section: Section) -> Self:
         """Return the settings with an absolute path; ConfigurationError for a wrong URL."""
@@ -268,6 +272,12 @@ class ISPyBSettings(Settings, frozen=True, kw_only=True, forbid_unknown_fields=T
                 f"{section.place('url')}: a URL such as mysql://user:password@host:3306/ispyb is "
                 "expected."
             )
+        for name in self.parameters:
+            if not name.startswith("ispyb_"):
+                raise ConfigurationError(
+                    f"{section.place('parameters')}: {name!r} is no name for a parameter of the "
+                    "look-up; one that begins with 'ispyb_' is expected."
+                )
         if not self.credentials:
             return self
         file = section.source.base / Path(self.credentials).expanduser()

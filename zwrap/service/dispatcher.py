@@ -51,6 +51,13 @@ class Dispatcher(Service):
         super().__init__(configuration, transport)
         self._ready: list[Hook] = registry.foreign(registry.DISPATCHER_READY)
         self._filters: list[Hook] = registry.foreign(registry.DISPATCHER_FILTERS)
+        settings = configuration.site.ispyb
+        if settings and settings.look_up:
+            from zwrap.service.ispyb.lookup.start import look_up  # SQLAlchemy, two seconds
+
+            ours = look_up(configuration)
+            self._ready.insert(0, ours.is_ready)
+            self._filters.insert(0, ours.fill)
         self._told: set[str] = set()
         """Files of recipes whose keys that are there twice were told."""
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 from zwrap.configuration.recipe_id import recipe_context
 from zwrap.errors import (
-    ClusterFullError,
     OutageError,
     PermanentError,
     TemporaryError,
     TransportError,
     UnknownOutcomeError,
+    WaitingError,
     ZwrapError,
 )
 from zwrap.host.backoff import pause_after
@@ -221,7 +221,7 @@ def _settle(service: Service, work: Work, problem: Exception, seen: dict[int, bo
         faults.held_up(message, problem, service.name)
         _again(service, work, problem, counted=False)
     elif isinstance(problem, TemporaryError):
-        told_before = isinstance(problem, ClusterFullError)  # once for all messages, by its cluster
+        told_before = isinstance(problem, WaitingError)  # once for all messages
         level = logging.DEBUG if told_before else logging.WARNING
         log.log(level, "Message %s is tried again: %s", message, problem)
         _again(service, work, problem, counted=False)

@@ -115,11 +115,19 @@ class Database:
             OutageError: The database cannot be used now, or the transaction is to be done again.
             MessageError: It refuses a statement.
         """
-        try:
-            with self._engine.begin() as connection:
+        with self._translating(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Yield a connection in a transaction that sees all tables as they were at one moment.
+
+        Raises as `transaction` does.
+        """
+        with self._translating(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
                 yield connection
-        except (sa.exc.DBAPIError, sa.exc.PendingRollbackError, sa.exc.TimeoutError) as error:
-            raise self._failure(error) from None
 
     def transact(self, work: Callable[[sa.Connection], T]) -> T:
         """Do work in a transaction, again if what hinders it passes; return what the work returns.
@@ -147,6 +155,14 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
+        """Raise the error of zwrap for an error of the database."""
+        try:
+            yield
+        except (sa.exc.DBAPIError, sa.exc.PendingRollbackError, sa.exc.TimeoutError) as error:
+            raise self._failure(error) from None
 
     def _failure(self, error: sa.exc.SQLAlchemyError) -> Exception:
         """Return the error of zwrap that says what an error of the database means."""
