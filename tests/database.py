@@ -36,8 +36,8 @@ class Database:
         self.url = sa.URL.create("mysql+mysqlconnector", **self.credentials)
         self.engine = sa.create_engine(
             self.url,
-            connect_args={"use_pure": True, "collation": "utf8mb4_general_ci"},
-            isolation_level="AUTOCOMMIT",
+            # SQLAlchemy 2.0 knows no isolation level AUTOCOMMIT of this driver.
+            connect_args={"use_pure": True, "collation": "utf8mb4_general_ci", "autocommit": True},
             poolclass=sa.NullPool,
         )
 

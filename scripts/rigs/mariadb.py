@@ -10,7 +10,7 @@ import socket
 import subprocess
 from typing import Any
 
-from .base import Rig, free_ports
+from .base import Rig, RigError, free_ports
 
 SERVER = "/usr/sbin/mariadbd"
 PASSWORD = "rig"
@@ -28,7 +28,9 @@ class MariaDB(Rig):
             "--auth-root-authentication-method=normal", "--skip-test-db", *self._as_user(),
             "--innodb-flush-method=nosync", "--innodb-log-file-size=16M",
         ]  # fmt: skip
-        subprocess.run(made, check=True, capture_output=True)
+        done = subprocess.run(made, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise RigError(f"mariadb-install-db failed: {(done.stdout + done.stderr)[-1000:]}")
         (self.directory / "start.sql").write_text(
             "CREATE DATABASE IF NOT EXISTS ispyb;\n"
             f"CREATE USER IF NOT EXISTS rig@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n"

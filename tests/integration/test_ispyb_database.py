@@ -25,15 +25,24 @@ from ..proxy import proxied
 pytestmark = pytest.mark.slow
 
 
+OPEN: list[Database] = []
+
+
+@pytest.fixture(autouse=True)
+def no_connection_is_left() -> Iterator[None]:
+    yield
+    while OPEN:
+        OPEN.pop().close()
+
+
 def opened(tables: Tables, **other: Any) -> Database:
-    return Database(tables.url.set(**other))
+    OPEN.append(Database(tables.url.set(**other)))
+    return OPEN[-1]
 
 
 @pytest.fixture
-def database(ispyb: Tables) -> Iterator[Database]:
-    found = opened(ispyb)
-    yield found
-    found.close()
+def database(ispyb: Tables) -> Database:
+    return opened(ispyb)
 
 
 @pytest.fixture
@@ -181,7 +190,6 @@ def test_a_connection_ends_as_the_table_of_numbers_says(
         is_told(number, other, "DELETE FROM AutoProc")
     finally:
         run(database, "SET GLOBAL read_only = 0", f"DROP USER {user}")
-        other.close()
 
 
 def test_too_many_connections_are_told(ispyb: Tables, database: Database) -> None:
@@ -362,9 +370,8 @@ def test_a_connection_lost_during_commit_is_cleared_up(
         proxy.cut_at("COMMIT", when)
         assert write(database, ispyb, key) == {"wrote": "xia2"}
         assert proxy.cut == 1
-        database.close()
     assert programs(ispyb) == ["xia2"]
-    assert write(Database(ispyb.url), ispyb, Key("a"), "again") == {"wrote": "xia2"}
+    assert write(opened(ispyb), ispyb, Key("a"), "again") == {"wrote": "xia2"}
 
 
 @pytest.mark.parametrize("statement", ["INSERT INTO `AutoProcProgram`", "UPDATE zwrap_messages"])
@@ -377,12 +384,11 @@ def test_a_connection_lost_before_commit_is_cleared_up(
         proxy.cut_at(statement)
         assert write(database, ispyb, Key("a")) == {"wrote": "xia2"}
         assert proxy.cut == 1
-        database.close()
     assert programs(ispyb) == ["xia2"]
 
 
 def test_two_transactions_at_once_write_a_message_once(ispyb: Tables, once: Once) -> None:
-    databases = [Database(ispyb.url) for _ in range(4)]
+    databases = [opened(ispyb) for _ in range(4)]
     together = threading.Barrier(len(databases))
 
     def work(database: Database) -> list[dict[str, object]]:
