@@ -11,6 +11,7 @@ import pytest
 from zwrap.errors import MessageError
 from zwrap.service.ispyb.commands.table import command
 from zwrap.service.ispyb.contract import Call, Sent
+from zwrap.service.ispyb.database import Database as Opened
 
 from .database import Collected, Database
 
@@ -25,10 +26,10 @@ class Commands:
         self.ids = ids
         self.environment: dict[str, object] = {}
         self.sent: list[Sent] = []
-        self._engine = database.engine.execution_options(isolation_level="REPEATABLE READ")
+        self._opened = Opened(database.url)
 
     def __call__(self, name: str, parameters: Mapping[str, object], **options: Any) -> Any:
-        with self._engine.begin() as connection:
+        with self._opened.transaction() as connection:
             call = Call(name, [parameters], self.environment, connection, **options)
             result = command(name).function(call)
         self.sent = call.sent
@@ -38,13 +39,16 @@ class Commands:
         self, command_list: Sequence[Mapping[str, Any]], step: Mapping[str, object]
     ) -> None:
         """Carry out a command list, whose parameters are also those of a recipe step, in order."""
-        with self._engine.begin() as connection:
+        with self._opened.transaction() as connection:
             for each in command_list:
                 name = each["ispyb_command"]
                 call = Call(name, [each, step], self.environment, connection)
                 result = command(name).function(call)
                 if "store_result" in each:
                     self.environment[each["store_result"]] = result
+
+    def close(self) -> None:
+        self._opened.close()
 
     def refused(self, name: str, parameters: Mapping[str, object], **options: Any) -> str:
         """Return the sentence with which a command is refused, which changes no row."""

@@ -160,6 +160,8 @@ def collected(ispyb: Database) -> Collected:
 
 
 @pytest.fixture
-def commands(ispyb: Database, collected: Collected) -> Commands:
-    """Return what carries out commands of the ISPyB service, after a data collection."""
-    return Commands(ispyb, collected)
+def commands(ispyb: Database, collected: Collected) -> Iterator[Commands]:
+    """Yield what carries out commands of the ISPyB service, after a data collection."""
+    found = Commands(ispyb, collected)
+    yield found
+    found.close()

@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from zwrap.host.beneath import AllowedDirectories
 
 from ..commanding import Commands
+
+pytestmark = pytest.mark.slow
 
 # -- files -----------------------------------------------------------------------------------------
 

@@ -17,6 +17,8 @@ from zwrap.wrapper.trial import Trial
 
 from ..commanding import Commands, at
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parents[1] / "data"
 XIA2 = DATA / "xia2/v3.12.0/success_insulin_sad"
 

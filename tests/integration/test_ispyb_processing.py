@@ -7,6 +7,8 @@ import pytest
 from ..commanding import Commands, at
 from ..database import Database
 
+pytestmark = pytest.mark.slow
+
 
 def test_program_is_registered(commands: Commands) -> None:
     job = commands.database.insert("ProcessingJob", dataCollectionId=commands.ids.collection)

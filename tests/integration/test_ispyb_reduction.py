@@ -1,6 +1,10 @@
 """Commands about data reduction, jobs and data collections write exactly their rows."""
 
+import pytest
+
 from ..commanding import Commands, at
+
+pytestmark = pytest.mark.slow
 
 # -- data reduction --------------------------------------------------------------------------------
 

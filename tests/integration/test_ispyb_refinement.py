@@ -6,6 +6,8 @@ import pytest
 
 from ..commanding import Commands, at
 
+pytestmark = pytest.mark.slow
+
 # -- refinement ------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from ..commanding import Commands
 
+pytestmark = pytest.mark.slow
+
 # -- screening -------------------------------------------------------------------------------------
 
 

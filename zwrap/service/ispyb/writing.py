@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from zwrap.errors import MessageError, short
 from zwrap.service.ispyb.contract import Call, Field
+from zwrap.service.ispyb.numbers import number_of
 from zwrap.service.ispyb.values import FREE_TEXT, Column, checked
 
 NOW = sa.func.now()
@@ -184,7 +185,7 @@ class Row:
         try:
             return connection.execute(statement())
         except sa.exc.DBAPIError as error:
-            number: int | None = getattr(error.orig, "errno", None)
+            number = number_of(error)
             if number == _WRONG_CHARACTER and self._without_strange_characters():
                 return connection.execute(statement())
             if number is not None and number in _OF_VALUES:

@@ -55,6 +55,11 @@ def buffer(find: Callable[[str], Command]) -> Command:
                 f"Command {call.command!r}: buffer_command.ispyb_command is missing; the name of a "
                 "command is expected."
             )
+        if name == call.command:  # it would find itself again, for ever
+            raise MessageError(
+                f"Command {call.command!r}: buffer_command.ispyb_command is {name!r}; another "
+                "command is expected."
+            )
         command = find(name)
         looked_up = call.get("buffer_lookup")
         numbers = {

@@ -47,7 +47,16 @@ class UnknownCommandError(UnknownNameError, MessageError):
 
 
 def command(name: str, where: str = "") -> Command:
-    """Return the command of a name. UnknownCommandError: there is none; `where` says where."""
+    """Return the command of a name; `where` says where it stands.
+
+    Raises:
+        UnknownCommandError: There is none.
+        MessageError: It is a list of commands, inside a command.
+    """
+    if name == MULTIPART:
+        raise MessageError(
+            f"Command {MULTIPART!r} cannot be inside another command{f' ({where})' * bool(where)}."
+        )
     found = COMMANDS.get(name)
     if found is None:
         further = f"{name} is of electron microscopy, and not taken." if name in MICROSCOPY else ""
