@@ -226,3 +226,34 @@ def test_the_last_line_of_the_error_output_counts_without_a_prefix(tmp_path: Pat
     text = "Mosflm exporter: no experiments were specified in the input"
     assert label(tmp_path, "dials.export", "stderr", f"before\n{text}\n") == "input-missing"
     assert label(tmp_path, "dials.export", "stderr", f"{text}\nafter\n") is None
+
+
+FATAL = [
+    ("Can't open file x.mtz", "file-not-found"),
+    ("No HKLIN filename given", "input-missing"),
+    ("Can't write file x.sca", "input-output-error"),
+    ("Failed to read file x.mtz", "mtz-unreadable"),
+    ("Cannot have both HKLREF and XYZIN filenames given", "parameters-contradict"),
+    ("Specified SPACEGROUP P 4 must belong to same crystal system and point group",
+        "space-groups-differ"),
+    ("Merged test dataset (HKLIN) has different Laue symmetry to reference set",
+        "space-groups-differ"),
+    ("All reflection pairs rejected", "no-reflections-left"),
+    ("No general reflections accepted in normalisation:", "no-reflections-left"),
+    ("Column pair must be both present or both absent: I(+)", "wrong-columns"),
+    ("Syntax error, keywords:", "wrong-parameter-value"),
+    ("BFACTOR RUN number 3 is not known", "wrong-parameter-value"),
+    ("ERROR: cannot decide on which Laue group to select", "symmetry-failed"),
+    ("MtzMrgFile::MakeHklList: not a merged file", "wrong-input-file"),
+    ("WavelengthChebyshevScale::Restore: ncoeffs mismatch", "scaling-failed"),
+    ("something of another kind", "program-failed"),
+]  # fmt: skip
+"""Messages of Message_fatal in github.com/aaronfinke/lawless, and their causes."""
+
+
+@pytest.mark.parametrize(("text", "cause"), FATAL)
+def test_a_fatal_message_of_aimless_and_pointless_has_a_cause_by_its_kind(
+    tmp_path: Path, text: str, cause: str
+) -> None:
+    shown = f"\n**** ERROR ****\nFATAL ERROR message: \n{text}\n"
+    assert label(tmp_path, "pointless", "stdout", shown) == cause
