@@ -10,8 +10,11 @@ import pytest
 from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
+from zwrap.service.dispatcher import Dispatcher
+from zwrap.service.loop import Loop
 from zwrap.transport.connect import connect, default_transport
 from zwrap.transport.options import TransportChoice
+from zwrap.transport.spool.transport import SpoolTransport
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -179,6 +182,27 @@ def test_a_broker_that_is_not_used_is_a_warning(
     assert "warning: a section of plugin 'pika' is active, but messages go to the spool" in told
     told = checked(head % "[mq, chosen]" + SECTIONS, tmp_path, monkeypatch, capsys)[1]
     assert "warning" not in told
+
+
+def test_an_address_of_rabbitmq_in_the_environment_that_is_not_used_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RABBITMQ_URL", "amqp://u:p@mq.site.org:2/v")
+    head = "version: 1\nenvironments: {default: %s}\n"
+    told = checked(head % "[spooled]" + SECTIONS, tmp_path, monkeypatch, capsys)[1]
+    assert "warning: RABBITMQ_URL is set, but messages go over SpoolTransport: the" in told
+    told = checked(head % "[mq]" + SECTIONS, tmp_path, monkeypatch, capsys)[1]
+    assert "transport: PikaTransport, mq.site.org:2\n" in told
+    assert "RABBITMQ_URL is set" not in told
+
+
+def test_the_log_of_a_service_begins_with_where_its_messages_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SpoolTransport(tmp_path / "spool") as transport, caplog.at_level("INFO"):
+        Loop(Dispatcher(Configuration(), transport), transport, once=True).run()
+    told = f"Dispatcher reads queue processing_recipe of spool {tmp_path}/spool"
+    assert caplog.messages[0] == told
 
 
 # -- the forms in the documentation ------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -30,7 +31,7 @@ from zwrap.submission.block import check_defaults
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.inspection import Inspection
 from zwrap.submission.template import Templates
-from zwrap.transport.connect import EMBEDDED, connect
+from zwrap.transport.connect import EMBEDDED, MEANT, connect
 from zwrap.transport.options import TransportChoice
 from zwrap.transport.refused import directory_of_refused
 from zwrap.transport.spool.queue import SpoolQueue
@@ -149,7 +150,13 @@ def _tell_sections(configuration: Configuration, faults: Report) -> None:
 
 
 def _unused_brokers(configuration: Configuration, chosen: TransportChoice) -> Iterator[str]:
-    """Yield a warning if a broker is configured, but messages go to the spool."""
+    """Yield a warning if a broker is described, but messages go elsewhere."""
+    if os.environ.get("RABBITMQ_URL") and chosen.name not in ("", MEANT["pika"]):
+        yield (
+            f"warning: RABBITMQ_URL is set, but messages go over {chosen.name}: the variable says "
+            f"where RabbitMQ is, and chooses nothing; '-t {MEANT['pika']}' does, and a section "
+            f"with 'plugin: transport' and 'default: {MEANT['pika']}' (docs/brokers.md)"
+        )
     site = configuration.site
     brokers = {"pika": site.pika, "stomp": site.stomp}
     for plugin in [name for name, settings in brokers.items() if settings is not None]:

@@ -104,7 +104,8 @@ class Loop:
             self._transport.subscribe_topic(topic)
         stop_on_signals(self._stop, self._hangup if self._renewed else None)
         if not self._intake.alone or self._intake.alone.reads:
-            log.info("%s reads queue %s", self._service.name, self._service.queue or "none")
+            queue = f"queue {self._service.queue}" if self._service.queue else "no queue"
+            log.info("%s reads %s of %s", self._service.name, queue, self._transport.where)
         name, grace = self._service.name, self._service.stop_grace_s
         with (
             ending_late_stops(self._stop, name, grace),
