@@ -168,7 +168,7 @@ def test_check_says_what_it_checked_and_what_is_wrong(site: Site, recipe: Path) 
     site.write_config()
     done = site.run("zwrap", "check")
     assert done.returncode == 100
-    assert "mine.yaml, key 'command' is empty" in done.stderr
+    assert "mine.yaml:1, key 'command' is empty" in done.stderr
     assert "local.sh.j2, line 1" in done.stderr
 
 
