@@ -85,14 +85,3 @@ def test_wrong_use_of_the_buffer_is_refused(
         "program_id": commands.program(), "buffer_command": {"ispyb_command": "write_autoproc"},
     }  # fmt: skip
     assert said in commands.refused("buffer", {**given, **changes})
-
-
-def test_other_refusals_say_which_command_it_was(commands: Commands) -> None:
-    with commands.database.engine.connect() as connection:
-        connection.exec_driver_sql("ALTER TABLE AutoProc CHANGE spaceGroup other varchar(45)")
-    try:
-        said = commands.refused("write_autoproc", {})
-    finally:
-        with commands.database.engine.connect() as connection:
-            connection.exec_driver_sql("ALTER TABLE AutoProc CHANGE other spaceGroup varchar(45)")
-    assert said.startswith("Command 'write_autoproc': the database refuses AutoProc.spaceGroup")

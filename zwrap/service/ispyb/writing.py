@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Self
 
 import sqlalchemy as sa
@@ -33,11 +33,6 @@ _OF_VALUES: Mapping[int, str] = {
 
 _NAMED = re.compile(r"column [`'](?:[^`']+`\.`)*([^`'.]+)[`']", re.IGNORECASE)
 _KEY = re.compile(r"FOREIGN KEY \(`([^`]+)`\) REFERENCES `([^`]+)` \(`([^`]+)`\)")
-
-
-def _without_null(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the values that are not None."""
-    return {name: value for name, value in values.items() if value is not None}
 
 
 @functools.cache
@@ -90,6 +85,7 @@ class Row:
         self._call = call
         self._stamp = stamp
         self._fields: dict[str, str] = {}
+        self._computed: dict[str, sa.ColumnElement[object]] = {}
 
     def take(
         self, fields: Mapping[str, Field], source: Mapping[str, object] | None = None, at: str = ""
@@ -117,10 +113,12 @@ class Row:
 
     def put(self, column: str, value: object, field: str = "") -> Self:
         """Set one column; `field` is the parameter that it came from. Raises as `take` does."""
-        if not isinstance(value, sa.ClauseElement):
-            where = f"Command {self._call.command!r}: {field or column}"
-            value = checked(self.table.columns[column], value, where)
-        self._set(column, value, field or column)
+        if isinstance(value, sa.ColumnElement):
+            self.values.pop(column, None)
+            self._computed[column] = value
+            return self
+        where = f"Command {self._call.command!r}: {field or column}"
+        self._set(column, checked(self.table.columns[column], value, where), field or column)
         return self
 
     def insert(self, number: int | None = None) -> int:
@@ -128,10 +126,12 @@ class Row:
         for name, value in self.values.items():
             if value is None and not self.table.columns[name].nullable:
                 raise MessageError(f"{self._about(name)} is missing, and a value is expected.")
-        further: dict[str, object] = {self._stamp: NOW} if self._stamp else {}
+        further: dict[str, object] = {**self._computed}
+        if self._stamp:
+            further[self._stamp] = NOW
         if number is not None:
             further[self._key.name] = number
-        done = self._run(lambda: sa.insert(self.table).values({**self.values, **further}))
+        done = self._run(sa.insert(self.table).values(further), self.values)
         return int(done.inserted_primary_key[0]) if done.inserted_primary_key else 0
 
     def update(self, number: int) -> None:
@@ -140,9 +140,9 @@ class Row:
 
     def update_where(self, condition: sa.ColumnElement[bool]) -> None:
         """Change the rows for which a condition holds: what is null stays as it is."""
-        if any(value is not None for value in self.values.values()):
-            changed = sa.update(self.table).where(condition)
-            self._run(lambda: changed.values(_without_null(self.values)))
+        given = {name: value for name, value in self.values.items() if value is not None}
+        if given or self._computed:
+            self._run(sa.update(self.table).where(condition).values(self._computed), given)
 
     def upsert(self, number: int | None) -> int:
         """Change the row of a number, or write it; without a number write a new one.
@@ -179,32 +179,34 @@ class Row:
         self.values[column] = value
         self._fields[column] = field
 
-    def _run(self, statement: Callable[[], sa.Insert | sa.Update]) -> sa.CursorResult[object]:
-        """Carry out a statement; MessageError if the database refuses one of its values."""
-        connection = self._call.connection
+    def _run(
+        self, statement: sa.Insert | sa.Update, values: Mapping[str, object]
+    ) -> sa.CursorResult[object]:
+        """Carry out a statement; MessageError if the database refuses one of its values.
+
+        SQLAlchemy needs a third less time with values beside a statement than with those in it.
+        """
         try:
-            return connection.execute(statement())
+            return self._call.connection.execute(statement, values)
         except sa.exc.DBAPIError as error:
             number = number_of(error)
-            if number == _WRONG_CHARACTER and self._without_strange_characters():
-                return connection.execute(statement())
+            if number == _WRONG_CHARACTER and (plain := self._in_latin1(values)) != values:
+                return self._run(statement, plain)
             if number is not None and number in _OF_VALUES:
                 raise MessageError(self._told(number, str(error.orig))) from None
-            error.add_note(f"Command {self._call.command!r}")
             raise
 
-    def _without_strange_characters(self) -> bool:
-        """Put ``?`` for characters that MySQL's latin1 lacks in texts for people.
+    def _in_latin1(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Return values with ``?`` for characters that MySQL's latin1 lacks in texts for people.
 
-        Most tables of a real ISPyB have that character set. Returns False if that changes none.
+        Most tables of a real ISPyB have that character set.
         """
-        changed = False
-        for name, value in self.values.items():
-            if f"{self.table.name}.{name}" in FREE_TEXT and isinstance(value, str):
-                plain = value.encode("cp1252", errors="replace").decode("cp1252")
-                changed |= plain != value
-                self.values[name] = plain
-        return changed
+        return {
+            name: value.encode("cp1252", errors="replace").decode("cp1252")
+            if isinstance(value, str) and f"{self.table.name}.{name}" in FREE_TEXT
+            else value
+            for name, value in values.items()
+        }
 
     def _told(self, number: int, text: str) -> str:
         """Return the sentence about a value that the database refused."""

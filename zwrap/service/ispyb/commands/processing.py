@@ -169,8 +169,7 @@ def _changed(row: Row, number: int) -> int:
     ):
         return number
     started = found["processingStartTime"] or row.values.get("processingStartTime")
-    row.values["processingStartTime"] = started or NOW
-    row.values["processingEndTime"] = now or NOW
+    row.put("processingStartTime", started or NOW).put("processingEndTime", now or NOW)
     row.update(number)
     return number
 
