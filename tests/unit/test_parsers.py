@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
 import time
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from zwrap.errors import PermanentError, ProgramError
 from zwrap.program.ispyb import SHELLS
+from zwrap.program.parsers import generic
 from zwrap.program.parsers.gemmi import merging_statistics
 from zwrap.program.parsers.table import PARSERS, option_faults, parse
 
@@ -328,7 +331,27 @@ def test_xml_with_entities_of_its_own_is_refused(tmp_path: Path, parser: str) ->
         parse(parser, written(tmp_path, outside), {})
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+def test_an_entity_is_found_in_every_encoding(tmp_path: Path, encoding: str) -> None:
+    name = encoding.removesuffix("-le").removesuffix("-be")
+    text = f"<?xml version='1.0' encoding='{name}'?>"
+    text += '<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">]><r>&a;</r>'
+    (tmp_path / "f").write_bytes(text.encode(encoding))
+    with pytest.raises(ProgramError, match="declares the XML entity 'a'"):
+        parse("xml", tmp_path / "f", {})
+
+
+def test_elements_of_one_name_are_a_list_wherever_they_stand(tmp_path: Path) -> None:
+    text = "<r z='01' y=' a '>\n x <a>1</a><b/><a> 2 </a><c>***</c><a n='3'/>y</r>"
+    assert parse("xml", written(tmp_path, text), {"lists": ["b"]}) == {
+        "r": {"@z": 1, "@y": " a ", "a": [1, 2, {"@n": 3}], "b": [None], "c": None, "#text": "x"}
+    }
+
+
 def test_xml_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    assert parse("xml", written(tmp_path, "<a>" * 200 + "</a>" * 200), {})
+    with pytest.raises(ProgramError, match="nested more than 200 elements deep"):
+        parse("xml", written(tmp_path, "<a>" * 201 + "</a>" * 201), {})
     with pytest.raises(ProgramError, match="nested more than 200 elements deep"):
         parse("xml", written(tmp_path, "<a>" * 300 + "</a>" * 300), {})
 
@@ -533,7 +556,55 @@ def test_without_gemmi_the_extra_is_named(
         parse(parser, written(tmp_path, "data_x\n"), {})
 
 
-# -- time ------------------------------------------------------------------------------------------
+# -- work and time ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parser", "head", "line", "end", "options"),
+    [
+        ("csv", "a,b\n", "{0}, x\n", "", {}),
+        ("table", "a b\n", "{0} x\n", "", {"header": "^a b"}),
+        ("xml", "<r>", "<p a='{0}'><b>x</b></p>", "</r>", {}),
+    ],
+)
+def test_a_text_that_a_file_repeats_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parser: str, head: str, line: str, end: str,
+    options: Any,
+) -> None:  # fmt: skip
+    read: list[str] = []
+    number = generic.number
+    monkeypatch.setattr(generic, "number", lambda text: (read.append(text), number(text))[1])
+    body = "".join(line.format(count % 7) for count in range(1000))
+    parse(parser, written(tmp_path, f"{head}{body}{end}"), options)
+    assert sorted(read) == ["0", "1", "2", "3", "4", "5", "6", "x"]
+
+
+def test_values_of_many_different_texts_are_not_all_kept() -> None:
+    known = generic.KnownValues()
+    texts = [str(each) for each in range(generic.MOST_KEPT + 10)]
+    assert [known[text] for text in texts] == [*range(generic.MOST_KEPT + 10)]
+    assert len(known) == generic.MOST_KEPT
+
+
+@pytest.mark.parametrize("text", ["[1]", "no JSON"])
+@pytest.mark.parametrize("before", [True, False])
+def test_the_search_for_garbage_goes_on_after_a_parser_as_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, before: bool
+) -> None:
+    during: list[bool] = []
+    monkeypatch.setattr(
+        generic, "content", lambda _: (during.append(gc.isenabled()), text.encode())[1]
+    )
+    was = gc.isenabled()
+    try:
+        gc.enable() if before else gc.disable()
+        with contextlib.suppress(ProgramError):
+            parse("json", written(tmp_path, text), {})
+        assert gc.isenabled() == before
+    finally:
+        gc.enable() if was else gc.disable()
+    assert during == [False]
+
 
 LINE = "some line of a log: 1.0 2.0 | 3.0 resolution limit and so on, as programs print it\n"
 LOG = LINE * (10_000_000 // len(LINE))

@@ -8,7 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from zwrap.errors import ProgramError, short
-from zwrap.program.parsers.generic import Options, Value, enough, limited, read, texts, value
+from zwrap.program.parsers.generic import (
+    KnownValues,
+    Options,
+    Value,
+    enough,
+    limited,
+    read,
+    texts,
+    value,
+)
 
 
 def parse_csv(path: Path, options: Options) -> object:
@@ -29,6 +38,7 @@ def parse_csv(path: Path, options: Options) -> object:
 def _rows(names: list[str], lines: Iterator[list[str]], path: Path) -> Iterator[dict[str, Value]]:
     """Yield the rows; ProgramError for one that has more or fewer values than there are names."""
     columns = [name.strip() for name in names]
+    known = KnownValues(_cell)
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -37,5 +47,10 @@ def _rows(names: list[str], lines: Iterator[list[str]], path: Path) -> Iterator[
                 f"{path} has {len(line)} values in row {number} below its header; the "
                 f"{len(names)} columns are {', '.join(names)[:200]}."
             )
-        cells = zip(columns, map(str.strip, line), strict=True)
-        yield {name: value(text) if text else None for name, text in cells}
+        yield dict(zip(columns, map(known.__getitem__, line), strict=True))
+
+
+def _cell(text: str) -> Value:
+    """Return the value of a cell; None for an empty one."""
+    bare = text.strip()
+    return value(bare) if bare else None

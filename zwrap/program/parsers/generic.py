@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -29,6 +29,9 @@ _BEGIN_OF_NUMBER = frozenset("0123456789+-.iInN")
 
 MOST_ROWS = 1_000_000
 """Largest number of rows that a parser reads."""
+
+MOST_KEPT = 50_000
+"""Largest number of texts whose values are kept while a file is parsed."""
 
 LARGEST_FILE = 256 * 1024 * 1024
 """Size of the largest file that parsers read, in bytes."""
@@ -57,6 +60,28 @@ def value(text: str) -> Value:
             pass
     is_missing = text[:2] == "**" and not text.strip("*")
     return None if is_missing else number(text)
+
+
+class KnownValues(dict[str, Value]):
+    """KnownValues by the texts that stand for them; each text is read once.
+
+    Large tables hold few different texts: theirs are numbers of a few digits. A text whose value is
+    not kept is read again, so that memory has a bound.
+
+    Args:
+        function: Function that returns the value of a text.
+    """
+
+    def __init__(self, function: Callable[[str], Value] = value) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, text: str) -> Value:
+        """Return the value of a text that was not kept before, and keep it."""
+        found = self._function(text)
+        if len(self) < MOST_KEPT:
+            self[text] = found
+        return found
 
 
 def _opened(path: Path) -> BinaryIO:

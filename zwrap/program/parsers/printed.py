@@ -9,6 +9,7 @@ from pathlib import Path
 
 from zwrap.errors import ProgramError
 from zwrap.program.parsers.generic import (
+    KnownValues,
     Options,
     Value,
     compiled,
@@ -67,11 +68,12 @@ def _rows(lines: Sequence[str], start: int, names: list[str], path: Path) -> Ite
 
 def word_rows(names: Sequence[str], lines: Iterator[str]) -> Iterator[Row]:
     """Yield the rows, up to the first line whose number of words differs from that of names."""
+    known = KnownValues(cell)
     for line in lines:
         words = line.split()
         if len(words) != len(names):
             return
-        yield dict(zip(names, map(cell, words), strict=True))
+        yield dict(zip(names, map(known.__getitem__, words), strict=True))
 
 
 def table_rows(names: list[str], lines: list[str]) -> list[Row]:
