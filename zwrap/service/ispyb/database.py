@@ -7,6 +7,7 @@ and statement limits, which the server keeps, and by the time-outs of the connec
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -19,6 +20,8 @@ from zwrap.host.backoff import Backoff
 from zwrap.service.ispyb.credentials import DRIVER, PORT, credentials_of
 from zwrap.service.ispyb.numbers import LOST, Fault, fault_of, number_of, remark_of
 from zwrap.service.ispyb.refusal import refusal, words_of
+
+logging.getLogger("mysql.connector").setLevel(logging.WARNING)  # three lines at each connection
 
 T = TypeVar("T")
 
@@ -87,6 +90,7 @@ class Database:
                 "connect_args": _CONNECT,
                 "isolation_level": "READ COMMITTED",
                 "pool_pre_ping": True,
+                "pool_reset_on_return": None,  # each transaction is ended, one way or the other
             }
         try:
             self._engine = sa.create_engine(url, **options)
@@ -190,6 +194,8 @@ def _let_go(context: sa.engine.ExceptionContext) -> None:
 def _set_session(connection: Any, record: object) -> None:  # noqa: ANN401 - of the driver
     """Set what holds for all transactions of a new connection."""
     del record
+    # The driver asks the server so before each statement, which doubles the time of most of them.
+    connection.is_connected = lambda: True
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.execute(_SESSION)
         cursor.execute(_KNOWN)
