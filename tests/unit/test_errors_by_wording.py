@@ -6,6 +6,7 @@ sys.exit in the programs' repositories, and DIALS 3.12 of Debian with input that
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -257,3 +258,11 @@ def test_a_fatal_message_of_aimless_and_pointless_has_a_cause_by_its_kind(
 ) -> None:
     shown = f"\n**** ERROR ****\nFATAL ERROR message: \n{text}\n"
     assert label(tmp_path, "pointless", "stdout", shown) == cause
+
+
+@pytest.mark.parametrize("program", ["dials.index", "xia2", "fast_dp"])
+def test_a_large_error_output_is_searched_fast(tmp_path: Path, program: str) -> None:
+    text = "INFO: the scan must be in the input, and no file should be given here\n" * 40_000
+    began = time.process_time()
+    assert label(tmp_path, program, "stderr", f"{text}ValueError: odd\n") == "internal-error"
+    assert time.process_time() - began < 6.0
