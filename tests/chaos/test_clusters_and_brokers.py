@@ -179,7 +179,7 @@ class Chaos(Services):
         except ZwrapError as fault:
             return str(fault)
         with contextlib.closing(Ledger.in_file(self.directory / "state" / "ledger.sqlite")) as rows:
-            attempts = rows.all()
+            attempts = rows.queries.newest(10_000)
         # Grid Engine, killed as a job ends, calls it running for ever.
         over = {each.job_id for each in attempts if each.outcome}
         jobs = [

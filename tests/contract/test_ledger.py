@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from zwrap.attempt.ledger.fitting import UnstorableError, check_storable
 from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.ledger.query import Selection
 from zwrap.attempt.record import INTENDED, SUBMITTED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
@@ -31,7 +32,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     url = request.getfixturevalue("postgresql")["url"]
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        connection.execute(sa.text("drop table if exists attempts"))
+        connection.execute(sa.text("drop table if exists attempts, words"))
     engine.dispose()
     yield url
 
@@ -57,7 +58,7 @@ def test_what_was_written_is_read(ledger: Ledger) -> None:
     assert ledger.get("t-1") == replace(row, state=SUBMITTED, job_id="17")
     [other] = ledger.reserve([attempt(), attempt("t-2")])
     assert other.token == "t-2"
-    assert [each.token for each in ledger.all()] == ["t-1", "t-2"]
+    assert [each.token for each in ledger.queries.newest(10_000)] == ["t-1", "t-2"]
     assert ledger.get("t-3") is None
 
 
@@ -76,7 +77,7 @@ def test_what_only_informs_is_made_to_fit(ledger: Ledger, value: Any) -> None:
     numbers = ["step", "exit_code", "signal", "task", "peak_memory_mib", "elapsed_s", "stalled"]
     names = texts if isinstance(value, str) else numbers
     ledger.record({"t-1": {"node": "n"}, "t-2": dict.fromkeys(names, value), "t-3": {"node": "n"}})
-    found = {row.token: row for row in ledger.all()}
+    found = {row.token: row for row in ledger.queries.newest(10_000)}
     assert found["t-1"].node == found["t-3"].node == "n"
     odd = found["t-2"]
     assert all(type(getattr(odd, name)) in (str, int, float, type(None)) for name in names)
@@ -98,7 +99,7 @@ def test_what_a_row_is_found_by_is_refused_if_it_does_not_fit(ledger: Ledger, fi
         ledger.reserve([replace(attempt(), **strange)])
     with pytest.raises(UnstorableError, match=f"The ledger cannot hold '{field}'"):
         check_storable(replace(attempt(), **strange))
-    assert ledger.all() == []
+    assert ledger.queries.newest(10_000) == []
     assert len(ledger.reserve([attempt()])) == 1
 
 
@@ -239,3 +240,112 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(url: str) -> None:
     assert row
     assert (row.seen_state, row.ended, row.job_id) == ("failed", 1.0, "17")
     ledger.close()
+
+
+# -- what people ask ---------------------------------------------------------------------------
+
+
+def fill(ledger: Ledger, number: int) -> None:
+    """Write attempts, every third of them open, on two clusters in turn."""
+    rows = [
+        replace(attempt(f"{n:04}-1"), cluster="ab"[n % 2], recipe_id=f"r{n // 10}", created=n + 1.0)
+        for n in range(number)
+    ]
+    ledger.reserve(rows)
+    ledger.record({
+        row.token: {"state": SUBMITTED, "job_id": f"{n % 100}",
+                    "outcome": None if n % 3 == 0 else "success"}
+        for n, row in enumerate(rows)
+    })  # fmt: skip
+
+
+def numbers(rows: list[Attempt]) -> list[int]:
+    return [int(row.token[:4]) for row in rows]
+
+
+def test_a_page_holds_the_newest_attempts(ledger: Ledger) -> None:
+    fill(ledger, 300)
+    asked = ledger.queries
+    assert numbers(asked.newest(3)) == [297, 298, 299]
+    assert numbers(asked.newest(2, Selection(cluster="a"))) == [296, 298]
+    assert numbers(asked.newest(2, Selection(recipe_id="r3"))) == [38, 39]
+    assert numbers(asked.newest(3, outcome="success")) == [296, 298, 299]
+    assert asked.newest(3, outcome="failure") == asked.newest(3, Selection(cluster="c")) == []
+    assert numbers(asked.with_job_id("17", 2)) == [117, 217]
+    assert asked.with_job_id("none", 2) == []
+    assert [need.outcome for need in asked.needs(3)] == [None, "success", "success"]
+    assert len(asked.needs(1000, "a")) == 150
+
+
+def test_pages_of_open_attempts_follow_each_other(ledger: Ledger) -> None:
+    """None is left out or comes twice, also where times are equal."""
+    fill(ledger, 300)
+    ledger.record({row.token: {"created": 5.0} for row in ledger.queries.newest(300)})
+    found: list[int] = []
+    page = ledger.queries.unconcluded([SUBMITTED], number=7)
+    while page:
+        found += numbers(page)
+        page = ledger.queries.unconcluded([SUBMITTED], number=7, before=page[-1])
+    assert found == list(range(297, -1, -3))
+    assert ledger.queries.unconcluded([INTENDED], number=7) == []
+
+
+def test_attempts_are_found_by_the_beginning_of_a_token(ledger: Ledger) -> None:
+    tokens = ["a-1", "a-2", "a-10", "ab-1", "A-1", "a_1", "a%-1", "\u00e4-1", "a-b-1"]
+    ledger.reserve([attempt(token) for token in tokens])
+    asked = ledger.queries
+    assert {row.token for row in asked.with_beginning("a-", 9)} == {"a-1", "a-2", "a-10", "a-b-1"}
+    assert [row.token for row in asked.with_beginning("a%", 9)] == ["a%-1"]
+    assert [row.token for row in asked.with_beginning("\u00e4", 9)] == ["\u00e4-1"]
+    assert len(asked.with_beginning("", 3)) == 3
+    assert {row.token for row in asked.family(attempt("a-1"))} == {"a-1", "a-2", "a-10"}
+
+
+def test_the_clusters_with_open_attempts_are_named_once(ledger: Ledger) -> None:
+    fill(ledger, 300)
+    assert ledger.open_clusters() == ["a", "b"]
+    done = {row.token: {"outcome": "success"} for row in ledger.unconcluded("a")}
+    ledger.record(done)
+    assert ledger.open_clusters() == ["b"]
+
+
+QUESTIONS: dict[str, Any] = {
+    "page": lambda ledger: ledger.queries.newest(50),
+    "of a cluster": lambda ledger: ledger.queries.newest(50, Selection(cluster="a")),
+    "of a recipe": lambda ledger: ledger.queries.newest(50, Selection(recipe_id="r3")),
+    "by outcome": lambda ledger: ledger.queries.newest(50, outcome="failure"),
+    "open": lambda ledger: ledger.queries.unconcluded([SUBMITTED], number=50),
+    "by job id": lambda ledger: ledger.queries.with_job_id("17", 6),
+    "by beginning": lambda ledger: ledger.queries.with_beginning("000", 6),
+    "family": lambda ledger: ledger.queries.family(attempt("0001-1")),
+    "needs": lambda ledger: ledger.queries.needs(50),
+    "open clusters": lambda ledger: ledger.open_clusters(),
+    "to be concluded": lambda ledger: ledger.unconcluded("a"),
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_no_question_reads_the_whole_ledger(ledger: Ledger, url: str, question: str) -> None:
+    """Each is answered by an index, whatever the age of the ledger."""
+    fill(ledger, 3000)
+    ledger.record({row.token: {"outcome": "success"} for row in ledger.queries.newest(2990)})
+    asked: list[Any] = []
+
+    def note(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
+        asked.append((statement, parameters))
+
+    engine = ledger._engine
+    with engine.begin() as connection:
+        connection.execute(sa.text("analyze"))
+    sa.event.listen(engine, "before_cursor_execute", note)
+    QUESTIONS[question](ledger)
+    sa.event.remove(engine, "before_cursor_execute", note)
+    assert asked
+    explain = "explain query plan " if url.startswith("sqlite") else "explain "
+    for statement, parameters in asked:
+        with engine.begin() as connection:
+            plan = connection.exec_driver_sql(explain + statement, parameters).all()
+        steps = [str(step[-1]) for step in plan]
+        assert not [step for step in steps if "Seq Scan" in step], steps
+        scans = [step for step in steps if step.startswith("SCAN")]
+        assert all("USING" in step and "INDEX" in step for step in scans), steps

@@ -10,7 +10,7 @@ from typing import Any
 
 from zwrap.attempt.record import Attempt
 from zwrap.cli import jobs as command
-from zwrap.cli.joblist import attempts_of
+from zwrap.cli.joblist import ledger_of
 from zwrap.configuration.site import Configuration
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -50,7 +50,8 @@ def waiting(site: Site) -> dict[str, str]:
 
 def attempts(site: Site) -> list[Attempt]:
     """Return what the ledger says of each attempt; no batch system is asked."""
-    return attempts_of(Configuration.from_file(site.config).activate())
+    with ledger_of(Configuration.from_file(site.config).activate()) as ledger:
+        return ledger.queries.newest(10_000)
 
 
 def submit(site: Site, name: str, command: str, **block: Any) -> None:

@@ -156,7 +156,7 @@ def test_equal_jobs_are_tasks_of_one_array(ledger: Ledger, system: System, tmp_p
     assert submit(ledger, system, jobs) == ["1_1", "1_2", "1_3", "1_4", "1_5"]
     assert system.asked == [5]
     [(name, _)] = system.taken
-    rows = ledger.all()
+    rows = ledger.queries.newest(10_000)
     assert {row.full_name for row in rows} == {name}
     assert [row.task for row in rows] == [1, 2, 3, 4, 5]
     assert {row.state for row in rows} == {"submitted"}
@@ -179,7 +179,7 @@ def test_where_the_script_of_an_array_cannot_be_written_each_is_a_job(
     monkeypatch.setattr("zwrap.submission.arrays.write_script", full)
     outcomes = submit(ledger, system, alike(tmp_path, 5))
     assert sorted(outcomes) == ["1", "2", "3", "4", "5"]
-    assert [row.task for row in ledger.all()] == [None] * 5
+    assert [row.task for row in ledger.queries.newest(10_000)] == [None] * 5
 
 
 def test_an_array_whose_script_cannot_be_written_is_alone_with_that(
@@ -278,7 +278,7 @@ def test_the_largest_array_that_there_is_room_for(
     assert len(set(taken)) == 21
     assert len(system.asked) < 20, "it was not asked for each"
     assert "takes no such job now: no room" in str(full[0])
-    assert [row.state for row in ledger.all()].count("waiting") == 43
+    assert [row.state for row in ledger.queries.newest(10_000)].count("waiting") == 43
     system.room = 1000
     again = submit(ledger, system, jobs)
     assert len(set(again)) == 64
@@ -300,7 +300,7 @@ def test_no_more_are_submitted_than_are_admitted(
     outcomes = submit(ledger, system, alike(tmp_path, 50), 10, admit)
     assert outcomes[:3] == ["1_1", "1_2", "1_3"]
     assert all(isinstance(each, ClusterFullError) for each in outcomes[3:])
-    assert {row.state for row in ledger.all()} == {"submitted", "waiting"}
+    assert {row.state for row in ledger.queries.newest(10_000)} == {"submitted", "waiting"}
 
 
 def test_a_job_is_told_of_before_all_are_there(
@@ -327,7 +327,9 @@ def test_a_refusal_is_that_of_each(ledger: Ledger, system: System, tmp_path: Pat
     outcomes = submit(ledger, system, alike(tmp_path, 5))
     assert [type(each) for each in outcomes] == [RejectedError] * 5
     assert system.asked == [5, None]
-    assert {(row.state, row.reason) for row in ledger.all()} == {("rejected", "bad partition")}
+    assert {(row.state, row.reason) for row in ledger.queries.newest(10_000)} == {
+        ("rejected", "bad partition")
+    }
 
 
 def test_where_an_array_is_refused_and_a_job_is_not_they_are_jobs(
@@ -336,7 +338,7 @@ def test_where_an_array_is_refused_and_a_job_is_not_they_are_jobs(
     system.refuses_arrays = True
     assert sorted(submit(ledger, system, alike(tmp_path, 5))) == ["1", "2", "3", "4", "5"]
     assert system.asked == [5, *[None] * 5]
-    assert {row.task for row in ledger.all()} == {None}
+    assert {row.task for row in ledger.queries.newest(10_000)} == {None}
 
 
 @pytest.mark.parametrize("answer", [Unknown("timeout"), UnreachableError("no library")], ids=str)
@@ -369,8 +371,8 @@ def test_after_an_unknown_outcome_the_array_is_looked_up(
     if taken:
         assert outcomes == ["1_4", "1_1", "1_2", "1_3"]
         assert system.asked == [4, -1, -1], "one look-up for all of an array"
-        assert {row.job_id for row in ledger.all()} == set(outcomes)
-        assert {row.state for row in ledger.all()} == {"submitted"}
+        assert {row.job_id for row in ledger.queries.newest(10_000)} == set(outcomes)
+        assert {row.state for row in ledger.queries.newest(10_000)} == {"submitted"}
     else:
         assert outcomes == ["1", "2_1", "2_2", "2_3"]
     assert len(system.taken) == (1 if taken else 2)
@@ -389,7 +391,7 @@ def test_after_an_unknown_outcome_no_further_question_is_asked(
     others = [each for each in outcomes if isinstance(each, UnreachableError)]
     assert len(others) + asked == 100
     assert "did not answer for a job before this one: timeout" in str(others[0])
-    assert [row.state for row in ledger.all()].count("waiting") == len(others)
+    assert [row.state for row in ledger.queries.newest(10_000)].count("waiting") == len(others)
 
 
 def test_an_intent_that_is_old_is_written_anew_before_its_job_is_submitted(

@@ -101,7 +101,7 @@ def submitted(ledger: Ledger, cluster: str, **systems: System) -> Outcome:
 
 
 def row(ledger: Ledger) -> Attempt:
-    [only] = ledger.all()
+    [only] = ledger.queries.newest(10_000)
     return only
 
 
@@ -204,7 +204,7 @@ def test_a_changed_default_makes_no_second_job(
         configuration = Configuration.from_string(json.dumps(text)).activate()
         Loop(Submitter(configuration, transport), transport, once=True).run()
         ledger = Ledger.of(configuration)
-        return ledger, ledger.all()
+        return ledger, ledger.queries.newest(10_000)
 
     monkeypatch.setattr(
         "zwrap.submission.lookup.ask",

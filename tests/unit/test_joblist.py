@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from zwrap.attempt.ledger.ledger import Ledger, default_file
 from zwrap.attempt.record import NOWHERE, SUBMITTED, Attempt
-from zwrap.cli import joblist, jobs
+from zwrap.cli import joblist, jobs, zwrap
 from zwrap.cli.joblist import Answers, job_of
 from zwrap.cli.resubmit import _check_ended
 from zwrap.configuration.clusters import ClusterSettings
@@ -174,3 +175,101 @@ def test_a_job_that_a_watcher_hears_is_not_submitted_again(shown: Shown) -> None
     row = attempt(1, outcome=None, missing=5.0, seen_state="running", seen_reason="it is heard")
     with pytest.raises(MessageError, match="Job 1 on cluster local is running; end it first"):
         _check_ended(row, Answers(Clusters(Configuration()), [row]))
+
+
+# -- pages -------------------------------------------------------------------------------------
+
+
+def listed(
+    capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, list[dict[str, Any]], str]:
+    """Return exit status, objects and complaints of `zwrap jobs --json`."""
+    status = zwrap.main(["jobs", "--json", *arguments])
+    shown = capsys.readouterr()
+    return status, [json.loads(line) for line in shown.out.splitlines()], shown.err
+
+
+@pytest.fixture
+def many(shown: Shown, tmp_path: Path) -> Iterator[Ledger]:
+    """Return the ledger of a site with 3000 jobs; every third is open, of which one is live."""
+    ledger = Ledger.in_file(default_file())
+    rows = [attempt(n, job_directory=str(tmp_path / str(n)), created=n + 1.0) for n in range(3000)]
+    ledger.reserve(rows)
+    ledger.record({
+        row.token: {"state": SUBMITTED, "job_id": str(n),
+                    "outcome": None if n % 3 == 0 else "failure"}
+        for n, row in enumerate(rows)
+    })  # fmt: skip
+    shown.system.live = {"30": status("30", State.RUNNING, name="n.t30-1")}
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the tokens of the attempts whose verdicts were looked for."""
+    found: list[str] = []
+
+    def note(row: Attempt) -> None:
+        found.append(row.token)
+
+    monkeypatch.setattr(joblist, "_verdict", note)
+    return found
+
+
+def test_only_the_verdicts_of_jobs_that_are_shown_are_opened(
+    many: Ledger, opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, jobs, _ = listed(capsys, "-n", "5")
+    assert [each["token"] for each in jobs] == [f"t{n}-1" for n in range(2995, 3000)] == opened
+    opened.clear()
+    _, jobs, _ = listed(capsys, "-n", "5", "--recipe", "r", "--cluster", "local")
+    assert len(jobs) == len(opened) == 5
+    opened.clear()
+    assert zwrap.main(["jobs", "17"]) == 0
+    assert opened == ["t17-1"]
+
+
+def test_jobs_in_a_state_are_found_beyond_the_first_page(
+    many: Ledger, opened: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, jobs, _ = listed(capsys, "--state", "running")
+    assert [(each["token"], each["state"]) for each in jobs] == [("t30-1", "running")]
+    _, jobs, _ = listed(capsys, "--state", "failure", "-n", "4")
+    assert [each["token"] for each in jobs] == ["t2995-1", "t2996-1", "t2998-1", "t2999-1"]
+    _, jobs, _ = listed(capsys, "--state", "gone", "-n", "3")
+    assert [each["token"] for each in jobs] == ["t2991-1", "t2994-1", "t2997-1"]
+    _, jobs, _ = listed(capsys, "--state", "gone", "-n", "2000")
+    assert len(jobs) == 999
+
+
+def test_no_verdict_of_a_live_job_is_opened_to_find_ended_ones(
+    many: Ledger, opened: list[str], shown: Shown, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown.system.live = {
+        str(n): status(str(n), State.RUNNING, name=f"n.t{n}-1") for n in range(0, 3000, 3)
+    }
+    listed(capsys, "--state", "failure", "-n", "4")
+    assert opened == ["t2995-1", "t2996-1", "t2998-1", "t2999-1"]
+
+
+@pytest.mark.parametrize("number", ["0", "-5"])
+def test_a_number_of_jobs_that_is_none_is_refused(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, _, said = listed(capsys, "-n", number)
+    assert ended == 100
+    assert f"-n {number}: the number of jobs to show, from 1, is expected." in said
+
+
+def test_a_state_that_no_job_can_have_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    ended, _, said = listed(capsys, "--state", "runing")
+    assert ended == 100
+    assert "Unknown state 'runing' (--state). Did you mean 'running'? Known: cancelled, " in said
+
+
+def test_where_there_is_no_ledger_none_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert listed(capsys) == (0, [], "")
+    assert zwrap.main(["cancel", "17"]) == 100
+    assert "Unknown job '17'" in capsys.readouterr().err
+    assert not default_file().exists()

@@ -352,7 +352,7 @@ def test_of_two_submitters_only_one_tries_again(ledger: Ledger, clock: ManualClo
 
 def test_the_ledger_outlives_its_process(ledger: Ledger, tmp_path: Path) -> None:
     submitted(ledger, Moody())
-    [row] = Ledger.in_file(tmp_path / "ledger.sqlite").all()
+    [row] = Ledger.in_file(tmp_path / "ledger.sqlite").queries.newest(10)
     assert (row.token, row.job_id, row.state, row.recipe_id) == ("t-1", "1", "submitted", "r")
 
 

@@ -176,7 +176,7 @@ def test_who_runs_for_ever_and_has_spoken_long_ago_has_ended(
             clock.now += 1
             heartbeats.hear({"token": "t1-1"} if heard else {})
             turn(watch, ledger)
-        return [each.token for each in ledger.all() if each.ended]
+        return [each.token for each in ledger.queries.newest(10_000) if each.ended]
 
     assert ended_within(60, heard=True) == [], "its commands after the wrapper may run"
     assert ended_within(20, heard=False) == []
@@ -189,12 +189,12 @@ def test_a_cluster_that_cannot_be_asked_changes_no_job(
     system.live = {"1": status("1", State.RUNNING), "2": status("2", State.RUNNING)}
     turn(watch, ledger)
     told(heard, JOB_TOPIC)
-    before = ledger.all()
+    before = ledger.queries.newest(10_000)
     system.reachable = False
     turn(watch, ledger)
     [body] = told(heard, CLUSTER_TOPIC)
     assert body == {"cluster": "c", "state": "away", "reason": "It could not be asked."}
-    assert ledger.all() == before
+    assert ledger.queries.newest(10_000) == before
     system.reachable = True
     turn(watch, ledger)
     assert [each["state"] for each in told(heard, CLUSTER_TOPIC)] == ["up"]
@@ -433,9 +433,9 @@ def test_an_answer_that_a_site_s_own_class_cannot_read_changes_no_job(
         raise KeyError("JB_name")
 
     monkeypatch.setattr(system, "states", states)
-    before = ledger.all()
+    before = ledger.queries.newest(10_000)
     for _ in range(3):
         turn(watch, ledger)
-    assert ledger.all() == before
+    assert ledger.queries.newest(10_000) == before
     assert {each["state"] for each in told(heard, CLUSTER_TOPIC)} == {"away"}
     assert caplog.text.count("Traceback") == 1

@@ -75,7 +75,7 @@ class House:
 
     def jobs(self, count: int) -> list[Path]:
         """Add jobs that ended without a verdict of their wrappers; return their directories."""
-        first = len(self.ledger.all())
+        first = len(self.ledger.queries.newest(10_000))
         self.clock.now += 0.001  # the ledger lists attempts in the order of their times
         rows = [self._row(number) for number in range(first, first + count)]
         self.ledger.reserve(rows)
@@ -110,7 +110,7 @@ class House:
             self.turn()
 
     def outcomes(self) -> list[str | None]:
-        return [row.outcome for row in self.ledger.all()]
+        return [row.outcome for row in self.ledger.queries.newest(10_000)]
 
     def told(self) -> int:
         return len(self.transport.broker.queues.get("failed", ()))
@@ -194,7 +194,7 @@ def test_an_unforeseen_fault_of_one_row_is_told_once_and_is_its_own(
     assert caplog.text.count("Traceback") == 1
     assert f"token t0-1, message id-0, directory {directory}" in caplog.text
     assert house.outcomes() == ["failure"] * 3
-    cause = house.ledger.all()[0].cause
+    cause = house.ledger.queries.newest(10_000)[0].cause
     assert cause
     assert "KeyError: 'odd 5'" in cause
     assert house.told() == 3
@@ -592,7 +592,7 @@ def test_a_forged_claim_of_a_process_that_lives_keeps_its_row_open_for_a_day(
     hours(2)
     assert house.outcomes() == ["failure"]
     if where == "claim.json":
-        cause = house.ledger.all()[0].cause
+        cause = house.ledger.queries.newest(10_000)[0].cause
         assert cause is not None
         assert "lives, but no heartbeat was heard for a day after the end of the job" in cause
 
@@ -615,7 +615,7 @@ def test_a_claim_of_another_user_s_process_keeps_no_row_open(house: House, stran
     owner = path / "outbox" / "pending" / f"{process_identity(stranger)},0"
     owner.mkdir(parents=True)
     house.turn()
-    [row] = house.ledger.all()
+    [row] = house.ledger.queries.newest(10_000)
     assert row.outcome == "failure"
     assert row.cause is not None
     assert "belongs to another user than the job" in row.cause

@@ -8,11 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from zwrap.attempt.record import Attempt
+from zwrap.attempt.ledger.query import Need
 from zwrap.job import Outcome
 
 TIME_MARGIN, MEMORY_MARGIN = 1.5, 1.3
 """Ratios of a proposal to the largest need so far."""
+
+RECENT = 10_000
+"""Number of attempts, the newest, from whose needs advice is derived."""
 
 TIME_STEP_S, MEMORY_STEP_MIB = 60, 100
 
@@ -36,16 +39,16 @@ class Advice(NamedTuple):
     """Proposal for this key of the `cluster` block."""
 
 
-def advise(attempts: Iterable[Attempt]) -> list[Advice]:
+def advise(needs: Iterable[Need]) -> list[Advice]:
     """Return advice for jobs that have ended, of each name, cluster and kind, sorted by name."""
-    ended: dict[tuple[str, str, str], list[Attempt]] = defaultdict(list)
-    for attempt in attempts:
-        if attempt.outcome is not None:
-            ended[attempt.job_name, attempt.cluster, attempt.asked or ""].append(attempt)
+    ended: dict[tuple[str, str, str], list[Need]] = defaultdict(list)
+    for need in needs:
+        if need.outcome is not None:
+            ended[need.job_name, need.cluster, need.asked or ""].append(need)
     return [_advice(*kind, alike) for kind, alike in sorted(ended.items())]
 
 
-def _advice(name: str, cluster: str, asked: str, attempts: Sequence[Attempt]) -> Advice:
+def _advice(name: str, cluster: str, asked: str, attempts: Sequence[Need]) -> Advice:
     """Return advice from attempts of one name and kind on one cluster that have ended."""
     good = [each for each in attempts if each.outcome == Outcome.SUCCESS.value]
     times = [each.elapsed_s for each in good if each.elapsed_s]

@@ -9,7 +9,7 @@ from zwrap.attempt.listing import Listing
 from zwrap.attempt.record import CANCELLED, REJECTED, WAITING, Attempt
 from zwrap.calls.ask import ask
 from zwrap.cli.common import say
-from zwrap.cli.joblist import attempts_of, one_of
+from zwrap.cli.joblist import ledger_of, one_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
 from zwrap.submission.clusters import Cluster, Clusters
@@ -22,30 +22,31 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """End the jobs; all names are resolved before the first job is ended."""
-    attempts = attempts_of(configuration)
-    chosen = [one_of(attempts, name) for name in options.JOB]
+    with ledger_of(configuration) as ledger:
+        return _end(ledger, configuration, options.JOB)
+
+
+def _end(ledger: Ledger, configuration: Configuration, names: list[str]) -> int:
+    """End the jobs that are named."""
+    chosen = [one_of(ledger, name) for name in names]
     waiting = [each for each in chosen if each.state == WAITING]
     chosen = [each for each in chosen if each.state != WAITING]
     for attempt in chosen:
         if attempt.job_id is None:
             raise MessageError(f"{attempt.token} is not a job: it is {attempt.state}.")
     if waiting:
-        _end_wait(configuration, waiting)
+        _end_wait(ledger, waiting)
     clusters = Clusters(configuration)
     for name in {attempt.cluster for attempt in chosen}:
         _cancel(clusters.get(name), [each for each in chosen if each.cluster == name])
     return 0
 
 
-def _end_wait(configuration: Configuration, attempts: list[Attempt]) -> None:
+def _end_wait(ledger: Ledger, attempts: list[Attempt]) -> None:
     """Let the Submitter refuse steps that wait, instead of making them jobs."""
-    ledger = Ledger.of(configuration)
-    try:
-        ours = {row.token for row in ledger.reserve(attempts)}
-        refused = {"state": REJECTED, "reason": CANCELLED, "held": None}
-        ledger.record(dict.fromkeys(ours, refused))
-    finally:
-        ledger.close()
+    ours = {row.token for row in ledger.reserve(attempts)}
+    refused = {"state": REJECTED, "reason": CANCELLED, "held": None}
+    ledger.record(dict.fromkeys(ours, refused))
     for attempt in attempts:
         if attempt.token in ours:
             say(f"{attempt.token} waits no longer; the Submitter will make it a dead letter.")

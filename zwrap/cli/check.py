@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from zwrap.attempt.finals import UNSENT
+from zwrap.attempt.ledger.query import Selection
 from zwrap.attempt.record import REJECTED
 from zwrap.cli import beside, overview, security
 from zwrap.cli.common import complain, say, say_file, user_name
-from zwrap.cli.joblist import attempts_of
+from zwrap.cli.joblist import ledger_of
 from zwrap.cli.recipesteps import check_file
 from zwrap.configuration.site import Configuration
 from zwrap.errors import FaultsError, RequestError, ZwrapError
@@ -312,15 +313,15 @@ def _cluster(clusters: Clusters, site_directory: Path | None, name: str) -> None
 
 def _job_directories(configuration: Configuration) -> list[Path]:
     """Return the directory of each cluster's newest job, if it is visible on this host."""
-    clusters = Clusters(configuration)
-    newest: dict[str, Path] = {}
-    for attempt in attempts_of(configuration):
-        if attempt.state == REJECTED:
-            continue  # it may have no directory
-        with contextlib.suppress(ZwrapError):  # the site does not describe this cluster any more
-            if clusters.get(attempt.cluster).settings.shared_filesystem:
-                newest[attempt.cluster] = Path(attempt.job_directory)
-    return [directory for _, directory in sorted(newest.items()) if directory.is_dir()]
+    clusters, found = Clusters(configuration), []
+    with ledger_of(configuration) as ledger:
+        for name in sorted(clusters.described()):
+            newest = ledger.queries.newest(20, Selection(cluster=name))
+            shown = [each for each in newest if each.state != REJECTED]  # it may have no directory
+            with contextlib.suppress(ZwrapError):
+                if shown and clusters.get(name).settings.shared_filesystem:
+                    found.append(Path(shown[-1].job_directory))
+    return [directory for directory in found if directory.is_dir()]
 
 
 def _try_to_write(directory: Path) -> None:

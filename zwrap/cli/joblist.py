@@ -8,41 +8,62 @@ its wrapper, and has kept in the ledger since when it is missing.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from zwrap.attempt.directory import JobDirectory
 from zwrap.attempt.ledger.ledger import Ledger, default_file
-from zwrap.attempt.ledger.remote import RemoteAttempt
+from zwrap.attempt.ledger.query import Selection
 from zwrap.attempt.listing import Listing
-from zwrap.attempt.record import GONE, NOWHERE, STALLED, SUBMITTED, Attempt
+from zwrap.attempt.record import (
+    GONE,
+    INTENDED,
+    LOST,
+    NOT_FOUND,
+    NOT_STARTED,
+    NOWHERE,
+    REJECTED,
+    STALLED,
+    STUCK,
+    SUBMITTED,
+    UNANSWERED,
+    WAITING,
+    Attempt,
+)
 from zwrap.attempt.verdict import Verdict
 from zwrap.calls.ask import ask
 from zwrap.cli.common import complain
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, UnknownNameError, ZwrapError
-from zwrap.job import JobStatus, State
+from zwrap.job import JobStatus, Outcome, State
 from zwrap.submission.clusters import Clusters
 
 UNKNOWN = "not known"
 """State of a job whose cluster cannot be asked."""
 
 
-def attempts_of(configuration: Configuration) -> list[Attempt]:
-    """Return all attempts of the site; a ledger that does not exist is not created."""
-    if not configuration.site.ledger and not default_file().exists():
-        return []
-    with contextlib.closing(Ledger.of(configuration)) as ledger:
-        return ledger.all()
+STATES = (
+    *(each.value for each in State), *(each.value for each in Outcome),
+    INTENDED, UNANSWERED, NOT_FOUND, WAITING, REJECTED, SUBMITTED,
+    GONE, LOST, STALLED, STUCK, NOT_STARTED, UNKNOWN,
+)  # fmt: skip
+"""States that a job can have."""
+
+PAGE = 1000
+"""Number of attempts that are read at once while jobs in a state are looked for."""
 
 
-def kept_of(attempt: Attempt, configuration: Configuration) -> RemoteAttempt | None:
-    """Return the ledger's record of an attempt without a visible job directory, else None."""
-    with contextlib.closing(Ledger.of(configuration)) as ledger:
-        return ledger.remote.get(attempt.token)
+@contextlib.contextmanager
+def ledger_of(configuration: Configuration) -> Iterator[Ledger]:
+    """Yield the ledger of the site; where there is none it is an empty one, which is not kept."""
+    there = configuration.site.ledger or default_file().exists()
+    ledger = Ledger.of(configuration) if there else Ledger("sqlite://")
+    with contextlib.closing(ledger):
+        yield ledger
 
 
 class KnownJob(msgspec.Struct):
@@ -67,6 +88,11 @@ class Answers:
         self._live: dict[str, Listing | None] = {}
         self._ended: dict[str, dict[str, JobStatus]] = {}
         """Cluster to the records of its jobs that are not live, by job id."""
+
+    def turn_to(self, attempts: Sequence[Attempt]) -> None:
+        """Let the jobs of other attempts be those that may be asked about."""
+        self._attempts = attempts
+        self._ended.clear()
 
     def live(self, cluster: str) -> Listing | None:
         """Return the live jobs; None if the cluster cannot be asked."""
@@ -176,7 +202,47 @@ def _verdict(attempt: Attempt) -> Verdict | None:
     return None
 
 
-def one_of(attempts: list[Attempt], given: str) -> Attempt:
+def in_state(
+    ledger: Ledger, state: str, selection: Selection, number: int, answers: Answers
+) -> list[KnownJob]:
+    """Return the newest jobs in a state, `number` at most, oldest first.
+
+    Raises:
+        UnknownNameError: No job can have that state.
+    """
+    if state not in STATES:
+        raise UnknownNameError("state", state, STATES, "--state")
+    found: list[KnownJob] = []
+    if state in {each.value for each in Outcome}:
+        ended = ledger.queries.newest(number, selection, outcome=state)
+        found += [job_of(each, answers) for each in ended]
+    states = {state} & {INTENDED, UNANSWERED, NOT_FOUND, WAITING, REJECTED} or {SUBMITTED}
+    page: list[Attempt] | None = None
+    newest: list[KnownJob] = []
+    while page is None or (len(page) == PAGE and len(newest) < number):
+        before = page[-1] if page else None
+        page = ledger.queries.unconcluded(states, selection, number=PAGE, before=before)
+        answers.turn_to(page)
+        jobs = (job_of(each, answers) for each in page if _may_be(each, state, answers))
+        newest += itertools.islice(
+            (job for job in jobs if job.state == state), number - len(newest)
+        )
+    both = sorted(found + newest, key=lambda job: (job.attempt.created, job.attempt.token))
+    return both[-number:]
+
+
+def _may_be(attempt: Attempt, state: str, answers: Answers) -> bool:
+    """Tell whether it takes a look into the directory of an attempt to know that its state is one.
+
+    No verdict is looked for while the batch system lists the job in another state.
+    """
+    if not may_live(attempt) or (live := answers.live(attempt.cluster)) is None:
+        return True
+    status = live.of(attempt)
+    return status is None or state in (status.state.value, STALLED)
+
+
+def one_of(ledger: Ledger, given: str) -> Attempt:
     """Return the attempt with a job id, or with a token that begins so.
 
     Raises:
@@ -187,18 +253,16 @@ def one_of(attempts: list[Attempt], given: str) -> Attempt:
         raise MessageError(
             "The name of a job is empty; a job id or the beginning of a token is expected."
         )
-    for matches in _MATCHES:
-        found = [attempt for attempt in attempts if matches(attempt, given)]
+    for matching in (ledger.queries.with_job_id, ledger.queries.with_beginning):
+        found = matching(given, MOST_NAMED + 1)
         if len(found) > 1:
-            names = ", ".join(f"{each.token} on {each.cluster}" for each in found[:5])
+            names = ", ".join(f"{each.token} on {each.cluster}" for each in found[:MOST_NAMED])
             raise MessageError(f"{given!r} may mean {names}; write more of the token.")
         if found:
             return found[0]
-    raise UnknownNameError("job", given, [a.job_id or a.token for a in attempts[-20:]])
+    last = ledger.queries.newest(20)
+    raise UnknownNameError("job", given, [each.job_id or each.token for each in last])
 
 
-_MATCHES: list[Callable[[Attempt, str], bool]] = [
-    lambda attempt, given: attempt.job_id == given,
-    lambda attempt, given: attempt.token.startswith(given),
-]
-"""Tests of an attempt against a name that a user gave, in order of precedence."""
+MOST_NAMED = 5
+"""Largest number of attempts that are named where several are meant."""

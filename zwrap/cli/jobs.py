@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from zwrap.attempt.ledger.fitting import fitted_recipe_id
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.ledger.query import Selection
 from zwrap.attempt.record import Attempt
-from zwrap.cli.advice import advise
+from zwrap.cli.advice import RECENT, advise
 from zwrap.cli.common import say, say_json
 from zwrap.cli.heard import heartbeat_of
-from zwrap.cli.joblist import Answers, KnownJob, attempts_of, job_of, kept_of, one_of
+from zwrap.cli.joblist import Answers, KnownJob, in_state, job_of, ledger_of, one_of
 from zwrap.cli.output import show
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
@@ -55,38 +56,42 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
     """Show one job in full, a list of jobs, or advice."""
-    attempts = attempts_of(configuration)
-    if options.JOB == "advise":
-        _show_advice(attempts, options)
-        return 0
-    if options.JOB:
-        attempt = one_of(attempts, options.JOB)
-        clusters = Answers(Clusters(configuration), [attempt])
-        job = job_of(attempt, clusters)
-        full = {**_in_full(job, clusters), "attempts": _family(job, attempts)}
-        if job.live and job.live.state is State.RUNNING:
-            full["heartbeat"] = heartbeat_of(attempt.token, configuration)
-        if kept := kept_of(job.attempt, configuration):
-            full |= {"verdict": msgspec.to_builtins(kept.verdict), "late": _decoded(kept.late)}
-        say_json(full)
-        return 0
-    clusters = Answers(Clusters(configuration), attempts)
-    chosen = [
-        job for attempt in attempts for job in [job_of(attempt, clusters)] if _wanted(job, options)
-    ]
-    _show(chosen[-options.number :], as_json=options.json)
+    if options.number < 1:
+        raise MessageError(f"-n {options.number}: the number of jobs to show, from 1, is expected.")
+    with ledger_of(configuration) as ledger:
+        if options.JOB == "advise":
+            _show_advice(ledger, options)
+        elif options.JOB:
+            _show_one(ledger, configuration, options.JOB)
+        else:
+            _show(_chosen(ledger, configuration, options), as_json=options.json)
     return 0
 
 
-def _wanted(job: KnownJob, options: argparse.Namespace) -> bool:
-    """Return True if a job satisfies the options that select jobs."""
-    recipe = None if options.recipe is None else fitted_recipe_id(options.recipe)
-    pairs = [
-        (recipe, job.attempt.recipe_id),
-        (options.cluster, job.attempt.cluster),
-        (options.state, job.state),
-    ]
-    return all(wanted in (None, found) for wanted, found in pairs)
+def _chosen(
+    ledger: Ledger, configuration: Configuration, options: argparse.Namespace
+) -> list[KnownJob]:
+    """Return the jobs that the options select, oldest first."""
+    selection = Selection(recipe_id=options.recipe, cluster=options.cluster)
+    answers = Answers(Clusters(configuration))
+    if options.state is not None:
+        return in_state(ledger, options.state, selection, options.number, answers)
+    attempts = ledger.queries.newest(options.number, selection)
+    answers.turn_to(attempts)
+    return [job_of(each, answers) for each in attempts]
+
+
+def _show_one(ledger: Ledger, configuration: Configuration, given: str) -> None:
+    """Print all that is known of one job."""
+    attempt = one_of(ledger, given)
+    answers = Answers(Clusters(configuration), [attempt])
+    job = job_of(attempt, answers)
+    full = {**_in_full(job, answers), "attempts": _family(ledger.queries.family(attempt))}
+    if job.live and job.live.state is State.RUNNING:
+        full["heartbeat"] = heartbeat_of(attempt.token, configuration)
+    if kept := ledger.remote.get(attempt.token):
+        full |= {"verdict": msgspec.to_builtins(kept.verdict), "late": _decoded(kept.late)}
+    say_json(full)
 
 
 def _show(jobs: list[KnownJob], *, as_json: bool) -> None:
@@ -101,9 +106,9 @@ def _show(jobs: list[KnownJob], *, as_json: bool) -> None:
     show(facts, COLUMNS, as_json=as_json)
 
 
-def _show_advice(attempts: list[Attempt], options: argparse.Namespace) -> None:
+def _show_advice(ledger: Ledger, options: argparse.Namespace) -> None:
     """Print the advice for each name of jobs."""
-    found = advise(each for each in attempts if options.cluster in (None, each.cluster))
+    found = advise(ledger.queries.needs(RECENT, options.cluster))
     if not found and not options.json:
         say("No job has ended yet, as far as a Watcher has seen.")
         return
@@ -177,12 +182,10 @@ def _unsent(job: KnownJob) -> int:
     return held(Path(job.attempt.job_directory, "outbox"))
 
 
-def _family(job: KnownJob, attempts: list[Attempt]) -> list[dict[str, object]]:
-    """Return all attempts at the same message."""
-    message = job.attempt.token.rpartition("-")[0]
+def _family(attempts: list[Attempt]) -> list[dict[str, object]]:
+    """Return what is shown of all attempts at the same message."""
     keys = ("token", "job_id", "state", "outcome", "cause", "cause_label")
-    alike = [each for each in attempts if each.token.rpartition("-")[0] == message]
-    return [{key: getattr(each, key) for key in keys} for each in alike]
+    return [{key: getattr(each, key) for key in keys} for each in attempts]
 
 
 def _time(at: float) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from zwrap.attempt.directory import SUBMISSION
+from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
 from zwrap.attempt.retry import edited, keep_cluster
 from zwrap.cli.common import complain, say
-from zwrap.cli.joblist import UNKNOWN, Answers, attempts_of, job_of, kept_of, one_of
+from zwrap.cli.joblist import UNKNOWN, Answers, job_of, ledger_of, one_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
     PERMANENT,
@@ -51,24 +52,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     What is wrong with one job is told, and the others are sent all the same. Returns 100 if there
     was such a job, or a message was refused for good; 111 if a cluster could not be asked.
     """
-    attempts = attempts_of(configuration)
-    clusters = Clusters(configuration)
-    answers = Answers(clusters, attempts)
-    changes = dict(key_value(setting, "-s") for setting in options.set)
-    messages, status = [], 0
-    for name in options.JOB:
-        try:
-            attempt = one_of(attempts, name)
-            _check_ended(attempt, answers)
-            content, place = _submission(attempt, configuration)
-            message = _message(
-                attempt, attempts, changes, clusters, content, place, configuration.site.limits
-            )
-        except Exception as error:
-            complain(f"{name} is not sent: {_explained(error)}")
-            status = max(status, TEMPORARY if isinstance(error, TemporaryError) else PERMANENT)
-            continue
-        messages.append((attempt, message))
+    with ledger_of(configuration) as ledger:
+        messages, status = _sendable(ledger, configuration, options)
     if not messages:
         return status
     with connect(configuration, options.transport) as transport:
@@ -84,6 +69,32 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             number = message.headers[ATTEMPT_HEADER]
             say(f"{what} is sent to {message.destination} as attempt {number}.")
     return status
+
+
+def _sendable(
+    ledger: Ledger, configuration: Configuration, options: argparse.Namespace
+) -> tuple[list[tuple[Attempt, Outgoing]], int]:
+    """Return the messages of the jobs that can be submitted once more, and the exit status."""
+    clusters = Clusters(configuration)
+    changes = dict(key_value(setting, "-s") for setting in options.set)
+    answers = Answers(clusters)
+    messages, status = [], 0
+    for name in options.JOB:
+        try:
+            attempt = one_of(ledger, name)
+            answers.turn_to([attempt])
+            _check_ended(attempt, answers)
+            content, place = _submission(attempt, ledger)
+            message = _message(
+                attempt, ledger.queries.family(attempt), changes, clusters, content, place,
+                configuration.site.limits,
+            )  # fmt: skip
+        except Exception as error:
+            complain(f"{name} is not sent: {_explained(error)}")
+            status = max(status, TEMPORARY if isinstance(error, TemporaryError) else PERMANENT)
+            continue
+        messages.append((attempt, message))
+    return messages, status
 
 
 def _explained(error: Exception) -> str:
@@ -115,10 +126,10 @@ def _check_ended(attempt: Attempt, answers: Answers) -> None:
         )
 
 
-def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[str, object], Path]:
+def _submission(attempt: Attempt, ledger: Ledger) -> tuple[dict[str, object], Path]:
     """Return the message that was submitted, and its file."""
     file = Path(attempt.job_directory, SUBMISSION)
-    kept = kept_of(attempt, configuration)
+    kept = ledger.remote.get(attempt.token)
     if kept is None:
         return read(file), file
     content = decode(kept.submission.encode(), str(file))
@@ -131,7 +142,7 @@ def _submission(attempt: Attempt, configuration: Configuration) -> tuple[dict[st
 
 def _message(
     attempt: Attempt,
-    attempts: list[Attempt],
+    alike: list[Attempt],
     changes: dict[str, str],
     clusters: Clusters,
     content: dict[str, object],
@@ -140,7 +151,7 @@ def _message(
 ) -> Outgoing:
     """Return the step's message with the changes, numbered as the next attempt."""
     family, _, own = attempt.token.rpartition("-")
-    known = {each.token for each in attempts}
+    known = {each.token for each in alike}
     number = (whole_number(own) or 1) + 1
     while f"{family}-{number}" in known:
         number += 1

@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     names = {*OWN[PROGRAMS]} - {"zwrap"}
     if called not in names and not names.intersection(given[:1]):
+        gc.disable()  # until `zwrap` has loaded the command
         from zwrap.cli import zwrap
 
         return zwrap.main(given)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import sqlalchemy as sa
 from msgspec.structs import asdict, replace
-from sqlalchemy.dialects import postgresql, sqlite
 
+from zwrap.attempt.ledger.dialect import insert_into
 from zwrap.attempt.ledger.fitting import UnstorableError, fitted, fitted_recipe_id
+from zwrap.attempt.ledger.query import Queries
 from zwrap.attempt.ledger.remote import RemoteAttempts
-from zwrap.attempt.ledger.schema import add_columns, create_tables
+from zwrap.attempt.ledger.schema import add_columns, create_indexes, create_tables
 from zwrap.attempt.ledger.tables import ATTEMPTS
 from zwrap.attempt.record import GIVEN_UP, INTENDED, NOT_FOUND, SUBMITTED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
@@ -82,6 +83,7 @@ class Ledger:
         if url.startswith("sqlite"):
             sa.event.listen(self._engine, "connect", _sqlite_settings)
         self.remote = RemoteAttempts(self._transaction, self.now)
+        self.queries = Queries(self._transaction)
 
     def open(self) -> Self:
         """Bring the tables up to date now, and not at the first use; return the ledger.
@@ -90,6 +92,7 @@ class Ledger:
         """
         create_tables(self._begin)
         add_columns(self._engine, self._begin)
+        create_indexes(self._begin)
         self._is_open = True
         return self
 
@@ -200,11 +203,10 @@ class Ledger:
 
     def _inserted(self, connection: sa.Connection, rows: Sequence[Attempt]) -> set[str]:
         """Insert the rows that are not there yet; return their tokens."""
-        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        insert = dialect.insert(ATTEMPTS).on_conflict_do_nothing().returning(ATTEMPTS.c.token)
+        insert = insert_into(connection, ATTEMPTS).on_conflict_do_nothing()
         # sorted, because two hosts with the same attempts could wait for each other otherwise
         values = [fitted(asdict(row)) for row in sorted(rows, key=lambda each: each.token)]
-        return set(connection.execute(insert, values).scalars())
+        return set(connection.execute(insert.returning(ATTEMPTS.c.token), values).scalars())
 
     def record(self, changes: Mapping[str, Mapping[str, object]]) -> None:
         """Write values of columns (token to column to value) in one transaction."""
@@ -264,9 +266,13 @@ class Ledger:
 
     def open_clusters(self) -> list[str]:
         """Return the names of the clusters with attempts that are submitted and not concluded."""
-        query = sa.select(ATTEMPTS.c.cluster).where(*_UNCONCLUDED).distinct()
+        first = sa.select(sa.func.min(ATTEMPTS.c.cluster)).where(*_UNCONCLUDED)
+        found: list[str] = []
         with self._transaction() as connection:
-            return sorted(connection.execute(query).scalars())
+            # From one name to the next in the index, however many attempts each cluster has.
+            while name := connection.scalar(first.where(ATTEMPTS.c.cluster > (found or [""])[-1])):
+                found.append(name)
+        return found
 
     def get(self, token: str) -> Attempt | None:
         """Return one attempt; None if the ledger does not hold it."""
@@ -274,12 +280,6 @@ class Ledger:
             query = sa.select(ATTEMPTS).where(ATTEMPTS.c.token == token)
             row = connection.execute(query).mappings().first()
         return Attempt(**row) if row else None
-
-    def all(self) -> list[Attempt]:
-        """Return every attempt, oldest first."""
-        with self._transaction() as connection:
-            rows = connection.execute(sa.select(ATTEMPTS).order_by(ATTEMPTS.c.created)).mappings()
-            return [Attempt(**row) for row in rows]
 
     def of_recipes(self, recipe_ids: Sequence[str]) -> list[Attempt]:
         """Return the attempts at steps of these runs of recipes, oldest first.

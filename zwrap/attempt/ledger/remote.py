@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
+from zwrap.attempt.ledger.dialect import insert_into
 from zwrap.attempt.ledger.tables import ATTEMPTS, WORDS
 from zwrap.attempt.record import SUBMITTED
 from zwrap.attempt.verdict import Verdict, parse_verdict
@@ -55,10 +55,9 @@ class RemoteAttempts:
         has, which an earlier script may have brought to its job.
         """
         with self._transaction() as connection:
-            dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
             values = {"token": token, "submission": submission, "secret": secret}
             kept = {"submission": submission}
-            row = dialect.insert(WORDS).values(values)
+            row = insert_into(connection, WORDS).values(values)
             connection.execute(row.on_conflict_do_update(index_elements=["token"], set_=kept))
             query = sa.select(WORDS.c.secret).where(WORDS.c.token == token)
             found: str | None = connection.execute(query).scalar_one()

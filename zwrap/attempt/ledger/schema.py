@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 import sqlalchemy as sa
@@ -22,9 +22,16 @@ def create_tables(begin: Begin) -> None:
 
     Raises OutageError if the database cannot be used now.
     """
-    made: list[sa.ExecutableDDLElement] = []
-    made += [sa.schema.CreateTable(each, if_not_exists=True) for each in (ATTEMPTS, WORDS)]
-    made += [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()]
+    _execute(begin, [sa.schema.CreateTable(e, if_not_exists=True) for e in (ATTEMPTS, WORDS)])
+
+
+def create_indexes(begin: Begin) -> None:
+    """Create the missing indexes, of columns that are there; as `create_tables`."""
+    _execute(begin, [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()])
+
+
+def _execute(begin: Begin, made: Sequence[sa.ExecutableDDLElement]) -> None:
+    """Execute statements that create what is missing in one transaction."""
     try:
         with begin() as connection:
             for statement in made:
