@@ -60,6 +60,7 @@ def test_attachment_has_to_be_a_file_where_messages_may_name_files(
     )
     assert said(".") == f"{begin}{tmp_path}, which is no file."
     assert "an absolute path is expected" in said("file", "here")
+    assert "cannot be read: embedded null byte" in said("file\0")
     elsewhere = AllowedDirectories([tmp_path / "sub"], "key 'directories'")
     assert "not below the directories that messages may name" in said("file", allowed=elsewhere)
     assert "file_name" in commands.refused(
@@ -107,6 +108,10 @@ def test_models_of_a_protein(commands: Commands, tmp_path: Path) -> None:
         return commands.refused("insert_pdb_files", given, **options)
 
     assert "which is no text in UTF-8" in said()
+    for name in ("a\0", "a\ud800"):
+        assert "cannot be read" in commands.refused(
+            "insert_pdb_files", {**parameters, "pdb_files": [name]}
+        )
     assert "not below the directories" in said(allowed=AllowedDirectories([tmp_path / "s"], "k"))
     assert "pdb_files is []; a list of paths" in commands.refused(
         "insert_pdb_files", {**parameters, "pdb_files": []}
@@ -153,4 +158,5 @@ def test_title_of_a_proposal_is_read(commands: Commands) -> None:
     name = "retrieve_proposal_title"
     assert commands(name, {"visit": "cm12345-1"}) == "Radium"
     assert commands(name, {"proposalcode": "cm", "proposalnumber": 12345}) == "Radium"
+    assert "there is no proposal" in commands.refused(name, {"visit": "\u03c3\ud8001-1"})
     assert "there is no proposal 'cm99999'" in commands.refused(name, {"visit": "cm99999-1"})

@@ -21,6 +21,10 @@ def test_solution_is_written_and_changed(commands: Commands) -> None:
         "recordTimeStamp": "now",
     }
     assert commands("write_autoproc", {"autoproc_id": number + 5}) == number + 5
+    assert commands.refused("write_autoproc", {"autoproc_id": 2**31}) == (
+        "Command 'write_autoproc': autoproc_id (AutoProc.autoProcId) is 2147483648, which is out "
+        "of the range of the column."
+    )
 
 
 def test_scaling_has_three_shells(commands: Commands) -> None:

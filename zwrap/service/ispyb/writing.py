@@ -121,16 +121,12 @@ class Row:
         self._set(column, checked(self.table.columns[column], value, where), field or column)
         return self
 
-    def insert(self, number: int | None = None) -> int:
-        """Write a new row, and return its number; `number` is the one that it is to have."""
+    def insert(self) -> int:
+        """Write a new row, and return its number."""
         for name, value in self.values.items():
             if value is None and not self.table.columns[name].nullable:
                 raise MessageError(f"{self._about(name)} is missing, and a value is expected.")
-        further: dict[str, object] = {**self._computed}
-        if self._stamp:
-            further[self._stamp] = NOW
-        if number is not None:
-            further[self._key.name] = number
+        further = {**self._computed, **({self._stamp: NOW} if self._stamp else {})}
         done = self._run(sa.insert(self.table).values(further), self.values)
         return int(done.inserted_primary_key[0]) if done.inserted_primary_key else 0
 
@@ -144,14 +140,17 @@ class Row:
         if given or self._computed:
             self._run(sa.update(self.table).where(condition).values(self._computed), given)
 
-    def upsert(self, number: int | None) -> int:
+    def upsert(self, number: int | None, field: str) -> int:
         """Change the row of a number, or write it; without a number write a new one.
 
-        Returns its number.
+        Returns its number. `field` is the parameter that it came from.
         """
-        if number is None or not self.locked(number):
-            return self.insert(number)
-        self.update(number)
+        if number is None:
+            return self.insert()
+        if self.locked(number):
+            self.update(number)
+        else:
+            self.put(self._key.name, number, field).insert()
         return number
 
     def locked(self, number: int, *columns: str) -> Mapping[str, object] | None:

@@ -139,9 +139,9 @@ def _content(call: Call, path: Path) -> str | None:
                 content = file.read(LARGEST_MODEL + 1)
     except OutsideError as error:
         raise MessageError(str(error)) from None
-    except OSError as error:
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
         raise _unreadable(error, where, path) from None
     if len(content) > LARGEST_MODEL:
         raise MessageError(
@@ -184,15 +184,21 @@ def _check_file(call: Call, path: Path) -> None:
             f"{where} is {shown_path(path)}, and there is no such file; once it is there, "
             "send the message again."
         ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(error, where, path) from None
     if not stat.S_ISREG(found.st_mode):
         raise MessageError(f"{where} is {shown_path(path)}, which is no file.")
 
 
-def _unreadable(error: OSError, where: str, path: Path) -> MessageError | TemporaryError:
-    """Return the error about a file that cannot be read: now, or at all."""
-    text = f"{where} is {shown_path(path)}, which cannot be read: {error.strerror or error}."
+def _unreadable(
+    error: OSError | ValueError, where: str, path: Path
+) -> MessageError | TemporaryError:
+    """Return the error about a file that cannot be read: now, or at all.
+
+    A ValueError is about a text that is no path, as one with a null character.
+    """
+    why = error.strerror if isinstance(error, OSError) else error
+    text = f"{where} is {shown_path(path)}, which cannot be read: {why}."
     return TemporaryError(text, retry_after_s=AGAIN_S) if is_shared(error) else MessageError(text)
 
 

@@ -52,7 +52,7 @@ def recorded(
         for column, value in (fixed(call) if fixed else {}).items():
             row.put(column, value)
         known = parameter(call, number, all_fields) if number else None
-        return row.upsert(known if isinstance(known, int) else None)
+        return row.upsert(known if isinstance(known, int) else None, number)
 
     return Command(name, write, all_fields, meaning)
 

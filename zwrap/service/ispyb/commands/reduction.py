@@ -126,7 +126,7 @@ def _upsert_integration(call: Call) -> int:
     others = {name: each for name, each in _INTEGRATION.items() if name != "integration_id"}
     link = Row(call, "AutoProcScaling_has_Int", stamp="recordTimeStamp").take(others)
     row = Row(call, "AutoProcIntegration", stamp="recordTimeStamp").take(others)
-    number = row.upsert(known if isinstance(known, int) else None)
+    number = row.upsert(known if isinstance(known, int) else None, "integration_id")
     if link.values["autoProcScalingId"] is not None:
         if known is not None:
             links = table("AutoProcScaling_has_Int")

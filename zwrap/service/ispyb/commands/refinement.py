@@ -189,7 +189,7 @@ def _insert_run(call: Call) -> int:
     program = Row(call, "AutoProcProgram").take(_BARE_RUN)
     ended = program.values["processingEndTime"]
     files = [_file(call, field, kind, ended) for field, kind in _FILES.items()]
-    number = run.upsert(known if isinstance(known, int) else None)
+    number = run.upsert(known if isinstance(known, int) else None, "id")
     found = run.locked(number, "autoProcProgramId")
     of = found["autoProcProgramId"] if found else None
     program.put("recordTimeStamp", ended)

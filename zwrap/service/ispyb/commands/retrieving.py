@@ -101,7 +101,9 @@ def _title(call: Call) -> object:
         code, digits = str(call.get("proposalcode")), str(call.get("proposalnumber"))
     columns = table("Proposal").columns
     named = sa.and_(columns.proposalCode == code, columns.proposalNumber == digits)
-    found = call.connection.execute(sa.select(columns.title).where(named)).first()
+    found = None
+    if (code + digits).isascii():  # other text cannot be compared with every character set
+        found = call.connection.execute(sa.select(columns.title).where(named)).first()
     if found is None:
         raise MessageError(
             f"Command {call.command!r}: there is no proposal {short(code + digits)} "
