@@ -266,7 +266,8 @@ def tests(upstream: Sequence[Path], keep: Path | None, chosen: list[str]) -> lis
         chosen: Parts of the names of the tests to run; empty: all are run.
     """
     sources = {library_of(directory): directory for directory in upstream}
-    sources.setdefault("zocalo", fetched(ROOT / ".venv-conformance" / "upstream"))
+    if "zocalo" not in sources:
+        sources["zocalo"] = fetched(ROOT / ".venv-conformance" / "upstream")
     bad = []
     with tempfile.TemporaryDirectory() as scratch:
         place = keep or Path(scratch)

@@ -224,6 +224,18 @@ def test_each_test_of_upstream_is_compared_with_the_table(
     assert conformance.gone(found, "zocalo") == ["zocalo/a.py::test_gone"]
 
 
+def test_python_zocalo_is_not_fetched_where_a_checkout_is_given(
+    conformance: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for part in ("src/zocalo", "tests"):
+        (tmp_path / part).mkdir(parents=True)
+    ran: list[Path] = []
+    monkeypatch.setattr(conformance, "fetched", None)
+    monkeypatch.setattr(conformance, "outcomes", lambda source, *_: ran.append(source) or {})
+    assert conformance.tests([tmp_path], tmp_path, ["all"]) == []
+    assert ran == [tmp_path]
+
+
 def test_a_test_without_a_result_is_told(conformance: Any, tmp_path: Path) -> None:
     (tmp_path / "util").mkdir()
     (tmp_path / "util" / "test_a.py").write_text(
