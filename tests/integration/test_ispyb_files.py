@@ -1,11 +1,15 @@
 """Commands about files record those that are there, where messages may name files."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from zwrap.errors import TemporaryError
 from zwrap.host.beneath import AllowedDirectories
+from zwrap.service.ispyb.commands import attachments
 
 from ..commanding import Commands
 
@@ -66,6 +70,22 @@ def test_attachment_has_to_be_a_file_where_messages_may_name_files(
     assert "file_name" in commands.refused(
         "add_program_attachment", {"program_id": program, "file_path": "/"}
     )
+
+
+def test_attachment_comes_again_while_its_filesystem_is_away(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Away(type(tmp_path)):  # type: ignore[misc]
+        def stat(self, **_: Any) -> os.stat_result:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+
+    monkeypatch.setattr(attachments, "Path", Away)
+    parameters = {
+        "program_id": commands.program(), "file_path": str(tmp_path), "file_name": "file",
+    }  # fmt: skip
+    with pytest.raises(TemporaryError, match="Stale file handle") as failure:
+        commands("add_program_attachment", parameters)
+    assert failure.value.retry_after_s == 30
 
 
 def test_datacollection_attachment(commands: Commands, tmp_path: Path) -> None:
