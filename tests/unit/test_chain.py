@@ -17,8 +17,9 @@ from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
 from zwrap.job import Interruption, Outcome
 from zwrap.message.jsontext import encode
-from zwrap.program import listing
+from zwrap.program import listing, run as program_run
 from zwrap.program.asked import as_asked
+from zwrap.program.checks.report import TOLD, rules
 from zwrap.program.reading import parse_definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -609,3 +610,90 @@ def test_job_parameters_bring_several_commands(tmp_path: Path) -> None:
     step = ProgramStep(defined, envelope, Heartbeat("p", "p", {}))
     assert step.run(lambda _: contextlib.nullcontext()).failures == []
     assert (tmp_path / "cat.log").read_text() == "x\n"
+
+
+def wide(directory: Path, rounds: int) -> dict[str, Any]:
+    """Return a loop whose rules look at all files, and write those of a finished run of it."""
+    for number in range(1, rounds + 1):
+        (directory / f"{number}.out").write_text("done\n")
+        (directory / f"prog-{number}.err").touch()
+        (directory / f"prog-{number}.log").write_text("end\n")
+    return {
+        "command": ["run", "{n}"],
+        "inputs": {"l": {"type": "list"}},
+        "for_each": {"n": "l"},
+        "success": {
+            "files": ["*.out"],
+            "no_files": ["*.error"],
+            "text": [
+                {"file": "*.out", "pattern": "^done"},
+                {"file": "stdout", "pattern": "^end"},
+            ],
+            "no_text": [{"file": "*.out", "pattern": "fault"}],
+        },
+    }
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Path], list[Path]]:
+    """Return lists that get each file that is found by a pattern, and each that is read."""
+    matched: list[Path] = []
+    read: list[Path] = []
+    matching, text = program_run.matching, program_run._text
+
+    def found(directory: Path, pattern: str) -> Iterator[Path]:
+        for file in matching(directory, pattern):
+            matched.append(file)
+            yield file
+
+    monkeypatch.setattr(program_run, "matching", found)
+    monkeypatch.setattr(program_run, "_text", lambda place: (read.append(place), text(place))[1])
+    return matched, read
+
+
+def test_all_rules_of_a_command_look_for_the_files_of_a_pattern_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {**wide(tmp_path, 0), **script("echo done >$0; echo end")}
+    given["command"].append("{n}.out")
+    matched, read = counted(monkeypatch)
+    assert Chain(tmp_path, given, l=["1", "2", "3"]).run().failures == []
+    assert len(matched) == 1 + 2 + 3
+    assert len(read) == 3 * (1 + 1 + 1)  # only what each has written
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_files_at_which_all_rules_of_a_loop_look_are_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reported: bool
+) -> None:
+    matched, read = counted(monkeypatch)
+    rounds = 30
+    given = wide(tmp_path, rounds)
+    chain = Chain(tmp_path, given, l=[str(number) for number in range(rounds)])
+    if reported:
+        chain.step.keep_judged()
+    assert chain.step.judge(0.0, 0, copy=False).failures == []
+    assert len(matched) == rounds  # one pattern
+    assert len(read) == 2 * rounds + rounds  # for two patterns, and each output
+    if reported:
+        assert len(chain.step.judged_commands) == rounds
+        found = [list(rules(each.rules, each.run)) for each in chain.step.judged_commands]
+        assert all(rule.holds for each in found for rule in each)
+        assert found[0][1].said.endswith(f"27.out, and {rounds - TOLD} more")
+        assert len(matched) == rounds
+        assert len(read) == 3 * rounds + rounds + 1 + rounds
+
+
+def test_runs_that_are_judged_together_in_several_directories_find_their_own_files(
+    tmp_path: Path,
+) -> None:
+    given = wide(tmp_path, 1)
+    given["then"] = [{"name": "b", "directory": "sub", **script("x", success={"files": ["*.out"]})}]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/b.err").touch()
+    assert judged(tmp_path, given, 0, l=["1"]) == [
+        "prog: command 2 of 2 (b): it did not write *.out"
+    ]
+    (tmp_path / "sub/x.out").touch()
+    assert judged(tmp_path, given, 0, l=["1"]) == ["prog: command 2 of 2 (b): it left *.out empty"]
+    (tmp_path / "sub/x.out").write_text("x")
+    assert judged(tmp_path, given, 0, l=["1"]) == []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from zwrap.errors import ProgramError
 from zwrap.host.beneath import OutsideError
+from zwrap.program.causes.knownerrors import OUTPUT
 from zwrap.program.definition import Definition, Output, TextRule, file_names
 from zwrap.program.patterns import Pattern, shown_pattern
 from zwrap.program.run import QUOTED_CHARACTERS, Run
@@ -35,7 +37,7 @@ def patterns(definition: Definition) -> list[str]:
     parsed = ((*file_names(each), *each.beside.values()) for each in definition.outputs.values())
     recorded = (each.pattern for each in definition.files)
     named = (*success.no_files, *success.files, *rules, *chain.from_iterable(parsed), *recorded)
-    return [each for each in dict.fromkeys(named) if each not in ("stdout", "stderr")]
+    return [each for each in dict.fromkeys(named) if each not in OUTPUT]
 
 
 def failures(definition: Definition, run: Run, *, words: bool = True) -> list[str]:
@@ -115,13 +117,25 @@ def _missing_files(definition: Definition, run: Run) -> tuple[list[str], list[st
         if not fresh:
             old = " (only one from before this run is there)" if run.stale(pattern) else ""
             unwritten.append(f"{pattern}{old}")
-        elif not any(file.stat().st_size for file in fresh):
+        elif run.once(("empty", pattern), partial(_are_empty, fresh)):
             empty.append(f"it left {pattern} empty")
     return unwritten, empty
 
 
+def _are_empty(files: Sequence[Path]) -> bool:
+    """Return True if all files are empty."""
+    return not any(file.stat().st_size for file in files)
+
+
 def _search(rule: TextRule, run: Run) -> str | None:
     """Return the first match of a rule's pattern, with the rest of its line; None: no match."""
+    if rule.file in OUTPUT:
+        return _searched(rule, run)
+    return run.once(("search", rule.file, rule.pattern), partial(_searched, rule, run))
+
+
+def _searched(rule: TextRule, run: Run) -> str | None:
+    """Return what `_search` does, from the files."""
     text = "".join(run.text(file) for file in run.written(rule.file))
     match = Pattern(rule.pattern, f"success rule for {rule.file}").search(text)
     if match is None:

@@ -6,8 +6,9 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -15,6 +16,8 @@ from zwrap.errors import ProgramError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories, OutsideError
 from zwrap.host.files import UnfitFileError, open_regular
 from zwrap.program.listing import NOT_LISTED, Listing, matching, name_in
+
+T = TypeVar("T")
 
 SEARCHED_BYTES = 16 * 1024 * 1024
 """Size of the beginning, and of the end, of a file that text rules search, in bytes."""
@@ -59,6 +62,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     first: Listing | None = None
     """Files that were there before the first of the runs from whose saved state this one went on;
     None: it began anew."""
+    memory: dict[tuple[object, ...], object] | None = None
+    """What was found out before of a run that has ended, or of several that are judged together
+    then; None: files may still change."""
 
     @property
     def alone(self) -> Run:
@@ -70,7 +76,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
         What the runs wrote from whose saved state it went on counts as well.
         """
-        return [file for file, wrote in self._matching(pattern) if wrote]
+        return self.once(
+            ("fresh", pattern),
+            lambda: [file for file, wrote in self._matching(pattern) if wrote],
+        )
 
     def written(self, pattern: str) -> list[Path]:
         """Return files as `fresh` does; ``stdout`` and ``stderr`` stand for the output files."""
@@ -116,6 +125,24 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
             if said := _telling(self.allowed.last_lines(file, HELP_LINES, HELP_BYTES)):
                 return said
         return ""
+
+    def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """Return what a function makes of the files of the run; with a `memory`, made once.
+
+        Several rules may look at the same files, and a loop may have thousands of runs in one
+        directory, whose rules all do.
+        The function must not look at the exit status, nor at output that other runs do not have.
+
+        Args:
+            key: What is made.
+            make: Function that makes it; what it raises is not remembered.
+        """
+        if self.memory is None:
+            return make()
+        whole = (*key, self.directory, self.first is None)
+        if whole not in self.memory:
+            self.memory[whole] = make()
+        return cast("T", self.memory[whole])
 
     def _may_read(self, file: Path) -> bool:
         """Return False if a file is outside of the allowed directories, or a link leads there."""

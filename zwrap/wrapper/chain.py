@@ -159,10 +159,11 @@ class Chain:
         last = max((number for number, has in enumerate(ran) if has), default=len(ran) - 1)
         counted = max((number for number in range(last + 1) if required[number]), default=last)
         end: ChainEnd | None = None
+        memory: dict[tuple[object, ...], object] = {}
         for number, command in enumerate(self._runs):
             status = exit_status if number == counted else None
             rules = command.judged_by(self._definition, exits=status is not None)
-            run = command.finished(began, status or 0)
+            run = replace(command.finished(began, status or 0), memory=memory)
             if command.planned.is_first:
                 self.own_status = status or 0
             self._note(command, rules, run)
@@ -198,14 +199,9 @@ class Chain:
             return began, command.start(place), limit_s, is_that_of_all
 
     def _one(
-        self,
-        command: CommandRun,
-        running: Running,
-        began: Begin,
-        program: Program,
-        limit_s: int | None,
-        is_that_of_all: bool,
-    ) -> ChainEnd:
+        self, command: CommandRun, running: Running, began: Begin, program: Program,
+        limit_s: int | None, is_that_of_all: bool,
+    ) -> ChainEnd:  # fmt: skip
         """Wait for the end of one command, and judge it; the arguments are those of `_started`."""
         self._heartbeat.pid = program.pid
         ended = self._waited_for(program, command, began, running, limit_s)
@@ -213,7 +209,7 @@ class Chain:
         self._heartbeat.pid = None
         if command.planned.is_first:
             self.own_status = ended.returncode
-        run = command.finished(began, ended.returncode)
+        run = replace(command.finished(began, ended.returncode), memory={})
         rules = command.judged_by(self._definition)
         self._note(command, rules, run)
         failures = judgement.failures(rules, run)

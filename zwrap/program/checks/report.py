@@ -6,7 +6,8 @@ It is for people who write a definition; a job only asks whether all rules hold.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from zwrap.errors import ProgramError
 from zwrap.program import judgement
+from zwrap.program.causes.knownerrors import OUTPUT
 from zwrap.program.definition import Definition, Success, TextRule, file_names
 from zwrap.program.keys.conditions import value_failures
 from zwrap.program.patterns import Pattern
@@ -22,6 +24,9 @@ from zwrap.recipe.substitution import fill
 
 MOST_FILES = 10_000
 """Largest number of files of a directory that are looked at for those that no pattern takes."""
+
+TOLD = 20
+"""Largest number of files that a rule names."""
 
 QUOTED_LINE = 200
 """Length of the longest line that is quoted, in characters."""
@@ -73,7 +78,7 @@ def rules(definition: Definition, run: Run) -> Iterator[RuleReport]:
         [f"it is {run.exit_status}"],
     )
     for pattern in success.files:
-        found = [_size(file) for file in run.fresh(pattern)]
+        found = run.once(("sizes", pattern), partial(_sizes, run, pattern))
         yield _report(f"files {pattern}", definition, run, _only(files=[pattern]), found)
     for pattern in success.no_files:
         found = [] if run.fresh(pattern) else ["no such file"]
@@ -91,10 +96,10 @@ def _text_report(what: str, rule: TextRule, run: Run, *, wanted: bool) -> RuleRe
     """
     name = f"{what} '{rule.pattern}' in {rule.file}"
     try:
-        found = next(matches(rule, run), "")
+        found = _first_match(rule, run)
     except ProgramError as error:
         return RuleReport(name, holds=False, said=str(error))
-    where = ", ".join(file.name for file in run.written(rule.file))
+    where = ", ".join(_names(run.written(rule.file)))
     said = found or (f"not in {where}" if where else f"there is no {rule.file}")
     return RuleReport(name, bool(found) == wanted, said)
 
@@ -110,6 +115,30 @@ def _report(
     """Return the report on one rule; `found`: what was found, in words."""
     failures = judgement.failures(replace(definition, success=only), run, words=False)
     return RuleReport(name, not failures, ", ".join(found) or "; ".join(failures))
+
+
+def _first_match(rule: TextRule, run: Run) -> str:
+    """Return the first of the `matches` of a rule; empty: there is none."""
+    if rule.file in OUTPUT:
+        return next(matches(rule, run), "")
+    key = ("match", rule.file, rule.pattern)
+    return run.once(key, lambda: next(matches(rule, run), ""))
+
+
+def _sizes(run: Run, pattern: str) -> list[str]:
+    """Return names of the files that a run wrote and that match a pattern, and which are empty."""
+    files = run.fresh(pattern)
+    return [*map(_size, files[:TOLD]), *_rest(files)]
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """Return names of files."""
+    return [*(file.name for file in files[:TOLD]), *_rest(files)]
+
+
+def _rest(files: Sequence[Path]) -> list[str]:
+    """Return a clause about the files that are not told; none if all are."""
+    return [f"and {len(files) - TOLD} more"] if len(files) > TOLD else []
 
 
 def _size(file: Path) -> str:
