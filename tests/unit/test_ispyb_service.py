@@ -398,6 +398,30 @@ def test_a_message_without_an_id_is_written_once_too(
     assert site.rows == ["same"] * 3
 
 
+@pytest.mark.parametrize("form", ["plain", "recipe"])
+def test_an_equal_message_without_an_id_is_not_lost_with_the_service_that_held_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    nameless(site, monkeypatch)
+    for _ in range(2):
+        if form == "plain":
+            site.plain(NAMELESS)
+        else:
+            site.step(None, ispyb_command="write", text="same")
+    first = site.transport.receive(0)
+    assert first is not None
+    handle_delivery(site.service, first)
+    site.trouble.errors = [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):  # the second one was not written
+        killed(site, monkeypatch)
+    site.transport.close()
+    site.transport = MemoryTransport(site.broker)
+    site.service = site.another()
+    site.transport.subscribe("ispyb_connector", 100)
+    site.work()
+    assert site.rows == ["same"] * 2
+
+
 def test_an_id_is_its_own_if_the_sender_or_the_broker_gave_it() -> None:
     body, recipe = {"a": 1}, {RECIPE_HEADER: True}
     assert is_own_id(Message(body, {"zwrap-id": "x"}, "x"))

@@ -120,6 +120,17 @@ class Once:
         change = MESSAGES.update().where(mine).values(deliveries=0)
         self._database.transact(lambda connection: connection.execute(change))
 
+    def forget_equal(self, message_id: str) -> None:
+        """Forget the message that had the id before, which is only a digest of its content.
+
+        Else a message of the same content that comes again, because the service ended before it was
+        written, would be taken for the one before.
+        """
+        mine = MESSAGES.c.id == stored_id(message_id)
+        self._database.transact(
+            lambda connection: connection.execute(MESSAGES.delete().where(mine))
+        )
+
     def forget(self, days: int) -> int:
         """Forget a slice of the messages that are older; return how many those were.
 

@@ -52,7 +52,8 @@ class ISPyB(Service):
     """Service that writes into ISPyB (queue `ispyb_connector`), as python-dlstbx's does."""
 
     queue = "ispyb_connector"
-    prefetch = 20
+    prefetch = 1
+    """One, so that only a message that was in hand is ever delivered again. More were no faster."""
     exclusive: ClassVar[bool] = True
     plain_messages: ClassVar[bool] = True
     delivery_limit = 1_000_000
@@ -99,6 +100,8 @@ class ISPyB(Service):
         if again and name not in self._first_s:
             self._count(name, delivery)
         request = read(delivery.message, envelope, self.limits)
+        if mark:
+            self._once.forget_equal(name)
         try:
             answer = self._written(request, once.Key(name, mark), self._seen(name))
         except (PermanentError, TemporaryError) as error:

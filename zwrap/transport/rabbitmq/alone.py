@@ -5,9 +5,10 @@ with 3.10). So who reads alone has a lock: an exclusive queue, which another con
 declare, and which ends with the connection. That the consumer before is gone, and its messages are
 given back, is known when the queue has no consumer any more.
 
-A message that is on its way from a quorum queue to a channel that is closed goes back later than
-those that have arrived, and behind others (tried with 3.10). So a channel is closed when none is on
-its way: when it has as many unsettled messages as it may have, or none is left in the queue.
+A message that is on its way from a quorum queue to a channel that is closed is given back by that
+channel, to the end of the queue if that has no delivery-limit (tried with 3.10). So a channel is
+closed when none is on its way: when it has as many unsettled messages as it may have, or none is
+left in the queue. Then only one that is published in that millisecond may go behind others.
 """
 
 from __future__ import annotations
