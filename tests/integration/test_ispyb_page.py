@@ -1,0 +1,154 @@
+"""The rows of one run of xia2, as docs/ispyb.md shows them, written by the service."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.configuration.site import Configuration
+from zwrap.program.definition import SHIPPED_PROGRAMS
+from zwrap.program.reading import read_definition
+from zwrap.recipe.envelope import Envelope
+from zwrap.recipe.graph import Recipe
+from zwrap.service.ispyb.database import Database as Facility
+from zwrap.service.ispyb.once import ddl
+from zwrap.service.ispyb.service import ISPyB
+from zwrap.service.loop import Loop
+from zwrap.transport.memory import MemoryTransport
+from zwrap.wrapper.trial import Trial
+
+from ..database import Collected, Database
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+XIA2 = ROOT / "tests/data/xia2/v3.12.0/success_insulin_sad"
+PROGRAM = "$ispyb_autoprocprogram_id"
+QUEUE = "ispyb_connector"
+
+SHOWN = {
+    "AutoProcProgram": (
+        "processingPrograms", "processingCommandLine", "processingPipelineId", "processingStatus",
+        "processingMessage",
+    ),
+    "AutoProc": ("spaceGroup", "refinedCell_a", "refinedCell_alpha"),
+    "AutoProcScaling": (),
+    "AutoProcScalingStatistics": (
+        "scalingStatisticsType", "resolutionLimitLow", "resolutionLimitHigh", "rMerge",
+        "rMeasWithinIPlusIMinus", "nTotalObservations", "nTotalUniqueObservations",
+        "meanIOverSigI", "completeness", "multiplicity", "ccHalf", "anomalousCompleteness",
+        "ccAnomalous",
+    ),
+    "AutoProcIntegration": (
+        "startImageNumber", "endImageNumber", "refinedDetectorDistance", "refinedXBeam",
+        "refinedYBeam", "cell_a",
+    ),
+    "AutoProcScaling_has_Int": (),
+    "AutoProcProgramMessage": ("severity", "message"),
+    "AutoProcProgramAttachment": ("fileType", "fileName", "importanceRank"),
+}  # fmt: skip
+"""Tables, in the order in which they are written, and columns of the row that the page shows."""
+
+FIRST = {"AutoProcScalingStatistics": 2, "AutoProcProgramMessage": 0}
+"""Row of a table that the page shows; else the first."""
+
+
+def recipe(dcid: int) -> Recipe:
+    """Return the steps of the database in Diamond's recipe for xia2."""
+
+    def step(output: list[int] | None = None, **parameters: object) -> dict[str, Any]:
+        found: dict[str, Any] = {"queue": QUEUE, "parameters": parameters}
+        return {**found, "output": output} if output else found
+
+    registered = [
+        {"ispyb_command": "register_processing", "program": "xia2 dials",
+         "cmdline": "XIA2 DIALS (ap-zoc)", "store_result": PROGRAM[1:]},
+        {"ispyb_command": "upsert_integration", "program_id": PROGRAM,
+         "store_result": "ispyb_integration_id"},
+    ]  # fmt: skip
+    update: dict[str, object] = {"ispyb_command": "update_processing_status", "program_id": PROGRAM}
+    return Recipe(
+        {
+            "1": step([2], ispyb_command="multipart_message", dcid=str(dcid),
+                      ispyb_command_list=registered),
+            "2": {"queue": "job"},
+            "13": step(**update, message="starting"),
+            "14": step(**update, message="processing"),
+            "7": step(ispyb_command="multipart_message", dcid=str(dcid), program_id=PROGRAM,
+                      integration_id="$ispyb_integration_id"),
+            "8": step(ispyb_command="add_program_attachment", program_id=PROGRAM),
+            "5": step(**update, message="processing successful", status="success"),
+            "start": [[1, []]],
+        }
+    )  # fmt: skip
+
+
+class Site:
+    """A service, and its queue."""
+
+    def __init__(self, tables: Database, dcid: int) -> None:
+        with tables.engine.connect() as connection:
+            for statement in ddl().removesuffix(";").split("; "):
+                connection.exec_driver_sql(statement)
+        self.recipe = recipe(dcid)
+        self.transport = MemoryTransport()
+        self.environment: dict[str, object] = {"ID": "r"}
+        self.facility = Facility(tables.url)
+        self.service = ISPyB(Configuration(), self.transport, self.facility)
+
+    def send(self, node: int, *payloads: object) -> None:
+        """Have the service handle messages of a step of the recipe."""
+        for payload in payloads:
+            envelope = Envelope(self.recipe, node, payload=payload, environment=self.environment)
+            self.transport.commit(envelope.delivered())
+        Loop(self.service, self.transport, once=True).run()
+        assert not self.transport.broker.dead_letters.get(QUEUE)
+
+
+def told(table: str, rows: list[dict[str, Any]]) -> str:
+    """Return the line of the page about a table."""
+    shown = rows[FIRST.get(table, 0)]
+    values = [f"{name}: {_text(shown[name])}" for name in SHOWN[table]]
+    return f"| {table} | {len(rows)} | {'; '.join(values)} |"
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def test_page_shows_the_rows_of_a_run_of_xia2(
+    ispyb: Database, collected: Collected, tmp_path: Path
+) -> None:
+    run = tmp_path / "xia2-dials"
+    shutil.copytree(XIA2, run)
+    definition = read_definition(SHIPPED_PROGRAMS / "xia2.yaml")
+    parameters = {"xia2": {"images": "/x_0001.cbf:1:900"}, "store_xtriage_results": True}
+    judged = Trial(definition, parameters, None, run, saved=True).judge(0)
+    assert not judged.failures
+    sent: dict[str, list[object]] = {}
+    for each in judged.messages:
+        sent.setdefault(each.destination, []).append(each.message["payload"])
+
+    site = Site(ispyb, collected.collection)
+    site.send(1, [])
+    [started] = site.transport.broker.queues["job"]
+    site.environment = started.message.body["environment"]
+    site.send(13, "")
+    site.send(14, "")
+    site.send(8, *sent["result-individual-file"])
+    site.send(7, *sent["ispyb"])
+    site.send(5, "")
+    site.facility.close()
+
+    lines = [told(table, ispyb.rows(table)) for table in SHOWN]
+    page = (ROOT / "docs" / "ispyb.md").read_text()
+    found = re.findall(r"^\| AutoProc\w* \| \d+ \|.*$", page, re.MULTILINE)
+    assert found == lines, "\n".join(lines)
+    assert (
+        ispyb.rows("AutoProcIntegration")[0]["autoProcProgramId"]
+        == (ispyb.row("AutoProcProgram")["autoProcProgramId"])
+    )
