@@ -62,7 +62,7 @@ ORDER = (
 )  # fmt: skip
 """Commands in an order in which each finds the rows that it needs."""
 
-Messages = list[dict[str, Any]]
+Messages = list[Given]
 """Parameters of messages of one command."""
 
 Value = Any
@@ -118,6 +118,33 @@ def _qualities(made: Made) -> Messages:
     other = {**here, "file-pattern-index": 8, "n_spots_total": 0}
     return [{**here, "dozor_score": 1.5}, {**here, **made.all_}, other]
 
+
+_PART = {"spaceGroupId": 5, "lowRes": 40.5, "highRes": 1.5}
+PHASING: Given = {
+    "PhasingContainer": {
+        "PhasingAnalysis": {"recordTimeStamp": "2026-11-29 01:20:38"},
+        "PhasingProgramRun": {
+            "phasingCommandLine": "fast_ep sad=x", "phasingPrograms": "fast_ep",
+            "phasingStatus": 1, "phasingMessage": "ended", "phasingEndTime": "2026-11-29 01:20:38",
+            "phasingStartTime": "2026-11-29 01:10:38",
+        },
+        "PhasingProgramAttachment": [
+            {"fileType": kind, "fileName": f"{kind}.x", "filePath": "/data",
+             "recordTimeStamp": "2026-11-29 01:20:38"} for kind in ("Map", "Logfile")
+        ],
+        "PreparePhasingData": _PART,
+        "SubstructureDetermination": {**_PART, "method": "SAD"},
+        "Phasing": {**_PART, "method": "shelxe", "solventContent": 0.5, "enantiomorph": 1},
+        "ModelBuilding": _PART,
+        "Phasing_has_ScalingContainer": {
+            "PhasingStatistics": [
+                {"numberOfBins": 10, "binNumber": bin_, "lowRes": 40.5, "highRes": 1.5,
+                 "metric": "FOM", "statisticsValue": 0.6, "nReflections": 100} for bin_ in (1, 2)
+            ]
+        },
+    }
+}  # fmt: skip
+"""Results of experimental phasing, in the form of python-dlstbx's wrapper of fast_ep."""
 
 SPECIAL: Mapping[str, Callable[[Made], Messages]] = {
     "create_ispyb_job": _jobs,
@@ -189,10 +216,8 @@ class Cases:
         fields = COMMANDS[command].fields
         names = {name: name.rpartition("SHELL.")[2] for name in fields if "[" not in name}
         given = {short: self._value(command, name) for name, short in names.items()}
-        drop = ("autoproc_id", "integration_id", "id", "phasing_results")
-        if command == "insert_scaling":
-            drop = ("autoproc_id",)
-        return {name: value for name, value in given.items() if name not in drop}
+        own = {"autoproc_id", "integration_id", "id", "phasing_results"}
+        return {name: value for name, value in given.items() if name not in own}
 
     def _value(self, command: str, name: str) -> Value:
         if name in STORED:
@@ -212,32 +237,4 @@ class Cases:
             return number % 2 if type(column.type).__name__ == "TINYINT" else number
         if isinstance(column.type, sa.Float):
             return number + 0.5
-        return name[: column.type.length or 9]
-
-
-_PART = {"spaceGroupId": 5, "lowRes": 40.5, "highRes": 1.5}
-PHASING = {
-    "PhasingContainer": {
-        "PhasingAnalysis": {"recordTimeStamp": "2026-11-29 01:20:38"},
-        "PhasingProgramRun": {
-            "phasingCommandLine": "fast_ep sad=x", "phasingPrograms": "fast_ep",
-            "phasingStatus": 1, "phasingMessage": "ended", "phasingEndTime": "2026-11-29 01:20:38",
-            "phasingStartTime": "2026-11-29 01:10:38",
-        },
-        "PhasingProgramAttachment": [
-            {"fileType": kind, "fileName": f"{kind}.x", "filePath": "/data",
-             "recordTimeStamp": "2026-11-29 01:20:38"} for kind in ("Map", "Logfile")
-        ],
-        "PreparePhasingData": _PART,
-        "SubstructureDetermination": {**_PART, "method": "SAD"},
-        "Phasing": {**_PART, "method": "shelxe", "solventContent": 0.5, "enantiomorph": 1},
-        "ModelBuilding": _PART,
-        "Phasing_has_ScalingContainer": {
-            "PhasingStatistics": [
-                {"numberOfBins": 10, "binNumber": bin_, "lowRes": 40.5, "highRes": 1.5,
-                 "metric": "FOM", "statisticsValue": 0.6, "nReflections": 100} for bin_ in (1, 2)
-            ]
-        },
-    }
-}  # fmt: skip
-"""Results of experimental phasing, in the form of python-dlstbx's wrapper of fast_ep."""
+        return name[: getattr(column.type, "length", None) or 9]

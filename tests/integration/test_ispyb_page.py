@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from zwrap.configuration.site import Configuration
 from zwrap.program.definition import SHIPPED_PROGRAMS
 from zwrap.program.reading import read_definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.service.ispyb.commands.table import COMMANDS
 from zwrap.service.ispyb.database import Database as Facility
+from zwrap.service.ispyb.lookup.filter import LookUp
 from zwrap.service.ispyb.once import ddl
 from zwrap.service.ispyb.service import ISPyB
 from zwrap.service.loop import Loop
@@ -27,6 +30,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 XIA2 = ROOT / "tests/data/xia2/v3.12.0/success_insulin_sad"
+PAGE = (ROOT / "docs" / "ispyb.md").read_text()
 PROGRAM = "$ispyb_autoprocprogram_id"
 QUEUE = "ispyb_connector"
 
@@ -87,6 +91,36 @@ def recipe(dcid: int) -> Recipe:
     )  # fmt: skip
 
 
+def granted(tables: Database, *names: str) -> sa.URL:
+    """Return the URL of a user with the privileges of the page.
+
+    `names`: the lists of tables in it.
+    """
+    given = dict(re.findall(r'^(\w+)="([^"]+)"$', PAGE, re.MULTILINE))
+    told = set(re.findall(r"GRANT ([A-Z, ]+) ON ispyb\.(\S+) TO", PAGE))
+    assert told >= {("SELECT, INSERT, UPDATE", "$table"), ("SELECT", "$table")}
+    rights = {"write": "SELECT, INSERT, UPDATE", "read": "SELECT", "look_up": "SELECT"}
+    statements = [
+        "DROP USER IF EXISTS zocalo@'%'",
+        "CREATE USER zocalo@'%' IDENTIFIED BY 'z'",
+        *(
+            f"GRANT {rights[name]} ON ispyb.{table} TO zocalo@'%'"
+            for name in names
+            for table in given[name].split()
+        ),
+    ]
+    if "write" in names:
+        statements += [
+            f"GRANT {granted} ON ispyb.{table} TO zocalo@'%'"
+            for granted, table in told
+            if table != "$table"
+        ]
+    with tables.engine.connect() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+    return tables.url.set(username="zocalo", password="z")
+
+
 class Site:
     """A service, and its queue."""
 
@@ -97,7 +131,8 @@ class Site:
         self.recipe = recipe(dcid)
         self.transport = MemoryTransport()
         self.environment: dict[str, object] = {"ID": "r"}
-        self.facility = Facility(tables.url)
+        self.sent = 0
+        self.facility = Facility(granted(tables, "write", "read"))
         self.service = ISPyB(Configuration(), self.transport, self.facility)
 
     def send(self, node: int, *payloads: object) -> None:
@@ -105,8 +140,9 @@ class Site:
         for payload in payloads:
             envelope = Envelope(self.recipe, node, payload=payload, environment=self.environment)
             self.transport.commit(envelope.delivered())
+            self.sent += 1
         Loop(self.service, self.transport, once=True).run()
-        assert not self.transport.broker.dead_letters.get(QUEUE)
+        assert [each.reason for each in self.transport.broker.dead_letters.get(QUEUE, [])] == []
 
 
 def told(table: str, rows: list[dict[str, Any]]) -> str:
@@ -145,10 +181,39 @@ def test_page_shows_the_rows_of_a_run_of_xia2(
     site.facility.close()
 
     lines = [told(table, ispyb.rows(table)) for table in SHOWN]
-    page = (ROOT / "docs" / "ispyb.md").read_text()
-    found = re.findall(r"^\| AutoProc\w* \| \d+ \|.*$", page, re.MULTILINE)
+    found = re.findall(r"^\| AutoProc\w* \| \d+ \|.*$", PAGE, re.MULTILINE)
     assert found == lines, "\n".join(lines)
+    rows = sum(len(ispyb.rows(table)) for table in SHOWN)
+    assert f"{site.sent} messages make {rows} rows" in PAGE
     assert (
         ispyb.rows("AutoProcIntegration")[0]["autoProcProgramId"]
         == (ispyb.row("AutoProcProgram")["autoProcProgramId"])
     )
+
+
+def test_page_grants_what_every_command_writes() -> None:
+    given = dict(re.findall(r'^(\w+)="([^"]+)"$', PAGE, re.MULTILINE))
+    written = {
+        field.column.partition(".")[0]
+        for command in COMMANDS.values()
+        for field in command.fields.values()
+        if field.column
+    }
+    only_read = set(given["read"].split())
+    assert set(given["write"].split()) == written - only_read
+
+
+def test_page_grants_what_the_look_up_reads(ispyb: Database, collected: Collected) -> None:
+    sample = ispyb.insert(
+        "BLSample", loopType="multipin", crystalId=ispyb.insert(
+            "Crystal", proteinId=ispyb.insert("Protein", proposalId=collected.proposal)
+        ),
+    )  # fmt: skip
+    with ispyb.engine.connect() as connection:
+        connection.execute(ispyb.table("DataCollection").update().values(BLSAMPLEID=sample))
+    job = ispyb.insert("ProcessingJob", dataCollectionId=collected.collection)
+    facility = Facility(granted(ispyb, "look_up"))
+    _, found = LookUp(facility.reading, {}).fill({}, {"ispyb_process": job})
+    facility.close()
+    assert found["ispyb_beamline"] == "i03"
+    assert found["ispyb_pin_info"]
