@@ -89,6 +89,12 @@ HELD_OUT = [
     ("DIALS", "dials.index", "stderr",
         ("ImportError: /usr/lib/python3/dist-packages/scitbx_math_ext.so: failed to map segment "
         "from shared object"), "out-of-memory"),
+    ("DIALS", "dials.export", "stdout", "Error: cctbx Error: MTZ write failed.",
+        "input-output-error"),
+    ("DIALS", "dials.scale", "stderr",
+        ('  "/data/" failed during ExperimentList processing:\n'
+         "    Traceback (most recent call last):\n" + "      File x, line 1, in read\n" * 40
+        + "    [Errno 21] Is a directory: '/data/'\n"), "wrong-argument"),
     # issues
     ("dials#827", "dials.find_spots", "stderr", f"RuntimeError: {OLD}exit code = 1",
         "program-crashed"),
