@@ -95,9 +95,8 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             found = check()
             untried = isinstance(found, Definition) and found.status == "untried"
             say(f"good: {what}{': untried' if untried else ''}")
-            if isinstance(found, Definition):
-                for remark in remarked(found):
-                    say(f"remark: {remark}")
+            for remark in remarked(found) if isinstance(found, Definition) else ():
+                say(f"remark: {remark}")
     say(f"{count} checked.")
     return faults.status
 
