@@ -45,7 +45,8 @@ class Database:
     def metadata(self) -> sa.MetaData:
         from ispyb.sqlalchemy import AutoProc  # two seconds
 
-        return AutoProc.__table__.metadata
+        metadata: sa.MetaData = AutoProc.__table__.metadata
+        return metadata
 
     def table(self, name: str) -> sa.Table:
         return self.metadata.tables[name]
@@ -75,7 +76,7 @@ class Database:
         """Insert a row and return its id; columns that are not named have their defaults."""
         with self.engine.connect() as connection:
             done = connection.execute(self.table(name).insert().values(**values))
-            return int(done.inserted_primary_key[0])
+            return int((done.inserted_primary_key or (0,))[0])
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of a table in the order of its primary key."""

@@ -40,7 +40,7 @@ class SavedRuns:
 
     def __init__(self, directory: Path, collection: int) -> None:
         self._directory = directory
-        self._collection = collection
+        self.collection = collection
         self._kinds = [
             self._ended("xia2", _xia2()),
             self._ended("fast_dp", _fast_dp()),
@@ -67,7 +67,7 @@ class SavedRuns:
         """Return the recipe message of a run, the answer to which goes to queue `ANSWERS`."""
         parameters = {
             "ispyb_command": "multipart_message",
-            "dcid": self._collection,
+            "dcid": self.collection,
             "program_id": "$ispyb_autoprocprogram_id",
         }
         return {

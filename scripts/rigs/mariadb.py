@@ -21,6 +21,8 @@ PROTOCOL = 10
 class MariaDB(Rig):
     packages = ("mariadb-server-core", "mariadb-client-core")
     needs = (SERVER, "/usr/bin/mariadb")
+    unflushed: tuple[str, ...] = ("--debug-no-sync", "--innodb-flush-method=nosync")
+    """Options with which the server flushes no file to the disk."""
 
     def prepare(self) -> dict[str, Any]:
         made = [
@@ -57,7 +59,7 @@ class MariaDB(Rig):
             "--bind-address=127.0.0.1", f"--port={self.connection['port']}",
             f"--init-file={self.directory}/start.sql", "--skip-name-resolve", "--skip-log-bin",
             "--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci",
-            "--debug-no-sync", "--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=1",
+            *self.unflushed, "--innodb-flush-log-at-trx-commit=1",
             "--innodb-log-file-size=16M", "--innodb-buffer-pool-size=64M",
         ]  # fmt: skip
         return served, {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
