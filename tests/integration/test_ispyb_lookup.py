@@ -11,15 +11,17 @@ import pytest
 import sqlalchemy as sa
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
+from zwrap.errors import MessageError, WaitingError
 from zwrap.message.jsontext import decode, encode
 from zwrap.service.dispatcher import Dispatcher
+from zwrap.service.ispyb.database import Database as Facility
 from zwrap.service.ispyb.lookup.filter import KEPT_S, LookUp
 from zwrap.service.loop import Loop
 from zwrap.transport.delivery import ACK, Settlement, Verb
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 
 from ..database import Collected, Database
+from ..proxy import Proxy
 from ..unit.clock import ManualClock
 
 pytestmark = pytest.mark.slow
@@ -340,3 +342,40 @@ def test_database_that_is_away_holds_up_only_requests_that_name_data(
         "used: "
     )
     assert "secret" not in caplog.text
+
+
+def test_connection_that_is_lost_holds_up_the_request_until_the_database_answers(
+    ispyb: Database, collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    proxy, clock = Proxy(ispyb.credentials["port"]), ManualClock()
+    database = Facility(ispyb.url.set(port=proxy.port))
+    look_up = LookUp(database.reading, {}, clock=clock)
+    parameters = {"ispyb_dcid": collected.collection}
+    _, found = look_up.fill({}, parameters)
+    for when in ("unsent", "answered"):
+        proxy.cut_at("SELECT `DataCollection`", when)
+        with pytest.raises(WaitingError, match="cannot be used"):
+            look_up.fill({}, parameters)
+        clock.move(60)
+        assert look_up.fill({}, parameters) == ({}, found)
+    database.close()
+    proxy.close()
+    assert proxy.cut == 2
+    assert [line.message.partition(":")[0] for line in caplog.records] == 2 * [
+        "Requests that name data wait until this is over",
+        "Requests that name data go on",
+    ]
+
+
+def test_what_is_read_is_of_one_moment(ispyb: Database, collected: Collected) -> None:
+    database = Facility(ispyb.url)
+    table = ispyb.table("DataCollection")
+    comment = sa.select(table.c.comments)
+    with database.reading() as connection:
+        assert connection.execute(comment).scalar() is None
+        with ispyb.engine.begin() as other:
+            other.execute(table.update().values(comments="changed"))
+        assert connection.execute(comment).scalar() is None
+    with database.transaction() as connection:
+        assert connection.execute(comment).scalar() == "changed"
+    database.close()

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from zwrap.errors import MessageError, OutageError, WaitingError
+from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError, MessageError, OutageError, WaitingError
 from zwrap.message.limits import DEFAULTS
+from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.ispyb.lookup import images
 from zwrap.service.ispyb.lookup.energy import EV_ANGSTROM, scan_info
 from zwrap.service.ispyb.lookup.fields import kinds, of_collection, of_job, visit_directory
 from zwrap.service.ispyb.lookup.filter import LookUp
 from zwrap.service.ispyb.lookup.found import Collection, Job, as_json
 from zwrap.service.ispyb.lookup.templates import fill_templates
+from zwrap.transport.memory import MemoryTransport
 
 from .clock import ManualClock
 
@@ -331,3 +334,25 @@ def test_id_that_is_none_is_told(wrong: object) -> None:
         MessageError, match=r"^Parameter 'ispyb_dcid' of the request is .* expected"
     ):
         LookUp(Away(), {}).fill({}, {"ispyb_dcid": wrong})
+
+
+LOOKING = """
+version: 1
+db: {plugin: ispyb, look_up: true}
+environments: {default: [db]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("installed", "told"),
+    [(True, "The database of ISPyB is not described"), (False, r"pip install 'zwrap\[ispyb\]'")],
+)
+def test_dispatcher_that_cannot_look_up_does_not_start(
+    installed: bool, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ISPYB_CREDENTIALS", raising=False)
+    if not installed:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    configuration = Configuration.from_string(LOOKING).activate()
+    with pytest.raises(ConfigurationError, match=told):
+        Dispatcher(configuration, MemoryTransport())

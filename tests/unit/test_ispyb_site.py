@@ -66,6 +66,12 @@ def test_a_url_stands_in_place_of_a_file(tmp_path: Path, scheme: str) -> None:
         (["url: mysql://u:secret@h/d", "credentials: f"], "'url' and 'credentials' are both given"),
         (["remembered_days: 0"], "a whole number >= 1 is expected"),
         (["credential: f"], "credential"),
+        (
+            ["parameters: {working: /x}"],
+            "'working' is no name for a parameter of the look-up; one ",
+        ),
+        (["parameters: [a]"], "a mapping is expected, not a list"),
+        (["look_up: 1"], "true or false is expected"),
         (["credentials: missing.cfg"], "missing.cfg: No such file or directory"),
     ],
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError
 from zwrap.service.ispyb.database import Database
 
 if TYPE_CHECKING:
@@ -17,7 +19,12 @@ def look_up(configuration: Configuration) -> LookUp:
     Raises:
         ConfigurationError: The database is not described, or package ispyb is not installed.
     """
-    database = Database.of(configuration)  # says what is to be installed
+    if importlib.util.find_spec("ispyb") is None:
+        raise ConfigurationError(
+            "The look-up in ISPyB (look_up: true) needs the package ispyb: "
+            "pip install 'zwrap[ispyb]'."
+        )
+    database = Database.of(configuration)
     from zwrap.service.ispyb.lookup.filter import LookUp
 
     settings = configuration.site.ispyb
