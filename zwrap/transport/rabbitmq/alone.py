@@ -13,9 +13,12 @@ left in the queue. Then only one that is published in that millisecond may go be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from zwrap.errors import ConfigurationError, ZwrapError
+from zwrap.transport.failures import ReadElsewhereError
 from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.topology import READER, checked
 
@@ -90,7 +93,17 @@ def released(queue: str) -> Question:
     return lambda channel, answer: channel.queue_delete(lock_of(queue), callback=answer)
 
 
-def is_taken(error: BaseException) -> bool:
-    """Return whether an error that closed a channel says that another connection has the queue."""
+def refused(error: BaseException, queue: str, where: str) -> ZwrapError | None:
+    """Return why a queue cannot be read alone, of an error that closed the channel.
+
+    None: the error is about something else. `where` is the server, with which a sentence may begin.
+    """
     code, text = getattr(error, "reply_code", 0), str(getattr(error, "reply_text", ""))
-    return code == RESOURCE_LOCKED or (code == ACCESS_REFUSED and IN_USE in text)
+    if code == RESOURCE_LOCKED or (code == ACCESS_REFUSED and IN_USE in text):
+        return ReadElsewhereError(queue, where)
+    if code == ACCESS_REFUSED and READER in text:
+        return ConfigurationError(
+            f"{where} does not let this user read queue {queue!r} alone, for which it needs to "
+            f"configure ^{re.escape(READER)}.*$: {text}."
+        )
+    return None

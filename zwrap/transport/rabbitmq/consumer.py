@@ -36,8 +36,8 @@ class Consumer:
         self.unsettled = 0
         """Number of messages that the present channel delivered and that are not settled."""
         self.taken = taken
-        """Function that returns an error if what closed the channel says that another connection
-        has the queue; None: many read it."""
+        """Function that returns an error if what closed the channel says that the queue cannot be
+        had alone; None: many read it."""
         self.on_taken: Callable[[ZwrapError], None] = lambda _: None
         """Function that is called with that error if the consumer is over because of it."""
         self.channel: Channel | None = None

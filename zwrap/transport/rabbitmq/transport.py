@@ -20,11 +20,10 @@ from zwrap.message.content import ID_HEADER, UNDECODABLE_HEADER, Message, Outgoi
 from zwrap.message.jsontext import decode
 from zwrap.transport.contract import ACK, Delivery, Original, Settlement
 from zwrap.transport.copies import has_expired
-from zwrap.transport.failures import ReadElsewhereError
 from zwrap.transport.options import BrokerOptions
 from zwrap.transport.pipelined import ANSWER_WAIT_S, PendingWork, PipelinedTransport
 from zwrap.transport.rabbitmq import delays, tables, topology
-from zwrap.transport.rabbitmq.alone import is_taken, released, when_alone
+from zwrap.transport.rabbitmq.alone import refused, released, when_alone
 from zwrap.transport.rabbitmq.connection import Connection
 from zwrap.transport.rabbitmq.consumer import Consumer
 from zwrap.transport.rabbitmq.headers import kept, properties_of
@@ -157,7 +156,7 @@ class RabbitMQTransport(PipelinedTransport[Received, Publication]):
                 consume()
 
         def taken(error: BaseException) -> ZwrapError | None:
-            return ReadElsewhereError(source, self.where) if is_taken(error) else None
+            return refused(error, source, self.where)
 
         def over(error: ZwrapError) -> None:
             self._readers.pop(source, None)
