@@ -191,6 +191,11 @@ def test_page_shows_the_rows_of_a_run_of_xia2(
     )
 
 
+def test_page_makes_the_table_of_the_service() -> None:
+    [block] = re.findall(r"```sql\n(.*?)\n```", PAGE, re.DOTALL)
+    assert block.replace("\n", " ") == ddl()
+
+
 def test_page_grants_what_every_command_writes() -> None:
     given = dict(re.findall(r'^(\w+)="([^"]+)"$', PAGE, re.MULTILINE))
     written = {
