@@ -24,7 +24,7 @@ from zwrap.service.ispyb.database import Database
 from zwrap.service.ispyb.once import MESSAGES, Once
 from zwrap.service.ispyb.service import ISPyB
 from zwrap.service.loop import handle_delivery
-from zwrap.transport.contract import Delivery
+from zwrap.transport.contract import Delivery, Original
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 
 ROWS = sa.Table("written", sa.MetaData(), sa.Column("n", sa.Integer, primary_key=True),
@@ -420,6 +420,23 @@ def test_an_equal_message_without_an_id_is_not_lost_with_the_service_that_held_i
     site.transport.subscribe("ispyb_connector", 100)
     site.work()
     assert site.rows == ["same"] * 2
+
+
+def test_a_message_id_of_amqp_makes_an_equal_message_another_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nameless(site, monkeypatch)
+    ids = iter(["1", "2", "2", "1"])
+    monkeypatch.setattr(
+        MemoryTransport,
+        "original",
+        lambda self, delivery: Original(None, {"message_id": next(ids)}),
+    )
+    for _ in range(3):
+        site.plain(NAMELESS)
+    site.plain({**NAMELESS, "content": "of another sender that counts its messages"})
+    site.work()
+    assert site.rows == ["same"] * 3
 
 
 def test_an_id_is_its_own_if_the_sender_or_the_broker_gave_it() -> None:

@@ -19,6 +19,7 @@ from zwrap.message.limits import Limits
 from zwrap.recipe.envelope import Envelope
 from zwrap.service.ispyb.commands.table import MULTIPART, command
 from zwrap.service.ispyb.contract import Command, Value
+from zwrap.transport.contract import Delivery
 from zwrap.units import LONGEST_S
 
 LIST = "ispyb_command_list"
@@ -93,14 +94,18 @@ def read(message: Message, envelope: Envelope | None, limits: Limits) -> Request
     )
 
 
-def identity(message: Message) -> tuple[str, bool]:
+def identity(delivery: Delivery) -> tuple[str, bool]:
     """Return the id of a message, and whether only this message has it.
 
     The id of a message that brought none, over a broker that gives none, is a digest of its
-    content, which an equal message has, too.
+    content, which an equal message has, too; with the property ``message_id`` of AMQP, which need
+    not be unique by itself, it is one of both.
     """
+    message = delivery.message
     if is_own_id(message):
         return message.id, True
+    if given := delivery.original.properties.get("message_id"):
+        return f"content-{digest_of([given, message.body])}", True
     return f"content-{digest_of(message.body)}", False
 
 
