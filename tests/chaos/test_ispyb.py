@@ -106,6 +106,7 @@ class Chaos:
         self.sent = 0
         self.outages: list[float] = []
         """Length of each outage of the database, in seconds."""
+        self._away_at = 0.0
         self._back_at: float | None = None
         """Time at which the database is to come back; None: it is there."""
 
@@ -154,8 +155,8 @@ class Chaos:
             kind = self.chance.choice(["killed", "stopped"])
             self.hurt[kind] += 1
             (self.server.kill if kind == "killed" else self.server.down)()
-            self.outages.append(self.chance.uniform(0.1, 1.0) * self.longest_s)
-            self._back_at = time.monotonic() + self.outages[-1]
+            self._away_at = time.monotonic()
+            self._back_at = self._away_at + self.chance.uniform(0.1, 1.0) * self.longest_s
         else:
             self.chance.choice(list(self.services.values())).kill()
             self.hurt["service"] += 1
@@ -164,6 +165,7 @@ class Chaos:
         """Start the database again, if it is time."""
         if self._back_at is not None and (now or time.monotonic() >= self._back_at):
             self.server.up()
+            self.outages.append(time.monotonic() - self._away_at)
             self._back_at = None
 
     def catch_up(self, transport: Transport) -> None:

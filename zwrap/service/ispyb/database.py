@@ -21,7 +21,9 @@ from zwrap.service.ispyb.credentials import DRIVER, PORT, credentials_of
 from zwrap.service.ispyb.numbers import LOST, Fault, fault_of, number_of, remark_of
 from zwrap.service.ispyb.refusal import refusal, words_of
 
-logging.getLogger("mysql.connector").setLevel(logging.WARNING)  # three lines at each connection
+_of_driver = logging.getLogger("mysql.connector")
+if _of_driver.level == logging.NOTSET:  # as the site leaves it: three lines at each connection
+    _of_driver.setLevel(logging.WARNING)
 
 T = TypeVar("T")
 
