@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,7 @@ class SavedRuns:
         self._kinds = [
             self._ended("xia2", _xia2()),
             self._ended("fast_dp", _fast_dp()),
-            _autoproc(),
+            _autoproc(directory),
         ]
         for command in itertools.chain(*self._kinds):
             if command["ispyb_command"] == "add_program_attachment":
@@ -112,9 +113,20 @@ def _fast_dp() -> Commands:
     return list(sent["ispyb_command_list"])
 
 
-def _autoproc() -> Commands:
+def _autoproc(directory: Path) -> Commands:
     options = {
         "scaling": "last", "swap_beam": True, "program": "autoPROC+STARANISO", "attachments": True,
     }  # fmt: skip
-    sent: Any = parse("ispyb-xml", DATA / "autoPROC/autoPROC_staraniso.xml", options)
+    sent: Any = parse("ispyb-xml", staraniso(directory), options)
     return list(sent["ispyb_command_list"])
+
+
+def staraniso(directory: Path) -> Path:
+    """Write the document of a run of autoPROC, and the files that it names, into a directory."""
+    saved = DATA / "autoPROC/autoPROC_staraniso.xml"
+    text = re.sub("<filePath>[^<]+<", f"<filePath>{directory}<", saved.read_text())
+    for name in re.findall("<fileName>([^<]+)<", text):
+        (directory / name).touch()
+    file = directory / saved.name
+    file.write_text(text)
+    return file

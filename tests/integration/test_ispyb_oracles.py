@@ -16,6 +16,7 @@ from zwrap.program.reading import read_definition
 from zwrap.wrapper.trial import Trial
 
 from ..commanding import Commands, at
+from ..saved_runs import staraniso
 
 pytestmark = pytest.mark.slow
 
@@ -110,15 +111,11 @@ def test_rows_of_a_run_of_fast_dp(commands: Commands) -> None:
 
 
 def test_rows_of_a_run_of_autoproc_and_staraniso(commands: Commands, tmp_path: Path) -> None:
-    file = DATA / "autoPROC/autoPROC_staraniso.xml"
+    file = staraniso(tmp_path)
     options = {
         "scaling": "last", "swap_beam": True, "program": "autoPROC+STARANISO", "attachments": True,
     }  # fmt: skip
     sent: Any = parse("ispyb-xml", file, options)
-    for each in sent["ispyb_command_list"]:
-        if each["ispyb_command"] == "add_program_attachment":
-            (tmp_path / each["file_name"]).touch()
-            each["file_path"] = str(tmp_path)
     commands.carry_out(sent["ispyb_command_list"], {"dcid": commands.ids.collection})
     document = ET.parse(file)
 

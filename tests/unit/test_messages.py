@@ -22,6 +22,8 @@ from zwrap.recipe.graph import Recipe
 from zwrap.wrapper.heartbeat import Heartbeat
 from zwrap.wrapper.step import ProgramStep
 
+from ..saved_runs import staraniso
+
 DATA = Path(__file__).parents[1] / "data"
 FAST_DP = Path(__file__).parents[1] / "data/fast_dp/fast_dp.json"
 
@@ -328,9 +330,9 @@ def test_autoproc_is_stored_as_diamond_stores_it() -> None:
     assert "integration_id" not in integration
 
 
-def test_the_results_of_a_second_program_have_a_record_of_their_own() -> None:
+def test_the_results_of_a_second_program_have_a_record_of_their_own(tmp_path: Path) -> None:
     options = {"scaling": "last", "program": "autoPROC+STARANISO", "attachments": True}
-    first, *rest, last = commands("ispyb-xml", STARANISO, **options)
+    first, *rest, last = commands("ispyb-xml", staraniso(tmp_path), **options)
     assert first == {
         "ispyb_command": "register_processing", "program": "autoPROC+STARANISO",
         "cmdline": "autoPROC+STARANISO", "environment": "",
@@ -349,6 +351,31 @@ def test_the_results_of_a_second_program_have_a_record_of_their_own() -> None:
     ]  # fmt: skip
     assert {each["file_type"] for each in attachments} == {"log", "result"}
     assert all(each["program_id"] == "$ispyb_autoprocprogram_id" for each in attachments)
+
+
+def test_attachments_that_are_not_there_are_left_out_with_a_remark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ISPyB would refuse them, and the whole list of commands with them."""
+    file = staraniso(tmp_path)
+    (tmp_path / "summary.html").unlink()
+    (tmp_path / "summary.tar.gz").unlink()
+    (tmp_path / "summary.tar.gz").mkdir()
+    found = [each.get("file_name") for each in commands("ispyb-xml", file, attachments=True)]
+    assert [each for each in found if each] == [
+        "staraniso_alldata-unique.mtz", "staraniso_alldata-unique.table1",
+        "staraniso_alldata-unique.stats",
+    ]  # fmt: skip
+    missing = tmp_path / "summary.html"
+    assert f"{file} names the file {missing}, which is not there and is left out" in caplog.text
+    assert len(caplog.records) == 2
+
+
+def test_the_directory_of_an_attachment_may_begin_at_that_of_the_document(tmp_path: Path) -> None:
+    file = staraniso(tmp_path)
+    file.write_text(file.read_text().replace(f"<filePath>{tmp_path}<", "<filePath>.<"))
+    found = [each.get("file_path") for each in commands("ispyb-xml", file, attachments=True)]
+    assert [each for each in found if each] == [str(tmp_path)] * 5
 
 
 @pytest.mark.parametrize("message", ["no spots found", ""])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from zwrap.errors import ProgramError
+from zwrap.host.printable import shown_path
 from zwrap.program.ispyb import SHELLS, Scaling, Solution, Values, cell, command_list, refined
 from zwrap.program.parsers.generic import Options, value
 from zwrap.program.parsers.reports import with_resolution
 from zwrap.program.parsers.xmltext import root
+
+log = logging.getLogger(__name__)
 
 _STATISTICS = {
     "resolutionLimitHigh": "res_lim_high",
@@ -60,7 +65,7 @@ def ispyb_commands(path: Path, options: Options) -> object:
     `scaling: last` only the last one counts. It has X and Y of the beam in the other order than
     ISPyB: option `swap_beam`. With option `program` the results are those of a second program,
     which is registered under this name, and with `attachments` the files that the document names
-    are added. Option `resolution` is as `with_resolution` says.
+    are added, those that are there. Option `resolution` is as `with_resolution` says.
     """
     document = root(path)
     found = _solution(path, document, options)
@@ -104,15 +109,31 @@ def _check_status(path: Path, document: Element) -> None:
 
 
 def _attachments(path: Path, document: Element) -> list[Values]:
-    """Return the files that a document names, as values of attachments."""
-    return [
-        {
-            "file_name": _text(path, element, "fileName"),
-            "file_path": _text(path, element, "filePath"),
-            "file_type": element.findtext("fileType", "").strip().lower() or "log",
-        }
-        for element in document.iter("AutoProcProgramAttachment")
-    ]
+    """Return the files that a document names, as values of attachments.
+
+    One that is not there is left out, with a line in the log: ISPyB would refuse it, and with it
+    the whole list of commands. A directory that is no absolute path begins at that of the document.
+    """
+    found: list[Values] = []
+    for element in document.iter("AutoProcProgramAttachment"):
+        name = _text(path, element, "fileName")
+        directory = path.absolute().parent / _text(path, element, "filePath")
+        if _is_missing(directory / name):
+            log.warning(
+                "%s names the file %s, which is not there and is left out",
+                shown_path(path), shown_path(directory / name),
+            )  # fmt: skip
+            continue
+        kind = element.findtext("fileType", "").strip().lower() or "log"
+        found.append({"file_name": name, "file_path": str(directory), "file_type": kind})
+    return found
+
+
+def _is_missing(file: Path) -> bool:
+    """Return True if there is no such file; False if nobody knows, because it cannot be reached."""
+    with contextlib.suppress(OSError):
+        return not file.is_file()
+    return False
 
 
 def _scaling(path: Path, container: Element, options: Options) -> Scaling:

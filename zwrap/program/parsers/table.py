@@ -142,7 +142,9 @@ PARSERS = {
         {
             "scaling": Option("scaling containers that count (all)", choices=("all", "last")),
             "swap_beam": Option("X and Y of the beam are exchanged, as of autoPROC", "boolean"),
-            "attachments": Option("the attachments that it names are added", "boolean"),
+            "attachments": Option(
+                "the attachments that it names, and that are there, are added", "boolean"
+            ),
             "program": Option("name under which a second program is registered for the results"),
             "resolution": _RESOLUTION,
         },
