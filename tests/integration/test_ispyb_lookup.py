@@ -15,6 +15,7 @@ from zwrap.errors import MessageError, WaitingError
 from zwrap.message.jsontext import decode, encode
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.ispyb.database import Database as Facility
+from zwrap.service.ispyb.lookup import queries
 from zwrap.service.ispyb.lookup.filter import KEPT_S, LookUp
 from zwrap.service.loop import Loop
 from zwrap.transport.delivery import ACK, Settlement, Verb
@@ -379,3 +380,25 @@ def test_what_is_read_is_of_one_moment(ispyb: Database, collected: Collected) ->
     with database.transaction() as connection:
         assert connection.execute(comment).scalar() == "changed"
     database.close()
+
+
+def test_check_reads_each_column_that_the_look_up_reads(
+    ispyb: Database, collected: Collected
+) -> None:
+    linked(ispyb, collected)
+    job = ispyb.insert("ProcessingJob", dataCollectionId=collected.collection)
+    some = {
+        f"SELECT ({', '.join(names)})": model.__tablename__
+        for model, names in queries._SOME.items()
+    }
+    every = [("SELECT", model.__tablename__) for model in queries._ALL]
+    with ispyb.engine.connect() as connection:
+        connection.exec_driver_sql("DROP USER IF EXISTS looking@'%%'")
+        connection.exec_driver_sql("CREATE USER looking@'%%' IDENTIFIED BY 'z'")
+        for rights, table in (*some.items(), *every):
+            connection.exec_driver_sql(f"GRANT {rights} ON ispyb.{table} TO looking@'%%'")
+    database = Facility(ispyb.url.set(username="looking", password="z"))
+    _, found = LookUp(database.reading, {}).fill({}, {"ispyb_process": job})
+    database.close()
+    assert found["ispyb_energy_scan_info"]
+    assert found["ispyb_ssx_events"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -11,13 +12,16 @@ import pytest
 import sqlalchemy as sa
 
 from zwrap.configuration.site import Configuration
+from zwrap.errors import MessageError
 from zwrap.program.definition import SHIPPED_PROGRAMS
 from zwrap.program.reading import read_definition
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
+from zwrap.service.ispyb.checks import checks
 from zwrap.service.ispyb.commands.table import COMMANDS
 from zwrap.service.ispyb.database import Database as Facility
 from zwrap.service.ispyb.lookup.filter import LookUp
+from zwrap.service.ispyb.lookup.queries import check
 from zwrap.service.ispyb.once import ddl
 from zwrap.service.ispyb.service import ISPyB
 from zwrap.service.loop import Loop
@@ -91,6 +95,13 @@ def recipe(dcid: int) -> Recipe:
     )  # fmt: skip
 
 
+def create(tables: Database) -> None:
+    """Make the table of the service."""
+    with tables.engine.connect() as connection:
+        for statement in ddl().removesuffix(";").split("; "):
+            connection.exec_driver_sql(statement)
+
+
 def granted(tables: Database, *names: str) -> sa.URL:
     """Return the URL of a user with the privileges of the page.
 
@@ -125,9 +136,7 @@ class Site:
     """A service, and its queue."""
 
     def __init__(self, tables: Database, dcid: int) -> None:
-        with tables.engine.connect() as connection:
-            for statement in ddl().removesuffix(";").split("; "):
-                connection.exec_driver_sql(statement)
+        create(tables)
         self.recipe = recipe(dcid)
         self.transport = MemoryTransport()
         self.environment: dict[str, object] = {"ID": "r"}
@@ -218,7 +227,25 @@ def test_page_grants_what_the_look_up_reads(ispyb: Database, collected: Collecte
         connection.execute(ispyb.table("DataCollection").update().values(BLSAMPLEID=sample))
     job = ispyb.insert("ProcessingJob", dataCollectionId=collected.collection)
     facility = Facility(granted(ispyb, "look_up"))
+    with facility.reading() as connection:
+        check(connection)
     _, found = LookUp(facility.reading, {}).fill({}, {"ispyb_process": job})
     facility.close()
     assert found["ispyb_beamline"] == "i03"
     assert found["ispyb_pin_info"]
+
+
+def test_check_tells_what_the_look_up_may_not_read(ispyb: Database, tmp_path: Path) -> None:
+    create(ispyb)
+    url = granted(ispyb, "write", "look_up").render_as_string(hide_password=False)
+    with ispyb.engine.connect() as connection:
+        connection.exec_driver_sql("REVOKE SELECT ON ispyb.Detector FROM zocalo@'%%'")
+    section = {"plugin": "ispyb", "url": url, "look_up": True}
+    file = tmp_path / "site.yml"
+    document = {"version": 1, "db": section, "environments": {"default": ["db"]}}
+    file.write_text(json.dumps(document))
+    configuration = Configuration.from_file(file).activate()
+    [table, look_up] = checks(configuration)
+    table[1]()
+    with pytest.raises(MessageError, match=r"^The look-up: the database refuses .*Detector"):
+        look_up[1]()

@@ -269,13 +269,11 @@ def _consumers(configuration: Configuration) -> Checks:
 
 
 def _ispyb(configuration: Configuration) -> Checks:
-    """Yield the check of the facility's database, if a section of plugin `ispyb` is active."""
+    """Yield the checks of the facility's database, if a section of plugin `ispyb` is active."""
     if configuration.site.ispyb is not None:
-        from zwrap.service.ispyb.database import Database  # loads the driver, which few sites have
-        from zwrap.service.ispyb.once import Once
+        from zwrap.service.ispyb.checks import checks  # loads the driver, which few sites have
 
-        database = Database.of(configuration)
-        yield f"ispyb {database.name}", Once(database).check
+        yield from checks(configuration)
 
 
 def _job_checks(configuration: Configuration) -> Checks:

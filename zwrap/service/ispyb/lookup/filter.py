@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -149,7 +150,7 @@ class LookUp:
         if self._away and now < self._asked_again:
             raise WaitingError(self._away, retry_after_s=self._asked_again - now)
         try:
-            with self._reading() as connection:
+            with self._reading() as connection, told_as_ours():
                 answer = question(connection)
         except (OutageError, MessageError) as error:
             pause_s = self._pauses.next_s()
@@ -162,6 +163,16 @@ class LookUp:
             self._away = None
             self._pauses.reset()
         return answer
+
+
+@contextlib.contextmanager
+def told_as_ours() -> Iterator[None]:
+    """Have the sentence about a statement that the database refuses begin with the look-up."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        error.add_note("The look-up")
+        raise
 
 
 def _read(

@@ -28,6 +28,39 @@ OF_SCAN = ("energyScanId", "blSampleId", "element", "peakEnergy", "peakFPrime", 
            "inflectionEnergy", "inflectionFPrime", "inflectionFDoublePrime")  # fmt: skip
 
 
+_ALL = (
+    models.DataCollection, models.GridInfo, models.DiffractionPlan, models.Protein, models.Event,
+    models.ProcessingJob, models.ProcessingJobParameter, models.ProcessingJobImageSweep,
+)  # fmt: skip
+_SOME = {
+    models.DataCollectionGroup: ("dataCollectionGroupId", "sessionId", "blSampleId",
+                                 "experimentType"),
+    models.BLSession: ("sessionId", "proposalId", "beamLineName", "visit_number", "startDate"),
+    models.Proposal: ("proposalId", "proposalCode", "proposalNumber"),
+    models.Detector: ("detectorId", "detectorModel"),
+    models.BLSample: (*OF_SAMPLE, "crystalId", "diffractionPlanId"),
+    models.Container: ("containerId", "priorityPipelineId"),
+    models.ProcessingPipeline: ("processingPipelineId", "name"),
+    models.Crystal: ("crystalId", "proteinId", *OF_CRYSTAL),
+    models.EnergyScan: ("sessionId", *OF_SCAN),
+    models.PDB: ("pdbId", "code", "source"),
+    models.ProteinHasPDB: ("proteinhaspdbid", "proteinid", "pdbid"),
+    models.EventChain: ("eventChainId", "dataCollectionId"),
+    models.EventType: ("eventTypeId", "name"),
+    models.BLSampleGroup: ("blSampleGroupId", "name"),
+    models.BLSampleGroupHasBLSample: ("blSampleGroupId", "blSampleId"),
+}  # fmt: skip
+"""Columns that are read of tables of which not all are."""
+
+
+def check(connection: sa.Connection) -> None:
+    """Read each column of each table, and no row, so that the database tells what is missing."""
+    for model in _ALL:
+        connection.execute(sa.select(model.__table__).limit(0))
+    for model, names in _SOME.items():
+        connection.execute(sa.select(*_columns(model.__table__, names)).limit(0))
+
+
 def read_job(connection: sa.Connection, job: int) -> Job | None:
     """Return a processing job with its parameters and image sweeps; None if there is none."""
     table = models.ProcessingJob.__table__
