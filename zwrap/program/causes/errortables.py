@@ -35,9 +35,9 @@ def read_table(file: Path) -> list[KnownError]:
         from zwrap.program.checks.faults import faults, placed  # which right tables do not need
 
         first = next(faults(source.data, Table))
-        raise ProgramError(f"{placed(source.begin, first.route)}: {first.said}") from None
+        raise ProgramError(f"{placed(source.origin, first.route)}: {first.said}") from None
     errors = [_completed(each, table) for each in table.errors]
-    check_errors(errors, source.begin, "errors")
+    check_errors(errors, source.origin, "errors")
     return errors
 
 
@@ -51,7 +51,11 @@ def _completed(error: KnownError, table: Table) -> KnownError:
 
 
 def source_of_table(file: Path) -> Source:
-    """Return the keys and values in a table, each with its line; ProgramError if unreadable."""
+    """Return the keys and values in a table, each with its line; ProgramError if unreadable.
+
+    Tables are read after the program's end, perhaps from a zwrap that was installed meanwhile: of a
+    source only what earlier releases have is used here.
+    """
     from zwrap.configuration.reading import read_file  # YAML is not needed by most jobs
 
     try:
