@@ -38,6 +38,7 @@ setup(
         "Jinja2>=3.1",
         "PyYAML>=6.0",
         "SQLAlchemy>=2.0",
+        "alembic>=1.9",
         "drmaa>=0.7.9",
         "graypy>=2.1",
         "httpcore>=1.0",

@@ -32,7 +32,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     url = request.getfixturevalue("postgresql")["url"]
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        connection.execute(sa.text("drop table if exists attempts, words"))
+        connection.execute(sa.text("drop table if exists attempts, words, ledger_schema"))
     engine.dispose()
     yield url
 
@@ -211,7 +211,6 @@ def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(url: str) -> None:
             "job_directory text not null, job_id varchar(80), state varchar(20) not null, "
             "reason text, created double precision not null, tried double precision not null)"
         ))  # fmt: skip
-        connection.execute(sa.text("drop table if exists words"))
         connection.execute(sa.text(
             "create table words (token varchar(80) primary key, submission text not null, "
             "verdict text, lease double precision, sent double precision, late text)"
@@ -334,7 +333,7 @@ def test_no_question_reads_the_whole_ledger(ledger: Ledger, url: str, question: 
     def note(_: object, __: object, statement: str, parameters: object, *___: object) -> None:
         asked.append((statement, parameters))
 
-    engine = ledger._engine
+    engine = ledger.database.engine
     with engine.begin() as connection:
         connection.execute(sa.text("analyze"))
     sa.event.listen(engine, "before_cursor_execute", note)

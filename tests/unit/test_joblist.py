@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from zwrap.attempt.ledger.ledger import Ledger, default_file
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.ledger.place import default_file
 from zwrap.attempt.record import NOWHERE, SUBMITTED, Attempt
 from zwrap.cli import joblist, jobs, zwrap
 from zwrap.cli.joblist import Answers, job_of

@@ -340,7 +340,7 @@ def test_a_database_that_may_not_grow_loses_no_end_and_sends_none_twice(house: H
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count={pages if full else 2**30}")
 
-    engine = house.ledger._engine
+    engine = house.ledger.database.engine
     sa.event.listen(engine, "connect", limited)
     engine.dispose()
     refused: list[str] = []

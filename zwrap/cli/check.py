@@ -11,11 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from zwrap.attempt.finals import UNSENT
-from zwrap.attempt.ledger.query import Selection
-from zwrap.attempt.record import REJECTED
 from zwrap.cli import beside, overview, security
 from zwrap.cli.common import complain, say, say_file, user_name
-from zwrap.cli.joblist import ledger_of
+from zwrap.cli.joblist import newest_directories
 from zwrap.cli.recipesteps import check_file
 from zwrap.configuration.site import Configuration
 from zwrap.errors import FaultsError, RequestError, ZwrapError
@@ -278,7 +276,7 @@ def _ispyb(configuration: Configuration) -> Checks:
 
 def _job_checks(configuration: Configuration) -> Checks:
     """Yield the checks of the newest job directories."""
-    for place in _job_directories(configuration):
+    for place in newest_directories(configuration):
         yield f"job directory {place}", partial(_try_to_write, place)
 
 
@@ -306,19 +304,6 @@ def _cluster(clusters: Clusters, site_directory: Path | None, name: str) -> None
     cluster = clusters.get(name)
     Templates(site_directory, cluster.scheduler.template_directory).check(cluster.template)
     check_defaults(cluster.settings, f"cluster {name!r}, key 'defaults'")
-
-
-def _job_directories(configuration: Configuration) -> list[Path]:
-    """Return the directory of each cluster's newest job, if it is visible on this host."""
-    clusters, found = Clusters(configuration), []
-    with ledger_of(configuration) as ledger:
-        for name in sorted(clusters.described()):
-            newest = ledger.queries.newest(20, Selection(cluster=name))
-            shown = [each for each in newest if each.state != REJECTED]  # it may have no directory
-            with contextlib.suppress(ZwrapError):
-                if shown and clusters.get(name).settings.shared_filesystem:
-                    found.append(Path(shown[-1].job_directory))
-    return [directory for directory in found if directory.is_dir()]
 
 
 def _try_to_write(directory: Path) -> None:

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from zwrap.attempt.ledger.ledger import default_file
+from zwrap.attempt.ledger.place import default_file
 from zwrap.configuration.key import site_key
 from zwrap.configuration.site import Configuration
 from zwrap.host.exposure import is_closed, others

@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 
 from zwrap.attempt.directory import JobDirectory
-from zwrap.attempt.ledger.ledger import Ledger, default_file
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.ledger.place import has_ledger
 from zwrap.attempt.ledger.query import Selection
 from zwrap.attempt.listing import Listing
 from zwrap.attempt.record import (
@@ -60,10 +61,22 @@ PAGE = 1000
 @contextlib.contextmanager
 def ledger_of(configuration: Configuration) -> Iterator[Ledger]:
     """Yield the ledger of the site; where there is none it is an empty one, which is not kept."""
-    there = configuration.site.ledger or default_file().exists()
-    ledger = Ledger.of(configuration) if there else Ledger("sqlite://")
+    ledger = Ledger.of(configuration) if has_ledger(configuration) else Ledger("sqlite://")
     with contextlib.closing(ledger):
         yield ledger
+
+
+def newest_directories(configuration: Configuration) -> list[Path]:
+    """Return the directory of each cluster's newest job, if it is visible on this host."""
+    clusters, found = Clusters(configuration), []
+    with ledger_of(configuration) as ledger:
+        for name in sorted(clusters.described()):
+            newest = ledger.queries.newest(20, Selection(cluster=name))
+            shown = [each for each in newest if each.state != REJECTED]  # it may have no directory
+            with contextlib.suppress(ZwrapError):
+                if shown and clusters.get(name).settings.shared_filesystem:
+                    found.append(Path(shown[-1].job_directory))
+    return [directory for directory in found if directory.is_dir()]
 
 
 class KnownJob(msgspec.Struct):

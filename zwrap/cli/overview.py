@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from zwrap.attempt.ledger.ledger import default_file
+from zwrap.attempt.ledger.place import default_file
 from zwrap.configuration.site import Configuration
 from zwrap.host.paths import default_spool
 from zwrap.submission.clusters import Clusters

@@ -6,7 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from zwrap.attempt.ledger.ledger import Ledger, default_file
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.ledger.place import has_ledger
 from zwrap.cli.exposed import (
     environment,
     hard_links,
@@ -199,7 +200,7 @@ def _verdicts(configuration: Configuration) -> Iterator[str]:
 
 def believed_without_secret(configuration: Configuration) -> int:
     """Return the number of attempts whose verdict by message is believed without a secret."""
-    if not configuration.site.ledger and not default_file().exists():
+    if not has_ledger(configuration):
         return 0
     with contextlib.closing(Ledger.of(configuration)) as ledger:
         return ledger.remote.trusting()

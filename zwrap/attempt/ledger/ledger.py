@@ -6,35 +6,27 @@ never open it.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 
+from zwrap.attempt.ledger.database import Database
 from zwrap.attempt.ledger.dialect import insert_into
-from zwrap.attempt.ledger.fitting import UnstorableError, fitted, fitted_recipe_id
+from zwrap.attempt.ledger.fitting import fitted, fitted_recipe_id
+from zwrap.attempt.ledger.place import default_file, prepare
 from zwrap.attempt.ledger.query import Queries
 from zwrap.attempt.ledger.remote import RemoteAttempts
-from zwrap.attempt.ledger.schema import add_columns, create_indexes, create_tables
 from zwrap.attempt.ledger.tables import ATTEMPTS
 from zwrap.attempt.record import GIVEN_UP, INTENDED, NOT_FOUND, SUBMITTED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, OutageError
 from zwrap.host.clock import Clock, wall
-from zwrap.host.hiding import without_secrets
-from zwrap.host.modes import PRIVATE_FILE, make_private
-from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
-from zwrap.host.paths import in_state_directory, state_directory
+from zwrap.host.paths import made_private
 from zwrap.message.jsontext import encode
-
-if TYPE_CHECKING:
-    import sqlite3
 
 ORDER_S = 1e-6
 """Difference of the times of attempts that are made together, by which they keep their order."""
@@ -61,66 +53,15 @@ class Ledger:
 
     def __init__(self, url: str, clock: Clock = wall) -> None:
         self._clock = clock
-        self._is_open = False
-        options: dict[str, Any] = {}
-        if url.startswith("sqlite"):
-            options["connect_args"] = {"timeout": 30}
-        else:
-            options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
-            url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-        try:
-            self._engine = sa.create_engine(url, **options)
-        except ImportError:
-            raise ConfigurationError(
-                "A ledger on PostgreSQL needs the package psycopg: pip install 'zwrap[postgresql]'."
-            ) from None
-        except (sa.exc.ArgumentError, ValueError):  # whose text holds the URL, or a part of it
-            raise ConfigurationError(
-                "The URL of the ledger is not valid; one such as "
-                "postgresql+psycopg://user:password@host/database is expected."
-            ) from None
-        self._url = without_secrets(self._engine.url.render_as_string(hide_password=True))
-        if url.startswith("sqlite"):
-            sa.event.listen(self._engine, "connect", _sqlite_settings)
+        self.database = Database(url)
+        self._transaction = self.database.transaction
         self.remote = RemoteAttempts(self._transaction, self.now)
         self.queries = Queries(self._transaction)
 
     def open(self) -> Self:
-        """Bring the tables up to date now, and not at the first use; return the ledger.
-
-        Raises OutageError if the database cannot be used now.
-        """
-        create_tables(self._begin)
-        add_columns(self._engine, self._begin)
-        create_indexes(self._begin)
-        self._is_open = True
+        """Do as `Database.open`, and return the ledger."""
+        self.database.open()
         return self
-
-    def _transaction(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """Return a connection in a transaction, as `_begin` does, to tables that are up to date."""
-        if not self._is_open:
-            self.open()
-        return self._begin()
-
-    @contextlib.contextmanager
-    def _begin(self) -> Iterator[sa.Connection]:
-        """Yield a connection in a transaction.
-
-        Raises:
-            OutageError: The ledger cannot be used now.
-            UnstorableError: A value does not fit into its column.
-        """
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except (sa.exc.DataError, OverflowError, UnicodeError) as error:
-            raise UnstorableError(
-                f"A value cannot be stored in the ledger: {_reason(error)}."
-            ) from None
-        except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
-            raise
-        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
-            raise OutageError(f"The ledger {self._url} cannot be used: {_reason(error)}.") from None
 
     @classmethod
     def in_file(cls, path: Path) -> Ledger:
@@ -128,21 +69,9 @@ class Ledger:
 
         Raises:
             ConfigurationError: Its directory cannot be created, or is on a network filesystem.
+            UnusableLedgerError: The file is not there any more.
         """
-        try:
-            make_private(path.parent)
-        except OSError as error:
-            raise ConfigurationError(
-                f"The directory of the ledger, {path.parent}, cannot be created: {error.strerror}."
-            ) from None
-        kind = filesystem_of(path.parent)
-        if kind in NETWORK_FILESYSTEMS:
-            raise ConfigurationError(
-                f"The ledger {path} would lie on a network filesystem ({kind}), where SQLite can "
-                "lose or damage it. Set ZWRAP_STATE to a directory on a local disk."
-            )
-        with contextlib.suppress(OSError):  # why it cannot be made is told by SQLite
-            os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+        prepare(path)
         return cls(f"sqlite:///{path}").open()
 
     @classmethod
@@ -151,12 +80,12 @@ class Ledger:
         given = configuration.site.ledger
         if given:
             return cls(given.url).open()
-        return cls.in_file(in_state_directory(default_file().name))
+        return cls.in_file(made_private(default_file()))
 
     @property
     def is_shared(self) -> bool:
         """True if several hosts may use the ledger."""
-        return self._engine.dialect.name != "sqlite"
+        return self.database.is_shared
 
     def now(self) -> float:
         """Return seconds since the epoch, by the clock that all users of the ledger share."""
@@ -301,7 +230,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self.database.close()
 
 
 def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
@@ -313,26 +242,7 @@ def _changed(connection: sa.Connection, row: Attempt, read: Attempt) -> bool:
     return connection.execute(change).rowcount == 1
 
 
-def _reason(error: Exception) -> str:
-    """Return the first line of what the database said."""
-    said = str(getattr(error, "orig", None) or error).splitlines()
-    return said[0].rstrip(".") if said else type(error).__name__
-
-
 def _portions(tokens: Sequence[str], size: int = 500) -> Iterator[Sequence[str]]:
     """Yield the tokens in portions; databases limit the number of values in one statement."""
     for start in range(0, len(tokens), size):
         yield tokens[start : start + size]
-
-
-def default_file() -> Path:
-    """Return the file of this host's ledger, for sites that configure none."""
-    return state_directory() / "ledger.sqlite"
-
-
-def _sqlite_settings(connection: sqlite3.Connection, _: object) -> None:
-    """Set up a new connection to SQLite: write-ahead log, synchronous writes."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")  # an intent must outlive a power cut
-    cursor.close()

@@ -1,73 +1,69 @@
-"""Creation and upgrade of the tables of a ledger, when it is first used."""
+"""The tables of a ledger are created, or brought up to date.
+
+A new ledger is made from `zwrap.attempt.ledger.tables`. A ledger of an earlier release is upgraded
+by `zwrap.attempt.ledger.upgrading`, which is loaded only then. Either happens under a lock.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
 
-from zwrap.attempt.ledger.tables import ATTEMPTS, WORDS
-from zwrap.errors import OutageError
-from zwrap.host.modes import PRIVATE_FILE
+from zwrap.attempt.ledger.tables import metadata
+from zwrap.attempt.ledger.version import HEAD, VERSION, check_known, version_of
 
-Begin = Callable[[], AbstractContextManager[sa.Connection]]
-"""Function that returns a connection in a transaction."""
+UPGRADE_BUSY_S = 600
+"""Time for which an upgrade waits for one in another process, in seconds."""
+
+_LOCK = 0x7A77726170
+"""Number of the lock of upgrades in PostgreSQL (zwrap, in ASCII)."""
+
+_one = threading.Lock()
+"""Held by the thread that upgrades: alembic has a place for one."""
 
 
-def create_tables(begin: Begin) -> None:
-    """Create the missing tables; several hosts may do so at the same moment.
+def bring_up_to_date(engine: sa.Engine, file: Path | None, name: str) -> None:
+    """Create the tables, or upgrade them, in one transaction; several processes may do so at once.
 
-    Raises OutageError if the database cannot be used now.
+    Args:
+        engine: The database.
+        file: The file of SQLite, which is copied before an upgrade; None: there is none.
+        name: The ledger, for errors and the log.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: The database cannot be used, or changed, now.
+        NewerLedgerError: As `check_known`.
+        OutageError: The ledger cannot be copied.
     """
-    _execute(begin, [sa.schema.CreateTable(e, if_not_exists=True) for e in (ATTEMPTS, WORDS)])
+    with _one, _alone(engine, file) as connection:
+        found = version_of(connection)
+        check_known(found, name)
+        if found is None:
+            metadata.create_all(connection)
+            VERSION.create(connection, checkfirst=True)
+            connection.execute(VERSION.insert().values(version_num=HEAD))
+        elif found != HEAD:
+            from zwrap.attempt.ledger import upgrading  # loads alembic
+
+            upgrading.upgrade(connection, file, name, found)
 
 
-def create_indexes(begin: Begin) -> None:
-    """Create the missing indexes, of columns that are there; as `create_tables`."""
-    _execute(begin, [sa.schema.CreateIndex(each, if_not_exists=True) for each in _indexes()])
-
-
-def _execute(begin: Begin, made: Sequence[sa.ExecutableDDLElement]) -> None:
-    """Execute statements that create what is missing in one transaction."""
-    try:
-        with begin() as connection:
-            for statement in made:
-                connection.execute(statement)
-    except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
-        # PostgreSQL checks before it creates; another host created the table in between.
-        with begin() as connection:
-            for statement in made:
-                connection.execute(statement)
-
-
-def add_columns(engine: sa.Engine, begin: Begin) -> None:
-    """Add the columns that the tables of an earlier version lack."""
-    inspector = sa.inspect(engine)
-    for table in (ATTEMPTS, WORDS):
-        there = {column["name"] for column in inspector.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                kind = column.type.compile(engine.dialect)
-                statement = sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
-                another_did = sa.exc.ProgrammingError, OutageError
-                if column is WORDS.c.secret:
-                    _close_to_others(engine.url)
-                with contextlib.suppress(*another_did), begin() as connection:
-                    connection.execute(statement)
-
-
-def _close_to_others(url: sa.URL) -> None:
-    """Let nobody but its user read the file of a SQLite ledger, which holds secrets from now on."""
-    if url.drivername != "sqlite" or not url.database:
+@contextmanager
+def _alone(engine: sa.Engine, file: Path | None) -> Iterator[sa.Connection]:
+    """Yield a connection in a transaction that no other process has at the same time."""
+    if file is None:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+            yield connection
         return
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(OSError):  # it is another user's, or is not there
-            os.chmod(url.database + suffix, PRIVATE_FILE)
-
-
-def _indexes() -> list[sa.Index]:
-    """Return the indexes of the table of attempts, always in the same order."""
-    return sorted(ATTEMPTS.indexes, key=lambda index: str(index.name))
+    # The driver begins no transaction by itself before it creates a table.
+    options = {"timeout": UPGRADE_BUSY_S, "isolation_level": None}
+    alone = sa.create_engine(engine.url, connect_args=options, poolclass=sa.NullPool)
+    sa.event.listen(alone, "begin", lambda each: each.exec_driver_sql("BEGIN IMMEDIATE"))
+    with alone.begin() as connection:
+        yield connection

@@ -1,0 +1,149 @@
+"""The database of a ledger: connections, transactions, and errors in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from zwrap.attempt.ledger.faults import fault_of, reason
+from zwrap.attempt.ledger.fitting import UnstorableError
+from zwrap.attempt.ledger.place import Identity, check_not_lost, lost, mark, mark_of
+from zwrap.attempt.ledger.schema import bring_up_to_date
+from zwrap.attempt.ledger.version import HEAD, check_known, version_of
+from zwrap.errors import ConfigurationError
+from zwrap.host.clock import elapsed
+from zwrap.host.hiding import without_secrets
+
+if TYPE_CHECKING:
+    import sqlite3
+
+BUSY_S = 30
+"""Time for which a write waits for those of other processes, in seconds."""
+
+LOOK_S = 30.0
+"""Interval at which a service looks whether its ledger can be read, in seconds."""
+
+
+class Database:
+    """The database of a ledger, whose tables the first use, or `open`, brings up to date.
+
+    `url` is a database URL of SQLAlchemy.
+
+    Raises ConfigurationError if the URL is not valid, or if its driver is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        options: dict[str, Any] = {}
+        if url.startswith("sqlite"):
+            options["connect_args"] = {"timeout": BUSY_S}
+        else:
+            options |= {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+            url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+        try:
+            self.engine = sa.create_engine(url, **options)
+        except ImportError:
+            raise ConfigurationError(
+                "A ledger on PostgreSQL needs the package psycopg: pip install 'zwrap[postgresql]'."
+            ) from None
+        except (sa.exc.ArgumentError, ValueError):  # whose text holds the URL, or a part of it
+            raise ConfigurationError(
+                "The URL of the ledger is not valid; one such as "
+                "postgresql+psycopg://user:password@host/database is expected."
+            ) from None
+        self.name = without_secrets(self.engine.url.render_as_string(hide_password=True))
+        """URL without secrets."""
+        self.is_shared = self.engine.dialect.name != "sqlite"
+        """True if several hosts may use the ledger."""
+        place = None if self.is_shared else self.engine.url.database
+        self.file = Path(place) if place and place != ":memory:" else None
+        """The file of SQLite; None: a database server, or a ledger in memory."""
+        self._identity: Identity | None = None
+        self._is_open = False
+        self._looked = elapsed()
+        if not self.is_shared:
+            sa.event.listen(self.engine, "connect", _sqlite_settings)
+
+    def open(self) -> None:
+        """Bring the tables up to date now, and not at the first use.
+
+        Raises:
+            OutageError: The database cannot be used now.
+            UnusableLedgerError: It is damaged, or is not there any more.
+            NewerLedgerError: A later release has brought it up to date.
+        """
+        if self.file:
+            check_not_lost(self.file)
+        with self.begin() as connection:
+            found = version_of(connection)
+        if found is None and self.file and mark_of(self.file).exists():
+            raise lost(self.file)
+        check_known(found, self.name)
+        if found != HEAD:
+            with self.explained():
+                bring_up_to_date(self.engine, self.file, self.name)
+        if self.file:
+            mark(self.file)
+            self._identity = Identity(self.file)
+        self._is_open = True
+
+    def transaction(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """Return a connection in a transaction, as `begin` does, to tables that are up to date."""
+        if not self._is_open:
+            self.open()
+        return self.begin()
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[sa.Connection]:
+        """Yield a connection in a transaction.
+
+        Raises:
+            OutageError: The ledger cannot be used now.
+            UnusableLedgerError: It is damaged, or is not there any more.
+            UnstorableError: A value does not fit into its column.
+        """
+        if self._identity:
+            self._identity.check()
+        with self.explained(), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raise what a database's error means in its place, as `begin` does."""
+        try:
+            yield
+        except (sa.exc.DataError, OverflowError, UnicodeError) as error:
+            raise UnstorableError(
+                f"A value cannot be stored in the ledger: {reason(error)}."
+            ) from None
+        except sa.exc.IntegrityError:
+            raise
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            raise fault_of(error, self.name) from None
+
+    def look(self) -> None:
+        """Read the ledger as a new process does, if that is due; raise as `begin` does.
+
+        A process that has a file open may go on with what it remembers of it.
+        """
+        if not self._is_open or not self.file or elapsed() < self._looked + LOOK_S:
+            return
+        self._looked = elapsed()
+        self.engine.dispose()
+        with self.begin() as connection:
+            version_of(connection)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _sqlite_settings(connection: sqlite3.Connection, _: object) -> None:
+    """Set up a new connection to SQLite: write-ahead log, synchronous writes."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # an intent must outlive a power cut
+    cursor.close()

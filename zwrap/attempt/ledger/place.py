@@ -1,0 +1,109 @@
+"""The file of a SQLite ledger, and the mark beside it that says that there is one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from zwrap.attempt.ledger.faults import UnusableLedgerError
+from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError
+from zwrap.host.files import create_once
+from zwrap.host.modes import PRIVATE_FILE, make_private
+from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
+from zwrap.host.paths import state_directory
+
+MARK = ".mark"
+"""Ending of the name of the mark."""
+
+_TEXT = b"""\
+A ledger of zwrap is, or was, beside this file. While this file is here, no empty one takes its
+place unasked; see "zwrap ledger create".
+"""
+
+
+def default_file() -> Path:
+    """Return the file of this host's ledger, for sites that configure none."""
+    return state_directory() / "ledger.sqlite"
+
+
+def mark_of(file: Path) -> Path:
+    """Return the mark of a ledger in a file."""
+    return file.with_name(file.name + MARK)
+
+
+def has_ledger(configuration: Configuration) -> bool:
+    """Tell whether the site has a ledger, or should have one."""
+    file = default_file()
+    return bool(configuration.site.ledger) or file.exists() or mark_of(file).exists()
+
+
+def prepare(file: Path) -> None:
+    """Create the file of a ledger, and its directory, unless they exist.
+
+    Raises:
+        ConfigurationError: The directory cannot be created, or is on a network filesystem.
+        UnusableLedgerError: The file is not there any more.
+    """
+    check_not_lost(file)
+    try:
+        make_private(file.parent)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The directory of the ledger, {file.parent}, cannot be created: {error.strerror}."
+        ) from None
+    kind = filesystem_of(file.parent)
+    if kind in NETWORK_FILESYSTEMS:
+        raise ConfigurationError(
+            f"The ledger {file} would lie on a network filesystem ({kind}), where SQLite can "
+            "lose or damage it. Set ZWRAP_STATE to a directory on a local disk."
+        )
+    with contextlib.suppress(OSError):  # why it cannot be made is told by SQLite
+        os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
+
+
+def check_not_lost(file: Path) -> None:
+    """Raise UnusableLedgerError if a ledger was in this file, and is not there any more."""
+    if mark_of(file).exists() and not (file.exists() and file.stat().st_size):
+        raise lost(file)
+
+
+def lost(file: Path) -> UnusableLedgerError:
+    """Return the error of a ledger that is gone."""
+    return UnusableLedgerError(
+        f"The ledger {file} is gone, or empty: there was one, as {mark_of(file).name} beside it "
+        "says. Put the file, or a backup of it, back; if all jobs in it may be forgotten, begin an "
+        "empty one (zwrap ledger create)."
+    )
+
+
+def mark(file: Path) -> None:
+    """Leave the mark of a ledger beside it, as far as this user may."""
+    with contextlib.suppress(OSError):
+        if not mark_of(file).exists():
+            create_once(mark_of(file), _TEXT, mode=PRIVATE_FILE)
+
+
+class Identity:
+    """Which file is meant by the name of a ledger, while a process has it open."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._first = self._now()
+
+    def check(self) -> None:
+        """Raise UnusableLedgerError if the file is not there, or is another one."""
+        if self._now() != self._first:
+            raise UnusableLedgerError(
+                f"The ledger {self._file} was removed or replaced while it was in use. Put the "
+                "file back; else restart all services that use it, once its backup is there."
+            )
+
+    def _now(self) -> tuple[int, int] | None:
+        """Return device and inode of the file; None: there is none."""
+        try:
+            found = os.stat(self._file)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
