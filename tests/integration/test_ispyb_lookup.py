@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow
 TEMPLATES = {
     "ispyb_working_directory": "{ispyb_visit_directory}/tmp/{below_visit}/{collection}/{guid}",
     "ispyb_preferred_datacentre": "slurm",
+    "ispyb_images": "",
 }
 
 
@@ -239,6 +240,7 @@ def test_answers_are_kept_for_seconds_once_the_data_collection_is_over(
     with ispyb.engine.begin() as connection:
         connection.execute(table.update().values(runStatus="DataCollection Successful"))
     assert [ask(), ask()] == [1, 0]
+    assert asking(ispyb_dcid=collected.collection, ispyb_images="/x:1:2")["images"] == "/x:1:2"
     found = asking(ispyb_dcid=collected.collection, ispyb_image="mine", guid="H")
     assert found["dc_info"]["comments"] is None
     assert (found["dc_info"]["uuid"], found["image"]) == ("H", "mine")

@@ -113,17 +113,16 @@ class LookUp:
         if job is None and dcid is None:
             return message, parameters
         answer = self._answer(job, dcid)
-        found = {
-            key: copied(value)
-            for key, value in answer.parameters.items()
-            if not (key in GIVEN_FIRST and parameters.get(key))
-        }
+        stay = {key for key in GIVEN_FIRST if parameters.get(key)}
+        found = {k: copied(value) for k, value in answer.parameters.items() if k not in stay}
         parameters = {**parameters, **found}
-        if job is not None:
-            parameters["ispyb_process"] = job
         if isinstance(info := parameters.get("ispyb_dc_info"), dict) and "ispyb_dc_info" in found:
             info["uuid"] = parameters.get("guid")
-        fill_templates(self._templates, parameters, answer.year, self._limits)
+        if job is not None:
+            parameters["ispyb_process"] = job
+            stay.add("ispyb_images")  # its sweeps
+        templates = {key: text for key, text in self._templates.items() if key not in stay}
+        fill_templates(templates, parameters, answer.year, self._limits)
         return _with_recipe(message, parameters), parameters
 
     def _answer(self, job: int | None, dcid: int | None) -> _Answer:
