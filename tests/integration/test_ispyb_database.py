@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from zwrap.cli.zwrap import main
 from zwrap.errors import ConfigurationError, MessageError, OutageError
 from zwrap.service.ispyb import database as module
-from zwrap.service.ispyb.database import ANSWER_S, LOCK_S, STATEMENT_S, Database
+from zwrap.service.ispyb.database import ANSWER_S, LOCK_S, STATEMENT_S, Database, HinderedError
 from zwrap.service.ispyb.numbers import NUMBERS, TRIED, Fault
 from zwrap.service.ispyb.once import NAME, SLICE, Key, Once, begin, ddl, finish
 
@@ -299,10 +299,23 @@ def test_a_row_that_another_transaction_holds_for_long_is_an_outage(
 
     with database.transaction() as holding:
         holding.exec_driver_sql("UPDATE AutoProcProgram SET processingPrograms = 'c'")
-        with pytest.raises(OutageError, match="error 1205, another transaction holds a row"):
+        with pytest.raises(HinderedError, match="error 1205, another transaction holds a row"):
             database.transact(work)
     assert len(tries) == 2
     assert programs(ispyb) == ["c"]
+
+
+@pytest.mark.parametrize("text", ["x" * (16 << 20), "\n" * (9 << 20), "\u20ac" * (6 << 20)])
+def test_a_statement_that_the_server_would_not_take_is_refused_before(
+    ispyb: Tables, database: Database, text: str
+) -> None:
+    """The server ends the connection, which would hold up all messages like an outage."""
+    values = {"name": "a", "contents": text}
+    with pytest.raises(MessageError, match=r"bytes, and the database 127.0.0.1 accepts 16777216"):
+        database.transact(lambda one: one.execute(ispyb.table("PDB").insert(), values))
+    values["contents"] = text[: len(text) * 7 // 8]
+    database.transact(lambda one: one.execute(ispyb.table("PDB").insert(), values))
+    assert ispyb.row("PDB")["contents"] == values["contents"]
 
 
 def test_a_connection_that_was_dropped_meanwhile_is_not_noticed(

@@ -17,10 +17,10 @@ from zwrap.message.content import RECIPE_HEADER, Message
 from zwrap.message.identity import child_id, identify, is_own_id, new_id
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.service.ispyb import service as module
+from zwrap.service.ispyb import givingway, service as module
 from zwrap.service.ispyb.commands import table
 from zwrap.service.ispyb.contract import Call, Command
-from zwrap.service.ispyb.database import Database
+from zwrap.service.ispyb.database import Database, HinderedError
 from zwrap.service.ispyb.once import MESSAGES, Once
 from zwrap.service.ispyb.service import ISPyB
 from zwrap.service.loop import handle_delivery
@@ -481,6 +481,46 @@ def test_what_is_away_and_comes_again_is_not_counted_against_a_message(site: Sit
         site.transport.unsubscribe("ispyb_connector")
         queue = site.broker.queues["ispyb_connector"]
         queue[:] = [entry._replace(delivery_count=2) for entry in queue]
+        site.transport.subscribe("ispyb_connector", 100)
+    site.work()
+    assert (site.rows, site.dead) == (["a"], [])
+
+
+def test_a_message_that_the_database_hinders_alone_gives_way_to_those_behind_it(site: Site) -> None:
+    site.step(None, ispyb_command="write", text="locked", delay=0)
+    site.step(None, ispyb_command="write", text="behind it")
+    site.trouble.errors = [HinderedError("A row is locked.") for _ in range(givingway.IN_PLACE)]
+    for _ in range(givingway.IN_PLACE - 1):
+        delivery = site.transport.receive(0)
+        assert delivery is not None
+        with pytest.raises(OutageError):
+            handle_delivery(site.service, delivery, lambda _: None)
+        site.transport.unsubscribe("ispyb_connector")
+        site.transport.subscribe("ispyb_connector", 100)
+    site.work()
+    assert site.rows == ["behind it"]
+    [entry] = site.broker.queues["ispyb_connector"]
+    assert entry.not_before > site.broker.clock() + 30, "a delay of the step is for other waits"
+    site.broker.queues["ispyb_connector"] = [entry._replace(not_before=0.0)]
+    site.work()
+    assert (site.rows, site.dead) == (["behind it", "locked"], [])
+
+
+def test_a_message_that_is_hindered_by_a_database_that_goes_away_keeps_its_place(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: Once) -> None:
+        raise OutageError("away")
+
+    monkeypatch.setattr(Once, "available", away)
+    site.step(None, ispyb_command="write", text="a")
+    site.trouble.errors = [HinderedError("Lost.") for _ in range(givingway.IN_PLACE + 2)]
+    for _ in range(givingway.IN_PLACE + 2):
+        delivery = site.transport.receive(0)
+        assert delivery is not None
+        with pytest.raises(OutageError, match=r"Lost\."):
+            handle_delivery(site.service, delivery, lambda _: None)
+        site.transport.unsubscribe("ispyb_connector")
         site.transport.subscribe("ispyb_connector", 100)
     site.work()
     assert (site.rows, site.dead) == (["a"], [])

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError, OutageError
+from zwrap.errors import ConfigurationError, MessageError, OutageError
 from zwrap.host.backoff import Backoff
 from zwrap.service.ispyb.credentials import DRIVER, PORT, credentials_of
 from zwrap.service.ispyb.numbers import LOST, Fault, fault_of, number_of, remark_of
@@ -53,13 +53,23 @@ _SESSION = (
 )
 """Settings of each session: nothing is cut or rounded in silence, no lock is waited for long."""
 
-_KNOWN = "SHOW VARIABLES WHERE Variable_name IN ('max_statement_time', 'wsrep_on')"
+_PACKET = "max_allowed_packet"
+_KNOWN = f"SHOW VARIABLES WHERE Variable_name IN ('{_PACKET}', 'max_statement_time', 'wsrep_on')"
 _SOME = {
     "max_statement_time": f"SET SESSION max_statement_time = {STATEMENT_S}",
     "wsrep_on": "SET SESSION wsrep_sync_wait = 7",
 }
 """Setting that some servers have to the statement for it: a limit of MariaDB, and on Galera that a
 transaction sees what was committed on any node, as after a connection lost during COMMIT."""
+
+_WIDEST = 8
+"""Largest number of bytes that a character may become, with some to spare."""
+
+_ESCAPED = "\\\n\r\0\x1a'\""
+"""Characters that the driver writes as two."""
+
+_OVERHEAD = 1024
+"""Bytes of a statement beside its text and the texts in it, such as numbers and marks."""
 
 _CONNECT: dict[str, Any] = {
     # As fast as the C driver in what is done here, and its time-outs cover the login, too.
@@ -71,6 +81,13 @@ _CONNECT: dict[str, Any] = {
     "charset": "utf8mb4",
     "collation": "utf8mb4_general_ci",
 }
+
+
+class HinderedError(OutageError):
+    """A transaction was hindered by what usually passes, also when it was done again.
+
+    The database may be there for other transactions.
+    """
 
 
 class Database:
@@ -102,6 +119,7 @@ class Database:
             ) from None
         if url.drivername == DRIVER:
             sa.event.listen(self._engine, "connect", _set_session)
+            sa.event.listen(self._engine, "before_cursor_execute", _check_size)
         sa.event.listen(self._engine, "handle_error", _let_go)
 
     @classmethod
@@ -143,20 +161,20 @@ class Database:
         (`once.begin`).
 
         Raises:
+            HinderedError: The transaction was hindered; others may not be.
             OutageError: The database cannot be used now.
             MessageError: It refuses a statement.
         """
         pauses = Backoff(FIRST_PAUSE_S, LAST_PAUSE_S, jitter=True)
-        for _ in range(REPEATS):
+        for left in range(REPEATS, -1, -1):
             try:
                 with self._engine.begin() as connection:
                     return work(connection)
             except (sa.exc.DBAPIError, sa.exc.PendingRollbackError) as error:
-                if _fault(error) is not Fault.PASSING:
+                if _fault(error) is not Fault.PASSING or not left:
                     raise self._failure(error) from None
             time.sleep(pauses.next_s())
-        with self.transaction() as connection:
-            return work(connection)
+        raise AssertionError  # the last turn has returned, or raised
 
     def close(self) -> None:
         """Close all connections."""
@@ -174,11 +192,12 @@ class Database:
         """Return the error of zwrap that says what an error of the database means."""
         if not isinstance(error, sa.exc.DBAPIError):
             return OutageError(f"The database {self.name} cannot be used: {words_of(error)}.")
-        if fault_of(error) is Fault.MESSAGE:
+        fault, number = fault_of(error), number_of(error)
+        if fault is Fault.MESSAGE:
             return refusal(error)
-        number = number_of(error)
+        kind = HinderedError if fault is Fault.PASSING or number in LOST else OutageError
         why = f" (error {number}, {remark_of(error)})" if number else ""
-        return OutageError(f"The database {self.name} cannot be used: {words_of(error)}{why}.")
+        return kind(f"The database {self.name} cannot be used: {words_of(error)}{why}.")
 
 
 def _fault(error: sa.exc.SQLAlchemyError) -> Fault:
@@ -193,14 +212,37 @@ def _let_go(context: sa.engine.ExceptionContext) -> None:
         context.is_disconnect = True
 
 
-def _set_session(connection: Any, record: object) -> None:  # noqa: ANN401 - of the driver
+def _set_session(connection: Any, record: Any) -> None:  # noqa: ANN401 - of the driver
     """Set what holds for all transactions of a new connection."""
-    del record
     # The driver asks the server so before each statement, which doubles the time of most of them.
     connection.is_connected = lambda: True
     with contextlib.closing(connection.cursor()) as cursor:
         cursor.execute(_SESSION)
         cursor.execute(_KNOWN)
         for name, value in cursor.fetchall():
-            if str(value) != "OFF":
+            if str(name) == _PACKET:
+                record.info[_PACKET] = int(value)
+            elif str(value) != "OFF":
                 cursor.execute(_SOME[str(name)])
+
+
+def _check_size(
+    connection: sa.Connection, cursor: object, statement: str, parameters: object, *_: object
+) -> None:
+    """Raise MessageError for a statement that is too large for the server.
+
+    The server ends the connection of who sends one, which looks as if it had gone away.
+    """
+    del cursor
+    most = connection.info.get(_PACKET, 0)
+    values = parameters.values() if isinstance(parameters, Mapping) else ()
+    texts = [each for each in values if isinstance(each, str)]
+    if sum(map(len, texts)) < most / _WIDEST:
+        return
+    size = len(statement.encode()) + sum(len(each.encode()) for each in texts)
+    size += sum(each.count(character) for each in texts for character in _ESCAPED)
+    if size > most - _OVERHEAD:
+        raise MessageError(
+            f"A statement has {size} bytes, and the database {connection.engine.url.host} accepts "
+            f"{most} ({_PACKET}); smaller values are expected, or a larger setting of the server."
+        )

@@ -106,8 +106,12 @@ class Once:
             ) from None
 
     def available(self) -> None:
-        """Return if the database takes transactions that write; OutageError if it does not."""
-        self._database.transact(_touch)
+        """Return if the database takes transactions that write; OutageError if it does not.
+
+        It is tried once: who asks will ask again.
+        """
+        with self._database.transaction() as connection:
+            _touch(connection)
 
     def count(self, message_id: str) -> int:
         """Count a redelivery of a message before it is worked on; return their number so far."""

@@ -24,6 +24,7 @@ from zwrap.errors import (
     OutageError,
     PermanentError,
     TemporaryError,
+    ZwrapError,
 )
 from zwrap.host.clock import Clock, elapsed
 from zwrap.message.identity import new_id
@@ -31,7 +32,8 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.service.ispyb import once
 from zwrap.service.ispyb.contract import Call
-from zwrap.service.ispyb.database import Database
+from zwrap.service.ispyb.database import Database, HinderedError
+from zwrap.service.ispyb.givingway import GivingWay
 from zwrap.service.ispyb.message import Answer, Request, Step, identity, later, read
 from zwrap.transport.contract import Delivery, Transport
 
@@ -75,6 +77,7 @@ class ISPyB(Service):
         self._once = once.Once(self._database)
         self._clock = clock
         self._checked = False
+        self._giving_way = GivingWay()
         self._forgotten_at = float("-inf")
         self._first_s: OrderedDict[str, float] = OrderedDict()
         """Id of a message that did not come through, and did not end the service, to the time at
@@ -104,12 +107,14 @@ class ISPyB(Service):
             self._once.forget_equal(name)
         try:
             answer = self._written(request, once.Key(name, mark), self._seen(name))
-        except (PermanentError, TemporaryError) as error:
-            self._note(name, error)
-            if isinstance(error, TemporaryError):
-                raise later(error, request) from None
-            raise
+        except HinderedError as error:
+            raise self._noted(name, self._hindered(name, error)) from None
+        except TemporaryError as error:
+            raise self._noted(name, later(error, request)) from None
+        except PermanentError as error:
+            raise self._noted(name, error) from None
         self._first_s.pop(name, None)
+        self._giving_way.went_well(name)
         with self.transport.unit(delivery) as unit:
             if envelope is not None:
                 envelope.environment |= answer.environment
@@ -133,14 +138,27 @@ class ISPyB(Service):
         """Return the time at which a message was first given to this process."""
         return self._first_s.get(name) or time.time()
 
-    def _note(self, name: str, error: Exception) -> None:
-        """Note that a message did not come through, for which it does not count."""
+    def _noted(self, name: str, error: ZwrapError) -> ZwrapError:
+        """Note that a message did not come through, for which it does not count; return the error.
+
+        One that does not come again is forgotten.
+        """
         if isinstance(error, PermanentError):
             self._first_s.pop(name, None)
-            return
+            self._giving_way.forget(name)
+            return error
         self._first_s.setdefault(name, time.time())
         while len(self._first_s) > REMEMBERED:
             self._first_s.popitem(last=False)
+        return error
+
+    def _hindered(self, name: str, error: HinderedError) -> MessageError | TemporaryError:
+        """Return what follows for a message that was hindered: whether it waits alone, or all."""
+        try:
+            self._once.available()
+        except OutageError:
+            return error  # the database is away
+        return self._giving_way.hindered(name, error)
 
     def _written(self, request: Request, key: once.Key, first_s: float) -> Answer:
         """Write what a message asks for, unless it is written; return what follows from it."""
