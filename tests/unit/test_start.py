@@ -200,7 +200,8 @@ def test_what_few_definitions_need_is_loaded_with_those_only(tmp_path: Path, ste
     modules = loaded(tmp_path, "wrap", "--wrap", "command", "--recipewrapper", str(step))
     seldom = ("zwrap.wrapper.early", "zwrap.program.causes.recognition", "zwrap.program.sweeps",
               "zwrap.program.causes.errorlist", "zwrap.program.checks", "zwrap.wrapper.continuing",
-              "zwrap.recipe.lines", "zwrap.wrapper.progress")  # fmt: skip
+              "zwrap.recipe.lines", "zwrap.recipe.remarks", "zwrap.program.keys.expectation",
+              "zwrap.wrapper.progress")  # fmt: skip
     assert among(modules, *seldom, "zwrap.program.files", "zwrap.program.keys.messages") == []
     assert among(modules, "zwrap.wrapper.python", "zwrap.wrapper.pythonstep") == []
     assert among(modules, "random") == []

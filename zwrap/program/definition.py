@@ -14,7 +14,6 @@ from zwrap.errors import ProgramError
 from zwrap.job import Count
 from zwrap.program.causes.knownerrors import KnownError
 from zwrap.program.keys.commandline import Command, CommandLine
-from zwrap.program.keys.expectation import Expectation, Status
 from zwrap.program.keys.inputs import Group, Input
 from zwrap.program.keys.marks import FILLED, INPUT_NAME
 from zwrap.program.keys.rules import (
@@ -124,6 +123,30 @@ class ResultFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     partial: bool = False
     """True if the files are recorded after a failure, too, marked as partial. Files of type `log`
     are always recorded, without the mark."""
+
+
+Status = Literal["tried", "untried"]
+"""State of a definition: one that is `untried` has seen no real output of its program."""
+
+
+class Expectation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A finished run, and the judgement that is expected on it; all its files count as new."""
+
+    directory: str
+    """Directory with the files of the run, relative to the file of the definition."""
+    job_parameters: dict[str, object] = {}
+    """Job parameters of the run."""
+    payload: object = None
+    """Message with which the run began."""
+    exit_status: int = 0
+    """Exit status of the program, or minus the number of the signal that ended it."""
+    outcome: Literal["success", "failure"] = "success"
+    """Expected outcome."""
+    cause: str | None = None
+    """Label of the known error that is expected; not given: any, or none."""
+    values: dict[str, object] = {}
+    """Name of an output, and the way to a value in it, with dots (``statistics.overall.cc_half``,
+    ``blobs.0.score``), to the expected value."""
 
 
 Scratch = Literal["remove", "keep", "keep_on_failure"]

@@ -18,7 +18,6 @@ from zwrap.message.jsontext import copied, decode, encode, indented
 from zwrap.message.limits import DEFAULTS, Limits
 from zwrap.recipe.destinations import check_destinations
 from zwrap.recipe.references import renumbered
-from zwrap.recipe.remarks import repeated_keys
 from zwrap.recipe.sizes import check_sizes
 from zwrap.recipe.substitution import Filling
 from zwrap.recipe.validation import LARGEST_NODE, complaints
@@ -71,6 +70,8 @@ class Recipe:
             )
         recipe = cls(data, name)
         recipe.validate(limits)
+        from zwrap.recipe.remarks import repeated_keys  # not for a step in its job
+
         recipe.repeated = repeated_keys(text)
         return recipe
 

@@ -3,36 +3,12 @@
 ``zwrap program test NAME`` judges them without running anything.
 """
 
-# Annotations are not postponed: msgspec would compile each when a job starts.
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Literal
 
-import msgspec
-
+from zwrap.program.definition import Expectation as Expectation
 from zwrap.program.keys.conditions import found
-
-Status = Literal["tried", "untried"]
-"""State of a definition: one that is `untried` has seen no real output of its program."""
-
-
-class Expectation(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A finished run, and the judgement that is expected on it; all its files count as new."""
-
-    directory: str
-    """Directory with the files of the run, relative to the file of the definition."""
-    job_parameters: dict[str, object] = {}
-    """Job parameters of the run."""
-    payload: object = None
-    """Message with which the run began."""
-    exit_status: int = 0
-    """Exit status of the program, or minus the number of the signal that ended it."""
-    outcome: Literal["success", "failure"] = "success"
-    """Expected outcome."""
-    cause: str | None = None
-    """Label of the known error that is expected; not given: any, or none."""
-    values: dict[str, object] = {}
-    """Name of an output, and the way to a value in it, with dots (``statistics.overall.cc_half``,
-    ``blobs.0.score``), to the expected value."""
 
 
 def disappointments(
