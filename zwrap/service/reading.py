@@ -20,7 +20,7 @@ from zwrap.transport.failures import ReadElsewhereError
 
 log = logging.getLogger(__name__)
 
-ELSEWHERE_FIRST_S, ELSEWHERE_LAST_S = 0.5, 5.0
+ELSEWHERE_FIRST_S, ELSEWHERE_LAST_S = 0.5, 2.0
 """First and longest interval at which a service asks whether the other instance has ended, in
 seconds."""
 
