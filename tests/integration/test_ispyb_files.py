@@ -109,7 +109,7 @@ def test_datacollection_attachment(commands: Commands, tmp_path: Path) -> None:
 def test_models_of_a_protein(commands: Commands, tmp_path: Path) -> None:
     protein = commands.database.insert("Protein", proposalId=commands.ids.proposal)
     (tmp_path / "a.pdb").write_text("ATOM ä\n")
-    (tmp_path / "b.pdb").write_bytes(b"\xff")
+    (tmp_path / "b.pdb").write_bytes(b"ATOM \xff")
     parameters: dict[str, object] = {
         "protein_id": protein,
         "source": "AlphaFold",
@@ -128,6 +128,8 @@ def test_models_of_a_protein(commands: Commands, tmp_path: Path) -> None:
         return commands.refused("insert_pdb_files", given, **options)
 
     assert "which is no text in UTF-8" in said()
+    (tmp_path / "b.pdb").write_text("[ispyb_sqlalchemy]\npassword = ATOM\n")
+    assert "which is no model: lines that begin with ATOM or HETATM" in said()
     for name in ("a\0", "a\ud800"):
         assert "cannot be read" in commands.refused(
             "insert_pdb_files", {**parameters, "pdb_files": [name]}

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, OutageError, TemporaryError
-from zwrap.message.content import RECIPE_HEADER, Message
+from zwrap.message.content import RECIPE_HEADER, Message, Outgoing
 from zwrap.message.identity import child_id, identify, is_own_id, new_id
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
@@ -344,6 +344,30 @@ def test_what_was_written_before_the_end_is_not_written_again_and_its_reply_is_t
     [reply] = site.replies()
     assert (reply["payload"], reply["environment"]["last"]) == ({"result": 2}, 2)
     assert site.payloads("held") == [{"told": "a"}, {"told": "b"}]
+
+
+def test_an_id_that_somebody_else_used_before_costs_its_owner_no_row(site: Site) -> None:
+    """Nor does it who uses it for the same content, which is what a repeat is."""
+    first, second = (
+        {"parameters": {"ispyb_command": "write", "text": text}, "content": 1}
+        for text in ("forged", "real")
+    )
+    for body in (first, second, second):
+        site.plain(body, {"zwrap-id": "of the owner"})
+    site.work()
+    assert site.rows == ["forged", "real"]
+
+
+def test_what_a_service_sends_once_more_is_written_once_though_it_has_changed(site: Site) -> None:
+    """As a Dispatcher, which found another recipe when it handled its request again."""
+    request = Message({"a": 1}, {}, "of the request")
+    for text in ("first", "changed"):
+        body = {"parameters": {"ispyb_command": "write", "text": text}, "content": 1}
+        sent = Outgoing("ispyb_connector", body).with_id("derived from the request")
+        signed = site.service.signer.after(request, "processing_recipe")
+        site.transport.commit([signed(sent)])
+    site.work()
+    assert (site.rows, site.dead) == (["first"], [])
 
 
 NAMELESS = {"parameters": {"ispyb_command": "write", "text": "same"}, "content": "x"}

@@ -20,6 +20,7 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.service.ispyb.commands.table import MULTIPART, command
 from zwrap.service.ispyb.contract import Command, Value
 from zwrap.transport.contract import Delivery
+from zwrap.transport.signing import Signer
 from zwrap.units import LONGEST_S
 
 LIST = "ispyb_command_list"
@@ -94,16 +95,20 @@ def read(message: Message, envelope: Envelope | None, limits: Limits) -> Request
     )
 
 
-def identity(delivery: Delivery) -> tuple[str, bool]:
-    """Return the id of a message, and whether only this message has it.
+def identity(delivery: Delivery, signer: Signer) -> tuple[str, bool]:
+    """Return the identity of a message, and whether only this message has it.
 
-    The id of a message that brought none, over a broker that gives none, is a digest of its
-    content, which an equal message has, too; with the property ``message_id`` of AMQP, which need
-    not be unique by itself, it is one of both.
+    Anybody may use any id, so the origin belongs to it, as to the token of a job: that which a
+    service of the site has signed, else the content. Then somebody else's message of the same id is
+    another one, and what a service sends once more is the same one, though a recipe has changed.
+
+    That of a message that brought no id, over a broker that gives none, is a digest of its content,
+    which an equal message has, too; with the property ``message_id`` of AMQP, which need not be
+    unique by itself, it is one of both.
     """
     message = delivery.message
     if is_own_id(message):
-        return message.id, True
+        return f"{message.id}/{signer.origin(message).text}", True
     if given := delivery.original.properties.get("message_id"):
         return f"content-{digest_of([given, message.body])}", True
     return f"content-{digest_of(message.body)}", False

@@ -200,10 +200,11 @@ def _own_table() -> Iterator[None]:
 
 def _try_all(connection: sa.Connection) -> None:
     """Write all that is ever written, and take it back."""
-    probe = HASHED + "probe"
-    connection.execute(MESSAGES.delete().where(MESSAGES.c.id == probe))
-    begin(connection, Key(probe))
-    connection.execute(MESSAGES.delete().where(MESSAGES.c.id == probe))
+    probe = Key("probe")
+    remove = MESSAGES.delete().where(MESSAGES.c.id == stored_id(probe.id))
+    connection.execute(remove)
+    begin(connection, probe)
+    connection.execute(remove)
 
 
 def _touch(connection: sa.Connection) -> None:

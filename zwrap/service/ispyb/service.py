@@ -97,7 +97,7 @@ class ISPyB(Service):
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Write one message, and send its reply."""
-        name, is_own = identity(delivery)
+        name, is_own = identity(delivery, self.signer)
         again = delivery.delivery_count > 1
         mark = None if is_own or again else new_id()
         if again and name not in self._first_s:

@@ -24,6 +24,9 @@ AGAIN_S = 30.0
 LARGEST_MODEL = 16777215
 """Largest size of a model file in bytes: that of column PDB.contents."""
 
+_ATOMS = (b"ATOM", b"HETATM")
+"""Begins of lines of a model, in the PDB format and in mmCIF."""
+
 PROGRAM_TYPES = ("log", "result", "graph")
 COLLECTION_TYPES = ("snapshot", "log", "xy", "recip", "pia")
 """Types of files; a file of any other one is recorded as a log."""
@@ -147,6 +150,12 @@ def _content(call: Call, path: Path) -> str | None:
         raise MessageError(
             f"{where} names {shown_path(path)}, which has more than {LARGEST_MODEL} bytes; the "
             "database accepts no more."
+        )
+    if not any(line.startswith(_ATOMS) for line in content.splitlines()):
+        # Else whoever may send a message could read any file of the service user in ISPyB.
+        raise MessageError(
+            f"{where} names {shown_path(path)}, which is no model: lines that begin with ATOM or "
+            "HETATM are expected."
         )
     try:
         return content.decode()
