@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import CANCELLED, GIVEN_UP, IN_DOUBT, REJECTED, WAITING
@@ -16,7 +15,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError, PermanentError, ZwrapError
 from zwrap.host.clock import Clock, elapsed
 from zwrap.job import Limits, Outcome as JobOutcome
-from zwrap.message.content import Message, Outgoing, trace_of
+from zwrap.message.content import Message, Outgoing
 from zwrap.message.identity import attempt_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.queues import CLUSTER, queue_of_service
@@ -24,19 +23,19 @@ from zwrap.service.arraysteps import ArraySteps, may_have_tasks
 from zwrap.service.contract import Service, Work
 from zwrap.service.faults import told
 from zwrap.service.outage import is_outage
+from zwrap.service.submitted import Step, job_submitted
 from zwrap.service.wronginputs import WrongInputs
 from zwrap.submission.clusters import Cluster
 from zwrap.submission.holds import Holds
-from zwrap.submission.outcomes import OnOutcomes, Outcome, cluster_of
+from zwrap.submission.outcomes import OnOutcomes, Outcome
 from zwrap.submission.pending import PendingJob
 from zwrap.submission.preparation import Preparation
 from zwrap.submission.quota import Quota
 from zwrap.submission.recognition import Recognition, Recognized
 from zwrap.submission.submit import submit_all
 from zwrap.submission.unmet import Dependencies
-from zwrap.transport.contract import Delivery, Transport, Unit
+from zwrap.transport.contract import Delivery, Transport
 from zwrap.transport.diagnosis import recipe_id_of
-from zwrap.transport.signing import Signer
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +47,6 @@ MOST_REFUSALS = 100
 
 LIMITS_S = 3600.0
 """Time for which the batch system's answer about the size of arrays is used, in seconds."""
-
-
-class Step(NamedTuple):
-    """A recipe step and the job that it becomes."""
-
-    work: Work
-    envelope: Envelope
-    cluster: Cluster
-    job: PendingJob
 
 
 class Submitter(Service):
@@ -86,6 +76,10 @@ class Submitter(Service):
         self._quotas: dict[str, Quota] = {}
         self._holds: dict[str, Holds] = {}
         self._largest: dict[str, tuple[float, int | None]] = {}
+
+    def idle(self) -> None:
+        """Look whether the ledger can be used, now and then."""
+        self._ledger.database.look()
 
     def handle(self, delivery: Delivery, envelope: Envelope | None) -> None:
         """Submit the job of one recipe step, unless it exists, and send `job_submitted`."""
@@ -293,7 +287,7 @@ class Submitter(Service):
                 if not step.cluster.settings.shared_filesystem:
                     # The batch system has a copy, or no job.
                     step.job.script.unlink(missing_ok=True)
-                messages = _job_submitted(step, outcome, self.signer)
+                messages = job_submitted(step, outcome, self.signer)
                 places = tuple(message.destination for message in messages)
                 ready[places].append((step.work, messages))
         for alike in ready.values():
@@ -321,21 +315,6 @@ class Submitter(Service):
     def close(self) -> None:
         """Close the ledger."""
         self._ledger.close()
-
-
-def _job_submitted(step: Step, outcome: str | Exception, signer: Signer) -> list[Outgoing]:
-    """Return the messages about a submitted job; a repeat returns the same message ids."""
-    if isinstance(outcome, Exception):
-        raise outcome
-    envelope, cluster = step.envelope, cluster_of(outcome, step.cluster.name)
-    payload = {"jobid": int(outcome) if outcome.isdecimal() else outcome, "scheduler": cluster}
-    log.info("Node %s is job %s on cluster %s", envelope.pointer, outcome, cluster)
-    delivery = step.work.delivery
-    message = delivery.message
-    sign = signer.after(message, delivery.source)
-    unit = Unit(message.id, sign, trace_of(message.headers))
-    unit.send(*envelope.send("job_submitted", payload, default=True))
-    return unit.outgoing
 
 
 @contextlib.contextmanager

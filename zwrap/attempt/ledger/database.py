@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from zwrap.attempt.ledger.faults import fault_of, reason
+from zwrap.attempt.ledger.faults import damaged, fault_of, reason
 from zwrap.attempt.ledger.fitting import UnstorableError
-from zwrap.attempt.ledger.place import Identity, check_not_lost, lost, mark, mark_of
+from zwrap.attempt.ledger.place import Identity, check_not_lost, is_cut_off, lost, mark, mark_of
 from zwrap.attempt.ledger.schema import bring_up_to_date
 from zwrap.attempt.ledger.version import HEAD, check_known, version_of
 from zwrap.errors import ConfigurationError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BUSY_S = 30
 """Time for which a write waits for those of other processes, in seconds."""
 
-LOOK_S = 30.0
+LOOK_S = 20.0
 """Interval at which a service looks whether its ledger can be read, in seconds."""
 
 
@@ -64,6 +64,8 @@ class Database:
         self._identity: Identity | None = None
         self._is_open = False
         self._looked = elapsed()
+        self._is_cut_off = False
+        """True if the file seemed to be cut off at the last look."""
         if not self.is_shared:
             sa.event.listen(self.engine, "connect", _sqlite_settings)
 
@@ -132,9 +134,15 @@ class Database:
         if not self._is_open or not self.file or elapsed() < self._looked + LOOK_S:
             return
         self._looked = elapsed()
-        self.engine.dispose()
-        with self.begin() as connection:
-            version_of(connection)
+        if self._identity:
+            self._identity.check()
+        fresh = sa.create_engine(self.engine.url, poolclass=sa.NullPool)
+        with self.explained(), fresh.connect() as connection:
+            if version_of(connection) is None:
+                raise lost(self.file)
+        was_cut_off, self._is_cut_off = self._is_cut_off, is_cut_off(self.file)
+        if was_cut_off and self._is_cut_off:
+            raise damaged(self.name, "its file is shorter than it says")
 
     def close(self) -> None:
         """Close all connections."""

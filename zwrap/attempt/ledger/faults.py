@@ -28,15 +28,19 @@ class NewerLedgerError(ConfigurationError):
 
 def fault_of(error: sa.exc.SQLAlchemyError, ledger: str) -> OutageError:
     """Return what a database's error means; `ledger` names the ledger."""
-    sentence = f"The ledger {ledger} cannot be used: {reason(error)}."
     original = getattr(error, "orig", None)
     code = getattr(original, "sqlite_errorcode", None) or 0
     if code & 0xFF in _DAMAGED or isinstance(error, sa.exc.ProgrammingError):
-        return UnusableLedgerError(
-            f"{sentence} End all services that use it, and put a backup in its place; "
-            "'zwrap ledger check' says more."
-        )
-    return OutageError(sentence)
+        return damaged(ledger, reason(error))
+    return OutageError(f"The ledger {ledger} cannot be used: {reason(error)}.")
+
+
+def damaged(ledger: str, why: str) -> UnusableLedgerError:
+    """Return the error of a ledger that is damaged."""
+    return UnusableLedgerError(
+        f"The ledger {ledger} cannot be used: {why}. End all services that use it, and put a "
+        "backup in its place (zwrap ledger check, zwrap ledger backup)."
+    )
 
 
 def reason(error: Exception) -> str:

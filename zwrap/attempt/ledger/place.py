@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 from pathlib import Path
 
 from zwrap.attempt.ledger.faults import UnusableLedgerError
@@ -83,6 +84,27 @@ def mark(file: Path) -> None:
     with contextlib.suppress(OSError):
         if not mark_of(file).exists():
             create_once(mark_of(file), _TEXT, mode=PRIVATE_FILE)
+
+
+def is_cut_off(file: Path) -> bool:
+    """Tell whether the file of a ledger is shorter than its header says.
+
+    That is so for a moment, too, while what is in the write-ahead log goes into the file. SQLite
+    does not look while a process has the ledger open, but at what this one remembers. Source:
+    "Database File Format" of SQLite, 1.3.
+    """
+    with file.open("rb") as opened:
+        header = opened.read(_HEADER.size)
+        size = os.fstat(opened.fileno()).st_size
+    if len(header) < _HEADER.size:
+        return True
+    page_size, changed, pages, valid = _HEADER.unpack(header)
+    in_bytes = 65536 if page_size == 1 else page_size
+    return bool(changed == valid and size < pages * in_bytes)
+
+
+_HEADER = struct.Struct(">16x H 6x I I 60x I")
+"""Page size, change counter, number of pages, and the change counter for which that is valid."""
 
 
 class Identity:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator
 from typing import ClassVar
 
+from zwrap.attempt.ledger.faults import UnusableLedgerError
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.secret import PROOF_HEADER
 from zwrap.attempt.verdict import VERDICT_QUEUE
@@ -53,8 +54,12 @@ class Watcher(Service):
         super().__init__(configuration, transport)
         self._opened: Ledger | None = None
         """The ledger, once it could be used."""
-        with contextlib.suppress(OutageError):  # which `idle` meets again, and tells
+        try:
             self._opened = Ledger.of(configuration)
+        except UnusableLedgerError:
+            raise  # another try does not cure it
+        except OutageError:
+            pass  # `idle` meets it again, and tells it
         self._clusters = Clusters(configuration)
         if self._clusters.any_remote:
             self.queue = VERDICT_QUEUE
@@ -114,6 +119,7 @@ class Watcher(Service):
 
     def _look(self) -> None:
         """Let each cluster with unconcluded attempts ask and conclude, as far as it is due."""
+        self._ledger.database.look()
         for name in self._ledger.open_clusters():
             self._follow(name)
         outage: TemporaryError | None = None
