@@ -105,6 +105,17 @@ class CommandRun:
         """Return the patterns of the files by which this command is judged."""
         return judgement.patterns(self.judged_by(definition))
 
+    @property
+    def has_log_of_its_own(self) -> bool:
+        """True if standard output is NAME.out, as of programs that write a NAME.log themselves."""
+        return self.stdout.name == f"{Path(self.planned.stderr).stem}.out"
+
+    def take_earlier_output(self) -> None:
+        """Take NAME.log as standard output where a run before NAME.out was introduced left it."""
+        earlier = self.stdout.with_suffix(".log")
+        if self.has_log_of_its_own and self.stderr.exists() and not self.stdout.exists():
+            self.stdout = earlier if earlier.is_file() else self.stdout
+
     def has_output(self) -> bool:
         """Return True if the error output of the command is there, which its start makes."""
         return (self.directory / self.planned.stderr).exists()

@@ -215,6 +215,8 @@ class ProgramStep:
             copy: True if results are copied to the places that the step names.
         """
         before, first = listing.NOT_LISTED, None
+        for command in self._commands:
+            command.take_earlier_output()
         if self._attempt:
             from zwrap.wrapper import continuing
 

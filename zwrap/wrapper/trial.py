@@ -169,9 +169,9 @@ def _take_output(command: CommandRun) -> None:
     """Take output that others have kept under another name, where there is none of zwrap's own."""
     name, is_first = command.planned.command.name, command.planned.is_first
     # a NAME.log without zwrap's NAME.err is the program's own, as DIALS writes dials.index.log
-    is_own = {"stdout": command.stderr.exists(), "stderr": True}
+    is_own = {"stdout": command.stderr.exists() or command.has_log_of_its_own, "stderr": True}
     for end, others in (("stdout", STDOUT), ("stderr", STDERR)):
-        if end == "stdout" and command.planned.command.stdout:
+        if end == "stdout" and command.planned.command.stdout and not command.has_log_of_its_own:
             continue
         if is_own[end] and getattr(command, end).exists():
             continue
