@@ -183,6 +183,45 @@ HELD_OUT = [
     ("gai_strerror", "dimple", "stderr",
         "Error: <urlopen error [Errno -3] Temporary failure in name resolution>.",
         "network-unreachable"),
+    # typical failures, as pages for users and issues have them
+    ("neggia", "xds", "stdout", " NEGGIA ERROR: OPENING FILE RETURNED ERROR CODE: 2\n",
+        "images-missing"),
+    ("XDSwiki", "xds", "stdout",
+        (" [generic_data_plugin] - ERROR - CANNOT OPEN LIBRARY /opt/xds/dectris-neggia.so: cannot "
+        "open shared object file: No such file or directory\n"), "hdf5-plugin-missing"),
+    ("xdsme", "xds", "stdout",
+        " ***** IDXREF *****\n !!! ERROR !!! INSUFFICIENT NUMBER OF ACCEPTED SPOTS.\n",
+        "too-few-spots"),
+    ("libomp", "xds", "stderr",
+        ("OMP: Error #34: System unable to allocate necessary resources for OMP thread:\n"
+        "OMP: System error #11: Resource temporarily unavailable\n"
+        "OMP: Hint Try decreasing the value of OMP_NUM_THREADS.\n"), "too-many-processes"),
+    ("libgomp", "xds", "stderr",
+        "libgomp: Thread creation failed: Resource temporarily unavailable", "too-many-processes"),
+    ("bash", "xds", "stderr",
+        "/bin/bash: /opt/xds/xds_par: cannot execute binary file: Exec format error",
+        "program-failed"),
+    ("xia2#83", "xia2", "xia2.txt",
+        ('Status: error "scitbx Internal Error: /x/scitbx/math/zernike.h(158): '
+        'SCITBX_ASSERT(l_max>0) failure."\nPlease send the contents of xia2.txt'),
+        "internal-error"),
+    ("dials#2554", "dials.integrate", "stderr",
+        "Sorry: Unequal number of reflection tables and experiments after splitting",
+        "files-do-not-match"),
+    ("xia2#115", "pointless", "stdout",
+        ("FATAL ERROR message: \nResolution range of Reference data and observed data do not "
+        "overlap\n"), "files-do-not-match"),
+    ("argparse", "dimple", "stderr", "dimple: error: unrecognized arguments: --foo",
+        "unknown-parameter"),
+    ("servalcat#3", "dimple", "06-refmac5_jelly.log",
+        "Fortran runtime error: Bad value during integer read\n", "program-crashed"),
+    ("refmac", "dimple", "08-refmac5_restr.log",
+        " Refmac:  Error in label assignments in LABIN\n", "wrong-columns"),
+    ("phaser", "dimple", "07-phaser.log", "** Sorry - No solution with all components\n",
+        "no-molecular-replacement-solution"),
+    ("phaser", "dimple", "07-phaser.log",
+        "INPUT ERROR: The composition entered will not fit in the unit cell volume\n",
+        "molecular-replacement-failed"),
 ]  # fmt: skip
 """Source, definition, file, text, and the cause that a person gives it."""
 
