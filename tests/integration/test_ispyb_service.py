@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -19,12 +21,14 @@ import stomp
 import yaml
 
 from zwrap.message.content import RECIPE_HEADER
+from zwrap.program.parsers.table import parse
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
 from zwrap.service.ispyb.once import ddl
 from zwrap.transport.spool.files import OWN_SUFFIX
 
 from ..database import Database
+from ..saved_runs import XIA2
 from .conftest import Site, transport_of
 
 pytestmark = pytest.mark.slow
@@ -52,14 +56,19 @@ sys.exit(main(["-s", "ISPyB"]))
 """The service, which is killed when it has committed so many messages, the last one unsettled."""
 
 
+def make_table(tables: Database) -> None:
+    """Make the table of the service."""
+    with tables.engine.connect() as connection:
+        for statement in ddl().removesuffix(";").split("; "):
+            connection.exec_driver_sql(statement)
+
+
 class Facility:
     """A site with a database, and what was written and answered."""
 
     def __init__(self, bus: Site, tables: Database, port: int) -> None:
         self.bus, self.tables = bus, tables
-        with tables.engine.connect() as connection:
-            for statement in ddl().removesuffix(";").split("; "):
-                connection.exec_driver_sql(statement)
+        make_table(tables)
         url = tables.url.set(port=port).render_as_string(hide_password=False)
         text = bus.config.read_text().replace("{default: [", "{default: [facility, ")
         text += f"facility: {json.dumps({'plugin': 'ispyb', 'url': url})}\n"
@@ -324,3 +333,48 @@ def test_a_database_without_the_table_is_told_at_once(site: Site, ispyb: Databas
     assert done.returncode == 100
     assert "Table zwrap_messages is missing" in done.stderr
     assert "CREATE TABLE zwrap_messages" in done.stderr
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "site" / "recipes" / "xia2-ispyb.json"
+
+
+def test_the_example_with_one_step_of_xia2_is_written_from_begin_to_end(
+    site: Site, ispyb: Database
+) -> None:
+    collected = ispyb.collect()
+    shutil.copy(EXAMPLE, site.recipes)
+    site.sections["facility"] = {
+        "plugin": "ispyb", "url": ispyb.url.render_as_string(hide_password=False),
+        "look_up": True,
+    }  # fmt: skip
+    site.write_config()
+    make_table(ispyb)
+    asked = ["-r", "xia2-ispyb", str(collected.collection)]
+    asked += ["-s", f"workingdir={site.directory}", "-s", f"resultsdir={site.directory}"]
+    assert site.run("zocalo.go", *asked).returncode == 0
+    for name in ("Dispatcher", "ISPyB"):
+        assert site.run("zocalo.service", "-s", name, "--once").returncode == 0
+    [body] = site.take("cluster.submission")
+    job = Envelope.from_body(body)
+    assert str(job.job_parameters["xia2"]).count("thau_1_00001.cbf:1:1800") == 1, "it was looked up"
+    payload = parse("xia2", XIA2 / "xia2.json", {})
+    (site.directory / "xia2.txt").write_text("the log")
+    file = {"file_path": str(site.directory), "file_name": "xia2.txt", "file_type": "log"}
+    transport = site.transport()
+    for output, what in (("starting", ""), ("result-individual-file", file), ("ispyb", payload),
+                         ("success", "")):  # fmt: skip
+        transport.commit(job.send(output, what))
+    transport.close()
+    assert site.run("zocalo.service", "-s", "ISPyB", "--once").returncode == 0
+    assert site.dead_letters(QUEUE) == []
+    program = ispyb.row("AutoProcProgram")
+    assert (program["processingStatus"], program["processingMessage"]) == (
+        1, "processing successful",
+    )  # fmt: skip
+    integration = ispyb.row("AutoProcIntegration")
+    assert integration["autoProcProgramId"] == program["autoProcProgramId"]
+    assert (integration["dataCollectionId"], integration["cell_a"]) == (
+        collected.collection, pytest.approx(77.903, abs=0.01),
+    )  # fmt: skip
+    assert ispyb.row("AutoProcProgramAttachment")["fileName"] == "xia2.txt"
+    assert len(ispyb.rows("AutoProcScalingStatistics")) == 3
