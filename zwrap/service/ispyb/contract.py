@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from zwrap.errors import MessageError
 from zwrap.host.beneath import ANYWHERE, AllowedDirectories
 
 Value = object
 """A JSON value."""
+
+LONGEST_GROWTH = 1 << 20
+"""Largest number of characters that are put into a text for ``$name``."""
+
+LONGEST_NAME = 200
+"""Length of the longest name that is replaced, in characters."""
 
 
 class Sent(NamedTuple):
@@ -69,16 +76,54 @@ class Call:
     def get(self, name: str, default: Value = None) -> Value:
         """Return a parameter with ``$name`` and ``${name}`` replaced from the environment.
 
-        The longest names are replaced first, as python-dlstbx's service does.
+        Raises:
+            MessageError: More than `LONGEST_GROWTH` characters would be put in.
         """
         value = self.raw(name, default)
         if not isinstance(value, str) or "$" not in value:
             return value
-        for key in sorted(self.environment, key=len, reverse=True):
-            for form in (f"${{{key}}}", f"${key}"):
-                if form in value:
-                    value = value.replace(form, str(self.environment[key]))
-        return value
+        parts, growth = [], 0
+        for given, put_in in self._replaced(value):
+            parts += given, put_in
+            growth += len(put_in)
+            if growth > LONGEST_GROWTH:
+                raise MessageError(
+                    f"Command {self.command!r}: more than {LONGEST_GROWTH} characters would be put "
+                    f"into {name} for $name; shorter values of the environment are expected."
+                )
+        return "".join(parts)
+
+    def _replaced(self, text: str) -> Iterator[tuple[str, str]]:
+        """Yield the parts of a text, each with what comes behind it from the environment.
+
+        Where several names begin alike the longest one counts. What was put in is not looked at
+        again: python-dlstbx's service does so, and thereby a value of few bytes can become one
+        that fills the memory.
+        """
+        lengths = sorted({len(each) for each in self.environment if 0 < len(each) <= LONGEST_NAME})
+        begin, at = 0, text.find("$")
+        while at >= 0:
+            further = text.find("$", at + 1)
+            end = further if further >= 0 else len(text)
+            found = self._name(text[at + 1 : min(end, at + 3 + LONGEST_NAME)], lengths)
+            if found is not None:
+                name, length = found
+                yield text[begin:at], str(self.environment[name])
+                begin = at + 1 + length
+            at = further
+        yield text[begin:], ""
+
+    def _name(self, text: str, lengths: Sequence[int]) -> tuple[str, int] | None:
+        """Return the name with which a text begins, and its length with braces; None: none."""
+        if text.startswith("{") and (end := text.find("}")) > 1 and text[1:end] in self.environment:
+            return text[1:end], end + 1
+        found = 0
+        for length in lengths:
+            if length > len(text):
+                break
+            if text[:length] in self.environment:
+                found = length
+        return (text[:found], found) if found else None
 
     def send(self, output: str, payload: Value) -> None:
         """Send a message to an output of the recipe step, in the unit of the answer."""
