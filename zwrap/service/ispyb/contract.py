@@ -82,7 +82,8 @@ class Call:
         value = self.raw(name, default)
         if not isinstance(value, str) or "$" not in value:
             return value
-        parts, growth = [], 0
+        parts: list[str] = []
+        growth = 0
         for given, put_in in self._replaced(value):
             parts += given, put_in
             growth += len(put_in)
