@@ -29,6 +29,7 @@ from rigs import RIGS
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.tables import ATTEMPTS
+from zwrap.attempt.ledger.version import VERSION
 from zwrap.attempt.record import SUBMITTED, Attempt
 from zwrap.host.modes import make_private
 
@@ -61,7 +62,8 @@ def rows(count: int, live: int) -> Iterator[list[dict[str, Any]]]:
         }  # fmt: skip
         row = Attempt(
             token=token, recipe_id=str(uuid.UUID(int=drawn.getrandbits(128))), step=2,
-            cluster="local", job_name=name, job_id=str(number), state=SUBMITTED, created=created,
+            cluster="away" if number >= count - live else "local",
+            job_name=name, job_id=str(number), state=SUBMITTED, created=created,
             job_directory=f"/dls/i03/data/2026/cm{number // 100}-1/{name}/.zwrap/{token}",
             tried=created, digest=f"{drawn.getrandbits(256):064x}", asked="cpus_per_task=4",
         )  # fmt: skip
@@ -73,18 +75,29 @@ def rows(count: int, live: int) -> Iterator[list[dict[str, Any]]]:
         yield found
 
 
-def fill(ledger: Ledger, url: str, count: int, live: int) -> float:
-    """Fill a new ledger; return the time that took, in seconds."""
-    began = time.perf_counter()
-    ledger.open()
+def fill(url: str, count: int, live: int) -> None:
+    """Fill a new ledger, and leave it as the release before schema 0002 would have made it."""
+    Ledger(url).open().close()
     engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for index in ATTEMPTS.indexes - {each for each in ATTEMPTS.indexes if each.name in FIRST}:
+            index.drop(connection, checkfirst=True)
+        VERSION.drop(connection)
     for some in rows(count, live):
         with engine.begin() as connection:
             connection.execute(ATTEMPTS.insert(), some)
-    with engine.connect() as connection:
-        connection.execute(sa.text("analyze"))
-        connection.commit()
     engine.dispose()
+
+
+FIRST = ("ix_attempts_recipe_id", "ix_attempts_job_id", "ix_attempts_state")
+"""Indexes of the first schema."""
+
+
+def upgrade(environment: dict[str, str]) -> float:
+    """Return the time in which a ledger is copied and upgraded, in seconds."""
+    began = time.perf_counter()
+    argv = [str(BIN / "zwrap"), "ledger", "upgrade"]
+    subprocess.run(argv, env=environment, check=True, capture_output=True)
     return time.perf_counter() - began
 
 
@@ -177,8 +190,9 @@ def measure(directory: Path, server: str | None, count: int, live: int) -> list[
         with engine.begin() as connection:
             connection.execute(sa.text("drop schema public cascade; create schema public"))
         engine.dispose()
+    fill(url, count, live)
+    upgraded_s = upgrade(environment)
     ledger = Ledger(url)
-    filled_s = fill(ledger, url, count, live)
     size = (directory / "state" / "ledger.sqlite").stat().st_size / 2**20 if not server else 0
     per_s, cpu_ms = rate(ledger)
     token = ledger.queries.newest(1)[0].token
@@ -186,17 +200,19 @@ def measure(directory: Path, server: str | None, count: int, live: int) -> list[
     shown = [command(environment, "jobs", *given) for given in (["-n", "50"], [token[:12]])]
     state_s = command(environment, "jobs", "--state", "failure")[0]
     advise_s = command(environment, "jobs", "advise")[0]
-    busy = idle(environment) if not live else float("nan")
+    checked_s = command(environment, "ledger", "check")[0]
+    busy = idle(environment)
     return [
-        f"{count:,}", f"{live:,}", f"{filled_s:.0f} s", f"{size:.0f} MiB" if size else "",
+        f"{count:,}", f"{live:,}", f"{upgraded_s:.1f} s", f"{size:.0f} MiB" if size else "",
         f"{per_s:,.0f}/s", f"{cpu_ms:.2f} ms", f"{shown[0][0]:.2f} s, {shown[0][1]:.0f} MiB",
-        f"{shown[1][0]:.2f} s", f"{state_s:.2f} s", f"{advise_s:.2f} s", f"{busy:.2%}",
+        f"{shown[1][0]:.2f} s", f"{state_s:.2f} s", f"{advise_s:.2f} s",
+        f"{checked_s:.1f} s", f"{busy:.2%}",
     ]  # fmt: skip
 
 
 TITLES = [
-    "attempts", "open", "filled in", "file", "rate", "CPU for each", "`jobs -n 50`", "`jobs TOKEN`",
-    "`--state failure`", "`advise`", "idle Watcher",
+    "attempts", "open", "upgraded in", "file", "rate", "CPU for each", "`jobs -n 50`",
+    "`jobs TOKEN`", "`--state failure`", "`advise`", "`ledger check`", "Watcher",
 ]  # fmt: skip
 
 
@@ -204,7 +220,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where to measure")
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000, 100_000, 1_000_000])
-    parser.add_argument("--live", type=int, default=0, help="open attempts, without a job")
+    parser.add_argument(
+        "--live", type=int, default=0, help="open attempts, of a cluster that is away"
+    )
     parser.add_argument(
         "--on", nargs="+", choices=("sqlite", "postgresql"), default=["sqlite", "postgresql"]
     )
