@@ -141,6 +141,22 @@ def test_a_reader_that_was_cut_off_reads_on_or_learns_that_another_one_does(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_reader_of_another_program_is_told_apart(server: Server, kind: str) -> None:
+    server.queue("q", kind)
+    other, first, second = server.connect(), server.connect(), server.connect()
+    other.subscribe("q")  # as another program's connector
+    with pytest.raises(ReadElsewhereError, match="another connection, which shares it") as found:
+        first.subscribe("q", exclusive=True)
+    assert found.value.foreign
+    other.close()
+    taken_over(first)
+    with pytest.raises(ReadElsewhereError, match="another connection, which has it") as found:
+        second.subscribe("q", exclusive=True)
+    assert not found.value.foreign
+
+
+@pytest.mark.slow
 def test_a_user_who_may_not_make_the_lock_is_told(server: Server) -> None:
     server.queue("q")
     transport = server.connect()

@@ -21,6 +21,7 @@ from zwrap.service.commands import COMMAND_TOPIC
 from zwrap.service.contract import Service
 from zwrap.service.liveness import Liveness
 from zwrap.service.loop import Loop
+from zwrap.service.reading import FOREIGN_S, Reading
 from zwrap.transport.contract import Delivery
 from zwrap.transport.failures import ReadElsewhereError
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
@@ -361,3 +362,20 @@ def test_a_reader_that_was_cut_off_stands_by(site: Site, warnings: Callable[[], 
         until(lambda: "Ordered takes over queue 'in'" in warnings())
         site.send(1)
         until(lambda: site.database.written == [1])
+
+
+def test_a_reader_that_is_no_instance_of_the_service_is_told_once_if_it_stays(
+    site: Site, warnings: Callable[[], list[str]]
+) -> None:
+    now = [0.0]
+    transport = MemoryTransport(site.broker)
+    one = Reading(Ordered(Configuration(), transport), transport, lambda: now[0])
+    for foreign in (True, False, True, True, True, True):
+        one.stand_by(ReadElsewhereError("in", "memory", foreign=foreign))
+        now[0] += FOREIGN_S - 1
+    [told] = [each for each in warnings() if "no instance of this service" in each]
+    assert told == (
+        "Ordered: queue 'in' has a reader that is no instance of this service, such as another "
+        "program's connector. Stop that one: two that share a queue break its order."
+    )
+    assert len(warnings()) == 2

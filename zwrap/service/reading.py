@@ -24,6 +24,10 @@ ELSEWHERE_FIRST_S, ELSEWHERE_LAST_S = 0.5, 2.0
 """First and longest interval at which a service asks whether the other instance has ended, in
 seconds."""
 
+FOREIGN_S = 15.0
+"""Time after which a reader that does not read alone is one of another program, in seconds; a
+connection that has died may look so for a moment."""
+
 AWAY_FIRST_S, AWAY_LAST_S = 1.0, 30.0
 """First and longest interval at which it asks whether what is away has come back, in seconds."""
 
@@ -49,6 +53,9 @@ class Reading:
         self.changed: Callable[[], object] = lambda: None
         """Function that is called after each change."""
         self._due = self._since = clock()
+        self._foreign_since: float | None = None
+        """Time since which a reader was there that is no instance of the service; infinity: which
+        was told."""
         self._told = False
         """True while something is away, as was told at `_since`."""
         self._elsewhere = Backoff(ELSEWHERE_FIRST_S, ELSEWHERE_LAST_S, jitter=True)
@@ -101,10 +108,24 @@ class Reading:
             self._read()
 
     def stand_by(self, error: ReadElsewhereError) -> None:
-        """Wait until another instance has ended, which is told once."""
+        """Wait until another instance has ended, which is told once.
+
+        So is a reader that is none of this service's, when it has been there for `FOREIGN_S`.
+        """
         if not isinstance(self.obstacle, ReadElsewhereError):
             log.warning(
                 "%s stands by: another instance reads queue %r. It takes over when that one ends.",
+                self._service.name, self._queue,
+            )  # fmt: skip
+        if not error.foreign:
+            self._foreign_since = None
+        elif self._foreign_since is None:
+            self._foreign_since = self._clock()
+        elif self._clock() - self._foreign_since >= FOREIGN_S:
+            self._foreign_since = float("inf")
+            log.warning(
+                "%s: queue %r has a reader that is no instance of this service, such as another "
+                "program's connector. Stop that one: two that share a queue break its order.",
                 self._service.name, self._queue,
             )  # fmt: skip
         self._hindered(error, self._elsewhere.next_s())
@@ -141,7 +162,7 @@ class Reading:
         """Note that the queue is read."""
         if isinstance(self.obstacle, ReadElsewhereError):
             log.warning("%s takes over queue %r", self._service.name, self._queue)
-        self.reads, self.obstacle = True, None
+        self.reads, self.obstacle, self._foreign_since = True, None, None
         self._elsewhere.reset()
         self.changed()
 

@@ -31,12 +31,17 @@ class RefusedError(QueueFullError):
 
 
 class ReadElsewhereError(TemporaryError):
-    """Another connection reads the queue, which one reader has at a time."""
+    """Another connection reads the queue, which one reader has at a time.
 
-    def __init__(self, queue: str, where: str) -> None:
+    `foreign`: it does not read alone, as zwrap's readers do, or it has died a moment ago.
+    """
+
+    def __init__(self, queue: str, where: str, *, foreign: bool = False) -> None:
+        self.foreign = foreign
+        how = "shares it" if foreign else "has it alone"
         super().__init__(
-            f"Queue {queue!r} of {where} is read by another connection, which has it alone; it "
-            "can be read when that one ends."
+            f"Queue {queue!r} of {where} is read by another connection, which {how}; it can be "
+            "read when that one ends."
         )
 
 

@@ -30,6 +30,9 @@ ACCESS_REFUSED, RESOURCE_LOCKED = 403, 405
 IN_USE = "in exclusive use"
 """Words of the server about a classic queue that another consumer has alone."""
 
+SHARED = f"{IN_USE}: it has a consumer without the lock"
+"""Words of this module about a queue that another consumer reads, whose lock nobody has."""
+
 STILL_S, AGAIN_S = 2.0, 0.02
 """Longest wait for messages on their way, and interval at which they are looked for, in seconds."""
 
@@ -47,7 +50,7 @@ def when_alone(channel: Channel, queue: str, then: Callable[[], None]) -> None:
 
     def looked(frame: Frame[DeclareOk]) -> None:
         if frame.method.consumer_count:
-            channel.close(RESOURCE_LOCKED, f"{IN_USE}: its consumer before has not ended")
+            channel.close(RESOURCE_LOCKED, SHARED)
         else:
             then()
 
@@ -100,7 +103,7 @@ def refused(error: BaseException, queue: str, where: str) -> ZwrapError | None:
     """
     code, text = getattr(error, "reply_code", 0), str(getattr(error, "reply_text", ""))
     if code == RESOURCE_LOCKED or (code == ACCESS_REFUSED and IN_USE in text):
-        return ReadElsewhereError(queue, where)
+        return ReadElsewhereError(queue, where, foreign=text == SHARED)
     if code == ACCESS_REFUSED and READER in text:
         return ConfigurationError(
             f"{where} does not let this user read queue {queue!r} alone, for which it needs to "
