@@ -222,6 +222,40 @@ HELD_OUT = [
     ("phaser", "dimple", "07-phaser.log",
         "INPUT ERROR: The composition entered will not fit in the unit cell volume\n",
         "molecular-replacement-failed"),
+    ("XDS", "xds", "stdout", "ERROR: XDS license has expired.\n", "licence-expired"),
+    ("dials#1655", "dials.export", "stdout",
+        ("The data in None are already merged.  Only unmerged (but scaled) data may be used in "
+        "this program.\n"), "no-equivalent-reflections"),
+    ("dxtbx", "dials.import", "stderr",
+        "IOError: No format support found for /data/x_0001.img", "images-unreadable"),
+    ("dxtbx#154", "dials.index", "stderr",
+        "_pickle.UnpicklingError: invalid load key, '\\x00'.", "wrong-input-file"),
+    ("Python", "dials.find_spots", "stderr", "KeyboardInterrupt\n", "interrupted"),
+    ("ld.so", "pointless", "stderr",
+        ("pointless: symbol lookup error: /opt/ccp4/lib/libclipper-core.so.2: undefined symbol: "
+        "_ZN7clipper4Cell"), "library-missing"),
+    ("aimless", "aimless", "stdout", "FATAL ERROR message: \nColumn M/ISYM not found in file\n",
+        "wrong-columns"),
+    ("refmac", "dimple", "08-refmac5_restr.log",
+        " Refmac:  There is an error in the input coordinate file\n", "wrong-input-file"),
+    ("refmac", "dimple", "08-refmac5_restr.log",
+        " Refmac:  Problem in some of the instructions\n", "wrong-parameter-value"),
+    ("dials#801", "dials.cosym", "stderr", "    assert refl.size() > 0\nAssertionError",
+        "no-reflections-left"),
+    ("ld.so", "dials.index", "stderr",
+        ("ImportError: /lib/x86_64-linux-gnu/libgomp.so.1: cannot allocate memory in static TLS "
+        "block"), "library-missing"),
+    ("XDS", "xds", "stdout",
+        " ***** IDXREF *****\n !!! ERROR !!! INCORRECT SPACE GROUP NUMBER\n",
+        "wrong-parameter-value"),
+    ("aimless", "aimless", "stdout", "FATAL ERROR message: \nToo few reflections for scaling\n",
+        "too-few-reflections"),
+    ("requests", "dimple", "stderr",
+        ("requests.exceptions.ConnectionError: HTTPSConnectionPool(host='files.rcsb.org', "
+        "port=443): Max retries exceeded with url: /download/4uqi.pdb"), "network-unreachable"),
+    ("ssl", "dimple", "stderr",
+        ("Error: <urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed>."),
+        "network-unreachable"),
 ]  # fmt: skip
 """Source, definition, file, text, and the cause that a person gives it."""
 
