@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from zwrap.attempt.ledger.fitting import UnstorableError, check_storable
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.ledger.query import Selection
+from zwrap.attempt.ledger.selection import Selection
 from zwrap.attempt.record import INTENDED, SUBMITTED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
@@ -266,10 +266,10 @@ def test_a_page_holds_the_newest_attempts(ledger: Ledger) -> None:
     fill(ledger, 300)
     asked = ledger.queries
     assert numbers(asked.newest(3)) == [297, 298, 299]
-    assert numbers(asked.newest(2, Selection(cluster="a"))) == [296, 298]
-    assert numbers(asked.newest(2, Selection(recipe_id="r3"))) == [38, 39]
+    assert numbers(asked.newest(2, Selection(clusters=["a"]))) == [296, 298]
+    assert numbers(asked.newest(2, Selection(recipes=["r3"]))) == [38, 39]
     assert numbers(asked.newest(3, outcome="success")) == [296, 298, 299]
-    assert asked.newest(3, outcome="failure") == asked.newest(3, Selection(cluster="c")) == []
+    assert asked.newest(3, outcome="failure") == asked.newest(3, Selection(clusters=["c"])) == []
     assert numbers(asked.with_job_id("17", 2)) == [117, 217]
     assert asked.with_job_id("none", 2) == []
     assert [need.outcome for need in asked.needs(3)] == [None, "success", "success"]
@@ -310,8 +310,8 @@ def test_the_clusters_with_open_attempts_are_named_once(ledger: Ledger) -> None:
 
 QUESTIONS: dict[str, Any] = {
     "page": lambda ledger: ledger.queries.newest(50),
-    "of a cluster": lambda ledger: ledger.queries.newest(50, Selection(cluster="a")),
-    "of a recipe": lambda ledger: ledger.queries.newest(50, Selection(recipe_id="r3")),
+    "of a cluster": lambda ledger: ledger.queries.newest(50, Selection(clusters=["a"])),
+    "of a recipe": lambda ledger: ledger.queries.newest(50, Selection(recipes=["r3"])),
     "by outcome": lambda ledger: ledger.queries.newest(50, outcome="failure"),
     "open": lambda ledger: ledger.queries.unconcluded([SUBMITTED], number=50),
     "by job id": lambda ledger: ledger.queries.with_job_id("17", 6),

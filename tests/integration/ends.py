@@ -100,7 +100,7 @@ def concluded(
         return job if job.outcome else None
 
     job: Attempt = wait_until(found, seconds=seconds)
-    full: dict[str, Any] = json.loads(run(on, "jobs", job.token).stdout)
+    full: dict[str, Any] = json.loads(run(on, "jobs", "--json", job.token).stdout)
     return full
 
 

@@ -35,7 +35,13 @@ def jobs(site: Site, *options: str) -> list[dict[str, Any]]:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         configuration = Configuration.from_file(site.config).activate()
         assert command.run(configuration, parser.parse_args(["--json", *options])) == 0
-    return [json.loads(line) for line in printed.getvalue().splitlines()]
+    return listed(printed.getvalue())
+
+
+def listed(printed: str) -> list[dict[str, Any]]:
+    """Return jobs as `zwrap jobs --json` prints them, without the time at which it was asked."""
+    found = [json.loads(line) for line in printed.splitlines()]
+    return [{key: each[key] for key in each if key != "known"} for each in found]
 
 
 def states(site: Site) -> dict[str, tuple[str, str]]:

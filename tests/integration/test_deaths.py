@@ -146,7 +146,7 @@ def test_a_job_that_ran_out_of_time_is_tried_again_with_more(
         "failure": 1, "completed": 1, "errors": 1,
     }  # fmt: skip
     assert (on.directory / "w" / "runs").read_text() == "began\n" * 2
-    shown = json.loads(run(on, "jobs", second["token"]).stdout)
+    shown = json.loads(run(on, "jobs", "--json", second["token"]).stdout)
     assert [each["outcome"] for each in shown["attempts"]] == ["retried", "failure"]
 
 

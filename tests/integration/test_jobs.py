@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from .conftest import Site
-from .jobs import jobs, on_cluster, run, submit
+from .jobs import jobs, listed, on_cluster, run, submit
 
 Wait = Callable[..., Any]
 
@@ -30,14 +30,14 @@ def test_jobs_are_listed_with_their_states_and_causes(on: Site, wait_until: Wait
     assert jobs(on, "-n", "1") == [long]
     assert jobs(on, "--cluster", "elsewhere") == []
     printed = run(on, "jobs", "--json").stdout
-    assert [json.loads(line) for line in printed.splitlines()] == [good, bad, long]
+    assert listed(printed) == [good, bad, long]
     table = run(on, "jobs").stdout
     for word in ("good", "success", "failure", "running", "exited with status 3"):
         assert word in table, table
-    full = json.loads(run(on, "jobs", bad["token"][:9]).stdout)
+    full = json.loads(run(on, "jobs", "--json", bad["token"][:9]).stdout)
     assert full["verdict"]["program_exit_status"] == 3
     assert full["batch_system"]["state"] == "failed"
-    running = json.loads(run(on, "jobs", long["job_id"]).stdout)
+    running = json.loads(run(on, "jobs", "--json", long["job_id"]).stdout)
     assert running["batch_system"]["state"] == "running"
     assert running["heartbeat"]["token"] == long["token"]
     assert "heartbeat" not in full

@@ -14,13 +14,14 @@ import pytest
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.place import default_file
 from zwrap.attempt.record import NOWHERE, SUBMITTED, Attempt
-from zwrap.cli import joblist, jobs, zwrap
-from zwrap.cli.joblist import Answers, job_of
+from zwrap.cli import jobs, zwrap
 from zwrap.cli.resubmit import _check_ended
 from zwrap.configuration.clusters import ClusterSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
 from zwrap.job import State
+from zwrap.monitor import states
+from zwrap.monitor.states import Answers, job_of
 from zwrap.scheduler import Command, Question
 from zwrap.submission.clusters import Cluster, Clusters
 
@@ -35,12 +36,19 @@ def attempt(number: int, **values: Any) -> Attempt:
     })  # fmt: skip
 
 
+def given(*arguments: str) -> argparse.Namespace:
+    """Return the options of `zwrap jobs`."""
+    parser = argparse.ArgumentParser()
+    jobs.declare(parser)
+    return parser.parse_args(arguments)
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
     def odd(*_: object) -> None:
         raise KeyError("a fault of a site's own class")
 
-    monkeypatch.setattr(joblist, "ask", odd)
+    monkeypatch.setattr(states, "ask", odd)
     return Answers(Clusters(Configuration()))
 
 
@@ -67,9 +75,7 @@ def test_a_verdict_on_another_attempt_is_not_this_one_s(tmp_path: Path, answers:
 def test_a_job_whose_state_cannot_be_told_hides_no_other(
     answers: Answers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = argparse.Namespace(
-        JOB=None, recipe=None, cluster=None, state=None, number=50, json=True
-    )
+    options = given("--json")
     with_ledger = Ledger.in_file(default_file())
     rows = [attempt(1), attempt(2, outcome=None), attempt(3, job_directory="/" + "x" * 300)]
     with_ledger.reserve(rows)
@@ -93,9 +99,7 @@ def test_the_jobs_of_a_recipe_with_a_long_id_are_found(
     with_ledger = Ledger.in_file(default_file())
     with_ledger.reserve([attempt(1), attempt(2, recipe_id=recipe_id)])
     with_ledger.close()
-    options = argparse.Namespace(
-        JOB=None, recipe=recipe_id, cluster=None, state=None, number=50, json=True
-    )
+    options = given("--json", "--recipe", recipe_id)
     assert jobs.run(Configuration(), options) == 0
     assert [json.loads(line)["token"] for line in capsys.readouterr().out.splitlines()] == ["t2-1"]
 
@@ -103,7 +107,7 @@ def test_the_jobs_of_a_recipe_with_a_long_id_are_found(
 def test_an_unforeseen_fault_is_told_in_the_row(
     answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joblist, "_verdict", lambda _: 1 // 0)
+    monkeypatch.setattr(states, "_verdict", lambda _: 1 // 0)
     job = job_of(attempt(1), answers)
     assert (job.state, job.cause[:36]) == ("not known", "it cannot be told: ZeroDivisionError")
 
@@ -214,7 +218,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def note(row: Attempt) -> None:
         found.append(row.token)
 
-    monkeypatch.setattr(joblist, "_verdict", note)
+    monkeypatch.setattr(states, "_verdict", note)
     return found
 
 
@@ -251,7 +255,7 @@ def test_no_verdict_of_a_live_job_is_opened_to_find_ended_ones(
         str(n): status(str(n), State.RUNNING, name=f"n.t{n}-1") for n in range(0, 3000, 3)
     }
     listed(capsys, "--state", "failure", "-n", "4")
-    assert opened == ["t2995-1", "t2996-1", "t2998-1", "t2999-1"]
+    assert sorted(opened) == ["t2995-1", "t2996-1", "t2998-1", "t2999-1"]
 
 
 @pytest.mark.parametrize("number", ["0", "-5"])

@@ -15,11 +15,12 @@ import pytest
 
 import zwrap
 from zwrap.attempt.record import GONE, SUBMITTED, Attempt
-from zwrap.cli.joblist import Answers, one_of
 from zwrap.cli.zwrap import main
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, RequestError
 from zwrap.job import JobRequest, JobStatus, Limits, Resources, State
+from zwrap.monitor.finding import one_of
+from zwrap.monitor.states import Answers
 from zwrap.plugins import registry
 from zwrap.scheduler import Command, Options, Question, Reply, Scheduler, Submission, Unknown
 from zwrap.submission.clusters import Clusters

@@ -9,9 +9,10 @@ from zwrap.attempt.listing import Listing
 from zwrap.attempt.record import CANCELLED, REJECTED, WAITING, Attempt
 from zwrap.calls.ask import ask
 from zwrap.cli.common import say
-from zwrap.cli.joblist import ledger_of, one_of
+from zwrap.cli.joblist import ledger_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
+from zwrap.monitor.finding import one_of
 from zwrap.submission.clusters import Cluster, Clusters
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import NoReturn, Protocol
 
@@ -177,6 +177,12 @@ def remark(text: str) -> None:
 def say(text: str = "") -> None:
     """Write one line to standard output."""
     sys.stdout.write(f"{shown(text)}\n")
+
+
+def say_values(values: Iterable[object]) -> None:
+    """Write one line to standard output with tabs between values; on a terminal with spaces."""
+    line = "\t".join("" if value is None else shown(str(value)) for value in values)
+    sys.stdout.write(f"{line.expandtabs() if sys.stdout.isatty() else line}\n")
 
 
 def say_json(value: object, *, indent: int = 2, before: str = "") -> None:

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import time
-from pathlib import Path
-
-import msgspec
+from collections.abc import Mapping
 
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.ledger.query import Selection
-from zwrap.attempt.record import Attempt
 from zwrap.cli.advice import RECENT, advise
-from zwrap.cli.common import say, say_json
-from zwrap.cli.heard import heartbeat_of
-from zwrap.cli.joblist import Answers, KnownJob, in_state, job_of, ledger_of, one_of
-from zwrap.cli.output import show
+from zwrap.cli.common import complain, say, say_json, say_values
+from zwrap.cli.jobcolumns import COLUMNS, Shown, chosen_columns, facts, rows
+from zwrap.cli.joblist import ledger_of
+from zwrap.cli.onejob import full, show_one
+from zwrap.cli.output import show, show_columns
+from zwrap.cli.selecting import FROM_INPUT, declare_query, query_of, tell_bound
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
-from zwrap.job import State
-from zwrap.message.jsontext import decode
+from zwrap.errors import MessageError, UnknownNameError
+from zwrap.monitor.finding import FIELDS, count, find, one_of
+from zwrap.monitor.selection import Query
+from zwrap.monitor.states import Answers, KnownJob, job_of
 from zwrap.submission.clusters import Clusters
-from zwrap.transport.spool.views import held
 
-COLUMNS = {
-    "job_id": "job", "job_name": "name", "recipe_id": "recipe", "step": "node",
-    "cluster": "cluster", "state": "state", "submitted": "submitted", "cause_label": "label",
-    "cause": "cause",
-}  # fmt: skip
-CAUSE_WIDTH = 80
-"""Longest cause in a table, in characters."""
+ADVISE = "advise"
+"""Word in the place of a job's name: show advice instead of jobs."""
+
+NUMBER = 50
+"""Number of jobs that are listed unless another is wanted."""
+
+WHOLE = ("job", "recipe", "step", "state", "age", "token", "id")
+"""Columns that are never cut: what they show can be pasted, or is short."""
 
 ADVICE_COLUMNS = {
     "job_name": "name", "cluster": "cluster", "asked": "asks for", "succeeded": "succeeded",
@@ -41,156 +38,110 @@ ADVICE_COLUMNS = {
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
+    declare_query(parser)
     add = parser.add_argument
+    add("-n", "--number", type=int, metavar="N", help=f"the newest N, default {NUMBER}")
+    add("--count", action="store_true", help="only the number of jobs")
     add(
-        "JOB", nargs="?",
-        help="job id, or the beginning of a token: show this job in full; `advise`: show the needs "
-        "of earlier jobs of each name, and a proposal for the next",
+        "--by", metavar="FIELDS",
+        help=f"the number of jobs for each value of some of: {', '.join(FIELDS)}",
     )  # fmt: skip
-    add("--recipe", metavar="ID", help="only jobs of this recipe")
-    add("--cluster", metavar="NAME", help="only jobs of this cluster")
-    add("--state", metavar="STATE", help="only jobs in this state, such as running or failure")
-    add("-n", "--number", type=int, default=50, metavar="N", help="the last N, default %(default)s")
-    add("--json", action="store_true", help="one JSON object a line")
+    add("--json", action="store_true", help="one JSON object a line; one job: in full")
+    add("--tsv", action="store_true", help="a line a job, with tabs between values")
+    add("--columns", metavar="NAMES", help=f"columns, some of: {', '.join(COLUMNS)}")
+    parser.epilog = (
+        "`zwrap jobs JOB` shows one job; `zwrap jobs advise` the needs of earlier jobs of each "
+        "name, and a proposal for the next. Exit status: 0; 100: a name or option has no meaning; "
+        "111: the ledger cannot be used now."
+    )
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """Show one job in full, a list of jobs, or advice."""
-    if options.number < 1:
+    """Show one job, a list of jobs, numbers of them, or advice."""
+    if options.number is not None and options.number < 1:
         raise MessageError(f"-n {options.number}: the number of jobs to show, from 1, is expected.")
     with ledger_of(configuration) as ledger:
-        if options.JOB == "advise":
+        if options.JOB == [ADVISE]:
             _show_advice(ledger, options)
-        elif options.JOB:
-            _show_one(ledger, configuration, options.JOB)
+            return 0
+        query = query_of(options)
+        answers = Answers(Clusters(configuration), tell=complain)
+        if options.count or options.by:
+            _count(ledger, query, answers, options)
+        elif len(query.ids) == 1 and FROM_INPUT not in options.JOB and not _listed(options):
+            _show_one(ledger, configuration, query.ids[0], answers, as_json=options.json)
         else:
-            _show(_chosen(ledger, configuration, options), as_json=options.json)
+            found = find(ledger, query, answers, options.number or NUMBER)
+            _show(found.jobs, ledger, options)
+            tell_bound(found.last_looked, query)
     return 0
 
 
-def _chosen(
-    ledger: Ledger, configuration: Configuration, options: argparse.Namespace
-) -> list[KnownJob]:
-    """Return the jobs that the options select, oldest first."""
-    selection = Selection(recipe_id=options.recipe, cluster=options.cluster)
-    answers = Answers(Clusters(configuration))
-    if options.state is not None:
-        return in_state(ledger, options.state, selection, options.number, answers)
-    attempts = ledger.queries.newest(options.number, selection)
-    answers.turn_to(attempts)
-    return [job_of(each, answers) for each in attempts]
+def _listed(options: argparse.Namespace) -> bool:
+    """Return True if a line is wanted of a job, whatever the number of jobs."""
+    return bool(options.tsv or options.columns)
 
 
-def _show_one(ledger: Ledger, configuration: Configuration, given: str) -> None:
-    """Print all that is known of one job."""
+def _show_one(
+    ledger: Ledger, configuration: Configuration, given: str, answers: Answers, *, as_json: bool
+) -> None:
+    """Print what is known of one job: in about ten lines, or in full as JSON."""
     attempt = one_of(ledger, given)
-    answers = Answers(Clusters(configuration), [attempt])
+    answers.turn_to([attempt])
     job = job_of(attempt, answers)
-    full = {**_in_full(job, answers), "attempts": _family(ledger.queries.family(attempt))}
-    if job.live and job.live.state is State.RUNNING:
-        full["heartbeat"] = heartbeat_of(attempt.token, configuration)
-    if kept := ledger.remote.get(attempt.token):
-        full |= {"verdict": msgspec.to_builtins(kept.verdict), "late": _decoded(kept.late)}
-    say_json(full)
+    if as_json:
+        say_json(full(job, ledger, answers, configuration))
+    else:
+        show_one(job, ledger, configuration)
 
 
-def _show(jobs: list[KnownJob], *, as_json: bool) -> None:
-    """Print jobs; in a table the cause is cut to `CAUSE_WIDTH`."""
-    if not jobs and not as_json:
+def _show(jobs: list[KnownJob], ledger: Ledger, options: argparse.Namespace) -> None:
+    """Print a line for each job."""
+    columns = chosen_columns(options.columns, jobs)
+    if options.json:
+        now = ledger.now()
+        for job in jobs:
+            told: Mapping[str, object] = facts(job)
+            if options.columns:
+                told = {name: COLUMNS[name](Shown(job, ledger, now)) for name in columns}
+            say_json(told, indent=-1)
+    elif options.tsv:
+        say_values(columns)
+        for row in rows(jobs, ledger, columns):
+            say_values(row)
+    elif jobs:
+        show_columns(columns, rows(jobs, ledger, columns), whole=WHOLE)
+    else:
         say("No jobs.")
-        return
-    facts = [_facts(job) for job in jobs]
-    if not as_json:
-        for each in facts:
-            each["cause"] = "".join(str(each["cause"]).splitlines()[:1])[:CAUSE_WIDTH]
-    show(facts, COLUMNS, as_json=as_json)
+
+
+def _count(ledger: Ledger, query: Query, answers: Answers, options: argparse.Namespace) -> None:
+    """Print the number of jobs, or the numbers of jobs by what they differ in, largest first."""
+    by = [each.strip() for each in (options.by or "").split(",") if each.strip()]
+    for name in by:
+        if name not in FIELDS:
+            raise UnknownNameError("field", name, FIELDS, "--by")
+    counted, last_looked = count(ledger, query, answers, by)
+    lines = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    if not by:
+        total = sum(counted.values())
+        say_json({"jobs": total}, indent=-1) if options.json else say(str(total))
+    elif options.json:
+        for values, number in lines:
+            say_json({"jobs": number, **dict(zip(by, values, strict=True))}, indent=-1)
+    elif options.tsv:
+        say_values(["jobs", *by])
+        for values, number in lines:
+            say_values([number, *values])
+    else:
+        show_columns(["jobs", *by], [[number, *values] for values, number in lines])
+    tell_bound(last_looked, query)
 
 
 def _show_advice(ledger: Ledger, options: argparse.Namespace) -> None:
     """Print the advice for each name of jobs."""
-    found = advise(ledger.queries.needs(RECENT, options.cluster))
+    found = advise(ledger.queries.needs(RECENT, *options.clusters[:1]))
     if not found and not options.json:
         say("No job has ended yet, as far as a Watcher has seen.")
         return
     show([each._asdict() for each in found], ADVICE_COLUMNS, as_json=options.json)
-
-
-def _facts(job: KnownJob) -> dict[str, object]:
-    """Return the keys that the list and the full form of a job share."""
-    attempt = job.attempt
-    return {
-        "token": attempt.token,
-        "job_id": attempt.job_id,
-        "job_name": attempt.job_name,
-        "recipe_id": attempt.recipe_id,
-        "step": attempt.step,
-        "cluster": attempt.cluster,
-        "state": job.state,
-        "cause": job.cause,
-        "cause_label": (job.verdict.cause_label if job.verdict else attempt.cause_label) or None,
-        "corrected": (job.verdict.corrected if job.verdict else _corrected(attempt)) or None,
-        "witness": job.verdict.witness if job.verdict else attempt.witness,
-        "outcome": attempt.outcome,
-        "submitted": _time(attempt.created),
-        "job_directory": attempt.job_directory,
-    }
-
-
-def _in_full(job: KnownJob, clusters: Answers) -> dict[str, object]:
-    """Return all facts, with the batch system's answer and the last messages of the step."""
-    told = job.live
-    if told is None and job.attempt.job_id:
-        told = clusters.ended(job.attempt)
-    status = msgspec.to_builtins(told) if told else None
-    verdict = job.verdict
-    return {
-        **_facts(job), "history": _history(job.attempt), "batch_system": status,
-        "verdict": verdict, "unsent": _unsent(job),
-    }  # fmt: skip
-
-
-def _corrected(attempt: Attempt) -> object:
-    """Return the corrections that were made for an attempt whose directory is gone."""
-    with contextlib.suppress(MessageError):  # of a row that another program wrote
-        return _decoded(attempt.corrected)
-    return None
-
-
-def _decoded(text: str | None) -> object:
-    """Return the value of a JSON text; None for no text."""
-    value: object = None if text is None else decode(text.encode())
-    return value
-
-
-def _history(attempt: Attempt) -> list[dict[str, str]]:
-    """Return the known events of an attempt, oldest first."""
-    seen = f"{attempt.seen_state}: {attempt.seen_reason or 'no reason given'}"
-    array = f", task {attempt.task} of array {attempt.array_token}" if attempt.task else ""
-    events = [
-        (attempt.created, "taken up"),
-        (attempt.tried, f"handed over to cluster {attempt.cluster}{array}"),
-        (attempt.pending, "began to wait in the batch system"),
-        (attempt.missing, "not known to the batch system any more"),
-        (attempt.seen, seen),
-        (attempt.ended, "known to have ended"),
-    ]
-    return [{"time": _time(at), "what": what} for at, what in events if at]
-
-
-def _unsent(job: KnownJob) -> int:
-    """Return the number of messages that wait in the outbox of the wrapper."""
-    return held(Path(job.attempt.job_directory, "outbox"))
-
-
-def _family(attempts: list[Attempt]) -> list[dict[str, object]]:
-    """Return what is shown of all attempts at the same message."""
-    keys = ("token", "job_id", "state", "outcome", "cause", "cause_label")
-    return [{key: getattr(each, key) for key in keys} for each in attempts]
-
-
-def _time(at: float) -> str:
-    """Return a time, in seconds since the epoch, as local time in the form of ISO 8601."""
-    try:
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(at))
-    except (ValueError, OverflowError, OSError):  # of a row that another program wrote
-        return "?"

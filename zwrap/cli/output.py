@@ -8,15 +8,16 @@ outside acts as markup, or on the terminal. Lines are written by `say` and its n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from zwrap.cli.common import say_json
+from zwrap.cli.common import say, say_json
 from zwrap.host.hiding import shown
 
 PIPED_WIDTH = 200
@@ -24,6 +25,18 @@ PIPED_WIDTH = 200
 
 CELL_WIDTH = 1000
 """Longest text in a cell of a table, in characters."""
+
+GAP = "  "
+"""Space between columns that have no lines between them."""
+
+LAST_WIDTH = 24
+"""Width that the last column keeps on a narrow terminal, if it needs it, in characters."""
+
+LEAST_WIDTH = 8
+"""Width to which other columns are cut for that, in characters."""
+
+ELLIPSIS = "\u2026"
+"""End of a text that was cut."""
 
 
 def show(
@@ -47,6 +60,49 @@ def show(
 def show_table(titles: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a table to standard output; cells of None are empty."""
     _console().print(table(titles, rows))
+
+
+def show_columns(
+    titles: Sequence[str], rows: Iterable[Iterable[object]], *, whole: Collection[str] = ()
+) -> None:
+    """Write rows to standard output in columns without lines between them; None is empty.
+
+    On a terminal they are cut to its width, with an ellipsis, the last column first; elsewhere only
+    to `CELL_WIDTH`. `whole`: titles of columns that are never cut.
+    """
+    texts = [list(titles), *([_cell(value).plain for value in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+    terminal = Console(markup=False, highlight=False, emoji=False)
+    if terminal.is_terminal:
+        widths = _narrowed(widths, terminal.width, [title not in whole for title in titles[:-1]])
+    for row in texts:
+        cells = [_fitted(text, width) for text, width in zip(row, widths, strict=True)]
+        say(GAP.join(cells).rstrip())
+
+
+def _narrowed(widths: Sequence[int], width: int, may_be_cut: Sequence[bool]) -> list[int]:
+    """Return widths of columns that fit into a line: the last gives way first, then the widest.
+
+    `may_be_cut`: of each column but the last.
+    """
+    found = list(widths)
+    room = width - len(GAP) * (len(found) - 1)
+    found[-1] = max(min(found[-1], room - sum(found[:-1])), min(found[-1], LAST_WIDTH))
+    while sum(found) > room:
+        places = [place for place, may in enumerate(may_be_cut) if may]
+        widest = max(places, key=lambda place: found[place], default=None)
+        if widest is None or found[widest] <= LEAST_WIDTH:
+            break
+        found[widest] -= 1
+    found[-1] = max(found[-1] - max(sum(found) - room, 0), 1)
+    return found
+
+
+def _fitted(text: str, width: int) -> str:
+    """Return a text of a width in cells, filled up, or cut with an ellipsis."""
+    if cell_len(text) <= width:
+        return set_cell_size(text, width)
+    return set_cell_size(set_cell_size(text, max(width - 1, 0)).rstrip() + ELLIPSIS, width)
 
 
 def show_tree(tree: Tree) -> None:
@@ -73,7 +129,7 @@ def table(titles: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
 def _cell(value: object) -> Text:
     """Return a cell of a table, which is cut to `CELL_WIDTH`."""
     text = "" if value is None else shown(str(value)[: CELL_WIDTH + 1])
-    return Text(text if len(text) <= CELL_WIDTH else f"{text[:CELL_WIDTH]}…")
+    return Text(text if len(text) <= CELL_WIDTH else f"{text[:CELL_WIDTH]}{ELLIPSIS}")
 
 
 def _console() -> Console:

@@ -13,7 +13,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
 from zwrap.attempt.retry import edited, keep_cluster
 from zwrap.cli.common import complain, say
-from zwrap.cli.joblist import UNKNOWN, Answers, job_of, ledger_of, one_of
+from zwrap.cli.joblist import ledger_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
     PERMANENT,
@@ -28,6 +28,8 @@ from zwrap.job import State
 from zwrap.message.content import ATTEMPT_HEADER, Outgoing
 from zwrap.message.jsontext import decode
 from zwrap.message.limits import Limits
+from zwrap.monitor.finding import one_of
+from zwrap.monitor.states import UNKNOWN, Answers, job_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import prepare
@@ -77,7 +79,7 @@ def _sendable(
     """Return the messages of the jobs that can be submitted once more, and the exit status."""
     clusters = Clusters(configuration)
     changes = dict(key_value(setting, "-s") for setting in options.set)
-    answers = Answers(clusters)
+    answers = Answers(clusters, tell=complain)
     messages, status = [], 0
     for name in options.JOB:
         try:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from zwrap.attempt.ledger.fitting import fitted_recipe_id
+from zwrap.attempt.ledger.selection import EVERY, Selection, begins, older
 from zwrap.attempt.ledger.tables import ATTEMPTS, UNCONCLUDED
 from zwrap.attempt.record import Attempt
-
-LAST = "\U0010ffff"
-"""The last character in the order of an index."""
 
 NEEDS = (
     ATTEMPTS.c.job_name, ATTEMPTS.c.cluster, ATTEMPTS.c.asked, ATTEMPTS.c.outcome,
     ATTEMPTS.c.elapsed_s, ATTEMPTS.c.peak_memory_mib,
 )  # fmt: skip
 """Columns of a `Need`, in its order."""
+
+PAGE = 1000
+"""Number of attempts that are read at once while some among them are looked for."""
 
 
 class Need(NamedTuple):
@@ -31,26 +31,6 @@ class Need(NamedTuple):
     outcome: str | None
     elapsed_s: float | None
     peak_memory_mib: float | None
-
-
-class Selection(NamedTuple):
-    """Which attempts are meant; None: all."""
-
-    recipe_id: str | None = None
-    cluster: str | None = None
-
-    def conditions(self) -> list[sa.ColumnElement[bool]]:
-        """Return the conditions on rows."""
-        found = []
-        if self.recipe_id is not None:
-            found.append(ATTEMPTS.c.recipe_id == fitted_recipe_id(self.recipe_id))
-        if self.cluster is not None:
-            found.append(ATTEMPTS.c.cluster == self.cluster)
-        return found
-
-
-EVERY = Selection()
-"""All attempts."""
 
 
 class Queries:
@@ -67,7 +47,7 @@ class Queries:
         `outcome`: only attempts that ended so.
         """
         ended = [] if outcome is None else [ATTEMPTS.c.outcome == outcome]
-        return self._last(number, *selection.conditions(), *ended)
+        return self._last(number, selection, *ended)
 
     def unconcluded(
         self,
@@ -85,29 +65,56 @@ class Queries:
             number: Largest number of attempts.
             before: The last attempt of the page before; None: the first page.
         """
-        conditions = [UNCONCLUDED, ATTEMPTS.c.state.in_(tuple(states)), *selection.conditions()]
-        if before is not None:
-            place = sa.tuple_(ATTEMPTS.c.created, ATTEMPTS.c.token)
-            conditions.append(
-                place < sa.tuple_(sa.literal(before.created), sa.literal(before.token))
-            )
-        return self._last(number, *conditions)[::-1]
+        open_ones = UNCONCLUDED, ATTEMPTS.c.state.in_(tuple(states))
+        return self._last(number, selection, *open_ones, before=before)[::-1]
 
-    def with_job_id(self, job_id: str, number: int) -> list[Attempt]:
+    def each(
+        self,
+        selection: Selection = EVERY,
+        *,
+        outcome: str | None = None,
+        states: Iterable[str] | None = None,
+    ) -> Iterator[Attempt]:
+        """Yield attempts, newest first, of which a page is read at once.
+
+        Args:
+            selection: Which of them.
+            outcome: Only attempts that ended so; None: any.
+            states: Only attempts in these states whose end is not recorded; None: any.
+        """
+        further = [] if outcome is None else [ATTEMPTS.c.outcome == outcome]
+        if states is not None:
+            further += [UNCONCLUDED, ATTEMPTS.c.state.in_(tuple(states))]
+        rows = self._last(PAGE, selection, *further)
+        while rows:
+            yield from reversed(rows)
+            if len(rows) < PAGE:
+                return
+            rows = self._last(PAGE, selection, *further, before=rows[0])
+
+    def with_job_id(self, job_id: str, number: int, cluster: str | None = None) -> list[Attempt]:
         """Return the newest attempts whose jobs have an id, `number` at most, oldest first."""
-        return self._last(number, ATTEMPTS.c.job_id == job_id)
+        of_cluster = Selection(clusters=[cluster]) if cluster is not None else EVERY
+        return self._last(number, of_cluster, ATTEMPTS.c.job_id == job_id)
 
     def with_beginning(self, beginning: str, number: int) -> list[Attempt]:
         """Return attempts whose tokens begin with a text, `number` at most, in their order."""
         with self._transaction() as connection:
-            query = sa.select(ATTEMPTS).where(*_begins(connection, ATTEMPTS.c.token, beginning))
+            query = sa.select(ATTEMPTS).where(*begins(connection, ATTEMPTS.c.token, beginning))
             rows = connection.execute(query.limit(number)).mappings()
             return sorted((Attempt(**row) for row in rows), key=lambda each: each.token)
+
+    def recipes(self, beginning: str, number: int) -> list[str]:
+        """Return IDs of recipes that begin with a text, `number` at most."""
+        column = ATTEMPTS.c.recipe_id
+        with self._transaction() as connection:
+            query = sa.select(column).where(*begins(connection, column, beginning)).distinct()
+            return sorted(connection.execute(query.limit(number)).scalars())
 
     def family(self, attempt: Attempt) -> list[Attempt]:
         """Return all attempts at the message of an attempt, oldest first."""
         with self._transaction() as connection:
-            alike = _begins(connection, ATTEMPTS.c.token, f"{attempt.family}-")
+            alike = begins(connection, ATTEMPTS.c.token, f"{attempt.family}-")
             rows = connection.execute(sa.select(ATTEMPTS).where(*alike)).mappings()
             found = [Attempt(**row) for row in rows]
         return sorted(
@@ -117,24 +124,34 @@ class Queries:
 
     def needs(self, number: int, cluster: str | None = None) -> list[Need]:
         """Return what the newest attempts needed, `number` at most, oldest first."""
-        query = sa.select(*NEEDS).where(*Selection(cluster=cluster).conditions())
+        asked = Selection(clusters=[cluster]) if cluster is not None else EVERY
         with self._transaction() as connection:
+            query = sa.select(*NEEDS).where(*asked.conditions(connection))
             page = query.order_by(ATTEMPTS.c.created.desc()).limit(number)
             return [Need(*row) for row in connection.execute(page)][::-1]
 
-    def _last(self, number: int, *conditions: sa.ColumnElement[bool]) -> list[Attempt]:
-        """Return the newest attempts that satisfy conditions, `number` at most, oldest first."""
-        query = sa.select(ATTEMPTS).where(*conditions)
-        page = query.order_by(ATTEMPTS.c.created.desc(), ATTEMPTS.c.token.desc()).limit(number)
+    def numbers(
+        self, selection: Selection, columns: Sequence[str]
+    ) -> dict[tuple[object, ...], int]:
+        """Return how many concluded attempts have which values of these columns, at least one."""
+        chosen = [ATTEMPTS.c[name] for name in columns]
         with self._transaction() as connection:
+            ended = [ATTEMPTS.c.outcome.is_not(None), *selection.conditions(connection)]
+            query = sa.select(*chosen, sa.func.count()).where(*ended).group_by(*chosen)
+            return {tuple(row[:-1]): row[-1] for row in connection.execute(query)}
+
+    def _last(
+        self,
+        number: int,
+        selection: Selection,
+        *further: sa.ColumnElement[bool],
+        before: Attempt | None = None,
+    ) -> list[Attempt]:
+        """Return the newest attempts that satisfy conditions, `number` at most, oldest first."""
+        newest_first = ATTEMPTS.c.created.desc(), ATTEMPTS.c.token.desc()
+        with self._transaction() as connection:
+            conditions = [*further, *selection.conditions(connection)]
+            if before is not None:
+                conditions.append(older(before))
+            page = sa.select(ATTEMPTS).where(*conditions).order_by(*newest_first).limit(number)
             return [Attempt(**row) for row in connection.execute(page).mappings()][::-1]
-
-
-def _begins(
-    connection: sa.Connection, column: sa.Column[Any], beginning: str
-) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions of values that begin with a text, such that an index finds them."""
-    if connection.dialect.name == "sqlite":
-        return [column >= beginning, column < beginning + LAST]
-    # Compared byte by byte, whatever the order of the database's language is.
-    return [column.op("~>=~")(beginning), column.op("~<~")(beginning + LAST)]

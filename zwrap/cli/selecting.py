@@ -1,0 +1,167 @@
+"""The options of the query language, declared once for every command, and what asks before it acts.
+
+`zwrap.monitor.selection` says what they mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from zwrap.attempt.record import Attempt
+from zwrap.cli.common import complain, remark, say
+from zwrap.errors import RequestError
+from zwrap.host.given import TEXT_BYTES, read_stream
+from zwrap.monitor.selection import LOOK, Query, parse_query
+from zwrap.monitor.states import STATES, KnownJob
+
+FROM_INPUT = "-"
+"""Name of a job that stands for those on standard input."""
+
+SHOWN = 10
+"""Number of jobs that are shown before people are asked whether to act on them."""
+
+OPTIONS = {
+    "--state": ("states", "STATE", f"in this state: {', '.join(sorted(set(STATES)))}"),
+    "--cause": ("causes", "TEXT", "whose cause has this label, or holds these words"),
+    "--program": ("programs", "NAME", "that run this program or wrapper"),
+    "--name": ("names", "PATTERN", "of this name; * and ? stand for any characters, or any one"),
+    "--step": ("steps", "N", "at this step of their recipe"),
+    "--cluster": ("clusters", "NAME", "of this cluster"),
+    "--recipe": ("recipes", "ID", "of this recipe: its ID, or the beginning of it"),
+    "--dir": ("directories", "DIR", "whose working directory is this one, or below it"),
+    "--user": ("users", "NAME", "whose working directory belongs to this user"),
+    "--where": ("where", "PATH=VALUE", "with this value in their message, such as payload.dcid=7"),
+}  # fmt: skip
+"""Option that may be repeated, to the field of a query, the word for its value, and its meaning."""
+
+TIMES = {
+    "--since": "submitted since then: an age (30s, 10m, 2h, 3d, 1w) or a local time (14:05, "
+    "2026-11-29, 2026-11-29T14:05)",
+    "--until": "submitted before then",
+}
+
+
+def declare_query(parser: argparse.ArgumentParser) -> None:
+    """Declare the names of jobs, and the options that select jobs."""
+    parser.add_argument(
+        "JOB", nargs="*",
+        help="job id, beginning of a token, or CLUSTER:JOB; -: those on standard input",
+    )  # fmt: skip
+    group = parser.add_argument_group(
+        "options that select jobs", "A job has to fit all of them, and of a repeated one any."
+    )
+    for option, (field, word, meaning) in OPTIONS.items():
+        group.add_argument(
+            option, action="append", default=[], dest=field, metavar=word, help=f"jobs {meaning}"
+        )
+    for option, meaning in TIMES.items():
+        group.add_argument(option, metavar="TIME", help=f"jobs {meaning}")
+    group.add_argument(
+        "--look", type=int, default=LOOK, metavar="N",
+        help="look into the files of the newest N jobs for --program, --user and --where; default "
+        "%(default)s",
+    )  # fmt: skip
+
+
+def declare_action(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of a command that acts on jobs."""
+    add = parser.add_argument
+    add("--dry-run", action="store_true", help="show what would be done, and do none of it")
+    add("--yes", action="store_true", help="act on all jobs that are selected without a question")
+    add("--expect", type=int, metavar="N", help="act if exactly N jobs are selected")
+    add("--reason", metavar="TEXT", default="", help="why; it is kept with what was done")
+
+
+def query_of(options: argparse.Namespace) -> Query:
+    """Return the query that parsed options mean.
+
+    Raises:
+        RequestError: A value has no meaning, or standard input holds no text.
+        UnknownNameError: No job can have such a state.
+    """
+    if options.look < 1:
+        raise RequestError(f"--look {options.look}: a number of jobs, from 1, is expected.")
+    ids = [each for each in options.JOB if each != FROM_INPUT]
+    if FROM_INPUT in options.JOB:
+        ids += _from_input()
+    fields = {field: getattr(options, field) for field, _, _ in OPTIONS.values()}
+    return parse_query(
+        ids=ids, since=options.since, until=options.until, look=options.look, **fields
+    )
+
+
+def by_name_only(options: argparse.Namespace, query: Query) -> bool:
+    """Return True if a person has named each job, and thereby said how many."""
+    named = Query(ids=query.ids, look=query.look) == query
+    return named and bool(query.ids) and FROM_INPUT not in options.JOB
+
+
+def may_act(
+    jobs: Sequence[KnownJob], what: str, options: argparse.Namespace, *, named: bool
+) -> bool:
+    """Say how many jobs a command is about to act on, and return True if it may.
+
+    Args:
+        jobs: The jobs, at least one.
+        what: What it does, as a verb, such as ``cancel``.
+        options: Those of `declare_action`.
+        named: True if each was named (`by_name_only`).
+
+    Raises:
+        RequestError: Another number is expected, or nobody can be asked.
+    """
+    number = f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
+    if options.expect is not None and options.expect != len(jobs):
+        raise RequestError(f"{number} selected, --expect {options.expect}: none was touched.")
+    if options.dry_run or named or len(jobs) == 1 or options.expect is not None:
+        return True
+    remark(f"{what} {number}:")
+    for job in jobs[:SHOWN]:
+        remark(
+            f"  {name_of(job.attempt)} {job.attempt.job_name} on {job.attempt.cluster}: {job.state}"
+        )
+    if len(jobs) > SHOWN:
+        remark(f"  and {len(jobs) - SHOWN} more (--dry-run shows each)")
+    if options.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise RequestError(
+            f"To {what} {number} that are selected needs --yes, or --expect {len(jobs)}; none was "
+            "touched. --dry-run shows each."
+        )
+    remark(f"{what} {number}? [y/N] ")
+    if input().strip().lower() in ("y", "yes"):
+        return True
+    say("None was touched.")
+    return False
+
+
+def name_of(attempt: Attempt) -> str:
+    """Return the name of a job for people: its id, or the token of an attempt without one."""
+    return attempt.job_id or attempt.token
+
+
+def tell_bound(last_looked: Attempt | None, query: Query) -> None:
+    """Say that older jobs were not looked into, if there are any."""
+    if last_looked is not None:
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(last_looked.created))
+        complain(
+            f"The files of the newest {query.look} jobs were looked into, back to {at}; older ones "
+            "may fit, too. Narrow the search (--since, --name, --dir), or raise --look."
+        )
+
+
+def _from_input() -> list[str]:
+    """Return the names on standard input: the first word of each line.
+
+    Raises RequestError if it is no text, or too long.
+    """
+    try:
+        text = read_stream(sys.stdin.buffer, TEXT_BYTES, "standard input").decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"The names of jobs on standard input cannot be read: {error}") from None
+    words = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    return [each[0] for each in words if each and each[0] != "job"]
