@@ -57,12 +57,21 @@ def test_a_url_stands_in_place_of_a_file(tmp_path: Path, scheme: str) -> None:
     assert found.url == sa.make_url("mysql+mysqlconnector://u:p%40s@h:3310/d")
 
 
+def test_an_option_of_a_url_that_has_a_wrong_value_is_told(tmp_path: Path) -> None:
+    described = site(tmp_path, "url: mysql://u:secret@h/d?ssl_verify_cert=maybe")
+    with pytest.raises(ConfigurationError, match=r"h:3306/d is not valid: .*'maybe'") as caught:
+        Database.of(described)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
         (["url: postgresql://u:secret@h/d"], "a URL such as mysql://user:password@host:3306/ispyb"),
         (["url: mysql://u:secret@h"], "'url' is not valid"),
         (["url: mysql://u:secret@h:x/d"], "'url' is not valid"),
+        (["url: mysql://u:se@cret@h/d"], "special characters of the password percent-encoded"),
+        (["url: mysql://u:secret@h/d?read_timeout=x"], r"an option after '\?' that is not taken"),
         (["url: mysql://u:secret@h/d", "credentials: f"], "'url' and 'credentials' are both given"),
         (["remembered_days: 0"], "a whole number >= 1 is expected"),
         (["credential: f"], "credential"),

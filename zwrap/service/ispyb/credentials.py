@@ -22,6 +22,9 @@ SECTION = "ispyb_sqlalchemy"
 DRIVER = "mysql+mysqlconnector"
 """Dialect and driver of SQLAlchemy: those of ispyb."""
 
+_OPTIONS = frozenset({"ssl_ca", "ssl_cert", "ssl_key", "ssl_verify_cert", "ssl_verify_identity"})
+"""Options of the connection that a URL may have."""
+
 PORT = 3306
 _NEEDED = ("username", "password", "host", "database")
 _EXPECTED = f"[{SECTION}] with {', '.join(_NEEDED)} and port"
@@ -60,11 +63,18 @@ def _from_url(text: str, configuration: Configuration) -> sa.URL:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         url = None
-    if url is None or not (url.host and url.database):
-        [*_, place] = configuration.site.places("ispyb")
+    [*_, place] = configuration.site.places("ispyb")
+    # A password with `@` puts its end before the host, and so into the log.
+    if url is None or not (url.host and url.database) or "@" in url.host:
         raise ConfigurationError(
             f"{place}: 'url' is not valid; one such as "
-            "mysql://user:password@host:3306/ispyb is expected."
+            "mysql://user:password@host:3306/ispyb is expected, with special characters of the "
+            "password percent-encoded (@ is %40)."
+        )
+    if not _OPTIONS.issuperset(url.query):
+        raise ConfigurationError(
+            f"{place}: 'url' has an option after '?' that is not taken; accepted are "
+            f"{', '.join(sorted(_OPTIONS))}."
         )
     return url.set(drivername=DRIVER)
 

@@ -117,6 +117,10 @@ class Database:
             raise ConfigurationError(
                 "The database of ISPyB needs the package ispyb: pip install 'zwrap[ispyb]'."
             ) from None
+        except ValueError as error:  # about an option in the URL
+            raise ConfigurationError(
+                f"The URL of the database {self.name} is not valid: {error}."
+            ) from None
         if url.drivername == DRIVER:
             sa.event.listen(self._engine, "connect", _set_session)
             sa.event.listen(self._engine, "before_cursor_execute", _check_size)
