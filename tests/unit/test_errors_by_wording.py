@@ -256,6 +256,10 @@ HELD_OUT = [
     ("ssl", "dimple", "stderr",
         ("Error: <urlopen error [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed>."),
         "network-unreachable"),
+    ("xia2#124", "xia2", "xia2.txt",
+        "Status: error \"can't convert negative value to unsigned\"", "internal-error"),
+    ("xia2#200", "xia2", "xia2.txt", 'Status: error "float argument required, not NoneType"',
+        "internal-error"),
 ]  # fmt: skip
 """Source, definition, file, text, and the cause that a person gives it."""
 
