@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import itertools
 import json
 import os
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -277,3 +280,81 @@ def test_where_there_is_none_yet_check_says_so(capsys: pytest.CaptureFixture[str
     assert zwrap.main(["ledger", "upgrade"]) == 100
     assert zwrap.main(["ledger", "backup", "/tmp/none-is-made"]) == 100
     assert not default_file().exists()
+
+
+def test_a_ledger_whose_end_is_in_its_log_is_not_damaged(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reader holds up what goes from the log into the file, whose first page is there."""
+    monkeypatch.setattr(database, "LOOK_S", 0.0)
+    file = default_file()
+    with (
+        contextlib.closing(sqlite3.connect(file, isolation_level=None)) as writer,
+        contextlib.closing(sqlite3.connect(file, isolation_level=None)) as reader,
+    ):
+        writer.execute("pragma wal_checkpoint(truncate)")
+        writer.execute("create table big (x text)")
+        writer.executemany("insert into big values (?)", [("a" * 3000,)] * 200)
+        reader.execute("begin")
+        assert reader.execute("select count(*) from big").fetchall() == [(200,)]
+        writer.execute("update big set x = replace(x, 'a', 'b')")
+        [(_, frames, moved)] = writer.execute("pragma wal_checkpoint(passive)").fetchall()
+        assert moved < frames
+        [(pages,)] = writer.execute("pragma page_count").fetchall()
+        assert file.stat().st_size < pages * 4096
+        for _ in range(3):
+            ledger.database.look()
+        assert zwrap.main(["ledger", "check"]) == 0
+        assert "is sound" in capsys.readouterr().out
+
+
+def test_who_meets_a_ledger_that_was_just_begun_does_not_call_it_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Submitter and Watcher of a new site start together: one makes the tables, and the mark."""
+    real, met = database.version_of, []
+
+    def version_of(connection: Any) -> str | None:
+        found = real(connection)
+        if not met:
+            met.append(found)
+            Ledger.of(Configuration()).close()
+        return found
+
+    monkeypatch.setattr(database, "version_of", version_of)
+    with contextlib.closing(Ledger.of(Configuration())) as ledger:
+        assert met == [None]
+        assert mark_of(default_file()).exists()
+        assert len(ledger.reserve([attempt(1)])) == 1
+
+
+def test_a_backup_ends_while_somebody_writes(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that is made in parts begins anew after each write, for ever at a busy site."""
+    ended, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        for number in itertools.count():
+            if ended.is_set():
+                return
+            ledger.record({f"t{each}-1": {"node": str(number)} for each in (0, ROWS - 1)})
+            written.set()
+
+    with contextlib.closing(sqlite3.connect(default_file())) as connection:
+        connection.execute("create table big (x text)")
+        connection.executemany("insert into big values (?)", [("a" * 3000,)] * 20_000)
+        connection.commit()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        writing = pool.submit(write)
+        written.wait()
+        try:
+            assert zwrap.main(["ledger", "backup", str(tmp_path / "backup")]) == 0
+        finally:
+            ended.set()
+        writing.result()
+    with contextlib.closing(sqlite3.connect(tmp_path / "backup")) as copied:
+        [(first,), (last,)] = copied.execute(
+            "select node from attempts where token in (?, ?)", ("t0-1", f"t{ROWS - 1}-1")
+        ).fetchall()
+        assert first == last

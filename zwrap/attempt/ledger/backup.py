@@ -11,9 +11,6 @@ from zwrap.errors import OutageError
 from zwrap.host.files import sync_directory
 from zwrap.host.modes import PRIVATE_FILE
 
-PAGES = 10_000
-"""Number of pages that are copied at once."""
-
 
 def copy(file: Path, target: Path) -> None:
     """Copy the ledger in a file to another file, which is there whole, or as it was before.
@@ -44,7 +41,8 @@ def _copy(file: Path, part: Path) -> None:
         contextlib.closing(sqlite3.connect(part)) as copied,
     ):
         copied.execute("PRAGMA synchronous=EXTRA")  # it outlives a power cut
-        source.backup(copied, pages=PAGES)
+        # At once: what is copied in parts begins anew whenever somebody writes in between.
+        source.backup(copied)
         copied.execute("PRAGMA journal_mode=DELETE")  # one file holds all
         [[said]] = copied.execute("PRAGMA quick_check(1)").fetchall()
     if said != "ok":

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from zwrap.attempt.ledger.faults import damaged, fault_of, reason
 from zwrap.attempt.ledger.fitting import UnstorableError
-from zwrap.attempt.ledger.place import Identity, check_not_lost, is_cut_off, lost, mark, mark_of
+from zwrap.attempt.ledger.place import Identity, check_not_lost, is_cut_off, lost, mark
 from zwrap.attempt.ledger.schema import bring_up_to_date
 from zwrap.attempt.ledger.version import HEAD, check_known, version_of
 from zwrap.errors import ConfigurationError
@@ -81,8 +81,6 @@ class Database:
             check_not_lost(self.file)
         with self.begin() as connection:
             found = version_of(connection)
-        if found is None and self.file and mark_of(self.file).exists():
-            raise lost(self.file)
         check_known(found, self.name)
         if found != HEAD:
             with self.explained():
@@ -140,7 +138,7 @@ class Database:
         with self.explained(), fresh.connect() as connection:
             if version_of(connection) is None:
                 raise lost(self.file)
-        was_cut_off, self._is_cut_off = self._is_cut_off, is_cut_off(self.file)
+            was_cut_off, self._is_cut_off = self._is_cut_off, is_cut_off(connection, self.file)
         if was_cut_off and self._is_cut_off:
             raise damaged(self.name, "its file is shorter than it says")
 

@@ -98,9 +98,9 @@ def _check_whole(connection: sa.Connection, file: Path) -> None:
     said = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     if said != "ok":
         raise damaged(str(file), f"it is damaged, {' '.join(str(said).split()):.200}")
-    if is_cut_off(file):
+    if is_cut_off(connection, file):
         time.sleep(SETTLE_S)
-        if is_cut_off(file):
+        if is_cut_off(connection, file):
             raise damaged(str(file), "it is shorter than it says")
 
 

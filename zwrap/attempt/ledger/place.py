@@ -7,6 +7,8 @@ import os
 import struct
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from zwrap.attempt.ledger.faults import UnusableLedgerError
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError
@@ -86,12 +88,27 @@ def mark(file: Path) -> None:
             create_once(mark_of(file), _TEXT, mode=PRIVATE_FILE)
 
 
-def is_cut_off(file: Path) -> bool:
-    """Tell whether the file of a ledger is shorter than its header says.
+def is_cut_off(connection: sa.Connection, file: Path) -> bool:
+    """Tell whether the file of a ledger seems to lack its end.
 
-    That is so for a moment, too, while what is in the write-ahead log goes into the file. SQLite
-    does not look while a process has the ledger open, but at what this one remembers. Source:
-    "Database File Format" of SQLite, 1.3.
+    That is so for a moment, too, while what is in the write-ahead log goes into the file; the log
+    keeps the end where that was broken off, or has to wait for somebody who reads.
+    """
+    if not _is_short(file):
+        return False
+    try:
+        moving = connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+        is_busy, frames, moved = moving.one()
+    except sa.exc.OperationalError:  # this user may only read, or the disk is full
+        return False
+    return not is_busy and frames == moved and _is_short(file)
+
+
+def _is_short(file: Path) -> bool:
+    """Tell whether a file is shorter than its header says.
+
+    SQLite does not look at it while a process has the ledger open, but at what this one remembers.
+    Source: "Database File Format" of SQLite, 1.3.
     """
     with file.open("rb") as opened:
         header = opened.read(_HEADER.size)

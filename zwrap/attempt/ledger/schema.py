@@ -13,6 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from zwrap.attempt.ledger.place import lost, mark_of
 from zwrap.attempt.ledger.tables import metadata
 from zwrap.attempt.ledger.version import HEAD, VERSION, check_known, version_of
 
@@ -38,11 +39,16 @@ def bring_up_to_date(engine: sa.Engine, file: Path | None, name: str) -> None:
         sqlalchemy.exc.DBAPIError: The database cannot be used, or changed, now.
         NewerLedgerError: As `check_known`.
         OutageError: The ledger cannot be copied.
+        UnusableLedgerError: There was one, which is not there any more.
     """
     with _one, _alone(engine, file) as connection:
         found = version_of(connection)
         check_known(found, name)
         if found is None:
+            # Another process may have begun the ledger, and marked it, a moment ago: only here,
+            # where nobody else can, are no tables and a mark a ledger that is lost.
+            if file and mark_of(file).exists():
+                raise lost(file)
             metadata.create_all(connection)
             VERSION.create(connection, checkfirst=True)
             connection.execute(VERSION.insert().values(version_num=HEAD))
