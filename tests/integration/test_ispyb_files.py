@@ -135,6 +135,9 @@ def test_models_of_a_protein(commands: Commands, tmp_path: Path) -> None:
             "insert_pdb_files", {**parameters, "pdb_files": [name]}
         )
     assert "not below the directories" in said(allowed=AllowedDirectories([tmp_path / "s"], "k"))
+    assert "pdb_files has 1001 paths; up to 1000 are accepted." in commands.refused(
+        "insert_pdb_files", {**parameters, "pdb_files": ["/none"] * 1001}
+    )
     assert "pdb_files is []; a list of paths" in commands.refused(
         "insert_pdb_files", {**parameters, "pdb_files": []}
     )

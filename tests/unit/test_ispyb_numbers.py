@@ -37,6 +37,11 @@ def test_the_numbers_of_the_issue_are_judged_as_it_says() -> None:
         assert fault_of(failure(number)) is not Fault.MESSAGE
 
 
+def test_a_fault_of_the_server_is_not_one_of_a_message() -> None:
+    for number in (1004, 1015, 1016, 1017, 1023, 1024, 1036, 1135, 1296, 1598, 1815, 1881, 3675):
+        assert FAULTS[number] is Fault.AWAY
+
+
 def test_a_lost_connection_is_never_the_fault_of_a_message() -> None:
     assert all(FAULTS[number] is not Fault.MESSAGE for number in LOST)
 

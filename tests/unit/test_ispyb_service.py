@@ -17,7 +17,7 @@ from zwrap.message.content import RECIPE_HEADER, Message, Outgoing
 from zwrap.message.identity import child_id, identify, is_own_id, new_id
 from zwrap.recipe.envelope import Envelope
 from zwrap.recipe.graph import Recipe
-from zwrap.service.ispyb import givingway, service as module
+from zwrap.service.ispyb import database as database_module, givingway, service as module
 from zwrap.service.ispyb.commands import table
 from zwrap.service.ispyb.contract import Call, Command
 from zwrap.service.ispyb.database import Database, HinderedError
@@ -508,6 +508,20 @@ def test_what_is_away_and_comes_again_is_not_counted_against_a_message(site: Sit
         site.transport.subscribe("ispyb_connector", 100)
     site.work()
     assert (site.rows, site.dead) == (["a"], [])
+
+
+def test_a_message_with_too_many_rows_holds_up_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands share the lists of their payload, so that few bytes can ask for many rows."""
+    monkeypatch.setattr(database_module, "MOST_STATEMENTS", 20)
+    for _ in range(5):  # each transaction is counted from the beginning
+        site.step({"ispyb_command_list": listed(*"abcde")}, ispyb_command="multipart_message")
+    site.step({"ispyb_command_list": listed(*range(20))}, ispyb_command="multipart_message")
+    site.work()
+    [reason] = site.dead
+    assert "The message asks for more than 20 rows" in reason
+    assert site.rows == list("abcde" * 5)
 
 
 def test_a_message_that_the_database_hinders_alone_gives_way_to_those_behind_it(site: Site) -> None:

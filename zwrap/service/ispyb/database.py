@@ -43,6 +43,9 @@ LOCK_S = 5
 REPEATS = 5
 """Number of times that a transaction is done again after an error that passes."""
 
+MOST_STATEMENTS = 100_000
+"""Largest number of statements of one transaction, which take about a minute."""
+
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 2.0
 """First and longest pause before that, in seconds."""
 
@@ -61,6 +64,9 @@ _SOME = {
 }
 """Setting that some servers have to the statement for it: a limit of MariaDB, and on Galera that a
 transaction sees what was committed on any node, as after a connection lost during COMMIT."""
+
+_COUNT = "statements"
+"""Key under which a connection has the number of statements of its transaction."""
 
 _WIDEST = 8
 """Largest number of bytes that a character may become, with some to spare."""
@@ -124,6 +130,8 @@ class Database:
         if url.drivername == DRIVER:
             sa.event.listen(self._engine, "connect", _set_session)
             sa.event.listen(self._engine, "before_cursor_execute", _check_size)
+        sa.event.listen(self._engine, "begin", _begin_count)
+        sa.event.listen(self._engine, "before_cursor_execute", _count)
         sa.event.listen(self._engine, "handle_error", _let_go)
 
     @classmethod
@@ -228,6 +236,21 @@ def _set_session(connection: Any, record: Any) -> None:  # noqa: ANN401 - of the
                 record.info[_PACKET] = int(value)
             elif str(value) != "OFF":
                 cursor.execute(_SOME[str(name)])
+
+
+def _begin_count(connection: sa.Connection) -> None:
+    """Begin to count the statements of a transaction."""
+    connection.info[_COUNT] = 0
+
+
+def _count(connection: sa.Connection, *_: object) -> None:
+    """Count a statement; MessageError if the transaction has had too many."""
+    connection.info[_COUNT] += 1
+    if connection.info[_COUNT] > MOST_STATEMENTS:
+        raise MessageError(
+            f"The message asks for more than {MOST_STATEMENTS} rows; several messages with fewer "
+            "are expected, so that one does not hold up all others."
+        )
 
 
 def _check_size(

@@ -24,6 +24,9 @@ AGAIN_S = 30.0
 LARGEST_MODEL = 16777215
 """Largest size of a model file in bytes: that of column PDB.contents."""
 
+MOST_MODELS = 1000
+"""Largest number of model files of one command."""
+
 _ATOMS = (b"ATOM", b"HETATM")
 """Begins of lines of a model, in the PDB format and in mmCIF."""
 
@@ -117,6 +120,11 @@ def _insert_models(call: Call) -> None:
     if not isinstance(given, list) or not given or not all(isinstance(each, str) for each in given):
         raise MessageError(
             f"Command {call.command!r}: pdb_files is {short(given)}; a list of paths is expected."
+        )
+    if len(given) > MOST_MODELS:
+        raise MessageError(
+            f"Command {call.command!r}: pdb_files has {len(given)} paths; up to {MOST_MODELS} are "
+            "accepted."
         )
     for path in map(Path, given):
         content = _content(call, path)
