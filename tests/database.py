@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,3 +119,15 @@ class Database:
         file.touch(mode=0o600)
         file.write_text("\n".join(["[ispyb_sqlalchemy]", *lines, ""]))
         return file
+
+
+@contextmanager
+def lacking(tables: Database, table: str, column: str) -> Iterator[None]:
+    """Have a table without a column for a while, which is empty in all rows."""
+    rename = f"ALTER TABLE {table} RENAME COLUMN {{}} TO {{}}"
+    with tables.engine.connect() as connection:
+        connection.exec_driver_sql(rename.format(column, "of_another_schema"))
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql(rename.format("of_another_schema", column))

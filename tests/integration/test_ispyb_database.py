@@ -479,6 +479,9 @@ def test_a_missing_table_is_told_with_what_makes_it(ispyb: Tables, database: Dat
     statements = str(caught.value).partition("Create it: ")[2].removesuffix(";").split("; ")
     run(database, *statements)
     Once(database).check()
+    with database.transaction() as connection:
+        rows = connection.exec_driver_sql(f"SELECT * FROM {NAME}").all()
+    assert rows == [], "what is tried is taken back"
     Once(database).available()
 
 
@@ -511,6 +514,23 @@ def test_a_table_that_may_not_be_written_is_told(ispyb: Tables, once: Once) -> N
         with ispyb.engine.connect() as connection:
             connection.exec_driver_sql(f"DROP USER {user}")
     assert "Needed are SELECT, INSERT, UPDATE and DELETE on it." in str(caught.value)
+
+
+def test_a_missing_table_is_told_to_a_user_who_may_not_see_it(ispyb: Tables) -> None:
+    user = "blind@'127.0.0.1'"
+    with ispyb.engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE USER {user} IDENTIFIED BY 'rig'")
+        connection.exec_driver_sql(f"GRANT SELECT, INSERT ON ispyb.AutoProcProgram TO {user}")
+    other = opened(ispyb, username="blind")
+    try:
+        with pytest.raises(ConfigurationError, match="is missing, or may not be read") as caught:
+            Once(other).check()
+    finally:
+        other.close()
+        with ispyb.engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP USER {user}")
+    assert ": The check: the database refuses a statement: SELECT command" in str(caught.value)
+    assert str(caught.value).endswith(f"If it is missing, create it: {ddl()}")
 
 
 def test_a_table_that_goes_away_is_the_fault_of_no_message(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -15,17 +15,19 @@ from zwrap.errors import MessageError, WaitingError
 from zwrap.message.jsontext import decode, encode
 from zwrap.service.dispatcher import Dispatcher
 from zwrap.service.ispyb.database import Database as Facility
-from zwrap.service.ispyb.lookup import queries
+from zwrap.service.ispyb.lookup import columns
 from zwrap.service.ispyb.lookup.filter import KEPT_S, LookUp
 from zwrap.service.loop import Loop
 from zwrap.transport.delivery import ACK, Settlement, Verb
 from zwrap.transport.memory import MemoryBroker, MemoryTransport
 
-from ..database import Collected, Database
+from ..database import Collected, Database, lacking
 from ..proxy import Proxy
 from ..unit.clock import ManualClock
 
 pytestmark = pytest.mark.slow
+
+LOG = "zwrap.service.ispyb.lookup.filter"
 
 TEMPLATES = {
     "ispyb_working_directory": "{ispyb_visit_directory}/tmp/{below_visit}/{collection}/{guid}",
@@ -39,6 +41,8 @@ class Asking:
 
     def __init__(self, database: Database) -> None:
         self.statements: list[str] = []
+        self.inspected = 0
+        """Number of times that it asked which columns there are."""
         self.transactions = 0
         self.clock = ManualClock()
         self._engine = database.engine.execution_options(isolation_level="REPEATABLE READ")
@@ -46,8 +50,14 @@ class Asking:
         sa.event.listen(
             self._engine,
             "before_cursor_execute",
-            lambda _, __, statement, *___: self.statements.append(statement),
+            lambda _, __, statement, *___: self._note(statement),
         )
+
+    def _note(self, statement: str) -> None:
+        if "information_schema" in statement:
+            self.inspected += 1
+        else:
+            self.statements.append(statement)
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -390,10 +400,9 @@ def test_check_reads_each_column_that_the_look_up_reads(
     linked(ispyb, collected)
     job = ispyb.insert("ProcessingJob", dataCollectionId=collected.collection)
     some = {
-        f"SELECT ({', '.join(names)})": model.__tablename__
-        for model, names in queries._SOME.items()
+        f"SELECT ({', '.join(names)})": model.__tablename__ for model, names in columns.SOME.items()
     }
-    every = [("SELECT", model.__tablename__) for model in queries._ALL]
+    every = [("SELECT", model.__tablename__) for model in columns.ALL]
     with ispyb.engine.connect() as connection:
         connection.exec_driver_sql("DROP USER IF EXISTS looking@'%%'")
         connection.exec_driver_sql("CREATE USER looking@'%%' IDENTIFIED BY 'z'")
@@ -404,3 +413,80 @@ def test_check_reads_each_column_that_the_look_up_reads(
     database.close()
     assert found["ispyb_energy_scan_info"]
     assert found["ispyb_ssx_events"]
+
+
+@contextmanager
+def of_another_schema(ispyb: Database, kept: Callable[[sa.Column], bool]) -> Iterator[Facility]:
+    """Yield a database with the same rows, whose tables have only some of the columns."""
+    wanted = {model.__table__ for model in (*columns.ALL, *columns.SOME)}
+    with ispyb.engine.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE other")
+        try:
+            for table in wanted:
+                names = ", ".join(f"`{each.name}`" for each in table.columns if kept(each))
+                made = f"CREATE TABLE other.{table.name} SELECT {names} FROM ispyb.{table.name}"
+                connection.exec_driver_sql(made)
+            facility = Facility(ispyb.url.set(database="other"))
+            yield facility
+            facility.close()
+        finally:
+            connection.exec_driver_sql("DROP DATABASE other")
+
+
+def test_columns_that_the_database_lacks_are_null_and_told_once(
+    ispyb: Database, collected: Collected, caplog: pytest.LogCaptureFixture
+) -> None:
+    linked(ispyb, collected)
+    ispyb.insert("GridInfo", dataCollectionGroupId=collected.group, steps_x=3)
+    job = ispyb.insert("ProcessingJob", dataCollectionId=collected.collection)
+    with of_another_schema(ispyb, columns._is_needed) as facility:
+        look_up = LookUp(facility.reading, {})
+        for request in ({"ispyb_process": job}, {"ispyb_dcid": collected.collection}):
+            _, found = look_up.fill({}, request)
+    assert found["ispyb_visit"] == "cm12345-1"
+    assert str(found["ispyb_image"]).endswith("/thau/thau_1_00001.cbf:1:1800")
+    assert found["ispyb_beamline"] is found["ispyb_energy_scan_info"].get("fp") is None
+    assert found["ispyb_dc_info"].keys() >= {"comments", "wavelength"}
+    assert found["ispyb_dc_info"]["wavelength"] is None
+    [told] = [each.message for each in caplog.records if each.name == LOG]
+    assert "BLSample.SMILES, " in told
+    assert "DataCollection.wavelength, " in told
+    assert "runStatus" not in told
+
+
+def test_one_column_that_is_lacking_changes_what_it_holds_alone(
+    ispyb: Database, collected: Collected
+) -> None:
+    linked(ispyb, collected)
+    ispyb.insert("GridInfo", dataCollectionGroupId=collected.group, steps_x=3)
+    lacked = {"Container.priorityPipelineId", "GridInfo.dataCollectionId", "BLSample.subLocation"}
+    request = {"ispyb_dcid": collected.collection}
+    with of_another_schema(ispyb, lambda _: True) as facility:
+        _, before = LookUp(facility.reading, {}).fill({}, request)
+    with of_another_schema(ispyb, lambda each: str(each) not in lacked) as facility:
+        _, found = LookUp(facility.reading, {}).fill({}, request)
+    changed = {name for name in before if before[name] != found[name]}
+    assert changed == {"ispyb_preferred_processing", "ispyb_pin_info", "ispyb_msp_sample_ids"}
+    assert found["ispyb_dc_info"]["gridinfo"]["steps_x"] == 3
+
+
+def test_columns_are_asked_for_once(asking: Asking, ispyb: Database, collected: Collected) -> None:
+    for _ in range(3):
+        asking(ispyb_dcid=collected.collection)
+    assert asking.inspected == 1
+
+
+def test_column_that_goes_while_the_service_runs_holds_up_requests_once(
+    ispyb: Database, collected: Collected
+) -> None:
+    clock, facility = ManualClock(), Facility(ispyb.url)
+    look_up = LookUp(facility.reading, {}, clock=clock)
+    request = {"ispyb_dcid": collected.collection}
+    look_up.fill({}, request)
+    with lacking(ispyb, "Detector", "detectorModel"):
+        with pytest.raises(WaitingError, match="detectorModel"):
+            look_up.fill({}, request)
+        clock.move(60)
+        _, found = look_up.fill({}, request)
+    facility.close()
+    assert found["ispyb_detectorclass"] == "pilatus"

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import MessageError
+from zwrap.errors import ConfigurationError, MessageError
 from zwrap.program.definition import SHIPPED_PROGRAMS
 from zwrap.program.reading import read_definition
 from zwrap.recipe.envelope import Envelope
@@ -20,15 +20,15 @@ from zwrap.recipe.graph import Recipe
 from zwrap.service.ispyb.checks import checks
 from zwrap.service.ispyb.commands.table import COMMANDS
 from zwrap.service.ispyb.database import Database as Facility
+from zwrap.service.ispyb.lookup.columns import Reader, check
 from zwrap.service.ispyb.lookup.filter import LookUp
-from zwrap.service.ispyb.lookup.queries import check
 from zwrap.service.ispyb.once import ddl
 from zwrap.service.ispyb.service import ISPyB
 from zwrap.service.loop import Loop
 from zwrap.transport.memory import MemoryTransport
 from zwrap.wrapper.trial import Trial
 
-from ..database import Collected, Database
+from ..database import Collected, Database, lacking
 
 pytestmark = pytest.mark.slow
 
@@ -228,24 +228,59 @@ def test_page_grants_what_the_look_up_reads(ispyb: Database, collected: Collecte
     job = ispyb.insert("ProcessingJob", dataCollectionId=collected.collection)
     facility = Facility(granted(ispyb, "look_up"))
     with facility.reading() as connection:
-        check(connection)
+        check(Reader(connection, frozenset()))
     _, found = LookUp(facility.reading, {}).fill({}, {"ispyb_process": job})
     facility.close()
     assert found["ispyb_beamline"] == "i03"
     assert found["ispyb_pin_info"]
 
 
-def test_check_tells_what_the_look_up_may_not_read(ispyb: Database, tmp_path: Path) -> None:
-    create(ispyb)
-    url = granted(ispyb, "write", "look_up").render_as_string(hide_password=False)
-    with ispyb.engine.connect() as connection:
-        connection.exec_driver_sql("REVOKE SELECT ON ispyb.Detector FROM zocalo@'%%'")
-    section = {"plugin": "ispyb", "url": url, "look_up": True}
-    file = tmp_path / "site.yml"
+def site_checks(url: sa.URL, directory: Path) -> list[Any]:
+    """Return the checks of a site with the look-up."""
+    section = {
+        "plugin": "ispyb", "url": url.render_as_string(hide_password=False), "look_up": True,
+    }  # fmt: skip
+    file = directory / "site.yml"
     document = {"version": 1, "db": section, "environments": {"default": ["db"]}}
     file.write_text(json.dumps(document))
     configuration = Configuration.from_file(file).activate()
-    [table, look_up] = checks(configuration)
-    table[1]()
+    return [check for _, check in checks(configuration)]
+
+
+def test_check_tells_what_the_look_up_may_not_read(ispyb: Database, tmp_path: Path) -> None:
+    create(ispyb)
+    url = granted(ispyb, "write", "look_up")
+    with ispyb.engine.connect() as connection:
+        connection.exec_driver_sql("REVOKE SELECT ON ispyb.Detector FROM zocalo@'%%'")
+    [table, look_up] = site_checks(url, tmp_path)
+    assert not table()
     with pytest.raises(MessageError, match=r"^The look-up: the database refuses .*Detector"):
-        look_up[1]()
+        look_up()
+
+
+def test_check_wants_the_table_of_who_may_write_and_not_of_who_only_looks_up(
+    ispyb: Database, tmp_path: Path
+) -> None:
+    [table, look_up] = site_checks(granted(ispyb, "look_up"), tmp_path)
+    assert not look_up()
+    [remark] = table()
+    assert remark.startswith("The user may only read in the database 127.0.0.1:")
+    assert "service ISPyB cannot run with it. Table zwrap_messages " in remark
+    create(ispyb)
+    [table, _] = site_checks(granted(ispyb, "write", "look_up"), tmp_path)
+    with ispyb.engine.connect() as connection:
+        connection.exec_driver_sql("DROP TABLE zwrap_messages")
+    with pytest.raises(ConfigurationError, match=r"^Table zwrap_messages is missing"):
+        table()
+
+
+def test_check_names_columns_that_the_database_lacks(ispyb: Database, tmp_path: Path) -> None:
+    url = granted(ispyb, "look_up")
+    with lacking(ispyb, "BLSample", "SMILES"):
+        [_, look_up] = site_checks(url, tmp_path)
+        [remark] = look_up()
+    assert remark.endswith("which the look-up takes for NULL: BLSample.SMILES.")
+    with lacking(ispyb, "DataCollection", "runStatus"):
+        [_, look_up] = site_checks(url, tmp_path)
+        with pytest.raises(MessageError, match=r"^The look-up: .*'DataCollection.runStatus'"):
+            look_up()

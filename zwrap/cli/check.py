@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -93,10 +93,17 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             found = check()
             untried = isinstance(found, Definition) and found.status == "untried"
             say(f"good: {what}{': untried' if untried else ''}")
-            for remark in remarked(found) if isinstance(found, Definition) else ():
+            for remark in _remarks(found):
                 say(f"remark: {remark}")
     say(f"{count} checked.")
     return faults.status
+
+
+def _remarks(found: object) -> Iterable[str]:
+    """Return the remarks of a check, by what its function returned."""
+    if isinstance(found, Definition):
+        return remarked(found)
+    return found if isinstance(found, (list, tuple)) else ()
 
 
 class Report:
@@ -219,7 +226,8 @@ def _declare(configuration: Configuration, options: argparse.Namespace) -> int:
 
 
 Checks = Iterator[tuple[str, Callable[[], object]]]
-"""Names of things, each with the function that raises ZwrapError for its faults."""
+"""Names of things, each with the function that raises ZwrapError for its faults, and may return
+remarks, or a definition that has some."""
 
 
 def _site_checks(configuration: Configuration) -> Checks:

@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from zwrap.configuration.site import Configuration
+from zwrap.errors import ConfigurationError, MessageError
 from zwrap.service.ispyb.database import Database
 from zwrap.service.ispyb.once import Once
+from zwrap.service.ispyb.refusal import begun
+
+Remarks = Sequence[str]
+"""What is no fault, and worth knowing."""
 
 
-def checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield the name of each check, and the function that raises ZwrapError for a fault."""
+def checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], Remarks]]]:
+    """Yield the name of each check, and its function, which raises ZwrapError for a fault."""
     database = Database.of(configuration)
-    yield f"ispyb {database.name}", Once(database).check
     settings = configuration.site.ispyb
-    if settings and settings.look_up:
+    looks_up = settings is not None and settings.look_up
+    yield f"ispyb {database.name}", lambda: _own_table(database, looks_up=looks_up)
+    if looks_up:
         yield f"ispyb look-up in {database.name}", lambda: _look_up(database)
 
 
-def _look_up(database: Database) -> None:
-    """Raise an error if the look-up cannot read all that it reads."""
-    from zwrap.service.ispyb.lookup.filter import told_as_ours
-    from zwrap.service.ispyb.lookup.queries import check
+def _own_table(database: Database, *, looks_up: bool) -> Remarks:
+    """Return a remark if service ISPyB cannot write, and is not meant to.
 
-    with database.reading() as connection, told_as_ours():
-        check(connection)
+    It is not where the look-up is on, and the user may not write a program run either.
+    """
+    try:
+        Once(database).check()
+    except ConfigurationError as error:
+        if not looks_up or _may_write(database):
+            raise
+        remark = (
+            f"The user may only read in the database {database.name}: that is enough for the "
+            f"look-up, and service ISPyB cannot run with it. {error}"
+        )
+        return [remark]
+    return ()
+
+
+def _may_write(database: Database) -> bool:
+    """Return True if the user may write the row of a program run; none is changed."""
+    from ispyb.sqlalchemy import AutoProcProgram  # two seconds
+
+    table = AutoProcProgram.__table__
+    change = table.update().where(table.c.autoProcProgramId == 0).values(processingMessage=None)
+    try:
+        with database.transaction() as connection:
+            connection.execute(change)
+    except MessageError:
+        return False
+    return True
+
+
+def _look_up(database: Database) -> Remarks:
+    """Return a remark on columns that are lacking; raise an error if one is that is needed."""
+    from zwrap.service.ispyb.lookup.columns import Reader, check, lacking_columns, remark_on
+
+    with database.reading() as connection, begun("The look-up"):
+        lacking = lacking_columns(connection)
+        check(Reader(connection, lacking))
+    return [remark] if (remark := remark_on(lacking)) else ()

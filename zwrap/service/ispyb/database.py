@@ -109,9 +109,10 @@ class Database:
     def __init__(self, url: sa.URL) -> None:
         self.name = f"{url.host}:{url.port or PORT}/{url.database}"
         """Host, port and name of the database."""
-        options: dict[str, Any] = {}
+        # Tables of which the look-up finds no link (`lookup.columns`) are no mistake.
+        options: dict[str, Any] = {"enable_from_linting": False}
         if url.drivername == DRIVER:
-            options = {
+            options |= {
                 "connect_args": _CONNECT,
                 "isolation_level": "READ COMMITTED",
                 "pool_pre_ping": True,

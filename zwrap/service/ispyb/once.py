@@ -20,7 +20,7 @@ from zwrap.errors import ConfigurationError, MessageError, OutageError
 from zwrap.message.jsontext import decode, encode
 from zwrap.service.ispyb.database import Database
 from zwrap.service.ispyb.numbers import number_of
-from zwrap.service.ispyb.refusal import words_of
+from zwrap.service.ispyb.refusal import begun, words_of
 
 NAME = "zwrap_messages"
 """Name of the table."""
@@ -54,6 +54,7 @@ MESSAGES = sa.Table(
 redeliveries that began; mark of the delivery (see `Key`); answer as JSON, NULL until the message is
 written."""
 
+_GRANTED = "Needed are SELECT, INSERT, UPDATE and DELETE on it."
 _OF_TABLE = frozenset({1054, 1142, 1143, 1146, 1932})
 """Error numbers about a table that is missing, is another one, or may not be used."""
 
@@ -81,28 +82,21 @@ class Once:
             OutageError: The database is away.
         """
         where = f"in the database {self._database.name}"
-        with self._database.transaction() as connection:
-            inspector = sa.inspect(connection)
-            if not inspector.has_table(NAME):
-                raise ConfigurationError(f"Table {NAME} is missing {where}. Create it: {ddl()}")
-            options = inspector.get_table_options(NAME)
-            engine = options.get("mysql_engine") or options.get("mariadb_engine") or "InnoDB"
-            if engine != "InnoDB":
-                raise ConfigurationError(
-                    f"Table {NAME} {where} is of engine {engine}, which has no transactions. "
-                    f"Change it: ALTER TABLE {NAME} ENGINE=InnoDB"
-                )
-            columns = {column["name"] for column in inspector.get_columns(NAME)}
-            if missing := [each.name for each in MESSAGES.columns if each.name not in columns]:
-                raise ConfigurationError(
-                    f"Table {NAME} {where} lacks {', '.join(missing)}. It is to be made so: {ddl()}"
-                )
+        try:
+            with self._database.transaction() as connection:
+                fault = _fault(connection, where)
+        except MessageError as error:
+            raise ConfigurationError(
+                f"Table {NAME} {where} is missing, or may not be read: {error} {_GRANTED} If it is "
+                f"missing, create it: {ddl()}"
+            ) from None
+        if fault:
+            raise ConfigurationError(fault)
         try:
             self._database.transact(_try_all)
         except MessageError as error:
             raise ConfigurationError(
-                f"Table {NAME} {where} cannot be written: {error} Needed are SELECT, INSERT, "
-                "UPDATE and DELETE on it."
+                f"Table {NAME} {where} cannot be written: {error} {_GRANTED}"
             ) from None
 
     def available(self) -> None:
@@ -198,13 +192,33 @@ def _own_table() -> Iterator[None]:
         raise OutageError(f"Table {NAME} cannot be used: {words_of(error)}.") from None
 
 
+def _fault(connection: sa.Connection, where: str) -> str:
+    """Return the sentence about a table that is missing, or is of no use; else an empty one."""
+    inspector = sa.inspect(connection)
+    with begun("The check"):
+        if not inspector.has_table(NAME):
+            return f"Table {NAME} is missing {where}. Create it: {ddl()}"
+        options = inspector.get_table_options(NAME)
+        columns = {column["name"] for column in inspector.get_columns(NAME)}
+    engine = options.get("mysql_engine") or options.get("mariadb_engine") or "InnoDB"
+    if engine != "InnoDB":
+        return (
+            f"Table {NAME} {where} is of engine {engine}, which has no transactions. "
+            f"Change it: ALTER TABLE {NAME} ENGINE=InnoDB"
+        )
+    if missing := [each.name for each in MESSAGES.columns if each.name not in columns]:
+        return f"Table {NAME} {where} lacks {', '.join(missing)}. It is to be made so: {ddl()}"
+    return ""
+
+
 def _try_all(connection: sa.Connection) -> None:
     """Write all that is ever written, and take it back."""
     probe = Key("probe")
     remove = MESSAGES.delete().where(MESSAGES.c.id == stored_id(probe.id))
-    connection.execute(remove)
-    begin(connection, probe)
-    connection.execute(remove)
+    with begun("The check"):
+        connection.execute(remove)
+        begin(connection, probe)
+        connection.execute(remove)
 
 
 def _touch(connection: sa.Connection) -> None:

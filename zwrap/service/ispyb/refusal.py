@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import sqlalchemy as sa
 
@@ -31,6 +32,16 @@ def refusal(error: sa.exc.DBAPIError) -> MessageError:
     why = f"error {number}, {remark_of(error)}" if number else remark_of(error)
     begin = notes[0] if notes else "The message"
     return MessageError(f"{begin}: the database refuses {_what(error, said)}: {said} ({why}).")
+
+
+@contextlib.contextmanager
+def begun(subject: str) -> Iterator[None]:
+    """Have the sentence about a statement that is refused begin with what it was for."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        error.add_note(subject)
+        raise
 
 
 def words_of(error: sa.exc.SQLAlchemyError) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,10 +16,12 @@ from zwrap.host.backoff import Backoff
 from zwrap.host.clock import Clock, elapsed
 from zwrap.message.jsontext import copied
 from zwrap.message.limits import DEFAULTS, Limits
+from zwrap.service.ispyb.lookup.columns import Column, Reader, lacking_columns, remark_on
 from zwrap.service.ispyb.lookup.fields import of_collection, of_job
 from zwrap.service.ispyb.lookup.found import Collection, Job
 from zwrap.service.ispyb.lookup.queries import read_collection, read_job, run_status
 from zwrap.service.ispyb.lookup.templates import Parameters, fill_templates
+from zwrap.service.ispyb.refusal import begun
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,10 @@ class LookUp:
         """Why the database is away."""
         self._asked_again = 0.0
         """Time from which on it is asked again."""
+        self._lacking: frozenset[Column] | None = None
+        """Columns that the database lacks; None: not asked yet."""
+        self._told = ""
+        """What was said of them last."""
 
     def is_ready(self, message: Parameters, parameters: Parameters) -> bool:
         """Return False while a data collection runs whose end the request waits for.
@@ -97,7 +102,7 @@ class LookUp:
         dcid = _id(parameters, "ispyb_dcid")
         if not parameters.get("ispyb_wait_for_runstatus") or dcid is None:
             return True
-        return self._asked(lambda connection: run_status(connection, dcid)) is not None
+        return self._asked(lambda reader: run_status(reader, dcid)) is not None
 
     def fill(self, message: Parameters, parameters: Parameters) -> tuple[Parameters, Parameters]:
         """Return a request and its parameters with what the database knows about its data.
@@ -132,14 +137,14 @@ class LookUp:
             self._kept.popitem(last=False)
         if key in self._kept:
             return self._kept[key][1]
-        answer = _answer(job, dcid, *self._asked(lambda connection: _read(connection, job, dcid)))
+        answer = _answer(job, dcid, *self._asked(lambda reader: _read(reader, job, dcid)))
         if answer.final:
             self._kept[key] = (now + KEPT_S, answer)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return answer
 
-    def _asked(self, question: Callable[[sa.Connection], T]) -> T:
+    def _asked(self, question: Callable[[Reader], T]) -> T:
         """Return the answer to a question, in a transaction of its own.
 
         While the database is away it is not asked for each request, which would delay all others. A
@@ -149,13 +154,14 @@ class LookUp:
         if self._away and now < self._asked_again:
             raise WaitingError(self._away, retry_after_s=self._asked_again - now)
         try:
-            with self._reading() as connection, told_as_ours():
-                answer = question(connection)
+            with self._reading() as connection, begun("The look-up"):
+                answer = question(self._reader(connection))
         except (OutageError, MessageError) as error:
             pause_s = self._pauses.next_s()
             if not self._away:
                 log.warning("Requests that name data wait until this is over: %s", error)
             self._away, self._asked_again = str(error), self._clock() + pause_s
+            self._lacking = None  # somebody may change the schema meanwhile
             raise WaitingError(self._away, retry_after_s=pause_s) from error
         if self._away:
             log.warning("Requests that name data go on: the database answers again")
@@ -163,25 +169,25 @@ class LookUp:
             self._pauses.reset()
         return answer
 
-
-@contextlib.contextmanager
-def told_as_ours() -> Iterator[None]:
-    """Have the sentence about a statement that the database refuses begin with the look-up."""
-    try:
-        yield
-    except sa.exc.DBAPIError as error:
-        error.add_note("The look-up")
-        raise
+    def _reader(self, connection: sa.Connection) -> Reader:
+        """Return what reads in a transaction; once the columns are told that are lacking."""
+        if self._lacking is None:
+            self._lacking = lacking_columns(connection)
+            remark = remark_on(self._lacking)
+            if remark and remark != self._told:
+                log.warning(remark)
+            self._told = remark
+        return Reader(connection, self._lacking)
 
 
 def _read(
-    connection: sa.Connection, job: int | None, dcid: int | None
+    reader: Reader, job: int | None, dcid: int | None
 ) -> tuple[Job | None, Collection | None]:
     """Return a processing job and a data collection: the one that is asked for, or the job's."""
-    asked = None if job is None else read_job(connection, job)
+    asked = None if job is None else read_job(reader, job)
     if dcid is None and asked:
         dcid = asked.data_collection
-    return asked, None if dcid is None else read_collection(connection, dcid)
+    return asked, None if dcid is None else read_collection(reader, dcid)
 
 
 def _answer(

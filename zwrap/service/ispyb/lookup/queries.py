@@ -9,6 +9,14 @@ from typing import Any
 import ispyb.sqlalchemy as models
 import sqlalchemy as sa
 
+from zwrap.service.ispyb.lookup.columns import (
+    OF_CRYSTAL,
+    OF_IMAGES,
+    OF_SAMPLE,
+    OF_SCAN,
+    Reader,
+    some,
+)
 from zwrap.service.ispyb.lookup.found import Collection, Job, Row, as_json
 
 DC, GROUP = models.DataCollection.__table__, models.DataCollectionGroup.__table__
@@ -18,64 +26,22 @@ CRYSTAL, PROTEIN = models.Crystal.__table__, models.Protein.__table__
 SCAN, GRID = models.EnergyScan.__table__, models.GridInfo.__table__
 MEMBER, SAMPLE_GROUP = models.BLSampleGroupHasBLSample.__table__, models.BLSampleGroup.__table__
 
-OF_IMAGES = ("dataCollectionId", "startImageNumber", "numberOfImages", "overlap", "axisRange",
-             "fileTemplate", "imageDirectory")  # fmt: skip
-"""Columns of a data collection that tell which images it has."""
 
-OF_SAMPLE = ("blSampleId", "name", "SMILES", "containerId", "location", "subLocation", "loopType")
-OF_CRYSTAL = ("spaceGroup", "cell_a", "cell_b", "cell_c", "cell_alpha", "cell_beta", "cell_gamma")
-OF_SCAN = ("energyScanId", "blSampleId", "element", "peakEnergy", "peakFPrime", "peakFDoublePrime",
-           "inflectionEnergy", "inflectionFPrime", "inflectionFDoublePrime")  # fmt: skip
-
-
-_ALL = (
-    models.DataCollection, models.GridInfo, models.DiffractionPlan, models.Protein, models.Event,
-    models.ProcessingJob, models.ProcessingJobParameter, models.ProcessingJobImageSweep,
-)  # fmt: skip
-_SOME = {
-    models.DataCollectionGroup: ("dataCollectionGroupId", "sessionId", "blSampleId",
-                                 "experimentType"),
-    models.BLSession: ("sessionId", "proposalId", "beamLineName", "visit_number", "startDate"),
-    models.Proposal: ("proposalId", "proposalCode", "proposalNumber"),
-    models.Detector: ("detectorId", "detectorModel"),
-    models.BLSample: (*OF_SAMPLE, "crystalId", "diffractionPlanId"),
-    models.Container: ("containerId", "priorityPipelineId"),
-    models.ProcessingPipeline: ("processingPipelineId", "name"),
-    models.Crystal: ("crystalId", "proteinId", *OF_CRYSTAL),
-    models.EnergyScan: ("sessionId", *OF_SCAN),
-    models.PDB: ("pdbId", "code", "source"),
-    models.ProteinHasPDB: ("proteinhaspdbid", "proteinid", "pdbid"),
-    models.EventChain: ("eventChainId", "dataCollectionId"),
-    models.EventType: ("eventTypeId", "name"),
-    models.BLSampleGroup: ("blSampleGroupId", "name"),
-    models.BLSampleGroupHasBLSample: ("blSampleGroupId", "blSampleId"),
-}  # fmt: skip
-"""Columns that are read of tables of which not all are."""
-
-
-def check(connection: sa.Connection) -> None:
-    """Read each column of each table, and no row, so that the database tells what is missing."""
-    for model in _ALL:
-        connection.execute(sa.select(model.__table__).limit(0))
-    for model, names in _SOME.items():
-        connection.execute(sa.select(*_columns(model.__table__, names)).limit(0))
-
-
-def read_job(connection: sa.Connection, job: int) -> Job | None:
+def read_job(reader: Reader, job: int) -> Job | None:
     """Return a processing job with its parameters and image sweeps; None if there is none."""
     table = models.ProcessingJob.__table__
-    row = connection.execute(sa.select(table).where(table.c.processingJobId == job))
+    row = reader.execute(sa.select(table).where(table.c.processingJobId == job))
     found = row.mappings().first()
     if found is None:
         return None
     key = models.ProcessingJobParameter.__table__
-    parameters = connection.execute(
+    parameters = reader.execute(
         sa.select(key.c.parameterKey, key.c.parameterValue)
         .where(key.c.processingJobId == job)
         .order_by(key.c.processingJobParameterId)
     ).all()
     sweep = models.ProcessingJobImageSweep.__table__
-    sweeps = connection.execute(
+    sweeps = reader.execute(
         sa.select(
             sweep.c.startImage, sweep.c.endImage, DC.c.dataCollectionId, DC.c.imageDirectory,
             DC.c.fileTemplate,
@@ -91,7 +57,7 @@ def read_job(connection: sa.Connection, job: int) -> Job | None:
     )
 
 
-def read_collection(connection: sa.Connection, dcid: int) -> Collection | None:
+def read_collection(reader: Reader, dcid: int) -> Collection | None:
     """Return a data collection with what is linked with it; None if there is none."""
     group_sample, detector = SAMPLE.alias("group_sample"), models.Detector.__table__
     own_crystal = CRYSTAL.alias("own_crystal")
@@ -100,7 +66,7 @@ def read_collection(connection: sa.Connection, dcid: int) -> Collection | None:
         DC, GROUP.c.experimentType, SESSION.c.beamLineName, SESSION.c.visit_number,
         SESSION.c.startDate, PROPOSAL.c.proposalCode, PROPOSAL.c.proposalNumber,
         detector.c.detectorModel, pipeline.c.name, own_crystal.c.proteinId, PROTEIN, plan,
-        *_columns(SAMPLE, OF_SAMPLE), *_columns(CRYSTAL, OF_CRYSTAL),
+        *some(SAMPLE, OF_SAMPLE), *some(CRYSTAL, OF_CRYSTAL),
     )  # fmt: skip
     joined = (
         DC.outerjoin(GROUP, GROUP.c.dataCollectionGroupId == DC.c.dataCollectionGroupId)
@@ -117,46 +83,46 @@ def read_collection(connection: sa.Connection, dcid: int) -> Collection | None:
         .outerjoin(plan, plan.c.diffractionPlanId == group_sample.c.diffractionPlanId)
     )
     query = sa.select(*shown).select_from(joined).where(DC.c.dataCollectionId == dcid)
-    values = connection.execute(query).mappings().first()
+    values = reader.execute(query).mappings().first()
     if values is None:
         return None
     row = _row(models.DataCollection, values)
-    sample = _some(SAMPLE, OF_SAMPLE, values) if values[SAMPLE.c.blSampleId] else {}
-    protein = values[own_crystal.c.proteinId]
+    sample = _some(SAMPLE, OF_SAMPLE, values) if values.get(SAMPLE.c.blSampleId) else {}
+    protein = values.get(own_crystal.c.proteinId)
     return Collection(
         row,
-        visit=_visit(*(values[column] for column in (
+        visit=_visit(*(values.get(column) for column in (
             PROPOSAL.c.proposalCode, PROPOSAL.c.proposalNumber, SESSION.c.visit_number
         ))),
-        year=getattr(values[SESSION.c.startDate], "year", None),
-        beamline=values[SESSION.c.beamLineName],
-        experiment_type=values[GROUP.c.experimentType],
-        detector=values[detector.c.detectorModel],
-        pipeline=values[pipeline.c.name],
+        year=getattr(values.get(SESSION.c.startDate), "year", None),
+        beamline=values.get(SESSION.c.beamLineName),
+        experiment_type=values.get(GROUP.c.experimentType),
+        detector=values.get(detector.c.detectorModel),
+        pipeline=values.get(pipeline.c.name),
         sample=sample,
         crystal=_some(CRYSTAL, OF_CRYSTAL, values),
         protein=(
             _row(models.Protein, values, without="externalId")
-            if values[PROTEIN.c.proteinId] else None
+            if values.get(PROTEIN.c.proteinId) else None
         ),
         plan=(
-            _row(models.DiffractionPlan, values) if values[plan.c.diffractionPlanId] else None
+            _row(models.DiffractionPlan, values) if values.get(plan.c.diffractionPlanId) else None
         ),
-        grid=_grid(connection, row),
-        group=_group(connection, row),
-        sample_groups=_sample_groups(connection, row),
-        related=_related(connection, row),
-        scans=_scans(connection, row, protein) if protein else [],
-        structures=_structures(connection, protein) if protein else [],
-        pin=_pin(connection, sample),
-        events=_events(connection, dcid),
+        grid=_grid(reader, row),
+        group=_group(reader, row),
+        sample_groups=_sample_groups(reader, row),
+        related=_related(reader, row),
+        scans=_scans(reader, row, protein) if protein else [],
+        structures=_structures(reader, protein) if protein else [],
+        pin=_pin(reader, sample),
+        events=_events(reader, dcid),
     )  # fmt: skip
 
 
-def run_status(connection: sa.Connection, dcid: int) -> str | None:
+def run_status(reader: Reader, dcid: int) -> str | None:
     """Return how a data collection ended; None while it has not, or if there is none."""
     query = sa.select(DC.c.runStatus).where(DC.c.dataCollectionId == dcid)
-    return connection.execute(query).scalar()
+    return reader.execute(query).scalar()
 
 
 def _visit(code: str | None, number: str | None, visit: int | None) -> str | None:
@@ -167,20 +133,15 @@ def _visit(code: str | None, number: str | None, visit: int | None) -> str | Non
 def _row(model: Any, values: Mapping[Any, object], without: str = "") -> Row:  # noqa: ANN401
     """Return the columns of one table from a row of a query, by the names of the ORM."""
     return {
-        each.key: as_json(values[each.columns[0]])
+        each.key: as_json(values.get(each.columns[0]))
         for each in sa.inspect(model).column_attrs
         if each.key != without
     }
 
 
-def _columns(table: sa.Table, names: Sequence[str]) -> list[sa.Column[Any]]:
-    """Return columns of a table."""
-    return [table.c[name] for name in names]
-
-
 def _some(table: sa.Table, names: Sequence[str], values: Mapping[Any, object]) -> Row:
     """Return some columns of one table from a row of a query."""
-    return {name: as_json(values[table.c[name]]) for name in names}
+    return {name: as_json(values.get(table.c[name])) for name in names}
 
 
 def _plain(values: Mapping[Any, object]) -> Row:
@@ -188,7 +149,7 @@ def _plain(values: Mapping[Any, object]) -> Row:
     return {name: as_json(value) for name, value in values.items()}
 
 
-def _grid(connection: sa.Connection, row: Row) -> Row:
+def _grid(reader: Reader, row: Row) -> Row:
     """Return the grid scan of a data collection; that of its group, as older ones have it, last."""
     of_collection = GRID.c.dataCollectionId == row["dataCollectionId"]
     query = (
@@ -197,21 +158,21 @@ def _grid(connection: sa.Connection, row: Row) -> Row:
         .order_by(sa.case((of_collection, 0), else_=1), GRID.c.gridInfoId)
         .limit(1)
     )
-    found = connection.execute(query).mappings().first()
+    found = reader.execute(query).mappings().first()
     return {} if found is None else _row(models.GridInfo, found)
 
 
-def _group(connection: sa.Connection, row: Row) -> list[Row]:
+def _group(reader: Reader, row: Row) -> list[Row]:
     """Return what names the images of each data collection of the same group."""
     query = (
-        sa.select(*_columns(DC, OF_IMAGES))
+        sa.select(*some(DC, OF_IMAGES))
         .where(DC.c.dataCollectionGroupId == row["dataCollectionGroupId"])
         .order_by(DC.c.dataCollectionId)
     )
-    return [_plain(each) for each in connection.execute(query).mappings()]
+    return [_plain(each) for each in reader.execute(query).mappings()]
 
 
-def _sample_groups(connection: sa.Connection, row: Row) -> list[tuple[int, str | None, list[int]]]:
+def _sample_groups(reader: Reader, row: Row) -> list[tuple[int, str | None, list[int]]]:
     """Return id, name and data collections of each group of samples with this one's sample."""
     if not row["BLSAMPLEID"]:
         return []
@@ -225,14 +186,19 @@ def _sample_groups(connection: sa.Connection, row: Row) -> list[tuple[int, str |
         .where(MEMBER.c.blSampleId == row["BLSAMPLEID"])
         .order_by(SAMPLE_GROUP.c.blSampleGroupId, DC.c.dataCollectionId)
     )
-    found = connection.execute(query).all()
+    found = reader.execute(query).all()
     return [
         (group, name, [each.dataCollectionId for each in members])
-        for (group, name), members in groupby(found, lambda each: (each[0], each[1]))
+        for (group, name), members in groupby(found, _of_group)
     ]
 
 
-def _related(connection: sa.Connection, row: Row) -> list[int]:
+def _of_group(row: sa.Row[Any]) -> tuple[int, str | None]:
+    """Return id and name of the group of samples that a row is about."""
+    return row.blSampleGroupId, row.name
+
+
+def _related(reader: Reader, row: Row) -> list[int]:
     """Return the data collections of the sample, else the others of the image directory."""
     query = sa.select(DC.c.dataCollectionId).order_by(DC.c.dataCollectionId)
     if row["BLSAMPLEID"]:
@@ -246,13 +212,13 @@ def _related(connection: sa.Connection, row: Row) -> list[int]:
         )
     else:
         return []
-    return list(connection.execute(query).scalars())
+    return list(reader.execute(query).scalars())
 
 
-def _scans(connection: sa.Connection, row: Row, protein: int) -> list[Row]:
+def _scans(reader: Reader, row: Row, protein: int) -> list[Row]:
     """Return the energy scans of the session on samples of a protein."""
     query = (
-        sa.select(*_columns(SCAN, OF_SCAN))
+        sa.select(*some(SCAN, OF_SCAN))
         .join_from(SCAN, SAMPLE, SAMPLE.c.blSampleId == SCAN.c.blSampleId)
         .join(CRYSTAL, CRYSTAL.c.crystalId == SAMPLE.c.crystalId)
         .where(
@@ -262,10 +228,10 @@ def _scans(connection: sa.Connection, row: Row, protein: int) -> list[Row]:
         )
         .order_by(SCAN.c.energyScanId)
     )
-    return [_plain(each) for each in connection.execute(query).mappings()]
+    return [_plain(each) for each in reader.execute(query).mappings()]
 
 
-def _structures(connection: sa.Connection, protein: int) -> list[Row]:
+def _structures(reader: Reader, protein: int) -> list[Row]:
     """Return code and source of each entry of the PDB that is linked with a protein."""
     entry, link = models.PDB.__table__, models.ProteinHasPDB.__table__
     query = (
@@ -274,10 +240,10 @@ def _structures(connection: sa.Connection, protein: int) -> list[Row]:
         .where(link.c.proteinid == protein, entry.c.code.is_not(None))
         .order_by(link.c.proteinhaspdbid)
     )
-    return [_plain(each) for each in connection.execute(query).mappings()]
+    return [_plain(each) for each in reader.execute(query).mappings()]
 
 
-def _pin(connection: sa.Connection, sample: Row) -> list[tuple[int | None, int]]:
+def _pin(reader: Reader, sample: Row) -> list[tuple[int | None, int]]:
     """Return place and id of each sample on a pin with several; none for any other pin."""
     if not str(sample.get("loopType") or "").startswith("multipin"):
         return []
@@ -288,10 +254,10 @@ def _pin(connection: sa.Connection, sample: Row) -> list[tuple[int | None, int]]
         )
         .order_by(SAMPLE.c.subLocation, SAMPLE.c.blSampleId)
     )
-    return [(each.subLocation, each.blSampleId) for each in connection.execute(query)]
+    return [(each.subLocation, each.blSampleId) for each in reader.execute(query)]
 
 
-def _events(connection: sa.Connection, dcid: int) -> list[Row]:
+def _events(reader: Reader, dcid: int) -> list[Row]:
     """Return the events of a serial experiment, each with the name of its type."""
     event, kind = models.Event.__table__, models.EventType.__table__
     chain = models.EventChain.__table__
@@ -303,6 +269,6 @@ def _events(connection: sa.Connection, dcid: int) -> list[Row]:
         .order_by(event.c.eventId)
     )
     return [
-        {"eventType": each[kind.c.name], **_row(models.Event, each)}
-        for each in connection.execute(query).mappings()
+        {"eventType": each.get(kind.c.name), **_row(models.Event, each)}
+        for each in reader.execute(query).mappings()
     ]
