@@ -32,7 +32,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     url = request.getfixturevalue("postgresql")["url"]
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        connection.execute(sa.text("drop table if exists attempts, words, ledger_schema"))
+        connection.execute(
+            sa.text("drop table if exists attempts, words, events, requests, ledger_schema")
+        )
     engine.dispose()
     yield url
 
@@ -48,6 +50,22 @@ def attempt(token: str = "t-1") -> Attempt:
     return Attempt(
         token=token, recipe_id="r", step=1, cluster="c", job_name="n", job_directory="/d"
     )
+
+
+def test_events_are_written_with_the_changes_and_thinned(ledger: Ledger) -> None:
+    ledger.reserve([attempt("t-1"), attempt("t-2")])
+    ledger.record({"t-1": {"state": SUBMITTED, "job_id": "17"}})
+    for number in range(40):
+        odd = Sighting(state="pending", reason=f"reason {number} \0\ud800")
+        ledger.record_sightings({"t-1": odd, "t-2": odd})
+    ledger.events.note(["t-1"], "cancelled\0\ud800", "ann\0@host", "wrong \0\ud800 sample")
+    found = ledger.events.of_all(["t-1", "t-2", "t-3"])
+    assert [event.what for event in found["t-1"]][:3] == ["taken", "submitted", "pending"]
+    assert all(len(events) <= 20 for events in found.values())
+    assert [event.at for event in found["t-2"]] == sorted({event.at for event in found["t-2"]})
+    assert found["t-2"][-1].facts["reason"] == "reason 39 \0\\ud800"
+    assert abs(found["t-1"][-1].at - time.time()) < 60
+    assert set(found) == {"t-1", "t-2"}
 
 
 def test_what_was_written_is_read(ledger: Ledger) -> None:
@@ -318,6 +336,7 @@ QUESTIONS: dict[str, Any] = {
     "by beginning": lambda ledger: ledger.queries.with_beginning("000", 6),
     "family": lambda ledger: ledger.queries.family(attempt("0001-1")),
     "needs": lambda ledger: ledger.queries.needs(50),
+    "events": lambda ledger: ledger.events.of_all(["0001-1", "0002-1"]),
     "open clusters": lambda ledger: ledger.open_clusters(),
     "to be concluded": lambda ledger: ledger.unconcluded("a"),
 }

@@ -52,7 +52,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         return
     url = request.getfixturevalue("postgresql")["url"]
     with connected(url) as connection:
-        connection.execute(sa.text("drop table if exists attempts, words, ledger_schema"))
+        connection.execute(
+            sa.text("drop table if exists attempts, words, events, requests, ledger_schema")
+        )
     yield url
 
 

@@ -7,13 +7,14 @@ never open it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 
+from zwrap.attempt.ledger import changes as happened, events
 from zwrap.attempt.ledger.database import Database
 from zwrap.attempt.ledger.dialect import insert_into
 from zwrap.attempt.ledger.fitting import fitted, fitted_recipe_id
@@ -21,6 +22,7 @@ from zwrap.attempt.ledger.place import default_file, prepare
 from zwrap.attempt.ledger.query import Queries
 from zwrap.attempt.ledger.remote import RemoteAttempts
 from zwrap.attempt.ledger.tables import ATTEMPTS
+from zwrap.attempt.ledger.thinning import Event
 from zwrap.attempt.record import GIVEN_UP, INTENDED, NOT_FOUND, SUBMITTED, Attempt, Sighting
 from zwrap.attempt.verdict import Verdict
 from zwrap.configuration.site import Configuration
@@ -57,6 +59,7 @@ class Ledger:
         self._transaction = self.database.transaction
         self.remote = RemoteAttempts(self._transaction, self.now)
         self.queries = Queries(self._transaction)
+        self.events = events.Events(self._transaction, self._moment)
 
     def open(self) -> Self:
         """Do as `Database.open`, and return the ledger."""
@@ -92,8 +95,14 @@ class Ledger:
         if not self.is_shared:
             return self._clock()
         with self._transaction() as connection:
-            told = connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp())))
-            return float(told.scalar_one())
+            return self._moment(connection)
+
+    def _moment(self, connection: sa.Connection) -> float:
+        """Return the time as `now` does, within a transaction."""
+        if not self.is_shared:
+            return self._clock()
+        told = connection.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp())))
+        return float(told.scalar_one())
 
     def known(self, tokens: Sequence[str]) -> dict[str, Attempt]:
         """Return the attempts with these tokens, as far as the ledger holds them, by token."""
@@ -125,6 +134,8 @@ class Ledger:
         with self._transaction() as connection:
             if new:
                 ours |= self._inserted(connection, new)
+                taken = [happened.of_intent(row, now) for row in new if row.token in ours]
+                events.write(connection, taken)
             for row, read in zip(rows, attempts, strict=True):
                 if read.tried and _changed(connection, row, read):
                     ours.add(row.token)
@@ -137,8 +148,15 @@ class Ledger:
         values = [fitted(asdict(row)) for row in sorted(rows, key=lambda each: each.token)]
         return set(connection.execute(insert.returning(ATTEMPTS.c.token), values).scalars())
 
-    def record(self, changes: Mapping[str, Mapping[str, object]]) -> None:
-        """Write values of columns (token to column to value) in one transaction."""
+    def record(
+        self,
+        changes: Mapping[str, Mapping[str, object]],
+        also: Callable[[float], Sequence[Event]] | None = None,
+    ) -> None:
+        """Write values of columns (token to column to value), and their events, in one transaction.
+
+        `also`: function from the ledger's time to further events.
+        """
         alike: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
         for token, values in changes.items():
             alike[tuple(sorted(values))].append({"of": token, **fitted(values)})
@@ -147,6 +165,11 @@ class Ledger:
                 update = ATTEMPTS.update().where(ATTEMPTS.c.token == sa.bindparam("of"))
                 new: dict[str, Any] = {name: sa.bindparam(name) for name in names}
                 connection.execute(update.values(**new), values_of_many)
+            if also or any(map(happened.is_told, changes.values())):
+                now = self._moment(connection)
+                told = [happened.of_columns(token, new, now) for token, new in changes.items()]
+                more = also(now) if also else ()
+                events.write(connection, [*(event for event in told if event), *more])
 
     def note_not_found(self, attempts: Sequence[Attempt]) -> None:
         """Note that no job of these attempts was found, where the rows are still as they were read.
@@ -175,13 +198,17 @@ class Ledger:
                     "peak_memory_mib": seen.peak_memory_mib,
                 }
                 for token, seen in sightings.items()
-            }
+            },
+            lambda at: [happened.of_sighting(token, seen, at) for token, seen in sightings.items()],
         )
 
     def record_verdict(self, token: str, verdict: Verdict) -> None:
         """Write how an attempt ended, once everything was sent."""
         corrected = encode(verdict.corrected).decode() if verdict.corrected else None
-        self.record({token: {**verdict.facts, "seen": self.now(), "corrected": corrected}})
+        self.record(
+            {token: {**verdict.facts, "seen": self.now(), "corrected": corrected}},
+            lambda at: happened.of_verdict(token, verdict, at),
+        )
 
     def unconcluded(self, cluster: str) -> list[Attempt]:
         """Return attempts on a cluster that were submitted and not concluded, oldest first.

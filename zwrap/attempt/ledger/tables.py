@@ -92,3 +92,30 @@ WORDS = sa.Table(
 )
 """Submissions and verdicts of attempts on clusters that share no filesystem with the submit host;
 those of other attempts are files in the job directory."""
+
+EVENTS = sa.Table(
+    "events",
+    metadata,
+    sa.Column("token", sa.String(80), primary_key=True),
+    sa.Column("at", sa.Float, primary_key=True),
+    sa.Column("what", sa.String(20), primary_key=True),
+    sa.Column("witness", sa.String(80), nullable=False),
+    sa.Column("facts", sa.Text, nullable=False),
+    sqlite_with_rowid=False,  # the events of one attempt lie together, and no token stands twice
+)
+"""What happened to an attempt, by its token, or to a request, by its id; `at`: seconds since the
+epoch."""
+
+REQUESTS = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("id", sa.String(80), primary_key=True),
+    sa.Column("recipe_id", sa.String(80), primary_key=True),
+    sa.Column("sent", sa.Float),
+    sa.Column("user", sa.String(80)),
+    sa.Column("host", sa.String(255)),
+    sa.Column("directory", sa.Text),
+    sa.Column("recipes", sa.Text),
+    sa.Index("ix_requests_recipe_id", "recipe_id"),
+)
+"""Runs of recipes and the requests that started them, as the senders describe these."""

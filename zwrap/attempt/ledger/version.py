@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from zwrap.attempt.ledger.faults import NewerLedgerError
 from zwrap.attempt.ledger.tables import ATTEMPTS
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Versions that this release knows, each with a file in ``migrations/versions``, oldest first."""
 
 HEAD = REVISIONS[-1]

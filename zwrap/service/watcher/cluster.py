@@ -25,7 +25,7 @@ from zwrap.service.watcher.hopeless import given_up
 from zwrap.service.watcher.missing import Missing
 from zwrap.service.watcher.overdue import Overdue
 from zwrap.service.watcher.rows import Rows
-from zwrap.service.watcher.sightings import seen, since
+from zwrap.service.watcher.sightings import milestones, seen, since
 from zwrap.submission.clusters import Cluster
 from zwrap.transport.contract import Transport
 
@@ -235,7 +235,7 @@ class WatchedCluster:
                     self._events.job(attempt, State.RUNNING.value, {"reason": reason})
             if status is not None and status.state.is_final:
                 self._heartbeats.forget(attempt.token)
-        self._ledger.record(changes)
+        self._ledger.record(changes, lambda now: milestones(attempts, self._heartbeats, now))
 
     # -- the end of jobs ---------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Heartbeats that the Watcher receives: the last time and the memory of each wrapper."""
+"""Heartbeats that the Watcher receives: last time, memory and progress of each wrapper."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ one whose transport was away beats again within half a minute."""
 KEPT_S = 86400.0
 """Time for which a heartbeat is kept, in seconds."""
 
+LARGEST = 2.0**53
+"""Number from which on numbers in a heartbeat are no measurements."""
+
 LONGEST_TOKEN = 80
 """Length of the longest token, in characters."""
+
+MILESTONES = (10, 25, 50, 75, 90)
+"""Progress of a program that the ledger keeps, in percent."""
 
 MOST_TOKENS = 200_000
 """Largest number of wrappers whose heartbeats are kept; those heard longest ago are dropped."""
@@ -36,6 +42,10 @@ class Heartbeats:
         """Token to the time of the wrapper's last heartbeat."""
         self._peaks: dict[str, float] = {}
         """Token to the largest resident memory, in MiB."""
+        self._milestones: dict[str, tuple[float, int]] = {}
+        """Token to number of things, and milestone that was reached, in percent."""
+        self._told: dict[str, tuple[float, int]] = {}
+        """The same, of those that `milestone` has returned."""
         self._since = clock()
         """Time since which no status message was missed."""
         self._last = self._since
@@ -60,12 +70,16 @@ class Heartbeats:
         memory_mib = _memory_mib(status)
         if memory_mib is not None:
             self._peaks[token] = max(memory_mib, self._peaks.get(token, 0.0))
+        if reached := _milestone(status):
+            self._milestones[token] = reached
 
     def _prune(self, now: float) -> None:
         """Remove old entries now and then, of which there would be many after months."""
         if now - self._pruned > KEPT_S:
             self._heard = {token: at for token, at in self._heard.items() if now - at < KEPT_S}
             self._peaks = {token: mib for token, mib in self._peaks.items() if token in self._heard}
+            for token in (self._milestones.keys() | self._told.keys()) - self._heard.keys():
+                self.forget(token)
             self._pruned = now
 
     def silent_s(self, token: str) -> float | None:
@@ -93,10 +107,20 @@ class Heartbeats:
         """Return the largest resident memory of a program, in MiB; None: none was reported."""
         return self._peaks.get(token)
 
+    def milestone(self, token: str) -> int | None:
+        """Return the milestone that a program has reached, in percent; None: no further one."""
+        reached, told = self._milestones.get(token), self._told.get(token)
+        if reached is None or (told and reached[0] == told[0] and reached[1] <= told[1]):
+            return None
+        self._told[token] = reached
+        return reached[1]
+
     def forget(self, token: str) -> None:
         """Remove the entries of a wrapper that has ended."""
         self._heard.pop(token, None)
         self._peaks.pop(token, None)
+        self._milestones.pop(token, None)
+        self._told.pop(token, None)
 
 
 def _token(status: object) -> str | None:
@@ -105,9 +129,29 @@ def _token(status: object) -> str | None:
     return token if isinstance(token, str) and 0 < len(token) <= LONGEST_TOKEN else None
 
 
+def _milestone(status: object) -> tuple[float, int] | None:
+    """Return the number of things in a status message, and the milestone reached, in percent.
+
+    None: it holds none, or none is reached.
+    """
+    if not isinstance(status, dict):
+        return None
+    done, total = _number(status, "progress_done"), _number(status, "progress_total")
+    if done is None or total is None or not 0 < done <= total:
+        return None
+    reached = [each for each in MILESTONES if 100 * done >= each * total]
+    return (total, reached[-1]) if reached else None
+
+
 def _memory_mib(status: object) -> float | None:
     """Return the resident memory in a status message, in MiB; None if it holds none."""
-    given = status.get("memory_mib") if isinstance(status, dict) else None
+    given = _number(status, "memory_mib") if isinstance(status, dict) else None
+    return given if given is not None and 0 <= given <= LARGEST_MIB else None
+
+
+def _number(status: dict[object, object], name: str) -> float | None:
+    """Return a number in a status message; None if it holds none, or one that is too large."""
+    given = status.get(name)
     if isinstance(given, bool) or not isinstance(given, (int, float)):
         return None
-    return float(given) if 0 <= given <= LARGEST_MIB else None
+    return float(given) if abs(given) < LARGEST else None

@@ -1,9 +1,14 @@
-"""What the ledger keeps of a look at a job: its state, and since when it waits or is missing."""
+"""What the ledger keeps of a look at a job: state, times of waiting, milestones of progress."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from zwrap.attempt.ledger.changes import of_milestone
+from zwrap.attempt.ledger.thinning import Event
 from zwrap.attempt.record import GONE, Attempt, Sighting
 from zwrap.job import JobStatus, State
+from zwrap.service.watcher.heartbeats import Heartbeats
 
 
 def seen(status: JobStatus, now: float) -> Sighting:
@@ -34,3 +39,9 @@ def since(
         pending = None
     changed = {"pending": pending, "missing": missing}
     return {name: value for name, value in changed.items() if value != getattr(attempt, name)}
+
+
+def milestones(attempts: Sequence[Attempt], heartbeats: Heartbeats, now: float) -> list[Event]:
+    """Return the events of the milestones that programs have reached since the last look."""
+    found = [(each.token, heartbeats.milestone(each.token)) for each in attempts]
+    return [of_milestone(token, percent, now) for token, percent in found if percent is not None]
