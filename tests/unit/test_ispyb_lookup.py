@@ -14,6 +14,7 @@ from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, OutageError, WaitingError
 from zwrap.message.limits import DEFAULTS
 from zwrap.service.dispatcher import Dispatcher
+from zwrap.service.ispyb.checks import checks
 from zwrap.service.ispyb.lookup import images
 from zwrap.service.ispyb.lookup.energy import EV_ANGSTROM, scan_info
 from zwrap.service.ispyb.lookup.fields import kinds, of_collection, of_job, visit_directory
@@ -356,3 +357,13 @@ def test_dispatcher_that_cannot_look_up_does_not_start(
     configuration = Configuration.from_string(LOOKING).activate()
     with pytest.raises(ConfigurationError, match=told):
         Dispatcher(configuration, MemoryTransport())
+
+
+def test_check_tells_what_to_install_even_where_the_driver_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ISPYB_CREDENTIALS", "/not/read.cfg")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    configuration = Configuration.from_string(LOOKING).activate()
+    with pytest.raises(ConfigurationError, match=r"pip install 'zwrap\[ispyb\]'"):
+        list(checks(configuration))

@@ -617,6 +617,20 @@ def test_without_the_extra_one_sentence_says_what_to_install(
         site.another()
 
 
+def test_the_log_of_a_service_that_logs_more_names_what_was_written(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", module.__name__)
+    write = {"ispyb_command": "write", "text": "a"}
+    several = {"ispyb_command": "multipart_message", "ispyb_command_list": [write, write]}
+    site.plain({"parameters": several, "content": 1})
+    site.work()
+    assert any(
+        each.message.endswith(" is written: write (2)") and each.levelname == "DEBUG"
+        for each in caplog.records
+    )
+
+
 def test_a_message_is_given_first_when_the_service_met_it(site: Site) -> None:
     site.plain({"parameters": {"ispyb_command": "write", "text": "a"}, "content": 1})
     site.trouble.errors = [TemporaryError("Not yet.", retry_after_s=0.05)] * 3

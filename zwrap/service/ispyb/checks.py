@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError
-from zwrap.service.ispyb.database import Database
+from zwrap.service.ispyb.database import Database, check_installed
 from zwrap.service.ispyb.once import Once
 from zwrap.service.ispyb.refusal import begun
 
@@ -16,6 +16,7 @@ Remarks = Sequence[str]
 
 def checks(configuration: Configuration) -> Iterator[tuple[str, Callable[[], Remarks]]]:
     """Yield the name of each check, and its function, which raises ZwrapError for a fault."""
+    check_installed("The database of ISPyB")
     database = Database.of(configuration)
     settings = configuration.site.ispyb
     looks_up = settings is not None and settings.look_up

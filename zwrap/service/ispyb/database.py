@@ -7,6 +7,7 @@ and statement limits, which the server keeps, and by the time-outs of the connec
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -87,6 +88,12 @@ _CONNECT: dict[str, Any] = {
     "charset": "utf8mb4",
     "collation": "utf8mb4_general_ci",
 }
+
+
+def check_installed(who: str) -> None:
+    """Raise ConfigurationError unless package ispyb, whose tables `who` reads, is installed."""
+    if importlib.util.find_spec("ispyb") is None:
+        raise ConfigurationError(f"{who} needs the package ispyb: pip install 'zwrap[ispyb]'.")
 
 
 class HinderedError(OutageError):

@@ -7,10 +7,10 @@ comes again finds its id, and the same reply is sent on.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from typing import ClassVar
 
 import msgspec
@@ -19,7 +19,6 @@ import sqlalchemy as sa
 from zwrap.configuration.settings import ISPyBSettings
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
-    ConfigurationError,
     MessageError,
     OutageError,
     PermanentError,
@@ -32,7 +31,7 @@ from zwrap.recipe.envelope import Envelope
 from zwrap.service.contract import Service
 from zwrap.service.ispyb import once
 from zwrap.service.ispyb.contract import Call
-from zwrap.service.ispyb.database import Database, HinderedError
+from zwrap.service.ispyb.database import Database, HinderedError, check_installed
 from zwrap.service.ispyb.givingway import GivingWay
 from zwrap.service.ispyb.message import Answer, Request, Step, identity, later, read
 from zwrap.transport.contract import Delivery, Transport
@@ -69,10 +68,7 @@ class ISPyB(Service):
         clock: Clock = elapsed,
     ) -> None:
         super().__init__(configuration, transport)
-        if importlib.util.find_spec("ispyb") is None:
-            raise ConfigurationError(
-                "Service ISPyB needs the package ispyb: pip install 'zwrap[ispyb]'."
-            )
+        check_installed("Service ISPyB")
         self._database = database or Database.of(configuration)
         self._once = once.Once(self._database)
         self._clock = clock
@@ -115,6 +111,7 @@ class ISPyB(Service):
             raise self._noted(name, error) from None
         self._first_s.pop(name, None)
         self._giving_way.went_well(name)
+        log.debug("Message %s is written: %s", name, _named(request.steps))
         with self.transport.unit(delivery) as unit:
             if envelope is not None:
                 envelope.environment |= answer.environment
@@ -213,6 +210,12 @@ class ISPyB(Service):
     def close(self) -> None:
         """Close the connections to the database."""
         self._database.close()
+
+
+def _named(steps: Sequence[Step]) -> str:
+    """Return the names of the commands of a message, each with the number of times it is there."""
+    counts = Counter(each.command.name for each in steps)
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
 def _value(step: Step, call: Call) -> object:

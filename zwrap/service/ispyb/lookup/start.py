@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING
 
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError
-from zwrap.service.ispyb.database import Database
+from zwrap.service.ispyb.database import Database, check_installed
 
 if TYPE_CHECKING:
     from zwrap.service.ispyb.lookup.filter import LookUp
@@ -19,11 +17,7 @@ def look_up(configuration: Configuration) -> LookUp:
     Raises:
         ConfigurationError: The database is not described, or package ispyb is not installed.
     """
-    if importlib.util.find_spec("ispyb") is None:
-        raise ConfigurationError(
-            "The look-up in ISPyB (look_up: true) needs the package ispyb: "
-            "pip install 'zwrap[ispyb]'."
-        )
+    check_installed("The look-up in ISPyB (look_up: true)")
     database = Database.of(configuration)
     from zwrap.service.ispyb.lookup.filter import LookUp
 
