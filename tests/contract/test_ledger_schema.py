@@ -22,7 +22,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from zwrap.attempt.ledger import upgrading
-from zwrap.attempt.ledger.faults import NewerLedgerError
+from zwrap.attempt.ledger.faults import NewerLedgerError, UnusableLedgerError
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.tables import metadata
 from zwrap.attempt.ledger.version import HEAD, REVISIONS, VERSION
@@ -288,6 +288,58 @@ def test_a_ledger_that_is_up_to_date_loads_no_alembic(tmp_path: Path) -> None:
     argv = [sys.executable, "-P", "-c", code, str(tmp_path / "ledger")]
     told = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     assert json.loads(told) == []
+
+
+def test_an_upgrade_is_told_in_one_line(url: str) -> None:
+    """Alembic tells what it is made of, in six lines, to whoever types a command."""
+    make_old(url)
+    code = (
+        "import logging, sys\nfrom zwrap.attempt.ledger.ledger import Ledger\n"
+        "logging.basicConfig(level=logging.INFO)\nLedger(sys.argv[1]).open().close()\n"
+    )
+    argv = [sys.executable, "-P", "-c", code, url]
+    told = subprocess.run(argv, check=True, capture_output=True, text=True).stderr
+    [line] = told.splitlines()
+    assert f"is upgraded from schema 0000 to {HEAD}" in line
+    assert version(url) == HEAD
+
+
+@pytest.mark.parametrize("has_secrets", [False, True])
+def test_an_upgrade_closes_the_file_only_where_secrets_begin(
+    has_secrets: bool, tmp_path: Path
+) -> None:
+    """A site may have opened the ledger that has secrets to a group of its own."""
+    url = f"sqlite:///{tmp_path}/ledger"
+    make_old(url)
+    if has_secrets:
+        with connected(url) as connection:
+            connection.execute(sa.text("create table words (token text primary key, secret text)"))
+    (tmp_path / "ledger").chmod(0o640)
+    Ledger(url).open().close()
+    assert (tmp_path / "ledger").stat().st_mode & 0o777 == (0o640 if has_secrets else 0o600)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_database_user_without_rights_is_told_what_they_are(
+    begun: bool, request: pytest.FixtureRequest
+) -> None:
+    """What a person is told to do about it touches no row."""
+    url = request.getfixturevalue("postgresql")["url"]
+    with connected(url) as connection:
+        connection.execute(sa.text("drop table if exists attempts, words, ledger_schema"))
+        connection.execute(sa.text("drop role if exists reader"))
+        connection.execute(sa.text("create role reader login password 'reader'"))
+    if begun:
+        Ledger(url).open().close()
+    limited = sa.make_url(url).set(username="reader", password="reader")
+    with (
+        contextlib.closing(Ledger(limited.render_as_string(hide_password=False))) as ledger,
+        pytest.raises(UnusableLedgerError, match="permission denied") as told,
+    ):
+        ledger.open()
+    assert "zwrap ledger upgrade as their owner" in str(told.value)
+    assert "backup" not in str(told.value)
 
 
 def test_rows_of_a_new_ledger_are_written_at_once(url: str) -> None:

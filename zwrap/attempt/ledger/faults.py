@@ -11,6 +11,9 @@ from zwrap.errors import PERMANENT, ConfigurationError, OutageError
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 """Result codes of SQLite for a file that does not hold what it should."""
 
+_NO_RIGHT = "42501"
+"""Error code of PostgreSQL for a user who may not do something."""
+
 
 class UnusableLedgerError(OutageError):
     """The ledger is damaged, or is not where it was: a person has to see to it.
@@ -30,6 +33,12 @@ def fault_of(error: sa.exc.SQLAlchemyError, ledger: str) -> OutageError:
     """Return what a database's error means; `ledger` names the ledger."""
     original = getattr(error, "orig", None)
     code = getattr(original, "sqlite_errorcode", None) or 0
+    if getattr(original, "sqlstate", None) == _NO_RIGHT:
+        return UnusableLedgerError(
+            f"The ledger {ledger} cannot be used: {reason(error)}. The tables are sound; run "
+            "zwrap ledger upgrade as their owner, who may create tables, and give this user of the "
+            "database the right to select, insert, update and delete in all of them."
+        )
     if code & 0xFF in _DAMAGED or isinstance(error, sa.exc.ProgrammingError):
         return damaged(ledger, reason(error))
     return OutageError(f"The ledger {ledger} cannot be used: {reason(error)}.")

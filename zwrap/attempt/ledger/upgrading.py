@@ -8,10 +8,9 @@ import os
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
 from zwrap.attempt.ledger import backup
+from zwrap.attempt.ledger.tables import WORDS
 from zwrap.attempt.ledger.version import HEAD
 from zwrap.host.modes import PRIVATE_FILE
 
@@ -44,7 +43,8 @@ def upgrade(connection: sa.Connection, file: Path | None, name: str, found: str)
             "The ledger %s is upgraded from schema %s to %s; %s is as it was before.",
             name, found, HEAD, copy,
         )  # fmt: skip
-        _close_to_others(file)
+        if not _holds_secrets(connection):
+            _close_to_others(file)
     run(connection)
     if file is not None:
         _forget_older(file)
@@ -52,11 +52,22 @@ def upgrade(connection: sa.Connection, file: Path | None, name: str, found: str)
 
 def run(connection: sa.Connection) -> None:
     """Let alembic make all changes that a ledger lacks."""
-    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from alembic import command  # says at once what it is made of, unless it was told not to
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _holds_secrets(connection: sa.Connection) -> bool:
+    """Tell whether a ledger has the column of secrets; a site may then have chosen its readers."""
+    there = sa.inspect(connection)
+    return there.has_table(WORDS.name) and WORDS.c.secret.name in {
+        column["name"] for column in there.get_columns(WORDS.name)
+    }
 
 
 def _close_to_others(file: Path) -> None:
