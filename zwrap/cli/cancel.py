@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.listing import Listing
@@ -10,40 +11,63 @@ from zwrap.attempt.record import CANCELLED, REJECTED, WAITING, Attempt
 from zwrap.calls.ask import ask
 from zwrap.cli.common import say
 from zwrap.cli.joblist import ledger_of
+from zwrap.cli.selecting import (
+    STATUSES,
+    chosen_jobs,
+    declare_action,
+    declare_query,
+    keep_reason,
+    may_act,
+    show_effects,
+)
 from zwrap.configuration.site import Configuration
 from zwrap.errors import MessageError
-from zwrap.monitor.finding import one_of
+from zwrap.monitor.actions import Situation
 from zwrap.submission.clusters import Cluster, Clusters
+
+TOUCHED = (Situation.WAITING, Situation.PENDING, Situation.RUNNING, Situation.MISSING)
+"""Situations of selected jobs on which the command acts."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument("JOB", nargs="+", help="job id, or the beginning of a token")
+    declare_query(parser)
+    declare_action(parser)
+    parser.epilog = (
+        "Examples: zwrap cancel 17 18; zwrap cancel --recipe d53fe2b2 --reason 'wrong sample'. "
+        f"{STATUSES}"
+    )
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
-    """End the jobs; all names are resolved before the first job is ended."""
+    """End the jobs; all are found before the first one is ended."""
     with ledger_of(configuration) as ledger:
-        return _end(ledger, configuration, options.JOB)
+        chosen = chosen_jobs(ledger, configuration, options, TOUCHED)
+        if options.dry_run:
+            show_effects("cancel", chosen.jobs)
+            return 0
+        if not chosen.jobs or not may_act("cancel", chosen.jobs, options, named=chosen.named):
+            return 0
+        _end(ledger, configuration, [job.attempt for job in chosen.jobs])
+        keep_reason("cancelled", [job.attempt for job in chosen.jobs], options.reason)
+    return 0
 
 
-def _end(ledger: Ledger, configuration: Configuration, names: list[str]) -> int:
-    """End the jobs that are named."""
-    chosen = [one_of(ledger, name) for name in names]
+def _end(ledger: Ledger, configuration: Configuration, chosen: Sequence[Attempt]) -> None:
+    """End jobs, and the wait of steps that have none yet."""
     waiting = [each for each in chosen if each.state == WAITING]
-    chosen = [each for each in chosen if each.state != WAITING]
-    for attempt in chosen:
+    others = [each for each in chosen if each.state != WAITING]
+    for attempt in others:
         if attempt.job_id is None:
             raise MessageError(f"{attempt.token} is not a job: it is {attempt.state}.")
     if waiting:
         _end_wait(ledger, waiting)
     clusters = Clusters(configuration)
-    for name in {attempt.cluster for attempt in chosen}:
-        _cancel(clusters.get(name), [each for each in chosen if each.cluster == name])
-    return 0
+    for name in {attempt.cluster for attempt in others}:
+        _cancel(clusters.get(name), [each for each in others if each.cluster == name])
 
 
-def _end_wait(ledger: Ledger, attempts: list[Attempt]) -> None:
+def _end_wait(ledger: Ledger, attempts: Sequence[Attempt]) -> None:
     """Let the Submitter refuse steps that wait, instead of making them jobs."""
     ours = {row.token for row in ledger.reserve(attempts)}
     refused = {"state": REJECTED, "reason": CANCELLED, "held": None}
@@ -55,7 +79,7 @@ def _end_wait(ledger: Ledger, attempts: list[Attempt]) -> None:
             say(f"{attempt.token} is being submitted now; cancel the job when it has one.")
 
 
-def _cancel(cluster: Cluster, attempts: list[Attempt]) -> None:
+def _cancel(cluster: Cluster, attempts: Sequence[Attempt]) -> None:
     """Ask a cluster to end those of the jobs that are live, and report on each job."""
     live = Listing(ask(cluster.scheduler.states()))
     job_ids = [str(each.job_id) for each in attempts if live.of(each)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -14,6 +16,17 @@ from zwrap.attempt.record import Attempt
 from zwrap.attempt.retry import edited, keep_cluster
 from zwrap.cli.common import complain, say
 from zwrap.cli.joblist import ledger_of
+from zwrap.cli.selecting import (
+    FROM_INPUT,
+    STATUSES,
+    chosen_jobs,
+    declare_action,
+    declare_query,
+    keep_reason,
+    may_act,
+    name_of,
+    show_effects,
+)
 from zwrap.configuration.site import Configuration
 from zwrap.errors import (
     PERMANENT,
@@ -24,12 +37,13 @@ from zwrap.errors import (
     UnreachableError,
     ZwrapError,
 )
-from zwrap.job import State
+from zwrap.job import Outcome, State
 from zwrap.message.content import ATTEMPT_HEADER, Outgoing
 from zwrap.message.jsontext import decode
 from zwrap.message.limits import Limits
+from zwrap.monitor.actions import Situation
 from zwrap.monitor.finding import one_of
-from zwrap.monitor.states import UNKNOWN, Answers, job_of
+from zwrap.monitor.states import UNKNOWN, Answers, KnownJob, job_of
 from zwrap.recipe.envelope import Envelope
 from zwrap.submission.clusters import Clusters
 from zwrap.submission.request import prepare
@@ -42,10 +56,16 @@ log = logging.getLogger(__name__)
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
+    declare_query(parser)
+    declare_action(parser)
     add = parser.add_argument
-    add("JOB", nargs="+", help="job id, or the beginning of a token")
+    add("--again", action="store_true", help="also a step at which an attempt has succeeded")
     purpose = "a key of the step's 'cluster' block, such as memory_per_node=8000; empty: without"
     add("-s", "--set", action="append", default=[], metavar="KEY=VALUE", help=purpose)
+    parser.epilog = (
+        "Examples: zwrap resubmit 17 -s memory_per_node=8000; zwrap resubmit --state failure "
+        f"--cause disk-full --since 2h --dry-run. {STATUSES}"
+    )
 
 
 def run(configuration: Configuration, options: argparse.Namespace) -> int:
@@ -55,7 +75,14 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
     was such a job, or a message was refused for good; 111 if a cluster could not be asked.
     """
     with ledger_of(configuration) as ledger:
-        messages, status = _sendable(ledger, configuration, options)
+        chosen = _chosen(ledger, configuration, options)
+        if options.dry_run:
+            show_effects("resubmit", chosen.jobs)
+            return chosen.status
+        if not chosen.jobs or not may_act("resubmit", chosen.jobs, options, named=chosen.named):
+            return chosen.status
+        messages, status = _sendable(ledger, configuration, options, chosen.jobs)
+        status = max(status, chosen.status)
     if not messages:
         return status
     with connect(configuration, options.transport) as transport:
@@ -70,33 +97,94 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
                 continue
             number = message.headers[ATTEMPT_HEADER]
             say(f"{what} is sent to {message.destination} as attempt {number}.")
+            keep_reason(f"resubmitted as attempt {number}", [attempt], options.reason)
     return status
 
 
+class _Chosen(NamedTuple):
+    """The jobs whose steps are to be submitted once more."""
+
+    jobs: list[KnownJob]
+    named: bool
+    status: int
+    """Exit status, as far as it is known: of names that mean no job."""
+
+
+def _chosen(ledger: Ledger, configuration: Configuration, options: argparse.Namespace) -> _Chosen:
+    """Return the jobs that the command line selects; a name that means none is told."""
+    status, known = 0, []
+    for name in options.JOB:
+        try:
+            if name != FROM_INPUT:
+                one_of(ledger, name)
+            known.append(name)
+        except PermanentError as error:
+            complain(f"{name} is not sent: {error}")
+            status = PERMANENT
+    if status and not known:
+        return _Chosen([], named=True, status=status)
+    options.JOB = known
+    jobs, named = chosen_jobs(ledger, configuration, options, (Situation.ENDED, Situation.MISSING))
+    if not named and not options.again:
+        jobs = [job for job in jobs if not _succeeded(ledger, job.attempt)]
+    return _Chosen(jobs, named, status)
+
+
 def _sendable(
-    ledger: Ledger, configuration: Configuration, options: argparse.Namespace
+    ledger: Ledger,
+    configuration: Configuration,
+    options: argparse.Namespace,
+    jobs: Sequence[KnownJob],
 ) -> tuple[list[tuple[Attempt, Outgoing]], int]:
     """Return the messages of the jobs that can be submitted once more, and the exit status."""
     clusters = Clusters(configuration)
     changes = dict(key_value(setting, "-s") for setting in options.set)
     answers = Answers(clusters, tell=complain)
     messages, status = [], 0
-    for name in options.JOB:
+    for attempt in (job.attempt for job in jobs):
         try:
-            attempt = one_of(ledger, name)
             answers.turn_to([attempt])
             _check_ended(attempt, answers)
+            family = ledger.queries.family(attempt)
+            _check_others(attempt, family, answers, again=options.again)
             content, place = _submission(attempt, ledger)
             message = _message(
-                attempt, ledger.queries.family(attempt), changes, clusters, content, place,
-                configuration.site.limits,
-            )  # fmt: skip
+                attempt, family, changes, clusters, content, place, configuration.site.limits
+            )
         except Exception as error:
-            complain(f"{name} is not sent: {_explained(error)}")
+            complain(f"{name_of(attempt)} is not sent: {_explained(error)}")
             status = max(status, TEMPORARY if isinstance(error, TemporaryError) else PERMANENT)
             continue
         messages.append((attempt, message))
     return messages, status
+
+
+def _succeeded(ledger: Ledger, attempt: Attempt) -> bool:
+    """Return True if an attempt at the same message is known to have succeeded."""
+    ends = {each.outcome for each in (attempt, *ledger.queries.family(attempt))}
+    return Outcome.SUCCESS.value in ends
+
+
+def _check_others(
+    attempt: Attempt, family: Sequence[Attempt], answers: Answers, *, again: bool
+) -> None:
+    """Raise MessageError if another attempt at the message lives, or if one has succeeded.
+
+    `again`: True if a success is no reason not to.
+    """
+    for other in family:
+        answers.turn_to([other])
+        job = job_of(other, answers)
+        if other.token != attempt.token and job.live is not None:
+            raise MessageError(
+                f"Attempt {other.number} at the same step is {job.state} as job {other.job_id} on "
+                f"cluster {other.cluster}; end it first (zwrap cancel {other.job_id})."
+            )
+        if job.state == Outcome.SUCCESS.value and not again:
+            raise MessageError(
+                f"Attempt {other.number} at this step, job {other.job_id}, has succeeded; what "
+                "follows would happen twice. Say --again to submit it all the same."
+            )
 
 
 def _explained(error: Exception) -> str:

@@ -6,19 +6,34 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
+from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt
-from zwrap.cli.common import complain, remark, say
+from zwrap.cli.common import complain, remark, say, user_name
+from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
 from zwrap.host.given import TEXT_BYTES, read_stream
+from zwrap.monitor.actions import EFFECTS, Situation, situation_of
+from zwrap.monitor.finding import find, one_of
 from zwrap.monitor.selection import LOOK, Query, parse_query
-from zwrap.monitor.states import STATES, KnownJob
+from zwrap.monitor.states import STATES, Answers, KnownJob, job_of
+from zwrap.submission.clusters import Clusters
+
+log = logging.getLogger(__name__)
 
 FROM_INPUT = "-"
 """Name of a job that stands for those on standard input."""
+
+STATUSES = (
+    "Exit status: 0; 100: nothing was done, or not all of it, and another try will not help; 111: "
+    "a cluster or the ledger cannot be used now."
+)
+"""What the exit statuses of a command that acts on jobs mean."""
 
 SHOWN = 10
 """Number of jobs that are shown before people are asked whether to act on them."""
@@ -93,50 +108,106 @@ def query_of(options: argparse.Namespace) -> Query:
     )
 
 
-def by_name_only(options: argparse.Namespace, query: Query) -> bool:
-    """Return True if a person has named each job, and thereby said how many."""
-    named = Query(ids=query.ids, look=query.look) == query
-    return named and bool(query.ids) and FROM_INPUT not in options.JOB
+class Chosen(NamedTuple):
+    """The jobs on which a command is about to act."""
+
+    jobs: list[KnownJob]
+    named: bool
+    """True if a person named each of them, and thereby said how many."""
+
+
+def chosen_jobs(
+    ledger: Ledger,
+    configuration: Configuration,
+    options: argparse.Namespace,
+    touched: Collection[Situation],
+) -> Chosen:
+    """Return the jobs that a command line selects, oldest first; those that are named, as named.
+
+    Of jobs that are not named only those in one of the situations `touched` are chosen; how many
+    others there are is told.
+
+    Raises:
+        RequestError: No job is named or selected, or one of the values has no meaning.
+        MessageError: A name may mean several jobs.
+        UnknownNameError: There is no such job.
+    """
+    query = query_of(options)
+    if query.is_empty and FROM_INPUT not in options.JOB:
+        raise RequestError("Name jobs, or select some: --state, --recipe, --dir and others.")
+    answers = Answers(Clusters(configuration), tell=complain)
+    named = bool(query.ids) and Query(ids=query.ids, look=query.look) == query
+    if query.is_empty:  # there was no name on standard input
+        return Chosen([], named=False)
+    if named:
+        rows = list({row.token: row for row in (one_of(ledger, e) for e in query.ids)}.values())
+        answers.turn_to(rows)
+        return Chosen([job_of(row, answers) for row in rows], FROM_INPUT not in options.JOB)
+    found = find(ledger, query, answers)
+    tell_bound(found.last_looked, query)
+    jobs = [job for job in found.jobs if situation_of(job) in touched]
+    if left := len(found.jobs) - len(jobs):
+        remark(f"{left} more {'is' if left == 1 else 'are'} selected, and left alone (--dry-run).")
+    if not jobs:
+        say("No such jobs.")
+    return Chosen(jobs, named=False)
+
+
+def show_effects(action: str, jobs: Sequence[KnownJob]) -> None:
+    """Print what an action would do to each job; nothing is done."""
+    for job in jobs:
+        attempt, effect = job.attempt, EFFECTS[action][situation_of(job)]
+        where = f"{attempt.job_name} on {attempt.cluster}"
+        say(f"{name_of(attempt)} {where}, {job.state}: {effect}.")
+    say(f"Dry run: {_jobs(len(jobs))}, none was touched.")
 
 
 def may_act(
-    jobs: Sequence[KnownJob], what: str, options: argparse.Namespace, *, named: bool
+    action: str, jobs: Sequence[KnownJob], options: argparse.Namespace, *, named: bool
 ) -> bool:
     """Say how many jobs a command is about to act on, and return True if it may.
 
     Args:
+        action: What it does, as a verb, such as ``cancel``.
         jobs: The jobs, at least one.
-        what: What it does, as a verb, such as ``cancel``.
         options: Those of `declare_action`.
-        named: True if each was named (`by_name_only`).
+        named: True if a person named each.
 
-    Raises:
-        RequestError: Another number is expected, or nobody can be asked.
+    Raises RequestError if another number is expected, or nobody can be asked.
     """
-    number = f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
+    number = _jobs(len(jobs))
     if options.expect is not None and options.expect != len(jobs):
         raise RequestError(f"{number} selected, --expect {options.expect}: none was touched.")
-    if options.dry_run or named or len(jobs) == 1 or options.expect is not None:
+    if named or len(jobs) == 1 or options.expect is not None:
         return True
-    remark(f"{what} {number}:")
+    remark(f"To {action}: {number}.")
     for job in jobs[:SHOWN]:
-        remark(
-            f"  {name_of(job.attempt)} {job.attempt.job_name} on {job.attempt.cluster}: {job.state}"
-        )
+        where = f"{job.attempt.job_name} on {job.attempt.cluster}"
+        remark(f"  {name_of(job.attempt)} {where}, {job.state}")
     if len(jobs) > SHOWN:
         remark(f"  and {len(jobs) - SHOWN} more (--dry-run shows each)")
     if options.yes:
         return True
     if not sys.stdin.isatty():
         raise RequestError(
-            f"To {what} {number} that are selected needs --yes, or --expect {len(jobs)}; none was "
-            "touched. --dry-run shows each."
+            f"To {action} {number} needs --yes or --expect {len(jobs)}, as there is no terminal "
+            "to ask; none was touched."
         )
-    remark(f"{what} {number}? [y/N] ")
-    if input().strip().lower() in ("y", "yes"):
+    if input(f"{action} {number}? [y/N] ").strip().lower() in ("y", "yes"):
         return True
     say("None was touched.")
     return False
+
+
+def keep_reason(done: str, attempts: Sequence[Attempt], reason: str) -> None:
+    """Log what a person did to jobs, and why, if a reason was given."""
+    for attempt in attempts if reason else ():
+        log.info("%s (%s) %s by %s: %s", name_of(attempt), attempt.token, done, user_name(), reason)
+
+
+def _jobs(number: int) -> str:
+    """Return a number of jobs in words."""
+    return f"{number} job{'' if number == 1 else 's'}"
 
 
 def name_of(attempt: Attempt) -> str:

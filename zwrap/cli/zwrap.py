@@ -17,7 +17,7 @@ from zwrap.cli.common import (
     settle,
 )
 from zwrap.configuration.site import Configuration
-from zwrap.errors import ConfigurationError
+from zwrap.errors import ConfigurationError, UnknownNameError
 
 COMMANDS = {
     "recipe": ("recipes", "check or draw recipes"),
@@ -43,8 +43,8 @@ COMMANDS = {
 """Command to the module that carries it out, and its purpose."""
 
 
-MIXED = ("publish",)
-"""Commands with an argument that may be missing, which may stand behind options all the same."""
+MIXED = ("publish", "pipe", "jobs", "cancel", "resubmit")
+"""Commands with arguments that may be missing, which may stand behind options all the same."""
 
 
 def _module(command: str) -> Module:
@@ -71,9 +71,19 @@ class _Command(Parser):
         return super().parse_known_args(args, namespace)
 
 
+class _Zwrap(Parser):
+    """The parser of `zwrap`, which names the nearest command where one is not known."""
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """Raise argparse.ArgumentError if a value is none of those that there may be."""
+        if action.dest == "command" and value not in COMMANDS:
+            raise argparse.ArgumentError(None, str(UnknownNameError("command", value, COMMANDS)))
+        super()._check_value(action, value)
+
+
 def _parser(configuration: Configuration) -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = Parser(prog="zwrap", description=__doc__)
+    parser = _Zwrap(prog="zwrap", description=__doc__)
     parser.epilog = (
         "Every other command of this installation is there by its name, too, whoever has the file "
         "of that name: zwrap zocalo.go ..."

@@ -1,0 +1,255 @@
+"""Commands that act on jobs: on which ones, what they say first, and what they leave alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zwrap.attempt.ledger.ledger import Ledger
+from zwrap.attempt.ledger.place import default_file
+from zwrap.attempt.record import INTENDED, REJECTED, SUBMITTED, WAITING, Attempt
+from zwrap.cli import zwrap
+from zwrap.configuration.clusters import ClusterSettings
+from zwrap.configuration.site import Configuration
+from zwrap.job import State
+from zwrap.monitor.actions import EFFECTS, Situation
+from zwrap.scheduler import Command, Question
+from zwrap.submission.clusters import Cluster, Clusters
+from zwrap.transport.connect import connect
+
+from .watched import Told, status
+
+ROOT = Path(__file__).parents[2]
+STATES = {
+    "pending": (SUBMITTED, None), "running": (SUBMITTED, None), "waiting": (WAITING, None),
+    "intended": (INTENDED, None), "failed": (SUBMITTED, "failure"), "good": (SUBMITTED, "success"),
+}  # fmt: skip
+
+
+class Site(Told):
+    """A cluster that notes which jobs it was asked to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled: list[str] = []
+        self.live = {
+            name: status(name, state, name=f"n.{name}-1")
+            for name, state in (("pending", State.PENDING), ("running", State.RUNNING))
+        }
+
+    def cancel(self, job_ids: Any) -> Question[None]:
+        self.cancelled += job_ids
+        return Question(Command(argv=["true"]), lambda _: None)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Return the cluster of a site with a job in each state."""
+    monkeypatch.setenv("ZWRAP_SPOOL", str(tmp_path / "spool"))
+    system = Site()
+    cluster = Cluster("local", ClusterSettings(kind="told"), system)  # type: ignore[arg-type]
+    monkeypatch.setattr(Clusters, "get", lambda *_: cluster)
+    ledger = Ledger.in_file(default_file())
+    for number, (name, (state, outcome)) in enumerate(STATES.items()):
+        add(ledger, tmp_path, name, number, state, outcome)
+    ledger.close()
+    return system
+
+
+def add(
+    ledger: Ledger, place: Path, name: str, number: int, state: str, outcome: str | None,
+    attempt: int = 1,
+) -> None:  # fmt: skip
+    """Write a row, and the submission that it belongs to."""
+    token = f"{name}-{attempt}"
+    directory = place / name / ".zwrap" / token
+    directory.mkdir(parents=True)
+    step = {"queue": "cluster.submission",
+            "parameters": {"cluster": {"commands": "true"}, "workingdir": str(place)}}  # fmt: skip
+    message = {"recipe": {"start": [[1, []]], "1": step}, "recipe-pointer": 1}
+    kept = {"header": {"original-destination": "/queue/cluster.submission"}, "message": message}
+    (directory / "submission.json").write_text(json.dumps(kept))
+    ledger.reserve([Attempt(
+        token=token, recipe_id="r", step=1, cluster="local", job_name="n",
+        job_directory=str(directory), created=number + 1.0,
+    )])  # fmt: skip
+    job_id = name if state == SUBMITTED else None
+    ledger.record({token: {"state": state, "job_id": job_id, "outcome": outcome}})
+
+
+def done(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Return exit status, output and complaints of a command of `zwrap`."""
+    ended = zwrap.main([*arguments])
+    shown = capsys.readouterr()
+    return ended, shown.out, shown.err
+
+
+def state_of(token: str) -> tuple[str, str | None]:
+    ledger = Ledger.in_file(default_file())
+    row = ledger.get(token)
+    ledger.close()
+    assert row
+    return row.state, row.reason
+
+
+def sent() -> int:
+    with connect(Configuration.from_file().activate()) as transport:
+        return transport.inspector().waiting("cluster.submission")
+
+
+def test_jobs_that_are_named_are_cancelled_without_a_question(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, out, _ = done(capsys, "cancel", "running", "pending", "waiting", "local:failed")
+    assert ended == 0
+    assert site.cancelled == ["running", "pending"]
+    assert "Job failed is not on cluster local any more." in out
+    assert state_of("waiting-1")[0] == REJECTED
+
+
+def test_more_than_one_job_is_touched_only_if_their_number_was_agreed_to(
+    site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    select = "cancel", "--recipe", "r"
+    ended, _, said = done(capsys, *select)
+    assert ended == 100
+    assert "To cancel: 3 jobs." in said
+    assert "needs --yes or --expect 3, as there is no terminal to ask; none was touched." in said
+    assert "3 more are selected, and left alone" in said
+    ended, _, said = done(capsys, *select, "--expect", "2")
+    assert (ended, site.cancelled) == (100, [])
+    assert "3 jobs selected, --expect 2: none was touched." in said
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda _: "n")
+    ended, out, _ = done(capsys, *select)
+    assert (ended, out, site.cancelled) == (0, "None was touched.\n", [])
+    assert state_of("waiting-1")[0] == WAITING
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    assert done(capsys, *select)[0] == 0
+    assert sorted(site.cancelled) == ["pending", "running"]
+    assert state_of("waiting-1")[0] == REJECTED
+
+
+@pytest.mark.parametrize("agreed", [["--yes"], ["--expect", "3"]], ids=" ".join)
+def test_a_script_says_how_many_it_means(
+    agreed: list[str], site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert done(capsys, "cancel", "--recipe", "r", *agreed)[0] == 0
+    assert sorted(site.cancelled) == ["pending", "running"]
+
+
+def test_one_job_that_is_selected_is_touched_without_a_question(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert done(capsys, "cancel", "--state", "running")[0] == 0
+    assert site.cancelled == ["running"]
+    ended, out, _ = done(capsys, "cancel", "--state", "success")
+    assert (ended, out) == (0, "No such jobs.\n")
+
+
+@pytest.mark.parametrize("command", ["cancel", "resubmit"])
+def test_without_names_and_options_no_job_is_meant(
+    command: str, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, _, said = done(capsys, command, "--yes")
+    assert (ended, site.cancelled, sent()) == (100, [], 0)
+    assert "Name jobs, or select some" in said
+
+
+@pytest.mark.parametrize("command", ["cancel", "resubmit"])
+def test_a_dry_run_says_what_would_happen_to_each_job_and_touches_none(
+    command: str, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, out, _ = done(capsys, command, "--dry-run", *STATES, *(["intended"] * 2))
+    assert ended == 0
+    lines = out.splitlines()
+    assert len(lines) == len(STATES) + 1
+    situations = [Situation.PENDING, Situation.RUNNING, Situation.WAITING, Situation.IN_DOUBT,
+                  Situation.ENDED, Situation.ENDED]  # fmt: skip
+    for line, situation in zip(lines, situations, strict=False):
+        assert line.endswith(f": {EFFECTS[command][situation]}.")
+    assert lines[-1] == "Dry run: 6 jobs, none was touched."
+    assert (site.cancelled, sent(), state_of("waiting-1")) == ([], 0, (WAITING, None))
+
+
+def test_what_succeeded_is_submitted_again_only_if_that_is_said(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, _, said = done(capsys, "resubmit", "good")
+    assert (ended, sent()) == (100, 0)
+    assert "Attempt 1 at this step, job good, has succeeded" in said
+    assert "--again" in said
+    assert done(capsys, "resubmit", "good", "--again")[0] == 0
+    assert sent() == 1
+    assert done(capsys, "resubmit", "--recipe", "r")[0] == 0, "the one that failed"
+    assert sent() == 2
+
+
+def test_a_step_at_which_another_attempt_runs_or_succeeded_is_not_submitted_again(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = Ledger.in_file(default_file())
+    add(ledger, tmp_path, "failed", 9, SUBMITTED, None, attempt=2)
+    ledger.record({"failed-2": {"job_id": "running2"}})
+    site.live["running2"] = status("running2", State.RUNNING, name="n.failed-2")
+    ended, _, said = done(capsys, "resubmit", "failed")
+    assert (ended, sent()) == (100, 0)
+    assert "Attempt 2 at the same step is running as job running2 on cluster local" in said
+    ledger.record({"failed-2": {"outcome": "success"}})
+    ledger.close()
+    ended, _, said = done(capsys, "resubmit", "failed-1")
+    assert (ended, sent()) == (100, 0)
+    assert "Attempt 2 at this step, job running2, has succeeded" in said
+
+
+def test_why_a_person_acted_is_logged(
+    site: Site, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        done(capsys, "cancel", "running", "--reason", "wrong sample")
+    assert "running (running-1) cancelled by " in caplog.text
+    assert ": wrong sample" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["running", "--yes", "pending"], ["--yes", "running", "pending"],
+     ["running", "--reason", "x", "pending", "--yes"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_names_and_options_stand_in_any_order(
+    arguments: list[str], site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert done(capsys, "cancel", *arguments)[0] == 0
+    assert site.cancelled == ["running", "pending"]
+
+
+def test_the_nearest_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        zwrap.main(["job"])
+    assert ended.value.code == 2
+    assert "error: Unknown command 'job'. Did you mean 'jobs'?" in capsys.readouterr().err
+
+
+def test_arguments_of_a_pipe_stand_in_any_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ZWRAP_SPOOL", str(tmp_path / "spool"))
+    with connect(Configuration.from_file().activate()) as transport:
+        transport.send("first", {"a": 1})
+        transport.flush()
+    assert done(capsys, "pipe", "first", "--once", "second")[0] == 0
+    with connect(Configuration.from_file().activate()) as transport:
+        assert transport.inspector().waiting("second") == 1
+
+
+def test_docs_say_what_each_command_does_in_each_situation() -> None:
+    text = (ROOT / "docs" / "jobs.md").read_text()
+    for effects in EFFECTS.values():
+        assert set(effects) == set(Situation)
+    for situation in Situation:
+        cells = [effects[situation] for effects in EFFECTS.values()]
+        assert f"| {situation.value} | {' | '.join(cells)} |" in text
