@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from zwrap.errors import MessageError
+
 from ..commanding import Commands, at
-from ..database import Database
+from ..database import Database, lacking
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +151,25 @@ def test_state_of_an_unknown_program_is_refused(commands: Commands, name: str) -
     if name == "update_processing_status":
         said = commands.refused(name, {"program_id": 1, "status": 1})
         assert "status is 1; 'success' or 'failure' is expected" in said
+
+
+def test_column_that_an_older_database_lacks_costs_only_messages_that_fill_it(
+    commands: Commands,
+) -> None:
+    program = commands("register_processing", {"program": "xia2"})
+    message = {"program_id": program, "severity": "INFO", "message": "ok"}
+    with lacking(commands.database, "AutoProcProgramMessage", "description"):
+        commands("add_program_message", message)
+        with pytest.raises(MessageError, match="error 1054, the schema of the site lacks a column"):
+            commands("add_program_message", {**message, "description": "more"})
+    [row] = commands.rows("AutoProcProgramMessage")
+    assert (row["message"], row.get("description")) == ("ok", None)
+
+
+def test_null_in_place_of_a_default_is_written(commands: Commands) -> None:
+    commands("insert_data_collection", {"dcgid": commands.ids.group})
+    assert commands.database.table("DataCollection").c.binning.server_default is not None
+    assert commands.database.rows("DataCollection")[-1]["binning"] is None
 
 
 def test_program_message(commands: Commands) -> None:

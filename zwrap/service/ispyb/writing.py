@@ -122,12 +122,20 @@ class Row:
         return self
 
     def insert(self) -> int:
-        """Write a new row, and return its number."""
+        """Write a new row, and return its number.
+
+        A column that has no value is named only if its default is another one than null: the
+        database of a facility may lack it.
+        """
+        given: dict[str, object] = {}
         for name, value in self.values.items():
-            if value is None and not self.table.columns[name].nullable:
+            column = self.table.columns[name]
+            if value is None and not column.nullable:
                 raise MessageError(f"{self._about(name)} is missing, and a value is expected.")
+            if value is not None or column.server_default is not None:
+                given[name] = value
         further = {**self._computed, **({self._stamp: NOW} if self._stamp else {})}
-        done = self._run(sa.insert(self.table).values(further), self.values)
+        done = self._run(sa.insert(self.table).values(further), given)
         return int(done.inserted_primary_key[0]) if done.inserted_primary_key else 0
 
     def update(self, number: int) -> None:
