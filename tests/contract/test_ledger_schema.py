@@ -27,6 +27,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.tables import metadata
 from zwrap.attempt.ledger.version import HEAD, REVISIONS, VERSION
 from zwrap.attempt.record import SUBMITTED, Attempt
+from zwrap.cli import zwrap
 from zwrap.errors import OutageError
 
 FIRST = """
@@ -349,3 +350,45 @@ def test_rows_of_a_new_ledger_are_written_at_once(url: str) -> None:
         )
         assert len(ledger.reserve([row])) == 1
     assert version(url) == HEAD
+
+
+@pytest.mark.slow
+def test_the_commands_for_operators_work_on_a_server(
+    postgresql: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    url = postgresql["url"]
+    with connected(url) as connection:
+        connection.execute(sa.text("drop table if exists attempts, words, ledger_schema"))
+    site = tmp_path / "site.yml"
+    section = f"version: 1\nenvironments: {{default: [l]}}\nl: {{plugin: ledger, url: '{url}'}}\n"
+    site.write_text(section)
+    monkeypatch.setenv("ZOCALO_CONFIG", str(site))
+    assert zwrap.main(["ledger", "check"]) == 0
+    assert "has no tables yet" in capsys.readouterr().out
+    make_old(url)
+    assert zwrap.main(["ledger", "check"]) == 0
+    assert "schema 0000, of an earlier release" in capsys.readouterr().out
+    assert version(url) is None
+    assert zwrap.main(["ledger", "upgrade", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["before"], told["schema"]) == ("0000", HEAD)
+    assert ":rig@" not in told["ledger"]
+    assert zwrap.main(["ledger", "check", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["attempts"]["number"], told["open"]["number"]) == (ROWS, ROWS)
+    assert told["size_bytes"] > 0
+    assert zwrap.main(["ledger", "backup", str(tmp_path / "copy")]) == 100
+    assert "on a database server, whose own means copy it" in capsys.readouterr().err
+    assert zwrap.main(["ledger", "create"]) == 100
+    with connected(url) as connection:
+        connection.execute(sa.text("drop table attempts"))
+    for line in ("jobs", "ledger check"):
+        assert zwrap.main(line.split()) == 100, line
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        assert "cannot be used" in said
+    site.write_text(section.replace(f":{postgresql['port']}/", ":1/"))
+    for line in ("jobs", "ledger check", "ledger upgrade"):
+        assert zwrap.main(line.split()) == 111, line
+        assert "cannot be used" in capsys.readouterr().err

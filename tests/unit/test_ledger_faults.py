@@ -23,7 +23,7 @@ from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.place import default_file, mark_of
 from zwrap.attempt.ledger.version import HEAD
 from zwrap.attempt.record import SUBMITTED, Attempt
-from zwrap.cli import zwrap
+from zwrap.cli import service, zwrap
 from zwrap.configuration.site import Configuration
 from zwrap.errors import OutageError
 from zwrap.service.submitter import Submitter
@@ -148,9 +148,9 @@ def test_no_service_begins_with_it(
     DAMAGES[damage](default_file())
 
     def begin() -> None:
-        service: Any = SERVICES[name](Configuration(), transport)
-        with contextlib.closing(service):
-            service._ledger.queries.newest(ROWS)  # which meets the damage in the middle, too
+        begun: Any = SERVICES[name](Configuration(), transport)
+        with contextlib.closing(begun):
+            begun._ledger.queries.newest(ROWS)  # which meets the damage in the middle, too
 
     with pytest.raises(UnusableLedgerError) as told:
         begin()
@@ -164,22 +164,22 @@ def test_a_running_service_finds_it(
     name: str, damage: str, ledger: Ledger, transport: Transport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it remembers of the file hides no damage."""
-    service: Any = SERVICES[name](Configuration(), transport)
-    look = service.idle if name == "Submitter" else service._look
+    running: Any = SERVICES[name](Configuration(), transport)
+    look = running.idle if name == "Submitter" else running._look
     look()
-    assert len(service._ledger.queries.newest(ROWS)) == ROWS
+    assert len(running._ledger.queries.newest(ROWS)) == ROWS
     ledger.close()
     monkeypatch.setattr(database, "LOOK_S", 0.0)
     {**DAMAGES, "replace": replace, "move_away": move_away}[damage](default_file())
     if damage == "hole":
-        service._ledger.database.engine.dispose()
-        look = lambda: service._ledger.queries.newest(ROWS)  # noqa: E731
+        running._ledger.database.engine.dispose()
+        look = lambda: running._ledger.queries.newest(ROWS)  # noqa: E731
     if damage == "truncate":
         look()  # it might be a moment in which the file grows
     with pytest.raises(UnusableLedgerError, match=str(default_file())):
         look()
     with contextlib.suppress(OutageError):
-        service.close()
+        running.close()
 
 
 def test_a_ledger_that_is_put_back_is_used_again(
@@ -209,6 +209,29 @@ def test_the_state_directory_of_a_ledger_that_is_gone_gets_no_empty_one(
     assert mark_of(default_file()).exists()
     assert zwrap.main(["ledger", "create"]) == 100
     assert "There is a ledger" in capsys.readouterr().err
+
+
+def test_the_spool_says_that_there_was_a_ledger_when_all_of_the_state_directory_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spool = tmp_path / "elsewhere"
+    spool.mkdir()
+    monkeypatch.setenv("ZWRAP_SPOOL", str(spool))
+    Ledger.of(Configuration()).close()
+    move_away(default_file())
+    for line in ("jobs", "ledger check", "zocalo.service -s Submitter --once"):
+        words = line.split()
+        assert (service.main(words[1:]) if words[0] != "jobs" and len(words) > 2 else
+                zwrap.main(words)) == 100  # fmt: skip
+        assert f"there was one, as {spool}/.ledger-" in capsys.readouterr().err
+    assert not default_file().exists()
+    with connect(Configuration()) as transport:
+        assert [each for each in transport.inspector().queues() if "ledger" in str(each)] == []
+    assert zwrap.main(["ledger", "create"]) == 0
+    assert zwrap.main(["jobs"]) == 0
+    # Another ledger that shares the spool is a ledger of its own.
+    monkeypatch.setenv("ZWRAP_STATE", str(tmp_path / "another"))
+    Ledger.of(Configuration()).close()
 
 
 def test_a_ledger_of_an_earlier_release_is_marked_by_the_first_use(ledger: Ledger) -> None:

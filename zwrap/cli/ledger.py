@@ -12,7 +12,7 @@ from zwrap.attempt.ledger.backup import copy
 from zwrap.attempt.ledger.database import Database
 from zwrap.attempt.ledger.health import Group, Health, examine
 from zwrap.attempt.ledger.ledger import Ledger
-from zwrap.attempt.ledger.place import check_not_lost, default_file, has_ledger, mark_of
+from zwrap.attempt.ledger.place import Marks, default_file, has_ledger, spool_of
 from zwrap.attempt.ledger.version import HEAD, check_known, version_of
 from zwrap.cli.common import Parser, say, say_json
 from zwrap.configuration.site import Configuration
@@ -162,7 +162,7 @@ def _create(configuration: Configuration, options: argparse.Namespace) -> Told:
         raise MessageError(
             f"There is a ledger {file}; move it away, with its -wal and -shm, first."
         )
-    mark_of(file).unlink(missing_ok=True)
+    Marks(file, spool_of(configuration)).remove()
     Ledger.of(configuration).close()
     return {"ledger": str(file), "schema": HEAD}, [f"The ledger {file} is new and empty."]
 
@@ -170,9 +170,9 @@ def _create(configuration: Configuration, options: argparse.Namespace) -> Told:
 @contextlib.contextmanager
 def _database(configuration: Configuration) -> Iterator[Database]:
     """Yield the database of the ledger as it is; UnusableLedgerError if its file is gone."""
-    given = configuration.site.ledger
+    given, spool = configuration.site.ledger, spool_of(configuration)
     if not given:
-        check_not_lost(default_file())
-    database = Database(given.url if given else f"sqlite:///{default_file()}")
+        Marks(default_file(), spool).check()
+    database = Database(given.url if given else f"sqlite:///{default_file()}", spool)
     with contextlib.closing(database):
         yield database

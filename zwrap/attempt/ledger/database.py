@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from zwrap.attempt.ledger.faults import damaged, fault_of, reason
 from zwrap.attempt.ledger.fitting import UnstorableError
-from zwrap.attempt.ledger.place import Identity, check_not_lost, is_cut_off, lost, mark
+from zwrap.attempt.ledger.place import Identity, Marks, is_cut_off
 from zwrap.attempt.ledger.schema import bring_up_to_date
 from zwrap.attempt.ledger.version import HEAD, check_known, version_of
 from zwrap.errors import ConfigurationError
@@ -31,12 +31,15 @@ LOOK_S = 20.0
 class Database:
     """The database of a ledger, whose tables the first use, or `open`, brings up to date.
 
-    `url` is a database URL of SQLAlchemy.
+    Args:
+        url: A database URL of SQLAlchemy.
+        spool: Directory of the spool, which has a mark of a ledger in a file, too; None: there is
+            none.
 
     Raises ConfigurationError if the URL is not valid, or if its driver is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, spool: Path | None = None) -> None:
         options: dict[str, Any] = {}
         if url.startswith("sqlite"):
             options["connect_args"] = {"timeout": BUSY_S}
@@ -61,6 +64,8 @@ class Database:
         place = None if self.is_shared else self.engine.url.database
         self.file = Path(place) if place and place != ":memory:" else None
         """The file of SQLite; None: a database server, or a ledger in memory."""
+        self.marks = Marks(self.file, spool) if self.file else None
+        """The marks of a ledger in a file."""
         self._identity: Identity | None = None
         self._is_open = False
         self._looked = elapsed()
@@ -77,16 +82,16 @@ class Database:
             UnusableLedgerError: It is damaged, or is not there any more.
             NewerLedgerError: A later release has brought it up to date.
         """
-        if self.file:
-            check_not_lost(self.file)
+        if self.marks:
+            self.marks.check()
         with self.begin() as connection:
             found = version_of(connection)
         check_known(found, self.name)
         if found != HEAD:
             with self.explained():
-                bring_up_to_date(self.engine, self.file, self.name)
-        if self.file:
-            mark(self.file)
+                bring_up_to_date(self.engine, self.file, self.name, self.marks)
+        if self.file and self.marks:
+            self.marks.leave()
             self._identity = Identity(self.file)
         self._is_open = True
 
@@ -129,7 +134,12 @@ class Database:
 
         A process that has a file open may go on with what it remembers of it.
         """
-        if not self._is_open or not self.file or elapsed() < self._looked + LOOK_S:
+        if (
+            not self._is_open
+            or not self.file
+            or not self.marks
+            or elapsed() < self._looked + LOOK_S
+        ):
             return
         self._looked = elapsed()
         if self._identity:
@@ -137,7 +147,7 @@ class Database:
         fresh = sa.create_engine(self.engine.url, poolclass=sa.NullPool)
         with self.explained(), fresh.connect() as connection:
             if version_of(connection) is None:
-                raise lost(self.file)
+                raise self.marks.lost()
             was_cut_off, self._is_cut_off = self._is_cut_off, is_cut_off(connection, self.file)
         if was_cut_off and self._is_cut_off:
             raise damaged(self.name, "its file is shorter than it says")

@@ -18,7 +18,7 @@ from zwrap.attempt.ledger import changes as happened, events
 from zwrap.attempt.ledger.database import Database
 from zwrap.attempt.ledger.dialect import insert_into
 from zwrap.attempt.ledger.fitting import fitted, fitted_recipe_id
-from zwrap.attempt.ledger.place import default_file, prepare
+from zwrap.attempt.ledger.place import Marks, default_file, prepare, spool_of
 from zwrap.attempt.ledger.query import Queries
 from zwrap.attempt.ledger.remote import RemoteAttempts
 from zwrap.attempt.ledger.tables import ATTEMPTS
@@ -53,9 +53,9 @@ class Ledger:
     Raises ConfigurationError if the URL is not valid, or if its driver is not installed.
     """
 
-    def __init__(self, url: str, clock: Clock = wall) -> None:
+    def __init__(self, url: str, clock: Clock = wall, spool: Path | None = None) -> None:
         self._clock = clock
-        self.database = Database(url)
+        self.database = Database(url, spool)
         self._transaction = self.database.transaction
         self.remote = RemoteAttempts(self._transaction, self.now)
         self.queries = Queries(self._transaction)
@@ -67,15 +67,16 @@ class Ledger:
         return self
 
     @classmethod
-    def in_file(cls, path: Path) -> Ledger:
-        """Open the SQLite ledger in a file.
+    def in_file(cls, path: Path, spool: Path | None = None) -> Ledger:
+        """Open the SQLite ledger in a file; `spool` as for `Database`.
 
         Raises:
             ConfigurationError: Its directory cannot be created, or is on a network filesystem.
             UnusableLedgerError: The file is not there any more.
         """
+        Marks(path, spool).check()
         prepare(path)
-        return cls(f"sqlite:///{path}").open()
+        return cls(f"sqlite:///{path}", spool=spool).open()
 
     @classmethod
     def of(cls, configuration: Configuration) -> Ledger:
@@ -83,7 +84,7 @@ class Ledger:
         given = configuration.site.ledger
         if given:
             return cls(given.url).open()
-        return cls.in_file(made_private(default_file()))
+        return cls.in_file(made_private(default_file()), spool_of(configuration))
 
     @property
     def is_shared(self) -> bool:

@@ -1,8 +1,9 @@
-"""The file of a SQLite ledger, and the mark beside it that says that there is one."""
+"""The file of a SQLite ledger, and the marks that say that there is one."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import struct
 from pathlib import Path
@@ -15,14 +16,14 @@ from zwrap.errors import ConfigurationError
 from zwrap.host.files import create_once
 from zwrap.host.modes import PRIVATE_FILE, make_private
 from zwrap.host.mounts import NETWORK_FILESYSTEMS, filesystem_of
-from zwrap.host.paths import state_directory
+from zwrap.host.paths import default_spool, state_directory
 
 MARK = ".mark"
-"""Ending of the name of the mark."""
+"""Ending of the name of the mark beside a ledger."""
 
 _TEXT = b"""\
-A ledger of zwrap is, or was, beside this file. While this file is here, no empty one takes its
-place unasked; see "zwrap ledger create".
+There is, or was, a ledger of zwrap. While this file is here, no empty one takes its place unasked;
+see "zwrap ledger create".
 """
 
 
@@ -36,10 +37,62 @@ def mark_of(file: Path) -> Path:
     return file.with_name(file.name + MARK)
 
 
+def spool_of(configuration: Configuration) -> Path:
+    """Return the directory in which the spool of a site is, if it has one."""
+    settings = configuration.site.spool
+    return Path(settings.path) if settings else default_spool()
+
+
+class Marks:
+    """The marks of a ledger in a file: one beside it, and one in the spool.
+
+    The second one is there when all of the state directory is not.
+    """
+
+    def __init__(self, file: Path, spool: Path | None = None) -> None:
+        self._file = file
+        self._paths = [mark_of(file)]
+        if spool and file.parent not in spool.parents:
+            name = hashlib.sha256(os.fsencode(f"{os.uname().nodename}:{file}")).hexdigest()[:16]
+            self._paths.append(spool / f".ledger-{name}")
+
+    @property
+    def exist(self) -> bool:
+        """True if there is one."""
+        return any(each.exists() for each in self._paths)
+
+    def check(self) -> None:
+        """Raise UnusableLedgerError if the ledger was in its file, and is not there any more."""
+        if self.exist and not (self._file.exists() and self._file.stat().st_size):
+            raise self.lost()
+
+    def lost(self) -> UnusableLedgerError:
+        """Return the error of a ledger that is gone."""
+        found = next((each for each in self._paths if each.exists()), self._paths[0])
+        return UnusableLedgerError(
+            f"The ledger {self._file} is gone, or empty: there was one, as {found} says. Put the "
+            "file, or a backup of it, back; if all jobs in it may be forgotten, begin an empty one "
+            "(zwrap ledger create)."
+        )
+
+    def leave(self) -> None:
+        """Make the marks, as far as this user may."""
+        for each in self._paths:
+            with contextlib.suppress(OSError):  # such as a spool that is not there yet
+                if not each.exists():
+                    create_once(each, _TEXT, mode=PRIVATE_FILE)
+
+    def remove(self) -> None:
+        """Remove the marks, so that an empty ledger may be begun."""
+        for each in self._paths:
+            each.unlink(missing_ok=True)
+
+
 def has_ledger(configuration: Configuration) -> bool:
     """Tell whether the site has a ledger, or should have one."""
-    file = default_file()
-    return bool(configuration.site.ledger) or file.exists() or mark_of(file).exists()
+    if configuration.site.ledger:
+        return True
+    return default_file().exists() or Marks(default_file(), spool_of(configuration)).exist
 
 
 def prepare(file: Path) -> None:
@@ -47,9 +100,7 @@ def prepare(file: Path) -> None:
 
     Raises:
         ConfigurationError: The directory cannot be created, or is on a network filesystem.
-        UnusableLedgerError: The file is not there any more.
     """
-    check_not_lost(file)
     try:
         make_private(file.parent)
     except OSError as error:
@@ -64,28 +115,6 @@ def prepare(file: Path) -> None:
         )
     with contextlib.suppress(OSError):  # why it cannot be made is told by SQLite
         os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
-
-
-def check_not_lost(file: Path) -> None:
-    """Raise UnusableLedgerError if a ledger was in this file, and is not there any more."""
-    if mark_of(file).exists() and not (file.exists() and file.stat().st_size):
-        raise lost(file)
-
-
-def lost(file: Path) -> UnusableLedgerError:
-    """Return the error of a ledger that is gone."""
-    return UnusableLedgerError(
-        f"The ledger {file} is gone, or empty: there was one, as {mark_of(file).name} beside it "
-        "says. Put the file, or a backup of it, back; if all jobs in it may be forgotten, begin an "
-        "empty one (zwrap ledger create)."
-    )
-
-
-def mark(file: Path) -> None:
-    """Leave the mark of a ledger beside it, as far as this user may."""
-    with contextlib.suppress(OSError):
-        if not mark_of(file).exists():
-            create_once(mark_of(file), _TEXT, mode=PRIVATE_FILE)
 
 
 def is_cut_off(connection: sa.Connection, file: Path) -> bool:

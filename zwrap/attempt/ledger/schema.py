@@ -13,7 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from zwrap.attempt.ledger.place import lost, mark_of
+from zwrap.attempt.ledger.place import Marks
 from zwrap.attempt.ledger.tables import metadata
 from zwrap.attempt.ledger.version import HEAD, VERSION, check_known, version_of
 
@@ -27,13 +27,14 @@ _one = threading.Lock()
 """Held by the thread that upgrades: alembic has a place for one."""
 
 
-def bring_up_to_date(engine: sa.Engine, file: Path | None, name: str) -> None:
+def bring_up_to_date(engine: sa.Engine, file: Path | None, name: str, marks: Marks | None) -> None:
     """Create the tables, or upgrade them, in one transaction; several processes may do so at once.
 
     Args:
         engine: The database.
         file: The file of SQLite, which is copied before an upgrade; None: there is none.
         name: The ledger, for errors and the log.
+        marks: The marks of a ledger in a file; None: there are none.
 
     Raises:
         sqlalchemy.exc.DBAPIError: The database cannot be used, or changed, now.
@@ -47,8 +48,8 @@ def bring_up_to_date(engine: sa.Engine, file: Path | None, name: str) -> None:
         if found is None:
             # Another process may have begun the ledger, and marked it, a moment ago: only here,
             # where nobody else can, are no tables and a mark a ledger that is lost.
-            if file and mark_of(file).exists():
-                raise lost(file)
+            if marks and marks.exist:
+                raise marks.lost()
             metadata.create_all(connection)
             VERSION.create(connection, checkfirst=True)
             connection.execute(VERSION.insert().values(version_num=HEAD))
