@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
+import time
 import uuid
 from pathlib import Path
 
+from zwrap.attempt.sender import HOST_HEADER, SENT_HEADER, USER_HEADER
 from zwrap.cli.common import complain, program, remark, say, say_json, user_name
 from zwrap.cli.openparameters import tell_oddities
 from zwrap.configuration.site import Configuration
@@ -61,8 +63,9 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
         return 1
     message = _message(options, configuration.site.limits)
     headers: dict[str, object] = {
-        "zocalo.go.user": user_name(),
-        "zocalo.go.host": socket.gethostname(),
+        USER_HEADER: user_name(),
+        HOST_HEADER: socket.gethostname(),
+        SENT_HEADER: round(time.time(), 3),
         ID_HEADER: new_id(),  # the same whether the request is sent or stored
     }
     _announce(options)

@@ -26,6 +26,7 @@ COMMANDS = {
     "render": ("render", "show the job script of a recipe step; submit nothing"),
     "exec": ("exec", "run a command with heartbeats and a time limit, without a recipe"),
     "jobs": ("jobs", "list the jobs that were submitted, and how they ended"),
+    "events": ("events", "show what happened to a job, to a run of a recipe, or to a request"),
     "ledger": ("ledger", "check, copy or upgrade the ledger, the record of all jobs"),
     "cancel": ("cancel", "end jobs"),
     "consumers": ("consumers", "tell a monitor whether enough receivers read each queue"),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from zwrap.attempt import sender
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError, PermanentError, short
 from zwrap.host.files import write_atomically
@@ -78,10 +79,14 @@ class Dispatcher(Service):
                 "Recipe %s of request %s: %s", recipe.name, guid, unfilled_remark(recipe.unfilled),
                 extra={"recipe_ID": guid},
             )  # fmt: skip
+        received, names = delivery.message, message.get("recipes")
+        asked_by = sender.described(received.id, received.headers, parameters, names)
+        if not asked_by and envelope and sender.KEY in envelope.environment:
+            asked_by = {sender.KEY: envelope.environment[sender.KEY]}  # of the recipe around it
         outgoing = Envelope(
             recipe,
             recipe.start[0][0],
-            environment={"ID": guid},
+            environment={"ID": guid, **asked_by},
             limits=self.limits,
         )
         with self.transport.unit(delivery) as unit:
@@ -128,6 +133,8 @@ class Dispatcher(Service):
             for key, value in delivery.message.headers.items()
             if key == RECIPE_HEADER or key.startswith("zocalo.")
         }
+        if sender.USER_HEADER in headers:
+            headers.setdefault(sender.ID_HEADER, delivery.message.id)
         if envelope:  # a request inside a recipe keeps its recipe
             envelope.payload = request
         body = envelope.body() if envelope else request

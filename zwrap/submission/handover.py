@@ -172,7 +172,12 @@ class Handover:
             replace(job.attempt, array_token=token, task=number if array else None)
             for number, job in enumerate(jobs, 1)
         ]
-        rows = {row.token: row for row in self._ledger.reserve(intents)}
+        runs = [
+            (job.attempt.recipe_id, job.sender)
+            for job in jobs
+            if job.sender and job.attempt.recipe_id
+        ]
+        rows = {row.token: row for row in self._ledger.reserve(intents, runs)}
         known = [(job, rows.get(job.attempt.token)) for job in jobs]
         return [job._replace(attempt=row) for job, row in known if row]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from zwrap.attempt.record import Attempt
+from zwrap.attempt.sender import Sender
 from zwrap.job import JobRequest
 from zwrap.scheduler import Question, Scheduler, Submission
 from zwrap.submission.outcomes import Failed
@@ -32,6 +33,8 @@ class PendingJob(NamedTuple):
     """Function that writes the files of the job, its script included."""
     question: Question[Submission] | None = None
     """Submission as a single job; None until the files are written."""
+    sender: Sender | None = None
+    """Who sent the request of its recipe; None: it is not known."""
 
 
 class Writing(NamedTuple):

@@ -11,6 +11,7 @@ from zwrap.attempt.ledger.fitting import check_storable
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.record import Attempt, encode_submission, kind_of
 from zwrap.attempt.secret import SECRET, new_secret
+from zwrap.attempt.sender import sender_in
 from zwrap.configuration.clusters import policy_of
 from zwrap.configuration.site import Configuration
 from zwrap.errors import RequestError
@@ -69,9 +70,10 @@ class Preparation:
             message, queue, request.resources, policy, whose.origin, whose.follows, request.cluster
         )
         attempt = _attempt(envelope, request, whose.digest, whole_of(message))
-        if cluster.settings.shared_filesystem:
-            return self._shared_job(prepared, cluster, attempt, kept), cluster
-        return self._remote_job(prepared, cluster, attempt, kept), cluster
+        shared = cluster.settings.shared_filesystem
+        pending = self._shared_job if shared else self._remote_job
+        sender = sender_in(envelope.environment)
+        return pending(prepared, cluster, attempt, kept)._replace(sender=sender), cluster
 
     def refused_attempt(self, envelope: Envelope, message: Message, whose: Recognized) -> Attempt:
         """Return the row of a step that cannot be a job."""

@@ -14,7 +14,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 from msgspec.structs import asdict, replace
 
-from zwrap.attempt.ledger import changes as happened, events
+from zwrap.attempt.ledger import changes as happened, events, requests
 from zwrap.attempt.ledger.database import Database
 from zwrap.attempt.ledger.dialect import insert_into
 from zwrap.attempt.ledger.fitting import fitted, fitted_recipe_id
@@ -59,6 +59,7 @@ class Ledger:
         self._transaction = self.database.transaction
         self.remote = RemoteAttempts(self._transaction, self.now)
         self.queries = Queries(self._transaction)
+        self.requests = requests.Requests(self._transaction)
         self.events = events.Events(self._transaction, self._moment)
 
     def open(self) -> Self:
@@ -115,11 +116,14 @@ class Ledger:
                     found[row["token"]] = Attempt(**row)
         return found
 
-    def reserve(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+    def reserve(
+        self, attempts: Sequence[Attempt], runs: Sequence[requests.RunOf] = ()
+    ) -> list[Attempt]:
         """Write the intent to submit attempts now, in one transaction; return those that are ours.
 
         An attempt is ours if it is new in the ledger, or if its row is still as it was read. The
-        job of any other attempt is being submitted by another process.
+        job of any other attempt is being submitted by another process. `runs`: the runs of recipes
+        to which they belong, as far as it is known who asked for these.
         """
         now = self.now()
         rows = [
@@ -137,6 +141,7 @@ class Ledger:
                 ours |= self._inserted(connection, new)
                 taken = [happened.of_intent(row, now) for row in new if row.token in ours]
                 events.write(connection, taken)
+                requests.write(connection, runs)
             for row, read in zip(rows, attempts, strict=True):
                 if read.tried and _changed(connection, row, read):
                     ours.add(row.token)
