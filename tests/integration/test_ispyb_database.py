@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -501,34 +502,34 @@ def test_a_table_that_is_not_fit_is_told(
         once.check()
 
 
-def test_a_table_that_may_not_be_written_is_told(ispyb: Tables, once: Once) -> None:
-    user = "weak@'127.0.0.1'"
-    with ispyb.engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE USER {user} IDENTIFIED BY 'rig'")
-        connection.exec_driver_sql(f"GRANT SELECT, INSERT ON ispyb.* TO {user}")
-    other = opened(ispyb, username="weak")
+@contextmanager
+def as_user(tables: Tables, granted: str) -> Iterator[Database]:
+    """Yield the database as a user has it who may do less."""
+    with tables.engine.connect() as connection:
+        connection.exec_driver_sql("CREATE USER weak@'127.0.0.1' IDENTIFIED BY 'rig'")
+        connection.exec_driver_sql(f"GRANT {granted} TO weak@'127.0.0.1'")
     try:
-        with pytest.raises(ConfigurationError, match="cannot be written") as caught:
-            Once(other).check()
+        yield opened(tables, username="weak")
     finally:
-        with ispyb.engine.connect() as connection:
-            connection.exec_driver_sql(f"DROP USER {user}")
+        with tables.engine.connect() as connection:
+            connection.exec_driver_sql("DROP USER weak@'127.0.0.1'")
+
+
+def test_a_table_that_may_not_be_written_is_told(ispyb: Tables, once: Once) -> None:
+    with (
+        as_user(ispyb, "SELECT, INSERT ON ispyb.*") as other,
+        pytest.raises(ConfigurationError, match="cannot be written") as caught,
+    ):
+        Once(other).check()
     assert "Needed are SELECT, INSERT, UPDATE and DELETE on it." in str(caught.value)
 
 
 def test_a_missing_table_is_told_to_a_user_who_may_not_see_it(ispyb: Tables) -> None:
-    user = "blind@'127.0.0.1'"
-    with ispyb.engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE USER {user} IDENTIFIED BY 'rig'")
-        connection.exec_driver_sql(f"GRANT SELECT, INSERT ON ispyb.AutoProcProgram TO {user}")
-    other = opened(ispyb, username="blind")
-    try:
-        with pytest.raises(ConfigurationError, match="is missing, or may not be read") as caught:
-            Once(other).check()
-    finally:
-        other.close()
-        with ispyb.engine.connect() as connection:
-            connection.exec_driver_sql(f"DROP USER {user}")
+    with (
+        as_user(ispyb, "SELECT, INSERT ON ispyb.AutoProcProgram") as other,
+        pytest.raises(ConfigurationError, match="is missing, or may not be read") as caught,
+    ):
+        Once(other).check()
     assert ": The check: the database refuses a statement: SELECT command" in str(caught.value)
     assert str(caught.value).endswith(f"If it is missing, create it: {ddl()}")
 

@@ -265,7 +265,7 @@ def test_check_wants_the_table_of_who_may_write_and_not_of_who_only_looks_up(
     assert not look_up()
     [remark] = table()
     assert remark.startswith("The user may only read in the database 127.0.0.1:")
-    assert "service ISPyB cannot run with it. Table zwrap_messages " in remark
+    assert "Service ISPyB cannot run with it: that needs table zwrap_messages, " in remark
     create(ispyb)
     [table, _] = site_checks(granted(ispyb, "write", "look_up"), tmp_path)
     with ispyb.engine.connect() as connection:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from zwrap.configuration.site import Configuration
 from zwrap.errors import ConfigurationError, MessageError
 from zwrap.service.ispyb.database import Database, check_installed
-from zwrap.service.ispyb.once import Once
+from zwrap.service.ispyb.once import NAME, Once
 from zwrap.service.ispyb.refusal import begun
 
 Remarks = Sequence[str]
@@ -32,12 +32,13 @@ def _own_table(database: Database, *, looks_up: bool) -> Remarks:
     """
     try:
         Once(database).check()
-    except ConfigurationError as error:
+    except ConfigurationError:
         if not looks_up or _may_write(database):
             raise
         remark = (
             f"The user may only read in the database {database.name}: that is enough for the "
-            f"look-up, and service ISPyB cannot run with it. {error}"
+            f"look-up. Service ISPyB cannot run with it: that needs table {NAME}, and to write "
+            "(docs/ispyb.md)."
         )
         return [remark]
     return ()
