@@ -25,7 +25,7 @@ from zwrap.attempt.ledger import upgrading
 from zwrap.attempt.ledger.faults import NewerLedgerError, UnusableLedgerError
 from zwrap.attempt.ledger.ledger import Ledger
 from zwrap.attempt.ledger.tables import metadata
-from zwrap.attempt.ledger.version import HEAD, REVISIONS, VERSION
+from zwrap.attempt.ledger.version import HEAD, REVISIONS, VERSION, missing_indexes
 from zwrap.attempt.record import SUBMITTED, Attempt
 from zwrap.cli import zwrap
 from zwrap.errors import OutageError
@@ -341,6 +341,22 @@ def test_a_database_user_without_rights_is_told_what_they_are(
         ledger.open()
     assert "zwrap ledger upgrade as their owner" in str(told.value)
     assert "backup" not in str(told.value)
+
+
+def test_the_indexes_that_a_ledger_lacks_are_known_and_made_again(url: str) -> None:
+    with contextlib.closing(Ledger(url).open()) as ledger:
+        with ledger.database.begin() as connection:
+            assert missing_indexes(connection) == []
+            names = sorted(
+                index["name"] for index in sa.inspect(connection).get_indexes("attempts")
+            )
+            for name in names:
+                connection.execute(sa.text(f"drop index {name}"))
+        with ledger.database.begin() as connection:
+            assert sorted(str(each.name) for each in missing_indexes(connection)) == names
+        ledger.database.complete()
+        with ledger.database.begin() as connection:
+            assert missing_indexes(connection) == []
 
 
 def test_rows_of_a_new_ledger_are_written_at_once(url: str) -> None:

@@ -381,3 +381,33 @@ def test_a_backup_ends_while_somebody_writes(
             "select node from attempts where token in (?, ?)", ("t0-1", f"t{ROWS - 1}-1")
         ).fetchall()
         assert first == last
+
+
+def test_indexes_that_are_lost_are_named_and_made_again(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without them each answer is right, and takes longer with each year."""
+    ledger.close()
+    with contextlib.closing(sqlite3.connect(default_file())) as connection:
+        connection.execute("drop index ix_attempts_created")
+        connection.execute("drop index ix_attempts_open")
+        connection.commit()
+    assert zwrap.main(["ledger", "check"]) == 0
+    assert "are missing (ix_attempts_created, ix_attempts_open)" in capsys.readouterr().out
+    assert zwrap.main(["ledger", "upgrade"]) == 0
+    capsys.readouterr()
+    assert zwrap.main(["ledger", "check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lost_indexes"] == []
+
+
+def test_a_ledger_that_is_there_needs_no_spool(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mark in the spool of another account, or of a server that is away, cannot be looked at."""
+    ledger.close()
+    mark_of(default_file()).unlink()
+    monkeypatch.setenv("ZWRAP_SPOOL", str(tmp_path / ("x" * 300) / "spool"))
+    with pytest.raises(OSError, match="name too long"):
+        Path(os.environ["ZWRAP_SPOOL"]).exists()
+    assert zwrap.main(["jobs", "-n", "1"]) == 0
+    assert zwrap.main(["ledger", "check"]) == 0

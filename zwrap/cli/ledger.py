@@ -101,6 +101,11 @@ def _lines(name: str, health: Health) -> list[str]:
         group = getattr(health, key)
         if group is not None:
             lines.append(f"{group.number} {what}{_oldest(group)}")
+    if health.lost_indexes:
+        lines.append(
+            f"slow: indexes are missing ({', '.join(health.lost_indexes)}); zwrap ledger upgrade "
+            "makes them again"
+        )
     return lines
 
 
@@ -145,7 +150,7 @@ def _upgrade(configuration: Configuration, options: argparse.Namespace) -> Told:
         with database.begin() as connection:
             before = version_of(connection)
         check_known(before, database.name)
-        database.open()
+        database.complete()
         name = str(database.file or database.name)
     facts: dict[str, object] = {"ledger": name, "before": before, "schema": HEAD}
     done = "is up to date" if before == HEAD else "was brought up to date"

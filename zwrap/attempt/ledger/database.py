@@ -95,6 +95,12 @@ class Database:
             self._identity = Identity(self.file)
         self._is_open = True
 
+    def complete(self) -> None:
+        """Do as `open`, and make the indexes again that the ledger has lost."""
+        self.open()
+        with self.explained():
+            bring_up_to_date(self.engine, self.file, self.name, self.marks)
+
     def transaction(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection in a transaction, as `begin` does, to tables that are up to date."""
         if not self._is_open:

@@ -12,7 +12,7 @@ from zwrap.attempt.ledger.database import Database
 from zwrap.attempt.ledger.faults import damaged
 from zwrap.attempt.ledger.place import is_cut_off
 from zwrap.attempt.ledger.tables import ATTEMPTS, UNCONCLUDED
-from zwrap.attempt.ledger.version import HEAD, check_known, version_of
+from zwrap.attempt.ledger.version import HEAD, check_known, missing_indexes, version_of
 from zwrap.attempt.record import IN_DOUBT, SUBMITTED, WAITING
 
 HANGS_S = 3600.0
@@ -50,6 +50,8 @@ class Health(NamedTuple):
     """Attempts of which it is not known for `HANGS_S` whether they have jobs."""
     unconcluded: Group | None = None
     """Attempts whose jobs ended more than `HANGS_S` ago, and of which no end was told."""
+    lost_indexes: tuple[str, ...] = ()
+    """Names of the indexes that the ledger should have, and has not."""
 
     @property
     def is_current(self) -> bool:
@@ -83,7 +85,9 @@ def examine(database: Database, now: float) -> Health | None:
             return known
         late = now - HANGS_S
         submitted = ATTEMPTS.c.state == SUBMITTED, UNCONCLUDED
+        lost = (str(each.name) for each in missing_indexes(connection))
         return known._replace(
+            lost_indexes=tuple(sorted(lost)),
             open=_group(connection, *submitted),
             waiting=_group(connection, ATTEMPTS.c.state == WAITING, UNCONCLUDED),
             in_doubt=_group(

@@ -63,7 +63,8 @@ class Marks:
 
     def check(self) -> None:
         """Raise UnusableLedgerError if the ledger was in its file, and is not there any more."""
-        if self.exist and not (self._file.exists() and self._file.stat().st_size):
+        is_there = self._file.exists() and self._file.stat().st_size
+        if not is_there and self.exist:  # a ledger that is there needs no spool that can be read
             raise self.lost()
 
     def lost(self) -> UnusableLedgerError:

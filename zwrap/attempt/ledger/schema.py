@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from zwrap.attempt.ledger.place import Marks
 from zwrap.attempt.ledger.tables import metadata
-from zwrap.attempt.ledger.version import HEAD, VERSION, check_known, version_of
+from zwrap.attempt.ledger.version import HEAD, VERSION, check_known, missing_indexes, version_of
 
 UPGRADE_BUSY_S = 600
 """Time for which an upgrade waits for one in another process, in seconds."""
@@ -29,6 +29,8 @@ _one = threading.Lock()
 
 def bring_up_to_date(engine: sa.Engine, file: Path | None, name: str, marks: Marks | None) -> None:
     """Create the tables, or upgrade them, in one transaction; several processes may do so at once.
+
+    Indexes that a current ledger has lost are made again.
 
     Args:
         engine: The database.
@@ -53,7 +55,10 @@ def bring_up_to_date(engine: sa.Engine, file: Path | None, name: str, marks: Mar
             metadata.create_all(connection)
             VERSION.create(connection, checkfirst=True)
             connection.execute(VERSION.insert().values(version_num=HEAD))
-        elif found != HEAD:
+        elif found == HEAD:
+            for index in missing_indexes(connection):
+                index.create(connection)
+        else:
             from zwrap.attempt.ledger import upgrading  # loads alembic
 
             upgrading.upgrade(connection, file, name, found)

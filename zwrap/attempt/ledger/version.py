@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from zwrap.attempt.ledger.faults import NewerLedgerError
-from zwrap.attempt.ledger.tables import ATTEMPTS
+from zwrap.attempt.ledger.tables import ATTEMPTS, metadata
 
 REVISIONS = ("0001", "0002", "0003")
 """Versions that this release knows, each with a file in ``migrations/versions``, oldest first."""
@@ -30,6 +30,22 @@ def version_of(connection: sa.Connection) -> str | None:
         if found is not None:
             return found
     return EARLIER if there.has_table(ATTEMPTS.name) else None
+
+
+def missing_indexes(connection: sa.Connection) -> list[sa.Index]:
+    """Return the indexes that a ledger of this release should have, and has not."""
+    # A statement on the table: what SQLite tells of a table alone may be what it remembers.
+    connection.execute(sa.select(ATTEMPTS.c.token).limit(1)).all()
+    there = sa.inspect(connection)
+    named = {each["name"] for table in metadata.tables for each in there.get_indexes(table)}
+    wanted: list[sa.Index] = []
+
+    def made(statement: sa.Executable, *_: object) -> None:
+        if isinstance(statement, sa.schema.CreateIndex):
+            wanted.append(statement.element)
+
+    metadata.create_all(sa.create_mock_engine(connection.engine.url, made), checkfirst=False)
+    return [each for each in wanted if each.name not in named]
 
 
 def check_known(version: str | None, name: str) -> None:
