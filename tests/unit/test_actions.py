@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -205,13 +207,72 @@ def test_a_step_at_which_another_attempt_runs_or_succeeded_is_not_submitted_agai
     assert "Attempt 2 at this step, job running2, has succeeded" in said
 
 
-def test_why_a_person_acted_is_logged(
-    site: Site, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+def test_what_a_person_did_is_an_event_with_its_reason(
+    site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with caplog.at_level("INFO"):
-        done(capsys, "cancel", "running", "--reason", "wrong sample")
-    assert "running (running-1) cancelled by " in caplog.text
-    assert ": wrong sample" in caplog.text
+    done(capsys, "cancel", "running", "pending", "failed", "--reason", "wrong sample")
+    done(capsys, "resubmit", "failed")
+    done(capsys, "resubmit", "good", "--reason", "refused")
+    ledger = Ledger.in_file(default_file())
+    told = {
+        name: [
+            (each.what, each.facts) for each in ledger.events.of(f"{name}-1") if "@" in each.witness
+        ]
+        for name in STATES
+    }
+    ledger.close()
+    assert [what for what, _ in told["running"] + told["pending"]] == ["cancelled"] * 2
+    assert "wrong sample" in str(told["running"])
+    assert "wrong sample" in str(told["pending"])
+    assert [what for what, _ in told["failed"]] == ["resubmitted"]
+    assert told["good"] == told["waiting"] == []
+
+
+# -- logs --------------------------------------------------------------------------------------
+
+
+def test_the_logs_of_a_job_are_found_without_their_names(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended, _, said = done(capsys, "logs", "running")
+    assert ended == 100
+    assert f"No log of running is in {tmp_path / 'running'}" in said
+    job = tmp_path / "running" / ".zwrap" / "running-1"
+    (job / "job.err").write_text("warning\n")
+    (tmp_path / "running" / "prog.log").write_text("".join(f"line {n}\n" for n in range(99)))
+    (tmp_path / "running" / "link.log").symlink_to("/etc/passwd")
+    (tmp_path / "running" / "empty.log").touch()
+    _, out, _ = done(capsys, "logs", "running", "-n", "2")
+    assert out.splitlines() == [
+        f"==> {tmp_path}/running/prog.log <==", "    line 97", "    line 98",
+        f"==> {job}/job.err <==", "    warning",
+    ]  # fmt: skip
+    _, out, _ = done(capsys, "logs", "running", "--list")
+    assert out.splitlines() == [f"{tmp_path}/running/prog.log", f"{job}/job.err"]
+    _, out, _ = done(capsys, "logs", "running", "--json")
+    assert [json.loads(line)["bytes"] for line in out.splitlines()][1:] == [8]
+
+
+def test_a_log_is_followed_until_its_job_has_ended(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "running" / "prog.log"
+    log.write_text("one\ntwo\nthr")
+
+    def go_on() -> None:
+        time.sleep(0.3)
+        with log.open("a") as file:
+            file.write("ee\nfour")
+        (tmp_path / "running" / ".zwrap" / "running-1" / "verdict.json").write_text("{}")
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    ended, out, _ = done(capsys, "logs", "running", "-f", "-n", "1")
+    thread.join()
+    assert (ended, out) == (0, "two\nthree\nfour\n")
+
+
+# -- the command line --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

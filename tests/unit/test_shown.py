@@ -164,6 +164,7 @@ def fill(directory: Path) -> None:
         exit_status=1,
     )
     (directory / "job0" / "verdict.json").write_bytes(encode(verdict))
+    (directory / "job0" / "job.err").write_text(HOSTILE)
     ledger.close()
 
 
@@ -210,6 +211,10 @@ CASES = [
     "zwrap cancel --name *nope* --yes --expect 3",
     "zwrap resubmit --dry-run t0 t1 --again",
     "zwrap resubmit --recipe HOSTILE --yes --reason HOSTILE",
+    "zwrap logs t0 -n 5",
+    "zwrap logs t0 --list",
+    "zwrap logs HOSTILE -f",
+    "zwrap logs t0 --json",
     "zwrap consumers HOSTILE plain",
     "zwrap publish HOSTILE BAD",
     "zwrap pipe HOSTILE other --once",

@@ -16,8 +16,8 @@ from zwrap.cli.selecting import (
     chosen_jobs,
     declare_action,
     declare_query,
-    keep_reason,
     may_act,
+    note_action,
     show_effects,
 )
 from zwrap.configuration.site import Configuration
@@ -48,27 +48,27 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             return 0
         if not chosen.jobs or not may_act("cancel", chosen.jobs, options, named=chosen.named):
             return 0
-        _end(ledger, configuration, [job.attempt for job in chosen.jobs])
-        keep_reason("cancelled", [job.attempt for job in chosen.jobs], options.reason)
+        ended = _end(ledger, configuration, [job.attempt for job in chosen.jobs])
+        note_action(ledger, ended, "cancelled", options.reason)
     return 0
 
 
-def _end(ledger: Ledger, configuration: Configuration, chosen: Sequence[Attempt]) -> None:
-    """End jobs, and the wait of steps that have none yet."""
+def _end(ledger: Ledger, configuration: Configuration, chosen: Sequence[Attempt]) -> list[Attempt]:
+    """End jobs, and the wait of steps that have none yet; return those that were there to end."""
     waiting = [each for each in chosen if each.state == WAITING]
     others = [each for each in chosen if each.state != WAITING]
     for attempt in others:
         if attempt.job_id is None:
             raise MessageError(f"{attempt.token} is not a job: it is {attempt.state}.")
-    if waiting:
-        _end_wait(ledger, waiting)
+    ended = _end_wait(ledger, waiting) if waiting else []
     clusters = Clusters(configuration)
     for name in {attempt.cluster for attempt in others}:
-        _cancel(clusters.get(name), [each for each in others if each.cluster == name])
+        ended += _cancel(clusters.get(name), [each for each in others if each.cluster == name])
+    return ended
 
 
-def _end_wait(ledger: Ledger, attempts: Sequence[Attempt]) -> None:
-    """Let the Submitter refuse steps that wait, instead of making them jobs."""
+def _end_wait(ledger: Ledger, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Let the Submitter refuse steps that wait, instead of making them jobs; return these."""
     ours = {row.token for row in ledger.reserve(attempts)}
     refused = {"state": REJECTED, "reason": CANCELLED, "held": None}
     ledger.record(dict.fromkeys(ours, refused))
@@ -77,14 +77,17 @@ def _end_wait(ledger: Ledger, attempts: Sequence[Attempt]) -> None:
             say(f"{attempt.token} waits no longer; the Submitter will make it a dead letter.")
         else:
             say(f"{attempt.token} is being submitted now; cancel the job when it has one.")
+    return [attempt for attempt in attempts if attempt.token in ours]
 
 
-def _cancel(cluster: Cluster, attempts: Sequence[Attempt]) -> None:
-    """Ask a cluster to end those of the jobs that are live, and report on each job."""
+def _cancel(cluster: Cluster, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Ask a cluster to end those of the jobs that are live, and report on each; return these."""
     live = Listing(ask(cluster.scheduler.states()))
-    job_ids = [str(each.job_id) for each in attempts if live.of(each)]
+    there = [each for each in attempts if live.of(each)]
+    job_ids = [str(each.job_id) for each in there]
     if job_ids:
         ask(cluster.scheduler.cancel(job_ids))
         say(f"Cluster {cluster.name} was asked to end {', '.join(job_ids)}.")
     for gone in [str(each.job_id) for each in attempts if not live.of(each)]:
         say(f"Job {gone} is not on cluster {cluster.name} any more.")
+    return there

@@ -22,9 +22,9 @@ from zwrap.cli.selecting import (
     chosen_jobs,
     declare_action,
     declare_query,
-    keep_reason,
     may_act,
     name_of,
+    note_action,
     show_effects,
 )
 from zwrap.configuration.site import Configuration
@@ -83,8 +83,20 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
             return chosen.status
         messages, status = _sendable(ledger, configuration, options, chosen.jobs)
         status = max(status, chosen.status)
-    if not messages:
-        return status
+        if not messages:
+            return status
+        sent, worse = _send(configuration, options, messages)
+        note_action(ledger, sent, "resubmitted", options.reason)
+    return max(status, worse)
+
+
+def _send(
+    configuration: Configuration,
+    options: argparse.Namespace,
+    messages: Sequence[tuple[Attempt, Outgoing]],
+) -> tuple[list[Attempt], int]:
+    """Send messages; return the attempts whose messages were sent, and the exit status."""
+    sent, status = [], 0
     with connect(configuration, options.transport) as transport:
         for attempt, message in messages:
             what = f"{attempt.job_name} ({attempt.job_id})"
@@ -93,12 +105,12 @@ def run(configuration: Configuration, options: argparse.Namespace) -> int:
                 transport.flush()
             except PermanentError as error:
                 complain(f"{what} is not sent: {error}")
-                status = max(status, PERMANENT)
+                status = PERMANENT
                 continue
+            sent.append(attempt)
             number = message.headers[ATTEMPT_HEADER]
             say(f"{what} is sent to {message.destination} as attempt {number}.")
-            keep_reason(f"resubmitted as attempt {number}", [attempt], options.reason)
-    return status
+    return sent, status
 
 
 class _Chosen(NamedTuple):

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import argparse
-import logging
+import socket
 import sys
 import time
 from collections.abc import Collection, Sequence
@@ -23,8 +23,6 @@ from zwrap.monitor.finding import find, one_of
 from zwrap.monitor.selection import LOOK, Query, parse_query
 from zwrap.monitor.states import STATES, Answers, KnownJob, job_of
 from zwrap.submission.clusters import Clusters
-
-log = logging.getLogger(__name__)
 
 FROM_INPUT = "-"
 """Name of a job that stands for those on standard input."""
@@ -87,7 +85,7 @@ def declare_action(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="show what would be done, and do none of it")
     add("--yes", action="store_true", help="act on all jobs that are selected without a question")
     add("--expect", type=int, metavar="N", help="act if exactly N jobs are selected")
-    add("--reason", metavar="TEXT", default="", help="why; it is kept with what was done")
+    add("--reason", metavar="TEXT", default="", help="why; it is kept in the events of each job")
 
 
 def query_of(options: argparse.Namespace) -> Query:
@@ -199,10 +197,17 @@ def may_act(
     return False
 
 
-def keep_reason(done: str, attempts: Sequence[Attempt], reason: str) -> None:
-    """Log what a person did to jobs, and why, if a reason was given."""
-    for attempt in attempts if reason else ():
-        log.info("%s (%s) %s by %s: %s", name_of(attempt), attempt.token, done, user_name(), reason)
+def note_action(ledger: Ledger, attempts: Sequence[Attempt], done: str, reason: str) -> None:
+    """Keep as an event of each attempt what a person did, when, and why.
+
+    Args:
+        ledger: The ledger.
+        attempts: The attempts.
+        done: What was done, such as ``cancelled``: 20 characters at most.
+        reason: The person's words; empty: none were given.
+    """
+    who = f"{user_name()}@{socket.gethostname()}"
+    ledger.events.note([each.token for each in attempts], done, who, reason or None)
 
 
 def _jobs(number: int) -> str:

@@ -29,6 +29,7 @@ COMMANDS = {
     "events": ("events", "show what happened to a job, to a run of a recipe, or to a request"),
     "ledger": ("ledger", "check, copy or upgrade the ledger, the record of all jobs"),
     "cancel": ("cancel", "end jobs"),
+    "logs": ("joblogs", "show or follow what a job and its program wrote"),
     "consumers": ("consumers", "tell a monitor whether enough receivers read each queue"),
     "pipe": ("pipe", "move messages from a directory or queue to another as they come"),
     "publish": ("publish", "send a message"),
