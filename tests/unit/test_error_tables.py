@@ -234,7 +234,7 @@ REPORTED = [
         "AttributeError: 'NoneType' object has no attribute 'get_image_range'",
         "stills-not-supported"),
     ("xia2#703", "xia2", "stderr",
-        "KeyError: 'Intensity column labels not found in MTZ file'", "internal-error"),
+        "KeyError: 'Intensity column labels not found in MTZ file'", "wrong-columns"),
     ("xia2 Modules/SSX", "xia2", "stderr",
         "ValueError: No images successfully indexed", "indexing-failed"),
     ("xia2 Modules/SSX", "xia2", "stderr",

@@ -120,7 +120,7 @@ HELD_OUT = [
     ("util/slice.py", "dials", "stderr", f"IndexError: {NEWS}requested slice outside current scan",
         "wrong-image-range"),
     ("util/reference.py", "dials.scale", "stderr",
-        f"KeyError: {NEWS}'Unable to find F_meas in cif file'", "internal-error"),
+        f"KeyError: {NEWS}'Unable to find F_meas in cif file'", "wrong-columns"),
     ("util/reference.py", "dials.scale", "stderr",
         (f"ValueError: {NEWS}Unrecognised input format for reference data file (expected .cif or "
         ".mtz)"), "wrong-input-file"),
